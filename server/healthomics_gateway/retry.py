@@ -1,0 +1,74 @@
+"""A source that tries the next one again, within the caller's deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from healthomics_gateway.errors import Again, GatewayError, Reason
+
+if TYPE_CHECKING:
+    from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
+
+MIN_ATTEMPT_SECONDS = 0.01  # no upstream answers in less
+BASE_SECONDS = 0.05
+THROTTLED_BASE_SECONDS = 1.0
+RETRY_AFTER_BEYOND_SECONDS = 5.0  # AWS may ask for this much more than computed
+
+
+class Retrying:
+    """Asks up to `max_attempts` times, with full jitter between.
+
+    The last failure stands when the reason isn't worth another attempt, or no
+    attempt or no time is left. It then carries the wait that would have come next.
+    """
+
+    def __init__(
+        self,
+        runs: RunSource,
+        *,
+        max_attempts: int,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Wrap `runs`; `jitter` draws from [0, 1), `clock` is the deadlines'."""
+        self._runs = runs
+        self._max_attempts = max_attempts
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Answer the run as soon as an attempt succeeds."""
+        tried_once: set[Reason] = set()
+        attempt = 0
+        while True:
+            attempt += 1
+            call.tried["attempts"] = str(attempt)
+            try:
+                return await self._runs.get_run(query, call=call)
+            except GatewayError as error:
+                wait = error.retry_delay_seconds = self._wait_seconds(error, attempt)
+                again = error.again is Again.YES or (
+                    error.again is Again.ONCE and error.reason not in tried_once
+                )
+                earliest_end = self._clock() + wait + MIN_ATTEMPT_SECONDS
+                if (
+                    not again
+                    or attempt >= self._max_attempts
+                    or earliest_end > call.deadline
+                ):
+                    raise
+                tried_once.add(error.reason)
+            await self._sleep(wait)
+
+    def _wait_seconds(self, error: GatewayError, attempt: int) -> float:
+        throttled = error.reason is Reason.UPSTREAM_THROTTLED
+        base = THROTTLED_BASE_SECONDS if throttled else BASE_SECONDS
+        computed = self._jitter() * base * 2.0 ** (attempt - 1)
+        asked = error.retry_after_seconds or 0.0
+        return min(max(asked, computed), computed + RETRY_AFTER_BEYOND_SECONDS)

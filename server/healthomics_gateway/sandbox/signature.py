@@ -1,0 +1,171 @@
+"""Verifies a request's SigV4 signature, and refuses as AWS refuses.
+
+botocore recomputes the signature from the request that was received. One limit
+comes with that: a signature over a header that botocore never signs (`user-agent`,
+`expect`, ...) doesn't verify here, though AWS takes it.
+"""
+
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from urllib.parse import parse_qsl, quote, urlencode
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from multidict import CIMultiDictProxy
+
+from healthomics_gateway.sandbox.account import (
+    ACCESS_KEY_ID,
+    REGION,
+    SECRET_ACCESS_KEY,
+    SERVICE,
+)
+from healthomics_gateway.sandbox.failure import AwsError
+
+_TOLERANCE = timedelta(minutes=5)  # between the signer's clock and ours
+_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 +"
+    r"Credential=(?P<key_id>[^/,\s]+)/(?P<day>[^/,\s]+)/(?P<region>[^/,\s]+)"
+    r"/(?P<service>[^/,\s]+)/(?P<terminator>[^/,\s]+) *, *"
+    r"SignedHeaders=(?P<signed_headers>[^,\s]+) *, *"
+    r"Signature=(?P<signature>[0-9A-Za-z]+)"
+)
+_SIGNER = SigV4Auth(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), SERVICE, REGION)
+
+_MISMATCH = (
+    "The request signature we calculated does not match the signature you provided. "
+    "Check your AWS Secret Access Key and signing method. Consult the service "
+    "documentation for details."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedRequest:
+    """A request as it came over the wire; path and query still percent-encoded."""
+
+    method: str
+    path: str
+    query: str
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+
+def verify(
+    request: ReceivedRequest, *, now: datetime, session_token: str | None
+) -> None:
+    """Raise an AwsError unless the sandbox's own credentials signed this just now."""
+    authorization = request.headers.get("authorization")
+    if authorization is None:
+        raise AwsError(
+            "MissingAuthenticationTokenException", "Missing Authentication Token"
+        )
+    claim = _AUTHORIZATION.fullmatch(authorization)
+    if claim is None:
+        raise AwsError(
+            "IncompleteSignatureException",
+            "Authorization header requires 'Credential', 'SignedHeaders' and "
+            "'Signature' parameters.",
+        )
+    _check_identity(claim, request, session_token)
+    signed_at = _check_time(request, now)
+    _check_scope(claim, signed_at)
+    _check_coverage(claim, request)
+    try:
+        expected = _signature(request, claim["signed_headers"].split(";"), signed_at)
+    except UnicodeEncodeError:  # bytes that aren't UTF-8 can't have been signed
+        raise AwsError("InvalidSignatureException", _MISMATCH) from None
+    if not hmac.compare_digest(expected, claim["signature"]):
+        raise AwsError("InvalidSignatureException", _MISMATCH)
+
+
+def _check_identity(
+    claim: re.Match[str], request: ReceivedRequest, session_token: str | None
+) -> None:
+    """Check that key and session token, or its absence, are the sandbox's own."""
+    token = request.headers.get("x-amz-security-token")
+    if claim["key_id"] != ACCESS_KEY_ID or token != session_token:
+        raise AwsError(
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+        )
+
+
+def _check_time(request: ReceivedRequest, now: datetime) -> str:
+    """Return the time of signing as it was sent; it must be about now.
+
+    Of AWS's words for a clock that is off (RequestTimeTooSkewed is S3's) this is the
+    one of its JSON services: InvalidSignatureException.
+    """
+    sent = request.headers.get("x-amz-date", "")
+    try:
+        signed_at = datetime.strptime(sent, _TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        raise AwsError(
+            "IncompleteSignatureException",
+            "Authorization header requires existence of a valid 'X-Amz-Date' header.",
+        ) from None
+    ours = now.strftime(_TIME_FORMAT)
+    if signed_at < now - _TOLERANCE:
+        limit = (now - _TOLERANCE).strftime(_TIME_FORMAT)
+        raise AwsError(
+            "InvalidSignatureException",
+            f"Signature expired: {sent} is now earlier than {limit} ({ours} - 5 min.)",
+        )
+    if signed_at > now + _TOLERANCE:
+        limit = (now + _TOLERANCE).strftime(_TIME_FORMAT)
+        raise AwsError(
+            "InvalidSignatureException",
+            f"Signature not yet current: {sent} is still later than {limit} "
+            f"({ours} + 5 min.)",
+        )
+    return sent
+
+
+def _check_scope(claim: re.Match[str], signed_at: str) -> None:
+    """Check that the credential is scoped to this day, Region and service."""
+    scope = {
+        "date": (claim["day"], signed_at[:8]),
+        "region": (claim["region"], REGION),
+        "service": (claim["service"], SERVICE),
+        "terminator": (claim["terminator"], "aws4_request"),
+    }
+    for part, (claimed, expected) in scope.items():
+        if claimed != expected:
+            raise AwsError(
+                "InvalidSignatureException",
+                f"Credential should be scoped to a valid {part}, not '{claimed}'.",
+            )
+
+
+def _check_coverage(claim: re.Match[str], request: ReceivedRequest) -> None:
+    """Check that the host, every `x-amz-` header and this very body are signed."""
+    covered = set(claim["signed_headers"].split(";"))
+    names = (name.lower() for name in request.headers)
+    needed = {"host", *(name for name in names if name.startswith("x-amz-"))}
+    if missing := sorted(needed - covered):
+        raise AwsError(
+            "InvalidSignatureException",
+            f"'{missing[0]}' must be a 'SignedHeader' in the AWS Authorization.",
+        )
+    digest = request.headers.get("x-amz-content-sha256")
+    if digest is not None and digest != sha256(request.body).hexdigest():
+        raise AwsError("InvalidSignatureException", _MISMATCH)
+
+
+def _signature(request: ReceivedRequest, names: list[str], signed_at: str) -> str:
+    """Sign what was received, under the headers of these names alone."""
+    headers = request.headers
+    query = urlencode(parse_qsl(request.query, keep_blank_values=True), quote_via=quote)
+    again = AWSRequest(
+        method=request.method,
+        url=f"http://host{request.path}?{query}",  # the host signed is the header's
+        headers={name: ",".join(headers.getall(name, ())) for name in names},
+        data=request.body,
+    )
+    again.context["timestamp"] = signed_at
+    text = _SIGNER.string_to_sign(again, _SIGNER.canonical_request(again))
+    return _SIGNER.signature(text, again)

@@ -1,0 +1,227 @@
+"""An AWS or transport failure to one of our errors: the code tables.
+
+AWS's error code decides, the HTTP status only where no known code is there: a bare
+404 of a proxy isn't "run not found".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.upstream.jsontext import parse_object
+
+_SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a failure becomes, and whether the gateway tries again."""
+
+    reason: Reason
+    again: Again
+
+
+class Failure(Enum):
+    """What can go wrong between the gateway and a readable answer."""
+
+    CONNECTION = auto()  # refused, unreachable, reset, cut
+    DNS = auto()
+    TLS = auto()  # handshake cut or stalled
+    TLS_UNTRUSTED = auto()
+    TIMEOUT = auto()
+    TOO_LARGE = auto()
+    COMPRESSED = auto()
+    MALFORMED = auto()  # not HTTP, or not a JSON object
+    ANOTHER_RUN = auto()
+
+
+FAILURES: Mapping[Failure, Verdict] = {
+    Failure.CONNECTION: Verdict(Reason.UPSTREAM_CONNECTION, Again.YES),
+    Failure.DNS: Verdict(Reason.UPSTREAM_DNS, Again.YES),
+    Failure.TLS: Verdict(Reason.UPSTREAM_TLS, Again.YES),
+    Failure.TLS_UNTRUSTED: Verdict(Reason.UPSTREAM_TLS_UNTRUSTED, Again.NO),
+    Failure.TIMEOUT: Verdict(Reason.UPSTREAM_TIMEOUT, Again.YES),
+    Failure.TOO_LARGE: Verdict(Reason.UPSTREAM_RESPONSE_TOO_LARGE, Again.NO),
+    Failure.COMPRESSED: Verdict(Reason.UPSTREAM_MALFORMED_RESPONSE, Again.NO),
+    Failure.MALFORMED: Verdict(Reason.UPSTREAM_MALFORMED_RESPONSE, Again.ONCE),
+    Failure.ANOTHER_RUN: Verdict(Reason.UPSTREAM_IDENTITY_MISMATCH, Again.ONCE),
+}
+
+_THROTTLED = Verdict(Reason.UPSTREAM_THROTTLED, Again.YES)
+_TIMED_OUT = Verdict(Reason.UPSTREAM_TIMEOUT, Again.YES)
+_UNAVAILABLE = Verdict(Reason.UPSTREAM_UNAVAILABLE, Again.YES)
+
+# AWS's code: the eight of GetRun, then the errors common to all actions.
+CODES: Mapping[str, Verdict] = {
+    code: verdict
+    for verdict, codes in (
+        (
+            Verdict(Reason.UPSTREAM_VALIDATION, Again.NO),
+            "ValidationException ValidationError InvalidParameterValue"
+            " InvalidParameterCombination MissingParameter",
+        ),
+        (
+            Verdict(Reason.UPSTREAM_QUOTA_EXCEEDED, Again.NO),
+            "ServiceQuotaExceededException",
+        ),
+        (
+            Verdict(Reason.UPSTREAM_ACCESS_DENIED, Again.NO),
+            "AccessDeniedException AccessDenied NotAuthorized",
+        ),
+        (Verdict(Reason.RUN_NOT_FOUND, Again.NO), "ResourceNotFoundException"),
+        (_TIMED_OUT, "RequestTimeoutException RequestTimeout"),
+        (Verdict(Reason.RUN_CONFLICT, Again.NO), "ConflictException"),
+        (
+            _THROTTLED,
+            "ThrottlingException Throttling ThrottledException RequestThrottled"
+            " RequestThrottledException TooManyRequestsException"
+            " ProvisionedThroughputExceededException RequestLimitExceeded"
+            " BandwidthLimitExceeded LimitExceededException SlowDown"
+            " TransactionInProgressException PriorRequestNotComplete"
+            " EC2ThrottledException",
+        ),
+        (
+            Verdict(Reason.UPSTREAM_INTERNAL, Again.YES),
+            "InternalServerException InternalFailure InternalServerError InternalError",
+        ),
+        (_UNAVAILABLE, "ServiceUnavailable ServiceUnavailableException"),
+        (
+            Verdict(Reason.UPSTREAM_CONNECTION, Again.YES),
+            "RequestAborted RequestAbortedException",
+        ),
+        (
+            Verdict(Reason.GATEWAY_CREDENTIALS_EXPIRED, Again.ONCE),
+            "ExpiredToken ExpiredTokenException",
+        ),
+        (
+            Verdict(Reason.GATEWAY_CLOCK_SKEW, Again.ONCE),
+            "RequestExpired RequestTimeTooSkewed RequestInTheFuture",
+        ),
+        (
+            Verdict(Reason.GATEWAY_CREDENTIALS_INVALID, Again.ONCE),
+            "UnrecognizedClientException InvalidClientTokenId"
+            " MissingAuthenticationToken MissingAuthenticationTokenException",
+        ),
+        (
+            # Worth another attempt only where AWS's clock differs: see healthomics.
+            Verdict(Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
+            "InvalidSignatureException SignatureDoesNotMatch IncompleteSignature",
+        ),
+        (
+            Verdict(Reason.GATEWAY_ACCOUNT_NOT_ENABLED, Again.NO),
+            "OptInRequired SubscriptionRequiredException",
+        ),
+        (
+            Verdict(Reason.GATEWAY_REQUEST_REJECTED, Again.NO),
+            "UnknownOperationException InvalidAction MissingAction"
+            " MalformedQueryString InvalidQueryParameter"
+            " MalformedHttpRequestException RequestEntityTooLargeException"
+            " SerializationException",
+        ),
+    )
+    for code in codes.split()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer. `headers` are looked up in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | Failure  # the failure is why there is no readable body
+
+
+def error_of_failure(failure: Failure, reply: Reply | None = None) -> GatewayError:
+    """Make the error of a failure, with what a reply tells of it."""
+    return _error(FAILURES[failure], reply=reply)
+
+
+def error_of_code(code: str, reply: Reply) -> GatewayError:
+    """Make the error of AWS's code, as it came in `reply`."""
+    return _error(_verdict(reply.status, code), code=code, reply=reply)
+
+
+def error_of_reply(reply: Reply) -> GatewayError | None:
+    """Make the error that a reply tells of, or None where its body is an answer."""
+    if 300 <= reply.status < 400:
+        redirect = Verdict(Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO)
+        return _error(redirect, reply=reply)
+    code = _bare_code(reply.headers.get("x-amzn-errortype", ""))
+    if 200 <= reply.status < 300:
+        if code:
+            return error_of_code(code, reply)
+        failed = isinstance(reply.body, Failure)
+        return error_of_failure(reply.body, reply) if failed else None
+    members = _members(reply.body)
+    for name in ("__type", "code"):
+        code = code or _bare_code(members.get(name))
+    message = members.get("message") or members.get("Message")
+    debug = message if isinstance(message, str) else ""
+    verdict = _verdict(reply.status, code)
+    return _error(verdict, code=code, reply=reply, debug=debug)
+
+
+def _members(body: bytes | Failure) -> dict[str, Any]:
+    if isinstance(body, Failure):
+        return {}
+    try:
+        return dict(parse_object(body.decode()))
+    except ValueError:
+        return {}
+
+
+def _bare_code(text: Any) -> str:
+    """Cut `ns#Code:http://…` down to `Code`; what isn't text is no code."""
+    if not isinstance(text, str):
+        return ""
+    return text.partition(":")[0].rpartition("#")[2].strip()
+
+
+def _verdict(status: int, code: str) -> Verdict:
+    if code in CODES:
+        return CODES[code]
+    if status >= 500:
+        return _UNAVAILABLE
+    if code:
+        return Verdict(Reason.UPSTREAM_UNRECOGNIZED, Again.NO)
+    if 400 <= status:
+        bare = {408: _TIMED_OUT, 429: _THROTTLED}
+        return bare.get(status, Verdict(Reason.UPSTREAM_UNRECOGNIZED, Again.ONCE))
+    return FAILURES[Failure.MALFORMED]
+
+
+def _error(
+    verdict: Verdict, *, code: str = "", reply: Reply | None = None, debug: str = ""
+) -> GatewayError:
+    metadata = {}
+    retry_after_seconds = None
+    if reply:
+        metadata = {
+            "awsErrorCode": code if _SAFE_CODE.fullmatch(code) else "",
+            "httpStatus": str(reply.status),
+            "awsRequestId": request_id_of(reply.headers),
+        }
+        wish_ms = reply.headers.get("x-amz-retry-after", "")
+        if _DIGITS.fullmatch(wish_ms):
+            retry_after_seconds = int(wish_ms) / 1000
+    return GatewayError(
+        verdict.reason,
+        again=verdict.again,
+        metadata=metadata,
+        retry_after_seconds=retry_after_seconds,
+        debug=debug,
+    )
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """Give AWS's id of the call, or nothing where there is none to trust."""
+    request_id = headers.get("x-amzn-requestid", "")
+    return request_id if _SAFE_ID.fullmatch(request_id) else ""

@@ -1,0 +1,149 @@
+"""JSON as it was written: exact numbers, duplicate keys and the text of each member.
+
+A parsed object is a tuple of (name, value) pairs, an array a list, a number a
+`Number`; the rest is what the standard library makes of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+MAX_LEVELS = 500  # of nesting, the outermost object counted
+SAFE_DIGITS = 15  # a double carries every decimal of so many digits
+
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+MIN_INSTANT = -62_135_596_800  # 0001-01-01T00:00:00Z
+MAX_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_RFC_3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])"
+    r"(?:\.([0-9]{1,9}))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+)
+
+
+class Number(str):
+    """A JSON number, as it was written."""
+
+    __slots__ = ()
+
+
+def _refuse(constant: str) -> NoReturn:
+    msg = f"{constant} isn't JSON"
+    raise ValueError(msg)
+
+
+_DECODER = json.JSONDecoder(
+    parse_int=Number,
+    parse_float=Number,
+    parse_constant=_refuse,
+    object_pairs_hook=tuple,
+)
+
+
+def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
+    """Read one JSON object of at most 500 levels, and nothing after it.
+
+    Raises ValueError where `text` is anything else.
+    """
+    try:
+        value = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if type(value) is not tuple:
+        raise ValueError("not an object")
+    if text.count("{") + text.count("[") > MAX_LEVELS:
+        _check_levels(value)
+    return value
+
+
+def _check_levels(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_LEVELS):
+        level = [inner for outer in level for inner in _containers(outer)]
+    if level:
+        raise ValueError("nested too deep")
+
+
+def _containers(value: Any) -> list[Any]:
+    values = value if type(value) is list else [each for _, each in value]
+    return [each for each in values if type(each) in (list, tuple)]
+
+
+def member_spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
+    """Find where each member's value of the object at `start` begins and ends.
+
+    The text must have been parsed before. Of a duplicate member the last counts.
+    """
+    spans = {}
+    at = _after_space(text, _after_space(text, start) + 1)
+    while text[at] != "}":
+        name, at = _DECODER.raw_decode(text, at)
+        at = _after_space(text, _after_space(text, at) + 1)
+        begin, (_, at) = at, _DECODER.raw_decode(text, at)
+        spans[name] = (begin, at)
+        at = _after_space(text, at)
+        if text[at] == ",":
+            at = _after_space(text, at + 1)
+    return spans
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def exact_int32(number: Number) -> int:
+    """Read a number as an integer of 32 bits; raise ValueError where it isn't one."""
+    if len(number) < 10 and number.isdigit():
+        return int(number)
+    value = _decimal(number)
+    if not -(2**31) <= value < 2**31 or int(value) != value:
+        raise ValueError("not an integer of 32 bits")
+    return int(value)
+
+
+def exact_double(number: Number) -> float:
+    """Read a number as a double that carries it exactly, or raise ValueError.
+
+    It does when the shortest decimal that reads back to the double is equal to
+    the number by value.
+    """
+    value = float(number)
+    if len(number) <= SAFE_DIGITS and "e" not in number and "E" not in number:
+        return value
+    if value in (float("inf"), float("-inf")) or _decimal(repr(value)) != _decimal(
+        number
+    ):
+        raise ValueError("no double carries it")
+    return value
+
+
+def exact_instant(text: str) -> tuple[int, int]:
+    """Read an RFC 3339 timestamp as seconds of the epoch and nanoseconds.
+
+    Raises ValueError where `google.protobuf.Timestamp` can't tell the instant.
+    """
+    match = _RFC_3339.fullmatch(text)
+    if not match:
+        raise ValueError("not a timestamp")
+    year, month, day, hour, minute, second, fraction, sign, *offset = match.groups()
+    days = date(int(year), int(month), int(day)).toordinal() - EPOCH_DAY
+    seconds = days * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second)
+    if sign:
+        east = int(offset[0]) * 3600 + int(offset[1]) * 60
+        seconds -= east if sign == "+" else -east
+    if not MIN_INSTANT <= seconds <= MAX_INSTANT:
+        raise ValueError("beyond the timestamps")
+    return seconds, int((fraction or "").ljust(9, "0"))
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of more than 18 digits
+        raise ValueError("beyond every number") from None

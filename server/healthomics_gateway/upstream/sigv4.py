@@ -1,0 +1,77 @@
+"""Signature Version 4 of a GET without a body.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from datetime import datetime
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One set of AWS credentials; only the access key id may be shown."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)  # of a session
+
+
+class Signer:
+    """Signs for one service in one Region, and keeps the day's key."""
+
+    def __init__(self, *, region: str, service: str) -> None:
+        """Sign for `service`'s signing name in `region`."""
+        self._region = region
+        self._service = service
+        self._key_of: tuple[str, str] = ("", "")  # day and secret key
+        self._key = b""
+
+    def headers(
+        self,
+        credentials: Credentials,
+        *,
+        host: str,
+        path: str,
+        query: str,
+        now: datetime,
+    ) -> dict[str, str]:
+        """Give the headers, `Host` included, that make `GET path?query` signed.
+
+        `path` is the URL's, encoded; `query` is sorted and encoded; `now` is UTC.
+        """
+        time = now.strftime("%Y%m%dT%H%M%SZ")
+        headers = {"host": host, "x-amz-date": time}
+        if credentials.token:
+            headers["x-amz-security-token"] = credentials.token
+        signed = ";".join(headers)
+        lines = "".join(
+            f"{name}:{' '.join(value.split())}\n" for name, value in headers.items()
+        )
+        request = f"GET\n{path}\n{query}\n{lines}\n{signed}\n{EMPTY_SHA256}"
+        scope = f"{time[:8]}/{self._region}/{self._service}/aws4_request"
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        signature = hmac.new(
+            self._day_key(credentials.secret_key, time[:8]),
+            f"{ALGORITHM}\n{time}\n{scope}\n{digest}".encode(),
+            hashlib.sha256,
+        ).hexdigest()
+        headers["authorization"] = (
+            f"{ALGORITHM} Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={signed}, Signature={signature}"
+        )
+        return headers
+
+    def _day_key(self, secret_key: str, day: str) -> bytes:
+        if self._key_of != (day, secret_key):
+            key = f"AWS4{secret_key}".encode()
+            for part in (day, self._region, self._service, "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._key_of, self._key = (day, secret_key), key
+        return self._key

@@ -1,0 +1,81 @@
+"""AWS's bytes to a `Run`: typed means exact, and what isn't typed is kept as text."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.upstream.fields import (
+    Path,
+    kind_of,
+    put_members,
+    puts_of,
+    structure,
+)
+from healthomics_gateway.upstream.jsontext import member_spans, parse_object
+
+_PUTS = puts_of(Run.DESCRIPTOR)
+_STRUCTURES = {
+    field.json_name for field in Run.DESCRIPTOR.fields if kind_of(field) is structure
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class MalformedAnswerError(ValueError):
+    """The bytes aren't an answer: not one JSON object in UTF-8."""
+
+
+class AnotherRunError(ValueError):
+    """The answer doesn't say that it is about the run that was asked for."""
+
+
+class ErrorAnswerError(ValueError):
+    """The answer is an error in a success's clothes."""
+
+    def __init__(self, error_type: str) -> None:
+        """Tell AWS's `__type`."""
+        super().__init__(error_type)
+        self.error_type = error_type
+
+
+def run_from_json(body: bytes, *, run_id: str) -> Run:
+    """Translate the body of GetRun's answer about the run `run_id`.
+
+    `observe_time` is left to the caller. Raises one of the three errors above.
+    """
+    try:
+        text = body.decode()
+        sent = dict(parse_object(text))  # of a duplicate member the last counts
+    except ValueError as error:
+        raise MalformedAnswerError from error
+    if type(error_type := sent.get("__type")) is str:
+        raise ErrorAnswerError(error_type)
+    if type(sent.get("id")) is not str or sent["id"] != run_id:
+        raise AnotherRunError
+    run = Run()
+    if untyped := put_members(run, sent, _PUTS):
+        _keep_text(run, text, untyped)
+    return run
+
+
+def _keep_text(run: Run, text: str, untyped: list[Path]) -> None:
+    for path in untyped:
+        start, end = 0, len(text)
+        for name in path:
+            start, end = member_spans(text, start)[name]
+        run.unmodeled_json[_entry(path)] = text[start:end]
+
+
+def _entry(path: Path) -> str:
+    """Name a member by its path, and what could be misread as a JSON literal."""
+    head, *below = path
+    structure, dot, _ = head.partition(".")
+    if dot and structure in _STRUCTURES:
+        return json.dumps(head)
+    return ".".join([_name(head), *map(_name, below)])
+
+
+def _name(name: str) -> str:
+    is_text = name.isascii() or not _SURROGATE.search(name)
+    return name if is_text and not name.startswith('"') else json.dumps(name)
