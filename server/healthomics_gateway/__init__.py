@@ -1,0 +1,24 @@
+"""The HealthOmics gateway: GetRun of AWS HealthOmics over gRPC.
+
+The rooms, in reading order; each knows only those below it:
+
+* `cli` has the commands, `client` and `show` what `get` does and prints;
+* `app` builds the stack, serves and drains;
+* `service` makes a request a query and an answer a response, `selection` leaves out
+  what the caller doesn't receive;
+* `interceptors` is what every call passes through;
+* `health` tells others the gateway's state, `tls` reads its certificate;
+* `retry` is a source that tries the next one again;
+* `upstream` is the source that is HealthOmics;
+* `runs` is the one shape that every source has;
+* `errors` is every error that can be answered, `settings` what can be set,
+  `durations` how times are written, `telemetry` how events are logged;
+* `sandbox` is the embedded fake HealthOmics, which knows none of the above.
+
+Where to begin:
+
+* a new response field: `protos/healthomics/v1/run.proto`
+* a new AWS error code: `server/healthomics_gateway/upstream/classify.py`
+* a new error reason: `server/healthomics_gateway/errors.py`
+* a new setting: `server/healthomics_gateway/settings.py`
+"""

@@ -107,7 +107,7 @@ class Catalog:
         self._births: dict[str, _Birth] = {}
 
     def run(self, run_id: str) -> Members:
-        """Return the run's members but its definition, or raise the id's AwsError."""
+        """Returns the run's members but its definition, or raises the id's AwsError."""
         if run_id in _SETTLED:
             return run(run_id, _SETTLED[run_id])
         if run_id in _ERRORS:

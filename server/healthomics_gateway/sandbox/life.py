@@ -18,7 +18,7 @@ _STEPS = (  # the status from so many seconds after creation on, latest first
 
 
 def history(created: datetime, age_seconds: float) -> History:
-    """Return what has happened to a run of this age; once COMPLETED it stays so."""
+    """Returns what has happened to a run of this age; once COMPLETED it stays so."""
     status = next(status for since, status in _STEPS if age_seconds >= since)
 
     def moment(after_seconds: float) -> str | None:

@@ -19,7 +19,7 @@ class TokenBucket:
         self._filled_at = monotonic()
 
     def take(self) -> bool:
-        """Take one token; False when there is none."""
+        """Takes one token; False when there is none."""
         if not self._rate_per_second:
             return True
         now = self._monotonic()

@@ -30,7 +30,7 @@ class History:
 
 
 def run(run_id: str, history: History) -> Members:
-    """Return the run's members: few while it is young, more with each step."""
+    """Returns the run's members: few while it is young, more with each step."""
     members = _submitted(run_id, history)
     if history.status != "PENDING":
         members |= _prepared(run_id)
@@ -42,17 +42,17 @@ def run(run_id: str, history: History) -> Members:
 
 
 def timestamp(instant: datetime, timespec: str) -> str:
-    """Write an instant as AWS does; `timespec` as in `datetime.isoformat`."""
+    """Writes an instant as AWS does; `timespec` as in `datetime.isoformat`."""
     return instant.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def identity(*of: str) -> str:
-    """Return the uuid that belongs to these words, always the same."""
+    """Returns the uuid that belongs to these words, always the same."""
     return str(uuid5(_NAMESPACE, "/".join(of)))
 
 
 def _submitted(run_id: str, history: History) -> Members:
-    """Return what StartRun was told; a run is another one when created anew."""
+    """Returns what StartRun was told; a run is another one when created anew."""
     sample = _SAMPLES[int(run_id) % len(_SAMPLES)]
     return {
         "arn": f"arn:aws:omics:{REGION}:{ACCOUNT_ID}:run/{run_id}",
@@ -84,7 +84,7 @@ def _submitted(run_id: str, history: History) -> Members:
 
 
 def _prepared(run_id: str) -> Members:
-    """Return what is known once the run has left the queue."""
+    """Returns what is known once the run has left the queue."""
     return {
         "digest": "9b2d5b1c1e3f4a0a8d7c6e5f40312213f4e5d6c7b8a990817263544536271809",
         "engineVersion": "24.10.8",
@@ -103,7 +103,7 @@ def _prepared(run_id: str) -> Members:
 
 
 def _started(run_id: str, started: str) -> Members:
-    """Return what is known once tasks run."""
+    """Returns what is known once tasks run."""
     stream = f"{_LOG_GROUP}:log-stream:run/{run_id}"
     return {
         "logLocation": {

@@ -29,6 +29,7 @@ from healthomics_gateway.sandbox.signature import ReceivedRequest, verify
 _KEPT_REQUESTS = 1000
 _SHUTDOWN_SECONDS = 0.1  # for answers under way; then they are cut
 _MAX_EXPORTS = 32
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- every address has one
 _RUN_PATH = re.compile(r"/run/([^/]+)")
 _RUN_ID = re.compile(r"[0-9]{1,18}")
 
@@ -65,7 +66,7 @@ class Sandbox:
     _runner: web.ServerRunner = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Fill the bucket and forget every walking run."""
+        """Fills the bucket and forgets every walking run."""
         self.requests = deque(maxlen=_KEPT_REQUESTS)
         self._catalog = Catalog(now=self.now, monotonic=self.monotonic)
         self._quota = TokenBucket(
@@ -79,16 +80,16 @@ class Sandbox:
         )
 
     async def __aenter__(self) -> Self:
-        """Start it."""
+        """Starts it."""
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop it."""
+        """Stops it."""
         await self.stop()
 
     async def start(self) -> None:
-        """Listen; an OSError where the address can't be had."""
+        """Listens; an OSError where the address can't be had."""
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.host, self.port).start()
@@ -97,13 +98,14 @@ class Sandbox:
             raise
 
     async def stop(self) -> None:
-        """Stop listening and close every connection."""
+        """Stops listening and closes every connection."""
         await self._runner.cleanup()
 
     @property
     def url(self) -> str:
-        """Where it listens, once it is started."""
+        """Where to call it from this machine, once it is started."""
         host, port = self._runner.addresses[0][:2]
+        host = _LOOPBACK.get(host, host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def _answer(self, received: web.BaseRequest) -> web.Response:
@@ -122,12 +124,11 @@ class Sandbox:
             headers["x-amzn-errortype"] = error.code
         if self.latency_seconds:
             await self.sleep(self.latency_seconds)
-        text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-        content = text.encode(errors="replace")
+        content = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
         return web.Response(status=status, headers=headers, body=content)
 
     def _get_run(self, request: ReceivedRequest) -> Mapping[str, object]:
-        """Check operation, signature, quota and input, in this order; then answer."""
+        """Checks operation, signature, quota and input, in this order; then answers."""
         path = _RUN_PATH.fullmatch(request.path)
         if request.method != "GET" or path is None:
             raise AwsError("UnknownOperationException", "Unknown operation.")
@@ -141,7 +142,7 @@ class Sandbox:
 
 
 def environment(sandbox: Sandbox) -> dict[str, str]:
-    """Return the variables that point a gateway, or the AWS CLI, at this sandbox."""
+    """Returns the variables that point a gateway, or the AWS CLI, at this sandbox."""
     return {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,

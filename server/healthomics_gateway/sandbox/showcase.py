@@ -14,7 +14,7 @@ _COMPLETED = History(
 
 
 def complete_run(run_id: str) -> Members:
-    """Return a run with every member that botocore's model has, but the definition."""
+    """Returns a run with every member that botocore's model has, but the definition."""
     return run(run_id, _COMPLETED) | {
         "accelerators": "GPU",
         "batchId": "7300114",
@@ -47,7 +47,7 @@ def complete_run(run_id: str) -> Members:
 
 
 def unmodeled_run(run_id: str) -> Members:
-    """Return a run with members, words and values that no published model knows."""
+    """Returns a run with members, words and values that no published model knows."""
     history = History(
         status="ARCHIVING",
         created="2025-10-07T06:05:04.123456789Z",

@@ -57,7 +57,8 @@ class ReceivedRequest:
 def verify(
     request: ReceivedRequest, *, now: datetime, session_token: str | None
 ) -> None:
-    """Raise an AwsError unless the sandbox's own credentials signed this just now."""
+    """Raises an AwsError unless the sandbox's own credentials signed this just now."""
+    _check_text(request)
     authorization = request.headers.get("authorization")
     if authorization is None:
         raise AwsError(
@@ -74,18 +75,23 @@ def verify(
     signed_at = _check_time(request, now)
     _check_scope(claim, signed_at)
     _check_coverage(claim, request)
-    try:
-        expected = _signature(request, claim["signed_headers"].split(";"), signed_at)
-    except UnicodeEncodeError:  # bytes that aren't UTF-8 can't have been signed
-        raise AwsError("InvalidSignatureException", _MISMATCH) from None
+    expected = _signature(request, claim["signed_headers"].split(";"), signed_at)
     if not hmac.compare_digest(expected, claim["signature"]):
         raise AwsError("InvalidSignatureException", _MISMATCH)
+
+
+def _check_text(request: ReceivedRequest) -> None:
+    """Checks that the headers are UTF-8: other bytes can't have been signed."""
+    try:
+        "".join(request.headers.values()).encode()
+    except UnicodeEncodeError:
+        raise AwsError("InvalidSignatureException", _MISMATCH) from None
 
 
 def _check_identity(
     claim: re.Match[str], request: ReceivedRequest, session_token: str | None
 ) -> None:
-    """Check that key and session token, or its absence, are the sandbox's own."""
+    """Checks that key and session token, or its absence, are the sandbox's own."""
     token = request.headers.get("x-amz-security-token")
     if claim["key_id"] != ACCESS_KEY_ID or token != session_token:
         raise AwsError(
@@ -95,7 +101,7 @@ def _check_identity(
 
 
 def _check_time(request: ReceivedRequest, now: datetime) -> str:
-    """Return the time of signing as it was sent; it must be about now.
+    """Returns the time of signing as it was sent; it must be about now.
 
     Of AWS's words for a clock that is off (RequestTimeTooSkewed is S3's) this is the
     one of its JSON services: InvalidSignatureException.
@@ -126,7 +132,7 @@ def _check_time(request: ReceivedRequest, now: datetime) -> str:
 
 
 def _check_scope(claim: re.Match[str], signed_at: str) -> None:
-    """Check that the credential is scoped to this day, Region and service."""
+    """Checks that the credential is scoped to this day, Region and service."""
     scope = {
         "date": (claim["day"], signed_at[:8]),
         "region": (claim["region"], REGION),
@@ -142,7 +148,7 @@ def _check_scope(claim: re.Match[str], signed_at: str) -> None:
 
 
 def _check_coverage(claim: re.Match[str], request: ReceivedRequest) -> None:
-    """Check that the host, every `x-amz-` header and this very body are signed."""
+    """Checks that the host, every `x-amz-` header and this very body are signed."""
     covered = set(claim["signed_headers"].split(";"))
     names = (name.lower() for name in request.headers)
     needed = {"host", *(name for name in names if name.startswith("x-amz-"))}
@@ -157,7 +163,7 @@ def _check_coverage(claim: re.Match[str], request: ReceivedRequest) -> None:
 
 
 def _signature(request: ReceivedRequest, names: list[str], signed_at: str) -> str:
-    """Sign what was received, under the headers of these names alone."""
+    """Signs what was received, under the headers of these names alone."""
     headers = request.headers
     query = urlencode(parse_qsl(request.query, keep_blank_values=True), quote_via=quote)
     again = AWSRequest(
@@ -168,4 +174,5 @@ def _signature(request: ReceivedRequest, names: list[str], signed_at: str) -> st
     )
     again.context["timestamp"] = signed_at
     text = _SIGNER.string_to_sign(again, _SIGNER.canonical_request(again))
-    return _SIGNER.signature(text, again)
+    signature: str = _SIGNER.signature(text, again)
+    return signature

@@ -15,6 +15,8 @@ from typing import Any
 from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.upstream.jsontext import parse_object
 
+SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # hundreds of the status
+
 _SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -64,8 +66,10 @@ CODES: Mapping[str, Verdict] = {
     for verdict, codes in (
         (
             Verdict(Reason.UPSTREAM_VALIDATION, Again.NO),
-            "ValidationException ValidationError InvalidParameterValue"
-            " InvalidParameterCombination MissingParameter",
+            (
+                "ValidationException ValidationError InvalidParameterValue"
+                " InvalidParameterCombination MissingParameter"
+            ),
         ),
         (
             Verdict(Reason.UPSTREAM_QUOTA_EXCEEDED, Again.NO),
@@ -80,12 +84,14 @@ CODES: Mapping[str, Verdict] = {
         (Verdict(Reason.RUN_CONFLICT, Again.NO), "ConflictException"),
         (
             _THROTTLED,
-            "ThrottlingException Throttling ThrottledException RequestThrottled"
-            " RequestThrottledException TooManyRequestsException"
-            " ProvisionedThroughputExceededException RequestLimitExceeded"
-            " BandwidthLimitExceeded LimitExceededException SlowDown"
-            " TransactionInProgressException PriorRequestNotComplete"
-            " EC2ThrottledException",
+            (
+                "ThrottlingException Throttling ThrottledException RequestThrottled"
+                " RequestThrottledException TooManyRequestsException"
+                " ProvisionedThroughputExceededException RequestLimitExceeded"
+                " BandwidthLimitExceeded LimitExceededException SlowDown"
+                " TransactionInProgressException PriorRequestNotComplete"
+                " EC2ThrottledException"
+            ),
         ),
         (
             Verdict(Reason.UPSTREAM_INTERNAL, Again.YES),
@@ -106,8 +112,10 @@ CODES: Mapping[str, Verdict] = {
         ),
         (
             Verdict(Reason.GATEWAY_CREDENTIALS_INVALID, Again.ONCE),
-            "UnrecognizedClientException InvalidClientTokenId"
-            " MissingAuthenticationToken MissingAuthenticationTokenException",
+            (
+                "UnrecognizedClientException InvalidClientTokenId"
+                " MissingAuthenticationToken MissingAuthenticationTokenException"
+            ),
         ),
         (
             # Worth another attempt only where AWS's clock differs: see healthomics.
@@ -120,10 +128,12 @@ CODES: Mapping[str, Verdict] = {
         ),
         (
             Verdict(Reason.GATEWAY_REQUEST_REJECTED, Again.NO),
-            "UnknownOperationException InvalidAction MissingAction"
-            " MalformedQueryString InvalidQueryParameter"
-            " MalformedHttpRequestException RequestEntityTooLargeException"
-            " SerializationException",
+            (
+                "UnknownOperationException InvalidAction MissingAction"
+                " MalformedQueryString InvalidQueryParameter"
+                " MalformedHttpRequestException RequestEntityTooLargeException"
+                " SerializationException"
+            ),
         ),
     )
     for code in codes.split()
@@ -149,24 +159,26 @@ def error_of_code(code: str, reply: Reply) -> GatewayError:
     return _error(_verdict(reply.status, code), code=code, reply=reply)
 
 
-def error_of_reply(reply: Reply) -> GatewayError | None:
-    """Make the error that a reply tells of, or None where its body is an answer."""
-    if 300 <= reply.status < 400:
-        redirect = Verdict(Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO)
-        return _error(redirect, reply=reply)
+def body_of(reply: Reply) -> bytes:
+    """Give the body of an answer, or raise the error that the reply tells of."""
     code = _bare_code(reply.headers.get("x-amzn-errortype", ""))
-    if 200 <= reply.status < 300:
-        if code:
-            return error_of_code(code, reply)
-        failed = isinstance(reply.body, Failure)
-        return error_of_failure(reply.body, reply) if failed else None
+    family = reply.status // 100
+    if family == REDIRECT:
+        verdict = Verdict(Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO)
+        raise _error(verdict, reply=reply)
+    if family == SUCCESS and code:
+        raise error_of_code(code, reply)
+    if family == SUCCESS:
+        if isinstance(reply.body, Failure):
+            raise error_of_failure(reply.body, reply)
+        return reply.body
     members = _members(reply.body)
     for name in ("__type", "code"):
         code = code or _bare_code(members.get(name))
     message = members.get("message") or members.get("Message")
     debug = message if isinstance(message, str) else ""
     verdict = _verdict(reply.status, code)
-    return _error(verdict, code=code, reply=reply, debug=debug)
+    raise _error(verdict, code=code, reply=reply, debug=debug)
 
 
 def _members(body: bytes | Failure) -> dict[str, Any]:
@@ -188,11 +200,11 @@ def _bare_code(text: Any) -> str:
 def _verdict(status: int, code: str) -> Verdict:
     if code in CODES:
         return CODES[code]
-    if status >= 500:
+    if status // 100 == SERVER_ERROR:
         return _UNAVAILABLE
     if code:
         return Verdict(Reason.UPSTREAM_UNRECOGNIZED, Again.NO)
-    if 400 <= status:
+    if status // 100 == CLIENT_ERROR:
         bare = {408: _TIMED_OUT, 429: _THROTTLED}
         return bare.get(status, Verdict(Reason.UPSTREAM_UNRECOGNIZED, Again.ONCE))
     return FAILURES[Failure.MALFORMED]

@@ -36,27 +36,29 @@ Put: TypeAlias = Callable[[Any, Any], list[Path]]
 def puts_of(message: Descriptor) -> dict[str, Put]:
     """Make the table of a message: AWS's name of each member, and how it is put."""
     return {
-        field.json_name: kind_of(field)(field)
+        field.json_name: _put_of(field)
         for field in message.fields
         if field.number < FIRST_GATEWAY_FIELD
     }
 
 
-def kind_of(field: FieldDescriptor) -> Callable[[FieldDescriptor], Put]:
-    """Tell how a field's type takes a value."""
-    if field.type == FieldDescriptor.TYPE_ENUM:
-        return enum
-    if field.type == FieldDescriptor.TYPE_INT32:
-        return integer
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return text_list if field.is_repeated else text
-    if field.message_type.GetOptions().map_entry:
-        return text_map
-    messages = {
+def _put_of(field: FieldDescriptor) -> Put:
+    name, message = field.name, field.message_type
+    if field.enum_type:
+        return enum(name, field.enum_type)
+    if message is None and field.type == FieldDescriptor.TYPE_INT32:
+        return integer(name)
+    if message is None:
+        return text_list(name) if field.is_repeated else text(name)
+    if message.GetOptions().map_entry:
+        return text_map(name)
+    known = {
         "google.protobuf.Timestamp": timestamp,
         "google.protobuf.Value": document,
     }
-    return messages.get(field.message_type.full_name, structure)
+    if message.full_name in known:
+        return known[message.full_name](name)
+    return structure(name, puts_of(message))
 
 
 def put_members(
@@ -78,9 +80,8 @@ def put_members(
     return untyped
 
 
-def text(field: FieldDescriptor) -> Put:
+def text(name: str) -> Put:
     """Take text."""
-    name = field.name
 
     def put(message: Any, value: Any) -> list[Path]:
         setattr(message, name, _checked_text(value))
@@ -89,9 +90,8 @@ def text(field: FieldDescriptor) -> Put:
     return put
 
 
-def integer(field: FieldDescriptor) -> Put:
+def integer(name: str) -> Put:
     """Take an integer of 32 bits."""
-    name = field.name
 
     def put(message: Any, value: Any) -> list[Path]:
         if type(value) is not Number:
@@ -102,9 +102,9 @@ def integer(field: FieldDescriptor) -> Put:
     return put
 
 
-def enum(field: FieldDescriptor) -> Put:
+def enum(name: str, descriptor: EnumDescriptor) -> Put:
     """Take one of the enum's words."""
-    name, numbers = field.name, enum_numbers(field.enum_type)
+    numbers = enum_numbers(descriptor)
 
     def put(message: Any, value: Any) -> list[Path]:
         if type(value) is not str or value not in numbers:
@@ -115,9 +115,8 @@ def enum(field: FieldDescriptor) -> Put:
     return put
 
 
-def text_map(field: FieldDescriptor) -> Put:
+def text_map(name: str) -> Put:
     """Take an object of texts without a duplicate key."""
-    name = field.name
 
     def put(message: Any, value: Any) -> list[Path]:
         if type(value) is not tuple:
@@ -131,9 +130,8 @@ def text_map(field: FieldDescriptor) -> Put:
     return put
 
 
-def text_list(field: FieldDescriptor) -> Put:
+def text_list(name: str) -> Put:
     """Take an array of texts."""
-    name = field.name
 
     def put(message: Any, value: Any) -> list[Path]:
         if type(value) is not list:
@@ -145,9 +143,8 @@ def text_list(field: FieldDescriptor) -> Put:
     return put
 
 
-def structure(field: FieldDescriptor) -> Put:
+def structure(name: str, puts: Mapping[str, Put]) -> Put:
     """Take an object, member by member."""
-    name, puts = field.name, puts_of(field.message_type)
 
     def put(message: Any, value: Any) -> list[Path]:
         if type(value) is not tuple:
@@ -157,9 +154,8 @@ def structure(field: FieldDescriptor) -> Put:
     return put
 
 
-def timestamp(field: FieldDescriptor) -> Put:
+def timestamp(name: str) -> Put:
     """Take an RFC 3339 timestamp."""
-    name = field.name
 
     def put(message: Any, value: Any) -> list[Path]:
         seconds, nanos = exact_instant(_checked_text(value))
@@ -170,9 +166,8 @@ def timestamp(field: FieldDescriptor) -> Put:
     return put
 
 
-def document(field: FieldDescriptor) -> Put:
+def document(name: str) -> Put:
     """Take any JSON value that a `google.protobuf.Value` carries exactly."""
-    name = field.name
 
     def put(message: Any, value: Any) -> list[Path]:
         try:
@@ -198,8 +193,6 @@ def put_document(message: Value, value: Any, level: int = 1) -> None:
 
     Raises ValueError, with the message half filled, where it can't be exact.
     """
-    if level > MAX_MESSAGE_LEVELS:
-        raise ValueError("nested deeper than stock clients decode")
     if type(value) is str:
         message.string_value = value
     elif type(value) is Number:
@@ -208,20 +201,33 @@ def put_document(message: Value, value: Any, level: int = 1) -> None:
         message.null_value = NullValue.NULL_VALUE
     elif type(value) is bool:
         message.bool_value = value
-    elif level == MAX_MESSAGE_LEVELS:
-        raise ValueError("nested deeper than stock clients decode")
     elif type(value) is list:
-        message.list_value.SetInParent()
-        values = message.list_value.values
-        for each in value:
-            put_document(values.add(), each, level + 2)
+        _put_array(message, value, level)
     else:
-        message.struct_value.SetInParent()
-        fields = message.struct_value.fields
-        for key, each in value:
-            if key in fields:
-                raise ValueError("a duplicate key")
-            put_document(fields[key], each, level + 3)
+        _put_object(message, value, level)
+
+
+def _put_array(message: Value, array: list[Any], level: int) -> None:
+    _check_level(level + (2 if array else 1))
+    message.list_value.SetInParent()
+    values = message.list_value.values
+    for each in array:
+        put_document(values.add(), each, level + 2)
+
+
+def _put_object(message: Value, members: tuple[Any, ...], level: int) -> None:
+    _check_level(level + (3 if members else 1))
+    message.struct_value.SetInParent()
+    fields = message.struct_value.fields
+    for key, each in members:
+        if key in fields:
+            raise ValueError("a duplicate key")
+        put_document(fields[key], each, level + 3)
+
+
+def _check_level(level: int) -> None:
+    if level > MAX_MESSAGE_LEVELS:
+        raise ValueError("nested deeper than stock clients decode")
 
 
 def enum_numbers(enum: EnumDescriptor) -> dict[str, int]:

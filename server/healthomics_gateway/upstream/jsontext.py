@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 MAX_LEVELS = 500  # of nesting, the outermost object counted
+SAFE_INT32_DIGITS = 9
 SAFE_DIGITS = 15  # a double carries every decimal of so many digits
 
 EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -99,7 +100,7 @@ def _after_space(text: str, at: int) -> int:
 
 def exact_int32(number: Number) -> int:
     """Read a number as an integer of 32 bits; raise ValueError where it isn't one."""
-    if len(number) < 10 and number.isdigit():
+    if len(number) <= SAFE_INT32_DIGITS and number.isdigit():
         return int(number)
     value = _decimal(number)
     if not -(2**31) <= value < 2**31 or int(value) != value:

@@ -6,18 +6,14 @@ import json
 import re
 
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.upstream.fields import (
-    Path,
-    kind_of,
-    put_members,
-    puts_of,
-    structure,
-)
+from healthomics_gateway.upstream.fields import Path, put_members, puts_of
 from healthomics_gateway.upstream.jsontext import member_spans, parse_object
 
 _PUTS = puts_of(Run.DESCRIPTOR)
 _STRUCTURES = {
-    field.json_name for field in Run.DESCRIPTOR.fields if kind_of(field) is structure
+    field.json_name
+    for field in Run.DESCRIPTOR.fields
+    if field.message_type and field.message_type.file.package == "healthomics.v1"
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -1,0 +1,109 @@
+"""What the rounds add up to: medians, ratios within a round, goals."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+# CPU per missed call of the gateway → at most so many times that of the other.
+GOALS = {"echo": 2.6, "boto3": 0.4}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One load of one server."""
+
+    round: int
+    server: str
+    calls: int
+    seconds: float
+    cpu_seconds: float  # of the server
+    upstream_cpu_seconds: float
+
+    @property
+    def calls_per_second(self) -> float:
+        """Calls answered a second."""
+        return self.calls / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU per call, in microseconds."""
+        return self.cpu_seconds / self.calls * 1e6
+
+    @property
+    def upstream_busy(self) -> float:
+        """The share of one core that the upstream used. Range: [0, 1]."""
+        return self.upstream_cpu_seconds / self.seconds
+
+
+class Report:
+    """Every sample of a run of the bench."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._of: dict[str, list[Sample]] = {}
+        for sample in samples:
+            self._of.setdefault(sample.server, []).append(sample)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return the figures of each server, by its name."""
+        return {server: self._figures(server) for server in self._of}
+
+    def print(self, console: Console) -> None:
+        """Print the table and, where it can be told, whether each goal is met."""
+        table = Table(
+            "server",
+            title="GetRun: medians of all rounds",
+            box=SIMPLE,
+            padding=(0, 1, 0, 0),
+        )
+        for heading in ("calls/s", "CPU µs/call", "min..max"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for other in GOALS:
+            table.add_column(f"CPU to {other}", justify="right")
+        table.add_column("upstream busy", justify="right", min_width=len("upstream"))
+        for server, figures in self.summary().items():
+            table.add_row(server, *_cells(figures))
+        console.print(table)
+        for other, most in GOALS.items():
+            ratio = self._ratio("gateway", other)
+            if ratio is not None:
+                verdict = "met" if ratio <= most else "not met"
+                console.print(
+                    f"goal: gateway <= {most} x {other}: {ratio:.2f}, {verdict}"
+                )
+
+    def _figures(self, server: str) -> dict[str, float]:
+        samples = self._of[server]
+        costs = [sample.cpu_us for sample in samples]
+        figures = {
+            "calls_per_second": median(sample.calls_per_second for sample in samples),
+            "cpu_us": median(costs),
+            "cpu_us_min": min(costs),
+            "cpu_us_max": max(costs),
+            "upstream_busy": median(sample.upstream_busy for sample in samples),
+        }
+        for other in GOALS:
+            ratio = self._ratio(server, other)
+            if ratio is not None:
+                figures[f"cpu_to_{other}"] = ratio
+        return figures
+
+    def _ratio(self, server: str, other: str) -> float | None:
+        """Return the median of each round's own ratio: what slows a round cancels."""
+        if not (server in self._of and other in self._of):
+            return None
+        pairs = zip(self._of[server], self._of[other], strict=True)
+        return median(mine.cpu_us / theirs.cpu_us for mine, theirs in pairs)
+
+
+def _cells(figures: dict[str, float]) -> Iterator[str]:
+    yield f"{figures['calls_per_second']:,.0f}"
+    yield f"{figures['cpu_us']:,.0f}"
+    yield f"{figures['cpu_us_min']:,.0f}..{figures['cpu_us_max']:,.0f}"
+    for other in GOALS:
+        ratio = figures.get(f"cpu_to_{other}")
+        yield "" if ratio is None else f"{ratio:.2f}"
+    yield f"{figures['upstream_busy']:.0%}"

@@ -1,0 +1,155 @@
+"""The rounds: every server loaded in turn, its CPU time read around each load."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+import grpc
+from load import Request
+from programs import (
+    BenchError,
+    Program,
+    bench_program,
+    environment,
+    free_port,
+    gateway,
+    running,
+)
+from report import Sample
+
+# Each server under measurement → its command, and how often it asks the upstream for
+# each call.
+SERVERS: dict[str, tuple[Callable[[int], list[str]], int]] = {
+    "gateway": (gateway, 1),
+    "echo": (lambda port: bench_program("echo.py", port), 0),
+    "boto3": (lambda port: bench_program("boto3_servicer.py", port), 1),
+}
+
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+_COUNT_SECONDS = 10.0
+_WARM_UP_CALLS = 1024
+_LEAST_CALLS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The canned HealthOmics."""
+
+    port: int
+    program: Program
+
+    def count(self) -> int:
+        """Return how many runs it has answered."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=_COUNT_SECONDS)
+        try:
+            connection.request("GET", "/count")
+            return int(connection.getresponse().read())
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server under measurement."""
+
+    name: str
+    port: int
+    program: Program
+    fetches: int  # for each call
+
+
+class Rounds:
+    """Starts what a measurement needs, measures, and stops it all again.
+
+    `seconds` is about how long one load lasts; `folder` takes the logs.
+    """
+
+    def __init__(self, *, request: Request, seconds: float, folder: Path) -> None:
+        self._request = request
+        self._seconds = seconds
+        self._folder = folder
+
+    def samples(self, names: Sequence[str], *, rounds: int) -> Generator[Sample]:
+        """Yield the figures of each load as soon as they are there."""
+        with ExitStack() as stack:
+            upstream = self._start_upstream(stack)
+            servers = [self._start(name, upstream, stack) for name in names]
+            calls = [self._warm_up(server) for server in servers]
+            for number in range(1, rounds + 1):
+                for server, count in zip(servers, calls, strict=True):
+                    yield self._sample(number, server, upstream, calls=count)
+
+    def _start_upstream(self, stack: ExitStack) -> Upstream:
+        port = free_port()
+        log = self._folder / "upstream.log"
+        command = bench_program("upstream.py", port)
+        program = stack.enter_context(running(command, env={}, log=log))
+        upstream = Upstream(port, program)
+        _await(upstream.count, program)
+        return upstream
+
+    def _start(self, name: str, upstream: Upstream, stack: ExitStack) -> Server:
+        port = free_port()
+        log = self._folder / f"{name}.log"
+        command, fetches = SERVERS[name]
+        env = environment(upstream.port)
+        program = stack.enter_context(running(command(port), env=env, log=log))
+        _await(lambda: self._request.check(port), program)
+        return Server(name, port, program, fetches)
+
+    def _warm_up(self, server: Server) -> int:
+        """Load a server unmeasured; return how many calls it takes for a load."""
+        load = self._request.send(_WARM_UP_CALLS, port=server.port)
+        return max(_LEAST_CALLS, round(_WARM_UP_CALLS / load.seconds * self._seconds))
+
+    def _sample(
+        self, number: int, server: Server, upstream: Upstream, *, calls: int
+    ) -> Sample:
+        self._check(server)
+        counted = upstream.count()
+        upstream_cpu = upstream.program.cpu_seconds()
+        cpu = server.program.cpu_seconds()
+        load = self._request.send(calls, port=server.port)
+        cpu = server.program.cpu_seconds() - cpu
+        upstream_cpu = upstream.program.cpu_seconds() - upstream_cpu
+        fetched = upstream.count() - counted
+        if fetched != calls * server.fetches:
+            raise BenchError(
+                f"{server.name} asked the upstream {fetched} times for {calls} calls, "
+                f"not {server.fetches} times for each"
+            )
+        self._check(server)
+        return Sample(
+            round=number,
+            server=server.name,
+            calls=calls,
+            seconds=load.seconds,
+            cpu_seconds=cpu,
+            upstream_cpu_seconds=upstream_cpu,
+        )
+
+    def _check(self, server: Server) -> None:
+        server.program.check_runs()
+        try:
+            self._request.check(server.port)
+        except grpc.RpcError as error:
+            raise BenchError(f"{server.name} failed a call: {error}") from error
+
+
+def _await(answers: Callable[[], object], program: Program) -> None:
+    """Ask until an answer comes; raise `BenchError` when the program ends first."""
+    give_up = time.monotonic() + _START_SECONDS
+    while True:
+        program.check_runs()
+        try:
+            answers()
+        except (OSError, grpc.RpcError) as error:
+            if time.monotonic() > give_up:
+                raise BenchError(f"{program.name} doesn't answer: {error}") from error
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

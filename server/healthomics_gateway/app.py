@@ -1,0 +1,206 @@
+"""The composition root: builds the stack, serves, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+from collections.abc import Awaitable, Callable
+
+import grpc
+import structlog
+from aiohttp import web
+
+from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from healthomics_gateway.errors import GatewayError
+from healthomics_gateway.health import (
+    SERVICE,
+    Health,
+    Readiness,
+    add_reflection,
+    admin_app,
+)
+from healthomics_gateway.interceptors.chain import Chain
+from healthomics_gateway.interceptors.drain import Drain
+from healthomics_gateway.interceptors.errors import errors
+from healthomics_gateway.interceptors.observe import observe
+from healthomics_gateway.retry import Retrying
+from healthomics_gateway.service import RunService
+from healthomics_gateway.settings import Address, Settings
+from healthomics_gateway.tls import server_credentials
+from healthomics_gateway.upstream.aws import Aws
+from healthomics_gateway.upstream.healthomics import HealthOmics
+from healthomics_gateway.upstream.transport import Transport
+
+MAX_RPCS = 16_384  # a backstop: the core refuses more without details
+STOP_SECONDS = 1.0  # for the last statuses to leave after a drain
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # else a second process binds the same port unnoticed
+    ("grpc.max_concurrent_streams", 100),  # else rapid resets harm other connections
+    ("grpc.max_receive_message_length", 65_536),  # of a request, decompressed
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.absolute_max_metadata_size", 8192),  # as above: between them it is random
+    ("grpc.server_handshake_timeout_ms", 5000),
+    ("grpc.max_connection_idle_ms", 120_000),
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 660_000),
+    ("grpc.keepalive_time_ms", 60_000),  # these four close a peer gone silent
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+_log = structlog.get_logger("app")
+
+
+class ListenError(Exception):
+    """An address can't be listened on."""
+
+
+class Gateway:
+    """One gateway: its stack, its server and its admin pages."""
+
+    def __init__(self, settings: Settings, aws: Aws) -> None:
+        """Build it, inside a running event loop; nothing is listening yet."""
+        self._settings = settings
+        self._readiness = Readiness(call_later=asyncio.get_running_loop().call_later)
+        self._identity = aws.identity(self._readiness.report)
+        upstream = settings.upstream
+        self._transport = Transport(
+            ca_file=aws.ca_file,
+            max_connections=upstream.max_concurrent,
+            connect_timeout_seconds=upstream.connect_timeout.total_seconds(),
+            attempt_timeout_seconds=upstream.attempt_timeout.total_seconds(),
+            max_body_bytes=upstream.max_body_bytes,
+        )
+        runs = Retrying(
+            HealthOmics(
+                self._transport,
+                self._identity,
+                region=aws.region,
+                endpoint=aws.endpoint,
+                max_concurrent=upstream.max_concurrent,
+                report=self._readiness.report,
+            ),
+            max_attempts=upstream.max_attempts,
+        )
+        self._drain = Drain()
+        self._health = Health(self._readiness)
+        self._server = self._make_server(
+            RunService(
+                runs,
+                default_deadline_seconds=settings.default_deadline.total_seconds(),
+                withheld=settings.withhold,
+            )
+        )
+        self._admin = web.AppRunner(admin_app(self._readiness), access_log=None)
+        self._background: list[asyncio.Task[None]] = []
+        self.address = settings.listen
+        self.admin_address = settings.admin_listen
+
+    def _make_server(self, service: RunService) -> grpc.aio.Server:
+        stages = (observe, errors(debug=self._settings.errors.debug))
+        chain = Chain(
+            {SERVICE: (*stages, self._drain.stage)},
+            of_others=stages[1:],
+            of_unknown=stages,
+        )
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        connections = ("grpc.max_allowed_incoming_connections", files // 2)
+        server = grpc.aio.server(
+            interceptors=(chain,),
+            options=(*OPTIONS, connections),
+            maximum_concurrent_rpcs=MAX_RPCS,
+        )
+        add_RunServiceServicer_to_server(service, server)
+        self._health.add_to(server)
+        add_reflection(server)
+        return server
+
+    async def start(self) -> None:
+        """Listen on both addresses, or raise ListenError."""
+        self.admin_address = await self._start_admin(self._settings.admin_listen)
+        self.address = self._bind(self._settings.listen)
+        await self._server.start()
+        self._background = [
+            asyncio.create_task(self._health.follow()),
+            asyncio.create_task(self._look_for_credentials()),
+        ]
+        _log.info(
+            "serving", address=str(self.address), admin_address=str(self.admin_address)
+        )
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Drain for at most `drain_seconds`, then end."""
+        _log.info("draining", seconds=drain_seconds)
+        self._readiness.drain()
+        await self._health.drain()
+        await self._drain.drain(drain_seconds)
+        await self._server.stop(STOP_SECONDS)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._identity.close()
+        await self._transport.close()
+        await self._admin.cleanup()
+        _log.info("stopped")
+
+    def _bind(self, address: Address) -> Address:
+        tls = self._settings.tls
+        try:
+            if tls.cert_file and tls.key_file:
+                credentials = server_credentials(tls.cert_file, tls.key_file)
+                port = self._server.add_secure_port(str(address), credentials)
+            else:
+                port = self._server.add_insecure_port(str(address))
+        except (RuntimeError, OSError):
+            raise ListenError(
+                f"listen {address}: it can't be bound; is it in use?"
+            ) from None
+        return Address(address.host, port)
+
+    async def _start_admin(self, address: Address) -> Address:
+        await self._admin.setup()
+        site = web.TCPSite(self._admin, address.host.strip("[]"), address.port)
+        try:
+            await site.start()
+        except OSError:
+            await self._admin.cleanup()
+            raise ListenError(
+                f"admin_listen {address}: it can't be bound; is it in use?"
+            ) from None
+        return Address(address.host, self._admin.addresses[0][1])
+
+    async def _look_for_credentials(self) -> None:
+        """Look before the first call does, so that readiness tells the truth early."""
+        try:
+            await self._identity.credentials()
+        except GatewayError:
+            return
+        self._readiness.report(None)
+
+
+async def serve(
+    settings: Settings,
+    aws: Aws,
+    *,
+    started: Callable[[Gateway], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once."""
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        asked_to_stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    gateway = Gateway(settings, aws)
+    await gateway.start()
+    if started:
+        await started(gateway)
+    await asked_to_stop.wait()
+    await gateway.stop(settings.drain_time.total_seconds())

@@ -1,0 +1,82 @@
+"""One call through a gateway, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TextIO, cast
+
+import grpc
+from google.protobuf import json_format
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+from rich.console import Console
+
+from healthomics.v1.run_pb2 import RunExport
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.show import run_text
+
+DONE, FAILED = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a command writes: answers to one stream, failures to the other."""
+
+    answers: TextIO
+    failures: TextIO
+    as_json: bool = False
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+def get(
+    channel: grpc.Channel,
+    run_id: str,
+    output: Output,
+    *,
+    export: Sequence[str] = (),
+    max_staleness: timedelta | None = None,
+    timeout: timedelta,
+) -> int:
+    """Make one GetRun and write its answer; give the exit code."""
+    request = GetRunRequest(
+        id=run_id, export=[RunExport.Value(f"RUN_EXPORT_{each}") for each in export]
+    )
+    if max_staleness is not None:
+        request.max_staleness.FromTimedelta(max_staleness)
+    try:
+        run = RunServiceStub(channel).GetRun(request, timeout=timeout.total_seconds())
+    except grpc.RpcError as error:
+        # grpc's stubs don't say so, but a failed call is its own error.
+        _write_failure(cast("grpc.Call", error), output)
+        return FAILED
+    if output.as_json:
+        output.answers.write(json_format.MessageToJson(run, indent=None) + "\n")
+    else:
+        console = Console(file=output.answers, highlight=False)
+        console.print(run_text(run, now=output.now()), soft_wrap=True)
+    return DONE
+
+
+def _write_failure(call: grpc.Call, output: Output) -> None:
+    """Tell status, reason, request id, and each fault of a bad request."""
+    status = rpc_status.from_call(call) or Status(message=call.details())
+    info, bad = ErrorInfo(), BadRequest()
+    for each in status.details:
+        for detail in (info, bad):
+            each.Unpack(detail)
+    trailers: dict[str, Any] = {
+        each.key: each.value for each in call.trailing_metadata() or ()
+    }
+    request_id = trailers.get("x-request-id")
+    words = [call.code().name, info.reason, status.message]
+    output.failures.write(" ".join(filter(None, words)) + "\n")
+    for violation in bad.field_violations:
+        output.failures.write(f"  {violation.field}: {violation.description}\n")
+    if request_id:
+        output.failures.write(f"  request id: {request_id}\n")
+    else:
+        output.failures.write("  no gateway answered; is one listening there?\n")

@@ -1,0 +1,143 @@
+"""The one grpc interceptor: each method's stages, composed once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import grpc
+from grpc.aio import ServerInterceptor, ServicerContext
+
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.exchange import (
+    Exchange,
+    Handler,
+    Stage,
+    request_id_of,
+)
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
+MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
+
+
+class Chain(ServerInterceptor):
+    """Wraps every method in the stages of its service, outermost first.
+
+    Requests are decoded and answers encoded inside the stages, so that a failure
+    there is one of the table's too.
+    """
+
+    def __init__(
+        self,
+        of_service: Mapping[str, Iterable[Stage]],
+        *,
+        of_others: Iterable[Stage],
+        of_unknown: Iterable[Stage],
+    ) -> None:
+        """Take stages by the service's full name, for the others and for no method."""
+        self._of_service = of_service
+        self._of_others = of_others
+        self._unknown = _composed(_refuse_unknown, of_unknown)
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Give the method's handler, wrapped."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return self._deny(method[:MAX_METHOD_TEXT])
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        service = method.strip("/").partition("/")[0]
+        stages = self._of_service.get(service, self._of_others)
+        if handler.response_streaming:
+            handle = _in_exchange(_composed(_streaming(handler), stages), method)
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(handle, None, handler.response_serializer)
+        handle = _in_exchange(_composed(_unary(handler), stages), method)
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        """Answer before the request's message comes: only a stream's handler can."""
+        return grpc.stream_unary_rpc_method_handler(_in_exchange(self._unknown, method))
+
+
+def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
+    for stage in reversed(tuple(stages)):
+        handler = stage(handler)
+    return handler
+
+
+def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes]]:
+    async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
+        return await handler(
+            incoming, Exchange(context, method, request_id_of(context))
+        )
+
+    return handle
+
+
+def _unary(handler: Any) -> Handler:
+    async def handle(incoming: Any, exchange: Exchange) -> bytes:
+        request = _decoded(handler, incoming)
+        answer = await handler.unary_unary(request, exchange.context)
+        encoded: bytes = handler.response_serializer(answer)
+        if len(encoded) > MAX_ANSWER_BYTES:
+            raise GatewayError(
+                Reason.RESPONSE_TOO_LARGE, metadata={"runId": request.id}
+            )
+        return encoded
+
+    return handle
+
+
+def _streaming(handler: Any) -> Handler:
+    behavior = handler.stream_stream or handler.unary_stream
+
+    async def handle(incoming: Any, exchange: Exchange) -> bytes:
+        if handler.request_streaming:
+            request: Any = _each_decoded(handler, incoming)
+        else:
+            request = _decoded(handler, incoming)
+        answers = behavior(request, exchange.context)
+        if inspect.isasyncgen(answers):
+            async for answer in answers:
+                await exchange.context.write(answer)
+        else:
+            await answers
+        return b""
+
+    return handle
+
+
+async def _each_decoded(
+    handler: Any, bodies: AsyncIterator[bytes]
+) -> AsyncIterator[Any]:
+    async for body in bodies:
+        yield _decoded(handler, body)
+
+
+def _decoded(handler: Any, body: bytes) -> Any:
+    try:
+        return handler.request_deserializer(body)
+    except Exception:  # noqa: BLE001  # whatever protobuf finds, the bytes are bad
+        raise GatewayError(Reason.MALFORMED_REQUEST) from None
+
+
+async def _refuse_unknown(_incoming: Any, _exchange: Exchange) -> bytes:
+    raise GatewayError(Reason.METHOD_UNKNOWN)

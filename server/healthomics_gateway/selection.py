@@ -1,0 +1,93 @@
+"""Which members of a run a caller receives: the request's mask, less what is withheld.
+
+A member is in its field or in `unmodeled_json`, so both are always treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from healthomics.v1.run_pb2 import Run
+
+ALL = "*"
+KEPT = "unmodeled_json"
+
+
+def _paths_of(message: Descriptor) -> dict[str, str]:
+    """Give every path of a mask with AWS's path of the same member."""
+    paths = {}
+    for field in message.fields:
+        paths[field.name] = field.json_name
+        inner = field.message_type
+        if inner and inner.file.package == "healthomics.v1" and not field.is_repeated:
+            paths |= {
+                f"{field.name}.{path}": f"{field.json_name}.{name}"
+                for path, name in _paths_of(inner).items()
+            }
+    return paths
+
+
+PATHS = _paths_of(Run.DESCRIPTOR)
+_PATH_OF = {name: path for path, name in PATHS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The paths of `Run` to answer, None for all, and AWS's names to withhold."""
+
+    paths: frozenset[str] | None = None
+    withheld: frozenset[str] = frozenset()
+
+    def of(self, run: Run) -> Run:
+        """Give the run itself, or a copy where anything is left out."""
+        if self.paths is None and not self.withheld:
+            return run
+        selected = self._masked(run)
+        for name in self.withheld:
+            _withhold(selected, name)
+        selected.observe_time.CopyFrom(run.observe_time)
+        return selected
+
+    def _masked(self, run: Run) -> Run:
+        selected = Run()
+        if self.paths is None:
+            selected.CopyFrom(run)
+            return selected
+        FieldMask(paths=self.paths).MergeMessage(run, selected)
+        names = [PATHS[path] for path in self.paths]
+        for key, text in run.unmodeled_json.items():
+            if any(_concerns(key, name) for name in names):
+                selected.unmodeled_json[key] = text
+        return selected
+
+
+def _concerns(key: str, name: str) -> bool:
+    """Tell whether a kept member is the named one, inside it or around it."""
+    return key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.")
+
+
+def _withhold(run: Run, name: str) -> None:
+    for key in [each for each in run.unmodeled_json if _is_within(each, name)]:
+        del run.unmodeled_json[key]
+    *outer, field = _PATH_OF.get(name, "").split(".")
+    message: Any = run
+    for each in outer:
+        if not message.HasField(each):
+            return
+        message = getattr(message, each)
+    if field:
+        message.ClearField(field)
+
+
+def _is_within(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
+
+
+def unknown_paths(paths: Iterable[str]) -> list[int]:
+    """Give the positions of the paths that no mask may hold."""
+    return [at for at, path in enumerate(paths) if path != ALL and path not in PATHS]

@@ -1,0 +1,126 @@
+"""RunService: a request becomes a query, the answer becomes the response."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest
+from grpc.aio import ServicerContext
+
+from healthomics.v1.run_pb2 import Run, RunExport
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.runs import Call, RunQuery, RunSource
+from healthomics_gateway.selection import ALL, Selection, unknown_paths
+
+MAX_EXPORTS = 32
+MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
+MAX_DURATION_SECONDS = 315_576_000_000  # of google.protobuf.Duration
+MAX_NANOS = 999_999_999
+
+_RUN_ID = re.compile(r"[0-9]{1,18}")
+
+
+class RunService(RunServiceServicer):
+    """Answers calls from one source of runs."""
+
+    def __init__(
+        self,
+        runs: RunSource,
+        *,
+        default_deadline_seconds: float,
+        withheld: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Ask `runs`; `withheld` are AWS's names of members that nobody receives."""
+        self._runs = runs
+        self._default_deadline_seconds = default_deadline_seconds
+        self._withheld = withheld
+        self._clock = clock
+
+    async def GetRun(  # noqa: N802  # gRPC's own name of the method
+        self, request: GetRunRequest, context: ServicerContext[GetRunRequest, Run]
+    ) -> Run:
+        """Return one run as HealthOmics knows it (AIP-131)."""
+        query, selection = self._accept(request)
+        structlog.contextvars.bind_contextvars(run_id=query.id)
+        own_seconds = context.time_remaining()
+        seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
+        call = Call(deadline=self._clock() + seconds)
+        if seconds < MIN_DEADLINE_SECONDS:
+            raise GatewayError(Reason.DEADLINE_TOO_SHORT, metadata={"runId": query.id})
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._runs.get_run(query, call=call)
+        except TimeoutError:
+            is_own = own_seconds is not None
+            reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
+            metadata = {"runId": query.id, **call.tried}
+            raise GatewayError(reason, metadata=metadata) from None
+        except GatewayError as error:
+            error.metadata = {"runId": query.id, **call.tried, **error.metadata}
+            raise
+        if answer.request_id:
+            context.set_trailing_metadata((("x-amzn-requestid", answer.request_id),))
+        return selection.of(answer.run)
+
+    def _accept(self, request: GetRunRequest) -> tuple[RunQuery, Selection]:
+        """Check every rule of the contract; tell all faults at once."""
+        faults = [
+            BadRequest.FieldViolation(field=field, description=description)
+            for field, description in _faults(request)
+        ]
+        if faults:
+            has_id = _RUN_ID.fullmatch(request.id)
+            raise GatewayError(
+                Reason.INVALID_REQUEST,
+                metadata={"runId": request.id} if has_id else {},
+                violations=tuple(faults),
+            )
+        paths = frozenset(request.read_mask.paths)
+        return (
+            RunQuery(request.id, tuple(sorted(set(request.export)))),
+            Selection(None if ALL in paths else paths or None, self._withheld),
+        )
+
+
+def _faults(request: GetRunRequest) -> list[tuple[str, str]]:
+    faults = []
+    if not _RUN_ID.fullmatch(request.id):
+        faults.append(("id", "1 to 18 ASCII digits are needed."))
+    if len(request.export) > MAX_EXPORTS:
+        faults.append(("export", f"At most {MAX_EXPORTS} values are allowed."))
+    known = set(RunExport.values()) - {RunExport.RUN_EXPORT_UNSPECIFIED}
+    faults += [
+        (
+            f"export[{at}]",
+            "A value of RunExport is needed, and not the unspecified one.",
+        )
+        for at, export in enumerate(request.export)
+        if export not in known
+    ]
+    if fault := _duration_fault(request.max_staleness):
+        faults.append(("max_staleness", fault))
+    faults += [
+        (f"read_mask.paths[{at}]", "It isn't a field of Run or of its structures.")
+        for at in unknown_paths(request.read_mask.paths)
+    ]
+    return faults
+
+
+def _duration_fault(duration: Duration) -> str | None:
+    if (
+        abs(duration.seconds) > MAX_DURATION_SECONDS
+        or abs(duration.nanos) > MAX_NANOS
+        or duration.seconds * duration.nanos < 0
+    ):
+        return "It isn't a valid Duration."
+    if duration.seconds < 0 or duration.nanos < 0:
+        return "It must not be negative."
+    return None

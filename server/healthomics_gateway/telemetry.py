@@ -1,0 +1,55 @@
+"""Logging, set up once: one event a line on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+import structlog
+
+# At DEBUG botocore writes the session token and every body.
+QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
+
+
+def set_up_logging(*, level: str, log_format: str) -> None:
+    """Send our events and every library's to stderr, as JSON or readable.
+
+    `log_format` is `json`, `text` or `auto`: readable on a terminal, else JSON.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    is_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    render: list[Any] = (
+        [structlog.dev.ConsoleRenderer()]
+        if is_text
+        else [structlog.processors.format_exc_info, _rendered_json]
+    )
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *render,
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=number, force=True)
+    for name, quietest in QUIETEST.items():
+        logging.getLogger(name).setLevel(max(number, quietest))
+
+
+def _rendered_json(_logger: Any, _method: str, event: dict[str, Any]) -> str:
+    return orjson.dumps(event, default=repr).decode()

@@ -1,0 +1,161 @@
+"""The source that is HealthOmics: one attempt is signed, sent and read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from urllib.parse import urlsplit
+
+from healthomics.v1.run_pb2 import Run, RunExport
+from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.runs import Answer, Call, RunQuery
+from healthomics_gateway.upstream import classify
+from healthomics_gateway.upstream.classify import Failure, Reply
+from healthomics_gateway.upstream.identity import Identity, Report
+from healthomics_gateway.upstream.sigv4 import Credentials, Signer
+from healthomics_gateway.upstream.translate import (
+    AnotherRunError,
+    ErrorAnswerError,
+    MalformedAnswerError,
+    run_from_json,
+)
+from healthomics_gateway.upstream.transport import Transport, TransportError
+
+SERVICE = "omics"  # its signing name
+EXPORT_PREFIX = "RUN_EXPORT_"
+MIN_SKEW = timedelta(minutes=1)  # AWS accepts five; less than one is a slow answer
+CREDENTIALS_SECONDS = 10.0  # what an attempt waits for them
+LOOP_BYTES = 65_536  # a larger body is read in a thread, not to hold up the loop
+NO_SKEW = timedelta(0)
+
+
+def utc_now() -> datetime:
+    """Give the time of the machine's clock."""
+    return datetime.now(UTC)
+
+
+class HealthOmics:
+    """Asks AWS once for each time it is asked."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        identity: Identity,
+        *,
+        region: str,
+        endpoint: str,
+        max_concurrent: int,
+        report: Report,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Ask `endpoint` over `transport`, at most `max_concurrent` at a time.
+
+        `report` is told whether AWS accepts the gateway's identity.
+        """
+        self._transport = transport
+        self._identity = identity
+        self._region = region
+        self._endpoint = endpoint
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._report = report
+        self._now = now
+        url = urlsplit(endpoint)
+        self._host = url.netloc
+        self._path = url.path
+        self._signer = Signer(region=region, service=SERVICE)
+        self._skew = NO_SKEW  # what AWS's clock is ahead of ours
+        self._agent = f"healthomics-gateway/{version('healthomics-gateway')}"
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Make one attempt; raise what went wrong with whether to try again."""
+        call.tried["region"] = self._region
+        async with self._slots:
+            credentials = await self._credentials()
+            skew = self._skew
+            try:
+                reply = await self._transport.get(*self._signed(query, credentials))
+            except TransportError as error:
+                if error.failure is Failure.TLS_UNTRUSTED:
+                    self._report(Reason.UPSTREAM_TLS_UNTRUSTED)
+                raise classify.error_of_failure(error.failure) from error
+            try:
+                run = await _run_of(reply, query)
+            except GatewayError as error:
+                await self._learn(error, reply, credentials, skew)
+                raise
+            if self._skew:
+                self._skew = self._measured_skew(reply)
+        self._report(None)
+        run.observe_time.FromDatetime(self._now())
+        return Answer(run, classify.request_id_of(reply.headers))
+
+    async def _credentials(self) -> Credentials:
+        try:
+            async with asyncio.timeout(CREDENTIALS_SECONDS):
+                return await self._identity.credentials()
+        except TimeoutError:
+            raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE) from None
+
+    def _signed(
+        self, query: RunQuery, credentials: Credentials
+    ) -> tuple[str, dict[str, str]]:
+        path = f"{self._path}/run/{query.id}"
+        words = [RunExport.Name(each) for each in query.export]
+        text = "&".join(f"export={word.removeprefix(EXPORT_PREFIX)}" for word in words)
+        headers = self._signer.headers(
+            credentials,
+            host=self._host,
+            path=path,
+            query=text,
+            now=self._now() + self._skew,
+        )
+        headers["accept-encoding"] = "identity"
+        headers["user-agent"] = self._agent
+        url = f"{self._endpoint}/run/{query.id}"
+        return f"{url}?{text}" if text else url, headers
+
+    async def _learn(
+        self,
+        error: GatewayError,
+        reply: Reply,
+        credentials: Credentials,
+        skew: timedelta,
+    ) -> None:
+        """Take what a refusal says about the gateway's clock and credentials."""
+        match error.reason:
+            case Reason.GATEWAY_CLOCK_SKEW | Reason.GATEWAY_SIGNATURE_REJECTED:
+                self._skew = self._measured_skew(reply)
+                if abs(self._skew - skew) >= MIN_SKEW:
+                    error.again = Again.ONCE
+            case Reason.GATEWAY_CREDENTIALS_EXPIRED:
+                await self._identity.renew(credentials)
+            case Reason.GATEWAY_CREDENTIALS_INVALID:
+                if not await self._identity.renew(credentials):
+                    self._report(error.reason)
+            case _ if error.metadata["awsErrorCode"]:
+                self._report(None)
+
+    def _measured_skew(self, reply: Reply) -> timedelta:
+        try:
+            date = parsedate_to_datetime(reply.headers.get("Date", ""))
+        except ValueError:
+            return self._skew
+        skew = date.replace(tzinfo=UTC) - self._now()
+        return skew if abs(skew) >= MIN_SKEW else NO_SKEW
+
+
+async def _run_of(reply: Reply, query: RunQuery) -> Run:
+    body = classify.body_of(reply)
+    try:
+        if len(body) > LOOP_BYTES:
+            return await asyncio.to_thread(run_from_json, body, run_id=query.id)
+        return run_from_json(body, run_id=query.id)
+    except ErrorAnswerError as error:
+        raise classify.error_of_code(error.error_type, reply) from None
+    except AnotherRunError:
+        raise classify.error_of_failure(Failure.ANOTHER_RUN, reply) from None
+    except MalformedAnswerError:
+        raise classify.error_of_failure(Failure.MALFORMED, reply) from None

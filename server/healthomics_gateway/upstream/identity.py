@@ -1,0 +1,204 @@
+"""Whose credentials sign a call: boto3's chain, off the event loop, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar, cast
+
+import structlog
+
+from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.upstream.sigv4 import Credentials
+
+RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
+RECOVERY_LOOKS = 6  # after AWS refused what it has; then the next call decides
+EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of what is still valid
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger("identity")
+
+# Told None when the gateway's AWS identity works, else why it doesn't.
+Report = Callable[[Reason | None], None]
+
+
+class Identity(Protocol):
+    """Where a call's credentials come from."""
+
+    async def credentials(self) -> Credentials:
+        """Give credentials, or raise GATEWAY_CREDENTIALS_UNAVAILABLE."""
+        ...
+
+    async def renew(self, refused: Credentials) -> bool:
+        """Replace credentials that AWS refused; tell whether there are others now."""
+        ...
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        ...
+
+
+class FixedIdentity:
+    """Credentials that never change."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        """Always give `credentials`."""
+        self._credentials = credentials
+
+    async def credentials(self) -> Credentials:
+        """Give the credentials."""
+        return self._credentials
+
+    async def renew(self, refused: Credentials) -> bool:
+        """Have no others."""
+        return refused != self._credentials
+
+    async def close(self) -> None:
+        """Have nothing to end."""
+
+
+class ChainIdentity:
+    """boto3's credential chain, read and refreshed off the event loop.
+
+    A chain that yields nothing is looked at again every few seconds.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        *,
+        chain: Callable[[], Any],
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Read `chain`, which answers botocore's credentials or None, and may block."""
+        self._report = report
+        self._chain = chain
+        self._clock = clock or asyncio.get_running_loop().time
+        self._sleep = sleep
+        self._source: Any = None  # botocore's credentials, which refresh themselves
+        self._credentials: Credentials | None = None
+        self._refreshed_at = float("-inf")
+        self._refresh: asyncio.Task[Credentials] | None = None
+        self._recovery: asyncio.Task[None] | None = None
+
+    async def credentials(self) -> Credentials:
+        """Give the current credentials; wait only where there are no valid ones."""
+        if self._credentials is None or self._expires_within(0):
+            return await self._refreshed()
+        if (
+            self._expires_within(None)
+            and self._clock() - self._refreshed_at > EARLY_REFRESH_PAUSE_SECONDS
+        ):
+            self._start_refresh()
+        return self._credentials
+
+    async def renew(self, refused: Credentials) -> bool:
+        """Read the chain anew, once for all who were refused with the same."""
+        if self._credentials == refused:
+            self._source = None
+            renewed = await self._refreshed()
+            if renewed == refused:
+                self._recover(refused)
+        return self._credentials != refused
+
+    async def close(self) -> None:
+        """End the look-outs."""
+        tasks = [task for task in (self._refresh, self._recovery) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _expires_within(self, seconds: int | None) -> bool:
+        """Ask botocore; None stands for the time that it finds early enough."""
+        needed = getattr(self._source, "refresh_needed", None)
+        return bool(needed and needed(seconds))
+
+    async def _refreshed(self) -> Credentials:
+        return await asyncio.shield(self._start_refresh())
+
+    def _start_refresh(self) -> asyncio.Task[Credentials]:
+        if self._refresh is None or self._refresh.done():
+            self._refresh = asyncio.create_task(self._read_chain())
+            self._refresh.add_done_callback(_retrieve)
+        return self._refresh
+
+    async def _read_chain(self) -> Credentials:
+        try:
+            source, credentials = await _in_thread(
+                lambda: _read(self._source, self._chain)
+            )
+        except Exception as error:  # noqa: BLE001  # a provider may raise anything
+            _log.warning("credentials_unavailable", error=type(error).__name__)
+            if self._credentials and not self._expires_within(0):
+                self._refreshed_at = self._clock()
+                return self._credentials
+            self._source = self._credentials = None
+            self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+            self._recover(None)
+            raise GatewayError(
+                Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, again=Again.NO
+            ) from None
+        self._refreshed_at = self._clock()
+        if credentials != self._credentials:
+            self._report(None)
+        self._source, self._credentials = source, credentials
+        return credentials
+
+    def _recover(self, refused: Credentials | None) -> None:
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._look_out(refused))
+
+    async def _look_out(self, refused: Credentials | None) -> None:
+        """Read the chain until it yields others than AWS refused."""
+        looks = 0
+        while self._credentials is None or (
+            self._credentials == refused and looks < RECOVERY_LOOKS
+        ):
+            await self._sleep(RECOVERY_SECONDS)
+            looks += 1
+            self._source = None
+            await asyncio.wait([self._start_refresh()])
+
+
+async def _in_thread(read: Callable[[], _T]) -> _T:
+    """Run what blocks in a thread that may hang without holding up the exit."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error:
+            done.set_exception(error)
+        else:
+            done.set_result(cast("_T", result))
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = read()
+        except BaseException as error:  # noqa: BLE001  # handed to who waits
+            failure = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="aws-credentials", daemon=True).start()
+    return await done
+
+
+def _read(source: Any, chain: Callable[[], Any]) -> tuple[Any, Credentials]:
+    """Blocks: resolve the chain where nothing is resolved, refresh where it is due."""
+    source = source or chain()
+    if source is None:
+        raise LookupError("the credential chain yields nothing")
+    frozen = source.get_frozen_credentials()
+    return source, Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+
+def _retrieve(task: asyncio.Task[Credentials]) -> None:
+    """Take note of a failure that nobody may be waiting for."""
+    if not task.cancelled():
+        task.exception()
