@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 import structlog
-from aiohttp import web
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.errors import GatewayError
 from healthomics_gateway.health import (
     SERVICE,
+    AdminPages,
     Health,
     Readiness,
     add_reflection,
-    admin_app,
 )
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.drain import Drain
@@ -27,6 +26,7 @@ from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.service import RunService
 from healthomics_gateway.settings import Address, Settings
+from healthomics_gateway.telemetry import set_up_logging
 from healthomics_gateway.tls import server_credentials
 from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
@@ -36,7 +36,9 @@ MAX_RPCS = 16_384  # a backstop: the core refuses more without details
 STOP_SECONDS = 1.0  # for the last statuses to leave after a drain
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second process binds the same port unnoticed
-    ("grpc.max_concurrent_streams", 100),  # else rapid resets harm other connections
+    # Enough for 300 calls sent at once on one connection; without a limit one
+    # connection's rapid resets cancel the calls of others.
+    ("grpc.max_concurrent_streams", 500),
     ("grpc.max_receive_message_length", 65_536),  # of a request, decompressed
     ("grpc.max_metadata_size", 8192),
     ("grpc.absolute_max_metadata_size", 8192),  # as above: between them it is random
@@ -61,8 +63,17 @@ class ListenError(Exception):
 class Gateway:
     """One gateway: its stack, its server and its admin pages."""
 
-    def __init__(self, settings: Settings, aws: Aws) -> None:
-        """Build it, inside a running event loop; nothing is listening yet."""
+    def __init__(
+        self,
+        settings: Settings,
+        aws: Aws,
+        *,
+        options: Sequence[tuple[str, int]] = OPTIONS,
+    ) -> None:
+        """Build it, inside a running event loop; nothing is listening yet.
+
+        `options` are gRPC's, for the server.
+        """
         self._settings = settings
         self._readiness = Readiness(call_later=asyncio.get_running_loop().call_later)
         self._identity = aws.identity(self._readiness.report)
@@ -92,14 +103,17 @@ class Gateway:
                 runs,
                 default_deadline_seconds=settings.default_deadline.total_seconds(),
                 withheld=settings.withhold,
-            )
+            ),
+            options,
         )
-        self._admin = web.AppRunner(admin_app(self._readiness), access_log=None)
+        self._admin = AdminPages(self._readiness)
         self._background: list[asyncio.Task[None]] = []
         self.address = settings.listen
         self.admin_address = settings.admin_listen
 
-    def _make_server(self, service: RunService) -> grpc.aio.Server:
+    def _make_server(
+        self, service: RunService, options: Sequence[tuple[str, int]]
+    ) -> grpc.aio.Server:
         stages = (observe, errors(debug=self._settings.errors.debug))
         chain = Chain(
             {SERVICE: (*stages, self._drain.stage)},
@@ -110,7 +124,7 @@ class Gateway:
         connections = ("grpc.max_allowed_incoming_connections", files // 2)
         server = grpc.aio.server(
             interceptors=(chain,),
-            options=(*OPTIONS, connections),
+            options=(*options, connections),
             maximum_concurrent_rpcs=MAX_RPCS,
         )
         add_RunServiceServicer_to_server(service, server)
@@ -119,9 +133,18 @@ class Gateway:
         return server
 
     async def start(self) -> None:
-        """Listen on both addresses, or raise ListenError."""
-        self.admin_address = await self._start_admin(self._settings.admin_listen)
-        self.address = self._bind(self._settings.listen)
+        """Listen on both addresses, or raise ListenError with both faults."""
+        faults = []
+        try:
+            self.admin_address = await self._start_admin(self._settings.admin_listen)
+        except OSError:
+            faults.append(_listen_fault("admin_listen", self.admin_address))
+        try:
+            self.address = self._bind(self._settings.listen)
+        except RuntimeError:  # grpc's word for it
+            faults.append(_listen_fault("listen", self.address))
+        if faults:
+            raise ListenError(*faults)
         await self._server.start()
         self._background = [
             asyncio.create_task(self._health.follow()),
@@ -131,46 +154,35 @@ class Gateway:
             "serving", address=str(self.address), admin_address=str(self.admin_address)
         )
 
-    async def stop(self, drain_seconds: float) -> None:
-        """Drain for at most `drain_seconds`, then end."""
-        _log.info("draining", seconds=drain_seconds)
+    async def drain(self, seconds: float) -> None:
+        """Send callers elsewhere and serve on until they have gone, in `seconds`."""
+        _log.info("draining", seconds=seconds)
         self._readiness.drain()
         await self._health.drain()
-        await self._drain.drain(drain_seconds)
+        await self._drain.drain(seconds)
+
+    async def stop(self) -> None:
+        """End what is listening and what goes on in the background."""
         await self._server.stop(STOP_SECONDS)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._identity.close()
         await self._transport.close()
-        await self._admin.cleanup()
-        _log.info("stopped")
+        await self._admin.stop()
 
     def _bind(self, address: Address) -> Address:
         tls = self._settings.tls
-        try:
-            if tls.cert_file and tls.key_file:
-                credentials = server_credentials(tls.cert_file, tls.key_file)
-                port = self._server.add_secure_port(str(address), credentials)
-            else:
-                port = self._server.add_insecure_port(str(address))
-        except (RuntimeError, OSError):
-            raise ListenError(
-                f"listen {address}: it can't be bound; is it in use?"
-            ) from None
+        if tls.cert_file and tls.key_file:
+            credentials = server_credentials(tls.cert_file, tls.key_file)
+            port = self._server.add_secure_port(str(address), credentials)
+        else:
+            port = self._server.add_insecure_port(str(address))
         return Address(address.host, port)
 
     async def _start_admin(self, address: Address) -> Address:
-        await self._admin.setup()
-        site = web.TCPSite(self._admin, address.host.strip("[]"), address.port)
-        try:
-            await site.start()
-        except OSError:
-            await self._admin.cleanup()
-            raise ListenError(
-                f"admin_listen {address}: it can't be bound; is it in use?"
-            ) from None
-        return Address(address.host, self._admin.addresses[0][1])
+        port = await self._admin.start(address.host.strip("[]"), address.port)
+        return Address(address.host, port)
 
     async def _look_for_credentials(self) -> None:
         """Look before the first call does, so that readiness tells the truth early."""
@@ -181,13 +193,21 @@ class Gateway:
         self._readiness.report(None)
 
 
+def _listen_fault(name: str, address: Address) -> str:
+    return f"{name} {address}: it can't be bound; is it in use?"
+
+
 async def serve(
     settings: Settings,
     aws: Aws,
     *,
     started: Callable[[Gateway], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once."""
+    """Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once.
+
+    Raises ListenError where it can't listen.
+    """
+    set_up_logging(level=settings.log.level, log_format=settings.log.format)
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -199,8 +219,12 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     gateway = Gateway(settings, aws)
-    await gateway.start()
-    if started:
-        await started(gateway)
-    await asked_to_stop.wait()
-    await gateway.stop(settings.drain_time.total_seconds())
+    try:
+        await gateway.start()
+        if started:
+            await started(gateway)
+        await asked_to_stop.wait()
+        await gateway.drain(settings.drain_time.total_seconds())
+    finally:
+        await gateway.stop()
+    _log.info("stopped")

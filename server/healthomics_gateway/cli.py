@@ -156,14 +156,11 @@ def _quota(text: str) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from healthomics_gateway.app import ListenError, serve
-    from healthomics_gateway.telemetry import set_up_logging
 
     loaded, aws = _checked(options, with_aws=not options.sandbox)
-    settings = loaded.settings
-    set_up_logging(level=settings.log.level, log_format=settings.log.format)
     try:
         if aws:
-            asyncio.run(serve(settings, aws))
+            asyncio.run(serve(loaded.settings, aws))
         else:
             asyncio.run(_serve_sandbox(loaded))
     except ListenError as error:
@@ -229,6 +226,8 @@ def _sandbox(options: argparse.Namespace) -> int:
         raise _UsageError(
             f"--listen {options.listen}: it can't be bound; is it in use?"
         ) from None
+    except KeyboardInterrupt:  # how a person ends it
+        return DONE
     return DONE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 import grpc
 from google.protobuf import json_format
@@ -20,6 +20,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.show import run_text
 
 DONE, FAILED = 0, 1
+REQUEST_ID = "x-request-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,12 @@ def _write_failure(call: grpc.Call, output: Output) -> None:
     for each in status.details:
         for detail in (info, bad):
             each.Unpack(detail)
-    trailers: dict[str, Any] = {
-        each.key: each.value for each in call.trailing_metadata() or ()
-    }
-    request_id = trailers.get("x-request-id")
+    trailers = cast("dict[str, str]", dict(call.trailing_metadata() or ()))
     words = [call.code().name, info.reason, status.message]
     output.failures.write(" ".join(filter(None, words)) + "\n")
     for violation in bad.field_violations:
         output.failures.write(f"  {violation.field}: {violation.description}\n")
-    if request_id:
-        output.failures.write(f"  request id: {request_id}\n")
+    if REQUEST_ID in trailers:
+        output.failures.write(f"  request id: {trailers[REQUEST_ID]}\n")
     else:
         output.failures.write("  no gateway answered; is one listening there?\n")

@@ -7,9 +7,11 @@ The table is `Reason`; docs/errors.md tells it to clients. Codes are those of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, auto, unique
+from types import MappingProxyType
 
 from google.protobuf.message import Message
 from google.rpc import code_pb2 as code
@@ -32,6 +34,10 @@ MAX_DEBUG_TEXT = 1024  # characters of AWS's message, where it is let through
 MIN_RETRY_MS = 50
 MAX_RETRY_MS = 60_000
 PACKING_BYTES = 80  # at most what one packed detail adds to its own size
+
+# What is known of the call under way, whatever error it may end in: `runId`, and what
+# its sources have tried.
+facts: ContextVar[Mapping[str, str]] = ContextVar("facts", default=MappingProxyType({}))
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
@@ -60,7 +66,7 @@ class GatewayError(Exception):
         reason: Reason,
         *,
         again: Again = Again.NO,
-        metadata: dict[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
         violations: tuple[BadRequest.FieldViolation, ...] = (),
         retry_after_seconds: float | None = None,
         debug: str = "",
@@ -84,13 +90,20 @@ class GatewayError(Exception):
         return min(max(wait_ms, MIN_RETRY_MS), MAX_RETRY_MS)
 
 
-def status_of(error: GatewayError, *, request_id: str, debug: bool = False) -> Status:
+def status_of(
+    error: GatewayError,
+    *,
+    metadata: Mapping[str, str],
+    request_id: str,
+    debug: bool = False,
+) -> Status:
     """Tell an error as AIP-193 wants it, in at most 4 KiB.
 
-    `request_id` is the call's own; with `debug` AWS's message rides along.
+    `metadata` is ErrorInfo's, `request_id` the call's own; with `debug` AWS's message
+    rides along.
     """
     row = error.reason.value
-    metadata = {key: _clean(value, MAX_TEXT) for key, value in error.metadata.items()}
+    metadata = {key: _clean(value, MAX_TEXT) for key, value in metadata.items()}
     status = Status(code=row.code, message=row.message)
     _pack(
         status,
@@ -105,7 +118,7 @@ def status_of(error: GatewayError, *, request_id: str, debug: bool = False) -> S
         _pack(status, DebugInfo(detail=_clean(error.debug, MAX_DEBUG_TEXT)))
     if row.detail:
         room = MAX_STATUS_BYTES - len(row.message) - status.ByteSize() - PACKING_BYTES
-        _pack(status, row.detail(error, room))
+        _pack(status, row.detail(error, metadata.get("runId", ""), room))
     return status
 
 
@@ -119,7 +132,7 @@ def _clean(text: str, limit: int) -> str:
     return _UNPRINTABLE.sub(" ", text)[:limit]
 
 
-def _bad_request(error: GatewayError, room: int) -> BadRequest:
+def _bad_request(error: GatewayError, _run_id: str, room: int) -> BadRequest:
     """Name as many faults as fit."""
     bad = BadRequest()
     for violation in error.violations:
@@ -130,36 +143,34 @@ def _bad_request(error: GatewayError, room: int) -> BadRequest:
     return bad
 
 
-def _refused_input(_error: GatewayError, _room: int) -> BadRequest:
+def _refused_input(*_: object) -> BadRequest:
     text = "HealthOmics finds this id, or its export, invalid."
     return BadRequest(
         field_violations=[BadRequest.FieldViolation(field="id", description=text)]
     )
 
 
-def _run_resource(error: GatewayError, _room: int) -> ResourceInfo:
-    return ResourceInfo(
-        resource_type="omics.run", resource_name=error.metadata.get("runId", "")
-    )
+def _run_resource(_error: GatewayError, run_id: str, _room: int) -> ResourceInfo:
+    return ResourceInfo(resource_type="omics.run", resource_name=run_id)
 
 
-def _run_state(error: GatewayError, _room: int) -> PreconditionFailure:
+def _run_state(_error: GatewayError, run_id: str, _room: int) -> PreconditionFailure:
     violation = PreconditionFailure.Violation(
         type="RUN_STATE",
-        subject=error.metadata.get("runId", ""),
+        subject=run_id,
         description="The run's current state doesn't allow this.",
     )
     return PreconditionFailure(violations=[violation])
 
 
-def _call_rate(_error: GatewayError, _room: int) -> QuotaFailure:
+def _call_rate(*_: object) -> QuotaFailure:
     text = "The account's GetRun calls a second in this Region."
     return QuotaFailure(
         violations=[QuotaFailure.Violation(subject="omics:GetRun", description=text)]
     )
 
 
-def _service_quota(_error: GatewayError, _room: int) -> QuotaFailure:
+def _service_quota(*_: object) -> QuotaFailure:
     text = "A service quota of the account in this Region."
     return QuotaFailure(
         violations=[QuotaFailure.Violation(subject="omics", description=text)]
@@ -173,7 +184,8 @@ class Row:
     code: int  # google.rpc.Code
     advice: Advice
     message: str
-    detail: Callable[[GatewayError, int], Message] | None = None  # given the room left
+    # Is given the error, the run's id and how many bytes are left.
+    detail: Callable[[GatewayError, str, int], Message] | None = None
 
 
 @unique

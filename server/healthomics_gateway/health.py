@@ -131,17 +131,31 @@ def _describe_v1() -> None:
     descriptor_pool.Default().Add(text_format.Parse(text, FileDescriptorProto()))
 
 
-def admin_app(readiness: Readiness) -> web.Application:
-    """Make the pages of the admin address: `/livez` and `/readyz`."""
+class AdminPages:
+    """The HTTP server of the admin address: `/livez` and `/readyz`."""
 
-    async def livez(_request: web.Request) -> web.Response:
+    def __init__(self, readiness: Readiness) -> None:
+        """Tell what `readiness` says."""
+        self._readiness = readiness
+        app = web.Application()
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(app, access_log=None)
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen, and give the port; raise OSError where the address can't be had."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port).start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection."""
+        await self._runner.cleanup()
+
+    async def _livez(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def readyz(_request: web.Request) -> web.Response:
-        why = readiness.why_not
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        why = self._readiness.why_not
         return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
-
-    app = web.Application()
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    return app

@@ -48,7 +48,7 @@ class Retrying:
         attempt = 0
         while True:
             attempt += 1
-            call.tried["attempts"] = str(attempt)
+            call.facts["attempts"] = str(attempt)
             try:
                 return await self._runs.get_run(query, call=call)
             except GatewayError as error:

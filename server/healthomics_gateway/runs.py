@@ -19,10 +19,10 @@ class RunQuery:
 
 @dataclass(slots=True)
 class Call:
-    """How long a call may take, and what its sources have tried for it."""
+    """How long a call may take, and what its sources can tell of it."""
 
     deadline: float  # seconds of the event loop's clock
-    tried: dict[str, str] = field(default_factory=dict)  # ErrorInfo's attempts, region
+    facts: dict[str, str] = field(default_factory=dict)  # as `ErrorInfo.metadata`
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable
 
-import structlog
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest
 from grpc.aio import ServicerContext
@@ -15,7 +14,7 @@ from grpc.aio import ServicerContext
 from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
-from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.errors import GatewayError, Reason, facts
 from healthomics_gateway.runs import Call, RunQuery, RunSource
 from healthomics_gateway.selection import ALL, Selection, unknown_paths
 
@@ -49,23 +48,21 @@ class RunService(RunServiceServicer):
     ) -> Run:
         """Return one run as HealthOmics knows it (AIP-131)."""
         query, selection = self._accept(request)
-        structlog.contextvars.bind_contextvars(run_id=query.id)
         own_seconds = context.time_remaining()
         seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
-        call = Call(deadline=self._clock() + seconds)
+        call = Call(deadline=self._clock() + seconds, facts={"runId": query.id})
+        facts.set(call.facts)
         if seconds < MIN_DEADLINE_SECONDS:
-            raise GatewayError(Reason.DEADLINE_TOO_SHORT, metadata={"runId": query.id})
+            raise GatewayError(Reason.DEADLINE_TOO_SHORT)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as limit:
                 answer = await self._runs.get_run(query, call=call)
         except TimeoutError:
+            if not limit.expired():
+                raise
             is_own = own_seconds is not None
             reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
-            metadata = {"runId": query.id, **call.tried}
-            raise GatewayError(reason, metadata=metadata) from None
-        except GatewayError as error:
-            error.metadata = {"runId": query.id, **call.tried, **error.metadata}
-            raise
+            raise GatewayError(reason) from None
         if answer.request_id:
             context.set_trailing_metadata((("x-amzn-requestid", answer.request_id),))
         return selection.of(answer.run)

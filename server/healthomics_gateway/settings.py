@@ -6,29 +6,29 @@ A fault never hides another: all of them are told together.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-import tomllib
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    SettingsConfigDict,
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from healthomics_gateway.durations import duration_text, parse_duration
+from healthomics_gateway.sources import (
+    leaves,
+    merge,
+    read_environment,
+    read_file,
+    take_faults,
+    unknown_variables,
+    variable_of,
 )
 
-from healthomics_gateway.durations import duration_text
-
-PREFIX = "GATEWAY_"
-OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gateway
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _MAX_PORT = 65_535
@@ -58,12 +58,7 @@ class Address(NamedTuple):
 
 
 def _duration(value: Any) -> Any:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(str(value))
-    if not match:
-        raise ValueError("write a duration like 250ms, 5s or 2m")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return value if isinstance(value, timedelta) else parse_duration(str(value))
 
 
 def _address(value: Any) -> Any:
@@ -75,9 +70,9 @@ def _address(value: Any) -> Any:
 
 def _members(value: Any) -> Any:
     names = value.split(",") if isinstance(value, str) else value
-    names = [
-        each.strip() for each in names if not isinstance(each, str) or each.strip()
-    ]
+    if not isinstance(names, list | frozenset):
+        raise ValueError("write a list of AWS's member names")  # noqa: TRY004  # pydantic takes ValueError
+    names = [str(each).strip() for each in names if each != ""]
     if not all(_MEMBER.fullmatch(each) for each in names):
         raise ValueError("write AWS's member names, such as sessionPolicy")
     return names
@@ -116,7 +111,7 @@ class Upstream(_Section):
     ] = timedelta(seconds=3)
     max_attempts: Annotated[int, Field(ge=1, le=3)] = 3
     max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 64
-    max_body_bytes: Annotated[int, Field(ge=65_536, le=16_777_216)] = 1_048_576
+    max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
 
 
 class Tls(_Section):
@@ -131,7 +126,7 @@ class Settings(BaseSettings):
     """All of them, valid."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
     listen: Listen = Address("127.0.0.1", 50051)
@@ -172,25 +167,21 @@ def load(
 
     `flags` are by setting's name, None where a flag wasn't given.
     """
-    faults = [
-        f"{name}: there is no such setting" for name in _unknown_variables(environ)
-    ]
-    in_file, file_fault = _read_file(config_file)
-    if file_fault:
-        faults.append(file_fault)
+    in_file, faults = read_file(config_file)
     given = {name: value for name, value in flags.items() if value is not None}
-    sources = (
+    sources = (  # each before those that override it
         (in_file, lambda name: f"{name} in {config_file}"),
-        (_read_environment(environ), variable_of),
+        (read_environment(Settings, environ), variable_of),
         (given, lambda name: "--" + name.replace("_", "-")),
     )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for source, origin in sources:
-        _merge(merged, source)
+        faults += take_faults(Settings, source, origin)
+        merge(merged, source)
         origins |= {name: origin(name) for name, _ in leaves(source)}
-    settings, invalid = _validated(merged, origins)
-    faults += [*invalid, *_disagreements(settings)]
+    settings = Settings(**merged)
+    faults += [*unknown_variables(Settings, environ), *_disagreements(settings)]
     if faults:
         raise SettingsError(*faults)
     return Loaded(settings, origins)
@@ -198,7 +189,7 @@ def load(
 
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
     """Give each setting's name, its value as one would set it, and its origin."""
-    for name, value in leaves(dict(loaded.settings)):
+    for name, value in leaves(loaded.settings):
         yield name, _written(value), loaded.origins.get(name, "default")
 
 
@@ -212,106 +203,20 @@ def _written(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give each setting by its dotted name."""
-    for name, value in values.items():
-        if isinstance(value, Mapping | _Section):
-            yield from leaves(dict(value), f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def variable_of(name: str) -> str:
-    """Give the environment variable of a setting."""
-    return PREFIX + name.upper().replace(".", "__")
-
-
-def _variables() -> set[str]:
-    return {variable_of(name) for name, _ in leaves(dict(Settings()))}
-
-
-def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    known = _variables()
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {
-        name.lower(): value for name, value in environ.items() if name in known
-    }
-    return source()
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    known = _variables()
-    return [
-        name
-        for name in sorted(environ)
-        if name.startswith(PREFIX)
-        and name not in known
-        and not OF_KUBERNETES.fullmatch(name)
-    ]
-
-
-def _read_file(file: Path | None) -> tuple[dict[str, Any], str | None]:
-    if file is None:
-        return {}, None
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8")), None
-    except OSError as error:
-        return {}, f"--config {file}: {error.strerror}"
-    except ValueError as error:
-        return {}, f"--config {file}: it isn't TOML: {error}"
-
-
-def _merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
-    for name, value in source.items():
-        inner = into.get(name)
-        if isinstance(inner, dict) and isinstance(value, Mapping):
-            _merge(inner, value)
-        else:
-            into[name] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _validated(
-    merged: dict[str, Any], origins: Mapping[str, str]
-) -> tuple[Settings, list[str]]:
-    """Give the settings, with the default in place of each that isn't valid."""
-    try:
-        return Settings(**merged), []
-    except ValidationError as error:
-        faults = []
-        for each in error.errors():
-            path = [str(part) for part in each["loc"]]
-            name = ".".join(path)
-            is_unknown = each["type"] == "extra_forbidden"
-            text = "there is no such setting" if is_unknown else each["msg"]
-            faults.append(f"{origins.get(name, name)}: {_lower(text)}")
-            _remove(merged, path)
-        settings, more = _validated(merged, origins)
-        return settings, faults + more
-
-
-def _remove(values: dict[str, Any], path: list[str]) -> None:
-    *outer, last = path
-    for name in outer:
-        if not isinstance(values.get(name), dict):
-            values.pop(name, None)
-            return
-        values = values[name]
-    values.pop(last, None)
-
-
-def _lower(text: str) -> str:
-    text = text.removeprefix("Value error, ")
-    return text[:1].lower() + text[1:]
-
-
 def _disagreements(settings: Settings) -> Iterator[str]:
     """Check what concerns more than one setting, or the machine."""
     tls = settings.tls
+    files = {"cert_file": tls.cert_file, "key_file": tls.key_file}
+    unreadable = [
+        f"tls.{name}: {file} can't be read"
+        for name, file in files.items()
+        if file and not os.access(file, os.R_OK)
+    ]
+    yield from unreadable
     if bool(tls.cert_file) != bool(tls.key_file):
         yield "tls.cert_file and tls.key_file: set both or neither"
-    for name, file in (("cert_file", tls.cert_file), ("key_file", tls.key_file)):
-        if file and not file.is_file():
-            yield f"tls.{name}: there is no file {file}"
+    elif tls.cert_file and not unreadable and not _is_pair(tls):
+        yield "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
     if not (settings.listen.is_loopback or tls.cert_file or tls.insecure):
         yield (
             f"listen {settings.listen}: others can reach this address, so set"
@@ -321,3 +226,13 @@ def _disagreements(settings: Settings) -> Iterator[str]:
         )
     if settings.upstream.connect_timeout > settings.upstream.attempt_timeout:
         yield "upstream.connect_timeout: it exceeds upstream.attempt_timeout"
+
+
+def _is_pair(tls: Tls) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Without a password, a key that needs one would ask for it at the terminal.
+        context.load_cert_chain(str(tls.cert_file), str(tls.key_file), password="")
+    except OSError:
+        return False
+    return True

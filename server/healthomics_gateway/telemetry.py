@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import structlog
+from structlog.dev import plain_traceback
 
 # At DEBUG botocore writes the session token and every body.
 QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
@@ -21,12 +22,12 @@ def set_up_logging(*, level: str, log_format: str) -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     is_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     render: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        # A traceback that shows locals would show credentials.
+        [structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback)]
         if is_text
         else [structlog.processors.format_exc_info, _rendered_json]
     )
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

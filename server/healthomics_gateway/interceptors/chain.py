@@ -98,9 +98,7 @@ def _unary(handler: Any) -> Handler:
         answer = await handler.unary_unary(request, exchange.context)
         encoded: bytes = handler.response_serializer(answer)
         if len(encoded) > MAX_ANSWER_BYTES:
-            raise GatewayError(
-                Reason.RESPONSE_TOO_LARGE, metadata={"runId": request.id}
-            )
+            raise GatewayError(Reason.RESPONSE_TOO_LARGE)
         return encoded
 
     return handle

@@ -10,7 +10,7 @@ from typing import Any
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
-QUIET_SECONDS = 0.5  # without a call under way or arriving
+QUIET_SECONDS = 0.5  # without a call under way or arriving, and for the news to spread
 LAST_CALLS_SHARE = 0.2  # of the drain time: new calls are refused, the others end
 LOOK_SECONDS = 0.02
 
@@ -62,7 +62,8 @@ class Drain:
         Ends within `seconds`. A load balancer that was told to go elsewhere needs
         the first part, callers that stay on their connection the second.
         """
-        end = self._clock() + seconds
+        self._last_seen = self._clock()
+        end = self._last_seen + seconds
         await self._quiet(until=end - seconds * LAST_CALLS_SHARE)
         self._is_closed = True
         await self._empty(until=end)

@@ -9,7 +9,7 @@ import grpc
 import structlog
 from grpc.aio import AbortError
 
-from healthomics_gateway.errors import GatewayError, Reason, status_of
+from healthomics_gateway.errors import GatewayError, Reason, facts, status_of
 from healthomics_gateway.interceptors.exchange import (
     REQUEST_ID,
     Exchange,
@@ -33,8 +33,12 @@ def errors(*, debug: bool) -> Stage:
                 failure = error
             except (AbortError, asyncio.CancelledError):
                 raise
+            except NotImplementedError:  # a standard service leaves a method out
+                failure = GatewayError(Reason.METHOD_UNKNOWN)
             except Exception:  # noqa: BLE001  # whatever it is, no trace of it may leave
-                _log.exception("bug", method=exchange.method)
+                _log.exception(
+                    "bug", method=exchange.method, request_id=exchange.request_id
+                )
                 failure = GatewayError(Reason.GATEWAY_INTERNAL)
             return await _abort(failure, exchange, debug=debug)
 
@@ -44,16 +48,18 @@ def errors(*, debug: bool) -> Stage:
 
 
 async def _abort(error: GatewayError, exchange: Exchange, *, debug: bool) -> bytes:
-    status = status_of(error, request_id=exchange.request_id, debug=debug)
+    exchange.facts = {**facts.get(), **error.metadata}
+    status = status_of(
+        error, metadata=exchange.facts, request_id=exchange.request_id, debug=debug
+    )
     exchange.code = CODES[status.code]
     exchange.reason = error.reason.name
-    structlog.contextvars.bind_contextvars(detail=error.metadata)
     trailers = [
         (REQUEST_ID, exchange.request_id),
         ("grpc-retry-pushback-ms", str(error.pushback_ms)),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]
-    if aws_request_id := error.metadata.get("awsRequestId"):
+    if aws_request_id := exchange.facts.get("awsRequestId"):
         trailers.append(("x-amzn-requestid", aws_request_id))
     return await exchange.context.abort(
         exchange.code, status.message, trailing_metadata=tuple(trailers)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import grpc
@@ -25,6 +25,7 @@ class Exchange:
     request_id: str
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)  # `ErrorInfo.metadata`
 
 
 # Is given the undecoded request, or an iterator of them where the client streams;

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import structlog
 
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors import Reason, facts
 from healthomics_gateway.interceptors.exchange import REQUEST_ID, Exchange, Handler
 
 _log = structlog.get_logger("call")
@@ -20,7 +20,6 @@ def observe(proceed: Handler) -> Handler:
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         context = exchange.context
-        structlog.contextvars.clear_contextvars()
         start = time.perf_counter()
         try:
             answer = await proceed(incoming, exchange)
@@ -54,4 +53,5 @@ def _log_call(exchange: Exchange, seconds: float) -> None:
         request_id=exchange.request_id,
         peer=exchange.context.peer(),
         duration_ms=round(seconds * 1000, 3),
+        **(exchange.facts or facts.get()),
     )

@@ -15,6 +15,7 @@ from typing import Any
 from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.upstream.jsontext import parse_object
 
+ERROR_HEADER = "x-amzn-errortype"
 SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # hundreds of the status
 
 _SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
@@ -155,13 +156,19 @@ def error_of_failure(failure: Failure, reply: Reply | None = None) -> GatewayErr
 
 
 def error_of_code(code: str, reply: Reply) -> GatewayError:
-    """Make the error of AWS's code, as it came in `reply`."""
+    """Make the error of AWS's code, however spelled, as it came in `reply`."""
+    code = _bare_code(code)
     return _error(_verdict(reply.status, code), code=code, reply=reply)
+
+
+def names_error(headers: Mapping[str, str]) -> bool:
+    """Tell whether a header alone says which error an answer is."""
+    return bool(_bare_code(headers.get(ERROR_HEADER, "")))
 
 
 def body_of(reply: Reply) -> bytes:
     """Give the body of an answer, or raise the error that the reply tells of."""
-    code = _bare_code(reply.headers.get("x-amzn-errortype", ""))
+    code = _bare_code(reply.headers.get(ERROR_HEADER, ""))
     family = reply.status // 100
     if family == REDIRECT:
         verdict = Verdict(Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO)
@@ -216,11 +223,7 @@ def _error(
     metadata = {}
     retry_after_seconds = None
     if reply:
-        metadata = {
-            "awsErrorCode": code if _SAFE_CODE.fullmatch(code) else "",
-            "httpStatus": str(reply.status),
-            "awsRequestId": request_id_of(reply.headers),
-        }
+        metadata = facts_of(reply, code=code)
         wish_ms = reply.headers.get("x-amz-retry-after", "")
         if _DIGITS.fullmatch(wish_ms):
             retry_after_seconds = int(wish_ms) / 1000
@@ -233,7 +236,11 @@ def _error(
     )
 
 
-def request_id_of(headers: Mapping[str, str]) -> str:
-    """Give AWS's id of the call, or nothing where there is none to trust."""
-    request_id = headers.get("x-amzn-requestid", "")
-    return request_id if _SAFE_ID.fullmatch(request_id) else ""
+def facts_of(reply: Reply, *, code: str = "") -> dict[str, str]:
+    """Tell of an answer what can be trusted, as `ErrorInfo.metadata`."""
+    request_id = reply.headers.get("x-amzn-requestid", "")
+    return {
+        "awsErrorCode": code if _SAFE_CODE.fullmatch(code) else "",
+        "httpStatus": str(reply.status),
+        "awsRequestId": request_id if _SAFE_ID.fullmatch(request_id) else "",
+    }

@@ -27,8 +27,9 @@ from healthomics_gateway.upstream.transport import Transport, TransportError
 SERVICE = "omics"  # its signing name
 EXPORT_PREFIX = "RUN_EXPORT_"
 MIN_SKEW = timedelta(minutes=1)  # AWS accepts five; less than one is a slow answer
-CREDENTIALS_SECONDS = 10.0  # what an attempt waits for them
-LOOP_BYTES = 65_536  # a larger body is read in a thread, not to hold up the loop
+MAX_SKEW = timedelta(days=36_500)  # beyond it the answer's date is nonsense
+CREDENTIALS_SECONDS = 10.0  # what an attempt waits for them, or for others
+LOOP_BYTES = 16_384  # a larger body is read in a thread, not to hold up the loop
 NO_SKEW = timedelta(0)
 
 
@@ -71,9 +72,9 @@ class HealthOmics:
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise what went wrong with whether to try again."""
-        call.tried["region"] = self._region
+        call.facts["region"] = self._region
+        credentials = await self._credentials()
         async with self._slots:
-            credentials = await self._credentials()
             skew = self._skew
             try:
                 reply = await self._transport.get(*self._signed(query, credentials))
@@ -86,11 +87,13 @@ class HealthOmics:
             except GatewayError as error:
                 await self._learn(error, reply, credentials, skew)
                 raise
-            if self._skew:
-                self._skew = self._measured_skew(reply)
+        if self._skew:
+            self._skew = self._measured_skew(reply)
         self._report(None)
         run.observe_time.FromDatetime(self._now())
-        return Answer(run, classify.request_id_of(reply.headers))
+        told = classify.facts_of(reply)
+        call.facts |= told
+        return Answer(run, told["awsRequestId"])
 
     async def _credentials(self) -> Credentials:
         try:
@@ -131,19 +134,31 @@ class HealthOmics:
                 if abs(self._skew - skew) >= MIN_SKEW:
                     error.again = Again.ONCE
             case Reason.GATEWAY_CREDENTIALS_EXPIRED:
-                await self._identity.renew(credentials)
+                await self._renew(credentials, error)
             case Reason.GATEWAY_CREDENTIALS_INVALID:
-                if not await self._identity.renew(credentials):
+                if not await self._renew(credentials, error):
                     self._report(error.reason)
             case _ if error.metadata["awsErrorCode"]:
                 self._report(None)
 
+    async def _renew(self, refused: Credentials, error: GatewayError) -> bool:
+        """Tell whether there are others now; without any it isn't tried again."""
+        try:
+            async with asyncio.timeout(CREDENTIALS_SECONDS):
+                return await self._identity.renew(refused)
+        except (GatewayError, TimeoutError):
+            error.again = Again.NO
+            return False
+
     def _measured_skew(self, reply: Reply) -> timedelta:
+        """Read how far AWS's clock is ahead; leave it where the answer has no date."""
         try:
             date = parsedate_to_datetime(reply.headers.get("Date", ""))
         except ValueError:
             return self._skew
         skew = date.replace(tzinfo=UTC) - self._now()
+        if abs(skew) > MAX_SKEW:
+            return self._skew
         return skew if abs(skew) >= MIN_SKEW else NO_SKEW
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from functools import cache
 
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.upstream.fields import Path, put_members, puts_of
@@ -56,10 +58,14 @@ def run_from_json(body: bytes, *, run_id: str) -> Run:
 
 
 def _keep_text(run: Run, text: str, untyped: list[Path]) -> None:
+    @cache
+    def spans(structure: Path) -> Mapping[str, tuple[int, int]]:
+        """Look through a structure once, however many of its members are kept."""
+        start = spans(structure[:-1])[structure[-1]][0] if structure else 0
+        return member_spans(text, start)
+
     for path in untyped:
-        start, end = 0, len(text)
-        for name in path:
-            start, end = member_spans(text, start)[name]
+        start, end = spans(path[:-1])[path[-1]]
         run.unmodeled_json[_entry(path)] = text[start:end]
 
 

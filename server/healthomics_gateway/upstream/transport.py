@@ -14,12 +14,12 @@ import aiohttp
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from healthomics_gateway.upstream.classify import SUCCESS, Failure, Reply
+from healthomics_gateway.upstream.classify import Failure, Reply, names_error
 
 MAX_HEADER_BYTES = 8190  # of one line
 MAX_HEADERS = 64
 KEEP_ALIVE_SECONDS = 15.0
-ERROR_BODY_SECONDS = 1.0  # what a refusal's status and headers wait for its body
+NAMED_ERROR_BODY_SECONDS = 1.0  # to end the body of an error that a header has named
 
 
 class TransportError(Exception):
@@ -100,14 +100,14 @@ class Transport:
         await self._session.close()
 
     async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
-        if response.status // 100 == SUCCESS:
-            body = await self._body(response)
-        else:
+        if names_error(response.headers):
             try:
-                async with asyncio.timeout(ERROR_BODY_SECONDS):
+                async with asyncio.timeout(NAMED_ERROR_BODY_SECONDS):
                     body = await self._body(response)
             except TimeoutError:
                 body = Failure.TIMEOUT
+        else:
+            body = await self._body(response)
         if isinstance(body, Failure):
             response.close()  # what is left of the body makes the connection useless
         return Reply(response.status, response.headers, body)

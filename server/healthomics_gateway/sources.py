@@ -1,0 +1,122 @@
+"""Where settings come from: a file and the environment, read, checked and merged.
+
+No setting is known here by name: the schema is handed in. An origin tells where the
+setting of a dotted name (`log.level`) came from.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource
+
+PREFIX = "GATEWAY_"
+OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gateway
+UNKNOWN = "there is no such setting"
+
+_WORDS = {"extra_forbidden": UNKNOWN, "model_type": "write it as a table"}
+
+
+def variable_of(name: str) -> str:
+    """Give the environment variable of a setting."""
+    return PREFIX + name.upper().replace(".", "__")
+
+
+def leaves(
+    values: Mapping[str, Any] | BaseModel, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Give each setting by its dotted name."""
+    for name, value in dict(values).items():
+        if isinstance(value, Mapping | BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """Give what a TOML file sets, and what is wrong with the file."""
+    if file is None:
+        return {}, []
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")), []
+    except OSError as error:
+        return {}, [f"--config {file}: {error.strerror}"]
+    except ValueError as error:
+        return {}, [f"--config {file}: it isn't TOML: {error}"]
+
+
+def read_environment(
+    schema: type[BaseSettings], environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """Give what the environment sets."""
+    known = _variables(schema)
+    source = EnvSettingsSource(schema)
+    source.env_vars = {
+        name.lower(): value for name, value in environ.items() if name in known
+    }
+    return source()
+
+
+def unknown_variables(
+    schema: type[BaseSettings], environ: Mapping[str, str]
+) -> list[str]:
+    """Tell of each variable that looks like a setting and is none."""
+    known = _variables(schema)
+    return [
+        f"{name}: {UNKNOWN}"
+        for name in sorted(environ)
+        if name.startswith(PREFIX)
+        and name not in known
+        and not OF_KUBERNETES.fullmatch(name)
+    ]
+
+
+def _variables(schema: type[BaseSettings]) -> set[str]:
+    return {variable_of(name) for name, _ in leaves(schema())}
+
+
+def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
+    """Let a source override, setting by setting, what was read before it."""
+    for name, value in source.items():
+        inner = into.get(name)
+        if isinstance(inner, dict) and isinstance(value, Mapping):
+            merge(inner, value)
+        else:
+            into[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def take_faults(
+    schema: type[BaseSettings], values: dict[str, Any], origin: Callable[[str], str]
+) -> list[str]:
+    """Take out of a source what the schema doesn't accept, and tell what it was."""
+    try:
+        schema(**values)
+    except ValidationError as error:
+        faults = []
+        for each in error.errors():
+            path = [str(part) for part in each["loc"]]
+            text = _WORDS.get(each["type"], each["msg"])
+            faults.append(f"{origin('.'.join(path))}: {_sentence(text)}")
+            _remove(values, path)
+        return faults + take_faults(schema, values, origin)
+    return []
+
+
+def _remove(values: dict[str, Any], path: list[str]) -> None:
+    *outer, last = path
+    for name in outer:
+        if not isinstance(values.get(name), dict):
+            values.pop(name, None)
+            return
+        values = values[name]
+    values.pop(last, None)
+
+
+def _sentence(text: str) -> str:
+    text = text.removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
