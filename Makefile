@@ -1,14 +1,21 @@
 # The one door for people and for CI. `make help` lists what it opens.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check
+.PHONY: help setup run test check lint format generate descriptor release-descriptor \
+  clients differential bench wheel
+.DELETE_ON_ERROR:
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PROTOS := $(sort $(wildcard protos/healthomics/v1/*.proto))
+CODE := server bench clients tests
+RELEASED := protos/released.binpb
+OUT := generated
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the development environment in .venv
 
@@ -17,7 +24,66 @@ $(READY): pyproject.toml constraints.txt
 	  echo "Python 3.11 or newer is needed: set PYTHON=/its/path" >&2; exit 1; }
 	@echo "Setting up $(VENV) (once, about a minute)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  --editable . --group dev
+	@$(PIP) install -c constraints.txt pip
+	@$(PIP) install -c constraints.txt --editable . --group dev
 	@touch $@
+
+run: $(READY) ## serve against the sandbox and show one answer; Ctrl-C ends it
+	@exec $(BIN)/healthomics-gateway serve --sandbox
+
+test: $(READY) ## run the tests; ARGS="-k drain" picks some
+	$(BIN)/pytest --numprocesses auto $(COVERAGE) $(ARGS)
+
+check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage
+	$(MAKE) lint
+	$(MAKE) wheel
+	$(MAKE) clients
+	$(MAKE) test COVERAGE="--cov --cov-report=term"
+
+lint: $(READY) ## check style, types, the contract and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against $(RELEASED)
+
+format: $(READY) ## bring code and protos into shape
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write
+
+generate: $(READY) ## make generated/ anew from protos/
+	@rm -rf $(OUT) && mkdir -p $(OUT)
+	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) \
+	  protos/healthomics/v1/run_service.proto
+
+descriptor: $(READY) ## write the contract's descriptor set to build/healthomics.v1.binpb
+	@mkdir -p build
+	$(BIN)/buf build --as-file-descriptor-set --output build/healthomics.v1.binpb
+
+release-descriptor: $(READY) ## take the contract as it is for the one last released
+	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
+
+clients: $(READY) ## build and run the clients of other languages against the sandbox
+	$(BIN)/python clients/run.py
+
+differential: $(READY) ## translate 100,000 random answers and rebuild what was sent
+	$(BIN)/python tests/differential.py $(ARGS)
+
+bench: $(READY) ## measure what a missed call costs, beside two peers (needs h2load)
+	$(BIN)/python bench/bench.py $(ARGS)
+
+wheel: $(READY) ## build the wheel and try it in an environment of its own
+	@rm -rf build/wheel && mkdir -p build/wheel
+	$(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet \
+	  install -c constraints.txt build/wheel/*.whl
+	cd build/wheel && venv/bin/healthomics-gateway sandbox --help > /dev/null

@@ -583,9 +583,9 @@ class Run(_message.Message):
         newer than it (`status`), values of another type, and such members of a
         nested structure by their path (`logLocation.runLogStream`).
 
-        A name that isn't Unicode text (it holds a lone surrogate) stands here as a
-        JSON string literal, quotes included. A structure is held whole where
-        another member's name reads like a path into it.
+        A name that could be taken for another stands here as a JSON string literal,
+        quotes included: one that isn't Unicode text (it holds a lone surrogate), that
+        begins with a quote, or that reads like a path into a structure.
         """
 
     @_builtins.property
