@@ -13,6 +13,7 @@ PROTOS := $(sort $(wildcard protos/healthomics/v1/*.proto))
 CODE := server bench clients tests
 RELEASED := protos/released.binpb
 OUT := generated
+DESCRIPTOR := build/healthomics.v1.binpb
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,8 +66,8 @@ generate: $(READY) ## make generated/ anew from protos/
 	  protos/healthomics/v1/run_service.proto
 
 descriptor: $(READY) ## write the contract's descriptor set to build/healthomics.v1.binpb
-	@mkdir -p build
-	$(BIN)/buf build --as-file-descriptor-set --output build/healthomics.v1.binpb
+	@mkdir -p $(dir $(DESCRIPTOR))
+	$(BIN)/buf build --as-file-descriptor-set --output $(DESCRIPTOR)
 
 release-descriptor: $(READY) ## take the contract as it is for the one last released
 	$(BIN)/buf build --exclude-source-info --output $(RELEASED)

@@ -72,9 +72,11 @@ async def sandboxed(**environ: str) -> AsyncIterator[tuple[RunServiceStub, Sandb
         yield stub, sandbox
 
 
-async def get_run(stub: Any, run_id: str, **options: Any) -> Run:
-    """Make one GetRun, with ten seconds unless told otherwise."""
-    run: Run = await stub.GetRun(GetRunRequest(id=run_id), **{"timeout": 10, **options})
+async def get_run(
+    stub: Any, run_id: str, *, seconds: float | None = 10.0, **fields: Any
+) -> Run:
+    """Make one GetRun with a deadline in `seconds`; `fields` are the request's."""
+    run: Run = await stub.GetRun(GetRunRequest(id=run_id, **fields), timeout=seconds)
     return run
 
 
@@ -128,6 +130,7 @@ class Upstream:
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[str] = []  # each request's head
+        self.asked = asyncio.Event()  # a request has come
         self.hung_up = asyncio.Event()  # a client left while it waited
         self.url = ""
 
@@ -159,6 +162,7 @@ class Upstream:
                 head = await reader.readuntil(b"\r\n\r\n")
                 position = min(len(self.requests), len(self._answers) - 1)
                 self.requests.append(head.decode())
+                self.asked.set()
                 answer = self._answers[position]
                 for part in answer if isinstance(answer, list) else [answer]:
                     await self._say(part, reader, writer)

@@ -1,0 +1,252 @@
+"""How the process ends: no call that was accepted is lost, and it ends in time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.sandbox import (
+    ACCESS_KEY_ID,
+    REGION,
+    SECRET_ACCESS_KEY,
+    Sandbox,
+)
+from support import Upstream, get_run, refused
+
+SERVICE_CONFIG = Path(__file__).parents[2] / "clients/service-config.json"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+    "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+    "AWS_DEFAULT_REGION": REGION,
+}
+NEVER = [600.0]  # an upstream that says nothing
+START_SECONDS = 20.0
+STOP_SECONDS = 2.0  # beyond the drain time
+
+
+class Served:
+    """A gateway in a process of its own, its log read as it comes."""
+
+    def __init__(self, process: Process) -> None:
+        """Know the process."""
+        self.process = process
+        self.address = ""
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stderr
+        async for line in self.process.stderr:
+            self._events.put_nowait(json.loads(line))
+
+    async def event(self, name: str) -> dict[str, Any]:
+        """Wait until it logs an event."""
+        async with asyncio.timeout(START_SECONDS):
+            while (event := await self._events.get())["event"] != name:
+                pass
+        return event
+
+    def terminate(self) -> None:
+        """Ask it to end, as an orchestrator does."""
+        self.process.send_signal(signal.SIGTERM)
+
+    async def ended(self, seconds: float) -> int:
+        """Give its exit code; it must end within `seconds`."""
+        async with asyncio.timeout(seconds):
+            code = await self.process.wait()
+            await self._reader
+        return code
+
+
+@asynccontextmanager
+async def serving(url: str, **settings: str) -> AsyncIterator[Served]:
+    """Run `healthomics-gateway serve`, asking HealthOmics at `url`."""
+    own = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "healthomics_gateway", "serve"),
+        *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
+        env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | settings,
+        stderr=PIPE,
+    )
+    served = Served(process)
+    try:
+        served.address = (await served.event("serving"))["address"]
+        yield served
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await served.ended(STOP_SECONDS)
+
+
+@asynccontextmanager
+async def client(*gateways: Served, **options: Any) -> AsyncIterator[Any]:
+    """Open one channel to all gateways."""
+    target = "ipv4:" + ",".join(each.address for each in gateways)
+    async with grpc.aio.insecure_channel(target, list(options.items())) as channel:
+        yield RunServiceStub(channel)
+
+
+async def test_drain_loses_none_of_300_calls_in_flight() -> None:
+    """At SIGTERM 300 calls are under way: each gets its answer, and it exits 0."""
+    begun = asyncio.Event()
+    waiting = 0
+    release = asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 300:
+            begun.set()
+        await release.wait()
+
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(
+            Sandbox(quota_per_second=0, latency_seconds=1.0, sleep=sleep)
+        )
+        served = await stack.enter_async_context(
+            serving(sandbox.url, GATEWAY_UPSTREAM__MAX_CONCURRENT="300")
+        )
+        stub = await stack.enter_async_context(client(served))
+        ids = [str(5000001 + at) for at in range(300)]
+        calls = [asyncio.create_task(get_run(stub, each, seconds=30)) for each in ids]
+        async with asyncio.timeout(START_SECONDS):
+            await begun.wait()
+        served.terminate()
+        release.set()
+        runs = await asyncio.gather(*calls)
+        code = await served.ended(25 + STOP_SECONDS)
+
+    assert ids == [run.id for run in runs]
+    assert 0 == code
+
+
+async def test_drain_loses_no_call_of_a_client_with_another_gateway() -> None:
+    """Behind the documented service config no call fails while one of two ends."""
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox(quota_per_second=0))
+        leaving = await stack.enter_async_context(
+            serving(sandbox.url, GATEWAY_DRAIN_TIME="5s")
+        )
+        staying = await stack.enter_async_context(serving(sandbox.url))
+        config = {"grpc.service_config": SERVICE_CONFIG.read_text()}
+        stub = await stack.enter_async_context(client(leaving, staying, **config))
+        failures: list[str] = []
+        answered = 0
+        ended = asyncio.Event()
+
+        async def call_on() -> None:
+            nonlocal answered
+            while not ended.is_set():
+                try:
+                    await get_run(stub, "1000003", seconds=20)
+                    answered += 1
+                except grpc.aio.AioRpcError as error:
+                    failures.append(f"{error.code()}: {error.details()}")
+
+        callers = [asyncio.create_task(call_on()) for _ in range(20)]
+        while answered < 100:
+            await get_run(stub, "1000003")
+        leaving.terminate()
+        code = await leaving.ended(5 + STOP_SECONDS)
+        after = answered
+        while answered < after + 100:
+            await get_run(stub, "1000003")
+        ended.set()
+        await asyncio.gather(*callers)
+
+    assert [] == failures
+    assert 0 == code
+
+
+async def test_drain_cancels_no_call_that_keeps_arriving() -> None:
+    """Callers that won't go elsewhere are answered or told UNAVAILABLE, to the end."""
+    codes: Counter[StatusCode] = Counter()
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        serving(sandbox.url, GATEWAY_DRAIN_TIME="2s") as served,
+        client(served) as stub,
+    ):
+
+        async def call_on() -> None:
+            while served.process.returncode is None:
+                call = stub.GetRun(GetRunRequest(id="1000003"), timeout=20)
+                codes[await call.code()] += 1
+
+        callers = [asyncio.create_task(call_on()) for _ in range(100)]
+        while codes[StatusCode.OK] < 200:
+            await get_run(stub, "1000003")
+        served.terminate()
+        code = await served.ended(2 + STOP_SECONDS)
+        await asyncio.gather(*callers)
+
+    assert {StatusCode.OK, StatusCode.UNAVAILABLE} == set(codes)
+    assert 0 == code
+
+
+async def test_drain_ends_in_time_while_healthomics_hangs() -> None:
+    """A call that outlasts the drain ends GATEWAY_DRAINING, and the process in time."""
+    async with (
+        Upstream(NEVER) as upstream,
+        serving(upstream.url, GATEWAY_DRAIN_TIME="1s") as served,
+        client(served) as stub,
+    ):
+        call = asyncio.create_task(refused(get_run(stub, "1000003", seconds=60)))
+        async with asyncio.timeout(START_SECONDS):
+            await upstream.asked.wait()
+        begun = time.monotonic()
+        served.terminate()
+        failure = await call
+        code = await served.ended(1 + STOP_SECONDS)
+        lasted = time.monotonic() - begun
+
+    assert (StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (
+        failure.code,
+        failure.reason,
+    )
+    assert "RetryInfo" in failure.details
+    assert 0 == code
+    assert lasted <= 1 + STOP_SECONDS
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_ends_an_idle_gateway_well(number: signal.Signals) -> None:
+    """SIGTERM and SIGINT end a gateway without calls with exit code 0."""
+    async with (
+        Sandbox() as sandbox,
+        serving(sandbox.url, GATEWAY_DRAIN_TIME="2s") as served,
+    ):
+        served.process.send_signal(number)
+        assert 0 == await served.ended(2 + STOP_SECONDS)
+
+
+async def test_second_signal_ends_it_at_once() -> None:
+    """A second SIGTERM doesn't wait for the drain."""
+    async with (
+        Upstream(NEVER) as upstream,
+        serving(upstream.url, GATEWAY_DRAIN_TIME="60s") as served,
+        client(served) as stub,
+    ):
+        call = asyncio.create_task(refused(get_run(stub, "1000003", seconds=60)))
+        async with asyncio.timeout(START_SECONDS):
+            await upstream.asked.wait()
+        served.terminate()
+        await served.event("draining")
+        served.terminate()
+        assert -signal.SIGTERM == await served.ended(STOP_SECONDS)
+        await call

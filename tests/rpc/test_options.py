@@ -1,0 +1,245 @@
+"""The server's channel options, proven by what they do: gRPC takes unknown ones too."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import struct
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+from grpc import StatusCode
+
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics_gateway.app import OPTIONS, Gateway, ListenError
+from healthomics_gateway.sandbox import Sandbox
+from healthomics_gateway.settings import load
+from support import ANYWHERE, aws_at, calling, gateway, get_run, refused, sandboxed
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # kinds of frames
+END_STREAM, END_HEADERS = 1, 4  # flags
+NO_ERROR, ENHANCE_YOUR_CALM = 0, 11
+CANCEL = struct.pack(">I", 8)
+PATIENCE_SECONDS = 10.0  # for what must happen soon
+
+CALL_HEADERS = {
+    b":method": b"POST",
+    b":scheme": b"http",
+    b":path": b"/healthomics.v1.RunService/GetRun",
+    b":authority": b"localhost",
+    b"content-type": b"application/grpc",
+    b"te": b"trailers",
+}
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Write one HTTP/2 frame."""
+    head = struct.pack(">I", len(payload))[1:] + bytes((kind, flags))
+    return head + struct.pack(">I", stream) + payload
+
+
+def header_block() -> bytes:
+    """Write a call's headers as literals that aren't indexed (RFC 7541, 6.2.2)."""
+    return b"".join(
+        b"\0%c%b%c%b" % (len(name), name, len(value), value)
+        for name, value in CALL_HEADERS.items()
+    )
+
+
+async def next_frame(reader: StreamReader) -> tuple[int, bytes]:
+    """Read one frame: kind and payload."""
+    head = await reader.readexactly(9)
+    return head[3], await reader.readexactly(int.from_bytes(head[:3]))
+
+
+async def told_to_go(reader: StreamReader) -> int:
+    """Read up to GOAWAY, and give its error code."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            kind, payload = await next_frame(reader)
+            if kind == GOAWAY:
+                return int.from_bytes(payload[4:8])
+
+
+async def closed(reader: StreamReader) -> None:
+    """Wait until the other end closes the connection; answer nothing meanwhile."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        try:
+            while await reader.read(65_536):
+                pass
+        except ConnectionError:
+            pass
+
+
+@asynccontextmanager
+async def speaking_raw(
+    served: Gateway,
+) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """Open an HTTP/2 connection that has sent its preface and its settings."""
+    address = served.address
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(PREFACE + frame(SETTINGS, 0, 0))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def tuned(url: str, **changed: int) -> AsyncIterator[Gateway]:
+    """Serve with the same options, some of them with another value."""
+    options = {name.rpartition(".")[2]: (name, value) for name, value in OPTIONS}
+    for name, value in changed.items():
+        options[name] = (options[name][0], value)
+    flags = {"listen": ANYWHERE, "admin_listen": ANYWHERE}
+    settings = load(flags=flags, environ={}).settings
+    served = Gateway(settings, aws_at(url), options=tuple(options.values()))
+    await served.start()
+    try:
+        yield served
+    finally:
+        await served.stop()
+
+
+async def test_port_is_not_shared_with_a_second_gateway() -> None:
+    """A second gateway on the same port doesn't start beside the first."""
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
+        flags = {"listen": str(served.address), "admin_listen": ANYWHERE}
+        second = Gateway(load(flags=flags, environ={}).settings, aws_at(sandbox.url))
+        with pytest.raises(ListenError, match="it can't be bound"):
+            await second.start()
+        await second.stop()
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression), ids=str)
+async def test_request_over_64_kib_is_refused(compression: grpc.Compression) -> None:
+    """The limit on a request holds for what it decompresses to."""
+    request = GetRunRequest(id="1" * 70_000)
+    assert len(gzip.compress(request.SerializeToString())) < 1000
+    async with sandboxed() as (stub, sandbox):
+        call = stub.GetRun(request, timeout=10, compression=compression)
+        failure = await refused(call)
+
+    assert StatusCode.RESOURCE_EXHAUSTED == failure.code
+    assert 0 == sandbox.calls
+
+
+@pytest.mark.parametrize("size", [4000, 9000, 12_000, 20_000])
+async def test_metadata_is_refused_beyond_one_limit(size: int) -> None:
+    """Metadata within 8 KiB always passes and beyond never does: no chance between."""
+    request, metadata = GetRunRequest(id="1000003"), (("x-fill", "x" * size),)
+    async with sandboxed() as (stub, _):
+        calls = [stub.GetRun(request, timeout=10, metadata=metadata) for _ in range(20)]
+        codes = {await call.code() for call in calls}
+
+    passes = size < 8192
+    assert {StatusCode.OK if passes else StatusCode.RESOURCE_EXHAUSTED} == codes
+
+
+async def reset_rapidly(served: Gateway) -> None:
+    """Open calls on one connection, thousands of them, and reset each at once."""
+    message = GetRunRequest(id="1000003").SerializeToString()
+    body = b"\0" + struct.pack(">I", len(message)) + message
+    async with speaking_raw(served) as (_, writer):
+        for stream in range(1, 20_001, 2):
+            writer.write(
+                frame(HEADERS, END_HEADERS, stream, header_block())
+                + frame(DATA, END_STREAM, stream, body)
+                + frame(RESET, 0, stream, CANCEL)
+            )
+            await writer.drain()
+
+
+async def test_rapid_resets_leave_other_connections_alone() -> None:
+    """Thousands of calls opened and reset at once cost another connection no call."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        calling(served) as stub,
+    ):
+        await get_run(stub, "1000003")
+        attacker = asyncio.create_task(reset_rapidly(served))
+
+        async def call_on() -> None:
+            for _ in range(20):
+                await get_run(stub, "1000003")
+            while not attacker.done():
+                await get_run(stub, "1000003")
+
+        await asyncio.gather(*(call_on() for _ in range(10)))
+        await asyncio.gather(attacker, return_exceptions=True)
+
+    assert sandbox.calls >= 201
+
+
+async def test_ping_flood_ends_the_connection() -> None:
+    """Pings without a call, faster than allowed, end in ENHANCE_YOUR_CALM."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        speaking_raw(served) as (reader, writer),
+    ):
+        writer.write(frame(PING, 0, 0, bytes(8)) * 50)
+        assert ENHANCE_YOUR_CALM == await told_to_go(reader)
+
+
+async def test_peer_gone_silent_is_dropped() -> None:
+    """A peer that answers no ping of keepalive is disconnected."""
+    timers = ("keepalive_time_ms", "keepalive_timeout_ms", "ping_timeout_ms")
+    async with (
+        Sandbox() as sandbox,
+        tuned(sandbox.url, **dict.fromkeys(timers, 200)) as served,
+        speaking_raw(served) as (reader, _),
+    ):
+        await closed(reader)
+
+
+async def test_idle_connection_is_closed() -> None:
+    """A connection without calls is closed after max_connection_idle."""
+    async with (
+        Sandbox() as sandbox,
+        tuned(sandbox.url, max_connection_idle_ms=300) as served,
+        speaking_raw(served) as (reader, _),
+    ):
+        await closed(reader)
+
+
+async def test_old_connection_is_told_to_go() -> None:
+    """A connection beyond its age ends with GOAWAY, and no call is lost by it."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        tuned(sandbox.url, max_connection_age_ms=100) as served,
+        calling(served) as stub,
+        speaking_raw(served) as (reader, _),
+    ):
+        going = asyncio.create_task(told_to_go(reader))
+        while not going.done():
+            await get_run(stub, "1000003")
+
+    assert NO_ERROR == going.result()
+
+
+@pytest.mark.parametrize("with_tls", [False, True], ids=["plaintext", "tls"])
+async def test_connection_that_says_nothing_is_closed(
+    tmp_path: Path, *, with_tls: bool
+) -> None:
+    """A connection that never begins to speak is closed by the handshake's time."""
+    settings = {}
+    if with_tls:
+        file = tmp_path / "pair.pem"
+        pair = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem
+        pair.write_to_path(file)
+        settings = dict.fromkeys(
+            ("GATEWAY_TLS__CERT_FILE", "GATEWAY_TLS__KEY_FILE"), str(file)
+        )
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url), **settings) as served:
+        address = served.address
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        await closed(reader)
+        writer.close()
