@@ -2,7 +2,7 @@
 
 The rooms, in reading order; each knows only those below it:
 
-* `cli` has the commands, `client` and `show` what `get` does and prints;
+* `cli` has the commands, `client` and `show` what its get does and prints;
 * `app` builds the stack, serves and drains;
 * `service` makes a request a query and an answer a response, `selection` leaves out
   what the caller doesn't receive;
@@ -11,8 +11,9 @@ The rooms, in reading order; each knows only those below it:
 * `retry` is a source that tries the next one again;
 * `upstream` is the source that is HealthOmics;
 * `runs` is the one shape that every source has;
-* `errors` is every error that can be answered, `settings` what can be set,
-  `durations` how times are written, `telemetry` how events are logged;
+* `errors` is every error that can be answered, `settings` what can be set, `sources`
+  where it is read from, `durations` how times are written, `telemetry` how events are
+  logged;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.
 
 Where to begin:

@@ -34,6 +34,7 @@ from healthomics_gateway.upstream.transport import Transport
 
 MAX_RPCS = 16_384  # a backstop: the core refuses more without details
 STOP_SECONDS = 1.0  # for the last statuses to leave after a drain
+GOING_SECONDS = 0.05  # for the connections to be told to go
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second process binds the same port unnoticed
     # Enough for 300 calls sent at once on one connection; without a limit one
@@ -155,7 +156,7 @@ class Gateway:
         )
 
     async def drain(self, seconds: float) -> None:
-        """Send callers elsewhere and serve on until they have gone, in `seconds`."""
+        """Send callers elsewhere; serve on until they have gone, or for `seconds`."""
         _log.info("draining", seconds=seconds)
         self._readiness.drain()
         await self._health.drain()
@@ -163,7 +164,12 @@ class Gateway:
 
     async def stop(self) -> None:
         """End what is listening and what goes on in the background."""
-        await self._server.stop(STOP_SECONDS)
+        # gRPC cancels a call that arrives as its server stops. So the connections are
+        # told to go first, while the drain holds those who would call again at once.
+        stopping = asyncio.create_task(self._server.stop(STOP_SECONDS))
+        await asyncio.sleep(GOING_SECONDS)
+        self._drain.evict()
+        await stopping
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -9,7 +9,8 @@ from typing import TextIO, cast
 
 import grpc
 from google.protobuf import json_format
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 from rich.console import Console
@@ -17,7 +18,8 @@ from rich.console import Console
 from healthomics.v1.run_pb2 import RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.show import run_text
+from healthomics_gateway.durations import duration_text
+from healthomics_gateway.show import plain, run_text
 
 DONE, FAILED = 0, 1
 REQUEST_ID = "x-request-id"
@@ -63,18 +65,33 @@ def get(
 
 
 def _write_failure(call: grpc.Call, output: Output) -> None:
-    """Tell status, reason, request id, and each fault of a bad request."""
-    status = rpc_status.from_call(call) or Status(message=call.details())
-    info, bad = ErrorInfo(), BadRequest()
+    """Tell status, reason, each fault of a bad request, and what to do next."""
+    status = _rich_status(call)
+    info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
     for each in status.details:
-        for detail in (info, bad):
+        for detail in (info, bad, retry):
             each.Unpack(detail)
     trailers = cast("dict[str, str]", dict(call.trailing_metadata() or ()))
-    words = [call.code().name, info.reason, status.message]
-    output.failures.write(" ".join(filter(None, words)) + "\n")
-    for violation in bad.field_violations:
-        output.failures.write(f"  {violation.field}: {violation.description}\n")
+    lines = [
+        " ".join(filter(None, [call.code().name, info.reason, status.message])),
+        *(f"  {each.field}: {each.description}" for each in bad.field_violations),
+    ]
+    if retry.HasField("retry_delay"):
+        wait = duration_text(retry.retry_delay.ToTimedelta())
+        lines.append(f"  it may succeed in {wait}")
     if REQUEST_ID in trailers:
-        output.failures.write(f"  request id: {trailers[REQUEST_ID]}\n")
+        lines.append(f"  request id: {trailers[REQUEST_ID]}")
+    elif call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        lines.append("  no answer came in time; --timeout gives it longer")
     else:
-        output.failures.write("  no gateway answered; is one listening there?\n")
+        lines.append("  no gateway answered; --address tells where one listens")
+    output.failures.writelines(f"{plain(line)}\n" for line in lines)
+
+
+def _rich_status(call: grpc.Call) -> Status:
+    """Give the status with details, or what there is: not all servers are gateways."""
+    try:
+        rich = rpc_status.from_call(call)
+    except (ValueError, DecodeError):
+        rich = None
+    return rich or Status(message=call.details())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}  # seconds
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
+LONGEST = timedelta(days=365)  # beyond it gRPC's own arithmetic fails
+
+_UNITS_US = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1000}
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -14,16 +16,21 @@ def parse_duration(text: str) -> timedelta:
     match = _DURATION.fullmatch(text)
     if not match:
         raise ValueError("write a duration like 250ms, 5s or 2m")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    us = round(float(match[1]) * _UNITS_US[match[2]])
+    if us > LONGEST / timedelta(microseconds=1):
+        raise ValueError("write a duration of at most a year")
+    return timedelta(microseconds=us)
 
 
 def duration_text(duration: timedelta) -> str:
-    """Write a duration as `parse_duration` reads it."""
-    ms = round(duration / timedelta(milliseconds=1))
-    for unit, size_ms in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if ms and ms % size_ms == 0:
-            return f"{ms // size_ms}{unit}"
-    return f"{ms}ms" if ms else "0s"
+    """Write a duration of at most a year as `parse_duration` reads it."""
+    us = duration // timedelta(microseconds=1)
+    if not us:
+        return "0s"
+    for unit, size_us in _UNITS_US.items():
+        if us % size_us == 0:
+            return f"{us // size_us}{unit}"
+    return f"{us // 1000}.{us % 1000:03}ms"
 
 
 def elapsed_text(duration: timedelta) -> str:

@@ -136,10 +136,10 @@ def _bad_request(error: GatewayError, _run_id: str, room: int) -> BadRequest:
     """Name as many faults as fit."""
     bad = BadRequest()
     for violation in error.violations:
-        room -= violation.ByteSize() + 4  # its tag and length
-        if room < 0:
-            break
         bad.field_violations.append(violation)
+        if bad.ByteSize() > room:
+            bad.field_violations.pop()
+            break
     return bad
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest
@@ -19,11 +20,13 @@ from healthomics_gateway.runs import Call, RunQuery, RunSource
 from healthomics_gateway.selection import ALL, Selection, unknown_paths
 
 MAX_EXPORTS = 32
+MAX_FAULTS = 128  # more than fit an error; a request can hold sixty thousand
 MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
 MAX_DURATION_SECONDS = 315_576_000_000  # of google.protobuf.Duration
 MAX_NANOS = 999_999_999
 
 _RUN_ID = re.compile(r"[0-9]{1,18}")
+_EXPORTS = frozenset(RunExport.values()) - {RunExport.RUN_EXPORT_UNSPECIFIED}
 
 
 class RunService(RunServiceServicer):
@@ -71,7 +74,7 @@ class RunService(RunServiceServicer):
         """Check every rule of the contract; tell all faults at once."""
         faults = [
             BadRequest.FieldViolation(field=field, description=description)
-            for field, description in _faults(request)
+            for field, description in islice(_faults(request), MAX_FAULTS)
         ]
         if faults:
             has_id = _RUN_ID.fullmatch(request.id)
@@ -87,28 +90,20 @@ class RunService(RunServiceServicer):
         )
 
 
-def _faults(request: GetRunRequest) -> list[tuple[str, str]]:
-    faults = []
+def _faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:
     if not _RUN_ID.fullmatch(request.id):
-        faults.append(("id", "1 to 18 ASCII digits are needed."))
+        yield "id", "1 to 18 ASCII digits are needed."
     if len(request.export) > MAX_EXPORTS:
-        faults.append(("export", f"At most {MAX_EXPORTS} values are allowed."))
-    known = set(RunExport.values()) - {RunExport.RUN_EXPORT_UNSPECIFIED}
-    faults += [
-        (
-            f"export[{at}]",
-            "A value of RunExport is needed, and not the unspecified one.",
-        )
-        for at, export in enumerate(request.export)
-        if export not in known
-    ]
+        yield "export", f"At most {MAX_EXPORTS} values are allowed."
+    for at, export in enumerate(request.export):
+        if export not in _EXPORTS:
+            text = "A value of RunExport is needed, and not the unspecified one."
+            yield f"export[{at}]", text
     if fault := _duration_fault(request.max_staleness):
-        faults.append(("max_staleness", fault))
-    faults += [
-        (f"read_mask.paths[{at}]", "It isn't a field of Run or of its structures.")
-        for at in unknown_paths(request.read_mask.paths)
-    ]
-    return faults
+        yield "max_staleness", fault
+    for at in unknown_paths(request.read_mask.paths):
+        text = "It isn't a field of Run or of its structures."
+        yield f"read_mask.paths[{at}]", text
 
 
 def _duration_fault(duration: Duration) -> str | None:

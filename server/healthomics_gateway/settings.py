@@ -6,7 +6,6 @@ A fault never hides another: all of them are told together.
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from healthomics_gateway.durations import duration_text, parse_duration
@@ -61,7 +60,17 @@ def _duration(value: Any) -> Any:
     return value if isinstance(value, timedelta) else parse_duration(str(value))
 
 
-def _address(value: Any) -> Any:
+def _within(shortest: str, longest: str) -> AfterValidator:
+    def check(duration: timedelta) -> timedelta:
+        if not parse_duration(shortest) <= duration <= parse_duration(longest):
+            raise ValueError(f"write {shortest} to {longest}")
+        return duration
+
+    return AfterValidator(check)
+
+
+def parse_address(value: Any) -> Address:
+    """Read `127.0.0.1:50051` or `[::1]:50051`; raise ValueError where it is none."""
     match = _ADDRESS.fullmatch(str(value))
     if not match or int(match[2]) > _MAX_PORT:
         raise ValueError("write an address like 127.0.0.1:50051 or [::1]:50051")
@@ -78,9 +87,14 @@ def _members(value: Any) -> Any:
     return names
 
 
-Listen = Annotated[Address, NoDecode, BeforeValidator(_address)]
+def _file(value: Any) -> Any:
+    return None if value == "" else value
+
+
+Listen = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Members = Annotated[frozenset[str], NoDecode, BeforeValidator(_members)]
+File = Annotated[Path | None, BeforeValidator(_file)]  # set as empty, there is none
 
 
 class _Section(BaseModel):
@@ -103,12 +117,8 @@ class Errors(_Section):
 class Upstream(_Section):
     """How HealthOmics is asked."""
 
-    attempt_timeout: Annotated[
-        Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(minutes=2))
-    ] = timedelta(seconds=10)
-    connect_timeout: Annotated[
-        Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(minutes=2))
-    ] = timedelta(seconds=3)
+    attempt_timeout: Annotated[Duration, _within("100ms", "2m")] = timedelta(seconds=10)
+    connect_timeout: Annotated[Duration, _within("100ms", "2m")] = timedelta(seconds=3)
     max_attempts: Annotated[int, Field(ge=1, le=3)] = 3
     max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 64
     max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
@@ -117,8 +127,8 @@ class Upstream(_Section):
 class Tls(_Section):
     """Who can listen in."""
 
-    cert_file: Path | None = None
-    key_file: Path | None = None
+    cert_file: File = None
+    key_file: File = None
     insecure: bool = False
 
 
@@ -131,12 +141,10 @@ class Settings(BaseSettings):
 
     listen: Listen = Address("127.0.0.1", 50051)
     admin_listen: Listen = Address("127.0.0.1", 9464)
-    default_deadline: Annotated[
-        Duration, Field(ge=timedelta(milliseconds=100), le=timedelta(hours=1))
-    ] = timedelta(seconds=30)
-    drain_time: Annotated[Duration, Field(le=timedelta(minutes=10))] = timedelta(
-        seconds=25
+    default_deadline: Annotated[Duration, _within("100ms", "1h")] = timedelta(
+        seconds=30
     )
+    drain_time: Annotated[Duration, _within("0s", "10m")] = timedelta(seconds=25)
     withhold: Members = frozenset()
     log: Log = Log()
     errors: Errors = Errors()
@@ -181,7 +189,8 @@ def load(
         merge(merged, source)
         origins |= {name: origin(name) for name, _ in leaves(source)}
     settings = Settings(**merged)
-    faults += [*unknown_variables(Settings, environ), *_disagreements(settings)]
+    faults += unknown_variables(Settings, environ)
+    faults += _disagreements(settings, origins)
     if faults:
         raise SettingsError(*faults)
     return Loaded(settings, origins)
@@ -197,20 +206,21 @@ def _written(value: Any) -> str:
     if isinstance(value, timedelta):
         return duration_text(value)
     if isinstance(value, frozenset):
-        return ",".join(sorted(value)) or "none"
+        return ",".join(sorted(value))
     if isinstance(value, bool):
         return str(value).lower()
-    return "none" if value is None else str(value)
+    return "" if value is None else str(value)
 
 
-def _disagreements(settings: Settings) -> Iterator[str]:
+def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     """Check what concerns more than one setting, or the machine."""
     tls = settings.tls
-    files = {"cert_file": tls.cert_file, "key_file": tls.key_file}
+    files = {"tls.cert_file": tls.cert_file, "tls.key_file": tls.key_file}
     unreadable = [
-        f"tls.{name}: {file} can't be read"
+        # The path isn't told: it may be a key that was pasted instead.
+        f"{origins[name]}: no file of this path can be read"
         for name, file in files.items()
-        if file and not os.access(file, os.R_OK)
+        if file and not _is_readable(file)
     ]
     yield from unreadable
     if bool(tls.cert_file) != bool(tls.key_file):
@@ -224,8 +234,21 @@ def _disagreements(settings: Settings) -> Iterator[str]:
             " GATEWAY_TLS__KEY_FILE), or tls.insecure = true"
             " (GATEWAY_TLS__INSECURE=true) to serve it in plaintext"
         )
-    if settings.upstream.connect_timeout > settings.upstream.attempt_timeout:
-        yield "upstream.connect_timeout: it exceeds upstream.attempt_timeout"
+    upstream = settings.upstream
+    if upstream.connect_timeout > upstream.attempt_timeout:
+        yield (
+            f"upstream.connect_timeout {duration_text(upstream.connect_timeout)}: write"
+            f" at most upstream.attempt_timeout,"
+            f" {duration_text(upstream.attempt_timeout)}"
+        )
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        file.open("rb").close()
+    except (OSError, ValueError):  # ValueError where the path holds a NUL
+        return False
+    return True
 
 
 def _is_pair(tls: Tls) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
@@ -23,18 +24,19 @@ STYLES = {
 def run_text(run: Run, *, now: datetime) -> Text:
     """Tell status, times as durations, and where logs and outputs are."""
     status = _status(run)
-    text = Text.assemble(("Run ", "bold"), (_plain(run.id), "bold"), "  ").append(
+    text = Text.assemble(("Run ", "bold"), (plain(run.id), "bold"), "  ").append(
         status, style=STYLES.get(run.status, "bold cyan")
     )
     for label, value in _lines(run, now):
-        text.append(f"\n  {label:<{LABEL_COLUMNS}}", style="dim").append(_plain(value))
+        text.append(f"\n  {plain(label):<{LABEL_COLUMNS - 1}} ", style="dim")
+        text.append(plain(value))
     return text
 
 
 def _status(run: Run) -> str:
     if run.status:
-        return RunStatus.Name(run.status).removeprefix("RUN_STATUS_")
-    return _plain(run.unmodeled_json.get("status", "no status").strip('"'))
+        return _word(RunStatus.DESCRIPTOR, run.status, "RUN_STATUS_")
+    return plain(run.unmodeled_json.get("status", "no status").strip('"'))
 
 
 def _lines(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
@@ -61,14 +63,18 @@ def _if(label: str, value: str) -> Iterator[tuple[str, str]]:
 
 
 def _times(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
+    untyped = run.unmodeled_json  # has a time that came and can't be reckoned with
     if run.HasField("creation_time"):
         created = _time(run.creation_time)
         ago = elapsed_text(now - created)
         yield "created", f"{ago} ago ({created:%Y-%m-%d %H:%M:%S} UTC)"
-        start = _time(run.start_time) if run.HasField("start_time") else now
-        if not run.HasField("stop_time") or run.HasField("start_time"):
-            yield "waited", elapsed_text(start - created)
-    if run.HasField("start_time"):
+        if run.HasField("start_time"):
+            yield "waited", elapsed_text(_time(run.start_time) - created)
+        elif not (
+            run.HasField("stop_time") or {"startTime", "stopTime"} & set(untyped)
+        ):
+            yield "waited", elapsed_text(now - created) + " so far"
+    if run.HasField("start_time") and "stopTime" not in untyped:
         stop = _time(run.stop_time) if run.HasField("stop_time") else now
         so_far = "" if run.HasField("stop_time") else " so far"
         yield "ran", elapsed_text(stop - _time(run.start_time)) + so_far
@@ -77,9 +83,15 @@ def _times(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _workflow(run: Run) -> str:
-    kind = WorkflowType.Name(run.workflow_type).removeprefix("WORKFLOW_TYPE_")
+    kind = _word(WorkflowType.DESCRIPTOR, run.workflow_type, "WORKFLOW_TYPE_")
     parts = [run.workflow_id, run.workflow_version_name]
     return " ".join([*filter(None, parts), *([kind] if run.workflow_type else [])])
+
+
+def _word(words: EnumDescriptor, number: int, prefix: str) -> str:
+    """Give AWS's word, or the number of one that only a newer gateway knows."""
+    known = words.values_by_number.get(number)
+    return known.name.removeprefix(prefix) if known else str(number)
 
 
 def _storage(run: Run) -> str:
@@ -90,6 +102,6 @@ def _time(timestamp: Timestamp) -> datetime:
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Leave out what a terminal would obey."""
     return "".join(each if each.isprintable() else " " for each in text)

@@ -13,13 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 PREFIX = "GATEWAY_"
 OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gateway
 UNKNOWN = "there is no such setting"
 
-_WORDS = {"extra_forbidden": UNKNOWN, "model_type": "write it as a table"}
+_WORDS = {  # by pydantic's type of error, with pydantic's own variables
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+    "extra_forbidden": UNKNOWN,
+    "finite_number": "write a whole number",
+    "greater_than_equal": "write at least {ge}",
+    "int_from_float": "write a whole number",
+    "int_parsing": "write a whole number",
+    "int_parsing_size": "write a smaller number",
+    "int_type": "write a whole number",
+    "less_than_equal": "write at most {le}",
+    "literal_error": "write {expected}",
+    "model_type": "write it as a table",
+    "path_type": "write the path of a file",
+    "value_error": "{error}",
+}
 
 
 def variable_of(name: str) -> str:
@@ -48,6 +64,8 @@ def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"--config {file}: {error.strerror}"]
     except ValueError as error:
         return {}, [f"--config {file}: it isn't TOML: {error}"]
+    except RecursionError:
+        return {}, [f"--config {file}: it is nested too deeply"]
 
 
 def read_environment(
@@ -94,17 +112,20 @@ def take_faults(
     schema: type[BaseSettings], values: dict[str, Any], origin: Callable[[str], str]
 ) -> list[str]:
     """Take out of a source what the schema doesn't accept, and tell what it was."""
+    # A name of pydantic's own, such as _env_file, would be obeyed.
+    unknown = [name for name in values if name not in schema.model_fields]
+    for name in unknown:
+        del values[name]
+    faults = [f"{origin(name)}: {UNKNOWN}" for name in unknown]
     try:
         schema(**values)
     except ValidationError as error:
-        faults = []
         for each in error.errors():
             path = [str(part) for part in each["loc"]]
-            text = _WORDS.get(each["type"], each["msg"])
-            faults.append(f"{origin('.'.join(path))}: {_sentence(text)}")
+            faults.append(f"{origin('.'.join(path))}: {_told(each)}")
             _remove(values, path)
         return faults + take_faults(schema, values, origin)
-    return []
+    return faults
 
 
 def _remove(values: dict[str, Any], path: list[str]) -> None:
@@ -117,6 +138,7 @@ def _remove(values: dict[str, Any], path: list[str]) -> None:
     values.pop(last, None)
 
 
-def _sentence(text: str) -> str:
-    text = text.removeprefix("Value error, ")
-    return text[:1].lower() + text[1:]
+def _told(error: ErrorDetails) -> str:
+    """Say what to write instead; what was written may be a secret."""
+    words = _WORDS.get(error["type"], "write something else")
+    return words.format_map(error.get("ctx", {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any
@@ -20,10 +21,15 @@ def set_up_logging(*, level: str, log_format: str) -> None:
     `log_format` is `json`, `text` or `auto`: readable on a terminal, else JSON.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    is_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    is_terminal = sys.stderr.isatty()
+    is_text = log_format == "text" or (log_format == "auto" and is_terminal)
     render: list[Any] = (
         # A traceback that shows locals would show credentials.
-        [structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback)]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=is_terminal, exception_formatter=plain_traceback
+            )
+        ]
         if is_text
         else [structlog.processors.format_exc_info, _rendered_json]
     )
@@ -48,9 +54,13 @@ def set_up_logging(*, level: str, log_format: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=number, force=True)
+    logging.captureWarnings(capture=True)  # by itself Python writes them as they are
     for name, quietest in QUIETEST.items():
         logging.getLogger(name).setLevel(max(number, quietest))
 
 
 def _rendered_json(_logger: Any, _method: str, event: dict[str, Any]) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    try:
+        return orjson.dumps(event, default=repr).decode()
+    except TypeError:  # a lone surrogate, an integer beyond 64 bits
+        return json.dumps(event, default=repr)

@@ -69,7 +69,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "CALLER_DEADLINE",
           "domain": "healthomics-gateway",
-          "metadata": { "runId": "1234567" } }
+          "metadata": { "runId": "1234567", "region": "us-east-1",
+                        "attempts": "1" } }
     """
     ERROR_REASON_SERVER_DEADLINE: _ErrorReason.ValueType  # 6
     """The call came without a deadline, and the server's default passed.
@@ -79,7 +80,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "SERVER_DEADLINE",
           "domain": "healthomics-gateway",
-          "metadata": { "runId": "1234567" } }
+          "metadata": { "runId": "1234567", "region": "us-east-1",
+                        "attempts": "1" } }
     """
     ERROR_REASON_RESPONSE_TOO_LARGE: _ErrorReason.ValueType  # 7
     """The answer is larger than a stock client receives. RESOURCE_EXHAUSTED; ask
@@ -89,7 +91,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "RESPONSE_TOO_LARGE",
           "domain": "healthomics-gateway",
-          "metadata": { "runId": "1234567" } }
+          "metadata": { "runId": "1234567", "region": "us-east-1",
+                        "attempts": "1", "awsErrorCode": "",
+                        "httpStatus": "200",
+                        "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_GATEWAY_DRAINING: _ErrorReason.ValueType  # 8
     """This gateway is shutting down. UNAVAILABLE; retry, another one answers.
@@ -481,7 +486,8 @@ Example:
 
     { "reason": "CALLER_DEADLINE",
       "domain": "healthomics-gateway",
-      "metadata": { "runId": "1234567" } }
+      "metadata": { "runId": "1234567", "region": "us-east-1",
+                    "attempts": "1" } }
 """
 ERROR_REASON_SERVER_DEADLINE: ErrorReason.ValueType  # 6
 """The call came without a deadline, and the server's default passed.
@@ -491,7 +497,8 @@ Example:
 
     { "reason": "SERVER_DEADLINE",
       "domain": "healthomics-gateway",
-      "metadata": { "runId": "1234567" } }
+      "metadata": { "runId": "1234567", "region": "us-east-1",
+                    "attempts": "1" } }
 """
 ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 7
 """The answer is larger than a stock client receives. RESOURCE_EXHAUSTED; ask
@@ -501,7 +508,10 @@ Example:
 
     { "reason": "RESPONSE_TOO_LARGE",
       "domain": "healthomics-gateway",
-      "metadata": { "runId": "1234567" } }
+      "metadata": { "runId": "1234567", "region": "us-east-1",
+                    "attempts": "1", "awsErrorCode": "",
+                    "httpStatus": "200",
+                    "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_GATEWAY_DRAINING: ErrorReason.ValueType  # 8
 """This gateway is shutting down. UNAVAILABLE; retry, another one answers.

@@ -12,6 +12,7 @@ from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
 QUIET_SECONDS = 0.5  # without a call under way or arriving, and for the news to spread
 LAST_CALLS_SHARE = 0.2  # of the drain time: new calls are refused, the others end
+HOLD_SECONDS = 0.2  # at the end of it: new calls are neither served nor refused
 LOOK_SECONDS = 0.02
 
 
@@ -28,22 +29,24 @@ class Drain:
         self._clock = clock
         self._sleep = sleep
         self._is_closed = False
+        self._is_holding = False
         self._inside: set[asyncio.Task[Any]] = set()
         self._evicted: set[asyncio.Task[Any]] = set()
-        self._last_seen = clock()  # when a call last arrived or ended
+        self._last_seen = clock()  # when a call was last inside
 
     def stage(self, proceed: Handler) -> Handler:
         """Count the calls; end with GATEWAY_DRAINING those that come too late."""
 
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            self._last_seen = self._clock()
-            if self._is_closed:
+            if self._is_closed and not self._is_holding:
                 raise GatewayError(Reason.GATEWAY_DRAINING)
             task = asyncio.current_task()
             if task is None:
                 raise RuntimeError("a call runs in a task")
             self._inside.add(task)
             try:
+                if self._is_holding:
+                    await asyncio.Event().wait()  # to be evicted with the others
                 return await proceed(incoming, exchange)
             except asyncio.CancelledError:
                 if task not in self._evicted:
@@ -57,16 +60,23 @@ class Drain:
         return handle
 
     async def drain(self, seconds: float) -> None:
-        """Serve on until it is quiet, refuse what is new towards the end, then evict.
+        """Serve on until it is quiet, refuse what is new towards the end, then hold it.
 
-        Ends within `seconds`. A load balancer that was told to go elsewhere needs
-        the first part, callers that stay on their connection the second.
+        Takes at most `seconds`. A load balancer that was told to go elsewhere needs
+        the first part, callers that stay on their connection the second. What is
+        inside then stays for `evict`.
         """
         self._last_seen = self._clock()
         end = self._last_seen + seconds
         await self._quiet(until=end - seconds * LAST_CALLS_SHARE)
         self._is_closed = True
-        await self._empty(until=end)
+        await self._empty(until=end - HOLD_SECONDS)
+        self._is_holding = True
+        await self._sleep(HOLD_SECONDS)
+
+    def evict(self) -> None:
+        """End with GATEWAY_DRAINING every call that is inside or still comes."""
+        self._is_closed, self._is_holding = True, False
         self._evicted = set(self._inside)
         for task in self._evicted:
             task.cancel()

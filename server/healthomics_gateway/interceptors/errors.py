@@ -33,18 +33,27 @@ def errors(*, debug: bool) -> Stage:
                 failure = error
             except (AbortError, asyncio.CancelledError):
                 raise
-            except NotImplementedError:  # a standard service leaves a method out
-                failure = GatewayError(Reason.METHOD_UNKNOWN)
-            except Exception:  # noqa: BLE001  # whatever it is, no trace of it may leave
-                _log.exception(
-                    "bug", method=exchange.method, request_id=exchange.request_id
-                )
-                failure = GatewayError(Reason.GATEWAY_INTERNAL)
+            except Exception as error:  # noqa: BLE001  # no trace of it may leave
+                failure = _of_exception(error, exchange)
             return await _abort(failure, exchange, debug=debug)
 
         return handle
 
     return stage
+
+
+def _of_exception(error: Exception, exchange: Exchange) -> GatewayError:
+    """Tell a method that a standard service leaves out from a bug."""
+    is_left_out = exchange.context.code() is grpc.StatusCode.UNIMPLEMENTED
+    if is_left_out and isinstance(error, NotImplementedError):
+        return GatewayError(Reason.METHOD_UNKNOWN)
+    _log.error(
+        "bug",
+        method=exchange.method,
+        request_id=exchange.request_id,
+        exc_info=error,
+    )
+    return GatewayError(Reason.GATEWAY_INTERNAL)
 
 
 async def _abort(error: GatewayError, exchange: Exchange, *, debug: bool) -> bytes:

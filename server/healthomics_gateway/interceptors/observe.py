@@ -20,6 +20,7 @@ def observe(proceed: Handler) -> Handler:
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         context = exchange.context
+        peer = context.peer()  # once the client has left, nobody knows
         start = time.perf_counter()
         try:
             answer = await proceed(incoming, exchange)
@@ -37,13 +38,13 @@ def observe(proceed: Handler) -> Handler:
             raise
         finally:
             seconds = time.perf_counter() - start
-            _log_call(exchange, seconds)
+            _log_call(exchange, peer, seconds)
         return answer
 
     return handle
 
 
-def _log_call(exchange: Exchange, seconds: float) -> None:
+def _log_call(exchange: Exchange, peer: str, seconds: float) -> None:
     is_bug = exchange.code is grpc.StatusCode.INTERNAL
     (_log.error if is_bug else _log.info)(
         "call",
@@ -51,7 +52,7 @@ def _log_call(exchange: Exchange, seconds: float) -> None:
         code=exchange.code.name,
         reason=exchange.reason,
         request_id=exchange.request_id,
-        peer=exchange.context.peer(),
+        peer=peer,
         duration_ms=round(seconds * 1000, 3),
         **(exchange.facts or facts.get()),
     )

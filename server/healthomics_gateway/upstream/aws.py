@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
@@ -26,6 +26,7 @@ from healthomics_gateway.upstream.sigv4 import Credentials
 
 SERVICE = "omics"  # boto3's name of it, and its signing name
 HOST_PREFIX = "workflows-"  # before the host for GetRun, but not before an explicit one
+ELSEWHERE = "elsewhere-1"  # no Region; boto3 makes up an endpoint for it all the same
 
 _PATH = re.compile(r"[A-Za-z0-9/._~-]*")
 
@@ -46,20 +47,21 @@ class Aws:
 
 def discover() -> Aws:
     """Read AWS's own settings; raise AwsSettingsError with all their faults."""
+    faults = []
     try:
         core = botocore.session.Session()
         region = core.get_config_variable("region")
         if not region:
-            raise AwsSettingsError("AWS Region: none is set; set AWS_DEFAULT_REGION")
-        region, endpoint = _endpoint(boto3.Session(botocore_session=core), region)
+            faults.append("AWS Region: none is set; set AWS_DEFAULT_REGION")
         ca_bundle = core.get_config_variable("ca_bundle")
-    except (BotoCoreError, ValueError) as error:
-        raise AwsSettingsError(f"AWS settings: {error}") from None
-    faults = []
+        if ca_bundle and (fault := _ca_fault(ca_bundle)):
+            faults.append(f"AWS_CA_BUNDLE: {fault}")
+        session = boto3.Session(botocore_session=core)
+        region, endpoint = _endpoint(session, region or ELSEWHERE)
+    except BotoCoreError as error:
+        raise AwsSettingsError(*faults, f"AWS settings: {error}") from None
     if fault := endpoint_fault(endpoint):
         faults.append(f"AWS endpoint: {fault}")
-    if ca_bundle and not Path(ca_bundle).is_file():
-        faults.append("AWS_CA_BUNDLE: there is no such file")
     if faults:
         raise AwsSettingsError(*faults)
     return Aws(
@@ -78,17 +80,19 @@ def fixed(*, region: str, endpoint: str, access_key: str, secret_key: str) -> Aw
 
 def endpoint_fault(endpoint: str) -> str | None:
     """Tell what is wrong with an endpoint, or None."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or port == 0 or parts.scheme not in ("http", "https"):
         return "an URL of http or https is needed"
     if (
-        parts.username
-        or parts.query
-        or parts.fragment
+        set("@?#") & set(endpoint)  # a password, a query, a fragment; empty ones too
         or not _PATH.fullmatch(parts.path)
     ):
         return "more than scheme, host, port and plain path in the URL"
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not _is_loopback(host):
         return "http is for loopback hosts only; use https"
     return None
 
@@ -100,26 +104,38 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _ca_fault(file: str) -> str | None:
+    if not Path(file).is_file():
+        return "there is no such file"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except OSError:  # an SSLError is one
+        return "no certificates can be read from it"
+    return None
+
+
 def _endpoint(session: boto3.Session, region: str) -> tuple[str, str]:
     """Ask boto3 for the endpoint: FIPS, dual-stack and overrides are its business.
 
     The credentials are made up: without them the client would look for real ones.
     """
 
-    def client(*, ignore_overrides: bool) -> Any:
-        config = Config(ignore_configured_endpoint_urls=ignore_overrides)
+    def client(region: str) -> Any:
         return session.client(
             SERVICE,
             region_name=region,
             aws_access_key_id="unused",
             aws_secret_access_key="unused",  # noqa: S106  # it is no secret
-            config=config,
         )
 
-    usual = client(ignore_overrides=True).meta
-    chosen = client(ignore_overrides=False).meta
-    endpoint = chosen.endpoint_url.rstrip("/")
-    if endpoint == usual.endpoint_url.rstrip("/"):
+    try:
+        chosen, elsewhere = client(region).meta, client(ELSEWHERE).meta
+    except BotoCoreError:
+        raise
+    except ValueError:  # its text would show what may be secret
+        return region, ""
+    endpoint: str = chosen.endpoint_url.rstrip("/")
+    if endpoint != elsewhere.endpoint_url.rstrip("/"):  # else it is an explicit one
         endpoint = endpoint.replace("://", f"://{HOST_PREFIX}", 1)
     return chosen.region_name, endpoint
 

@@ -20,7 +20,7 @@ SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # hundreds of the st
 
 _SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_DIGITS = re.compile(r"[0-9]{1,18}")
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,7 @@ def error_of_failure(failure: Failure, reply: Reply | None = None) -> GatewayErr
 
 def error_of_code(code: str, reply: Reply) -> GatewayError:
     """Make the error of AWS's code, however spelled, as it came in `reply`."""
-    code = _bare_code(code)
-    return _error(_verdict(reply.status, code), code=code, reply=reply)
+    return _refusal(_bare_code(code), reply, _members(reply.body))
 
 
 def names_error(headers: Mapping[str, str]) -> bool:
@@ -173,19 +172,14 @@ def body_of(reply: Reply) -> bytes:
     if family == REDIRECT:
         verdict = Verdict(Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO)
         raise _error(verdict, reply=reply)
-    if family == SUCCESS and code:
-        raise error_of_code(code, reply)
-    if family == SUCCESS:
+    if family == SUCCESS and not code:
         if isinstance(reply.body, Failure):
             raise error_of_failure(reply.body, reply)
         return reply.body
     members = _members(reply.body)
     for name in ("__type", "code"):
         code = code or _bare_code(members.get(name))
-    message = members.get("message") or members.get("Message")
-    debug = message if isinstance(message, str) else ""
-    verdict = _verdict(reply.status, code)
-    raise _error(verdict, code=code, reply=reply, debug=debug)
+    raise _refusal(code, reply, members)
 
 
 def _members(body: bytes | Failure) -> dict[str, Any]:
@@ -199,9 +193,17 @@ def _members(body: bytes | Failure) -> dict[str, Any]:
 
 def _bare_code(text: Any) -> str:
     """Cut `ns#Code:http://…` down to `Code`; what isn't text is no code."""
-    if not isinstance(text, str):
+    if type(text) is not str:  # a JSON number is a kind of str here
         return ""
     return text.partition(":")[0].rpartition("#")[2].strip()
+
+
+def _refusal(code: str, reply: Reply, members: Mapping[str, Any]) -> GatewayError:
+    """Make the error of a bare code; `members` are the body's."""
+    message = members.get("message") or members.get("Message")
+    debug = message if type(message) is str else ""
+    verdict = _verdict(reply.status, code)
+    return _error(verdict, code=code, reply=reply, debug=debug)
 
 
 def _verdict(status: int, code: str) -> Verdict:
@@ -226,7 +228,7 @@ def _error(
         metadata = facts_of(reply, code=code)
         wish_ms = reply.headers.get("x-amz-retry-after", "")
         if _DIGITS.fullmatch(wish_ms):
-            retry_after_seconds = int(wish_ms) / 1000
+            retry_after_seconds = float(wish_ms) / 1000  # of any length
     return GatewayError(
         verdict.reason,
         again=verdict.again,

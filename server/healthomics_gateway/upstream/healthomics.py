@@ -51,6 +51,7 @@ class HealthOmics:
         max_concurrent: int,
         report: Report,
         now: Callable[[], datetime] = utc_now,
+        credentials_seconds: float = CREDENTIALS_SECONDS,
     ) -> None:
         """Ask `endpoint` over `transport`, at most `max_concurrent` at a time.
 
@@ -63,6 +64,7 @@ class HealthOmics:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._report = report
         self._now = now
+        self._credentials_seconds = credentials_seconds
         url = urlsplit(endpoint)
         self._host = url.netloc
         self._path = url.path
@@ -97,9 +99,10 @@ class HealthOmics:
 
     async def _credentials(self) -> Credentials:
         try:
-            async with asyncio.timeout(CREDENTIALS_SECONDS):
+            async with asyncio.timeout(self._credentials_seconds):
                 return await self._identity.credentials()
         except TimeoutError:
+            self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
             raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE) from None
 
     def _signed(
@@ -144,7 +147,7 @@ class HealthOmics:
     async def _renew(self, refused: Credentials, error: GatewayError) -> bool:
         """Tell whether there are others now; without any it isn't tried again."""
         try:
-            async with asyncio.timeout(CREDENTIALS_SECONDS):
+            async with asyncio.timeout(self._credentials_seconds):
                 return await self._identity.renew(refused)
         except (GatewayError, TimeoutError):
             error.again = Again.NO
@@ -154,20 +157,23 @@ class HealthOmics:
         """Read how far AWS's clock is ahead; leave it where the answer has no date."""
         try:
             date = parsedate_to_datetime(reply.headers.get("Date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             return self._skew
-        skew = date.replace(tzinfo=UTC) - self._now()
+        skew = (date if date.tzinfo else date.replace(tzinfo=UTC)) - self._now()
         if abs(skew) > MAX_SKEW:
             return self._skew
         return skew if abs(skew) >= MIN_SKEW else NO_SKEW
 
 
 async def _run_of(reply: Reply, query: RunQuery) -> Run:
-    body = classify.body_of(reply)
+    if isinstance(reply.body, bytes) and len(reply.body) > LOOP_BYTES:
+        return await asyncio.to_thread(_read, reply, query)
+    return _read(reply, query)
+
+
+def _read(reply: Reply, query: RunQuery) -> Run:
     try:
-        if len(body) > LOOP_BYTES:
-            return await asyncio.to_thread(run_from_json, body, run_id=query.id)
-        return run_from_json(body, run_id=query.id)
+        return run_from_json(classify.body_of(reply), run_id=query.id)
     except ErrorAnswerError as error:
         raise classify.error_of_code(error.error_type, reply) from None
     except AnotherRunError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, cast
@@ -12,6 +13,7 @@ import structlog
 from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.upstream.sigv4 import Credentials
 
+PATIENCE_SECONDS = 60.0  # with one read of the chain; then it counts as failed
 RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
 RECOVERY_LOOKS = 6  # after AWS refused what it has; then the next call decides
 EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of what is still valid
@@ -72,13 +74,15 @@ class ChainIdentity:
         chain: Callable[[], Any],
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         """Read `chain`, which answers botocore's credentials or None, and may block."""
         self._report = report
         self._chain = chain
         self._clock = clock or asyncio.get_running_loop().time
         self._sleep = sleep
-        self._source: Any = None  # botocore's credentials, which refresh themselves
+        self._patience_seconds = patience_seconds
+        self._source: Any = None  # botocore's credentials: they know when they expire
         self._credentials: Credentials | None = None
         self._refreshed_at = float("-inf")
         self._refresh: asyncio.Task[Credentials] | None = None
@@ -98,7 +102,7 @@ class ChainIdentity:
     async def renew(self, refused: Credentials) -> bool:
         """Read the chain anew, once for all who were refused with the same."""
         if self._credentials == refused:
-            self._source = None
+            self._source = None  # not to be kept, should the chain yield nothing now
             renewed = await self._refreshed()
             if renewed == refused:
                 self._recover(refused)
@@ -127,12 +131,11 @@ class ChainIdentity:
 
     async def _read_chain(self) -> Credentials:
         try:
-            source, credentials = await _in_thread(
-                lambda: _read(self._source, self._chain)
-            )
+            async with asyncio.timeout(self._patience_seconds):
+                source, credentials = await _in_thread(lambda: _read(self._chain))
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             _log.warning("credentials_unavailable", error=type(error).__name__)
-            if self._credentials and not self._expires_within(0):
+            if self._credentials and self._source and not self._expires_within(0):
                 self._refreshed_at = self._clock()
                 return self._credentials
             self._source = self._credentials = None
@@ -159,7 +162,6 @@ class ChainIdentity:
         ):
             await self._sleep(RECOVERY_SECONDS)
             looks += 1
-            self._source = None
             await asyncio.wait([self._start_refresh()])
 
 
@@ -182,16 +184,19 @@ async def _in_thread(read: Callable[[], _T]) -> _T:
             result = read()
         except BaseException as error:  # noqa: BLE001  # handed to who waits
             failure = error
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop may have been closed
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name="aws-credentials", daemon=True).start()
     return await done
 
 
-def _read(source: Any, chain: Callable[[], Any]) -> tuple[Any, Credentials]:
-    """Blocks: resolve the chain where nothing is resolved, refresh where it is due."""
-    source = source or chain()
+def _read(chain: Callable[[], Any]) -> tuple[Any, Credentials]:
+    """Blocks: resolve the chain anew, as a refresh that hangs keeps its source locked.
+
+    What is resolved would refresh itself in the same way.
+    """
+    source = chain()
     if source is None:
         raise LookupError("the credential chain yields nothing")
     frozen = source.get_frozen_credentials()

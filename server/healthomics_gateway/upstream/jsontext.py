@@ -147,4 +147,6 @@ def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent of more than 18 digits
+        if not text.lower().partition("e")[0].strip("-0."):
+            return Decimal(0)  # to which an exponent does nothing
         raise ValueError("beyond every number") from None

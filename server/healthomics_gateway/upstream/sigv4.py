@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -44,7 +45,8 @@ class Signer:
     ) -> dict[str, str]:
         """Give the headers, `Host` included, that make `GET path?query` signed.
 
-        `path` is the URL's, encoded; `query` is sorted and encoded; `now` is UTC.
+        `path` is the URL's, encoded, without dot segments and empty ones; `query` is
+        sorted and encoded; `now` is UTC.
         """
         time = now.strftime("%Y%m%dT%H%M%SZ")
         headers = {"host": host, "x-amz-date": time}
@@ -54,7 +56,8 @@ class Signer:
         lines = "".join(
             f"{name}:{' '.join(value.split())}\n" for name, value in headers.items()
         )
-        request = f"GET\n{path}\n{query}\n{lines}\n{signed}\n{EMPTY_SHA256}"
+        twice_encoded = quote(path, safe="/~")
+        request = f"GET\n{twice_encoded}\n{query}\n{lines}\n{signed}\n{EMPTY_SHA256}"
         scope = f"{time[:8]}/{self._region}/{self._service}/aws4_request"
         digest = hashlib.sha256(request.encode()).hexdigest()
         signature = hmac.new(

@@ -15,7 +15,9 @@ _PUTS = puts_of(Run.DESCRIPTOR)
 _STRUCTURES = {
     field.json_name
     for field in Run.DESCRIPTOR.fields
-    if field.message_type and field.message_type.file.package == "healthomics.v1"
+    if field.message_type
+    and field.message_type.file.package == "healthomics.v1"
+    and not field.is_repeated  # as a map is
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
@@ -19,7 +20,8 @@ from healthomics_gateway.upstream.classify import Failure, Reply, names_error
 MAX_HEADER_BYTES = 8190  # of one line
 MAX_HEADERS = 64
 KEEP_ALIVE_SECONDS = 15.0
-NAMED_ERROR_BODY_SECONDS = 1.0  # to end the body of an error that a header has named
+# To end the body of an error that a header has named; never all of an attempt's time.
+NAMED_ERROR_BODY_SECONDS = 1.0
 
 
 class TransportError(Exception):
@@ -35,8 +37,14 @@ class TransportError(Exception):
 class _Journey:
     """How far one GET has come; aiohttp's errors alone don't tell."""
 
-    is_shaking_hands: bool = False
+    generation: int  # of connections
     is_connection_new: bool = False
+    tls: ssl.SSLObject | None = None  # of a new connection
+
+    @property
+    def is_shaking_hands(self) -> bool:
+        """Whether the handshake has begun and not ended: TCP isn't at fault."""
+        return self.tls is not None and self.tls.version() is None
 
 
 _journey: ContextVar[_Journey] = ContextVar("_journey")
@@ -57,9 +65,11 @@ class Transport:
         """Trust the certificates of `ca_file`; make it inside an event loop."""
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._max_body_bytes = max_body_bytes
+        self._generation = 0  # of connections: an older one isn't used any more
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=max_connections,
+                socket_factory=_new_socket,
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
                 ssl=_tls_context(ca_file),
             ),
@@ -68,28 +78,30 @@ class Transport:
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
             max_line_size=MAX_HEADER_BYTES,
-            middlewares=(_replay_stale_only,),
+            middlewares=(self._replay_afresh,),
+            request_class=_Request,
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=connect_timeout_seconds
             ),
-            trace_configs=[_connection_trace()],
         )
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
         """Answer whatever the endpoint says, or raise TransportError.
 
-        `url` is encoded. Leaving early, by cancellation too, closes the connection.
+        `url` is encoded. A kept-alive connection that proves closed costs nothing: the
+        GET is replayed on a fresh one. Leaving early, by cancellation too, closes the
+        connection.
         """
-        journey = _Journey()
+        journey = _Journey(self._generation)
         token = _journey.set(journey)
         try:
             async with (
-                asyncio.timeout(self._attempt_timeout_seconds),
+                asyncio.timeout(self._attempt_timeout_seconds) as attempt,
                 self._session.get(
                     URL(url, encoded=True), headers=headers, allow_redirects=False
                 ) as response,
             ):
-                return await self._reply(response)
+                return await self._reply(response, attempt)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise TransportError(_failure_of(error, journey)) from error
         finally:
@@ -99,10 +111,33 @@ class Transport:
         """Close every connection."""
         await self._session.close()
 
-    async def _reply(self, response: aiohttp.ClientResponse) -> Reply:
+    async def _replay_afresh(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Let aiohttp replay a GET once when a kept-alive connection proves closed.
+
+        It would also replay what a new connection has lost, unseen by whoever counts
+        the calls, and on another one that was kept alive and may be closed as well.
+        """
+        try:
+            return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            journey = _journey.get()
+            if journey.is_connection_new:
+                raise _LostError from error
+            self._generation += 1
+            journey.generation = self._generation
+            raise
+
+    async def _reply(
+        self, response: aiohttp.ClientResponse, attempt: asyncio.Timeout
+    ) -> Reply:
         if names_error(response.headers):
+            left = (attempt.when() or 0.0) - asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(NAMED_ERROR_BODY_SECONDS):
+                async with asyncio.timeout(min(NAMED_ERROR_BODY_SECONDS, left / 2)):
                     body = await self._body(response)
             except TimeoutError:
                 body = Failure.TIMEOUT
@@ -139,8 +174,10 @@ def _failure_of(error: Exception, journey: _Journey) -> Failure:
     if isinstance(error, TimeoutError):
         return Failure.TIMEOUT
     if isinstance(error, aiohttp.ClientResponseError):  # it isn't HTTP
-        is_long = isinstance(error.__cause__, LineTooLong)
-        return Failure.TOO_LARGE if is_long else Failure.MALFORMED
+        cause: BaseException | None = error  # what the parser raised lies deep
+        while cause and not isinstance(cause, LineTooLong):
+            cause = cause.__cause__
+        return Failure.TOO_LARGE if cause else Failure.MALFORMED
     return Failure.CONNECTION
 
 
@@ -148,44 +185,29 @@ class _LostError(aiohttp.ClientError):
     """A new connection was lost; aiohttp replays only what is no ClientError."""
 
 
-async def _replay_stale_only(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Let aiohttp replay a GET once on a kept-alive connection that proves closed.
+class _Request(aiohttp.ClientRequest):
+    """Travels on connections of its journey's generation, or on a new one."""
 
-    It would replay on a new connection too, unseen by whoever counts the calls.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        if _journey.get().is_connection_new:
-            raise _LostError from error
-        raise
+    @property
+    def connection_key(self) -> ConnectionKey:
+        """What a connection of the pool must match; there is no proxy to tell of."""
+        generation = _journey.get().generation
+        return super().connection_key._replace(proxy_headers_hash=generation)
 
 
-def _connection_trace() -> aiohttp.TraceConfig:
-    async def made(
-        _session: aiohttp.ClientSession,
-        _context: SimpleNamespace,
-        _params: aiohttp.TraceConnectionCreateEndParams,
-    ) -> None:
-        journey = _journey.get()
-        journey.is_shaking_hands = False
-        journey.is_connection_new = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(made)
-    return trace
+def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    _journey.get().is_connection_new = True
+    family, kind, protocol, *_ = address
+    return socket.socket(family, kind, protocol)
 
 
 class _TlsContext(ssl.SSLContext):
-    """Notes that the handshake begins: TCP isn't at fault any more."""
+    """Keeps hold of the handshake, which can then be asked whether it ended."""
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        _journey.get().is_shaking_hands = True
-        return super().wrap_bio(*args, **kwargs)
+        tls = super().wrap_bio(*args, **kwargs)
+        _journey.get().tls = tls
+        return tls
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:

@@ -1,0 +1,196 @@
+"""docs/configuration.md, held to the settings."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import trustme
+from pydantic import BaseModel
+
+from healthomics_gateway.durations import duration_text, parse_duration
+from healthomics_gateway.settings import (
+    Loaded,
+    Settings,
+    SettingsError,
+    load,
+    rows,
+)
+from healthomics_gateway.sources import OF_KUBERNETES, PREFIX, leaves, variable_of
+
+ROOT = Path(__file__).parents[2]
+DOC = (ROOT / "docs" / "configuration.md").read_text()
+
+SECRETS = "/etc/healthomics-gateway"  # where the example's certificate lies
+# What must be set as well, where a setting's bound alone would contradict another.
+COMPANIONS = {
+    "upstream.attempt_timeout": {"GATEWAY_UPSTREAM__CONNECT_TIMEOUT": "100ms"},
+    "upstream.connect_timeout": {"GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT": "2m"},
+}
+
+
+def table() -> dict[str, list[str]]:
+    """Give the row of each setting: variable, default, range and meaning."""
+    found = {}
+    for line in DOC.splitlines():
+        if line.startswith("| `") and PREFIX in line:
+            name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            found[name.strip("`")] = cells
+    return found
+
+
+def words(cell: str) -> list[str]:
+    """Give what a cell writes as code."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def block(language: str) -> str:
+    """Give the page's example in a language."""
+    match = re.search(rf"```{language}\n(.*?)```", DOC, re.DOTALL)
+    assert match
+    return match[1]
+
+
+def annotation_of(name: str) -> Any:
+    """Give the declared type of a setting."""
+    model: Any = Settings
+    *outer, last = name.split(".")
+    for each in outer:
+        model = model.model_fields[each].annotation
+    assert issubclass(model, BaseModel)
+    return model.model_fields[last].annotation
+
+
+def loaded(environ: Mapping[str, str]) -> Loaded:
+    """Load settings from the environment alone."""
+    return load(flags={}, environ=environ)
+
+
+def faults_with(name: str, value: str) -> list[str]:
+    """Give the faults of one setting's value, as an operator sees them."""
+    try:
+        loaded({variable_of(name): value, **COMPANIONS.get(name, {})})
+    except SettingsError as error:
+        return list(error.args)
+    return []
+
+
+TABLE = table()
+NAMES = [name for name, _ in leaves(Settings())]
+RANGED = [name for name in NAMES if annotation_of(name) in (int, timedelta)]
+CHOSEN = [
+    name
+    for name in NAMES
+    if get_origin(annotation_of(name)) is Literal or annotation_of(name) is bool
+]
+
+
+def test_settings_have_a_row_each() -> None:
+    """Every setting is in the table, in the order of the code, and nothing else."""
+    assert NAMES == list(TABLE)
+
+
+def test_settings_have_their_variables() -> None:
+    """The table names each setting's variable."""
+    variables = {name: words(cells[0]) for name, cells in TABLE.items()}
+
+    assert {name: [variable_of(name)] for name in NAMES} == variables
+
+
+def test_settings_have_their_defaults() -> None:
+    """The table writes each default as `healthomics-gateway settings` does."""
+    defaults = {name: words(cells[1]) for name, cells in TABLE.items()}
+    written = rows(loaded({}))
+
+    assert {name: [value] if value else [] for name, value, _ in written} == defaults
+
+
+@pytest.mark.parametrize("name", RANGED)
+def test_setting_accepts_its_range_and_no_more(name: str) -> None:
+    """A number or duration is accepted at both ends of its range, and not beyond."""
+    low, high = words(TABLE[name][2])
+    if annotation_of(name) is int:
+        below, above = str(int(low) - 1), str(int(high) + 1)
+    else:
+        step = timedelta(milliseconds=1)
+        below = duration_text(parse_duration(low) - step)
+        above = duration_text(parse_duration(high) + step)
+
+    assert [] == faults_with(name, low)
+    assert [] == faults_with(name, high)
+    for beyond in (below, above):
+        faults = faults_with(name, beyond)
+        assert [fault for fault in faults if fault.startswith(variable_of(name))]
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_setting_accepts_its_words_and_no_more(name: str) -> None:
+    """A choice accepts each of its words, and the table lists them all."""
+    listed = words(TABLE[name][2])
+    declared = get_args(annotation_of(name)) or ("true", "false")
+
+    assert list(declared) == listed
+    assert {word: [] for word in listed} == {
+        word: faults_with(name, word) for word in listed
+    }
+    assert faults_with(name, "other")
+
+
+def test_settings_of_a_bounded_kind_have_a_range() -> None:
+    """What isn't a number, a duration or a choice says in words what it takes."""
+    unbounded = {name: TABLE[name][2] for name in NAMES if name not in RANGED + CHOSEN}
+
+    assert {"an address", "AWS's member names", "a file"} == set(unbounded.values())
+
+
+def test_example_file_loads(tmp_path: Path) -> None:
+    """The page's TOML is a file that the gateway starts with; all of it counts."""
+    authority = trustme.CA()
+    pair = authority.issue_cert("gateway.example.com")
+    pair.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
+    pair.private_key_pem.write_to_path(tmp_path / "tls.key")
+    file = tmp_path / "gateway.toml"
+    file.write_text(block("toml").replace(SECRETS, str(tmp_path)))
+
+    settings = load(flags={}, environ={}, config_file=file)
+
+    changed = [name for name, _, origin in rows(settings) if origin != "default"]
+    defaults = dict(leaves(Settings()))
+    values = dict(leaves(settings.settings))
+    assert len(block("toml").split("=")) - 1 == len(changed)
+    assert [] == [name for name in changed if values[name] == defaults[name]]
+
+
+def test_example_environment_says_what_the_example_file_says(tmp_path: Path) -> None:
+    """The page's variables set the same values as its file does."""
+    environ = dict(line.split("=", 1) for line in block("sh").splitlines())
+    file = tmp_path / "gateway.toml"
+    file.write_text(block("toml").partition("[tls]")[0])
+    insecure = {"GATEWAY_TLS__INSECURE": "true"}
+
+    from_file = load(flags={}, environ=insecure, config_file=file)
+    named = {name for name in NAMES if variable_of(name) in environ}
+    both = [
+        {name: value for name, value, _ in rows(each) if name in named}
+        for each in (loaded({**environ, **insecure}), from_file)
+    ]
+
+    assert len(environ) == len(named)
+    assert both[0] == both[1]
+
+
+def test_variables_of_the_page_exist() -> None:
+    """No variable is named that the gateway would refuse."""
+    named = set(re.findall(r"\bGATEWAY_[A-Z]+(?:_+[A-Z]+)*\b", DOC))
+    known = {variable_of(name) for name in NAMES}
+    reasons = {
+        *("GATEWAY_CREDENTIALS_UNAVAILABLE", "GATEWAY_CREDENTIALS_INVALID"),
+        "GATEWAY_DRAINING",
+    }
+    left_alone = {name for name in named if OF_KUBERNETES.fullmatch(name)}
+
+    assert known <= named
+    assert left_alone
+    assert reasons == named - known - left_alone

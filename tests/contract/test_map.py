@@ -1,0 +1,247 @@
+"""The maps of the repository, held to what is there.
+
+They are the docstring of `healthomics_gateway`, CONTRIBUTING.md, docs/guarantees.md and
+the links between the pages.
+"""
+
+import ast
+import pkgutil
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from google.protobuf import struct_pb2, timestamp_pb2
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+
+import healthomics_gateway
+from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.errors import Reason
+from healthomics_gateway.settings import Settings
+from healthomics_gateway.sources import (
+    read_environment,
+    take_faults,
+    unknown_variables,
+    variable_of,
+)
+from healthomics_gateway.upstream.classify import CODES
+from healthomics_gateway.upstream.fields import put_members, puts_of
+
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "server" / "healthomics_gateway"
+MAP = healthomics_gateway.__doc__ or ""
+ROOMS, _, BEGINNINGS = MAP.partition("Where to begin:")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+# The rooms of each line, from the top of the map to its bottom.
+LINES = [re.findall(r"`(\w+)`", line) for line in ROOMS.split("\n* ")[1:]]
+BEGIN = dict(re.findall(r"\* a new (.+): `(.+)`", BEGINNINGS))
+
+
+def sources(*, of: Path = SERVER) -> Iterator[tuple[Path, ast.Module]]:
+    """Give every module of a folder, parsed."""
+    for file in sorted(of.rglob("*.py")):
+        yield file, ast.parse(file.read_text())
+
+
+def test_map_names_every_room_and_no_other() -> None:
+    """Each module and package of the gateway is in the map, once."""
+    rooms = {each.name for each in pkgutil.iter_modules(healthomics_gateway.__path__)}
+
+    assert sorted(rooms - {"__main__"}) == sorted(chain(*LINES))
+
+
+def test_rooms_know_only_those_below_them() -> None:
+    """No room imports one that stands above it in the map."""
+    line_of = {room: at for at, line in enumerate(LINES) for room in line}
+    upward = [
+        f"{file.relative_to(SERVER)} imports {node.module}"
+        for file, tree in sources()
+        if (room := file.relative_to(SERVER).parts[0].removesuffix(".py")) in line_of
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and (known := re.match(r"healthomics_gateway\.(\w+)", node.module or ""))
+        and line_of[known[1]] < line_of[room]
+    ]
+
+    assert [] == upward
+
+
+def test_map_tells_where_to_begin() -> None:
+    """Each place to begin is a file."""
+    assert [] == [file for file in BEGIN.values() if not (ROOT / file).is_file()]
+    assert {"response field", "AWS error code", "error reason", "setting"} == set(BEGIN)
+
+
+def run_of_tomorrow() -> Descriptor:
+    """Describe the `Run` of a contract with one more field and one more status."""
+    file = FileDescriptorProto()
+    Run.DESCRIPTOR.file.CopyToProto(file)
+    run = next(each for each in file.message_type if each.name == "Run")
+    status = next(each for each in file.enum_type if each.name == "RunStatus")
+    run.field.add(
+        name="new_member",
+        number=999,
+        type=FieldDescriptorProto.TYPE_STRING,
+        label=FieldDescriptorProto.LABEL_OPTIONAL,
+    )
+    status.value.add(name="RUN_STATUS_PAUSED", number=99)
+    pool = DescriptorPool()
+    for each in (struct_pb2, timestamp_pb2):
+        pool.AddSerializedFile(each.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return pool.FindMessageTypeByName(Run.DESCRIPTOR.full_name)
+
+
+def test_response_field_begins_in_the_proto_of_runs() -> None:
+    """A member and a status become typed by standing in run.proto, and not before."""
+    sent = {"newMember": "text", "status": "PAUSED"}
+    descriptor = run_of_tomorrow()
+    today, tomorrow = Run(), GetMessageClass(descriptor)()
+    untyped = put_members(today, sent, puts_of(Run.DESCRIPTOR))
+
+    assert "protos/" + Run.DESCRIPTOR.file.name == BEGIN["response field"]
+    assert [("newMember",), ("status",)] == untyped
+    assert [] == put_members(tomorrow, sent, puts_of(descriptor))
+    assert 'new_member: "text"' in str(tomorrow)
+    assert "status: RUN_STATUS_PAUSED" in str(tomorrow)
+
+
+def defined_in(file: str) -> set[str]:
+    """Give the names that a module defines at its top."""
+    names = set()
+    for node in ast.parse((ROOT / file).read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.AnnAssign):
+            names.add(ast.unparse(node.target))
+    return names
+
+
+def test_aws_error_code_begins_in_the_code_tables() -> None:
+    """AWS's codes stand in one module, and in no other of the gateway."""
+    elsewhere = {
+        (file.name, word)
+        for file, tree in sources()
+        if file != ROOT / BEGIN["AWS error code"] and "sandbox" not in file.parts
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for word in CODES.keys() & set(node.value.split())
+    }
+
+    assert "CODES" in defined_in(BEGIN["AWS error code"])
+    assert set() == elsewhere
+
+
+def test_error_reason_begins_in_the_table_of_reasons() -> None:
+    """The rows of all reasons are made in one module."""
+    rows = [
+        file
+        for file, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Row"
+    ]
+
+    assert "Reason" in defined_in(BEGIN["error reason"])
+    assert [ROOT / BEGIN["error reason"]] * len(Reason) == rows
+
+
+def test_setting_begins_in_the_settings() -> None:
+    """A setting is known to every source by its line in the class alone."""
+
+    class Tomorrow(Settings):
+        new_one: int = 1
+
+    environ = {"GATEWAY_NEW_ONE": "2"}
+
+    assert "Settings" in defined_in(BEGIN["setting"])
+    assert "GATEWAY_NEW_ONE" == variable_of("new_one")
+    assert {"new_one": "2"} == read_environment(Tomorrow, environ)
+    assert [] == unknown_variables(Tomorrow, environ)
+    assert [] == take_faults(Tomorrow, {"new_one": "2"}, variable_of)
+    assert unknown_variables(Settings, environ)
+
+
+def test_guarantees_name_tests_that_exist() -> None:
+    """Every promise names its tests, and each of them is there."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", GUARANTEES)
+    missing = [
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).is_file() or test not in defined_in(file)
+    ]
+
+    assert [] == missing, f"missing: {missing}"
+
+
+def test_promises_are_held_by_a_test_each() -> None:
+    """No promise of the guarantees stands without a test."""
+    promises = GUARANTEES.split("## What isn't promised")[0].split("\n## ")[1:]
+    rows = [
+        line
+        for promise in promises
+        for line in promise.splitlines()
+        if line.startswith("| ") and not line.startswith(("| ---", "| promise"))
+    ]
+
+    assert rows
+    assert [] == [row for row in rows if "::test_" not in row]
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
+)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    """Every link to a file or to a heading of the repository leads to one."""
+    dead = [
+        link
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+        if "://" not in link and not leads_somewhere(page, link)
+    ]
+
+    assert [] == dead
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    """Tell whether a relative link's file is there, and its heading in it."""
+    file, _, anchor = link.partition("#")
+    target = (page.parent / file).resolve() if file else page
+    if not target.exists() or not anchor:
+        return target.exists()
+    headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+    plain = [re.sub(r"[^\w -]", "", heading).lower() for heading in headings]
+    return anchor in [each.replace(" ", "-") for each in plain]
+
+
+def test_contributing_lists_the_targets_of_make() -> None:
+    """Every target that `make help` lists is explained, and every one named exists."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
+    explained = re.findall(r"^\| `make ([a-z-]+)` \|", CONTRIBUTING, re.MULTILINE)
+    named = re.findall(r"`make ([a-z-]+)`", CONTRIBUTING)
+
+    assert sorted(targets) == sorted(explained)
+    assert set(named) == set(targets)
+
+
+def test_contributing_names_files_that_exist() -> None:
+    """Every path in CONTRIBUTING.md leads to something, but for what make writes."""
+    words = re.findall(r"`([\w./-]+)`", CONTRIBUTING)
+    paths = [each for each in words if re.search(r"/|\.(md|txt|toml|proto)$", each)]
+    known = {each.name for each in SERVER.iterdir()} | {"error_reason.proto"}
+    missing = [
+        path
+        for path in paths
+        if not path.startswith("build/")
+        and path.strip("/") not in known
+        and not (ROOT / path).exists()
+    ]
+
+    assert paths
+    assert [] == missing

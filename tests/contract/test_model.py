@@ -1,0 +1,266 @@
+"""The newest installed model of GetRun, held to the contract.
+
+A member, a word or an error that AWS has added is named by the failing test.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import botocore.session
+import pytest
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+from healthomics.v1 import run_pb2
+from healthomics.v1.run_pb2 import Run, RunExport
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics_gateway.errors import Again, Reason
+from healthomics_gateway.service import MAX_EXPORTS
+from healthomics_gateway.upstream import aws, healthomics
+from healthomics_gateway.upstream.classify import CODES
+from healthomics_gateway.upstream.fields import FIRST_GATEWAY_FIELD
+
+SERVICE = botocore.session.Session().get_service_model("omics")
+OPERATION = SERVICE.operation_model("GetRun")
+PACKAGE = "healthomics.v1"
+
+# The members of AWS's reference page in its order, which is the order of the numbers.
+REFERENCE_PAGE = (
+    *("accelerators", "arn", "creationTime", "definition", "digest", "failureReason"),
+    *("id", "logLevel", "logLocation", "name", "outputUri", "parameters", "priority"),
+    *("resourceDigests", "retentionMode", "roleArn", "runGroupId", "runId"),
+    *("runOutputUri", "startedBy", "startTime", "status", "statusMessage", "stopTime"),
+    *("storageCapacity", "tags", "uuid", "workflowId", "workflowType"),
+)
+OWN_REQUEST_FIELDS = {"maxStaleness", "readMask"}  # HealthOmics isn't told of them
+
+
+def modeled(shape: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give each member of a structure by its path, nested ones too, with its shape."""
+    for name, member in shape.members.items():
+        yield f"{prefix}{name}", member
+        if member.type_name == "structure" and not member.is_document_type:
+            yield from modeled(member, f"{prefix}{name}.")
+
+
+def fields_of(
+    message: Descriptor, prefix: str = ""
+) -> Iterator[tuple[str, FieldDescriptor]]:
+    """Give each field of AWS's by its member's path, nested ones too."""
+    for field in message.fields:
+        if field.number >= FIRST_GATEWAY_FIELD:
+            continue
+        yield f"{prefix}{field.json_name}", field
+        inner = field.message_type
+        if inner and inner.file.package == PACKAGE and not field.is_repeated:
+            yield from fields_of(inner, f"{prefix}{field.json_name}.")
+
+
+MEMBERS = dict(modeled(OPERATION.output_shape))
+FIELDS = dict(fields_of(Run.DESCRIPTOR))
+
+
+def kind_of_member(shape: Any) -> str:
+    """Tell what a member is in AWS's model."""
+    match shape.type_name:
+        case "string":
+            return "enum" if shape.enum else "string"
+        case "structure":
+            return "document" if shape.is_document_type else "structure"
+        case "list":
+            return f"list of {kind_of_member(shape.member)}"
+        case "map":
+            of = (kind_of_member(each) for each in (shape.key, shape.value))
+            return f"map of {' to '.join(of)}"
+        case "timestamp":
+            return f"timestamp as {shape.serialization['timestampFormat']}"
+        case other:
+            return str(other)
+
+
+SCALARS = {FieldDescriptor.TYPE_STRING: "string", FieldDescriptor.TYPE_INT32: "integer"}
+WELL_KNOWN = {
+    "google.protobuf.Timestamp": "timestamp as iso8601",
+    "google.protobuf.Value": "document",
+}
+
+
+def kind_of_field(field: FieldDescriptor) -> str:
+    """Tell which kind of member a field is made for."""
+    inner = field.message_type
+    if inner and inner.GetOptions().map_entry:
+        key, value = (SCALARS.get(each.type) for each in inner.fields)
+        return f"map of {key} to {value}"
+    if inner:
+        kind = WELL_KNOWN.get(inner.full_name, "structure")
+    else:
+        kind = "enum" if field.enum_type else SCALARS.get(field.type, "unknown")
+    if field.is_repeated:
+        return f"list of {kind}"
+    # A scalar tells absence from emptiness; an enum has a value for it.
+    return kind if field.has_presence or kind == "enum" else f"{kind} without presence"
+
+
+def prefix_of(enum: EnumDescriptor) -> str:
+    """Give what every value of an enum begins with: `RunStatus`, `RUN_STATUS_`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", enum.name).upper() + "_"
+
+
+def test_members_of_the_model_have_a_field_each() -> None:
+    """Every member of the answer is typed: a new one is added to run.proto."""
+    missing = sorted(MEMBERS.keys() - FIELDS.keys())
+
+    assert [] == missing, f"add to run.proto: {missing}"
+
+
+def test_fields_stand_for_members_of_the_model() -> None:
+    """No field below 1000 stands for a member that AWS doesn't have."""
+    surplus = sorted(FIELDS.keys() - MEMBERS.keys())
+
+    assert [] == surplus, f"not in AWS's model: {surplus}"
+
+
+def test_fields_have_the_types_of_their_members() -> None:
+    """What a field can hold is what AWS's model says of the member."""
+    wrong = [
+        f"{path} is {kind_of_member(shape)}, not {kind_of_field(FIELDS[path])}"
+        for path, shape in MEMBERS.items()
+        if path in FIELDS and kind_of_member(shape) != kind_of_field(FIELDS[path])
+    ]
+
+    assert [] == wrong, f"wrong in run.proto: {wrong}"
+
+
+def words() -> Iterator[tuple[EnumDescriptor, list[str]]]:
+    """Give each enum of the contract with the words that AWS lists for it."""
+    for path, shape in MEMBERS.items():
+        if path in FIELDS and (enum := FIELDS[path].enum_type):
+            yield enum, shape.enum
+    yield RunExport.DESCRIPTOR, OPERATION.input_shape.members["export"].member.enum
+
+
+def test_words_of_the_model_are_values_of_the_enums() -> None:
+    """Every word that AWS lists is an enum value: a new one is added to run.proto."""
+    missing = [
+        f"{enum.name}: {prefix_of(enum)}{word}"
+        for enum, listed in words()
+        for word in listed
+        if prefix_of(enum) + word not in enum.values_by_name
+    ]
+
+    assert [] == missing, f"add to run.proto: {missing}"
+
+
+def test_enums_have_no_value_that_the_model_lacks() -> None:
+    """No enum has a word that AWS doesn't list."""
+    surplus = [
+        f"{enum.name}: {value.name}"
+        for enum, listed in words()
+        for value in enum.values[1:]
+        if value.name.removeprefix(prefix_of(enum)) not in listed
+    ]
+
+    assert [] == surplus, f"not in AWS's model: {surplus}"
+
+
+def test_enums_are_all_compared_with_the_model() -> None:
+    """Each enum of run.proto stands for the words of a member."""
+    compared = {enum.name for enum, _ in words()}
+
+    assert set(run_pb2.DESCRIPTOR.enum_types_by_name) == compared
+
+
+@pytest.mark.parametrize(
+    "enum",
+    [
+        pytest.param(each, id=name)
+        for name, each in run_pb2.DESCRIPTOR.enum_types_by_name.items()
+    ],
+)
+def test_enum_is_named_by_its_prefix(enum: EnumDescriptor) -> None:
+    """An enum's value 0 is the unspecified one, and all values begin alike."""
+    names = [value.name for value in enum.values]
+    prefix = prefix_of(enum)
+
+    assert f"{prefix}UNSPECIFIED" == enum.values_by_number[0].name
+    assert [] == [name for name in names if not name.startswith(prefix)]
+
+
+def test_errors_of_the_model_are_classified() -> None:
+    """Every error of GetRun has its reason: a new one is added to classify.py."""
+    unknown = sorted({each.name for each in OPERATION.error_shapes} - CODES.keys())
+
+    assert [] == unknown, f"add to upstream/classify.py: {unknown}"
+
+
+def test_errors_of_the_model_are_spelled_as_their_shapes_are() -> None:
+    """AWS sends an error's name as its code, which is what is looked up."""
+    codes = {shape.name: shape.error_code for shape in OPERATION.error_shapes}
+
+    assert {name: name for name in codes} == codes
+
+
+def test_retryable_errors_are_tried_again() -> None:
+    """What AWS's model marks retryable the gateway tries again, and waits if told."""
+    marked: Mapping[str, Any] = {
+        shape.name: shape.metadata["retryable"]
+        for shape in OPERATION.error_shapes
+        if "retryable" in shape.metadata
+    }
+    throttles = [name for name, trait in marked.items() if trait.get("throttling")]
+
+    assert marked
+    assert {Again.YES} == {CODES[name].again for name in marked}
+    assert {Reason.UPSTREAM_THROTTLED} == {CODES[name].reason for name in throttles}
+
+
+def test_request_has_the_members_of_the_model() -> None:
+    """Every member of the request can be asked: a new one is added to the proto."""
+    names = {field.json_name for field in GetRunRequest.DESCRIPTOR.fields}
+    members = set(OPERATION.input_shape.members)
+    missing = sorted(members - names)
+
+    assert [] == missing, f"add to run_service.proto: {missing}"
+    assert OWN_REQUEST_FIELDS == names - members
+
+
+def test_request_is_checked_by_the_rules_of_the_model() -> None:
+    """Ids and exports are limited as AWS limits them."""
+    run_id, export = (OPERATION.input_shape.members[name] for name in ("id", "export"))
+
+    assert {"min": 1, "max": 18, "pattern": "[0-9]+"} == run_id.metadata
+    assert {"min": 0, "max": MAX_EXPORTS} == export.metadata
+
+
+def test_request_goes_where_the_model_says() -> None:
+    """The gateway calls the address that AWS's model gives to GetRun."""
+    places = {
+        name: (shape.serialization["location"], shape.serialization["name"])
+        for name, shape in OPERATION.input_shape.members.items()
+    }
+
+    assert ("GET", "/run/{id}") == tuple(
+        OPERATION.http[name] for name in ("method", "requestUri")
+    )
+    assert {"id": ("uri", "id"), "export": ("querystring", "export")} == places
+    assert {"hostPrefix": aws.HOST_PREFIX} == OPERATION.endpoint
+    assert SERVICE.signing_name == healthomics.SERVICE
+    assert "v4" == SERVICE.metadata["signatureVersion"]
+
+
+def test_members_of_the_reference_page_have_the_first_numbers() -> None:
+    """The members of AWS's reference page are the fields 1 to 29, in its order."""
+    by_number = Run.DESCRIPTOR.fields_by_number
+    numbered = tuple(by_number[number].json_name for number in range(1, 30))
+
+    assert REFERENCE_PAGE == numbered
+
+
+def test_fields_have_the_names_of_their_members() -> None:
+    """A field is called like its member, in snake_case and without exception."""
+    named = {path: path.rpartition(".")[2] for path in FIELDS}
+    snake = {
+        path: re.sub(r"(?=[A-Z])", "_", name).lower() for path, name in named.items()
+    }
+
+    assert snake == {path: field.name for path, field in FIELDS.items()}

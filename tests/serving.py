@@ -1,0 +1,111 @@
+"""A server of the gateway's own interceptors over sources that a test scripts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+
+from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.health import SERVICE
+from healthomics_gateway.interceptors.chain import Chain
+from healthomics_gateway.interceptors.errors import errors
+from healthomics_gateway.interceptors.exchange import Stage
+from healthomics_gateway.interceptors.observe import observe
+from healthomics_gateway.runs import Answer, Call, RunQuery
+from healthomics_gateway.service import RunService
+
+GET_RUN = f"/{SERVICE}/GetRun"
+AWS_REQUEST_ID = "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11"
+
+Ask = Callable[[RunQuery, Call], Awaitable[Answer]]
+
+
+def answer(run_id: str = "1234567", **fields: Any) -> Answer:
+    """A run as a source has it."""
+    return Answer(Run(id=run_id, **fields), AWS_REQUEST_ID)
+
+
+def failure(reason: Reason = Reason.UPSTREAM_INTERNAL, **more: Any) -> GatewayError:
+    """A failure as a source raises it."""
+    return GatewayError(reason, **more)
+
+
+class Scripted:
+    """A source that takes one step for each question; the last goes on for ever.
+
+    A step is answered, raised where it is an error, or asked where it can be.
+    """
+
+    def __init__(self, *steps: Answer | Exception | Ask) -> None:
+        """Take `steps` in that order."""
+        self._steps = steps
+        self.asked: list[RunQuery] = []
+        self.calls: list[Call] = []
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Take the next step."""
+        step = self._steps[min(len(self.asked), len(self._steps) - 1)]
+        self.asked.append(query)
+        self.calls.append(call)
+        if isinstance(step, Answer):
+            return step
+        if isinstance(step, Exception):
+            raise step
+        return await step(query, call)
+
+
+class Hanging:
+    """A step that never answers, and what becomes of it."""
+
+    def __init__(self) -> None:
+        """Be neither asked nor left."""
+        self.is_asked = asyncio.Event()
+        self.is_left = asyncio.Event()
+
+    async def __call__(self, _query: RunQuery, _call: Call) -> Answer:
+        """Hang until the call is given up."""
+        self.is_asked.set()
+        try:
+            return await asyncio.Future[Answer]()
+        finally:
+            self.is_left.set()
+
+
+@asynccontextmanager
+async def serving(
+    source: Scripted,
+    *,
+    default_deadline_seconds: float = 30.0,
+    withheld: Iterable[str] = (),
+    debug: bool = False,
+    inner: Iterable[Stage] = (),
+    handlers: Iterable[grpc.GenericRpcHandler] = (),
+) -> AsyncIterator[grpc.aio.Channel]:
+    """Serve RunService over `source`, and open a channel to it.
+
+    `inner` are further stages, inside `observe` and `errors`; `handlers` are served
+    as other services.
+    """
+    service = RunService(
+        source,
+        default_deadline_seconds=default_deadline_seconds,
+        withheld=frozenset(withheld),
+    )
+    stages = (observe, errors(debug=debug))
+    chain = Chain({SERVICE: (*stages, *inner)}, of_others=stages[1:], of_unknown=stages)
+    server = grpc.aio.server(interceptors=(chain,))
+    add_RunServiceServicer_to_server(service, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    server.add_generic_rpc_handlers(tuple(handlers))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(0)

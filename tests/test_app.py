@@ -1,0 +1,357 @@
+"""A gateway put together: its stack, its addresses, its end."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import DebugInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from healthomics_gateway.app import Gateway, ListenError
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.health import SERVICE
+from healthomics_gateway.settings import load
+from healthomics_gateway.upstream.aws import Aws
+from healthomics_gateway.upstream.sigv4 import Credentials
+from support import Upstream, aws_at, calling, gateway, get_run, http, refused
+
+RUN_ID = "1234567"
+ANSWER = http(json.dumps({"id": RUN_ID, "name": "mine", "sessionPolicy": "{}"}))
+FAILURE = http('{"message": "told to debuggers alone"}', status=500)
+THROTTLE = http("{}", status=429, x_amz_retry_after="60000")
+NOWHERE = "http://127.0.0.1:9"  # no test that names it asks HealthOmics
+OURS = re.compile("AWS_|GATEWAY_")  # settings of this machine that a test leaves out
+OWN_EVENTS = {"serving", "draining", "stopped"}
+MAX_SECONDS = 20  # for a process to do what it must
+
+
+@contextmanager
+def taken() -> Iterator[str]:
+    """An address that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine has the loopback address of IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+# the stack
+
+
+async def test_stack_answers_after_failures_that_pass() -> None:
+    """Two failures of HealthOmics and an answer are an answer, after three requests."""
+    async with (
+        Upstream(FAILURE, FAILURE, ANSWER) as upstream,
+        gateway(aws_at(upstream.url)) as served,
+        calling(served) as stub,
+    ):
+        run = await get_run(stub, RUN_ID)
+
+    assert ("mine", "{}") == (run.name, run.session_policy)
+    assert 3 == len(upstream.requests)
+
+
+async def test_stack_tries_as_often_as_is_set() -> None:
+    """`upstream.max_attempts` bounds the attempts, which the error counts."""
+    async with (
+        Upstream(FAILURE) as upstream,
+        gateway(aws_at(upstream.url), GATEWAY_UPSTREAM__MAX_ATTEMPTS="2") as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID))
+
+    assert "UPSTREAM_UNAVAILABLE" == told.reason
+    assert ("2", 2) == (told.metadata["attempts"], len(upstream.requests))
+
+
+async def test_stack_tells_the_wait_that_it_has_no_time_for() -> None:
+    """A throttle that asks for more than the deadline is told after one request."""
+    async with (
+        Upstream(THROTTLE) as upstream,
+        gateway(aws_at(upstream.url)) as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID, seconds=4))
+
+    assert "UPSTREAM_THROTTLED" == told.reason
+    assert 5000 <= int(str(told.trailers["grpc-retry-pushback-ms"])) <= 6000
+    assert 1 == len(upstream.requests)
+
+
+async def test_stack_withholds_what_is_set() -> None:
+    """`withhold` takes a member out of every answer."""
+    async with (
+        Upstream(ANSWER) as upstream,
+        gateway(aws_at(upstream.url), GATEWAY_WITHHOLD="sessionPolicy") as served,
+        calling(served) as stub,
+    ):
+        run = await get_run(stub, RUN_ID)
+
+    assert ("mine", False) == (run.name, run.HasField("session_policy"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("true", ["told to debuggers alone"]), ("false", [])]
+)
+async def test_stack_tells_aws_words_when_it_is_set(
+    value: str, expected: list[str]
+) -> None:
+    """`errors.debug` lets AWS's own message out."""
+    settings = {"GATEWAY_ERRORS__DEBUG": value, "GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
+    async with (
+        Upstream(FAILURE) as upstream,
+        gateway(aws_at(upstream.url), **settings) as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID))
+
+    assert expected == [
+        each.detail for each in told.details.values() if isinstance(each, DebugInfo)
+    ]
+
+
+async def test_stack_gives_up_at_the_default_deadline_that_is_set() -> None:
+    """`default_deadline` ends a call that brings no deadline, and its request too."""
+    async with (
+        Upstream([30.0]) as upstream,
+        gateway(aws_at(upstream.url), GATEWAY_DEFAULT_DEADLINE="100ms") as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID, seconds=None))
+        await asyncio.wait_for(upstream.hung_up.wait(), 5)
+
+    assert (grpc.StatusCode.DEADLINE_EXCEEDED, "SERVER_DEADLINE") == (
+        told.code,
+        told.reason,
+    )
+    assert {"runId": RUN_ID, "region": "us-east-1", "attempts": "1"} == told.metadata
+
+
+# readiness
+
+
+@asynccontextmanager
+async def watching(served: Gateway) -> AsyncIterator[Any]:
+    """Watch the health of RunService at a gateway."""
+    async with grpc.aio.insecure_channel(str(served.address)) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service=SERVICE), timeout=10
+        )
+        yield watch
+        watch.cancel()
+
+
+async def readyz(served: Gateway) -> tuple[int, str]:
+    """Read the page that tells whether a gateway is ready."""
+    url = f"http://{served.admin_address}/readyz"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def next_health(watch: Any, status: int) -> None:
+    """Wait until the health is this one."""
+    while (await watch.read()).status != status:
+        pass
+
+
+class NoIdentity:
+    """An identity that has nothing to sign with."""
+
+    async def credentials(self) -> Credentials:
+        """Have none."""
+        raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+
+    async def renew(self, refused: Credentials) -> bool:  # noqa: ARG002  # as Identity has it
+        """Have no others."""
+        return False
+
+    async def close(self) -> None:
+        """Have nothing to end."""
+
+
+def without_credentials() -> Aws:
+    """A place to ask, and nothing to sign with."""
+    return replace(aws_at(NOWHERE), identity=lambda _report: NoIdentity())
+
+
+async def test_gateway_with_credentials_is_ready_before_its_first_call() -> None:
+    """Credentials are looked for at the start: health and `/readyz` tell."""
+    async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
+        await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
+        assert (200, "ok\n") == await readyz(served)
+
+
+async def test_gateway_without_credentials_serves_and_is_not_ready() -> None:
+    """Without credentials it starts, answers calls with its reason and isn't ready."""
+    async with (
+        gateway(without_credentials()) as served,
+        watching(served) as watch,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID))
+        first = await watch.read()
+        assert (503, "GATEWAY_CREDENTIALS_UNAVAILABLE\n") == await readyz(served)
+
+    assert health_pb2.HealthCheckResponse.NOT_SERVING == first.status
+    assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == told.reason
+
+
+async def test_gateway_that_has_drained_says_so() -> None:
+    """After the drain health and `/readyz` are down."""
+    async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
+        await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
+        await served.drain(0)
+        await next_health(watch, health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert (503, "GATEWAY_DRAINING\n") == await readyz(served)
+
+
+async def test_call_evicted_by_a_drain_is_told_why() -> None:
+    """A call that outlasts the drain gets its status, and its request is ended."""
+    async with (
+        Upstream([30.0]) as upstream,
+        gateway(aws_at(upstream.url)) as served,
+        calling(served) as stub,
+    ):
+        call = asyncio.create_task(refused(get_run(stub, RUN_ID)))
+        await upstream.asked.wait()
+        await served.drain(0)
+        await served.stop()
+        told = await call
+        await asyncio.wait_for(upstream.hung_up.wait(), 5)
+
+    assert (grpc.StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (told.code, told.reason)
+    assert RUN_ID == told.metadata["runId"]
+
+
+# its addresses
+
+
+async def test_addresses_that_are_taken_are_told_together() -> None:
+    """A gateway that can't listen on either address tells of both."""
+    with taken() as listen, taken() as admin_listen:
+        settings = load(
+            flags={"listen": listen, "admin_listen": admin_listen}, environ={}
+        ).settings
+        unserved = Gateway(settings, aws_at(NOWHERE))
+        with pytest.raises(ListenError) as caught:
+            await unserved.start()
+        await unserved.stop()
+
+    assert {
+        f"listen {listen}: it can't be bound; is it in use?",
+        f"admin_listen {admin_listen}: it can't be bound; is it in use?",
+    } == set(caught.value.args)
+
+
+async def test_addresses_are_free_after_the_stop() -> None:
+    """A gateway that has stopped listens no more."""
+    async with gateway(aws_at(NOWHERE)) as served:
+        addresses = [served.address, served.admin_address]
+
+    for address in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(address.host, address.port)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        pytest.param(
+            "[::1]",
+            marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine"),
+        ),
+    ],
+)
+async def test_address_is_told_with_the_port_that_it_got(host: str) -> None:
+    """With port 0 both addresses name the port that is really listened on."""
+    settings = load(
+        flags={"listen": f"{host}:0", "admin_listen": f"{host}:0"}, environ={}
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    await served.start()
+    try:
+        async with calling(served) as stub:
+            told = await refused(get_run(stub, "x"))
+        status, _ = await readyz(served)
+    finally:
+        await served.stop()
+
+    assert "INVALID_REQUEST" == told.reason
+    assert status in (200, 503)
+    assert {host} == {served.address.host, served.admin_address.host}
+
+
+# the process
+
+
+async def started(
+    *, listen: str = "127.0.0.1:0", admin_listen: str = "127.0.0.1:0"
+) -> asyncio.subprocess.Process:
+    """Start `healthomics-gateway serve` with none of the machine's settings."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "healthomics_gateway", "serve"),
+        *("--listen", listen, "--admin-listen", admin_listen),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            **{name: os.environ[name] for name in os.environ if not OURS.match(name)},
+            "AWS_ACCESS_KEY_ID": "made-up",
+            "AWS_SECRET_ACCESS_KEY": "made-up",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL_OMICS": NOWHERE,
+            "PYTHONWARNINGS": "always",  # what is left open is told
+        },
+    )
+
+
+async def test_life_of_a_process_is_told_in_its_log() -> None:
+    """From start to end all that it writes is one JSON event a line, on stderr."""
+    program = await started()
+    assert program.stderr
+    async with asyncio.timeout(MAX_SECONDS):
+        lines = []
+        async for line in program.stderr:
+            lines.append(line)
+            if b'"serving"' in line:
+                break
+        program.terminate()
+        out, rest = await program.communicate()
+    events = [json.loads(line) for line in [*lines, *rest.splitlines()]]
+    own = [event for event in events if event["event"] in OWN_EVENTS]
+
+    assert (0, b"") == (program.returncode, out)
+    assert ["serving", "draining", "stopped"] == [event["event"] for event in own]
+    assert re.fullmatch(r"127\.0\.0\.1:[0-9]+", own[0]["address"])
+    assert "stopped" == events[-1]["event"]
+
+
+async def test_process_that_cannot_listen_tells_why_and_ends() -> None:
+    """With both ports in use it exits with 2 and a line for each, nothing else."""
+    with taken() as listen, taken() as admin_listen:
+        program = await started(listen=listen, admin_listen=admin_listen)
+        async with asyncio.timeout(MAX_SECONDS):
+            out, err = await program.communicate()
+
+    assert (2, b"") == (program.returncode, out)
+    assert [
+        f"healthomics-gateway: {name}: it can't be bound; is it in use?"
+        for name in (f"admin_listen {admin_listen}", f"listen {listen}")
+    ] == sorted(err.decode().splitlines())

@@ -1,0 +1,433 @@
+"""Where HealthOmics is, by AWS's own settings, as any program would find it."""
+
+import asyncio
+import functools
+import json
+import operator
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from healthomics_gateway.upstream.aws import Aws, endpoint_fault, fixed
+from healthomics_gateway.upstream.sigv4 import Credentials
+
+# Reads each case's settings as if the program had been started with them, and asks
+# AWS's own client for the host that it would call.
+PROGRAM = """
+import asyncio, json, os, sys
+import boto3
+from healthomics_gateway.errors import GatewayError
+from healthomics_gateway.upstream.aws import AwsSettingsError, discover
+
+class Sent(Exception):
+    pass
+
+def stop(request, **_):
+    raise Sent(request.url)
+
+def host_that_boto3_calls():
+    keys = {"aws_access_key_id": "unused", "aws_secret_access_key": "unused"}
+    client = boto3.Session().client("omics", **keys)
+    client.meta.events.register("before-send", stop)
+    try:
+        client.get_run(id="1")
+    except Sent as sent:
+        return sent.args[0].removesuffix("/run/1")
+
+async def access_key(aws):
+    identity = aws.identity(lambda reason: None)
+    try:
+        return (await identity.credentials()).access_key
+    except GatewayError as error:
+        return error.reason.name
+    finally:
+        await identity.close()
+
+def outcome(is_usual):
+    try:
+        aws = discover()
+    except AwsSettingsError as error:
+        return {"faults": error.args}
+    return {
+        "region": aws.region,
+        "endpoint": aws.endpoint,
+        "ca_file": aws.ca_file,
+        "boto3": host_that_boto3_calls() if is_usual else None,
+        "access_key": None if is_usual else asyncio.run(access_key(aws)),
+    }
+
+outcomes = {}
+for name, environ in json.loads(sys.argv[1]).items():
+    os.environ.clear()
+    os.environ.update(environ)
+    outcomes[name] = outcome("IS_USUAL" in environ)
+json.dump(outcomes, sys.stdout)
+"""
+
+HERE = {"AWS_DEFAULT_REGION": "us-east-1"}
+FIPS = {"AWS_USE_FIPS_ENDPOINT": "true"}
+DUAL_STACK = {"AWS_USE_DUALSTACK_ENDPOINT": "true"}
+NO_URL = "AWS endpoint: an URL of http or https is needed"
+TOO_MUCH = "AWS endpoint: more than scheme, host, port and plain path in the URL"
+HTTPS = "AWS endpoint: http is for loopback hosts only; use https"
+NO_REGION = "AWS Region: none is set; set AWS_DEFAULT_REGION"
+BAD_REGION = (
+    "AWS settings: Provided region_name 'us east 1' doesn't match a supported format."
+)
+
+CONFIG = """
+[default]
+region = eu-west-1
+
+[profile fips]
+region = us-west-2
+use_fips_endpoint = true
+
+[profile link]
+region = us-west-2
+endpoint_url = https://link.example/path/
+
+[profile services]
+region = us-west-2
+services = ours
+
+[services ours]
+omics =
+  endpoint_url = https://services.example
+
+[profile trusting]
+region = us-west-2
+ca_bundle = {folder}/ca.pem
+aws_access_key_id = OTHER
+aws_secret_access_key = hush
+"""
+
+# What is set; the Region and the endpoint that follow.
+USUAL: dict[str, tuple[dict[str, str], str, str]] = {
+    "region": (
+        {"AWS_DEFAULT_REGION": "eu-west-2"},
+        "eu-west-2",
+        "https://workflows-omics.eu-west-2.amazonaws.com",
+    ),
+    "region-of-the-config-file": (
+        {},
+        "eu-west-1",
+        "https://workflows-omics.eu-west-1.amazonaws.com",
+    ),
+    "region-newer-than-boto3": (
+        {"AWS_DEFAULT_REGION": "xx-newest-7"},
+        "xx-newest-7",
+        "https://workflows-omics.xx-newest-7.amazonaws.com",
+    ),
+    "partition": (
+        {"AWS_DEFAULT_REGION": "cn-north-1"},
+        "cn-north-1",
+        "https://workflows-omics.cn-north-1.amazonaws.com.cn",
+    ),
+    "fips": (
+        HERE | FIPS,
+        "us-east-1",
+        "https://workflows-omics-fips.us-east-1.amazonaws.com",
+    ),
+    "dual-stack": (
+        HERE | DUAL_STACK,
+        "us-east-1",
+        "https://workflows-omics.us-east-1.api.aws",
+    ),
+    "fips-and-dual-stack": (
+        HERE | FIPS | DUAL_STACK,
+        "us-east-1",
+        "https://workflows-omics-fips.us-east-1.api.aws",
+    ),
+    "fips-of-a-profile": (
+        {"AWS_PROFILE": "fips"},
+        "us-west-2",
+        "https://workflows-omics-fips.us-west-2.amazonaws.com",
+    ),
+    "endpoint-that-is-ignored": (
+        HERE
+        | {
+            "AWS_ENDPOINT_URL_OMICS": "https://elsewhere.example",
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        },
+        "us-east-1",
+        "https://workflows-omics.us-east-1.amazonaws.com",
+    ),
+}
+EXPLICIT: dict[str, tuple[dict[str, str], str, str]] = {
+    "of-the-service": (
+        HERE | {"AWS_ENDPOINT_URL_OMICS": "https://link.example"},
+        "us-east-1",
+        "https://link.example",
+    ),
+    "of-all-services": (
+        HERE | {"AWS_ENDPOINT_URL": "https://all.example"},
+        "us-east-1",
+        "https://all.example",
+    ),
+    "of-the-service-first": (
+        HERE
+        | {
+            "AWS_ENDPOINT_URL": "https://all.example",
+            "AWS_ENDPOINT_URL_OMICS": "https://link.example:8443/a/b.c~d_e-f/",
+        },
+        "us-east-1",
+        "https://link.example:8443/a/b.c~d_e-f",
+    ),
+    "the-usual-one-outright": (
+        HERE | {"AWS_ENDPOINT_URL_OMICS": "https://omics.us-east-1.amazonaws.com"},
+        "us-east-1",
+        "https://omics.us-east-1.amazonaws.com",
+    ),
+    "of-a-profile": (
+        {"AWS_PROFILE": "link"},
+        "us-west-2",
+        "https://link.example/path",
+    ),
+    "of-a-profile-s-services": (
+        {"AWS_PROFILE": "services"},
+        "us-west-2",
+        "https://services.example",
+    ),
+    "loopback-with-fips": (
+        HERE | FIPS | {"AWS_ENDPOINT_URL_OMICS": "http://127.0.0.1:8080"},
+        "us-east-1",
+        "http://127.0.0.1:8080",
+    ),
+}
+NOWHERE = {"AWS_CONFIG_FILE": "{folder}/absent"}
+# What is set; the faults that must be told, all of them, in this order.
+FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
+    "no-region": (NOWHERE, [NO_REGION]),
+    "no-such-profile": (
+        HERE | {"AWS_PROFILE": "absent"},
+        ["AWS settings: The config profile (absent) could not be found"],
+    ),
+    "no-region-s-name": (
+        {"AWS_DEFAULT_REGION": "us east 1"},
+        [BAD_REGION],
+    ),
+    "no-url": (HERE | {"AWS_ENDPOINT_URL_OMICS": "user:hush@host"}, [NO_URL]),
+    "user": (HERE | {"AWS_ENDPOINT_URL": "https://a:hush@b.example"}, [TOO_MUCH]),
+    "http": (HERE | {"AWS_ENDPOINT_URL_OMICS": "http://a.example"}, [HTTPS]),
+    "no-ca-file": (
+        HERE | {"AWS_CA_BUNDLE": "{folder}/absent"},
+        ["AWS_CA_BUNDLE: there is no such file"],
+    ),
+    "ca-file-of-something-else": (
+        HERE | {"AWS_CA_BUNDLE": "{folder}/config"},
+        ["AWS_CA_BUNDLE: no certificates can be read from it"],
+    ),
+    "all-at-once": (
+        NOWHERE
+        | {
+            "AWS_CA_BUNDLE": "{folder}/absent",
+            "AWS_ENDPOINT_URL_OMICS": "http://a.example",
+        },
+        [NO_REGION, "AWS_CA_BUNDLE: there is no such file", HTTPS],
+    ),
+    "all-that-can-be-told": (
+        {"AWS_DEFAULT_REGION": "us east 1", "AWS_CA_BUNDLE": "{folder}/absent"},
+        ["AWS_CA_BUNDLE: there is no such file", BAD_REGION],
+    ),
+}
+OTHERS = {
+    "ca-file": HERE | {"AWS_CA_BUNDLE": "{folder}/ca.pem"},
+    "keys": HERE | {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "hush"},
+    "trusting": {"AWS_PROFILE": "trusting"},
+}
+
+
+def outcome_of(name: str) -> Any:
+    """Returns what became of one case."""
+    for program in programs():
+        assert ("", 0) == (program.stderr, program.returncode)
+    outcomes = [json.loads(each.stdout.splitlines()[-1]) for each in programs()]
+    return functools.reduce(operator.or_, outcomes)[name]
+
+
+@functools.cache
+def programs() -> list[subprocess.CompletedProcess[str]]:
+    """Runs every case, in two programs that share them."""
+    usual = {name: case | {"IS_USUAL": "yes"} for name, (case, *_) in USUAL.items()}
+    others = {name: case for name, (case, *_) in (EXPLICIT | FAULTY).items()}
+    cases = usual | others | OTHERS
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        (Path(folder) / "config").write_text(CONFIG.format(folder=folder))
+        trustme.CA().cert_pem.write_to_path(Path(folder) / "ca.pem")
+        always = {
+            "HOME": folder,
+            "AWS_CONFIG_FILE": f"{folder}/config",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        environs = [
+            (name, {key: value.format(folder=folder) for key, value in case.items()})
+            for name, case in ((name, always | case) for name, case in cases.items())
+        ]
+        return list(pool.map(run, [dict(environs[half::2]) for half in range(2)]))
+
+
+def run(environs: dict[str, dict[str, str]]) -> subprocess.CompletedProcess[str]:
+    """Runs the program on some cases, in an environment of nothing else."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(environs)],
+        capture_output=True,
+        text=True,
+        env={},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_usual_endpoint_is_the_host_that_boto3_calls(name: str) -> None:
+    """Region, FIPS and dual-stack make the host, under the operation's own prefix."""
+    _, region, endpoint = USUAL[name]
+    outcome = outcome_of(name)
+
+    assert (region, endpoint) == (outcome["region"], outcome["endpoint"])
+    assert endpoint == outcome["boto3"]
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_explicit_endpoint_is_taken_as_it_is(name: str) -> None:
+    """What is set outright gets no prefix, wherever and whatever it is."""
+    _, region, endpoint = EXPLICIT[name]
+    outcome = outcome_of(name)
+
+    assert (region, endpoint) == (outcome["region"], outcome["endpoint"])
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_faults_of_the_settings_are_told_all_at_once(name: str) -> None:
+    """Settings that name no place to call are refused with every fault, no secret."""
+    faults = outcome_of(name)["faults"]
+
+    assert FAULTY[name][1] == faults
+    assert "hush" not in "".join(faults)
+
+
+def test_certificates_are_boto3_s_own_unless_others_are_named() -> None:
+    """`AWS_CA_BUNDLE`, or a profile's bundle, replaces what boto3 brings along."""
+    assert outcome_of("region")["ca_file"].endswith(".pem")
+    assert Path(outcome_of("region")["ca_file"]).is_file()
+    assert outcome_of("ca-file")["ca_file"].endswith("/ca.pem")
+    assert outcome_of("trusting")["ca_file"].endswith("/ca.pem")
+
+
+def test_credentials_are_those_of_the_chain() -> None:
+    """The environment's keys sign, or the profile's; without any there are none."""
+    missing = "GATEWAY_CREDENTIALS_UNAVAILABLE"
+    assert missing == outcome_of("ca-file")["access_key"]
+    assert "KEY" == outcome_of("keys")["access_key"]
+    assert "OTHER" == outcome_of("trusting")["access_key"]
+
+
+def test_fixed_place_reads_nothing_of_the_machine() -> None:
+    """Region, endpoint and keys are what was handed in; nothing is prefixed."""
+    aws = fixed(
+        region="us-east-1",
+        endpoint="http://127.0.0.1:1",
+        access_key="KEY",
+        secret_key="hush",
+    )
+    credentials = asyncio.run(aws.identity(lambda _: None).credentials())
+
+    assert Aws("us-east-1", "http://127.0.0.1:1", aws.ca_file, aws.identity) == aws
+    assert Path(aws.ca_file).is_file()
+    assert Credentials("KEY", "hush") == credentials
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://a.example",
+        "https://a.example:8443",
+        "https://a.example/a/b",
+        "HTTPS://A.example",
+        "https://192.0.2.1",
+        "https://[2001:db8::1]:443",
+        "http://127.0.0.1",
+        "http://127.255.255.254:80",
+        "http://[::1]:8080",
+        "http://localhost",
+        "http://LOCALHOST:1",
+    ],
+)
+def test_endpoint_that_can_be_called_has_no_fault(endpoint: str) -> None:
+    """Any URL of https will do, and one of http to this very machine."""
+    assert endpoint_fault(endpoint) is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fault"),
+    [
+        ("", NO_URL),
+        ("a.example", NO_URL),
+        ("//a.example", NO_URL),
+        ("https://", NO_URL),
+        ("https:///path", NO_URL),
+        ("https://:443", NO_URL),
+        ("ftp://a.example", NO_URL),
+        ("file:///etc/passwd", NO_URL),
+        ("https://a.example:0", NO_URL),
+        ("https://a.example:65536", NO_URL),
+        ("https://a.example:https", NO_URL),
+        ("https://[::1", NO_URL),
+        ("https://user@a.example", TOO_MUCH),
+        ("https://user:hush@a.example", TOO_MUCH),
+        ("https://:hush@a.example", TOO_MUCH),
+        ("https://@a.example", TOO_MUCH),
+        ("https://a.example?", TOO_MUCH),
+        ("https://a.example/?a=b", TOO_MUCH),
+        ("https://a.example#", TOO_MUCH),
+        ("https://a.example/#a", TOO_MUCH),
+        ("https://a.example/a b", TOO_MUCH),
+        ("https://a.example/%2e", TOO_MUCH),
+        ("http://a.example", HTTPS),
+        ("http://127.0.0.1.a.example", HTTPS),
+        ("http://localhost.a.example", HTTPS),
+        ("http://128.0.0.1", HTTPS),
+        ("http://0.0.0.0", HTTPS),
+        ("http://[::]", HTTPS),
+        ("http://[2001:db8::1]", HTTPS),
+    ],
+)
+def test_endpoint_that_can_not_be_called_is_told_why(endpoint: str, fault: str) -> None:
+    """Each way not to be an endpoint has its sentence."""
+    assert fault == f"AWS endpoint: {endpoint_fault(endpoint)}"
+
+
+WORDS = ["http", "https", "://", "a.example", "127.0.0.1", "localhost", ":80", "/", "@"]
+
+
+@given(
+    st.text(max_size=40)
+    | st.lists(st.sampled_from([*WORDS, "?", "#", "[", "::1", "]"]), max_size=8).map(
+        "".join
+    )
+)
+@example("http://a.example\\@127.0.0.1")
+@settings(max_examples=300, deadline=None)
+def test_endpoint_is_judged_whatever_it_is(endpoint: str) -> None:
+    """No text crashes it, and what passes is https, or http to this machine."""
+    fault = endpoint_fault(endpoint)
+    if fault is not None:
+        assert f"AWS endpoint: {fault}" in {NO_URL, TOO_MUCH, HTTPS}
+        return
+    parts = urlsplit(endpoint)
+    assert parts.netloc
+    assert "@" not in endpoint
+    assert "https" == parts.scheme or parts.hostname in {
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    }

@@ -1,0 +1,603 @@
+"""The command line, as a person or a script meets it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from structlog.testing import capture_logs
+
+from healthomics.v1.run_pb2 import Run, RunExport
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import (
+    RunServiceServicer,
+    RunServiceStub,
+    add_RunServiceServicer_to_server,
+)
+from healthomics_gateway.cli import main
+from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
+from support import aws_at, calling, gateway, get_run
+
+BESIDE = Path(sys.executable).parent  # where the programs are installed
+PROGRAM = str(BESIDE / "healthomics-gateway")
+COMMANDS = ("serve", "sandbox", "get", "settings")
+NOWHERE = {  # none of the machine's own AWS settings, nor of ours
+    "PATH": os.environ["PATH"],
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    # A child is measured too, where coverage asks for it.
+    **{name: text for name, text in os.environ.items() if name.startswith("COV")},
+}
+ANYWHERE = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+
+Capture = pytest.CaptureFixture[str]
+
+
+def program(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, in an environment of its own."""
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        env=NOWHERE | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+
+@contextmanager
+def started(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] = NOWHERE,
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a command that goes on until it is told to stop."""
+    with subprocess.Popen(
+        command,
+        env=NOWHERE | dict(environ),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, str, str]:
+    """Send a signal, and give the exit code and what was still to read."""
+    process.send_signal(by)
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out, err
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Read what a command prints, to the line that has these words."""
+    assert process.stdout
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines) + (process.stderr or process.stdout).read())
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[str]:
+    """Serve a gateway that asks a sandbox; give its address."""
+    with capture_logs():  # what a gateway logs isn't what a command prints
+        async with (
+            Sandbox(quota_per_second=0) as sandbox,
+            gateway(aws_at(sandbox.url)) as running,
+        ):
+            yield str(running.address)
+
+
+class Recorder(RunServiceServicer):
+    """A gateway that takes note of requests; it answers all but run 408."""
+
+    def __init__(self) -> None:
+        self.requests: list[GetRunRequest] = []
+        self.seconds: list[float] = []
+
+    async def GetRun(  # noqa: N802  # gRPC's own name of the method
+        self, request: GetRunRequest, context: Any
+    ) -> Run:
+        """Answer a run that has its id and nothing else."""
+        self.requests.append(request)
+        self.seconds.append(context.time_remaining())
+        if request.id == "408":
+            await asyncio.Event().wait()
+        return Run(id=request.id)
+
+
+@asynccontextmanager
+async def recorded() -> AsyncIterator[tuple[str, Recorder]]:
+    """Serve a recorder; give its address."""
+    server, recorder = grpc.aio.server(), Recorder()
+    add_RunServiceServicer_to_server(recorder, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}", recorder
+    finally:
+        await server.stop(None)
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """Listen on a port, and answer nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def free_port() -> int:
+    """Find a port where nobody listens."""
+    with taken_port() as port:
+        return port
+
+
+async def get(*arguments: str) -> int:
+    """Run `get` beside the event loop that serves it."""
+    return await asyncio.to_thread(main, ["get", *arguments])
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("serve", "--config --listen --admin-listen --sandbox"),
+        ("sandbox", "--listen --latency --quota"),
+        ("get", "--address --export --max-staleness --timeout --json"),
+        ("settings", "--config"),
+    ],
+)
+def test_help_of_every_command_says_what_it_does(
+    command: str, options: str, capsys: Capture
+) -> None:
+    """`--help` shows usage, what the command does and its options, and exits 0."""
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+
+    assert 0 == left.value.code
+    assert text.startswith(f"usage: healthomics-gateway {command} ")
+    assert re.search(r"\n\n[A-Z][^\n]+(\n[^\n]+)*\.\n\n", text)
+    assert options.split() == re.findall(r"^  (--[a-z-]+)", text, flags=re.MULTILINE)
+
+
+def test_help_names_every_command_and_exit_code(capsys: Capture) -> None:
+    """The program's own help is the way to the rest."""
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    text = capsys.readouterr().out
+
+    assert 0 == left.value.code
+    for words in (*COMMANDS, "0 done", "1 the call failed", "2 bad usage"):
+        assert words in " ".join(text.split())
+
+
+def test_help_of_the_sandbox_lists_every_run(capsys: Capture) -> None:
+    """Each id and what it is answered with is a line of its own."""
+    with pytest.raises(SystemExit):
+        main(["sandbox", "--help"])
+
+    assert set(RUNS_HELP.splitlines()) <= set(capsys.readouterr().out.splitlines())
+
+
+def test_module_is_the_same_program() -> None:
+    """`python -m healthomics_gateway` does the same and exits with the same code."""
+    process = subprocess.run(
+        [sys.executable, "-m", "healthomics_gateway", "settings"],
+        env=NOWHERE,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    same = program("settings")
+
+    assert re.fullmatch(
+        r"healthomics-gateway: AWS Region: .*AWS_DEFAULT_REGION.*\n", process.stderr
+    )
+    assert (2, "") == (process.returncode, process.stdout)
+    assert (same.returncode, same.stderr) == (process.returncode, process.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param("", "required: COMMAND", id="no-command"),
+        pytest.param("fetch 1", "invalid choice: 'fetch'", id="unknown-command"),
+        pytest.param("get", "required: ID", id="no-id"),
+        pytest.param("get 1 --export ALL", "choose from", id="export"),
+        pytest.param("get 1 --timeout 5", "like 250ms, 5s or 2m", id="timeout"),
+        pytest.param("get 1 --max-staleness -1s", "--max-staleness", id="staleness"),
+        pytest.param("sandbox --listen 9900", "like 127.0.0.1:50051", id="no-host"),
+        pytest.param("sandbox --listen a:65536", "like 127.0.0.1:50051", id="port"),
+        pytest.param("sandbox --latency 5", "like 250ms, 5s or 2m", id="latency"),
+        pytest.param("sandbox --quota=-1", "a number of calls, or 0", id="negative"),
+        pytest.param("sandbox --quota ten", "a number of calls, or 0", id="word"),
+    ],
+)
+def test_bad_usage_is_told_in_one_sentence(
+    arguments: str, words: str, capsys: Capture
+) -> None:
+    """What can't be done as it was asked for exits 2 and says what would do."""
+    with pytest.raises(SystemExit) as left:
+        main(arguments.split())
+    out, err = capsys.readouterr()
+
+    assert (2, "") == (left.value.code, out)
+    assert words in err.splitlines()[-1]
+
+
+# get
+
+
+async def test_get_shows_a_run(capsys: Capture) -> None:
+    """A run is shown as a person reads it, and the exit code is 0."""
+    async with served() as address:
+        code = await get("1000003", "--address", address)
+    out, err = capsys.readouterr()
+
+    assert (0, "") == (code, err)
+    assert out.startswith("Run 1000003  RUNNING\n  name        HG005-germline\n")
+    assert "definition" not in out
+
+
+async def test_get_shows_a_definition_that_was_exported(capsys: Capture) -> None:
+    """With `--export DEFINITION` its place is shown too."""
+    async with served() as address:
+        code = await get("1000005", "--address", address, "--export", "DEFINITION")
+
+    assert 0 == code
+    assert "\n  definition  s3://example-genomics/" in capsys.readouterr().out
+
+
+async def test_get_prints_one_object_with_all_that_is_known(capsys: Capture) -> None:
+    """With `--json` the line reads back as the run, unmodeled members and all."""
+    async with served() as address:
+        code = await get("3000002", "--json", "--address", address)
+        async with grpc.aio.insecure_channel(address) as channel:
+            expected = await get_run(RunServiceStub(channel), "3000002")
+    out, err = capsys.readouterr()
+    sent = json.loads(out)
+
+    assert (0, "", 1) == (code, err, out.count("\n"))
+    assert ("3000002", "Zoë exome, 第二次") == (sent["id"], sent["name"])
+    assert "status" not in sent
+    assert '"ARCHIVING"' == sent["unmodeledJson"]["status"]
+    assert '"IAD89"' == sent["unmodeledJson"]["vpcConfig.edgeLocation"]
+    assert "9007199254740993" in sent["unmodeledJson"]["parameters"]
+    read = json_format.Parse(out, Run())
+    read.observe_time.CopyFrom(expected.observe_time)
+    assert expected == read
+
+
+async def test_get_asks_as_it_is_told(capsys: Capture) -> None:
+    """Exports, staleness and timeout reach the gateway; without them, 30 s alone."""
+    async with recorded() as (address, recorder):
+        await get(
+            *("5", "--address", address, "--timeout", "7s", "--max-staleness", "5s"),
+            *("--export", "DEFINITION", "--export", "DEFINITION"),
+        )
+        await get("6", "--address", address)
+
+    expected = GetRunRequest(id="5", export=[RunExport.RUN_EXPORT_DEFINITION] * 2)
+    expected.max_staleness.FromSeconds(5)
+    assert [expected, GetRunRequest(id="6")] == recorder.requests
+    told, default = recorder.seconds
+    assert 4 < told < 8
+    assert 27 < default < 31
+    assert "Run 5  no status\nRun 6  no status\n" == capsys.readouterr().out
+
+
+async def test_get_of_an_unknown_run_tells_so(capsys: Capture) -> None:
+    """Status, reason and request id go to stderr, and the exit code is 1."""
+    async with served() as address:
+        code = await get("9000404", "--address", address)
+    out, err = capsys.readouterr()
+
+    assert (1, "") == (code, out)
+    assert re.fullmatch(
+        r"NOT_FOUND RUN_NOT_FOUND There is no run of this id\.\n"
+        r"  request id: [A-Za-z0-9._-]{1,64}\n",
+        err,
+    )
+
+
+async def test_get_of_a_bad_id_tells_what_an_id_looks_like(capsys: Capture) -> None:
+    """Whoever types a name learns that digits are needed."""
+    async with served() as address:
+        code = await get("abc", "--address", address)
+    out, err = capsys.readouterr()
+
+    assert (1, "") == (code, out)
+    assert err.startswith("INVALID_ARGUMENT INVALID_REQUEST ")
+    assert "\n  id: 1 to 18 ASCII digits are needed.\n" in err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_get_where_nobody_listens_tells_so(host: str, capsys: Capture) -> None:
+    """Without a gateway the call fails, and the option that names one is told."""
+    code = await get("1", "--address", f"{host}:{free_port()}", "--timeout", "5s")
+    out, err = capsys.readouterr()
+
+    assert (1, "") == (code, out)
+    assert err.startswith("UNAVAILABLE ")
+    assert err.endswith("  no gateway answered; --address tells where one listens\n")
+
+
+async def test_get_ends_by_its_timeout(capsys: Capture) -> None:
+    """A call without an answer ends in time, and the option that gives more is told."""
+    async with recorded() as (address, _):
+        code = await get("408", "--address", address, "--timeout", "300ms")
+
+    assert 1 == code
+    err = capsys.readouterr().err
+    assert err.startswith("DEADLINE_EXCEEDED ")
+    assert err.endswith("--timeout gives it longer\n")
+
+
+async def test_get_goes_past_a_proxy_to_its_own_machine() -> None:
+    """A proxy that the environment names isn't asked for a loopback address."""
+    async with served() as address:
+        done = await asyncio.to_thread(
+            program,
+            *("get", "1000003", "--address", address),
+            http_proxy=f"http://127.0.0.1:{free_port()}",
+        )
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+async def test_get_escapes_what_the_terminal_cannot_show() -> None:
+    """A name outside the terminal's character set is no crash."""
+    async with served() as address:
+        done = await asyncio.to_thread(
+            program,
+            *("get", "3000002", "--address", address),
+            PYTHONIOENCODING="ascii",
+        )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert r"  name        Zo\xeb exome, \u7b2c\u4e8c\u6b21" in done.stdout
+
+
+def test_get_ends_quietly_at_ctrl_c() -> None:
+    """Interrupted while it waits, it exits 1 without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with started([PROGRAM, "get", "1", "--address", address]) as process:
+            connection, _ = listener.accept()
+            with connection:
+                assert (1, "", "") == ended(process, signal.SIGINT)
+
+
+# settings
+
+
+def test_settings_are_shown_with_their_origins(tmp_path: Path) -> None:
+    """Each setting has a line: name, value and origin; AWS's own follow."""
+    file = tmp_path / "gateway.toml"
+    file.write_text('drain_time = "1m"\n', encoding="utf-8")
+    done = program(
+        *("settings", "--config", str(file)),
+        GATEWAY_LOG__LEVEL="debug",
+        AWS_DEFAULT_REGION="eu-west-1",
+        AWS_SECRET_ACCESS_KEY="canary",
+    )
+    shown = [re.split("  +", line) for line in done.stdout.splitlines()]
+
+    assert (0, "") == (done.returncode, done.stderr)
+    for row in (
+        ["listen", "127.0.0.1:50051", "default"],
+        ["drain_time", "1m", f"drain_time in {file}"],
+        ["log.level", "debug", "GATEWAY_LOG__LEVEL"],
+        ["tls.cert_file", "default"],
+        ["AWS Region", "eu-west-1", "AWS's own settings"],
+        [
+            "AWS endpoint",
+            "https://workflows-omics.eu-west-1.amazonaws.com",
+            "AWS's own settings",
+        ],
+    ):
+        assert row in shown
+    assert "canary" not in done.stdout
+
+
+def test_settings_tell_every_fault_on_a_line_of_its_own(tmp_path: Path) -> None:
+    """Faults of the file, of the environment and of AWS's settings come together."""
+    file = tmp_path / "gateway.toml"
+    file.write_text("bogus = 1\n", encoding="utf-8")
+    environ = {
+        "GATEWAY_LOG__LEVEL": "loud",
+        "GATEWAY_TEA\nPOT": "1",
+        "GATEWAY_TLS__KEY_FILE": "-----BEGIN PRIVATE KEY-----\ncanary\n",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL_OMICS": "http://omics.example.org",
+        "AWS_CA_BUNDLE": str(tmp_path / "missing.pem"),
+    }
+    done = program("settings", "--config", str(file), **environ)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert {
+        f"healthomics-gateway: {start}"
+        for start in (
+            f"bogus in {file}: ",
+            "GATEWAY_LOG__LEVEL: ",
+            "GATEWAY_TEA POT: ",
+            "GATEWAY_TLS__KEY_FILE: ",
+            "tls.cert_file and tls.key_file: ",
+            "AWS endpoint: ",
+            "AWS_CA_BUNDLE: ",
+        )
+    } == {line[: line.index(": ", 21) + 2] for line in done.stderr.splitlines()}
+    assert "canary" not in done.stderr
+
+
+# serve
+
+
+def test_serve_where_others_reach_it_asks_for_certificates(capsys: Capture) -> None:
+    """Without certificates it doesn't start, and one sentence says what to set."""
+    code = main(["serve", "--sandbox", "--listen", "0.0.0.0:0"])
+    out, err = capsys.readouterr()
+
+    assert (2, "", 1) == (code, out, err.count("\n"))
+    assert err.startswith("healthomics-gateway: listen 0.0.0.0:0: ")
+    for name in ("tls.cert_file", "tls.key_file", "tls.insecure"):
+        assert name in err
+
+
+def test_serve_with_bad_flags_names_them(capsys: Capture) -> None:
+    """Each flag that can't be used has a line."""
+    code = main(["serve", "--sandbox", "--listen", "here", "--admin-listen", "there"])
+
+    assert 2 == code
+    assert ["--listen", "--admin-listen"] == [
+        line.split(": ")[1] for line in capsys.readouterr().err.splitlines()
+    ]
+
+
+def test_serve_does_not_start_on_ports_in_use() -> None:
+    """Both addresses that are taken are told, and the exit code is 2."""
+    with taken_port() as port, taken_port() as admin_port:
+        done = program(
+            *("serve", "--sandbox", "--listen", f"127.0.0.1:{port}"),
+            *("--admin-listen", f"127.0.0.1:{admin_port}"),
+        )
+
+    assert (2, "") == (done.returncode, done.stdout)
+    told = [each for each in done.stderr.splitlines() if not each.startswith("{")]
+    assert {
+        f"healthomics-gateway: {name}: it can't be bound; is it in use?"
+        for name in (
+            f"listen 127.0.0.1:{port}",
+            f"admin_listen 127.0.0.1:{admin_port}",
+        )
+    } == set(told)
+
+
+def test_serve_with_a_sandbox_shows_an_answer_and_commands_that_work() -> None:
+    """What it prints works when copied, whatever AWS settings the machine has."""
+    here = BESIDE.parent.parent
+    hostile = {
+        "AWS_PROFILE": "missing",
+        "AWS_ENDPOINT_URL_OMICS": "http://omics.example.org",
+        "AWS_CA_BUNDLE": "/missing.pem",
+    }
+    command = [PROGRAM, "serve", "--sandbox", *ANYWHERE]
+    with started(command, cwd=here, environ=hostile) as server:
+        printed = read_until(server, "Ctrl-C")
+        shown = re.search(r"^\$ (.*)$", printed, flags=re.MULTILINE)
+        grpcurl = re.search(r"^  (.*grpcurl .*\\\n.*)$", printed, flags=re.MULTILINE)
+        assert shown
+        assert grpcurl
+        copied = [
+            subprocess.run(
+                ["/bin/sh", "-c", line],
+                cwd=here,
+                env=NOWHERE,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for line in (shown[1], grpcurl[1])
+        ]
+        code, _, _ = ended(server, signal.SIGTERM)
+
+    assert 0 == code
+    assert "\nRun 1000003  RUNNING\n" in printed
+    assert copied[0].startswith("Run 1000003  RUNNING\n")
+    assert "2000001" == json.loads(copied[1])["id"]
+    relative = str(BESIDE.relative_to(here))
+    assert shown[1].startswith(f"{relative}/healthomics-gateway get ")
+    assert grpcurl[1].startswith(f"{relative}/grpcurl -plaintext ")
+
+
+def test_serve_from_another_folder_prints_whole_paths(tmp_path: Path) -> None:
+    """Where the programs aren't below, their paths are whole; Ctrl-C exits 0."""
+    with started([PROGRAM, "serve", "--sandbox", *ANYWHERE], cwd=tmp_path) as server:
+        printed = read_until(server, "Ctrl-C")
+        code, _, _ = ended(server, signal.SIGINT)
+
+    assert 0 == code
+    assert f"  {BESIDE / 'grpcurl'} -plaintext " in printed
+
+
+# sandbox
+
+
+def test_sandbox_prints_what_points_a_gateway_at_it() -> None:
+    """A gateway in the printed environment answers the sandbox's runs; Ctrl-C ends."""
+    module = [sys.executable, "-m", "healthomics_gateway"]
+    with started([*module, "sandbox", "--listen", "127.0.0.1:0"]) as sandbox:
+        printed = read_until(sandbox, "AWS_DISABLE_HOST_PREFIX_INJECTION")
+        lines = [line.removeprefix("export ") for line in printed.splitlines()]
+        environ = dict(line.split("=", 1) for line in lines)
+        with started([*module, "serve", *ANYWHERE], environ=environ) as server:
+            assert server.stderr
+            address = json.loads(server.stderr.readline())["address"]
+            done = program("get", "1000005", "--address", address)
+            assert 0 == ended(server, signal.SIGTERM)[0]
+        assert (0, "", "") == ended(sandbox, signal.SIGINT)
+
+    assert printed.count("\n") == printed.count("export ")
+    assert (0, "") == (done.returncode, done.stderr)
+    assert done.stdout.startswith("Run 1000005  COMPLETED\n")
+
+
+async def test_sandbox_keeps_to_its_latency_and_quota() -> None:
+    """Every answer is held back, and calls beyond the quota are throttled."""
+    options = ("--listen", "127.0.0.1:0", "--latency", "200ms", "--quota", "1")
+    with started([PROGRAM, "sandbox", *options]) as process:
+        printed = await asyncio.to_thread(read_until, process, "ENDPOINT_URL_OMICS")
+        url = printed.strip().rpartition("=")[2]
+        async with (
+            gateway(aws_at(url), GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as running,
+            calling(running) as stub,
+        ):
+            began = asyncio.get_running_loop().time()
+            calls = [get_run(stub, "1000003") for _ in range(6)]
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            took = asyncio.get_running_loop().time() - began
+        assert (0, "") == (await asyncio.to_thread(ended, process, signal.SIGINT))[::2]
+
+    assert took >= 0.2
+    refusals = [each for each in done if isinstance(each, grpc.aio.AioRpcError)]
+    assert {grpc.StatusCode.RESOURCE_EXHAUSTED} == {each.code() for each in refusals}
+    assert len(refusals) < len(done)
+
+
+def test_sandbox_does_not_start_on_a_port_in_use(capsys: Capture) -> None:
+    """An address that is taken is told, and the exit code is 2."""
+    with taken_port() as port:
+        code = main(["sandbox", "--listen", f"127.0.0.1:{port}"])
+    out, err = capsys.readouterr()
+
+    assert (2, "") == (code, out)
+    assert (
+        f"healthomics-gateway: --listen 127.0.0.1:{port}:"
+        " it can't be bound; is it in use?\n"
+    ) == err

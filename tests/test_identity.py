@@ -1,0 +1,555 @@
+"""Whose credentials sign a call: the chain is scripted, the clocks are set by hand."""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import botocore.credentials
+import pytest
+from botocore.exceptions import CredentialRetrievalError
+
+from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.upstream.identity import ChainIdentity, FixedIdentity
+from healthomics_gateway.upstream.sigv4 import Credentials
+
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+UNAVAILABLE = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
+
+
+class Clock:
+    """A clock that is set by hand, for the identity and for botocore."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        """Counts the seconds."""
+        return self.seconds
+
+    def time(self) -> datetime:
+        """Tells the time of day."""
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def lasting(self, key: str, seconds: float) -> Any:
+        """Gives botocore's credentials that expire, and come anew as they are."""
+        expiry = self.time() + timedelta(seconds=seconds)
+        words = {
+            "access_key": key,
+            "secret_key": f"secret-{key}",
+            "token": f"token-{key}",
+        }
+        return botocore.credentials.RefreshableCredentials(
+            **words,
+            expiry_time=expiry,
+            refresh_using=lambda: words | {"expiry_time": expiry.isoformat()},
+            method="test",
+            time_fetcher=self.time,
+        )
+
+
+class Chain:
+    """A credential chain that yields whatever `link` is, or raises it."""
+
+    def __init__(self, link: Any) -> None:
+        self.link = link
+        self.reads = 0
+
+    def __call__(self) -> Any:
+        """Counts one read."""
+        self.reads += 1
+        link = self.link() if callable(self.link) else self.link
+        if isinstance(link, Exception):
+            raise link
+        return link
+
+
+class Sleep:
+    """A sleep that lasts until it is ended."""
+
+    def __init__(self) -> None:
+        self._begun: asyncio.Queue[float] = asyncio.Queue()
+        self._ended = asyncio.Semaphore(0)
+
+    async def __call__(self, seconds: float) -> None:
+        """Falls asleep."""
+        await self._begun.put(seconds)
+        await self._ended.acquire()
+
+    async def begun(self) -> float:
+        """Waits until somebody falls asleep, and tells for how long he would."""
+        async with asyncio.timeout(5):
+            return await self._begun.get()
+
+    def end(self) -> None:
+        """Wakes who sleeps."""
+        self._ended.release()
+
+
+class World:
+    """An identity, and everything around it."""
+
+    def __init__(self, link: Any, **options: Any) -> None:
+        self.clock = Clock()
+        self.chain = Chain(link)
+        self.sleep = Sleep()
+        self.reports: list[Reason | None] = []
+        self.identity = ChainIdentity(
+            self.reports.append,
+            chain=self.chain,
+            clock=self.clock,
+            sleep=self.sleep,
+            **options,
+        )
+
+    async def key(self) -> str:
+        """Returns the access key that signs now."""
+        async with asyncio.timeout(5):
+            return (await self.identity.credentials()).access_key
+
+
+@asynccontextmanager
+async def world(link: Any = None, **options: Any) -> AsyncIterator[World]:
+    """Opens an identity over a chain that yields `link`."""
+    opened = World(link, **options)
+    try:
+        yield opened
+    finally:
+        await opened.identity.close()
+
+
+def static(key: str) -> Any:
+    """Gives botocore's credentials that never expire."""
+    return botocore.credentials.Credentials(key, f"secret-{key}")
+
+
+async def background() -> None:
+    """Lets what goes on in the background come to its end."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        async with asyncio.timeout(5):
+            await asyncio.wait(others)
+
+
+async def refusal(world: World) -> GatewayError:
+    """Returns how it fails where there are no credentials."""
+    with pytest.raises(GatewayError) as caught:
+        await world.key()
+    return caught.value
+
+
+# Reading the chain.
+
+
+async def test_chain_is_read_once_for_credentials_that_last() -> None:
+    """What the chain yields signs, token and all, without another look at it."""
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        first, second = await w.identity.credentials(), await w.identity.credentials()
+
+    assert Credentials("A", "secret-A", "token-A") == first
+    assert (1, [None]) == (w.chain.reads, w.reports)
+    assert first is second
+
+
+async def test_credentials_without_a_session_have_no_token() -> None:
+    """Keys of a user are keys alone."""
+    async with world(static("A")) as w:
+        assert Credentials("A", "secret-A", None) == await w.identity.credentials()
+
+
+async def test_callers_at_once_share_one_read() -> None:
+    """A hundred callers who find nothing wait for the same read."""
+    async with world(static("A")) as w:
+        keys = await asyncio.gather(*(w.key() for _ in range(100)))
+
+    assert (["A"] * 100, 1) == (keys, w.chain.reads)
+
+
+async def test_chain_that_blocks_does_not_hold_up_the_loop() -> None:
+    """The chain is read in a thread of its own, which can't hold up the exit either."""
+    released = threading.Event()
+    seen = []
+
+    def read() -> Any:
+        thread = threading.current_thread()
+        seen.append((released.wait(5), thread.daemon, thread.name))
+        return static("A")
+
+    async with world(read) as w:
+        waiting = asyncio.create_task(w.key())
+        await asyncio.sleep(0)
+        released.set()
+        assert "A" == await waiting
+
+    assert [(True, True, "aws-credentials")] == seen
+
+
+async def test_one_caller_who_leaves_does_not_disturb_another() -> None:
+    """A read that is shared goes on when who began it has gone."""
+    released = threading.Event()
+    async with world(lambda: released.wait(5) and static("A")) as w:
+        first, second = (asyncio.create_task(w.key()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        released.set()
+        assert ("A", 1) == (await second, w.chain.reads)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        pytest.param(None, id="nothing"),
+        pytest.param(RuntimeError("odd"), id="odd-error"),
+        pytest.param(
+            CredentialRetrievalError(provider="sso", error_msg="log in"), id="provider"
+        ),
+    ],
+)
+async def test_chain_that_yields_nothing_makes_the_gateway_unready(link: Any) -> None:
+    """Whatever it is that a chain lacks, the call fails as a row and is reported."""
+    async with world(link) as w:
+        error = await refusal(w)
+
+    assert (UNAVAILABLE, Again.NO) == (error.reason, error.again)
+    assert [UNAVAILABLE] == w.reports
+
+
+async def test_chain_that_yielded_nothing_is_looked_at_again_in_the_background() -> (
+    None
+):
+    """Every five seconds, until there are credentials, which the next call finds."""
+    async with world(None) as w:
+        await refusal(w)
+        await refusal(w)
+        for link in (None, RuntimeError("not yet"), static("A")):
+            assert 5.0 == await w.sleep.begun()
+            w.chain.link = link
+            w.sleep.end()
+        await background()
+        reads = w.chain.reads
+        assert "A" == await w.key()
+
+    assert (2 + 3, reads) == (reads, w.chain.reads)
+    assert [UNAVAILABLE] * 4 == w.reports[:-1]
+    assert w.reports[-1] is None
+
+
+# Before they expire, and after.
+
+
+async def test_expired_credentials_are_not_given() -> None:
+    """A call waits for those that follow."""
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        await w.key()
+        w.clock.seconds += HOUR + 1
+        w.chain.link = w.clock.lasting("B", HOUR)
+        keys = await asyncio.gather(*(w.key() for _ in range(100)))
+
+    assert (["B"] * 100, 2) == (keys, w.chain.reads)
+
+
+async def test_expired_credentials_that_nothing_follows_are_unavailable() -> None:
+    """A chain that fails when what it yielded has expired leaves nothing."""
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        await w.key()
+        w.clock.seconds += HOUR + 1
+        w.chain.link = None
+        assert UNAVAILABLE is (await refusal(w)).reason
+
+    assert [None, UNAVAILABLE] == w.reports
+
+
+async def test_early_refresh_is_not_waited_for() -> None:
+    """In the last minutes others are fetched while the old ones still sign."""
+    released = threading.Event()
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        await w.key()
+        w.clock.seconds += HOUR - 14 * MINUTE
+        following = w.clock.lasting("B", HOUR)
+        w.chain.link = lambda: released.wait(5) and following
+        assert ["A"] * 3 == [await w.key() for _ in range(3)]
+        released.set()
+        await background()
+        assert ("B", 2) == (await w.key(), w.chain.reads)
+
+
+async def test_credentials_that_last_long_enough_are_not_refreshed() -> None:
+    """Early is what botocore finds early: a quarter of an hour."""
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        await w.key()
+        w.clock.seconds += HOUR - 16 * MINUTE
+        await w.key()
+        await background()
+
+    assert 1 == w.chain.reads
+
+
+async def test_early_refresh_that_fails_keeps_what_is_valid() -> None:
+    """The old ones go on signing, and the chain gets half a minute of rest."""
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        await w.key()
+        w.clock.seconds += HOUR - 14 * MINUTE
+        w.chain.link = None
+        reads = []
+        for seconds in (0, 0, 30, 1, 1):
+            w.clock.seconds += seconds
+            assert "A" == await w.key()
+            await background()
+            reads.append(w.chain.reads)
+
+    assert [2, 2, 2, 3, 3] == reads
+    assert [None] == w.reports
+
+
+async def test_early_refresh_that_brings_the_same_is_not_repeated_at_once() -> None:
+    """Credentials that aren't replaced yet aren't asked for with every call."""
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", 14 * MINUTE)
+        await w.key()
+        reads = []
+        for seconds in (0, 30, 1, 1):
+            w.clock.seconds += seconds
+            assert "A" == await w.key()
+            await background()
+            reads.append(w.chain.reads)
+
+    assert [1, 1, 2, 2] == reads
+
+
+# After AWS has refused them.
+
+
+async def test_renewal_reads_the_chain_once_for_all_who_were_refused() -> None:
+    """A hundred calls that were refused with the same sign with others then."""
+    async with world(static("A")) as w:
+        refused = await w.identity.credentials()
+        w.chain.link = static("B")
+        renewed = await asyncio.gather(*(w.identity.renew(refused) for _ in range(100)))
+        assert ([True] * 100, "B", 2) == (renewed, await w.key(), w.chain.reads)
+        assert await w.identity.renew(refused)
+
+    assert 2 == w.chain.reads
+    assert [None, None] == w.reports
+
+
+async def test_renewal_that_brings_the_same_tells_so() -> None:
+    """Where the chain has no others there are no others."""
+    async with world(static("A")) as w:
+        assert not await w.identity.renew(await w.identity.credentials())
+        assert ("A", 2) == (await w.key(), w.chain.reads)
+
+
+async def test_refused_credentials_are_looked_past_for_half_a_minute() -> None:
+    """Six more looks, five seconds apart; then the next call decides."""
+    async with world(static("A")) as w:
+        await w.identity.renew(await w.identity.credentials())
+        for _ in range(6):
+            assert 5.0 == await w.sleep.begun()
+            w.sleep.end()
+        await background()
+        assert (2 + 6, [None]) == (w.chain.reads, w.reports)
+
+        await w.identity.renew(await w.identity.credentials())
+        assert 5.0 == await w.sleep.begun()
+
+
+async def test_others_that_come_later_are_found_in_the_background() -> None:
+    """The look-out ends with the first that AWS hasn't refused, and reports it."""
+    async with world(static("A")) as w:
+        await w.identity.renew(await w.identity.credentials())
+        for link in (static("A"), static("B")):
+            await w.sleep.begun()
+            w.chain.link = link
+            w.sleep.end()
+        await background()
+        assert ("B", 2 + 2) == (await w.key(), w.chain.reads)
+
+    assert [None, None] == w.reports
+
+
+async def test_refused_credentials_are_dropped_where_the_chain_fails() -> None:
+    """What AWS refused isn't kept for want of better: the chain's failure stands."""
+    async with world() as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        refused = await w.identity.credentials()
+        w.chain.link = None
+        with pytest.raises(GatewayError) as caught:
+            await w.identity.renew(refused)
+        assert UNAVAILABLE is caught.value.reason
+        assert UNAVAILABLE is (await refusal(w)).reason
+        await w.sleep.begun()
+        w.chain.link = static("B")
+        w.sleep.end()
+        await background()
+        assert "B" == await w.key()
+
+    assert [None, UNAVAILABLE, UNAVAILABLE, None] == w.reports
+
+
+# A chain that hangs.
+
+
+async def test_chain_that_hangs_is_given_up() -> None:
+    """After its time a read counts as failed, and another one isn't held up by it."""
+    released = threading.Event()
+    hung = []
+
+    def hang() -> Any:
+        hung.append(threading.current_thread())
+        released.wait(5)
+        return static("late")
+
+    async with world(hang, patience_seconds=0.05) as w:
+        assert UNAVAILABLE is (await refusal(w)).reason
+        assert [UNAVAILABLE] == w.reports
+        w.chain.link = static("A")
+        assert "A" == await w.key()
+        released.set()
+        await asyncio.to_thread(hung[0].join)
+        await asyncio.sleep(0)
+        assert "A" == await w.key()
+
+    assert (2, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
+
+
+async def test_early_refresh_that_hangs_keeps_what_is_valid() -> None:
+    """The old ones go on signing; half a minute later the chain is read anew."""
+    released = threading.Event()
+    async with world(patience_seconds=0.05) as w:
+        w.chain.link = w.clock.lasting("A", HOUR)
+        await w.key()
+        w.clock.seconds += HOUR - 14 * MINUTE
+        w.chain.link = lambda: released.wait(5) and None
+        assert "A" == await w.key()
+        await background()
+        assert "A" == await w.key()
+        w.clock.seconds += 31
+        w.chain.link = w.clock.lasting("B", HOUR)
+        assert "A" == await w.key()
+        await background()
+        assert "B" == await w.key()
+        released.set()
+
+    assert (3, [None, None]) == (w.chain.reads, w.reports)
+
+
+def test_thread_that_outlives_the_loop_ends_in_silence() -> None:
+    """A chain that answers after the gateway's end has nobody to tell."""
+    begun, released = threading.Event(), threading.Event()
+    hung = []
+
+    def hang() -> None:
+        hung.append(threading.current_thread())
+        begun.set()
+        released.wait(5)
+
+    async def begin() -> None:
+        async with world(hang) as w:
+            waiting = asyncio.create_task(w.key())
+            await asyncio.to_thread(begun.wait, 5)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(begin())
+    released.set()
+    hung[0].join(5)
+    assert not hung[0].is_alive()  # what it raises fails the test by itself
+
+
+# The end.
+
+
+async def test_close_ends_the_look_out() -> None:
+    """Nothing goes on in the background of a closed identity."""
+    async with world(None) as w:
+        await refusal(w)
+        await w.sleep.begun()
+        assert 2 == len(asyncio.all_tasks())
+
+    assert {asyncio.current_task()} == asyncio.all_tasks()
+    assert 1 == w.chain.reads
+
+
+async def test_close_before_any_use_ends_nothing() -> None:
+    """An identity that was never asked has read nothing."""
+    async with world(static("A")) as w:
+        pass
+
+    assert (0, []) == (w.chain.reads, w.reports)
+
+
+async def test_clock_is_the_loop_s_unless_one_is_handed_in() -> None:
+    """An identity needs no more than a chain and somebody to report to."""
+    identity = ChainIdentity(lambda _: None, chain=Chain(static("A")))
+    assert "A" == (await identity.credentials()).access_key
+    await identity.close()
+
+
+# Secrets.
+
+
+def test_secrets_are_not_shown() -> None:
+    """Credentials are shown by their access key alone."""
+    assert "Credentials(access_key='A')" == repr(Credentials("A", "hush", "hush"))
+
+
+async def test_failure_of_the_chain_is_logged_without_its_words() -> None:
+    """One event tells the kind of failure; what a provider says may be secret."""
+    program = """
+import asyncio
+from healthomics_gateway.errors import GatewayError
+from healthomics_gateway.telemetry import set_up_logging
+from healthomics_gateway.upstream.identity import ChainIdentity
+
+def chain():
+    raise RuntimeError("hush")
+
+async def main():
+    set_up_logging(level="debug", log_format="json")
+    identity = ChainIdentity(lambda _: None, chain=chain)
+    try:
+        await identity.credentials()
+    except GatewayError:
+        await identity.close()
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+
+    events = [json.loads(line) for line in output.splitlines()]
+    assert [("credentials_unavailable", "RuntimeError")] == [
+        (event["event"], event["error"]) for event in events if "error" in event
+    ]
+    assert b"hush" not in output
+
+
+# An identity that is handed in whole.
+
+
+async def test_fixed_identity_has_its_credentials_and_no_others() -> None:
+    """They sign, and a renewal brings nothing but to who was refused with others."""
+    mine = Credentials("A", "secret-A")
+    identity = FixedIdentity(mine)
+
+    assert mine is await identity.credentials()
+    assert not await identity.renew(mine)
+    assert await identity.renew(Credentials("B", "secret-B"))
+    await identity.close()
+    assert mine is await identity.credentials()

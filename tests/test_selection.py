@@ -1,0 +1,348 @@
+"""What of a run a caller receives: typed and kept members alike."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import Descriptor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics_gateway.selection import ALL, Selection, unknown_paths
+
+STRUCTURES = {  # their paths, with AWS's
+    field.name: field.json_name
+    for field in Run.DESCRIPTOR.fields
+    if not field.is_repeated
+    and field.message_type
+    and field.message_type.file.package == "healthomics.v1"
+}
+OWN = ("unmodeled_json", "observe_time")  # the gateway's, not AWS's
+STRANGE_NAME = '"logLocation.runLogStream"'  # of a top-level member with a dot in it
+
+
+def leaves_of(message: Descriptor = Run.DESCRIPTOR) -> dict[str, str]:
+    """Every member of AWS's that is no structure: its path and AWS's own."""
+    leaves = {}
+    for field in message.fields:
+        if field.name in STRUCTURES:
+            for path, name in leaves_of(field.message_type).items():
+                leaves[f"{field.name}.{path}"] = f"{field.json_name}.{name}"
+        elif field.name not in OWN:
+            leaves[field.name] = field.json_name
+    return leaves
+
+
+LEAVES = leaves_of()
+KEPT_LEAVES = {name: path for path, name in LEAVES.items()}
+
+
+def full_run() -> Run:
+    """A run with every member in its field, at its type's plainest value."""
+    run = Run()
+    for path in LEAVES:
+        *outer, name = path.split(".")
+        put(getattr(run, outer[0]) if outer else run, name)
+    run.observe_time.seconds = 7
+    return run
+
+
+def put(message: Any, name: str) -> None:
+    """Fill a field; whatever has presence gets the value that is easiest lost."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    kind = field.message_type.full_name if field.message_type else None
+    if kind == "google.protobuf.Timestamp":
+        getattr(message, name).SetInParent()
+    elif kind == "google.protobuf.Value":
+        getattr(message, name).null_value = 0
+    elif kind:
+        getattr(message, name)["key"] = ""
+    elif field.is_repeated:
+        getattr(message, name).append("")
+    elif field.enum_type:
+        setattr(message, name, 1)
+    else:
+        setattr(message, name, field.default_value)
+
+
+def kept_run() -> Run:
+    """A run with every member kept as text, under AWS's name."""
+    run = Run(unmodeled_json=dict.fromkeys(KEPT_LEAVES, "1"))
+    run.observe_time.seconds = 7
+    return run
+
+
+def typed_leaves(run: Run) -> set[str]:
+    """The paths of the members that are in their fields."""
+    leaves = set()
+    for field, value in run.ListFields():
+        if field.name in STRUCTURES:
+            leaves |= {f"{field.name}.{each.name}" for each, _ in value.ListFields()}
+        elif field.name not in OWN:
+            leaves.add(field.name)
+    return leaves
+
+
+def kept_leaves(run: Run) -> set[str]:
+    """The paths of the members that are kept as text."""
+    return {KEPT_LEAVES[name] for name in run.unmodeled_json}
+
+
+def masked(run: Run, *paths: str, withheld: Iterable[str] = ()) -> Run:
+    """What a caller with a mask of `paths` receives; none stands for no mask."""
+    return Selection(frozenset(paths) or None, frozenset(withheld)).of(run)
+
+
+def chosen(paths: set[str]) -> set[str]:
+    """The members that a mask means: each path's own, or those inside it."""
+    return {
+        leaf
+        for leaf in LEAVES
+        for path in paths
+        if leaf == path or leaf.startswith(f"{path}.")
+    }
+
+
+masks = st.sets(st.sampled_from([*LEAVES, *STRUCTURES]), min_size=1)
+members = st.sets(st.sampled_from([*LEAVES.values(), *STRUCTURES.values()]))
+AWS_NAMES = {name: path for path, name in (LEAVES | STRUCTURES).items()}
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(paths=masks)
+def test_mask_selects_typed_and_kept_members_alike(paths: set[str]) -> None:
+    """A mask of any paths gives their members, be they in a field or kept as text."""
+    assert chosen(paths) == typed_leaves(masked(full_run(), *paths))
+    assert chosen(paths) == kept_leaves(masked(kept_run(), *paths))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(names=members)
+def test_withholding_leaves_out_typed_and_kept_members_alike(names: set[str]) -> None:
+    """Members withheld by AWS's names are in neither place; the others stay."""
+    expected = LEAVES.keys() - chosen({AWS_NAMES[name] for name in names})
+
+    assert expected == typed_leaves(masked(full_run(), withheld=names))
+    assert expected == kept_leaves(masked(kept_run(), withheld=names))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(paths=masks, names=members)
+def test_mask_never_brings_back_what_is_withheld(
+    paths: set[str], names: set[str]
+) -> None:
+    """A mask gives its members less the withheld ones, whatever it names."""
+    expected = chosen(paths) - chosen({AWS_NAMES[name] for name in names})
+
+    assert expected == typed_leaves(masked(full_run(), *paths, withheld=names))
+    assert expected == kept_leaves(masked(kept_run(), *paths, withheld=names))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(paths=masks, names=members)
+def test_selection_never_changes_the_shared_run(
+    paths: set[str], names: set[str]
+) -> None:
+    """The run that a source has is the same after any selection."""
+    for run, before in ((full_run(), full_run()), (kept_run(), kept_run())):
+        masked(run, *paths, withheld=names).Clear()
+        masked(run, *paths).Clear()
+        masked(run, withheld={*names, "name"}).Clear()
+        assert before == run
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(paths=masks, names=members)
+def test_observe_time_is_always_answered(paths: set[str], names: set[str]) -> None:
+    """No mask and no withheld name takes away when the run was observed."""
+    withheld = {*names, "observeTime"}
+
+    assert 7 == masked(full_run(), *paths, withheld=withheld).observe_time.seconds
+    assert 7 == masked(full_run(), withheld=withheld).observe_time.seconds
+
+
+def test_selection_of_everything_is_the_run_itself() -> None:
+    """Without a mask and without withheld names nothing is copied."""
+    run = full_run()
+
+    assert run is Selection().of(run)
+
+
+def test_mask_of_every_member_gives_every_value_as_it_is() -> None:
+    """A mask of all members changes nothing, not even a zero or an empty text."""
+    assert full_run() == masked(full_run(), *LEAVES)
+
+
+@pytest.mark.parametrize("path", sorted(LEAVES))
+def test_mask_leaves_absent_what_is_absent(path: str) -> None:
+    """A member that AWS didn't send isn't there for having been asked for."""
+    assert Run(observe_time={"seconds": 7}) == masked(
+        Run(observe_time={"seconds": 7}), path
+    )
+
+
+def test_mask_of_observe_time_gives_nothing_else() -> None:
+    """The path `observe_time` is a field's, and selects no member."""
+    assert [] == unknown_paths(["observe_time"])
+    assert Run(observe_time={"seconds": 7}) == masked(full_run(), "observe_time")
+
+
+def test_mask_of_unmodeled_json_gives_every_kept_member() -> None:
+    """The path `unmodeled_json` selects all that is kept, and nothing typed."""
+    run = full_run()
+    run.unmodeled_json["newMember"] = "1"
+    run.unmodeled_json["logLocation.newStream"] = "2"
+
+    assert [] == unknown_paths(["unmodeled_json"])
+    assert Run(
+        unmodeled_json={"newMember": "1", "logLocation.newStream": "2"},
+        observe_time={"seconds": 7},
+    ) == masked(run, "unmodeled_json")
+
+
+def test_mask_of_unmodeled_json_and_a_member_gives_both() -> None:
+    """Paths add up: everything kept, and the field of one member."""
+    run = Run(name="mine", arn="arn", unmodeled_json={"newMember": "1"})
+
+    assert ("mine", "", {"newMember": "1"}) == (
+        (both := masked(run, "unmodeled_json", "name")).name,
+        both.arn,
+        dict(both.unmodeled_json),
+    )
+
+
+def test_unmodeled_json_gives_nothing_that_is_withheld() -> None:
+    """What is withheld isn't kept as text either, also when all of it is asked for."""
+    run = Run(unmodeled_json={"newMember": "1", "sessionPolicy": "2", "other": "3"})
+    selected = masked(run, "unmodeled_json", withheld={"sessionPolicy", "newMember"})
+
+    assert {"other": "3"} == dict(selected.unmodeled_json)
+
+
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        pytest.param(
+            "log_location",
+            {"logLocation.newStream", "logLocation.runLogStream"},
+            id="structure",
+        ),
+        pytest.param(
+            "log_location.run_log_stream", {"logLocation.runLogStream"}, id="member"
+        ),
+        pytest.param("log_level", set(), id="a-neighbour"),
+        pytest.param("tags", {"tags"}, id="map"),
+    ],
+)
+def test_mask_selects_kept_members_of_its_own_alone(path: str, keys: set[str]) -> None:
+    """A path selects what is kept of its member, and of no other with a like name."""
+    run = Run(
+        unmodeled_json={
+            "logLocation.newStream": "1",
+            "logLocation.runLogStream": "2",
+            "logLocations": "3",
+            "tags": "4",
+            "tagsToo": "5",
+            STRANGE_NAME: "6",
+        }
+    )
+
+    assert keys == masked(run, path).unmodeled_json.keys()
+
+
+def test_mask_into_a_structure_selects_it_where_it_is_kept_whole() -> None:
+    """A structure that AWS sent as another type answers for the members inside it."""
+    run = Run(unmodeled_json={"logLocation": '"text"', "vpcConfig": "[]"})
+
+    assert {"logLocation": '"text"'} == dict(
+        masked(run, "log_location.run_log_stream").unmodeled_json
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        pytest.param("newMember", {"newMembers", "logLocation.a"}, id="unknown"),
+        pytest.param("logLocation.a", {"newMember", "newMembers"}, id="nested"),
+        pytest.param("logLocation", {"newMember", "newMembers"}, id="structure"),
+        pytest.param(
+            "nothing", {"newMember", "newMembers", "logLocation.a"}, id="absent"
+        ),
+    ],
+)
+def test_withheld_member_that_no_model_knows_is_left_out(
+    name: str, left: set[str]
+) -> None:
+    """A member newer than the contract is withheld by its name, alone."""
+    run = Run(
+        unmodeled_json={"newMember": "1", "newMembers": "2", "logLocation.a": "3"}
+    )
+
+    assert left == masked(run, withheld={name}).unmodeled_json.keys()
+
+
+def test_withheld_member_of_a_structure_leaves_its_neighbours() -> None:
+    """`logLocation.runLogStream` is withheld, the engine's stream stays."""
+    run = Run(log_location={"run_log_stream": "run", "engine_log_stream": "engine"})
+
+    assert Run(log_location={"engine_log_stream": "engine"}, observe_time={}) == masked(
+        run, withheld={"logLocation.runLogStream"}
+    )
+
+
+def test_withheld_member_of_an_absent_structure_makes_none() -> None:
+    """Nothing appears for having been withheld."""
+    assert Run(observe_time={}) == masked(Run(), withheld={"logLocation.runLogStream"})
+
+
+def test_withheld_path_is_no_member_with_a_dot_in_its_name() -> None:
+    """A top-level member whose name reads like a path isn't the path's member."""
+    run = Run(unmodeled_json={STRANGE_NAME: "1"})
+    withheld = {"logLocation.runLogStream", "logLocation"}
+
+    assert {STRANGE_NAME: "1"} == dict(masked(run, withheld=withheld).unmodeled_json)
+
+
+def test_value_outside_its_enum_is_selected_with_the_field() -> None:
+    """A status that no contract knows comes with the path `status`."""
+    run = Run(name="mine", unmodeled_json={"status": '"PAUSED"'})
+    selected = masked(run, "status")
+
+    assert {"status": '"PAUSED"'} == dict(selected.unmodeled_json)
+    assert RunStatus.RUN_STATUS_UNSPECIFIED == selected.status
+
+
+def test_paths_of_every_field_are_known() -> None:
+    """Every field of Run, every field of its structures and `*` can be in a mask."""
+    paths = [*LEAVES, *STRUCTURES, *OWN, ALL]
+
+    assert [] == unknown_paths(paths)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("nothing", id="unknown"),
+        pytest.param("startTime", id="camel-case"),
+        pytest.param("log_location.runLogStream", id="camel-case-inside"),
+        pytest.param("logLocation.run_log_stream", id="camel-case-outside"),
+        pytest.param("log_location.nothing", id="unknown-inside"),
+        pytest.param("run_log_stream", id="without-its-structure"),
+        pytest.param("log_location.", id="dot-at-the-end"),
+        pytest.param(".status", id="dot-at-the-start"),
+        pytest.param("status.", id="dot-behind-a-value"),
+        pytest.param("tags.mine", id="key-of-a-map"),
+        pytest.param("parameters.struct_value", id="inside-a-document"),
+        pytest.param("start_time.seconds", id="inside-a-timestamp"),
+        pytest.param("log_location.*", id="star-inside"),
+        pytest.param("**", id="two-stars"),
+        pytest.param(" status", id="space"),
+        pytest.param("STATUS", id="upper-case"),
+        pytest.param("status,name", id="two-in-one"),
+    ],
+)
+def test_path_of_no_field_is_unknown(path: str) -> None:
+    """A path is a field's name as the contract writes it, or it is refused."""
+    assert [1] == unknown_paths(["status", path, "name"])

@@ -1,0 +1,493 @@
+"""The settings: their order, their origins, and every fault at once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healthomics_gateway.settings import (
+    Address,
+    Loaded,
+    SettingsError,
+    load,
+    parse_address,
+    rows,
+)
+
+ALMOST_ALL = "0.0.0.0:50051"
+
+
+def loaded(
+    config_file: Path | None = None,
+    environ: dict[str, str] | None = None,
+    **flags: str | None,
+) -> Loaded:
+    """Load settings from a file, an environment and flags."""
+    return load(flags=flags, environ=environ or {}, config_file=config_file)
+
+
+def faults(
+    config_file: Path | None = None,
+    environ: dict[str, str] | None = None,
+    **flags: str | None,
+) -> list[str]:
+    """Load settings that can't be used, and tell their faults."""
+    with pytest.raises(SettingsError) as caught:
+        loaded(config_file, environ, **flags)
+    return list(caught.value.args)
+
+
+def shown(of: Loaded) -> dict[str, tuple[str, str]]:
+    """Give value and origin of each setting, as they are shown."""
+    return {name: (value, origin) for name, value, origin in rows(of)}
+
+
+def config(folder: Path, text: str) -> Path:
+    """Write a file of settings."""
+    file = folder / "gateway.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@cache
+def certificate(name: str) -> tuple[bytes, bytes]:
+    """Make a certificate and its key, both PEM."""
+    made = trustme.CA().issue_cert(name)
+    return made.cert_chain_pems[0].bytes(), made.private_key_pem.bytes()
+
+
+def tls(folder: Path, cert: bytes, key: bytes) -> dict[str, str]:
+    """Write a certificate and a key, and give the environment that sets them."""
+    (folder / "cert.pem").write_bytes(cert)
+    (folder / "key.pem").write_bytes(key)
+    return {
+        "GATEWAY_TLS__CERT_FILE": str(folder / "cert.pem"),
+        "GATEWAY_TLS__KEY_FILE": str(folder / "key.pem"),
+    }
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    """Where nothing is set, every setting has the default that operators know."""
+    assert {
+        "listen": "127.0.0.1:50051",
+        "admin_listen": "127.0.0.1:9464",
+        "default_deadline": "30s",
+        "drain_time": "25s",
+        "withhold": "",
+        "log.level": "info",
+        "log.format": "auto",
+        "errors.debug": "false",
+        "upstream.attempt_timeout": "10s",
+        "upstream.connect_timeout": "3s",
+        "upstream.max_attempts": "3",
+        "upstream.max_concurrent": "64",
+        "upstream.max_body_bytes": "1048576",
+        "tls.cert_file": "",
+        "tls.key_file": "",
+        "tls.insecure": "false",
+    } == {name: value for name, value, _ in rows(loaded())}
+    assert {"default"} == {origin for _, _, origin in rows(loaded())}
+
+
+@pytest.mark.parametrize(
+    ("in_file", "in_environ", "in_flags"), list(product([False, True], repeat=3))
+)
+def test_flag_comes_before_environment_before_file_before_default(
+    tmp_path: Path, *, in_file: bool, in_environ: bool, in_flags: bool
+) -> None:
+    """Of all that set a setting the first in this order counts, and is its origin."""
+    file = config(tmp_path, 'listen = "127.0.0.1:3"\n' if in_file else "")
+    environ = {"GATEWAY_LISTEN": "127.0.0.1:2"} if in_environ else {}
+    found = loaded(file, environ, listen="127.0.0.1:1" if in_flags else None)
+
+    in_order = [
+        (in_flags, ("127.0.0.1:1", "--listen")),
+        (in_environ, ("127.0.0.1:2", "GATEWAY_LISTEN")),
+        (in_file, ("127.0.0.1:3", f"listen in {file}")),
+        (True, ("127.0.0.1:50051", "default")),
+    ]
+    assert next(row for is_set, row in in_order if is_set) == shown(found)["listen"]
+
+
+def test_sections_are_merged_setting_by_setting(tmp_path: Path) -> None:
+    """A variable overrides its own setting and leaves the section's others alone."""
+    file = config(
+        tmp_path,
+        'drain_time = "1m"\n'
+        "[upstream]\n"
+        "max_attempts = 1\n"
+        "max_concurrent = 7\n"
+        'attempt_timeout = "5s"\n',
+    )
+    found = loaded(file, {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "2"})
+    upstream = found.settings.upstream
+
+    assert (2, 7) == (upstream.max_attempts, upstream.max_concurrent)
+    assert timedelta(seconds=5) == upstream.attempt_timeout
+    assert timedelta(minutes=1) == found.settings.drain_time
+    origins = {name: origin for name, _, origin in rows(found) if origin != "default"}
+    assert {
+        "drain_time": f"drain_time in {file}",
+        "upstream.attempt_timeout": f"upstream.attempt_timeout in {file}",
+        "upstream.max_attempts": "GATEWAY_UPSTREAM__MAX_ATTEMPTS",
+        "upstream.max_concurrent": f"upstream.max_concurrent in {file}",
+    } == origins
+
+
+def test_every_fault_of_every_source_is_told_at_once(tmp_path: Path) -> None:
+    """File, environment, flags and what contradicts another are told in one go."""
+    file = config(
+        tmp_path,
+        'drain_time = "soon"\nbogus = 1\n[log]\nlevel = "loud"\ncolour = "red"\n',
+    )
+    environ = {
+        "GATEWAY_UPSTREAM__MAX_ATTEMPTS": "4",
+        "GATEWAY_UPSTREAM__CONNECT_TIMEOUT": "11s",
+        "GATEWAY_ERRORS__DEBUG": "perhaps",
+        "GATEWAY_TEAPOT": "1",
+        "GATEWAY_TLS__CERT_FILE": str(tmp_path / "missing.pem"),
+    }
+
+    assert {
+        f"drain_time in {file}: write a duration like 250ms, 5s or 2m",
+        f"bogus in {file}: there is no such setting",
+        f"log.level in {file}: write 'debug', 'info', 'warning' or 'error'",
+        f"log.colour in {file}: there is no such setting",
+        "GATEWAY_UPSTREAM__MAX_ATTEMPTS: write at most 3",
+        "GATEWAY_ERRORS__DEBUG: write true or false",
+        "--listen: write an address like 127.0.0.1:50051 or [::1]:50051",
+        "GATEWAY_TEAPOT: there is no such setting",
+        "GATEWAY_TLS__CERT_FILE: no file of this path can be read",
+        "tls.cert_file and tls.key_file: set both or neither",
+        "upstream.connect_timeout 11s: write at most upstream.attempt_timeout, 10s",
+    } == set(faults(file, environ, listen="here"))
+
+
+def test_faulty_value_is_told_though_a_good_one_overrides_it(tmp_path: Path) -> None:
+    """What a flag or a variable overrides must be valid all the same."""
+    file = config(tmp_path, '[log]\nlevel = "loud"\n')
+    environ = {"GATEWAY_LOG__LEVEL": "debug", "GATEWAY_LISTEN": "here"}
+
+    assert [f"log.level in {file}", "GATEWAY_LISTEN"] == [
+        fault.partition(": ")[0]
+        for fault in faults(file, environ, listen="127.0.0.1:0")
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["GATEWAY_SERVICE_HOST", "GATEWAY_PORT", "GATEWAY_PORT_50051_TCP"]
+)
+def test_variables_of_kubernetes_are_left_alone(name: str) -> None:
+    """A Service named gateway doesn't keep its own pods from starting."""
+    assert loaded(environ={name: "tcp://10.0.0.1:50051"}).settings == loaded().settings
+
+
+def test_file_that_is_no_toml_does_not_hide_other_faults(tmp_path: Path) -> None:
+    """A file that can't be read is a fault beside the others."""
+    file = config(tmp_path, "listen =")
+    in_file, of_variable = faults(file, {"GATEWAY_LISTEN": "here"})
+
+    assert in_file.startswith(f"--config {file}: it isn't TOML")
+    assert of_variable.startswith("GATEWAY_LISTEN: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "below", "least", "most", "above"),
+    [
+        ("DEFAULT_DEADLINE", "99ms", "100ms", "1h", "3601s"),
+        ("DRAIN_TIME", None, "0s", "10m", "601s"),
+        ("UPSTREAM__ATTEMPT_TIMEOUT", "99ms", "3s", "2m", "121s"),
+        ("UPSTREAM__CONNECT_TIMEOUT", "99ms", "100ms", "10s", "121s"),
+        ("UPSTREAM__MAX_ATTEMPTS", "0", "1", "3", "4"),
+        ("UPSTREAM__MAX_CONCURRENT", "0", "1", "1024", "1025"),
+        ("UPSTREAM__MAX_BODY_BYTES", "1023", "1024", "16777216", "16777217"),
+        ("LISTEN", "127.0.0.1:-1", "127.0.0.1:0", "127.0.0.1:65535", "127.0.0.1:65536"),
+    ],
+)
+def test_setting_has_a_range_with_both_ends_in_it(
+    name: str, below: str | None, least: str, most: str, above: str
+) -> None:
+    """The least and the most are accepted; what lies beyond them is a fault."""
+    variable = f"GATEWAY_{name}"
+    for good in (least, most):
+        loaded(environ={variable: good})
+    for bad in filter(None, (below, above)):
+        (fault,) = faults(environ={variable: bad})
+        assert fault.startswith(f"{variable}: write ")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        pytest.param("sessionPolicy", {"sessionPolicy"}, id="one"),
+        pytest.param("b, a,a", {"a", "b"}, id="spaces-and-duplicates"),
+        pytest.param("logLocation.runLogStream", {"logLocation.runLogStream"}, id="in"),
+        pytest.param("", set(), id="empty"),
+        pytest.param("a,,b,", {"a", "b"}, id="gaps"),
+    ],
+)
+def test_list_is_separated_by_commas(text: str, names: set[str]) -> None:
+    """In the environment a list is its parts with commas between them."""
+    environ = {"GATEWAY_WITHHOLD": text}
+
+    assert names == loaded(environ=environ).settings.withhold
+
+
+@pytest.mark.parametrize(
+    "text", ["a b", "a.b.c", ".a", '["a"]', "a;b", "session-policy"]
+)
+def test_list_of_other_than_names_is_refused(text: str) -> None:
+    """What can't be a member's name is a fault, as it would withhold nothing."""
+    (fault,) = faults(environ={"GATEWAY_WITHHOLD": text})
+
+    assert "GATEWAY_WITHHOLD: write AWS's member names, such as sessionPolicy" == fault
+
+
+def test_list_in_a_file_is_a_list(tmp_path: Path) -> None:
+    """TOML's own list is read, and a table in its place is a fault."""
+    good = config(tmp_path, 'withhold = ["sessionPolicy", "parameters"]\n')
+    assert {"sessionPolicy", "parameters"} == loaded(good).settings.withhold
+
+    bad = config(tmp_path, "[withhold]\nsessionPolicy = true\n")
+    assert [f"withhold in {bad}: write a list of AWS's member names"] == faults(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "is_loopback"),
+    [
+        pytest.param("127.0.0.1:0", "127.0.0.1", True, id="loopback"),
+        pytest.param("127.8.9.10:0", "127.8.9.10", True, id="all-of-127"),
+        pytest.param("[::1]:0", "[::1]", True, id="ipv6-loopback"),
+        pytest.param("localhost:0", "localhost", True, id="localhost"),
+        pytest.param("0.0.0.0:0", "0.0.0.0", False, id="everywhere"),
+        pytest.param("[::]:0", "[::]", False, id="ipv6-everywhere"),
+        pytest.param("10.1.2.3:0", "10.1.2.3", False, id="private"),
+        pytest.param("gateway.internal:0", "gateway.internal", False, id="name"),
+        pytest.param("localhost.example:0", "localhost.example", False, id="like-it"),
+    ],
+)
+def test_address_knows_whether_others_can_reach_it(
+    text: str, host: str, *, is_loopback: bool
+) -> None:
+    """Only loopback addresses and the name localhost are this machine's alone."""
+    address = parse_address(text)
+
+    assert Address(host, 0) == address
+    assert text == str(address)
+    assert is_loopback == address.is_loopback
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "127.0.0.1",
+        ":5",
+        "*:5",
+        "::1:5",
+        "[::1]",
+        "[::1:5",
+        "a b:5",
+        "a:5\n",
+        "a:-5",
+    ],
+)
+def test_address_of_another_form_is_refused(text: str) -> None:
+    """What isn't host and port is refused with an example of each kind."""
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:50051 or \[::1\]:50051"):
+        parse_address(text)
+
+
+def test_address_that_others_reach_needs_certificates() -> None:
+    """Without certificates it is a fault that says all that can be set."""
+    (fault,) = faults(listen=ALMOST_ALL)
+
+    assert fault.startswith(f"listen {ALMOST_ALL}: ")
+    for words in (
+        *("tls.cert_file", "tls.key_file", "tls.insecure = true"),
+        *("GATEWAY_TLS__CERT_FILE", "GATEWAY_TLS__KEY_FILE"),
+        "GATEWAY_TLS__INSECURE=true",
+    ):
+        assert words in fault
+
+
+def test_address_that_others_reach_may_be_outspokenly_insecure() -> None:
+    """With `tls.insecure` it is served in plaintext; false isn't outspoken."""
+    loaded(environ={"GATEWAY_TLS__INSECURE": "true"}, listen=ALMOST_ALL)
+
+    (fault,) = faults(environ={"GATEWAY_TLS__INSECURE": "false"}, listen=ALMOST_ALL)
+    assert fault.startswith(f"listen {ALMOST_ALL}: ")
+
+
+def test_address_that_others_reach_is_served_with_a_certificate(tmp_path: Path) -> None:
+    """A certificate and its key are accepted and are paths in the settings."""
+    environ = tls(tmp_path, *certificate("gateway.internal"))
+    found = loaded(environ=environ, listen=ALMOST_ALL).settings.tls
+
+    assert (tmp_path / "cert.pem", tmp_path / "key.pem") == (
+        found.cert_file,
+        found.key_file,
+    )
+
+
+@pytest.mark.parametrize("alone", ["CERT_FILE", "KEY_FILE"])
+def test_certificate_and_key_are_set_together(tmp_path: Path, alone: str) -> None:
+    """One without the other is a fault."""
+    variable = f"GATEWAY_TLS__{alone}"
+    both = tls(tmp_path, *certificate("gateway.internal"))
+
+    assert ["tls.cert_file and tls.key_file: set both or neither"] == faults(
+        environ={variable: both[variable]}
+    )
+
+
+def test_file_set_as_empty_is_none(tmp_path: Path) -> None:
+    """An empty variable unsets what the file sets."""
+    file = config(tmp_path, '[tls]\ncert_file = "/c"\nkey_file = "/k"\n')
+    environ = {"GATEWAY_TLS__CERT_FILE": "", "GATEWAY_TLS__KEY_FILE": ""}
+    found = loaded(file, environ).settings.tls
+
+    assert (None, None) == (found.cert_file, found.key_file)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("missing.pem", id="missing"),
+        pytest.param(".", id="folder"),
+        pytest.param("a\\u0000b", id="nul"),
+        pytest.param("x" * 5000, id="too-long"),
+    ],
+)
+def test_certificate_that_cannot_be_read_is_a_fault(tmp_path: Path, path: str) -> None:
+    """Each unreadable file is told by where it was set."""
+    file = config(
+        tmp_path,
+        f'[tls]\ncert_file = "{tmp_path}/{path}"\nkey_file = "{tmp_path}/{path}"\n',
+    )
+
+    assert [
+        f"tls.cert_file in {file}: no file of this path can be read",
+        f"tls.key_file in {file}: no file of this path can be read",
+    ] == faults(file)
+
+
+@pytest.mark.parametrize(
+    ("cert", "key"),
+    [
+        pytest.param(*(certificate("a")[0], certificate("b")[1]), id="of-another"),
+        pytest.param(*reversed(certificate("a")), id="swapped"),
+        pytest.param(certificate("a")[0], b"", id="empty-key"),
+        pytest.param(b"no certificate", b"no key", id="no-pem"),
+    ],
+)
+def test_certificate_and_key_must_fit(tmp_path: Path, cert: bytes, key: bytes) -> None:
+    """Files that aren't a certificate and its own key are a fault."""
+    assert [
+        "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
+    ] == faults(environ=tls(tmp_path, cert, key))
+
+
+def test_key_with_a_password_is_a_fault_and_not_a_question(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An encrypted key is refused at once: nobody is there to type its password."""
+    cert, key = certificate("gateway.internal")
+    encrypted = load_pem_private_key(key, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary")
+    )
+    (fault,) = faults(environ=tls(tmp_path, cert, encrypted))
+
+    assert fault.startswith("tls.cert_file and tls.key_file: ")
+    assert ("", "") == capfd.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        pytest.param("TLS__KEY_FILE", certificate("a")[1].decode(), id="key"),
+        pytest.param("LISTEN", "canary", id="address"),
+        pytest.param("WITHHOLD", "canary canary", id="list"),
+        pytest.param("DRAIN_TIME", "canary", id="duration"),
+        pytest.param("LOG__LEVEL", "canary", id="word"),
+        pytest.param("UPSTREAM__MAX_ATTEMPTS", "canary", id="number"),
+        pytest.param("CANARY", "canary", id="unknown"),
+    ],
+)
+def test_fault_does_not_repeat_what_was_set(setting: str, value: str) -> None:
+    """A secret that was set in the wrong place isn't printed."""
+    told = "\n".join(faults(environ={f"GATEWAY_{setting}": value}))
+
+    assert f"GATEWAY_{setting}: " in told
+    assert "canary" not in told
+    assert "PRIVATE KEY" not in told
+
+
+DURATIONS = st.integers(100_000, 10_000_000).map(lambda us: f"{us / 1000:.3f}ms")
+NAMES = st.from_regex(r"[A-Za-z0-9_]{1,9}(\.[A-Za-z0-9_]{1,9})?", fullmatch=True)
+LOOPBACK = st.builds(
+    "{}:{}".format,
+    st.sampled_from(["127.0.0.1", "[::1]", "localhost"]),
+    st.integers(0, 65_535),
+)
+VALUES = {
+    "GATEWAY_LISTEN": LOOPBACK,
+    "GATEWAY_ADMIN_LISTEN": LOOPBACK,
+    "GATEWAY_DEFAULT_DEADLINE": DURATIONS,
+    "GATEWAY_DRAIN_TIME": DURATIONS,
+    "GATEWAY_WITHHOLD": st.lists(NAMES, max_size=4).map(",".join),
+    "GATEWAY_LOG__LEVEL": st.sampled_from(["debug", "info", "warning", "error"]),
+    "GATEWAY_LOG__FORMAT": st.sampled_from(["auto", "json", "text"]),
+    "GATEWAY_ERRORS__DEBUG": st.sampled_from(["true", "false", "1", "0", "yes", "NO"]),
+    "GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT": st.sampled_from(["10s", "2m", "10.001s"]),
+    "GATEWAY_UPSTREAM__CONNECT_TIMEOUT": DURATIONS,
+    "GATEWAY_UPSTREAM__MAX_ATTEMPTS": st.sampled_from("123"),
+    "GATEWAY_UPSTREAM__MAX_CONCURRENT": st.integers(1, 1024).map(str),
+    "GATEWAY_UPSTREAM__MAX_BODY_BYTES": st.integers(1024, 2**24).map(str),
+    "GATEWAY_TLS__CERT_FILE": st.just(""),
+    "GATEWAY_TLS__KEY_FILE": st.just(""),
+    "GATEWAY_TLS__INSECURE": st.sampled_from(["true", "false"]),
+}
+
+
+def variable(name: str) -> str:
+    """Give the variable of a setting, as operators know it."""
+    return "GATEWAY_" + name.upper().replace(".", "__")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.fixed_dictionaries({}, optional=VALUES))
+def test_what_is_shown_sets_the_same(environ: dict[str, str]) -> None:
+    """Setting every value as it is shown gives the same settings again."""
+    found = loaded(environ=environ)
+    again = loaded(environ={variable(name): value for name, value, _ in rows(found)})
+
+    assert found.settings == again.settings
+    assert set(VALUES) == {variable(name) for name, _, _ in rows(again)}
+    assert set(environ) == {
+        origin for _, _, origin in rows(found) if origin != "default"
+    }
+
+
+def test_what_is_shown_of_certificates_sets_the_same(tmp_path: Path) -> None:
+    """Paths are shown as they are set; of the files' content nothing is."""
+    cert, key = certificate("gateway.internal")
+    found = loaded(environ=tls(tmp_path, cert, key))
+    again = loaded(environ={variable(name): value for name, value, _ in rows(found)})
+
+    assert found.settings == again.settings
+    assert str(tmp_path / "key.pem") == shown(again)["tls.key_file"][0]
+    assert "PRIVATE KEY" not in str(shown(found))

@@ -1,0 +1,255 @@
+"""Where settings come from, with a schema of the test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from healthomics_gateway.sources import (
+    leaves,
+    merge,
+    read_environment,
+    read_file,
+    take_faults,
+    unknown_variables,
+    variable_of,
+)
+
+
+class Kettle(BaseModel):
+    """A section."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cups: Annotated[int, Field(ge=1, le=8)] = 2
+    whistle: bool = True
+
+
+class Kitchen(BaseSettings):
+    """A schema."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid"
+    )
+
+    owner: str = "nobody"
+    kettle: Kettle = Kettle()
+
+    @classmethod
+    def settings_customise_sources(cls, *_args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Take what is handed in, and that alone."""
+        return (kwargs["init_settings"],)
+
+
+def config(folder: Path, content: str | bytes) -> Path:
+    """Write a file of settings."""
+    file = folder / "kitchen.toml"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def faults_of(values: dict[str, Any]) -> list[str]:
+    """Take the faults out of values, their origin being their name in angles."""
+    return take_faults(Kitchen, values, lambda name: f"<{name}>")
+
+
+def test_file_is_read_as_tables(tmp_path: Path) -> None:
+    """A TOML file is what it says, its text as UTF-8."""
+    file = config(tmp_path, 'owner = "Zoë"\n[kettle]\ncups = 3\n')
+
+    assert ({"owner": "Zoë", "kettle": {"cups": 3}}, []) == read_file(file)
+
+
+def test_no_file_sets_nothing() -> None:
+    """Without a file there is nothing and no fault."""
+    assert ({}, []) == read_file(None)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param("owner = ", "it isn't TOML", id="unfinished"),
+        pytest.param('owner = "a"\nowner = "b"\n', "it isn't TOML", id="twice"),
+        pytest.param('{"owner": "ada"}', "it isn't TOML", id="json"),
+        pytest.param(b'owner = "\xff"', "it isn't TOML", id="not-utf-8"),
+        pytest.param("owner = " + "[" * 50_000, "nested too deeply", id="too-deep"),
+    ],
+)
+def test_file_that_is_no_toml_is_one_fault(
+    tmp_path: Path, content: str | bytes, words: str
+) -> None:
+    """A file that can't be read as TOML is a fault that names flag and file."""
+    file = config(tmp_path, content)
+    values, (fault,) = read_file(file)
+
+    assert {} == values
+    assert fault.startswith(f"--config {file}: ")
+    assert words in fault
+
+
+def test_file_that_cannot_be_opened_is_one_fault(tmp_path: Path) -> None:
+    """A missing file and a folder are told as what they are."""
+    missing = tmp_path / "missing.toml"
+
+    assert ({}, [f"--config {missing}: No such file or directory"]) == read_file(
+        missing
+    )
+    assert ({}, [f"--config {tmp_path}: Is a directory"]) == read_file(tmp_path)
+
+
+def test_environment_gives_known_variables_by_their_tables() -> None:
+    """Two underscores lead into a section; what isn't a setting is left alone."""
+    environ = {
+        "GATEWAY_KETTLE__CUPS": "5",
+        "GATEWAY_OWNER": "ada",
+        "GATEWAY_KETTLE__LID": "shut",
+        "GATEWAY_KETTLE": '{"whistle": false}',
+        "OWNER": "bob",
+        "gateway_owner": "eve",
+    }
+
+    assert {"owner": "ada", "kettle": {"cups": "5"}} == read_environment(
+        Kitchen, environ
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GATEWAY_SERVICE_HOST",
+        "GATEWAY_SERVICE_PORT",
+        "GATEWAY_SERVICE_PORT_GRPC",
+        "GATEWAY_PORT",
+        "GATEWAY_PORT_50051_TCP_ADDR",
+        "GATEWAYS",
+        "PATH",
+    ],
+)
+def test_variables_of_others_are_not_told(name: str) -> None:
+    """What Kubernetes sets for a Service named gateway isn't taken for a setting."""
+    assert [] == unknown_variables(Kitchen, {name: "tcp://10.0.0.1:50051"})
+
+
+def test_unknown_variables_are_told_by_name_alone() -> None:
+    """Each variable with the prefix that isn't a setting is told, in order."""
+    environ = {
+        "GATEWAY_TEAPOT": "canary",
+        "GATEWAY_KETTLE": "canary",
+        "GATEWAY_KETTLE__LID": "canary",
+        "GATEWAY_SERVICE": "canary",
+        "GATEWAY_OWNER": "ada",
+    }
+
+    assert [
+        "GATEWAY_KETTLE: there is no such setting",
+        "GATEWAY_KETTLE__LID: there is no such setting",
+        "GATEWAY_SERVICE: there is no such setting",
+        "GATEWAY_TEAPOT: there is no such setting",
+    ] == unknown_variables(Kitchen, environ)
+
+
+def test_every_setting_has_the_variable_that_sets_it() -> None:
+    """The variable of a dotted name sets that name, and no other."""
+    for name, value in leaves(Kitchen()):
+        read = read_environment(Kitchen, {variable_of(name): str(value)})
+
+        assert [(name, str(value))] == list(leaves(read))
+
+
+TABLES = st.dictionaries(
+    st.sampled_from("ab"),
+    st.dictionaries(st.sampled_from("xyz"), st.integers(), min_size=1),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(TABLES, max_size=4))
+def test_merge_lets_the_later_override_setting_by_setting(
+    sources: list[dict[str, Any]],
+) -> None:
+    """Of each setting the last source counts, and no source is changed."""
+    before = [dict(leaves(source)) for source in sources]
+    merged: dict[str, Any] = {}
+    for source in sources:
+        merge(merged, source)
+
+    expected: dict[str, Any] = {}
+    for each in before:
+        expected |= each
+    assert expected == dict(leaves(merged))
+    assert before == [dict(leaves(source)) for source in sources]
+
+
+def test_faults_are_taken_out_and_the_rest_is_kept() -> None:
+    """Each value that the schema refuses is told by its origin and goes."""
+    values = {
+        "owner": 5,
+        "kettle": {"cups": 9, "whistle": "perhaps", "lid": "shut"},
+        "teapot": {},
+    }
+
+    assert {
+        "<teapot>: there is no such setting",
+        "<owner>: write something else",
+        "<kettle.cups>: write at most 8",
+        "<kettle.whistle>: write true or false",
+        "<kettle.lid>: there is no such setting",
+    } == set(faults_of(values))
+    assert {"kettle": {}} == values
+
+
+@pytest.mark.parametrize(
+    ("kettle", "fault"),
+    [
+        pytest.param("on", "<kettle>: write it as a table", id="text"),
+        pytest.param([{"cups": 2}], "<kettle>: write it as a table", id="list"),
+        pytest.param({"cups": 0}, "<kettle.cups>: write at least 1", id="too-few"),
+        pytest.param({"cups": "x"}, "<kettle.cups>: write a whole number", id="word"),
+        pytest.param({"cups": 1.5}, "<kettle.cups>: write a whole number", id="half"),
+        pytest.param({"cups": []}, "<kettle.cups>: write a whole number", id="no-int"),
+        pytest.param(
+            {"cups": float("inf")}, "<kettle.cups>: write a whole number", id="inf"
+        ),
+        pytest.param(
+            {"cups": "9" * 5000}, "<kettle.cups>: write a smaller number", id="huge"
+        ),
+        pytest.param(
+            {"whistle": []}, "<kettle.whistle>: write true or false", id="no-bool"
+        ),
+    ],
+)
+def test_fault_tells_what_to_write(kettle: Any, fault: str) -> None:
+    """A fault says what would be accepted, not what was found."""
+    assert [fault] == faults_of({"kettle": kettle})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["_env_file", "_cli_parse_args", "_secrets_dir", "__pydantic_self__", "self"],
+)
+def test_names_of_the_settings_library_are_no_settings(name: str) -> None:
+    """A key that the settings library would obey is as unknown as any other."""
+    values = {name: "/etc/hostname", "owner": "ada"}
+
+    assert [f"<{name}>: there is no such setting"] == faults_of(values)
+    assert {"owner": "ada"} == values
+
+
+class Drawer(Kitchen):
+    """A schema with a list."""
+
+    spoons: list[int] = []
+
+
+def test_list_with_a_fault_in_it_is_taken_out_whole() -> None:
+    """A fault inside a list is told by its place, and the list goes."""
+    values = {"spoons": [1, "x"], "owner": "ada"}
+
+    assert ["spoons.1: write a whole number"] == take_faults(Drawer, values, str)
+    assert {"owner": "ada"} == values

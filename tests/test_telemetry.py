@@ -1,0 +1,213 @@
+"""What a process writes to stderr, as its operator reads it."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+
+PRELUDE = """
+import logging, sys, warnings
+import structlog
+from healthomics_gateway.telemetry import set_up_logging
+set_up_logging(level=sys.argv[1], log_format=sys.argv[2])
+log, library = structlog.get_logger("ours"), logging.getLogger("library")
+"""
+VALUES = {  # as they are logged, with what is read
+    r"'a\nb\r\x1b[31m\x85\u2028c'": "a\nb\r\x1b[31m\x85\u2028c",
+    r"'\ud800'": "\ud800",
+    "2**70": 2**70,
+    "b'x'": "b'x'",
+    "ValueError('x')": "ValueError('x')",
+    "{'a': [1, None]}": {"a": [1, None]},
+    r"[2**70, b'x', '\ud800']": [2**70, "b'x'", "\ud800"],
+}
+EVENTS = f"""
+log.warning("ours", code="OK", duration_ms=1.5)
+library.warning("%s of %d", "theirs", 2)
+log.info("ours\\nof two lines")
+library.info("theirs\\nof two lines")
+library.info("stack", stack_info=True)
+warnings.warn("soon no more", UserWarning)
+for each in [{", ".join(VALUES)}]:
+    log.info("value", value=each)
+def fail(secret):
+    raise ValueError("it failed\\nin two lines")
+for each in log, library:
+    try:
+        fail("canary" + "-of-a-local")
+    except ValueError:
+        each.exception("bug")
+"""
+LEVELS = """
+for each in (log, library):
+    each.debug("debug"); each.info("info"); each.warning("warning"); each.error("error")
+for name in ("botocore", "botocore.auth", "boto3", "urllib3.connectionpool"):
+    logging.getLogger(name).debug("canary")
+    logging.getLogger(name).info("info of the SDK")
+    logging.getLogger(name).warning("warning of the SDK")
+"""
+
+
+@cache
+def written(script: str, *, level: str = "info", log_format: str = "json") -> str:
+    """Run a script in a process of its own, and read its stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + script, level, log_format],
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    assert "" == done.stdout
+    return done.stderr
+
+
+def events(script: str = EVENTS, **how: str) -> list[dict[str, Any]]:
+    """Read stderr as one JSON event a line."""
+    *lines, rest = written(script, **how).split("\n")
+    assert "" == rest
+    return [json.loads(line) for line in lines]
+
+
+def names(script: str = EVENTS, **how: str) -> list[str]:
+    """The events' names."""
+    return [event["event"] for event in events(script, **how)]
+
+
+def test_event_is_a_line_of_json() -> None:
+    """An event has its name, its fields, its level and when it was, in UTC."""
+    event = events()[0]
+    time = datetime.fromisoformat(event["timestamp"])
+
+    assert {
+        "event": "ours",
+        "level": "warning",
+        "code": "OK",
+        "duration_ms": 1.5,
+        "timestamp": event["timestamp"],
+    } == event
+    assert timedelta(0) == time.utcoffset()
+    assert abs(datetime.now(UTC) - time) < timedelta(minutes=5)
+
+
+def test_event_of_a_library_is_a_line_of_json() -> None:
+    """What libraries log through `logging` comes in the same form."""
+    event = events()[1]
+
+    assert {"event", "level", "timestamp"} == event.keys()
+    assert ("theirs of 2", "warning") == (event["event"], event["level"])
+
+
+def test_event_of_two_lines_is_one_line_of_json() -> None:
+    """A name with a newline in it, a library's too, is one event."""
+    assert ["ours\nof two lines", "theirs\nof two lines"] == names()[2:4]
+
+
+def test_stack_of_a_library_stays_on_its_line() -> None:
+    """A stack that a library asks for is told inside its event."""
+    (event,) = [each for each in events() if each["event"] == "stack"]
+
+    assert event["stack_info"].startswith("Stack (most recent call last):\n")
+
+
+def test_warning_is_a_line_of_json() -> None:
+    """What Python would write by itself is an event too."""
+    (event,) = [each for each in events() if "soon no more" in each["event"]]
+
+    assert "warning" == event["level"]
+
+
+@pytest.mark.parametrize(("at", "expected"), list(enumerate(VALUES.values())))
+def test_value_of_any_kind_stays_on_its_line(at: int, expected: Any) -> None:
+    """Nothing that is logged breaks the line, or the logging."""
+    values = [each["value"] for each in events() if each["event"] == "value"]
+
+    assert expected == values[at]
+
+
+def test_exception_is_a_field_of_its_event() -> None:
+    """A traceback of many lines is told inside its event, ours or a library's."""
+    bugs = [each for each in events() if each["event"] == "bug"]
+
+    assert ["error", "error"] == [each["level"] for each in bugs]
+    for each in bugs:
+        assert each["exception"].startswith("Traceback (most recent call last):\n")
+        assert each["exception"].endswith("\nValueError: it failed\nin two lines")
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_traceback_shows_no_values(log_format: str) -> None:
+    """Local variables, which can hold credentials, are never written."""
+    text = written(EVENTS, log_format=log_format)
+
+    assert 2 == text.count("ValueError: it failed")
+    assert "canary-of-a-local" not in text
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        pytest.param("debug", ["debug", "info", "warning", "error"], id="debug"),
+        pytest.param("info", ["info", "warning", "error"], id="info"),
+        pytest.param("warning", ["warning", "error"], id="warning"),
+        pytest.param("error", ["error"], id="error"),
+    ],
+)
+def test_level_leaves_out_what_is_below(level: str, expected: list[str]) -> None:
+    """Events of our own and of libraries are written from the level up."""
+    told = [each for each in names(LEVELS, level=level) if "SDK" not in each]
+
+    assert expected * 2 == told
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [
+        pytest.param("debug", ["info of the SDK", "warning of the SDK"], id="debug"),
+        pytest.param("info", ["info of the SDK", "warning of the SDK"], id="info"),
+        pytest.param("warning", ["warning of the SDK"], id="warning"),
+        pytest.param("error", [], id="error"),
+    ],
+)
+def test_sdk_is_never_at_debug(level: str, expected: list[str]) -> None:
+    """DEBUG of AWS's SDK, which has tokens and bodies, isn't written at any level."""
+    told = names(LEVELS, level=level)
+
+    assert "canary" not in told
+    assert expected * 4 == [each for each in told if "SDK" in each]
+
+
+def test_text_is_readable() -> None:
+    """The text format has level, event and fields, and no colours in a file."""
+    text = written(LEVELS + "log.info('call', code='OK')", log_format="text")
+
+    assert "[info     ] call" in text
+    assert "code=OK" in text
+    assert "\x1b" not in text
+
+
+def test_auto_is_json_where_there_is_no_terminal() -> None:
+    """Written to a pipe, `auto` is JSON."""
+    assert names(LEVELS) == names(LEVELS, log_format="auto")
+
+
+def test_auto_is_text_on_a_terminal() -> None:
+    """Written to a terminal, `auto` is readable."""
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", f"{PRELUDE}log.info('call')", "info", "auto"],
+            stderr=theirs,
+            check=True,
+        )
+        text = os.read(ours, 4096).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert "call" in text
+    assert not text.startswith("{")
