@@ -86,8 +86,8 @@ def _kind(field: FieldDescriptor) -> str:
         return "list" if field.is_repeated else kind
     if inner.GetOptions().map_entry:
         return "map"
-    kinds = {Timestamp.DESCRIPTOR: "timestamp", Value.DESCRIPTOR: "document"}
-    return kinds.get(inner, "structure")
+    well_known = {Timestamp.DESCRIPTOR: "timestamp", Value.DESCRIPTOR: "document"}
+    return well_known.get(inner, "structure")
 
 
 FIELDS: Mapping[Path, Field] = dict(_fields(Run.DESCRIPTOR))
@@ -302,7 +302,7 @@ def instant(value: Any) -> Instant | None:
         return None
     numbers = [int(each) for each in re.findall("[0-9]+", text)]
     try:
-        local = datetime(*numbers[:6], tzinfo=UTC)  # type: ignore[misc, arg-type]  # six
+        local = datetime(*numbers[:6], tzinfo=UTC)
         east = timedelta(hours=numbers[-2], minutes=numbers[-1])
         if match[2] == "Z":
             east = timedelta()

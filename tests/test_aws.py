@@ -153,6 +153,11 @@ USUAL: dict[str, tuple[dict[str, str], str, str]] = {
         "us-west-2",
         "https://workflows-omics-fips.us-west-2.amazonaws.com",
     ),
+    "fips-in-the-region": (
+        {"AWS_DEFAULT_REGION": "fips-us-east-1"},
+        "us-east-1",
+        "https://workflows-omics-fips.us-east-1.amazonaws.com",
+    ),
     "endpoint-that-is-ignored": (
         HERE
         | {

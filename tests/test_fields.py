@@ -82,6 +82,54 @@ def test_put_sets_the_field(member: str, value: Any, expected: dict[str, Any]) -
     assert Run(**expected) == run
 
 
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        *(
+            ("name", value)
+            for value in (Number("1"), True, [], (), "\ud800", "é\udfff")
+        ),
+        *(("priority", value) for value in ("1", True, Number("1.5"), Number("1e10"))),
+        *(("status", value) for value in ("NEW", "UNSPECIFIED", "", Number("3"), [])),
+        *(("startTime", value) for value in (Number("0"), "2024", "", [], False)),
+        *(("tags", value) for value in ([], "", (("a", None),), (("a", Number("1")),))),
+        *(("tags", value) for value in ((("a", "b"), ("a", "b")), (("a", "\ud800"),))),
+        ("tags", (("\udfff", "a"),)),
+        *(("vpcConfig", value) for value in ([], "", Number("0"), False)),
+        *(("parameters", value) for value in (Number("1e400"), "\ud800", ["\udfff"])),
+        *(
+            ("parameters", value)
+            for value in ((("a", "b"), ("a", "b")), (("\ud800", ""),))
+        ),
+    ],
+)
+def test_put_refuses_what_the_field_cannot_hold(member: str, value: Any) -> None:
+    """A value of another type, or one that would change, raises and sets nothing."""
+    run = Run()
+    with pytest.raises(ValueError, match=r".+"):
+        PUTS[member](run, value)
+
+    assert Run() == run
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("\ud800", id="surrogate"),
+        pytest.param(Number("1"), id="number"),
+        pytest.param([None], id="array"),
+    ],
+)
+@pytest.mark.parametrize("name", ["vpcId", "subnetIds", "new"])
+def test_structure_of_which_nothing_fits_stays_absent(name: str, value: Any) -> None:
+    """A structure none of whose members was put isn't made present."""
+    run = Run()
+    untyped = PUTS["vpcConfig"](run, ((name, value),))
+
+    assert Run() == run
+    assert [(name,)] == list(untyped)
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -193,7 +241,14 @@ def test_document_is_put_as_deep_as_stock_clients_decode(
 
 @pytest.mark.parametrize(
     ("value", "most"),
-    [pytest.param([[]], 96, id="arrays"), pytest.param((("a", ()),), 95, id="objects")],
+    [
+        pytest.param([], 98, id="empty-array"),
+        pytest.param((), 98, id="empty-object"),
+        pytest.param([Number("1")], 97, id="array"),
+        pytest.param((("a", Number("1")),), 96, id="object"),
+        pytest.param([[]], 96, id="array-in-array"),
+        pytest.param((("a", ()),), 95, id="object-in-object"),
+    ],
 )
 def test_document_counts_the_levels_above_it(value: Any, most: int) -> None:
     """A document that stands deeper itself may be that much less deep."""

@@ -1,6 +1,7 @@
 """Whose credentials sign a call: the chain is scripted, the clocks are set by hand."""
 
 import asyncio
+import gc
 import json
 import sys
 import threading
@@ -115,12 +116,17 @@ class World:
 
 @asynccontextmanager
 async def world(link: Any = None, **options: Any) -> AsyncIterator[World]:
-    """Opens an identity over a chain that yields `link`."""
+    """Opens an identity over a chain that yields `link`; nothing may go unheeded."""
+    unheeded: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unheeded.append(context))
     opened = World(link, **options)
     try:
         yield opened
     finally:
         await opened.identity.close()
+    gc.collect()  # a failure that nobody asks about is told when it is forgotten
+    assert [] == unheeded
 
 
 def static(key: str) -> Any:

@@ -488,11 +488,11 @@ async def test_cancelled_call_is_logged_as_such() -> None:
 
 
 class Leaving:
-    """The context of a call whose client leaves with so much time left."""
+    """The context of a call whose client is given some time, and leaves some of it."""
 
-    def __init__(self, seconds: float | None) -> None:
-        """Leave so many seconds, None for a call without a deadline."""
-        self._seconds = seconds
+    def __init__(self, given: float | None, left: float | None) -> None:
+        """Tell these seconds, None for a call without a deadline."""
+        self._seconds = [given, left]
 
     def peer(self) -> str:
         """Tell who called."""
@@ -500,27 +500,33 @@ class Leaving:
 
     def time_remaining(self) -> float | None:
         """Tell the seconds that are left."""
-        return self._seconds
+        return self._seconds.pop(0)
+
+
+LATE = ("DEADLINE_EXCEEDED", "CALLER_DEADLINE")
+LEFT = ("CANCELLED", "")
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"),
+    ("given", "left", "expected"),
     [
-        pytest.param(-0.1, ("DEADLINE_EXCEEDED", "CALLER_DEADLINE"), id="late"),
-        pytest.param(0.0, ("DEADLINE_EXCEEDED", "CALLER_DEADLINE"), id="just-late"),
-        pytest.param(0.1, ("CANCELLED", ""), id="in-time"),
-        pytest.param(None, ("CANCELLED", ""), id="no-deadline"),
+        pytest.param(0.5, 0.0, LATE, id="late"),
+        pytest.param(0.5, 0.019, LATE, id="late-by-the-client-s-clock"),
+        pytest.param(0.5, 0.1, LEFT, id="in-time"),
+        pytest.param(100.0, 0.99, LATE, id="late-by-a-rounded-deadline"),
+        pytest.param(100.0, 2.0, LEFT, id="in-time-of-a-long-call"),
+        pytest.param(None, None, LEFT, id="no-deadline"),
     ],
 )
 async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
-    seconds: float | None, expected: tuple[str, str]
+    given: float | None, left: float | None, expected: tuple[str, str]
 ) -> None:
     """Who leaves when the deadline has passed is told apart from who cancels."""
 
     async def proceed(_incoming: Any, _exchange: Exchange) -> bytes:
         raise asyncio.CancelledError
 
-    exchange = Exchange(cast("Any", Leaving(seconds)), GET_RUN, "r-1")
+    exchange = Exchange(cast("Any", Leaving(given, left)), GET_RUN, "r-1")
     with capture_logs() as events, pytest.raises(asyncio.CancelledError):
         await observe(proceed)(b"", exchange)
 

@@ -12,6 +12,11 @@ import structlog
 from healthomics_gateway.errors import Reason, facts
 from healthomics_gateway.interceptors.exchange import REQUEST_ID, Exchange, Handler
 
+# A client's deadline passes before ours does: by what the call was under way, and by
+# what the client rounded up to write the deadline down.
+LATE_SECONDS = 0.02
+LATE_SHARE = 0.01  # of the time that was given
+
 _log = structlog.get_logger("call")
 
 
@@ -21,14 +26,14 @@ def observe(proceed: Handler) -> Handler:
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         context = exchange.context
         peer = context.peer()  # once the client has left, nobody knows
+        given = context.time_remaining()
         start = time.perf_counter()
         try:
             answer = await proceed(incoming, exchange)
             trailers = (*context.trailing_metadata(), (REQUEST_ID, exchange.request_id))
             context.set_trailing_metadata(trailers)
         except asyncio.CancelledError:
-            left = context.time_remaining()
-            is_late = left is not None and left <= 0
+            is_late = _is_late(context.time_remaining(), given)
             exchange.code = (
                 grpc.StatusCode.DEADLINE_EXCEEDED
                 if is_late
@@ -42,6 +47,13 @@ def observe(proceed: Handler) -> Handler:
         return answer
 
     return handle
+
+
+def _is_late(left: float | None, given: float | None) -> bool:
+    """Tell whether a client left because its deadline passed."""
+    if left is None or given is None:
+        return False
+    return left <= LATE_SECONDS + LATE_SHARE * given
 
 
 def _log_call(exchange: Exchange, peer: str, seconds: float) -> None:

@@ -117,9 +117,7 @@ def exact_double(number: Number) -> float:
     value = float(number)
     if len(number) <= SAFE_DIGITS and "e" not in number and "E" not in number:
         return value
-    if value in (float("inf"), float("-inf")) or _decimal(repr(value)) != _decimal(
-        number
-    ):
+    if _decimal(repr(value)) != _decimal(number):
         raise ValueError("no double carries it")
     return value
 
