@@ -2,7 +2,8 @@
 
 The rooms, in reading order; each knows only those below it:
 
-* `cli` has the commands, `client` and `show` what its get does and prints;
+* `cli` has the commands and their arguments, `commands` does them, with `client` and
+  `show` for what get asks and prints;
 * `app` builds the stack, serves and drains;
 * `service` makes a request a query and an answer a response, `selection` leaves out
   what the caller doesn't receive;

@@ -24,6 +24,7 @@ from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.retry import Retrying
+from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.service import RunService
 from healthomics_gateway.settings import Address, Settings
 from healthomics_gateway.telemetry import set_up_logging
@@ -154,6 +155,8 @@ class Gateway:
         _log.info(
             "serving", address=str(self.address), admin_address=str(self.admin_address)
         )
+        for name in sorted(self._settings.withhold - MEMBERS.keys()):
+            _log.warning("withholding_unknown_member", member=name)
 
     async def drain(self, seconds: float) -> None:
         """Send callers elsewhere; serve on until they have gone, or for `seconds`."""

@@ -15,7 +15,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from healthomics.v1.run_pb2 import Run
 
 ALL = "*"
-KEPT = "unmodeled_json"
+FIRST_OWN_FIELD = 1000  # of Run: from here on the gateway's own fields
 
 
 def _paths_of(message: Descriptor) -> dict[str, str]:
@@ -33,7 +33,9 @@ def _paths_of(message: Descriptor) -> dict[str, str]:
 
 
 PATHS = _paths_of(Run.DESCRIPTOR)
-_PATH_OF = {name: path for path, name in PATHS.items()}
+_OWN = {each.name for each in Run.DESCRIPTOR.fields if each.number >= FIRST_OWN_FIELD}
+MEMBERS = {name: path for path, name in PATHS.items() if path not in _OWN}
+_STRUCTURES = {name.partition(".")[0] for name in MEMBERS if "." in name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,13 @@ class Selection:
 
 def _concerns(key: str, name: str) -> bool:
     """Tell whether a kept member is the named one, inside it or around it."""
-    return key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.")
+    return _is_within(key, name) or _is_within(name, key)
 
 
 def _withhold(run: Run, name: str) -> None:
     for key in [each for each in run.unmodeled_json if _is_within(each, name)]:
         del run.unmodeled_json[key]
-    *outer, field = _PATH_OF.get(name, "").split(".")
+    *outer, field = MEMBERS.get(name, "").split(".")
     message: Any = run
     for each in outer:
         if not message.HasField(each):
@@ -85,7 +87,7 @@ def _withhold(run: Run, name: str) -> None:
 
 
 def _is_within(key: str, name: str) -> bool:
-    return key == name or key.startswith(f"{name}.")
+    return key == name or (name in _STRUCTURES and key.startswith(f"{name}."))
 
 
 def unknown_paths(paths: Iterable[str]) -> list[int]:

@@ -70,9 +70,10 @@ class Drain:
         end = self._last_seen + seconds
         await self._quiet(until=end - seconds * LAST_CALLS_SHARE)
         self._is_closed = True
-        await self._empty(until=end - HOLD_SECONDS)
+        hold = min(HOLD_SECONDS, seconds)
+        await self._empty(until=end - hold)
         self._is_holding = True
-        await self._sleep(HOLD_SECONDS)
+        await self._sleep(hold)
 
     def evict(self) -> None:
         """End with GATEWAY_DRAINING every call that is inside or still comes."""

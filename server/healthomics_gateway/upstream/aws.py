@@ -28,7 +28,8 @@ SERVICE = "omics"  # boto3's name of it, and its signing name
 HOST_PREFIX = "workflows-"  # before the host for GetRun, but not before an explicit one
 ELSEWHERE = "elsewhere-1"  # no Region; boto3 makes up an endpoint for it all the same
 
-_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
+# No empty segment and none that begins with a dot: botocore would sign another path.
+_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
 class AwsSettingsError(Exception):

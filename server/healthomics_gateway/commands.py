@@ -1,0 +1,186 @@
+"""What each command does, once its arguments are read.
+
+A command imports only what it needs: some of it takes longer than a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from argparse import Namespace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from healthomics_gateway.app import Gateway
+    from healthomics_gateway.settings import Loaded
+    from healthomics_gateway.upstream.aws import Aws
+
+DONE = 0
+SHOWN_RUN = "1000003"  # of the sandbox: the answer that `serve --sandbox` shows
+LIVING_RUN = "2000001"  # of the sandbox: one that changes
+SHOW_TIMEOUT = timedelta(seconds=10)
+
+
+class UsageError(Exception):
+    """The command can't be done as it was asked for; `args` are the faults."""
+
+
+def serve(options: Namespace) -> int:
+    """Serve the gateway until it is told to end."""
+    from healthomics_gateway import app
+
+    loaded, aws = _checked(options, with_aws=not options.sandbox)
+    try:
+        if aws:
+            asyncio.run(app.serve(loaded.settings, aws))
+        else:
+            asyncio.run(_serve_sandbox(loaded))
+    except app.ListenError as error:
+        raise UsageError(*error.args) from None
+    return DONE
+
+
+async def _serve_sandbox(loaded: Loaded) -> None:
+    from healthomics_gateway import app
+    from healthomics_gateway.sandbox import (
+        ACCESS_KEY_ID,
+        REGION,
+        SECRET_ACCESS_KEY,
+        Sandbox,
+    )
+    from healthomics_gateway.upstream.aws import fixed
+
+    async with Sandbox() as sandbox:
+        aws = fixed(
+            region=REGION,
+            endpoint=sandbox.url,
+            access_key=ACCESS_KEY_ID,
+            secret_key=SECRET_ACCESS_KEY,
+        )
+        await app.serve(loaded.settings, aws, started=_show_one_answer)
+
+
+async def _show_one_answer(gateway: Gateway) -> None:
+    address = str(gateway.address)
+    own = _command("healthomics-gateway")
+    print(f"$ {own} get {SHOWN_RUN} --address {address}", flush=True)
+    asked = Namespace(
+        id=SHOWN_RUN,
+        address=address,
+        export=[],
+        max_staleness=None,
+        timeout=SHOW_TIMEOUT,
+        json=False,
+    )
+    await asyncio.to_thread(get, asked)
+    print(
+        f"""
+The gateway serves at {address}, against its own sandbox. In another terminal:
+
+  {_command("grpcurl")} -plaintext -d '{{"id": "{LIVING_RUN}"}}' {address} \\
+    healthomics.v1.RunService/GetRun
+
+`{own} sandbox --help` lists the sandbox's runs. Ctrl-C ends it.""",
+        flush=True,
+    )
+
+
+def _command(name: str) -> str:
+    """Give what runs a program in this directory: the one installed beside Python."""
+    own = Path(sys.executable).with_name(name)
+    if not own.exists():
+        return name
+    here = Path.cwd()
+    return shlex.quote(str(own.relative_to(here) if own.is_relative_to(here) else own))
+
+
+def sandbox(options: Namespace) -> int:
+    """Serve the fake HealthOmics alone."""
+    try:
+        asyncio.run(_serve_sandbox_alone(options))
+    except OSError:
+        raise UsageError(
+            f"--listen {options.listen}: it can't be bound; is it in use?"
+        ) from None
+    except KeyboardInterrupt:  # how a person ends it
+        return DONE
+    return DONE
+
+
+async def _serve_sandbox_alone(options: Namespace) -> None:
+    from healthomics_gateway.sandbox import Sandbox, environment
+
+    async with Sandbox(
+        host=options.listen.host.strip("[]"),
+        port=options.listen.port,
+        latency_seconds=options.latency.total_seconds(),
+        quota_per_second=options.quota,
+    ) as sandbox:
+        for name, value in environment(sandbox).items():
+            print(f"export {name}={value}", flush=True)
+        await asyncio.Event().wait()
+
+
+def get(options: Namespace) -> int:
+    """Make one GetRun through a gateway."""
+    import grpc
+
+    from healthomics_gateway import client
+
+    # An HTTP proxy, which http_proxy names, can't reach what listens on this machine.
+    is_near = options.address.startswith(("127.", "[::1]:", "localhost:"))
+    proxy = [("grpc.enable_http_proxy", 0)] if is_near else []
+    with grpc.insecure_channel(options.address, options=proxy) as channel:
+        return client.get(
+            channel,
+            options.id,
+            client.Output(sys.stdout, sys.stderr, as_json=options.json),
+            export=options.export,
+            max_staleness=options.max_staleness,
+            timeout=options.timeout,
+        )
+
+
+def settings(options: Namespace) -> int:
+    """Show the effective settings."""
+    from healthomics_gateway.settings import rows
+
+    loaded, aws = _checked(options, with_aws=True)
+    for name, value, origin in rows(loaded):
+        print(one_line(f"{name:<28}{value:<20}  {origin}"))
+    if aws:
+        print(f"{'AWS Region':<28}{aws.region:<20}  AWS's own settings")
+        print(f"{'AWS endpoint':<28}{aws.endpoint}  AWS's own settings")
+    return DONE
+
+
+def _checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
+    """Read our settings and AWS's; tell the faults of both at once."""
+    from healthomics_gateway.settings import SettingsError, load
+    from healthomics_gateway.upstream.aws import AwsSettingsError, discover
+
+    faults: list[str] = []
+    loaded, aws = None, None
+    try:
+        flags = {
+            name: getattr(options, name, None) for name in ("listen", "admin_listen")
+        }
+        loaded = load(flags=flags, environ=os.environ, config_file=options.config)
+    except SettingsError as error:
+        faults += error.args
+    try:
+        aws = discover() if with_aws else None
+    except AwsSettingsError as error:
+        faults += error.args
+    if faults or loaded is None:
+        raise UsageError(*faults)
+    return loaded, aws
+
+
+def one_line(text: str) -> str:
+    """Keep on one line what may hold a name or a path with anything in it."""
+    return "".join(each if each.isprintable() else " " for each in text)
