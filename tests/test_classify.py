@@ -57,6 +57,7 @@ ROWS = [
     ("InvalidSignatureException", Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
     ("SignatureDoesNotMatch", Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
     ("IncompleteSignature", Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
+    ("IncompleteSignatureException", Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
     ("OptInRequired", Reason.GATEWAY_ACCOUNT_NOT_ENABLED, Again.NO),
     ("SubscriptionRequiredException", Reason.GATEWAY_ACCOUNT_NOT_ENABLED, Again.NO),
     ("InternalFailure", Reason.UPSTREAM_INTERNAL, Again.YES),

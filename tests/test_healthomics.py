@@ -64,13 +64,13 @@ class Clock:
 class Keyring:
     """An identity that has `current` until it is renewed to `following`.
 
-    What is an error is raised, what is None never comes.
+    What is an error is raised.
     """
 
     def __init__(
         self,
-        current: Credentials | Exception | None = MINE,
-        following: Credentials | Exception | None = MINE,
+        current: Credentials | Exception = MINE,
+        following: Credentials | Exception = MINE,
     ) -> None:
         self._current = current
         self._following = following
@@ -78,25 +78,22 @@ class Keyring:
 
     async def credentials(self) -> Credentials:
         """Gives what it has."""
-        return await _given(self._current)
+        return _given(self._current)
 
     async def renew(self, refused: Credentials) -> bool:
         """Gives what follows, from now on."""
         self.refused.append(refused)
-        self._current = await _given(self._following)
+        self._current = _given(self._following)
         return self._current != refused
 
     async def close(self) -> None:
         """Has nothing to end."""
 
 
-async def _given(what: Credentials | Exception | None) -> Credentials:
+def _given(what: Credentials | Exception) -> Credentials:
     if isinstance(what, Exception):
         raise what
-    if what:
-        return what
-    await asyncio.Event().wait()
-    raise AssertionError("it never comes")
+    return what
 
 
 class Source:
@@ -615,13 +612,6 @@ async def test_invalid_credentials_that_nothing_replaces_are_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    "following",
-    [
-        pytest.param(UNAVAILABLE, id="fails"),
-        pytest.param(None, id="never-ends"),
-    ],
-)
-@pytest.mark.parametrize(
     ("code", "reason", "reports"),
     [
         pytest.param(
@@ -639,30 +629,16 @@ async def test_renewal_that_fails_leaves_nothing_to_try_again_with(
     code: str,
     reason: Reason,
     reports: list[Reason],
-    following: Exception | None,
 ) -> None:
-    """Without a renewal in time the refusal stands, as AWS said it."""
-    keyring = Keyring(MINE, following)
+    """Without a renewal the refusal stands, as AWS said it."""
+    keyring = Keyring(MINE, UNAVAILABLE)
     async with (
         Upstream(refusing(code)) as upstream,
-        source(upstream.url, keyring, credentials_seconds=SOON_SECONDS) as asked,
+        source(upstream.url, keyring) as asked,
     ):
         row = await asked.row()
 
     assert ((reason, Again.NO), reports) == (row, asked.reports)
-
-
-async def test_credentials_that_never_come_end_the_attempt() -> None:
-    """Nothing is sent unsigned: after their time the gateway has none, and says so."""
-    async with (
-        Upstream(http(run_body())) as upstream,
-        source(upstream.url, Keyring(None), credentials_seconds=SOON_SECONDS) as asked,
-    ):
-        row = await asked.row()
-
-    assert (Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, Again.NO) == row
-    assert [Reason.GATEWAY_CREDENTIALS_UNAVAILABLE] == asked.reports
-    assert [] == upstream.requests
 
 
 async def test_credentials_that_there_are_none_of_end_the_attempt() -> None:

@@ -430,6 +430,19 @@ async def test_chain_that_hangs_is_given_up() -> None:
     assert (2, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
 
 
+async def test_call_waits_for_the_chain_only_so_long() -> None:
+    """A call is told that there are none yet; the read goes on for the next one."""
+    released = threading.Event()
+    async with world(lambda: released.wait(5) and static("A"), wait_seconds=0.05) as w:
+        assert UNAVAILABLE is (await refusal(w)).reason
+        assert [UNAVAILABLE] == w.reports
+        released.set()
+        await background()
+        assert "A" == await w.key()
+
+    assert (1, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
+
+
 async def test_early_refresh_that_hangs_keeps_what_is_valid() -> None:
     """The old ones go on signing; half a minute later the chain is read anew."""
     released = threading.Event()

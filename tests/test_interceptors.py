@@ -405,6 +405,7 @@ async def test_answered_call_is_logged_once() -> None:
         "request_id": "mine",
         "runId": RUN_ID,
         "attempts": "1",
+        "awsRequestId": AWS_REQUEST_ID,
     } == event
 
 

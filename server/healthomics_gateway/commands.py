@@ -10,9 +10,10 @@ import os
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from healthomics_gateway.app import Gateway
@@ -34,14 +35,22 @@ def serve(options: Namespace) -> int:
     from healthomics_gateway import app
 
     loaded, aws = _checked(options, with_aws=not options.sandbox)
+    work = app.serve(loaded.settings, aws) if aws else _serve_sandbox(loaded)
     try:
-        if aws:
-            asyncio.run(app.serve(loaded.settings, aws))
-        else:
-            asyncio.run(_serve_sandbox(loaded))
+        _run(work)
     except app.ListenError as error:
         raise UsageError(*error.args) from None
     return DONE
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run it on uvloop where that is installed: it takes less CPU a call."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
 
 
 async def _serve_sandbox(loaded: Loaded) -> None:

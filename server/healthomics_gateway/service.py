@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest
 from grpc.aio import ServicerContext
 
@@ -66,8 +65,7 @@ class RunService(RunServiceServicer):
             is_own = own_seconds is not None
             reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
             raise GatewayError(reason) from None
-        if answer.request_id:
-            context.set_trailing_metadata((("x-amzn-requestid", answer.request_id),))
+        call.facts["awsRequestId"] = answer.request_id
         return selection.of(answer.run)
 
     def _accept(self, request: GetRunRequest) -> tuple[RunQuery, Selection]:
@@ -99,14 +97,17 @@ def _faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:
         if export not in _EXPORTS:
             text = "A value of RunExport is needed, and not the unspecified one."
             yield f"export[{at}]", text
-    if fault := _duration_fault(request.max_staleness):
+    if fault := _duration_fault(request):
         yield "max_staleness", fault
     for at in unknown_paths(request.read_mask.paths):
         text = "It isn't a field of Run or of its structures."
         yield f"read_mask.paths[{at}]", text
 
 
-def _duration_fault(duration: Duration) -> str | None:
+def _duration_fault(request: GetRunRequest) -> str | None:
+    if not request.HasField("max_staleness"):
+        return None
+    duration = request.max_staleness
     if (
         abs(duration.seconds) > MAX_DURATION_SECONDS
         or abs(duration.nanos) > MAX_NANOS

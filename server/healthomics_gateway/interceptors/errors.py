@@ -11,10 +11,10 @@ from grpc.aio import AbortError
 
 from healthomics_gateway.errors import GatewayError, Reason, facts, status_of
 from healthomics_gateway.interceptors.exchange import (
-    REQUEST_ID,
     Exchange,
     Handler,
     Stage,
+    trailing_ids,
 )
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}  # by google.rpc.Code
@@ -64,12 +64,10 @@ async def _abort(error: GatewayError, exchange: Exchange, *, debug: bool) -> byt
     exchange.code = CODES[status.code]
     exchange.reason = error.reason.name
     trailers = [
-        (REQUEST_ID, exchange.request_id),
+        *trailing_ids(exchange, exchange.facts),
         ("grpc-retry-pushback-ms", str(error.pushback_ms)),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]
-    if aws_request_id := exchange.facts.get("awsRequestId"):
-        trailers.append(("x-amzn-requestid", aws_request_id))
     return await exchange.context.abort(
         exchange.code, status.message, trailing_metadata=tuple(trailers)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ import grpc
 from grpc.aio import ServicerContext
 
 REQUEST_ID = "x-request-id"
+AWS_REQUEST_ID = "x-amzn-requestid"
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -31,6 +32,7 @@ class Exchange:
 # Is given the undecoded request, or an iterator of them where the client streams;
 # gives the encoded answer, or nothing where it has written its answers itself.
 Handler: TypeAlias = Callable[[Any, Exchange], Awaitable[bytes]]
+Trailer: TypeAlias = tuple[str, str | bytes]
 Stage: TypeAlias = Callable[[Handler], Handler]
 
 
@@ -43,4 +45,11 @@ def request_id_of(context: ServicerContext[Any, Any]) -> str:
             and _REQUEST_ID.fullmatch(value)
         ):
             return value
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
+
+
+def trailing_ids(exchange: Exchange, known: Mapping[str, str]) -> tuple[Trailer, ...]:
+    """Give the trailers that every call ends with: its own id, and AWS's if any."""
+    own = (REQUEST_ID, exchange.request_id)
+    aws_request_id = known.get("awsRequestId")
+    return (own, (AWS_REQUEST_ID, aws_request_id)) if aws_request_id else (own,)

@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from healthomics_gateway.errors import Reason, facts
-from healthomics_gateway.interceptors.exchange import REQUEST_ID, Exchange, Handler
+from healthomics_gateway.interceptors.exchange import Exchange, Handler, trailing_ids
 
 # A client's deadline passes before ours does: by what the call was under way, and by
 # what the client rounded up to write the deadline down.
@@ -30,8 +30,7 @@ def observe(proceed: Handler) -> Handler:
         start = time.perf_counter()
         try:
             answer = await proceed(incoming, exchange)
-            trailers = (*context.trailing_metadata(), (REQUEST_ID, exchange.request_id))
-            context.set_trailing_metadata(trailers)
+            context.set_trailing_metadata(trailing_ids(exchange, facts.get()))
         except asyncio.CancelledError:
             is_late = _is_late(context.time_remaining(), given)
             exchange.code = (

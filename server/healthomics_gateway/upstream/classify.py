@@ -121,7 +121,10 @@ CODES: Mapping[str, Verdict] = {
         (
             # Worth another attempt only where AWS's clock differs: see healthomics.
             Verdict(Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
-            "InvalidSignatureException SignatureDoesNotMatch IncompleteSignature",
+            (
+                "InvalidSignatureException SignatureDoesNotMatch"
+                " IncompleteSignature IncompleteSignatureException"
+            ),
         ),
         (
             Verdict(Reason.GATEWAY_ACCOUNT_NOT_ENABLED, Again.NO),

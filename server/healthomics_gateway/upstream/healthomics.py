@@ -28,7 +28,6 @@ SERVICE = "omics"  # its signing name
 EXPORT_PREFIX = "RUN_EXPORT_"
 MIN_SKEW = timedelta(minutes=1)  # AWS accepts five; less than one is a slow answer
 MAX_SKEW = timedelta(days=36_500)  # beyond it the answer's date is nonsense
-CREDENTIALS_SECONDS = 10.0  # what an attempt waits for them, or for others
 LOOP_BYTES = 16_384  # a larger body is read in a thread, not to hold up the loop
 NO_SKEW = timedelta(0)
 
@@ -51,7 +50,6 @@ class HealthOmics:
         max_concurrent: int,
         report: Report,
         now: Callable[[], datetime] = utc_now,
-        credentials_seconds: float = CREDENTIALS_SECONDS,
     ) -> None:
         """Ask `endpoint` over `transport`, at most `max_concurrent` at a time.
 
@@ -64,7 +62,6 @@ class HealthOmics:
         self._slots = asyncio.Semaphore(max_concurrent)
         self._report = report
         self._now = now
-        self._credentials_seconds = credentials_seconds
         url = urlsplit(endpoint)
         self._host = url.netloc
         self._path = url.path
@@ -75,7 +72,7 @@ class HealthOmics:
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise what went wrong with whether to try again."""
         call.facts["region"] = self._region
-        credentials = await self._credentials()
+        credentials = await self._identity.credentials()
         async with self._slots:
             skew = self._skew
             try:
@@ -96,14 +93,6 @@ class HealthOmics:
         told = classify.facts_of(reply)
         call.facts |= told
         return Answer(run, told["awsRequestId"])
-
-    async def _credentials(self) -> Credentials:
-        try:
-            async with asyncio.timeout(self._credentials_seconds):
-                return await self._identity.credentials()
-        except TimeoutError:
-            self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
-            raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE) from None
 
     def _signed(
         self, query: RunQuery, credentials: Credentials
@@ -147,9 +136,8 @@ class HealthOmics:
     async def _renew(self, refused: Credentials, error: GatewayError) -> bool:
         """Tell whether there are others now; without any it isn't tried again."""
         try:
-            async with asyncio.timeout(self._credentials_seconds):
-                return await self._identity.renew(refused)
-        except (GatewayError, TimeoutError):
+            return await self._identity.renew(refused)
+        except GatewayError:
             error.again = Again.NO
             return False
 

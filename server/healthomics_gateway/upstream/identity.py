@@ -13,6 +13,7 @@ import structlog
 from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.upstream.sigv4 import Credentials
 
+WAIT_SECONDS = 10.0  # of one call for a read of the chain
 PATIENCE_SECONDS = 60.0  # with one read of the chain; then it counts as failed
 RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
 RECOVERY_LOOKS = 6  # after AWS refused what it has; then the next call decides
@@ -74,6 +75,7 @@ class ChainIdentity:
         chain: Callable[[], Any],
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        wait_seconds: float = WAIT_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         """Read `chain`, which answers botocore's credentials or None, and may block."""
@@ -81,6 +83,7 @@ class ChainIdentity:
         self._chain = chain
         self._clock = clock or asyncio.get_running_loop().time
         self._sleep = sleep
+        self._wait_seconds = wait_seconds
         self._patience_seconds = patience_seconds
         self._source: Any = None  # botocore's credentials: they know when they expire
         self._credentials: Credentials | None = None
@@ -121,7 +124,12 @@ class ChainIdentity:
         return bool(needed and needed(seconds))
 
     async def _refreshed(self) -> Credentials:
-        return await asyncio.shield(self._start_refresh())
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                return await asyncio.shield(self._start_refresh())
+        except TimeoutError:
+            self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+            raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE) from None
 
     def _start_refresh(self) -> asyncio.Task[Credentials]:
         if self._refresh is None or self._refresh.done():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import date
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
@@ -16,14 +16,14 @@ MAX_LEVELS = 500  # of nesting, the outermost object counted
 SAFE_INT32_DIGITS = 9
 SAFE_DIGITS = 15  # a double carries every decimal of so many digits
 
-EPOCH_DAY = date(1970, 1, 1).toordinal()
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # in the zone of what is read
 MIN_INSTANT = -62_135_596_800  # 0001-01-01T00:00:00Z
 MAX_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _RFC_3339 = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])"
-    r"(?:\.([0-9]{1,9}))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])"
+    r"(?:\.([0-9]{1,9}))?(?:[Zz]|([+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
 )
 
 
@@ -130,12 +130,12 @@ def exact_instant(text: str) -> tuple[int, int]:
     match = _RFC_3339.fullmatch(text)
     if not match:
         raise ValueError("not a timestamp")
-    year, month, day, hour, minute, second, fraction, sign, *offset = match.groups()
-    days = date(int(year), int(month), int(day)).toordinal() - EPOCH_DAY
-    seconds = days * 86400 + int(hour) * 3600 + int(minute) * 60 + int(second)
-    if sign:
-        east = int(offset[0]) * 3600 + int(offset[1]) * 60
-        seconds -= east if sign == "+" else -east
+    moment, fraction, offset = match.groups()
+    since = datetime.fromisoformat(moment) - EPOCH
+    seconds = since.days * 86400 + since.seconds
+    if offset:
+        east = int(offset[1:3]) * 3600 + int(offset[4:]) * 60
+        seconds -= east if offset[0] == "+" else -east
     if not MIN_INSTANT <= seconds <= MAX_INSTANT:
         raise ValueError("beyond the timestamps")
     return seconds, int((fraction or "").ljust(9, "0"))

@@ -191,8 +191,9 @@ class _Request(aiohttp.ClientRequest):
     @property
     def connection_key(self) -> ConnectionKey:
         """What a connection of the pool must match; there is no proxy to tell of."""
+        key = super().connection_key
         generation = _journey.get().generation
-        return super().connection_key._replace(proxy_headers_hash=generation)
+        return key._replace(proxy_headers_hash=generation) if generation else key
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
