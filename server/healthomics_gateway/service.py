@@ -43,6 +43,7 @@ class RunService(RunServiceServicer):
         self._runs = runs
         self._default_deadline_seconds = default_deadline_seconds
         self._withheld = withheld
+        self._all = Selection(withheld=withheld)
         self._clock = clock
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
@@ -81,11 +82,14 @@ class RunService(RunServiceServicer):
                 metadata={"runId": request.id} if has_id else {},
                 violations=tuple(faults),
             )
+        export = tuple(sorted(set(request.export))) if request.export else ()
+        return RunQuery(request.id, export), self._selection(request)
+
+    def _selection(self, request: GetRunRequest) -> Selection:
+        if not request.HasField("read_mask"):
+            return self._all
         paths = frozenset(request.read_mask.paths)
-        return (
-            RunQuery(request.id, tuple(sorted(set(request.export)))),
-            Selection(None if ALL in paths else paths or None, self._withheld),
-        )
+        return Selection(None if ALL in paths else paths or None, self._withheld)
 
 
 def _faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:
@@ -99,7 +103,8 @@ def _faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:
             yield f"export[{at}]", text
     if fault := _duration_fault(request):
         yield "max_staleness", fault
-    for at in unknown_paths(request.read_mask.paths):
+    masked = request.read_mask.paths if request.HasField("read_mask") else ()
+    for at in unknown_paths(masked):
         text = "It isn't a field of Run or of its structures."
         yield f"read_mask.paths[{at}]", text
 
