@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -35,7 +36,7 @@ def set_up_logging(*, level: str, log_format: str) -> None:
     )
     shared: list[Any] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="iso", utc=True) if is_text else _timed,
     ]
     structlog.configure(
         processors=[*shared, *render],
@@ -59,8 +60,20 @@ def set_up_logging(*, level: str, log_format: str) -> None:
         logging.getLogger(name).setLevel(max(number, quietest))
 
 
+def _timed(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Leave it to orjson to write the time: that costs a fifth of the line less."""
+    event["timestamp"] = datetime.now(UTC)
+    return event
+
+
 def _rendered_json(_logger: Any, _method: str, event: dict[str, Any]) -> str:
     try:
-        return orjson.dumps(event, default=repr).decode()
+        return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # a lone surrogate, an integer beyond 64 bits
-        return json.dumps(event, default=repr)
+        return json.dumps(event, default=_written)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}"
+    return repr(value)

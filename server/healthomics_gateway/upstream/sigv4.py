@@ -48,7 +48,8 @@ class Signer:
         `path` is the URL's, encoded, without dot segments and empty ones; `query` is
         sorted and encoded; `now` is UTC.
         """
-        time = now.strftime("%Y%m%dT%H%M%SZ")
+        moment = now.isoformat(timespec="seconds")[:19]
+        time = f"{moment.replace('-', '').replace(':', '')}Z"
         headers = {"host": host, "x-amz-date": time}
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
