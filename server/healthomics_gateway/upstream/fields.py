@@ -70,8 +70,8 @@ def put_members(
         if value is None:
             continue
         try:
-            for path in puts.get(name, _refuse)(message, value):
-                untyped.append((name, *path))  # noqa: PERF401  # mostly there is none
+            if rest := puts.get(name, _refuse)(message, value):
+                untyped += [(name, *path) for path in rest]
         except ValueError:
             untyped.append((name,))
     return untyped

@@ -30,6 +30,7 @@ MIN_SKEW = timedelta(minutes=1)  # AWS accepts five; less than one is a slow ans
 MAX_SKEW = timedelta(days=36_500)  # beyond it the answer's date is nonsense
 LOOP_BYTES = 16_384  # a larger body is read in a thread, not to hold up the loop
 NO_SKEW = timedelta(0)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def utc_now() -> datetime:
@@ -89,7 +90,9 @@ class HealthOmics:
         if self._skew:
             self._skew = self._measured_skew(reply)
         self._report(None)
-        run.observe_time.FromDatetime(self._now())
+        since = self._now() - EPOCH
+        run.observe_time.seconds = since.days * 86400 + since.seconds
+        run.observe_time.nanos = since.microseconds * 1000
         told = classify.facts_of(reply)
         call.facts |= told
         return Answer(run, told["awsRequestId"])

@@ -61,11 +61,11 @@ class Signer:
         request = f"GET\n{twice_encoded}\n{query}\n{lines}\n{signed}\n{EMPTY_SHA256}"
         scope = f"{time[:8]}/{self._region}/{self._service}/aws4_request"
         digest = hashlib.sha256(request.encode()).hexdigest()
-        signature = hmac.new(
+        signature = hmac.digest(
             self._day_key(credentials.secret_key, time[:8]),
             f"{ALGORITHM}\n{time}\n{scope}\n{digest}".encode(),
-            hashlib.sha256,
-        ).hexdigest()
+            "sha256",
+        ).hex()
         headers["authorization"] = (
             f"{ALGORITHM} Credential={credentials.access_key}/{scope}, "
             f"SignedHeaders={signed}, Signature={signature}"
