@@ -1,4 +1,4 @@
-"""Runs every client against a gateway that serves its sandbox: `make clients`.
+"""Runs every client against a gateway that asks a sandbox: `make clients`.
 
 A client whose toolchain is absent is skipped with the reason; where the variable
 CI is set, that is a failure.
@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent  # the environment that runs this has the rest too
 GO = ROOT / "clients/go"
 LOOPBACK = "127.0.0.1"
+PROGRAM = "healthomics-gateway"
+LAST_PRINTED = "AWS_DISABLE_HOST_PREFIX_INJECTION"  # of what the sandbox prints
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0  # the gateway's drain time and what the process needs to end
 
@@ -44,7 +46,7 @@ def main() -> int:
         if with_go:
             run(BIN / "buf", "generate")
             run("go", "vet", "./...", cwd=GO)
-        with gateway() as address:
+        with sandbox() as aws, gateway(aws) as address:
             run_python(address)
             if with_go:
                 run_go(address)
@@ -116,17 +118,37 @@ def run(
 
 
 @contextmanager
-def gateway() -> Iterator[str]:
-    """Serve the sandbox on a free port, and give the address once it is ready."""
+def sandbox() -> Iterator[dict[str, str]]:
+    """Serve a sandbox without quota, and give the environment that points at it."""
+    process = subprocess.Popen(
+        [BIN / PROGRAM, "sandbox", "--quota", "0", "--listen", f"{LOOPBACK}:0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        printed = {}
+        while LAST_PRINTED not in printed and process.stdout:
+            line = process.stdout.readline()
+            if not line:
+                raise FailedError("the sandbox ended at its start")
+            name, _, value = line.strip().removeprefix("export ").partition("=")
+            printed[name] = value
+        yield printed
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def gateway(aws: dict[str, str]) -> Iterator[str]:
+    """Serve a gateway on a free port, and give the address once it is ready."""
     address, admin = free_address(), free_address()
-    program = str(BIN / "healthomics-gateway")
     listen = ["--listen", address, "--admin-listen", admin]
-    settings = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+    own = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [program, "serve", "--sandbox", *listen],
-            cwd=ROOT,
-            env=settings,
+            [BIN / PROGRAM, "serve", *listen],
+            env=own | aws,
             stdout=log,
             stderr=log,
         )

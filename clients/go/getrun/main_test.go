@@ -1,5 +1,5 @@
-// These tests ask a gateway that serves its sandbox. `make clients` starts it
-// and names it in GATEWAY_ADDRESS.
+// These tests ask a gateway that asks a sandbox. `make clients` starts both and
+// names the gateway in GATEWAY_ADDRESS.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 const (
 	serviceConfig = "../../service-config.json"
 	// patience covers four attempts of this client, each of which the gateway
-	// may try three times within the sandbox's quota.
+	// may try three times.
 	patience = 25 * time.Second
 )
 
