@@ -296,6 +296,7 @@ def test_address_knows_whether_others_can_reach_it(
         "",
         "127.0.0.1",
         ":5",
+        "unix:5",
         "*:5",
         "::1:5",
         "[::1]",

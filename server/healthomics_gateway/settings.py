@@ -31,6 +31,7 @@ from healthomics_gateway.sources import (
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _MAX_PORT = 65_535
+_SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock"}  # of gRPC
 
 
 class SettingsError(Exception):
@@ -72,7 +73,7 @@ def _within(shortest: str, longest: str) -> AfterValidator:
 def parse_address(value: Any) -> Address:
     """Read `127.0.0.1:50051` or `[::1]:50051`; raise ValueError where it is none."""
     match = _ADDRESS.fullmatch(str(value))
-    if not match or int(match[2]) > _MAX_PORT:
+    if not match or match[1] in _SCHEMES or int(match[2]) > _MAX_PORT:
         raise ValueError("write an address like 127.0.0.1:50051 or [::1]:50051")
     return Address(match[1], int(match[2]))
 

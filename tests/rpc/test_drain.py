@@ -10,7 +10,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
     "AWS_DEFAULT_REGION": REGION,
 }
+PROGRAM = ("-m", "healthomics_gateway")
+WITHOUT_UVLOOP = (
+    "import sys; sys.modules['uvloop'] = None;"
+    " from healthomics_gateway.cli import main; sys.exit(main())"
+)
 NEVER = [600.0]  # an upstream that says nothing
 START_SECONDS = 20.0
 STOP_SECONDS = 2.0  # beyond the drain time
@@ -75,11 +80,13 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(url: str, **settings: str) -> AsyncIterator[Served]:
+async def serving(
+    url: str, *, program: Sequence[str] = PROGRAM, **settings: str
+) -> AsyncIterator[Served]:
     """Run `healthomics-gateway serve`, asking HealthOmics at `url`."""
     own = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "healthomics_gateway", "serve"),
+        *(sys.executable, *program, "serve"),
         *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
         env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | settings,
         stderr=PIPE,
@@ -233,6 +240,18 @@ async def test_signal_ends_an_idle_gateway_well(number: signal.Signals) -> None:
     ):
         served.process.send_signal(number)
         assert 0 == await served.ended(2 + STOP_SECONDS)
+
+
+async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
+    """Where uvloop isn't installed the gateway runs on asyncio's own loop."""
+    async with (
+        Sandbox() as sandbox,
+        serving(sandbox.url, program=("-c", WITHOUT_UVLOOP)) as served,
+        client(served) as stub,
+    ):
+        assert "1000003" == (await get_run(stub, "1000003")).id
+        served.terminate()
+        assert 0 == await served.ended(25 + STOP_SECONDS)
 
 
 async def test_second_signal_ends_it_at_once() -> None:
