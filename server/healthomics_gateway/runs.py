@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run, RunExport
 
+FIRST_OWN_FIELD = 1000  # of Run: from here on the gateway's own, no member of AWS's
+
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:

@@ -13,9 +13,9 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.runs import FIRST_OWN_FIELD
 
 ALL = "*"
-FIRST_OWN_FIELD = 1000  # of Run: from here on the gateway's own fields
 
 
 def _paths_of(message: Descriptor) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import NullValue, Value
 
+from healthomics_gateway.runs import FIRST_OWN_FIELD
 from healthomics_gateway.upstream.jsontext import (
     Number,
     exact_double,
@@ -20,7 +21,6 @@ from healthomics_gateway.upstream.jsontext import (
     exact_int32,
 )
 
-FIRST_GATEWAY_FIELD = 1000  # of Run: from here on the gateway's own fields
 # Stock clients decode 100 levels of messages below the outermost one. One level
 # is left to the message of a stream around the Run.
 MAX_MESSAGE_LEVELS = 99
@@ -38,7 +38,7 @@ def puts_of(message: Descriptor) -> dict[str, Put]:
     return {
         field.json_name: _put_of(field)
         for field in message.fields
-        if field.number < FIRST_GATEWAY_FIELD
+        if field.number < FIRST_OWN_FIELD
     }
 
 
