@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
@@ -37,7 +36,6 @@ class TransportError(Exception):
 class _Journey:
     """How far one GET has come; aiohttp's errors alone don't tell."""
 
-    generation: int  # of connections
     is_connection_new: bool = False
     tls: ssl.SSLObject | None = None  # of a new connection
 
@@ -65,25 +63,29 @@ class Transport:
         """Trust the certificates of `ca_file`; make it inside an event loop."""
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._max_body_bytes = max_body_bytes
-        self._generation = 0  # of connections: an older one isn't used any more
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=max_connections,
-                socket_factory=_new_socket,
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
-                ssl=_tls_context(ca_file),
-            ),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
-            max_line_size=MAX_HEADER_BYTES,
-            middlewares=(self._replay_afresh,),
-            request_class=_Request,
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=connect_timeout_seconds
-            ),
-        )
+        tls = _tls_context(ca_file)
+
+        def session(**options: Any) -> aiohttp.ClientSession:
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=max_connections,
+                    socket_factory=_new_socket,
+                    ssl=tls,
+                    **options,
+                ),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                max_field_size=MAX_HEADER_BYTES,
+                max_headers=MAX_HEADERS,
+                max_line_size=MAX_HEADER_BYTES,
+                middlewares=(_replay_nothing,),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=connect_timeout_seconds
+                ),
+            )
+
+        self._kept_alive = session(keepalive_timeout=KEEP_ALIVE_SECONDS)
+        self._fresh = session(force_close=True)
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
         """Answer whatever the endpoint says, or raise TransportError.
@@ -92,16 +94,16 @@ class Transport:
         GET is replayed on a fresh one. Leaving early, by cancellation too, closes the
         connection.
         """
-        journey = _Journey(self._generation)
+        journey = _Journey()
         token = _journey.set(journey)
         try:
-            async with (
-                asyncio.timeout(self._attempt_timeout_seconds) as attempt,
-                self._session.get(
-                    URL(url, encoded=True), headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                return await self._reply(response, attempt)
+            async with asyncio.timeout(self._attempt_timeout_seconds) as attempt:
+                try:
+                    return await self._asked(self._kept_alive, url, headers, attempt)
+                except _LostError:
+                    if journey.is_connection_new:
+                        raise
+                    return await self._asked(self._fresh, url, headers, attempt)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise TransportError(_failure_of(error, journey)) from error
         finally:
@@ -109,27 +111,20 @@ class Transport:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._session.close()
+        await self._kept_alive.close()
+        await self._fresh.close()
 
-    async def _replay_afresh(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Let aiohttp replay a GET once when a kept-alive connection proves closed.
-
-        It would also replay what a new connection has lost, unseen by whoever counts
-        the calls, and on another one that was kept alive and may be closed as well.
-        """
-        try:
-            return await handler(request)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            journey = _journey.get()
-            if journey.is_connection_new:
-                raise _LostError from error
-            self._generation += 1
-            journey.generation = self._generation
-            raise
+    async def _asked(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        headers: Mapping[str, str],
+        attempt: asyncio.Timeout,
+    ) -> Reply:
+        async with session.get(
+            URL(url, encoded=True), headers=headers, allow_redirects=False
+        ) as response:
+            return await self._reply(response, attempt)
 
     async def _reply(
         self, response: aiohttp.ClientResponse, attempt: asyncio.Timeout
@@ -182,18 +177,23 @@ def _failure_of(error: Exception, journey: _Journey) -> Failure:
 
 
 class _LostError(aiohttp.ClientError):
-    """A new connection was lost; aiohttp replays only what is no ClientError."""
+    """A connection was lost before its answer began."""
 
 
-class _Request(aiohttp.ClientRequest):
-    """Travels on connections of its journey's generation, or on a new one."""
+async def _replay_nothing(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from replaying a GET by itself: it does so once for some errors.
 
-    @property
-    def connection_key(self) -> ConnectionKey:
-        """What a connection of the pool must match; there is no proxy to tell of."""
-        key = super().connection_key
-        generation = _journey.get().generation
-        return key._replace(proxy_headers_hash=generation) if generation else key
+    It would also replay what a new connection has lost, unseen by whoever counts the
+    calls, and on another one that was kept alive and may be closed as well.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _LostError from error
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
