@@ -77,10 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--rounds", type=_rounds, default=5, help="loads of each server (default 5)"
+        "--rounds", type=_rounds, default=15, help="loads of each server (default 15)"
     )
     parser.add_argument(
-        "--seconds", type=_seconds, default=3.0, help="length of a load (default 3)"
+        "--seconds", type=_seconds, default=1.0, help="length of a load (default 1)"
     )
     parser.add_argument(
         "--only",

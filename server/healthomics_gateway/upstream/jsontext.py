@@ -10,11 +10,15 @@ import json
 import re
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, NoReturn
 
 MAX_LEVELS = 500  # of nesting, the outermost object counted
 SAFE_INT32_DIGITS = 9
 SAFE_DIGITS = 15  # a double carries every decimal of so many digits
+
+# A run is polled, and its times stay the same: a fifth of its translation is theirs.
+KEPT_INSTANTS = 4096
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # in the zone of what is read
 MIN_INSTANT = -62_135_596_800  # 0001-01-01T00:00:00Z
@@ -122,6 +126,7 @@ def exact_double(number: Number) -> float:
     return value
 
 
+@lru_cache(maxsize=KEPT_INSTANTS)
 def exact_instant(text: str) -> tuple[int, int]:
     """Read an RFC 3339 timestamp as seconds of the epoch and nanoseconds.
 
