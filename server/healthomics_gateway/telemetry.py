@@ -34,10 +34,14 @@ def set_up_logging(*, level: str, log_format: str) -> None:
         if is_text
         else [structlog.processors.format_exc_info, _rendered_json]
     )
-    shared: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True) if is_text else _timed,
-    ]
+    shared: list[Any] = (
+        [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+        ]
+        if is_text
+        else [_stamped]
+    )
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -60,8 +64,9 @@ def set_up_logging(*, level: str, log_format: str) -> None:
         logging.getLogger(name).setLevel(max(number, quietest))
 
 
-def _timed(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
-    """Leave it to orjson to write the time: that costs a fifth of the line less."""
+def _stamped(_logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Add level and time in one go; orjson writes the time, at a fraction of it."""
+    event["level"] = method
     event["timestamp"] = datetime.now(UTC)
     return event
 

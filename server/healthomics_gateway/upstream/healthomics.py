@@ -91,8 +91,9 @@ class HealthOmics:
             self._skew = self._measured_skew(reply)
         self._report(None)
         since = self._now() - EPOCH
-        run.observe_time.seconds = since.days * 86400 + since.seconds
-        run.observe_time.nanos = since.microseconds * 1000
+        time = run.observe_time
+        time.seconds = since.days * 86400 + since.seconds
+        time.nanos = since.microseconds * 1000
         told = classify.facts_of(reply)
         call.facts |= told
         return Answer(run, told["awsRequestId"])
