@@ -15,10 +15,10 @@ from healthomics.v1 import run_pb2
 from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors import Again, Reason
+from healthomics_gateway.runs import FIRST_OWN_FIELD
 from healthomics_gateway.service import MAX_EXPORTS
 from healthomics_gateway.upstream import aws, healthomics
 from healthomics_gateway.upstream.classify import CODES
-from healthomics_gateway.upstream.fields import FIRST_GATEWAY_FIELD
 
 SERVICE = botocore.session.Session().get_service_model("omics")
 OPERATION = SERVICE.operation_model("GetRun")
@@ -48,7 +48,7 @@ def fields_of(
 ) -> Iterator[tuple[str, FieldDescriptor]]:
     """Give each field of AWS's by its member's path, nested ones too."""
     for field in message.fields:
-        if field.number >= FIRST_GATEWAY_FIELD:
+        if field.number >= FIRST_OWN_FIELD:
             continue
         yield f"{prefix}{field.json_name}", field
         inner = field.message_type
