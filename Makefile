@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+LOAD := $(VENV)/load
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := $(sort $(wildcard protos/healthomics/v1/*.proto))
 CODE := server bench clients tests
@@ -27,6 +28,11 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt pip
 	@$(PIP) install -c constraints.txt --editable . --group dev
+	@touch $@
+
+$(LOAD): $(READY)
+	@echo "Adding what the fuzzing and the soak need"
+	@$(PIP) install -c constraints.txt --group load
 	@touch $@
 
 run: $(READY) ## serve against the sandbox and show one answer; Ctrl-C ends it
