@@ -26,6 +26,16 @@ from healthomics_gateway.settings import load
 from healthomics_gateway.upstream.aws import Aws, fixed
 
 ANYWHERE = "127.0.0.1:0"
+ALWAYS = {"ErrorInfo", "RequestInfo"}  # the details of every error
+CANARIES = (
+    "arn:",
+    "123456789012",
+    "AKID",
+    "sandbox/opens",
+    "Traceback",
+    "<class",
+    "/run",
+)
 
 
 def aws_at(endpoint: str) -> Aws:
@@ -116,6 +126,23 @@ class Refusal:
     def metadata(self) -> dict[str, str]:
         """ErrorInfo's metadata."""
         return dict(self.details["ErrorInfo"].metadata)
+
+
+def assert_well_made(failure: Refusal) -> None:
+    """See to what every error of the gateway has."""
+    assert ALWAYS <= set(failure.details)
+    assert "healthomics-gateway" == failure.details["ErrorInfo"].domain
+    assert failure.trailers["x-request-id"] == failure.details["RequestInfo"].request_id
+    assert failure.size <= 4096
+    pushback_ms = int(failure.trailers["grpc-retry-pushback-ms"])
+    if "RetryInfo" in failure.details:
+        delay = failure.details["RetryInfo"].retry_delay
+        assert pushback_ms == delay.ToMilliseconds()
+        assert 50 <= pushback_ms <= 60_000
+    else:
+        assert -1 == pushback_ms
+    everything = f"{failure.message} {failure.details} {failure.trailers}"
+    assert [] == [canary for canary in CANARIES if canary in everything]
 
 
 class Upstream:

@@ -134,6 +134,11 @@ class Gateway:
         add_reflection(server)
         return server
 
+    @property
+    def in_flight(self) -> int:
+        """How many calls are inside."""
+        return self._drain.inside
+
     async def start(self) -> None:
         """Listen on both addresses, or raise ListenError with both faults."""
         faults = []

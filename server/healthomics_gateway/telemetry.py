@@ -32,7 +32,7 @@ def set_up_logging(*, level: str, log_format: str) -> None:
             )
         ]
         if is_text
-        else [structlog.processors.format_exc_info, _rendered_json]
+        else [structlog.processors.format_exc_info, rendered_json]
     )
     shared: list[Any] = (
         [
@@ -71,7 +71,8 @@ def _stamped(_logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
-def _rendered_json(_logger: Any, _method: str, event: dict[str, Any]) -> str:
+def rendered_json(_logger: Any, _method: str, event: dict[str, Any]) -> str:
+    """Write an event as a line, whatever its values are; a processor of structlog."""
     try:
         return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # a lone surrogate, an integer beyond 64 bits

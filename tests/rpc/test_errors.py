@@ -12,8 +12,10 @@ from grpc import StatusCode
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.sandbox import Sandbox
 from support import (
+    ALWAYS,
     Refusal,
     Upstream,
+    assert_well_made,
     aws_at,
     calling,
     gateway,
@@ -23,16 +25,6 @@ from support import (
     sandboxed,
 )
 
-ALWAYS = {"ErrorInfo", "RequestInfo"}
-CANARIES = (
-    "arn:",
-    "123456789012",
-    "AKID",
-    "sandbox/opens",
-    "Traceback",
-    "<class",
-    "/run",
-)
 RUN = '{"id": "1000003", "status": "RUNNING"}'
 
 
@@ -105,23 +97,6 @@ SEED = {
         calls=3,
     ),
 }
-
-
-def assert_well_made(failure: Refusal) -> None:
-    """See to what every error of the gateway has."""
-    assert ALWAYS <= set(failure.details)
-    assert "healthomics-gateway" == failure.details["ErrorInfo"].domain
-    assert failure.trailers["x-request-id"] == failure.details["RequestInfo"].request_id
-    assert failure.size <= 4096
-    pushback_ms = int(failure.trailers["grpc-retry-pushback-ms"])
-    if "RetryInfo" in failure.details:
-        delay = failure.details["RetryInfo"].retry_delay
-        assert pushback_ms == delay.ToMilliseconds()
-        assert 50 <= pushback_ms <= 60_000
-    else:
-        assert -1 == pushback_ms
-    everything = f"{failure.message} {failure.details} {failure.trailers}"
-    assert [] == [canary for canary in CANARIES if canary in everything]
 
 
 @pytest.mark.parametrize("run_id", SEED)

@@ -34,6 +34,11 @@ class Drain:
         self._evicted: set[asyncio.Task[Any]] = set()
         self._last_seen = clock()  # when a call was last inside
 
+    @property
+    def inside(self) -> int:
+        """How many calls are under way."""
+        return len(self._inside)
+
     def stage(self, proceed: Handler) -> Handler:
         """Count the calls; end with GATEWAY_DRAINING those that come too late."""
 

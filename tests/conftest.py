@@ -1,0 +1,42 @@
+"""The table of faults, printed when the tests have ended."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+
+from faults.cases import Row, table
+
+ROWS: defaultdict[int, Row] = defaultdict(Row)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each test's report tell which case it drives."""
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            item.user_properties.extend(("fault", number) for number in mark.args)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count a test's end under its cases."""
+    numbers = {value for name, value in report.user_properties if name == "fault"}
+    for number in numbers:
+        row = ROWS[number]
+        if report.when == "call":
+            row.passed += report.passed
+            row.failed += report.failed
+        elif report.failed:  # in what it was built on
+            row.failed += 1
+        if report.when == "teardown":
+            for name, tally in report.user_properties:
+                if name == "tally":
+                    row.add(tally)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table."""
+    if ROWS:
+        terminalreporter.section("faults")
+        for line in table(ROWS):
+            terminalreporter.write_line(line)

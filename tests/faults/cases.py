@@ -1,0 +1,101 @@
+"""The faults that are driven, by number, and what the tests of each have seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+CASES = {
+    1: "AWS's eight errors, and each common one",
+    2: "one error in each place and spelling",
+    3: "errors that pass, and errors that don't",
+    4: "the wait that AWS asks for",
+    5: "pages of a proxy",
+    6: "AWS's sentence with an ARN",
+    7: "error bodies that are none",
+    8: "redirects",
+    9: "a steady 500 for 200 callers",
+    10: "successes that are none",
+    11: "bodies cut, reset, endless, over the cap",
+    12: "an answer about another run",
+    13: "a slow drip, and silence",
+    14: "kept-alive connections that prove closed",
+    15: "documents at the edge of what can be carried",
+    16: "members at the edge of what can be typed",
+    17: "ids that are none",
+    18: "exports",
+    19: "bytes, sizes and metadata out of bounds",
+    20: "deadlines, and clients that leave",
+    21: "unknown methods, and a bug",
+    30: "an endpoint that can't be reached or trusted",
+    31: "credentials missing, stalled, expired",
+    32: "a clock that is off",
+    33: "abuse of HTTP/2",
+    34: "SIGTERM under load",
+    35: "SIGTERM while HealthOmics hangs",
+    36: "settings that can't be used",
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one test, or all tests of a case, have seen."""
+
+    calls: int = 0  # to the gateway, the witness's apart
+    outcomes: Counter[str] = field(default_factory=Counter)  # by reason
+    wrong: int = 0  # another code or reason than the row's
+    silent: int = 0  # neither an answer nor a reason in time
+    leaked: int = 0  # canaries told
+
+    def plain(self) -> dict[str, object]:
+        """Give it as what can travel between processes."""
+        return {
+            "calls": self.calls,
+            "outcomes": dict(self.outcomes),
+            "wrong": self.wrong,
+            "silent": self.silent,
+            "leaked": self.leaked,
+        }
+
+
+@dataclass(slots=True)
+class Row:
+    """What the tests of a case have come to."""
+
+    passed: int = 0
+    failed: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    def add(self, tally: Mapping[str, object]) -> None:
+        """Add what one more test has seen."""
+        for name, value in tally.items():
+            if isinstance(value, dict):
+                self.tally.outcomes.update(value)
+            else:
+                setattr(self.tally, name, getattr(self.tally, name) + value)
+
+
+def table(rows: Mapping[int, Row]) -> Iterator[str]:
+    """Write a line for each case that ran, and what they come to."""
+    yield f"{'case':>4}  {'':44}{'tests':>6}{'calls':>7}  outcomes"
+    for number, title in CASES.items():
+        if number in rows:
+            row = rows[number]
+            mark = f"  FAILED {row.failed}" if row.failed else ""
+            yield (
+                f"{number:>4}  {title:44}{row.passed + row.failed:>6}"
+                f"{row.tally.calls:>7}  {_seen(row.tally.outcomes.items())}{mark}"
+            )
+    totals = {
+        name: sum(getattr(row.tally, name) for row in rows.values())
+        for name in ("wrong", "silent", "leaked")
+    }
+    yield (
+        f"{len(rows)} of {len(CASES)} cases: {totals['wrong']} wrong codes,"
+        f" {totals['silent']} silent calls, {totals['leaked']} leaked canaries"
+    )
+
+
+def _seen(outcomes: Iterable[tuple[str, int]]) -> str:
+    return " ".join(f"{name}:{count}" for name, count in sorted(outcomes)) or "-"

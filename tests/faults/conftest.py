@@ -1,0 +1,31 @@
+"""What every test of a fault has: a measuring loop, a rig, a line in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from faults.cases import Tally
+from faults.loop import MeasuringLoop
+from faults.rig import Rig
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], MeasuringLoop]]:
+    """Run these tests on a loop that measures its callbacks."""
+    return {"measured": MeasuringLoop}
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Iterator[Tally]:
+    """What this test sees; it goes into the table."""
+    seen = Tally()
+    yield seen
+    record_property("tally", seen.plain())
+
+
+@pytest.fixture
+def rigged(tally: Tally) -> Callable[..., Any]:
+    """Make rigs whose calls are in the table."""
+    return lambda *args, **kwargs: Rig.over(tally, *args, **kwargs)
