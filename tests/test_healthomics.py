@@ -76,6 +76,10 @@ class Keyring:
         self._following = following
         self.refused: list[Credentials] = []
 
+    def follow(self, following: Credentials) -> None:
+        """Gives others the next time that it is renewed."""
+        self._following = following
+
     async def credentials(self) -> Credentials:
         """Gives what it has."""
         return _given(self._current)
@@ -440,7 +444,7 @@ async def test_clock_that_is_off_is_corrected_on_the_second_attempt(
         await asked.ask()
         await asked.ask()
 
-    assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.ONCE) == row
+    assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.MENDED) == row
     assert (3, [None, None]) == (sandbox.calls, asked.reports)
 
 
@@ -454,7 +458,7 @@ async def test_calls_at_once_all_learn_the_time_from_the_first_refusal() -> None
         rows = await asyncio.gather(*(asked.row() for _ in range(8)))
         await asyncio.gather(*(asked.ask() for _ in range(8)))
 
-    assert {(Reason.GATEWAY_SIGNATURE_REJECTED, Again.ONCE)} == set(rows)
+    assert {(Reason.GATEWAY_SIGNATURE_REJECTED, Again.MENDED)} == set(rows)
 
 
 async def test_offset_is_dropped_when_the_clock_is_set_right() -> None:
@@ -467,7 +471,7 @@ async def test_offset_is_dropped_when_the_clock_is_set_right() -> None:
         await asked.refusal()
         await asked.ask()
         clock.time, clock.skew = clock.theirs(), timedelta(0)
-        assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.ONCE) == await asked.row()
+        assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.MENDED) == await asked.row()
         await asked.ask()
 
     assert (
@@ -506,15 +510,15 @@ def http_date(**ahead: float) -> str:
 @pytest.mark.parametrize(
     ("date", "again", "minutes"),
     [
-        pytest.param(http_date(minutes=20), Again.ONCE, 20, id="ahead"),
-        pytest.param(http_date(minutes=-20), Again.ONCE, -20, id="behind"),
-        pytest.param(http_date(seconds=60), Again.ONCE, 1, id="a-minute"),
+        pytest.param(http_date(minutes=20), Again.MENDED, 20, id="ahead"),
+        pytest.param(http_date(minutes=-20), Again.MENDED, -20, id="behind"),
+        pytest.param(http_date(seconds=60), Again.MENDED, 1, id="a-minute"),
         pytest.param(http_date(seconds=59), Again.NO, 0, id="less-than-a-minute"),
         pytest.param(http_date(), Again.NO, 0, id="equal"),
         pytest.param(
-            "Thu, 01 Jan 2026 15:20:00 +0300", Again.ONCE, 20, id="another-zone"
+            "Thu, 01 Jan 2026 15:20:00 +0300", Again.MENDED, 20, id="another-zone"
         ),
-        pytest.param("Thu, 01 Jan 2026 12:20:00 -0000", Again.ONCE, 20, id="no-zone"),
+        pytest.param("Thu, 01 Jan 2026 12:20:00 -0000", Again.MENDED, 20, id="no-zone"),
         pytest.param(None, Again.NO, 0, id="missing"),
         pytest.param("", Again.NO, 0, id="empty"),
         pytest.param("yesterday", Again.NO, 0, id="no-date"),
@@ -557,7 +561,7 @@ async def test_offset_stays_where_an_answer_has_no_date() -> None:
         Upstream(*answers) as upstream,
         source(upstream.url, now=clock.ours) as asked,
     ):
-        assert (Reason.GATEWAY_CLOCK_SKEW, Again.ONCE) == await asked.row()
+        assert (Reason.GATEWAY_CLOCK_SKEW, Again.MENDED) == await asked.row()
         await asked.ask()
         await asked.ask()
         assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO) == await asked.row()
@@ -583,11 +587,32 @@ async def test_expired_credentials_are_renewed_for_another_attempt() -> None:
         row = await asked.row()
         await asked.ask()
 
-    assert (Reason.GATEWAY_CREDENTIALS_EXPIRED, Again.ONCE) == row
+    assert (Reason.GATEWAY_CREDENTIALS_EXPIRED, Again.MENDED) == row
     assert [WRONG] == keyring.refused
     for key, head in zip(("AKIDNOBODY", ACCESS_KEY_ID), upstream.requests, strict=True):
         assert f"Credential={key}/" in head
     assert [None] == asked.reports
+
+
+async def test_others_that_are_refused_as_well_mend_nothing() -> None:
+    """Only the first refusal since AWS accepted any is mended by a renewal."""
+    keyring = Keyring(WRONG, MINE)
+    reply = refusing("ExpiredTokenException")
+    async with (
+        Upstream(reply, reply, reply, http(run_body()), reply) as upstream,
+        source(upstream.url, keyring) as asked,
+    ):
+        rows = [await asked.row()]
+        keyring.follow(WRONG)
+        rows.append(await asked.row())
+        keyring.follow(MINE)
+        rows.append(await asked.row())
+        await asked.ask()
+        keyring.follow(WRONG)
+        rows.append(await asked.row())
+
+    again = [Again.MENDED, Again.ONCE, Again.MENDED, Again.MENDED]
+    assert [(Reason.GATEWAY_CREDENTIALS_EXPIRED, each) for each in again] == rows
 
 
 async def test_invalid_credentials_that_are_replaced_are_no_matter() -> None:
@@ -597,7 +622,7 @@ async def test_invalid_credentials_that_are_replaced_are_no_matter() -> None:
         row = await asked.row()
         await asked.ask()
 
-    assert (Reason.GATEWAY_CREDENTIALS_INVALID, Again.ONCE) == row
+    assert (Reason.GATEWAY_CREDENTIALS_INVALID, Again.MENDED) == row
     assert [None] == asked.reports
 
 

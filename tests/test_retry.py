@@ -1,6 +1,7 @@
 """How a failed attempt is tried again, with clock, sleep and jitter handed in."""
 
 import asyncio
+from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -334,3 +335,57 @@ async def test_bug_is_not_tried_again() -> None:
     with pytest.raises(ValueError, match="a bug"):
         await ask(source)
     assert 1 == len(source.asked)
+
+
+def retrying(source: Scripted) -> Retrying:
+    """Share one stock of retries among the calls, and lose no time."""
+    time = Time()
+    return Retrying(source, max_attempts=3, clock=lambda: time.now, sleep=time.sleep)
+
+
+async def refusals(runs: Retrying, count: int) -> None:
+    """Make so many calls that fail."""
+    for _ in range(count):
+        with pytest.raises(GatewayError):
+            await runs.get_run(QUERY, call=Call(deadline=inf))
+
+
+@given(calls=st.integers(1, 300), successes=st.integers(0, 300))
+@settings(max_examples=30, deadline=None)
+async def test_dead_upstream_sees_few_more_calls_than_callers_make(
+    calls: int, successes: int
+) -> None:
+    """Retries end with the ten in hand and one for five calls, whatever went well."""
+    source = Scripted(*[ANSWER] * successes, passing())
+    runs = retrying(source)
+    for _ in range(successes):
+        await runs.get_run(QUERY, call=Call(deadline=inf))
+    await refusals(runs, calls)
+
+    assert len(source.asked) - successes <= calls + min(2 * calls, 10 + calls / 5)
+
+
+async def test_retries_come_back_with_further_calls() -> None:
+    """Five calls earn the retry of one, once those in hand are used up."""
+    source = Scripted(passing())
+    runs = retrying(source)
+    await refusals(runs, 50)
+    before = len(source.asked)
+    await refusals(runs, 100)
+
+    assert 100 + 20 == len(source.asked) - before
+
+
+async def test_what_is_mended_is_tried_again_without_a_retry_in_hand() -> None:
+    """A renewal of the gateway's own credentials costs the retries nothing."""
+    mended = failure(Reason.GATEWAY_CREDENTIALS_EXPIRED, again=Again.MENDED)
+    source = Scripted(*[passing()] * 100, *[mended, ANSWER] * 20, mended)
+    runs = retrying(source)
+    while len(source.asked) < 100:
+        await refusals(runs, 1)
+    for _ in range(20):
+        await runs.get_run(QUERY, call=Call(deadline=inf))
+    before = len(source.asked)
+    await refusals(runs, 1)
+
+    assert (140, 142) == (before, len(source.asked))

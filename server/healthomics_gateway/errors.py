@@ -55,6 +55,7 @@ class Again(Enum):
 
     NO = auto()
     ONCE = auto()  # once for this reason
+    MENDED = auto()  # once, for the gateway has mended what was wrong on its side
     YES = auto()  # while attempts and time are left
 
 

@@ -17,13 +17,19 @@ MIN_ATTEMPT_SECONDS = 0.01  # no upstream answers in less
 BASE_SECONDS = 0.05
 THROTTLED_BASE_SECONDS = 1.0
 RETRY_AFTER_BEYOND_SECONDS = 5.0  # AWS may ask for this much more than computed
+RETRIES_IN_HAND = 10.0  # at the start, and at most
+RETRIES_PER_CALL = 0.2  # that each call earns: a dead upstream sees 1.2 calls for one
 
 
 class Retrying:
     """Asks up to `max_attempts` times, with full jitter between.
 
     The last failure stands when the reason isn't worth another attempt, or no
-    attempt or no time is left. It then carries the wait that would have come next.
+    attempt, no time or no retry is left. It then carries the wait that would have
+    come next.
+
+    All calls share the retries in hand, so that retries don't add to an outage. What
+    the gateway has mended by itself is tried again beyond them.
     """
 
     def __init__(
@@ -41,9 +47,11 @@ class Retrying:
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._in_hand = RETRIES_IN_HAND
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Answer the run as soon as an attempt succeeds."""
+        self._in_hand = min(self._in_hand + RETRIES_PER_CALL, RETRIES_IN_HAND)
         tried_once: set[Reason] = set()
         attempt = 0
         while True:
@@ -54,17 +62,28 @@ class Retrying:
             except GatewayError as error:
                 wait = error.retry_delay_seconds = self._wait_seconds(error, attempt)
                 again = error.again is Again.YES or (
-                    error.again is Again.ONCE and error.reason not in tried_once
+                    error.again in (Again.ONCE, Again.MENDED)
+                    and error.reason not in tried_once
                 )
                 earliest_end = self._clock() + wait + MIN_ATTEMPT_SECONDS
                 if (
                     not again
                     or attempt >= self._max_attempts
                     or earliest_end > call.deadline
+                    or not self._afford(error)
                 ):
                     raise
                 tried_once.add(error.reason)
             await self._sleep(wait)
+
+    def _afford(self, error: GatewayError) -> bool:
+        """Take a retry out of those in hand, if one is needed and left."""
+        if error.again is Again.MENDED:
+            return True
+        if self._in_hand < 1:
+            return False
+        self._in_hand -= 1
+        return True
 
     def _wait_seconds(self, error: GatewayError, attempt: int) -> float:
         throttled = error.reason is Reason.UPSTREAM_THROTTLED

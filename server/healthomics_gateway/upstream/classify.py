@@ -160,17 +160,17 @@ def error_of_failure(failure: Failure, reply: Reply | None = None) -> GatewayErr
 
 def error_of_code(code: str, reply: Reply) -> GatewayError:
     """Make the error of AWS's code, however spelled, as it came in `reply`."""
-    return _refusal(_bare_code(code), reply, _members(reply.body))
+    return _refusal(bare_code(code), reply, _members(reply.body))
 
 
 def names_error(headers: Mapping[str, str]) -> bool:
     """Tell whether a header alone says which error an answer is."""
-    return bool(_bare_code(headers.get(ERROR_HEADER, "")))
+    return bool(bare_code(headers.get(ERROR_HEADER, "")))
 
 
 def body_of(reply: Reply) -> bytes:
     """Give the body of an answer, or raise the error that the reply tells of."""
-    code = _bare_code(reply.headers.get(ERROR_HEADER, ""))
+    code = bare_code(reply.headers.get(ERROR_HEADER, ""))
     family = reply.status // 100
     if family == REDIRECT:
         verdict = Verdict(Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO)
@@ -181,7 +181,7 @@ def body_of(reply: Reply) -> bytes:
         return reply.body
     members = _members(reply.body)
     for name in ("__type", "code"):
-        code = code or _bare_code(members.get(name))
+        code = code or bare_code(members.get(name))
     raise _refusal(code, reply, members)
 
 
@@ -194,7 +194,7 @@ def _members(body: bytes | Failure) -> dict[str, Any]:
         return {}
 
 
-def _bare_code(text: Any) -> str:
+def bare_code(text: Any) -> str:
     """Cut `ns#Code:http://…` down to `Code`; what isn't text is no code."""
     if type(text) is not str:  # a JSON number is a kind of str here
         return ""

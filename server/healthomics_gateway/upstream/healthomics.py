@@ -68,6 +68,7 @@ class HealthOmics:
         self._path = url.path
         self._signer = Signer(region=region, service=SERVICE)
         self._skew = NO_SKEW  # what AWS's clock is ahead of ours
+        self._refused: Credentials | None = None  # the first since AWS accepted any
         self._agent = f"healthomics-gateway/{version('healthomics-gateway')}"
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
@@ -89,6 +90,7 @@ class HealthOmics:
                 raise
         if self._skew:
             self._skew = self._measured_skew(reply)
+        self._refused = None
         self._report(None)
         since = self._now() - EPOCH
         time = run.observe_time
@@ -128,7 +130,7 @@ class HealthOmics:
             case Reason.GATEWAY_CLOCK_SKEW | Reason.GATEWAY_SIGNATURE_REJECTED:
                 self._skew = self._measured_skew(reply)
                 if abs(self._skew - skew) >= MIN_SKEW:
-                    error.again = Again.ONCE
+                    error.again = Again.MENDED
             case Reason.GATEWAY_CREDENTIALS_EXPIRED:
                 await self._renew(credentials, error)
             case Reason.GATEWAY_CREDENTIALS_INVALID:
@@ -138,12 +140,19 @@ class HealthOmics:
                 self._report(None)
 
     async def _renew(self, refused: Credentials, error: GatewayError) -> bool:
-        """Tell whether there are others now; without any it isn't tried again."""
+        """Tell whether there are others now; without any it isn't tried again.
+
+        Others that AWS refuses as well, before it has accepted any, mend nothing.
+        """
         try:
-            return await self._identity.renew(refused)
+            is_renewed = await self._identity.renew(refused)
         except GatewayError:
             error.again = Again.NO
             return False
+        self._refused = self._refused or refused
+        if is_renewed and refused == self._refused:
+            error.again = Again.MENDED
+        return is_renewed
 
     def _measured_skew(self, reply: Reply) -> timedelta:
         """Read how far AWS's clock is ahead; leave it where the answer has no date."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.upstream.classify import bare_code
 from healthomics_gateway.upstream.fields import Path, put_members, puts_of
 from healthomics_gateway.upstream.jsontext import member_spans, parse_object
 
@@ -49,7 +50,8 @@ def run_from_json(body: bytes, *, run_id: str) -> Run:
         sent = dict(parse_object(text))  # of a duplicate member the last counts
     except ValueError as error:
         raise MalformedAnswerError from error
-    if type(error_type := sent.get("__type")) is str:
+    error_type = sent.get("__type")  # without a code in it a member like any other
+    if type(error_type) is str and bare_code(error_type):
         raise ErrorAnswerError(error_type)
     if type(sent.get("id")) is not str or sent["id"] != run_id:
         raise AnotherRunError

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
@@ -79,6 +80,7 @@ class Transport:
                 max_headers=MAX_HEADERS,
                 max_line_size=MAX_HEADER_BYTES,
                 middlewares=(_replay_nothing,),
+                request_class=_Request,
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=connect_timeout_seconds
                 ),
@@ -178,6 +180,16 @@ def _failure_of(error: Exception, journey: _Journey) -> Failure:
 
 class _LostError(aiohttp.ClientError):
     """A connection was lost before its answer began."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """Isn't sent where something was said already: that would pass for its answer."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send it, or raise _LostError: a proxy may speak before it hangs up."""
+        if conn.protocol is None or conn.protocol.should_close:
+            raise _LostError
+        return await super().send(conn)
 
 
 async def _replay_nothing(

@@ -1,0 +1,380 @@
+"""The kept corpus holds all that the fuzzed readers promise, and the program works."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from fuzz import fuzz
+from fuzz.targets import TARGETS, classify, code, read_reply, translate
+from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.upstream.classify import Reply, body_of, facts_of
+from healthomics_gateway.upstream.translate import (
+    AnotherRunError,
+    ErrorAnswerError,
+    MalformedAnswerError,
+    run_from_json,
+)
+
+MAX_KEPT_BYTES = 2048  # of an input, so that a person can read it
+MAX_KEPT = 64  # of a target, so that all are tried in no time
+
+
+def kept(target: str) -> list[Path]:
+    """List the kept inputs of a target."""
+    return sorted((fuzz.CORPUS / target).iterdir())
+
+
+def broken_by(target: Callable[[bytes], None], files: list[Path]) -> dict[str, str]:
+    """Try inputs; tell of each that breaks a promise which one."""
+    faults = {}
+    for file in files:
+        try:
+            target(file.read_bytes())
+        except AssertionError as fault:
+            faults[file.name] = str(fault)
+    return faults
+
+
+# ---- the corpus ----
+
+
+@pytest.mark.parametrize("target", [pytest.param(name, id=name) for name in TARGETS])
+def test_corpus_breaks_no_promise(target: str) -> None:
+    """Every kept input of a target is read as the contract has it."""
+    files = kept(target)
+
+    assert {} == broken_by(TARGETS[target], files)
+    assert 0 < len(files) <= MAX_KEPT
+    assert [] == [file for file in files if file.stat().st_size > MAX_KEPT_BYTES]
+
+
+def test_corpus_has_a_folder_for_each_target() -> None:
+    """What is fuzzed, what is tried and what is kept have the same names."""
+    folders = {folder.name for folder in fuzz.CORPUS.iterdir()}
+
+    assert set(TARGETS) == set(fuzz.TARGETS) == folders
+
+
+# ---- planted bugs of the translation ----
+
+
+def forgetful(body: bytes, *, run_id: str) -> Run:
+    """Keep nothing that isn't typed."""
+    run = run_from_json(body, run_id=run_id)
+    run.ClearField("unmodeled_json")
+    return run
+
+
+def normalizing(body: bytes, *, run_id: str) -> Run:
+    """Read what Python's json makes of an answer: rounded, and each name once."""
+    try:
+        body = json.dumps(json.loads(body)).encode()
+    except (ValueError, RecursionError):
+        raise MalformedAnswerError from None
+    return run_from_json(body, run_id=run_id)
+
+
+def credulous(body: bytes, *, run_id: str) -> Run:
+    """Take the answer about any run."""
+    try:
+        return run_from_json(body, run_id=run_id)
+    except AnotherRunError:
+        return Run(id=run_id)
+
+
+def innocent(body: bytes, *, run_id: str) -> Run:
+    """Take an error for an answer about another run."""
+    try:
+        return run_from_json(body, run_id=run_id)
+    except ErrorAnswerError:
+        raise AnotherRunError from None
+
+
+def shallow(body: bytes, *, run_id: str) -> Run:
+    """Give up on what is nested deep."""
+    if body.count(b"[") > 400:
+        raise RecursionError
+    return run_from_json(body, run_id=run_id)
+
+
+def indulgent(body: bytes, *, run_id: str) -> Run:
+    """Read bytes that aren't UTF-8."""
+    return run_from_json(body.decode(errors="replace").encode(), run_id=run_id)
+
+
+def shortening(body: bytes, *, run_id: str) -> Run:
+    """Cut the fractions of seconds."""
+    run = run_from_json(body, run_id=run_id)
+    run.start_time.nanos = 0
+    return run
+
+
+# ---- planted bugs of the classification ----
+
+
+def deaf(reply: Reply) -> bytes:
+    """Pass over the header."""
+    return read_reply(Reply(reply.status, CIMultiDict(), reply.body))
+
+
+def following(reply: Reply) -> bytes:
+    """Take a redirect for a success."""
+    status = 200 if reply.status // 100 == 3 else reply.status
+    return read_reply(Reply(status, reply.headers, reply.body))
+
+
+def literal(reply: Reply) -> bytes:
+    """Take every 404 for a run that isn't there."""
+    if reply.status == 404:
+        raise GatewayError(Reason.RUN_NOT_FOUND, metadata=facts_of(reply))
+    return read_reply(reply)
+
+
+def talkative(reply: Reply) -> bytes:
+    """Tell a code that is no plain word."""
+    try:
+        return read_reply(reply)
+    except GatewayError as error:
+        error.metadata["awsErrorCode"] = reply.headers.get("x-amzn-errortype", "")
+        raise
+
+
+def frank(reply: Reply) -> bytes:
+    """Tell AWS's words in the exception."""
+    try:
+        return read_reply(reply)
+    except GatewayError as error:
+        error.args = (error.debug or error.reason.name,)
+        raise
+
+
+def stubborn(reply: Reply) -> bytes:
+    """Try again whatever was said."""
+    try:
+        return read_reply(reply)
+    except GatewayError as error:
+        error.again = Again.YES
+        raise
+
+
+def hasty(reply: Reply) -> bytes:
+    """Pass over AWS's wish to wait."""
+    try:
+        return read_reply(reply)
+    except GatewayError as error:
+        error.retry_after_seconds = None
+        raise
+
+
+def tidy(reply: Reply) -> bytes:
+    """Hand on less than was sent."""
+    return read_reply(reply).strip()
+
+
+def fragile(reply: Reply) -> bytes:
+    """Need a body of bytes."""
+    return read_reply(Reply(reply.status, reply.headers, bytes(reply.body)))
+
+
+# ---- planted bugs of the code's parser ----
+
+
+def particular(reply: Reply) -> bytes:
+    """Look a header up in small letters alone."""
+    return body_of(Reply(reply.status, dict(reply.headers), reply.body))
+
+
+def one_eyed(reply: Reply) -> bytes:
+    """See no `code` in a body."""
+    if isinstance(reply.body, bytes):
+        body = reply.body.replace(b'"code"', b'"cod"')
+        return body_of(Reply(reply.status, reply.headers, body))
+    return body_of(reply)
+
+
+def nameless(reply: Reply) -> bytes:
+    """Cut no namespace off."""
+    headers = {name: each.replace("#", "") for name, each in reply.headers.items()}
+    return body_of(Reply(reply.status, CIMultiDict(headers), reply.body))
+
+
+@pytest.mark.parametrize(
+    ("target", "bug"),
+    [
+        *(
+            pytest.param(translate, bug, id=bug.__name__)
+            for bug in (
+                *(forgetful, normalizing, credulous, innocent, shallow),
+                *(indulgent, shortening),
+            )
+        ),
+        *(
+            pytest.param(classify, bug, id=bug.__name__)
+            for bug in (
+                *(deaf, following, literal, talkative, frank, stubborn, hasty),
+                *(tidy, fragile),
+            )
+        ),
+        *(
+            pytest.param(code, bug, id=bug.__name__)
+            for bug in (particular, one_eyed, nameless)
+        ),
+    ],
+)
+def test_corpus_notices_a_planted_bug(
+    target: Callable[..., None], bug: Callable[..., Any]
+) -> None:
+    """A reader that breaks one promise is told from a good one by some kept input."""
+    assert broken_by(lambda data: target(data, bug), kept(target.__name__))
+
+
+# ---- the program ----
+
+# Fuzzes nothing, and finds something in one target.
+WORKER = """
+import sys
+from pathlib import Path
+
+target, dictionary, *options = sys.argv[1:]
+Path(dictionary).write_text(" ".join(options))
+print("INFO: nothing that anybody reads")
+print("#512 NEW cov: 7 ft: 8 corp: 3/9b lim: 4 exec/s: 100", flush=True)
+if target == "classify":
+    [prefix] = [each[17:] for each in options if each.startswith("-artifact_prefix=")]
+    Path(f"{prefix}crash-1").write_text("404")
+    print("AssertionError: becomes another row")
+    print(f"artifact_prefix='{prefix}'; Test unit written to {prefix}crash-1")
+    sys.exit(77)
+"""
+FAKE = (sys.executable, "-c", WORKER)
+
+
+def test_program_tells_a_finding_and_fuzzes_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finding is told with its input and what to do with it, and ends in 1."""
+    found = tmp_path / "fuzz"
+    arguments = ["classify", "translate"]
+
+    assert 1 == fuzz.main(arguments, engine="json", worker=FAKE, found=found)
+
+    told = capsys.readouterr().out
+    crash = found / "classify/crash-1"
+    assert crash.is_file()
+    assert "AssertionError: becomes another row" in told
+    assert "nothing that anybody reads" not in told
+    assert f"{crash.name}'\nto keep it:" in told
+    assert "tests/fuzz/corpus/classify/crash-1" in told
+    assert told.index("classify: FOUND") < told.index("translate: 0 s, 512 inputs")
+    assert told.endswith("broken: classify\n")
+
+
+def test_program_tells_a_worker_that_fails_from_a_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that ends without an input has found nothing, and yet ends in 1."""
+    failing = (sys.executable, "-c", "raise SystemExit('ImportError: no targets')")
+
+    assert 1 == fuzz.main(["code"], engine="json", worker=failing, found=tmp_path)
+
+    told = capsys.readouterr().out
+    assert "code: FAILED, without an input (the worker ended with 1)" in told
+    assert "ImportError: no targets" in told
+    assert told.endswith("broken: code\n")
+
+
+def test_program_hands_on_its_time_and_its_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The seconds are shared among the targets that are named, each with the seed."""
+    arguments = ["code", "translate", "--seconds", "9", "--seed", "7"]
+
+    assert 0 == fuzz.main(arguments, engine="json", worker=FAKE, found=tmp_path)
+
+    told = capsys.readouterr().out.splitlines()
+    assert "code, translate: 4 s each, seed 7" == told[0]
+    assert "found nothing" == told[-1]
+    assert not (tmp_path / "classify").exists()
+    for target in ("code", "translate"):
+        options = (tmp_path / target / "dictionary").read_text().split()
+        assert {"-max_total_time=4", "-seed=7"} <= set(options)
+        assert [str(tmp_path / target / "learned"), str(fuzz.CORPUS / target)] == (
+            options[-2:]
+        )
+
+
+def test_program_tries_an_input_again(capfd: pytest.CaptureFixture[str]) -> None:
+    """An input is tried on the target that its folder names, and 0 says it holds."""
+    [file, *_] = kept("code")
+
+    assert 0 == fuzz.main(["--replay", str(file)], engine="no_such_engine")
+    assert f"code: {file.name} is all right\n" == capfd.readouterr().out
+
+
+def test_program_says_that_an_input_still_breaks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An input that breaks a promise once more ends in 1, with the reason."""
+    file = tmp_path / "code/crash-1"
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    failing = (sys.executable, "-c", "raise SystemExit('AssertionError: it breaks')")
+
+    assert 1 == fuzz.main(["--replay", str(file)], replay=failing)
+
+    told = capfd.readouterr()
+    assert "AssertionError: it breaks\n" == told.err
+    assert "code: crash-1 breaks a promise\n" == told.out
+
+
+def test_program_says_who_brings_its_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the engine nothing is fuzzed, and the way to get it is told."""
+    missing = "no_such_engine"
+
+    assert 2 == fuzz.main([], engine=missing, worker=FAKE, found=tmp_path)
+
+    told = capsys.readouterr()
+    assert "" == told.out
+    assert f"fuzz: {missing} is missing: `make fuzz` installs it\n" == told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        pytest.param(["nothing"], "none of translate, classify, code", id="target"),
+        pytest.param(["--seconds", "0"], "not a number from 1", id="no-time"),
+        pytest.param(["--seconds", "1.5"], "not a number from 1", id="half-a-second"),
+        pytest.param(["--seed", "2147483648"], "not a number from 1", id="seed"),
+        pytest.param(["--replay", "nowhere"], "not a file", id="no-file"),
+        pytest.param(["--replay", __file__], "of a target's name", id="no-target"),
+    ],
+)
+def test_program_refuses_bad_usage(
+    arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What can't be meant ends in 2, with the fault."""
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main(arguments)
+
+    assert 2 == ended.value.code
+    assert fault in capsys.readouterr().err
+
+
+def test_program_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` names the options and the targets."""
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main(["--help"])
+
+    assert 0 == ended.value.code
+    told = capsys.readouterr().out
+    assert [] == [
+        word for word in ("--seconds", "--seed", *TARGETS) if word not in told
+    ]
