@@ -1,7 +1,7 @@
 # The one door for people and for CI. `make help` lists what it opens.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint format generate descriptor release-descriptor \
-  clients differential bench wheel
+  clients differential fuzz soak bench wheel
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -41,11 +41,13 @@ run: $(READY) ## serve against the sandbox and show one answer; Ctrl-C ends it
 test: $(READY) ## run the tests; ARGS="-k drain" picks some
 	$(BIN)/pytest --numprocesses auto $(COVERAGE) $(ARGS)
 
-check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage
+check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage, short loads
 	$(MAKE) lint
 	$(MAKE) wheel
 	$(MAKE) clients
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
+	$(MAKE) fuzz ARGS="--seconds 15"
+	$(MAKE) soak ARGS="--seconds 20"
 
 lint: $(READY) ## check style, types, the contract and who imports whom
 	$(BIN)/ruff check .
@@ -83,6 +85,12 @@ clients: $(READY) ## build and run the clients of other languages against the sa
 
 differential: $(READY) ## translate 100,000 random answers and rebuild what was sent
 	$(BIN)/python tests/differential.py $(ARGS)
+
+fuzz: $(LOAD) ## fuzz the readers of upstream bytes for a minute; ARGS="--seconds 600"
+	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
+
+soak: $(LOAD) ## load the gateway with random faults for ten minutes; draws build/soak.png
+	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
 
 bench: $(READY) ## measure what a missed call costs, beside two peers (needs h2load)
 	$(BIN)/python bench/bench.py $(ARGS)

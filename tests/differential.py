@@ -36,7 +36,7 @@ def broken(body: bytes, translate: Translate = translate) -> list[str]:
 
 def answer_of(seed: int, at: int) -> bytes:
     """Write the answer `at` of a seed."""
-    return answer(Random(f"{seed} {at}"))  # noqa: S311  # it must be told by its seed
+    return answer(Random(f"{seed} {at}"))  # it must be told by its seed
 
 
 def main(

@@ -277,7 +277,7 @@ def moment(random: Random) -> str:
 
 def drawn_answer(run_id: str) -> str:
     """Write a random answer about a run, the same whenever it is asked."""
-    random = Random(f"{SEED} {run_id}")  # noqa: S311  # it must be told by its seed
+    random = Random(f"{SEED} {run_id}")  # it must be told by its seed
     answer = drawn(random, SHAPE.output_shape).rstrip()
     more = "" if answer.strip("{ \t\r\n") == "}" else ","
     return f'{answer[:-1]}{more}"id":"{run_id}"}}'

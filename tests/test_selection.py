@@ -296,6 +296,18 @@ def test_withheld_member_of_an_absent_structure_makes_none() -> None:
     assert Run(observe_time={}) == masked(Run(), withheld={"logLocation.runLogStream"})
 
 
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_structure_of_which_nothing_is_left_is_absent(structure: str) -> None:
+    """A mask and a withheld member leave no empty structure behind."""
+    inside, outside = [path for path in LEAVES if path.startswith(f"{structure}.")][:2]
+    run = Run()
+    put(getattr(run, structure), outside.partition(".")[2])
+
+    assert not masked(run, inside).HasField(structure)
+    withholding = Selection(withheld=frozenset({LEAVES[outside]}))
+    assert not withholding.of(run).HasField(structure)
+
+
 def test_withheld_path_is_no_member_with_a_dot_in_its_name() -> None:
     """A top-level member whose name reads like a path isn't the path's member."""
     run = Run(unmodeled_json={STRANGE_NAME: "1"})

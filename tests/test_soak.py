@@ -412,7 +412,7 @@ async def test_upstream_takes_down_a_stray() -> None:
 
 
 async def test_upstream_lets_nobody_in_during_an_outage() -> None:
-    """While it lasts nobody can connect, and the ledger knows; then all is as before."""
+    """While it lasts nobody can connect, and the ledger knows; then all can again."""
     ledger = Ledger()
     begun = time.monotonic()
     async with SoakUpstream(ledger, seed=1) as upstream:

@@ -36,6 +36,7 @@ PATHS = _paths_of(Run.DESCRIPTOR)
 _OWN = {each.name for each in Run.DESCRIPTOR.fields if each.number >= FIRST_OWN_FIELD}
 MEMBERS = {name: path for path, name in PATHS.items() if path not in _OWN}
 _STRUCTURES = {name.partition(".")[0] for name in MEMBERS if "." in name}
+_STRUCTURE_FIELDS = {path.partition(".")[0] for path in PATHS if "." in path}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,9 @@ class Selection:
         selected = self._masked(run)
         for name in self.withheld:
             _withhold(selected, name)
+        for field in _STRUCTURE_FIELDS:  # nothing of it is left: it reads as absent
+            if selected.HasField(field) and not getattr(selected, field).ListFields():
+                selected.ClearField(field)
         selected.observe_time.CopyFrom(run.observe_time)
         return selected
 

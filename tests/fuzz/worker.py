@@ -23,7 +23,7 @@ def main(program: str, target: str, dictionary: str, *options: str) -> None:
     Path(dictionary).write_text("\n".join(entries) + "\n", encoding="ascii")
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-        random = Random(seed)  # noqa: S311  # the run must be told by its seed
+        random = Random(seed)  # the run must be told by its seed
         if random.random() < DRAWN:
             return changed(target, data, random)[:max_size]
         mutated: bytes = atheris.Mutate(data, max_size)

@@ -99,7 +99,7 @@ class Soak:
     async def _make_calls(
         self, served: Served, channels: list[grpc.aio.Channel]
     ) -> None:
-        random = Random(f"{self._seed} arrivals")  # noqa: S311  # told by a seed
+        random = Random(f"{self._seed} arrivals")  # told by a seed
         due = time.monotonic()
         end = due + self._seconds
         for number in itertools.count():
