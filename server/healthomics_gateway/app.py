@@ -19,6 +19,7 @@ from healthomics_gateway.health import (
     Readiness,
     add_reflection,
 )
+from healthomics_gateway.interceptors.admit import MAX_WAITING, Admission, Arrivals
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
@@ -33,7 +34,7 @@ from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
 from healthomics_gateway.upstream.transport import Transport
 
-MAX_RPCS = 16_384  # a backstop: the core refuses more without details
+RPCS_PER_CALL = 2  # a backstop: the core refuses more than `max_in_flight` times it
 STOP_SECONDS = 1.0  # for the last statuses to leave after a drain
 GOING_SECONDS = 0.05  # for the connections to be told to go
 OPTIONS = (
@@ -98,6 +99,7 @@ class Gateway:
             ),
             max_attempts=upstream.max_attempts,
         )
+        self._admission = Admission(max_in_flight=settings.max_in_flight)
         self._drain = Drain()
         self._health = Health(self._readiness)
         self._server = self._make_server(
@@ -117,17 +119,20 @@ class Gateway:
         self, service: RunService, options: Sequence[tuple[str, int]]
     ) -> grpc.aio.Server:
         stages = (observe, errors(debug=self._settings.errors.debug))
+        max_in_flight = self._settings.max_in_flight
         chain = Chain(
-            {SERVICE: (*stages, self._drain.stage)},
+            {SERVICE: (*stages, self._admission.stage, self._drain.stage)},
             of_others=stages[1:],
             of_unknown=stages,
+            # Those who send no message leave half of the room to the others.
+            arrivals=Arrivals(max_waiting=min(MAX_WAITING, max_in_flight // 2 + 1)),
         )
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         connections = ("grpc.max_allowed_incoming_connections", files // 2)
         server = grpc.aio.server(
             interceptors=(chain,),
             options=(*options, connections),
-            maximum_concurrent_rpcs=MAX_RPCS,
+            maximum_concurrent_rpcs=RPCS_PER_CALL * max_in_flight,
         )
         add_RunServiceServicer_to_server(service, server)
         self._health.add_to(server)
@@ -137,7 +142,7 @@ class Gateway:
     @property
     def in_flight(self) -> int:
         """How many calls are inside."""
-        return self._drain.inside
+        return self._admission.inside
 
     async def start(self) -> None:
         """Listen on both addresses, or raise ListenError with both faults."""

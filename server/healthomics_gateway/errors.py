@@ -202,7 +202,7 @@ class Reason(Enum):
     MALFORMED_REQUEST = Row(
         code.INVALID_ARGUMENT,
         Advice.STOP,
-        "The request's bytes can't be decoded.",
+        "The request's message is missing or can't be decoded.",
     )
     METHOD_UNKNOWN = Row(
         code.UNIMPLEMENTED,
@@ -228,6 +228,11 @@ class Reason(Enum):
         code.RESOURCE_EXHAUSTED,
         Advice.STOP,
         "The answer exceeds 4 MiB; ask for less with read_mask.",
+    )
+    GATEWAY_OVERLOADED = Row(
+        code.UNAVAILABLE,
+        Advice.RETRY,
+        "This gateway has more calls than it can serve in time.",
     )
     GATEWAY_DRAINING = Row(
         code.UNAVAILABLE,

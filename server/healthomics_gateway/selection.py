@@ -53,9 +53,7 @@ class Selection:
         selected = self._masked(run)
         for name in self.withheld:
             _withhold(selected, name)
-        for field in _STRUCTURE_FIELDS:  # nothing of it is left: it reads as absent
-            if selected.HasField(field) and not getattr(selected, field).ListFields():
-                selected.ClearField(field)
+        _clear_empty_structures(selected)
         selected.observe_time.CopyFrom(run.observe_time)
         return selected
 
@@ -88,6 +86,13 @@ def _withhold(run: Run, name: str) -> None:
         message = getattr(message, each)
     if field:
         message.ClearField(field)
+
+
+def _clear_empty_structures(run: Any) -> None:
+    """Leave absent what nothing is left of: it would read as absent too."""
+    for field in _STRUCTURE_FIELDS:
+        if run.HasField(field) and not getattr(run, field).ListFields():
+            run.ClearField(field)
 
 
 def _is_within(key: str, name: str) -> bool:

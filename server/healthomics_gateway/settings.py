@@ -146,6 +146,7 @@ class Settings(BaseSettings):
         seconds=30
     )
     drain_time: Annotated[Duration, _within("0s", "10m")] = timedelta(seconds=25)
+    max_in_flight: Annotated[int, Field(ge=1, le=65_536)] = 8192
     withhold: Members = frozenset()
     log: Log = Log()
     errors: Errors = Errors()

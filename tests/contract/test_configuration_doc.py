@@ -187,7 +187,7 @@ def test_variables_of_the_page_exist() -> None:
     known = {variable_of(name) for name in NAMES}
     reasons = {
         *("GATEWAY_CREDENTIALS_UNAVAILABLE", "GATEWAY_CREDENTIALS_INVALID"),
-        "GATEWAY_DRAINING",
+        *("GATEWAY_DRAINING", "GATEWAY_OVERLOADED"),
     }
     left_alone = {name for name in named if OF_KUBERNETES.fullmatch(name)}
 

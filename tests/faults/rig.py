@@ -135,11 +135,12 @@ class Rig:
         before = self._resources()
         loop.forget()
         witnessed: list[str] = []
-        watching = asyncio.create_task(_watch(witness, witnessed))
+        ended = asyncio.Event()
+        watching = asyncio.create_task(_watch(witness, witnessed, ended))
         try:
             yield
         finally:
-            watching.cancel()
+            ended.set()
             await asyncio.gather(watching, return_exceptions=True)
         longest = loop.longest_seconds, loop.longest
         if witness:
@@ -174,12 +175,14 @@ class Rig:
             await asyncio.sleep(0.01)
 
 
-async def _watch(witness: Any, witnessed: list[str]) -> None:
-    """Call on another connection all the while."""
+async def _watch(witness: Any, witnessed: list[str], ended: asyncio.Event) -> None:
+    """Call on another connection all the while, and once in the shortest case."""
     while witness:
         try:
             run = await get_run(witness, TRUE_ID)
             witnessed.append("OK" if run.id == TRUE_ID else f"run {run.id}")
         except grpc.aio.AioRpcError as error:
             witnessed.append(f"{error.code()}: {error.details()}")
+        if ended.is_set():
+            return
         await asyncio.sleep(WITNESS_PAUSE_SECONDS)

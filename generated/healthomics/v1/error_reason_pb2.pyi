@@ -96,6 +96,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "httpStatus": "200",
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
+    ERROR_REASON_GATEWAY_OVERLOADED: _ErrorReason.ValueType  # 35
+    """The gateway has more calls than it can serve in time. UNAVAILABLE; retry
+    after RetryInfo's delay.
+
+    Example:
+
+        { "reason": "GATEWAY_OVERLOADED",
+          "domain": "healthomics-gateway" }
+    """
     ERROR_REASON_GATEWAY_DRAINING: _ErrorReason.ValueType  # 8
     """This gateway is shutting down. UNAVAILABLE; retry, another one answers.
 
@@ -512,6 +521,15 @@ Example:
                     "attempts": "1", "awsErrorCode": "",
                     "httpStatus": "200",
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
+"""
+ERROR_REASON_GATEWAY_OVERLOADED: ErrorReason.ValueType  # 35
+"""The gateway has more calls than it can serve in time. UNAVAILABLE; retry
+after RetryInfo's delay.
+
+Example:
+
+    { "reason": "GATEWAY_OVERLOADED",
+      "domain": "healthomics-gateway" }
 """
 ERROR_REASON_GATEWAY_DRAINING: ErrorReason.ValueType  # 8
 """This gateway is shutting down. UNAVAILABLE; retry, another one answers.

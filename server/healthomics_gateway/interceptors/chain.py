@@ -10,6 +10,7 @@ import grpc
 from grpc.aio import ServerInterceptor, ServicerContext
 
 from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.admit import Arrivals
 from healthomics_gateway.interceptors.exchange import (
     Exchange,
     Handler,
@@ -25,7 +26,8 @@ class Chain(ServerInterceptor):
     """Wraps every method in the stages of its service, outermost first.
 
     Requests are decoded and answers encoded inside the stages, so that a failure
-    there is one of the table's too.
+    there is one of the table's too. The stages see a call at its headers: to gRPC
+    every method is one whose client streams, as for any other it waits for the message.
     """
 
     def __init__(
@@ -34,10 +36,15 @@ class Chain(ServerInterceptor):
         *,
         of_others: Iterable[Stage],
         of_unknown: Iterable[Stage],
+        arrivals: Arrivals | None = None,
     ) -> None:
-        """Take stages by the service's full name, for the others and for no method."""
+        """Take stages by the service's full name, for the others and for no method.
+
+        `arrivals` bounds the calls whose message hasn't come.
+        """
         self._of_service = of_service
         self._of_others = of_others
+        self._arrivals = arrivals or Arrivals()
         self._unknown = _composed(_refuse_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -62,18 +69,17 @@ class Chain(ServerInterceptor):
         service = method.strip("/").partition("/")[0]
         stages = self._of_service.get(service, self._of_others)
         if handler.response_streaming:
-            handle = _in_exchange(_composed(_streaming(handler), stages), method)
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
+            streaming = _streaming(handler, self._arrivals)
+            handle = _in_exchange(_composed(streaming, stages), method)
+            return grpc.stream_stream_rpc_method_handler(
+                handle, None, handler.response_serializer
             )
-            return make(handle, None, handler.response_serializer)
-        handle = _in_exchange(_composed(_unary(handler), stages), method)
-        return grpc.unary_unary_rpc_method_handler(handle)
+        handle = _in_exchange(
+            _composed(_unary(handler, self._arrivals), stages), method
+        )
+        return grpc.stream_unary_rpc_method_handler(handle)
 
     def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
-        """Answer before the request's message comes: only a stream's handler can."""
         return grpc.stream_unary_rpc_method_handler(_in_exchange(self._unknown, method))
 
 
@@ -92,9 +98,9 @@ def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes
     return handle
 
 
-def _unary(handler: Any) -> Handler:
+def _unary(handler: Any, arrivals: Arrivals) -> Handler:
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
-        request = _decoded(handler, incoming)
+        request = _decoded(handler, await arrivals.message(incoming))
         answer = await handler.unary_unary(request, exchange.context)
         encoded: bytes = handler.response_serializer(answer)
         if len(encoded) > MAX_ANSWER_BYTES:
@@ -104,14 +110,14 @@ def _unary(handler: Any) -> Handler:
     return handle
 
 
-def _streaming(handler: Any) -> Handler:
+def _streaming(handler: Any, arrivals: Arrivals) -> Handler:
     behavior = handler.stream_stream or handler.unary_stream
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         if handler.request_streaming:
             request: Any = _each_decoded(handler, incoming)
         else:
-            request = _decoded(handler, incoming)
+            request = _decoded(handler, await arrivals.message(incoming))
         answers = behavior(request, exchange.context)
         if inspect.isasyncgen(answers):
             async for answer in answers:

@@ -29,8 +29,8 @@ class Exchange:
     facts: Mapping[str, str] = field(default_factory=dict)  # `ErrorInfo.metadata`
 
 
-# Is given the undecoded request, or an iterator of them where the client streams;
-# gives the encoded answer, or nothing where it has written its answers itself.
+# Is given the undecoded messages as they come; gives the encoded answer, or nothing
+# where it has written its answers itself.
 Handler: TypeAlias = Callable[[Any, Exchange], Awaitable[bytes]]
 Trailer: TypeAlias = tuple[str, str | bytes]
 Stage: TypeAlias = Callable[[Handler], Handler]

@@ -1,0 +1,94 @@
+"""The calls inside: no more than the gateway can serve, and none that only waits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.exchange import Exchange, Handler
+
+RETRY_SECONDS = 1.0  # the callers that are turned away come back within 0.5 to 1.5
+MAX_WAITING = 1024  # calls whose message hasn't come, each about 23 KB
+MESSAGE_SECONDS = 10.0  # for a message to come after its call's headers
+
+
+class Admission:
+    """Lets so many calls in at once, and turns the others away before any work."""
+
+    def __init__(
+        self, *, max_in_flight: int, jitter: Callable[[], float] = random.random
+    ) -> None:
+        """Begin with nobody inside; `jitter` draws from [0, 1)."""
+        self._max_in_flight = max_in_flight
+        self._jitter = jitter
+        self.inside = 0  # calls
+
+    def stage(self, proceed: Handler) -> Handler:
+        """Count the calls; answer GATEWAY_OVERLOADED to those that are too many."""
+
+        async def handle(incoming: Any, exchange: Exchange) -> bytes:
+            if self.inside >= self._max_in_flight:
+                raise _overloaded(self._jitter())
+            self.inside += 1
+            try:
+                return await proceed(incoming, exchange)
+            finally:
+                self.inside -= 1
+
+        return handle
+
+
+class Arrivals:
+    """The calls whose message hasn't come yet: few, and none for long.
+
+    Anybody can begin a call and send no more, and each holds memory. A client's own
+    message comes with its headers, so where too many wait the oldest is turned away.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_waiting: int = MAX_WAITING,
+        message_seconds: float = MESSAGE_SECONDS,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Let `max_waiting` calls wait, each for `message_seconds`."""
+        self._max_waiting = max_waiting
+        self._message_seconds = message_seconds
+        self._jitter = jitter
+        self._waiting: dict[asyncio.Timeout, None] = {}  # the oldest first
+
+    async def message(self, bodies: AsyncIterator[bytes]) -> bytes:
+        """Give a call's first message.
+
+        Raises MALFORMED_REQUEST where none comes, GATEWAY_OVERLOADED where too many
+        other calls wait for theirs.
+        """
+        patience = asyncio.timeout(self._message_seconds)
+        try:
+            async with patience:
+                self._make_room()
+                self._waiting[patience] = None
+                async for body in bodies:
+                    return body
+        except TimeoutError:
+            if patience not in self._waiting:
+                raise _overloaded(self._jitter()) from None
+        finally:
+            self._waiting.pop(patience, None)
+        raise GatewayError(Reason.MALFORMED_REQUEST)
+
+    def _make_room(self) -> None:
+        if len(self._waiting) >= self._max_waiting:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.reschedule(asyncio.get_running_loop().time())
+
+
+def _overloaded(jitter: float) -> GatewayError:
+    error = GatewayError(Reason.GATEWAY_OVERLOADED)
+    error.retry_delay_seconds = RETRY_SECONDS * (0.5 + jitter)
+    return error

@@ -1,0 +1,199 @@
+"""How many calls are let in, and how long a call may keep its message to itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import grpc
+import pytest
+from grpc import StatusCode
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.admit import Admission, Arrivals
+from healthomics_gateway.interceptors.exchange import Exchange
+from support import ALWAYS, Upstream, aws_at, calling, gateway, get_run, refused
+
+EXCHANGE = cast("Exchange", None)
+RUN_ID = "1000003"
+NEVER = 600.0
+PATIENCE_SECONDS = 5.0
+
+
+class Door:
+    """An admission, and calls inside it that last until they are told to end."""
+
+    def __init__(self, max_in_flight: int, *, jitter: float = 0.0) -> None:
+        """Let so many in."""
+        self.admission = Admission(max_in_flight=max_in_flight, jitter=lambda: jitter)
+        self._enter = self.admission.stage(self._proceed)
+
+    async def _proceed(self, end: Any, _exchange: Exchange) -> bytes:
+        answered: bytes = await end
+        return answered
+
+    async def call(self) -> tuple[asyncio.Future[bytes], asyncio.Task[bytes]]:
+        """Let a call come; give what ends it, and the call."""
+        end = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(cast("Any", self._enter(end, EXCHANGE)))
+        await asyncio.sleep(0)
+        return end, task
+
+
+# Admission
+
+
+async def test_calls_are_let_in_up_to_the_limit() -> None:
+    """The first call beyond the limit is refused, and one is let in again after."""
+    door = Door(2)
+    (first_end, first), (second_end, second) = await door.call(), await door.call()
+    _, third = await door.call()
+    with pytest.raises(GatewayError) as refusal:
+        await third
+    assert (Reason.GATEWAY_OVERLOADED, 2) == (
+        refusal.value.reason,
+        door.admission.inside,
+    )
+
+    first_end.set_result(b"1")
+    assert b"1" == await first
+    fourth_end, fourth = await door.call()
+    for end in (second_end, fourth_end):
+        end.set_result(b"2")
+    assert [b"2", b"2"] == await asyncio.gather(second, fourth)
+    assert 0 == door.admission.inside
+
+
+@pytest.mark.parametrize(
+    ("jitter", "seconds"),
+    [pytest.param(0.0, 0.5, id="soonest"), pytest.param(0.999, 1.499, id="latest")],
+)
+async def test_callers_that_are_turned_away_come_back_apart(
+    jitter: float, seconds: float
+) -> None:
+    """The wait that is told lies between half a second and one and a half."""
+    door = Door(1, jitter=jitter)
+    end, _ = await door.call()
+    _, refused_call = await door.call()
+    with pytest.raises(GatewayError) as refusal:
+        await refused_call
+    end.set_result(b"")
+
+    assert seconds == pytest.approx(refusal.value.retry_delay_seconds)
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+async def test_call_leaves_its_place_however_it_ends(how: str) -> None:
+    """A call that fails, or whose client goes, makes room as an answered one does."""
+    door = Door(1)
+    end, call = await door.call()
+    if how == "fails":
+        end.set_exception(GatewayError(Reason.RUN_NOT_FOUND))
+    else:
+        call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+
+    assert 0 == door.admission.inside
+
+
+async def test_gateway_turns_away_what_is_too_much() -> None:
+    """Over the wire the excess gets GATEWAY_OVERLOADED, and asks nothing of AWS."""
+    async with (
+        Upstream([NEVER]) as upstream,
+        gateway(aws_at(upstream.url), GATEWAY_MAX_IN_FLIGHT="1") as served,
+        calling(served) as stub,
+    ):
+        inside = asyncio.create_task(get_run(stub, RUN_ID))
+        await asyncio.wait_for(upstream.asked.wait(), PATIENCE_SECONDS)
+        told = await refused(get_run(stub, RUN_ID))
+        channel = grpc.aio.insecure_channel(str(served.address))
+        async with channel:
+            check = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
+            assert HealthCheckResponse.SERVING == (await check).status
+        inside.cancel()
+        await asyncio.gather(inside, return_exceptions=True)
+        asked = len(upstream.requests)
+
+    assert (StatusCode.UNAVAILABLE, "GATEWAY_OVERLOADED") == (told.code, told.reason)
+    assert {"RetryInfo", *ALWAYS} == set(told.details)
+    assert 500 <= int(told.trailers["grpc-retry-pushback-ms"]) < 1500
+    assert 1 == asked
+
+
+# Arrivals
+
+
+async def bodies_of(*bodies: bytes) -> AsyncIterator[bytes]:
+    """Give messages as they come over the wire."""
+    for body in bodies:
+        yield body
+
+
+class Silent:
+    """A client that has begun a call and sends nothing more."""
+
+    def __init__(self) -> None:
+        """Begin to wait."""
+        self.is_asked = asyncio.Event()
+
+    async def bodies(self) -> AsyncIterator[bytes]:
+        """Wait for ever."""
+        self.is_asked.set()
+        yield await asyncio.Future[bytes]()
+
+
+async def test_message_is_the_first_that_comes() -> None:
+    """A call's message is read, and nothing after it."""
+    assert b"1" == await Arrivals().message(bodies_of(b"1", b"2"))
+
+
+async def test_call_without_a_message_is_malformed() -> None:
+    """A client that ends its call before its message gets MALFORMED_REQUEST."""
+    with pytest.raises(GatewayError) as refusal:
+        await Arrivals().message(bodies_of())
+
+    assert Reason.MALFORMED_REQUEST is refusal.value.reason
+
+
+async def test_message_that_does_not_come_is_given_up() -> None:
+    """A call whose message is late ends as one without."""
+    with pytest.raises(GatewayError) as refusal:
+        await Arrivals(message_seconds=0.01).message(Silent().bodies())
+
+    assert Reason.MALFORMED_REQUEST is refusal.value.reason
+
+
+async def test_oldest_makes_room_where_too_many_wait() -> None:
+    """Each call beyond the limit ends the one that has waited longest."""
+    arrivals = Arrivals(max_waiting=2)
+    waiting = []
+    for _ in range(3):
+        silent = Silent()
+        waiting.append(asyncio.create_task(arrivals.message(silent.bodies())))
+        await silent.is_asked.wait()
+    with pytest.raises(GatewayError) as refusal:
+        await asyncio.wait_for(waiting[0], PATIENCE_SECONDS)
+    assert Reason.GATEWAY_OVERLOADED is refusal.value.reason
+    assert 0.5 <= refusal.value.retry_delay_seconds < 1.5
+    assert [False, False] == [each.done() for each in waiting[1:]]
+    assert b"4" == await arrivals.message(bodies_of(b"4"))
+
+    with pytest.raises(GatewayError):
+        await asyncio.wait_for(waiting[1], PATIENCE_SECONDS)
+    waiting[2].cancel()
+    await asyncio.gather(waiting[2], return_exceptions=True)
+    assert waiting[2].cancelled()
+
+
+async def test_client_that_leaves_waits_no_more() -> None:
+    """A call that is cancelled as it waits isn't counted among those that wait."""
+    arrivals = Arrivals(max_waiting=1)
+    silent = Silent()
+    left = asyncio.create_task(arrivals.message(silent.bodies()))
+    await silent.is_asked.wait()
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+
+    assert left.cancelled()
+    assert b"1" == await arrivals.message(bodies_of(b"1"))
