@@ -117,7 +117,7 @@ class Source:
             region=REGION,
             endpoint=endpoint,
             report=self.reports.append,
-            **{"max_concurrent": 8, **options},
+            **options,
         )
 
     async def ask(
@@ -301,13 +301,13 @@ async def test_call_learns_where_it_was_asked_and_what_aws_said() -> None:
                 await asked.ask(call=call)
             errors.append(caught.value.metadata)
 
-    assert {
-        "region": REGION,
+    own = {"region": REGION, "attempts": "1"}
+    assert calls[0].facts == own | {
         "awsErrorCode": "",
         "httpStatus": "200",
         "awsRequestId": "aws-1",
-    } == calls[0].facts
-    assert [{"region": REGION}] * 2 == [call.facts for call in calls[1:]]
+    }
+    assert [own] * 2 == [call.facts for call in calls[1:]]
     assert [
         {
             "awsErrorCode": "ConflictException",
@@ -757,54 +757,30 @@ async def test_silence_is_a_timeout() -> None:
         assert (Reason.UPSTREAM_TIMEOUT, Again.YES) == await asked.row()
 
 
-async def test_no_more_is_asked_at_once_than_is_allowed() -> None:
-    """However many calls there are, the endpoint sees three requests at a time."""
-    allowed = 3
-    active, peak, seen = 0, 0, 0
-    is_beyond = asyncio.Event()
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal active, peak, seen
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                active, seen = active + 1, seen + 1
-                peak = max(peak, active)
-                if active > allowed:
-                    is_beyond.set()
-                try:
-                    async with asyncio.timeout(0.02):
-                        await is_beyond.wait()
-                except TimeoutError:
-                    pass
-                active -= 1
-                writer.write(http(run_body()))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    async with server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with source(url, max_concurrent=allowed) as asked:
-            await asyncio.gather(*(asked.ask() for _ in range(12)))
-
-    assert (12, allowed) == (seen, peak)
-
-
-async def test_cancelled_attempt_leaves_no_request_and_gives_its_place_away() -> None:
-    """Who goes closes the connection, and the next in line is asked for."""
+async def test_attempts_are_counted_wherever_healthomics_is_tried() -> None:
+    """A call's facts tell the Region and how often it was tried, failures too."""
+    call = Call(inf)
     async with (
-        Upstream([SILENCE], http(run_body())) as upstream,
-        source(upstream.url, max_concurrent=1) as asked,
+        Upstream(http(status=500), http(run_body())) as upstream,
+        source(upstream.url) as asked,
     ):
-        first = asyncio.create_task(asked.ask())
-        second = asyncio.create_task(asked.ask())
-        done, _ = await asyncio.wait([first, second], timeout=SOON_SECONDS)
-        assert (set(), 1) == (done, len(upstream.requests))
-        first.cancel()
-        assert RUN_ID == (await second).run.id
-        async with asyncio.timeout(5):
-            await upstream.hung_up.wait()
+        with pytest.raises(GatewayError):
+            await asked.ask(call=call)
+        first = dict(call.facts)
+        await asked.ask(call=call)
 
-    assert first.cancelled()
+    assert {"region": REGION, "attempts": "1"} == first
+    assert "2" == call.facts["attempts"]
+
+
+async def test_cancelled_attempt_leaves_no_request() -> None:
+    """Who goes closes the connection."""
+    async with Upstream([SILENCE]) as upstream, source(upstream.url) as asked:
+        attempt = asyncio.create_task(asked.ask())
+        async with asyncio.timeout(5):
+            await upstream.asked.wait()
+            attempt.cancel()
+            await upstream.hung_up.wait()
+        await asyncio.gather(attempt, return_exceptions=True)
+
+    assert attempt.cancelled()

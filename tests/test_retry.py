@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.errors import Again, GatewayError, NotAskedError, Reason
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.runs import Answer, Call, RunQuery
 from serving import Hanging, Scripted, answer, failure
@@ -89,7 +89,6 @@ async def test_answer_is_given_without_a_second_attempt() -> None:
     assert [QUERY] == source.asked
     assert [outcome.call] == source.calls
     assert [] == outcome.time.slept
-    assert {"attempts": "1"} == outcome.call.facts
 
 
 async def test_failure_that_passes_is_hidden() -> None:
@@ -99,7 +98,6 @@ async def test_failure_that_passes_is_hidden() -> None:
 
     assert ANSWER is outcome.answer
     assert [QUERY] * 3 == source.asked
-    assert {"attempts": "3"} == outcome.call.facts
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 3])
@@ -118,7 +116,6 @@ async def test_last_failure_stands_when_the_attempts_are_used_up(
     assert failures[max_attempts - 1] is outcome.error
     assert max_attempts == len(source.asked)
     assert max_attempts - 1 == len(outcome.time.slept)
-    assert {"attempts": str(max_attempts)} == outcome.call.facts
 
 
 async def test_final_failure_is_not_tried_again() -> None:
@@ -128,17 +125,18 @@ async def test_final_failure_is_not_tried_again() -> None:
     outcome = await ask(source)
 
     assert final is outcome.error
+    assert [QUERY] == source.asked
     assert [] == outcome.time.slept
-    assert {"attempts": "1"} == outcome.call.facts
 
 
 async def test_final_failure_ends_attempts_under_way() -> None:
     """A final failure stands though attempts are left."""
     final = failure(Reason.UPSTREAM_ACCESS_DENIED, again=Again.NO)
-    outcome = await ask(Scripted(passing(), final, ANSWER))
+    source = Scripted(passing(), final, ANSWER)
+    outcome = await ask(source)
 
     assert final is outcome.error
-    assert {"attempts": "2"} == outcome.call.facts
+    assert [QUERY] * 2 == source.asked
 
 
 async def test_failure_worth_one_attempt_is_tried_once() -> None:
@@ -181,11 +179,21 @@ async def test_last_failure_stands_when_no_time_is_left(
     seconds: float, attempts: int
 ) -> None:
     """Without time for the wait and 10 ms more the failure stands, unslept."""
-    outcome = await ask(Scripted(passing()), seconds=seconds)
+    source = Scripted(passing())
+    outcome = await ask(source, seconds=seconds)
 
     assert outcome.error
     assert [0.025, 0.05][: attempts - 1] == outcome.time.slept
-    assert {"attempts": str(attempts)} == outcome.call.facts
+    assert [QUERY] * attempts == source.asked
+
+
+async def test_last_attempt_stands_when_the_next_is_not_made() -> None:
+    """A call whose next attempt the gateway refuses tells what HealthOmics said."""
+    said = passing()
+    refused = NotAskedError(Reason.GATEWAY_OVERLOADED)
+
+    assert said is (await ask(Scripted(said, refused))).error
+    assert refused is (await ask(Scripted(refused))).error
 
 
 async def test_time_that_an_attempt_takes_is_missing_for_the_next() -> None:

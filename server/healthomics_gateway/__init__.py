@@ -9,7 +9,8 @@ The rooms, in reading order; each knows only those below it:
   what the caller doesn't receive;
 * `interceptors` is what every call passes through;
 * `health` tells others the gateway's state, `tls` reads its certificate;
-* `retry` is a source that tries the next one again;
+* `retry` is a source that tries the next one again, `bulkhead` one that asks the next
+  for so many runs at a time;
 * `upstream` is the source that is HealthOmics;
 * `runs` is the one shape that every source has;
 * `errors` is every error that can be answered, `settings` what can be set, `sources`

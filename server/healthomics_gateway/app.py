@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from healthomics_gateway.bulkhead import Bulkhead
 from healthomics_gateway.errors import GatewayError
 from healthomics_gateway.health import (
     SERVICE,
@@ -89,13 +90,15 @@ class Gateway:
             max_body_bytes=upstream.max_body_bytes,
         )
         runs = Retrying(
-            HealthOmics(
-                self._transport,
-                self._identity,
-                region=aws.region,
-                endpoint=aws.endpoint,
+            Bulkhead(
+                HealthOmics(
+                    self._transport,
+                    self._identity,
+                    region=aws.region,
+                    endpoint=aws.endpoint,
+                    report=self._readiness.report,
+                ),
                 max_concurrent=upstream.max_concurrent,
-                report=self._readiness.report,
             ),
             max_attempts=upstream.max_attempts,
         )

@@ -91,6 +91,10 @@ class GatewayError(Exception):
         return min(max(wait_ms, MIN_RETRY_MS), MAX_RETRY_MS)
 
 
+class NotAskedError(GatewayError):
+    """A failure before HealthOmics was asked: the gateway itself refuses the call."""
+
+
 def status_of(
     error: GatewayError,
     *,

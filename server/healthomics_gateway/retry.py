@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.errors import Again, GatewayError, NotAskedError, Reason
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
@@ -24,9 +24,9 @@ RETRIES_PER_CALL = 0.2  # that each call earns: a dead upstream sees 1.2 calls f
 class Retrying:
     """Asks up to `max_attempts` times, with full jitter between.
 
-    The last failure stands when the reason isn't worth another attempt, or no
-    attempt, no time or no retry is left. It then carries the wait that would have
-    come next.
+    The last failure stands when the reason isn't worth another attempt, no attempt,
+    no time or no retry is left, or another attempt is refused before HealthOmics is
+    asked. It then carries the wait that would have come next.
 
     All calls share the retries in hand, so that retries don't add to an outage. What
     the gateway has mended by itself is tried again beyond them.
@@ -54,12 +54,15 @@ class Retrying:
         self._in_hand = min(self._in_hand + RETRIES_PER_CALL, RETRIES_IN_HAND)
         tried_once: set[Reason] = set()
         attempt = 0
+        last: GatewayError | None = None
         while True:
             attempt += 1
-            call.facts["attempts"] = str(attempt)
             try:
                 return await self._runs.get_run(query, call=call)
             except GatewayError as error:
+                if last and isinstance(error, NotAskedError):
+                    raise last from None
+                last = error
                 wait = error.retry_delay_seconds = self._wait_seconds(error, attempt)
                 again = error.again is Again.YES or (
                     error.again in (Again.ONCE, Again.MENDED)

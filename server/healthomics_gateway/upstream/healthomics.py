@@ -48,19 +48,14 @@ class HealthOmics:
         *,
         region: str,
         endpoint: str,
-        max_concurrent: int,
         report: Report,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """Ask `endpoint` over `transport`, at most `max_concurrent` at a time.
-
-        `report` is told whether AWS accepts the gateway's identity.
-        """
+        """Ask `endpoint`; `report` is told whether AWS accepts the identity."""
         self._transport = transport
         self._identity = identity
         self._region = region
         self._endpoint = endpoint
-        self._slots = asyncio.Semaphore(max_concurrent)
         self._report = report
         self._now = now
         url = urlsplit(endpoint)
@@ -73,21 +68,21 @@ class HealthOmics:
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise what went wrong with whether to try again."""
-        call.facts["region"] = self._region
+        attempts = int(call.facts.get("attempts", "0")) + 1
+        call.facts |= {"region": self._region, "attempts": str(attempts)}
         credentials = await self._identity.credentials()
-        async with self._slots:
-            skew = self._skew
-            try:
-                reply = await self._transport.get(*self._signed(query, credentials))
-            except TransportError as error:
-                if error.failure is Failure.TLS_UNTRUSTED:
-                    self._report(Reason.UPSTREAM_TLS_UNTRUSTED)
-                raise classify.error_of_failure(error.failure) from error
-            try:
-                run = await _run_of(reply, query)
-            except GatewayError as error:
-                await self._learn(error, reply, credentials, skew)
-                raise
+        skew = self._skew
+        try:
+            reply = await self._transport.get(*self._signed(query, credentials))
+        except TransportError as error:
+            if error.failure is Failure.TLS_UNTRUSTED:
+                self._report(Reason.UPSTREAM_TLS_UNTRUSTED)
+            raise classify.error_of_failure(error.failure) from error
+        try:
+            run = await _run_of(reply, query)
+        except GatewayError as error:
+            await self._learn(error, reply, credentials, skew)
+            raise
         if self._skew:
             self._skew = self._measured_skew(reply)
         self._refused = None
