@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 import pytest
+import structlog
+
+from healthomics_gateway.telemetry import Cap
 
 PRELUDE = """
 import logging, sys, warnings
@@ -50,6 +54,13 @@ for name in ("botocore", "botocore.auth", "boto3", "urllib3.connectionpool"):
     logging.getLogger(name).debug("canary")
     logging.getLogger(name).info("info of the SDK")
     logging.getLogger(name).warning("warning of the SDK")
+"""
+FLOOD = """
+for number in range(5000):
+    log.info("call", reason="METHOD_UNKNOWN", number=number)
+    library.info("%d", number)
+log.info("call", reason="")
+library.warning("another level")
 """
 
 
@@ -211,3 +222,60 @@ def test_auto_is_text_on_a_terminal() -> None:
 
     assert "call" in text
     assert not text.startswith("{")
+
+
+class Ticking:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        """Begin somewhere in a second."""
+        self.now = 1000.5
+
+
+def passed(cap: Cap, name: str, **fields: Any) -> Any:
+    """Give an event as it is passed on, or nothing where it is dropped."""
+    try:
+        return cap(None, "info", {"event": name, **fields})
+    except structlog.DropEvent:
+        return None
+
+
+def test_flood_of_one_kind_is_cut_and_counted() -> None:
+    """Beyond its lines a second a kind is left out; the next line tells how many."""
+    clock = Ticking()
+    cap = Cap(lines_per_second=3, clock=lambda: clock.now)
+    flood = [passed(cap, "call", reason="METHOD_UNKNOWN") for _ in range(10)]
+    other = passed(cap, "call", reason="")
+    clock.now += 1
+    again = passed(cap, "call", reason="METHOD_UNKNOWN")
+
+    known = {"event": "call", "reason": "METHOD_UNKNOWN"}
+    assert [known] * 3 + [None] * 7 == flood
+    assert {"event": "call", "reason": "", "left_out": 7} == other
+    assert known == again
+
+
+def test_flood_hides_no_other_kind() -> None:
+    """What is flooded, ours or a library's, leaves each other kind its line."""
+    *flood, ours, theirs = events(FLOOD)
+    kept = Counter(event["event"] == "call" for event in flood)
+
+    assert 0 < kept[True] <= 4000  # the flood may lie in two seconds
+    assert 0 < kept[False] <= 4000
+    assert ("call", "", "another level") == (
+        ours["event"],
+        ours["reason"],
+        theirs["event"],
+    )
+    left_out = sum(event.get("left_out", 0) for event in [*flood, ours])
+    assert 10_000 == len(flood) + left_out
+
+
+def test_line_that_is_too_long_has_its_values_cut() -> None:
+    """A line stays below what collectors take, and still is one JSON event."""
+    long = 'log.info("long", text="x" * 50_000, each=["y"] * 20_000, number=7)'
+    (event,) = events(long)
+
+    assert ("long", 7, "x" * 2048) == (event["event"], event["number"], event["text"])
+    assert 2048 == len(event["each"])
+    assert 16_384 >= len(written(long))
