@@ -130,11 +130,12 @@ def test_error_in_an_answer_is_told(body: str) -> None:
 
 
 def test_members_that_only_look_like_an_error_are_kept() -> None:
-    """A bare `code`, or a `__type` that isn't text, is a member that nobody knows."""
+    """A bare `code`, or a `__type` without a code, is a member that nobody knows."""
     assert kept(code='"ThrottlingException"', message='"Rate exceeded"') == translated(
         '"code":"ThrottlingException","message":"Rate exceeded"'
     )
     assert only(unmodeled_json={"__type": "5"}) == translated('"__type":5')
+    assert only(unmodeled_json={"__type": '"#"'}) == translated('"__type":"#"')
 
 
 # ---- typed ----

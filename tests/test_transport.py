@@ -702,6 +702,38 @@ async def test_replay_is_made_on_a_fresh_connection() -> None:
     assert (kept + kept, kept + 2 * kept) == (connections, requests)
 
 
+@pytest.mark.parametrize("is_later", [False, True], ids=["at-once", "later"])
+async def test_what_was_said_unasked_answers_nothing(*, is_later: bool) -> None:
+    """An answer behind the answer isn't taken for the next request's."""
+    unasked, true = http(b'{"un": "asked"}'), http(b"{}")
+    was_said = asyncio.Event()
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_head(reader)
+        writer.write(true if is_later else true + unasked)
+        if is_later:
+            await is_read.wait()
+            writer.write(unasked)
+        was_said.set()
+        await read_head(reader)
+        writer.write(true)
+
+    is_read = asyncio.Event()
+    async with serving(talk) as url, transport() as opened, asyncio.timeout(10):
+        first = await opened.get(url, {})
+        is_read.set()
+        await was_said.wait()
+        for _ in range(20):  # turns of the loop, in which it arrives
+            await asyncio.sleep(0)
+        second = await opened.get(url, {})
+
+    assert (b"{}", b"{}") == (first.body, second.body)
+    assert 2 == connections
+
+
 async def test_connections_are_shared_and_bounded() -> None:
     """More GETs than connections wait for their turn on those that are there."""
     connections = 0
