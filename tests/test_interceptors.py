@@ -527,7 +527,7 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
     async def proceed(_incoming: Any, _exchange: Exchange) -> bytes:
         raise asyncio.CancelledError
 
-    exchange = Exchange(cast("Any", Leaving(given, left)), GET_RUN, "r-1")
+    exchange = Exchange(cast("Any", Leaving(given, left)), GET_RUN, "r-1", "peer")
     with capture_logs() as events, pytest.raises(asyncio.CancelledError):
         await observe(proceed)(b"", exchange)
 

@@ -25,6 +25,7 @@ from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
+from healthomics_gateway.interceptors.unread import Unread
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.service import RunService
@@ -122,9 +123,10 @@ class Gateway:
         self, service: RunService, options: Sequence[tuple[str, int]]
     ) -> grpc.aio.Server:
         stages = (observe, errors(debug=self._settings.errors.debug))
+        admit = self._admission.stage
         max_in_flight = self._settings.max_in_flight
         chain = Chain(
-            {SERVICE: (*stages, self._admission.stage, self._drain.stage)},
+            {SERVICE: (*stages, admit, Unread().stage, self._drain.stage)},
             of_others=stages[1:],
             of_unknown=stages,
             # Those who send no message leave half of the room to the others.

@@ -95,6 +95,13 @@ class NotAskedError(GatewayError):
     """A failure before HealthOmics was asked: the gateway itself refuses the call."""
 
 
+def overloaded(jitter: float) -> GatewayError:
+    """Turn a caller away for 0.5 to 1.5 s; `jitter`, from [0, 1), parts the callers."""
+    error = GatewayError(Reason.GATEWAY_OVERLOADED)
+    error.retry_delay_seconds = 0.5 + jitter
+    return error
+
+
 def status_of(
     error: GatewayError,
     *,

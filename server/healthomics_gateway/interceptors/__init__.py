@@ -1,4 +1,5 @@
-"""What every call passes through, outermost first: observe, errors, drain.
+"""What every call passes through, a file for each concern.
 
-`chain` is the one grpc interceptor; it composes the concerns once per method.
+From the outside in: `observe`, `errors`, `admit`, `unread`, `drain`. `chain` is the one
+grpc interceptor; it composes them once per method.
 """

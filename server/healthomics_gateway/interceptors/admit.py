@@ -7,10 +7,9 @@ import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.errors import GatewayError, Reason, overloaded
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
-RETRY_SECONDS = 1.0  # the callers that are turned away come back within 0.5 to 1.5
 MAX_WAITING = 1024  # calls whose message hasn't come, each about 23 KB
 MESSAGE_SECONDS = 10.0  # for a message to come after its call's headers
 
@@ -31,7 +30,7 @@ class Admission:
 
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
             if self.inside >= self._max_in_flight:
-                raise _overloaded(self._jitter())
+                raise overloaded(self._jitter())
             self.inside += 1
             try:
                 return await proceed(incoming, exchange)
@@ -76,7 +75,7 @@ class Arrivals:
                     return body
         except TimeoutError:
             if patience not in self._waiting:
-                raise _overloaded(self._jitter()) from None
+                raise overloaded(self._jitter()) from None
         finally:
             self._waiting.pop(patience, None)
         raise GatewayError(Reason.MALFORMED_REQUEST)
@@ -86,9 +85,3 @@ class Arrivals:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
             oldest.reschedule(asyncio.get_running_loop().time())
-
-
-def _overloaded(jitter: float) -> GatewayError:
-    error = GatewayError(Reason.GATEWAY_OVERLOADED)
-    error.retry_delay_seconds = RETRY_SECONDS * (0.5 + jitter)
-    return error

@@ -91,9 +91,8 @@ def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
 
 def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
-        return await handler(
-            incoming, Exchange(context, method, request_id_of(context))
-        )
+        exchange = Exchange(context, method, request_id_of(context), context.peer())
+        return await handler(incoming, exchange)
 
     return handle
 

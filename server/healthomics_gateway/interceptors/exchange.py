@@ -24,6 +24,7 @@ class Exchange:
     context: ServicerContext[Any, Any]
     method: str  # /package.Service/Method
     request_id: str
+    peer: str  # the connection, as gRPC names it; asked while the client is there
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)  # `ErrorInfo.metadata`

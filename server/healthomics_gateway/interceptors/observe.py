@@ -25,7 +25,6 @@ def observe(proceed: Handler) -> Handler:
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         context = exchange.context
-        peer = context.peer()  # once the client has left, nobody knows
         given = context.time_remaining()
         start = time.perf_counter()
         try:
@@ -42,7 +41,7 @@ def observe(proceed: Handler) -> Handler:
             raise
         finally:
             seconds = time.perf_counter() - start
-            _log_call(exchange, peer, seconds)
+            _log_call(exchange, seconds)
         return answer
 
     return handle
@@ -55,7 +54,7 @@ def _is_late(left: float | None, given: float | None) -> bool:
     return left <= LATE_SECONDS + LATE_SHARE * given
 
 
-def _log_call(exchange: Exchange, peer: str, seconds: float) -> None:
+def _log_call(exchange: Exchange, seconds: float) -> None:
     is_bug = exchange.code is grpc.StatusCode.INTERNAL
     (_log.error if is_bug else _log.info)(
         "call",
@@ -63,7 +62,7 @@ def _log_call(exchange: Exchange, peer: str, seconds: float) -> None:
         code=exchange.code.name,
         reason=exchange.reason,
         request_id=exchange.request_id,
-        peer=peer,
+        peer=exchange.peer,
         duration_ms=round(seconds * 1000, 3),
         **(exchange.facts or facts.get()),
     )

@@ -1,0 +1,116 @@
+"""What is kept for clients that don't read, and who is refused for it."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.exchange import Exchange
+from healthomics_gateway.interceptors.unread import STREAM_BYTES, Unread
+
+ANSWER = b"x" * 1000
+SIZE = STREAM_BYTES + len(ANSWER)
+
+
+class Clients:
+    """Clients of a gateway that is asked for one answer by each call."""
+
+    def __init__(self, *, answers: int, share: int) -> None:
+        """Keep so many answers, and so many of one connection where that's too much."""
+        self.unread = Unread(
+            max_bytes=answers * SIZE, max_share_bytes=share * SIZE, jitter=lambda: 0.25
+        )
+        self.asked = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._handle = self.unread.stage(self._answer)
+
+    async def _answer(self, incoming: Any, _exchange: Exchange) -> bytes:
+        self.asked += 1
+        if incoming:
+            await incoming
+        return ANSWER
+
+    def call(self, peer: str, *, until: Any = None) -> tuple[Any, asyncio.Event]:
+        """Call, and read what comes once the event is set."""
+        is_read, answered = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def as_grpc_does() -> None:
+            exchange = Exchange(Any, "", "", peer)
+            try:
+                answered.set_result(await self._handle(until, exchange))
+            except GatewayError as error:
+                answered.set_exception(error)
+                return
+            await is_read.wait()
+
+        self._tasks.append(asyncio.create_task(as_grpc_does()))
+        return answered, is_read
+
+
+async def refusal_of(answered: Any) -> GatewayError:
+    """Give the refusal that a call ends with."""
+    with pytest.raises(GatewayError) as refusal:
+        await answered
+    return refusal.value
+
+
+async def test_answer_is_kept_until_it_is_read() -> None:
+    """Each answer counts, with what its call takes, until gRPC is done with it."""
+    clients = Clients(answers=9, share=9)
+    calls = [clients.call("a") for _ in range(3)]
+    assert [ANSWER] * 3 == [await answered for answered, _ in calls]
+    assert 3 * SIZE == clients.unread.kept_bytes
+    for _, is_read in calls:
+        is_read.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert 0 == clients.unread.kept_bytes
+
+
+async def test_client_that_does_not_read_is_refused_and_no_other() -> None:
+    """Where too much is kept, who holds a share of it gets no more; who reads does."""
+    clients = Clients(answers=5, share=2)
+    for _ in range(5):
+        await clients.call("hoarder")[0]
+    refusal = await refusal_of(clients.call("hoarder")[0])
+    for _ in range(3):
+        answered, is_read = clients.call("reader")
+        assert ANSWER == await answered
+        is_read.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    assert (Reason.GATEWAY_OVERLOADED, 0.75) == (
+        refusal.reason,
+        refusal.retry_delay_seconds,
+    )
+    assert 5 + 3 == clients.asked  # the refused call asked nothing
+
+
+async def test_calls_at_once_keep_no_more_than_calls_one_by_one() -> None:
+    """What was let in before the others were answered is held to the same bound."""
+    clients = Clients(answers=5, share=2)
+    now = asyncio.get_running_loop().create_future()
+    calls = [clients.call("hoarder", until=now)[0] for _ in range(20)]
+    await asyncio.sleep(0)
+    now.set_result(None)
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert 5 == ended.count(ANSWER)
+    assert 20 == clients.asked
+    assert 5 * SIZE == clients.unread.kept_bytes
+
+
+async def test_connection_may_keep_its_share_where_too_much_is_kept() -> None:
+    """A connection within its share isn't refused for what others keep."""
+    clients = Clients(answers=5, share=2)
+    for _ in range(5):
+        await clients.call("hoarder")[0]
+    for _ in range(2):
+        assert ANSWER == await clients.call("slow")[0]
+
+    assert (
+        Reason.GATEWAY_OVERLOADED is (await refusal_of(clients.call("slow")[0])).reason
+    )
