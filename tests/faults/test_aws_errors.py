@@ -1,0 +1,311 @@
+"""AWS's errors: each code, each place it is spelled in, and what is tried again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from faults.lying import ARN, CANARY, said, true_run
+from healthomics_gateway.errors import Reason
+from healthomics_gateway.sandbox import REGION
+from support import ALWAYS, Refusal, http
+
+ID = "2000001"
+THRICE = 3  # what is tried again is tried so often
+DETAILS = {
+    Reason.UPSTREAM_VALIDATION: {"BadRequest"},
+    Reason.UPSTREAM_QUOTA_EXCEEDED: {"QuotaFailure"},
+    Reason.RUN_NOT_FOUND: {"ResourceInfo"},
+    Reason.RUN_CONFLICT: {"PreconditionFailure"},
+    Reason.UPSTREAM_THROTTLED: {"QuotaFailure", "RetryInfo"},
+    Reason.UPSTREAM_TIMEOUT: {"RetryInfo"},
+    Reason.UPSTREAM_INTERNAL: {"RetryInfo"},
+    Reason.UPSTREAM_UNAVAILABLE: {"RetryInfo"},
+    Reason.UPSTREAM_CONNECTION: {"RetryInfo"},
+    Reason.GATEWAY_CREDENTIALS_EXPIRED: {"RetryInfo"},
+    Reason.GATEWAY_CLOCK_SKEW: {"RetryInfo"},
+}
+OF_GET_RUN = (
+    (400, "ValidationException", Reason.UPSTREAM_VALIDATION),
+    (402, "ServiceQuotaExceededException", Reason.UPSTREAM_QUOTA_EXCEEDED),
+    (403, "AccessDeniedException", Reason.UPSTREAM_ACCESS_DENIED),
+    (404, "ResourceNotFoundException", Reason.RUN_NOT_FOUND),
+    (409, "ConflictException", Reason.RUN_CONFLICT),
+)
+# For good, as these credentials are the only ones and no answer has a date.
+COMMON = (
+    (403, "AccessDenied", Reason.UPSTREAM_ACCESS_DENIED),
+    (401, "NotAuthorized", Reason.UPSTREAM_ACCESS_DENIED),
+    (400, "ValidationError", Reason.UPSTREAM_VALIDATION),
+    (400, "InvalidParameterValue", Reason.UPSTREAM_VALIDATION),
+    (400, "InvalidParameterCombination", Reason.UPSTREAM_VALIDATION),
+    (400, "MissingParameter", Reason.UPSTREAM_VALIDATION),
+    (403, "InvalidSignatureException", Reason.GATEWAY_SIGNATURE_REJECTED),
+    (403, "SignatureDoesNotMatch", Reason.GATEWAY_SIGNATURE_REJECTED),
+    (400, "IncompleteSignature", Reason.GATEWAY_SIGNATURE_REJECTED),
+    (403, "OptInRequired", Reason.GATEWAY_ACCOUNT_NOT_ENABLED),
+    (400, "SubscriptionRequiredException", Reason.GATEWAY_ACCOUNT_NOT_ENABLED),
+    (404, "UnknownOperationException", Reason.GATEWAY_REQUEST_REJECTED),
+    (400, "InvalidAction", Reason.GATEWAY_REQUEST_REJECTED),
+    (400, "MissingAction", Reason.GATEWAY_REQUEST_REJECTED),
+    (404, "MalformedQueryString", Reason.GATEWAY_REQUEST_REJECTED),
+    (400, "InvalidQueryParameter", Reason.GATEWAY_REQUEST_REJECTED),
+    (400, "MalformedHttpRequestException", Reason.GATEWAY_REQUEST_REJECTED),
+    (413, "RequestEntityTooLargeException", Reason.GATEWAY_REQUEST_REJECTED),
+    (400, "SerializationException", Reason.GATEWAY_REQUEST_REJECTED),
+)
+PASSING = (
+    (408, "RequestTimeoutException", Reason.UPSTREAM_TIMEOUT),
+    (408, "RequestTimeout", Reason.UPSTREAM_TIMEOUT),
+    (500, "InternalServerException", Reason.UPSTREAM_INTERNAL),
+    (500, "InternalFailure", Reason.UPSTREAM_INTERNAL),
+    (500, "InternalServerError", Reason.UPSTREAM_INTERNAL),
+    (500, "InternalError", Reason.UPSTREAM_INTERNAL),
+    (503, "ServiceUnavailable", Reason.UPSTREAM_UNAVAILABLE),
+    (503, "ServiceUnavailableException", Reason.UPSTREAM_UNAVAILABLE),
+    (500, "RequestAborted", Reason.UPSTREAM_CONNECTION),
+    (500, "RequestAbortedException", Reason.UPSTREAM_CONNECTION),
+)
+THROTTLES = (
+    *("ThrottlingException", "Throttling", "ThrottledException", "RequestThrottled"),
+    *("RequestThrottledException", "TooManyRequestsException", "SlowDown"),
+    *("ProvisionedThroughputExceededException", "RequestLimitExceeded"),
+    *("BandwidthLimitExceeded", "LimitExceededException", "EC2ThrottledException"),
+    *("TransactionInProgressException", "PriorRequestNotComplete"),
+)
+
+
+def rows(*table: tuple[int, str, Reason]) -> list[Any]:
+    """Give a table's rows, named by AWS's code."""
+    return [pytest.param(*row, id=row[1]) for row in table]
+
+
+def plain(status: int, code: str, **headers: str) -> bytes:
+    """Write an error with AWS's code in its plain JSON body, and nowhere else."""
+    body = json.dumps({"__type": code, "message": f"{CANARY} {ARN}"})
+    return http(body, status=status, x_amzn_requestid="aws-1", **headers)
+
+
+def assert_told(refusal: Refusal, status: int, code: str, attempts: int) -> None:
+    """See to what an error tells of HealthOmics' answer."""
+    assert {
+        "runId": ID,
+        "region": REGION,
+        "attempts": str(attempts),
+        "awsErrorCode": code,
+        "httpStatus": str(status),
+        "awsRequestId": "aws-1",
+    } == refusal.metadata
+    assert "aws-1" == refusal.trailers["x-amzn-requestid"]
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(("status", "code", "reason"), rows(*OF_GET_RUN, *COMMON))
+async def test_error_that_stays_is_asked_for_once(
+    rigged: Any, status: int, code: str, reason: Reason
+) -> None:
+    """An error that another attempt doesn't mend has its row after one call."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, plain(status, code))
+        refusal = await rig.refusal(ID, reason)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert {*ALWAYS, *DETAILS.get(reason, ())} == set(refusal.details)
+    assert_told(refusal, status, code, 1)
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(("status", "code", "reason"), rows(*PASSING))
+async def test_error_that_may_pass_is_asked_for_three_times(
+    rigged: Any, status: int, code: str, reason: Reason
+) -> None:
+    """An error that may pass is tried again twice, then it has its row."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, plain(status, code))
+        refusal = await rig.refusal(ID, reason)
+        assert THRICE == rig.upstream.asked[ID]
+
+    assert {*ALWAYS, *DETAILS[reason]} == set(refusal.details)
+    assert_told(refusal, status, code, THRICE)
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize("code", THROTTLES)
+async def test_throttle_is_told_where_no_time_is_left_to_wait(
+    rigged: Any, code: str
+) -> None:
+    """A throttle asks for a longer wait than the deadline leaves: its row stands."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, plain(429, code, x_amz_retry_after="3000"))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED, seconds=2)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert {*ALWAYS, "QuotaFailure", "RetryInfo"} == set(refusal.details)
+    assert_told(refusal, 429, code, 1)
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        pytest.param(code, reason, id=code)
+        for reason, codes in (
+            (
+                Reason.GATEWAY_CREDENTIALS_EXPIRED,
+                ("ExpiredToken", "ExpiredTokenException"),
+            ),
+            (
+                Reason.GATEWAY_CLOCK_SKEW,
+                ("RequestExpired", "RequestTimeTooSkewed", "RequestInTheFuture"),
+            ),
+            (
+                Reason.GATEWAY_CREDENTIALS_INVALID,
+                (
+                    "UnrecognizedClientException",
+                    "InvalidClientTokenId",
+                    "MissingAuthenticationToken",
+                    "MissingAuthenticationTokenException",
+                ),
+            ),
+        )
+        for code in codes
+    ],
+)
+async def test_refusal_of_the_gateway_itself_is_not_the_callers(
+    rigged: Any, code: str, reason: Reason
+) -> None:
+    """What AWS holds against the gateway costs one more attempt, then has its row."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, plain(403, code))
+        refusal = await rig.refusal(ID, reason)
+        assert 2 == rig.upstream.asked[ID]
+
+    assert {*ALWAYS, *DETAILS.get(reason, ())} == set(refusal.details)
+    assert_told(refusal, 403, code, 2)
+
+
+@pytest.mark.fault(2)
+async def test_error_is_the_same_wherever_it_is_spelled(rigged: Any) -> None:
+    """Header, `__type` and `code`, with namespace and address, are one answer."""
+    code = "ResourceNotFoundException"
+    spelled = (code, f"ns#{code}", f"{code}:http://internal/{CANARY}", f"a#{code}:b")
+    headers = ("x-amzn-errortype", "X-Amzn-ErrorType", "X-AMZN-ERRORTYPE")
+    answers = [
+        *(
+            http("{}", status=404, x_amzn_requestid="aws-1", **{header: text})
+            for header in headers
+            for text in spelled
+        ),
+        *(
+            http(json.dumps({key: text}), status=404, x_amzn_requestid="aws-1")
+            for key in ("__type", "code")
+            for text in spelled
+        ),
+    ]
+    async with rigged() as rig:
+        rig.upstream.lie(ID, *answers)
+        refusals = [await rig.refusal(ID, Reason.RUN_NOT_FOUND) for _ in answers]
+        assert len(answers) == rig.upstream.asked[ID]
+
+    for refusal in refusals:
+        assert_told(refusal, 404, code, 1)
+        assert {*ALWAYS, "ResourceInfo"} == set(refusal.details)
+
+
+@pytest.mark.fault(2)
+async def test_header_decides_where_two_codes_are_told(rigged: Any) -> None:
+    """Of two codes the header's counts, and the HTTP status never does."""
+    answer = http(
+        json.dumps({"__type": "ThrottlingException", "code": "ValidationException"}),
+        status=500,
+        x_amzn_errortype="ConflictException",
+    )
+    in_body = http(
+        json.dumps({"code": "ValidationException", "__type": "ConflictException"}),
+        status=429,
+    )
+    async with rigged() as rig:
+        rig.upstream.lie(ID, answer, in_body)
+        for _ in range(2):
+            await rig.refusal(ID, Reason.RUN_CONFLICT)
+        assert 2 == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(3)
+async def test_errors_that_pass_are_hidden(rigged: Any) -> None:
+    """Two failures and an answer are an answer, after three calls."""
+    failing = said(500, "InternalServerException")
+    async with rigged() as rig:
+        rig.upstream.lie(ID, failing, failing, http(true_run(ID)))
+        run = await rig.run(ID)
+        assert THRICE == rig.upstream.asked[ID]
+
+    assert ID == run.id
+
+
+@pytest.mark.fault(3)
+async def test_attempts_end_where_a_failure_stays(rigged: Any) -> None:
+    """A failure that stays ends the attempts, though more would be allowed."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, said(500), said(404, "ResourceNotFoundException"))
+        await rig.refusal(ID, Reason.RUN_NOT_FOUND)
+        assert 2 == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize(
+    ("wish", "shortest_ms", "longest_ms"),
+    [
+        pytest.param("1500", 1500, 1500, id="honoured"),
+        pytest.param("-1", 50, 1000, id="negative"),
+        pytest.param("abc", 50, 1000, id="no-number"),
+        pytest.param("1e4", 50, 1000, id="exponent"),
+        pytest.param("999999999", 5000, 6000, id="clamped"),
+        pytest.param("9" * 400, 5000, 6000, id="of-any-length"),
+    ],
+)
+async def test_wait_that_aws_asks_for_is_told_within_bounds(
+    rigged: Any, wish: str, shortest_ms: int, longest_ms: int
+) -> None:
+    """RetryInfo and pushback tell AWS's wait, but no nonsense, and 5 s beyond ours."""
+    throttled = said(429, "ThrottlingException", x_amz_retry_after=wish)
+    async with rigged(GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as rig:
+        rig.upstream.lie(ID, throttled)
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED)
+        assert 1 == rig.upstream.asked[ID]
+
+    delay_ms = refusal.details["RetryInfo"].retry_delay.ToMilliseconds()
+    assert shortest_ms <= delay_ms <= longest_ms
+    assert str(delay_ms) == refusal.trailers["grpc-retry-pushback-ms"]
+
+
+@pytest.mark.fault(4)
+async def test_wait_that_aws_asks_for_is_waited(rigged: Any) -> None:
+    """The next attempt comes no sooner than AWS wishes."""
+    throttled = said(429, "ThrottlingException", x_amz_retry_after="1100")
+    async with rigged() as rig:
+        rig.upstream.lie(ID, throttled, http(true_run(ID)))
+        await rig.run(ID)
+        first, second = [each.at for each in rig.upstream.requests if each.run_id == ID]
+
+    assert second - first >= 1.1
+
+
+@pytest.mark.fault(6)
+async def test_sentence_of_iam_reaches_nobody(rigged: Any) -> None:
+    """AWS's sentence, its ARNs and its account are in no answer and in no log line."""
+    sentence = (
+        f"User: {ARN} is not authorized to perform: omics:GetRun on resource:"
+        " arn:aws:omics:us-east-1:123456789012:run/2000001 because no"
+        f" identity-based policy allows the omics:GetRun action {CANARY}"
+    )
+    async with rigged() as rig:
+        rig.upstream.lie(ID, said(403, "AccessDeniedException", sentence))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
+        lines = str([each for each in rig.log if each["event"] == "call"])
+
+    assert set(ALWAYS) == set(refusal.details)
+    assert Reason.UPSTREAM_ACCESS_DENIED.value.message == refusal.message
+    assert [] == [each for each in (CANARY, "arn:", "123456789012") if each in lines]
