@@ -59,4 +59,5 @@ class MeasuringLoop(asyncio.SelectorEventLoop):
         finally:
             seconds = time.thread_time() - begun
             if seconds > self.longest_seconds:
-                self.longest_seconds, self.longest = seconds, repr(callback)
+                self.longest_seconds = seconds
+                self.longest = repr(getattr(callback, "__self__", callback))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +23,15 @@ from healthomics_gateway.app import Gateway
 from healthomics_gateway.errors import Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from healthomics_gateway.telemetry import rendered_json
-from support import Refusal, assert_well_made, aws_at, calling, gateway, get_run
+from support import (
+    Refusal,
+    assert_well_made,
+    aws_at,
+    calling,
+    gateway,
+    get_run,
+    refused,
+)
 
 GRACE_SECONDS = 1.0  # beyond a deadline: this machine may be busy
 BACK_SECONDS = 5.0  # until everything is as it was
@@ -73,8 +82,8 @@ class Rig:
             elsewhere = await stack.enter_async_context(
                 calling(served, **{"grpc.use_local_subchannel_pool": 1})
             )
-            for stub in (rig.stub, elsewhere) if is_truth_served else ():
-                await get_run(stub, TRUE_ID)
+            for stub in (rig.stub, elsewhere):  # each has its connection from now on
+                await (get_run(stub, TRUE_ID) if is_truth_served else _connect(stub))
             async with rig._checked(elsewhere if is_truth_served else None):  # its own
                 yield rig
 
@@ -133,6 +142,9 @@ class Rig:
         loop = cast("MeasuringLoop", asyncio.get_running_loop())
         await self.upstream.hang_up_idle()
         before = self._resources()
+        gc.collect()
+        gc.freeze()  # as in a gateway's own process: the tests' heap isn't measured
+        await asyncio.sleep(0)  # nor is this
         loop.forget()
         witnessed: list[str] = []
         ended = asyncio.Event()
@@ -143,6 +155,7 @@ class Rig:
             ended.set()
             await asyncio.gather(watching, return_exceptions=True)
         longest = loop.longest_seconds, loop.longest
+        gc.unfreeze()
         if witness:
             assert {"OK"} == set(witnessed)  # callers on other connections
             assert TRUE_ID == (await get_run(self.stub, TRUE_ID)).id
@@ -173,6 +186,10 @@ class Rig:
                 return
             assert time.monotonic() < end, f"{more}, before: {before}"
             await asyncio.sleep(0.01)
+
+
+async def _connect(stub: Any) -> None:
+    assert Reason.INVALID_REQUEST.name == (await refused(get_run(stub, "no id"))).reason
 
 
 async def _watch(witness: Any, witnessed: list[str], ended: asyncio.Event) -> None:

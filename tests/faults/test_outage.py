@@ -1,0 +1,62 @@
+"""A HealthOmics that is down: how many calls it sees of many callers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from faults.lying import said
+from healthomics_gateway.errors import Reason
+from support import Refusal
+
+CALLERS = 200
+IN_HAND = 10  # retries, that all callers share
+EARNED = 0.2  # of a retry, by each call
+BATCH = 20  # callers at a time, in the long run
+
+
+def attempts_of(refusals: list[Refusal]) -> int:
+    """Add up the attempts that the callers are told of."""
+    return sum(int(each.metadata["attempts"]) for each in refusals)
+
+
+@pytest.mark.fault(9)
+async def test_outage_sees_few_calls_beyond_those_of_the_callers(rigged: Any) -> None:
+    """A steady 500 with 200 callers on 200 ids sees the callers' calls, and 50 more."""
+    ids = [str(3_000_000 + at) for at in range(CALLERS)]
+    async with rigged(is_truth_served=False) as rig:
+        for run_id in ids:
+            rig.upstream.lie(run_id, said(500, "InternalServerException"))
+        refusals = await asyncio.gather(
+            *(rig.refusal(run_id, Reason.UPSTREAM_INTERNAL) for run_id in ids)
+        )
+        asked = rig.upstream.asked.total()
+
+    assert asked == attempts_of(refusals)
+    assert CALLERS + IN_HAND <= asked <= CALLERS + IN_HAND + EARNED * CALLERS
+    assert {1, 2, 3} >= {int(each.metadata["attempts"]) for each in refusals}
+
+
+@pytest.mark.fault(9)
+async def test_long_outage_sees_six_calls_for_five(rigged: Any) -> None:
+    """However long it lasts, each caller adds a fifth of a call to its own."""
+    run_id = "3000000"
+    async with rigged(is_truth_served=False) as rig:
+        rig.upstream.lie(run_id, said(503, "ServiceUnavailable"))
+        refusals = []
+        for _ in range(CALLERS * 3 // BATCH):
+            refusals += await asyncio.gather(
+                *(
+                    rig.refusal(run_id, Reason.UPSTREAM_UNAVAILABLE)
+                    for _ in range(BATCH)
+                )
+            )
+        asked = rig.upstream.asked[run_id]
+
+    calls = len(refusals)
+    assert asked == attempts_of(refusals)
+    assert asked <= calls + IN_HAND + math.ceil(EARNED * calls)
+    assert asked >= calls * (1 + EARNED) - 1

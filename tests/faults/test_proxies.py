@@ -1,0 +1,182 @@
+"""What stands before HealthOmics: pages, redirects, and bodies that are none."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from faults.lying import ARN, CANARY, LyingUpstream, true_run
+from healthomics_gateway.errors import Reason
+from support import ALWAYS, http
+
+ID = "2000005"
+PAGE = f"<html><title>{CANARY}</title>ResourceNotFoundException {ARN}</html>"
+NOT_MODIFIED = 304
+UNRECOGNIZED, UNAVAILABLE = Reason.UPSTREAM_UNRECOGNIZED, Reason.UPSTREAM_UNAVAILABLE
+
+
+@pytest.mark.fault(5)
+@pytest.mark.parametrize(
+    ("status", "reason", "calls"),
+    [
+        pytest.param(400, UNRECOGNIZED, 2, id="400"),
+        pytest.param(401, UNRECOGNIZED, 2, id="401"),
+        pytest.param(403, UNRECOGNIZED, 2, id="403"),
+        pytest.param(404, UNRECOGNIZED, 2, id="404"),
+        pytest.param(407, UNRECOGNIZED, 2, id="407"),
+        pytest.param(408, Reason.UPSTREAM_TIMEOUT, 3, id="408"),
+        pytest.param(418, UNRECOGNIZED, 2, id="418"),
+        pytest.param(500, UNAVAILABLE, 3, id="500"),
+        pytest.param(502, UNAVAILABLE, 3, id="502"),
+        pytest.param(503, UNAVAILABLE, 3, id="503"),
+        pytest.param(504, UNAVAILABLE, 3, id="504"),
+        pytest.param(599, UNAVAILABLE, 3, id="599"),
+    ],
+)
+async def test_page_of_a_proxy_is_judged_by_its_status_alone(
+    rigged: Any, status: int, reason: Reason, calls: int
+) -> None:
+    """A page is neither "not found" nor "denied", and nothing of it is repeated."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(PAGE, status=status, content_type="text/html"))
+        refusal = await rig.refusal(ID, reason)
+        assert calls == rig.upstream.asked[ID]
+
+    metadata = refusal.metadata
+    assert (str(calls), str(status)) == (metadata["attempts"], metadata["httpStatus"])
+    assert ("", "") == (metadata["awsErrorCode"], metadata["awsRequestId"])
+
+
+@pytest.mark.fault(5)
+async def test_bare_429_is_a_throttle(rigged: Any) -> None:
+    """A 429 without AWS's code is a throttle all the same, and waits like one."""
+    async with rigged() as rig:
+        page = http(PAGE, status=429, x_amz_retry_after="3000")
+        rig.upstream.lie(ID, page)
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED, seconds=2)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert {*ALWAYS, "QuotaFailure", "RetryInfo"} == set(refusal.details)
+
+
+@pytest.mark.fault(5)
+async def test_page_that_passes_is_hidden(rigged: Any) -> None:
+    """A sign-in page and a gateway's failure, then an answer: an answer."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(PAGE, status=404), http(true_run(ID)))
+        await rig.run(ID)
+        rig.upstream.lie(
+            ID, http(PAGE, status=502), http(PAGE, status=403), http(true_run(ID))
+        )
+        await rig.run(ID)
+        assert 3 == rig.upstream.asked[ID]
+
+
+BODIES = {
+    "empty": b"",
+    "list": b"[]",
+    "null": b"null",
+    "text": b'"x"',
+    "number-as-type": b'{"__type":5,"code":null,"message":[]}',
+    "type-without-code": b'{"__type":"ns#"}',
+    "bad-utf-8": b'{"__type":"\xff"}',
+    "cut": b'{"__type":"ResourceNotFoundException"',
+    "5-mb": b'{"__type":"ResourceNotFoundException","message":"' + b"x" * 5_000_000,
+    "deep": b"[" * 100_000,
+    "gzip": gzip.compress(b'{"__type":"ResourceNotFoundException"}'),
+}
+each_body = pytest.mark.parametrize(
+    "body", [pytest.param(body, id=name) for name, body in BODIES.items()]
+)
+
+
+def refused_with(body: bytes, status: int, **headers: str) -> bytes:
+    """Write an error of which only the head can be read."""
+    encoding = {"content_encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
+    return http(body, status=status, **encoding, **headers)
+
+
+@pytest.mark.fault(7)
+@each_body
+@pytest.mark.parametrize(
+    ("status", "reason", "calls"),
+    [
+        pytest.param(404, UNRECOGNIZED, 2, id="404"),
+        pytest.param(503, UNAVAILABLE, 3, id="503"),
+    ],
+)
+async def test_error_body_that_is_none_leaves_the_status_to_decide(
+    rigged: Any, body: bytes, status: int, reason: Reason, calls: int
+) -> None:
+    """Where neither header nor body tells a code, the status alone does."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, refused_with(body, status))
+        await rig.refusal(ID, reason)
+        assert calls == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(7)
+@each_body
+async def test_error_body_that_is_none_changes_no_code_of_the_header(
+    rigged: Any, body: bytes
+) -> None:
+    """A code in the header decides, whatever the body is."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, refused_with(body, 400, x_amzn_errortype="AccessDenied"))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert ("AccessDenied", "400") == (
+        refusal.metadata["awsErrorCode"],
+        refusal.metadata["httpStatus"],
+    )
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        pytest.param("NewException", "NewException", id="unknown"),
+        pytest.param("C" * 64, "C" * 64, id="64-letters"),
+        pytest.param("C" * 65, "", id="65-letters"),
+        pytest.param(f"Odd-{CANARY}", "", id="no-letters"),
+        pytest.param("Odd Exception", "", id="space"),
+        pytest.param("\u00c4nderung", "", id="no-ascii"),
+    ],
+)
+async def test_code_that_nobody_knows_is_told_only_where_it_is_harmless(
+    rigged: Any, code: str, told: str
+) -> None:
+    """An unknown code is unrecognized at once, and told where it is letters alone."""
+    body = json.dumps({"__type": code, "message": f"{CANARY} {ARN}"})
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(body, status=400), http(body, status=500))
+        refusal = await rig.refusal(ID, UNRECOGNIZED)
+        assert 1 == rig.upstream.asked[ID]
+        again = await rig.refusal(ID, UNAVAILABLE)
+        assert 4 == rig.upstream.asked[ID]
+
+    assert told == refusal.metadata["awsErrorCode"] == again.metadata["awsErrorCode"]
+
+
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+async def test_redirect_is_not_followed(rigged: Any, status: int) -> None:
+    """A redirect, with AWS's code or without, is an error; its target hears nothing."""
+    async with LyingUpstream() as target, rigged() as rig:
+        place = f"{target.url}/run/{ID}"
+        page = "" if status == NOT_MODIFIED else PAGE  # it never has a body
+        rig.upstream.lie(ID, http(page, status=status, location=place))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
+        named = http(
+            b"", status=status, location=place, x_amzn_errortype="ConflictException"
+        )
+        rig.upstream.lie(ID, named)
+        await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert (0, []) == (target.accepted, target.requests)
+    assert str(status) == refusal.metadata["httpStatus"]
