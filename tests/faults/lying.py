@@ -100,6 +100,7 @@ class LyingUpstream:
         self._lies: dict[str, Sequence[Lie]] = {}
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._busy: set[asyncio.Task[None]] = set()
+        self._idle: set[asyncio.Task[None]] = set()
         self.session_token = session_token
         self.now = now
         self.requests: list[Request] = []
@@ -143,8 +144,8 @@ class LyingUpstream:
         await self._end(list(self._open))
 
     async def hang_up_idle(self) -> None:
-        """Close the connections that nothing is being answered on."""
-        await self._end([task for task in self._open if task not in self._busy])
+        """Close the connections that are kept alive behind an answer."""
+        await self._end(list(self._idle))
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
@@ -169,16 +170,19 @@ class LyingUpstream:
             while not writer.is_closing():
                 request = None
                 head = await reader.readuntil(b"\r\n\r\n")
+                self._idle.discard(task)
                 self._busy.add(task)
                 request = self._recorded(head, number)
                 for part in self._answer(request):
                     await _say(part, reader, writer)
                 self._busy.discard(task)
+                self._idle.add(task)
         except (asyncio.IncompleteReadError, ConnectionError):
             if request:
                 self.hung_up[request.run_id] += 1
         finally:
             self._busy.discard(task)
+            self._idle.discard(task)
             writer.close()
 
     def _recorded(self, head: bytes, connection: int) -> Request:
