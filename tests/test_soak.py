@@ -326,6 +326,12 @@ def test_judge_takes_an_outage_for_a_reason() -> None:
             asked(seconds=0.05), failed("DEADLINE_TOO_SHORT"), 0.0, True, id="short"
         ),
         pytest.param(asked(), failed("DEADLINE_TOO_SHORT"), 9.6, False, id="not-short"),
+        pytest.param(
+            asked(seconds=0.05), failed("GATEWAY_OVERLOADED"), 0.0, True, id="crowded"
+        ),
+        pytest.param(
+            asked(), failed("GATEWAY_OVERLOADED"), 9.6, False, id="not-crowded"
+        ),
         pytest.param(asked(leaves=True), Told(ENDED, None, {}), 0.0, True, id="left"),
         pytest.param(asked(), bare(StatusCode.CANCELLED), 0.0, False, id="cut-off"),
     ],

@@ -54,6 +54,7 @@ _ROWS = {  # a code: its reasons, each with what it tells besides
     ),
     StatusCode.UNAVAILABLE: (
         "GATEWAY_CLOCK_SKEW+RetryInfo GATEWAY_CREDENTIALS_EXPIRED+RetryInfo"
+        " GATEWAY_OVERLOADED+RetryInfo"
         " UPSTREAM_CONNECTION+RetryInfo UPSTREAM_INTERNAL+RetryInfo"
         " UPSTREAM_TIMEOUT+RetryInfo UPSTREAM_UNAVAILABLE+RetryInfo"
     ),
@@ -162,6 +163,8 @@ class Judge:
             allowed |= LATE
         if is_short:
             allowed.add("DEADLINE_TOO_SHORT")
+        if is_short or is_stalled:  # who can't be served in time is told so early
+            allowed.add("GATEWAY_OVERLOADED")
         if asked.leaves:
             allowed.add(f"CANCELLED{BARE}")
         if is_stalled:
