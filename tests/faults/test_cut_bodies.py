@@ -1,0 +1,266 @@
+"""Answers that are cut, endless, slow or too much, and connections that close."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from faults.lying import (
+    CANARY,
+    CLOSE,
+    HANG,
+    RESET,
+    TRUE_ID,
+    Answer,
+    Drip,
+    Wait,
+    true_run,
+)
+from faults.rig import Rig
+from healthomics_gateway.errors import Reason
+from support import http
+
+ID, OTHER = "2000011", "2000012"
+CAP = 4096  # bytes of a body, here
+ATTEMPT_SECONDS = 0.3  # here
+SLACK_SECONDS = 0.4  # that this machine may add to an attempt
+BACKOFF_SECONDS = 0.1  # before the third attempt, at most
+ALIVE_TIMES = 100
+CAPPED = {"GATEWAY_UPSTREAM__MAX_BODY_BYTES": str(CAP)}
+IMPATIENT = dict.fromkeys(
+    ("GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT", "GATEWAY_UPSTREAM__CONNECT_TIMEOUT"),
+    f"{ATTEMPT_SECONDS * 1000:.0f}ms",
+)
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+LONGER = OK + b"content-length: 2000\r\n\r\n"
+BEGUN = true_run(ID).encode()
+CHUNK = b"400\r\n" + b" " * 1024 + b"\r\n"
+SECOND = http(true_run(OTHER, name=CANARY))  # an answer that nobody asked for
+
+
+def connections(rig: Rig, run_id: str = ID) -> list[int]:
+    """Tell which connection each request about a run came on."""
+    return [each.connection for each in rig.upstream.requests if each.run_id == run_id]
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([LONGER + BEGUN, CLOSE], id="shorter-than-announced"),
+        pytest.param([LONGER + BEGUN, Wait(0.02), RESET], id="reset"),
+        pytest.param([LONGER, Wait(0.02), RESET], id="reset-before-the-body"),
+        pytest.param([CHUNKED + b"10\r\n" + BEGUN[:5], CLOSE], id="cut-in-a-chunk"),
+        pytest.param([CHUNKED + b"5\r\n{    \r\n", CLOSE], id="cut-between-chunks"),
+    ],
+)
+async def test_cut_answer_is_a_failed_connection(rigged: Any, parts: Answer) -> None:
+    """What is cut is tried again on other connections, and never taken for a run."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, parts, parts, parts, http(true_run(ID)))
+        await rig.refusal(ID, Reason.UPSTREAM_CONNECTION)
+        used = connections(rig)
+        run = await rig.run(ID)
+
+    assert 3 == len(used) == len(set(used))
+    assert ID == run.id
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([CLOSE], id="closed-without-a-word"),
+        pytest.param([RESET], id="reset-without-a-word"),
+        pytest.param([OK, CLOSE], id="cut-in-the-head"),
+    ],
+)
+async def test_answer_that_never_begins_is_a_failed_connection(
+    rigged: Any, parts: Answer
+) -> None:
+    """On connections that are new nothing is replayed: three attempts, three calls."""
+    async with rigged(is_truth_served=False) as rig:
+        rig.upstream.lie(ID, parts, parts, parts, http(true_run(ID)))
+        await rig.refusal(ID, Reason.UPSTREAM_CONNECTION)
+        used = connections(rig)
+        await rig.run(ID)
+
+    assert 3 == len(used) == len(set(used))
+
+
+@pytest.mark.fault(11)
+async def test_answer_that_is_cut_once_is_hidden(rigged: Any) -> None:
+    """One cut body, then the run: the run, from the second call."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, [LONGER + BEGUN, RESET], http(true_run(ID)))
+        await rig.run(ID)
+        first, second = connections(rig)
+
+    assert first != second
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([OK + b"content-length: 4097\r\n\r\n", HANG], id="declared"),
+        pytest.param(
+            [OK + b"content-length: %d\r\n\r\n" % 10**18, HANG], id="declared-exabyte"
+        ),
+        pytest.param([CHUNKED, *[CHUNK] * 5, HANG], id="counted"),
+        pytest.param([CHUNKED, *[CHUNK] * 5_000, HANG], id="endless-chunks"),
+        pytest.param([OK + b"\r\n", *[b" " * 1024] * 5_000, HANG], id="until-closed"),
+    ],
+)
+async def test_answer_over_the_cap_is_left_unread(rigged: Any, parts: Answer) -> None:
+    """A body over the cap is refused after one call; its connection is closed."""
+    async with rigged(**CAPPED) as rig:
+        rig.upstream.lie(ID, parts, http(true_run(ID)))
+        await rig.refusal(ID, Reason.UPSTREAM_RESPONSE_TOO_LARGE)
+        assert 1 == rig.upstream.asked[ID]
+        run = await rig.run(ID)
+        first, second = connections(rig)
+
+    assert ID == run.id
+    assert first != second
+
+
+@pytest.mark.fault(11)
+async def test_cap_is_exact(rigged: Any) -> None:
+    """The largest body that is allowed is a run; with one byte more it's refused."""
+    text = true_run(ID)
+    largest = text[:-1] + " " * (CAP - len(text)) + "}"
+    async with rigged(**CAPPED) as rig:
+        rig.upstream.lie(ID, http(largest), http(largest + " "))
+        await rig.run(ID)
+        await rig.refusal(ID, Reason.UPSTREAM_RESPONSE_TOO_LARGE)
+        assert 2 == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    ("head", "reason", "calls"),
+    [
+        pytest.param(
+            b"x-long: " + b"x" * 9000, Reason.UPSTREAM_RESPONSE_TOO_LARGE, 1, id="line"
+        ),
+        pytest.param(
+            b"x-long: " + b"x" * 5_000_000,
+            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+            1,
+            id="endless-line",
+        ),
+        pytest.param(
+            b"\r\n".join(b"x-%d: y" % at for at in range(100_000)),
+            Reason.UPSTREAM_MALFORMED_RESPONSE,
+            2,
+            id="endless-headers",
+        ),
+        pytest.param(b"no header", Reason.UPSTREAM_MALFORMED_RESPONSE, 2, id="none"),
+    ],
+)
+async def test_head_out_of_bounds_is_left_unread(
+    rigged: Any, head: bytes, reason: Reason, calls: int
+) -> None:
+    """A head that is too long, or none, ends the attempt and its connection."""
+    answer = OK + head + b"\r\n\r\n"
+    async with rigged() as rig:
+        rig.upstream.lie(ID, *[[answer, HANG]] * calls, http(true_run(ID)))
+        await rig.refusal(ID, reason)
+        assert calls == rig.upstream.asked[ID]
+        await rig.run(ID)
+        used = connections(rig)
+
+    assert len(used) == len(set(used))
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([http(true_run(ID)) + SECOND], id="whole"),
+        pytest.param([http(true_run(ID)) + SECOND[:20]], id="half"),
+        pytest.param(
+            [CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BEGUN), BEGUN) + SECOND],
+            id="behind-chunks",
+        ),
+    ],
+)
+async def test_answer_that_nobody_asked_for_answers_nobody(
+    rigged: Any, parts: Answer
+) -> None:
+    """Bytes behind an answer are no other run's answer."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, parts)
+        for _ in range(10):
+            await rig.run(ID)
+            run = await rig.run(OTHER)
+            assert (OTHER, "germline") == (run.id, run.name)
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([HANG], id="silence"),
+        pytest.param([OK, HANG], id="silence-in-the-head"),
+        pytest.param([LONGER, HANG], id="silence-before-the-body"),
+        pytest.param([LONGER + BEGUN, HANG], id="silence-in-the-body"),
+        pytest.param([CHUNKED, HANG], id="silence-before-a-chunk"),
+        pytest.param([Drip(http(true_run(ID)), 0.05), HANG], id="drip-in-the-head"),
+        pytest.param([LONGER, Drip(BEGUN, 0.05), HANG], id="drip-in-the-body"),
+        pytest.param([http(b"", status=500, content_length="9"), HANG], id="no-code"),
+    ],
+)
+async def test_answer_that_is_too_slow_ends_with_its_attempt(
+    rigged: Any, parts: Answer
+) -> None:
+    """However it drips, an attempt ends by its time and the next is made."""
+    async with rigged(**IMPATIENT) as rig:
+        rig.upstream.lie(ID, parts)
+        await rig.refusal(ID, Reason.UPSTREAM_TIMEOUT)
+        assert 3 == rig.upstream.asked[ID]
+        at = [each.at for each in rig.upstream.requests if each.run_id == ID]
+        used = connections(rig)
+
+    longest = ATTEMPT_SECONDS + BACKOFF_SECONDS + SLACK_SECONDS
+    assert [] == [each for each in pairwise(at) if each[1] - each[0] > longest]
+    assert len(used) == len(set(used))
+
+
+@pytest.mark.fault(13)
+async def test_error_that_its_header_names_is_not_waited_for(rigged: Any) -> None:
+    """Where the header tells the error, a stalled body changes nothing."""
+    head = http(b"", status=404, content_length="99", x_amzn_errortype="AccessDenied")
+    async with rigged(**IMPATIENT) as rig:
+        rig.upstream.lie(ID, [head, Drip(b" " * 99, 0.05), HANG])
+        await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
+        assert 1 == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(14)
+async def test_connection_closed_between_requests_costs_nothing(rigged: Any) -> None:
+    """A hundred kept-alive connections that close unused are a hundred answers."""
+    async with rigged(is_truth_served=False) as rig:
+        for _ in range(ALIVE_TIMES):
+            await rig.run(ID)
+            await rig.upstream.hang_up_idle()
+        assert ALIVE_TIMES == rig.upstream.asked[ID]
+        assert {TRUE_ID, ID} >= set(rig.upstream.asked)
+
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize("end", [CLOSE, RESET])
+async def test_connection_closed_at_the_request_costs_one_replay(
+    rigged: Any, end: str
+) -> None:
+    """A kept-alive connection that closes as it is used again hides it, each time."""
+    async with rigged(is_truth_served=False) as rig:
+        told = http(true_run(ID))
+        rig.upstream.lie(ID, *[told, [end], told] * ALIVE_TIMES)
+        for _ in range(2 * ALIVE_TIMES):
+            await rig.run(ID)
+        assert 3 * ALIVE_TIMES == rig.upstream.asked[ID]
