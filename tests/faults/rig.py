@@ -142,7 +142,6 @@ class Rig:
         loop = cast("MeasuringLoop", asyncio.get_running_loop())
         await self.upstream.hang_up_idle()
         before = self._resources()
-        gc.collect()
         gc.freeze()  # as in a gateway's own process: the tests' heap isn't measured
         await asyncio.sleep(0)  # nor is this
         loop.forget()

@@ -26,6 +26,7 @@ def bytes_of_id(text: bytes) -> bytes:
 
 def faults_of(refusal: Refusal) -> list[str]:
     """Give the fields that a refusal finds fault with, each with a sentence."""
+    assert Reason.INVALID_REQUEST.value.message == refusal.message
     assert ALWAYS | {"BadRequest"} == set(refusal.details)
     violations = refusal.details["BadRequest"].field_violations
     assert all(each.description.endswith(".") for each in violations)

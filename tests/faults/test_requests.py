@@ -72,6 +72,7 @@ async def test_request_that_does_not_decode_is_malformed(
         refusal = await rig.refused(call, Reason.MALFORMED_REQUEST)
         asked = set(rig.upstream.asked)
 
+    assert Reason.MALFORMED_REQUEST.value.message == refusal.message
     assert (ALWAYS, {}) == (set(refusal.details), refusal.metadata)
     assert {TRUE_ID} == asked
 
@@ -106,9 +107,10 @@ async def test_request_without_a_message_is_malformed(rigged: Any) -> None:
         grpc.aio.insecure_channel(str(rig.served.address)) as channel,
     ):
         call = channel.stream_unary(GET_RUN)(iter(()), timeout=10)
-        await rig.refused(call, Reason.MALFORMED_REQUEST)
+        refusal = await rig.refused(call, Reason.MALFORMED_REQUEST)
         asked = set(rig.upstream.asked)
 
+    assert (ALWAYS, {}) == (set(refusal.details), refusal.metadata)
     assert {TRUE_ID} == asked
 
 
@@ -161,8 +163,10 @@ async def test_request_just_within_the_limit_is_read(rigged: Any) -> None:
             message, timeout=10, metadata=(("big", "v" * 7000), ("user-agent", "a"))
         )
 
-    assert "BadRequest" in refusal.details
+    assert ALWAYS | {"BadRequest"} == set(refusal.details)
     assert ID == run.id
+    assert {TRUE_ID, ID} == set(rig.upstream.asked)
+    assert 1 == rig.upstream.asked[ID]
 
 
 async def raw_call(
@@ -275,6 +279,7 @@ async def test_method_that_is_unknown_is_unimplemented(
         refusal = await rig.refused(call, Reason.METHOD_UNKNOWN)
         asked = set(rig.upstream.asked)
 
+    assert Reason.METHOD_UNKNOWN.value.message == refusal.message
     assert (ALWAYS, {}) == (set(refusal.details), refusal.metadata)
     assert {TRUE_ID} == asked
 

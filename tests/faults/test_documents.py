@@ -1,0 +1,133 @@
+"""Documents at the edge of what can be carried: exact, whatever they hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+
+from faults.lying import true_run
+from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics_gateway.errors import Reason
+from rebuild import differences
+from serving import GET_RUN
+from support import http
+
+ID = "2000015"
+TYPED, KEPT = True, False
+NAMES = ("parameters", "engineSettings", "brandNew")  # the last is no field
+
+
+def told(parameters: str, **members: object) -> str:
+    """Tell of a run whose parameters are this JSON text, byte by byte."""
+    return true_run(ID, parameters="HERE", **members).replace('"HERE"', parameters)
+
+
+def nested(levels: int, *, opening: str = '{"a": ', closing: str = "}") -> str:
+    """Nest a document in itself."""
+    return opening * levels + "1" + closing * levels
+
+
+DOCUMENTS = {
+    "2^53-1": ('{"n": 9007199254740991}', TYPED),
+    "2^53": ('{"n": 9007199254740992}', TYPED),
+    "2^53+1": ('{"n": 9007199254740993}', KEPT),
+    "-2^53-1": ('{"n": -9007199254740993}', KEPT),
+    "2^64": ('{"n": 18446744073709551616}', KEPT),
+    "2^64+1": ('{"n": 18446744073709551617}', KEPT),
+    "30-digits": ('{"n": 123456789012345678901234567890}', KEPT),
+    "5000-digits": ('{"n": %s}' % ("7" * 5000), KEPT),
+    "1e400": ('{"n": 1e400}', KEPT),
+    "-1e400": ('{"n": -1e400}', KEPT),
+    "1e-400": ('{"n": 1e-400}', KEPT),
+    "a-tenth": ('{"n": 0.1}', TYPED),
+    "more-digits": ('{"n": 0.1000000000000000055511151231257827}', KEPT),
+    "duplicate-keys": ('{"a": 1, "b": 2, "a": 3}', KEPT),
+    "duplicate-keys-deep": ('{"x": [{"a": 1, "a": 1}]}', KEPT),
+    "lone-surrogate": (r'{"a": "\ud800"}', KEPT),
+    "lone-surrogate-key": (r'{"\udc00": 1}', KEPT),
+    "surrogate-pair": (r'{"a": "\ud83d\udd25"}', TYPED),
+    "nul": (r'{"a": "\u0000"}', TYPED),
+    "nul-key": (r'{"\u0000": 1}', TYPED),
+    "controls": (r'{"a": "\u001b[31m\r\n"}', TYPED),
+    "true": ("true", TYPED),
+    "text": ('"text"', TYPED),
+    "number": ("-0.5", TYPED),
+    "list": ('[1, "a", null, [], {}]', TYPED),
+    "nesting-31": (nested(31), TYPED),
+    "nesting-33": (nested(33), KEPT),
+    "nesting-100": (nested(100), KEPT),
+    "nesting-400": (nested(400), KEPT),
+    "nesting-31-lists": (nested(31, opening="[", closing="]"), TYPED),
+    "nesting-400-lists": (nested(400, opening="[", closing="]"), KEPT),
+}
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize(
+    ("document", "is_typed"),
+    [pytest.param(*each, id=name) for name, each in DOCUMENTS.items()],
+)
+async def test_document_is_exact_or_kept_as_its_text(
+    rigged: Any, document: str, *, is_typed: bool
+) -> None:
+    """What was sent can be rebuilt, and is typed where the type holds it exactly."""
+    sent = {name: told(document).replace('"parameters"', f'"{name}"') for name in NAMES}
+    async with rigged() as rig:
+        rig.upstream.lie(ID, *map(http, sent.values()))
+        runs = {name: await rig.run(ID) for name in NAMES}
+        assert len(NAMES) == rig.upstream.asked[ID]
+
+    assert [] == [
+        each for name in NAMES for each in differences(sent[name], runs[name])
+    ]
+    assert document == runs["brandNew"].unmodeled_json["brandNew"]
+    for name in ("parameters", "engineSettings"):
+        assert is_typed == (name not in runs[name].unmodeled_json)
+
+
+@pytest.mark.fault(15)
+async def test_document_of_100_000_keys_is_exact(rigged: Any) -> None:
+    """A document of many keys is carried, and holds up nobody in the gateway."""
+    sent = told(json.dumps({f"key-{at}": at for at in range(100_000)}))
+    async with rigged(GATEWAY_UPSTREAM__MAX_BODY_BYTES="4194304") as rig:
+        rig.upstream.lie(ID, http(sent))
+        async with grpc.aio.insecure_channel(str(rig.served.address)) as channel:
+            request = GetRunRequest(id=ID).SerializeToString()
+            answer = await channel.unary_unary(GET_RUN)(request, timeout=30)
+        rig.tally.calls += 1
+        rig.tally.outcomes["OK"] += 1
+    run = Run.FromString(answer)  # which holds up its client alone
+
+    assert [] == differences(sent, run)
+    assert 100_000 == len(run.parameters.struct_value.fields)
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("levels", [501, 10_000, 100_000])
+@pytest.mark.parametrize("opening", ['{"a": ', "["])
+async def test_document_that_is_nested_too_deep_is_malformed(
+    rigged: Any, levels: int, opening: str
+) -> None:
+    """Beyond 500 levels an answer can't be read, by whatever means it is nested."""
+    closing = "}" if opening[0] == "{" else "]"
+    sent = told(nested(levels, opening=opening, closing=closing))
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(sent))
+        await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
+        assert 2 == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(15)
+async def test_numbers_at_the_edge_cost_no_time(rigged: Any) -> None:
+    """A million digits, or exponents without end, are kept as they were written."""
+    sent = told(f'{{"n": [{"9" * 500_000}, 1e{"9" * 300_000}, 0e99999999]}}')
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(sent))
+        run = await rig.run(ID)
+
+    assert [] == differences(sent, run)
+    assert "parameters" in run.unmodeled_json

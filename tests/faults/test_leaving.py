@@ -1,0 +1,270 @@
+"""Deadlines, and clients that leave: no call to HealthOmics outlives its caller."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
+from faults.lying import HANG, TRUE_ID, Answer, Drip, Part, Request, said, true_run
+from faults.rig import GRACE_SECONDS, Rig
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics_gateway.errors import Reason
+from serving import GET_RUN
+from support import ALWAYS, Refusal, calling, get_run, http, refused
+
+ID, OTHER_ID = "2000020", "2000021"
+CUT = http(true_run(ID))[:-5]  # an answer without its end
+DRIP = Drip(http(true_run(ID)), every_seconds=0.01)
+THROTTLED = said(429, "ThrottlingException", x_amz_retry_after="3000")
+LATE, GONE = ("DEADLINE_EXCEEDED", "CALLER_DEADLINE"), ("CANCELLED", "")
+PATIENCE_SECONDS = 5.0  # for what must happen soon
+LONG_SECONDS = 60.0  # a deadline that no test here waits for
+STALLS = pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([HANG], id="silence"),
+        pytest.param([CUT, HANG], id="cut-body"),
+        pytest.param([DRIP], id="drip"),
+    ],
+)
+
+Leave = Callable[[Rig, asyncio.Event], Awaitable[None]]
+
+
+def announced(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
+    """Answer with these parts, and tell that the request has come."""
+
+    def lie(_request: Request) -> Answer:
+        came.set()
+        return parts
+
+    return lie
+
+
+async def soon(came: asyncio.Event) -> None:
+    """Wait for what must happen."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await came.wait()
+
+
+def logged(rig: Rig, run_id: str = ID) -> list[tuple[str, str]]:
+    """Give code and reason of each call about a run, as the log has them."""
+    lines = [each for each in rig.log if each["event"] == "call"]
+    of_run = [each for each in lines if each.get("runId") == run_id]
+    return [(each["code"], each["reason"]) for each in of_run]
+
+
+async def expired(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
+    """Await a call that its deadline ends: gRPC may do so before the gateway has."""
+    begun = time.monotonic()
+    rig.tally.calls += 1
+    refusal = await refused(call)
+    told = refusal.reason if refusal.details else f"{refusal.code.name} (core)"
+    rig.tally.outcomes[told] += 1
+    rig.tally.wrong += refusal.code is not StatusCode.DEADLINE_EXCEEDED
+    assert StatusCode.DEADLINE_EXCEEDED == refusal.code
+    assert time.monotonic() - begun <= seconds + GRACE_SECONDS
+    return refusal
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(0.0, id="0"), pytest.param(0.001, id="1ms")],
+)
+async def test_deadline_without_time_asks_nothing(rigged: Any, seconds: float) -> None:
+    """A client without time for an answer is late at once, and nothing is asked."""
+    async with rigged() as rig:
+        for _ in range(10):
+            await expired(rig, get_run(rig.stub, ID, seconds=seconds), seconds=seconds)
+
+    assert {TRUE_ID} == set(rig.upstream.asked)
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("written", ["1n", "1m", "5m", "9m"])
+async def test_deadline_that_is_too_short_is_told(rigged: Any, written: str) -> None:
+    """Below 10 ms nothing is asked, and whoever still listens is told why."""
+    # Only as metadata: such a client goes on listening after its deadline.
+    metadata = (("grpc-timeout", written),)
+    told: list[Refusal] = []
+    async with rigged() as rig:
+        for _ in range(30):
+            call = rig.stub.GetRun(GetRunRequest(id=ID), metadata=metadata)
+            refusal = await expired(rig, call, seconds=0.01)
+            told += [refusal] if refusal.details else []
+
+    assert told  # unless gRPC was faster, thirty times
+    assert {"DEADLINE_TOO_SHORT"} == {each.reason for each in told}
+    assert all(set(each.details) == ALWAYS for each in told)
+    assert all(each.metadata == {"runId": ID} for each in told)
+    assert {TRUE_ID} == set(rig.upstream.asked)
+
+
+@pytest.mark.fault(20)
+@STALLS
+async def test_deadline_that_is_absent_is_the_servers(
+    rigged: Any, parts: list[Part]
+) -> None:
+    """Without a deadline the default ends the call, and the upstream call with it."""
+    async with rigged(GATEWAY_DEFAULT_DEADLINE="300ms") as rig:
+        rig.upstream.lie(ID, parts)
+        call = get_run(rig.stub, ID, seconds=None)
+        refusal = await rig.refused(call, Reason.SERVER_DEADLINE, seconds=0.3)
+
+    assert {"runId": ID, "region": "us-east-1", "attempts": "1"} == refusal.metadata
+    assert ALWAYS == set(refusal.details)
+    assert [("DEADLINE_EXCEEDED", "SERVER_DEADLINE")] == logged(rig)
+    assert (1, 1) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
+
+
+@pytest.mark.fault(20)
+@STALLS
+async def test_deadline_of_50_ms_holds(rigged: Any, parts: list[Part]) -> None:
+    """A caller leaves at its deadline, the upstream call with it, and the log knows."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, parts)
+        refusal = await expired(rig, get_run(rig.stub, ID, seconds=0.05), seconds=0.05)
+
+    assert not refusal.details or refusal.reason == "CALLER_DEADLINE"
+    assert [LATE] == logged(rig)
+    assert (1, 1) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
+
+
+async def cancel(rig: Rig, came: asyncio.Event) -> None:
+    """Give up one call, and keep the connection."""
+    call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
+    await soon(came)
+    call.cancel()
+    assert StatusCode.CANCELLED == await call.code()
+
+
+async def close_channel(rig: Rig, came: asyncio.Event) -> None:
+    """Close a client's own connection, as gRPC does."""
+    options = {"grpc.use_local_subchannel_pool": 1}
+    async with calling(rig.served, **options) as stub:
+        call = stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
+        await soon(came)
+    with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+        await call
+
+
+async def begin_raw(rig: Rig) -> tuple[H2Connection, asyncio.StreamWriter]:
+    """Begin a call on a socket of its own."""
+    connection = H2Connection(H2Configuration(header_encoding=False))
+    connection.initiate_connection()
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": GET_RUN,
+        ":authority": str(rig.served.address),
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    connection.send_headers(1, list(headers.items()))
+    body = GetRunRequest(id=ID).SerializeToString()
+    message = b"\0" + len(body).to_bytes(4, "big") + body
+    connection.send_data(1, message, end_stream=True)
+    address = rig.served.address
+    _, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(connection.data_to_send())
+    return connection, writer
+
+
+async def hang_up(rig: Rig, came: asyncio.Event) -> None:
+    """Close a socket, without a word of HTTP/2."""
+    _, writer = await begin_raw(rig)
+    await soon(came)
+    writer.close()
+
+
+async def abort(rig: Rig, came: asyncio.Event) -> None:
+    """Let a socket be reset, as where a client's machine has crashed."""
+    _, writer = await begin_raw(rig)
+    await soon(came)
+    linger = struct.pack("ii", 1, 0)  # close() then sends RST
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+async def reset_stream(rig: Rig, came: asyncio.Event) -> None:
+    """Reset a stream and say goodbye, both before the socket is closed."""
+    connection, writer = await begin_raw(rig)
+    await soon(came)
+    connection.reset_stream(1)
+    connection.close_connection()
+    writer.write(connection.data_to_send())
+    writer.close()
+
+
+@pytest.mark.fault(20)
+@STALLS
+@pytest.mark.parametrize("leave", [cancel, close_channel, hang_up, abort, reset_stream])
+async def test_client_that_leaves_takes_its_upstream_call_along(
+    rigged: Any, leave: Leave, parts: list[Part]
+) -> None:
+    """However a client goes, the one call to HealthOmics is aborted."""
+    came = asyncio.Event()
+    async with rigged() as rig:
+        rig.upstream.lie(ID, announced(came, *parts))
+        rig.tally.calls += 1
+        await leave(rig, came)
+        rig.tally.outcomes["CANCELLED"] += 1
+
+    assert [GONE] == logged(rig)
+    assert (1, 1) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
+
+
+@pytest.mark.fault(20)
+async def test_client_that_leaves_before_a_retry_ends_it(rigged: Any) -> None:
+    """A call that waits for its next attempt makes none for a client that is gone."""
+    came = asyncio.Event()
+    async with rigged() as rig:
+        rig.upstream.lie(ID, announced(came, THROTTLED))
+        rig.tally.calls += 1
+        call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
+        await soon(came)
+        await rig.run(OTHER_ID)  # the throttle has been read by now
+        call.cancel()
+        assert StatusCode.CANCELLED == await call.code()
+        rig.tally.outcomes["CANCELLED"] += 1
+
+    assert [GONE] == logged(rig)
+    assert (1, 0) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
+
+
+@pytest.mark.fault(20)
+async def test_crowd_that_leaves_frees_every_place(rigged: Any) -> None:
+    """Calls under way are aborted, and those that wait for a place ask nothing."""
+    came = asyncio.Event()
+
+    def lie(_request: Request) -> Answer:
+        if rig.upstream.asked[ID] == 20:
+            came.set()
+        return HANG
+
+    async with rigged(GATEWAY_UPSTREAM__MAX_CONCURRENT="20") as rig:
+        rig.upstream.lie(ID, lie)
+        message = GetRunRequest(id=ID)
+        calls = [rig.stub.GetRun(message, timeout=LONG_SECONDS) for _ in range(100)]
+        rig.tally.calls += len(calls)
+        await soon(came)
+        for call in calls:
+            call.cancel()
+        codes = {await call.code() for call in calls}
+        rig.tally.outcomes["CANCELLED"] += len(calls)
+
+    assert {StatusCode.CANCELLED} == codes
+    assert {GONE} == set(logged(rig))
+    assert (20, 20) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])

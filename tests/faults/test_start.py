@@ -1,0 +1,168 @@
+"""Settings that can't be used: the process tells every fault, serves nothing, ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import trustme
+
+from faults.cases import Tally
+from faults.lying import CANARY
+from test_cli import free_port, program, taken_port
+
+NAME = "healthomics-gateway: "
+REGION = {"AWS_DEFAULT_REGION": "us-east-1"}
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": f"AKIA{CANARY}",
+    "AWS_SECRET_ACCESS_KEY": f"secret/{CANARY}",
+    "AWS_SESSION_TOKEN": f"token/{CANARY}",
+}
+PASTED_KEY = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
+FAULTY_FILE = f"""\
+drain_time = "11m"
+default_deadline = "{CANARY}"
+bogus = "{CANARY}"
+[log]
+level = "{CANARY}"
+colour = "{CANARY}"
+[aws]
+secret_access_key = "{CANARY}"
+"""
+
+
+def faults_at_start(tally: Tally, *arguments: str, **environ: str) -> list[str]:
+    """Start a gateway that must end before it serves; give the faults it tells."""
+    done = program("serve", *arguments, **(SECRETS | environ))
+    tally.outcomes[f"exit {done.returncode}"] += 1
+    tally.leaked += CANARY in done.stdout + done.stderr
+    assert CANARY not in done.stdout + done.stderr
+    assert (2, "") == (done.returncode, done.stdout)
+    lines = done.stderr.splitlines()
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
+    assert "serving" not in events
+    told = [line for line in lines if not line.startswith("{")]
+    assert all(line.startswith(NAME) for line in told), told  # no traceback either
+    return [line.removeprefix(NAME) for line in told]
+
+
+@pytest.mark.fault(36)
+def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
+    """Faults of file, variables, flags and AWS's settings are told together, once."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(FAULTY_FILE, encoding="utf-8")
+    told = faults_at_start(
+        tally,
+        *("--config", str(file), "--listen", CANARY),
+        GATEWAY_ADMIN_LISTEN="127.0.0.1:65536",
+        GATEWAY_UPSTREAM__MAX_ATTEMPTS="0",
+        GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT="2s",
+        GATEWAY_TEAPOT=CANARY,
+        GATEWAY_TLS__KEY_FILE=PASTED_KEY,
+        AWS_ENDPOINT_URL_OMICS=f"http://{CANARY}:{CANARY}@omics.example.org",
+        AWS_CA_BUNDLE=str(tmp_path / "missing.pem"),
+    )
+
+    assert [
+        "--listen: write an address like 127.0.0.1:50051 or [::1]:50051",
+        "AWS Region: none is set; set AWS_DEFAULT_REGION",
+        "AWS endpoint: more than scheme, host, port and plain path in the URL",
+        "AWS_CA_BUNDLE: there is no such file",
+        "GATEWAY_ADMIN_LISTEN: write an address like 127.0.0.1:50051 or [::1]:50051",
+        "GATEWAY_TEAPOT: there is no such setting",
+        "GATEWAY_TLS__KEY_FILE: no file of this path can be read",
+        "GATEWAY_UPSTREAM__MAX_ATTEMPTS: write at least 1",
+        f"aws in {file}: there is no such setting",
+        f"bogus in {file}: there is no such setting",
+        f"default_deadline in {file}: write a duration like 250ms, 5s or 2m",
+        f"drain_time in {file}: write 0s to 10m",
+        f"log.colour in {file}: there is no such setting",
+        f"log.level in {file}: write 'debug', 'info', 'warning' or 'error'",
+        "tls.cert_file and tls.key_file: set both or neither",
+        "upstream.connect_timeout 3s: write at most upstream.attempt_timeout, 2s",
+    ] == sorted(told)
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        pytest.param({}, "AWS Region: none is set; set AWS_DEFAULT_REGION", id="aws"),
+        pytest.param(
+            REGION | {"AWS_ENDPOINT_URL_OMICS": "http://omics.example.org"},
+            "AWS endpoint: http is for loopback hosts only; use https",
+            id="plaintext",
+        ),
+        pytest.param(
+            REGION | {"GATEWAY_UPSTREAM__MAX_ATTEMPT": "3"},
+            "GATEWAY_UPSTREAM__MAX_ATTEMPT: there is no such setting",
+            id="unknown",
+        ),
+    ],
+)
+def test_start_fails_for_one_fault(
+    tally: Tally, environ: dict[str, str], fault: str
+) -> None:
+    """Where everything else is well, one fault is enough, and the only one told."""
+    assert [fault] == faults_at_start(tally, **environ)
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize(
+    ("cert", "key", "fault"),
+    [
+        pytest.param(
+            "a.pem",
+            "",
+            "tls.cert_file and tls.key_file: set both or neither",
+            id="alone",
+        ),
+        pytest.param(
+            ".",
+            "a.key",
+            "GATEWAY_TLS__CERT_FILE: no file of this path can be read",
+            id="folder",
+        ),
+        pytest.param(
+            "a.pem",
+            "b.key",
+            "tls.cert_file and tls.key_file: not a certificate and its key, in PEM",
+            id="of-another",
+        ),
+    ],
+)
+def test_start_fails_without_a_certificate_and_its_key(
+    tally: Tally, tmp_path: Path, cert: str, key: str, fault: str
+) -> None:
+    """Half a pair, what can't be read and what doesn't fit are told as they are."""
+    authority = trustme.CA()
+    for name in ("a", "b"):
+        made = authority.issue_cert(f"{name}.example.org")
+        made.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
+        made.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+    files = {
+        "GATEWAY_TLS__CERT_FILE": str(tmp_path / cert),
+        "GATEWAY_TLS__KEY_FILE": str(tmp_path / key) if key else "",
+    }
+
+    assert [fault] == faults_at_start(tally, **REGION, **files)
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("taken", ["listen", "admin_listen"])
+def test_start_fails_on_a_port_in_use(tally: Tally, taken: str) -> None:
+    """One address that is taken ends it, though the other one is free."""
+    with taken_port() as port:
+        addresses = {
+            name: f"127.0.0.1:{port if name == taken else free_port()}"
+            for name in ("listen", "admin_listen")
+        }
+        told = faults_at_start(
+            tally,
+            GATEWAY_LISTEN=addresses["listen"],
+            GATEWAY_ADMIN_LISTEN=addresses["admin_listen"],
+            **REGION,
+        )
+
+    assert [f"{taken} {addresses[taken]}: it can't be bound; is it in use?"] == told

@@ -1,0 +1,367 @@
+"""The bugs that the suite must find: one small change of the server each.
+
+To add one, copy an entry: `old` must stand in its file exactly once, and `test` is
+the one that should find the bug. A test that starts the program in an environment
+without PYTHONPATH finds none there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug: `old`, in a file of the server's package, becomes `new`."""
+
+    name: str
+    file: str  # below server/healthomics_gateway
+    old: str
+    new: str
+    test: str  # below tests
+
+
+MUTANTS = (
+    # What the client is told.
+    Mutant(
+        "throttle-has-another-code",
+        "errors.py",
+        "UPSTREAM_THROTTLED = Row(\n        code.RESOURCE_EXHAUSTED,",
+        "UPSTREAM_THROTTLED = Row(\n        code.UNAVAILABLE,",
+        "test_errors.py::test_code_answers_what_the_caller_should_do",
+    ),
+    Mutant(
+        "quota-is-worth-another-try",
+        "errors.py",
+        "UPSTREAM_QUOTA_EXCEEDED = Row(\n"
+        "        code.RESOURCE_EXHAUSTED,\n"
+        "        Advice.STOP,",
+        "UPSTREAM_QUOTA_EXCEEDED = Row(\n"
+        "        code.RESOURCE_EXHAUSTED,\n"
+        "        Advice.RETRY,",
+        "contract/test_errors_doc.py::test_row_tells_code_details_and_advice",
+    ),
+    Mutant(
+        "never-again-is-a-wait",
+        "errors.py",
+        "            return -1\n",
+        "            return MAX_RETRY_MS\n",
+        "test_errors.py::test_pushback_is_retry_info_or_never",
+    ),
+    Mutant(
+        "aws-words-are-always-told",
+        "errors.py",
+        "if debug and error.debug:",
+        "if error.debug:",
+        "test_errors.py::test_debug_text_stays_inside_unless_it_is_let_out",
+    ),
+    Mutant(
+        "metadata-is-told-as-it-came",
+        "errors.py",
+        "{key: _clean(value, MAX_TEXT) for",
+        "{key: value for",
+        "test_errors.py::test_metadata_is_cleaned_and_cut",
+    ),
+    Mutant(
+        "cancelled-call-is-a-bug",
+        "interceptors/errors.py",
+        "            except (AbortError, asyncio.CancelledError):\n"
+        "                raise\n"
+        "            except Exception as error:",
+        "            except AbortError:\n"
+        "                raise\n"
+        "            except BaseException as error:",
+        "test_interceptors.py::test_cancelled_call_is_logged_as_such",
+    ),
+    Mutant(
+        "abort-is-a-bug",
+        "interceptors/errors.py",
+        "except (AbortError, asyncio.CancelledError):",
+        "except asyncio.CancelledError:",
+        "test_interceptors.py::test_status_of_a_standard_service_is_its_own",
+    ),
+    Mutant(
+        "request-id-is-taken-unchecked",
+        "interceptors/exchange.py",
+        "\n            and _REQUEST_ID.fullmatch(value)",
+        "",
+        "test_interceptors.py::test_request_id_is_made_up_where_there_is_no_good_one",
+    ),
+    # What is asked.
+    Mutant(
+        "id-may-have-a-tail",
+        "service.py",
+        "if not _RUN_ID.fullmatch(request.id):",
+        "if not _RUN_ID.match(request.id):",
+        "test_service.py::test_id_of_another_form_is_refused",
+    ),
+    Mutant(
+        "id-may-have-any-script-s-digits",
+        "service.py",
+        '_RUN_ID = re.compile(r"[0-9]{1,18}")',
+        '_RUN_ID = re.compile(r"\\d{1,18}")',
+        "test_service.py::test_id_of_another_form_is_refused",
+    ),
+    Mutant(
+        "export-is-asked-for-as-often-as-it-is-written",
+        "service.py",
+        "tuple(sorted(set(request.export)))",
+        "tuple(sorted(request.export))",
+        "test_service.py::test_export_is_asked_for_once",
+    ),
+    Mutant(
+        "healthomics-is-asked-without-time",
+        "service.py",
+        "if seconds < MIN_DEADLINE_SECONDS:",
+        "if seconds < 0:",
+        "test_service.py::test_deadline_that_leaves_no_time_is_refused_unasked",
+    ),
+    Mutant(
+        "bad-bytes-are-an-empty-request",
+        "interceptors/chain.py",
+        "raise GatewayError(Reason.MALFORMED_REQUEST) from None",
+        'return handler.request_deserializer(b"")',
+        "test_interceptors.py::test_request_that_does_not_decode_is_malformed",
+    ),
+    # How often, and for how long.
+    Mutant(
+        "one-attempt-too-many",
+        "retry.py",
+        "attempt >= self._max_attempts",
+        "attempt > self._max_attempts",
+        "test_retry.py::test_last_failure_stands_when_the_attempts_are_used_up",
+    ),
+    Mutant(
+        "retry-beyond-the-deadline",
+        "retry.py",
+        "                    or earliest_end > call.deadline\n",
+        "",
+        "test_retry.py::test_last_failure_stands_when_no_time_is_left",
+    ),
+    Mutant(
+        "retries-never-run-out",
+        "retry.py",
+        "        self._in_hand -= 1\n",
+        "",
+        "test_retry.py::test_dead_upstream_sees_few_more_calls_than_callers_make",
+    ),
+    Mutant(
+        "aws-may-ask-for-any-wait",
+        "retry.py",
+        "min(max(asked, computed), computed + RETRY_AFTER_BEYOND_SECONDS)",
+        "max(asked, computed)",
+        "test_retry.py::test_wait_that_aws_asks_for_is_honoured_within_bounds",
+    ),
+    Mutant(
+        "throttle-waits-no-longer",
+        "retry.py",
+        "throttled = error.reason is Reason.UPSTREAM_THROTTLED",
+        "throttled = False",
+        "test_retry.py::test_waits_after_throttling_begin_at_a_second",
+    ),
+    Mutant(
+        "any-number-is-asked-at-once",
+        "bulkhead.py",
+        "asyncio.Semaphore(max_concurrent)",
+        "asyncio.Semaphore(1024)",
+        "test_bulkhead.py::test_no_more_is_asked_at_once_than_there_are_places",
+    ),
+    Mutant(
+        "drain-refuses-at-once",
+        "interceptors/drain.py",
+        "        await self._quiet(until=end - seconds * LAST_CALLS_SHARE)\n",
+        "",
+        "test_drain.py::test_drain_serves_a_call_that_still_comes",
+    ),
+    # What is trusted on the way.
+    Mutant(
+        "body-is-capped-by-the-chunk",
+        "upstream/transport.py",
+        "if len(body) > self._max_body_bytes:",
+        "if len(chunk) > self._max_body_bytes:",
+        "test_transport.py::test_body_that_is_not_to_be_had_is_a_failure",
+    ),
+    Mutant(
+        "redirect-is-followed",
+        "upstream/transport.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        "test_transport.py::test_redirects_are_not_followed",
+    ),
+    Mutant(
+        "any-certificate-is-trusted",
+        "upstream/transport.py",
+        "    context.load_verify_locations(ca_file)\n",
+        "    context.check_hostname = False\n    context.verify_mode = ssl.CERT_NONE\n",
+        "test_transport.py::test_untrusted_certificate_is_sent_nothing",
+    ),
+    Mutant(
+        "certificate-of-any-host-is-trusted",
+        "upstream/transport.py",
+        "    context.load_verify_locations(ca_file)\n",
+        "    context.load_verify_locations(ca_file)\n"
+        "    context.check_hostname = False\n",
+        "test_transport.py::test_untrusted_certificate_is_sent_nothing",
+    ),
+    Mutant(
+        "new-connection-that-is-lost-is-replayed",
+        "upstream/transport.py",
+        "if journey.is_connection_new:",
+        "if not journey.is_connection_new:",
+        "test_transport.py::test_new_connection_that_closes_is_not_replayed",
+    ),
+    Mutant(
+        "compressed-body-is-read",
+        "upstream/transport.py",
+        'if encoding not in ("", "identity"):',
+        'if encoding not in ("", "identity", "gzip"):',
+        "test_transport.py::test_body_that_is_not_to_be_had_is_a_failure",
+    ),
+    Mutant(
+        "compression-is-welcome",
+        "upstream/healthomics.py",
+        '        headers["accept-encoding"] = "identity"\n',
+        "",
+        "test_healthomics.py::test_request_is_signed_as_it_is_sent",
+    ),
+    Mutant(
+        "bare-404-is-no-run",
+        "upstream/classify.py",
+        "bare = {408: _TIMED_OUT, 429: _THROTTLED}",
+        "bare = {\n"
+        "            404: Verdict(Reason.RUN_NOT_FOUND, Again.NO),\n"
+        "            408: _TIMED_OUT,\n"
+        "            429: _THROTTLED,\n"
+        "        }",
+        "test_classify.py::test_body_without_a_code_leaves_it_to_the_status",
+    ),
+    Mutant(
+        "untrusted-certificate-is-tried-again",
+        "upstream/classify.py",
+        "Verdict(Reason.UPSTREAM_TLS_UNTRUSTED, Again.NO)",
+        "Verdict(Reason.UPSTREAM_TLS_UNTRUSTED, Again.YES)",
+        "test_classify.py::test_failure_is_its_row_with_and_without_an_answer",
+    ),
+    Mutant(
+        "body-beats-the-header",
+        "upstream/classify.py",
+        "code = code or bare_code(members.get(name))",
+        "code = bare_code(members.get(name)) or code",
+        "test_classify.py::test_header_beats_the_body",
+    ),
+    # Whose identity it is.
+    Mutant(
+        "credentials-are-renewed-for-each-caller",
+        "upstream/identity.py",
+        "        if self._credentials == refused:\n            self._source = None",
+        "        if self._credentials:\n            self._source = None",
+        "test_identity.py::test_renewal_reads_the_chain_once_for_all_who_were_refused",
+    ),
+    Mutant(
+        "callers-each-read-the-chain",
+        "upstream/identity.py",
+        "if self._refresh is None or self._refresh.done():",
+        "if self._refresh is None or self._credentials is None:",
+        "test_identity.py::test_callers_at_once_share_one_read",
+    ),
+    Mutant(
+        "clock-s-offset-is-never-dropped",
+        "upstream/healthomics.py",
+        "return skew if abs(skew) >= MIN_SKEW else NO_SKEW",
+        "return skew if abs(skew) >= MIN_SKEW else self._skew",
+        "test_healthomics.py::test_offset_is_dropped_when_the_clock_is_set_right",
+    ),
+    Mutant(
+        "secret-key-is-shown",
+        "upstream/sigv4.py",
+        "secret_key: str = field(repr=False)",
+        "secret_key: str",
+        "test_sigv4.py::test_secrets_are_not_shown",
+    ),
+    Mutant(
+        "health-stays-up",
+        "health.py",
+        "is_ready = not self._readiness.why_not",
+        "is_ready = True",
+        "test_health.py::test_health_of_the_service_is_readiness",
+    ),
+    # What an answer says.
+    Mutant(
+        "answer-about-another-run-is-given",
+        "upstream/translate.py",
+        'if type(sent.get("id")) is not str or sent["id"] != run_id:',
+        'if type(sent.get("id")) is not str:',
+        "test_translate.py::test_answer_about_another_run_is_refused",
+    ),
+    Mutant(
+        "error-in-a-success-is-a-run",
+        "upstream/translate.py",
+        "if type(error_type) is str and bare_code(error_type):",
+        'if error_type == "Error":',
+        "test_translate.py::test_error_in_an_answer_is_told",
+    ),
+    Mutant(
+        "times-end-at-the-millisecond",
+        "upstream/jsontext.py",
+        'int((fraction or "").ljust(9, "0"))',
+        'int((fraction or "")[:3].ljust(9, "0"))',
+        "test_translate.py::test_timestamp_is_typed_with_up_to_nine_digits",
+    ),
+    Mutant(
+        "integer-beyond-2-to-the-53-is-typed",
+        "upstream/jsontext.py",
+        "SAFE_DIGITS = 15 ",
+        "SAFE_DIGITS = 17 ",
+        "test_jsontext.py::test_exact_double_refuses_what_a_double_would_change",
+    ),
+    Mutant(
+        "unknown-member-is-dropped",
+        "upstream/fields.py",
+        "        if value is None:\n            continue",
+        "        if value is None or name not in puts:\n            continue",
+        "test_translate.py::test_member_that_has_no_field_for_it_is_kept",
+    ),
+    Mutant(
+        "unknown-word-is-dropped",
+        "upstream/fields.py",
+        'raise ValueError("not a word of the enum")',
+        "return ()",
+        "test_translate.py::test_member_that_has_no_field_for_it_is_kept",
+    ),
+    Mutant(
+        "answer-has-no-time",
+        "upstream/healthomics.py",
+        "        time.seconds = since.days * 86400 + since.seconds\n",
+        "",
+        "test_healthomics.py::test_answer_is_the_run_and_when_it_was_read",
+    ),
+    Mutant(
+        "mask-leaves-out-the-time",
+        "selection.py",
+        "        selected.observe_time.CopyFrom(run.observe_time)\n",
+        "",
+        "test_selection.py::test_observe_time_is_always_answered",
+    ),
+    Mutant(
+        "withheld-member-comes-back",
+        "selection.py",
+        "if self.paths is None and not self.withheld:",
+        "if self.paths is None:",
+        "test_selection.py::test_withholding_leaves_out_typed_and_kept_members_alike",
+    ),
+    # What an operator reads.
+    Mutant(
+        "fault-repeats-what-was-set",
+        "sources.py",
+        'return words.format_map(error.get("ctx", {}))',
+        'return words.format_map(error.get("ctx", {})) + f": {error[\'input\']}"',
+        "test_settings.py::test_fault_does_not_repeat_what_was_set",
+    ),
+    Mutant(
+        "event-takes-many-lines",
+        "telemetry.py",
+        "option=orjson.OPT_UTC_Z",
+        "option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2",
+        "test_telemetry.py::test_event_of_two_lines_is_one_line_of_json",
+    ),
+)
