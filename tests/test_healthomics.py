@@ -636,6 +636,19 @@ async def test_invalid_credentials_that_nothing_replaces_are_reported() -> None:
     assert [Reason.GATEWAY_CREDENTIALS_INVALID] == asked.reports
 
 
+async def test_invalid_credentials_that_invalid_ones_replace_are_reported() -> None:
+    """A chain that always has others doesn't make the gateway ready."""
+    keyring = Keyring(WRONG, MINE)
+    reply = refusing("UnrecognizedClientException")
+    async with Upstream(reply) as upstream, source(upstream.url, keyring) as asked:
+        await asked.row()
+        assert [] == asked.reports
+        keyring.follow(WRONG)
+        await asked.row()
+
+    assert [Reason.GATEWAY_CREDENTIALS_INVALID] == asked.reports
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "reports"),
     [
@@ -672,9 +685,12 @@ async def test_credentials_that_there_are_none_of_end_the_attempt() -> None:
         Upstream(http(run_body())) as upstream,
         source(upstream.url, Keyring(UNAVAILABLE)) as asked,
     ):
-        assert UNAVAILABLE is await asked.refusal()
+        call = Call(inf)
+        with pytest.raises(GatewayError) as caught:
+            await asked.ask(call=call)
 
-    assert [] == upstream.requests
+    assert UNAVAILABLE is caught.value
+    assert ([], {}) == (upstream.requests, call.facts)  # it wasn't tried
 
 
 # What an attempt tells of the gateway's own identity.

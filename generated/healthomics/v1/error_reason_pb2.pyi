@@ -128,8 +128,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "GATEWAY_CREDENTIALS_UNAVAILABLE",
           "domain": "healthomics-gateway",
-          "metadata": { "runId": "1234567", "region": "us-east-1",
-                        "attempts": "1" } }
+          "metadata": { "runId": "1234567" } }
     """
     ERROR_REASON_GATEWAY_CREDENTIALS_EXPIRED: _ErrorReason.ValueType  # 11
     """The gateway's own AWS credentials expired and weren't renewed in time.
@@ -554,8 +553,7 @@ Example:
 
     { "reason": "GATEWAY_CREDENTIALS_UNAVAILABLE",
       "domain": "healthomics-gateway",
-      "metadata": { "runId": "1234567", "region": "us-east-1",
-                    "attempts": "1" } }
+      "metadata": { "runId": "1234567" } }
 """
 ERROR_REASON_GATEWAY_CREDENTIALS_EXPIRED: ErrorReason.ValueType  # 11
 """The gateway's own AWS credentials expired and weren't renewed in time.

@@ -68,9 +68,9 @@ class HealthOmics:
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise what went wrong with whether to try again."""
+        credentials = await self._identity.credentials()
         attempts = int(call.facts.get("attempts", "0")) + 1
         call.facts |= {"region": self._region, "attempts": str(attempts)}
-        credentials = await self._identity.credentials()
         skew = self._skew
         try:
             reply = await self._transport.get(*self._signed(query, credentials))
@@ -129,13 +129,14 @@ class HealthOmics:
             case Reason.GATEWAY_CREDENTIALS_EXPIRED:
                 await self._renew(credentials, error)
             case Reason.GATEWAY_CREDENTIALS_INVALID:
-                if not await self._renew(credentials, error):
+                await self._renew(credentials, error)
+                if error.again is not Again.MENDED:
                     self._report(error.reason)
             case _ if error.metadata["awsErrorCode"]:
                 self._report(None)
 
-    async def _renew(self, refused: Credentials, error: GatewayError) -> bool:
-        """Tell whether there are others now; without any it isn't tried again.
+    async def _renew(self, refused: Credentials, error: GatewayError) -> None:
+        """Look for others; without any credentials it isn't tried again.
 
         Others that AWS refuses as well, before it has accepted any, mend nothing.
         """
@@ -143,11 +144,10 @@ class HealthOmics:
             is_renewed = await self._identity.renew(refused)
         except GatewayError:
             error.again = Again.NO
-            return False
+            return
         self._refused = self._refused or refused
         if is_renewed and refused == self._refused:
             error.again = Again.MENDED
-        return is_renewed
 
     def _measured_skew(self, reply: Reply) -> timedelta:
         """Read how far AWS's clock is ahead; leave it where the answer has no date."""

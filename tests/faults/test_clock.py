@@ -1,0 +1,234 @@
+"""A clock that is off: HealthOmics finds the signatures too old, or too new."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from faults.lying import Answer, LyingUpstream, Request, said, true_run
+from healthomics_gateway.errors import Reason
+from support import ALWAYS, http
+from test_app import readyz
+
+ID = "2000032"
+OTHER_IDS = ("2000132", "2000232")
+OFF = timedelta(minutes=20)
+OFF_BOTH_WAYS = pytest.mark.parametrize(
+    "off", [pytest.param(OFF, id="behind"), pytest.param(-OFF, id="ahead")]
+)
+SKEWED = "RequestTimeTooSkewed"  # one of AWS's words for it; another is the signature's
+SIGNATURE = "InvalidSignatureException"
+READY = (200, "ok\n")
+
+
+class Clock:
+    """The upstream's clock, which can be set."""
+
+    def __init__(self, off: timedelta = timedelta()) -> None:
+        """Be `off` from the machine's."""
+        self.off = off
+
+    def __call__(self) -> datetime:
+        """Tell the time."""
+        return datetime.now(UTC) + self.off
+
+    def date(self) -> str:
+        """Tell it as HTTP does."""
+        return format_datetime(self(), usegmt=True)
+
+
+def seen(upstream: LyingUpstream) -> list[str]:
+    """List what was found wrong with the signature of each request about our run."""
+    return [each.fault for each in upstream.requests if each.run_id == ID]
+
+
+def refusing(code: str, date: Callable[[], str | None]) -> Callable[[Request], Answer]:
+    """Refuse badly signed requests with `code`, and the date that is told, if any."""
+
+    def answer(request: Request) -> Answer:
+        if not request.fault:
+            return http(true_run(request.run_id))
+        told = date()
+        return said(403, code, **({} if told is None else {"date": told}))
+
+    return answer
+
+
+@pytest.mark.fault(32)
+@OFF_BOTH_WAYS
+async def test_clock_that_is_off_is_corrected_once(rigged: Any, off: timedelta) -> None:
+    """The first call is signed anew by AWS's own clock, and every later one by it."""
+    async with (
+        LyingUpstream(now=Clock(off)) as upstream,
+        rigged(upstream=upstream, is_truth_served=False) as rig,
+    ):
+        for run_id in (ID, ID, *OTHER_IDS):
+            await rig.run(run_id)
+        ready = await readyz(rig.served)
+
+    assert [SIGNATURE, "", ""] == seen(upstream)
+    assert [3, 1, 1] == [upstream.asked[each] for each in (ID, *OTHER_IDS)]
+    assert READY == ready
+
+
+@pytest.mark.fault(32)
+@OFF_BOTH_WAYS
+async def test_offset_is_dropped_when_the_clock_is_right_again(
+    rigged: Any, off: timedelta
+) -> None:
+    """One call is signed anew without it, and every later one is right at once."""
+    clock = Clock(off)
+    async with (
+        LyingUpstream(now=clock) as upstream,
+        rigged(upstream=upstream, is_truth_served=False) as rig,
+    ):
+        await rig.run(ID)
+        clock.off = timedelta()
+        for run_id in (ID, ID, *OTHER_IDS):
+            await rig.run(run_id)
+        signed_at = upstream.requests[-1].headers["x-amz-date"]
+
+    assert [SIGNATURE, "", SIGNATURE, "", ""] == seen(upstream)
+    assert [1, 1] == [upstream.asked[each] for each in OTHER_IDS]
+    at = datetime.strptime(signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
+
+
+@pytest.mark.fault(32)
+async def test_clock_that_swings_is_followed(rigged: Any) -> None:
+    """From one side to the other and back, each turn costs one call more."""
+    clock = Clock()
+    turns = 12  # more than there are retries in hand: what is mended costs none
+    async with (
+        LyingUpstream(now=clock) as upstream,
+        rigged(upstream=upstream, is_truth_served=False) as rig,
+    ):
+        for turn in range(turns):
+            clock.off = OFF if turn % 2 else -OFF
+            await rig.run(ID)
+            await rig.run(ID)
+
+    assert [SIGNATURE, "", ""] * turns == seen(upstream)
+
+
+@pytest.mark.fault(32)
+async def test_calls_in_flight_are_corrected_once_each(rigged: Any) -> None:
+    """A clock that jumps under a hundred calls costs each of them one more."""
+    ids = [str(3_200_000 + at) for at in range(100)]
+    clock = Clock()
+    async with (
+        LyingUpstream(now=clock) as upstream,
+        rigged(upstream=upstream) as rig,
+    ):
+        clock.off = OFF
+        runs = await asyncio.gather(*(rig.run(each) for each in ids))
+
+    assert ids == [run.id for run in runs]
+    assert {1, 2} >= {upstream.asked[each] for each in ids}
+    last = {each.run_id: each.fault for each in upstream.requests}
+    assert {""} == set(last.values())
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize(
+    "code",
+    [
+        SKEWED,
+        "RequestExpired",
+        "RequestInTheFuture",
+        SIGNATURE,
+        "SignatureDoesNotMatch",
+    ],
+)
+async def test_each_word_for_it_is_understood(rigged: Any, code: str) -> None:
+    """Whatever AWS calls it, its date is enough to be right with the second call."""
+    clock = Clock(OFF)
+    async with (
+        LyingUpstream(now=clock) as upstream,
+        rigged(upstream=upstream, is_truth_served=False) as rig,
+    ):
+        upstream.lie(ID, refusing(code, clock.date))
+        run = await rig.run(ID)
+
+    assert (ID, [SIGNATURE, ""]) == (run.id, seen(upstream))
+
+
+NO_DATE = [
+    pytest.param(None, id="none"),
+    pytest.param("", id="empty"),
+    pytest.param("twenty past", id="words"),
+    pytest.param("0", id="number"),
+    pytest.param("Thu, 99 Jan 2026 03:04:05 GMT", id="no-such-day"),
+    pytest.param("Wed, 01 Jan 1800 00:00:00 GMT", id="year-1800"),
+    pytest.param("Fri, 31 Dec 9999 23:59:59 GMT", id="year-9999"),
+    pytest.param("Fri, 02 Jan 2026 03:04:05 +9999", id="no-such-zone"),
+]
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize("date", NO_DATE)
+@pytest.mark.parametrize(
+    ("code", "reason", "calls"),
+    [
+        pytest.param(SKEWED, Reason.GATEWAY_CLOCK_SKEW, 2, id="skewed"),
+        pytest.param(SIGNATURE, Reason.GATEWAY_SIGNATURE_REJECTED, 1, id="signature"),
+    ],
+)
+async def test_clock_that_is_off_without_a_date_is_told(
+    rigged: Any, code: str, reason: Reason, calls: int, date: str | None
+) -> None:
+    """Where AWS doesn't tell its time nothing is corrected, and little is tried."""
+    async with (
+        LyingUpstream(now=Clock(OFF)) as upstream,
+        rigged(upstream=upstream, is_truth_served=False) as rig,
+    ):
+        upstream.lie(ID, refusing(code, lambda: date))
+        refusal = await rig.refusal(ID, reason)
+        ready = await readyz(rig.served)
+
+    assert [SIGNATURE] * calls == seen(upstream)
+    retry = {"RetryInfo"} if reason is Reason.GATEWAY_CLOCK_SKEW else set()
+    assert ALWAYS | retry == set(refusal.details)
+    facts = refusal.metadata
+    assert (code, "403", str(calls)) == (
+        facts["awsErrorCode"],
+        facts["httpStatus"],
+        facts["attempts"],
+    )
+    assert READY == ready
+
+
+@pytest.mark.fault(32)
+@pytest.mark.parametrize(
+    ("code", "reason", "calls"),
+    [
+        pytest.param(SKEWED, Reason.GATEWAY_CLOCK_SKEW, 2, id="skewed"),
+        pytest.param(SIGNATURE, Reason.GATEWAY_SIGNATURE_REJECTED, 2, id="signature"),
+    ],
+)
+async def test_date_that_is_a_lie_is_followed_once(
+    rigged: Any, code: str, reason: Reason, calls: int
+) -> None:
+    """A date that doesn't help is tried once; the next good one rights the clock."""
+    clock = Clock()
+    lie = Clock(OFF)
+    async with (
+        LyingUpstream(now=clock) as upstream,
+        rigged(upstream=upstream, is_truth_served=False) as rig,
+    ):
+        upstream.lie(ID, lambda _: said(403, code, date=lie.date()))
+        await rig.refusal(ID, reason)
+        spoiled = seen(upstream)
+        upstream.requests.clear()
+        upstream.lie(ID, refusing(code, clock.date))
+        await rig.run(ID)
+        await rig.run(ID)
+
+    assert ["", SIGNATURE] == spoiled
+    assert calls == len(spoiled)
+    assert [SIGNATURE, "", ""] == seen(upstream)
