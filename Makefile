@@ -1,7 +1,7 @@
 # The one door for people and for CI. `make help` lists what it opens.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint format generate descriptor release-descriptor \
-  clients differential fuzz soak bench wheel
+  clients differential fuzz soak flood sigterm mutants bench wheel
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -48,6 +48,9 @@ check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
 	$(MAKE) fuzz ARGS="--seconds 15"
 	$(MAKE) soak ARGS="--seconds 20"
+	$(MAKE) flood ARGS="--seconds 1 --rounds 1"
+	$(MAKE) sigterm ARGS="--times 1"
+	$(MAKE) mutants ARGS="--short"
 
 lint: $(READY) ## check style, types, the contract and who imports whom
 	$(BIN)/ruff check .
@@ -91,6 +94,15 @@ fuzz: $(LOAD) ## fuzz the readers of upstream bytes for a minute; ARGS="--second
 
 soak: $(LOAD) ## load the gateway with random faults for ten minutes; draws build/soak.png
 	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
+
+flood: $(READY) ## abuse HTTP/2 beside a victim, and compare its errors and its p99
+	PYTHONPATH=tests $(BIN)/python -m faults.flood $(ARGS)
+
+sigterm: $(READY) ## end a gateway under load ten times, with another one beside it
+	PYTHONPATH=tests $(BIN)/python -m faults.sigterm $(ARGS)
+
+mutants: $(READY) ## see that the suite finds each of the seeded bugs
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 bench: $(READY) ## measure what a missed call costs, beside two peers (needs h2load)
 	$(BIN)/python bench/bench.py $(ARGS)
