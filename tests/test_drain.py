@@ -11,8 +11,8 @@ from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.exchange import Exchange
 
 QUIET_SECONDS = 0.5
-HOLD_SECONDS = 0.2  # the last of them, in which new calls are held
 LOOK_SECONDS = 0.02  # by so much a drain may notice late
+PATIENCE_SECONDS = 5.0  # for what must happen soon
 TURNS = 20  # of the event loop, in which what can happen has happened
 
 
@@ -25,7 +25,6 @@ class Gate:
         self._plans: list[tuple[float, Callable[[], object]]] = []
         self._drain = Drain(clock=lambda: self.now, sleep=self._sleep)
         self.enter = self._drain.stage(self._proceed)
-        self.evict = self._drain.evict
 
     def at(self, seconds: float, what: Callable[[], object]) -> None:
         """Do something so many seconds after the drain began."""
@@ -39,16 +38,12 @@ class Gate:
 
     async def drain(self, seconds: float) -> float:
         """Drain and evict, and tell how many seconds that took."""
-        took = await self.wait(seconds)
-        self.evict()
-        return took
-
-    async def wait(self, seconds: float) -> float:
-        """Drain without evicting, and tell how many seconds that took."""
         began = self.now
         await settle()
         await self._drain.drain(seconds)
-        return self.now - began
+        took = self.now - began
+        await self._drain.evict(PATIENCE_SECONDS)
+        return took
 
     async def _proceed(self, call: Any, _exchange: Exchange) -> bytes:
         return await call.answer
@@ -114,7 +109,7 @@ async def test_call_is_answered_while_nothing_drains() -> None:
 
 async def test_quiet_drain_takes_half_a_second() -> None:
     """Without a call the drain ends after half a second, for the news to spread."""
-    assert about(QUIET_SECONDS + HOLD_SECONDS) == await Gate().drain(25)
+    assert about(QUIET_SECONDS) == await Gate().drain(25)
 
 
 async def test_quiet_counts_from_the_start_of_the_drain() -> None:
@@ -122,7 +117,7 @@ async def test_quiet_counts_from_the_start_of_the_drain() -> None:
     gate = Gate()
     gate.now += 3600
 
-    assert about(QUIET_SECONDS + HOLD_SECONDS) == await gate.drain(25)
+    assert about(QUIET_SECONDS) == await gate.drain(25)
 
 
 async def test_drain_waits_for_a_call_that_came_before() -> None:
@@ -131,7 +126,7 @@ async def test_drain_waits_for_a_call_that_came_before() -> None:
     call = gate.came()
     gate.at(7, call.end)
 
-    assert about(7 + QUIET_SECONDS + HOLD_SECONDS) == await gate.drain(25)
+    assert about(7 + QUIET_SECONDS) == await gate.drain(25)
     assert "answered" == await call.outcome()
 
 
@@ -142,7 +137,7 @@ async def test_drain_serves_a_call_that_still_comes() -> None:
     gate.at(0.4, call.come)
     gate.at(2, call.end)
 
-    assert about(2 + QUIET_SECONDS + HOLD_SECONDS) == await gate.drain(25)
+    assert about(2 + QUIET_SECONDS) == await gate.drain(25)
     assert "answered" == await call.outcome()
 
 
@@ -154,7 +149,7 @@ async def test_call_that_takes_no_time_begins_the_quiet_anew() -> None:
         call.end()
         gate.at(seconds, call.come)
 
-    assert about(0.8 + QUIET_SECONDS + HOLD_SECONDS) == await gate.drain(25)
+    assert about(0.8 + QUIET_SECONDS) == await gate.drain(25)
     assert ["answered"] * 2 == [await call.outcome() for call in calls]
 
 
@@ -167,7 +162,7 @@ async def test_new_calls_are_refused_towards_the_end() -> None:
     gate.at(23, first.end)
     gate.at(24, second.end)
 
-    assert about(24 + HOLD_SECONDS) == await gate.drain(25)
+    assert about(24) == await gate.drain(25)
     assert ["answered", "answered", "GATEWAY_DRAINING"] == [
         await call.outcome() for call in (first, second, third)
     ]
@@ -178,7 +173,7 @@ async def test_drain_that_refuses_ends_with_its_last_call() -> None:
     gate = Gate()
     gate.at(21, gate.came().end)
 
-    assert about(21 + HOLD_SECONDS) == await gate.drain(25)
+    assert about(21) == await gate.drain(25)
 
 
 async def test_calls_that_last_too_long_are_evicted() -> None:
@@ -209,16 +204,36 @@ async def test_evicted_call_is_cancelled_no_more() -> None:
     assert 0 == call.task.cancelling()
 
 
-async def test_call_at_the_very_end_is_held_until_all_are_evicted() -> None:
-    """A caller that would call again at once isn't answered before the others go."""
+async def test_eviction_waits_until_the_calls_have_gone() -> None:
+    """What an evicted call does next, such as sending its status, is waited for."""
     gate = Gate()
-    first, held = gate.came(), GateCall(gate)
-    gate.at(24.9, held.come)
+    call = gate.came()
+    await gate.drain(0)
 
-    assert about(25) == await gate.wait(25)
-    assert [False, False] == [each.task.done() for each in (first, held)]
-    gate.evict()
-    assert ["GATEWAY_DRAINING"] * 2 == [await each.outcome() for each in (first, held)]
+    assert call.task.done()
+
+
+async def test_eviction_does_not_wait_for_ever() -> None:
+    """A call whose status doesn't leave, as its client doesn't read, is left behind."""
+    stuck = asyncio.Event()
+    drain = Drain()
+
+    async def proceed(_call: Any, _exchange: Exchange) -> bytes:
+        await asyncio.Future()
+        return b""
+
+    async def sent() -> None:
+        try:
+            await drain.stage(proceed)(None, cast("Exchange", None))
+        except GatewayError:
+            await stuck.wait()
+
+    task = asyncio.create_task(sent())
+    await settle()
+    await asyncio.wait_for(drain.evict(0.01), PATIENCE_SECONDS)
+    assert not task.done()
+    stuck.set()
+    await task
 
 
 async def test_call_after_the_drain_is_refused() -> None:
@@ -235,7 +250,7 @@ async def test_call_that_its_client_cancels_while_draining_is_cancelled() -> Non
     call = gate.came()
     gate.at(3, call.task.cancel)
 
-    assert about(3 + QUIET_SECONDS + HOLD_SECONDS) == await gate.drain(25)
+    assert about(3 + QUIET_SECONDS) == await gate.drain(25)
     with pytest.raises(asyncio.CancelledError):
         await call.outcome()
 
@@ -246,5 +261,5 @@ async def test_call_that_fails_while_draining_keeps_its_own_reason() -> None:
     call = gate.came()
     gate.at(3, call.fail)
 
-    assert about(3 + QUIET_SECONDS + HOLD_SECONDS) == await gate.drain(25)
+    assert about(3 + QUIET_SECONDS) == await gate.drain(25)
     assert "RUN_NOT_FOUND" == await call.outcome()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn
 
 import grpc
 import structlog
@@ -38,8 +41,8 @@ from healthomics_gateway.upstream.healthomics import HealthOmics
 from healthomics_gateway.upstream.transport import Transport
 
 RPCS_PER_CALL = 2  # a backstop: the core refuses more than `max_in_flight` times it
-STOP_SECONDS = 1.0  # for the last statuses to leave after a drain
-GOING_SECONDS = 0.05  # for the connections to be told to go
+EVICTION_SECONDS = 1.0  # for what a drain has left inside to end
+GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second process binds the same port unnoticed
     # Enough for 300 calls sent at once on one connection; without a limit one
@@ -180,15 +183,12 @@ class Gateway:
         self._readiness.drain()
         await self._health.drain()
         await self._drain.drain(seconds)
+        await self._drain.evict(EVICTION_SECONDS)
+        await asyncio.sleep(GOING_SECONDS)
 
     async def stop(self) -> None:
-        """End what is listening and what goes on in the background."""
-        # gRPC cancels a call that arrives as its server stops. So the connections are
-        # told to go first, while the drain holds those who would call again at once.
-        stopping = asyncio.create_task(self._server.stop(STOP_SECONDS))
-        await asyncio.sleep(GOING_SECONDS)
-        self._drain.evict()
-        await stopping
+        """End what is listening and what goes on in the background, at once."""
+        await self._server.stop(None)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -228,9 +228,9 @@ async def serve(
     *,
     started: Callable[[Gateway], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once.
+    """Serve until SIGTERM or SIGINT, then drain and end the process with 0.
 
-    Raises ListenError where it can't listen.
+    A second signal ends it at once. Raises ListenError where it can't listen.
     """
     set_up_logging(level=settings.log.level, log_format=settings.log.format)
     asked_to_stop = asyncio.Event()
@@ -254,6 +254,17 @@ async def serve(
             await started(gateway)
         await asked_to_stop.wait()
         await gateway.drain(settings.drain_time.total_seconds())
+        _end_process()
     finally:
         await gateway.stop()
+
+
+def _end_process() -> NoReturn:
+    """End well, without a word to gRPC.
+
+    A server that stops cancels whoever calls before having heard of it. The end of the
+    process cuts the connections instead, and then a call is UNAVAILABLE.
+    """
     _log.info("stopped")
+    sys.stdout.flush()
+    os._exit(0)

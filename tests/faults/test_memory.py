@@ -1,56 +1,189 @@
-"""The memory that HealthOmics' bodies can take, measured from outside the process."""
+"""The memory that HealthOmics' answers can take, measured from outside the process."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc import StatusCode
 
 from faults.cases import Tally
-from faults.lying import TRUE_ID, LyingUpstream, Part, true_run
+from faults.lying import TRUE_ID, Answer, LyingUpstream, Wait, true_run
+from healthomics_gateway.errors import Reason
 from rpc.test_drain import Served, client, serving
-from support import Refusal, assert_well_made, get_run, http, refused
+from support import assert_well_made, get_run, http, refused
 
-CAP = 1 << 20  # upstream.max_body_bytes
+CAP_BYTES = 1 << 20  # upstream.max_body_bytes
 PLACES = 64  # upstream.max_concurrent
-OWN_MIB = 16.0  # beyond what it takes for ordinary calls
-PER_BYTE = 2.0  # a body is put together, then handed on
-LARGE = 50_000_000
-ENDLESS = 100_000_000  # as far as it goes: nobody may read so much
-WARM_CALLS = 200
-FIRST_ID = 2000011
+OWN_MIB = 16.0  # beyond what ordinary calls take
+SHARE_MIB = 2.0  # of each attempt: its body is put together, then handed on
+LARGE_BYTES = 50_000_000
+ENDLESS_BYTES = 100_000_000  # as far as it goes
+UNREAD_BYTES = 65_536  # what one connection may leave unread isn't quite the cap
+WARM_ROUNDS = 4
+FIRST_ID = 2_000_011
+HELD_SECONDS = 1.0  # for all bodies to have come so far
 DEADLINE_SECONDS = 30.0
 
 BLOCK = b"x" * 65_536
+CHUNK = b"10000\r\n" + BLOCK + b"\r\n"
 FIELD = b"x-filler: " + b"x" * 4096 + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
+RETRIED = {Reason.UPSTREAM_MALFORMED_RESPONSE}  # once, unless it is switched off
+FORGET_PEAK = "5"  # the word of /proc for it
 
 
-def declared(size: int) -> list[Part]:
-    """Answer a body of a size that is told first."""
-    head = OK + f"content-length: {size}\r\n\r\n".encode()
-    return [head, *[BLOCK] * (size // len(BLOCK)), BLOCK[: size % len(BLOCK)]]
+def blocks(size: int) -> list[bytes]:
+    """Write about so many bytes."""
+    return [BLOCK] * (size // len(BLOCK))
 
 
-def chunked(size: int, *, block: bytes = BLOCK, end: bytes = LAST_CHUNK) -> list[Part]:
-    """Answer a body in chunks of one size, of about so many bytes in all."""
-    chunk = f"{len(block):x}\r\n".encode() + block + b"\r\n"
-    return [CHUNKED, *[chunk] * (size // len(block)), end]
+def chunks(size: int) -> list[bytes]:
+    """Write about so many bytes in chunks, without an end."""
+    return [CHUNK] * (size // len(BLOCK))
 
 
-def with_headers(size: int) -> list[Part]:
-    """Answer headers of about so many bytes, and no body."""
-    return [OK, *[FIELD] * (size // len(FIELD)), b"content-length: 0\r\n\r\n"]
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(
+            [OK + b"content-length: %d\r\n\r\n" % LARGE_BYTES, *blocks(LARGE_BYTES)],
+            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+            id="declared",
+        ),
+        pytest.param(
+            [CHUNKED, *chunks(LARGE_BYTES), b"0\r\n\r\n"],
+            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+            id="chunked",
+        ),
+        pytest.param(
+            [CHUNKED, *chunks(ENDLESS_BYTES)],
+            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+            id="endless",
+        ),
+        pytest.param(  # so that all are as large as can be at the same time
+            [
+                *(CHUNKED, *chunks(CAP_BYTES - len(BLOCK))),
+                *(Wait(HELD_SECONDS), *chunks(ENDLESS_BYTES)),
+            ],
+            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+            id="held",
+        ),
+        pytest.param(
+            [OK + b"x-filler: ", *blocks(ENDLESS_BYTES)],
+            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+            id="endless-header",
+        ),
+        pytest.param(
+            [OK, *[FIELD] * (ENDLESS_BYTES // len(FIELD))],
+            Reason.UPSTREAM_MALFORMED_RESPONSE,
+            id="endless-headers",
+        ),
+    ],
+)
+async def test_answer_without_bounds_takes_bounded_memory(
+    tally: Tally, answer: Answer, reason: Reason
+) -> None:
+    """Little is read beyond the cap; each call asks once and fails by its row."""
+    once = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"} if reason in RETRIED else {}
+    async with (
+        LyingUpstream() as upstream,
+        serving(upstream.url, **once) as served,
+        client(served) as stub,
+    ):
+        peak = await warmed(served, stub)
+        for run_id in ids_of(PLACES):
+            upstream.lie(run_id, answer)
+        alone = await failing(stub, ids_of(1), tally), asked_of(upstream, 1), peak()
+        for run_id in ids_of(1):
+            upstream.lie(run_id, answer)  # counts anew
+        many = await failing(stub, ids_of(PLACES), tally)
+        asked, taken = asked_of(upstream, PLACES), peak()
+        run = await get_run(stub, TRUE_ID)
+
+    told = (reason.name, reason.value.code)
+    assert ({told}, [1]) == alone[:2]
+    assert alone[2] <= OWN_MIB
+    assert ({told}, [1] * PLACES) == (many, asked)
+    assert taken <= OWN_MIB + SHARE_MIB * PLACES
+    assert TRUE_ID == run.id
 
 
-def with_long_header(size: int) -> list[Part]:
-    """Answer one header of about so many bytes."""
-    return [OK + b"x-filler: ", *[BLOCK] * (size // len(BLOCK)), b"\r\n\r\n"]
+@pytest.mark.fault(11)
+async def test_largest_answers_take_bounded_memory(tally: Tally) -> None:
+    """As many answers at once as there are places, each as large as the cap, arrive."""
+    name = "x" * (CAP_BYTES - UNREAD_BYTES)
+    ids = ids_of(PLACES)
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(LyingUpstream())
+        served = await stack.enter_async_context(serving(upstream.url))
+        stubs = [await stack.enter_async_context(apart(served)) for _ in ids]
+        peak = await warmed(served, *stubs)
+        for run_id in ids:
+            upstream.lie(run_id, http(true_run(run_id, name=name).ljust(CAP_BYTES)))
+        runs = await asyncio.gather(
+            *(
+                get_run(stub, run_id, seconds=DEADLINE_SECONDS)
+                for stub, run_id in zip(stubs, ids, strict=True)
+            )
+        )
+        taken = peak()
+    tally.calls += PLACES
+    tally.outcomes["OK"] += PLACES
+
+    assert [(run_id, name) for run_id in ids] == [(run.id, run.name) for run in runs]
+    assert [1] * PLACES == asked_of(upstream, PLACES)
+    assert taken <= OWN_MIB + SHARE_MIB * PLACES
+
+
+# ---- the measuring ----
+
+
+def ids_of(calls: int) -> list[str]:
+    """Give each call a run of its own."""
+    return [str(FIRST_ID + at) for at in range(calls)]
+
+
+def asked_of(upstream: LyingUpstream, calls: int) -> list[int]:
+    """Count how often each of the runs was asked for."""
+    return [upstream.asked[run_id] for run_id in ids_of(calls)]
+
+
+def apart(served: Served) -> Any:
+    """Open a channel with a connection of its own."""
+    return client(served, **{"grpc.use_local_subchannel_pool": 1})
+
+
+async def warmed(served: Served, *stubs: Any) -> Callable[[], float]:
+    """Make ordinary calls; give what tells the most MiB taken beyond theirs."""
+    for _ in range(WARM_ROUNDS):
+        calls = [get_run(stub, TRUE_ID) for stub in stubs * (PLACES // len(stubs))]
+        await asyncio.gather(*calls)
+    process = Path(f"/proc/{served.process.pid}")
+    (process / "clear_refs").write_text(FORGET_PEAK)
+    before = mib_of(process, "VmRSS")
+    return lambda: mib_of(process, "VmHWM") - before
+
+
+def mib_of(process: Path, name: str) -> float:
+    """Read one of the sizes in a process's status."""
+    lines = (process / "status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields[name].split()[0]) / 1024
+
+
+async def failing(stub: Any, ids: list[str], tally: Tally) -> set[tuple[str, int]]:
+    """Make calls at once that must fail; give their reasons and codes."""
+    failures = await asyncio.gather(
+        *(refused(get_run(stub, each, seconds=DEADLINE_SECONDS)) for each in ids)
+    )
+    tally.calls += len(ids)
+    for failure in failures:
+        assert_well_made(failure)
+        tally.outcomes[failure.reason] += 1
+    return {(each.reason, each.code.value[0]) for each in failures}

@@ -109,6 +109,7 @@ async def client(*gateways: Served, **options: Any) -> AsyncIterator[Any]:
         yield RunServiceStub(channel)
 
 
+@pytest.mark.fault(34)
 async def test_drain_loses_none_of_300_calls_in_flight() -> None:
     """At SIGTERM 300 calls are under way: each gets its answer, and it exits 0."""
     begun = asyncio.Event()
@@ -143,6 +144,7 @@ async def test_drain_loses_none_of_300_calls_in_flight() -> None:
     assert 0 == code
 
 
+@pytest.mark.fault(34)
 async def test_drain_loses_no_call_of_a_client_with_another_gateway() -> None:
     """Behind the documented service config no call fails while one of two ends."""
     async with AsyncExitStack() as stack:
@@ -181,6 +183,7 @@ async def test_drain_loses_no_call_of_a_client_with_another_gateway() -> None:
     assert 0 == code
 
 
+@pytest.mark.fault(34)
 async def test_drain_cancels_no_call_that_keeps_arriving() -> None:
     """Callers that won't go elsewhere are answered or told UNAVAILABLE, to the end."""
     codes: Counter[StatusCode] = Counter()
@@ -206,6 +209,7 @@ async def test_drain_cancels_no_call_that_keeps_arriving() -> None:
     assert 0 == code
 
 
+@pytest.mark.fault(35)
 async def test_drain_ends_in_time_while_healthomics_hangs() -> None:
     """A call that outlasts the drain ends GATEWAY_DRAINING, and the process in time."""
     async with (
@@ -254,6 +258,7 @@ async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
         assert 0 == await served.ended(25 + STOP_SECONDS)
 
 
+@pytest.mark.fault(35)
 async def test_second_signal_ends_it_at_once() -> None:
     """A second SIGTERM doesn't wait for the drain."""
     async with (

@@ -12,7 +12,6 @@ from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
 QUIET_SECONDS = 0.5  # without a call under way or arriving, and for the news to spread
 LAST_CALLS_SHARE = 0.2  # of the drain time: new calls are refused, the others end
-HOLD_SECONDS = 0.2  # at the end of it: new calls are neither served nor refused
 LOOK_SECONDS = 0.02
 
 
@@ -29,29 +28,21 @@ class Drain:
         self._clock = clock
         self._sleep = sleep
         self._is_closed = False
-        self._is_holding = False
         self._inside: set[asyncio.Task[Any]] = set()
         self._evicted: set[asyncio.Task[Any]] = set()
         self._last_seen = clock()  # when a call was last inside
-
-    @property
-    def inside(self) -> int:
-        """How many calls are under way."""
-        return len(self._inside)
 
     def stage(self, proceed: Handler) -> Handler:
         """Count the calls; end with GATEWAY_DRAINING those that come too late."""
 
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            if self._is_closed and not self._is_holding:
+            if self._is_closed:
                 raise GatewayError(Reason.GATEWAY_DRAINING)
             task = asyncio.current_task()
             if task is None:
                 raise RuntimeError("a call runs in a task")
             self._inside.add(task)
             try:
-                if self._is_holding:
-                    await asyncio.Event().wait()  # to be evicted with the others
                 return await proceed(incoming, exchange)
             except asyncio.CancelledError:
                 if task not in self._evicted:
@@ -65,7 +56,7 @@ class Drain:
         return handle
 
     async def drain(self, seconds: float) -> None:
-        """Serve on until it is quiet, refuse what is new towards the end, then hold it.
+        """Serve on until it is quiet; towards the end refuse what is new.
 
         Takes at most `seconds`. A load balancer that was told to go elsewhere needs
         the first part, callers that stay on their connection the second. What is
@@ -75,17 +66,19 @@ class Drain:
         end = self._last_seen + seconds
         await self._quiet(until=end - seconds * LAST_CALLS_SHARE)
         self._is_closed = True
-        hold = min(HOLD_SECONDS, seconds)
-        await self._empty(until=end - hold)
-        self._is_holding = True
-        await self._sleep(hold)
+        await self._empty(until=end)
 
-    def evict(self) -> None:
-        """End with GATEWAY_DRAINING every call that is inside or still comes."""
-        self._is_closed, self._is_holding = True, False
+    async def evict(self, seconds: float) -> None:
+        """End with GATEWAY_DRAINING every call that is inside or still comes.
+
+        Waits until their statuses have left, and takes at most `seconds`.
+        """
+        self._is_closed = True
         self._evicted = set(self._inside)
         for task in self._evicted:
             task.cancel()
+        if self._evicted:
+            await asyncio.wait(self._evicted, timeout=seconds)
 
     async def _quiet(self, *, until: float) -> None:
         while (now := self._clock()) < until:
