@@ -1,0 +1,316 @@
+"""AWS's errors in unusual places, what their details say, and when they are retried."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from faults.lying import ARN, CANARY, LyingUpstream, said, true_run
+from healthomics_gateway.errors import Reason
+from healthomics_gateway.sandbox import REGION
+from support import ALWAYS, Refusal, http
+
+ID = "2000006"
+TWICE, THRICE = 2, 3
+UNRECOGNIZED, UNAVAILABLE = Reason.UPSTREAM_UNRECOGNIZED, Reason.UPSTREAM_UNAVAILABLE
+THROTTLED_BASE_SECONDS = 1.0
+SLACK_SECONDS = 0.5  # this machine may be busy
+
+
+def told(refusal: Refusal) -> tuple[Any, ...]:
+    """Give all that two answers to one error have in common."""
+    details = {
+        name: detail.SerializeToString(deterministic=True)
+        for name, detail in refusal.details.items()
+        if name not in {"RequestInfo", "RetryInfo"}  # an id, and a random wait
+    }
+    return refusal.code, refusal.message, sorted(refusal.details), details
+
+
+def asked_at(rig: Any) -> list[float]:
+    """Tell when HealthOmics was asked about the run."""
+    return [each.at for each in rig.upstream.requests if each.run_id == ID]
+
+
+def violations_of(details: Mapping[str, Message]) -> dict[str, list[dict[str, str]]]:
+    """Give each detail's violations, but for their prose."""
+    return {
+        name: [
+            {
+                of.name: text
+                for of, text in each.ListFields()
+                if of.name != "description"
+            }
+            for each in value
+        ]
+        for name, detail in details.items()
+        for field, value in detail.ListFields()
+        if field.name.endswith("violations")
+    }
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize(
+    ("code", "reason", "violations"),
+    [
+        pytest.param(
+            "ValidationException",
+            Reason.UPSTREAM_VALIDATION,
+            {"BadRequest": [{"field": "id"}]},
+            id="validation",
+        ),
+        pytest.param(
+            "ServiceQuotaExceededException",
+            Reason.UPSTREAM_QUOTA_EXCEEDED,
+            {"QuotaFailure": [{"subject": "omics"}]},
+            id="quota",
+        ),
+        pytest.param(
+            "ConflictException",
+            Reason.RUN_CONFLICT,
+            {"PreconditionFailure": [{"type": "RUN_STATE", "subject": ID}]},
+            id="conflict",
+        ),
+        pytest.param(
+            "ThrottlingException",
+            Reason.UPSTREAM_THROTTLED,
+            {"QuotaFailure": [{"subject": "omics:GetRun"}]},
+            id="throttle",
+        ),
+        pytest.param(
+            "IncompleteSignatureException",
+            Reason.GATEWAY_SIGNATURE_REJECTED,
+            {},
+            id="signature",
+        ),
+    ],
+)
+async def test_detail_of_an_error_says_what_it_is_about(
+    rigged: Any, code: str, reason: Reason, violations: dict[str, Any]
+) -> None:
+    """The violations of an error name its subject, and no other detail has any."""
+    async with rigged(GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as rig:
+        rig.upstream.lie(ID, said(400, code))
+        refusal = await rig.refusal(ID, reason)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert violations == violations_of(refusal.details)
+    assert reason.value.message == refusal.message
+
+
+@pytest.mark.fault(1)
+async def test_throttle_that_stays_is_asked_for_three_times(rigged: Any) -> None:
+    """A throttle that AWS gives no wait for is retried at most 1 and 2 s later."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, said(429, "ThrottlingException"))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED)
+        assert THRICE == rig.upstream.asked[ID]
+        first, second, third = asked_at(rig)
+
+    assert "3" == refusal.metadata["attempts"]
+    assert {*ALWAYS, "QuotaFailure", "RetryInfo"} == set(refusal.details)
+    assert second - first <= THROTTLED_BASE_SECONDS + SLACK_SECONDS
+    assert third - second <= 2 * THROTTLED_BASE_SECONDS + SLACK_SECONDS
+
+
+def spellings(code: str, status: int) -> Iterator[bytes]:
+    """Write one error in each place and spelling."""
+    for text in (code, f"com.amazonaws.omics#{code}", f"{code}:http://{CANARY}/"):
+        for header in ("x-amzn-errortype", "X-Amzn-ErrorType", "X-AMZN-ERRORTYPE"):
+            yield http("{}", status=status, **{header: text})
+        for members in ({"__type": text}, {"code": text}, {"code": 5, "__type": text}):
+            yield http(json.dumps(members), status=status)
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        pytest.param(400, "ValidationException", Reason.UPSTREAM_VALIDATION, id="400"),
+        pytest.param(403, "AccessDenied", Reason.UPSTREAM_ACCESS_DENIED, id="403"),
+        pytest.param(409, "ConflictException", Reason.RUN_CONFLICT, id="409"),
+        pytest.param(429, "Throttling", Reason.UPSTREAM_THROTTLED, id="429"),
+        pytest.param(500, "InternalFailure", Reason.UPSTREAM_INTERNAL, id="500"),
+        pytest.param(418, "NewException", UNRECOGNIZED, id="unknown"),
+    ],
+)
+async def test_spelling_of_an_error_changes_nothing_of_its_answer(
+    rigged: Any, status: int, code: str, reason: Reason
+) -> None:
+    """Code, message, details and metadata are the same for every spelling."""
+    answers = list(spellings(code, status))
+    async with rigged(GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as rig:
+        rig.upstream.lie(ID, *answers)
+        refusals = [await rig.refusal(ID, reason) for _ in answers]
+        assert len(answers) == rig.upstream.asked[ID]
+
+    assert {
+        "runId": ID,
+        "region": REGION,
+        "attempts": "1",
+        "awsErrorCode": code,
+        "httpStatus": str(status),
+        "awsRequestId": "",
+    } == refusals[0].metadata
+    assert [told(refusals[0])] * len(answers) == [told(each) for each in refusals]
+
+
+@pytest.mark.fault(2)
+async def test_error_in_a_success_is_the_error(rigged: Any) -> None:
+    """A 200 with a code in its header or `__type` fails by it, a `code` is a member."""
+    run = json.loads(true_run(ID))
+    async with rigged() as rig:
+        rig.upstream.lie(
+            ID,
+            http(true_run(ID), x_amzn_errortype="ConflictException"),
+            http(json.dumps(run | {"__type": "ns#ConflictException:http://a"})),
+            http(json.dumps(run | {"code": "ConflictException"})),
+        )
+        for _ in range(TWICE):
+            refusal = await rig.refusal(ID, Reason.RUN_CONFLICT)
+            assert "200" == refusal.metadata["httpStatus"]
+        answer = await rig.run(ID)
+        assert THRICE == rig.upstream.asked[ID]
+
+    assert '"ConflictException"' == answer.unmodeled_json["code"]
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize(
+    "wish",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("0", id="zero"),
+        pytest.param("+30000", id="plus"),
+        pytest.param("30000.5", id="fraction"),
+        pytest.param("30,000", id="comma"),
+        pytest.param("0x7530", id="hexadecimal"),
+        pytest.param("30_000", id="underscore"),
+        pytest.param("\u0663\u0660\u0660\u0660\u0660", id="arabic-digits"),
+        pytest.param("Wed, 21 Oct 2037 07:28:00 GMT", id="date"),
+    ],
+)
+async def test_wish_of_aws_that_is_no_number_is_not_heard(
+    rigged: Any, wish: str
+) -> None:
+    """What isn't digits alone leaves the gateway's own wait, in both places."""
+    throttled = said(429, "ThrottlingException", x_amz_retry_after=wish)
+    async with rigged(GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as rig:
+        rig.upstream.lie(ID, throttled)
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED)
+        assert 1 == rig.upstream.asked[ID]
+
+    delay_ms = refusal.details["RetryInfo"].retry_delay.ToMilliseconds()
+    assert 50 <= delay_ms <= 1000  # the bounds of a first wait
+    assert str(delay_ms) == refusal.trailers["grpc-retry-pushback-ms"]
+
+
+@pytest.mark.fault(4)
+async def test_wish_of_aws_holds_for_a_failure_too(rigged: Any) -> None:
+    """A 500 that asks for a wait is retried no sooner, each time."""
+    failing = said(500, "InternalServerException", x_amz_retry_after="400")
+    async with rigged() as rig:
+        rig.upstream.lie(ID, failing, failing, http(true_run(ID)))
+        await rig.run(ID)
+        first, second, third = asked_at(rig)
+
+    assert min(second - first, third - second) >= 0.4  # the wish
+
+
+@pytest.mark.fault(6)
+@pytest.mark.parametrize("member", ["message", "Message"])
+async def test_sentence_in_a_body_is_in_no_line_of_the_log(
+    rigged: Any, member: str
+) -> None:
+    """AWS's sentence, told beside its code in the body, is neither told nor logged."""
+    sentence = f"User: {ARN} is not authorized to perform: omics:GetRun {CANARY}"
+    body = json.dumps({"__type": "AccessDeniedException", member: sentence})
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(body, status=403))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
+        assert 1 == rig.upstream.asked[ID]
+        log = str(rig.log)
+
+    assert set(ALWAYS) == set(refusal.details)
+    assert ID in log
+    assert [] == [each for each in (CANARY, "arn:", "123456789012") if each in log]
+
+
+ODD_BODIES = (
+    '{"__type":["ResourceNotFoundException"]}',
+    '{"__type":{"code":"ResourceNotFoundException"}}',
+    '{"__type":"ResourceNotFoundException","__type":true}',
+    '\ufeff{"__type":"ResourceNotFoundException"}',
+    '{"__Type":"ResourceNotFoundException","Code":"ResourceNotFoundException"}',
+    '{"__type":"ResourceNotFoundException"}{}',
+    "{" + '"a":{' * 10_000,
+    " \r\n\t",
+)
+
+
+@pytest.mark.fault(7)
+@pytest.mark.parametrize(
+    ("status", "reason", "calls", "bodies"),
+    [
+        pytest.param(400, UNRECOGNIZED, TWICE, ODD_BODIES, id="400"),
+        pytest.param(403, UNRECOGNIZED, TWICE, ODD_BODIES, id="403"),
+        pytest.param(404, UNRECOGNIZED, TWICE, ODD_BODIES, id="404"),
+        pytest.param(500, UNAVAILABLE, THRICE, ODD_BODIES[:4], id="500-a"),
+        pytest.param(500, UNAVAILABLE, THRICE, ODD_BODIES[4:], id="500-b"),
+    ],
+)
+async def test_code_that_is_not_where_aws_writes_it_is_none(
+    rigged: Any, status: int, reason: Reason, calls: int, bodies: tuple[str, ...]
+) -> None:
+    """A body that only looks as if it had a code leaves the status to decide."""
+    async with rigged() as rig:
+        for body in bodies:
+            rig.upstream.lie(ID, http(body, status=status))
+            refusal = await rig.refusal(ID, reason)
+            assert calls == rig.upstream.asked[ID], body
+            assert "" == refusal.metadata["awsErrorCode"], body
+
+
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_of_any_form_is_not_followed(rigged: Any, status: int) -> None:
+    """Absolute, without a scheme, relative, of no use or absent: one call each."""
+    async with LyingUpstream() as target, rigged() as rig:
+        place = f"127.0.0.1:{target.port}/run/{ID}"
+        for location in (
+            f"http://{place}",
+            f"//{place}",
+            "/run/1000003",
+            "http://[",
+            "",
+        ):
+            headers = {"location": location} if location else {}
+            rig.upstream.lie(ID, http("", status=status, **headers))
+            refusal = await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
+            assert 1 == rig.upstream.asked[ID], location
+            assert set(ALWAYS) == set(refusal.details)
+
+    assert (0, []) == (target.accepted, target.requests)
+
+
+@pytest.mark.fault(9)
+async def test_retries_come_back_with_the_calls_after_an_outage(rigged: Any) -> None:
+    """An outage that has used up the retries is over after five calls that succeed."""
+    other = "2000016"
+    failing = said(500, "InternalServerException")
+    async with rigged(is_truth_served=False) as rig:
+        rig.upstream.lie(ID, failing)
+        for _ in range(12):
+            await rig.refusal(ID, Reason.UPSTREAM_INTERNAL)
+        for _ in range(5):
+            await rig.run(other)
+        rig.upstream.lie(ID, failing, http(true_run(ID)))
+        await rig.run(ID)
+        assert TWICE == rig.upstream.asked[ID]
+        rig.upstream.lie(ID, failing, http(true_run(ID)))
+        await rig.refusal(ID, Reason.UPSTREAM_INTERNAL)
+        assert 1 == rig.upstream.asked[ID]
