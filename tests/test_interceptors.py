@@ -1,6 +1,8 @@
 """What every call passes through, on a real server: ids, failures, log lines."""
 
 import asyncio
+import contextlib
+import gc
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -100,6 +102,36 @@ async def test_request_id_is_the_first_good_one() -> None:
         told = await refused(call_with(channel, metadata))
 
     assert "good" == told.trailers["x-request-id"]
+
+
+# chain: what a call leaves behind
+
+
+async def test_refused_call_leaves_no_more_to_the_collector_than_an_answered_one() -> (
+    None
+):
+    """A failure isn't held by its own frames: floods of them cause no pauses."""
+    calls = 50
+    left = {}
+    async with serving(Scripted(*[answer()] * (calls + 1), failure())) as channel:
+        stub = RunServiceStub(channel)
+
+        async def ask() -> None:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await get_run(stub, RUN_ID)
+
+        gc.disable()
+        try:
+            for name in ("answered", "refused"):
+                await ask()
+                gc.collect()
+                for _ in range(calls):
+                    await ask()
+                left[name] = gc.collect()
+        finally:
+            gc.enable()
+
+    assert left["refused"] < left["answered"] + calls
 
 
 # errors: one status for each failure

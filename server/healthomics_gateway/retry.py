@@ -62,7 +62,6 @@ class Retrying:
             except GatewayError as error:
                 if last and isinstance(error, NotAskedError):
                     raise last from None
-                last = error
                 wait = error.retry_delay_seconds = self._wait_seconds(error, attempt)
                 again = error.again is Again.YES or (
                     error.again in (Again.ONCE, Again.MENDED)
@@ -77,6 +76,7 @@ class Retrying:
                 ):
                     raise
                 tried_once.add(error.reason)
+                last = error.with_traceback(None)  # which would hold this frame
             await self._sleep(wait)
 
     def _afford(self, error: GatewayError) -> bool:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import zlib
 from typing import Any
 
 import pytest
 
-from faults.lying import true_run
+from faults.lying import CANARY, HANG, true_run
 from healthomics_gateway.errors import Reason
-from support import http
+from healthomics_gateway.sandbox import REGION
+from support import ALWAYS, http
 
 ID = "2000010"
+TRUE = true_run(ID).encode()
+
+
+def beside(text: str) -> str:
+    """Tell of a run, and one thing more that is no JSON."""
+    return f'{true_run(ID)[:-1]}, "priority": {text}}}'
+
+
+def named(name: bytes) -> bytes:
+    """Tell of a run whose name is these bytes."""
+    return TRUE.replace(b"germline", name)
 
 
 @pytest.mark.fault(10)
@@ -25,14 +40,165 @@ ID = "2000010"
         pytest.param(true_run(ID) + "x", id="trailing"),
         pytest.param("\ufeff" + true_run(ID), id="bom"),
         pytest.param(true_run(ID)[:-1] + ', "priority": NaN}', id="nan"),
+        pytest.param(" \r\n\t", id="space"),
+        pytest.param("true", id="true"),
+        pytest.param("1", id="number"),
+        pytest.param(f'"{ID}"', id="text"),
+        pytest.param(f"[{true_run(ID)}]", id="run-in-a-list"),
+        pytest.param(true_run(ID)[:-1], id="without-its-last-byte"),
+        pytest.param(true_run(ID) * 2, id="two-runs"),
+        pytest.param(true_run(ID) + "\0", id="trailing-nul"),
+        pytest.param(true_run(ID) + "\ufeff", id="trailing-bom"),
+        pytest.param("\u00a0" + true_run(ID), id="space-that-is-none"),
+        pytest.param(b"\xef\xbb\xbf" * 2 + TRUE, id="two-boms"),
+        pytest.param(b"\xef\xbb\xbf", id="bom-alone"),
+        pytest.param(b"\xef\xbb" + TRUE, id="half-a-bom"),
+        pytest.param(codecs.BOM_UTF16_LE + TRUE.decode().encode("utf-16-le"), id="16"),
+        pytest.param(TRUE.decode().encode("utf-16-be"), id="utf-16-be"),
+        pytest.param(TRUE.decode().encode("utf-32"), id="utf-32"),
+        pytest.param(gzip.compress(TRUE), id="gzip-untold"),
+        pytest.param(beside("Infinity"), id="infinity"),
+        pytest.param(beside("-Infinity"), id="minus-infinity"),
+        pytest.param(beside('{"deep": [NaN]}'), id="nan-deep"),
+        pytest.param(beside("01"), id="leading-zero"),
+        pytest.param(beside("+1"), id="plus"),
+        pytest.param(beside("1."), id="point-alone"),
+        pytest.param(beside(".5"), id="point-first"),
+        pytest.param(beside("0x1"), id="hexadecimal"),
+        pytest.param(beside("\u0661"), id="arabic-digit"),
+        pytest.param(beside("'1'"), id="other-quotes"),
+        pytest.param(beside("1,"), id="trailing-comma"),
+        pytest.param(beside("1 /* one */"), id="comment"),
+        pytest.param(beside(r'"\x41"'), id="unknown-escape"),
+        pytest.param(beside(r'"\u12"'), id="half-an-escape"),
+        pytest.param(beside('"a\nb"'), id="raw-newline"),
+        pytest.param(beside("True"), id="python"),
+        pytest.param(beside(""), id="no-value"),
     ],
 )
-async def test_success_that_is_none_is_malformed(rigged: Any, body: str) -> None:
+async def test_success_that_is_none_is_malformed(
+    rigged: Any, body: str | bytes
+) -> None:
     """A 200 without a JSON object is malformed after one retry, and forgotten."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body), http(body), http(true_run(ID)))
-        await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
+        assert 2 == rig.upstream.asked[ID]
+        run = await rig.run(ID)
+        assert 3 == rig.upstream.asked[ID]
+
+    assert ALWAYS == set(refusal.details)
+    assert {
+        "runId": ID,
+        "region": REGION,
+        "attempts": "2",
+        "awsErrorCode": "",
+        "httpStatus": "200",
+        "awsRequestId": "",
+    } == refusal.metadata
+    assert ID == run.id
+
+
+@pytest.mark.fault(10)
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(named(b"\xff"), id="no-byte-of-it"),
+        pytest.param(named(b"\xc3"), id="half-a-character"),
+        pytest.param(named(b"\xa9"), id="other-half"),
+        pytest.param(named(b"\xc0\xaf"), id="overlong"),
+        pytest.param(named(b"\xed\xa0\x80"), id="surrogate"),
+        pytest.param(named(b"\xed\xa0\xbd\xed\xb4\xa5"), id="cesu-8"),
+        pytest.param(named(b"\xf4\x90\x80\x80"), id="beyond-unicode"),
+        pytest.param(named("caf\u00e9".encode("latin-1")), id="latin-1"),
+        pytest.param(TRUE + b"\x80", id="behind-the-object"),
+    ],
+)
+async def test_success_that_is_not_utf_8_is_malformed(rigged: Any, body: bytes) -> None:
+    """Bytes that aren't UTF-8 are never guessed at, nor replaced."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(body), http(body), http(true_run(ID)))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
         assert 2 == rig.upstream.asked[ID]
         run = await rig.run(ID)
 
-    assert ID == run.id
+    assert ALWAYS == set(refusal.details)
+    assert "germline" == run.name
+
+
+@pytest.mark.fault(10)
+@pytest.mark.parametrize("status", [201, 202, 203, 204, 205, 206, 226, 299])
+async def test_success_of_another_status_is_none_without_a_run(
+    rigged: Any, status: int
+) -> None:
+    """Another 2xx without a JSON object is malformed as a 200 is."""
+    body = "" if status in {204, 205} else f"<html>{CANARY}</html>"
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(body, status=status))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
+        assert 2 == rig.upstream.asked[ID]
+
+    assert str(status) == refusal.metadata["httpStatus"]
+
+
+@pytest.mark.fault(10)
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        pytest.param("gzip", gzip.compress(TRUE), id="gzip"),
+        pytest.param("GZip", gzip.compress(TRUE), id="any-case"),
+        pytest.param("x-gzip", gzip.compress(TRUE), id="x-gzip"),
+        pytest.param("deflate", zlib.compress(TRUE), id="deflate"),
+        pytest.param("br", TRUE, id="brotli"),
+        pytest.param("identity, gzip", gzip.compress(TRUE), id="two"),
+        pytest.param("gzip", TRUE, id="only-told"),
+        pytest.param("gzip", gzip.compress(TRUE)[:20], id="cut"),
+        pytest.param("gzip", gzip.compress(b" " * 50_000_000), id="bomb"),
+        pytest.param(CANARY, TRUE, id="unknown"),
+    ],
+)
+async def test_success_that_is_compressed_is_not_read(
+    rigged: Any, encoding: str, body: bytes
+) -> None:
+    """What is compressed, though that wasn't asked for, is malformed at once."""
+    async with rigged() as rig:
+        told = http(body, content_encoding=encoding)
+        rig.upstream.lie(ID, told, http(true_run(ID)))
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
+        assert 1 == rig.upstream.asked[ID]
+        await rig.run(ID)
+        asked = [each for each in rig.upstream.requests if each.run_id == ID]
+
+    assert (ALWAYS, "1") == (set(refusal.details), refusal.metadata["attempts"])
+    assert ["identity"] * 2 == [each.headers["accept-encoding"] for each in asked]
+
+
+@pytest.mark.fault(10)
+async def test_success_that_is_compressed_is_not_waited_for(rigged: Any) -> None:
+    """A compressed body needn't end to be refused; its connection is closed."""
+    begun = http(TRUE, content_encoding="gzip", content_length="99999")
+    async with rigged() as rig:
+        rig.upstream.lie(ID, [begun, HANG], http(true_run(ID)))
+        await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE, seconds=2.0)
+        assert 1 == rig.upstream.asked[ID]
+        await rig.run(ID)
+        first, second = [
+            each.connection for each in rig.upstream.requests if each.run_id == ID
+        ]
+
+    assert first != second
+    assert 1 == rig.upstream.hung_up[ID]
+
+
+@pytest.mark.fault(10)
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_success_that_is_told_uncompressed_is_read(
+    rigged: Any, encoding: str
+) -> None:
+    """The encoding that was asked for may be named."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(true_run(ID), content_encoding=encoding))
+        run = await rig.run(ID)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert (ID, "germline") == (run.id, run.name)

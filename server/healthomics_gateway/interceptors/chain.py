@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from typing import Any
 
 import grpc
-from grpc.aio import ServerInterceptor, ServicerContext
+from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.admit import Arrivals
@@ -92,7 +92,14 @@ def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
 def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
         exchange = Exchange(context, method, request_id_of(context), context.peer())
-        return await handler(incoming, exchange)
+        try:
+            return await handler(incoming, exchange)
+        except AbortError as error:
+            # gRPC keeps it with the call, and its frames would keep the call: only a
+            # collector could part them, and its pauses are felt in a flood.
+            error.__traceback__ = None
+            del incoming, context, exchange
+            raise
 
     return handle
 

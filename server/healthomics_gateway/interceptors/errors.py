@@ -30,7 +30,8 @@ def errors(*, debug: bool) -> Stage:
             try:
                 return await proceed(incoming, exchange)
             except GatewayError as error:
-                failure = error
+                # Its traceback holds this frame: without it nothing needs a collector.
+                failure = error.with_traceback(None)
             except (AbortError, asyncio.CancelledError):
                 raise
             except Exception as error:  # noqa: BLE001  # no trace of it may leave
