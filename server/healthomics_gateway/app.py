@@ -48,6 +48,10 @@ OPTIONS = (
     # Enough for 300 calls sent at once on one connection; without a limit one
     # connection's rapid resets cancel the calls of others.
     ("grpc.max_concurrent_streams", 500),
+    # Of calls that wait for the event loop: beyond 1,000 gRPC would cancel some, of
+    # whichever connection, and beyond 3,000 all.
+    ("grpc.server.max_pending_requests", 8192),
+    ("grpc.server.max_pending_requests_hard_limit", 8192),
     ("grpc.max_receive_message_length", 65_536),  # of a request, decompressed
     ("grpc.max_metadata_size", 8192),
     ("grpc.absolute_max_metadata_size", 8192),  # as above: between them it is random

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
@@ -22,11 +23,12 @@ from faults.rig import Rig
 from healthomics_gateway.errors import Reason
 from support import http
 
-ID, OTHER = "2000011", "2000012"
+ID, OTHER, THIRD = "2000011", "2000012", "2000013"
 CAP = 4096  # bytes of a body, here
 ATTEMPT_SECONDS = 0.3  # here
 SLACK_SECONDS = 0.4  # that this machine may add to an attempt
 BACKOFF_SECONDS = 0.1  # before the third attempt, at most
+QUIET_SECONDS = 2.0  # until HealthOmics has said what it is told to
 ALIVE_TIMES = 100
 CAPPED = {"GATEWAY_UPSTREAM__MAX_BODY_BYTES": str(CAP)}
 IMPATIENT = dict.fromkeys(
@@ -44,6 +46,15 @@ SECOND = http(true_run(OTHER, name=CANARY))  # an answer that nobody asked for
 def connections(rig: Rig, run_id: str = ID) -> list[int]:
     """Tell which connection each request about a run came on."""
     return [each.connection for each in rig.upstream.requests if each.run_id == run_id]
+
+
+async def quiet(rig: Rig) -> None:
+    """Wait until HealthOmics has said all that it wanted."""
+    async with asyncio.timeout(QUIET_SECONDS):
+        while True:
+            if not rig.upstream.busy:
+                return
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.fault(11)
@@ -126,6 +137,7 @@ async def test_answer_over_the_cap_is_left_unread(rigged: Any, parts: Answer) ->
 
     assert ID == run.id
     assert first != second
+    assert 1 == rig.upstream.hung_up[ID]  # it was told, not read to the end
 
 
 @pytest.mark.fault(11)
@@ -201,6 +213,118 @@ async def test_answer_that_nobody_asked_for_answers_nobody(
             assert (OTHER, "germline") == (run.id, run.name)
 
 
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param(SECOND, id="whole"),
+        pytest.param(SECOND[:-1], id="cut"),
+        pytest.param(SECOND.partition(b"{")[0], id="head"),
+        pytest.param(SECOND * 3, id="three"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="100"),
+        pytest.param(http(CANARY, status=408, keep=False), id="farewell"),
+        pytest.param(b"<html>", id="html"),
+        pytest.param(b"\0", id="nul"),
+    ],
+)
+async def test_bytes_that_come_later_answer_nobody(rigged: Any, late: bytes) -> None:
+    """A connection that speaks while nobody asks isn't asked again."""
+    parts = [http(true_run(ID)), Wait(0.02), late]
+    async with rigged(is_truth_served=False) as rig:
+        rig.upstream.lie(ID, parts)
+        for _ in range(10):
+            await rig.run(ID)
+            await quiet(rig)
+            run = await rig.run(OTHER)
+            assert (OTHER, "germline") == (run.id, run.name)
+            await rig.upstream.hang_up_idle()
+        assert (10, 10) == (rig.upstream.asked[ID], rig.upstream.asked[OTHER])
+        used = zip(connections(rig), connections(rig, OTHER), strict=True)
+
+    assert [] == [one for one, other in used if one == other]
+
+
+@pytest.mark.fault(11)
+async def test_answer_that_comes_with_a_request_is_known_by_its_id(rigged: Any) -> None:
+    """Another run's answer that meets a request on its way isn't taken for its own."""
+    parts = [http(true_run(ID)), Wait(10.0), SECOND, CLOSE]  # a request ends the wait
+    async with rigged(is_truth_served=False) as rig:
+        rig.upstream.lie(ID, parts)
+        await rig.run(ID)
+        run = await rig.run(THIRD)
+        assert 1 == rig.upstream.asked[THIRD]  # the first was never read as such
+        assert 0 == rig.upstream.asked[OTHER]
+
+    assert (THIRD, "germline") == (run.id, run.name)
+
+
+def chunked(size: bytes) -> bytes:
+    """Tell of a run in one chunk, its size written so."""
+    return CHUNKED + size + b"\r\n" + BEGUN + b"\r\n0\r\n\r\n"
+
+
+LENGTH = b"content-length: %d\r\n" % len(BEGUN)
+WHOLE = LENGTH + b"\r\n" + BEGUN
+SIZE = b"%x" % len(BEGUN)
+MISFRAMED = {
+    "two-lengths": OK + b"content-length: 5\r\n" + WHOLE,
+    "negative-length": OK + b"content-length: -1\r\n\r\n" + BEGUN,
+    "length-with-a-sign": OK + LENGTH.replace(b": ", b": +") + b"\r\n" + BEGUN,
+    "length-and-chunks": chunked(SIZE).replace(b"transfer", LENGTH + b"transfer", 1),
+    "unknown-coding": OK + b"transfer-encoding: xchunked\r\n" + WHOLE,
+    "chunk-of-no-size": chunked(b""),
+    "chunk-of-negative-size": chunked(b"-1"),
+    "chunk-of-64-bits": chunked(b"f" * 17),
+    "chunk-in-hexadecimal": chunked(b"0x" + SIZE),
+    "chunk-longer-than-told": chunked(b"5"),
+    "no-head": BEGUN,
+    "http-2": b"HTTP/2 200 OK\r\n" + WHOLE,
+    "status-of-two-digits": b"HTTP/1.1 20 OK\r\n" + WHOLE,
+    "space-before-a-colon": OK + b"x : y\r\n" + WHOLE,
+    "nul-in-a-header": OK + b"x: a\0b\r\n" + WHOLE,
+    "other-protocol": b"HTTP/1.1 101 Switch\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    + WHOLE,
+}
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "lie", [pytest.param(each, id=name) for name, each in MISFRAMED.items()]
+)
+async def test_answer_whose_end_is_in_doubt_is_malformed(
+    rigged: Any, lie: bytes
+) -> None:
+    """Where its bytes may be read in two ways they aren't read, nor what follows."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, lie, lie, http(true_run(ID)))
+        await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
+        assert 2 == rig.upstream.asked[ID]
+        run = await rig.run(ID)
+        used = connections(rig)
+
+    assert (ID, "germline") == (run.id, run.name)
+    assert 3 == len(used) == len(set(used))
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n", id="100"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 500, id="many"),
+        pytest.param(
+            b"HTTP/1.1 103 Hints\r\nx-amzn-errortype: AccessDenied\r\n\r\n", id="103"
+        ),
+    ],
+)
+async def test_news_before_an_answer_are_skipped(rigged: Any, before: bytes) -> None:
+    """1xx are no answer, whatever their headers say."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, before + http(true_run(ID)))
+        await rig.run(ID)
+        assert 1 == rig.upstream.asked[ID]
+
+
 @pytest.mark.fault(13)
 @pytest.mark.parametrize(
     "parts",
@@ -239,6 +363,27 @@ async def test_error_that_its_header_names_is_not_waited_for(rigged: Any) -> Non
         rig.upstream.lie(ID, [head, Drip(b" " * 99, 0.05), HANG])
         await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
         assert 1 == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize(
+    "rest", [pytest.param([HANG], id="silence"), pytest.param(None, id="drip")]
+)
+async def test_error_that_its_header_names_is_waited_for_a_second(
+    rigged: Any, rest: Answer | None
+) -> None:
+    """The body of a named error has a second to end, of an attempt's ten."""
+    named = "ConflictException"
+    head = http(b"", status=409, content_length="99", x_amzn_errortype=named)
+    async with rigged() as rig:
+        rig.upstream.lie(ID, [head, *(rest or [Drip(b" " * 99, 0.05)])])
+        begun = asyncio.get_running_loop().time()
+        await rig.refusal(ID, Reason.RUN_CONFLICT)
+        lasted = asyncio.get_running_loop().time() - begun
+        assert 1 == rig.upstream.asked[ID]
+
+    assert 1.0 <= lasted <= 1.0 + SLACK_SECONDS
+    assert 1 == rig.upstream.hung_up[ID]
 
 
 @pytest.mark.fault(14)

@@ -40,28 +40,56 @@ DOCUMENTS = {
     "2^64+1": ('{"n": 18446744073709551617}', KEPT),
     "30-digits": ('{"n": 123456789012345678901234567890}', KEPT),
     "5000-digits": ('{"n": %s}' % ("7" * 5000), KEPT),
+    "1e20": ('{"n": 100000000000000000000}', TYPED),
+    "2^53-as-1.0": ('{"n": 9007199254740993.0}', KEPT),
     "1e400": ('{"n": 1e400}', KEPT),
     "-1e400": ('{"n": -1e400}', KEPT),
     "1e-400": ('{"n": 1e-400}', KEPT),
+    "largest": ('{"n": 1.7976931348623157e308}', TYPED),
+    "beyond-the-largest": ('{"n": 1.7976931348623159e308}', KEPT),
+    "smallest": ('{"n": 5e-324}', TYPED),
+    "below-the-smallest": ('{"n": 2e-324}', KEPT),
+    "zero-with-a-sign": ('{"n": -0}', TYPED),
+    "zero-with-an-exponent": ('{"n": 0e400}', TYPED),
+    "one-with-zeros": ('{"n": 1.000}', TYPED),
+    "exponent-with-a-sign": ('{"n": [1E+2, 1e-2]}', TYPED),
     "a-tenth": ('{"n": 0.1}', TYPED),
     "more-digits": ('{"n": 0.1000000000000000055511151231257827}', KEPT),
     "duplicate-keys": ('{"a": 1, "b": 2, "a": 3}', KEPT),
     "duplicate-keys-deep": ('{"x": [{"a": 1, "a": 1}]}', KEPT),
+    "duplicate-keys-by-escape": (r'{"a": 1, "\u0061": 2}', KEPT),
+    "keys-but-for-case": ('{"a": 1, "A": 2, "": 3}', TYPED),
+    "space-kept-as-written": ('{ "n" :\t[9007199254740993 ,\r\n 1 ] }', KEPT),
+    "escapes-kept-as-written": (r'{"\u0061\/": [9007199254740993, "\u00e9"]}', KEPT),
+    "signs-of-json-in-text": (r'{"}],\"{": "]}\\"}', TYPED),
+    "signs-of-json-in-kept-text": (r'{"}],\"{": ["]}\\", 1e400]}', KEPT),
     "lone-surrogate": (r'{"a": "\ud800"}', KEPT),
     "lone-surrogate-key": (r'{"\udc00": 1}', KEPT),
+    "surrogates-in-wrong-order": (r'{"a": "\udd25\ud83d"}', KEPT),
     "surrogate-pair": (r'{"a": "\ud83d\udd25"}', TYPED),
+    "no-characters": (r'{"a": "\uffff\ufffe"}', TYPED),
+    "fire": ('{"\N{FIRE}": "\N{FIRE}"}', TYPED),
     "nul": (r'{"a": "\u0000"}', TYPED),
     "nul-key": (r'{"\u0000": 1}', TYPED),
     "controls": (r'{"a": "\u001b[31m\r\n"}', TYPED),
     "true": ("true", TYPED),
+    "false": ("false", TYPED),
+    "no-text": ('""', TYPED),
+    "no-object": ("{}", TYPED),
+    "no-list": ("[]", TYPED),
+    "nulls-deep": ('{"a": null, "b": [null]}', TYPED),
     "text": ('"text"', TYPED),
     "number": ("-0.5", TYPED),
     "list": ('[1, "a", null, [], {}]', TYPED),
     "nesting-31": (nested(31), TYPED),
+    "nesting-32": (nested(32), TYPED),
     "nesting-33": (nested(33), KEPT),
     "nesting-100": (nested(100), KEPT),
     "nesting-400": (nested(400), KEPT),
     "nesting-31-lists": (nested(31, opening="[", closing="]"), TYPED),
+    "nesting-32-lists": (nested(32, opening="[", closing="]"), TYPED),
+    "nesting-49-lists": (nested(49, opening="[", closing="]"), TYPED),
+    "nesting-50-lists": (nested(50, opening="[", closing="]"), KEPT),
     "nesting-400-lists": (nested(400, opening="[", closing="]"), KEPT),
 }
 
@@ -107,7 +135,7 @@ async def test_document_of_100_000_keys_is_exact(rigged: Any) -> None:
 
 
 @pytest.mark.fault(15)
-@pytest.mark.parametrize("levels", [501, 10_000, 100_000])
+@pytest.mark.parametrize("levels", [500, 501, 10_000, 100_000])
 @pytest.mark.parametrize("opening", ['{"a": ', "["])
 async def test_document_that_is_nested_too_deep_is_malformed(
     rigged: Any, levels: int, opening: str
@@ -119,6 +147,52 @@ async def test_document_that_is_nested_too_deep_is_malformed(
         rig.upstream.lie(ID, http(sent))
         await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
         assert 2 == rig.upstream.asked[ID]
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize(
+    ("opening", "closing", "times"),
+    [
+        pytest.param('{"a": ', "}", 499, id="objects"),
+        pytest.param("[", "]", 499, id="lists"),
+        pytest.param('[{"a": ', "}]", 249, id="both"),
+    ],
+)
+async def test_document_that_is_nested_as_deep_as_can_be_is_kept(
+    rigged: Any, opening: str, closing: str, times: int
+) -> None:
+    """An answer of 500 levels is read, with the one that holds its members."""
+    document = nested(times, opening=opening, closing=closing)
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(told(document)))
+        run = await rig.run(ID)
+        assert 1 == rig.upstream.asked[ID]
+
+    assert [] == differences(told(document), run)
+    assert document == run.unmodeled_json["parameters"]
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize(
+    ("first", "last", "is_typed"),
+    [
+        pytest.param("1e400", '{"a": 1}', TYPED, id="typed-last"),
+        pytest.param('{"a": 1}', "1e400", KEPT, id="kept-last"),
+        pytest.param('{"a": 1}', '{"b": 2}', TYPED, id="both-typed"),
+        pytest.param("1e400", "1e500", KEPT, id="both-kept"),
+    ],
+)
+async def test_document_that_is_there_twice_is_the_last(
+    rigged: Any, first: str, last: str, *, is_typed: bool
+) -> None:
+    """Of two documents by one name nothing of the first is left."""
+    sent = told(f'{first}, "parameters": {last}')
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(sent))
+        run = await rig.run(ID)
+
+    assert [] == differences(sent, run)
+    assert is_typed == ("parameters" not in run.unmodeled_json)
 
 
 @pytest.mark.fault(15)

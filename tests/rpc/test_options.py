@@ -7,7 +7,7 @@ import gzip
 import struct
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -176,6 +176,26 @@ async def test_rapid_resets_leave_other_connections_alone() -> None:
         await asyncio.gather(attacker, return_exceptions=True)
 
     assert sandbox.calls >= 201
+
+
+async def test_burst_of_thousands_of_calls_loses_none() -> None:
+    """More calls at once than gRPC keeps waiting by itself are all answered."""
+    calls, connections = 300, 8
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox(quota_per_second=0))
+        served = await stack.enter_async_context(gateway(aws_at(sandbox.url)))
+        own = {"grpc.use_local_subchannel_pool": 1}
+        stubs = [
+            await stack.enter_async_context(calling(served, **own))
+            for _ in range(connections)
+        ]
+        for stub in stubs:
+            await get_run(stub, "1000003")
+        await asyncio.gather(
+            *(get_run(stub, "1000003", seconds=30) for stub in stubs * calls)
+        )
+
+    assert connections + connections * calls == sandbox.calls
 
 
 async def test_ping_flood_ends_the_connection() -> None:

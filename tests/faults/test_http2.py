@@ -1,0 +1,97 @@
+"""Abuse of HTTP/2, in short: what it costs the callers on other connections."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.attackers import ATTACKS, FIRST_ID, STREAMS, Attack, Attacker, nothing
+from faults.lying import TRUE_ID, Answer, LyingUpstream, Request, true_run
+from faults.soaking.process import ESTABLISHED
+from rpc.test_options import tuned
+from support import calling, get_run, http
+
+SECONDS = 0.8
+PATIENCE_SECONDS = 10.0
+PAUSE_SECONDS = 0.01
+SHARE = 0.2  # of an attack's rate: here one process is all of the parties
+ATTACKED = [pytest.param(each, id=name) for name, each in ATTACKS.items()]
+TIMERS = {
+    "server_handshake_timeout_ms": 300,
+    "keepalive_time_ms": 300,
+    "keepalive_timeout_ms": 200,
+    "ping_timeout_ms": 200,
+    "min_ping_interval_without_data_ms": 100,
+}
+
+
+def answer_largely(upstream: LyingUpstream) -> None:
+    """Answer whatever attackers ask for with more than buffers hold."""
+
+    def large(request: Request) -> Answer:
+        return http(true_run(request.run_id, parameters={"sample": "x" * 20_000}))
+
+    for at in range(STREAMS):
+        upstream.lie(str(FIRST_ID + at), large)
+
+
+def connections_at(port: int) -> int:
+    """Give how many attackers' connections are whole; gRPC's own clients use IPv6."""
+    rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    remote = f"0100007F:{port:04X}"
+    return sum([remote, ESTABLISHED] == row.split()[2:4] for row in rows)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("attack", ATTACKED)
+async def test_attack_costs_other_connections_no_call(
+    rigged: Any, attack: Attack
+) -> None:
+    """While one client abuses its connections, every call on another is answered."""
+    async with rigged() as rig:
+        answer_largely(rig.upstream)
+        gentle = replace(attack, rate=attack.rate * SHARE)
+        attacker = Attacker(gentle, str(rig.served.address))
+        attacking = asyncio.create_task(attacker.run(SECONDS))
+        await asyncio.wait_for(attacker.begun.wait(), PATIENCE_SECONDS)
+        answered = 0
+        while not attacking.done():
+            assert TRUE_ID == (await rig.run(TRUE_ID)).id
+            answered += 1
+            await asyncio.sleep(PAUSE_SECONDS)
+        await attacking
+
+    assert answered >= 3
+    assert (attack.units is not nothing) == (attacker.sent >= 50)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("name", ["silent", "preface", "window-zero", "unread"])
+async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
+    """Connections that go silent, or whose client stops reading, don't stay."""
+    attack = replace(ATTACKS[name], rate=200.0)
+    async with (
+        LyingUpstream() as upstream,
+        tuned(upstream.url, **TIMERS) as served,
+        calling(served) as stub,
+    ):
+        answer_largely(upstream)
+        await get_run(stub, TRUE_ID)
+        attacker = Attacker(attack, str(served.address), again=False)
+        attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
+        await asyncio.wait_for(attacker.begun.wait(), PATIENCE_SECONDS)
+        opened = connections_at(served.address.port)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while connections_at(served.address.port) > 0:  # noqa: ASYNC110  # the kernel knows
+                await asyncio.sleep(PAUSE_SECONDS)
+        run = await get_run(stub, TRUE_ID)
+        attacking.cancel()
+        await asyncio.gather(attacking, return_exceptions=True)
+
+    assert opened > 0.9 * attack.connections
+    assert attack.connections == attacker.opened
+    assert TRUE_ID == run.id
