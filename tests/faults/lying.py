@@ -175,6 +175,7 @@ class LyingUpstream:
                 request = self._recorded(head, number)
                 for part in self._answer(request):
                     await _say(part, reader, writer)
+                    await asyncio.sleep(0)  # others share this loop
                 self._busy.discard(task)
                 self._idle.add(task)
         except (asyncio.IncompleteReadError, ConnectionError):
