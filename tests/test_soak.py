@@ -345,6 +345,23 @@ def test_judge_knows_who_may_be_late(
     assert is_right == (found == [])
 
 
+@pytest.mark.parametrize(
+    ("code", "is_right"),
+    [
+        pytest.param(StatusCode.RESOURCE_EXHAUSTED, True, id="refused"),
+        pytest.param(StatusCode.UNAVAILABLE, True, id="connection-at-its-end"),
+        pytest.param(StatusCode.CANCELLED, False, id="cancelled"),
+    ],
+)
+def test_judge_knows_how_grpc_itself_refuses(
+    code: StatusCode, *, is_right: bool
+) -> None:
+    """What gRPC refuses by itself has its code, or that of a connection that ends."""
+    call = asked(run_id="", expected="RESOURCE_EXHAUSTED without details")
+
+    assert is_right == ([] == faults(Ledger(), call, bare(code)))
+
+
 def test_judge_notices_a_call_that_outlives_its_deadline() -> None:
     """Who isn't answered by the deadline and a second has been forgotten."""
     ledger = ledger_of(served(lasts_seconds=10.0))

@@ -153,6 +153,9 @@ class Judge:
     def _allowed(
         self, asked: Asked, told: Told, served: list[Served], *, is_stalled: bool
     ) -> set[str]:
+        if asked.expected.endswith(BARE):  # gRPC's own refusal
+            # It may meet the end of its connection, which comes by age.
+            return {asked.expected, f"UNAVAILABLE{BARE}"}
         if asked.expected:
             return {asked.expected}
         allowed = {reason for each in served for reason in each.reasons}
