@@ -7,7 +7,7 @@ import pytest
 
 from healthomics_gateway.bulkhead import Bulkhead
 from healthomics_gateway.errors import NotAskedError, Reason
-from healthomics_gateway.runs import Answer, Call, RunQuery
+from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
 from serving import Hanging, Scripted, answer, failure
 
 QUERY = RunQuery("1234567")
@@ -38,7 +38,7 @@ class Places:
 
     async def came(self, *, seconds: float = inf) -> asyncio.Task[Answer]:
         """Let a call come that has so many seconds."""
-        call = Call(deadline=self.now + seconds)
+        call = OneCall(deadline=self.now + seconds)
         task = asyncio.create_task(self._bulkhead.get_run(QUERY, call=call))
         await settle()
         return task
@@ -152,7 +152,7 @@ async def test_refusal_tells_when_there_may_be_room() -> None:
         for _ in range(2):
             await places.came()
         refusal = await refusal_of(await places.came(seconds=1.0))
-        assert seconds == pytest.approx(refusal.retry_after_seconds)
+        assert seconds == pytest.approx(refusal.retry_delay_seconds)
 
 
 async def test_call_is_let_in_where_a_place_is_free_however_little_time_it_has() -> (
@@ -183,11 +183,11 @@ async def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> 
     clock = asyncio.get_running_loop().time
     hanging = Hanging()
     bulkhead = Bulkhead(Scripted(hanging), max_concurrent=1, clock=clock)
-    inside = asyncio.create_task(bulkhead.get_run(QUERY, call=Call(inf)))
+    inside = asyncio.create_task(bulkhead.get_run(QUERY, call=OneCall(inf)))
     await hanging.is_asked.wait()
     deadline = clock() + SOON_SECONDS
     with pytest.raises(NotAskedError):
-        await bulkhead.get_run(QUERY, call=Call(deadline))
+        await bulkhead.get_run(QUERY, call=OneCall(deadline))
     ended = clock()
     inside.cancel()
     await asyncio.gather(inside, return_exceptions=True)

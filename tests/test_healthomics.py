@@ -21,7 +21,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from healthomics.v1.run_pb2 import RUN_EXPORT_DEFINITION, RUN_STATUS_RUNNING, RunExport
 from healthomics_gateway.errors import Again, GatewayError, Reason
-from healthomics_gateway.runs import Answer, Call, RunQuery
+from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
 from healthomics_gateway.sandbox import (
     ACCESS_KEY_ID,
     REGION,
@@ -129,7 +129,7 @@ class Source:
         """Makes one attempt, in ten seconds at most."""
         async with asyncio.timeout(10):
             return await self._source.get_run(
-                RunQuery(run_id, export), call=call or Call(inf)
+                RunQuery(run_id, export), call=call or OneCall(inf)
             )
 
     async def refusal(self, run_id: str = RUN_ID) -> GatewayError:
@@ -292,7 +292,7 @@ async def test_call_learns_where_it_was_asked_and_what_aws_said() -> None:
         refusing("ConflictException", status=409, x_amzn_requestid="aws-2"),
         http(b"<html>", status=502),
     )
-    calls = [Call(inf) for _ in answers]
+    calls = [OneCall(inf) for _ in answers]
     async with Upstream(*answers) as upstream, source(upstream.url) as asked:
         await asked.ask(call=calls[0])
         errors = []
@@ -685,7 +685,7 @@ async def test_credentials_that_there_are_none_of_end_the_attempt() -> None:
         Upstream(http(run_body())) as upstream,
         source(upstream.url, Keyring(UNAVAILABLE)) as asked,
     ):
-        call = Call(inf)
+        call = OneCall(inf)
         with pytest.raises(GatewayError) as caught:
             await asked.ask(call=call)
 
@@ -775,7 +775,7 @@ async def test_silence_is_a_timeout() -> None:
 
 async def test_attempts_are_counted_wherever_healthomics_is_tried() -> None:
     """A call's facts tell the Region and how often it was tried, failures too."""
-    call = Call(inf)
+    call = OneCall(inf)
     async with (
         Upstream(http(status=500), http(run_body())) as upstream,
         source(upstream.url) as asked,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from healthomics_gateway.errors import Again, GatewayError, NotAskedError, Reason
 from healthomics_gateway.retry import Retrying
-from healthomics_gateway.runs import Answer, Call, RunQuery
+from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
 from serving import Hanging, Scripted, answer, failure
 
 QUERY = RunQuery("1234567")
@@ -36,7 +36,7 @@ class Outcome:
     def __init__(self, seconds: float) -> None:
         """Give the call so many seconds."""
         self.time = Time()
-        self.call = Call(deadline=self.time.now + seconds)
+        self.call = OneCall(deadline=self.time.now + seconds)
         self.answer: Answer | None = None
         self.error: GatewayError | None = None
 
@@ -190,10 +190,11 @@ async def test_last_failure_stands_when_no_time_is_left(
 async def test_last_attempt_stands_when_the_next_is_not_made() -> None:
     """A call whose next attempt the gateway refuses tells what HealthOmics said."""
     said = passing()
-    refused = NotAskedError(Reason.GATEWAY_OVERLOADED)
+    refused = NotAskedError(Reason.GATEWAY_OVERLOADED, wait_seconds=7.0)
 
     assert said is (await ask(Scripted(said, refused))).error
     assert refused is (await ask(Scripted(refused))).error
+    assert 7.0 == refused.retry_delay_seconds
 
 
 async def test_time_that_an_attempt_takes_is_missing_for_the_next() -> None:
@@ -327,7 +328,7 @@ async def test_cancellation_ends_a_wait() -> None:
 
     source = Scripted(passing())
     runs = Retrying(source, max_attempts=3, clock=lambda: 0.0, sleep=sleep)
-    task = asyncio.create_task(runs.get_run(QUERY, call=Call(deadline=30.0)))
+    task = asyncio.create_task(runs.get_run(QUERY, call=OneCall(deadline=30.0)))
     await is_asleep.wait()
     task.cancel()
 
@@ -355,7 +356,7 @@ async def refusals(runs: Retrying, count: int) -> None:
     """Make so many calls that fail."""
     for _ in range(count):
         with pytest.raises(GatewayError):
-            await runs.get_run(QUERY, call=Call(deadline=inf))
+            await runs.get_run(QUERY, call=OneCall(deadline=inf))
 
 
 @given(calls=st.integers(1, 300), successes=st.integers(0, 300))
@@ -367,7 +368,7 @@ async def test_dead_upstream_sees_few_more_calls_than_callers_make(
     source = Scripted(*[ANSWER] * successes, passing())
     runs = retrying(source)
     for _ in range(successes):
-        await runs.get_run(QUERY, call=Call(deadline=inf))
+        await runs.get_run(QUERY, call=OneCall(deadline=inf))
     await refusals(runs, calls)
 
     assert len(source.asked) - successes <= calls + min(2 * calls, 10 + calls / 5)
@@ -392,7 +393,7 @@ async def test_what_is_mended_is_tried_again_without_a_retry_in_hand() -> None:
     while len(source.asked) < 100:
         await refusals(runs, 1)
     for _ in range(20):
-        await runs.get_run(QUERY, call=Call(deadline=inf))
+        await runs.get_run(QUERY, call=OneCall(deadline=inf))
     before = len(source.asked)
     await refusals(runs, 1)
 

@@ -9,8 +9,9 @@ The rooms, in reading order; each knows only those below it:
   what the caller doesn't receive;
 * `interceptors` is what every call passes through;
 * `health` tells others the gateway's state, `tls` reads its certificate;
-* `retry` is a source that tries the next one again, `bulkhead` one that asks the next
-  for so many runs at a time;
+* `coalesce` is a source that asks the next one once for many callers, `retry` one that
+  tries it again, `pace` one that waits for a token of the account's quota, `bulkhead`
+  one that asks for so many runs at a time;
 * `upstream` is the source that is HealthOmics;
 * `runs` is the one shape that every source has;
 * `errors` is every error that can be answered, `settings` what can be set, `sources`

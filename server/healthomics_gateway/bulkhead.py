@@ -77,4 +77,4 @@ class Bulkhead:
     def _refusal(self) -> NotAskedError:
         """Send the callers back apart from one another, about when there is room."""
         wait = self._wait_seconds() * (0.5 + self._jitter())
-        return NotAskedError(Reason.GATEWAY_OVERLOADED, retry_after_seconds=wait)
+        return NotAskedError(Reason.GATEWAY_OVERLOADED, wait_seconds=wait)

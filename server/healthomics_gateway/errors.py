@@ -94,6 +94,17 @@ class GatewayError(Exception):
 class NotAskedError(GatewayError):
     """A failure before HealthOmics was asked: the gateway itself refuses the call."""
 
+    def __init__(
+        self,
+        reason: Reason,
+        *,
+        wait_seconds: float,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Tell `reason`, and when a call would be served."""
+        super().__init__(reason, metadata=metadata)
+        self.retry_delay_seconds = wait_seconds
+
 
 def overloaded(jitter: float) -> GatewayError:
     """Turn a caller away for 0.5 to 1.5 s; `jitter`, from [0, 1), parts the callers."""

@@ -59,9 +59,11 @@ class Retrying:
             attempt += 1
             try:
                 return await self._runs.get_run(query, call=call)
-            except GatewayError as error:
-                if last and isinstance(error, NotAskedError):
+            except NotAskedError:
+                if last:
                     raise last from None
+                raise
+            except GatewayError as error:
                 wait = error.retry_delay_seconds = self._wait_seconds(error, attempt)
                 again = error.again is Again.YES or (
                     error.again in (Again.ONCE, Again.MENDED)

@@ -19,12 +19,57 @@ class RunQuery:
     export: tuple[RunExport.ValueType, ...] = ()  # sorted, no duplicates
 
 
-@dataclass(slots=True)
-class Call:
-    """How long a call may take, and what its sources can tell of it."""
+class Call(Protocol):
+    """On whose behalf a run is asked for, for how long, and what is learnt on the way.
 
-    deadline: float  # seconds of the event loop's clock
-    facts: dict[str, str] = field(default_factory=dict)  # as `ErrorInfo.metadata`
+    A source reads it when it needs it: a call that many share changes as they come and
+    go.
+    """
+
+    facts: dict[str, str]  # as `ErrorInfo.metadata`
+
+    @property
+    def deadline(self) -> float:
+        """Until when it may take, in seconds of the event loop's clock."""
+        ...
+
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """Who waits for it, those who share it too."""
+        ...
+
+    @property
+    def is_poll(self) -> bool:
+        """Whether a watch asks, and nobody else waits."""
+        ...
+
+    @property
+    def max_staleness_seconds(self) -> float:
+        """How old its answer may be; 0 asks for one that is read after it came."""
+        ...
+
+    def sent(self) -> None:
+        """Learn that its first request is about to be sent."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class OneCall:
+    """One caller's call."""
+
+    deadline: float
+    caller: str = ""
+    is_poll: bool = False
+    max_staleness_seconds: float = 0.0
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """The one."""
+        return (self.caller,)
+
+    def sent(self) -> None:
+        """Do nothing: nobody could join."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
 from healthomics_gateway.errors import GatewayError, Reason, facts
-from healthomics_gateway.runs import Call, RunQuery, RunSource
+from healthomics_gateway.runs import OneCall, RunQuery, RunSource
 from healthomics_gateway.selection import ALL, Selection, unknown_paths
 
 MAX_EXPORTS = 32
@@ -53,7 +53,7 @@ class RunService(RunServiceServicer):
         query, selection = self._accept(request)
         own_seconds = context.time_remaining()
         seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
-        call = Call(deadline=self._clock() + seconds, facts={"runId": query.id})
+        call = OneCall(deadline=self._clock() + seconds, facts={"runId": query.id})
         facts.set(call.facts)
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)

@@ -1,0 +1,181 @@
+"""A source that asks the next one once for many callers, and remembers for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
+
+if TYPE_CHECKING:
+    from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
+
+MARGIN_SECONDS = 0.02  # before its deadline a caller is told that its turn won't come
+
+
+class Coalescing:
+    """Fetches a run once for all who ask for it before the fetch is sent.
+
+    A fetch that was sent is closed to those who come later, through its retries too:
+    they share the next one, which begins when the former has ended. So an answer was
+    always read by a request that was sent after its caller came; only who allows for
+    staleness is answered from memory. A fetch lives as long as somebody waits for it.
+    """
+
+    def __init__(
+        self,
+        runs: RunSource,
+        *,
+        expected_wait: Callable[[Call], float],
+        refusal: Callable[[float], NotAskedError],
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wrap `runs`.
+
+        `expected_wait` tells in how many seconds a call's turn would come, `refusal`
+        makes the error of those who can't wait so long. Answers of `max_bytes` in all
+        are remembered. `clock` is the deadlines'.
+        """
+        self._runs = runs
+        self._expected_wait = expected_wait
+        self._refusal = refusal
+        self._clock = clock
+        self._open: dict[RunQuery, _Fetch] = {}  # not sent yet
+        self._sent: dict[RunQuery, _Fetch] = {}
+        self._memory: LRUCache[RunQuery, _Remembered] = LRUCache(
+            max_bytes, getsizeof=lambda each: each.size
+        )
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Answer the run from memory, or from the next fetch that is sent."""
+        if answer := self._recent(query, call.max_staleness_seconds):
+            return answer
+        fetch = self._open.get(query)
+        wait = self._expected_wait(call)
+        if fetch and wait:
+            wait = min(wait, self._expected_wait(fetch))
+        if self._clock() + wait > call.deadline:
+            raise self._refusal(wait)
+        if fetch is None:
+            fetch = self._begin(query)
+        try:
+            return await self._await(fetch, call)
+        finally:
+            call.facts |= fetch.facts
+            self._leave(fetch, call)
+
+    def _recent(self, query: RunQuery, max_staleness_seconds: float) -> Answer | None:
+        if max_staleness_seconds <= 0:
+            return None
+        remembered = self._memory.get(query)
+        if remembered and self._clock() - remembered.at <= max_staleness_seconds:
+            return remembered.answer
+        return None
+
+    def _begin(self, query: RunQuery) -> _Fetch:
+        fetch = self._open[query] = _Fetch(query, close=self._close)
+        fetch.task = asyncio.create_task(self._fetched(fetch, self._sent.get(query)))
+        return fetch
+
+    async def _fetched(self, fetch: _Fetch, former: _Fetch | None) -> Answer:
+        query = fetch.query
+        try:
+            if former and former.task:
+                await asyncio.wait((former.task,))
+            answer = await self._runs.get_run(query, call=fetch)
+        except GatewayError as error:
+            if error.reason is Reason.RUN_NOT_FOUND:
+                self._memory.pop(query, None)
+            raise
+        finally:
+            self._forget(fetch)
+        size = answer.run.ByteSize()
+        if size <= self._memory.maxsize:
+            self._memory[query] = _Remembered(answer, self._clock(), size)
+        return answer
+
+    async def _await(self, fetch: _Fetch, call: Call) -> Answer:
+        """Wait for the fetch; give up where it isn't sent just before the deadline."""
+        fetch.waiting[call] = None
+        task = fetch.task
+        if task is None:
+            raise RuntimeError("a fetch has its task before anybody waits for it")
+        left = call.deadline - MARGIN_SECONDS - self._clock()
+        if left < inf:
+            await asyncio.wait(
+                (task, fetch.sent_first),
+                timeout=max(left, 0),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not (task.done() or fetch.sent_first.done()):
+                raise self._refusal(self._expected_wait(fetch))
+        return await asyncio.shield(task)
+
+    def _leave(self, fetch: _Fetch, call: Call) -> None:
+        del fetch.waiting[call]
+        if not fetch.waiting and fetch.task and not fetch.task.done():
+            self._forget(fetch, is_sent=False)
+            fetch.task.cancel()
+
+    def _close(self, fetch: _Fetch) -> None:
+        if self._open.get(fetch.query) is fetch:
+            self._sent[fetch.query] = self._open.pop(fetch.query)
+
+    def _forget(self, fetch: _Fetch, *, is_sent: bool = True) -> None:
+        for fetches in (self._open, self._sent) if is_sent else (self._open,):
+            if fetches.get(fetch.query) is fetch:
+                del fetches[fetch.query]
+
+
+class _Fetch:
+    """A call on behalf of all who wait for it."""
+
+    def __init__(self, query: RunQuery, *, close: Callable[[_Fetch], None]) -> None:
+        self.query = query
+        self._close = close
+        self.facts: dict[str, str] = {}
+        self.waiting: dict[Call, None] = {}
+        self.task: asyncio.Task[Answer] | None = None
+        self.sent_first = asyncio.get_running_loop().create_future()
+
+    @property
+    def deadline(self) -> float:
+        """That of the most patient who waits."""
+        return max((each.deadline for each in self.waiting), default=-inf)
+
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """All who wait."""
+        return tuple(name for each in self.waiting for name in each.callers)
+
+    @property
+    def is_poll(self) -> bool:
+        """Whether nobody waits but watches."""
+        return all(each.is_poll for each in self.waiting)
+
+    @property
+    def max_staleness_seconds(self) -> float:
+        """None: it asks."""
+        return 0.0
+
+    def sent(self) -> None:
+        """Let nobody join from now on."""
+        if not self.sent_first.done():
+            self.sent_first.set_result(None)
+            self._close(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """An answer, and when it was read."""
+
+    answer: Answer
+    at: float  # seconds of the clock
+    size: int  # bytes

@@ -1,0 +1,197 @@
+"""A source that waits for a token of the account's quota, then asks the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
+from typing import TYPE_CHECKING
+
+from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
+
+if TYPE_CHECKING:
+    from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
+
+MARGIN_SECONDS = 0.02  # before its deadline a call is told that its turn won't come
+CUT = 0.7  # of the rate, after a throttle
+CUT_EVERY_SECONDS = 1.0  # at most: throttles that come together are one
+RECOVERY_SECONDS = 50.0  # from nothing back to the whole rate
+LEAST_TPS = 0.5
+WHOLE = 1 - 1e-6  # token: sums of fractions fall short of one
+MAX_CALLERS = 4096  # whose last turns are known
+
+
+class Paced:
+    """Asks once its turn has come; a throttle by HealthOmics slows the pacer."""
+
+    def __init__(self, runs: RunSource, pacer: Pacer) -> None:
+        """Wrap `runs`; `pacer` is that of the AWS account and Region."""
+        self._runs = runs
+        self._pacer = pacer
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Take a token, then ask; raise UPSTREAM_THROTTLED where none comes in time."""
+        await self._pacer.turn(call)
+        call.sent()
+        try:
+            return await self._runs.get_run(query, call=call)
+        except GatewayError as error:
+            if error.reason is Reason.UPSTREAM_THROTTLED:
+                self._pacer.throttled()
+            raise
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """A call that waits for its turn; it stands in the queue of each of its callers."""
+
+    call: Call
+    turn: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Pacer:
+    """A bucket of tokens for one AWS account and Region.
+
+    It fills by `tps` a second up to `burst`. The caller that was served longest ago has
+    the next turn; a call that many wait for has that of the first of them, who is
+    charged. While calls and polls both wait, polls get `poll_share` of the turns. A
+    throttle cuts the rate by 0.7; it is back after 50 s without any.
+    """
+
+    def __init__(
+        self,
+        *,
+        tps: float,
+        burst: float,
+        poll_share: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with a full bucket; `clock` is the deadlines'."""
+        self._tps = tps
+        self._burst = burst
+        self._poll_share = poll_share
+        self._clock = clock
+        self.rate = tps  # tokens a second, at the moment
+        self._tokens = float(burst)
+        self._filled = clock()  # when the tokens were last counted
+        self._cut = -inf  # when the rate was last cut
+        self._tickets: list[_Ticket] = []  # in the order they came
+        self._turns = count(1)
+        self._last_turn: dict[str, int] = {}  # by caller, the oldest first
+        self._poll_credit = 0.0  # turns that polls are owed
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def turn(self, call: Call) -> None:
+        """Wait for a token, or raise UPSTREAM_THROTTLED where none comes in time."""
+        wait = self.expected_wait(call)
+        if self._clock() + wait > call.deadline:
+            raise refusal(wait)
+        ticket = _Ticket(call)
+        self._tickets.append(ticket)
+        self._give()
+        try:
+            while not ticket.turn.done():  # callers who join may bring more time
+                left = call.deadline - MARGIN_SECONDS - self._clock()
+                if left <= 0:
+                    raise refusal(self.expected_wait(call))
+                await asyncio.wait(
+                    (ticket.turn,), timeout=None if left == inf else left
+                )
+        finally:
+            if ticket in self._tickets:
+                self._tickets.remove(ticket)
+
+    def throttled(self) -> None:
+        """Slow down, once for all throttles within a second."""
+        self._fill()
+        now = self._clock()
+        if now - self._cut >= CUT_EVERY_SECONDS:
+            self._cut = now
+            self.rate = max(self.rate * CUT, LEAST_TPS)
+            self._tokens = min(self._tokens, 0.0)
+
+    def expected_wait(self, call: Call) -> float:
+        """Tell in how many seconds it would be this call's turn."""
+        self._fill()
+        turns = self._turns_before(call) + 1
+        return max(0.0, turns - self._tokens) / self.rate
+
+    def _turns_before(self, call: Call) -> float:
+        """Count the turns that others have first, each caller one in a round."""
+        waiting, others = Counter[str](), 0
+        for ticket in self._tickets:
+            if ticket.call is call:
+                continue
+            if ticket.call.is_poll is call.is_poll:
+                waiting[self._first(ticket.call)] += 1
+            else:
+                others += 1
+        own = min((waiting[each] for each in call.callers), default=0)
+        turns = sum(min(number, own + 1) for number in waiting.values())
+        turns -= sum(waiting[each] > own for each in set(call.callers))
+        share = self._poll_share if call.is_poll else 1 - self._poll_share
+        return turns + min(others, turns * (1 - share) / share + 1)
+
+    def _first(self, call: Call) -> str:
+        """Tell which of a call's callers was served longest ago."""
+        return min(call.callers, key=self._served, default="")
+
+    def _served(self, caller: str) -> int:
+        return self._last_turn.get(caller, 0)
+
+    def _fill(self) -> None:
+        now = self._clock()
+        seconds, self._filled = now - self._filled, now
+        self._tokens = min(self._tokens + seconds * self.rate, self._burst)
+        gained = seconds * self._tps / RECOVERY_SECONDS
+        self.rate = min(self.rate + gained, self._tps)
+
+    def _give(self) -> None:
+        """Give the tokens that are there; come back for the next."""
+        self._fill()
+        while self._tickets and self._tokens >= WHOLE:
+            self._tokens -= 1
+            ticket = self._next()
+            self._tickets.remove(ticket)
+            self._charge(self._first(ticket.call))
+            ticket.turn.set_result(None)
+        if self._tickets and self._timer is None:
+            seconds = (1 - self._tokens) / self.rate
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self._come_back)
+
+    def _come_back(self) -> None:
+        self._timer = None
+        self._give()
+
+    def _next(self) -> _Ticket:
+        polls = [each for each in self._tickets if each.call.is_poll]
+        if len(polls) not in (0, len(self._tickets)):
+            self._poll_credit += self._poll_share
+            is_poll = self._poll_credit >= 1
+            self._poll_credit -= is_poll
+            these = [each for each in self._tickets if each.call.is_poll is is_poll]
+        else:
+            these = self._tickets
+        return min(these, key=lambda each: self._served(self._first(each.call)))
+
+    def _charge(self, caller: str) -> None:
+        self._last_turn.pop(caller, None)
+        self._last_turn[caller] = next(self._turns)
+        if len(self._last_turn) > MAX_CALLERS:
+            del self._last_turn[next(iter(self._last_turn))]
+
+
+def refusal(wait_seconds: float) -> NotAskedError:
+    """Tell that no token comes in time, and when one would."""
+    return NotAskedError(
+        Reason.UPSTREAM_THROTTLED,
+        metadata={"local": "true"},
+        wait_seconds=wait_seconds,
+    )

@@ -1,0 +1,299 @@
+"""Who shares a fetch with whom, and what is remembered, in time that passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from math import inf
+from typing import Any
+
+import pytest
+
+from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.coalesce import Coalescing
+from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
+from healthomics_gateway.pace import refusal
+from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
+from serving import failure
+from virtual import virtually
+
+QUERY, OTHER = RunQuery("1234567"), RunQuery("7654321")
+
+
+def now() -> float:
+    """Tell the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+class Upstream:
+    """A source that takes its time, and names each answer by when it was asked."""
+
+    def __init__(
+        self,
+        *,
+        token_seconds: float = 0.0,
+        seconds: float = 1.0,
+        failing: GatewayError | None = None,
+        max_bytes: int = 10_000,
+        expected_seconds: float = 0.0,
+    ) -> None:
+        """Wait so long for a token, and so long for the answer."""
+        self._token_seconds = token_seconds
+        self._seconds = seconds
+        self.failing = failing
+        self.asked: list[float] = []  # when each fetch was sent
+        self.left = 0  # fetches that were given up
+        self.runs = Coalescing(
+            self,
+            expected_wait=lambda _: expected_seconds,
+            refusal=refusal,
+            max_bytes=max_bytes,
+            clock=now,
+        )
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Be the next source."""
+        try:
+            await asyncio.sleep(self._token_seconds)
+            call.sent()
+            self.asked.append(now())
+            call.facts["attempts"] = str(len(self.asked))
+            await asyncio.sleep(self._seconds)
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
+        if self.failing:
+            raise self.failing
+        return Answer(Run(id=query.id, name=f"{self.asked[-1]:g}"), "aws-1")
+
+    async def ask(
+        self, query: RunQuery = QUERY, *, seconds: float = inf, **fields: Any
+    ) -> float:
+        """Give when the answer was asked for."""
+        call = OneCall(now() + seconds, **fields)
+        return float((await self.runs.get_run(query, call=call)).run.name)
+
+    def ask_at(self, at: float, *args: Any, **fields: Any) -> asyncio.Task[float]:
+        """Ask so many seconds after 1000."""
+
+        async def later() -> float:
+            await asyncio.sleep(1000 + at - now())
+            return await self.ask(*args, **fields)
+
+        return asyncio.create_task(later())
+
+
+# sharing
+
+
+def test_callers_at_once_share_one_fetch() -> None:
+    """A hundred calls for one run are one call upstream, and others their own."""
+
+    async def work() -> tuple[set[float], int]:
+        upstream = Upstream(token_seconds=0.1)
+        answers = await asyncio.gather(*(upstream.ask() for _ in range(100)))
+        await upstream.ask(OTHER)
+        return set(answers), len(upstream.asked)
+
+    assert ({1000.1}, 2) == virtually(work)
+
+
+def test_answer_was_asked_for_after_its_caller_came() -> None:
+    """Who comes once a fetch is sent shares the next, which begins at its end."""
+
+    async def work() -> list[float]:
+        upstream = Upstream(token_seconds=0.1)
+        tasks = [upstream.ask_at(at) for at in (0, 0.05, 0.2, 0.5, 1.05, 1.3)]
+        return await asyncio.gather(*tasks)
+
+    # The first ends at 1001.1; the second is sent at 1001.2 and ends at 1002.2.
+    assert [1000.1, 1000.1, 1001.2, 1001.2, 1001.2, 1002.3] == pytest.approx(
+        virtually(work)
+    )
+
+
+def test_no_run_has_more_than_one_fetch_under_way() -> None:
+    """However calls come, a fetch begins when the former has ended."""
+
+    async def work() -> list[float]:
+        upstream = Upstream(seconds=1.0)
+        await asyncio.gather(*(upstream.ask_at(at / 10) for at in range(50)))
+        return upstream.asked
+
+    asked = virtually(work)
+    gaps = [after - before for before, after in pairwise(asked)]
+    assert min(gaps) >= 1.0
+    assert len(asked) <= 7
+
+
+def test_failure_is_shared_and_not_remembered() -> None:
+    """All who waited get it, with what is known; the next call asks anew."""
+
+    async def work() -> tuple[list[Any], dict[str, str], float]:
+        upstream = Upstream(failing=failure(Reason.UPSTREAM_INTERNAL))
+        call = OneCall(inf)
+        ended = await asyncio.gather(
+            upstream.ask(),
+            upstream.runs.get_run(QUERY, call=call),
+            return_exceptions=True,
+        )
+        upstream.failing = None
+        return ended, call.facts, await upstream.ask()
+
+    ended, facts, then = virtually(work)
+    assert [Reason.UPSTREAM_INTERNAL] * 2 == [each.reason for each in ended]
+    assert {"attempts": "1"} == facts
+    assert 1001 == then
+
+
+# leaving
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["waiting", "sent"])
+def test_who_leaves_costs_the_others_nothing(*, sent: bool) -> None:
+    """The first who asked may go: the fetch lives for those who stay."""
+
+    async def work() -> tuple[float, int]:
+        upstream = Upstream(token_seconds=0.5)
+        first, second = upstream.ask_at(0), upstream.ask_at(0.1)
+        await asyncio.sleep(0.8 if sent else 0.2)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert first.cancelled()
+        return await second, upstream.left
+
+    assert (1000.5, 0) == virtually(work)
+
+
+def test_last_who_leaves_ends_the_fetch() -> None:
+    """Where nobody waits any more the call upstream is given up at once."""
+
+    async def work() -> tuple[int, float]:
+        upstream = Upstream()
+        tasks = [upstream.ask_at(0) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        left = upstream.left
+        return left, await upstream.ask()
+
+    assert (1, 1000.5) == virtually(work)
+
+
+def test_fetch_lives_as_long_as_the_most_patient() -> None:
+    """Its deadline is that of whoever waits longest, at each moment."""
+
+    async def work() -> list[float]:
+        seen: list[float] = []
+
+        class Watching(Upstream):
+            async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+                seen.append(call.deadline)
+                await asyncio.sleep(0.2)
+                seen.append(call.deadline)
+                await asyncio.sleep(0.4)
+                seen.append(call.deadline)
+                call.sent()
+                return Answer(Run(id=query.id, name="1"), "")
+
+        upstream = Watching()
+        first, second = upstream.ask_at(0, seconds=5), upstream.ask_at(0.1, seconds=9)
+        await asyncio.sleep(0.5)
+        second.cancel()
+        await first
+        return seen
+
+    assert [1005, 1009.1, 1005] == pytest.approx(virtually(work))
+
+
+# deadlines
+
+
+def test_caller_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """Starter or joiner, it is told when its turn would come."""
+
+    async def work() -> tuple[NotAskedError, int, float]:
+        upstream = Upstream(expected_seconds=5.0)
+        with pytest.raises(NotAskedError) as refused:
+            await upstream.ask(seconds=4.9)
+        return refused.value, len(upstream.asked), now()
+
+    error, asked, at = virtually(work)
+    assert (Reason.UPSTREAM_THROTTLED, 5.0) == (error.reason, error.retry_delay_seconds)
+    assert (0, 1000) == (asked, at)
+
+
+def test_caller_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:
+    """It has 20 ms left to hear so, and the fetch goes on for the others."""
+
+    async def work() -> tuple[float, float]:
+        upstream = Upstream(token_seconds=3.0)
+        patient = upstream.ask_at(0)
+        with pytest.raises(NotAskedError):
+            await upstream.ask_at(0, seconds=1.0)
+        return now(), await patient
+
+    assert (1000.98, 1003) == pytest.approx(virtually(work))
+
+
+def test_caller_whose_fetch_is_on_its_way_is_not_refused() -> None:
+    """Once it is sent, only the caller's own deadline ends the waiting."""
+
+    async def work() -> float:
+        upstream = Upstream(token_seconds=0.5, seconds=0.49)
+        return await upstream.ask(seconds=1.0)
+
+    assert 1000.5 == virtually(work)
+
+
+# memory
+
+
+def test_memory_answers_who_allows_for_it() -> None:
+    """An answer at most so old is given at once; nobody else gets it."""
+
+    async def work() -> list[float]:
+        upstream = Upstream()
+        await upstream.ask()  # read at 1001
+        answers = []
+        for at, staleness in ((2, 1.0), (3, 1.9), (3.1, 5.0), (6, 1.9), (8, 0.0)):
+            await asyncio.sleep(max(0.0, 1000 + at - now()))
+            answers.append(await upstream.ask(max_staleness_seconds=staleness))
+        return answers
+
+    assert [1000, 1003, 1003, 1006, 1008] == virtually(work)
+
+
+def test_memory_is_bounded_in_bytes() -> None:
+    """The answers that were used longest ago make room; too large a one is none."""
+
+    async def work() -> tuple[int, int]:
+        size = Run(id="1", name="1000").ByteSize()
+        upstream = Upstream(seconds=0.0, max_bytes=3 * size)
+        queries = [RunQuery(str(each)) for each in range(4)]
+        for query in queries:
+            await upstream.ask(query)
+        for query in reversed(queries):
+            await upstream.ask(query, max_staleness_seconds=60)
+        small = Upstream(max_bytes=1)
+        await small.ask()
+        await small.ask(max_staleness_seconds=60)
+        return len(upstream.asked), len(small.asked)
+
+    assert (5, 2) == virtually(work)
+
+
+def test_run_that_is_gone_is_forgotten() -> None:
+    """After a 404 nobody is told of the run that was, however stale it might be."""
+
+    async def work() -> float:
+        upstream = Upstream()
+        await upstream.ask()
+        upstream.failing = failure(Reason.RUN_NOT_FOUND)
+        with pytest.raises(GatewayError):
+            await upstream.ask()
+        upstream.failing = None
+        return await upstream.ask(max_staleness_seconds=60)
+
+    assert 1002 == virtually(work)

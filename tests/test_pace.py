@@ -1,0 +1,321 @@
+"""Who gets the account's calls, and when, in time that passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import pairwise
+from math import inf
+from typing import Any
+
+import pytest
+
+from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
+from healthomics_gateway.pace import Paced, Pacer
+from healthomics_gateway.runs import OneCall, RunQuery
+from serving import Scripted, answer, failure
+from virtual import virtually
+
+QUERY = RunQuery("1234567")
+
+
+def now() -> float:
+    """Tell the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+class Turns:
+    """A pacer, and the turns it gives: the caller and the time of each."""
+
+    def __init__(
+        self, *, tps: float = 10, burst: float = 1, poll_share: float = 0.5
+    ) -> None:
+        """Have a bucket of tokens."""
+        self.pacer = Pacer(tps=tps, burst=burst, poll_share=poll_share, clock=now)
+        self.given: list[tuple[str, float]] = []
+        self._begun = now()
+
+    async def take(self, caller: str = "a", **fields: Any) -> None:
+        """Wait for a turn."""
+        deadline = now() + fields.pop("seconds", inf)
+        await self.pacer.turn(OneCall(deadline, caller=caller, **fields))
+        self.given.append((caller, round(now() - self._begun, 6)))
+
+    async def take_all(self, *callers: str, **fields: Any) -> None:
+        """Let all of them come at once, in this order."""
+        await asyncio.gather(*(self.take(each, **fields) for each in callers))
+
+    @property
+    def order(self) -> str:
+        """The callers, in the order of their turns."""
+        return "".join(caller for caller, _ in self.given)
+
+
+# the rate
+
+
+def test_tokens_come_at_the_rate_beyond_the_burst() -> None:
+    """Two at once, then one each tenth of a second."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=10, burst=2)
+        await turns.take_all(*"aaaaaa")
+        return [at for _, at in turns.given]
+
+    assert [0, 0, 0.1, 0.2, 0.3, 0.4] == pytest.approx(virtually(work))
+
+
+def test_no_second_sees_more_than_rate_and_burst() -> None:
+    """However calls come, no window of a second holds more than tps + burst."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=8, burst=2)
+        for pause in (0.0, 0.3, 3.0, 0.1, 0.9, 5.0):
+            await asyncio.sleep(pause)
+            await turns.take_all(*"abcabcabcabc")
+        return [at for _, at in turns.given]
+
+    times = virtually(work)
+    for at, _ in enumerate(times):
+        assert sum(times[at] <= each < times[at] + 1 for each in times) <= 10
+
+
+def test_throttle_cuts_the_rate_once_a_second() -> None:
+    """A throttle costs three tenths of the rate, those that come with it nothing."""
+
+    async def work() -> list[float]:
+        pacer = Turns(tps=10).pacer
+        rates = []
+        for pause in (0.0, 0.1, 0.8, 0.2):
+            await asyncio.sleep(pause)
+            pacer.throttled()
+            rates.append(round(pacer.rate, 1))
+        return rates
+
+    assert [7.0, 7.0, 7.2, 5.1] == virtually(work)
+
+
+def test_rate_comes_back_within_a_minute() -> None:
+    """However low it fell, the whole rate is back after fifty seconds."""
+
+    async def work() -> tuple[float, float]:
+        turns = Turns(tps=8)
+        for _ in range(20):
+            await asyncio.sleep(1.1)
+            turns.pacer.throttled()
+        low = turns.pacer.rate
+        await asyncio.sleep(50)
+        turns.pacer.expected_wait(OneCall(inf, caller="a"))
+        return low, turns.pacer.rate
+
+    low, back = virtually(work)
+    assert low < 1
+    assert 8 == back
+
+
+def test_few_are_throttled_where_others_use_the_account() -> None:
+    """With two of ten calls a second left, at most one in five is throttled."""
+
+    async def work() -> float:
+        turns = Turns(tps=8, burst=2)
+        tokens, filled = 2.0, now()
+        seen: list[bool] = []
+        while now() < 1120:
+            await turns.take()
+            tokens, filled = min(10.0, tokens + 2 * (now() - filled)), now()
+            is_throttled = tokens < 1
+            tokens -= not is_throttled
+            if is_throttled:
+                turns.pacer.throttled()
+            if now() > 1010:
+                seen.append(is_throttled)
+        return sum(seen) / len(seen)
+
+    assert virtually(work) <= 0.2
+
+
+# fairness
+
+
+def test_callers_take_turns() -> None:
+    """A caller with many calls waits no less than one with few."""
+
+    async def work() -> str:
+        turns = Turns()
+        await turns.take_all(*"aaaabbc")
+        return turns.order
+
+    assert "abcabaa" == virtually(work)
+
+
+def test_caller_that_comes_late_is_not_behind_a_scanner() -> None:
+    """Behind a hundred calls of one caller another has the next turn but one."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=10)
+        scan = asyncio.create_task(turns.take_all(*"s" * 100))
+        waits = []
+        for _ in range(5):
+            await asyncio.sleep(0.5)
+            begun = now()
+            await turns.take("b", seconds=1)
+            waits.append(now() - begun)
+        scan.cancel()
+        return waits
+
+    assert max(virtually(work)) <= 0.2
+
+
+def test_call_of_many_has_the_turn_of_the_first_of_them() -> None:
+    """A fetch stands in the queue of each who waits; whose turn it was is charged."""
+
+    async def work() -> str:
+        turns = Turns()
+
+        class Shared:
+            deadline, is_poll, callers = inf, False, ("a", "z")
+
+        async def shared() -> None:
+            await turns.pacer.turn(Shared())  # type: ignore[arg-type]
+            turns.given.append(("*", now()))
+
+        await asyncio.gather(turns.take_all(*"aaaa"), shared(), turns.take_all("z"))
+        return turns.order
+
+    order = virtually(work)
+    assert order.index("*") <= 1
+
+
+def test_polls_get_their_share_while_calls_wait_too() -> None:
+    """Of the turns that both want, polls get the share and calls the rest."""
+
+    async def work() -> str:
+        turns = Turns(poll_share=0.25)
+        polls = asyncio.create_task(turns.take_all(*"p" * 40, is_poll=True))
+        calls = asyncio.create_task(turns.take_all(*"c" * 40))
+        await asyncio.sleep(4)
+        polls.cancel()
+        calls.cancel()
+        return turns.order
+
+    shares = Counter(virtually(work)[1:])
+    assert 0.25 == pytest.approx(shares["p"] / shares.total(), abs=0.03)
+
+
+def test_polls_have_every_turn_that_no_call_wants() -> None:
+    """Alone they get the whole rate."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=10, poll_share=0.1)
+        await turns.take_all(*"pppp", is_poll=True)
+        return [at for _, at in turns.given]
+
+    gaps = [after - before for before, after in pairwise(virtually(work))]
+    assert [0.1] * 3 == pytest.approx(gaps)
+
+
+# deadlines
+
+
+def test_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """It is told when its turn would come, and takes none."""
+
+    async def work() -> tuple[float, NotAskedError, str]:
+        turns = Turns(tps=10)
+        waiting = asyncio.create_task(turns.take_all(*"aaaaaa"))
+        await asyncio.sleep(0.01)
+        begun = now()
+        with pytest.raises(NotAskedError) as refused:
+            await turns.take("a", seconds=0.5)
+        await waiting
+        return now() - begun - 0.5, refused.value, turns.order
+
+    _, error, order = virtually(work)
+    assert (Reason.UPSTREAM_THROTTLED, {"local": "true"}) == (
+        error.reason,
+        error.metadata,
+    )
+    assert 0.59 == pytest.approx(error.retry_delay_seconds)
+    assert "aaaaaa" == order
+
+
+def test_call_is_let_wait_where_its_turn_comes_in_time() -> None:
+    """The estimate is exact for one caller alone."""
+
+    async def work() -> str:
+        turns = Turns(tps=10)
+        await asyncio.gather(turns.take_all(*"aaaaaa"), turns.take("a", seconds=0.65))
+        return turns.order
+
+    assert "a" * 7 == virtually(work)
+
+
+def test_call_is_refused_before_its_deadline_where_the_rate_fell() -> None:
+    """Where the estimate proves short, 20 ms are left to say so."""
+
+    async def work() -> float:
+        turns = Turns(tps=10)
+        await turns.take()
+        call = asyncio.create_task(turns.take("b", seconds=0.15))
+        await asyncio.sleep(0.01)
+        turns.pacer._tokens = -50.0  # noqa: SLF001  # as after a long throttle
+        begun = now()
+        with pytest.raises(NotAskedError):
+            await call
+        return now() - begun
+
+    assert 0.12 == pytest.approx(virtually(work), abs=0.01)
+
+
+def test_call_that_leaves_takes_no_turn() -> None:
+    """Who is cancelled as it waits is overstepped."""
+
+    async def work() -> list[tuple[str, float]]:
+        turns = Turns(tps=10)
+        first = asyncio.create_task(turns.take_all(*"ab"))
+        await asyncio.sleep(0.01)
+        gone = asyncio.create_task(turns.take("c"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(first, turns.take("d"))
+        return turns.given
+
+    assert [("a", 0.0), ("b", 0.1), ("d", 0.2)] == virtually(work)
+
+
+# the source
+
+
+def test_source_takes_a_token_tells_so_and_asks() -> None:
+    """The call is told before the next source is asked, and gets its answer."""
+
+    async def work() -> tuple[Any, list[str]]:
+        told: list[str] = []
+
+        class Telling(OneCall):
+            def sent(self) -> None:
+                told.append("sent")
+
+        source = Scripted(answer())
+        paced = Paced(source, Turns().pacer)
+        return await paced.get_run(QUERY, call=Telling(inf, caller="a")), told
+
+    assert (answer(), ["sent"]) == virtually(work)
+
+
+@pytest.mark.parametrize(
+    ("reason", "rate"),
+    [(Reason.UPSTREAM_THROTTLED, 7.0), (Reason.UPSTREAM_INTERNAL, 10.0)],
+)
+def test_source_slows_down_for_throttles_alone(reason: Reason, rate: float) -> None:
+    """A throttle of HealthOmics reaches the pacer, and goes on to the caller."""
+
+    async def work() -> tuple[GatewayError, float]:
+        pacer = Turns(tps=10).pacer
+        error = failure(reason)
+        with pytest.raises(GatewayError) as raised:
+            await Paced(Scripted(error), pacer).get_run(QUERY, call=OneCall(inf))
+        assert raised.value is error
+        return error, pacer.rate
+
+    assert rate == virtually(work)[1]
