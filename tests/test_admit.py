@@ -1,12 +1,13 @@
 """How many calls are let in, and how long a call may keep its message to itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import grpc
 import pytest
 from grpc import StatusCode
+from grpc.aio import EOF
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -124,10 +125,14 @@ async def test_gateway_turns_away_what_is_too_much() -> None:
 # Arrivals
 
 
-async def bodies_of(*bodies: bytes) -> AsyncIterator[bytes]:
-    """Give messages as they come over the wire."""
-    for body in bodies:
-        yield body
+def reading(*bodies: bytes) -> Callable[[], Awaitable[Any]]:
+    """Give messages as they come over the wire, then the end."""
+    left = list(bodies)
+
+    async def read() -> Any:
+        return left.pop(0) if left else EOF
+
+    return read
 
 
 class Silent:
@@ -137,21 +142,21 @@ class Silent:
         """Begin to wait."""
         self.is_asked = asyncio.Event()
 
-    async def bodies(self) -> AsyncIterator[bytes]:
+    async def read(self) -> Any:
         """Wait for ever."""
         self.is_asked.set()
-        yield await asyncio.Future[bytes]()
+        return await asyncio.Future[bytes]()
 
 
 async def test_message_is_the_first_that_comes() -> None:
     """A call's message is read, and nothing after it."""
-    assert b"1" == await Arrivals().message(bodies_of(b"1", b"2"))
+    assert b"1" == await Arrivals().message(reading(b"1", b"2"))
 
 
 async def test_call_without_a_message_is_malformed() -> None:
     """A client that ends its call before its message gets MALFORMED_REQUEST."""
     with pytest.raises(GatewayError) as refusal:
-        await Arrivals().message(bodies_of())
+        await Arrivals().message(reading())
 
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
@@ -159,7 +164,7 @@ async def test_call_without_a_message_is_malformed() -> None:
 async def test_message_that_does_not_come_is_given_up() -> None:
     """A call whose message is late ends as one without."""
     with pytest.raises(GatewayError) as refusal:
-        await Arrivals(message_seconds=0.01).message(Silent().bodies())
+        await Arrivals(message_seconds=0.01).message(Silent().read)
 
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
@@ -170,14 +175,14 @@ async def test_oldest_makes_room_where_too_many_wait() -> None:
     waiting = []
     for _ in range(3):
         silent = Silent()
-        waiting.append(asyncio.create_task(arrivals.message(silent.bodies())))
+        waiting.append(asyncio.create_task(arrivals.message(silent.read)))
         await silent.is_asked.wait()
     with pytest.raises(GatewayError) as refusal:
         await asyncio.wait_for(waiting[0], PATIENCE_SECONDS)
     assert Reason.GATEWAY_OVERLOADED is refusal.value.reason
     assert 0.5 <= refusal.value.retry_delay_seconds < 1.5
     assert [False, False] == [each.done() for each in waiting[1:]]
-    assert b"4" == await arrivals.message(bodies_of(b"4"))
+    assert b"4" == await arrivals.message(reading(b"4"))
 
     with pytest.raises(GatewayError):
         await asyncio.wait_for(waiting[1], PATIENCE_SECONDS)
@@ -190,10 +195,10 @@ async def test_client_that_leaves_waits_no_more() -> None:
     """A call that is cancelled as it waits isn't counted among those that wait."""
     arrivals = Arrivals(max_waiting=1)
     silent = Silent()
-    left = asyncio.create_task(arrivals.message(silent.bodies()))
+    left = asyncio.create_task(arrivals.message(silent.read))
     await silent.is_asked.wait()
     left.cancel()
     await asyncio.gather(left, return_exceptions=True)
 
     assert left.cancelled()
-    assert b"1" == await arrivals.message(bodies_of(b"1"))
+    assert b"1" == await arrivals.message(reading(b"1"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from grpc.aio import EOF
 
 from healthomics_gateway.errors import GatewayError, Reason, overloaded
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
@@ -60,8 +62,8 @@ class Arrivals:
         self._jitter = jitter
         self._waiting: dict[asyncio.Timeout, None] = {}  # the oldest first
 
-    async def message(self, bodies: AsyncIterator[bytes]) -> bytes:
-        """Give a call's first message.
+    async def message(self, read: Callable[[], Awaitable[Any]]) -> bytes:
+        """Give a call's first message, which `read` gives, or EOF.
 
         Raises MALFORMED_REQUEST where none comes, GATEWAY_OVERLOADED where too many
         other calls wait for theirs.
@@ -71,14 +73,16 @@ class Arrivals:
             async with patience:
                 self._make_room()
                 self._waiting[patience] = None
-                async for body in bodies:
-                    return body
+                body = await read()
         except TimeoutError:
             if patience not in self._waiting:
                 raise overloaded(self._jitter()) from None
+            raise GatewayError(Reason.MALFORMED_REQUEST) from None
         finally:
             self._waiting.pop(patience, None)
-        raise GatewayError(Reason.MALFORMED_REQUEST)
+        if body is EOF:
+            raise GatewayError(Reason.MALFORMED_REQUEST)
+        return body
 
     def _make_room(self) -> None:
         if len(self._waiting) >= self._max_waiting:

@@ -105,8 +105,9 @@ def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes
 
 
 def _unary(handler: Any, arrivals: Arrivals) -> Handler:
-    async def handle(incoming: Any, exchange: Exchange) -> bytes:
-        request = _decoded(handler, await arrivals.message(incoming))
+    async def handle(_incoming: Any, exchange: Exchange) -> bytes:
+        body = await arrivals.message(exchange.context.read)
+        request = _decoded(handler, body)
         answer = await handler.unary_unary(request, exchange.context)
         encoded: bytes = handler.response_serializer(answer)
         if len(encoded) > MAX_ANSWER_BYTES:
@@ -123,7 +124,8 @@ def _streaming(handler: Any, arrivals: Arrivals) -> Handler:
         if handler.request_streaming:
             request: Any = _each_decoded(handler, incoming)
         else:
-            request = _decoded(handler, await arrivals.message(incoming))
+            body = await arrivals.message(exchange.context.read)
+            request = _decoded(handler, body)
         answers = behavior(request, exchange.context)
         if inspect.isasyncgen(answers):
             async for answer in answers:
