@@ -82,7 +82,8 @@ class Arrivals:
             self._waiting.pop(patience, None)
         if body is EOF:
             raise GatewayError(Reason.MALFORMED_REQUEST)
-        return body
+        message: bytes = body
+        return message
 
     def _make_room(self) -> None:
         if len(self._waiting) >= self._max_waiting:
