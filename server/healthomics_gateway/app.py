@@ -188,7 +188,7 @@ class Gateway:
         await self._health.drain()
         await self._drain.drain(seconds)
         await self._drain.evict(EVICTION_SECONDS)
-        await asyncio.sleep(GOING_SECONDS)
+        await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
 
     async def stop(self) -> None:
         """End what is listening and what goes on in the background, at once."""

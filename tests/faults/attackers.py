@@ -219,7 +219,7 @@ class Attacker:
             self.closed += 1
             if not self._again:
                 return
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS)  # bounds how often it connects
 
     async def _on(
         self, reader: StreamReader, writer: StreamWriter, number: int
@@ -254,7 +254,7 @@ class Attacker:
                 await writer.drain()
                 sent += len(burst)
                 self.sent += len(burst)
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(TICK_SECONDS)  # keeps to the rate
 
 
 async def _attack(options: argparse.Namespace) -> None:

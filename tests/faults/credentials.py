@@ -96,6 +96,7 @@ class CredentialSource:
             return ChainIdentity(
                 report,
                 chain=self._provided,
+                # The chain is looked at again at once, not every five seconds.
                 **{"sleep": lambda _: asyncio.sleep(PAUSE_SECONDS)} | options,
             )
 

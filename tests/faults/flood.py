@@ -119,6 +119,7 @@ async def call_on(stub: Any, seconds: float) -> Calls:
     begun = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for at in range(int(seconds * RATE)):
+            # The rate is kept whatever the calls before took.
             await asyncio.sleep(begun + at / RATE - time.monotonic())
             group.create_task(call())
     return calls
@@ -153,7 +154,7 @@ async def highest_memory(pid: int, seen: list[float]) -> None:
     """Add the process's memory to `seen`, again and again."""
     while True:
         seen.append(memory_and_threads(pid)[0])
-        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.sleep(WATCH_SECONDS)  # /proc tells only who looks
 
 
 async def flood(
@@ -187,7 +188,7 @@ async def flood(
                 f" +{row.growth_mib:.1f} MiB"
             )
             gc.collect()
-            await asyncio.sleep(REST_SECONDS)
+            await asyncio.sleep(REST_SECONDS)  # what the flood left ends here
     return row
 
 

@@ -124,6 +124,7 @@ class Callers:
                 if len(self.outcomes) >= number:
                     event.set()
             if told != "OK":
+                # A client's own pause before it calls again.
                 await asyncio.sleep(random.uniform(*self._back_seconds))
 
     async def _told(self, run_id: str) -> str:

@@ -62,7 +62,7 @@ async def test_attack_costs_other_connections_no_call(
         while not attacking.done():
             assert TRUE_ID == (await rig.run(TRUE_ID)).id
             answered += 1
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)  # leaves the shared loop to the attack
         await attacking
 
     assert answered >= 3
@@ -87,7 +87,7 @@ async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
         opened = connections_at(served.address.port)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while connections_at(served.address.port) > 0:  # noqa: ASYNC110  # the kernel knows
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(PAUSE_SECONDS)  # and tells only who looks
         run = await get_run(stub, TRUE_ID)
         attacking.cancel()
         await asyncio.gather(attacking, return_exceptions=True)
