@@ -52,6 +52,8 @@ def environment(upstream_port: int) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "GATEWAY_QUOTA__TPS": "10000",
+        "GATEWAY_QUOTA__BURST": "10000",
     }
 
 

@@ -26,6 +26,7 @@ from healthomics_gateway.settings import load
 from healthomics_gateway.upstream.aws import Aws, fixed
 
 ANYWHERE = "127.0.0.1:0"
+UNPACED = {"GATEWAY_QUOTA__TPS": "10000", "GATEWAY_QUOTA__BURST": "10000"}
 ALWAYS = {"ErrorInfo", "RequestInfo"}  # the details of every error
 CANARIES = (
     "arn:",
@@ -50,9 +51,13 @@ def aws_at(endpoint: str) -> Aws:
 
 @asynccontextmanager
 async def gateway(aws: Aws, **environ: str) -> AsyncIterator[Gateway]:
-    """Serve a gateway on free ports; `environ` are settings, as their variables."""
+    """Serve a gateway on free ports; `environ` are settings, as their variables.
+
+    Unless they say otherwise, it has the quota that any test needs.
+    """
     settings = load(
-        flags={"listen": ANYWHERE, "admin_listen": ANYWHERE}, environ=environ
+        flags={"listen": ANYWHERE, "admin_listen": ANYWHERE},
+        environ=UNPACED | environ,
     ).settings
     served = Gateway(settings, aws)
     await served.start()

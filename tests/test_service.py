@@ -37,6 +37,10 @@ class Context:
         """Tell the seconds that are left."""
         return self._seconds
 
+    def peer(self) -> str:
+        """Tell who calls."""
+        return "ipv4:127.0.0.1:40000"
+
     def set_trailing_metadata(self, _trailers: object) -> None:
         """Take the trailers."""
 

@@ -16,6 +16,7 @@ import structlog
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.bulkhead import Bulkhead
+from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.errors import GatewayError
 from healthomics_gateway.health import (
     SERVICE,
@@ -30,6 +31,7 @@ from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.pace import Paced, Pacer, refusal
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.service import RunService
@@ -98,18 +100,28 @@ class Gateway:
             attempt_timeout_seconds=upstream.attempt_timeout.total_seconds(),
             max_body_bytes=upstream.max_body_bytes,
         )
-        runs = Retrying(
-            Bulkhead(
-                HealthOmics(
-                    self._transport,
-                    self._identity,
-                    region=aws.region,
-                    endpoint=aws.endpoint,
-                    report=self._readiness.report,
+        quota, cache, watch = settings.quota, settings.cache, settings.watch
+        pacer = Pacer(tps=quota.tps, burst=quota.burst, poll_share=watch.quota_share)
+        runs = Coalescing(
+            Retrying(
+                Paced(
+                    Bulkhead(
+                        HealthOmics(
+                            self._transport,
+                            self._identity,
+                            region=aws.region,
+                            endpoint=aws.endpoint,
+                            report=self._readiness.report,
+                        ),
+                        max_concurrent=upstream.max_concurrent,
+                    ),
+                    pacer,
                 ),
-                max_concurrent=upstream.max_concurrent,
+                max_attempts=upstream.max_attempts,
             ),
-            max_attempts=upstream.max_attempts,
+            expected_wait=pacer.expected_wait,
+            refusal=refusal,
+            max_bytes=cache.max_bytes,
         )
         self._admission = Admission(max_in_flight=settings.max_in_flight)
         self._drain = Drain()
@@ -118,6 +130,8 @@ class Gateway:
             RunService(
                 runs,
                 default_deadline_seconds=settings.default_deadline.total_seconds(),
+                max_staleness_seconds=cache.max_staleness.total_seconds(),
+                max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),
                 withheld=settings.withhold,
             ),
             options,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -89,6 +90,7 @@ class Coalescing:
         try:
             if former and former.task:
                 await asyncio.wait((former.task,))
+            fetch.in_line = True
             answer = await self._runs.get_run(query, call=fetch)
         except GatewayError as error:
             if error.reason is Reason.RUN_NOT_FOUND:
@@ -102,8 +104,8 @@ class Coalescing:
         return answer
 
     async def _await(self, fetch: _Fetch, call: Call) -> Answer:
-        """Wait for the fetch; give up where it isn't sent just before the deadline."""
-        fetch.waiting[call] = None
+        """Wait for the fetch; give up where its turn hasn't come by the deadline."""
+        fetch.join(call)
         task = fetch.task
         if task is None:
             raise RuntimeError("a fetch has its task before anybody waits for it")
@@ -114,12 +116,12 @@ class Coalescing:
                 timeout=max(left, 0),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if not (task.done() or fetch.sent_first.done()):
+            if fetch.in_line and not (task.done() or fetch.sent_first.done()):
                 raise self._refusal(self._expected_wait(fetch))
         return await asyncio.shield(task)
 
     def _leave(self, fetch: _Fetch, call: Call) -> None:
-        del fetch.waiting[call]
+        fetch.part(call)
         if not fetch.waiting and fetch.task and not fetch.task.done():
             self._forget(fetch, is_sent=False)
             fetch.task.cancel()
@@ -142,8 +144,20 @@ class _Fetch:
         self._close = close
         self.facts: dict[str, str] = {}
         self.waiting: dict[Call, None] = {}
+        self._callers: Counter[str] = Counter()  # how many calls each waits with
         self.task: asyncio.Task[Answer] | None = None
+        self.in_line = False  # the former has ended: it waits for its turn alone
         self.sent_first = asyncio.get_running_loop().create_future()
+
+    def join(self, call: Call) -> None:
+        """Fetch for this call too."""
+        self.waiting[call] = None
+        self._callers.update(call.callers)
+
+    def part(self, call: Call) -> None:
+        """Fetch for this call no more."""
+        del self.waiting[call]
+        self._callers -= Counter(call.callers)
 
     @property
     def deadline(self) -> float:
@@ -151,9 +165,9 @@ class _Fetch:
         return max((each.deadline for each in self.waiting), default=-inf)
 
     @property
-    def callers(self) -> tuple[str, ...]:
+    def callers(self) -> Collection[str]:
         """All who wait."""
-        return tuple(name for each in self.waiting for name in each.callers)
+        return self._callers
 
     @property
     def is_poll(self) -> bool:

@@ -23,6 +23,7 @@ RECOVERY_SECONDS = 50.0  # from nothing back to the whole rate
 LEAST_TPS = 0.5
 WHOLE = 1 - 1e-6  # token: sums of fractions fall short of one
 MAX_CALLERS = 4096  # whose last turns are known
+MAX_POLL_SHARE = 0.9  # of the turns, while calls wait too
 
 
 class Paced:
@@ -50,6 +51,8 @@ class _Ticket:
     """A call that waits for its turn; it stands in the queue of each of its callers."""
 
     call: Call
+    caller: str  # for the estimate: the one whose turn seemed the first as it came
+    is_poll: bool  # as it came
     turn: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -75,13 +78,17 @@ class Pacer:
         """Begin with a full bucket; `clock` is the deadlines'."""
         self._tps = tps
         self._burst = burst
-        self._poll_share = poll_share
+        self._poll_share = min(poll_share, MAX_POLL_SHARE)
         self._clock = clock
         self.rate = tps  # tokens a second, at the moment
         self._tokens = float(burst)
         self._filled = clock()  # when the tokens were last counted
         self._cut = -inf  # when the rate was last cut
-        self._tickets: list[_Ticket] = []  # in the order they came
+        self._tickets: dict[Call, _Ticket] = {}  # in the order they came
+        self._waiting: dict[bool, Counter[str]] = {  # tickets, by their callers
+            True: Counter(),  # of polls
+            False: Counter(),  # of calls
+        }
         self._turns = count(1)
         self._last_turn: dict[str, int] = {}  # by caller, the oldest first
         self._poll_credit = 0.0  # turns that polls are owed
@@ -92,8 +99,7 @@ class Pacer:
         wait = self.expected_wait(call)
         if self._clock() + wait > call.deadline:
             raise refusal(wait)
-        ticket = _Ticket(call)
-        self._tickets.append(ticket)
+        ticket = self._queue(call)
         self._give()
         try:
             while not ticket.turn.done():  # callers who join may bring more time
@@ -104,8 +110,8 @@ class Pacer:
                     (ticket.turn,), timeout=None if left == inf else left
                 )
         finally:
-            if ticket in self._tickets:
-                self._tickets.remove(ticket)
+            if call in self._tickets:
+                self._take(ticket)
 
     def throttled(self) -> None:
         """Slow down, once for all throttles within a second."""
@@ -123,20 +129,29 @@ class Pacer:
         return max(0.0, turns - self._tokens) / self.rate
 
     def _turns_before(self, call: Call) -> float:
-        """Count the turns that others have first, each caller one in a round."""
-        waiting, others = Counter[str](), 0
-        for ticket in self._tickets:
-            if ticket.call is call:
-                continue
-            if ticket.call.is_poll is call.is_poll:
-                waiting[self._first(ticket.call)] += 1
-            else:
-                others += 1
+        """Estimate the turns that others have first, each caller one in a round."""
+        is_poll = call.is_poll
+        waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total()
         own = min((waiting[each] for each in call.callers), default=0)
+        if ticket := self._tickets.get(call):
+            own -= own > 0 and ticket.is_poll is is_poll
         turns = sum(min(number, own + 1) for number in waiting.values())
-        turns -= sum(waiting[each] > own for each in set(call.callers))
-        share = self._poll_share if call.is_poll else 1 - self._poll_share
+        turns -= sum(waiting[each] > own for each in call.callers)
+        share = self._poll_share if is_poll else 1 - self._poll_share
         return turns + min(others, turns * (1 - share) / share + 1)
+
+    def _queue(self, call: Call) -> _Ticket:
+        ticket = _Ticket(call, self._first(call), call.is_poll)
+        self._tickets[call] = ticket
+        self._waiting[ticket.is_poll][ticket.caller] += 1
+        return ticket
+
+    def _take(self, ticket: _Ticket) -> None:
+        del self._tickets[ticket.call]
+        waiting = self._waiting[ticket.is_poll]
+        waiting[ticket.caller] -= 1
+        if not waiting[ticket.caller]:
+            del waiting[ticket.caller]
 
     def _first(self, call: Call) -> str:
         """Tell which of a call's callers was served longest ago."""
@@ -158,7 +173,7 @@ class Pacer:
         while self._tickets and self._tokens >= WHOLE:
             self._tokens -= 1
             ticket = self._next()
-            self._tickets.remove(ticket)
+            self._take(ticket)
             self._charge(self._first(ticket.call))
             ticket.turn.set_result(None)
         if self._tickets and self._timer is None:
@@ -171,15 +186,20 @@ class Pacer:
         self._give()
 
     def _next(self) -> _Ticket:
-        polls = [each for each in self._tickets if each.call.is_poll]
-        if len(polls) not in (0, len(self._tickets)):
-            self._poll_credit += self._poll_share
-            is_poll = self._poll_credit >= 1
-            self._poll_credit -= is_poll
-            these = [each for each in self._tickets if each.call.is_poll is is_poll]
-        else:
-            these = self._tickets
-        return min(these, key=lambda each: self._served(self._first(each.call)))
+        """Give the ticket whose caller was served longest ago."""
+        first: dict[bool, tuple[int, _Ticket]] = {}  # of polls and of calls
+        for call, ticket in self._tickets.items():
+            served = min(map(self._served, call.callers), default=0)
+            is_poll = call.is_poll
+            if is_poll not in first or served < first[is_poll][0]:
+                first[is_poll] = served, ticket
+        if len(first) == 1:
+            ((_, ticket),) = first.values()
+            return ticket
+        self._poll_credit += self._poll_share
+        is_poll = self._poll_credit >= 1
+        self._poll_credit -= is_poll
+        return first[is_poll][1]
 
     def _charge(self, caller: str) -> None:
         self._last_turn.pop(caller, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,8 +35,8 @@ class Call(Protocol):
         ...
 
     @property
-    def callers(self) -> tuple[str, ...]:
-        """Who waits for it, those who share it too."""
+    def callers(self) -> Collection[str]:
+        """Who waits for it, those who share it too; nobody twice."""
         ...
 
     @property
@@ -64,7 +65,7 @@ class OneCall:
     facts: dict[str, str] = field(default_factory=dict)
 
     @property
-    def callers(self) -> tuple[str, ...]:
+    def callers(self) -> Collection[str]:
         """The one."""
         return (self.caller,)
 

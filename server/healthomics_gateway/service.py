@@ -36,12 +36,21 @@ class RunService(RunServiceServicer):
         runs: RunSource,
         *,
         default_deadline_seconds: float,
+        max_staleness_seconds: float = 0.0,
+        max_staleness_limit_seconds: float = 0.0,
         withheld: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask `runs`; `withheld` are AWS's names of members that nobody receives."""
+        """Ask `runs`.
+
+        Who doesn't say how old an answer may be gets one of `max_staleness_seconds`,
+        nobody an older one than the limit. `withheld` are AWS's names of members that
+        nobody receives.
+        """
         self._runs = runs
         self._default_deadline_seconds = default_deadline_seconds
+        self._max_staleness_seconds = max_staleness_seconds
+        self._max_staleness_limit_seconds = max_staleness_limit_seconds
         self._withheld = withheld
         self._all = Selection(withheld=withheld)
         self._clock = clock
@@ -53,7 +62,12 @@ class RunService(RunServiceServicer):
         query, selection = self._accept(request)
         own_seconds = context.time_remaining()
         seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
-        call = OneCall(deadline=self._clock() + seconds, facts={"runId": query.id})
+        call = OneCall(
+            self._clock() + seconds,
+            caller=host_of(context.peer()),
+            max_staleness_seconds=self._staleness_seconds(request),
+            facts={"runId": query.id},
+        )
         facts.set(call.facts)
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
@@ -85,11 +99,23 @@ class RunService(RunServiceServicer):
         export = tuple(sorted(set(request.export))) if request.export else ()
         return RunQuery(request.id, export), self._selection(request)
 
+    def _staleness_seconds(self, request: GetRunRequest) -> float:
+        if not request.HasField("max_staleness"):
+            return self._max_staleness_seconds
+        allowed = request.max_staleness
+        seconds = allowed.seconds + allowed.nanos / 1e9
+        return min(seconds, self._max_staleness_limit_seconds)
+
     def _selection(self, request: GetRunRequest) -> Selection:
         if not request.HasField("read_mask"):
             return self._all
         paths = frozenset(request.read_mask.paths)
         return Selection(None if ALL in paths else paths or None, self._withheld)
+
+
+def host_of(peer: str) -> str:
+    """Give a peer, as gRPC names it, without its port."""
+    return peer.rpartition(":")[0]
 
 
 def _faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:

@@ -125,6 +125,31 @@ class Upstream(_Section):
     max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
 
 
+class Quota(_Section):
+    """How much of the account's quota is used."""
+
+    tps: Annotated[float, Field(ge=0.5, le=10_000)] = 8.0
+    burst: Annotated[float, Field(ge=1, le=10_000)] = 2.0
+
+
+class Cache(_Section):
+    """What is remembered, and for whom."""
+
+    max_staleness: Annotated[Duration, _within("0s", "1h")] = timedelta(0)
+    max_staleness_limit: Annotated[Duration, _within("0s", "1h")] = timedelta(minutes=1)
+    max_bytes: Annotated[int, Field(ge=0, le=1_073_741_824)] = 67_108_864
+
+
+class Watch(_Section):
+    """How runs are watched."""
+
+    interval: Annotated[Duration, _within("10ms", "1h")] = timedelta(seconds=5)
+    min_interval: Annotated[Duration, _within("10ms", "1h")] = timedelta(seconds=1)
+    max_stream: Annotated[Duration, _within("100ms", "1h")] = timedelta(minutes=10)
+    quota_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
+    max_open: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+
+
 class Tls(_Section):
     """Who can listen in."""
 
@@ -151,6 +176,9 @@ class Settings(BaseSettings):
     log: Log = Log()
     errors: Errors = Errors()
     upstream: Upstream = Upstream()
+    quota: Quota = Quota()
+    cache: Cache = Cache()
+    watch: Watch = Watch()
     tls: Tls = Tls()
 
     @classmethod
@@ -211,6 +239,8 @@ def _written(value: Any) -> str:
         return ",".join(sorted(value))
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
     return "" if value is None else str(value)
 
 
@@ -236,13 +266,26 @@ def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
             " GATEWAY_TLS__KEY_FILE), or tls.insecure = true"
             " (GATEWAY_TLS__INSECURE=true) to serve it in plaintext"
         )
-    upstream = settings.upstream
-    if upstream.connect_timeout > upstream.attempt_timeout:
-        yield (
-            f"upstream.connect_timeout {duration_text(upstream.connect_timeout)}: write"
-            f" at most upstream.attempt_timeout,"
-            f" {duration_text(upstream.attempt_timeout)}"
-        )
+    upstream, cache = settings.upstream, settings.cache
+    for name, duration, most_name, most in (
+        (
+            "upstream.connect_timeout",
+            upstream.connect_timeout,
+            "upstream.attempt_timeout",
+            upstream.attempt_timeout,
+        ),
+        (
+            "cache.max_staleness",
+            cache.max_staleness,
+            "cache.max_staleness_limit",
+            cache.max_staleness_limit,
+        ),
+    ):
+        if duration > most:
+            yield (
+                f"{name} {duration_text(duration)}: write at most {most_name},"
+                f" {duration_text(most)}"
+            )
 
 
 def _is_readable(file: Path) -> bool:

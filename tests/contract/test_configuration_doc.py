@@ -28,6 +28,7 @@ SECRETS = "/etc/healthomics-gateway"  # where the example's certificate lies
 COMPANIONS = {
     "upstream.attempt_timeout": {"GATEWAY_UPSTREAM__CONNECT_TIMEOUT": "100ms"},
     "upstream.connect_timeout": {"GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT": "2m"},
+    "cache.max_staleness": {"GATEWAY_CACHE__MAX_STALENESS_LIMIT": "1h"},
 }
 
 
@@ -79,7 +80,7 @@ def faults_with(name: str, value: str) -> list[str]:
 
 TABLE = table()
 NAMES = [name for name, _ in leaves(Settings())]
-RANGED = [name for name in NAMES if annotation_of(name) in (int, timedelta)]
+RANGED = [name for name in NAMES if annotation_of(name) in (int, float, timedelta)]
 CHOSEN = [
     name
     for name in NAMES
@@ -113,6 +114,8 @@ def test_setting_accepts_its_range_and_no_more(name: str) -> None:
     low, high = words(TABLE[name][2])
     if annotation_of(name) is int:
         below, above = str(int(low) - 1), str(int(high) + 1)
+    elif annotation_of(name) is float:
+        below, above = str(float(low) - 0.01), str(float(high) + 0.01)
     else:
         step = timedelta(milliseconds=1)
         below = duration_text(parse_duration(low) - step)

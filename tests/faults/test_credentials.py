@@ -222,21 +222,23 @@ async def test_renewal_that_stalls_leaves_the_refusal(rigged: Any) -> None:
         watching(rig.served) as watch,
     ):
         await next_health(watch, SERVING)
-        rig.upstream.lie(ID, expired_but_for(2))
+        ids = [str(int(ID) + at) for at in range(20)]
+        for run_id in ids:
+            rig.upstream.lie(run_id, expired_but_for(2))
         source.answer(session(2))
         source.stall()
         refusals = await asyncio.gather(
-            *(rig.refusal(ID, EXPIRED, seconds=2.0) for _ in range(20))
+            *(rig.refusal(run_id, EXPIRED, seconds=2.0) for run_id in ids)
         )
         await next_health(watch, NOT_SERVING)
-        asked = rig.upstream.asked[ID], source.asked
+        asked = rig.upstream.asked.total(), source.asked
         source.flow()
         await next_health(watch, SERVING)
         await rig.run(ID)
 
     assert [("ExpiredTokenException", "1")] * 20 == [awsfacts(e) for e in refusals]
     assert [WITH_RETRY] * 20 == [set(each.details) for each in refusals]
-    assert ((20, 1), 21) == (asked, rig.upstream.asked[ID])
+    assert ((20, 1), 21) == (asked, rig.upstream.asked.total())
 
 
 # Credentials that HealthOmics refuses.

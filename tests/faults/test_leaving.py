@@ -250,14 +250,18 @@ async def test_crowd_that_leaves_frees_every_place(rigged: Any) -> None:
     came = asyncio.Event()
 
     def lie(_request: Request) -> Answer:
-        if rig.upstream.asked[ID] == 20:
+        if sum(rig.upstream.asked[run_id] for run_id in ids) == 20:
             came.set()
         return HANG
 
+    ids = [str(3_000_000 + at) for at in range(100)]
     async with rigged(GATEWAY_UPSTREAM__MAX_CONCURRENT="20") as rig:
-        rig.upstream.lie(ID, lie)
-        message = GetRunRequest(id=ID)
-        calls = [rig.stub.GetRun(message, timeout=LONG_SECONDS) for _ in range(100)]
+        for run_id in ids:
+            rig.upstream.lie(run_id, lie)
+        calls = [
+            rig.stub.GetRun(GetRunRequest(id=run_id), timeout=LONG_SECONDS)
+            for run_id in ids
+        ]
         rig.tally.calls += len(calls)
         await soon(came)
         for call in calls:
@@ -266,5 +270,8 @@ async def test_crowd_that_leaves_frees_every_place(rigged: Any) -> None:
         rig.tally.outcomes["CANCELLED"] += len(calls)
 
     assert {StatusCode.CANCELLED} == codes
-    assert {GONE} == set(logged(rig))
-    assert (20, 20) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
+    assert {GONE} == {each for run_id in ids for each in logged(rig, run_id)}
+    asked, hung_up = rig.upstream.asked, rig.upstream.hung_up
+    assert [20, 20] == [
+        sum(each[run_id] for run_id in ids) for each in (asked, hung_up)
+    ]

@@ -109,14 +109,40 @@ async def test_export_is_in_the_signed_query() -> None:
     assert exported.definition.startswith("s3://")
 
 
-async def test_answer_is_read_anew_for_each_call() -> None:
-    """Without coarser wishes, or with them, each call is a fresh call to AWS."""
+async def test_answer_is_read_anew_unless_its_caller_allows_for_an_older_one() -> None:
+    """Each call is one to AWS, but for those that `max_staleness` lets memory answer."""
     async with sandboxed() as (stub, sandbox):
         first = await get_run(stub, "1000003")
-        second = await get_run(stub, "1000003", max_staleness=Duration(seconds=60))
+        second = await get_run(stub, "1000003")
+        same = await get_run(stub, "1000003", max_staleness=Duration(seconds=60))
 
     assert 2 == sandbox.calls
     assert first.observe_time.ToNanoseconds() < second.observe_time.ToNanoseconds()
+    assert second == same
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "calls"),
+    [
+        pytest.param({}, None, 2, id="fresh-by-default"),
+        pytest.param({"GATEWAY_CACHE__MAX_STALENESS": "1m"}, None, 1, id="by-setting"),
+        pytest.param(
+            {"GATEWAY_CACHE__MAX_STALENESS": "1m"}, 0, 2, id="asked-for-fresh"
+        ),
+        pytest.param({"GATEWAY_CACHE__MAX_STALENESS_LIMIT": "0s"}, 60, 2, id="bounded"),
+        pytest.param({"GATEWAY_CACHE__MAX_BYTES": "0"}, 60, 2, id="no-memory"),
+    ],
+)
+async def test_operator_sets_how_old_answers_may_be(
+    settings: dict[str, str], asked: int | None, calls: int
+) -> None:
+    """The default is for callers that don't ask, the bound for those that do."""
+    wish = {} if asked is None else {"max_staleness": Duration(seconds=asked)}
+    async with sandboxed(**settings) as (stub, sandbox):
+        for _ in range(2):
+            await get_run(stub, "1000003", **wish)
+
+    assert calls == sandbox.calls
 
 
 async def test_walking_run_is_followed_from_call_to_call() -> None:

@@ -27,7 +27,7 @@ from healthomics_gateway.sandbox import (
     SECRET_ACCESS_KEY,
     Sandbox,
 )
-from support import Upstream, get_run, refused
+from support import UNPACED, Upstream, get_run, refused
 
 SERVICE_CONFIG = Path(__file__).parents[2] / "clients/service-config.json"
 CREDENTIALS = {
@@ -88,7 +88,7 @@ async def serving(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *program, "serve"),
         *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
-        env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | settings,
+        env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | UNPACED | settings,
         stderr=PIPE,
     )
     served = Served(process)
