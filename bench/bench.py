@@ -1,4 +1,4 @@
-"""Measure what a missed GetRun costs this gateway, beside two peers.
+"""Measure what a GetRun costs this gateway, missed and remembered, beside two peers.
 
 The peers are a bare grpc.aio echo of the same run and boto3 in a pool of threads.
 Ends with 0 whenever all was measured, however slow; with 1 when a call wasn't answered
@@ -16,7 +16,6 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from load import Request
 from programs import BenchError
 from report import Report, Sample
 from rich.console import Console
@@ -56,8 +55,7 @@ def main() -> int:
 def _measured(options: argparse.Namespace, h2load: str) -> Generator[Sample]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        request = Request(h2load=h2load, folder=folder)
-        rounds = Rounds(request=request, seconds=options.seconds, folder=folder)
+        rounds = Rounds(h2load=h2load, seconds=options.seconds, folder=folder)
         yield from rounds.samples(options.only, rounds=options.rounds)
 
 
@@ -66,7 +64,7 @@ def _told(console: Console, samples: Iterator[Sample]) -> Iterator[Sample]:
     console.print("starting the servers and warming them up")
     for sample in samples:
         console.print(
-            f"round {sample.round}  {sample.server:8}"
+            f"round {sample.round}  {sample.server:11}"
             f"{sample.calls_per_second:8,.0f} calls/s{sample.cpu_us:8,.0f} µs/call"
         )
         yield sample

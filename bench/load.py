@@ -9,6 +9,7 @@ from typing import Self
 
 import canned
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from programs import BenchError
 
@@ -17,8 +18,7 @@ from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 
 _METHOD = "/healthomics.v1.RunService/GetRun"
-_CONNECTIONS = 4
-_STREAMS = 16  # calls in flight on each connection
+LANES = 16  # calls in flight
 _PREFIX_BYTES = 5  # before each gRPC message: flag and length
 _CALL_SECONDS = 10.0
 
@@ -52,32 +52,64 @@ class Load:
 
 
 class Request:
-    """The one call that every load repeats.
+    """The calls that every load of one kind repeats: each lane asks for its own run.
 
-    `h2load` is the program's path, `folder` takes the framed request that it sends.
+    A lane has a connection of its own and one call in flight, so that no call finds
+    another for the same run under way. `h2load` is the program's path, `folder` takes
+    the framed requests that it sends.
     """
 
-    def __init__(self, *, h2load: str, folder: Path) -> None:
+    def __init__(
+        self, *, h2load: str, folder: Path, max_staleness_seconds: int
+    ) -> None:
         self._h2load = h2load
-        self._message = GetRunRequest(id=canned.RUN_ID)
+        self._staleness = Duration(seconds=max_staleness_seconds)
         self._answer = canned.run(canned.RUN_ID)
         # Of `observe_time` only its seconds are sure to be sent.
         timed = Run(observe_time=Timestamp(seconds=int(time.time())))
         run_bytes = self._answer.ByteSize() + timed.ByteSize()
         self._least_bytes = _PREFIX_BYTES + run_bytes  # an answer has these or 6 more
-        self._file = folder / "request.bin"
-        message = self._message.SerializeToString()
-        self._file.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+        self._files = [
+            self._framed(folder, str(int(canned.RUN_ID) + lane))
+            for lane in range(LANES)
+        ]
+
+    def _framed(self, folder: Path, run_id: str) -> Path:
+        file = folder / f"request-{run_id}-{self._staleness.seconds}.bin"
+        message = self._message(run_id).SerializeToString()
+        file.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+        return file
+
+    def _message(self, run_id: str) -> GetRunRequest:
+        return GetRunRequest(id=run_id, max_staleness=self._staleness)
 
     def send(self, calls: int, *, port: int) -> Load:
-        """Send `calls` calls; raise `BenchError` unless each brought a whole run."""
-        done = subprocess.run(
+        """Send `calls` calls in each lane; raise `BenchError` unless all brought a run.
+
+        Returns what all lanes saw; the slowest tells the seconds.
+        """
+        lanes = [self._lane(file, calls, port) for file in self._files]
+        loads = []
+        for lane in lanes:
+            output, _ = lane.communicate()
+            load = Load.read(output)
+            if load.succeeded != calls or load.data_bytes < calls * self._least_bytes:
+                raise BenchError(f"not all of {calls} calls were answered:\n{output}")
+            loads.append(load)
+        return Load(
+            seconds=max(load.seconds for load in loads),
+            succeeded=sum(load.succeeded for load in loads),
+            data_bytes=sum(load.data_bytes for load in loads),
+        )
+
+    def _lane(self, file: Path, calls: int, port: int) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [
                 self._h2load,
                 f"--requests={calls}",
-                f"--clients={_CONNECTIONS}",
-                f"--max-concurrent-streams={_STREAMS}",
-                f"--data={self._file}",
+                "--clients=1",
+                "--max-concurrent-streams=1",
+                f"--data={file}",
                 "--header=content-type: application/grpc",
                 "--header=te: trailers",
                 f"http://127.0.0.1:{port}{_METHOD}",
@@ -86,12 +118,7 @@ class Request:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
-        load = Load.read(done.stdout)
-        if load.succeeded != calls or load.data_bytes < calls * self._least_bytes:
-            raise BenchError(f"not all of {calls} calls were answered:\n{done.stdout}")
-        return load
 
     def check(self, port: int) -> None:
         """Make the call with grpc's own client; raise unless the answer is the run.
@@ -101,7 +128,7 @@ class Request:
         options = [("grpc.enable_http_proxy", 0)]
         with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
             call = RunServiceStub(channel).GetRun
-            answer = call(self._message, timeout=_CALL_SECONDS)
+            answer = call(self._message(canned.RUN_ID), timeout=_CALL_SECONDS)
         if not answer.HasField("observe_time"):
             raise BenchError(f"the answer has no observe_time:\n{answer}")
         answer.ClearField("observe_time")

@@ -54,6 +54,7 @@ def environment(upstream_port: int) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "GATEWAY_QUOTA__TPS": "10000",
         "GATEWAY_QUOTA__BURST": "10000",
+        "GATEWAY_CACHE__MAX_STALENESS_LIMIT": "1h",
     }
 
 

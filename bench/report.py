@@ -8,8 +8,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-# CPU per missed call of the gateway → at most so many times that of the other.
-GOALS = {"echo": 2.6, "boto3": 0.4}
+# CPU per call of the first → at most so many times that of the second.
+GOALS = {
+    ("missed", "echo"): 2.6,
+    ("missed", "boto3"): 0.4,
+    ("remembered", "echo"): 1.45,
+}
+PEERS = ("echo", "boto3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +66,18 @@ class Report:
         )
         for heading in ("calls/s", "CPU µs/call", "min..max"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for other in GOALS:
+        for other in PEERS:
             table.add_column(f"CPU to {other}", justify="right")
         table.add_column("upstream busy", justify="right", min_width=len("upstream"))
         for server, figures in self.summary().items():
             table.add_row(server, *_cells(figures))
         console.print(table)
-        for other, most in GOALS.items():
-            ratio = self._ratio("gateway", other)
+        for (server, other), most in GOALS.items():
+            ratio = self._ratio(server, other)
             if ratio is not None:
                 verdict = "met" if ratio <= most else "not met"
                 console.print(
-                    f"goal: gateway <= {most} x {other}: {ratio:.2f}, {verdict}"
+                    f"goal: {server} <= {most} x {other}: {ratio:.2f}, {verdict}"
                 )
 
     def _figures(self, server: str) -> dict[str, float]:
@@ -85,7 +90,7 @@ class Report:
             "cpu_us_max": max(costs),
             "upstream_busy": median(sample.upstream_busy for sample in samples),
         }
-        for other in GOALS:
+        for other in PEERS:
             ratio = self._ratio(server, other)
             if ratio is not None:
                 figures[f"cpu_to_{other}"] = ratio
@@ -103,7 +108,7 @@ def _cells(figures: dict[str, float]) -> Iterator[str]:
     yield f"{figures['calls_per_second']:,.0f}"
     yield f"{figures['cpu_us']:,.0f}"
     yield f"{figures['cpu_us_min']:,.0f}..{figures['cpu_us_max']:,.0f}"
-    for other in GOALS:
+    for other in PEERS:
         ratio = figures.get(f"cpu_to_{other}")
         yield "" if ratio is None else f"{ratio:.2f}"
     yield f"{figures['upstream_busy']:.0%}"

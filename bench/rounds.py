@@ -20,19 +20,29 @@ from programs import (
 )
 from report import Sample
 
-# Each server under measurement → its command, and how often it asks the upstream for
-# each call.
-SERVERS: dict[str, tuple[Callable[[int], list[str]], int]] = {
-    "gateway": (gateway, 1),
-    "echo": (lambda port: bench_program("echo.py", port), 0),
-    "boto3": (lambda port: bench_program("boto3_servicer.py", port), 1),
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is measured: a server, and how it is asked."""
+
+    command: Callable[[int], list[str]]  # of its port
+    fetches: int = 0  # of the upstream, for each call
+    max_staleness_seconds: int = 0
+
+
+REMEMBERED_SECONDS = 3600  # longer than all rounds take
+SERVERS = {
+    "missed": Kind(gateway, fetches=1),
+    "remembered": Kind(gateway, max_staleness_seconds=REMEMBERED_SECONDS),
+    "echo": Kind(lambda port: bench_program("echo.py", port)),
+    "boto3": Kind(lambda port: bench_program("boto3_servicer.py", port), fetches=1),
 }
 
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _COUNT_SECONDS = 10.0
-_WARM_UP_CALLS = 1024
-_LEAST_CALLS = 256
+_WARM_UP_CALLS = 64  # in each lane, as below
+_LEAST_CALLS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,7 @@ class Server:
     port: int
     program: Program
     fetches: int  # for each call
+    request: Request
 
 
 class Rounds:
@@ -68,8 +79,8 @@ class Rounds:
     `seconds` is about how long one load lasts; `folder` takes the logs.
     """
 
-    def __init__(self, *, request: Request, seconds: float, folder: Path) -> None:
-        self._request = request
+    def __init__(self, *, h2load: str, seconds: float, folder: Path) -> None:
+        self._h2load = h2load
         self._seconds = seconds
         self._folder = folder
 
@@ -95,15 +106,20 @@ class Rounds:
     def _start(self, name: str, upstream: Upstream, stack: ExitStack) -> Server:
         port = free_port()
         log = self._folder / f"{name}.log"
-        command, fetches = SERVERS[name]
+        kind = SERVERS[name]
+        request = Request(
+            h2load=self._h2load,
+            folder=self._folder,
+            max_staleness_seconds=kind.max_staleness_seconds,
+        )
         env = environment(upstream.port)
-        program = stack.enter_context(running(command(port), env=env, log=log))
-        _await(lambda: self._request.check(port), program)
-        return Server(name, port, program, fetches)
+        program = stack.enter_context(running(kind.command(port), env=env, log=log))
+        _await(lambda: request.check(port), program)
+        return Server(name, port, program, kind.fetches, request)
 
     def _warm_up(self, server: Server) -> int:
-        """Load a server unmeasured; return how many calls it takes for a load."""
-        load = self._request.send(_WARM_UP_CALLS, port=server.port)
+        """Load a server unmeasured; return how many calls a lane makes in a load."""
+        load = server.request.send(_WARM_UP_CALLS, port=server.port)
         return max(_LEAST_CALLS, round(_WARM_UP_CALLS / load.seconds * self._seconds))
 
     def _sample(
@@ -113,20 +129,21 @@ class Rounds:
         counted = upstream.count()
         upstream_cpu = upstream.program.cpu_seconds()
         cpu = server.program.cpu_seconds()
-        load = self._request.send(calls, port=server.port)
+        load = server.request.send(calls, port=server.port)
         cpu = server.program.cpu_seconds() - cpu
         upstream_cpu = upstream.program.cpu_seconds() - upstream_cpu
         fetched = upstream.count() - counted
-        if fetched != calls * server.fetches:
+        if fetched != load.succeeded * server.fetches:
             raise BenchError(
-                f"{server.name} asked the upstream {fetched} times for {calls} calls, "
+                f"{server.name} asked the upstream {fetched} times for "
+                f"{load.succeeded} calls, "
                 f"not {server.fetches} times for each"
             )
         self._check(server)
         return Sample(
             round=number,
             server=server.name,
-            calls=calls,
+            calls=load.succeeded,
             seconds=load.seconds,
             cpu_seconds=cpu,
             upstream_cpu_seconds=upstream_cpu,
@@ -135,7 +152,7 @@ class Rounds:
     def _check(self, server: Server) -> None:
         server.program.check_runs()
         try:
-            self._request.check(server.port)
+            server.request.check(server.port)
         except grpc.RpcError as error:
             raise BenchError(f"{server.name} failed a call: {error}") from error
 

@@ -13,7 +13,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.admit import Admission, Arrivals
-from healthomics_gateway.interceptors.exchange import Exchange
+from healthomics_gateway.interceptors.exchange import Exchange, running_task
 from support import ALWAYS, Upstream, aws_at, calling, gateway, get_run, refused
 
 EXCHANGE = cast("Exchange", None)
@@ -135,6 +135,11 @@ def reading(*bodies: bytes) -> Callable[[], Awaitable[Any]]:
     return read
 
 
+async def arriving(arrivals: Arrivals, read: Callable[[], Awaitable[Any]]) -> bytes:
+    """Await the message of a call that runs in this task."""
+    return await arrivals.message(running_task(), read)
+
+
 class Silent:
     """A client that has begun a call and sends nothing more."""
 
@@ -150,13 +155,13 @@ class Silent:
 
 async def test_message_is_the_first_that_comes() -> None:
     """A call's message is read, and nothing after it."""
-    assert b"1" == await Arrivals().message(reading(b"1", b"2"))
+    assert b"1" == await arriving(Arrivals(), reading(b"1", b"2"))
 
 
 async def test_call_without_a_message_is_malformed() -> None:
     """A client that ends its call before its message gets MALFORMED_REQUEST."""
     with pytest.raises(GatewayError) as refusal:
-        await Arrivals().message(reading())
+        await arriving(Arrivals(), reading())
 
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
@@ -164,9 +169,24 @@ async def test_call_without_a_message_is_malformed() -> None:
 async def test_message_that_does_not_come_is_given_up() -> None:
     """A call whose message is late ends as one without."""
     with pytest.raises(GatewayError) as refusal:
-        await Arrivals(message_seconds=0.01).message(Silent().read)
+        await arriving(Arrivals(message_seconds=0.01), Silent().read)
 
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
+
+
+async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
+    """One timer serves all, and gives nobody up before its time."""
+    arrivals = Arrivals(max_waiting=9, message_seconds=0.05)
+    loop = asyncio.get_running_loop()
+
+    async def waited(pause: float) -> float:
+        await asyncio.sleep(pause)  # a call that comes later
+        begun = loop.time()
+        with pytest.raises(GatewayError):
+            await arriving(arrivals, Silent().read)
+        return loop.time() - begun
+
+    assert min(await asyncio.gather(waited(0), waited(0.03), waited(0.12))) >= 0.049
 
 
 async def test_oldest_makes_room_where_too_many_wait() -> None:
@@ -175,14 +195,14 @@ async def test_oldest_makes_room_where_too_many_wait() -> None:
     waiting = []
     for _ in range(3):
         silent = Silent()
-        waiting.append(asyncio.create_task(arrivals.message(silent.read)))
+        waiting.append(asyncio.create_task(arriving(arrivals, silent.read)))
         await silent.is_asked.wait()
     with pytest.raises(GatewayError) as refusal:
         await asyncio.wait_for(waiting[0], PATIENCE_SECONDS)
     assert Reason.GATEWAY_OVERLOADED is refusal.value.reason
     assert 0.5 <= refusal.value.retry_delay_seconds < 1.5
     assert [False, False] == [each.done() for each in waiting[1:]]
-    assert b"4" == await arrivals.message(reading(b"4"))
+    assert b"4" == await arriving(arrivals, reading(b"4"))
 
     with pytest.raises(GatewayError):
         await asyncio.wait_for(waiting[1], PATIENCE_SECONDS)
@@ -195,10 +215,10 @@ async def test_client_that_leaves_waits_no_more() -> None:
     """A call that is cancelled as it waits isn't counted among those that wait."""
     arrivals = Arrivals(max_waiting=1)
     silent = Silent()
-    left = asyncio.create_task(arrivals.message(silent.read))
+    left = asyncio.create_task(arriving(arrivals, silent.read))
     await silent.is_asked.wait()
     left.cancel()
     await asyncio.gather(left, return_exceptions=True)
 
     assert left.cancelled()
-    assert b"1" == await arrivals.message(reading(b"1"))
+    assert b"1" == await arriving(arrivals, reading(b"1"))

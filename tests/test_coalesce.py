@@ -67,11 +67,13 @@ class Upstream:
         return Answer(Run(id=query.id, name=f"{self.asked[-1]:g}"), "aws-1")
 
     async def ask(
-        self, query: RunQuery = QUERY, *, seconds: float = inf, **fields: Any
+        self, query: RunQuery = QUERY, *, seconds: float = inf, staleness: float = 0.0
     ) -> float:
         """Give when the answer was asked for."""
-        call = OneCall(now() + seconds, **fields)
-        return float((await self.runs.get_run(query, call=call)).run.name)
+        answer = self.runs.recent(query, staleness) if staleness else None
+        call = OneCall(now() + seconds)
+        answer = answer or await self.runs.get_run(query, call=call)
+        return float(answer.run.name)
 
     def ask_at(self, at: float, *args: Any, **fields: Any) -> asyncio.Task[float]:
         """Ask so many seconds after 1000."""
@@ -259,7 +261,7 @@ def test_memory_answers_who_allows_for_it() -> None:
         answers = []
         for at, staleness in ((2, 1.0), (3, 1.9), (3.1, 5.0), (6, 1.9), (8, 0.0)):
             await asyncio.sleep(max(0.0, 1000 + at - now()))
-            answers.append(await upstream.ask(max_staleness_seconds=staleness))
+            answers.append(await upstream.ask(staleness=staleness))
         return answers
 
     assert [1000, 1003, 1003, 1006, 1008] == virtually(work)
@@ -275,10 +277,10 @@ def test_memory_is_bounded_in_bytes() -> None:
         for query in queries:
             await upstream.ask(query)
         for query in reversed(queries):
-            await upstream.ask(query, max_staleness_seconds=60)
+            await upstream.ask(query, staleness=60)
         small = Upstream(max_bytes=1)
         await small.ask()
-        await small.ask(max_staleness_seconds=60)
+        await small.ask(staleness=60)
         return len(upstream.asked), len(small.asked)
 
     assert (5, 2) == virtually(work)
@@ -294,6 +296,6 @@ def test_run_that_is_gone_is_forgotten() -> None:
         with pytest.raises(GatewayError):
             await upstream.ask()
         upstream.failing = None
-        return await upstream.ask(max_staleness_seconds=60)
+        return await upstream.ask(staleness=60)
 
     assert 1002 == virtually(work)

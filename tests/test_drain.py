@@ -8,7 +8,7 @@ import pytest
 
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.drain import Drain
-from healthomics_gateway.interceptors.exchange import Exchange
+from healthomics_gateway.interceptors.exchange import Exchange, running_task
 
 QUIET_SECONDS = 0.5
 LOOK_SECONDS = 0.02  # by so much a drain may notice late
@@ -68,9 +68,10 @@ class GateCall:
 
     def come(self) -> None:
         """Enter."""
-        self.task = asyncio.create_task(
-            cast("Any", self._gate.enter(self, cast("Exchange", None)))
-        )
+        self.task = asyncio.create_task(self._enter())
+
+    async def _enter(self) -> bytes:
+        return await self._gate.enter(self, exchange())
 
     def end(self) -> None:
         """Be answered."""
@@ -86,6 +87,11 @@ class GateCall:
             return (await asyncio.wait_for(self.task, 5)).decode()
         except GatewayError as error:
             return error.reason.name
+
+
+def exchange() -> Exchange:
+    """A call that runs in this task."""
+    return Exchange(cast("Any", None), "", "", "", running_task())
 
 
 async def settle() -> None:
@@ -224,7 +230,7 @@ async def test_eviction_does_not_wait_for_ever() -> None:
 
     async def sent() -> None:
         try:
-            await drain.stage(proceed)(None, cast("Exchange", None))
+            await drain.stage(proceed)(None, exchange())
         except GatewayError:
             await stuck.wait()
 

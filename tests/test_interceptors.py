@@ -17,7 +17,12 @@ from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.errors import Advice, Reason
 from healthomics_gateway.interceptors.errors import CODES
-from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
+from healthomics_gateway.interceptors.exchange import (
+    Exchange,
+    Handler,
+    Stage,
+    running_task,
+)
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.runs import Answer, Call, RunQuery
 from serving import AWS_REQUEST_ID, GET_RUN, Hanging, Scripted, answer, failure, serving
@@ -559,7 +564,9 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
     async def proceed(_incoming: Any, _exchange: Exchange) -> bytes:
         raise asyncio.CancelledError
 
-    exchange = Exchange(cast("Any", Leaving(given, left)), GET_RUN, "r-1", "peer")
+    exchange = Exchange(
+        cast("Any", Leaving(given, left)), GET_RUN, "r-1", "peer", running_task()
+    )
     with capture_logs() as events, pytest.raises(asyncio.CancelledError):
         await observe(proceed)(b"", exchange)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.exchange import Exchange
+from healthomics_gateway.interceptors.exchange import Exchange, running_task
 from healthomics_gateway.interceptors.unread import STREAM_BYTES, Unread
 
 ANSWER = b"x" * 1000
@@ -36,7 +36,7 @@ class Clients:
         is_read, answered = asyncio.Event(), asyncio.get_running_loop().create_future()
 
         async def as_grpc_does() -> None:
-            exchange = Exchange(Any, "", "", peer)
+            exchange = Exchange(Any, "", "", peer, running_task())
             try:
                 answered.set_result(await self._handle(until, exchange))
             except GatewayError as error:

@@ -129,6 +129,7 @@ class Gateway:
         self._server = self._make_server(
             RunService(
                 runs,
+                recent=runs.recent,
                 default_deadline_seconds=settings.default_deadline.total_seconds(),
                 max_staleness_seconds=cache.max_staleness.total_seconds(),
                 max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),

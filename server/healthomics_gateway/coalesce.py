@@ -54,10 +54,15 @@ class Coalescing:
             max_bytes, getsizeof=lambda each: each.size
         )
 
+    def recent(self, query: RunQuery, max_staleness_seconds: float) -> Answer | None:
+        """Give the last answer if it was read so short a time ago."""
+        remembered = self._memory.get(query)
+        if remembered and self._clock() - remembered.at <= max_staleness_seconds:
+            return remembered.answer
+        return None
+
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Answer the run from memory, or from the next fetch that is sent."""
-        if answer := self._recent(query, call.max_staleness_seconds):
-            return answer
+        """Answer the run by the next fetch that is sent."""
         fetch = self._open.get(query)
         wait = self._expected_wait(call)
         if fetch and wait:
@@ -71,14 +76,6 @@ class Coalescing:
         finally:
             call.facts |= fetch.facts
             self._leave(fetch, call)
-
-    def _recent(self, query: RunQuery, max_staleness_seconds: float) -> Answer | None:
-        if max_staleness_seconds <= 0:
-            return None
-        remembered = self._memory.get(query)
-        if remembered and self._clock() - remembered.at <= max_staleness_seconds:
-            return remembered.answer
-        return None
 
     def _begin(self, query: RunQuery) -> _Fetch:
         fetch = self._open[query] = _Fetch(query, close=self._close)
@@ -173,11 +170,6 @@ class _Fetch:
     def is_poll(self) -> bool:
         """Whether nobody waits but watches."""
         return all(each.is_poll for each in self.waiting)
-
-    @property
-    def max_staleness_seconds(self) -> float:
-        """None: it asks."""
-        return 0.0
 
     def sent(self) -> None:
         """Let nobody join from now on."""

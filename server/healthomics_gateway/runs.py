@@ -44,11 +44,6 @@ class Call(Protocol):
         """Whether a watch asks, and nobody else waits."""
         ...
 
-    @property
-    def max_staleness_seconds(self) -> float:
-        """How old its answer may be; 0 asks for one that is read after it came."""
-        ...
-
     def sent(self) -> None:
         """Learn that its first request is about to be sent."""
         ...
@@ -61,7 +56,6 @@ class OneCall:
     deadline: float
     caller: str = ""
     is_poll: bool = False
-    max_staleness_seconds: float = 0.0
     facts: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -110,7 +110,7 @@ async def test_export_is_in_the_signed_query() -> None:
 
 
 async def test_answer_is_read_anew_unless_its_caller_allows_for_an_older_one() -> None:
-    """Each call is one to AWS, but for those that `max_staleness` lets memory answer."""
+    """Each call is one to AWS, but for those that memory may answer."""
     async with sandboxed() as (stub, sandbox):
         first = await get_run(stub, "1000003")
         second = await get_run(stub, "1000003")

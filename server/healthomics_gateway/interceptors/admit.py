@@ -60,33 +60,51 @@ class Arrivals:
         self._max_waiting = max_waiting
         self._message_seconds = message_seconds
         self._jitter = jitter
-        self._waiting: dict[asyncio.Timeout, None] = {}  # the oldest first
+        self._waiting: dict[asyncio.Task[Any], float] = {}  # since when, oldest first
+        self._given_up: dict[asyncio.Task[Any], GatewayError] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def message(self, read: Callable[[], Awaitable[Any]]) -> bytes:
-        """Give a call's first message, which `read` gives, or EOF.
+    async def message(
+        self, task: asyncio.Task[Any], read: Callable[[], Awaitable[Any]]
+    ) -> bytes:
+        """Give the first message of a call that runs in `task`; `read` gives it or EOF.
 
         Raises MALFORMED_REQUEST where none comes, GATEWAY_OVERLOADED where too many
         other calls wait for theirs.
         """
-        patience = asyncio.timeout(self._message_seconds)
+        if len(self._waiting) >= self._max_waiting:
+            self._give_up(next(iter(self._waiting)), overloaded(self._jitter()))
+        self._waiting[task] = task.get_loop().time()
+        # One timer for all, as a timeout for each would cost every call.
+        if self._timer is None:
+            self._timer = task.get_loop().call_later(self._message_seconds, self._look)
         try:
-            async with patience:
-                self._make_room()
-                self._waiting[patience] = None
-                body = await read()
-        except TimeoutError:
-            if patience not in self._waiting:
-                raise overloaded(self._jitter()) from None
-            raise GatewayError(Reason.MALFORMED_REQUEST) from None
+            body = await read()
+        except asyncio.CancelledError:
+            if task not in self._given_up:
+                raise
+            task.uncancel()
+            raise self._given_up[task] from None
         finally:
-            self._waiting.pop(patience, None)
+            self._waiting.pop(task, None)
+            self._given_up.pop(task, None)
         if body is EOF:
             raise GatewayError(Reason.MALFORMED_REQUEST)
         message: bytes = body
         return message
 
-    def _make_room(self) -> None:
-        if len(self._waiting) >= self._max_waiting:
-            oldest = next(iter(self._waiting))
-            del self._waiting[oldest]
-            oldest.reschedule(asyncio.get_running_loop().time())
+    def _give_up(self, task: asyncio.Task[Any], error: GatewayError) -> None:
+        del self._waiting[task]
+        self._given_up[task] = error
+        task.cancel()
+
+    def _look(self) -> None:
+        """Give up whose message is late; come back for the next."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        latest = loop.time() - self._message_seconds
+        for task, since in tuple(self._waiting.items()):
+            if since > latest:
+                self._timer = loop.call_later(since - latest, self._look)
+                break
+            self._give_up(task, GatewayError(Reason.MALFORMED_REQUEST))

@@ -16,6 +16,7 @@ from healthomics_gateway.interceptors.exchange import (
     Handler,
     Stage,
     request_id_of,
+    running_task,
 )
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
@@ -91,7 +92,9 @@ def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
 
 def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
-        exchange = Exchange(context, method, request_id_of(context), context.peer())
+        exchange = Exchange(
+            context, method, request_id_of(context), context.peer(), running_task()
+        )
         try:
             return await handler(incoming, exchange)
         except AbortError as error:
@@ -106,7 +109,7 @@ def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes
 
 def _unary(handler: Any, arrivals: Arrivals) -> Handler:
     async def handle(_incoming: Any, exchange: Exchange) -> bytes:
-        body = await arrivals.message(exchange.context.read)
+        body = await arrivals.message(exchange.task, exchange.context.read)
         request = _decoded(handler, body)
         answer = await handler.unary_unary(request, exchange.context)
         encoded: bytes = handler.response_serializer(answer)
@@ -124,7 +127,7 @@ def _streaming(handler: Any, arrivals: Arrivals) -> Handler:
         if handler.request_streaming:
             request: Any = _each_decoded(handler, incoming)
         else:
-            body = await arrivals.message(exchange.context.read)
+            body = await arrivals.message(exchange.task, exchange.context.read)
             request = _decoded(handler, body)
         answers = behavior(request, exchange.context)
         if inspect.isasyncgen(answers):

@@ -29,19 +29,24 @@ class Drain:
         self._sleep = sleep
         self._is_closed = False
         self._inside: set[asyncio.Task[Any]] = set()
+        self._lasting: set[asyncio.Task[Any]] = set()
         self._evicted: set[asyncio.Task[Any]] = set()
         self._last_seen = clock()  # when a call was last inside
 
     def stage(self, proceed: Handler) -> Handler:
         """Count the calls; end with GATEWAY_DRAINING those that come too late."""
+        return self._stage(proceed, self._inside)
 
+    def lasting(self, proceed: Handler) -> Handler:
+        """Do the same for calls that have no end of their own: none is waited for."""
+        return self._stage(proceed, self._lasting)
+
+    def _stage(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
             if self._is_closed:
                 raise GatewayError(Reason.GATEWAY_DRAINING)
-            task = asyncio.current_task()
-            if task is None:
-                raise RuntimeError("a call runs in a task")
-            self._inside.add(task)
+            task = exchange.task
+            tasks.add(task)
             try:
                 return await proceed(incoming, exchange)
             except asyncio.CancelledError:
@@ -50,8 +55,9 @@ class Drain:
                 task.uncancel()
                 raise GatewayError(Reason.GATEWAY_DRAINING) from None
             finally:
-                self._inside.discard(task)
-                self._last_seen = self._clock()
+                tasks.discard(task)
+                if tasks is self._inside:
+                    self._last_seen = self._clock()
 
         return handle
 
@@ -74,7 +80,7 @@ class Drain:
         Waits until their statuses have left, and takes at most `seconds`.
         """
         self._is_closed = True
-        self._evicted = set(self._inside)
+        self._evicted = self._inside | self._lasting
         for task in self._evicted:
             task.cancel()
         if self._evicted:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ class Exchange:
     method: str  # /package.Service/Method
     request_id: str
     peer: str  # the connection, as gRPC names it; asked while the client is there
+    task: asyncio.Task[Any]  # that the call runs in
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)  # `ErrorInfo.metadata`
@@ -46,7 +48,15 @@ def request_id_of(context: ServicerContext[Any, Any]) -> str:
             and _REQUEST_ID.fullmatch(value)
         ):
             return value
-    return secrets.token_hex(16)
+    return f"{random.getrandbits(128):032x}"
+
+
+def running_task() -> asyncio.Task[Any]:
+    """Give the task that runs."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a call runs in a task")
+    return task
 
 
 def trailing_ids(exchange: Exchange, known: Mapping[str, str]) -> tuple[Trailer, ...]:

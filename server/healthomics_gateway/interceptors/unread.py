@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +33,7 @@ class Unread:
         self._max_bytes = max_bytes
         self._max_share_bytes = max_share_bytes
         self._jitter = jitter
-        self._kept: Counter[str] = Counter()  # bytes, by connection
+        self._kept: dict[str, int] = {}  # bytes, by connection
         self.kept_bytes = 0
 
     def stage(self, proceed: Handler) -> Handler:
@@ -46,7 +44,7 @@ class Unread:
             answer = await proceed(incoming, exchange)
             size = len(answer or b"") + STREAM_BYTES
             self._check(exchange.peer, size)
-            self._keep(exchange.peer, size)
+            self._keep(exchange, size)
             return answer
 
         return handle
@@ -54,22 +52,20 @@ class Unread:
     def _check(self, peer: str, size: int) -> None:
         if (
             self.kept_bytes + size > self._max_bytes
-            and self._kept[peer] + size > self._max_share_bytes
+            and self._kept.get(peer, 0) + size > self._max_share_bytes
         ):
             raise overloaded(self._jitter())
 
-    def _keep(self, peer: str, size: int) -> None:
+    def _keep(self, exchange: Exchange, size: int) -> None:
         """Keep an answer until gRPC has done with its call."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call runs in a task")
-        self._kept[peer] += size
+        kept, peer = self._kept, exchange.peer
+        kept[peer] = kept.get(peer, 0) + size
         self.kept_bytes += size
 
         def read(_: Any) -> None:
             self.kept_bytes -= size
-            self._kept[peer] -= size
-            if not self._kept[peer]:
-                del self._kept[peer]
+            kept[peer] -= size
+            if not kept[peer]:
+                del kept[peer]
 
-        task.add_done_callback(read)
+        exchange.task.add_done_callback(read)
