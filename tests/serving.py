@@ -18,9 +18,12 @@ from healthomics_gateway.interceptors.exchange import Stage
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.runs import Answer, Call, RunQuery
 from healthomics_gateway.service import RunService
+from healthomics_gateway.watch import Watches
 
 GET_RUN = f"/{SERVICE}/GetRun"
 AWS_REQUEST_ID = "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11"
+
+INTERVAL_SECONDS = 0.01  # of a watch's polls
 
 Ask = Callable[[RunQuery, Call], Awaitable[Answer]]
 
@@ -93,6 +96,7 @@ async def serving(
     """
     service = RunService(
         source,
+        watches=Watches(source, polls=source, interval_seconds=INTERVAL_SECONDS),
         default_deadline_seconds=default_deadline_seconds,
         withheld=frozenset(withheld),
     )

@@ -17,6 +17,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Answer, Call, RunQuery
 from healthomics_gateway.service import RunService
+from healthomics_gateway.watch import Watches
 from serving import AWS_REQUEST_ID, GET_RUN, Hanging, Scripted, answer, failure, serving
 from support import Refusal, get_run, refused
 
@@ -49,7 +50,9 @@ async def ask(
     source: Scripted, request: GetRunRequest, *, seconds: float | None, **more: Any
 ) -> Run:
     """Call the service without a server, with so much time left."""
-    service = RunService(source, **{"default_deadline_seconds": 30.0, **more})
+    watches = Watches(source, polls=source, interval_seconds=1.0)
+    options = {"default_deadline_seconds": 30.0, **more}
+    service = RunService(source, watches=watches, **options)
     return await service.GetRun(request, cast("Any", Context(seconds)))
 
 

@@ -41,8 +41,11 @@ from healthomics_gateway.tls import server_credentials
 from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
 from healthomics_gateway.upstream.transport import Transport
+from healthomics_gateway.watch import Watches
 
 RPCS_PER_CALL = 2  # a backstop: the core refuses more than `max_in_flight` times it
+GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
+WATCH_RUN = f"/{SERVICE}/WatchRun"
 EVICTION_SECONDS = 1.0  # for what a drain has left inside to end
 GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
 OPTIONS = (
@@ -60,7 +63,6 @@ OPTIONS = (
     ("grpc.server_handshake_timeout_ms", 5000),
     ("grpc.max_connection_idle_ms", 120_000),
     ("grpc.max_connection_age_ms", 300_000),
-    ("grpc.max_connection_age_grace_ms", 660_000),
     ("grpc.keepalive_time_ms", 60_000),  # these four close a peer gone silent
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -102,7 +104,7 @@ class Gateway:
         )
         quota, cache, watch = settings.quota, settings.cache, settings.watch
         pacer = Pacer(tps=quota.tps, burst=quota.burst, poll_share=watch.quota_share)
-        runs = Coalescing(
+        fetched = Coalescing(
             Retrying(
                 Paced(
                     Bulkhead(
@@ -123,16 +125,32 @@ class Gateway:
             refusal=refusal,
             max_bytes=cache.max_bytes,
         )
+        runs = Watches(
+            fetched,
+            polls=Paced(
+                fetched,
+                Pacer(
+                    tps=quota.tps * watch.quota_share,
+                    burst=max(1.0, quota.burst * watch.quota_share),
+                    poll_share=watch.quota_share,
+                ),
+            ),
+            interval_seconds=watch.interval.total_seconds(),
+        )
         self._admission = Admission(max_in_flight=settings.max_in_flight)
+        self._watching = Admission(max_in_flight=watch.max_open)
         self._drain = Drain()
         self._health = Health(self._readiness)
         self._server = self._make_server(
             RunService(
                 runs,
-                recent=runs.recent,
+                watches=runs,
+                recent=fetched.recent,
                 default_deadline_seconds=settings.default_deadline.total_seconds(),
                 max_staleness_seconds=cache.max_staleness.total_seconds(),
                 max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),
+                min_interval_seconds=watch.min_interval.total_seconds(),
+                max_stream_seconds=watch.max_stream.total_seconds(),
                 withheld=settings.withhold,
             ),
             options,
@@ -147,9 +165,12 @@ class Gateway:
     ) -> grpc.aio.Server:
         stages = (observe, errors(debug=self._settings.errors.debug))
         admit = self._admission.stage
-        max_in_flight = self._settings.max_in_flight
+        max_in_flight, watch = self._settings.max_in_flight, self._settings.watch
         chain = Chain(
-            {SERVICE: (*stages, admit, Unread().stage, self._drain.stage)},
+            {
+                SERVICE: (*stages, admit, Unread().stage, self._drain.stage),
+                WATCH_RUN: (*stages, self._watching.stage, self._drain.lasting),
+            },
             of_others=stages[1:],
             of_unknown=stages,
             # Those who send no message leave half of the room to the others.
@@ -157,10 +178,13 @@ class Gateway:
         )
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         connections = ("grpc.max_allowed_incoming_connections", files // 2)
+        # A connection that has grown old still carries the streams that it has.
+        grace_seconds = watch.max_stream.total_seconds() + GRACE_SECONDS
+        grace = ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000))
         server = grpc.aio.server(
             interceptors=(chain,),
-            options=(*options, connections),
-            maximum_concurrent_rpcs=RPCS_PER_CALL * max_in_flight,
+            options=(grace, *options, connections),
+            maximum_concurrent_rpcs=RPCS_PER_CALL * (max_in_flight + watch.max_open),
         )
         add_RunServiceServicer_to_server(service, server)
         self._health.add_to(server)
@@ -169,8 +193,8 @@ class Gateway:
 
     @property
     def in_flight(self) -> int:
-        """How many calls are inside."""
-        return self._admission.inside
+        """How many calls are inside, watches too."""
+        return self._admission.inside + self._watching.inside
 
     async def start(self) -> None:
         """Listen on both addresses, or raise ListenError with both faults."""

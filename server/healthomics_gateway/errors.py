@@ -396,3 +396,14 @@ class Reason(Enum):
         Advice.STOP,
         "HealthOmics' answer is larger than the gateway reads.",
     )
+    RUN_REPLACED = Row(
+        code.NOT_FOUND,
+        Advice.STOP,
+        "The id names another run than the one that is watched.",
+        _run_resource,
+    )
+    WATCH_RENEW = Row(
+        code.UNAVAILABLE,
+        Advice.RETRY,
+        "The watch has lasted long enough; begin another with the run's uuid.",
+    )

@@ -65,7 +65,8 @@ class Retrying:
                 raise
             except GatewayError as error:
                 wait = error.retry_delay_seconds = self._wait_seconds(error, attempt)
-                again = error.again is Again.YES or (
+                # A watch polls again by itself, and has more patience.
+                again = (error.again is Again.YES and not call.is_poll) or (
                     error.again in (Again.ONCE, Again.MENDED)
                     and error.reason not in tried_once
                 )

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Callable
 
-from google.rpc.error_details_pb2 import BadRequest
 from grpc.aio import ServicerContext
 
-from healthomics.v1.run_pb2 import Run, RunExport
-from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_service_pb2 import (
+    GetRunRequest,
+    WatchRunRequest,
+    WatchRunResponse,
+)
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
 from healthomics_gateway.errors import GatewayError, Reason, facts
+from healthomics_gateway.requests import check_get, check_watch, seconds_of
 from healthomics_gateway.runs import Answer, OneCall, RunQuery, RunSource
-from healthomics_gateway.selection import ALL, Selection, unknown_paths
+from healthomics_gateway.selection import ALL, Selection
+from healthomics_gateway.watch import Watches
 
-MAX_EXPORTS = 32
-MAX_FAULTS = 128  # more than fit an error; a request can hold sixty thousand
 MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
-MAX_DURATION_SECONDS = 315_576_000_000  # of google.protobuf.Duration
-MAX_NANOS = 999_999_999
-
-_RUN_ID = re.compile(r"[0-9]{1,18}")
-_EXPORTS = frozenset(RunExport.values()) - {RunExport.RUN_EXPORT_UNSPECIFIED}
 
 
 def nothing(_query: RunQuery, _max_staleness_seconds: float) -> None:
@@ -39,24 +35,32 @@ class RunService(RunServiceServicer):
         self,
         runs: RunSource,
         *,
+        watches: Watches,
         recent: Callable[[RunQuery, float], Answer | None] = nothing,
         default_deadline_seconds: float,
         max_staleness_seconds: float = 0.0,
         max_staleness_limit_seconds: float = 0.0,
+        min_interval_seconds: float = 1.0,
+        max_stream_seconds: float = 600.0,
         withheld: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask `runs`, unless `recent` has an answer at most so many seconds old.
 
         Who doesn't say how old an answer may be gets one of `max_staleness_seconds`,
-        nobody an older one than the limit. `withheld` are AWS's names of members that
-        nobody receives.
+        nobody an older one than the limit. A watch of `watches` lasts at most
+        `max_stream_seconds` and can't ask for a shorter period than
+        `min_interval_seconds`. `withheld` are AWS's names of members that nobody
+        receives.
         """
         self._runs = runs
         self._recent = recent
         self._default_deadline_seconds = default_deadline_seconds
         self._max_staleness_seconds = max_staleness_seconds
         self._max_staleness_limit_seconds = max_staleness_limit_seconds
+        self._watches = watches
+        self._min_interval_seconds = min_interval_seconds
+        self._max_stream_seconds = max_stream_seconds
         self._withheld = withheld
         self._all = Selection(withheld=withheld)
         self._clock = clock
@@ -98,30 +102,49 @@ class RunService(RunServiceServicer):
         call.facts["awsRequestId"] = answer.request_id
         return answer
 
+    async def WatchRun(  # noqa: N802  # gRPC's own name of the method
+        self,
+        request: WatchRunRequest,
+        context: ServicerContext[WatchRunRequest, WatchRunResponse],
+    ) -> AsyncIterator[WatchRunResponse]:
+        """Follow one run to its end."""
+        check_watch(request)
+        known = {"runId": request.id}
+        facts.set(known)
+        seconds, at_end = self._max_stream_seconds, Reason.WATCH_RENEW
+        own_seconds = context.time_remaining()
+        if own_seconds is not None and own_seconds < seconds:
+            seconds, at_end = own_seconds, Reason.CALLER_DEADLINE
+        if seconds < MIN_DEADLINE_SECONDS:
+            raise GatewayError(Reason.DEADLINE_TOO_SHORT)
+        with self._watches.watch(
+            RunQuery(request.id),
+            selection=self._selection(request),
+            uuid=request.uuid,
+            period_seconds=self._period_seconds(request),
+            seconds=seconds,
+            at_end=at_end,
+        ) as reader:
+            while (run := await reader.next(known)) is not None:
+                yield WatchRunResponse(run=run)
+
     def _accept(self, request: GetRunRequest) -> tuple[RunQuery, Selection]:
         """Check every rule of the contract; tell all faults at once."""
-        faults = [
-            BadRequest.FieldViolation(field=field, description=description)
-            for field, description in islice(_faults(request), MAX_FAULTS)
-        ]
-        if faults:
-            has_id = _RUN_ID.fullmatch(request.id)
-            raise GatewayError(
-                Reason.INVALID_REQUEST,
-                metadata={"runId": request.id} if has_id else {},
-                violations=tuple(faults),
-            )
+        check_get(request)
         export = tuple(sorted(set(request.export))) if request.export else ()
         return RunQuery(request.id, export), self._selection(request)
+
+    def _period_seconds(self, request: WatchRunRequest) -> float | None:
+        seconds = seconds_of(request.min_interval)
+        return max(seconds, self._min_interval_seconds) if seconds else None
 
     def _staleness_seconds(self, request: GetRunRequest) -> float:
         if not request.HasField("max_staleness"):
             return self._max_staleness_seconds
-        allowed = request.max_staleness
-        seconds = allowed.seconds + allowed.nanos / 1e9
+        seconds = seconds_of(request.max_staleness)
         return min(seconds, self._max_staleness_limit_seconds)
 
-    def _selection(self, request: GetRunRequest) -> Selection:
+    def _selection(self, request: GetRunRequest | WatchRunRequest) -> Selection:
         if not request.HasField("read_mask"):
             return self._all
         paths = frozenset(request.read_mask.paths)
@@ -131,35 +154,3 @@ class RunService(RunServiceServicer):
 def host_of(peer: str) -> str:
     """Give a peer, as gRPC names it, without its port."""
     return peer.rpartition(":")[0]
-
-
-def _faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:
-    if not _RUN_ID.fullmatch(request.id):
-        yield "id", "1 to 18 ASCII digits are needed."
-    if len(request.export) > MAX_EXPORTS:
-        yield "export", f"At most {MAX_EXPORTS} values are allowed."
-    for at, export in enumerate(request.export):
-        if export not in _EXPORTS:
-            text = "A value of RunExport is needed, and not the unspecified one."
-            yield f"export[{at}]", text
-    if fault := _duration_fault(request):
-        yield "max_staleness", fault
-    masked = request.read_mask.paths if request.HasField("read_mask") else ()
-    for at in unknown_paths(masked):
-        text = "It isn't a field of Run or of its structures."
-        yield f"read_mask.paths[{at}]", text
-
-
-def _duration_fault(request: GetRunRequest) -> str | None:
-    if not request.HasField("max_staleness"):
-        return None
-    duration = request.max_staleness
-    if (
-        abs(duration.seconds) > MAX_DURATION_SECONDS
-        or abs(duration.nanos) > MAX_NANOS
-        or duration.seconds * duration.nanos < 0
-    ):
-        return "It isn't a valid Duration."
-    if duration.seconds < 0 or duration.nanos < 0:
-        return "It must not be negative."
-    return None

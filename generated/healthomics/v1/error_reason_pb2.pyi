@@ -435,6 +435,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "httpStatus": "200",
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
+    ERROR_REASON_RUN_REPLACED: _ErrorReason.ValueType  # 36
+    """The id names another run than the one that is watched: ids are used again
+    once a run is deleted. NOT_FOUND; `google.rpc.ResourceInfo` names the id.
+    Watch without `uuid` to follow the new run.
+
+    Example:
+
+        { "reason": "RUN_REPLACED",
+          "domain": "healthomics-gateway",
+          "metadata": { "runId": "1234567" } }
+    """
+    ERROR_REASON_WATCH_RENEW: _ErrorReason.ValueType  # 37
+    """The stream has lasted as long as the operator lets one last. UNAVAILABLE;
+    watch again with the run's `uuid`.
+
+    Example:
+
+        { "reason": "WATCH_RENEW",
+          "domain": "healthomics-gateway",
+          "metadata": { "runId": "1234567" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: `google.rpc.ErrorInfo.reason` is one of these names without
@@ -443,7 +464,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 
     Metadata: `runId` wherever an id was accepted; `attempts` and `region` wherever
     HealthOmics was tried; `awsErrorCode`, `httpStatus` and `awsRequestId` wherever
-    an HTTP answer came. Every reason whose advice is to retry comes with a
+    an HTTP answer came; `local` where the gateway itself refused for the account's
+    rate. Every reason whose advice is to retry comes with a
     `google.rpc.RetryInfo`, and every error with a `google.rpc.RequestInfo`.
     """
 
@@ -859,5 +881,26 @@ Example:
                     "attempts": "1", "awsErrorCode": "",
                     "httpStatus": "200",
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
+"""
+ERROR_REASON_RUN_REPLACED: ErrorReason.ValueType  # 36
+"""The id names another run than the one that is watched: ids are used again
+once a run is deleted. NOT_FOUND; `google.rpc.ResourceInfo` names the id.
+Watch without `uuid` to follow the new run.
+
+Example:
+
+    { "reason": "RUN_REPLACED",
+      "domain": "healthomics-gateway",
+      "metadata": { "runId": "1234567" } }
+"""
+ERROR_REASON_WATCH_RENEW: ErrorReason.ValueType  # 37
+"""The stream has lasted as long as the operator lets one last. UNAVAILABLE;
+watch again with the run's `uuid`.
+
+Example:
+
+    { "reason": "WATCH_RENEW",
+      "domain": "healthomics-gateway",
+      "metadata": { "runId": "1234567" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -42,8 +42,9 @@ class GetRunRequest(_message.Message):
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """How old the answer may be. Not negative; more than the operator's bound is
-        read as the bound. Absent or 0 asks for an answer that HealthOmics gives
-        after this call arrived.
+        read as the bound. 0 asks for an answer that HealthOmics gives after this
+        call arrived, and so does absent unless the operator sets another default.
+        `Run.observe_time` tells how old it is.
         """
 
     @_builtins.property
@@ -69,3 +70,73 @@ class GetRunRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
+
+@_typing.final
+class WatchRunRequest(_message.Message):
+    """Asks to follow one run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    UUID_FIELD_NUMBER: _builtins.int
+    MIN_INTERVAL_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The run's id: 1 to 18 ASCII digits. Required."""
+    uuid: _builtins.str
+    """The run's identity, `Run.uuid`, where it was seen before: ids are used again
+    once a run is deleted. A run of another uuid ends the stream NOT_FOUND with
+    RUN_REPLACED. Absent: whichever run has the id.
+    """
+    @_builtins.property
+    def min_interval(self) -> _duration_pb2.Duration:
+        """How often HealthOmics is asked at most, and more often than the operator's
+        usual period only on this wish. Not negative; less than the operator's bound
+        is read as the bound. Absent or 0: the operator's period.
+        """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of `Run` to answer, as for GetRun. A change of others sends
+        nothing.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        uuid: _builtins.str = ...,
+        min_interval: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["min_interval", b"min_interval", "read_mask", b"read_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "min_interval", b"min_interval", "read_mask", b"read_mask", "uuid", b"uuid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRunRequest: _TypeAlias = WatchRunRequest  # noqa: Y015
+
+@_typing.final
+class WatchRunResponse(_message.Message):
+    """One state of the run that is followed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
+        """The run as HealthOmics has it. `observe_time` tells since when that is known."""
+
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRunResponse: _TypeAlias = WatchRunResponse  # noqa: Y015

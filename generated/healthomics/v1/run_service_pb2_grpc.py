@@ -44,6 +44,11 @@ class RunServiceStub:
                 request_serializer=healthomics_dot_v1_dot_run__service__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=healthomics_dot_v1_dot_run__pb2.Run.FromString,
                 _registered_method=True)
+        self.WatchRun = channel.unary_stream(
+                '/healthomics.v1.RunService/WatchRun',
+                request_serializer=healthomics_dot_v1_dot_run__service__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=healthomics_dot_v1_dot_run__service__pb2.WatchRunResponse.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer:
@@ -60,6 +65,19 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchRun(self, request, context):
+        """Follows one run: its state now, then each state that is observed to differ,
+        in order.
+
+        The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
+        It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
+        operator lets it: begin another with the run's `uuid`. Failures of
+        HealthOmics that may pass don't end it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -67,6 +85,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.GetRun,
                     request_deserializer=healthomics_dot_v1_dot_run__service__pb2.GetRunRequest.FromString,
                     response_serializer=healthomics_dot_v1_dot_run__pb2.Run.SerializeToString,
+            ),
+            'WatchRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRun,
+                    request_deserializer=healthomics_dot_v1_dot_run__service__pb2.WatchRunRequest.FromString,
+                    response_serializer=healthomics_dot_v1_dot_run__service__pb2.WatchRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -100,6 +123,33 @@ class RunService:
             '/healthomics.v1.RunService/GetRun',
             healthomics_dot_v1_dot_run__service__pb2.GetRunRequest.SerializeToString,
             healthomics_dot_v1_dot_run__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/healthomics.v1.RunService/WatchRun',
+            healthomics_dot_v1_dot_run__service__pb2.WatchRunRequest.SerializeToString,
+            healthomics_dot_v1_dot_run__service__pb2.WatchRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,15 @@ class RunServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_pb2.Run]
     """Returns one run as HealthOmics knows it (AIP-131)."""
+    WatchRun: _grpc.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_service_pb2.WatchRunResponse]
+    """Follows one run: its state now, then each state that is observed to differ,
+    in order.
+
+    The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
+    It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
+    operator lets it: begin another with the run's `uuid`. Failures of
+    HealthOmics that may pass don't end it.
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
@@ -52,6 +61,15 @@ class RunServiceAsyncStub(RunServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_pb2.Run]  # type: ignore[assignment]
     """Returns one run as HealthOmics knows it (AIP-131)."""
+    WatchRun: _aio.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_service_pb2.WatchRunResponse]  # type: ignore[assignment]
+    """Follows one run: its state now, then each state that is observed to differ,
+    in order.
+
+    The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
+    It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
+    operator lets it: begin another with the run's `uuid`. Failures of
+    HealthOmics that may pass don't end it.
+    """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads workflow runs of AWS HealthOmics.
@@ -67,5 +85,20 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_run_pb2.Run, _abc.Awaitable[_run_pb2.Run]]:
         """Returns one run as HealthOmics knows it (AIP-131)."""
+
+    @_abc_1.abstractmethod
+    def WatchRun(
+        self,
+        request: _run_service_pb2.WatchRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_run_service_pb2.WatchRunResponse], _abc.AsyncIterator[_run_service_pb2.WatchRunResponse]]:
+        """Follows one run: its state now, then each state that is observed to differ,
+        in order.
+
+        The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
+        It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
+        operator lets it: begin another with the run's `uuid`. Failures of
+        HealthOmics that may pass don't end it.
+        """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

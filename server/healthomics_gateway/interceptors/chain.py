@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -33,17 +34,19 @@ class Chain(ServerInterceptor):
 
     def __init__(
         self,
-        of_service: Mapping[str, Iterable[Stage]],
+        of: Mapping[str, Iterable[Stage]],
         *,
         of_others: Iterable[Stage],
         of_unknown: Iterable[Stage],
         arrivals: Arrivals | None = None,
     ) -> None:
-        """Take stages by the service's full name, for the others and for no method.
+        """Take stages by the method's path or the service's full name.
+
+        The others have theirs in common, and calls of no method have theirs.
 
         `arrivals` bounds the calls whose message hasn't come.
         """
-        self._of_service = of_service
+        self._of = of
         self._of_others = of_others
         self._arrivals = arrivals or Arrivals()
         self._unknown = _composed(_refuse_unknown, of_unknown)
@@ -68,16 +71,11 @@ class Chain(ServerInterceptor):
 
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         service = method.strip("/").partition("/")[0]
-        stages = self._of_service.get(service, self._of_others)
+        stages = self._of.get(method) or self._of.get(service, self._of_others)
+        make = _streaming if handler.response_streaming else _unary
+        handle = _in_exchange(_composed(make(handler, self._arrivals), stages), method)
         if handler.response_streaming:
-            streaming = _streaming(handler, self._arrivals)
-            handle = _in_exchange(_composed(streaming, stages), method)
-            return grpc.stream_stream_rpc_method_handler(
-                handle, None, handler.response_serializer
-            )
-        handle = _in_exchange(
-            _composed(_unary(handler, self._arrivals), stages), method
-        )
+            return grpc.stream_stream_rpc_method_handler(handle)
         return grpc.stream_unary_rpc_method_handler(handle)
 
     def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
@@ -112,10 +110,7 @@ def _unary(handler: Any, arrivals: Arrivals) -> Handler:
         body = await arrivals.message(exchange.task, exchange.context.read)
         request = _decoded(handler, body)
         answer = await handler.unary_unary(request, exchange.context)
-        encoded: bytes = handler.response_serializer(answer)
-        if len(encoded) > MAX_ANSWER_BYTES:
-            raise GatewayError(Reason.RESPONSE_TOO_LARGE)
-        return encoded
+        return _encoded(handler, answer)
 
     return handle
 
@@ -124,15 +119,17 @@ def _streaming(handler: Any, arrivals: Arrivals) -> Handler:
     behavior = handler.stream_stream or handler.unary_stream
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
+        context = exchange.context
         if handler.request_streaming:
             request: Any = _each_decoded(handler, incoming)
         else:
-            body = await arrivals.message(exchange.task, exchange.context.read)
+            body = await arrivals.message(exchange.task, context.read)
             request = _decoded(handler, body)
-        answers = behavior(request, exchange.context)
+        answers = behavior(request, context)
         if inspect.isasyncgen(answers):
-            async for answer in answers:
-                await exchange.context.write(answer)
+            async with aclosing(answers):
+                async for answer in answers:
+                    await context.write(_encoded(handler, answer))
         else:
             await answers
         return b""
@@ -152,6 +149,13 @@ def _decoded(handler: Any, body: bytes) -> Any:
         return handler.request_deserializer(body)
     except Exception:  # noqa: BLE001  # whatever protobuf finds, the bytes are bad
         raise GatewayError(Reason.MALFORMED_REQUEST) from None
+
+
+def _encoded(handler: Any, answer: Any) -> bytes:
+    encoded: bytes = handler.response_serializer(answer)
+    if len(encoded) > MAX_ANSWER_BYTES:
+        raise GatewayError(Reason.RESPONSE_TOO_LARGE)
+    return encoded
 
 
 async def _refuse_unknown(_incoming: Any, _exchange: Exchange) -> bytes:

@@ -1,0 +1,383 @@
+"""One poller for each watched run, many readers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from math import inf
+from typing import TYPE_CHECKING
+
+import structlog
+
+from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics_gateway.errors import Advice, GatewayError, Reason
+from healthomics_gateway.runs import OneCall
+
+if TYPE_CHECKING:
+    from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
+    from healthomics_gateway.selection import Selection
+
+TERMINAL = frozenset(
+    {
+        RunStatus.RUN_STATUS_COMPLETED,
+        RunStatus.RUN_STATUS_FAILED,
+        RunStatus.RUN_STATUS_CANCELLED,
+        RunStatus.RUN_STATUS_DELETED,
+    }
+)
+PASSING_SHARE = 0.5  # of the usual period, where a run passes through in minutes
+PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPING})
+MAX_UNTAKEN = 4  # states that a slow reader may be behind; then it gets the newest
+BACKOFF_SECONDS = 1.0  # after a failure that may pass, doubled by each that follows
+MAX_BACKOFF_SECONDS = 60.0
+DIGEST_BYTES = 16
+
+_log = structlog.get_logger("watch")
+
+
+class Watches:
+    """Asks for each watched run now and then, however many watch it.
+
+    It is a source too: the answers that it passes on save the next poll.
+    """
+
+    def __init__(
+        self,
+        runs: RunSource,
+        *,
+        polls: RunSource,
+        interval_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Pass calls on to `runs`; poll by `polls`, every `interval_seconds`."""
+        self._runs = runs
+        self._polls = polls
+        self._interval_seconds = interval_seconds
+        self._clock = clock
+        self._pollers: dict[RunQuery, _Poller] = {}
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Answer the run, and let those who watch it have the answer too."""
+        answer = await self._runs.get_run(query, call=call)
+        if poller := self._pollers.get(query):
+            poller.learn(answer)
+        return answer
+
+    @contextmanager
+    def watch(
+        self,
+        query: RunQuery,
+        *,
+        selection: Selection,
+        uuid: str = "",
+        period_seconds: float | None = None,
+        seconds: float = inf,
+        at_end: Reason = Reason.WATCH_RENEW,
+    ) -> Iterator[Reader]:
+        """Follow a run for `seconds`; then the reader raises `at_end`.
+
+        `period_seconds` is this reader's own, `uuid` the identity that it has seen.
+        """
+        poller = self._pollers.get(query)
+        if poller is None:
+            poller = self._pollers[query] = _Poller(
+                query,
+                self._polls,
+                interval_seconds=self._interval_seconds,
+                clock=self._clock,
+                forget=self._forget,
+            )
+        reader = Reader(
+            poller,
+            selection=selection,
+            uuid=uuid,
+            period_seconds=period_seconds,
+            since=self._clock() - self._interval_seconds,
+        )
+        with _after(seconds, lambda: reader.expire(at_end)):
+            poller.join(reader)
+            try:
+                yield reader
+            finally:
+                poller.leave(reader)
+
+    @property
+    def pollers(self) -> int:
+        """How many runs are watched."""
+        return len(self._pollers)
+
+    def _forget(self, poller: _Poller) -> None:
+        if self._pollers.get(poller.query) is poller:
+            del self._pollers[poller.query]
+
+
+@contextmanager
+def _after(seconds: float, then: Callable[[], None]) -> Iterator[None]:
+    if seconds == inf:
+        yield
+        return
+    timer = asyncio.get_running_loop().call_later(max(seconds, 0), then)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class Reader:
+    """One watch: gives what its caller hasn't seen yet."""
+
+    def __init__(
+        self,
+        poller: _Poller,
+        *,
+        selection: Selection,
+        uuid: str,
+        period_seconds: float | None,
+        since: float,
+    ) -> None:
+        """Read from `poller`; a first state may have been seen at `since`."""
+        self._poller = poller
+        self._selection = selection
+        self._uuid = uuid
+        self.period_seconds = period_seconds
+        self.since = since
+        self.taken: int | None = None  # the number of the last state that it has seen
+        self._digest = b""  # of what it gave last
+        self._is_done = False
+        self._end: Reason | None = None
+        self._alarm: asyncio.Future[None] | None = None
+
+    async def next(self, facts: dict[str, str]) -> Run | None:
+        """Give the next state that its caller sees a difference in, None at the end.
+
+        Raises what ends the watch; `facts` then has what the last poll learnt.
+        """
+        while not self._is_done:
+            if self._end:
+                raise GatewayError(self._end)
+            state = self._poller.state_for(self)
+            if state:
+                self.taken = state.number
+                self._identify(state.run, facts)
+                self._is_done = state.run.status in TERMINAL
+                run, digest = state.view(self._selection)
+                if digest != self._digest:
+                    self._digest = digest
+                    return run
+            elif self._poller.failure:
+                facts |= self._poller.facts
+                raise self._poller.failure.with_traceback(None)
+            else:
+                await self._woken()
+        return None
+
+    def wake(self) -> None:
+        """Look again."""
+        if self._alarm and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    def expire(self, reason: Reason) -> None:
+        """End for this reason."""
+        self._end = reason
+        self.wake()
+
+    async def _woken(self) -> None:
+        self._alarm = asyncio.get_running_loop().create_future()
+        try:
+            await self._alarm
+        finally:
+            self._alarm = None
+
+    def _identify(self, run: Run, facts: dict[str, str]) -> None:
+        """See that it is still the same run: ids are used again."""
+        if self._uuid and run.uuid and run.uuid != self._uuid:
+            facts |= self._poller.facts
+            raise GatewayError(Reason.RUN_REPLACED)
+        self._uuid = self._uuid or run.uuid
+
+
+class _Poller:
+    """Asks for one run as long as somebody reads it."""
+
+    def __init__(
+        self,
+        query: RunQuery,
+        polls: RunSource,
+        *,
+        interval_seconds: float,
+        clock: Callable[[], float],
+        forget: Callable[[_Poller], None],
+    ) -> None:
+        self.query = query
+        self._polls = polls
+        self._interval_seconds = interval_seconds
+        self._clock = clock
+        self._forget = forget
+        self._readers: dict[Reader, None] = {}
+        self._states: list[_State] = []  # that some reader hasn't taken, and the newest
+        self._answer: Answer | None = None  # the last
+        self._seen = -inf  # when it came
+        self._due = -inf  # when to ask
+        self._failures = 0  # in a row
+        self._sooner = asyncio.Event()  # it is due earlier than it was
+        self._is_over = False
+        self._task: asyncio.Task[None] | None = None
+        self.failure: GatewayError | None = None
+        self.facts: dict[str, str] = {}  # of the last poll
+
+    def join(self, reader: Reader) -> None:
+        """Serve this reader too."""
+        self._readers[reader] = None
+        if self._task is None:
+            self._task = asyncio.create_task(self._follow())
+        if self._failures:
+            return  # it comes back by itself
+        if self._seen < reader.since:
+            self._ask_at(-inf)
+        elif reader.period_seconds is not None:
+            self._ask_at(self._seen + reader.period_seconds)
+
+    def leave(self, reader: Reader) -> None:
+        """Serve it no more."""
+        del self._readers[reader]
+        if not self._readers:
+            self._forget(self)
+            if self._task:
+                self._task.cancel()
+
+    def state_for(self, reader: Reader) -> _State | None:
+        """Give the next state, or the newest to who is too far behind.
+
+        Who has taken none gets the newest, unless that is older than it wants.
+        """
+        if not self._states:
+            return None
+        newest, oldest = self._states[-1], self._states[0]
+        if reader.taken is None:
+            return newest if self._seen >= reader.since else None
+        if reader.taken >= newest.number:
+            return None
+        ahead = reader.taken + 1 - oldest.number
+        return self._states[ahead] if ahead >= 0 else newest
+
+    def learn(self, answer: Answer) -> None:
+        """Take an answer, from whomever; wake those who wait for it."""
+        if answer is self._answer:
+            return
+        self._answer = answer
+        self._seen = self._clock()
+        self._failures = 0
+        self._due = self._seen + self._period_seconds(answer.run)
+        digest = _digest(answer.run)
+        newest = self._states[-1] if self._states else None
+        if newest and newest.digest == digest:
+            self._states[-1] = _State(newest.number, answer.run, digest)
+        else:
+            number = newest.number + 1 if newest else 0
+            self._states = [*self._untaken(), _State(number, answer.run, digest)]
+        if answer.run.status in TERMINAL:
+            self._end()
+        for reader in self._readers:
+            reader.wake()
+
+    async def _follow(self) -> None:
+        """Ask when it is due, until the run or its watch has come to an end."""
+        while not self._is_over:
+            await self._until_due()
+            call = OneCall(inf, caller=self.query.id, is_poll=True)
+            self.facts = call.facts
+            try:
+                answer = await self._polls.get_run(self.query, call=call)
+            except GatewayError as error:
+                if error.reason.value.advice is Advice.STOP:
+                    self._fail(error)
+                else:
+                    self._back_off(error)
+            except Exception as error:  # noqa: BLE001  # else its readers wait for ever
+                _log.error("bug", runId=self.query.id, exc_info=error)
+                self._fail(GatewayError(Reason.GATEWAY_INTERNAL))
+            else:
+                self.learn(answer)
+
+    async def _until_due(self) -> None:
+        while (left := self._due - self._clock()) > 0:
+            self._sooner.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._sooner.wait()
+            except TimeoutError:
+                pass  # it is due by now, unless an answer has put it off
+
+    def _ask_at(self, due: float) -> None:
+        if due < self._due:
+            self._due = due
+            self._sooner.set()
+
+    def _period_seconds(self, run: Run) -> float:
+        share = PASSING_SHARE if run.status in PASSING else 1.0
+        usual = self._interval_seconds * share
+        periods = (each.period_seconds for each in self._readers)
+        return min((usual if each is None else each for each in periods), default=usual)
+
+    def _back_off(self, error: GatewayError) -> None:
+        seconds = min(BACKOFF_SECONDS * 2.0**self._failures, MAX_BACKOFF_SECONDS)
+        self._failures += 1
+        self._due = self._clock() + max(seconds, error.retry_delay_seconds)
+        _log.info(
+            "poll_failed",
+            runId=self.query.id,
+            reason=error.reason.name,
+            failures=self._failures,
+        )
+
+    def _untaken(self) -> list[_State]:
+        least = min(
+            (each.taken for each in self._readers if each.taken is not None),
+            default=inf,
+        )
+        untaken = [each for each in self._states if each.number > least]
+        return untaken[1 - MAX_UNTAKEN :]
+
+    def _fail(self, error: GatewayError) -> None:
+        self.failure = error
+        self._end()
+        for reader in self._readers:
+            reader.wake()
+
+    def _end(self) -> None:
+        """Ask no more; who comes now begins anew."""
+        self._is_over = True
+        self._forget(self)
+        if self._task and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+
+class _State:
+    """One state of a run, and what each selection makes of it."""
+
+    def __init__(self, number: int, run: Run, digest: bytes) -> None:
+        self.number = number
+        self.run = run
+        self.digest = digest
+        self._views: dict[Selection, tuple[Run, bytes]] = {}
+
+    def view(self, selection: Selection) -> tuple[Run, bytes]:
+        """Give what a caller receives, and its digest; made once for all alike."""
+        view = self._views.get(selection)
+        if view is None:
+            run = selection.of(self.run)
+            digest = self.digest if run is self.run else _digest(run)
+            view = self._views[selection] = run, digest
+        return view
+
+
+def _digest(run: Run) -> bytes:
+    """Tell two states apart; when they were observed makes no difference."""
+    timeless = Run()
+    timeless.CopyFrom(run)
+    timeless.ClearField("observe_time")
+    written = timeless.SerializeToString(deterministic=True)
+    return blake2b(written, digest_size=DIGEST_BYTES).digest()
