@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from hashlib import blake2b
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -66,7 +65,6 @@ class Watches:
             poller.learn(answer)
         return answer
 
-    @contextmanager
     def watch(
         self,
         query: RunQuery,
@@ -76,11 +74,23 @@ class Watches:
         period_seconds: float | None = None,
         seconds: float = inf,
         at_end: Reason = Reason.WATCH_RENEW,
-    ) -> Iterator[Reader]:
-        """Follow a run for `seconds`; then the reader raises `at_end`.
+    ) -> Reader:
+        """Give a reader to follow a run with; it lasts from when it is entered.
 
-        `period_seconds` is this reader's own, `uuid` the identity that it has seen.
+        After `seconds` it raises `at_end`. `period_seconds` is its own period, `uuid`
+        the identity that its caller has seen.
         """
+        return Reader(
+            lambda: self._poller(query),
+            selection=selection,
+            uuid=uuid,
+            period_seconds=period_seconds,
+            since=self._clock() - self._interval_seconds,
+            seconds=seconds,
+            at_end=at_end,
+        )
+
+    def _poller(self, query: RunQuery) -> _Poller:
         poller = self._pollers.get(query)
         if poller is None:
             poller = self._pollers[query] = _Poller(
@@ -90,19 +100,7 @@ class Watches:
                 clock=self._clock,
                 forget=self._forget,
             )
-        reader = Reader(
-            poller,
-            selection=selection,
-            uuid=uuid,
-            period_seconds=period_seconds,
-            since=self._clock() - self._interval_seconds,
-        )
-        with _after(seconds, lambda: reader.expire(at_end)):
-            poller.join(reader)
-            try:
-                yield reader
-            finally:
-                poller.leave(reader)
+        return poller
 
     @property
     def pollers(self) -> int:
@@ -114,41 +112,59 @@ class Watches:
             del self._pollers[poller.query]
 
 
-@contextmanager
-def _after(seconds: float, then: Callable[[], None]) -> Iterator[None]:
-    if seconds == inf:
-        yield
-        return
-    timer = asyncio.get_running_loop().call_later(max(seconds, 0), then)
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 class Reader:
-    """One watch: gives what its caller hasn't seen yet."""
+    """One watch: gives what its caller hasn't seen yet. There can be thousands."""
+
+    __slots__ = (
+        *("_alarm", "_at_end", "_digest", "_is_done", "_is_late", "_join", "_poller"),
+        *("_seconds", "_selection", "_timer", "_uuid"),
+        *("period_seconds", "since", "taken"),
+    )
+    _poller: _Poller
 
     def __init__(
         self,
-        poller: _Poller,
+        join: Callable[[], _Poller],
         *,
         selection: Selection,
         uuid: str,
         period_seconds: float | None,
         since: float,
+        seconds: float,
+        at_end: Reason,
     ) -> None:
-        """Read from `poller`; a first state may have been seen at `since`."""
-        self._poller = poller
+        """Read from the poller that `join` gives; `since` is how old a first state is.
+
+        After `seconds` raise `at_end`.
+        """
+        self._join = join
         self._selection = selection
         self._uuid = uuid
         self.period_seconds = period_seconds
         self.since = since
+        self._seconds = seconds
+        self._at_end = at_end
         self.taken: int | None = None  # the number of the last state that it has seen
         self._digest = b""  # of what it gave last
         self._is_done = False
-        self._end: Reason | None = None
+        self._is_late = False
         self._alarm: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        """Begin; the first who comes begins the polls."""
+        if self._seconds < inf:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self._expire)
+        self._poller = self._join()
+        self._poller.join(self)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """End; the last who leaves ends the polls."""
+        self._poller.leave(self)
+        if self._timer:
+            self._timer.cancel()
 
     async def next(self, facts: dict[str, str]) -> Run | None:
         """Give the next state that its caller sees a difference in, None at the end.
@@ -156,8 +172,8 @@ class Reader:
         Raises what ends the watch; `facts` then has what the last poll learnt.
         """
         while not self._is_done:
-            if self._end:
-                raise GatewayError(self._end)
+            if self._is_late:
+                raise GatewayError(self._at_end)
             state = self._poller.state_for(self)
             if state:
                 self.taken = state.number
@@ -179,9 +195,8 @@ class Reader:
         if self._alarm and not self._alarm.done():
             self._alarm.set_result(None)
 
-    def expire(self, reason: Reason) -> None:
-        """End for this reason."""
-        self._end = reason
+    def _expire(self) -> None:
+        self._is_late = True
         self.wake()
 
     async def _woken(self) -> None:
@@ -201,6 +216,12 @@ class Reader:
 
 class _Poller:
     """Asks for one run as long as somebody reads it."""
+
+    __slots__ = (
+        *("_answer", "_clock", "_due", "_failures", "_forget", "_interval_seconds"),
+        *("_is_over", "_poll", "_polls", "_readers", "_seen", "_states", "_timer"),
+        *("facts", "failure", "query"),
+    )
 
     def __init__(
         self,
@@ -222,31 +243,29 @@ class _Poller:
         self._seen = -inf  # when it came
         self._due = -inf  # when to ask
         self._failures = 0  # in a row
-        self._sooner = asyncio.Event()  # it is due earlier than it was
+        self._timer: asyncio.TimerHandle | None = None  # until it is due
+        self._poll: asyncio.Task[None] | None = None  # under way
         self._is_over = False
-        self._task: asyncio.Task[None] | None = None
         self.failure: GatewayError | None = None
         self.facts: dict[str, str] = {}  # of the last poll
 
     def join(self, reader: Reader) -> None:
         """Serve this reader too."""
         self._readers[reader] = None
-        if self._task is None:
-            self._task = asyncio.create_task(self._follow())
         if self._failures:
-            return  # it comes back by itself
+            return  # it asks again by itself
         if self._seen < reader.since:
             self._ask_at(-inf)
         elif reader.period_seconds is not None:
-            self._ask_at(self._seen + reader.period_seconds)
+            self._ask_at(min(self._due, self._seen + reader.period_seconds))
 
     def leave(self, reader: Reader) -> None:
         """Serve it no more."""
         del self._readers[reader]
         if not self._readers:
-            self._forget(self)
-            if self._task:
-                self._task.cancel()
+            self._end()
+            if self._poll:
+                self._poll.cancel()
 
     def state_for(self, reader: Reader) -> _State | None:
         """Give the next state, or the newest to who is too far behind.
@@ -270,7 +289,6 @@ class _Poller:
         self._answer = answer
         self._seen = self._clock()
         self._failures = 0
-        self._due = self._seen + self._period_seconds(answer.run)
         digest = _digest(answer.run)
         newest = self._states[-1] if self._states else None
         if newest and newest.digest == digest:
@@ -280,41 +298,45 @@ class _Poller:
             self._states = [*self._untaken(), _State(number, answer.run, digest)]
         if answer.run.status in TERMINAL:
             self._end()
-        for reader in self._readers:
-            reader.wake()
-
-    async def _follow(self) -> None:
-        """Ask when it is due, until the run or its watch has come to an end."""
-        while not self._is_over:
-            await self._until_due()
-            call = OneCall(inf, caller=self.query.id, is_poll=True)
-            self.facts = call.facts
-            try:
-                answer = await self._polls.get_run(self.query, call=call)
-            except GatewayError as error:
-                if error.reason.value.advice is Advice.STOP:
-                    self._fail(error)
-                else:
-                    self._back_off(error)
-            except Exception as error:  # noqa: BLE001  # else its readers wait for ever
-                _log.error("bug", runId=self.query.id, exc_info=error)
-                self._fail(GatewayError(Reason.GATEWAY_INTERNAL))
-            else:
-                self.learn(answer)
-
-    async def _until_due(self) -> None:
-        while (left := self._due - self._clock()) > 0:
-            self._sooner.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._sooner.wait()
-            except TimeoutError:
-                pass  # it is due by now, unless an answer has put it off
+        else:
+            self._ask_at(self._seen + self._period_seconds(answer.run))
+        self._wake_readers()
 
     def _ask_at(self, due: float) -> None:
-        if due < self._due:
-            self._due = due
-            self._sooner.set()
+        """Ask then; a poll that is under way plans the next itself."""
+        self._due = due
+        if self._poll is None and not self._is_over:
+            self._unplan()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(due - self._clock(), 0), self._begin)
+
+    def _unplan(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._poll = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        call = OneCall(inf, caller=self.query.id, is_poll=True)
+        self.facts = call.facts
+        try:
+            answer = await self._polls.get_run(self.query, call=call)
+        except GatewayError as error:
+            self._poll = None
+            if error.reason.value.advice is Advice.STOP:
+                self._fail(error)
+            else:
+                self._back_off(error)
+        except Exception as error:  # noqa: BLE001  # else its readers wait for ever
+            _log.error("bug", runId=self.query.id, exc_info=error)
+            self._fail(GatewayError(Reason.GATEWAY_INTERNAL))
+        else:
+            self._poll = None
+            self.learn(answer)
+            self._ask_at(self._due)  # a call may have told of this answer before
 
     def _period_seconds(self, run: Run) -> float:
         share = PASSING_SHARE if run.status in PASSING else 1.0
@@ -325,7 +347,7 @@ class _Poller:
     def _back_off(self, error: GatewayError) -> None:
         seconds = min(BACKOFF_SECONDS * 2.0**self._failures, MAX_BACKOFF_SECONDS)
         self._failures += 1
-        self._due = self._clock() + max(seconds, error.retry_delay_seconds)
+        self._ask_at(self._clock() + max(seconds, error.retry_delay_seconds))
         _log.info(
             "poll_failed",
             runId=self.query.id,
@@ -344,19 +366,23 @@ class _Poller:
     def _fail(self, error: GatewayError) -> None:
         self.failure = error
         self._end()
+        self._wake_readers()
+
+    def _wake_readers(self) -> None:
         for reader in self._readers:
             reader.wake()
 
     def _end(self) -> None:
         """Ask no more; who comes now begins anew."""
         self._is_over = True
+        self._unplan()
         self._forget(self)
-        if self._task and self._task is not asyncio.current_task():
-            self._task.cancel()
 
 
 class _State:
     """One state of a run, and what each selection makes of it."""
+
+    __slots__ = ("_views", "digest", "number", "run")
 
     def __init__(self, number: int, run: Run, digest: bytes) -> None:
         self.number = number

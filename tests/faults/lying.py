@@ -85,6 +85,10 @@ def said(status: int, code: str = "", message: str = CANARY, **headers: str) -> 
     )
 
 
+def _truth(request: Request) -> Answer:
+    return http(true_run(request.run_id), x_amzn_requestid=str(uuid4()))
+
+
 class LyingUpstream:
     """Answers over real sockets; every request is recorded, its signature verified."""
 
@@ -94,9 +98,14 @@ class LyingUpstream:
         tls: ssl.SSLContext | None = None,
         session_token: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        truth: Callable[[Request], Answer] = _truth,
     ) -> None:
-        """Accept signatures of `session_token`, and of about `now`."""
+        """Accept signatures of `session_token`, and of about `now`.
+
+        `truth` tells of the runs that nobody lies about.
+        """
         self._tls = tls
+        self._truth = truth
         self._lies: dict[str, Sequence[Lie]] = {}
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._busy: set[asyncio.Task[None]] = set()
@@ -216,7 +225,7 @@ class LyingUpstream:
             date = format_datetime(self.now(), usegmt=True)
             lie = said(403, request.fault, date=date)
         else:
-            lie = http(true_run(request.run_id), x_amzn_requestid=str(uuid4()))
+            lie = self._truth(request)
         answer = lie(request) if callable(lie) else lie
         return [answer] if isinstance(answer, bytes | str) else answer
 
