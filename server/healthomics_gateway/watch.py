@@ -254,10 +254,10 @@ class _Poller:
         self._readers[reader] = None
         if self._failures:
             return  # it asks again by itself
-        if self._seen < reader.since:
-            self._ask_at(-inf)
-        elif reader.period_seconds is not None:
-            self._ask_at(min(self._due, self._seen + reader.period_seconds))
+        due = -inf
+        if self._answer and self._seen >= reader.since:
+            due = self._seen + self._period_seconds(self._answer.run)
+        self._ask_at(min(due, self._due))
 
     def leave(self, reader: Reader) -> None:
         """Serve it no more."""
@@ -283,23 +283,25 @@ class _Poller:
         return self._states[ahead] if ahead >= 0 else newest
 
     def learn(self, answer: Answer) -> None:
-        """Take an answer, from whomever; wake those who wait for it."""
-        if answer is self._answer:
-            return
-        self._answer = answer
+        """Take an answer, from whomever; many may share it and tell of it in turn."""
         self._seen = self._clock()
         self._failures = 0
-        digest = _digest(answer.run)
+        if answer is not self._answer:
+            self._answer = answer
+            self._take(answer.run)
+        self._ask_at(self._seen + self._period_seconds(answer.run))
+
+    def _take(self, run: Run) -> None:
+        """Keep a state, if it is one; wake those who wait."""
+        digest = _digest(run)
         newest = self._states[-1] if self._states else None
         if newest and newest.digest == digest:
-            self._states[-1] = _State(newest.number, answer.run, digest)
+            self._states[-1] = _State(newest.number, run, digest)
         else:
             number = newest.number + 1 if newest else 0
-            self._states = [*self._untaken(), _State(number, answer.run, digest)]
-        if answer.run.status in TERMINAL:
+            self._states = [*self._untaken(), _State(number, run, digest)]
+        if run.status in TERMINAL:
             self._end()
-        else:
-            self._ask_at(self._seen + self._period_seconds(answer.run))
         self._wake_readers()
 
     def _ask_at(self, due: float) -> None:
@@ -336,7 +338,6 @@ class _Poller:
         else:
             self._poll = None
             self.learn(answer)
-            self._ask_at(self._due)  # a call may have told of this answer before
 
     def _period_seconds(self, run: Run) -> float:
         share = PASSING_SHARE if run.status in PASSING else 1.0

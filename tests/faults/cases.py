@@ -28,6 +28,14 @@ CASES = {
     19: "bytes, sizes and metadata out of bounds",
     20: "deadlines, and clients that leave",
     21: "unknown methods, and a bug",
+    22: "a crowd for one run",
+    23: "a crowd for one run, of which some leave",
+    24: "a crowd for one run that fails",
+    25: "more runs than the quota allows",
+    26: "others who use the account",
+    27: "a scanner beside a caller of one run",
+    28: "a run that appears",
+    29: "an id that is used again",
     30: "an endpoint that can't be reached or trusted",
     31: "credentials missing, stalled, expired",
     32: "a clock that is off",
@@ -35,6 +43,10 @@ CASES = {
     34: "SIGTERM under load",
     35: "SIGTERM while HealthOmics hangs",
     36: "settings that can't be used",
+    38: "a crowd that watches one run",
+    39: "a slow watcher among fast ones",
+    40: "a watch whose polls fail",
+    41: "watchers that vanish and come back",
 }
 
 

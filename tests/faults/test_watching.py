@@ -1,0 +1,411 @@
+"""Watches over real sockets, of runs that change, fail, vanish and come again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from grpc import StatusCode
+
+from faults.lying import HANG, Answer, said, true_run
+from faults.rig import Rig
+from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_service_pb2 import WatchRunRequest
+from healthomics_gateway.errors import Reason
+from support import ALWAYS, Refusal, calling, http
+
+ID = "2000038"
+INTERVAL_SECONDS = 0.1
+QUICK = {"GATEWAY_WATCH__INTERVAL": "100ms", "GATEWAY_WATCH__MIN_INTERVAL": "10ms"}
+CROWD = 1000
+PATIENCE_SECONDS = 20.0
+PER_CONNECTION = 400  # of 500 streams
+
+
+class Life:
+    """A run that is what the test makes it."""
+
+    def __init__(self, rig: Rig, run_id: str = ID, **members: object) -> None:
+        """Be like this at first."""
+        self._rig = rig
+        self._id = run_id
+        self.be(**members)
+
+    def be(self, **members: object) -> None:
+        """Be like this from now on."""
+        self.tell(http(true_run(self._id, **members)))
+
+    def tell(self, answer: Answer) -> None:
+        """Answer like this from now on."""
+        asked = self._rig.upstream.asked[self._id]
+        self._rig.upstream.lie(self._id, answer)
+        self._rig.upstream.asked[self._id] = asked
+
+    async def asked(self, more: int) -> None:
+        """Wait until it has been asked for so many times more."""
+        enough = self._rig.upstream.asked[self._id] + more
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self._rig.upstream.asked[self._id] < enough:  # noqa: ASYNC110  # nor has the upstream
+                await asyncio.sleep(0.01)
+
+
+async def states(call: Any) -> list[Run]:
+    """Give what a watch says until it ends well."""
+    seen = []
+    while (response := await call.read()) is not grpc.aio.EOF:
+        seen.append(response.run)
+    return seen
+
+
+async def names(call: Any) -> list[str]:
+    """Give the names of the states that a watch says until it ends well."""
+    return [each.name for each in await states(call)]
+
+
+async def has_left(rig: Rig) -> None:
+    """Wait until no call is inside."""
+    async with asyncio.timeout(5):
+        while rig.served.in_flight:  # noqa: ASYNC110  # the gateway has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def ended(rig: Rig, call: Awaitable[Any], reason: Reason) -> Refusal:
+    """Await a watch that must end for `reason`."""
+    return await rig.refused(call, reason, seconds=PATIENCE_SECONDS)
+
+
+def watch(stub: Any, run_id: str = ID, **fields: Any) -> Any:
+    """Begin a watch."""
+    return stub.WatchRun(WatchRunRequest(id=run_id, **fields), timeout=PATIENCE_SECONDS)
+
+
+async def stubs(stack: AsyncExitStack, rig: Rig, number: int) -> Iterator[Any]:
+    """Open as many connections as so many streams need; give a stub for each stream."""
+    own = {"grpc.use_local_subchannel_pool": 1}
+    opened = [
+        await stack.enter_async_context(calling(rig.served, **own))
+        for _ in range(-(-number // PER_CONNECTION))
+    ]
+    return iter([opened[at % len(opened)] for at in range(number)])
+
+
+@pytest.mark.fault(38)
+async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
+    """A thousand watchers cost one stream of polls; each sees all in order, once."""
+    steps = ["a", "b", "c", "d"]
+    async with rigged(**QUICK) as rig:
+        life = Life(rig, name=steps[0])
+        begun = time.monotonic()
+
+        async def live() -> None:
+            for name in steps[1:]:
+                await life.asked(2)
+                life.be(name=name)
+            await life.asked(2)
+            life.be(name="e", status="COMPLETED")
+
+        async def follow() -> list[list[str]]:
+            async with AsyncExitStack() as stack:
+                calls = [watch(stub) for stub in await stubs(stack, rig, CROWD)]
+                firsts = [(await call.read()).run.name for call in calls]
+                living = asyncio.create_task(live())
+                rests = await asyncio.gather(*map(names, calls))
+                await living
+                return [[a, *b] for a, b in zip(firsts, rests, strict=True)]
+
+        seen = await follow()
+        rig.tally.calls += CROWD
+        lasted = time.monotonic() - begun
+        rig.tally.outcomes["OK"] += CROWD
+        asked = rig.upstream.asked[ID]
+
+    assert [[*steps, "e"]] * CROWD == seen
+    assert asked <= lasted / INTERVAL_SECONDS + 2
+
+
+@pytest.mark.fault(39)
+async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> None:
+    """Who doesn't read costs the others nothing, and isn't told what is past."""
+    big = "x" * 60_000  # two of these fill what a stream may be ahead of its reader
+    async with (
+        rigged(**QUICK) as rig,
+        calling(rig.served, **{"grpc.use_local_subchannel_pool": 1}) as elsewhere,
+    ):
+        life = Life(rig, name="0", definition=big)
+        slow, fast = watch(elsewhere), watch(rig.stub)
+        rig.tally.calls += 2
+        assert "0" == (await slow.read()).run.name
+        seen = [(await fast.read()).run.name]
+        for at in range(1, 20):
+            life.be(name=str(at), definition=big)
+            seen.append((await fast.read()).run.name)
+        life.be(name="20", definition=big, status="FAILED")
+        seen += await names(fast)
+        late = await names(slow)
+        del slow  # which would keep its connection
+        rig.tally.outcomes["OK"] += 2
+
+    assert [str(at) for at in range(21)] == seen
+    assert "20" == late[-1]
+    assert [*dict.fromkeys(late)] == late  # none twice
+    assert len(late) < 15
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(said(429, "ThrottlingException"), id="throttle"),
+        pytest.param(said(500, "InternalServerException"), id="500"),
+        pytest.param(
+            [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", HANG], id="hang"
+        ),
+        pytest.param("reset", id="reset"),
+    ],
+)
+async def test_watch_goes_on_where_polls_fail(rigged: Any, answer: Answer) -> None:
+    """What may pass isn't told, and the next state comes when it has passed."""
+    async with rigged(
+        GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT="300ms",
+        GATEWAY_UPSTREAM__CONNECT_TIMEOUT="300ms",
+        **QUICK,
+    ) as rig:
+        life = Life(rig, name="a")
+        call = watch(rig.stub)
+        rig.tally.calls += 1
+        first = (await call.read()).run.name
+        life.tell(answer)
+        await life.asked(2)
+        life.be(name="b", status="COMPLETED")
+        seen = [first, *await names(call)]
+        rig.tally.outcomes["OK"] += 1
+
+    assert ["a", "b"] == seen
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize(
+    ("answer", "reason", "details"),
+    [
+        pytest.param(
+            said(403, "AccessDeniedException"),
+            Reason.UPSTREAM_ACCESS_DENIED,
+            set(),
+            id="refused",
+        ),
+        pytest.param(
+            said(404, "ResourceNotFoundException"),
+            Reason.RUN_NOT_FOUND,
+            {"ResourceInfo"},
+            id="gone",
+        ),
+        pytest.param(
+            http(true_run(ID, uuid="2")),
+            Reason.RUN_REPLACED,
+            {"ResourceInfo"},
+            id="new",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "never-seen"])
+async def test_watch_ends_where_the_run_is_lost(
+    rigged: Any, answer: Answer, reason: Reason, details: set[str], *, is_seen: bool
+) -> None:
+    """Refused, gone, or another run under its id: all watchers are told, once."""
+    async with rigged(**QUICK) as rig:
+        life = Life(rig, uuid="1")
+        if not is_seen:
+            life.tell(answer)
+        call = watch(rig.stub, uuid="1")
+        if is_seen:
+            assert "1" == (await call.read()).run.uuid
+            life.tell(answer)
+        refusal = await ended(rig, names(call), reason)
+
+    assert ALWAYS | details == set(refusal.details)
+    assert ID == refusal.metadata["runId"]
+    assert "1" == refusal.metadata["attempts"]
+
+
+@pytest.mark.fault(41)
+async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
+    rigged: Any,
+) -> None:
+    """A thousand go at once, and nothing is asked; they come, and one poller asks."""
+    async with rigged(**QUICK) as rig:
+        life = Life(rig, name="a")
+        begun = time.monotonic()
+
+        async def come_and_go() -> set[StatusCode]:
+            async with AsyncExitStack() as stack:
+                calls = [watch(stub) for stub in await stubs(stack, rig, CROWD)]
+                for call in calls:
+                    await call.read()
+                for call in calls:
+                    call.cancel()
+                return {await call.code() for call in calls}
+
+        for _ in range(2):
+            assert {StatusCode.CANCELLED} == await come_and_go()
+            rig.tally.calls += CROWD
+            rig.tally.outcomes["CANCELLED"] += CROWD
+        await has_left(rig)
+        lasted = time.monotonic() - begun
+        asked = rig.upstream.asked[ID]
+        await asyncio.sleep(3 * INTERVAL_SECONDS)  # in which a poller would ask
+        then = rig.upstream.asked[ID]
+        life.be(name="b", status="FAILED")
+        again = await names(watch(rig.stub))
+
+    assert asked <= lasted / INTERVAL_SECONDS + 4
+    assert asked == then
+    assert ["b"] == again
+
+
+@pytest.mark.fault(29)
+async def test_id_that_is_used_again_is_another_run(rigged: Any) -> None:
+    """The new run is seen at once, and a watch of the old one ends."""
+    async with rigged(**QUICK) as rig:
+        life = Life(rig, uuid="1")
+        old = watch(rig.stub)
+        assert "1" == (await old.read()).run.uuid
+        life.tell(said(404, "ResourceNotFoundException"))
+        await ended(rig, names(old), Reason.RUN_NOT_FOUND)
+        await rig.refusal(ID, Reason.RUN_NOT_FOUND)
+        life.be(uuid="2", status="RUNNING")
+        assert "2" == (await rig.run(ID)).uuid
+        await ended(rig, names(watch(rig.stub, uuid="1")), Reason.RUN_REPLACED)
+        new = watch(rig.stub, uuid="2")
+        assert "2" == (await new.read()).run.uuid
+        new.cancel()
+
+
+# The contract of a watch, beyond the numbered cases.
+
+
+async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
+    """The stream ends WATCH_RENEW, and the next one resumes by the uuid."""
+    async with rigged(GATEWAY_WATCH__MAX_STREAM="300ms", **QUICK) as rig:
+        Life(rig, uuid="1")
+        call = watch(rig.stub)
+        assert "1" == (await call.read()).run.uuid
+        refusal = await ended(rig, names(call), Reason.WATCH_RENEW)
+        again = watch(rig.stub, uuid="1")
+        assert "1" == (await again.read()).run.uuid
+        again.cancel()
+
+    assert ALWAYS | {"RetryInfo"} == set(refusal.details)
+
+
+async def test_own_deadline_ends_a_watch(rigged: Any) -> None:
+    """It is the caller's own, and its log line says so."""
+    async with rigged(**QUICK) as rig:
+        Life(rig)
+        call = rig.stub.WatchRun(WatchRunRequest(id=ID), timeout=0.3)
+        await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await names(call)
+        too_short = rig.stub.WatchRun(WatchRunRequest(id=ID), timeout=0.001)
+        with pytest.raises(grpc.aio.AioRpcError) as at_once:
+            await names(too_short)
+        await has_left(rig)
+        reasons = {each.get("reason") for each in rig.log if each.get("runId") == ID}
+
+    assert StatusCode.DEADLINE_EXCEEDED == error.value.code() == at_once.value.code()
+    assert "CALLER_DEADLINE" in reasons
+
+
+async def test_watch_that_asks_for_nonsense_is_refused(rigged: Any) -> None:
+    """Every fault of the request is named, and nothing is asked."""
+    async with rigged() as rig:
+        request = WatchRunRequest(
+            id="none",
+            min_interval={"seconds": -1},
+            read_mask=FieldMask(paths=["id", "nothing"]),
+        )
+        refusal = await ended(
+            rig, names(rig.stub.WatchRun(request)), Reason.INVALID_REQUEST
+        )
+        mixed = WatchRunRequest(id=ID, min_interval={"seconds": 1, "nanos": -1})
+        await ended(rig, names(rig.stub.WatchRun(mixed)), Reason.INVALID_REQUEST)
+
+    bad = refusal.details["BadRequest"].field_violations  # type: ignore[attr-defined]
+    assert ["id", "min_interval", "read_mask.paths[1]"] == [each.field for each in bad]
+
+
+async def test_watch_gives_what_its_mask_selects(rigged: Any) -> None:
+    """Only a change of the selected members is sent; withheld ones never are."""
+    async with rigged(GATEWAY_WITHHOLD="digest", **QUICK) as rig:
+        life = Life(rig, name="a", digest="1", priority=1)
+        mask = FieldMask(paths=["name", "digest"])
+        call = watch(rig.stub, read_mask=mask)
+        first = (await call.read()).run
+        life.be(name="a", digest="2", priority=2)
+        await life.asked(2)
+        life.be(name="b", digest="2", priority=2, status="COMPLETED")
+        rest = await states(call)
+
+    for each in (first, *rest):
+        assert each.HasField("observe_time")
+        each.ClearField("observe_time")
+    assert [Run(name="a"), Run(name="b")] == [first, *rest]
+
+
+@pytest.mark.parametrize(
+    ("wish", "floor", "fewest", "most"),
+    [
+        pytest.param(0.05, "50ms", 4, 40, id="sooner"),
+        pytest.param(0.01, "10s", 1, 2, id="bounded"),
+    ],
+)
+async def test_watch_may_ask_for_a_period_of_its_own(
+    rigged: Any, wish: float, floor: str, fewest: int, most: int
+) -> None:
+    """It polls as often as is wished, and not more often than the operator lets it."""
+    async with rigged(
+        GATEWAY_WATCH__INTERVAL="10s", GATEWAY_WATCH__MIN_INTERVAL=floor
+    ) as rig:
+        Life(rig)
+        call = watch(rig.stub, min_interval={"nanos": round(wish * 1e9)})
+        await call.read()
+        await asyncio.sleep(1.0)  # the polls of a second
+        call.cancel()
+        asked = rig.upstream.asked[ID]
+
+    assert fewest <= asked <= most
+
+
+async def test_watches_beyond_the_most_are_turned_away(rigged: Any) -> None:
+    """They are told to come back, and calls go on beside them."""
+    async with rigged(GATEWAY_WATCH__MAX_OPEN="2", **QUICK) as rig:
+        Life(rig)
+        opened = [watch(rig.stub) for _ in range(2)]
+        for call in opened:
+            await call.read()
+        refusal = await ended(rig, names(watch(rig.stub)), Reason.GATEWAY_OVERLOADED)
+        await rig.run(ID)
+        for call in opened:
+            call.cancel()
+
+    assert ALWAYS | {"RetryInfo"} == set(refusal.details)
+
+
+async def test_call_feeds_the_watch_of_its_run(rigged: Any) -> None:
+    """A fresh answer to a GetRun reaches the watchers before their next poll."""
+    async with rigged(GATEWAY_WATCH__INTERVAL="1h") as rig:
+        life = Life(rig, name="a")
+        call = watch(rig.stub)
+        first = (await call.read()).run.name
+        life.be(name="b", status="COMPLETED")
+        await rig.run(ID)
+        seen = [first, *await names(call)]
+        asked = rig.upstream.asked[ID]
+
+    assert ["a", "b"] == seen
+    assert 2 == asked
