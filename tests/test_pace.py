@@ -12,7 +12,7 @@ import pytest
 
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
 from healthomics_gateway.pace import Paced, Pacer
-from healthomics_gateway.runs import OneCall, RunQuery
+from healthomics_gateway.runs import Caller, OneCall, RunQuery
 from serving import Scripted, answer, failure
 from virtual import virtually
 
@@ -36,9 +36,10 @@ class Turns:
         self._begun = now()
 
     async def take(self, caller: str = "a", **fields: Any) -> None:
-        """Wait for a turn."""
+        """Wait for a turn; a digit is a connection of its own of the caller `x`."""
         deadline = now() + fields.pop("seconds", inf)
-        await self.pacer.turn(OneCall(deadline, caller=caller, **fields))
+        who = Caller("x", caller) if caller.isdigit() else Caller(caller)
+        await self.pacer.turn(OneCall(deadline, caller=who, **fields))
         self.given.append((caller, round(now() - self._begun, 6)))
 
     async def take_all(self, *callers: str, **fields: Any) -> None:
@@ -105,7 +106,7 @@ def test_rate_comes_back_within_a_minute() -> None:
             turns.pacer.throttled()
         low = turns.pacer.rate
         await asyncio.sleep(50)
-        turns.pacer.expected_wait(OneCall(inf, caller="a"))
+        turns.pacer.expected_wait(OneCall(inf))
         return low, turns.pacer.rate
 
     low, back = virtually(work)
@@ -148,6 +149,45 @@ def test_callers_take_turns() -> None:
     assert "abcabaa" == virtually(work)
 
 
+def test_connections_of_a_caller_take_turns_in_its_turns() -> None:
+    """Two callers have half each, however many connections one of them has."""
+
+    async def work() -> str:
+        turns = Turns()
+        await turns.take_all(*"111123aaaa")
+        return turns.order
+
+    assert "1a2a3a1a11" == virtually(work)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "caller", "turns"),
+    [
+        pytest.param("aaaa", "a", 4, id="behind-its-own"),
+        pytest.param("aaaa", "b", 1, id="beside-a-scanner"),
+        pytest.param("1111", "2", 1, id="beside-a-scanning-connection"),
+        pytest.param("1111", "1", 4, id="of-a-connection"),
+        pytest.param("1111aaaa", "2", 3, id="both"),
+        pytest.param("aabbbc", "a", 6, id="three-callers"),
+    ],
+)
+def test_wait_is_estimated_by_rounds(waiting: str, caller: str, turns: int) -> None:
+    """In each round every caller has a turn, and its connections take turns."""
+
+    async def work() -> float:
+        many = Turns(tps=1)
+        await many.take("z")
+        tasks = [asyncio.create_task(many.take(each)) for each in waiting]
+        await asyncio.sleep(0)
+        who = Caller("x", caller) if caller.isdigit() else Caller(caller)
+        wait = many.pacer.expected_wait(OneCall(inf, caller=who))
+        for task in tasks:
+            task.cancel()
+        return wait
+
+    assert turns + 1 == pytest.approx(virtually(work))
+
+
 def test_caller_that_comes_late_is_not_behind_a_scanner() -> None:
     """Behind a hundred calls of one caller another has the next turn but one."""
 
@@ -173,7 +213,7 @@ def test_call_of_many_has_the_turn_of_the_first_of_them() -> None:
         turns = Turns()
 
         class Shared:
-            deadline, is_poll, callers = inf, False, ("a", "z")
+            deadline, is_poll, callers = inf, False, (Caller("a"), Caller("z"))
 
         async def shared() -> None:
             await turns.pacer.turn(Shared())  # type: ignore[arg-type]
@@ -298,7 +338,7 @@ def test_source_takes_a_token_tells_so_and_asks() -> None:
 
         source = Scripted(answer())
         paced = Paced(source, Turns().pacer)
-        return await paced.get_run(QUERY, call=Telling(inf, caller="a")), told
+        return await paced.get_run(QUERY, call=Telling(inf)), told
 
     assert (answer(), ["sent"]) == virtually(work)
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
+from healthomics_gateway.runs import Answer, Call, Caller, OneCall, RunQuery
 from healthomics_gateway.selection import Selection
 from healthomics_gateway.watch import Reader, Watches
 from serving import failure
@@ -265,8 +265,8 @@ def test_answer_to_a_call_saves_the_next_poll() -> None:
         watching = world.follow_at(0)
         for at in (4.0, 8.0):
             await asyncio.sleep(1000 + at - now())
-            await world.watches.get_run(QUERY, call=OneCall(inf, caller="x"))
-        await world.watches.get_run(RunQuery("1"), call=OneCall(inf, caller="x"))
+            await world.watches.get_run(QUERY, call=OneCall(inf))
+        await world.watches.get_run(RunQuery("1"), call=OneCall(inf))
         return await watching, world.polled
 
     seen, polled = virtually(work)
@@ -309,7 +309,11 @@ def test_polls_are_a_watchs_and_each_run_has_its_own_turn() -> None:
         return world.calls[0]
 
     call = virtually(work)
-    assert (inf, (QUERY.id,), True) == (call.deadline, call.callers, call.is_poll)
+    assert (inf, (Caller(QUERY.id),), True) == (
+        call.deadline,
+        call.callers,
+        call.is_poll,
+    )
 
 
 # leaving

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
 
 if TYPE_CHECKING:
-    from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
+    from healthomics_gateway.runs import Answer, Call, Caller, RunQuery, RunSource
 
 MARGIN_SECONDS = 0.02  # before its deadline a caller is told that its turn won't come
 
@@ -141,7 +141,7 @@ class _Fetch:
         self._close = close
         self.facts: dict[str, str] = {}
         self.waiting: dict[Call, None] = {}
-        self._callers: Counter[str] = Counter()  # how many calls each waits with
+        self._callers: Counter[Caller] = Counter()  # how many calls each waits with
         self.task: asyncio.Task[Answer] | None = None
         self.in_line = False  # the former has ended: it waits for its turn alone
         self.sent_first = asyncio.get_running_loop().create_future()
@@ -162,7 +162,7 @@ class _Fetch:
         return max((each.deadline for each in self.waiting), default=-inf)
 
     @property
-    def callers(self) -> Collection[str]:
+    def callers(self) -> Collection[Caller]:
         """All who wait."""
         return self._callers
 

@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
+from healthomics_gateway.runs import NOBODY, Caller
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
@@ -22,7 +23,7 @@ CUT_EVERY_SECONDS = 1.0  # at most: throttles that come together are one
 RECOVERY_SECONDS = 50.0  # from nothing back to the whole rate
 LEAST_TPS = 0.5
 WHOLE = 1 - 1e-6  # token: sums of fractions fall short of one
-MAX_CALLERS = 4096  # whose last turns are known
+MAX_CALLERS = 8192  # and their connections, whose last turns are known
 MAX_POLL_SHARE = 0.9  # of the turns, while calls wait too
 
 
@@ -51,7 +52,7 @@ class _Ticket:
     """A call that waits for its turn; it stands in the queue of each of its callers."""
 
     call: Call
-    caller: str  # for the estimate: the one whose turn seemed the first as it came
+    caller: Caller  # for the estimate: the one whose turn seemed the first as it came
     is_poll: bool  # as it came
     turn: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -62,9 +63,10 @@ class Pacer:
     """A bucket of tokens for one AWS account and Region.
 
     It fills by `tps` a second up to `burst`. The caller that was served longest ago has
-    the next turn; a call that many wait for has that of the first of them, who is
-    charged. While calls and polls both wait, polls get `poll_share` of the turns. A
-    throttle cuts the rate by 0.7; it is back after 50 s without any.
+    the next turn, and of its connections the one that was; a call that many wait for
+    has the turn of the first of them, who is charged. While calls and polls both wait,
+    polls get `poll_share` of the turns. A throttle cuts the rate by 0.7; it is back
+    after 50 s without any.
     """
 
     def __init__(
@@ -85,12 +87,10 @@ class Pacer:
         self._filled = clock()  # when the tokens were last counted
         self._cut = -inf  # when the rate was last cut
         self._tickets: dict[Call, _Ticket] = {}  # in the order they came
-        self._waiting: dict[bool, Counter[str]] = {  # tickets, by their callers
-            True: Counter(),  # of polls
-            False: Counter(),  # of calls
-        }
+        self._waiting = {True: _Waiting(), False: _Waiting()}  # polls and calls
         self._turns = count(1)
-        self._last_turn: dict[str, int] = {}  # by caller, the oldest first
+        # By caller's name, and by caller: the oldest first.
+        self._last_turn: dict[str | Caller, int] = {}
         self._poll_credit = 0.0  # turns that polls are owed
         self._timer: asyncio.TimerHandle | None = None
 
@@ -131,34 +131,30 @@ class Pacer:
     def _turns_before(self, call: Call) -> float:
         """Estimate the turns that others have first, each caller one in a round."""
         is_poll = call.is_poll
-        waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total()
-        own = min((waiting[each] for each in call.callers), default=0)
-        if ticket := self._tickets.get(call):
-            own -= own > 0 and ticket.is_poll is is_poll
-        turns = sum(min(number, own + 1) for number in waiting.values())
-        turns -= sum(waiting[each] > own for each in call.callers)
+        waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total
+        ticket = self._tickets.get(call)
+        own = ticket.caller if ticket and ticket.is_poll is is_poll else None
+        turns = min((waiting.before(each, own) for each in call.callers), default=0)
         share = self._poll_share if is_poll else 1 - self._poll_share
         return turns + min(others, turns * (1 - share) / share + 1)
 
     def _queue(self, call: Call) -> _Ticket:
         ticket = _Ticket(call, self._first(call), call.is_poll)
         self._tickets[call] = ticket
-        self._waiting[ticket.is_poll][ticket.caller] += 1
+        self._waiting[ticket.is_poll].add(ticket.caller, 1)
         return ticket
 
     def _take(self, ticket: _Ticket) -> None:
         del self._tickets[ticket.call]
-        waiting = self._waiting[ticket.is_poll]
-        waiting[ticket.caller] -= 1
-        if not waiting[ticket.caller]:
-            del waiting[ticket.caller]
+        self._waiting[ticket.is_poll].add(ticket.caller, -1)
 
-    def _first(self, call: Call) -> str:
+    def _first(self, call: Call) -> Caller:
         """Tell which of a call's callers was served longest ago."""
-        return min(call.callers, key=self._served, default="")
+        return min(call.callers, key=self._served, default=NOBODY)
 
-    def _served(self, caller: str) -> int:
-        return self._last_turn.get(caller, 0)
+    def _served(self, caller: Caller) -> tuple[int, int]:
+        last = self._last_turn
+        return last.get(caller.name, 0), last.get(caller, 0)
 
     def _fill(self) -> None:
         now = self._clock()
@@ -187,9 +183,9 @@ class Pacer:
 
     def _next(self) -> _Ticket:
         """Give the ticket whose caller was served longest ago."""
-        first: dict[bool, tuple[int, _Ticket]] = {}  # of polls and of calls
+        first: dict[bool, tuple[tuple[int, int], _Ticket]] = {}  # of polls and of calls
         for call, ticket in self._tickets.items():
-            served = min(map(self._served, call.callers), default=0)
+            served = min(map(self._served, call.callers), default=(0, 0))
             is_poll = call.is_poll
             if is_poll not in first or served < first[is_poll][0]:
                 first[is_poll] = served, ticket
@@ -201,11 +197,43 @@ class Pacer:
         self._poll_credit -= is_poll
         return first[is_poll][1]
 
-    def _charge(self, caller: str) -> None:
-        self._last_turn.pop(caller, None)
-        self._last_turn[caller] = next(self._turns)
-        if len(self._last_turn) > MAX_CALLERS:
+    def _charge(self, caller: Caller) -> None:
+        turn = next(self._turns)
+        for each in (caller.name, caller):
+            self._last_turn.pop(each, None)
+            self._last_turn[each] = turn
+        while len(self._last_turn) > MAX_CALLERS:
             del self._last_turn[next(iter(self._last_turn))]
+
+
+class _Waiting:
+    """How many wait, by caller and connection."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Counter[Caller]] = {}  # by caller's name
+        self.total = 0
+
+    def add(self, caller: Caller, number: int) -> None:
+        """Count so many more."""
+        of = self._of.setdefault(caller.name, Counter())
+        of[caller] += number
+        self.total += number
+        if not of[caller]:
+            del of[caller]
+        if not of:
+            del self._of[caller.name]
+
+    def before(self, caller: Caller, own: Caller | None) -> int:
+        """Count the turns before that of this caller's next; `own` is one of those.
+
+        In each round every caller has a turn, and its connections take turns in it.
+        """
+        mine = self._of.get(caller.name, Counter[Caller]())
+        ahead = mine[caller] - (own == caller)
+        turns = sum(min(each, ahead + 1) for each in mine.values())
+        turns -= mine[caller] > ahead
+        others = (of.total() for name, of in self._of.items() if name != caller.name)
+        return turns + sum(min(each, turns + 1) for each in others)
 
 
 def refusal(wait_seconds: float) -> NotAskedError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run, RunExport
@@ -18,6 +18,16 @@ class RunQuery:
 
     id: str  # 1 to 18 ASCII digits
     export: tuple[RunExport.ValueType, ...] = ()  # sorted, no duplicates
+
+
+class Caller(NamedTuple):
+    """Who asks: callers have equal shares, and so have the connections of each."""
+
+    name: str = ""
+    connection: str = ""
+
+
+NOBODY = Caller()
 
 
 class Call(Protocol):
@@ -35,7 +45,7 @@ class Call(Protocol):
         ...
 
     @property
-    def callers(self) -> Collection[str]:
+    def callers(self) -> Collection[Caller]:
         """Who waits for it, those who share it too; nobody twice."""
         ...
 
@@ -54,12 +64,12 @@ class OneCall:
     """One caller's call."""
 
     deadline: float
-    caller: str = ""
+    caller: Caller = NOBODY
     is_poll: bool = False
     facts: dict[str, str] = field(default_factory=dict)
 
     @property
-    def callers(self) -> Collection[str]:
+    def callers(self) -> Collection[Caller]:
         """The one."""
         return (self.caller,)
 

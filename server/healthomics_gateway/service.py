@@ -17,7 +17,7 @@ from healthomics.v1.run_service_pb2 import (
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
 from healthomics_gateway.errors import GatewayError, Reason, facts
 from healthomics_gateway.requests import check_get, check_watch, seconds_of
-from healthomics_gateway.runs import Answer, OneCall, RunQuery, RunSource
+from healthomics_gateway.runs import Answer, Caller, OneCall, RunQuery, RunSource
 from healthomics_gateway.selection import ALL, Selection
 from healthomics_gateway.watch import Watches
 
@@ -84,7 +84,7 @@ class RunService(RunServiceServicer):
         seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
         call = OneCall(
             self._clock() + seconds,
-            caller=host_of(context.peer()),
+            caller=caller_of(context.peer()),
             facts={"runId": query.id},
         )
         facts.set(call.facts)
@@ -151,6 +151,6 @@ class RunService(RunServiceServicer):
         return Selection(None if ALL in paths else paths or None, self._withheld)
 
 
-def host_of(peer: str) -> str:
-    """Give a peer, as gRPC names it, without its port."""
-    return peer.rpartition(":")[0]
+def caller_of(peer: str) -> Caller:
+    """Take a peer, as gRPC names it, for who it is: its host, and its connection."""
+    return Caller(peer.rpartition(":")[0], peer)

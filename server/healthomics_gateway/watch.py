@@ -13,7 +13,7 @@ import structlog
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.errors import Advice, GatewayError, Reason
-from healthomics_gateway.runs import OneCall
+from healthomics_gateway.runs import Caller, OneCall
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
@@ -33,6 +33,7 @@ MAX_UNTAKEN = 4  # states that a slow reader may be behind; then it gets the new
 BACKOFF_SECONDS = 1.0  # after a failure that may pass, doubled by each that follows
 MAX_BACKOFF_SECONDS = 60.0
 DIGEST_BYTES = 16
+WAKEN_AT_ONCE = 256  # readers
 
 _log = structlog.get_logger("watch")
 
@@ -322,7 +323,7 @@ class _Poller:
         self._poll = asyncio.create_task(self._ask())
 
     async def _ask(self) -> None:
-        call = OneCall(inf, caller=self.query.id, is_poll=True)
+        call = OneCall(inf, caller=Caller(self.query.id), is_poll=True)
         self.facts = call.facts
         try:
             answer = await self._polls.get_run(self.query, call=call)
@@ -370,8 +371,15 @@ class _Poller:
         self._wake_readers()
 
     def _wake_readers(self) -> None:
-        for reader in self._readers:
+        self._wake(tuple(self._readers), 0)
+
+    def _wake(self, readers: tuple[Reader, ...], first: int) -> None:
+        """Wake so many and then the next: there can be thousands, and others wait."""
+        next_ = first + WAKEN_AT_ONCE
+        for reader in readers[first:next_]:
             reader.wake()
+        if next_ < len(readers):
+            asyncio.get_running_loop().call_soon(self._wake, readers, next_)
 
     def _end(self) -> None:
         """Ask no more; who comes now begins anew."""

@@ -42,7 +42,7 @@ class Drip:
 
 
 RESET, CLOSE, HANG = "reset", "close", "hang"  # the ends that an answer may have
-Part: TypeAlias = bytes | Wait | Drip | str
+Part: TypeAlias = bytes | Wait | Drip | asyncio.Event | str  # an event is waited for
 Answer: TypeAlias = bytes | Sequence[Part]
 Lie: TypeAlias = Answer | Callable[["Request"], Answer]
 
@@ -243,6 +243,8 @@ async def _say(
             await _pause(part.every_seconds, reader)
     elif isinstance(part, Wait):
         await _pause(part.seconds, reader)
+    elif isinstance(part, asyncio.Event):
+        await _hold(part, reader)
     elif part == HANG:
         await _pause(600.0, reader)
     elif part == CLOSE:
@@ -270,3 +272,16 @@ async def _pause(seconds: float, reader: asyncio.StreamReader) -> None:
                 raise ConnectionResetError
     except TimeoutError:
         pass
+
+
+async def _hold(event: asyncio.Event, reader: asyncio.StreamReader) -> None:
+    held = asyncio.create_task(event.wait())
+    gone = asyncio.create_task(reader.read(1))
+    try:
+        await asyncio.wait((held, gone), return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            raise ConnectionResetError
+    finally:
+        held.cancel()
+        gone.cancel()
+        await asyncio.gather(held, gone, return_exceptions=True)

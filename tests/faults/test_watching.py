@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import AsyncExitStack
@@ -85,17 +86,31 @@ def watch(stub: Any, run_id: str = ID, **fields: Any) -> Any:
     return stub.WatchRun(WatchRunRequest(id=run_id, **fields), timeout=PATIENCE_SECONDS)
 
 
-async def stubs(stack: AsyncExitStack, rig: Rig, number: int) -> Iterator[Any]:
-    """Open as many connections as so many streams need; give a stub for each stream."""
+@pytest.fixture
+def _uncollected() -> Iterator[None]:
+    """Leave the collector out: it would walk the clients' thousand calls, here too."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
+    """Begin so many watches, on as many connections as they need."""
     own = {"grpc.use_local_subchannel_pool": 1}
     opened = [
         await stack.enter_async_context(calling(rig.served, **own))
-        for _ in range(-(-number // PER_CONNECTION))
+        for _ in range(-(-CROWD // PER_CONNECTION))
     ]
-    return iter([opened[at % len(opened)] for at in range(number)])
+    calls = []
+    for at in range(CROWD):
+        calls.append(watch(opened[at % len(opened)]))
+        await asyncio.sleep(0)  # or their beginning holds up the loop
+    rig.tally.calls += CROWD
+    return calls
 
 
 @pytest.mark.fault(38)
+@pytest.mark.usefixtures("_uncollected")
 async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
     """A thousand watchers cost one stream of polls; each sees all in order, once."""
     steps = ["a", "b", "c", "d"]
@@ -112,15 +127,14 @@ async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
 
         async def follow() -> list[list[str]]:
             async with AsyncExitStack() as stack:
-                calls = [watch(stub) for stub in await stubs(stack, rig, CROWD)]
+                calls = await crowd(stack, rig)
                 firsts = [(await call.read()).run.name for call in calls]
                 living = asyncio.create_task(live())
-                rests = await asyncio.gather(*map(names, calls))
+                rests = [await names(call) for call in calls]
                 await living
                 return [[a, *b] for a, b in zip(firsts, rests, strict=True)]
 
         seen = await follow()
-        rig.tally.calls += CROWD
         lasted = time.monotonic() - begun
         rig.tally.outcomes["OK"] += CROWD
         asked = rig.upstream.asked[ID]
@@ -133,9 +147,11 @@ async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
 async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> None:
     """Who doesn't read costs the others nothing, and isn't told what is past."""
     big = "x" * 60_000  # two of these fill what a stream may be ahead of its reader
+    fixed = {"grpc.http2.bdp_probe": 0, "grpc.http2.lookahead_bytes": 65_536}
+    own = {"grpc.use_local_subchannel_pool": 1}
     async with (
         rigged(**QUICK) as rig,
-        calling(rig.served, **{"grpc.use_local_subchannel_pool": 1}) as elsewhere,
+        calling(rig.served, **fixed, **own) as elsewhere,
     ):
         life = Life(rig, name="0", definition=big)
         slow, fast = watch(elsewhere), watch(rig.stub)
@@ -234,6 +250,7 @@ async def test_watch_ends_where_the_run_is_lost(
 
 
 @pytest.mark.fault(41)
+@pytest.mark.usefixtures("_uncollected")
 async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
     rigged: Any,
 ) -> None:
@@ -244,16 +261,16 @@ async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
 
         async def come_and_go() -> set[StatusCode]:
             async with AsyncExitStack() as stack:
-                calls = [watch(stub) for stub in await stubs(stack, rig, CROWD)]
+                calls = await crowd(stack, rig)
                 for call in calls:
                     await call.read()
                 for call in calls:
                     call.cancel()
+                    await asyncio.sleep(0)  # as above
                 return {await call.code() for call in calls}
 
         for _ in range(2):
             assert {StatusCode.CANCELLED} == await come_and_go()
-            rig.tally.calls += CROWD
             rig.tally.outcomes["CANCELLED"] += CROWD
         await has_left(rig)
         lasted = time.monotonic() - begun

@@ -1,0 +1,416 @@
+"""Many callers over real sockets: what they share, and what they leave each other."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc import StatusCode
+
+from faults.lying import HANG, Answer, LyingUpstream, Request, Wait, said, true_run
+from faults.rig import Rig
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics_gateway.errors import Reason
+from healthomics_gateway.sandbox.quota import TokenBucket
+from support import ALWAYS, Refusal, calling, get_run, http
+
+ID = "2000022"
+CROWD = 500
+CONNECTIONS = 50
+PATIENCE_SECONDS = 30.0
+FIRST_ID = 5_000_000  # of many runs
+NAME = json.loads(true_run("1"))["name"]
+
+
+@pytest.fixture
+def _uncollected() -> Iterator[None]:
+    """Leave the collector out: it would walk the crowd's own calls, here too."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@asynccontextmanager
+async def connected(rig: Rig, number: int = CONNECTIONS) -> AsyncIterator[list[Any]]:
+    """Open so many connections."""
+    own = {"grpc.use_local_subchannel_pool": 1}
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(calling(rig.served, **own))
+            for _ in range(number)
+        ]
+
+
+async def crowd(rig: Rig, stubs: list[Any], **fields: Any) -> list[Any]:
+    """Begin the calls of a crowd for one run, and wait until all are inside."""
+    fields.setdefault("timeout", PATIENCE_SECONDS)
+    before = rig.served.in_flight
+    calls = []
+    for at in range(CROWD):
+        calls.append(stubs[at % len(stubs)].GetRun(GetRunRequest(id=ID), **fields))
+        await asyncio.sleep(0)  # or their beginning holds up the loop
+    rig.tally.calls += CROWD
+    await until(lambda: rig.served.in_flight >= before + CROWD)
+    return calls
+
+
+async def until(condition: Any) -> None:
+    """Wait for what has no event."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110  # as told
+            await asyncio.sleep(0.005)
+
+
+async def told(call: Any) -> str:
+    """Give the reason that a call ends with, or the name that its answer tells."""
+    try:
+        run = await call
+    except grpc.aio.AioRpcError as error:
+        return Refusal(error).reason
+    except asyncio.CancelledError:
+        return "CANCELLED"
+    return str(run.name)
+
+
+def most_a_second(times: list[float]) -> int:
+    """Count the most that came in any second."""
+    return max(sum(at <= each < at + 1 for each in times) for at in times)
+
+
+# One run.
+
+
+@pytest.mark.fault(22)
+@pytest.mark.usefixtures("_uncollected")
+async def test_crowd_for_one_run_costs_two_calls(rigged: Any) -> None:
+    """All who come while a fetch is under way share the next one."""
+    may_end = asyncio.Event()
+    held = [may_end, http(true_run(ID, name="first"))]
+
+    async def ask(rig: Rig) -> list[str]:
+        async with connected(rig) as stubs:
+            first = stubs[0].GetRun(GetRunRequest(id=ID), timeout=PATIENCE_SECONDS)
+            await until(lambda: rig.upstream.asked[ID])
+            calls = await crowd(rig, stubs)
+            may_end.set()
+            return [await told(call) for call in (first, *calls)]
+
+    async with rigged() as rig:
+        rig.upstream.lie(ID, held, http(true_run(ID, name="second")))
+        names = await ask(rig)
+        rig.tally.outcomes["OK"] += CROWD
+        asked = rig.upstream.asked[ID]
+
+    assert 2 == asked
+    assert ["first", *["second"] * CROWD] == names
+
+
+@pytest.mark.fault(22)
+@pytest.mark.usefixtures("_uncollected")
+async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
+    rigged: Any,
+) -> None:
+    """However they come, a fetch each 200 ms serves all, none with an old answer."""
+    sent: list[float] = []
+
+    def answer(_request: Request) -> Answer:
+        sent.append(time.monotonic())
+        return [Wait(0.2), http(true_run(ID, name=str(len(sent) - 1)))]
+
+    async def ask(stub: Any) -> tuple[float, int]:
+        begun = time.monotonic()
+        run = await get_run(stub, ID, seconds=PATIENCE_SECONDS)
+        return begun, int(run.name)
+
+    async def ask_all(rig: Rig) -> list[tuple[float, int]]:
+        async with connected(rig) as stubs:
+            tasks = []
+            for at in range(CROWD):
+                tasks.append(asyncio.create_task(ask(stubs[at % len(stubs)])))
+                await asyncio.sleep(0.002)  # they come over a second or more
+            return await asyncio.gather(*tasks)
+
+    async with rigged() as rig:
+        rig.upstream.lie(ID, answer)
+        answers = await ask_all(rig)
+        rig.tally.calls += CROWD
+        rig.tally.outcomes["OK"] += CROWD
+
+    came = [begun for begun, _ in answers]
+    assert [] == [at for at, (begun, name) in enumerate(answers) if sent[name] < begun]
+    assert len(sent) <= 2 + (max(came) - min(came)) / 0.2
+
+
+@pytest.mark.fault(23)
+@pytest.mark.usefixtures("_uncollected")
+async def test_who_leaves_a_crowd_harms_nobody(rigged: Any) -> None:
+    """The first may go, then all but one; with the last the upstream call goes."""
+
+    async def ask(rig: Rig) -> tuple[Counter[str], str]:
+        async with connected(rig) as stubs:
+            calls = await crowd(rig, stubs)
+            for call in calls[:-1]:
+                call.cancel()
+                await asyncio.sleep(0)  # as above
+            left = Counter([await told(call) for call in calls[:-1]])
+            may_end.set()
+            return left, await told(calls[-1])
+
+    async def leave(rig: Rig) -> Counter[str]:
+        async with connected(rig) as stubs:
+            calls = await crowd(rig, stubs)
+            for call in calls:
+                call.cancel()
+                await asyncio.sleep(0)  # as above
+            return Counter([await told(call) for call in calls])
+
+    may_end = asyncio.Event()
+    async with rigged() as rig:
+        rig.upstream.lie(ID, [may_end, http(true_run(ID, name="kept"))])
+        left, kept = await ask(rig)
+        rig.upstream.lie(ID, HANG)
+        gone = await leave(rig)
+        await until(lambda: rig.upstream.hung_up[ID])
+        rig.tally.outcomes.update(left + gone + Counter(OK=1))
+        asked = rig.upstream.asked[ID]
+
+    assert ({"CANCELLED": CROWD - 1}, "kept") == (left, kept)
+    assert ({"CANCELLED": CROWD}, 1) == (gone, asked)
+
+
+@pytest.mark.fault(24)
+@pytest.mark.usefixtures("_uncollected")
+@pytest.mark.parametrize(
+    ("answer", "reason", "most"),
+    [
+        pytest.param(
+            said(500, "InternalServerException"), Reason.UPSTREAM_INTERNAL, 6, id="500"
+        ),
+        pytest.param(
+            said(404, "ResourceNotFoundException"), Reason.RUN_NOT_FOUND, 2, id="404"
+        ),
+        pytest.param(
+            said(429, "ThrottlingException"), Reason.UPSTREAM_THROTTLED, 6, id="429"
+        ),
+    ],
+)
+async def test_crowd_shares_a_failure(
+    rigged: Any, answer: bytes, reason: Reason, most: int
+) -> None:
+    """All who waited get the one failure, which is asked for as often as it may be."""
+    may_end = asyncio.Event()
+
+    async def ask(rig: Rig) -> Counter[str]:
+        async with connected(rig) as stubs:
+            calls = await crowd(rig, stubs)
+            may_end.set()
+            return Counter([await told(call) for call in calls])
+
+    async with rigged() as rig:
+        rig.upstream.lie(ID, [may_end, answer], answer)
+        ends = await ask(rig)
+        rig.tally.outcomes.update(ends)
+        asked = rig.upstream.asked[ID]
+
+    assert {reason.name: CROWD} == ends
+    assert asked <= most
+
+
+@pytest.mark.fault(24)
+async def test_caller_in_a_crowd_leaves_at_its_own_deadline(rigged: Any) -> None:
+    """Where HealthOmics hangs, each waits as long as it wants and no longer."""
+    seconds = (0.05, 0.2, 0.4, 0.8)
+    async with rigged(GATEWAY_DEFAULT_DEADLINE="1s") as rig:
+        rig.upstream.lie(ID, HANG)
+
+        async def lasted(own: float) -> float:
+            begun = time.monotonic()
+            call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=own)
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await call
+            assert StatusCode.DEADLINE_EXCEEDED is error.value.code()
+            rig.tally.outcomes["DEADLINE_EXCEEDED (core)"] += 1
+            return time.monotonic() - begun
+
+        waits = await asyncio.gather(*map(lasted, seconds))
+        rig.tally.calls += len(seconds)
+        await rig.refused(get_run(rig.stub, ID, seconds=None), Reason.SERVER_DEADLINE)
+
+    assert [] == [(a, b) for a, b in zip(seconds, waits, strict=True) if b > a + 0.5]
+
+
+@pytest.mark.fault(28)
+async def test_run_that_appears_is_seen_by_the_next_call(rigged: Any) -> None:
+    """An error is never remembered, whatever staleness a caller allows for."""
+    stale = {"max_staleness": Duration(seconds=60)}
+    async with rigged() as rig:
+        rig.upstream.lie(ID, said(404, "ResourceNotFoundException"))
+        await rig.refusal(ID, Reason.RUN_NOT_FOUND, **stale)
+        rig.upstream.lie(ID, http(true_run(ID, name="new")))
+        run = await rig.run(ID, **stale)
+
+    assert "new" == run.name
+
+
+@pytest.mark.fault(29)
+async def test_reused_id_is_new_at_once_but_for_who_allows_for_an_older_answer(
+    rigged: Any,
+) -> None:
+    """What memory still has is given only within `max_staleness`."""
+    async with rigged() as rig:
+        rig.upstream.lie(ID, http(true_run(ID, uuid="1", status="COMPLETED")))
+        assert "1" == (await rig.run(ID)).uuid
+        rig.upstream.lie(ID, http(true_run(ID, uuid="2")))
+        old = await rig.run(ID, max_staleness=Duration(seconds=60))
+        young = await rig.run(ID, max_staleness=Duration(nanos=1))
+        fresh = await rig.run(ID)
+        then = await rig.run(ID, max_staleness=Duration(seconds=60))
+
+    assert ["1", "2", "2", "2"] == [each.uuid for each in (old, young, fresh, then)]
+
+
+# Many runs, and one quota.
+
+
+class Account:
+    """Answers so many calls a second, of whomever; the others are throttled."""
+
+    def __init__(self, *, tps: float) -> None:
+        """Begin with a full bucket."""
+        self.bucket = TokenBucket(
+            rate_per_second=tps, depth=tps, monotonic=time.monotonic
+        )
+        self.asked: list[float] = []
+        self.throttled: list[float] = []
+
+    def answer(self, request: Request) -> Answer:
+        """Be HealthOmics."""
+        now = time.monotonic()
+        self.asked.append(now)
+        if not self.bucket.take():
+            self.throttled.append(now)
+            return said(429, "ThrottlingException")
+        return http(true_run(request.run_id))
+
+
+@pytest.mark.fault(25)
+async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
+    """Of 100 runs a second eight are answered; the others are refused at once."""
+    account = Account(tps=10)
+    refusals: list[tuple[float, Refusal]] = []
+    answered: list[float] = []
+
+    async def ask(rig: Rig, at: int) -> None:
+        begun = time.monotonic()
+        try:
+            await get_run(rig.stub, str(FIRST_ID + at), seconds=2.0)
+            answered.append(time.monotonic())
+        except grpc.aio.AioRpcError as error:
+            refusals.append((time.monotonic() - begun, Refusal(error)))
+
+    async with (
+        LyingUpstream(truth=account.answer) as upstream,
+        rigged(
+            upstream=upstream,
+            is_truth_served=False,
+            GATEWAY_QUOTA__TPS="8",
+            GATEWAY_QUOTA__BURST="2",
+        ) as rig,
+    ):
+        begun = time.monotonic()
+        asking = []
+        for at in range(400):
+            await asyncio.sleep(max(0.0, begun + at / 100 - time.monotonic()))
+            asking.append(asyncio.create_task(ask(rig, at)))
+        await asyncio.gather(*asking)
+        lasted = max(answered) - begun
+        rig.tally.calls += 400
+        rig.tally.outcomes.update(each.reason for _, each in refusals)
+        rig.tally.outcomes["OK"] += len(answered)
+
+    assert [] == account.throttled
+    assert most_a_second(account.asked) <= 10
+    assert len(answered) >= 0.95 * 8 * lasted
+    assert {Reason.UPSTREAM_THROTTLED.name} == {each.reason for _, each in refusals}
+    details = [set(each.details) for _, each in refusals]
+    assert [ALWAYS | {"RetryInfo", "QuotaFailure"}] * len(details) == details
+    assert {"true"} == {each.metadata["local"] for _, each in refusals}
+    waits = sorted(seconds for seconds, _ in refusals)
+    assert waits[len(waits) // 2] < 0.1
+
+
+@pytest.mark.fault(26)
+async def test_pacer_makes_room_for_others(rigged: Any) -> None:
+    """Where the account has less than its quota left, few calls are throttled soon."""
+    account = Account(tps=5)
+    ids = count(FIRST_ID)
+
+    async def ask(rig: Rig, until: float) -> None:
+        while time.monotonic() < until:
+            call = rig.stub.GetRun(GetRunRequest(id=str(next(ids))), timeout=5)
+            rig.tally.calls += 1
+            rig.tally.outcomes[
+                "OK" if (name := await told(call)) == NAME else name
+            ] += 1
+
+    async with (
+        LyingUpstream(truth=account.answer) as upstream,
+        rigged(
+            upstream=upstream,
+            is_truth_served=False,
+            GATEWAY_QUOTA__TPS="20",
+            GATEWAY_QUOTA__BURST="1",
+        ) as rig,
+    ):
+        begun = time.monotonic()
+        await asyncio.gather(*(ask(rig, begun + 7) for _ in range(8)))
+
+    early = [at for at in account.asked if at < begun + 1]
+    late = [at for at in account.asked if at > begun + 5]
+    throttled = [at for at in account.throttled if at > begun + 5]
+    assert most_a_second(late) < len(early)
+    assert len(throttled) <= 0.35 * len(late)
+
+
+@pytest.mark.fault(27)
+async def test_scanner_does_not_hold_up_a_caller_of_one_run(rigged: Any) -> None:
+    """Beside a connection that asks for all runs another has each call answered."""
+    deadline_seconds = 2.0
+
+    async def scan(stub: Any) -> None:
+        for at in count():
+            call = stub.GetRun(GetRunRequest(id=str(FIRST_ID + at)), timeout=10)
+            scanning.append(asyncio.create_task(told(call)))
+            await asyncio.sleep(0.005)  # 200 a second
+
+    async def poll(rig: Rig) -> int:
+        async with connected(rig, 2) as (mine, others):
+            scanner = asyncio.create_task(scan(others))
+            await until(lambda: rig.served.in_flight > 50)
+            for _ in range(10):
+                await get_run(mine, ID, seconds=deadline_seconds)
+            scanner.cancel()
+            for each in scanning:
+                each.cancel()
+            ends = await asyncio.gather(*scanning, return_exceptions=True)
+            return Counter(map(str, ends))[Reason.UPSTREAM_THROTTLED.name]
+
+    scanning: list[asyncio.Task[str]] = []
+    async with rigged(
+        GATEWAY_QUOTA__TPS="10", GATEWAY_QUOTA__BURST="2", is_truth_served=False
+    ) as rig:
+        refused_scans = await poll(rig)
+        rig.tally.calls += 10
+        rig.tally.outcomes["OK"] += 10
+
+    assert refused_scans
