@@ -182,10 +182,11 @@ async def test_who_leaves_a_crowd_harms_nobody(rigged: Any) -> None:
         gone = await leave(rig)
         await until(lambda: rig.upstream.hung_up[ID])
         rig.tally.outcomes.update(left + gone + Counter(OK=1))
-        asked = rig.upstream.asked[ID]
+        asked, hung_up = rig.upstream.asked[ID], rig.upstream.hung_up[ID]
 
     assert ({"CANCELLED": CROWD - 1}, "kept") == (left, kept)
-    assert ({"CANCELLED": CROWD}, 1) == (gone, asked)
+    assert {"CANCELLED": CROWD} == gone
+    assert asked == hung_up <= 2
 
 
 @pytest.mark.fault(24)
