@@ -1,7 +1,7 @@
 # The one door for people and for CI. `make help` lists what it opens.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint format generate descriptor release-descriptor \
-  clients differential fuzz soak flood sigterm mutants bench wheel
+  clients differential fuzz soak flood crowds sigterm mutants bench bench-quota wheel
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -49,6 +49,7 @@ check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) fuzz ARGS="--seconds 15"
 	$(MAKE) soak ARGS="--seconds 20"
 	$(MAKE) flood ARGS="--seconds 1 --rounds 1"
+	$(MAKE) crowds ARGS="--short"
 	$(MAKE) sigterm ARGS="--times 1"
 	$(MAKE) mutants ARGS="--short"
 
@@ -98,14 +99,20 @@ soak: $(LOAD) ## load the gateway with random faults for ten minutes; draws buil
 flood: $(READY) ## abuse HTTP/2 beside a victim, and compare its errors and its p99
 	PYTHONPATH=tests $(BIN)/python -m faults.flood $(ARGS)
 
+crowds: $(LOAD) ## load it with crowds of calls and watches; draws build/watches.png
+	PYTHONPATH=tests $(BIN)/python -m faults.crowds $(ARGS)
+
 sigterm: $(READY) ## end a gateway under load ten times, with another one beside it
 	PYTHONPATH=tests $(BIN)/python -m faults.sigterm $(ARGS)
 
 mutants: $(READY) ## see that the suite finds each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 
-bench: $(READY) ## measure what a missed call costs, beside two peers (needs h2load)
+bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
 	$(BIN)/python bench/bench.py $(ARGS)
+
+bench-quota: $(LOAD) ## share a quota of 10 calls a second; draws build/bench-quota.png
+	$(BIN)/python bench/quota.py $(ARGS)
 
 wheel: $(READY) ## build the wheel and try it in an environment of its own
 	@rm -rf build/wheel && mkdir -p build/wheel

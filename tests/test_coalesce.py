@@ -226,6 +226,36 @@ def test_caller_whose_turn_comes_too_late_is_refused_at_once() -> None:
     assert (0, 1000) == (asked, at)
 
 
+def test_joiner_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """A fetch that others wait for is no reason to let it wait in vain."""
+
+    async def work() -> tuple[float, float]:
+        upstream = Upstream(token_seconds=5.0, expected_seconds=5.0)
+        patient = upstream.ask_at(0)
+        await asyncio.sleep(0.5)
+        with pytest.raises(NotAskedError):
+            await upstream.ask(seconds=4.0)
+        return now(), await patient
+
+    assert (1000.5, 1005) == virtually(work)
+
+
+def test_caller_that_waits_for_the_former_fetch_is_not_refused() -> None:
+    """It doesn't wait for its turn, so its own deadline ends it."""
+
+    async def work() -> float:
+        upstream = Upstream(seconds=10.0)
+        first = upstream.ask_at(0)
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await upstream.ask(seconds=2.0)
+        await first
+        return now()
+
+    assert 1010 == virtually(work)
+
+
 def test_caller_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:
     """It has 20 ms left to hear so, and the fetch goes on for the others."""
 

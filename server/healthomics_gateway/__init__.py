@@ -2,13 +2,15 @@
 
 The rooms, in reading order; each knows only those below it:
 
-* `cli` has the commands and their arguments, `commands` does them, with `client` and
-  `show` for what get asks and prints;
+* `cli` has the commands and their arguments, `commands` does them: `client` makes a
+  call and `follow` a watch, `show` is what a person reads;
 * `app` builds the stack, serves and drains;
-* `service` makes a request a query and an answer a response, `selection` leaves out
-  what the caller doesn't receive;
+* `service` makes a request a query and an answer a response;
 * `interceptors` is what every call passes through;
 * `health` tells others the gateway's state, `tls` reads its certificate;
+* `requests` has the rules of the contract on them, `watch` asks for each watched run
+  now and then, however many watch it;
+* `selection` leaves out what the caller doesn't receive;
 * `coalesce` is a source that asks the next one once for many callers, `retry` one that
   tries it again, `pace` one that waits for a token of the account's quota, `bulkhead`
   one that asks for so many runs at a time;

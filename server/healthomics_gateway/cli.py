@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from healthomics_gateway import commands
-from healthomics_gateway.commands import SHOWN_RUN, UsageError, one_line
+from healthomics_gateway.commands import LIVING_RUN, SHOWN_RUN, UsageError, one_line
 from healthomics_gateway.durations import parse_duration
 
 FAILED, MISUSED = 1, 2
@@ -59,10 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="healthomics-gateway",
         description="A gRPC service that translates GetRun of AWS HealthOmics.",
         epilog="`serve --sandbox` needs no AWS account. Exit codes: 0 done, 1 the call"
-        " failed, 2 bad usage or settings.",
+        " failed, 2 bad usage or settings, 3 the watched run ended FAILED, CANCELLED or"
+        " DELETED.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_sandbox, _add_get, _add_settings):
+    for add in (_add_serve, _add_sandbox, _add_get, _add_watch, _add_settings):
         add(subparsers)
     return parser
 
@@ -132,15 +133,7 @@ def _add_get(subparsers: Subparsers) -> None:
         help="get one run through a gateway",
         description="Makes one GetRun through a gateway and shows the run.",
     )
-    get.add_argument(
-        "id", metavar="ID", help=f"the run's id: 1 to 18 digits, such as {SHOWN_RUN}"
-    )
-    get.add_argument(
-        "--address",
-        default=ADDRESS,
-        metavar="HOST:PORT",
-        help="where the gateway listens (default: %(default)s)",
-    )
+    _add_run(get, example=SHOWN_RUN)
     get.add_argument(
         "--export",
         action="append",
@@ -165,6 +158,49 @@ def _add_get(subparsers: Subparsers) -> None:
         "--json", action="store_true", help="print one JSON object, on one line"
     )
     get.set_defaults(run=commands.get)
+
+
+def _add_watch(subparsers: Subparsers) -> None:
+    watch = subparsers.add_parser(
+        "watch",
+        help="follow one run to its end through a gateway",
+        description="Follows one run through a gateway and shows each of its states."
+        " A connection that breaks is made again.",
+        epilog="Exit codes: 0 the run COMPLETED, or the gateway ended the watch without"
+        " telling how the run ended; 1 the call failed; 2 bad usage; 3 the run ended"
+        " FAILED, CANCELLED or DELETED.",
+    )
+    _add_run(watch, example=LIVING_RUN)
+    watch.add_argument(
+        "--min-interval",
+        type=_duration,
+        metavar="DURATION",
+        help="how often HealthOmics is asked at most, such as 2s (default: the"
+        " gateway's own)",
+    )
+    watch.add_argument(
+        "--timeout",
+        type=_duration,
+        default="30s",
+        metavar="DURATION",
+        help="how long to try where no gateway answers (default: %(default)s)",
+    )
+    watch.add_argument(
+        "--json", action="store_true", help="print one JSON object a state, on one line"
+    )
+    watch.set_defaults(run=commands.watch)
+
+
+def _add_run(command: argparse.ArgumentParser, *, example: str) -> None:
+    command.add_argument(
+        "id", metavar="ID", help=f"the run's id: 1 to 18 digits, such as {example}"
+    )
+    command.add_argument(
+        "--address",
+        default=ADDRESS,
+        metavar="HOST:PORT",
+        help="where the gateway listens (default: %(default)s)",
+    )
 
 
 def _add_settings(subparsers: Subparsers) -> None:

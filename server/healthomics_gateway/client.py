@@ -1,28 +1,49 @@
-"""One call through a gateway, for the command line."""
+"""Calls through a gateway, for the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TextIO, cast
+from typing import Protocol, TextIO, cast
 
 import grpc
 from google.protobuf import json_format
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 from rich.console import Console
 
-from healthomics.v1.run_pb2 import RunExport
-from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.show import plain, run_text
 
-DONE, FAILED = 0, 1
+DONE, FAILED, RUN_FAILED = 0, 1, 3
+ENDINGS = {  # the exit code for each status that a run ends with
+    RunStatus.RUN_STATUS_COMPLETED: DONE,
+    RunStatus.RUN_STATUS_FAILED: RUN_FAILED,
+    RunStatus.RUN_STATUS_CANCELLED: RUN_FAILED,
+    RunStatus.RUN_STATUS_DELETED: RUN_FAILED,
+}
 REQUEST_ID = "x-request-id"
+RENEW = "WATCH_RENEW"
+BACKOFF_SECONDS = 0.5  # after a failure, doubled by each that follows
+MAX_BACKOFF_SECONDS = 30.0
+JITTER = 0.2  # of the backoff, either way
+WATCH_OPTIONS = (  # of a channel that lasts as long as a run
+    ("grpc.keepalive_time_ms", 60_000),  # these three notice a peer gone silent
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 500),  # else our backoff is added to gRPC's
+    ("grpc.min_reconnect_backoff_ms", 5000),  # how long connecting takes at most
+    ("grpc.max_reconnect_backoff_ms", 5000),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,7 @@ def get(
         run = RunServiceStub(channel).GetRun(request, timeout=timeout.total_seconds())
     except grpc.RpcError as error:
         # grpc's stubs don't say so, but a failed call is its own error.
-        _write_failure(cast("grpc.Call", error), output)
+        _write_failure(_failure_of(cast("grpc.Call", error)), output.failures)
         return FAILED
     if output.as_json:
         output.answers.write(json_format.MessageToJson(run, indent=None) + "\n")
@@ -64,28 +85,213 @@ def get(
     return DONE
 
 
-def _write_failure(call: grpc.Call, output: Output) -> None:
-    """Tell status, reason, each fault of a bad request, and what to do next."""
+class View(Protocol):
+    """Shows a run that is watched, between its entering and its leaving."""
+
+    def __enter__(self) -> object:
+        """Begin."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave everything as it was, whatever has happened."""
+
+    def show(self, run: Run) -> None:
+        """Show a state that differs from the one before."""
+
+    def tell(self, line: str) -> None:
+        """Tell what stands in the way."""
+
+    def end(self, run: Run) -> None:
+        """Show the last state once more, when all is over."""
+
+
+def watch(
+    channel: grpc.Channel,
+    run_id: str,
+    view: View,
+    failures: TextIO,
+    *,
+    min_interval: timedelta | None = None,
+    timeout: timedelta,
+    sleep: Callable[[float], object] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+    jitter: Callable[[], float] = random.random,
+) -> int:
+    """Follow one run to its end; give the exit code.
+
+    A stream that breaks is begun again, until none has given a state for `timeout`.
+    """
+    request = WatchRunRequest(id=run_id)
+    if min_interval is not None:
+        request.min_interval.FromTimedelta(min_interval)
+    patience = _Patience(timeout.total_seconds(), clock=clock, jitter=jitter)
+    run = Run(id=run_id)
+    try:
+        with view:
+            for run in _states(channel, request, patience, tell=view.tell, sleep=sleep):
+                view.show(run)
+    except grpc.RpcError as error:
+        _write_failure(_failure_of(cast("grpc.Call", error)), failures)
+        return FAILED
+    view.end(run)
+    return ENDINGS.get(run.status, DONE)
+
+
+def _states(
+    channel: grpc.Channel,
+    request: WatchRunRequest,
+    patience: _Patience,
+    *,
+    tell: Callable[[str], None],
+    sleep: Callable[[float], object],
+) -> Iterator[Run]:
+    """Give each state that differs, over as many streams as it takes."""
+    watch_run = RunServiceStub(channel).WatchRun
+    last = Run()
+    while True:
+        asked = WatchRunRequest()
+        asked.CopyFrom(request)
+        asked.uuid = last.uuid  # tells the run apart from another that has got its id
+        try:
+            for response in watch_run(asked):
+                patience.renew()
+                state = _timeless(response.run)
+                if state != last:
+                    last = state
+                    yield response.run
+        except grpc.RpcError as error:
+            if last.status in ENDINGS:
+                return  # all is known, however the stream ends
+            failure = _failure_of(cast("grpc.Call", error))
+            wait_seconds = patience.wait_seconds(failure)
+            if wait_seconds is None:
+                raise
+            if patience.failures == 1:
+                tell(plain(_trouble(failure, wait_seconds)))
+            sleep(wait_seconds)
+        else:
+            return
+
+
+def _timeless(run: Run) -> Run:
+    """Give what a state is, whenever it was observed."""
+    timeless = Run()
+    timeless.CopyFrom(run)
+    timeless.ClearField("observe_time")
+    return timeless
+
+
+class _Patience:
+    """Whether and when to try again."""
+
+    def __init__(
+        self,
+        timeout_seconds: float,
+        *,
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._jitter = jitter
+        self._since: float | None = clock()  # when the last success was over
+        self.failures = 0  # in a row
+
+    def renew(self) -> None:
+        """Count from the next failure."""
+        self._since = None
+        self.failures = 0
+
+    def wait_seconds(self, failure: _Failure) -> float | None:
+        """Give the time to the next try, None where there is to be none."""
+        asked_seconds = failure.retry_seconds
+        if not failure.is_passing:
+            return None
+        if failure.reason == RENEW and asked_seconds is not None:
+            self.renew()
+            return asked_seconds
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+        left_seconds = self._since + self._timeout_seconds - now
+        if left_seconds <= 0 or (asked_seconds or 0.0) > left_seconds:
+            return None
+        backoff = min(BACKOFF_SECONDS * 2.0**self.failures, MAX_BACKOFF_SECONDS)
+        self.failures += 1
+        if asked_seconds is not None:
+            return asked_seconds
+        spread = 1 + JITTER * (2 * self._jitter() - 1)
+        return min(backoff * spread, left_seconds)
+
+
+def _trouble(failure: _Failure, wait_seconds: float) -> str:
+    wait = f"in {round(wait_seconds, 1):g} s"
+    if failure.reason:
+        return f"{failure.reason} {failure.message} Trying again {wait}"
+    return f"the gateway can't be reached; trying again {wait}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A failed call, its details unpacked."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    bad: BadRequest
+    retry_seconds: float | None  # what the gateway asks to wait
+    request_id: str | None
+
+    @property
+    def is_passing(self) -> bool:
+        """Tell whether another try may succeed."""
+        if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return self.retry_seconds is not None
+        return self.code is grpc.StatusCode.UNAVAILABLE
+
+
+def _failure_of(call: grpc.Call) -> _Failure:
     status = _rich_status(call)
     info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
     for each in status.details:
         for detail in (info, bad, retry):
             each.Unpack(detail)
     trailers = cast("dict[str, str]", dict(call.trailing_metadata() or ()))
+    return _Failure(
+        code=call.code(),
+        message=status.message,
+        reason=info.reason,
+        bad=bad,
+        retry_seconds=_seconds(retry.retry_delay)
+        if retry.HasField("retry_delay")
+        else None,
+        request_id=trailers.get(REQUEST_ID),
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return max(0.0, duration.ToTimedelta().total_seconds())
+
+
+def _write_failure(failure: _Failure, stream: TextIO) -> None:
+    """Tell status, reason, each fault of a bad request, and what to do next."""
+    words = [failure.code.name, failure.reason, failure.message]
     lines = [
-        " ".join(filter(None, [call.code().name, info.reason, status.message])),
-        *(f"  {each.field}: {each.description}" for each in bad.field_violations),
+        " ".join(filter(None, words)),
+        *(
+            f"  {each.field}: {each.description}"
+            for each in failure.bad.field_violations
+        ),
     ]
-    if retry.HasField("retry_delay"):
-        wait = duration_text(retry.retry_delay.ToTimedelta())
+    if failure.retry_seconds is not None:
+        wait = duration_text(timedelta(seconds=failure.retry_seconds))
         lines.append(f"  it may succeed in {wait}")
-    if REQUEST_ID in trailers:
-        lines.append(f"  request id: {trailers[REQUEST_ID]}")
-    elif call.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if failure.request_id is not None:
+        lines.append(f"  request id: {failure.request_id}")
+    elif failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         lines.append("  no answer came in time; --timeout gives it longer")
     else:
         lines.append("  no gateway answered; --address tells where one listens")
-    output.failures.writelines(f"{plain(line)}\n" for line in lines)
+    stream.writelines(f"{plain(line)}\n" for line in lines)
 
 
 def _rich_status(call: grpc.Call) -> Status:

@@ -140,9 +140,7 @@ def get(options: Namespace) -> int:
 
     from healthomics_gateway import client
 
-    # An HTTP proxy, which http_proxy names, can't reach what listens on this machine.
-    is_near = options.address.startswith(("127.", "[::1]:", "localhost:"))
-    proxy = [("grpc.enable_http_proxy", 0)] if is_near else []
+    proxy = _proxy(options.address)
     with grpc.insecure_channel(options.address, options=proxy) as channel:
         return client.get(
             channel,
@@ -152,6 +150,40 @@ def get(options: Namespace) -> int:
             max_staleness=options.max_staleness,
             timeout=options.timeout,
         )
+
+
+def watch(options: Namespace) -> int:
+    """Follow one run through a gateway."""
+    import grpc
+
+    from healthomics_gateway import client, follow
+
+    view = (
+        follow.JsonLines(sys.stdout, sys.stderr)
+        if options.json
+        else follow.Lines(options.id, sys.stdout, sys.stderr)
+    )
+    channel_options = [*_proxy(options.address), *client.WATCH_OPTIONS]
+    with grpc.insecure_channel(options.address, options=channel_options) as channel:
+        try:
+            return client.watch(
+                channel,
+                options.id,
+                view,
+                sys.stderr,
+                min_interval=options.min_interval,
+                timeout=options.timeout,
+            )
+        except BrokenPipeError:
+            # Whoever reads has left, as `head` does; Python's own last flush fails too.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return client.FAILED
+
+
+def _proxy(address: str) -> list[tuple[str, int]]:
+    """Go past an HTTP proxy, which can't reach what listens on this machine."""
+    is_near = address.startswith(("127.", "[::1]:", "localhost:"))
+    return [("grpc.enable_http_proxy", 0)] if is_near else []
 
 
 def settings(options: Namespace) -> int:

@@ -111,10 +111,10 @@ class RunService(RunServiceServicer):
         check_watch(request)
         known = {"runId": request.id}
         facts.set(known)
-        seconds, at_end = self._max_stream_seconds, Reason.WATCH_RENEW
-        own_seconds = context.time_remaining()
-        if own_seconds is not None and own_seconds < seconds:
-            seconds, at_end = own_seconds, Reason.CALLER_DEADLINE
+        own_seconds, seconds = context.time_remaining(), self._max_stream_seconds
+        is_own = own_seconds is not None and own_seconds < seconds
+        if own_seconds is not None:
+            seconds = min(seconds, own_seconds)
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
         with self._watches.watch(
@@ -123,10 +123,13 @@ class RunService(RunServiceServicer):
             uuid=request.uuid,
             period_seconds=self._period_seconds(request),
             seconds=seconds,
-            at_end=at_end,
         ) as reader:
-            while (run := await reader.next(known)) is not None:
-                yield WatchRunResponse(run=run)
+            try:
+                while (run := await reader.next(known)) is not None:
+                    yield WatchRunResponse(run=run)
+            except TimeoutError:
+                reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
+                raise GatewayError(reason) from None
 
     def _accept(self, request: GetRunRequest) -> tuple[RunQuery, Selection]:
         """Check every rule of the contract; tell all faults at once."""

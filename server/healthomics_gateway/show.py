@@ -23,20 +23,21 @@ STYLES = {
 
 def run_text(run: Run, *, now: datetime) -> Text:
     """Tell status, times as durations, and where logs and outputs are."""
-    status = _status(run)
-    text = Text.assemble(("Run ", "bold"), (plain(run.id), "bold"), "  ").append(
-        status, style=STYLES.get(run.status, "bold cyan")
-    )
+    text = Text.assemble(("Run ", "bold"), (plain(run.id), "bold"), "  ")
+    text.append(status_text(run))
     for label, value in _lines(run, now):
         text.append(f"\n  {plain(label):<{LABEL_COLUMNS - 1}} ", style="dim")
         text.append(plain(value))
     return text
 
 
-def _status(run: Run) -> str:
+def status_text(run: Run) -> Text:
+    """Give AWS's word, in the colour of how the run stands."""
     if run.status:
-        return _word(RunStatus.DESCRIPTOR, run.status, "RUN_STATUS_")
-    return plain(run.unmodeled_json.get("status", "no status").strip('"'))
+        word = _word(RunStatus.DESCRIPTOR, run.status, "RUN_STATUS_")
+    else:
+        word = plain(run.unmodeled_json.get("status", "no status").strip('"'))
+    return Text(word, style=STYLES.get(run.status, "bold cyan"))
 
 
 def _lines(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
@@ -54,7 +55,7 @@ def _lines(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
     yield from _if("definition", run.definition)
     yield from sorted(run.unmodeled_json.items())
     if run.HasField("observe_time"):
-        yield "read", f"{elapsed_text(now - _time(run.observe_time))} ago"
+        yield "read", f"{elapsed_text(now - time_of(run.observe_time))} ago"
 
 
 def _if(label: str, value: str) -> Iterator[tuple[str, str]]:
@@ -65,21 +66,21 @@ def _if(label: str, value: str) -> Iterator[tuple[str, str]]:
 def _times(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
     untyped = run.unmodeled_json  # has a time that came and can't be reckoned with
     if run.HasField("creation_time"):
-        created = _time(run.creation_time)
+        created = time_of(run.creation_time)
         ago = elapsed_text(now - created)
         yield "created", f"{ago} ago ({created:%Y-%m-%d %H:%M:%S} UTC)"
         if run.HasField("start_time"):
-            yield "waited", elapsed_text(_time(run.start_time) - created)
+            yield "waited", elapsed_text(time_of(run.start_time) - created)
         elif not (
             run.HasField("stop_time") or {"startTime", "stopTime"} & set(untyped)
         ):
             yield "waited", elapsed_text(now - created) + " so far"
     if run.HasField("start_time") and "stopTime" not in untyped:
-        stop = _time(run.stop_time) if run.HasField("stop_time") else now
+        stop = time_of(run.stop_time) if run.HasField("stop_time") else now
         so_far = "" if run.HasField("stop_time") else " so far"
-        yield "ran", elapsed_text(stop - _time(run.start_time)) + so_far
+        yield "ran", elapsed_text(stop - time_of(run.start_time)) + so_far
     if run.HasField("stop_time"):
-        yield "stopped", f"{elapsed_text(now - _time(run.stop_time))} ago"
+        yield "stopped", f"{elapsed_text(now - time_of(run.stop_time))} ago"
 
 
 def _workflow(run: Run) -> str:
@@ -98,7 +99,8 @@ def _storage(run: Run) -> str:
     return f"{run.storage_capacity} GiB" if run.HasField("storage_capacity") else ""
 
 
-def _time(timestamp: Timestamp) -> datetime:
+def time_of(timestamp: Timestamp) -> datetime:
+    """Give a time of the contract, in UTC."""
     return timestamp.ToDatetime(tzinfo=UTC)
 
 

@@ -74,12 +74,11 @@ class Watches:
         uuid: str = "",
         period_seconds: float | None = None,
         seconds: float = inf,
-        at_end: Reason = Reason.WATCH_RENEW,
     ) -> Reader:
         """Give a reader to follow a run with; it lasts from when it is entered.
 
-        After `seconds` it raises `at_end`. `period_seconds` is its own period, `uuid`
-        the identity that its caller has seen.
+        After `seconds` it raises TimeoutError. `period_seconds` is its own period,
+        `uuid` the identity that its caller has seen.
         """
         return Reader(
             lambda: self._poller(query),
@@ -88,7 +87,6 @@ class Watches:
             period_seconds=period_seconds,
             since=self._clock() - self._interval_seconds,
             seconds=seconds,
-            at_end=at_end,
         )
 
     def _poller(self, query: RunQuery) -> _Poller:
@@ -117,7 +115,7 @@ class Reader:
     """One watch: gives what its caller hasn't seen yet. There can be thousands."""
 
     __slots__ = (
-        *("_alarm", "_at_end", "_digest", "_is_done", "_is_late", "_join", "_poller"),
+        *("_alarm", "_digest", "_is_done", "_is_late", "_join", "_poller"),
         *("_seconds", "_selection", "_timer", "_uuid"),
         *("period_seconds", "since", "taken"),
     )
@@ -132,19 +130,14 @@ class Reader:
         period_seconds: float | None,
         since: float,
         seconds: float,
-        at_end: Reason,
     ) -> None:
-        """Read from the poller that `join` gives; `since` is how old a first state is.
-
-        After `seconds` raise `at_end`.
-        """
+        """Read from what `join` gives, at first a state seen at `since` or later."""
         self._join = join
         self._selection = selection
         self._uuid = uuid
         self.period_seconds = period_seconds
         self.since = since
         self._seconds = seconds
-        self._at_end = at_end
         self.taken: int | None = None  # the number of the last state that it has seen
         self._digest = b""  # of what it gave last
         self._is_done = False
@@ -170,11 +163,12 @@ class Reader:
     async def next(self, facts: dict[str, str]) -> Run | None:
         """Give the next state that its caller sees a difference in, None at the end.
 
-        Raises what ends the watch; `facts` then has what the last poll learnt.
+        Raises TimeoutError when its time is over, and otherwise what ends the watch;
+        `facts` then has what the last poll learnt.
         """
         while not self._is_done:
             if self._is_late:
-                raise GatewayError(self._at_end)
+                raise TimeoutError
             state = self._poller.state_for(self)
             if state:
                 self.taken = state.number

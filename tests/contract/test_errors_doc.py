@@ -40,6 +40,7 @@ OF_EVERY_ERROR = {"ErrorInfo", "RequestInfo"}
 METADATA = {
     *("runId", "attempts", "region"),
     *("awsErrorCode", "httpStatus", "awsRequestId"),
+    "local",
 }
 WORDS = {"again": Again.YES, "once": Again.ONCE, "no": Again.NO}  # of the gateway
 STATUSES = (300, 304, 399, 400, 404, 408, 429, 499, 500, 503, 599)

@@ -15,8 +15,8 @@ from healthomics.v1 import run_pb2
 from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors import Again, Reason
+from healthomics_gateway.requests import MAX_EXPORTS
 from healthomics_gateway.runs import FIRST_OWN_FIELD
-from healthomics_gateway.service import MAX_EXPORTS
 from healthomics_gateway.upstream import aws, healthomics
 from healthomics_gateway.upstream.classify import CODES
 

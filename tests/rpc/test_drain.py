@@ -19,7 +19,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.sandbox import (
     ACCESS_KEY_ID,
@@ -233,6 +233,30 @@ async def test_drain_ends_in_time_while_healthomics_hangs() -> None:
     assert "RetryInfo" in failure.details
     assert 0 == code
     assert lasted <= 1 + STOP_SECONDS
+
+
+@pytest.mark.fault(35)
+async def test_drain_ends_watches_and_waits_for_none() -> None:
+    """Open watches don't hold the process up, and are told to go elsewhere."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        serving(sandbox.url, GATEWAY_DRAIN_TIME="60s") as served,
+        client(served) as stub,
+    ):
+        watches = [stub.WatchRun(WatchRunRequest(id="1000003")) for _ in range(100)]
+        for watch in watches:
+            assert "1000003" == (await watch.read()).run.id
+        begun = time.monotonic()
+        served.terminate()
+        failures = [await refused(watch.read()) for watch in watches]
+        code = await served.ended(STOP_SECONDS)
+        lasted = time.monotonic() - begun
+
+    told = {(each.code, each.reason) for each in failures}
+    assert {(StatusCode.UNAVAILABLE, "GATEWAY_DRAINING")} == told
+    assert {"1000003"} == {each.metadata["runId"] for each in failures}
+    assert 0 == code
+    assert lasted <= STOP_SECONDS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

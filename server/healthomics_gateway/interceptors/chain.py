@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -75,7 +76,8 @@ class Chain(ServerInterceptor):
         make = _streaming if handler.response_streaming else _unary
         handle = _in_exchange(_composed(make(handler, self._arrivals), stages), method)
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(handle)
+            encoded = partial(_encoded, handler)
+            return grpc.stream_stream_rpc_method_handler(handle, None, encoded)
         return grpc.stream_unary_rpc_method_handler(handle)
 
     def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
@@ -129,7 +131,7 @@ def _streaming(handler: Any, arrivals: Arrivals) -> Handler:
         if inspect.isasyncgen(answers):
             async with aclosing(answers):
                 async for answer in answers:
-                    await context.write(_encoded(handler, answer))
+                    await context.write(answer)
         else:
             await answers
         return b""

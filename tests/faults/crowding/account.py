@@ -50,7 +50,9 @@ class Account:
             return said(429, "ThrottlingException")
         status = self.statuses.get(request.run_id, "RUNNING")
         name = str(len(times) - 1)
-        answer = http(true_run(request.run_id, status=status, name=name))
+        uuid = f"uuid-{request.run_id}"
+        run = true_run(request.run_id, status=status, name=name, uuid=uuid)
+        answer = http(run)
         return [Wait(self.latency_seconds), answer] if self.latency_seconds else answer
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
+import grpc
+
 from faults.crowding.account import (
     Account,
     Report,
@@ -19,6 +21,7 @@ from faults.crowding.account import (
 from faults.soaking.process import memory_and_threads
 from healthomics.v1.run_pb2 import RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunRequest
+from support import Refusal
 
 ONE_ID = "2000038"
 FIRST_ID = 6_000_000
@@ -94,16 +97,23 @@ async def many_runs(share: float, draw: Draw) -> Report:
     changed: dict[str, float] = {}
     delays: list[tuple[float, float]] = []  # when it changed, and the delay
     last: dict[str, int] = {}
-    snapshots = 0
+    renewed = 0
 
     async def follow(stub: Any, run_id: str) -> None:
-        nonlocal snapshots
-        async for response in stub.WatchRun(WatchRunRequest(id=run_id)):
-            snapshots += run_id not in last
-            last[run_id] = response.run.status
-            if response.run.status == COMPLETED:
-                now = time.monotonic()
-                delays.append((changed[run_id] - begun, now - changed[run_id]))
+        nonlocal renewed
+        uuid = ""
+        while last.get(run_id) != COMPLETED:
+            try:
+                async for response in stub.WatchRun(
+                    WatchRunRequest(id=run_id, uuid=uuid)
+                ):
+                    uuid = response.run.uuid
+                    last[run_id] = response.run.status
+            except grpc.aio.AioRpcError as error:
+                assert Refusal(error).reason == "WATCH_RENEW"  # noqa: PT017  # resumes
+                renewed += 1
+        now = time.monotonic()
+        delays.append((changed[run_id] - begun, now - changed[run_id]))
 
     async with gateway(account) as served, connected(served, 2) as stubs:
         begun = time.monotonic()
@@ -111,7 +121,7 @@ async def many_runs(share: float, draw: Draw) -> Report:
             asyncio.create_task(follow(stubs[at % 2], run_id))
             for at, run_id in enumerate(ids)
         ]
-        await _until(lambda: snapshots == number)
+        await _until(lambda: len(last) == number)
         opened = time.monotonic() - begun
         order = random.Random(1).sample(ids, number)
         first = time.monotonic()
@@ -121,7 +131,8 @@ async def many_runs(share: float, draw: Draw) -> Report:
             )
             changed[run_id] = time.monotonic()
             account.statuses[run_id] = "COMPLETED"
-        await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.gather(*tasks)
         lasted = time.monotonic() - begun
     missed = number - sum(status == COMPLETED for status in last.values())
     rate = len(account.asked) / lasted
@@ -131,6 +142,7 @@ async def many_runs(share: float, draw: Draw) -> Report:
     report = Report()
     report.told(f"{number} runs had their first state within {opened:.0f} s")
     report.told(f"{missed} of {number} ends missed", must=not missed)
+    report.told(f"{renewed} streams were renewed")
     report.told(
         f"{rate:.2f} polls a second of {TPS * QUOTA_SHARE:g}, {most} at most in one",
         must=rate <= TPS * QUOTA_SHARE * 1.01 and not account.throttled,
