@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -20,8 +21,12 @@ import pytest
 from google.protobuf import json_format
 from structlog.testing import capture_logs
 
-from healthomics.v1.run_pb2 import Run, RunExport
-from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
+from healthomics.v1.run_service_pb2 import (
+    GetRunRequest,
+    WatchRunRequest,
+    WatchRunResponse,
+)
 from healthomics.v1.run_service_pb2_grpc import (
     RunServiceServicer,
     RunServiceStub,
@@ -33,7 +38,7 @@ from support import aws_at, calling, gateway, get_run
 
 BESIDE = Path(sys.executable).parent  # where the programs are installed
 PROGRAM = str(BESIDE / "healthomics-gateway")
-COMMANDS = ("serve", "sandbox", "get", "settings")
+COMMANDS = ("serve", "sandbox", "get", "watch", "settings")
 NOWHERE = {  # none of the machine's own AWS settings, nor of ours
     "PATH": os.environ["PATH"],
     "AWS_CONFIG_FILE": os.devnull,
@@ -116,6 +121,7 @@ class Recorder(RunServiceServicer):
     def __init__(self) -> None:
         self.requests: list[GetRunRequest] = []
         self.seconds: list[float] = []
+        self.watches: list[WatchRunRequest] = []
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
         self, request: GetRunRequest, context: Any
@@ -126,6 +132,18 @@ class Recorder(RunServiceServicer):
         if request.id == "408":
             await asyncio.Event().wait()
         return Run(id=request.id)
+
+    async def WatchRun(  # noqa: N802  # gRPC's own name of the method
+        self, request: WatchRunRequest, context: Any
+    ) -> AsyncIterator[WatchRunResponse]:
+        """Break after a state, unless it is resumed: then the run is completed."""
+        self.watches.append(request)
+        run = Run(id=request.id, uuid="u", status=RunStatus.RUN_STATUS_RUNNING)
+        yield WatchRunResponse(run=run)
+        if not request.uuid:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "it broke")
+        run.status = RunStatus.RUN_STATUS_COMPLETED
+        yield WatchRunResponse(run=run)
 
 
 @asynccontextmanager
@@ -159,6 +177,11 @@ async def get(*arguments: str) -> int:
     return await asyncio.to_thread(main, ["get", *arguments])
 
 
+async def watch(*arguments: str) -> int:
+    """Run `watch` beside the event loop that serves it."""
+    return await asyncio.to_thread(main, ["watch", *arguments])
+
+
 # Usage
 
 
@@ -168,6 +191,7 @@ async def get(*arguments: str) -> int:
         ("serve", "--config --listen --admin-listen --sandbox"),
         ("sandbox", "--listen --latency --quota"),
         ("get", "--address --export --max-staleness --timeout --json"),
+        ("watch", "--address --min-interval --timeout --json"),
         ("settings", "--config"),
     ],
 )
@@ -192,8 +216,20 @@ def test_help_names_every_command_and_exit_code(capsys: Capture) -> None:
     text = capsys.readouterr().out
 
     assert 0 == left.value.code
-    for words in (*COMMANDS, "0 done", "1 the call failed", "2 bad usage"):
+    codes = ("0 done", "1 the call failed", "2 bad usage", "3 the watched run ended")
+    for words in (*COMMANDS, *codes):
         assert words in " ".join(text.split())
+
+
+def test_help_of_watch_tells_every_exit_code(capsys: Capture) -> None:
+    """A script's author learns what each code says of the run."""
+    with pytest.raises(SystemExit):
+        main(["watch", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+
+    for words in ("0 the run COMPLETED", "1 the call failed", "2 bad usage"):
+        assert words in text
+    assert "3 the run ended FAILED, CANCELLED or DELETED" in text
 
 
 def test_help_of_the_sandbox_lists_every_run(capsys: Capture) -> None:
@@ -232,6 +268,9 @@ def test_module_is_the_same_program() -> None:
         pytest.param("get 1 --export ALL", "choose from", id="export"),
         pytest.param("get 1 --timeout 5", "like 250ms, 5s or 2m", id="timeout"),
         pytest.param("get 1 --max-staleness -1s", "--max-staleness", id="staleness"),
+        pytest.param("watch", "required: ID", id="no-id-to-watch"),
+        pytest.param("watch 1 --min-interval 2", "like 250ms", id="interval"),
+        pytest.param("watch 1 --timeout 5", "like 250ms", id="patience"),
         pytest.param("sandbox --listen 9900", "like 127.0.0.1:50051", id="no-host"),
         pytest.param("sandbox --listen a:65536", "like 127.0.0.1:50051", id="port"),
         pytest.param("sandbox --latency 5", "like 250ms, 5s or 2m", id="latency"),
@@ -389,6 +428,155 @@ def test_get_ends_quietly_at_ctrl_c() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with started([PROGRAM, "get", "1", "--address", address]) as process:
+            connection, _ = listener.accept()
+            with connection:
+                assert (1, "", "") == ended(process, signal.SIGINT)
+
+
+# watch
+
+
+@pytest.mark.parametrize(
+    ("run_id", "status", "code"),
+    [
+        ("1000005", "COMPLETED", 0),
+        ("1000006", "DELETED", 3),
+        ("1000007", "CANCELLED", 3),
+        ("1000008", "FAILED", 3),
+    ],
+)
+async def test_watch_tells_how_a_run_ended(
+    run_id: str, status: str, code: int, capsys: Capture
+) -> None:
+    """Its last state and the run are shown, and the exit code tells the end."""
+    async with served() as address:
+        done = await watch(run_id, "--address", address)
+    out, err = capsys.readouterr()
+    first, second, *_ = out.splitlines()
+
+    assert (code, "") == (done, err)
+    assert re.fullmatch(rf"20[0-9-]{{8}} [0-9:]{{8}} UTC  {status}( .*)?", first)
+    assert f"Run {run_id}  {status}" == second
+
+
+async def test_watch_prints_an_object_a_state(capsys: Capture) -> None:
+    """With `--json` nothing else is on stdout."""
+    async with served() as address:
+        code = await watch("1000008", "--json", "--address", address)
+    out, err = capsys.readouterr()
+
+    assert (3, "", 1) == (code, err, out.count("\n"))
+    assert "RUN_STATUS_FAILED" == json.loads(out)["status"]
+
+
+async def test_watch_resumes_over_a_broken_connection(capsys: Capture) -> None:
+    """It asks anew for the run it has seen, and shows what is new."""
+    async with recorded() as (address, recorder):
+        code = await watch("7", "--address", address, "--min-interval", "2s")
+    out, err = capsys.readouterr()
+    asked = WatchRunRequest(id="7")
+    asked.min_interval.FromSeconds(2)
+    resumed = WatchRunRequest(uuid="u")
+    resumed.MergeFrom(asked)
+
+    assert [asked, resumed] == recorder.watches
+    assert 0 == code
+    assert re.fullmatch(
+        r"the gateway can't be reached; trying again in 0\.[4-6] s\n", err
+    )
+    assert re.fullmatch(
+        r".* UTC  RUNNING\n.* UTC  COMPLETED  after at least .s of RUNNING\n"
+        r"Run 7  COMPLETED\n  uuid        u\n",
+        out,
+    )
+
+
+async def test_watch_of_an_unknown_run_tells_so(capsys: Capture) -> None:
+    """A failed call is told as `get` tells it."""
+    async with served() as address:
+        code = await watch("9000404", "--json", "--address", address)
+    out, err = capsys.readouterr()
+
+    assert (1, "") == (code, out)
+    assert err.startswith("NOT_FOUND RUN_NOT_FOUND There is no run of this id.\n")
+
+
+async def test_watch_where_nobody_listens_gives_up(capsys: Capture) -> None:
+    """After its timeout it tells what `get` tells."""
+    address = f"localhost:{free_port()}"
+    code = await watch("1", "--address", address, "--timeout", "100ms")
+    out, err = capsys.readouterr()
+    first, second, third = err.splitlines()
+
+    assert (1, "") == (code, out)
+    assert "the gateway can't be reached; trying again in 0.1 s" == first
+    assert second.startswith("UNAVAILABLE ")
+    assert "  no gateway answered; --address tells where one listens" == third
+
+
+async def test_watch_ends_quietly_where_nobody_reads_on() -> None:
+    """A reader that has enough, as `head` has, leaves no traceback behind."""
+    async with recorded() as (address, _):
+        command = f"{PROGRAM} watch 7 --json --address {address} | head -n 1"
+        done = await asyncio.to_thread(
+            subprocess.run,
+            ["/bin/bash", "-o", "pipefail", "-c", command],
+            env=NOWHERE,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
+        )
+
+    assert (1, 1) == (done.returncode, done.stdout.count("\n"))
+    assert ["the gateway can't be reached"] == [
+        line.partition(";")[0] for line in done.stderr.splitlines()
+    ]
+
+
+async def test_watch_has_a_line_that_lives_on_a_terminal() -> None:
+    """A terminal has it while the run goes on; Ctrl-C leaves the terminal clean."""
+    async with served() as address:
+        code, screen = await asyncio.to_thread(
+            on_terminal,
+            [PROGRAM, "watch", "1000003", "--address", address],
+            until=b"then STOPPING",
+        )
+
+    assert 1 == code
+    assert "Run 1000003\x1b[0m HG005-germline" in screen
+    assert screen.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
+    assert "Traceback" not in screen
+
+
+def on_terminal(command: Sequence[str], *, until: bytes) -> tuple[int, str]:
+    """Run it on a terminal of its own, and interrupt it once it shows the words."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command,
+        env=NOWHERE | {"TERM": "xterm", "COLUMNS": "120"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        screen = b""
+        try:
+            while until not in screen:
+                screen += os.read(ours, 65536)
+            process.send_signal(signal.SIGINT)
+            code = process.wait(timeout=20)
+            return code, (screen + os.read(ours, 65536)).decode()
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def test_watch_ends_quietly_at_ctrl_c() -> None:
+    """Interrupted while it waits, it exits 1 without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with started([PROGRAM, "watch", "1", "--address", address]) as process:
             connection, _ = listener.accept()
             with connection:
                 assert (1, "", "") == ended(process, signal.SIGINT)

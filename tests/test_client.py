@@ -1,14 +1,15 @@
-"""One call of the command line, through grpcio-testing's channel."""
+"""The calls of the command line: one through grpcio-testing, a watch over streams."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import grpc_testing
@@ -21,8 +22,18 @@ from google.rpc.status_pb2 import Status
 
 from healthomics.v1 import run_service_pb2
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
-from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.client import Output, get
+from healthomics.v1.run_service_pb2 import (
+    GetRunRequest,
+    WatchRunRequest,
+    WatchRunResponse,
+)
+from healthomics.v1.run_service_pb2_grpc import (
+    RunServiceServicer,
+    add_RunServiceServicer_to_server,
+)
+from healthomics_gateway.client import ENDINGS, WATCH_OPTIONS, Output, get, watch
+from healthomics_gateway.show import STYLES
+from healthomics_gateway.watch import TERMINAL
 
 SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"]
 NOW = datetime(2025, 11, 18, 10, 0, tzinfo=UTC)
@@ -71,12 +82,19 @@ def refused(
     code: grpc.StatusCode, reason: str, message: str, *details: Message
 ) -> Done:
     """Make one call that the gateway refuses with rich details."""
+    trailers = rich_trailers(code, reason, message, *details)
+    return call(code=code, message=message, trailers=trailers)
+
+
+def rich_trailers(
+    code: grpc.StatusCode, reason: str, message: str, *details: Message
+) -> tuple[tuple[str, str | bytes], ...]:
+    """Give what a gateway's refusal ends with."""
     status = Status(code=code.value[0], message=message)
     info = ErrorInfo(reason=reason, domain="healthomics-gateway")
     for each in (info, RequestInfo(request_id="call-7"), *details):
         status.details.add().Pack(each)
-    rich = ("grpc-status-details-bin", status.SerializeToString())
-    return call(code=code, message=message, trailers=(*TRAILERS, rich))
+    return (*TRAILERS, ("grpc-status-details-bin", status.SerializeToString()))
 
 
 def running(**more: Any) -> Run:
@@ -251,3 +269,372 @@ def test_failure_keeps_control_characters_from_a_terminal() -> None:
         "  id [2J: no  no",
         "  request id: call-7",
     ] == done.failures.splitlines()
+
+
+# watch
+
+
+def state(word: str = "", **more: Any) -> Run:
+    """Give a run in the status of AWS's word."""
+    number = RunStatus.Value(f"RUN_STATUS_{word}") if word else None
+    return Run(id="7", uuid="u-7", status=number, **more)
+
+
+PENDING, RUNNING, COMPLETED = (
+    state(word) for word in ("PENDING", "RUNNING", "COMPLETED")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """How a stream breaks."""
+
+    code: grpc.StatusCode
+    message: str
+    trailers: Sequence[tuple[str, str | bytes]] = ()
+
+
+def broken(
+    reason: str,
+    seconds: float | None = None,
+    code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE,
+) -> Break:
+    """Break as a gateway does, for a reason; `seconds` are RetryInfo's."""
+    retry = RetryInfo()
+    if seconds is not None:
+        retry.retry_delay.FromTimedelta(timedelta(seconds=seconds))
+    details = [] if seconds is None else [retry]
+    return Break(code, "It is so.", rich_trailers(code, reason, "It is so.", *details))
+
+
+RENEW = broken("WATCH_RENEW", 0.05)
+GONE = Break(grpc.StatusCode.UNAVAILABLE, "connection refused")
+
+Step = Run | Break | Callable[[], None]
+
+
+class Streams(RunServiceServicer):
+    """A gateway that does what a test wrote down for each stream, step by step."""
+
+    def __init__(self, *streams: Sequence[Step]) -> None:
+        """Do `streams` in that order; the last goes on for ever."""
+        self._streams = streams
+        self.requests: list[WatchRunRequest] = []
+
+    def WatchRun(  # noqa: N802  # gRPC's own name of the method
+        self, request: WatchRunRequest, context: Any
+    ) -> Iterator[WatchRunResponse]:
+        """Send runs and break, or end."""
+        at = min(len(self.requests), len(self._streams) - 1)
+        self.requests.append(request)
+        for step in self._streams[at]:
+            if isinstance(step, Run):
+                yield WatchRunResponse(run=step)
+            elif isinstance(step, Break):
+                context.set_trailing_metadata(step.trailers)
+                context.abort(step.code, step.message)
+            else:
+                step()
+
+
+@contextmanager
+def streaming(streams: Streams) -> Iterator[grpc.Channel]:
+    """Serve them; give a channel there."""
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool)
+        add_RunServiceServicer_to_server(streams, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        options = [("grpc.enable_http_proxy", 0), *WATCH_OPTIONS]
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+                yield channel
+        finally:
+            server.stop(None).wait()
+
+
+@dataclass
+class Watched:
+    """What became of a watch: it is the view of it too, and its time."""
+
+    shown: list[Run] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    ended: list[Run] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+    requests: list[WatchRunRequest] = field(default_factory=list)
+    failures: str = ""
+    code: int = -1
+    now: float = 1000.0
+    is_open: bool = False
+
+    def __enter__(self) -> Self:
+        """Be open."""
+        self.is_open = True
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Be closed."""
+        self.is_open = False
+
+    def show(self, run: Run) -> None:
+        """Take note."""
+        assert self.is_open
+        self.shown.append(run)
+
+    def tell(self, line: str) -> None:
+        """Take note."""
+        assert self.is_open
+        self.told.append(line)
+
+    def end(self, run: Run) -> None:
+        """Take note."""
+        assert not self.is_open
+        self.ended.append(run)
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, and take note."""
+        self.slept.append(seconds)
+        self.pass_by(seconds)
+
+
+def watched(
+    *streams: Sequence[Step],
+    view: Watched | None = None,
+    jitter: float = 0.5,
+    seconds: float = 30.0,
+    **ask: Any,
+) -> Watched:
+    """Watch run 7 to its end, in time that passes at once."""
+    served, done, failures = Streams(*streams), view or Watched(), io.StringIO()
+    with streaming(served) as channel:
+        done.code = watch(
+            *(channel, "7", done, failures),
+            timeout=timedelta(seconds=seconds),
+            sleep=done.sleep,
+            clock=lambda: done.now,
+            jitter=lambda: jitter,
+            **ask,
+        )
+    done.failures, done.requests = failures.getvalue(), served.requests
+    return done
+
+
+def observed(run: Run, second: int) -> Run:
+    """Give the same state as observed in that second."""
+    copy = Run()
+    copy.CopyFrom(run)
+    copy.observe_time.FromSeconds(second)
+    return copy
+
+
+def test_watch_shows_each_state_and_then_the_last() -> None:
+    """States come in order, the end is shown once all is over, and the code is 0."""
+    done = watched([PENDING, RUNNING, COMPLETED])
+
+    assert [PENDING, RUNNING, COMPLETED] == done.shown
+    assert [COMPLETED] == done.ended
+    assert (0, [], [], "") == (done.code, done.told, done.slept, done.failures)
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [("COMPLETED", 0), ("FAILED", 3), ("CANCELLED", 3), ("DELETED", 3)],
+)
+def test_watch_tells_by_its_code_how_the_run_ended(word: str, code: int) -> None:
+    """A run that wasn't completed has a code of its own."""
+    done = watched([state(word)])
+
+    assert (code, [state(word)]) == (done.code, done.ended)
+
+
+def test_watch_has_a_code_for_every_end() -> None:
+    """Whatever ends a watch on the gateway's side has a code, and a colour."""
+    assert TERMINAL == ENDINGS.keys() == STYLES.keys()
+
+
+@pytest.mark.parametrize(
+    ("runs", "last"), [([state(name="exome")], state(name="exome")), ([], Run(id="7"))]
+)
+def test_watch_of_a_withheld_status_ends_with_the_stream(
+    runs: list[Run], last: Run
+) -> None:
+    """A stream that ends OK is a success, though nothing told how the run ended."""
+    done = watched(runs)
+
+    assert (0, runs, [last]) == (done.code, done.shown, done.ended)
+
+
+def test_watch_asks_as_it_is_told() -> None:
+    """The interval reaches the gateway; unasked it isn't set, and neither is a uuid."""
+    told = watched([COMPLETED], min_interval=timedelta(seconds=1.5)).requests
+    default = watched([COMPLETED]).requests
+
+    interval = Duration(seconds=1, nanos=500_000_000)
+    assert [WatchRunRequest(id="7", min_interval=interval)] == told
+    assert [WatchRunRequest(id="7")] == default
+
+
+def test_watch_that_breaks_is_begun_again_with_the_uuid() -> None:
+    """The next stream is asked for the same run, by its identity, as often."""
+    done = watched([RUNNING, GONE], [COMPLETED], min_interval=timedelta(seconds=2))
+
+    interval = Duration(seconds=2)
+    assert [
+        WatchRunRequest(id="7", min_interval=interval),
+        WatchRunRequest(id="7", uuid="u-7", min_interval=interval),
+    ] == done.requests
+    assert (0, [RUNNING, COMPLETED]) == (done.code, done.shown)
+
+
+def test_watch_shows_a_repeated_snapshot_once() -> None:
+    """What differs in when it was observed alone is no new state."""
+    done = watched(
+        [observed(PENDING, 1), observed(RUNNING, 2), RENEW],
+        [observed(RUNNING, 9), COMPLETED],
+    )
+
+    assert [observed(PENDING, 1), observed(RUNNING, 2), COMPLETED] == done.shown
+
+
+def test_watch_shows_what_has_changed_while_it_was_away() -> None:
+    """A snapshot that differs in any member is shown."""
+    tagged = state("RUNNING", tags={"a": "b"})
+
+    assert [RUNNING, tagged, COMPLETED] == watched(
+        [RUNNING, RENEW], [tagged, COMPLETED]
+    ).shown
+
+
+def test_watch_is_renewed_at_once_and_without_a_word() -> None:
+    """WATCH_RENEW is no outage, however often it comes and whatever the timeout."""
+    done = watched(*[[RUNNING, RENEW]] * 3, [COMPLETED], seconds=0)
+
+    assert (0, [0.05] * 3, []) == (done.code, done.slept, done.told)
+
+
+def test_watch_is_renewed_where_no_state_came_in_time() -> None:
+    """A gateway that can't tell the state yet has answered all the same."""
+    view = Watched()
+    wait = lambda: view.pass_by(600)  # noqa: E731  # a step
+    done = watched([wait, RENEW], [wait, RENEW], [GONE], [COMPLETED], view=view)
+
+    assert (0, [0.05, 0.05, 0.5]) == (done.code, done.slept)
+
+
+def test_watch_backs_off_until_a_state_comes() -> None:
+    """Waits double up to 30 s, and begin anew after a success."""
+    done = watched(*[[GONE]] * 8, [RUNNING, GONE], [COMPLETED], seconds=3600)
+
+    assert [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5] == done.slept
+    assert 0 == done.code
+
+
+@pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 0.4), (0.99, 0.598)])
+def test_watch_parts_those_who_come_back(jitter: float, seconds: float) -> None:
+    """Not all clients of a gateway that is gone try again at the same time."""
+    done = watched([GONE], [COMPLETED], jitter=jitter)
+
+    assert [pytest.approx(seconds)] == done.slept
+
+
+@pytest.mark.parametrize(
+    "break_",
+    [
+        broken("GATEWAY_DRAINING", 1.5),
+        broken("GATEWAY_OVERLOADED", 1.5),
+        broken("UPSTREAM_THROTTLED", 1.5, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+    ids=["draining", "overloaded", "throttled"],
+)
+def test_watch_waits_as_long_as_the_gateway_asks(break_: Break) -> None:
+    """RetryInfo's delay is kept to, whatever the backoff would be."""
+    done = watched([break_], [break_], [RUNNING, break_], [COMPLETED])
+
+    assert (0, [1.5, 1.5, 1.5]) == (done.code, done.slept)
+
+
+def test_watch_tells_each_outage_once() -> None:
+    """One line a broken connection: what is wrong, and when it tries again."""
+    done = watched(
+        *([RUNNING, GONE], [GONE], [GONE]),
+        [RUNNING, broken("GATEWAY_DRAINING", 1.5)],
+        [RENEW],
+        *([GONE], [COMPLETED]),
+    )
+
+    assert [
+        "the gateway can't be reached; trying again in 0.5 s",
+        "GATEWAY_DRAINING It is so. Trying again in 1.5 s",
+        "the gateway can't be reached; trying again in 0.5 s",
+    ] == done.told
+
+
+def test_watch_keeps_control_characters_from_a_terminal() -> None:
+    """A gateway's reason for an outage can't send the terminal an order."""
+    done = watched([broken("RED\x1b[31m", 1)], [COMPLETED])
+
+    assert ["RED [31m It is so. Trying again in 1 s"] == done.told
+
+
+def test_watch_gives_up_where_no_gateway_answers() -> None:
+    """After the timeout, and one last try at its end, the failure is told."""
+    done = watched([GONE])
+
+    assert [0.5, 1, 2, 4, 8, 14.5] == done.slept
+    assert (1, [], []) == (done.code, done.shown, done.ended)
+    assert [
+        "UNAVAILABLE connection refused",
+        "  no gateway answered; --address tells where one listens",
+    ] == done.failures.splitlines()
+
+
+def test_watch_gives_up_after_a_long_outage() -> None:
+    """An outage counts from when the stream broke, not from its last state."""
+    view = Watched()
+    done = watched([RUNNING, lambda: view.pass_by(7200), GONE], [GONE], view=view)
+
+    assert [0.5, 1, 2, 4, 8, 14.5] == done.slept
+    assert (1, [RUNNING], []) == (done.code, done.shown, done.ended)
+
+
+def test_watch_gives_up_where_it_is_asked_to_wait_too_long() -> None:
+    """A wait beyond the timeout isn't begun; the failure tells how long it is."""
+    done = watched([RUNNING, broken("GATEWAY_OVERLOADED", 60)])
+
+    assert (1, []) == (done.code, done.slept)
+    assert [
+        "UNAVAILABLE GATEWAY_OVERLOADED It is so.",
+        "  it may succeed in 1m",
+        "  request id: call-7",
+    ] == done.failures.splitlines()
+
+
+@pytest.mark.parametrize(
+    "break_",
+    [
+        broken("RUN_NOT_FOUND", code=grpc.StatusCode.NOT_FOUND),
+        broken("RUN_REPLACED", code=grpc.StatusCode.NOT_FOUND),
+        broken("GATEWAY_INTERNAL", 1, grpc.StatusCode.INTERNAL),
+        broken("RESPONSE_TOO_LARGE", code=grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ],
+    ids=["not-found", "replaced", "internal", "too-large"],
+)
+def test_watch_ends_by_what_does_not_pass(break_: Break) -> None:
+    """A failure that another try can't mend is told, also after states."""
+    done = watched([RUNNING, break_])
+
+    assert (1, [RUNNING], [], []) == (done.code, done.shown, done.ended, done.slept)
+    assert done.failures.startswith(f"{break_.code.name} ")
+    assert done.failures.endswith("  request id: call-7\n")
+
+
+@pytest.mark.parametrize("break_", [GONE, broken("RUN_NOT_FOUND", None)])
+def test_watch_that_breaks_after_the_end_is_done(break_: Break) -> None:
+    """Once the run's end is known, it makes no difference how the stream ends."""
+    done = watched([state("FAILED"), break_])
+
+    assert (3, "", [state("FAILED")]) == (done.code, done.failures, done.ended)

@@ -16,10 +16,17 @@ SIZE = STREAM_BYTES + len(ANSWER)
 class Clients:
     """Clients of a gateway that is asked for one answer by each call."""
 
-    def __init__(self, *, answers: int, share: int) -> None:
+    def __init__(
+        self, *, answers: int, share: int, sending_seconds: float = 0.0
+    ) -> None:
         """Keep so many answers, and so many of one connection where that's too much."""
+        self.now = 1000.0
         self.unread = Unread(
-            max_bytes=answers * SIZE, max_share_bytes=share * SIZE, jitter=lambda: 0.25
+            max_bytes=answers * SIZE,
+            max_share_bytes=share * SIZE,
+            sending_seconds=sending_seconds,
+            clock=lambda: self.now,
+            jitter=lambda: 0.25,
         )
         self.asked = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,4 +120,29 @@ async def test_connection_may_keep_its_share_where_too_much_is_kept() -> None:
 
     assert (
         Reason.GATEWAY_OVERLOADED is (await refusal_of(clients.call("slow")[0])).reason
+    )
+
+
+async def test_crowd_that_is_answered_at_one_moment_is_sent_its_answers() -> None:
+    """Only the answers count at first, and after a while all that isn't read."""
+    clients = Clients(answers=5, share=1, sending_seconds=2.0)
+    calls = [clients.call("a") for _ in range(100)]
+    assert [ANSWER] * 100 == [await answered for answered, _ in calls]
+    at_once = clients.unread.kept_bytes
+    for _, is_read in calls[1:]:
+        is_read.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    soon = clients.unread.kept_bytes
+    clients.now += 2.0
+    late = clients.unread.kept_bytes
+    calls[0][1].set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert (100 * len(ANSWER), len(ANSWER), SIZE, 0) == (
+        at_once,
+        soon,
+        late,
+        clients.unread.kept_bytes,
     )

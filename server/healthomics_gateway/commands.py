@@ -155,14 +155,16 @@ def get(options: Namespace) -> int:
 def watch(options: Namespace) -> int:
     """Follow one run through a gateway."""
     import grpc
+    from rich.console import Console
 
     from healthomics_gateway import client, follow
 
-    view = (
-        follow.JsonLines(sys.stdout, sys.stderr)
-        if options.json
-        else follow.Lines(options.id, sys.stdout, sys.stderr)
-    )
+    view: client.View = follow.JsonLines(sys.stdout, sys.stderr)
+    if not options.json:
+        console = Console(highlight=False)
+        # A file keeps all that it is sent, though it may be told to have colours.
+        is_live = sys.stdout.isatty() and console.is_interactive
+        view = follow.Lines(options.id, console, sys.stderr, is_live=is_live)
     channel_options = [*_proxy(options.address), *client.WATCH_OPTIONS]
     with grpc.insecure_channel(options.address, options=channel_options) as channel:
         try:

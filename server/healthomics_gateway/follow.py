@@ -17,7 +17,8 @@ from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.durations import elapsed_text
 from healthomics_gateway.show import plain, run_text, status_text, time_of
 
-STATUS_COLUMNS = 9
+STATUS_COLUMNS = 9  # of the longest
+NAME_COLUMNS = 40  # of the line that lives, which must keep room for the rest
 NEXT = {
     RunStatus.RUN_STATUS_PENDING: "STARTING",
     RunStatus.RUN_STATUS_STARTING: "RUNNING",
@@ -59,26 +60,26 @@ class Lines:
     def __init__(
         self,
         run_id: str,
-        answers: TextIO,
+        console: Console,
         failures: TextIO,
         *,
+        is_live: bool,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._run_id = run_id
+        self._console = console
         self._failures = failures
+        self._is_live = is_live
         self._now = now
         self._sight: Sight | None = None  # the last
-        self._console = Console(file=answers, highlight=False)
         self._live = Live(
-            console=self._console,
+            console=console,
             get_renderable=self._live_text,
             refresh_per_second=1,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        # What isn't a terminal, though it may be coloured, keeps what it is sent.
-        self._is_live = answers.isatty() and self._console.is_interactive
 
     def __enter__(self) -> Self:
         """Begin to show the line that lives."""
@@ -191,7 +192,9 @@ def live_text(run_id: str, sight: Sight | None, *, now: datetime) -> Text:
         return text.append("  waiting for its state")
     run = sight.run
     if run.name:
-        text.append(f" {plain(run.name)}")
+        name = Text(plain(run.name))
+        name.truncate(NAME_COLUMNS, overflow="ellipsis")
+        text.append(" ").append(name)
     text.append("  ").append(status_text(run)).append(f" for {sight.lasted_text(now)}")
     if run.HasField("start_time"):
         text.append(f", started {elapsed_text(now - time_of(run.start_time))} ago")

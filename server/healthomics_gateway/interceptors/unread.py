@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from healthomics_gateway.interceptors.exchange import Exchange, Handler
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # gRPC keeps each of them about twice
 MAX_SHARE_BYTES = 1024 * 1024  # of one connection, once there are so many
 STREAM_BYTES = 24 * 1024  # what a call takes beside its answer
+SENDING_SECONDS = 2.0  # that a crowd's answers may take to be sent
 
 
 class Unread:
@@ -20,6 +23,9 @@ class Unread:
     A client that stops reading is answered all the same, and what it doesn't read is
     kept until its connection is closed. Where too much is kept, those who hold more
     than their share of it get GATEWAY_OVERLOADED; who reads holds next to nothing.
+
+    What a call takes beside its answer counts once that lies there for a while: a
+    crowd that is answered at one moment needs that long to be sent its answers.
     """
 
     def __init__(
@@ -27,14 +33,32 @@ class Unread:
         *,
         max_bytes: int = MAX_UNREAD_BYTES,
         max_share_bytes: int = MAX_SHARE_BYTES,
+        sending_seconds: float = SENDING_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Begin with nothing kept; `jitter` draws from [0, 1)."""
         self._max_bytes = max_bytes
         self._max_share_bytes = max_share_bytes
+        self._sending_seconds = sending_seconds
+        self._clock = clock
         self._jitter = jitter
         self._kept: dict[str, int] = {}  # bytes, by connection
-        self.kept_bytes = 0
+        self._kept_bytes = 0
+        # Calls that are being sent their answers, since when: the oldest first.
+        self._sending: dict[asyncio.Task[Any], tuple[str, float]] = {}
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much is kept, by now."""
+        latest = self._clock() - self._sending_seconds
+        while self._sending:
+            task, (peer, since) = next(iter(self._sending.items()))
+            if since > latest:
+                break
+            del self._sending[task]
+            self._add(peer, STREAM_BYTES)
+        return self._kept_bytes
 
     def stage(self, proceed: Handler) -> Handler:
         """Keep account of the answers; refuse those that would be too many."""
@@ -42,8 +66,8 @@ class Unread:
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
             self._check(exchange.peer, STREAM_BYTES)
             answer = await proceed(incoming, exchange)
-            size = len(answer or b"") + STREAM_BYTES
-            self._check(exchange.peer, size)
+            size = len(answer or b"")
+            self._check(exchange.peer, size + STREAM_BYTES)
             self._keep(exchange, size)
             return answer
 
@@ -58,14 +82,20 @@ class Unread:
 
     def _keep(self, exchange: Exchange, size: int) -> None:
         """Keep an answer until gRPC has done with its call."""
-        kept, peer = self._kept, exchange.peer
-        kept[peer] = kept.get(peer, 0) + size
-        self.kept_bytes += size
+        peer, task = exchange.peer, exchange.task
+        self._add(peer, size)
+        self._sending[task] = peer, self._clock()
 
         def read(_: Any) -> None:
-            self.kept_bytes -= size
-            kept[peer] -= size
-            if not kept[peer]:
-                del kept[peer]
+            is_soon = self._sending.pop(task, None)
+            self._add(peer, -size if is_soon else -size - STREAM_BYTES)
 
-        exchange.task.add_done_callback(read)
+        task.add_done_callback(read)
+
+    def _add(self, peer: str, size: int) -> None:
+        self._kept_bytes += size
+        kept = self._kept.get(peer, 0) + size
+        if kept:
+            self._kept[peer] = kept
+        else:
+            self._kept.pop(peer, None)
