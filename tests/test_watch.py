@@ -403,6 +403,20 @@ def test_wait_that_is_asked_for_is_kept() -> None:
     assert [3, 3, 4, 8, 16, 32, 60, 60, 60] == gaps[:9]
 
 
+def test_new_watcher_does_not_wait_for_a_long_back_off() -> None:
+    """Where polls have failed for long, it is tried again a second after it came."""
+
+    async def work() -> Any:
+        error = failure(Reason.UPSTREAM_INTERNAL)
+        world = World((0, error), (124, {"name": "a", "status": "FAILED"}))
+        patient = world.follow_at(0)
+        return await world.follow_at(130), await patient, world.polled
+
+    seen, patient, polled = virtually(work)
+    assert [(131, "a"), (131, "end")] == seen == patient
+    assert [0, 1, 3, 7, 15, 31, 63, 123, 131] == polled
+
+
 @pytest.mark.parametrize(
     "reason",
     [

@@ -214,7 +214,8 @@ class _Poller:
 
     __slots__ = (
         *("_answer", "_clock", "_due", "_failures", "_forget", "_interval_seconds"),
-        *("_is_over", "_poll", "_polls", "_readers", "_seen", "_states", "_timer"),
+        *("_is_over", "_period_seconds", "_poll", "_polls", "_readers", "_seen"),
+        *("_states", "_timer"),
         *("facts", "failure", "query"),
     )
 
@@ -236,7 +237,8 @@ class _Poller:
         self._states: list[_State] = []  # that some reader hasn't taken, and the newest
         self._answer: Answer | None = None  # the last
         self._seen = -inf  # when it came
-        self._due = -inf  # when to ask
+        self._period_seconds = inf  # the shortest that a reader wants
+        self._due = inf  # when to ask
         self._failures = 0  # in a row
         self._timer: asyncio.TimerHandle | None = None  # until it is due
         self._poll: asyncio.Task[None] | None = None  # under way
@@ -247,11 +249,13 @@ class _Poller:
     def join(self, reader: Reader) -> None:
         """Serve this reader too."""
         self._readers[reader] = None
+        self._period_seconds = min(self._period_seconds, self._period_of(reader))
         if self._failures:
-            return  # it asks again by itself
-        due = -inf
-        if self._answer and self._seen >= reader.since:
-            due = self._seen + self._period_seconds(self._answer.run)
+            due = self._clock() + BACKOFF_SECONDS
+        elif self._seen >= reader.since:
+            due = self._seen + self._period_seconds
+        else:
+            due = -inf
         self._ask_at(min(due, self._due))
 
     def leave(self, reader: Reader) -> None:
@@ -284,7 +288,8 @@ class _Poller:
         if answer is not self._answer:
             self._answer = answer
             self._take(answer.run)
-        self._ask_at(self._seen + self._period_seconds(answer.run))
+            self._period_seconds = min(map(self._period_of, self._readers), default=inf)
+        self._ask_at(self._seen + self._period_seconds)
 
     def _take(self, run: Run) -> None:
         """Keep a state, if it is one; wake those who wait."""
@@ -334,11 +339,11 @@ class _Poller:
             self._poll = None
             self.learn(answer)
 
-    def _period_seconds(self, run: Run) -> float:
-        share = PASSING_SHARE if run.status in PASSING else 1.0
-        usual = self._interval_seconds * share
-        periods = (each.period_seconds for each in self._readers)
-        return min((usual if each is None else each for each in periods), default=usual)
+    def _period_of(self, reader: Reader) -> float:
+        if reader.period_seconds is not None:
+            return reader.period_seconds
+        is_passing = self._answer and self._answer.run.status in PASSING
+        return self._interval_seconds * (PASSING_SHARE if is_passing else 1.0)
 
     def _back_off(self, error: GatewayError) -> None:
         seconds = min(BACKOFF_SECONDS * 2.0**self._failures, MAX_BACKOFF_SECONDS)
