@@ -41,6 +41,8 @@ def draw(measured: Sequence[Measured], file: Path) -> None:
     for column, mode in enumerate(modes):
         of_mode = [each for each in measured if each.mode == mode]
         _draw_mode(rows[0][column], rows[1][column], of_mode)
+    for row in rows:
+        row[0].set_ylim(bottom=0)  # only now, as it ends the fit to what is drawn
     handles, labels = rows[1][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(_made(file), dpi=110)
@@ -73,8 +75,6 @@ def _draw_mode(answers: Any, upstream: Any, measured: Sequence[Measured]) -> Non
         axes.grid(alpha=0.3)
     upstream.set_yscale("symlog", linthresh=TPS)  # up to the quota it is linear
     upstream.set_yticks(_UPSTREAM_TICKS, labels=map(str, _UPSTREAM_TICKS))
-    upstream.set_ylim(bottom=0)
-    answers.set_ylim(bottom=0)
 
 
 def _rates(times: Iterable[float], seconds: float) -> tuple[list[float], list[int]]:

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -540,7 +541,7 @@ async def test_watch_has_a_line_that_lives_on_a_terminal() -> None:
         code, screen = await asyncio.to_thread(
             on_terminal,
             [PROGRAM, "watch", "1000003", "--address", address],
-            until=b"then STOPPING",
+            until=rb"(?s)UTC .*then STOPPING",
         )
 
     assert 1 == code
@@ -550,7 +551,7 @@ async def test_watch_has_a_line_that_lives_on_a_terminal() -> None:
 
 
 def on_terminal(command: Sequence[str], *, until: bytes) -> tuple[int, str]:
-    """Run it on a terminal of its own, and interrupt it once it shows the words."""
+    """Run it on a terminal of its own, and interrupt it once it shows the pattern."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         command,
@@ -559,10 +560,10 @@ def on_terminal(command: Sequence[str], *, until: bytes) -> tuple[int, str]:
         stdout=theirs,
         stderr=theirs,
     ) as process:
-        os.close(theirs)
         screen = b""
         try:
-            while until not in screen:
+            while not re.search(until, screen):
+                assert select.select([ours], [], [], 20)[0], screen
                 screen += os.read(ours, 65536)
             process.send_signal(signal.SIGINT)
             code = process.wait(timeout=20)
@@ -570,6 +571,7 @@ def on_terminal(command: Sequence[str], *, until: bytes) -> tuple[int, str]:
         finally:
             process.kill()
             os.close(ours)
+            os.close(theirs)  # not before: what is still to read could go with it
 
 
 def test_watch_ends_quietly_at_ctrl_c() -> None:

@@ -290,7 +290,7 @@ def test_live_line_stays_one_line() -> None:
         view.show(run("RUNNING", "09:59:55", name="x" * 128))
     line = sent(console).split("\n")[-2].rpartition("\r\x1b[2K")[2]
 
-    assert f"Run 7 {'x' * 39}…  RUNNI…" == Text.from_ansi(line).plain
+    assert f"Run 7 {'x' * 39}…  RUNNING for…" == Text.from_ansi(line).plain
 
 
 class Pipe(io.StringIO):

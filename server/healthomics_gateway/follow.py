@@ -93,9 +93,9 @@ class Lines:
 
     def show(self, run: Run) -> None:
         """Write what is new."""
-        former = self._sight
-        self._sight = sight_of(run, former, now=self._now())
         with self._aside():
+            former = self._sight
+            self._sight = sight_of(run, former, now=self._now())
             self._console.print(state_text(self._sight, former), soft_wrap=True)
 
     def tell(self, line: str) -> None:
