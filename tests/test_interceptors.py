@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Sequence
+from itertools import chain, repeat
 from typing import Any, cast
 
 import grpc
@@ -526,11 +527,11 @@ async def test_cancelled_call_is_logged_as_such() -> None:
 
 
 class Leaving:
-    """The context of a call whose client is given some time, and leaves some of it."""
+    """The context of a call whose client leaves some of its time."""
 
-    def __init__(self, given: float | None, left: float | None) -> None:
+    def __init__(self, left: float | None) -> None:
         """Tell these seconds, None for a call without a deadline."""
-        self._seconds = [given, left]
+        self._left = left
 
     def peer(self) -> str:
         """Tell who called."""
@@ -538,7 +539,7 @@ class Leaving:
 
     def time_remaining(self) -> float | None:
         """Tell the seconds that are left."""
-        return self._seconds.pop(0)
+        return self._left
 
 
 LATE = ("DEADLINE_EXCEEDED", "CALLER_DEADLINE")
@@ -565,10 +566,12 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
         raise asyncio.CancelledError
 
     exchange = Exchange(
-        cast("Any", Leaving(given, left)), GET_RUN, "r-1", "peer", running_task()
+        cast("Any", Leaving(left)), GET_RUN, "r-1", "peer", running_task()
     )
+    ended = (given or 0) - (left or 0)
+    times = chain((0.0,), repeat(ended))
     with capture_logs() as events, pytest.raises(asyncio.CancelledError):
-        await observe(proceed)(b"", exchange)
+        await observe(proceed, clock=lambda: next(times))(b"", exchange)
 
     assert [expected] == [(event["code"], event["reason"]) for event in events]
 

@@ -69,58 +69,64 @@ class Coalescing:
             wait = min(wait, self._expected_wait(fetch))
         if self._clock() + wait > call.deadline:
             raise self._refusal(wait)
-        if fetch is None:
-            fetch = self._begin(query)
+        fetch = fetch or self._begin(query)
+        answer = fetch.join(call)
+        timer = self._refuse_late(fetch, call, answer)
         try:
-            return await self._await(fetch, call)
+            return await answer
         finally:
+            if timer:
+                timer.cancel()
             call.facts |= fetch.facts
             self._leave(fetch, call)
 
+    def _refuse_late(
+        self, fetch: _Fetch, call: Call, answer: asyncio.Future[Answer]
+    ) -> asyncio.TimerHandle | None:
+        """Give a caller up whose turn hasn't come by its deadline."""
+
+        def refuse() -> None:
+            if fetch.waits_for_turn and not answer.done():
+                answer.set_exception(self._refusal(self._expected_wait(fetch)))
+
+        left = call.deadline - MARGIN_SECONDS - self._clock()
+        if left == inf:
+            return None
+        return asyncio.get_running_loop().call_later(max(left, 0), refuse)
+
     def _begin(self, query: RunQuery) -> _Fetch:
         fetch = self._open[query] = _Fetch(query, close=self._close)
-        fetch.task = asyncio.create_task(self._fetched(fetch, self._sent.get(query)))
+        fetch.task = asyncio.create_task(self._fetch(fetch, self._sent.get(query)))
         return fetch
 
-    async def _fetched(self, fetch: _Fetch, former: _Fetch | None) -> Answer:
+    async def _fetch(self, fetch: _Fetch, former: _Fetch | None) -> None:
+        """Ask, once the former has ended, and tell all who wait."""
         query = fetch.query
         try:
             if former and former.task:
                 await asyncio.wait((former.task,))
-            fetch.in_line = True
+            fetch.waits_for_turn = True
             answer = await self._runs.get_run(query, call=fetch)
-        except GatewayError as error:
-            if error.reason is Reason.RUN_NOT_FOUND:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is theirs
+            if isinstance(error, GatewayError) and error.reason is Reason.RUN_NOT_FOUND:
                 self._memory.pop(query, None)
-            raise
-        finally:
             self._forget(fetch)
+            fetch.fail(error)
+        else:
+            self._remember(query, answer)
+            self._forget(fetch)
+            fetch.succeed(answer)
+
+    def _remember(self, query: RunQuery, answer: Answer) -> None:
         size = answer.run.ByteSize()
         if size <= self._memory.maxsize:
             self._memory[query] = _Remembered(answer, self._clock(), size)
-        return answer
-
-    async def _await(self, fetch: _Fetch, call: Call) -> Answer:
-        """Wait for the fetch; give up where its turn hasn't come by the deadline."""
-        fetch.join(call)
-        task = fetch.task
-        if task is None:
-            raise RuntimeError("a fetch has its task before anybody waits for it")
-        left = call.deadline - MARGIN_SECONDS - self._clock()
-        if left < inf:
-            await asyncio.wait(
-                (task, fetch.sent_first),
-                timeout=max(left, 0),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if fetch.in_line and not (task.done() or fetch.sent_first.done()):
-                raise self._refusal(self._expected_wait(fetch))
-        return await asyncio.shield(task)
 
     def _leave(self, fetch: _Fetch, call: Call) -> None:
         fetch.part(call)
         if not fetch.waiting and fetch.task and not fetch.task.done():
             self._forget(fetch, is_sent=False)
+            fetch.task.add_done_callback(lambda _: self._forget(fetch))
             fetch.task.cancel()
 
     def _close(self, fetch: _Fetch) -> None:
@@ -140,21 +146,33 @@ class _Fetch:
         self.query = query
         self._close = close
         self.facts: dict[str, str] = {}
-        self.waiting: dict[Call, None] = {}
+        self.waiting: dict[Call, asyncio.Future[Answer]] = {}
         self._callers: Counter[Caller] = Counter()  # how many calls each waits with
-        self.task: asyncio.Task[Answer] | None = None
-        self.in_line = False  # the former has ended: it waits for its turn alone
-        self.sent_first = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+        self.waits_for_turn = False  # the former has ended, and it isn't sent
 
-    def join(self, call: Call) -> None:
-        """Fetch for this call too."""
-        self.waiting[call] = None
+    def join(self, call: Call) -> asyncio.Future[Answer]:
+        """Fetch for this call too; give what it is to wait for."""
+        answer = self.waiting[call] = asyncio.get_running_loop().create_future()
         self._callers.update(call.callers)
+        return answer
 
     def part(self, call: Call) -> None:
         """Fetch for this call no more."""
         del self.waiting[call]
         self._callers -= Counter(call.callers)
+
+    def succeed(self, answer: Answer) -> None:
+        """Give the answer to all who wait."""
+        for each in self.waiting.values():
+            if not each.done():
+                each.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """Give the failure to all who wait."""
+        for each in self.waiting.values():
+            if not each.done():
+                each.set_exception(error)
 
     @property
     def deadline(self) -> float:
@@ -173,9 +191,8 @@ class _Fetch:
 
     def sent(self) -> None:
         """Let nobody join from now on."""
-        if not self.sent_first.done():
-            self.sent_first.set_result(None)
-            self._close(self)
+        self.waits_for_turn = False
+        self._close(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,11 @@ class Pacer:
 
     async def turn(self, call: Call) -> None:
         """Wait for a token, or raise UPSTREAM_THROTTLED where none comes in time."""
+        self._fill()
+        if not self._tickets and self._tokens >= WHOLE:
+            self._tokens -= 1
+            self._charge(self._first(call))
+            return
         wait = self.expected_wait(call)
         if self._clock() + wait > call.deadline:
             raise refusal(wait)
@@ -125,7 +130,7 @@ class Pacer:
     def expected_wait(self, call: Call) -> float:
         """Tell in how many seconds it would be this call's turn."""
         self._fill()
-        turns = self._turns_before(call) + 1
+        turns = 1 + (self._turns_before(call) if self._tickets else 0)
         return max(0.0, turns - self._tokens) / self.rate
 
     def _turns_before(self, call: Call) -> float:

@@ -45,6 +45,8 @@ DEADLINE_SECONDS = 10.0
 WATCH_SECONDS = 0.05  # from one look at the memory to the next
 MAX_RATIO = 10.0
 MAX_GROWTH_MIB = 64.0
+# What is remembered has a bound of its own, and large answers would fill it.
+SETTINGS = {"GATEWAY_CACHE__MAX_BYTES": "1048576"}
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 # The attacks that ask are slow enough to be answered: what they prove isn't that many
@@ -166,7 +168,7 @@ async def flood(
     row = Row(title, attack.unit)
     async with (
         _upstream(size) as url,
-        serving(url) as served,
+        serving(url, **SETTINGS) as served,
         client(served) as stub,
     ):
         for _ in range(WARM_CALLS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -20,18 +21,20 @@ LATE_SHARE = 0.01  # of the time that was given
 _log = structlog.get_logger("call")
 
 
-def observe(proceed: Handler) -> Handler:
+def observe(
+    proceed: Handler, *, clock: Callable[[], float] = time.perf_counter
+) -> Handler:
     """Log each call as it ends, and answer its id in the trailers."""
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         context = exchange.context
-        given = context.time_remaining()
-        start = time.perf_counter()
+        start = clock()
         try:
             answer = await proceed(incoming, exchange)
             context.set_trailing_metadata(trailing_ids(exchange, facts.get()))
         except asyncio.CancelledError:
-            is_late = _is_late(context.time_remaining(), given)
+            lasted = clock() - start
+            is_late = _is_late(context.time_remaining(), lasted)
             exchange.code = (
                 grpc.StatusCode.DEADLINE_EXCEEDED
                 if is_late
@@ -40,18 +43,18 @@ def observe(proceed: Handler) -> Handler:
             exchange.reason = Reason.CALLER_DEADLINE.name if is_late else ""
             raise
         finally:
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
             _log_call(exchange, seconds)
         return answer
 
     return handle
 
 
-def _is_late(left: float | None, given: float | None) -> bool:
+def _is_late(left: float | None, lasted: float) -> bool:
     """Tell whether a client left because its deadline passed."""
-    if left is None or given is None:
+    if left is None:
         return False
-    return left <= LATE_SECONDS + LATE_SHARE * given
+    return left <= LATE_SECONDS + LATE_SHARE * (left + lasted)
 
 
 def _log_call(exchange: Exchange, seconds: float) -> None:

@@ -74,6 +74,9 @@ class Unread:
         return handle
 
     def _check(self, peer: str, size: int) -> None:
+        most = self._kept_bytes + len(self._sending) * STREAM_BYTES + size
+        if most <= self._max_bytes:
+            return  # whatever of it counts by now
         if (
             self.kept_bytes + size > self._max_bytes
             and self._kept.get(peer, 0) + size > self._max_share_bytes
