@@ -17,6 +17,7 @@ from faults.soaking.calls import DEFAULT_SECONDS
 from faults.soaking.judge import SESSION_TOKEN
 from faults.soaking.lies import ATTEMPT_SECONDS, CAP_BYTES
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from support import UNPACED
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
@@ -31,6 +32,7 @@ SETTINGS = {
     "GATEWAY_UPSTREAM__MAX_BODY_BYTES": str(CAP_BYTES),
     "GATEWAY_DEFAULT_DEADLINE": f"{DEFAULT_SECONDS:g}s",
     "GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS}s",
+    **UNPACED,
 }
 SECRETS = (SECRET_ACCESS_KEY, SESSION_TOKEN)  # not even the log tells them
 START_SECONDS = 30.0
