@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(LOAD): $(READY)
-	@echo "Adding what the fuzzing and the soak need"
+	@echo "Adding what the loads need"
 	@$(PIP) install -c constraints.txt --group load
 	@touch $@
 
