@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from programs import BenchError
+from programs import BenchError, names_of
 from report import Report, Sample
 from rich.console import Console
 from rounds import SERVERS, Rounds
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only",
-        type=_servers,
+        type=names_of(SERVERS),
         default=list(SERVERS),
         metavar="NAME,...",
         help=f"measure these servers alone, of {','.join(SERVERS)}",
@@ -101,13 +101,6 @@ def _seconds(text: str) -> float:
     if not (0 < (seconds := float(text)) <= _MOST_SECONDS):
         raise argparse.ArgumentTypeError(f"more than 0, at most {_MOST_SECONDS:g}")
     return seconds
-
-
-def _servers(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := set(names) - set(SERVERS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
-    return [name for name in SERVERS if name in names]
 
 
 if __name__ == "__main__":

@@ -1,15 +1,21 @@
 """The processes of a measurement: how each is started, stopped and what it cost."""
 
+import argparse
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
+
 _BENCH = Path(__file__).resolve().parent
 _BIN = Path(sys.executable).parent
+_START_SECONDS = 30.0
+_WAIT_SECONDS = 0.1  # between two looks
 _STOP_SECONDS = 10.0  # then the process is killed
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _LOG_TAIL = 2000  # characters of a log worth showing
@@ -102,6 +108,33 @@ def running(command: list[str], *, env: dict[str, str], log: Path) -> Iterator[P
         yield program
     finally:
         program.stop()
+
+
+def wait_for(answers: Callable[[], object], program: Program) -> None:
+    """Ask until an answer comes; raise `BenchError` when the program ends first."""
+    give_up = time.monotonic() + _START_SECONDS
+    while True:
+        program.check_runs()
+        try:
+            answers()
+        except (OSError, grpc.RpcError) as error:
+            if time.monotonic() > give_up:
+                raise BenchError(f"{program.name} doesn't answer: {error}") from error
+            time.sleep(_WAIT_SECONDS)
+        else:
+            return
+
+
+def names_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Read a list of some of these names; for argparse."""
+
+    def read(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := set(names) - set(known):
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+        return [name for name in known if name in names]
+
+    return read
 
 
 def _family(pid: int) -> Iterator[int]:

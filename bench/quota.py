@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import quota_envoy
-from programs import BenchError
+from programs import BenchError, names_of
 from quota_load import OK, Outcome
 from quota_report import Figures, report
 from quota_servers import MODES, SERVERS, Measured, measure
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only",
-        type=_servers,
+        type=names_of(SERVERS),
         default=list(SERVERS),
         metavar="NAME,...",
         help=f"measure these servers alone, of {','.join(SERVERS)}",
@@ -153,13 +153,6 @@ def _seconds(text: str) -> float:
             f"at least {_LEAST_SECONDS:g}, at most {_MOST_SECONDS:g}"
         )
     return seconds
-
-
-def _servers(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := set(names) - set(SERVERS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
-    return [name for name in SERVERS if name in names]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
-import grpc
 import quota_envoy
 from programs import (
     BenchError,
@@ -19,6 +18,7 @@ from programs import (
     free_port,
     gateway,
     running,
+    wait_for,
 )
 from quota_load import Outcome, Polling, check, poll
 
@@ -29,8 +29,6 @@ MODES = {
     STALE: Polling(deadline_seconds=2.0, max_staleness_seconds=10),
 }
 
-_START_SECONDS = 30.0
-_WAIT_SECONDS = 0.1
 _ACCOUNT_SECONDS = 10.0
 _SETTLE_SECONDS = 1.0  # after the check: all its token's worth has come back
 
@@ -87,7 +85,7 @@ def measure(
     with ExitStack() as stack:
         account = _start_account(stack, folder / f"{mode}-{server}-account.log")
         port, program = _start(server, account.port, folder, stack)
-        _await(lambda: check(port, polling), program)
+        wait_for(lambda: check(port, polling), program)
         time.sleep(_SETTLE_SECONDS)
         began = time.monotonic()
 
@@ -114,7 +112,7 @@ def _start_account(stack: ExitStack, log: Path) -> _Account:
     port = free_port()
     command = bench_program("quota_account.py", port)
     account = _Account(port, stack.enter_context(running(command, env={}, log=log)))
-    _await(account.record, account.program)
+    wait_for(account.record, account.program)
     return account
 
 
@@ -141,18 +139,3 @@ def _command(server: str, port: int, *, upstream_port: int, folder: Path) -> lis
     if envoy is None:
         raise BenchError("there is no Envoy any more")
     return quota_envoy.command(envoy, port, upstream_port=upstream_port, folder=folder)
-
-
-def _await(answers: Callable[[], object], program: Program) -> None:
-    """Ask until an answer comes; raise `BenchError` when the program ends first."""
-    give_up = time.monotonic() + _START_SECONDS
-    while True:
-        program.check_runs()
-        try:
-            answers()
-        except (OSError, grpc.RpcError) as error:
-            if time.monotonic() > give_up:
-                raise BenchError(f"{program.name} doesn't answer: {error}") from error
-            time.sleep(_WAIT_SECONDS)
-        else:
-            return

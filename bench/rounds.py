@@ -1,6 +1,5 @@
 """The rounds: every server loaded in turn, its CPU time read around each load."""
 
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from programs import (
     free_port,
     gateway,
     running,
+    wait_for,
 )
 from report import Sample
 
@@ -38,8 +38,6 @@ SERVERS = {
     "boto3": Kind(lambda port: bench_program("boto3_servicer.py", port), fetches=1),
 }
 
-_START_SECONDS = 30.0
-_POLL_SECONDS = 0.1
 _COUNT_SECONDS = 10.0
 _WARM_UP_CALLS = 64  # in each lane, as below
 _LEAST_CALLS = 16
@@ -100,7 +98,7 @@ class Rounds:
         command = bench_program("upstream.py", port)
         program = stack.enter_context(running(command, env={}, log=log))
         upstream = Upstream(port, program)
-        _await(upstream.count, program)
+        wait_for(upstream.count, program)
         return upstream
 
     def _start(self, name: str, upstream: Upstream, stack: ExitStack) -> Server:
@@ -114,7 +112,7 @@ class Rounds:
         )
         env = environment(upstream.port)
         program = stack.enter_context(running(kind.command(port), env=env, log=log))
-        _await(lambda: request.check(port), program)
+        wait_for(lambda: request.check(port), program)
         return Server(name, port, program, kind.fetches, request)
 
     def _warm_up(self, server: Server) -> int:
@@ -155,18 +153,3 @@ class Rounds:
             server.request.check(server.port)
         except grpc.RpcError as error:
             raise BenchError(f"{server.name} failed a call: {error}") from error
-
-
-def _await(answers: Callable[[], object], program: Program) -> None:
-    """Ask until an answer comes; raise `BenchError` when the program ends first."""
-    give_up = time.monotonic() + _START_SECONDS
-    while True:
-        program.check_runs()
-        try:
-            answers()
-        except (OSError, grpc.RpcError) as error:
-            if time.monotonic() > give_up:
-                raise BenchError(f"{program.name} doesn't answer: {error}") from error
-            time.sleep(_POLL_SECONDS)
-        else:
-            return
