@@ -2,14 +2,15 @@
 
 The rooms, in reading order; each knows only those below it:
 
-* `cli` has the commands and their arguments, `commands` does them: `client` makes a
-  call and `follow` a watch, `show` is what a person reads;
+* `cli` has the commands and their arguments, `commands` does them: `client` calls and
+  watches, `follow` shows a watch, `failure` tells how a call failed, `show` is a run as
+  a person reads it;
 * `app` builds the stack, serves and drains;
 * `service` makes a request a query and an answer a response;
 * `interceptors` is what every call passes through;
 * `health` tells others the gateway's state, `tls` reads its certificate;
-* `requests` has the rules of the contract on them, `watch` asks for each watched run
-  now and then, however many watch it;
+* `requests` has the rules of the contract on them, `watch` is those who follow a run;
+* `poll` asks for a run now and then, however many follow it;
 * `selection` leaves out what the caller doesn't receive;
 * `coalesce` is a source that asks the next one once for many callers, `retry` one that
   tries it again, `pace` one that waits for a token of the account's quota, `bulkhead`

@@ -11,17 +11,12 @@ from typing import Protocol, TextIO, cast
 
 import grpc
 from google.protobuf import json_format
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
 from rich.console import Console
 
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.durations import duration_text
+from healthomics_gateway.failure import Failure, failure_of, write_failure
 from healthomics_gateway.show import plain, run_text
 
 DONE, FAILED, RUN_FAILED = 0, 1, 3
@@ -31,7 +26,6 @@ ENDINGS = {  # the exit code for each status that a run ends with
     RunStatus.RUN_STATUS_CANCELLED: RUN_FAILED,
     RunStatus.RUN_STATUS_DELETED: RUN_FAILED,
 }
-REQUEST_ID = "x-request-id"
 RENEW = "WATCH_RENEW"
 BACKOFF_SECONDS = 0.5  # after a failure, doubled by each that follows
 MAX_BACKOFF_SECONDS = 30.0
@@ -75,7 +69,7 @@ def get(
         run = RunServiceStub(channel).GetRun(request, timeout=timeout.total_seconds())
     except grpc.RpcError as error:
         # grpc's stubs don't say so, but a failed call is its own error.
-        _write_failure(_failure_of(cast("grpc.Call", error)), output.failures)
+        write_failure(failure_of(cast("grpc.Call", error)), output.failures)
         return FAILED
     if output.as_json:
         output.answers.write(json_format.MessageToJson(run, indent=None) + "\n")
@@ -130,7 +124,7 @@ def watch(
             for run in _states(channel, request, patience, tell=view.tell, sleep=sleep):
                 view.show(run)
     except grpc.RpcError as error:
-        _write_failure(_failure_of(cast("grpc.Call", error)), failures)
+        write_failure(failure_of(cast("grpc.Call", error)), failures)
         return FAILED
     view.end(run)
     return ENDINGS.get(run.status, DONE)
@@ -161,7 +155,7 @@ def _states(
         except grpc.RpcError as error:
             if last.status in ENDINGS:
                 return  # all is known, however the stream ends
-            failure = _failure_of(cast("grpc.Call", error))
+            failure = failure_of(cast("grpc.Call", error))
             wait_seconds = patience.wait_seconds(failure)
             if wait_seconds is None:
                 raise
@@ -201,7 +195,7 @@ class _Patience:
         self._since = None
         self.failures = 0
 
-    def wait_seconds(self, failure: _Failure) -> float | None:
+    def wait_seconds(self, failure: Failure) -> float | None:
         """Give the time to the next try, None where there is to be none."""
         asked_seconds = failure.retry_seconds
         if not failure.is_passing:
@@ -223,81 +217,8 @@ class _Patience:
         return min(backoff * spread, left_seconds)
 
 
-def _trouble(failure: _Failure, wait_seconds: float) -> str:
+def _trouble(failure: Failure, wait_seconds: float) -> str:
     wait = f"in {round(wait_seconds, 1):g} s"
     if failure.reason:
         return f"{failure.reason} {failure.message} Trying again {wait}"
     return f"the gateway can't be reached; trying again {wait}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A failed call, its details unpacked."""
-
-    code: grpc.StatusCode
-    message: str
-    reason: str
-    bad: BadRequest
-    retry_seconds: float | None  # what the gateway asks to wait
-    request_id: str | None
-
-    @property
-    def is_passing(self) -> bool:
-        """Tell whether another try may succeed."""
-        if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return self.retry_seconds is not None
-        return self.code is grpc.StatusCode.UNAVAILABLE
-
-
-def _failure_of(call: grpc.Call) -> _Failure:
-    status = _rich_status(call)
-    info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
-    for each in status.details:
-        for detail in (info, bad, retry):
-            each.Unpack(detail)
-    trailers = cast("dict[str, str]", dict(call.trailing_metadata() or ()))
-    return _Failure(
-        code=call.code(),
-        message=status.message,
-        reason=info.reason,
-        bad=bad,
-        retry_seconds=_seconds(retry.retry_delay)
-        if retry.HasField("retry_delay")
-        else None,
-        request_id=trailers.get(REQUEST_ID),
-    )
-
-
-def _seconds(duration: Duration) -> float:
-    return max(0.0, duration.ToTimedelta().total_seconds())
-
-
-def _write_failure(failure: _Failure, stream: TextIO) -> None:
-    """Tell status, reason, each fault of a bad request, and what to do next."""
-    words = [failure.code.name, failure.reason, failure.message]
-    lines = [
-        " ".join(filter(None, words)),
-        *(
-            f"  {each.field}: {each.description}"
-            for each in failure.bad.field_violations
-        ),
-    ]
-    if failure.retry_seconds is not None:
-        wait = duration_text(timedelta(seconds=failure.retry_seconds))
-        lines.append(f"  it may succeed in {wait}")
-    if failure.request_id is not None:
-        lines.append(f"  request id: {failure.request_id}")
-    elif failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        lines.append("  no answer came in time; --timeout gives it longer")
-    else:
-        lines.append("  no gateway answered; --address tells where one listens")
-    stream.writelines(f"{plain(line)}\n" for line in lines)
-
-
-def _rich_status(call: grpc.Call) -> Status:
-    """Give the status with details, or what there is: not all servers are gateways."""
-    try:
-        rich = rpc_status.from_call(call)
-    except (ValueError, DecodeError):
-        rich = None
-    return rich or Status(message=call.details())

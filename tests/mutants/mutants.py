@@ -471,7 +471,7 @@ MUTANTS = (
     ),
     Mutant(
         "cancelled-is-not-the-end",
-        "watch.py",
+        "poll.py",
         "        RunStatus.RUN_STATUS_CANCELLED,\n",
         "",
         "test_watch.py::test_watch_of_a_run_that_has_ended_is_one_state",
@@ -485,21 +485,21 @@ MUTANTS = (
     ),
     Mutant(
         "throttle-ends-a-watch",
-        "watch.py",
+        "poll.py",
         "if error.reason.value.advice is Advice.STOP:",
         "if error.reason.value.advice is not Advice.RETRY:",
         "test_watch.py::test_failure_that_may_pass_does_not_end_a_watch",
     ),
     Mutant(
         "polls-outlive-their-watchers",
-        "watch.py",
+        "poll.py",
         "        if not self._readers:\n            self._end()\n",
         "        if not self._readers:\n",
         "test_watch.py::test_last_who_leaves_ends_the_polls",
     ),
     Mutant(
         "slow-watcher-gets-every-state",
-        "watch.py",
+        "poll.py",
         "        return untaken[1 - MAX_UNTAKEN :]",
         "        return untaken",
         "test_watch.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
