@@ -509,7 +509,7 @@ MUTANTS = (
         "service.py",
         "        return max(seconds, self._min_interval_seconds) if seconds else None",
         "        return seconds or None",
-        "faults/test_watching.py::test_watch_may_ask_for_a_period_of_its_own",
+        "faults/test_watching.py::test_watch_does_not_poll_sooner_than_the_operator_lets_it",
     ),
     # What an operator reads.
     Mutant(

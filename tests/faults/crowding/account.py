@@ -97,9 +97,13 @@ class Report:
 
     lines: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)  # faults that a busy machine explains
 
-    def told(self, line: str, *, must: bool = True) -> None:
-        """Tell a figure; it is a fault where it isn't as it must be."""
+    def told(self, line: str, *, must: bool = True, timed: bool = False) -> None:
+        """Tell a figure; it is a fault where it isn't as it must be.
+
+        A `timed` one, of time or memory, is no fault of a short form.
+        """
         self.lines.append(line)
         if not must:
-            self.faults.append(line)
+            (self.slow if timed else self.faults).append(line)

@@ -116,13 +116,20 @@ async def many_runs(share: float) -> Report:
     useful = len(answered) / (TPS * lasted + BURST)
     most, throttled = most_a_second(account.asked), len(account.throttled)
     report = Report()
-    report.told(f"useful share of the rate {useful:.1%}", must=useful >= USEFUL_SHARE)
-    report.told(f"at most {most} calls in a second", must=most <= TPS + BURST)
-    report.told(f"{throttled} throttles", must=not throttled)
+    report.told(
+        f"useful share of the rate {useful:.1%}",
+        must=useful >= USEFUL_SHARE,
+        timed=True,
+    )
+    report.told(
+        f"at most {most} calls in a second", must=most <= TPS + BURST, timed=True
+    )
+    report.told(f"{throttled} throttles", must=not throttled, timed=True)
     at_once = median(waits)
     report.told(
         f"{len(waits):,} refusals, median after {at_once * 1000:.0f} ms",
         must=at_once <= AT_ONCE_SECONDS,
+        timed=True,
     )
     report.told(f"refusals that lack something: {dict(odd)}", must=not odd)
     return report
@@ -160,6 +167,7 @@ async def scanner(share: float) -> Report:
         f"{served_share:.1%} of {ends.total()} polls answered beside"
         f" {next(ids) - FIRST_ID:,} runs, the slowest after {max(lasted):.2f} s",
         must=served_share >= SERVED_SHARE,
+        timed=True,
     )
     return report
 
@@ -206,9 +214,11 @@ async def others(share: float) -> Report:
     report.told(
         f"beside others {share_throttled:.1%} of {len(late)} calls are throttled",
         must=share_throttled <= THROTTLED_SHARE,
+        timed=True,
     )
     report.told(
         f"{BACK_SECONDS:g} s after they stopped {rate:.1f} calls a second",
         must=rate >= USEFUL_SHARE * TPS,
+        timed=True,
     )
     return report
