@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import pty
@@ -33,7 +34,7 @@ from healthomics.v1.run_service_pb2_grpc import (
     RunServiceStub,
     add_RunServiceServicer_to_server,
 )
-from healthomics_gateway.cli import main
+from healthomics_gateway.cli import let_go, main
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from support import aws_at, calling, gateway, get_run
 
@@ -582,6 +583,29 @@ def test_watch_ends_quietly_at_ctrl_c() -> None:
             connection, _ = listener.accept()
             with connection:
                 assert (1, "", "") == ended(process, signal.SIGINT)
+
+
+class HalfMade:
+    """What an interruption leaves of a call, as gRPC does."""
+
+    def __del__(self) -> None:
+        """Complain."""
+        raise AttributeError
+
+
+def test_call_that_ctrl_c_leaves_half_made_goes_quietly() -> None:
+    """Its complaint, which Python would print, is nobody's."""
+
+    def interrupted() -> None:
+        _call = HalfMade()
+        raise KeyboardInterrupt
+
+    try:
+        interrupted()
+    except KeyboardInterrupt as interruption:
+        let_go(interruption)
+
+    gc.collect()
 
 
 # settings

@@ -49,9 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in error.args:
             print(f"healthomics-gateway: {one_line(fault)}", file=sys.stderr)
         return MISUSED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        let_go(interruption)
         return FAILED
     return code
+
+
+def let_go(interruption: KeyboardInterrupt) -> None:
+    """Drop what was under way without a word: gRPC's half-made calls complain."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    interruption.__traceback__ = None
+    sys.unraisablehook = hook
 
 
 def _parser() -> argparse.ArgumentParser:
