@@ -130,7 +130,12 @@ async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
                 calls = await crowd(stack, rig)
                 firsts = [(await call.read()).run.name for call in calls]
                 living = asyncio.create_task(live())
-                rests = [await names(call) for call in calls]
+                rests = []
+                for at, call in enumerate(calls):
+                    rests.append(await names(call))
+                    calls[at] = None  # it goes here, and not all of them at once
+                    await asyncio.sleep(0)
+                del call
                 await living
                 return [[a, *b] for a, b in zip(firsts, rests, strict=True)]
 
@@ -267,7 +272,11 @@ async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
                 for call in calls:
                     call.cancel()
                     await asyncio.sleep(0)  # as above
-                return {await call.code() for call in calls}
+                codes = set()
+                while calls:  # one by one, as they go with it
+                    codes.add(await calls.pop().code())
+                    await asyncio.sleep(0)
+                return codes
 
         for _ in range(2):
             assert {StatusCode.CANCELLED} == await come_and_go()
