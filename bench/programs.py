@@ -120,7 +120,7 @@ def wait_for(answers: Callable[[], object], program: Program) -> None:
         except (OSError, grpc.RpcError) as error:
             if time.monotonic() > give_up:
                 raise BenchError(f"{program.name} doesn't answer: {error}") from error
-            time.sleep(_WAIT_SECONDS)
+            time.sleep(_WAIT_SECONDS)  # a process that starts tells nobody
         else:
             return
 

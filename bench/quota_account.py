@@ -33,7 +33,7 @@ class Account:
             return _error(403, "MissingAuthenticationTokenException", "Not signed")
         is_throttled = not self._take()
         self._record.append((self._filled, is_throttled))
-        await asyncio.sleep(LATENCY_SECONDS)
+        await asyncio.sleep(LATENCY_SECONDS)  # what HealthOmics takes to answer
         if is_throttled:
             return _error(429, "ThrottlingException", "Rate exceeded")
         body = canned.answer(request.match_info["id"])

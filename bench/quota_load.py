@@ -153,7 +153,7 @@ class _Caller:
         """Call from `first` on, until `until`."""
         due = first
         while due < until:
-            await asyncio.sleep(due - time.monotonic())
+            await asyncio.sleep(due - time.monotonic())  # until its next poll
             began = time.monotonic()
             status, age = await self._call()
             ended = time.monotonic()

@@ -86,7 +86,7 @@ def measure(
         account = _start_account(stack, folder / f"{mode}-{server}-account.log")
         port, program = _start(server, account.port, folder, stack)
         wait_for(lambda: check(port, polling), program)
-        time.sleep(_SETTLE_SECONDS)
+        time.sleep(_SETTLE_SECONDS)  # the bucket fills at its own pace
         began = time.monotonic()
 
         def tell(outcomes: Sequence[Outcome]) -> None:

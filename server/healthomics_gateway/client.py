@@ -161,7 +161,7 @@ def _states(
                 raise
             if patience.failures == 1:
                 tell(plain(_trouble(failure, wait_seconds)))
-            sleep(wait_seconds)
+            sleep(wait_seconds)  # what the gateway asks for, or the backoff
         else:
             return
 
