@@ -200,6 +200,13 @@ def _service_quota(*_: object) -> QuotaFailure:
     )
 
 
+def _caller_limit(*_: object) -> QuotaFailure:
+    text = "What the gateway's operator lets this caller ask for."
+    return QuotaFailure(
+        violations=[QuotaFailure.Violation(subject="caller", description=text)]
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What the client is told for one reason."""
@@ -406,4 +413,35 @@ class Reason(Enum):
         code.UNAVAILABLE,
         Advice.RETRY,
         "The watch has lasted long enough; begin another with the run's uuid.",
+    )
+    TOKEN_MISSING = Row(
+        code.UNAUTHENTICATED,
+        Advice.STOP,
+        "A token or a client certificate is needed.",
+    )
+    TOKEN_INVALID = Row(
+        code.UNAUTHENTICATED,
+        Advice.STOP,
+        "The caller's token or certificate isn't accepted.",
+    )
+    TOKEN_EXPIRED = Row(
+        code.UNAUTHENTICATED,
+        Advice.STOP,
+        "The caller's token or certificate has expired.",
+    )
+    AUTH_BACKEND_UNAVAILABLE = Row(
+        code.UNAVAILABLE,
+        Advice.RETRY,
+        "The keys that verify tokens can't be had at the moment.",
+    )
+    CALLER_NOT_AUTHORIZED = Row(
+        code.PERMISSION_DENIED,
+        Advice.STOP,
+        "This caller may not do this.",
+    )
+    CALLER_RATE_LIMITED = Row(
+        code.RESOURCE_EXHAUSTED,
+        Advice.WAIT,
+        "This caller has reached a limit of its own.",
+        _caller_limit,
     )

@@ -12,12 +12,23 @@ if TYPE_CHECKING:
 FIRST_OWN_FIELD = 1000  # of Run: from here on the gateway's own, no member of AWS's
 
 
+class Partition(NamedTuple):
+    """As whom HealthOmics is asked: an answer never leaves its partition."""
+
+    role: str = ""  # ARN of a role that is assumed; empty: the gateway's own identity
+    identity: str = ""  # of the caller whom it is assumed for; empty without a role
+
+
+OWN = Partition()
+
+
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """What is asked: two calls with equal queries ask the same."""
+    """What is asked, and as whom: two calls with equal queries ask the same."""
 
     id: str  # 1 to 18 ASCII digits
     export: tuple[RunExport.ValueType, ...] = ()  # sorted, no duplicates
+    partition: Partition = OWN
 
 
 class Caller(NamedTuple):

@@ -456,6 +456,70 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway",
           "metadata": { "runId": "1234567" } }
     """
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 38
+    """The call brought neither a token nor a client certificate, and one is
+    needed. UNAUTHENTICATED; send `authorization: Bearer <JWT>`, or call with a
+    certificate.
+
+    Example:
+
+        { "reason": "TOKEN_MISSING",
+          "domain": "healthomics-gateway",
+          "metadata": {} }
+    """
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 39
+    """The caller's token or certificate isn't accepted: malformed, signed by
+    nobody known, for another audience, by another issuer, not valid yet, sent
+    twice, or of another identity than the certificate. UNAUTHENTICATED; get
+    another one.
+
+    Example:
+
+        { "reason": "TOKEN_INVALID",
+          "domain": "healthomics-gateway",
+          "metadata": {} }
+    """
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 40
+    """The caller's token or certificate has expired. UNAUTHENTICATED; get a new
+    one.
+
+    Example:
+
+        { "reason": "TOKEN_EXPIRED",
+          "domain": "healthomics-gateway",
+          "metadata": {} }
+    """
+    ERROR_REASON_AUTH_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 41
+    """The keys that verify tokens can't be had at the moment. UNAVAILABLE; try
+    again.
+
+    Example:
+
+        { "reason": "AUTH_BACKEND_UNAVAILABLE",
+          "domain": "healthomics-gateway",
+          "metadata": {} }
+    """
+    ERROR_REASON_CALLER_NOT_AUTHORIZED: _ErrorReason.ValueType  # 42
+    """The caller is known and may not do this: call this method, or see this run.
+    The same whether the run exists or not. PERMISSION_DENIED; ask the
+    gateway's operator.
+
+    Example:
+
+        { "reason": "CALLER_NOT_AUTHORIZED",
+          "domain": "healthomics-gateway",
+          "metadata": { "runId": "1234567" } }
+    """
+    ERROR_REASON_CALLER_RATE_LIMITED: _ErrorReason.ValueType  # 43
+    """The caller has reached a limit of its own: calls a second, calls at a time,
+    or watches. RESOURCE_EXHAUSTED; wait for `google.rpc.RetryInfo`'s delay.
+
+    Example:
+
+        { "reason": "CALLER_RATE_LIMITED",
+          "domain": "healthomics-gateway",
+          "metadata": {} }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: `google.rpc.ErrorInfo.reason` is one of these names without
@@ -902,5 +966,69 @@ Example:
     { "reason": "WATCH_RENEW",
       "domain": "healthomics-gateway",
       "metadata": { "runId": "1234567" } }
+"""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 38
+"""The call brought neither a token nor a client certificate, and one is
+needed. UNAUTHENTICATED; send `authorization: Bearer <JWT>`, or call with a
+certificate.
+
+Example:
+
+    { "reason": "TOKEN_MISSING",
+      "domain": "healthomics-gateway",
+      "metadata": {} }
+"""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 39
+"""The caller's token or certificate isn't accepted: malformed, signed by
+nobody known, for another audience, by another issuer, not valid yet, sent
+twice, or of another identity than the certificate. UNAUTHENTICATED; get
+another one.
+
+Example:
+
+    { "reason": "TOKEN_INVALID",
+      "domain": "healthomics-gateway",
+      "metadata": {} }
+"""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 40
+"""The caller's token or certificate has expired. UNAUTHENTICATED; get a new
+one.
+
+Example:
+
+    { "reason": "TOKEN_EXPIRED",
+      "domain": "healthomics-gateway",
+      "metadata": {} }
+"""
+ERROR_REASON_AUTH_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 41
+"""The keys that verify tokens can't be had at the moment. UNAVAILABLE; try
+again.
+
+Example:
+
+    { "reason": "AUTH_BACKEND_UNAVAILABLE",
+      "domain": "healthomics-gateway",
+      "metadata": {} }
+"""
+ERROR_REASON_CALLER_NOT_AUTHORIZED: ErrorReason.ValueType  # 42
+"""The caller is known and may not do this: call this method, or see this run.
+The same whether the run exists or not. PERMISSION_DENIED; ask the
+gateway's operator.
+
+Example:
+
+    { "reason": "CALLER_NOT_AUTHORIZED",
+      "domain": "healthomics-gateway",
+      "metadata": { "runId": "1234567" } }
+"""
+ERROR_REASON_CALLER_RATE_LIMITED: ErrorReason.ValueType  # 43
+"""The caller has reached a limit of its own: calls a second, calls at a time,
+or watches. RESOURCE_EXHAUSTED; wait for `google.rpc.RetryInfo`'s delay.
+
+Example:
+
+    { "reason": "CALLER_RATE_LIMITED",
+      "domain": "healthomics-gateway",
+      "metadata": {} }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
