@@ -441,6 +441,8 @@ async def test_answered_call_is_logged_once() -> None:
         "code": "OK",
         "reason": "",
         "request_id": "mine",
+        "identity": "anonymous",
+        "from_memory": False,
         "runId": RUN_ID,
         "attempts": "1",
         "awsRequestId": AWS_REQUEST_ID,

@@ -18,14 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.settings import (
-    Address,
-    Loaded,
-    SettingsError,
-    load,
-    parse_address,
-    rows,
-)
+from healthomics_gateway.kinds import Address, parse_address
+from healthomics_gateway.settings import Loaded, SettingsError, load, rows
 
 ALMOST_ALL = "0.0.0.0:50051"
 
@@ -88,6 +82,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "drain_time": "25s",
         "max_in_flight": "8192",
         "withhold": "",
+        "open_services": "Health,Reflection",
         "log.level": "info",
         "log.format": "auto",
         "errors.debug": "false",
@@ -108,7 +103,16 @@ def test_defaults_are_those_of_the_contract() -> None:
         "watch.max_open": "10000",
         "tls.cert_file": "",
         "tls.key_file": "",
+        "tls.client_ca_file": "",
+        "tls.client_auth": "none",
         "tls.insecure": "false",
+        "jwt.issuer": "",
+        "jwt.audience": "",
+        "jwt.algorithms": "ES256,RS256",
+        "jwt.jwks_url": "",
+        "jwt.jwks_file": "",
+        "jwt.ca_file": "",
+        "jwt.identity_claim": "sub",
     } == {name: value for name, value, _ in rows(loaded())}
     assert {"default"} == {origin for _, _, origin in rows(loaded())}
 
@@ -482,7 +486,17 @@ VALUES = {
     "GATEWAY_WATCH__MAX_OPEN": st.integers(1, 100_000).map(str),
     "GATEWAY_TLS__CERT_FILE": st.just(""),
     "GATEWAY_TLS__KEY_FILE": st.just(""),
+    "GATEWAY_TLS__CLIENT_CA_FILE": st.just(""),
+    "GATEWAY_TLS__CLIENT_AUTH": st.just("none"),
     "GATEWAY_TLS__INSECURE": st.sampled_from(["true", "false"]),
+    "GATEWAY_OPEN_SERVICES": st.sampled_from(["Health", "Reflection,Health", ""]),
+    "GATEWAY_JWT__ISSUER": st.just(""),
+    "GATEWAY_JWT__AUDIENCE": st.just(""),
+    "GATEWAY_JWT__ALGORITHMS": st.sampled_from(["RS256", "EdDSA,ES384"]),
+    "GATEWAY_JWT__JWKS_URL": st.just(""),
+    "GATEWAY_JWT__JWKS_FILE": st.just(""),
+    "GATEWAY_JWT__CA_FILE": st.just(""),
+    "GATEWAY_JWT__IDENTITY_CLAIM": st.sampled_from(["sub", "email"]),
 }
 
 

@@ -248,8 +248,8 @@ class Drawer(Kitchen):
 
 
 def test_list_with_a_fault_in_it_is_taken_out_whole() -> None:
-    """A fault inside a list is told by its place, and the list goes."""
+    """A fault of a list's entry is the list's, and the list goes."""
     values = {"spoons": [1, "x"], "owner": "ada"}
 
-    assert ["spoons.1: write a whole number"] == take_faults(Drawer, values, str)
+    assert ["spoons: write a whole number"] == take_faults(Drawer, values, str)
     assert {"owner": "ada"} == values

@@ -31,11 +31,12 @@ from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.kinds import Address
 from healthomics_gateway.pace import Paced, Pacer, refusal
 from healthomics_gateway.retry import Retrying
+from healthomics_gateway.schema import Settings
 from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.service import RunService
-from healthomics_gateway.settings import Address, Settings
 from healthomics_gateway.telemetry import set_up_logging
 from healthomics_gateway.tls import server_credentials
 from healthomics_gateway.upstream.aws import Aws

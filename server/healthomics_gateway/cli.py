@@ -232,7 +232,7 @@ def _duration(text: str) -> Any:
 
 
 def _address(text: str) -> Any:
-    from healthomics_gateway.settings import parse_address
+    from healthomics_gateway.kinds import parse_address
 
     try:
         return parse_address(text)

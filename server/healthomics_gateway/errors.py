@@ -39,6 +39,9 @@ PACKING_BYTES = 80  # at most what one packed detail adds to its own size
 # its sources have tried.
 facts: ContextVar[Mapping[str, str]] = ContextVar("facts", default=MappingProxyType({}))
 
+# Whether its answer came from memory.
+remembered: ContextVar[bool] = ContextVar("remembered", default=False)
+
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -110,6 +113,13 @@ def overloaded(jitter: float) -> GatewayError:
     """Turn a caller away for 0.5 to 1.5 s; `jitter`, from [0, 1), parts the callers."""
     error = GatewayError(Reason.GATEWAY_OVERLOADED)
     error.retry_delay_seconds = 0.5 + jitter
+    return error
+
+
+def limited(wait_seconds: float) -> GatewayError:
+    """Turn a caller away that has reached a limit of its own, for so long."""
+    error = GatewayError(Reason.CALLER_RATE_LIMITED)
+    error.retry_delay_seconds = wait_seconds
     return error
 
 

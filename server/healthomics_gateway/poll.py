@@ -186,9 +186,8 @@ class Poller:
         return self._interval_seconds * (PASSING_SHARE if is_passing else 1.0)
 
     def _back_off(self, error: GatewayError) -> None:
-        seconds = min(BACKOFF_SECONDS * 2.0**self._failures, MAX_BACKOFF_SECONDS)
+        self._ask_at(self._clock() + backoff_seconds(error, self._failures))
         self._failures += 1
-        self._ask_at(self._clock() + max(seconds, error.retry_delay_seconds))
         _log.info(
             "poll_failed",
             runId=self.query.id,
@@ -225,6 +224,12 @@ class Poller:
         self._is_over = True
         self._unplan()
         self._forget(self)
+
+
+def backoff_seconds(error: GatewayError, failures: int) -> float:
+    """Tell when to ask again after a failure that may pass, and so many before it."""
+    seconds = min(BACKOFF_SECONDS * 2.0**failures, MAX_BACKOFF_SECONDS)
+    return max(seconds, error.retry_delay_seconds)
 
 
 class State:

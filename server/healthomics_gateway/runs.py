@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -39,6 +40,9 @@ class Caller(NamedTuple):
 
 
 NOBODY = Caller()
+
+# Who makes the call under way.
+caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
 
 
 class Call(Protocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 from grpc.aio import ServicerContext
 
@@ -15,11 +17,12 @@ from healthomics.v1.run_service_pb2 import (
     WatchRunResponse,
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
-from healthomics_gateway.errors import GatewayError, Reason, facts
+from healthomics_gateway.access import Access, access
+from healthomics_gateway.errors import GatewayError, Reason, facts, remembered
 from healthomics_gateway.requests import check_get, check_watch, seconds_of
-from healthomics_gateway.runs import Answer, Caller, OneCall, RunQuery, RunSource
+from healthomics_gateway.runs import Answer, OneCall, RunQuery, RunSource, caller
 from healthomics_gateway.selection import ALL, Selection
-from healthomics_gateway.watch import Watches
+from healthomics_gateway.watch import Reader, Watches
 
 MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
 
@@ -62,29 +65,33 @@ class RunService(RunServiceServicer):
         self._min_interval_seconds = min_interval_seconds
         self._max_stream_seconds = max_stream_seconds
         self._withheld = withheld
-        self._all = Selection(withheld=withheld)
+        self._whole: dict[frozenset[str], Selection] = {}  # by what a rule withholds
         self._clock = clock
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
         self, request: GetRunRequest, context: ServicerContext[GetRunRequest, Run]
     ) -> Run:
         """Return one run as HealthOmics knows it (AIP-131)."""
-        query, selection = self._accept(request)
+        allowed = access.get()
+        query, selection = self._accept(request, allowed)
         staleness_seconds = self._staleness_seconds(request)
         answer = self._recent(query, staleness_seconds) if staleness_seconds else None
-        if answer is None:
-            return selection.of((await self._ask(query, context)).run)
+        if answer is None or not allowed.sees(answer.run):
+            # Who may not see it is told so as late as of a run that isn't there.
+            return selection.of((await self._ask(query, allowed, context)).run)
         facts.set({"runId": query.id, "awsRequestId": answer.request_id})
+        remembered.set(True)
         return selection.of(answer.run)
 
     async def _ask(
-        self, query: RunQuery, context: ServicerContext[GetRunRequest, Run]
+        self, query: RunQuery, allowed: Access, context: ServicerContext[Any, Any]
     ) -> Answer:
+        """Ask HealthOmics for a run that the caller may see."""
         own_seconds = context.time_remaining()
         seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
         call = OneCall(
             self._clock() + seconds,
-            caller=caller_of(context.peer()),
+            caller=caller.get(),
             facts={"runId": query.id},
         )
         facts.set(call.facts)
@@ -99,7 +106,10 @@ class RunService(RunServiceServicer):
             is_own = own_seconds is not None
             reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
             raise GatewayError(reason) from None
+        except GatewayError as error:
+            raise allowed.told(error) from None
         call.facts["awsRequestId"] = answer.request_id
+        allowed.check(answer.run)
         return answer
 
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method
@@ -117,25 +127,61 @@ class RunService(RunServiceServicer):
             seconds = min(seconds, own_seconds)
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
-        with self._watches.watch(
-            RunQuery(request.id),
-            selection=self._selection(request),
-            uuid=request.uuid,
-            period_seconds=self._period_seconds(request),
-            seconds=seconds,
-        ) as reader:
-            try:
+        allowed = access.get()
+        try:
+            async with self._watch(request, allowed, seconds, known) as reader:
                 while (run := await reader.next(known)) is not None:
                     yield WatchRunResponse(run=run)
-            except TimeoutError:
-                reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
-                raise GatewayError(reason) from None
+        except TimeoutError:
+            reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
+            raise GatewayError(reason) from None
+        except GatewayError as error:
+            raise allowed.told(error) from None
 
-    def _accept(self, request: GetRunRequest) -> tuple[RunQuery, Selection]:
+    @asynccontextmanager
+    async def _watch(
+        self,
+        request: WatchRunRequest,
+        allowed: Access,
+        seconds: float,
+        known: dict[str, str],
+    ) -> AsyncIterator[Reader]:
+        """Give a reader of what the caller may see; raise TimeoutError when it's over.
+
+        Who may see only some runs begins with a fetch of its own: every refusal
+        follows one that was sent after the call, whoever watches the run already.
+        """
+        query = RunQuery(request.id, partition=allowed.partition)
+        end = self._clock() + seconds
+        first = None
+        if allowed.is_bound:
+            call = OneCall(end, caller=caller.get())
+            try:
+                async with asyncio.timeout(seconds):
+                    first = await self._watches.look(query, call=call)
+                allowed.check(first.run)
+            except GatewayError:
+                known |= call.facts
+                raise
+        with self._watches.watch(
+            query,
+            first=first,
+            allows=allowed.sees,
+            selection=self._selection(request, allowed),
+            uuid=request.uuid,
+            period_seconds=self._period_seconds(request),
+            seconds=end - self._clock(),
+        ) as reader:
+            yield reader
+
+    def _accept(
+        self, request: GetRunRequest, allowed: Access
+    ) -> tuple[RunQuery, Selection]:
         """Check every rule of the contract; tell all faults at once."""
         check_get(request)
         export = tuple(sorted(set(request.export))) if request.export else ()
-        return RunQuery(request.id, export), self._selection(request)
+        query = RunQuery(request.id, export, allowed.partition)
+        return query, self._selection(request, allowed)
 
     def _period_seconds(self, request: WatchRunRequest) -> float | None:
         seconds = seconds_of(request.min_interval)
@@ -147,13 +193,16 @@ class RunService(RunServiceServicer):
         seconds = seconds_of(request.max_staleness)
         return min(seconds, self._max_staleness_limit_seconds)
 
-    def _selection(self, request: GetRunRequest | WatchRunRequest) -> Selection:
+    def _selection(
+        self, request: GetRunRequest | WatchRunRequest, allowed: Access
+    ) -> Selection:
+        withheld = allowed.rule.withhold
         if not request.HasField("read_mask"):
-            return self._all
+            whole = self._whole.get(withheld)
+            if whole is None:
+                whole = Selection(withheld=self._withheld | withheld)
+                self._whole[withheld] = whole
+            return whole
         paths = frozenset(request.read_mask.paths)
-        return Selection(None if ALL in paths else paths or None, self._withheld)
-
-
-def caller_of(peer: str) -> Caller:
-    """Take a peer, as gRPC names it, for who it is: its host, and its connection."""
-    return Caller(peer.rpartition(":")[0], peer)
+        asked = None if ALL in paths else paths or None
+        return Selection(asked, self._withheld | withheld)

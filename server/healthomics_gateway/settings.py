@@ -1,23 +1,21 @@
-"""What an operator can set: read once, from flags, environment, file and defaults.
+"""What an operator has set: read once, from flags, environment, file and defaults.
 
 A fault never hides another: all of them are told together.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from healthomics_gateway.durations import duration_text, parse_duration
+from healthomics_gateway.access import ANONYMOUS
+from healthomics_gateway.durations import duration_text
+from healthomics_gateway.kinds import Address
+from healthomics_gateway.schema import Jwt, Settings, Tls
 from healthomics_gateway.sources import (
     leaves,
     merge,
@@ -28,163 +26,9 @@ from healthomics_gateway.sources import (
     variable_of,
 )
 
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
-_MAX_PORT = 65_535
-_SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock"}  # of gRPC
-
 
 class SettingsError(Exception):
     """The settings can't be used; `args` are the faults, a sentence each."""
-
-
-class Address(NamedTuple):
-    """Where to listen. Port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Write it as it is set."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-
-def _duration(value: Any) -> Any:
-    return value if isinstance(value, timedelta) else parse_duration(str(value))
-
-
-def _within(shortest: str, longest: str) -> AfterValidator:
-    def check(duration: timedelta) -> timedelta:
-        if not parse_duration(shortest) <= duration <= parse_duration(longest):
-            raise ValueError(f"write {shortest} to {longest}")
-        return duration
-
-    return AfterValidator(check)
-
-
-def parse_address(value: Any) -> Address:
-    """Read `127.0.0.1:50051` or `[::1]:50051`; raise ValueError where it is none."""
-    match = _ADDRESS.fullmatch(str(value))
-    if not match or match[1] in _SCHEMES or int(match[2]) > _MAX_PORT:
-        raise ValueError("write an address like 127.0.0.1:50051 or [::1]:50051")
-    return Address(match[1], int(match[2]))
-
-
-def _members(value: Any) -> Any:
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list | frozenset):
-        raise ValueError("write a list of AWS's member names")  # noqa: TRY004  # pydantic takes ValueError
-    names = [str(each).strip() for each in names if each != ""]
-    if not all(_MEMBER.fullmatch(each) for each in names):
-        raise ValueError("write AWS's member names, such as sessionPolicy")
-    return names
-
-
-def _file(value: Any) -> Any:
-    return None if value == "" else value
-
-
-Listen = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Members = Annotated[frozenset[str], NoDecode, BeforeValidator(_members)]
-File = Annotated[Path | None, BeforeValidator(_file)]  # set as empty, there is none
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Log(_Section):
-    """How it logs."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "text"] = "auto"
-
-
-class Errors(_Section):
-    """What errors tell."""
-
-    debug: bool = False
-
-
-class Upstream(_Section):
-    """How HealthOmics is asked."""
-
-    attempt_timeout: Annotated[Duration, _within("100ms", "2m")] = timedelta(seconds=10)
-    connect_timeout: Annotated[Duration, _within("100ms", "2m")] = timedelta(seconds=3)
-    max_attempts: Annotated[int, Field(ge=1, le=3)] = 3
-    max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 64
-    max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
-
-
-class Quota(_Section):
-    """How much of the account's quota is used."""
-
-    tps: Annotated[float, Field(ge=0.5, le=10_000)] = 8.0
-    burst: Annotated[float, Field(ge=1, le=10_000)] = 2.0
-
-
-class Cache(_Section):
-    """What is remembered, and for whom."""
-
-    max_staleness: Annotated[Duration, _within("0s", "1h")] = timedelta(0)
-    max_staleness_limit: Annotated[Duration, _within("0s", "1h")] = timedelta(minutes=1)
-    max_bytes: Annotated[int, Field(ge=0, le=1_073_741_824)] = 67_108_864
-
-
-class Watch(_Section):
-    """How runs are watched."""
-
-    interval: Annotated[Duration, _within("10ms", "1h")] = timedelta(seconds=5)
-    min_interval: Annotated[Duration, _within("10ms", "1h")] = timedelta(seconds=1)
-    max_stream: Annotated[Duration, _within("100ms", "1h")] = timedelta(minutes=10)
-    quota_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
-    max_open: Annotated[int, Field(ge=1, le=100_000)] = 10_000
-
-
-class Tls(_Section):
-    """Who can listen in."""
-
-    cert_file: File = None
-    key_file: File = None
-    insecure: bool = False
-
-
-class Settings(BaseSettings):
-    """All of them, valid."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
-
-    listen: Listen = Address("127.0.0.1", 50051)
-    admin_listen: Listen = Address("127.0.0.1", 9464)
-    default_deadline: Annotated[Duration, _within("100ms", "1h")] = timedelta(
-        seconds=30
-    )
-    drain_time: Annotated[Duration, _within("0s", "10m")] = timedelta(seconds=25)
-    max_in_flight: Annotated[int, Field(ge=1, le=65_536)] = 8192
-    withhold: Members = frozenset()
-    log: Log = Log()
-    errors: Errors = Errors()
-    upstream: Upstream = Upstream()
-    quota: Quota = Quota()
-    cache: Cache = Cache()
-    watch: Watch = Watch()
-    tls: Tls = Tls()
-
-    @classmethod
-    def settings_customise_sources(cls, *_args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Take only what `load` hands in: it has read every source."""
-        return (kwargs["init_settings"],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +62,7 @@ def load(
         faults += take_faults(Settings, source, origin)
         merge(merged, source)
         origins |= {name: origin(name) for name, _ in leaves(source)}
-    settings = Settings(**merged)
+    settings = _with_open_services(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
     faults += _disagreements(settings, origins)
     if faults:
@@ -229,7 +73,13 @@ def load(
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
     """Give each setting's name, its value as one would set it, and its origin."""
     for name, value in leaves(loaded.settings):
-        yield name, _written(value), loaded.origins.get(name, "default")
+        origin = loaded.origins.get(name, "default")
+        if isinstance(value, tuple) and not isinstance(value, Address):
+            for at, table in enumerate(value):
+                for inner, each in leaves(table.model_dump(exclude_unset=True)):
+                    yield f"{name}[{at}].{inner}", _written(each), origin
+        else:
+            yield name, _written(value), origin
 
 
 def _written(value: Any) -> str:
@@ -244,21 +94,52 @@ def _written(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _with_open_services(settings: Settings, origins: Mapping[str, str]) -> Settings:
+    """Open what a person needs to look around only where nobody else can reach it."""
+    if "open_services" in origins or settings.listen.is_loopback:
+        return settings
+    return settings.model_copy(update={"open_services": frozenset({"Health"})})
+
+
 def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     """Check what concerns more than one setting, or the machine."""
+    yield from _unreadable(settings, origins)
+    yield from _tls_faults(settings)
+    yield from _jwt_faults(settings.jwt)
+    yield from _caller_faults(settings)
+    yield from _order_faults(settings)
+
+
+def _unreadable(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+    for name, file in leaves(settings):
+        if isinstance(file, Path) and not _is_readable(file):
+            # The path isn't told: it may be a key that was pasted instead.
+            yield f"{origins[name]}: no file of this path can be read"
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        file.open("rb").close()
+    except (OSError, ValueError):  # ValueError where the path holds a NUL
+        return False
+    return True
+
+
+def _tls_faults(settings: Settings) -> Iterator[str]:
     tls = settings.tls
-    files = {"tls.cert_file": tls.cert_file, "tls.key_file": tls.key_file}
-    unreadable = [
-        # The path isn't told: it may be a key that was pasted instead.
-        f"{origins[name]}: no file of this path can be read"
-        for name, file in files.items()
-        if file and not _is_readable(file)
-    ]
-    yield from unreadable
+    files = (tls.cert_file, tls.key_file, tls.client_ca_file)
     if bool(tls.cert_file) != bool(tls.key_file):
         yield "tls.cert_file and tls.key_file: set both or neither"
-    elif tls.cert_file and not unreadable and not _is_pair(tls):
-        yield "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
+    elif tls.cert_file and tls.key_file and all(_is_readable(f) for f in files if f):
+        if not _is_pair(tls):
+            yield "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
+    if tls.client_auth != "none" and not (tls.client_ca_file and tls.cert_file):
+        yield (
+            f"tls.client_auth {tls.client_auth}: set tls.cert_file, tls.key_file and"
+            " tls.client_ca_file too"
+        )
+    if tls.client_ca_file and tls.client_auth == "none":
+        yield "tls.client_ca_file: set tls.client_auth to optional or required too"
     if not (settings.listen.is_loopback or tls.cert_file or tls.insecure):
         yield (
             f"listen {settings.listen}: others can reach this address, so set"
@@ -266,6 +147,35 @@ def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
             " GATEWAY_TLS__KEY_FILE), or tls.insecure = true"
             " (GATEWAY_TLS__INSECURE=true) to serve it in plaintext"
         )
+
+
+def _jwt_faults(jwt: Jwt) -> Iterator[str]:
+    if jwt.jwks_url and jwt.jwks_file:
+        yield "jwt.jwks_url and jwt.jwks_file: set one of them"
+    if jwt.is_on and not (jwt.issuer and jwt.audience and jwt.algorithms):
+        yield "jwt: set jwt.issuer, jwt.audience and jwt.algorithms too"
+    if (jwt.issuer or jwt.audience) and not jwt.is_on:
+        yield "jwt: set jwt.jwks_url or jwt.jwks_file too"
+    if jwt.ca_file and not jwt.jwks_url:
+        yield "jwt.ca_file: it is for jwt.jwks_url, which isn't set"
+
+
+def _caller_faults(settings: Settings) -> Iterator[str]:
+    """Find rules that can't do what they say."""
+    proves = settings.jwt.is_on or settings.tls.client_auth != "none"
+    seen: set[str] = set()
+    for at, rule in enumerate(settings.callers):
+        if rule.identity != ANONYMOUS and not proves:
+            yield (
+                f"callers[{at}].identity {rule.identity}: nobody can prove it, so set"
+                " tls.client_auth, or jwt.jwks_url or jwt.jwks_file"
+            )
+        if rule.identity in seen:
+            yield f"callers[{at}].identity {rule.identity}: an earlier rule has it"
+        seen.add(rule.identity)
+
+
+def _order_faults(settings: Settings) -> Iterator[str]:
     upstream, cache = settings.upstream, settings.cache
     for name, duration, most_name, most in (
         (
@@ -286,14 +196,6 @@ def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
                 f"{name} {duration_text(duration)}: write at most {most_name},"
                 f" {duration_text(most)}"
             )
-
-
-def _is_readable(file: Path) -> bool:
-    try:
-        file.open("rb").close()
-    except (OSError, ValueError):  # ValueError where the path holds a NUL
-        return False
-    return True
 
 
 def _is_pair(tls: Tls) -> bool:

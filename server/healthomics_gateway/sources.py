@@ -95,7 +95,12 @@ def unknown_variables(
 
 
 def _variables(schema: type[BaseSettings]) -> set[str]:
-    return {variable_of(name) for name, _ in leaves(schema())}
+    """Give the variables there are; a list of tables is for the file alone."""
+    return {
+        variable_of(name)
+        for name, value in leaves(schema())
+        if type(value) is not tuple
+    }
 
 
 def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
@@ -122,10 +127,21 @@ def take_faults(
     except ValidationError as error:
         for each in error.errors():
             path = [str(part) for part in each["loc"]]
-            faults.append(f"{origin('.'.join(path))}: {_told(each)}")
+            faults.append(f"{origin(_name(each['loc']))}: {_told(each)}")
             _remove(values, path)
         return faults + take_faults(schema, values, origin)
     return faults
+
+
+def _name(path: tuple[int | str, ...]) -> str:
+    """Name a setting: `callers[0].methods`, an entry of a list of words by its list."""
+    name = ""
+    for at, part in enumerate(path):
+        if isinstance(part, str):
+            name += f".{part}" if at else part
+        elif at + 1 < len(path):
+            name += f"[{part}]"
+    return name
 
 
 def _remove(values: dict[str, Any], path: list[str]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Self
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.poll import TERMINAL, Poller
+from healthomics_gateway.errors import Advice, GatewayError, Reason
+from healthomics_gateway.poll import TERMINAL, Poller, backoff_seconds
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
@@ -45,6 +45,21 @@ class Watches:
             poller.learn(answer)
         return answer
 
+    async def look(self, query: RunQuery, *, call: Call) -> Answer:
+        """Answer the run by a fetch that is sent from now on.
+
+        As a watch does, it waits until what may pass has passed; raises what ends one.
+        """
+        failures = 0
+        while True:
+            try:
+                return await self.get_run(query, call=call)
+            except GatewayError as error:
+                if error.reason.value.advice is Advice.STOP:
+                    raise
+                await asyncio.sleep(backoff_seconds(error, failures))
+                failures += 1
+
     def watch(
         self,
         query: RunQuery,
@@ -53,14 +68,19 @@ class Watches:
         uuid: str = "",
         period_seconds: float | None = None,
         seconds: float = inf,
+        first: Answer | None = None,
+        allows: Callable[[Run], bool] = lambda _: True,
     ) -> Reader:
         """Give a reader to follow a run with; it lasts from when it is entered.
 
         After `seconds` it raises TimeoutError. `period_seconds` is its own period,
-        `uuid` the identity that its caller has seen.
+        `uuid` the identity that its caller has seen, `first` an answer that was read
+        just now. A state that isn't allowed raises CALLER_NOT_AUTHORIZED.
         """
         return Reader(
             lambda: self._poller(query),
+            first=first,
+            allows=allows,
             selection=selection,
             uuid=uuid,
             period_seconds=period_seconds,
@@ -94,8 +114,8 @@ class Reader:
     """One watch: gives what its caller hasn't seen yet. There can be thousands."""
 
     __slots__ = (
-        *("_alarm", "_digest", "_is_done", "_is_late", "_join", "_poller"),
-        *("_seconds", "_selection", "_timer", "_uuid"),
+        *("_alarm", "_allows", "_digest", "_first", "_is_done", "_is_late", "_join"),
+        *("_poller", "_seconds", "_selection", "_timer", "_uuid"),
         *("period_seconds", "since", "taken"),
     )
     _poller: Poller
@@ -104,6 +124,8 @@ class Reader:
         self,
         join: Callable[[], Poller],
         *,
+        first: Answer | None,
+        allows: Callable[[Run], bool],
         selection: Selection,
         uuid: str,
         period_seconds: float | None,
@@ -112,6 +134,8 @@ class Reader:
     ) -> None:
         """Read from what `join` gives, at first a state seen at `since` or later."""
         self._join = join
+        self._first = first
+        self._allows = allows
         self._selection = selection
         self._uuid = uuid
         self.period_seconds = period_seconds
@@ -131,6 +155,9 @@ class Reader:
             self._timer = loop.call_later(self._seconds, self._expire)
         self._poller = self._join()
         self._poller.join(self)
+        if self._first:
+            self._poller.learn(self._first)
+            self._first = None
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -151,6 +178,8 @@ class Reader:
             state = self._poller.state_for(self)
             if state:
                 self.taken = state.number
+                if not self._allows(state.run):
+                    raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
                 self._identify(state.run, facts)
                 self._is_done = state.run.status in TERMINAL
                 run, digest = state.view(self._selection)

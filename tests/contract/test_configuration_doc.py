@@ -11,13 +11,8 @@ import trustme
 from pydantic import BaseModel
 
 from healthomics_gateway.durations import duration_text, parse_duration
-from healthomics_gateway.settings import (
-    Loaded,
-    Settings,
-    SettingsError,
-    load,
-    rows,
-)
+from healthomics_gateway.schema import Settings
+from healthomics_gateway.settings import Loaded, SettingsError, load, rows
 from healthomics_gateway.sources import OF_KUBERNETES, PREFIX, leaves, variable_of
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 import healthomics_gateway
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors import Reason
-from healthomics_gateway.settings import Settings
+from healthomics_gateway.schema import Settings
 from healthomics_gateway.sources import (
     read_environment,
     take_faults,

@@ -43,6 +43,7 @@ CASES = {
     34: "SIGTERM under load",
     35: "SIGTERM while HealthOmics hangs",
     36: "settings that can't be used",
+    37: "a certificate that is replaced",
     38: "a crowd that watches one run",
     39: "a slow watcher among fast ones",
     40: "a watch whose polls fail",

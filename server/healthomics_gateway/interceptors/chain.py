@@ -6,7 +6,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
@@ -17,9 +17,13 @@ from healthomics_gateway.interceptors.exchange import (
     Exchange,
     Handler,
     Stage,
+    caller_at,
     request_id_of,
     running_task,
 )
+from healthomics_gateway.runs import caller
+
+PeerOf: TypeAlias = Callable[[ServicerContext[Any, Any]], str]
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
@@ -40,13 +44,16 @@ class Chain(ServerInterceptor):
         of_others: Iterable[Stage],
         of_unknown: Iterable[Stage],
         arrivals: Arrivals | None = None,
+        peer_of: PeerOf = lambda context: context.peer(),
     ) -> None:
         """Take stages by the method's path or the service's full name.
 
         The others have theirs in common, and calls of no method have theirs.
 
-        `arrivals` bounds the calls whose message hasn't come.
+        `arrivals` bounds the calls whose message hasn't come, `peer_of` names the
+        connection of one.
         """
+        self._peer_of = peer_of
         self._of = of
         self._of_others = of_others
         self._arrivals = arrivals or Arrivals()
@@ -74,14 +81,17 @@ class Chain(ServerInterceptor):
         service = method.strip("/").partition("/")[0]
         stages = self._of.get(method) or self._of.get(service, self._of_others)
         make = _streaming if handler.response_streaming else _unary
-        handle = _in_exchange(_composed(make(handler, self._arrivals), stages), method)
+        composed = _composed(make(handler, self._arrivals), stages)
+        handle = _in_exchange(composed, method, self._peer_of)
         if handler.response_streaming:
             encoded = partial(_encoded, handler)
             return grpc.stream_stream_rpc_method_handler(handle, None, encoded)
         return grpc.stream_unary_rpc_method_handler(handle)
 
     def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
-        return grpc.stream_unary_rpc_method_handler(_in_exchange(self._unknown, method))
+        return grpc.stream_unary_rpc_method_handler(
+            _in_exchange(self._unknown, method, self._peer_of)
+        )
 
 
 def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
@@ -90,10 +100,14 @@ def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
     return handler
 
 
-def _in_exchange(handler: Handler, method: str) -> Callable[..., Awaitable[bytes]]:
+def _in_exchange(
+    handler: Handler, method: str, peer_of: PeerOf
+) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
+        peer = peer_of(context)
+        caller.set(caller_at(peer))
         exchange = Exchange(
-            context, method, request_id_of(context), context.peer(), running_task()
+            context, method, request_id_of(context), peer, running_task()
         )
         try:
             return await handler(incoming, exchange)

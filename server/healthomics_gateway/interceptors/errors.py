@@ -58,14 +58,17 @@ def _of_exception(error: Exception, exchange: Exchange) -> GatewayError:
 
 
 async def _abort(error: GatewayError, exchange: Exchange, *, debug: bool) -> bytes:
-    exchange.facts = {**facts.get(), **error.metadata}
+    exchange.facts = {**facts.get(), **error.metadata}  # the log's
+    told = exchange.facts
+    if error.reason is Reason.CALLER_NOT_AUTHORIZED:  # the rest tells of the run
+        told = {key: told[key] for key in ("runId",) if key in told}
     status = status_of(
-        error, metadata=exchange.facts, request_id=exchange.request_id, debug=debug
+        error, metadata=told, request_id=exchange.request_id, debug=debug
     )
     exchange.code = CODES[status.code]
     exchange.reason = error.reason.name
     trailers = [
-        *trailing_ids(exchange, exchange.facts),
+        *trailing_ids(exchange, told),
         ("grpc-retry-pushback-ms", str(error.pushback_ms)),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]

@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 import grpc
 from grpc.aio import ServicerContext
 
+from healthomics_gateway.access import ANONYMOUS
+from healthomics_gateway.runs import Caller
+
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
 
@@ -27,6 +30,7 @@ class Exchange:
     request_id: str
     peer: str  # the connection, as gRPC names it; asked while the client is there
     task: asyncio.Task[Any]  # that the call runs in
+    identity: str = ANONYMOUS
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)  # `ErrorInfo.metadata`
@@ -49,6 +53,11 @@ def request_id_of(context: ServicerContext[Any, Any]) -> str:
         ):
             return value
     return f"{random.getrandbits(128):032x}"
+
+
+def caller_at(peer: str) -> Caller:
+    """Take a peer, as gRPC names it, for who it is: its host, and its connection."""
+    return Caller(peer.rpartition(":")[0], peer)
 
 
 def running_task() -> asyncio.Task[Any]:

@@ -1,8 +1,9 @@
-"""One log line a call, and the call's id."""
+"""The audit: one event a call, whatever the log's level; and the call's id."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import grpc
 import structlog
 
-from healthomics_gateway.errors import Reason, facts
+from healthomics_gateway.errors import Reason, facts, remembered
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, trailing_ids
 
 # A client's deadline passes before ours does: by what the call was under way, and by
@@ -18,7 +19,10 @@ from healthomics_gateway.interceptors.exchange import Exchange, Handler, trailin
 LATE_SECONDS = 0.02
 LATE_SHARE = 0.01  # of the time that was given
 
-_log = structlog.get_logger("call")
+# Of every call, and of no other: the log's level doesn't concern it.
+_log = structlog.wrap_logger(
+    None, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET)
+)
 
 
 def observe(
@@ -65,7 +69,9 @@ def _log_call(exchange: Exchange, seconds: float) -> None:
         code=exchange.code.name,
         reason=exchange.reason,
         request_id=exchange.request_id,
+        identity=exchange.identity,
         peer=exchange.peer,
+        from_memory=remembered.get(),
         duration_ms=round(seconds * 1000, 3),
         **(exchange.facts or facts.get()),
     )

@@ -1,0 +1,99 @@
+"""What each caller may have for itself: calls a second, calls at a time, watches."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from cachetools import LRUCache
+
+from healthomics_gateway.access import Rule, access
+from healthomics_gateway.errors import limited
+from healthomics_gateway.interceptors.exchange import Exchange, Handler
+from healthomics_gateway.runs import caller
+
+MAX_KNOWN = 10_000  # callers whose calls are counted; one who comes back begins anew
+
+
+class Limits:
+    """Counts each caller's calls, and turns away those that are too many for it.
+
+    Callers without identity are counted by their host.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Begin with nobody inside; `jitter` draws from [0, 1)."""
+        self._clock = clock
+        self._jitter = jitter
+        self._buckets: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
+        self._calls: Counter[str] = Counter()
+        self._watches: Counter[str] = Counter()
+
+    def calls(self, proceed: Handler) -> Handler:
+        """Hold each caller to its `calls_per_second` and `concurrent_calls`."""
+        return self._stage(proceed, self._calls, lambda rule: rule.concurrent_calls)
+
+    def watches(self, proceed: Handler) -> Handler:
+        """Hold each caller to its `calls_per_second` and `watches`."""
+        return self._stage(proceed, self._watches, lambda rule: rule.watches)
+
+    def _stage(
+        self,
+        proceed: Handler,
+        inside: Counter[str],
+        most_of: Callable[[Rule], int | None],
+    ) -> Handler:
+        async def handle(incoming: Any, exchange: Exchange) -> bytes:
+            name, rule = caller.get().name, access.get().rule
+            most = most_of(rule)
+            if most is not None and inside[name] >= most:
+                raise limited(0.5 + self._jitter())
+            if rule.calls_per_second is not None:
+                self._take(name, rule.calls_per_second)
+            inside[name] += 1
+            try:
+                return await proceed(incoming, exchange)
+            finally:
+                inside[name] -= 1
+                if not inside[name]:
+                    del inside[name]
+
+        return handle
+
+    def _take(self, name: str, rate: float) -> None:
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = _Bucket(rate, self._clock())
+        wait_seconds = bucket.take(self._clock())
+        if wait_seconds:
+            raise limited(wait_seconds)
+
+
+class _Bucket:
+    """Tokens of one caller: a second's worth of calls, and at least one."""
+
+    __slots__ = ("_filled_at", "_most", "_rate", "_tokens")
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._most = max(rate, 1.0)
+        self._tokens = self._most
+        self._filled_at = now
+
+    def take(self, now: float) -> float:
+        """Take a token, or tell in how many seconds there is one."""
+        gained = (now - self._filled_at) * self._rate
+        self._tokens = min(self._tokens + gained, self._most)
+        self._filled_at = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0

@@ -1,0 +1,131 @@
+"""How single settings are written: addresses, durations, files, names, rules' words."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, PlainValidator
+from pydantic_settings import NoDecode
+
+from healthomics_gateway.durations import parse_duration
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]+")
+_RUN_GROUP = re.compile(r"[0-9]{1,18}")
+_MAX_PORT = 65_535
+_SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock"}  # of gRPC
+
+
+class Address(NamedTuple):
+    """Where to listen. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Write it as it is set."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def parse_address(value: Any) -> Address:
+    """Read `127.0.0.1:50051` or `[::1]:50051`; raise ValueError where it is none."""
+    match = _ADDRESS.fullmatch(str(value))
+    if not match or match[1] in _SCHEMES or int(match[2]) > _MAX_PORT:
+        raise ValueError("write an address like 127.0.0.1:50051 or [::1]:50051")
+    return Address(match[1], int(match[2]))
+
+
+def within(shortest: str, longest: str) -> AfterValidator:
+    """Bound a duration."""
+
+    def check(duration: timedelta) -> timedelta:
+        if not parse_duration(shortest) <= duration <= parse_duration(longest):
+            raise ValueError(f"write {shortest} to {longest}")
+        return duration
+
+    return AfterValidator(check)
+
+
+def words(
+    what: str, example: str, of: re.Pattern[str] = re.compile(r"\S+")
+) -> BeforeValidator:
+    """Read a list, separated by commas in the environment, of what `of` matches."""
+
+    def read(value: Any) -> Any:
+        found = value.split(",") if isinstance(value, str) else value
+        if not isinstance(found, list | frozenset):
+            raise ValueError(f"write a list of {what}")  # noqa: TRY004  # pydantic takes ValueError
+        found = [str(each).strip() for each in found if each != ""]
+        if not all(of.fullmatch(each) for each in found):
+            raise ValueError(f"write {what}, such as {example}")
+        return found
+
+    return BeforeValidator(read)
+
+
+def _duration(value: Any) -> Any:
+    return value if isinstance(value, timedelta) else parse_duration(str(value))
+
+
+def _file(value: Any) -> Any:
+    return None if value == "" else value
+
+
+def _text(
+    check: Callable[[str], str | None], *, is_optional: bool = False
+) -> PlainValidator:
+    """Take text that `check` has nothing to say against; an empty one is none."""
+
+    def read(value: Any) -> str | None:
+        if is_optional and value in ("", None):
+            return None
+        if not isinstance(value, str) or not value:
+            raise ValueError("write a text")
+        if fault := check(value):
+            raise ValueError(fault)
+        return value
+
+    return PlainValidator(read)
+
+
+def _pattern_fault(text: str) -> str | None:
+    if "*" in text[:-1]:
+        return "write * at the end only, where it stands for one character or more"
+    return None if text.isprintable() else "write printable characters"
+
+
+def _role_fault(text: str) -> str | None:
+    if _ROLE.fullmatch(text):
+        return None
+    return "write a role's ARN, such as arn:aws:iam::123456789012:role/omics-read"
+
+
+def _printable_fault(text: str) -> str | None:
+    return None if text.isprintable() else "write printable characters"
+
+
+Listen = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Members = Annotated[
+    frozenset[str], NoDecode, words("AWS's member names", "sessionPolicy", _MEMBER)
+]
+RunGroups = Annotated[frozenset[str], words("ids of run groups", "1234567", _RUN_GROUP)]
+File = Annotated[Path | None, BeforeValidator(_file)]  # set as empty, there is none
+Text = Annotated[str, _text(_printable_fault)]
+MaybeText = Annotated[str | None, _text(_printable_fault, is_optional=True)]
+Pattern = Annotated[str, _text(_pattern_fault)]
+Role = Annotated[str | None, _text(_role_fault, is_optional=True)]
