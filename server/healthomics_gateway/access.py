@@ -119,10 +119,9 @@ class Policy:
         self._rules = rules
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
 
-    @property
-    def has_anonymous(self) -> bool:
-        """Whether callers who have proven nothing may do something."""
-        return not self._rules or any(each.matches(ANONYMOUS) for each in self._rules)
+    def knows(self, identity: str) -> bool:
+        """Tell whether some rule is about this caller."""
+        return any(each.matches(identity) for each in self._rules)
 
     def access_of(self, identity: str, method: str) -> Access:
         """Give what a caller may; raise CALLER_NOT_AUTHORIZED unless it may do this."""

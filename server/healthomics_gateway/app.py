@@ -5,71 +5,56 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import structlog
+from grpc.aio import ServicerContext
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
+from healthomics_gateway.access import Rule
 from healthomics_gateway.bulkhead import Bulkhead
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.errors import GatewayError
 from healthomics_gateway.health import (
-    SERVICE,
     AdminPages,
     Health,
     Readiness,
     add_reflection,
 )
-from healthomics_gateway.interceptors.admit import MAX_WAITING, Admission, Arrivals
-from healthomics_gateway.interceptors.chain import Chain
+from healthomics_gateway.identities import Identities
+from healthomics_gateway.interceptors.admit import Admission
+from healthomics_gateway.interceptors.authenticate import ByCertificate, ByToken
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
-from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.keys import (
+    FILE_REFRESH_SECONDS,
+    URL_REFRESH_SECONDS,
+    Keyring,
+    file_reader,
+    url_reader,
+)
 from healthomics_gateway.kinds import Address
 from healthomics_gateway.pace import Paced, Pacer, refusal
 from healthomics_gateway.retry import Retrying
-from healthomics_gateway.schema import Settings
+from healthomics_gateway.schema import Jwt, Settings
 from healthomics_gateway.selection import MEMBERS
+from healthomics_gateway.server import OPTIONS, guard_of, make_chain, make_server
 from healthomics_gateway.service import RunService
 from healthomics_gateway.telemetry import set_up_logging
 from healthomics_gateway.tls import server_credentials
+from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
 from healthomics_gateway.upstream.transport import Transport
 from healthomics_gateway.watch import Watches
 
-RPCS_PER_CALL = 2  # a backstop: the core refuses more than `max_in_flight` times it
-GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
-WATCH_RUN = f"/{SERVICE}/WatchRun"
 EVICTION_SECONDS = 1.0  # for what a drain has left inside to end
 GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
-OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else a second process binds the same port unnoticed
-    # Enough for 300 calls sent at once on one connection; without a limit one
-    # connection's rapid resets cancel the calls of others.
-    ("grpc.max_concurrent_streams", 500),
-    # Of calls that wait for the event loop: beyond 1,000 gRPC would cancel some, of
-    # whichever connection, and beyond 3,000 all.
-    ("grpc.server.max_pending_requests", 8192),
-    ("grpc.server.max_pending_requests_hard_limit", 8192),
-    ("grpc.max_receive_message_length", 65_536),  # of a request, decompressed
-    ("grpc.max_metadata_size", 8192),
-    ("grpc.absolute_max_metadata_size", 8192),  # as above: between them it is random
-    ("grpc.server_handshake_timeout_ms", 5000),
-    ("grpc.max_connection_idle_ms", 120_000),
-    ("grpc.max_connection_age_ms", 300_000),
-    ("grpc.keepalive_time_ms", 60_000),  # these four close a peer gone silent
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.ping_timeout_ms", 20_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-)
 
 _log = structlog.get_logger("app")
 
@@ -142,6 +127,7 @@ class Gateway:
         self._watching = Admission(max_in_flight=watch.max_open)
         self._drain = Drain()
         self._health = Health(self._readiness)
+        self._keyring = _keyring_of(settings.jwt)
         self._server = self._make_server(
             RunService(
                 runs,
@@ -164,33 +150,56 @@ class Gateway:
     def _make_server(
         self, service: RunService, options: Sequence[tuple[str, int]]
     ) -> grpc.aio.Server:
-        stages = (observe, errors(debug=self._settings.errors.debug))
-        admit = self._admission.stage
         max_in_flight, watch = self._settings.max_in_flight, self._settings.watch
-        chain = Chain(
-            {
-                SERVICE: (*stages, admit, Unread().stage, self._drain.stage),
-                WATCH_RUN: (*stages, self._watching.stage, self._drain.lasting),
-            },
-            of_others=stages[1:],
-            of_unknown=stages,
+        chain = make_chain(
+            outer=(observe, errors(debug=self._settings.errors.debug)),
+            guard=guard_of(
+                [Rule(**each.model_dump()) for each in self._settings.callers],
+                by_certificate=self._by_certificate(),
+                by_token=self._by_token(),
+            ),
+            admission=self._admission,
+            watching=self._watching,
+            drain=self._drain,
+            open_services=self._settings.open_services,
             # Those who send no message leave half of the room to the others.
-            arrivals=Arrivals(max_waiting=min(MAX_WAITING, max_in_flight // 2 + 1)),
+            max_waiting=max_in_flight // 2 + 1,
         )
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        connections = ("grpc.max_allowed_incoming_connections", files // 2)
-        # A connection that has grown old still carries the streams that it has.
-        grace_seconds = watch.max_stream.total_seconds() + GRACE_SECONDS
-        grace = ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000))
-        server = grpc.aio.server(
-            interceptors=(chain,),
-            options=(grace, *options, connections),
-            maximum_concurrent_rpcs=RPCS_PER_CALL * (max_in_flight + watch.max_open),
+        server = make_server(
+            chain,
+            options=options,
+            max_in_flight=max_in_flight,
+            max_open=watch.max_open,
+            max_stream_seconds=watch.max_stream.total_seconds(),
         )
         add_RunServiceServicer_to_server(service, server)
         self._health.add_to(server)
         add_reflection(server)
         return server
+
+    def _by_certificate(self) -> ByCertificate | None:
+        if self._settings.tls.client_auth == "none":
+            return None
+        identities = Identities()
+
+        def identity_of(context: ServicerContext[Any, Any]) -> str | None:
+            for pem in context.auth_context().get("x509_pem_cert", ()):
+                return identities.identity_of(pem)
+            return None
+
+        return identity_of
+
+    def _by_token(self) -> ByToken | None:
+        if self._keyring is None:
+            return None
+        jwt = self._settings.jwt
+        return Tokens(
+            self._keyring,
+            issuer=jwt.issuer or "",
+            audiences=jwt.audience,
+            algorithms=jwt.algorithms,
+            identity_claim=jwt.identity_claim,
+        ).identity_of
 
     @property
     def in_flight(self) -> int:
@@ -215,6 +224,10 @@ class Gateway:
             asyncio.create_task(self._health.follow()),
             asyncio.create_task(self._look_for_credentials()),
         ]
+        if self._keyring:
+            self._background.append(asyncio.create_task(self._keyring.follow()))
+        if self._settings.tls.insecure and not self.address.is_loopback:
+            _log.warning("serving_plaintext", address=str(self.address))
         _log.info(
             "serving", address=str(self.address), admin_address=str(self.admin_address)
         )
@@ -236,6 +249,8 @@ class Gateway:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if self._keyring:
+            await self._keyring.close()
         await self._identity.close()
         await self._transport.close()
         await self._admin.stop()
@@ -260,6 +275,18 @@ class Gateway:
         except GatewayError:
             return
         self._readiness.report(None)
+
+
+def _keyring_of(jwt: Jwt) -> Keyring | None:
+    """Make what has the keys that verify tokens, where tokens are read."""
+    if jwt.jwks_file:
+        read, refresh_seconds = file_reader(jwt.jwks_file), FILE_REFRESH_SECONDS
+    elif jwt.jwks_url:
+        read = url_reader(jwt.jwks_url, ca_file=jwt.ca_file)
+        refresh_seconds = URL_REFRESH_SECONDS
+    else:
+        return None
+    return Keyring(read, refresh_seconds=refresh_seconds)
 
 
 def _listen_fault(name: str, address: Address) -> str:

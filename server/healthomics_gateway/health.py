@@ -7,7 +7,8 @@ it is ready, like `/readyz` on the admin address.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import grpc
 from aiohttp import web
@@ -22,6 +23,7 @@ from healthomics_gateway.errors import Reason
 
 SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].full_name
 DOUBT_SECONDS = 30.0  # how long a refused identity keeps the gateway unready
+HEALTH = health.SERVICE_NAME
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 REFLECTION_V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 
@@ -106,7 +108,7 @@ class Health:
 
 def add_reflection(server: grpc.aio.Server) -> None:
     """Serve reflection, v1 and v1alpha: their messages are the same on the wire."""
-    names = (SERVICE, health.SERVICE_NAME, REFLECTION_V1, REFLECTION_V1ALPHA)
+    names = (SERVICE, HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA)
     _describe_v1()
     servicer = reflection_aio.ReflectionServicer(names)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # the stubs leave it out
@@ -132,11 +134,22 @@ def _describe_v1() -> None:
 
 
 class AdminPages:
-    """The HTTP server of the admin address: `/livez` and `/readyz`."""
+    """The HTTP server of the admin address: `/livez` and `/readyz`.
 
-    def __init__(self, readiness: Readiness) -> None:
-        """Tell what `readiness` says."""
+    `/readyz?verbose` tells of each part, a line each; what is wrong with one that
+    serves all the same, such as a certificate that can't be replaced, doesn't make the
+    gateway unready.
+    """
+
+    def __init__(
+        self,
+        readiness: Readiness,
+        *,
+        parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+    ) -> None:
+        """Tell what `readiness` says; `parts` tell what is wrong, or nothing."""
         self._readiness = readiness
+        self._parts = parts
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
@@ -156,6 +169,11 @@ class AdminPages:
     async def _livez(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
+    async def _readyz(self, request: web.Request) -> web.Response:
         why = self._readiness.why_not
-        return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
+        lines = [why or "ok"]
+        if "verbose" in request.query:
+            parts = {"aws": lambda: why, **self._parts}
+            lines = [f"{name}: {tell() or 'ok'}" for name, tell in parts.items()]
+        text = "".join(f"{line}\n" for line in lines)
+        return web.Response(text=text, status=503 if why else 200)

@@ -131,8 +131,7 @@ def _tls_faults(settings: Settings) -> Iterator[str]:
     if bool(tls.cert_file) != bool(tls.key_file):
         yield "tls.cert_file and tls.key_file: set both or neither"
     elif tls.cert_file and tls.key_file and all(_is_readable(f) for f in files if f):
-        if not _is_pair(tls):
-            yield "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
+        yield from _pair_faults(tls)
     if tls.client_auth != "none" and not (tls.client_ca_file and tls.cert_file):
         yield (
             f"tls.client_auth {tls.client_auth}: set tls.cert_file, tls.key_file and"
@@ -198,11 +197,10 @@ def _order_faults(settings: Settings) -> Iterator[str]:
             )
 
 
-def _is_pair(tls: Tls) -> bool:
+def _pair_faults(tls: Tls) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # Without a password, a key that needs one would ask for it at the terminal.
         context.load_cert_chain(str(tls.cert_file), str(tls.key_file), password="")
     except OSError:
-        return False
-    return True
+        yield "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"

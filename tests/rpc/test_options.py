@@ -16,8 +16,9 @@ import trustme
 from grpc import StatusCode
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.app import OPTIONS, Gateway, ListenError
+from healthomics_gateway.app import Gateway, ListenError
 from healthomics_gateway.sandbox import Sandbox
+from healthomics_gateway.server import OPTIONS
 from healthomics_gateway.settings import load
 from support import ANYWHERE, aws_at, calling, gateway, get_run, refused, sandboxed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from grpc.aio import ServicerContext
@@ -10,12 +10,13 @@ from grpc.aio import ServicerContext
 from healthomics_gateway.access import ANONYMOUS
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
+from healthomics_gateway.tokens import bearer
 
-Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
-# Each gives an identity, None where there is nothing to prove it by, or raises
-# TOKEN_INVALID, TOKEN_EXPIRED or AUTH_BACKEND_UNAVAILABLE.
+# Gives the identity that a connection's certificate proves, None where it has none, or
+# raises TOKEN_INVALID or TOKEN_EXPIRED.
 ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], str | None]
-ByToken: TypeAlias = Callable[[Metadata], Awaitable[str | None]]
+# Gives the identity that a token proves, or raises AUTH_BACKEND_UNAVAILABLE too.
+ByToken: TypeAlias = Callable[[str], Awaitable[str]]
 
 
 def authenticate(
@@ -29,7 +30,8 @@ def authenticate(
     async def identity_of(context: ServicerContext[Any, Any]) -> str:
         certified = by_certificate(context) if by_certificate else None
         metadata: Any = context.invocation_metadata() or ()
-        told = await by_token(metadata) if by_token else None
+        token = bearer(metadata) if by_token else None
+        told = await by_token(token) if by_token and token else None
         if certified and told and certified != told:
             raise GatewayError(Reason.TOKEN_INVALID)
         identity = certified or told
