@@ -1,0 +1,197 @@
+"""Rules on callers: whom one is about, and what it lets that caller do and see."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.access import (
+    ABOUT_THE_RUN,
+    ANONYMOUS,
+    EVERYTHING,
+    Access,
+    Policy,
+    Rule,
+)
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.runs import OWN, Partition
+
+LIMS = "spiffe://corp/ns/lims/sa/reader"
+ROLE = "arn:aws:iam::123456789012:role/omics-read-lims"
+BOTH = frozenset({"GetRun", "WatchRun"})
+
+
+def rule(identity: str = "*", **what: object) -> Rule:
+    """Make a rule about callers of an identity."""
+    return Rule(**{"identity": identity, "methods": BOTH, **what})
+
+
+def refusal(policy: Policy, identity: str, method: str = "GetRun") -> Reason | None:
+    """Tell why a caller may not call a method, None where it may."""
+    try:
+        policy.access_of(identity, method)
+    except GatewayError as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "identity", "is_match"),
+    [
+        pytest.param(LIMS, LIMS, True, id="whole"),
+        pytest.param(LIMS, LIMS + "x", False, id="longer"),
+        pytest.param(LIMS, LIMS[:-1], False, id="shorter"),
+        pytest.param(LIMS, LIMS.upper(), False, id="other-case"),
+        pytest.param("spiffe://corp/ns/lims/*", LIMS, True, id="below"),
+        pytest.param(
+            "spiffe://corp/ns/lims/*", "spiffe://corp/ns/lims/", False, id="0"
+        ),
+        pytest.param(
+            "spiffe://corp/ns/lims/*", "spiffe://corp/ns/limsy", False, id="y"
+        ),
+        pytest.param("spiffe://corp/*", "spiffe://corp.evil/x", False, id="domain"),
+        pytest.param("*", LIMS, True, id="everyone-known"),
+        pytest.param("*", ANONYMOUS, False, id="nobody-known"),
+        pytest.param("anon*", ANONYMOUS, False, id="nobody-by-a-start"),
+        pytest.param(ANONYMOUS, ANONYMOUS, True, id="nobody-by-name"),
+    ],
+)
+def test_rule_is_about_whom_it_names(
+    pattern: str, identity: str, *, is_match: bool
+) -> None:
+    """An identity is compared whole; a * at the end stands for the rest of it."""
+    assert is_match == rule(pattern).matches(identity)
+
+
+@given(st.text(), st.text())
+def test_rule_without_a_star_is_about_one_identity(mine: str, other: str) -> None:
+    """No other identity passes for the one that is named."""
+    named = mine.rstrip("*")
+    assert (named == other) == rule(named).matches(other)
+
+
+def test_first_rule_about_a_caller_decides() -> None:
+    """A later rule neither adds to an earlier one nor takes from it."""
+    watcher = rule(LIMS, methods=frozenset({"WatchRun"}))
+    policy = Policy([watcher, rule("*")])
+
+    assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, LIMS)
+    assert refusal(policy, LIMS, "WatchRun") is None
+    assert refusal(policy, "somebody else") is None
+
+
+def test_who_is_in_no_rule_may_nothing() -> None:
+    """Once a rule stands, everything is denied that none allows."""
+    policy = Policy([rule(LIMS)])
+
+    for method in ("GetRun", "WatchRun", "Health", "Reflection"):
+        assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, "else", method)
+        assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, ANONYMOUS, method)
+    assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, LIMS, "Reflection")
+    assert not policy.knows(ANONYMOUS)
+
+
+def test_without_rules_everyone_may_everything() -> None:
+    """No rule, no limits."""
+    access = Policy().access_of(ANONYMOUS, "Reflection")
+
+    assert EVERYTHING is access.rule
+    assert access.sees(Run())
+    assert not access.is_bound
+
+
+@pytest.mark.parametrize(
+    ("what", "run", "is_seen"),
+    [
+        pytest.param({}, Run(), True, id="unbound"),
+        pytest.param({"run_groups": {"1"}}, Run(run_group_id="1"), True, id="group"),
+        pytest.param({"run_groups": {"1"}}, Run(run_group_id="2"), False, id="other"),
+        pytest.param({"run_groups": {"1"}}, Run(run_group_id="11"), False, id="prefix"),
+        pytest.param({"run_groups": {"1"}}, Run(), False, id="no-group"),
+        pytest.param({"run_groups": {"1", "2"}}, Run(run_group_id="2"), True, id="any"),
+        pytest.param({"tags": {"a": "b"}}, Run(tags={"a": "b"}), True, id="tag"),
+        pytest.param({"tags": {"a": "b"}}, Run(tags={"a": "c"}), False, id="value"),
+        pytest.param({"tags": {"a": "b"}}, Run(tags={"A": "b"}), False, id="case"),
+        pytest.param({"tags": {"a": ""}}, Run(tags={"a": ""}), True, id="empty-value"),
+        pytest.param({"tags": {"a": ""}}, Run(), False, id="no-tag"),
+        pytest.param(
+            {"tags": {"a": "b", "c": "d"}}, Run(tags={"a": "b"}), False, id="all-tags"
+        ),
+        pytest.param(
+            {"tags": {"a": "b"}, "run_groups": {"1"}},
+            Run(tags={"a": "b"}, run_group_id="2"),
+            False,
+            id="group-and-tags",
+        ),
+        pytest.param(
+            {"tags": {"a": "b"}},
+            Run(unmodeled_json={"tags": '{"a": "b", "a": "c"}'}),
+            False,
+            id="tags-that-are-ambiguous",
+        ),
+        pytest.param(
+            {"run_groups": {"1"}},
+            Run(unmodeled_json={"runGroupId": "1"}),
+            False,
+            id="group-that-is-a-number",
+        ),
+    ],
+)
+def test_caller_sees_the_runs_of_its_rule(
+    what: dict[str, object], run: Run, *, is_seen: bool
+) -> None:
+    """A run must be in one of the groups and have all of the tags, exactly."""
+    access = Access(LIMS, rule(**what))
+
+    assert is_seen == access.sees(run)
+    if is_seen:
+        access.check(run)
+    else:
+        with pytest.raises(GatewayError, match="CALLER_NOT_AUTHORIZED"):
+            access.check(run)
+
+
+@pytest.mark.parametrize("reason", list(Reason), ids=lambda reason: reason.name)
+def test_bound_caller_hears_nothing_of_a_run(reason: Reason) -> None:
+    """What AWS says about the run sounds the same to who may see only some runs."""
+    error = GatewayError(reason, metadata={"httpStatus": "404"}, debug="AWS's words")
+    bound = Access(LIMS, rule(run_groups=frozenset({"1"})))
+    told = bound.told(error)
+
+    if reason in ABOUT_THE_RUN:
+        assert Reason.CALLER_NOT_AUTHORIZED is told.reason
+        assert ({}, "") == (told.metadata, told.debug)
+    else:
+        assert error is told
+    assert error is Access(LIMS, rule()).told(error)
+
+
+def test_every_verdict_on_a_run_is_hidden() -> None:
+    """Of the errors that AWS answers, only those that may pass say nothing of a run."""
+    told = {
+        each
+        for each in Reason
+        if each.name.startswith(("RUN_", "UPSTREAM_")) and each not in ABOUT_THE_RUN
+    }
+
+    assert {
+        Reason.RUN_REPLACED,  # is told of runs that the caller sees
+        Reason.UPSTREAM_CONNECTION,
+        Reason.UPSTREAM_DNS,
+        Reason.UPSTREAM_INTERNAL,
+        Reason.UPSTREAM_QUOTA_EXCEEDED,  # the account's
+        Reason.UPSTREAM_THROTTLED,
+        Reason.UPSTREAM_TIMEOUT,
+        Reason.UPSTREAM_TLS,
+        Reason.UPSTREAM_TLS_UNTRUSTED,
+        Reason.UPSTREAM_UNAVAILABLE,
+        Reason.UPSTREAM_UNEXPECTED_REDIRECT,  # of the endpoint
+    } == told
+
+
+def test_partition_is_the_role_and_whom_it_is_assumed_for() -> None:
+    """Callers of one role are apart from one another, and those without role aren't."""
+    assert Partition(ROLE, LIMS) == Access(LIMS, rule(aws_role=ROLE)).partition
+    assert OWN == Access(LIMS, rule()).partition
