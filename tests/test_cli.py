@@ -34,9 +34,11 @@ from healthomics.v1.run_service_pb2_grpc import (
     RunServiceStub,
     add_RunServiceServicer_to_server,
 )
+from healthomics_gateway.channel import NAMES, PREFIX
 from healthomics_gateway.cli import let_go, main
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from support import aws_at, calling, gateway, get_run
+from test_channel import HOST, TOKEN, Authority, Callers, serving, written
 
 BESIDE = Path(sys.executable).parent  # where the programs are installed
 PROGRAM = str(BESIDE / "healthomics-gateway")
@@ -50,6 +52,7 @@ NOWHERE = {  # none of the machine's own AWS settings, nor of ours
     **{name: text for name, text in os.environ.items() if name.startswith("COV")},
 }
 ANYWHERE = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+ROUTE = "--address --tls --tls-ca --tls-cert --tls-key --server-name --token-file"
 
 Capture = pytest.CaptureFixture[str]
 
@@ -192,8 +195,8 @@ async def watch(*arguments: str) -> int:
     [
         ("serve", "--config --listen --admin-listen --sandbox"),
         ("sandbox", "--listen --latency --quota"),
-        ("get", "--address --export --max-staleness --timeout --json"),
-        ("watch", "--address --min-interval --timeout --json"),
+        ("get", f"--export --max-staleness --timeout --json {ROUTE}"),
+        ("watch", f"--min-interval --timeout --json {ROUTE}"),
         ("settings", "--config"),
     ],
 )
@@ -232,6 +235,23 @@ def test_help_of_watch_tells_every_exit_code(capsys: Capture) -> None:
     for words in ("0 the run COMPLETED", "1 the call failed", "2 bad usage"):
         assert words in text
     assert "3 the run ended FAILED, CANCELLED or DELETED" in text
+
+
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_help_names_the_variable_beside_each_flag(
+    command: str, capsys: Capture
+) -> None:
+    """Whoever configures a machine learns what each flag is called there."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    shown = re.findall(
+        r"^  (--[a-z-]+)(?:(?!^  --)[^[])*\[(\w+)", text, flags=re.MULTILINE
+    )
+
+    assert {f"--{name.replace('_', '-')}": PREFIX + name.upper() for name in NAMES} == {
+        flag: variable for flag, variable in shown if flag in ROUTE.split()
+    }
 
 
 def test_help_of_the_sandbox_lists_every_run(capsys: Capture) -> None:
@@ -608,6 +628,105 @@ def test_call_that_ctrl_c_leaves_half_made_goes_quietly() -> None:
     gc.collect()
 
 
+# get and watch, over TLS and as somebody
+
+
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_flags_tell_how_a_gateway_is_called(
+    command: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """Over TLS, with a certificate and with a token."""
+    with secured(tmp_path) as (given, callers):
+        flags = [
+            part
+            for name, text in given.items()
+            for part in (f"--{name.replace('_', '-')}", text)
+        ]
+        code = main([command, "7", "--tls", *flags])
+    out, err = capsys.readouterr()
+
+    assert (0, "", [f"Bearer {TOKEN}"]) == (code, err, callers.seen)
+    assert "Run 7  " in out
+
+
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_environment_tells_how_a_gateway_is_called(
+    command: str, tmp_path: Path
+) -> None:
+    """The same by variables, with no flag at all."""
+    with secured(tmp_path) as (given, callers):
+        environ = {PREFIX + name.upper(): text for name, text in given.items()}
+        done = program(command, "7", HEALTHOMICS_GATEWAY_TLS="true", **environ)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert [f"Bearer {TOKEN}"] == callers.seen
+    assert "Run 7  " in done.stdout
+
+
+@contextmanager
+def secured(folder: Path) -> Iterator[tuple[dict[str, str], Callers]]:
+    """Serve what asks for a certificate; give all that calls it, by its names."""
+    own, callers = Authority(folder / "own"), Callers()
+    mine = own.issue("me")
+    with serving(callers, own.issue("gateway").credentials(trusted=own.ca)) as address:
+        given = {
+            "address": address,
+            "tls_ca": own.ca,
+            "tls_cert": mine.cert,
+            "tls_key": mine.key,
+            "server_name": "gateway",
+            "token_file": written(folder / "token", TOKEN),
+        }
+        yield given, callers
+
+
+def test_tls_trusts_what_grpc_is_told_to(tmp_path: Path) -> None:
+    """Without authorities of one's own, gRPC's variable names a machine's."""
+    own = Authority(tmp_path / "own")
+    with serving(Callers(), own.issue(HOST).credentials()) as address:
+        done = program(
+            *("get", "7", "--tls", "--address", address),
+            GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=own.ca,
+        )
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_files_that_cannot_be_used_are_told_without_a_traceback(
+    command: str, tmp_path: Path
+) -> None:
+    """Each has a line that names its flag or variable; nothing is called."""
+    done = program(
+        *(command, "7", "--address", "gateway.example.org:443"),
+        *("--tls-key", written(tmp_path / "key", "canary")),
+        HEALTHOMICS_GATEWAY_TLS_CA=str(tmp_path / "missing"),
+        HEALTHOMICS_GATEWAY_TOKEN_FILE=written(tmp_path / "token", "can ary"),
+    )
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert [
+        f"healthomics-gateway: {fault}"
+        for fault in (
+            "HEALTHOMICS_GATEWAY_TLS_CA: No such file or directory",
+            "--tls-key: a private key as PEM is needed",
+            "--tls-key: --tls-cert is needed too",
+            "HEALTHOMICS_GATEWAY_TOKEN_FILE: one word of visible ASCII is needed",
+        )
+    ] == done.stderr.splitlines()
+
+
+def test_token_to_another_machine_asks_for_tls(tmp_path: Path, capsys: Capture) -> None:
+    """In plaintext it isn't sent, and one line tells what to add."""
+    token = written(tmp_path / "token", TOKEN)
+    code = main(["get", "7", "--address", "192.0.2.1:50051", "--token-file", token])
+    out, err = capsys.readouterr()
+
+    assert (2, "", 1) == (code, out, err.count("\n"))
+    assert err.startswith("healthomics-gateway: --token-file: no token is sent in ")
+    assert "--tls" in err
+
+
 # settings
 
 
@@ -714,12 +833,13 @@ def test_serve_does_not_start_on_ports_in_use() -> None:
 
 
 def test_serve_with_a_sandbox_shows_an_answer_and_commands_that_work() -> None:
-    """What it prints works when copied, whatever AWS settings the machine has."""
+    """What it prints works when copied, whatever settings the machine has."""
     here = BESIDE.parent.parent
     hostile = {
         "AWS_PROFILE": "missing",
         "AWS_ENDPOINT_URL_OMICS": "http://omics.example.org",
         "AWS_CA_BUNDLE": "/missing.pem",
+        "HEALTHOMICS_GATEWAY_TLS": "true",
     }
     command = [PROGRAM, "serve", "--sandbox", *ANYWHERE]
     with started(command, cwd=here, environ=hostile) as server:

@@ -48,6 +48,7 @@ class Done:
     answers: str
     failures: str
     request: GetRunRequest
+    metadata: dict[str, str]
 
 
 def call(
@@ -68,13 +69,16 @@ def call(
         exit_code = pool.submit(
             get, channel, run_id, output, timeout=timedelta(seconds=5), **ask
         )
-        _, request, rpc = channel.take_unary_unary(SERVICE.methods_by_name["GetRun"])
+        metadata, request, rpc = channel.take_unary_unary(
+            SERVICE.methods_by_name["GetRun"]
+        )
         rpc.terminate(answer, trailers, code, message)
         return Done(
             exit_code.result(),
             answers.getvalue(),
             failures.getvalue(),
             request,
+            dict(metadata or ()),
         )
 
 
@@ -126,6 +130,14 @@ def test_request_leaves_unset_what_was_not_asked_for() -> None:
     asked = call(answer=running(), max_staleness=timedelta(0)).request
 
     assert asked.HasField("max_staleness")
+
+
+def test_call_brings_what_tells_who_calls() -> None:
+    """The metadata that is handed in goes with the request."""
+    told = call(answer=running(), metadata=lambda: [("authorization", "Bearer token")])
+
+    assert "Bearer token" == told.metadata["authorization"]
+    assert "authorization" not in call(answer=running()).metadata
 
 
 def test_answer_is_written_for_a_person() -> None:
@@ -220,6 +232,94 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         "UNAVAILABLE failed to connect",
         "  no gateway answered; --address tells where one listens",
     ] == done.failures.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("is_tls", "words", "hint"),
+    [
+        pytest.param(
+            *(True, "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: expired"),
+            "the gateway's certificate isn't trusted; --tls-ca tells whose are",
+            id="untrusted",
+        ),
+        pytest.param(
+            *(True, "UNAUTHENTICATED: Hostname Verification Check failed."),
+            "the gateway's certificate has another name; --server-name tells which"
+            " to expect",
+            id="name",
+        ),
+        pytest.param(
+            *(True, "SSL_ERROR_SSL: WRONG_VERSION_NUMBER"),
+            "what listens there doesn't speak TLS; without --tls and its like it is"
+            " called in plaintext",
+            id="plaintext",
+        ),
+        *(
+            pytest.param(
+                *(True, words),
+                "the gateway may want a client certificate that it trusts; --tls-cert"
+                " and --tls-key bring one",
+                id=name,
+            )
+            for name, words in {
+                "closed": "Socket closed",
+                "reset": "recvmsg:Connection reset by peer (104)",
+                "alert-of-tls-1.2": "SSL_ERROR_SSL: TLSV1_ALERT_UNKNOWN_CA: OK",
+                "alert-of-tls-1.3": "Unwrap failed (TSI_DATA_CORRUPTED)",
+            }.items()
+        ),
+        *(
+            pytest.param(
+                *(False, words),
+                "what listens there may speak TLS; --tls or --tls-ca calls it so",
+                id=name,
+            )
+            for name, words in {
+                "closed-plaintext": "Socket closed",
+                "reset-plaintext": "recvmsg:Connection reset by peer (104)",
+                "http": "Failed parsing HTTP/2 (Expected SETTINGS frame)",
+            }.items()
+        ),
+        *(
+            pytest.param(
+                *(is_tls, "Failed to connect to remote host: Connection refused"),
+                "no gateway answered; --address tells where one listens",
+                id=f"refused-{is_tls}",
+            )
+            for is_tls in (False, True)
+        ),
+    ],
+)
+def test_failure_to_connect_tells_what_to_try(
+    words: str, hint: str, *, is_tls: bool
+) -> None:
+    """What gRPC says of the connection decides which flag is named."""
+    message = f"failed to connect to all addresses; last error: UNKNOWN: {words}"
+    done = call(
+        code=grpc.StatusCode.UNAVAILABLE, message=message, trailers=(), is_tls=is_tls
+    )
+
+    assert [f"UNAVAILABLE {message}", f"  {hint}"] == done.failures.splitlines()
+
+
+def test_failure_of_a_connection_that_was_made_tells_nothing_of_tls() -> None:
+    """A gateway that goes away in the midst of a call isn't one that wants TLS."""
+    done = call(code=grpc.StatusCode.UNAVAILABLE, message="Socket closed", trailers=())
+
+    assert "--tls" not in done.failures
+
+
+@pytest.mark.parametrize(
+    "reason", ["TOKEN_MISSING", "TOKEN_INVALID", "TOKEN_EXPIRED", ""]
+)
+def test_failure_to_tell_who_calls_names_what_does(reason: str) -> None:
+    """Whoever isn't known learns how to be, by whatever speaks for the gateway."""
+    done = refused(grpc.StatusCode.UNAUTHENTICATED, reason, "It is so.")
+
+    assert [
+        "  --token-file brings a token, --tls-cert and --tls-key a certificate",
+        "  request id: call-7",
+    ] == done.failures.splitlines()[1:]
 
 
 def test_failure_in_time_points_at_the_timeout() -> None:
@@ -320,6 +420,7 @@ class Streams(RunServiceServicer):
         """Do `streams` in that order; the last goes on for ever."""
         self._streams = streams
         self.requests: list[WatchRunRequest] = []
+        self.callers: list[str] = []
 
     def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self, request: WatchRunRequest, context: Any
@@ -327,6 +428,8 @@ class Streams(RunServiceServicer):
         """Send runs and break, or end."""
         at = min(len(self.requests), len(self._streams) - 1)
         self.requests.append(request)
+        metadata = dict(context.invocation_metadata())
+        self.callers.append(metadata.get("authorization", ""))
         for step in self._streams[at]:
             if isinstance(step, Run):
                 yield WatchRunResponse(run=step)
@@ -362,6 +465,7 @@ class Watched:
     ended: list[Run] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     requests: list[WatchRunRequest] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
     failures: str = ""
     code: int = -1
     now: float = 1000.0
@@ -419,7 +523,8 @@ def watched(
             jitter=lambda: jitter,
             **ask,
         )
-    done.failures, done.requests = failures.getvalue(), served.requests
+    done.failures = failures.getvalue()
+    done.requests, done.callers = served.requests, served.callers
     return done
 
 
@@ -488,6 +593,17 @@ def test_watch_that_breaks_is_begun_again_with_the_uuid() -> None:
         WatchRunRequest(id="7", uuid="u-7", min_interval=interval),
     ] == done.requests
     assert (0, [RUNNING, COMPLETED]) == (done.code, done.shown)
+
+
+def test_watch_tells_each_stream_anew_who_calls() -> None:
+    """A token may have been replaced since the last stream."""
+    tokens = iter(["first", "second", "third"])
+    done = watched(
+        *([RUNNING, GONE], [RENEW], [COMPLETED]),
+        metadata=lambda: [("authorization", next(tokens))],
+    )
+
+    assert (0, ["first", "second", "third"]) == (done.code, done.callers)
 
 
 def test_watch_shows_a_repeated_snapshot_once() -> None:
@@ -573,6 +689,21 @@ def test_watch_tells_each_outage_once() -> None:
     ] == done.told
 
 
+@pytest.mark.parametrize(
+    ("is_tls", "flags"),
+    [(False, "--tls or --tls-ca "), (True, "--tls-cert and --tls-key ")],
+)
+def test_watch_tells_at_once_what_to_try(flags: str, *, is_tls: bool) -> None:
+    """Nobody waits for the timeout to learn that TLS is in the way."""
+    message = "failed to connect to all addresses; last error: UNKNOWN: Socket closed"
+    cut = Break(grpc.StatusCode.UNAVAILABLE, message)
+    done = watched([cut], is_tls=is_tls, seconds=1)
+    _, hint = done.failures.splitlines()
+
+    assert flags in hint
+    assert [f"{hint.strip()}; trying again in 0.5 s"] == done.told
+
+
 def test_watch_keeps_control_characters_from_a_terminal() -> None:
     """A gateway's reason for an outage can't send the terminal an order."""
     done = watched([broken("RED\x1b[31m", 1)], [COMPLETED])
@@ -620,8 +751,14 @@ def test_watch_gives_up_where_it_is_asked_to_wait_too_long() -> None:
         broken("RUN_REPLACED", code=grpc.StatusCode.NOT_FOUND),
         broken("GATEWAY_INTERNAL", 1, grpc.StatusCode.INTERNAL),
         broken("RESPONSE_TOO_LARGE", code=grpc.StatusCode.RESOURCE_EXHAUSTED),
+        broken("TOKEN_MISSING", code=grpc.StatusCode.UNAUTHENTICATED),
+        broken("TOKEN_EXPIRED", code=grpc.StatusCode.UNAUTHENTICATED),
+        broken("CALLER_NOT_AUTHORIZED", code=grpc.StatusCode.PERMISSION_DENIED),
     ],
-    ids=["not-found", "replaced", "internal", "too-large"],
+    ids=[
+        *("not-found", "replaced", "internal", "too-large"),
+        *("no-token", "old-token", "not-authorized"),
+    ],
 )
 def test_watch_ends_by_what_does_not_pass(break_: Break) -> None:
     """A failure that another try can't mend is told, also after states."""

@@ -11,13 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from healthomics_gateway import commands
-from healthomics_gateway.commands import LIVING_RUN, SHOWN_RUN, UsageError, one_line
+from healthomics_gateway.commands import (
+    ADDRESS,
+    LIVING_RUN,
+    SHOWN_RUN,
+    UsageError,
+    one_line,
+)
 from healthomics_gateway.durations import parse_duration
 
 FAILED, MISUSED = 1, 2
-ADDRESS = "127.0.0.1:50051"
 ADMIN_ADDRESS = "127.0.0.1:9464"
 SANDBOX_ADDRESS = "127.0.0.1:9900"
+PREFIX = "HEALTHOMICS_GATEWAY_"  # of the variable beside each flag of the table below
+ROUTE = (  # how `get` and `watch` reach a gateway: flag, what it takes, help
+    ("--address", "HOST:PORT", f"where it listens (default: {ADDRESS})"),
+    ("--tls", None, "call it over TLS, and trust the authorities that gRPC ships"),
+    ("--tls-ca", "FILE", "trust these authorities alone, PEM; implies --tls"),
+    ("--tls-cert", "FILE", "the client's certificate chain, PEM; implies --tls"),
+    ("--tls-key", "FILE", "the key of that certificate, PEM"),
+    ("--server-name", "NAME", "expect this in its certificate; implies --tls"),
+    ("--token-file", "FILE", "the JWT to send; it is read anew for each call"),
+)
 
 Subparsers = Any  # argparse has no public name for what `add_subparsers` gives
 
@@ -203,12 +218,16 @@ def _add_run(command: argparse.ArgumentParser, *, example: str) -> None:
     command.add_argument(
         "id", metavar="ID", help=f"the run's id: 1 to 18 digits, such as {example}"
     )
-    command.add_argument(
-        "--address",
-        default=ADDRESS,
-        metavar="HOST:PORT",
-        help="where the gateway listens (default: %(default)s)",
+    route = command.add_argument_group(
+        "the gateway", "A flag comes before its environment variable, named in []."
     )
+    for flag, metavar, text in ROUTE:
+        variable = PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+        if metavar:
+            route.add_argument(flag, metavar=metavar, help=f"{text} [{variable}]")
+        else:
+            named = f"{text} [{variable}: true or false]"
+            route.add_argument(flag, action="store_const", const="true", help=named)
 
 
 def _add_settings(subparsers: Subparsers) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TextIO, cast
@@ -14,9 +14,13 @@ from google.protobuf import json_format
 from rich.console import Console
 
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
-from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
+from healthomics.v1.run_service_pb2 import (
+    GetRunRequest,
+    WatchRunRequest,
+    WatchRunResponse,
+)
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.failure import Failure, failure_of, write_failure
+from healthomics_gateway.failure import Failure, failure_of, hint_of, write_failure
 from healthomics_gateway.show import plain, run_text
 
 DONE, FAILED, RUN_FAILED = 0, 1, 3
@@ -39,6 +43,8 @@ WATCH_OPTIONS = (  # of a channel that lasts as long as a run
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
 
+Metadata = Sequence[tuple[str, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -58,6 +64,8 @@ def get(
     export: Sequence[str] = (),
     max_staleness: timedelta | None = None,
     timeout: timedelta,
+    metadata: Callable[[], Metadata] = lambda: (),
+    is_tls: bool = False,
 ) -> int:
     """Make one GetRun and write its answer; give the exit code."""
     request = GetRunRequest(
@@ -66,10 +74,13 @@ def get(
     if max_staleness is not None:
         request.max_staleness.FromTimedelta(max_staleness)
     try:
-        run = RunServiceStub(channel).GetRun(request, timeout=timeout.total_seconds())
+        run = RunServiceStub(channel).GetRun(
+            request, timeout=timeout.total_seconds(), metadata=tuple(metadata())
+        )
     except grpc.RpcError as error:
         # grpc's stubs don't say so, but a failed call is its own error.
-        write_failure(failure_of(cast("grpc.Call", error)), output.failures)
+        failure = failure_of(cast("grpc.Call", error))
+        write_failure(failure, output.failures, is_tls=is_tls)
         return FAILED
     if output.as_json:
         output.answers.write(json_format.MessageToJson(run, indent=None) + "\n")
@@ -106,6 +117,8 @@ def watch(
     *,
     min_interval: timedelta | None = None,
     timeout: timedelta,
+    metadata: Callable[[], Metadata] = lambda: (),
+    is_tls: bool = False,
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
@@ -118,35 +131,43 @@ def watch(
     if min_interval is not None:
         request.min_interval.FromTimedelta(min_interval)
     patience = _Patience(timeout.total_seconds(), clock=clock, jitter=jitter)
+    watch_run = RunServiceStub(channel).WatchRun
     run = Run(id=run_id)
+
+    def begin(asked: WatchRunRequest) -> Iterable[WatchRunResponse]:
+        return watch_run(asked, metadata=tuple(metadata()))
+
+    def tell(failure: Failure, wait_seconds: float) -> None:
+        view.tell(plain(_trouble(failure, wait_seconds, is_tls=is_tls)))
+
     try:
         with view:
-            for run in _states(channel, request, patience, tell=view.tell, sleep=sleep):
+            for run in _states(begin, request, patience, tell=tell, sleep=sleep):
                 view.show(run)
     except grpc.RpcError as error:
-        write_failure(failure_of(cast("grpc.Call", error)), failures)
+        failure = failure_of(cast("grpc.Call", error))
+        write_failure(failure, failures, is_tls=is_tls)
         return FAILED
     view.end(run)
     return ENDINGS.get(run.status, DONE)
 
 
 def _states(
-    channel: grpc.Channel,
+    begin: Callable[[WatchRunRequest], Iterable[WatchRunResponse]],
     request: WatchRunRequest,
     patience: _Patience,
     *,
-    tell: Callable[[str], None],
+    tell: Callable[[Failure, float], None],
     sleep: Callable[[float], object],
 ) -> Iterator[Run]:
     """Give each state that differs, over as many streams as it takes."""
-    watch_run = RunServiceStub(channel).WatchRun
     last = Run()
     while True:
         asked = WatchRunRequest()
         asked.CopyFrom(request)
         asked.uuid = last.uuid  # tells the run apart from another that has got its id
         try:
-            for response in watch_run(asked):
+            for response in begin(asked):
                 patience.renew()
                 state = _timeless(response.run)
                 if state != last:
@@ -160,7 +181,7 @@ def _states(
             if wait_seconds is None:
                 raise
             if patience.failures == 1:
-                tell(plain(_trouble(failure, wait_seconds)))
+                tell(failure, wait_seconds)
             sleep(wait_seconds)  # what the gateway asks for, or the backoff
         else:
             return
@@ -217,8 +238,9 @@ class _Patience:
         return min(backoff * spread, left_seconds)
 
 
-def _trouble(failure: Failure, wait_seconds: float) -> str:
+def _trouble(failure: Failure, wait_seconds: float, *, is_tls: bool) -> str:
     wait = f"in {round(wait_seconds, 1):g} s"
     if failure.reason:
         return f"{failure.reason} {failure.message} Trying again {wait}"
-    return f"the gateway can't be reached; trying again {wait}"
+    what = hint_of(failure, is_tls=is_tls) or "the gateway can't be reached"
+    return f"{what}; trying again {wait}"

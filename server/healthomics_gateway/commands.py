@@ -10,17 +10,19 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from healthomics_gateway.app import Gateway
+    from healthomics_gateway.channel import Route
     from healthomics_gateway.settings import Loaded
     from healthomics_gateway.upstream.aws import Aws
 
 DONE = 0
+ADDRESS = "127.0.0.1:50051"
 SHOWN_RUN = "1000003"  # of the sandbox: the answer that `serve --sandbox` shows
 LIVING_RUN = "2000001"  # of the sandbox: one that changes
 SHOW_TIMEOUT = timedelta(seconds=10)
@@ -85,7 +87,7 @@ async def _show_one_answer(gateway: Gateway) -> None:
         timeout=SHOW_TIMEOUT,
         json=False,
     )
-    await asyncio.to_thread(get, asked)
+    await asyncio.to_thread(get, asked, environ={})
     print(
         f"""
 The gateway serves at {address}, against its own sandbox. In another terminal:
@@ -134,14 +136,12 @@ async def _serve_sandbox_alone(options: Namespace) -> None:
         await asyncio.Event().wait()
 
 
-def get(options: Namespace) -> int:
+def get(options: Namespace, *, environ: Mapping[str, str] = os.environ) -> int:
     """Make one GetRun through a gateway."""
-    import grpc
-
     from healthomics_gateway import client
 
-    proxy = _proxy(options.address)
-    with grpc.insecure_channel(options.address, options=proxy) as channel:
+    route = _route(options, environ)
+    with route.open() as channel:
         return client.get(
             channel,
             options.id,
@@ -149,24 +149,25 @@ def get(options: Namespace) -> int:
             export=options.export,
             max_staleness=options.max_staleness,
             timeout=options.timeout,
+            metadata=route.metadata,
+            is_tls=route.is_tls,
         )
 
 
 def watch(options: Namespace) -> int:
     """Follow one run through a gateway."""
-    import grpc
     from rich.console import Console
 
     from healthomics_gateway import client, follow
 
+    route = _route(options, os.environ)
     view: client.View = follow.JsonLines(sys.stdout, sys.stderr)
     if not options.json:
         console = Console(highlight=False)
         # A file keeps all that it is sent, though it may be told to have colours.
         is_live = sys.stdout.isatty() and console.is_interactive
         view = follow.Lines(options.id, console, sys.stderr, is_live=is_live)
-    channel_options = [*_proxy(options.address), *client.WATCH_OPTIONS]
-    with grpc.insecure_channel(options.address, options=channel_options) as channel:
+    with route.open(client.WATCH_OPTIONS) as channel:
         try:
             return client.watch(
                 channel,
@@ -175,6 +176,8 @@ def watch(options: Namespace) -> int:
                 sys.stderr,
                 min_interval=options.min_interval,
                 timeout=options.timeout,
+                metadata=route.metadata,
+                is_tls=route.is_tls,
             )
         except BrokenPipeError:
             # Whoever reads has left, as `head` does; Python's own last flush fails too.
@@ -182,10 +185,14 @@ def watch(options: Namespace) -> int:
             return client.FAILED
 
 
-def _proxy(address: str) -> list[tuple[str, int]]:
-    """Go past an HTTP proxy, which can't reach what listens on this machine."""
-    is_near = address.startswith(("127.", "[::1]:", "localhost:"))
-    return [("grpc.enable_http_proxy", 0)] if is_near else []
+def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
+    from healthomics_gateway.channel import NAMES, RouteError, find_route
+
+    flags = {name: getattr(options, name, None) for name in NAMES}
+    try:
+        return find_route(flags, environ, default_address=ADDRESS)
+    except RouteError as error:
+        raise UsageError(*error.args) from None
 
 
 def settings(options: Namespace) -> int:

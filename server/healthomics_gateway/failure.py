@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TextIO, cast
@@ -17,6 +18,22 @@ from healthomics_gateway.durations import duration_text
 from healthomics_gateway.show import plain
 
 REQUEST_ID = "x-request-id"
+UNCONNECTED = "failed to connect"  # how gRPC's words on a connection begin
+CUT = "Socket closed|Connection reset|Broken pipe"
+TLS_HINTS = {  # what gRPC's words have when TLS fails, and what to try
+    "CERTIFICATE_VERIFY_FAILED": "the gateway's certificate isn't trusted;"
+    " --tls-ca tells whose are",
+    "Hostname Verification": "the gateway's certificate has another name;"
+    " --server-name tells which to expect",
+    "WRONG_VERSION_NUMBER": "what listens there doesn't speak TLS;"
+    " without --tls and its like it is called in plaintext",
+    f"_ALERT_|Unwrap failed|{CUT}": "the gateway may want a client certificate that"
+    " it trusts; --tls-cert and --tls-key bring one",
+}
+PLAINTEXT_HINTS = {
+    f"Failed parsing HTTP/2|{CUT}": "what listens there may speak TLS;"
+    " --tls or --tls-ca calls it so",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +79,22 @@ def _seconds(duration: Duration) -> float:
     return max(0.0, duration.ToTimedelta().total_seconds())
 
 
-def write_failure(failure: Failure, stream: TextIO) -> None:
+def hint_of(failure: Failure, *, is_tls: bool) -> str:
+    """Tell what else to try, where that can be told from how the call failed."""
+    if failure.code is grpc.StatusCode.UNAUTHENTICATED:
+        return "--token-file brings a token, --tls-cert and --tls-key a certificate"
+    if not failure.message.startswith(UNCONNECTED):
+        return ""
+    hints = TLS_HINTS if is_tls else PLAINTEXT_HINTS
+    return next(
+        (hint for words, hint in hints.items() if re.search(words, failure.message)),
+        "",
+    )
+
+
+def write_failure(failure: Failure, stream: TextIO, *, is_tls: bool = False) -> None:
     """Tell status, reason, each fault of a bad request, and what to do next."""
+    hint = hint_of(failure, is_tls=is_tls)
     words = [failure.code.name, failure.reason, failure.message]
     lines = [
         " ".join(filter(None, words)),
@@ -75,11 +106,13 @@ def write_failure(failure: Failure, stream: TextIO) -> None:
     if failure.retry_seconds is not None:
         wait = duration_text(timedelta(seconds=failure.retry_seconds))
         lines.append(f"  it may succeed in {wait}")
+    if hint:
+        lines.append(f"  {hint}")
     if failure.request_id is not None:
         lines.append(f"  request id: {failure.request_id}")
     elif failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
         lines.append("  no answer came in time; --timeout gives it longer")
-    else:
+    elif not hint:
         lines.append("  no gateway answered; --address tells where one listens")
     stream.writelines(f"{plain(line)}\n" for line in lines)
 
