@@ -1,0 +1,154 @@
+"""The JWK set of an issuer (RFC 7517): its text, and which of its keys are good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jwt
+import orjson
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+MAX_BYTES = 1024 * 1024  # of a set
+MAX_KEYS = 100  # of a set
+MIN_RSA_BITS = 2048
+PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}  # members of a JWK
+
+
+class Kind(NamedTuple):
+    """A type of keys, and the algorithms that they verify (RFC 7518, RFC 8037)."""
+
+    kty: str
+    crv: str | None
+    algorithms: tuple[str, ...]
+
+
+# None is symmetric: whoever reads the set would know the secret.
+KINDS = (
+    Kind("RSA", None, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
+    Kind("EC", "P-256", ("ES256",)),
+    Kind("EC", "P-384", ("ES384",)),
+    Kind("EC", "P-521", ("ES512",)),
+    Kind("OKP", "Ed25519", ("EdDSA",)),
+)
+
+
+class KeySetError(Exception):
+    """The set can't be had, or can't be read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Key:
+    """A public key, and what it may verify."""
+
+    kid: str | None
+    kty: str
+    algorithms: frozenset[str]
+    public: Any  # cryptography's
+
+
+@dataclass(frozen=True)
+class KeySet:
+    """The good keys of a set; no two of them have the same `kid` and algorithm."""
+
+    keys: frozenset[Key]
+    left_out: Mapping[str, str]  # why, by kid; the empty one stands for none
+
+    def find(self, kid: str | None, alg: str) -> Key | None:
+        """Give the one key that fits; without `kid` it must be the only one."""
+        keys = self.keys if kid is None else self._by_kid.get(kid, ())
+        fitting = [key for key in keys if alg in key.algorithms]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def lacks(self, kid: str | None, alg: str) -> bool:
+        """Tell whether only another set may have such a key."""
+        if kid is None:
+            return not any(alg in key.algorithms for key in self.keys)
+        return kid not in self._by_kid and kid not in self.left_out
+
+    @cached_property
+    def _by_kid(self) -> Mapping[str | None, list[Key]]:
+        by_kid: dict[str | None, list[Key]] = {}
+        for key in self.keys:
+            by_kid.setdefault(key.kid, []).append(key)
+        return by_kid
+
+
+def read_keys(raw: bytes) -> KeySet:
+    """Read a set, or raise KeySetError; keys that are no good are left out."""
+    good: dict[str | None, list[Key]] = {}
+    left_out = {}
+    for jwk in _unique(_jwks_of(raw)):
+        key = _key_of(jwk)
+        if isinstance(key, Key):
+            good.setdefault(key.kid, []).append(key)
+        else:
+            kid = jwk.get("kid") if isinstance(jwk, dict) else None
+            left_out[kid if isinstance(kid, str) else ""] = key
+    for kid in list(good):
+        if kid is not None and _is_ambiguous(good[kid]):
+            del good[kid]
+            left_out[kid] = "another key has the same kid"
+    return KeySet(frozenset[Key]().union(*good.values()), left_out)
+
+
+def _jwks_of(raw: bytes) -> list[Any]:
+    if len(raw) > MAX_BYTES:
+        raise KeySetError("it is longer than 1 MiB")
+    try:
+        loaded = orjson.loads(raw)
+    except ValueError:
+        raise KeySetError("it isn't JSON") from None
+    jwks = loaded.get("keys") if isinstance(loaded, dict) else None
+    if not isinstance(jwks, list):
+        raise KeySetError("it isn't a JWK set")
+    if len(jwks) > MAX_KEYS:
+        raise KeySetError(f"it has more than {MAX_KEYS} keys")
+    return jwks
+
+
+def _unique(jwks: list[Any]) -> list[Any]:
+    return [jwk for at, jwk in enumerate(jwks) if jwk not in jwks[:at]]
+
+
+def _key_of(jwk: Any) -> Key | str:
+    """Give a key, or what is wrong with it."""
+    kind = _kind_of(jwk) if isinstance(jwk, dict) else None
+    if kind is None:
+        return "its kty and crv aren't supported"
+    if fault := _fault_of(jwk, kind):
+        return fault
+    try:
+        public = jwt.PyJWK(jwk, algorithm=kind.algorithms[0]).key
+    except Exception:  # noqa: BLE001  # a set may hold anything
+        return "it can't be read"
+    if isinstance(public, RSAPublicKey) and public.key_size < MIN_RSA_BITS:
+        return f"it is shorter than {MIN_RSA_BITS} bits"
+    algorithms = (jwk["alg"],) if "alg" in jwk else kind.algorithms
+    return Key(jwk.get("kid"), kind.kty, frozenset(algorithms), public)
+
+
+def _kind_of(jwk: dict[str, Any]) -> Kind | None:
+    named = (jwk.get("kty"), jwk.get("crv"))
+    return next((kind for kind in KINDS if (kind.kty, kind.crv) == named), None)
+
+
+def _fault_of(jwk: dict[str, Any], kind: Kind) -> str | None:
+    operations = jwk.get("key_ops", ["verify"])
+    can_verify = isinstance(operations, list) and "verify" in operations
+    is_fit = jwk.get("alg", kind.algorithms[0]) in kind.algorithms
+    faults = (
+        ("it is private", not PRIVATE.isdisjoint(jwk)),
+        ("its kid isn't text", not isinstance(jwk.get("kid", ""), str)),
+        ("its use isn't sig", jwk.get("use", "sig") != "sig"),
+        ("its key_ops lack verify", not can_verify),
+        ("its alg isn't one of its kty and crv", not is_fit),
+    )
+    return next((fault for fault, is_so in faults if is_so), None)
+
+
+def _is_ambiguous(keys: list[Key]) -> bool:
+    algorithms = [alg for key in keys for alg in key.algorithms]
+    return len({key.kty for key in keys}) > 1 or len(set(algorithms)) < len(algorithms)

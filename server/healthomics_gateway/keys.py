@@ -1,0 +1,222 @@
+"""Which public keys verify tokens: read from a file or a URL, and kept fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.jwks import MAX_BYTES, Key, KeySet, KeySetError, read_keys
+
+READ_SECONDS = 5.0  # for one read, and for one caller to wait for it
+URL_REFRESH_SECONDS = 300.0
+FILE_REFRESH_SECONDS = 5.0
+MIN_PAUSE_SECONDS = 5.0  # after a failure; it doubles with each one more
+MAX_PAUSE_SECONDS = 60.0
+UNKNOWN_PAUSE_SECONDS = 30.0  # between reads for the sake of keys that aren't known
+DOUBLINGS = 4  # of the pause: enough to reach the longest
+HTTP_OK = 200
+HEADERS = {
+    "Accept": "application/jwk-set+json, application/json",
+    "Accept-Encoding": "identity",  # what is compressed would have two sizes
+}
+
+_log = structlog.get_logger("keys")
+
+Read: TypeAlias = Callable[[], Awaitable[bytes]]
+
+
+class Keyring:
+    """The keys as they were read last; they stay where a read fails.
+
+    All who wait share one read. Keys that aren't known cause one each 30 seconds.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        refresh_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Have no keys yet; `read` gives a JWK set, or raises whatever it likes."""
+        self._read = read
+        self._refresh_seconds = refresh_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._set: KeySet | None = None
+        self._raw: bytes | None = None  # what the set was read from
+        self._reading: asyncio.Task[None] | None = None
+        self._failures = 0  # since a read succeeded
+        self._fault = ""  # of the last read
+        self._due_at = self._unknown_due_at = float("-inf")  # by the clock
+
+    def holds(self, key: Key) -> bool:
+        """Tell whether a key is still among those read last."""
+        return self._set is not None and key in self._set.keys
+
+    async def key(self, kid: str | None, alg: str) -> Key | None:
+        """Give the key that verifies such a token, None where there is none.
+
+        Waits for a read where that may help; raises AUTH_BACKEND_UNAVAILABLE where
+        none has succeeded yet.
+        """
+        if self._set is None or self._set.lacks(kid, alg):
+            reading = self._reading_for_caller()
+            if reading:  # one who leaves, or waits no longer, doesn't end it
+                await asyncio.wait([reading], timeout=READ_SECONDS)
+        if self._set is None:
+            raise self._unavailable()
+        return self._set.find(kid, alg)
+
+    async def follow(self) -> None:
+        """Read whenever it is due, for ever."""
+        while True:
+            wait_seconds = self._due_at - self._clock()
+            if wait_seconds > 0:
+                await self._sleep(wait_seconds)
+            else:
+                await asyncio.wait([self._start_reading()])
+
+    async def close(self) -> None:
+        """End a read that is under way."""
+        if self._reading:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    def _reading_for_caller(self) -> asyncio.Task[None] | None:
+        """Give the read that a caller may wait for; it causes one where that's due."""
+        now = self._clock()
+        if self._reading is None or self._reading.done():
+            if (self._set is None or self._failures) and now < self._due_at:
+                return None
+            if self._set is not None:
+                if now < self._unknown_due_at:
+                    return None
+                self._unknown_due_at = now + UNKNOWN_PAUSE_SECONDS
+        return self._start_reading()
+
+    def _start_reading(self) -> asyncio.Task[None]:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._refresh())
+        return self._reading
+
+    def _unavailable(self) -> GatewayError:
+        error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
+        wait_seconds = self._due_at - self._clock()
+        # A read may still be under way, and fail.
+        error.retry_delay_seconds = (
+            wait_seconds if wait_seconds > 0 else MIN_PAUSE_SECONDS
+        )
+        return error
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                raw = await self._read()
+                if raw != self._raw:
+                    self._adopt(await asyncio.to_thread(read_keys, raw))
+                    self._raw = raw
+        except Exception as error:  # noqa: BLE001  # whatever it is, the keys stay
+            self._fail(error)
+        else:
+            self._failures, self._fault = 0, ""
+            self._due_at = self._clock() + self._refresh_seconds
+
+    def _adopt(self, keys: KeySet) -> None:
+        told = self._set.left_out if self._set else {}
+        self._set = keys
+        _log.info("keys_read", kids=sorted(key.kid or "" for key in keys.keys))
+        for kid, why in keys.left_out.items():
+            if told.get(kid) != why:
+                _log.warning("key_left_out", kid=kid, why=why)
+
+    def _fail(self, error: Exception) -> None:
+        pause_seconds = MIN_PAUSE_SECONDS * 2 ** min(self._failures, DOUBLINGS)
+        self._due_at = self._clock() + min(
+            pause_seconds, MAX_PAUSE_SECONDS, self._refresh_seconds
+        )
+        self._failures += 1
+        fault = str(error) if isinstance(error, KeySetError) else type(error).__name__
+        if fault != self._fault:  # a file is looked at every few seconds
+            kept = len(self._set.keys) if self._set else 0
+            _log.warning("keys_unavailable", error=fault, kept=kept)
+        self._fault = fault
+
+
+def url_fault(url: str) -> str | None:
+    """Tell why keys can't be taken from a URL: others could put theirs in."""
+    try:
+        parts = URL(url)
+    except ValueError:
+        return "it isn't a URL"
+    if not parts.host or parts.user or parts.password or parts.fragment:
+        return "write a URL that has a host, and no user and no fragment"
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.host)):
+        return None
+    return "write an https URL; http is for hosts of this machine alone"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def file_reader(path: Path) -> Read:
+    """Read a set from a file."""
+    return partial(asyncio.to_thread, _read_file, path)
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def url_reader(url: str, *, ca_file: Path | None = None) -> Read:
+    """Read a set from a URL; `ca_file` takes the place of the system's authorities."""
+    tls = ssl.create_default_context(cafile=ca_file)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    return partial(_get, url, tls)
+
+
+async def _get(url: str, tls: ssl.SSLContext) -> bytes:
+    async with (
+        aiohttp.ClientSession(
+            auto_decompress=False,
+            connector=aiohttp.TCPConnector(force_close=True, ssl=tls),
+            headers=HEADERS,
+            middlewares=(_ask_once,),
+        ) as session,
+        session.get(url, allow_redirects=False) as response,
+    ):
+        if response.status != HTTP_OK:
+            raise KeySetError(f"the answer's status is {response.status}")
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > MAX_BYTES:
+                break  # a set of this size isn't read
+        return bytes(body)
+
+
+async def _ask_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from replaying what a connection has lost."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise KeySetError(type(error).__name__) from error
