@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
 import grpc
@@ -50,15 +52,22 @@ def aws_at(endpoint: str) -> Aws:
 
 
 @asynccontextmanager
-async def gateway(aws: Aws, **environ: str) -> AsyncIterator[Gateway]:
+async def gateway(
+    aws: Aws, *, toml: str = "", **environ: str
+) -> AsyncIterator[Gateway]:
     """Serve a gateway on free ports; `environ` are settings, as their variables.
 
-    Unless they say otherwise, it has the quota that any test needs.
+    `toml` is its file of settings. Unless told otherwise it has the quota that any test
+    needs.
     """
-    settings = load(
-        flags={"listen": ANYWHERE, "admin_listen": ANYWHERE},
-        environ=UNPACED | environ,
-    ).settings
+    with NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(toml)
+        file.flush()
+        settings = load(
+            flags={"listen": ANYWHERE, "admin_listen": ANYWHERE},
+            environ=UNPACED | environ,
+            config_file=Path(file.name),
+        ).settings
     served = Gateway(settings, aws)
     await served.start()
     try:

@@ -162,7 +162,8 @@ def test_bound_caller_hears_nothing_of_a_run(reason: Reason) -> None:
 
     if reason in ABOUT_THE_RUN:
         assert Reason.CALLER_NOT_AUTHORIZED is told.reason
-        assert ({}, "") == (told.metadata, told.debug)
+        assert {"httpStatus": "404", "hides": reason.name} == told.metadata
+        assert not told.debug
     else:
         assert error is told
     assert error is Access(LIMS, rule()).told(error)
