@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -427,6 +428,7 @@ def test_token_that_was_good_is_used_on(
         "10.0.0.1:50051",
         "0.0.0.0:50051",
         "127.0.0.1.example.org:50051",
+        "127.0.0.1:https",
         "127.1:50051",
         "127.0.0.1",
         "127.0.0.1:50051@example.org:50051",
@@ -527,6 +529,24 @@ def test_file_that_cannot_be_used_is_a_fault(
     }[by]
 
     assert [f"{named}: {words}"] == faults(by=by, **given | {name: str(file)})
+
+
+def test_certificates_that_others_take_are_taken(tmp_path: Path) -> None:
+    """An old serial number, or a comment in any script, is neither fault nor warning."""
+    own = Authority(tmp_path / "own")
+    mine = own.issue("me")
+    ca = written(tmp_path / "ca", "# Zo\xeb's\n" + aged(own.ca))
+    cert = written(tmp_path / "cert", "# Zo\xeb's\n" + aged(mine.cert))
+
+    assert route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).is_tls
+
+
+def aged(file: str) -> str:
+    """Give a certificate a serial number as nobody issues any more, a negative one."""
+    der = bytearray(ssl.PEM_cert_to_DER_cert(Path(file).read_text(encoding="ascii")))
+    version = b"\xa0\x03\x02\x01\x02"  # which the serial number follows
+    der[der.index(version) + len(version) + 2] |= 0x80
+    return ssl.DER_cert_to_PEM_cert(bytes(der))
 
 
 def test_key_under_a_passphrase_is_a_fault(tmp_path: Path) -> None:

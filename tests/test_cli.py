@@ -680,6 +680,21 @@ def secured(folder: Path) -> Iterator[tuple[dict[str, str], Callers]]:
         yield given, callers
 
 
+@pytest.mark.parametrize("command", ["get", "watch"])
+def test_gateway_that_is_not_trusted_is_told_from_none(
+    command: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """The last line names the flag that may mend it, and the exit code is 1."""
+    own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
+    with serving(Callers(), own.issue(HOST).credentials()) as address:
+        flags = ("--address", address, "--tls-ca", other.ca, "--timeout", "300ms")
+        code = main([command, "7", *flags])
+    out, err = capsys.readouterr()
+
+    assert (1, "") == (code, out)
+    assert "--tls-ca tells whose are" in err.splitlines()[-1]
+
+
 def test_tls_trusts_what_grpc_is_told_to(tmp_path: Path) -> None:
     """Without authorities of one's own, gRPC's variable names a machine's."""
     own = Authority(tmp_path / "own")

@@ -264,6 +264,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
             for name, words in {
                 "closed": "Socket closed",
                 "reset": "recvmsg:Connection reset by peer (104)",
+                "broken": "sendmsg: Broken pipe (32)",
                 "alert-of-tls-1.2": "SSL_ERROR_SSL: TLSV1_ALERT_UNKNOWN_CA: OK",
                 "alert-of-tls-1.3": "Unwrap failed (TSI_DATA_CORRUPTED)",
             }.items()
