@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from healthomics_gateway.kinds import Address, parse_address
 from healthomics_gateway.settings import Loaded, SettingsError, load, rows
 
+NO_PAIR = "not a certificate and its key, in PEM"
 ALMOST_ALL = "0.0.0.0:50051"
 
 
@@ -402,19 +403,25 @@ def test_certificate_that_cannot_be_read_is_a_fault(tmp_path: Path, path: str) -
 
 
 @pytest.mark.parametrize(
-    ("cert", "key"),
+    ("cert", "key", "fault"),
     [
-        pytest.param(*(certificate("a")[0], certificate("b")[1]), id="of-another"),
-        pytest.param(*reversed(certificate("a")), id="swapped"),
-        pytest.param(certificate("a")[0], b"", id="empty-key"),
-        pytest.param(b"no certificate", b"no key", id="no-pem"),
+        pytest.param(
+            *(certificate("a")[0], certificate("b")[1]),
+            "the key isn't the certificate's",
+            id="of-another",
+        ),
+        pytest.param(*reversed(certificate("a")), NO_PAIR, id="swapped"),
+        pytest.param(certificate("a")[0], b"", NO_PAIR, id="empty-key"),
+        pytest.param(b"no certificate", b"no key", NO_PAIR, id="no-pem"),
     ],
 )
-def test_certificate_and_key_must_fit(tmp_path: Path, cert: bytes, key: bytes) -> None:
+def test_certificate_and_key_must_fit(
+    tmp_path: Path, cert: bytes, key: bytes, fault: str
+) -> None:
     """Files that aren't a certificate and its own key are a fault."""
-    assert [
-        "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
-    ] == faults(environ=tls(tmp_path, cert, key))
+    (told,) = faults(environ=tls(tmp_path, cert, key))
+
+    assert f"tls.cert_file and tls.key_file: {fault}" == told
 
 
 def test_key_with_a_password_is_a_fault_and_not_a_question(
@@ -427,7 +434,7 @@ def test_key_with_a_password_is_a_fault_and_not_a_question(
     )
     (fault,) = faults(environ=tls(tmp_path, cert, encrypted))
 
-    assert fault.startswith("tls.cert_file and tls.key_file: ")
+    assert "tls.key_file: the key needs a password; write it without one" == fault
     assert ("", "") == capfd.readouterr()
 
 
@@ -528,3 +535,247 @@ def test_what_is_shown_of_certificates_sets_the_same(tmp_path: Path) -> None:
     assert found.settings == again.settings
     assert str(tmp_path / "key.pem") == shown(again)["tls.key_file"][0]
     assert "PRIVATE KEY" not in str(shown(found))
+
+
+# clients' certificates, tokens, rules on callers
+
+
+JWT = {
+    "GATEWAY_JWT__ISSUER": "https://issuer.example",
+    "GATEWAY_JWT__AUDIENCE": "healthomics-gateway",
+    "GATEWAY_JWT__JWKS_URL": "https://issuer.example/keys",
+}
+RULE = """
+[[callers]]
+identity = "spiffe://corp/ns/lims/*"
+methods = ["GetRun"]
+run_groups = ["1234567"]
+tags = { project = "wgs" }
+withhold = ["parameters", "sessionPolicy"]
+calls_per_second = 50
+concurrent_calls = 20
+watches = 500
+aws_role = "arn:aws:iam::123456789012:role/omics-read-lims"
+"""
+
+
+def without(variable: str) -> dict[str, str]:
+    """Give the tokens' settings, but for one."""
+    return {name: value for name, value in JWT.items() if name != variable}
+
+
+def test_rule_is_read_and_shown_as_it_is_written(tmp_path: Path) -> None:
+    """Each part of a rule has its place, and nothing is shown that isn't set."""
+    found = loaded(config(tmp_path, RULE), JWT)
+    (rule,) = found.settings.callers
+    told = {name: value for name, (value, _) in shown(found).items()}
+
+    assert frozenset({"GetRun"}) == rule.methods
+    assert frozenset({"1234567"}) == rule.run_groups
+    assert {"project": "wgs"} == rule.tags
+    assert {
+        "callers[0].identity": "spiffe://corp/ns/lims/*",
+        "callers[0].methods": "GetRun",
+        "callers[0].run_groups": "1234567",
+        "callers[0].tags.project": "wgs",
+        "callers[0].withhold": "parameters,sessionPolicy",
+        "callers[0].calls_per_second": "50",
+        "callers[0].concurrent_calls": "20",
+        "callers[0].watches": "500",
+        "callers[0].aws_role": "arn:aws:iam::123456789012:role/omics-read-lims",
+    } == {name: value for name, value in told.items() if name.startswith("callers")}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        pytest.param("methods = ['Get']", "methods: write 'GetRun'", id="method"),
+        pytest.param("run_groups = []", "run_groups: write at least one", id="group"),
+        pytest.param("run_groups = ['x']", "run_groups: write ids of", id="groups"),
+        pytest.param("tags = 'wgs'", "tags: write it as a table", id="tags"),
+        pytest.param("tags = { a = 1 }", "tags.a: write a text", id="tag"),
+        pytest.param("withhold = ['a b']", "withhold: write AWS's", id="member"),
+        pytest.param("calls_per_second = 0", "calls_per_second: write at", id="rate"),
+        pytest.param("watches = 0", "watches: write at least 1", id="watches"),
+        pytest.param("aws_role = 'reader'", "aws_role: write a role's ARN", id="role"),
+        pytest.param("allow = true", "allow: there is no such", id="unknown"),
+    ],
+)
+def test_rule_with_a_fault_is_told_by_its_place(
+    tmp_path: Path, line: str, fault: str
+) -> None:
+    """The fault names the rule by its number, and the part that is wrong."""
+    file = config(tmp_path, f"{RULE}\n[[callers]]\nidentity = 'a'\n{line}\n")
+    part, _, text = fault.partition(": ")
+    (told,) = faults(file, JWT)
+
+    assert told.startswith(f"callers[1].{part} in {file}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("identity", "text"),
+    [
+        pytest.param("a*b", "write * at the end only", id="star"),
+        pytest.param("**", "write * at the end only", id="stars"),
+        pytest.param("", "write a text", id="empty"),
+        pytest.param("a\tb", "write printable characters", id="tab"),
+    ],
+)
+def test_rule_about_an_identity_that_none_can_be_is_a_fault(
+    tmp_path: Path, identity: str, text: str
+) -> None:
+    """An identity is printable, and has its star at the end."""
+    written = identity.replace("\t", "\\t")
+    file = config(tmp_path, f'[[callers]]\nidentity = "{written}"\n')
+    (told,) = faults(file, JWT)
+
+    assert told.startswith(f"callers[0].identity in {file}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "is_dead"),
+    [
+        pytest.param("a", "a", True, id="twice"),
+        pytest.param("a*", "ab", True, id="below-a-star"),
+        pytest.param("a*", "ab*", True, id="star-below-a-star"),
+        pytest.param("*", "a", True, id="below-everyone"),
+        pytest.param("a*", "a", False, id="the-start-itself"),
+        pytest.param("ab*", "a*", False, id="the-narrower-first"),
+        pytest.param("*", "anonymous", False, id="nobody-known"),
+    ],
+)
+def test_rule_that_can_never_decide_is_a_fault(
+    tmp_path: Path, earlier: str, later: str, *, is_dead: bool
+) -> None:
+    """What an earlier rule takes whole is told, as the first that matches decides."""
+    rules = "".join(f"[[callers]]\nidentity = '{each}'\n" for each in (earlier, later))
+    file = config(tmp_path, rules)
+    if is_dead:
+        assert [
+            f"callers[1].identity {later}: callers[0] is about all of these already"
+        ] == faults(file, JWT)
+    else:
+        loaded(file, JWT)
+
+
+def test_rule_about_an_identity_that_nobody_can_prove_is_a_fault(
+    tmp_path: Path,
+) -> None:
+    """Without certificates and tokens all callers are anonymous."""
+    (told,) = faults(config(tmp_path, RULE))
+    anonymous = RULE.replace("spiffe://corp/ns/lims/*", "anonymous")
+
+    assert told.startswith("callers[0].identity spiffe://corp/ns/lims/*: nobody can")
+    loaded(config(tmp_path, anonymous))
+
+
+def test_rules_are_for_the_file_alone(tmp_path: Path) -> None:
+    """A variable would hide them from who reviews the file."""
+    assert ["GATEWAY_CALLERS: there is no such setting"] == faults(
+        config(tmp_path, RULE), {**JWT, "GATEWAY_CALLERS": "[]"}
+    )
+
+
+@pytest.mark.parametrize("alone", sorted(JWT))
+def test_tokens_need_issuer_audience_and_keys(alone: str) -> None:
+    """Where one is missing nothing would be verified, or nobody let in."""
+    assert faults(environ=without(alone))
+    assert faults(environ={alone: JWT[alone]})
+
+
+@pytest.mark.parametrize(
+    ("environ", "fault"),
+    [
+        pytest.param(
+            {"GATEWAY_JWT__ALGORITHMS": "HS256"},
+            "GATEWAY_JWT__ALGORITHMS: write 'RS256'",
+            id="a-secret-shared",
+        ),
+        pytest.param(
+            {"GATEWAY_JWT__ALGORITHMS": "none"},
+            "GATEWAY_JWT__ALGORITHMS: write 'RS256'",
+            id="no-signature",
+        ),
+        pytest.param(
+            {"GATEWAY_JWT__JWKS_URL": "http://issuer.example/keys"},
+            "jwt.jwks_url: write an https URL",
+            id="keys-in-plaintext",
+        ),
+        pytest.param(
+            {"GATEWAY_JWT__JWKS_FILE": __file__},
+            "jwt.jwks_url and jwt.jwks_file: set one of them",
+            id="two-sources",
+        ),
+        pytest.param(
+            {"GATEWAY_JWT__IDENTITY_CLAIM": ""},
+            "GATEWAY_JWT__IDENTITY_CLAIM: write a text",
+            id="no-claim",
+        ),
+    ],
+)
+def test_tokens_are_read_in_no_way_that_proves_nothing(
+    environ: dict[str, str], fault: str
+) -> None:
+    """What would let in whoever likes is refused."""
+    (told,) = faults(environ=JWT | environ)
+
+    assert told.startswith(fault)
+
+
+def test_authorities_of_keys_are_for_a_url(tmp_path: Path) -> None:
+    """A file of keys isn't fetched."""
+    file = tmp_path / "keys.json"
+    file.write_text("{}")
+    environ = without("GATEWAY_JWT__JWKS_URL") | {
+        "GATEWAY_JWT__JWKS_FILE": str(file),
+        "GATEWAY_JWT__CA_FILE": str(file),
+    }
+
+    assert ["jwt.ca_file: it is for jwt.jwks_url, which isn't set"] == faults(
+        environ=environ
+    )
+
+
+@pytest.mark.parametrize("asked", ["optional", "required"])
+def test_clients_are_asked_for_certificates_that_can_be_verified(
+    tmp_path: Path, asked: str
+) -> None:
+    """`tls.client_auth` needs the server's certificate and the clients' authorities."""
+    environ = {"GATEWAY_TLS__CLIENT_AUTH": asked}
+    cert, key = certificate("gateway.internal")
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    ca = {"GATEWAY_TLS__CLIENT_CA_FILE": str(tmp_path / "ca.pem")}
+    pair = tls(tmp_path, cert, key)
+
+    for short in ({}, ca, pair):
+        assert faults(environ=environ | short)[-1].startswith(
+            f"tls.client_auth {asked}"
+        )
+    loaded(environ=environ | ca | pair)
+    assert [
+        "tls.client_ca_file: set tls.client_auth to optional or required too"
+    ] == faults(environ=ca | pair)
+
+
+def test_certificate_that_has_expired_is_a_fault(tmp_path: Path) -> None:
+    """The check before a deployment finds it."""
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    made = trustme.CA().issue_cert("a", not_before=long_ago, not_after=long_ago)
+    pair = made.cert_chain_pems[0].bytes(), made.private_key_pem.bytes()
+
+    assert ["tls.cert_file: the certificate expired on 2020-01-01T00:00:00Z"] == faults(
+        environ=tls(tmp_path, *pair)
+    )
+
+
+def test_reflection_is_open_on_loopback_only() -> None:
+    """What describes the service to whoever asks isn't open where others can ask."""
+    insecure = {"GATEWAY_TLS__INSECURE": "true"}
+    near, far = loaded(), loaded(environ=insecure, listen=ALMOST_ALL)
+    chosen = loaded(
+        environ=insecure | {"GATEWAY_OPEN_SERVICES": "Reflection"}, listen=ALMOST_ALL
+    )
+
+    assert ("Health,Reflection", "default") == shown(near)["open_services"]
+    assert ("Health", "default") == shown(far)["open_services"]
+    assert ("Reflection", "GATEWAY_OPEN_SERVICES") == shown(chosen)["open_services"]

@@ -56,6 +56,10 @@ class Rule:
         is_longer = len(identity) > len(start) and identity.startswith(start)
         return is_longer and identity != ANONYMOUS
 
+    def covers(self, other: Rule) -> bool:
+        """Tell whether every caller whom the other is about is this one's too."""
+        return other.identity == self.identity or self.matches(other.identity)
+
 
 ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection"})
 EVERYTHING = Rule("", ALL_METHODS)  # for everyone, where there are no rules

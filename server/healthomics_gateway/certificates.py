@@ -115,8 +115,8 @@ def _faults(
         elif not _can_sign(key):
             yield "tls.key_file: no TLS with a key of this kind; take P-256 or RSA"
         yield from _faults_of_dates(leaf, now)
-    if _is_cut(contents.chain):
-        yield "tls.cert_file: it doesn't end where a certificate ends"
+        if _is_cut(contents.chain):
+            yield "tls.cert_file: it doesn't end where a certificate ends"
     if client_auth != "none":
         yield from _faults_of_authorities(contents.client_ca)
 

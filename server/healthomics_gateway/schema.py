@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from healthomics_gateway.certificates import ClientAuth, TlsFiles
 from healthomics_gateway.kinds import (
     Address,
     Duration,
@@ -96,8 +97,20 @@ class Tls(_Section):
     cert_file: File = None
     key_file: File = None
     client_ca_file: File = None
-    client_auth: Literal["none", "optional", "required"] = "none"
+    client_auth: ClientAuth = "none"
     insecure: bool = False
+
+    @property
+    def files(self) -> TlsFiles | None:
+        """What TLS is served from, None where it isn't."""
+        if not (self.cert_file and self.key_file):
+            return None
+        return TlsFiles(
+            cert_file=self.cert_file,
+            key_file=self.key_file,
+            client_ca_file=self.client_ca_file,
+            client_auth=self.client_auth,
+        )
 
 
 class Jwt(_Section):

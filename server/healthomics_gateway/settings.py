@@ -5,17 +5,18 @@ A fault never hides another: all of them are told together.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from healthomics_gateway.access import ANONYMOUS
+from healthomics_gateway.access import ANONYMOUS, Rule
+from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.durations import duration_text
+from healthomics_gateway.keys import url_fault
 from healthomics_gateway.kinds import Address
-from healthomics_gateway.schema import Jwt, Settings, Tls
+from healthomics_gateway.schema import Jwt, Settings
 from healthomics_gateway.sources import (
     leaves,
     merge,
@@ -130,8 +131,11 @@ def _tls_faults(settings: Settings) -> Iterator[str]:
     files = (tls.cert_file, tls.key_file, tls.client_ca_file)
     if bool(tls.cert_file) != bool(tls.key_file):
         yield "tls.cert_file and tls.key_file: set both or neither"
-    elif tls.cert_file and tls.key_file and all(_is_readable(f) for f in files if f):
-        yield from _pair_faults(tls)
+    elif tls.files and all(_is_readable(file) for file in files if file):
+        try:
+            tls.files.load(datetime.now(UTC))
+        except TlsFilesError as error:
+            yield from error.args
     if tls.client_auth != "none" and not (tls.client_ca_file and tls.cert_file):
         yield (
             f"tls.client_auth {tls.client_auth}: set tls.cert_file, tls.key_file and"
@@ -151,6 +155,8 @@ def _tls_faults(settings: Settings) -> Iterator[str]:
 def _jwt_faults(jwt: Jwt) -> Iterator[str]:
     if jwt.jwks_url and jwt.jwks_file:
         yield "jwt.jwks_url and jwt.jwks_file: set one of them"
+    if jwt.jwks_url and (fault := url_fault(jwt.jwks_url)):
+        yield f"jwt.jwks_url: {fault}"
     if jwt.is_on and not (jwt.issuer and jwt.audience and jwt.algorithms):
         yield "jwt: set jwt.issuer, jwt.audience and jwt.algorithms too"
     if (jwt.issuer or jwt.audience) and not jwt.is_on:
@@ -162,16 +168,18 @@ def _jwt_faults(jwt: Jwt) -> Iterator[str]:
 def _caller_faults(settings: Settings) -> Iterator[str]:
     """Find rules that can't do what they say."""
     proves = settings.jwt.is_on or settings.tls.client_auth != "none"
-    seen: set[str] = set()
-    for at, rule in enumerate(settings.callers):
+    rules = [Rule(each.identity, each.methods) for each in settings.callers]
+    for at, rule in enumerate(rules):
+        name = f"callers[{at}].identity {rule.identity}"
         if rule.identity != ANONYMOUS and not proves:
             yield (
-                f"callers[{at}].identity {rule.identity}: nobody can prove it, so set"
-                " tls.client_auth, or jwt.jwks_url or jwt.jwks_file"
+                f"{name}: nobody can prove it, so set tls.client_auth, or jwt.jwks_url"
+                " or jwt.jwks_file"
             )
-        if rule.identity in seen:
-            yield f"callers[{at}].identity {rule.identity}: an earlier rule has it"
-        seen.add(rule.identity)
+        for before, earlier in enumerate(rules[:at]):
+            if earlier.covers(rule):
+                yield f"{name}: callers[{before}] is about all of these already"
+                break
 
 
 def _order_faults(settings: Settings) -> Iterator[str]:
@@ -195,12 +203,3 @@ def _order_faults(settings: Settings) -> Iterator[str]:
                 f"{name} {duration_text(duration)}: write at most {most_name},"
                 f" {duration_text(most)}"
             )
-
-
-def _pair_faults(tls: Tls) -> Iterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # Without a password, a key that needs one would ask for it at the terminal.
-        context.load_cert_chain(str(tls.cert_file), str(tls.key_file), password="")
-    except OSError:
-        yield "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"

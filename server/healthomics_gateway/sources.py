@@ -21,6 +21,9 @@ OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gate
 UNKNOWN = "there is no such setting"
 
 _WORDS = {  # by pydantic's type of error, with pydantic's own variables
+    "dict_type": "write it as a table",
+    "string_type": "write a text",
+    "too_short": "write at least one",
     "bool_parsing": "write true or false",
     "bool_type": "write true or false",
     "extra_forbidden": UNKNOWN,
