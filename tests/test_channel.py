@@ -532,7 +532,7 @@ def test_file_that_cannot_be_used_is_a_fault(
 
 
 def test_certificates_that_others_take_are_taken(tmp_path: Path) -> None:
-    """An old serial number, or a comment in any script, is neither fault nor warning."""
+    """An old serial number, or a comment in any script, is no fault, nor a warning."""
     own = Authority(tmp_path / "own")
     mine = own.issue("me")
     ca = written(tmp_path / "ca", "# Zo\xeb's\n" + aged(own.ca))
