@@ -20,6 +20,7 @@ EXTRAS = {  # the details of a reason, beside those that every reason has
     Reason.UPSTREAM_VALIDATION: {"BadRequest"},
     Reason.UPSTREAM_QUOTA_EXCEEDED: {"QuotaFailure"},
     Reason.UPSTREAM_THROTTLED: {"QuotaFailure"},
+    Reason.CALLER_RATE_LIMITED: {"QuotaFailure"},
     Reason.RUN_NOT_FOUND: {"ResourceInfo"},
     Reason.RUN_REPLACED: {"ResourceInfo"},
     Reason.RUN_CONFLICT: {"PreconditionFailure"},

@@ -11,7 +11,7 @@ import trustme
 from pydantic import BaseModel
 
 from healthomics_gateway.durations import duration_text, parse_duration
-from healthomics_gateway.schema import Settings
+from healthomics_gateway.schema import CallerRule, Settings
 from healthomics_gateway.settings import Loaded, SettingsError, load, rows
 from healthomics_gateway.sources import OF_KUBERNETES, PREFIX, leaves, variable_of
 
@@ -74,7 +74,7 @@ def faults_with(name: str, value: str) -> list[str]:
 
 
 TABLE = table()
-NAMES = [name for name, _ in leaves(Settings())]
+NAMES = [name for name, value in leaves(Settings()) if type(value) is not tuple]
 RANGED = [name for name in NAMES if annotation_of(name) in (int, float, timedelta)]
 CHOSEN = [
     name
@@ -129,18 +129,57 @@ def test_setting_accepts_its_words_and_no_more(name: str) -> None:
     listed = words(TABLE[name][2])
     declared = get_args(annotation_of(name)) or ("true", "false")
 
+    def told(word: str) -> list[str]:
+        faults = faults_with(name, word)
+        return [fault for fault in faults if fault.startswith(variable_of(name))]
+
     assert list(declared) == listed
-    assert {word: [] for word in listed} == {
-        word: faults_with(name, word) for word in listed
-    }
-    assert faults_with(name, "other")
+    assert {word: [] for word in listed} == {word: told(word) for word in listed}
+    assert told("other")
 
 
 def test_settings_of_a_bounded_kind_have_a_range() -> None:
     """What isn't a number, a duration or a choice says in words what it takes."""
     unbounded = {name: TABLE[name][2] for name in NAMES if name not in RANGED + CHOSEN}
 
-    assert {"an address", "AWS's member names", "a file"} == set(unbounded.values())
+    assert {
+        *("an address", "AWS's member names", "a file", "a text", "audiences"),
+        TABLE["open_services"][2],
+        TABLE["jwt.algorithms"][2],
+    } == set(unbounded.values())
+
+
+@pytest.mark.parametrize("name", ["open_services", "jwt.algorithms"])
+def test_list_of_words_accepts_each_and_no_more(name: str) -> None:
+    """The table lists all words of a list, and the gateway takes no other."""
+    listed = words(TABLE[name][2])
+
+    assert {word: [] for word in listed} == {
+        word: [fault for fault in faults_with(name, word) if name in fault]
+        for word in listed
+    }
+    (fault,) = faults_with(name, "other")
+    assert fault.endswith(" or ".join(["", repr(listed[-1])]))
+    assert all(repr(word) in fault for word in listed)
+
+
+def test_rules_have_a_row_for_each_key() -> None:
+    """The page explains every key of a rule, in the order of the code."""
+    rows_ = re.search(r"\| key \| where absent.*?\n\n", DOC, re.DOTALL)
+    assert rows_
+
+    assert list(CallerRule.model_fields) == re.findall(r"^\| `(\w+)`", rows_[0], re.M)
+
+
+def test_example_rule_is_one(tmp_path: Path) -> None:
+    """The page's rule is accepted, and sets every key."""
+    file = tmp_path / "gateway.toml"
+    example = re.search(r"```toml\n(\[\[callers.*?)```", DOC, re.DOTALL)
+    assert example
+    file.write_text(example[1].replace("spiffe://corp/ns/lims/*", "anonymous"))
+    (rule,) = load(flags={}, environ={}, config_file=file).settings.callers
+
+    assert set(CallerRule.model_fields) == rule.model_fields_set
 
 
 def test_example_file_loads(tmp_path: Path) -> None:
