@@ -45,7 +45,7 @@ class Upstream:
         self.left = 0  # fetches that were given up
         self.runs = Coalescing(
             self,
-            expected_wait=lambda _: expected_seconds,
+            expected_wait=lambda *_: expected_seconds,
             refusal=refusal,
             max_bytes=max_bytes,
             clock=now,

@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -30,6 +30,7 @@ from healthomics_gateway.sandbox import (
     Sandbox,
 )
 from healthomics_gateway.sandbox.signature import verify
+from healthomics_gateway.upstream import clock as clocks
 from healthomics_gateway.upstream.healthomics import LOOP_BYTES, HealthOmics
 from healthomics_gateway.upstream.identity import FixedIdentity, Identity
 from healthomics_gateway.upstream.sigv4 import Credentials
@@ -108,7 +109,7 @@ class Source:
         transport: Transport,
         endpoint: str,
         identity: Identity,
-        **options: Any,
+        now: Callable[[], datetime],
     ) -> None:
         self.reports: list[Reason | None] = []
         self._source = HealthOmics(
@@ -117,7 +118,7 @@ class Source:
             region=REGION,
             endpoint=endpoint,
             report=self.reports.append,
-            **options,
+            clock=clocks.Clock(now),
         )
 
     async def ask(
@@ -151,7 +152,7 @@ async def source(
     *,
     ca_file: Path | None = None,
     attempt_seconds: float = 30.0,
-    **options: Any,
+    now: Callable[[], datetime] = clocks.utc_now,
 ) -> AsyncIterator[Source]:
     """Opens a HealthOmics that asks `endpoint`."""
     with trustme.CA().cert_pem.tempfile() as nobody:
@@ -163,7 +164,7 @@ async def source(
             max_body_bytes=2_000_000,
         )
     try:
-        yield Source(transport, endpoint, identity or FixedIdentity(MINE), **options)
+        yield Source(transport, endpoint, identity or FixedIdentity(MINE), now)
     finally:
         await transport.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
-from healthomics_gateway.pace import Paced, Pacer
+from healthomics_gateway.pace import Paced, Pacer, Pacers
 from healthomics_gateway.runs import Caller, OneCall, RunQuery
 from serving import Scripted, answer, failure
 from virtual import virtually
@@ -22,6 +22,11 @@ QUERY = RunQuery("1234567")
 def now() -> float:
     """Tell the loop's time."""
     return asyncio.get_running_loop().time()
+
+
+def pacers(*, tps: float = 10, burst: float = 1) -> Pacers:
+    """Make the pacers of all accounts."""
+    return Pacers(tps=tps, burst=burst, poll_share=0.5, clock=now)
 
 
 class Turns:
@@ -337,7 +342,7 @@ def test_source_takes_a_token_tells_so_and_asks() -> None:
                 told.append("sent")
 
         source = Scripted(answer())
-        paced = Paced(source, Turns().pacer)
+        paced = Paced(source, pacers())
         return await paced.get_run(QUERY, call=Telling(inf)), told
 
     assert (answer(), ["sent"]) == virtually(work)
@@ -351,11 +356,11 @@ def test_source_slows_down_for_throttles_alone(reason: Reason, rate: float) -> N
     """A throttle of HealthOmics reaches the pacer, and goes on to the caller."""
 
     async def work() -> tuple[GatewayError, float]:
-        pacer = Turns(tps=10).pacer
+        paced = pacers(tps=10)
         error = failure(reason)
         with pytest.raises(GatewayError) as raised:
-            await Paced(Scripted(error), pacer).get_run(QUERY, call=OneCall(inf))
+            await Paced(Scripted(error), paced).get_run(QUERY, call=OneCall(inf))
         assert raised.value is error
-        return error, pacer.rate
+        return error, paced.of(QUERY).rate
 
     assert rate == virtually(work)[1]

@@ -39,7 +39,7 @@ from healthomics_gateway.keys import (
     url_reader,
 )
 from healthomics_gateway.kinds import Address
-from healthomics_gateway.pace import Paced, Pacer, refusal
+from healthomics_gateway.pace import Paced, Pacers, refusal
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.schema import Jwt, Settings
 from healthomics_gateway.selection import MEMBERS
@@ -49,7 +49,10 @@ from healthomics_gateway.telemetry import set_up_logging
 from healthomics_gateway.tls import server_credentials
 from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
+from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.healthomics import HealthOmics
+from healthomics_gateway.upstream.roles import Assuming, Roles
+from healthomics_gateway.upstream.sts import Sts
 from healthomics_gateway.upstream.transport import Transport
 from healthomics_gateway.watch import Watches
 
@@ -88,39 +91,46 @@ class Gateway:
             attempt_timeout_seconds=upstream.attempt_timeout.total_seconds(),
             max_body_bytes=upstream.max_body_bytes,
         )
+        clock = Clock()
+        self._sts = Sts(self._identity, client=aws.sts, region=aws.region, clock=clock)
+        self._roles = Roles(
+            HealthOmics(
+                self._transport,
+                self._identity,
+                region=aws.region,
+                endpoint=aws.endpoint,
+                report=self._readiness.report,
+                clock=clock,
+            ),
+            identity=self._sts.identity,
+        )
         quota, cache, watch = settings.quota, settings.cache, settings.watch
-        pacer = Pacer(tps=quota.tps, burst=quota.burst, poll_share=watch.quota_share)
+        self._pacers = Pacers(
+            tps=quota.tps, burst=quota.burst, poll_share=watch.quota_share
+        )
+        self._poll_pacers = Pacers(
+            tps=quota.tps * watch.quota_share,
+            burst=max(1.0, quota.burst * watch.quota_share),
+            poll_share=watch.quota_share,
+        )
         fetched = Coalescing(
             Retrying(
                 Paced(
-                    Bulkhead(
-                        HealthOmics(
-                            self._transport,
-                            self._identity,
-                            region=aws.region,
-                            endpoint=aws.endpoint,
-                            report=self._readiness.report,
-                        ),
-                        max_concurrent=upstream.max_concurrent,
+                    Assuming(
+                        Bulkhead(self._roles, max_concurrent=upstream.max_concurrent),
+                        self._roles,
                     ),
-                    pacer,
+                    self._pacers,
                 ),
                 max_attempts=upstream.max_attempts,
             ),
-            expected_wait=pacer.expected_wait,
+            expected_wait=self._pacers.expected_wait,
             refusal=refusal,
             max_bytes=cache.max_bytes,
         )
         runs = Watches(
             fetched,
-            polls=Paced(
-                fetched,
-                Pacer(
-                    tps=quota.tps * watch.quota_share,
-                    burst=max(1.0, quota.burst * watch.quota_share),
-                    poll_share=watch.quota_share,
-                ),
-            ),
+            polls=Paced(fetched, self._poll_pacers),
             interval_seconds=watch.interval.total_seconds(),
         )
         self._admission = Admission(max_in_flight=settings.max_in_flight)
@@ -208,6 +218,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen on both addresses, or raise ListenError with both faults."""
+        await self._learn_account()
         faults = []
         try:
             self.admin_address = await self._start_admin(self._settings.admin_listen)
@@ -251,6 +262,7 @@ class Gateway:
         await asyncio.gather(*self._background, return_exceptions=True)
         if self._keyring:
             await self._keyring.close()
+        await self._roles.close()
         await self._identity.close()
         await self._transport.close()
         await self._admin.stop()
@@ -267,6 +279,13 @@ class Gateway:
     async def _start_admin(self, address: Address) -> Address:
         port = await self._admin.start(address.host.strip("[]"), address.port)
         return Address(address.host, port)
+
+    async def _learn_account(self) -> None:
+        """Know which roles share the own account's quota, before the first call."""
+        if any(each.aws_role for each in self._settings.callers):
+            account = await self._sts.account()
+            for pacers in (self._pacers, self._poll_pacers):
+                pacers.learn(account)
 
     async def _look_for_credentials(self) -> None:
         """Look before the first call does, so that readiness tells the truth early."""

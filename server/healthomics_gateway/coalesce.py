@@ -33,7 +33,7 @@ class Coalescing:
         self,
         runs: RunSource,
         *,
-        expected_wait: Callable[[Call], float],
+        expected_wait: Callable[[RunQuery, Call], float],
         refusal: Callable[[float], NotAskedError],
         max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
@@ -64,9 +64,9 @@ class Coalescing:
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Answer the run by the next fetch that is sent."""
         fetch = self._open.get(query)
-        wait = self._expected_wait(call)
+        wait = self._expected_wait(query, call)
         if fetch and wait:
-            wait = min(wait, self._expected_wait(fetch))
+            wait = min(wait, self._expected_wait(query, fetch))
         if self._clock() + wait > call.deadline:
             raise self._refusal(wait)
         fetch = fetch or self._begin(query)
@@ -87,7 +87,8 @@ class Coalescing:
 
         def refuse() -> None:
             if fetch.waits_for_turn and not answer.done():
-                answer.set_exception(self._refusal(self._expected_wait(fetch)))
+                wait = self._expected_wait(fetch.query, fetch)
+                answer.set_exception(self._refusal(wait))
 
         left = call.deadline - MARGIN_SECONDS - self._clock()
         if left == inf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import ssl
 from collections.abc import Callable
@@ -13,10 +14,13 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from healthomics_gateway.upstream.identity import (
+    AGENT,
     ChainIdentity,
     FixedIdentity,
     Identity,
@@ -28,6 +32,17 @@ SERVICE = "omics"  # boto3's name of it, and its signing name
 HOST_PREFIX = "workflows-"  # before the host for GetRun, but not before an explicit one
 ELSEWHERE = "elsewhere-1"  # no Region; boto3 makes up an endpoint for it all the same
 
+# How STS is asked, off the event loop: in seconds, and signed by ourselves.
+STS_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    max_pool_connections=32,
+    proxies={},  # HealthOmics isn't asked through any either
+    signature_version=UNSIGNED,
+    user_agent_extra=AGENT,
+)
+
 # No empty segment and none that begins with a dot: botocore would sign another path.
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
@@ -38,12 +53,13 @@ class AwsSettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """Where HealthOmics is, and who asks it."""
+    """Where HealthOmics and STS are, and who asks."""
 
     region: str
     endpoint: str  # scheme, host and path, without a slash at its end
     ca_file: str
     identity: Callable[[Report], Identity]
+    sts: Callable[[], Any] | None = None  # blocks: makes boto3's client; none: no roles
 
 
 def discover() -> Aws:
@@ -51,7 +67,7 @@ def discover() -> Aws:
     faults = []
     try:
         core = botocore.session.Session()
-        region = core.get_config_variable("region")
+        named = region = core.get_config_variable("region")
         if not region:
             faults.append("AWS Region: none is set; set AWS_DEFAULT_REGION")
         ca_bundle = core.get_config_variable("ca_bundle")
@@ -70,13 +86,34 @@ def discover() -> Aws:
         endpoint=endpoint,
         ca_file=ca_bundle or get_cert_path(verify=True),
         identity=lambda report: ChainIdentity(report, chain=_chain),
+        sts=lambda: _sts_client(core, region=named),
     )
 
 
-def fixed(*, region: str, endpoint: str, access_key: str, secret_key: str) -> Aws:
-    """Name a place and credentials outright; nothing of the machine's is read."""
+def fixed(
+    *,
+    region: str,
+    endpoint: str,
+    access_key: str,
+    secret_key: str,
+    sts_endpoint: str | None = None,
+) -> Aws:
+    """Name the places and credentials outright; nothing of the machine's is read.
+
+    Without `sts_endpoint` no role can be assumed.
+    """
     identity = FixedIdentity(Credentials(access_key, secret_key))
-    return Aws(region, endpoint, get_cert_path(verify=True), lambda _: identity)
+
+    def sts() -> Any:
+        return _sts_client(_bare_session(), region=region, endpoint_url=sts_endpoint)
+
+    return Aws(
+        region,
+        endpoint,
+        get_cert_path(verify=True),
+        lambda _: identity,
+        sts=sts if sts_endpoint else None,
+    )
 
 
 def endpoint_fault(endpoint: str) -> str | None:
@@ -143,3 +180,25 @@ def _endpoint(session: boto3.Session, region: str) -> tuple[str, str]:
 
 def _chain() -> Any:
     return boto3.Session().get_credentials()
+
+
+def _sts_client(core: Any, **place: Any) -> Any:
+    """Ask boto3 for STS: the Region's own, unless an endpoint is set."""
+    core.set_config_variable("sts_regional_endpoints", "regional")
+    session = boto3.Session(botocore_session=core, region_name=place.pop("region"))
+    client = session.client("sts", config=STS_CONFIG, **place)
+    if fault := endpoint_fault(client.meta.endpoint_url):
+        raise AwsSettingsError(f"AWS endpoint of STS: {fault}")
+    return client
+
+
+def _bare_session() -> Any:
+    """Give botocore's session with its defaults, whatever is set on the machine."""
+    defaults = {
+        name: (None, None, each[2], each[3])
+        for name, each in botocore.session.Session.SESSION_VARIABLES.items()
+        if isinstance(each, tuple)
+    }
+    nothing = (None, None, os.devnull, None)
+    files = {"config_file": nothing, "credentials_file": nothing}
+    return botocore.session.Session(session_vars=defaults | files)

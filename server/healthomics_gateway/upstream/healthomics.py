@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from healthomics.v1.run_pb2 import Run, RunExport
@@ -14,7 +11,8 @@ from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.runs import Answer, Call, RunQuery
 from healthomics_gateway.upstream import classify
 from healthomics_gateway.upstream.classify import Failure, Reply
-from healthomics_gateway.upstream.identity import Identity, Report
+from healthomics_gateway.upstream.clock import Clock
+from healthomics_gateway.upstream.identity import AGENT, Identity, Report
 from healthomics_gateway.upstream.sigv4 import Credentials, Signer
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,
@@ -26,16 +24,8 @@ from healthomics_gateway.upstream.transport import Transport, TransportError
 
 SERVICE = "omics"  # its signing name
 EXPORT_PREFIX = "RUN_EXPORT_"
-MIN_SKEW = timedelta(minutes=1)  # AWS accepts five; less than one is a slow answer
-MAX_SKEW = timedelta(days=36_500)  # beyond it the answer's date is nonsense
 LOOP_BYTES = 16_384  # a larger body is read in a thread, not to hold up the loop
-NO_SKEW = timedelta(0)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def utc_now() -> datetime:
-    """Give the time of the machine's clock."""
-    return datetime.now(UTC)
 
 
 class HealthOmics:
@@ -49,29 +39,41 @@ class HealthOmics:
         region: str,
         endpoint: str,
         report: Report,
-        now: Callable[[], datetime] = utc_now,
+        clock: Clock | None = None,
     ) -> None:
-        """Ask `endpoint`; `report` is told whether AWS accepts the identity."""
+        """Ask `endpoint`; `report` is told whether AWS accepts the identity.
+
+        `clock` learns AWS's time from the answers, for others who sign too.
+        """
         self._transport = transport
         self._identity = identity
         self._region = region
         self._endpoint = endpoint
         self._report = report
-        self._now = now
+        self._clock = clock or Clock()
         url = urlsplit(endpoint)
         self._host = url.netloc
         self._path = url.path
         self._signer = Signer(region=region, service=SERVICE)
-        self._skew = NO_SKEW  # what AWS's clock is ahead of ours
         self._refused: Credentials | None = None  # the first since AWS accepted any
-        self._agent = f"healthomics-gateway/{version('healthomics-gateway')}"
+
+    def under(self, identity: Identity) -> HealthOmics:
+        """Give one that asks with others' credentials, and reports to nobody."""
+        return HealthOmics(
+            self._transport,
+            identity,
+            region=self._region,
+            endpoint=self._endpoint,
+            report=lambda _: None,
+            clock=self._clock,
+        )
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise what went wrong with whether to try again."""
         credentials = await self._identity.credentials()
         attempts = int(call.facts.get("attempts", "0")) + 1
         call.facts |= {"region": self._region, "attempts": str(attempts)}
-        skew = self._skew
+        skew = self._clock.skew
         try:
             reply = await self._transport.get(*self._signed(query, credentials))
         except TransportError as error:
@@ -83,11 +85,11 @@ class HealthOmics:
         except GatewayError as error:
             await self._learn(error, reply, credentials, skew)
             raise
-        if self._skew:
-            self._skew = self._measured_skew(reply)
+        if self._clock.skew:
+            self._clock.learn(reply.headers.get("Date", ""))
         self._refused = None
         self._report(None)
-        since = self._now() - EPOCH
+        since = self._clock.now() - EPOCH
         time = run.observe_time
         time.seconds = since.days * 86400 + since.seconds
         time.nanos = since.microseconds * 1000
@@ -106,10 +108,10 @@ class HealthOmics:
             host=self._host,
             path=path,
             query=text,
-            now=self._now() + self._skew,
+            now=self._clock.aws_now,
         )
         headers["accept-encoding"] = "identity"
-        headers["user-agent"] = self._agent
+        headers["user-agent"] = AGENT
         url = f"{self._endpoint}/run/{query.id}"
         return f"{url}?{text}" if text else url, headers
 
@@ -123,8 +125,8 @@ class HealthOmics:
         """Take what a refusal says about the gateway's clock and credentials."""
         match error.reason:
             case Reason.GATEWAY_CLOCK_SKEW | Reason.GATEWAY_SIGNATURE_REJECTED:
-                self._skew = self._measured_skew(reply)
-                if abs(self._skew - skew) >= MIN_SKEW:
+                self._clock.learn(reply.headers.get("Date", ""))
+                if self._clock.differs_from(skew):
                     error.again = Again.MENDED
             case Reason.GATEWAY_CREDENTIALS_EXPIRED:
                 await self._renew(credentials, error)
@@ -148,17 +150,6 @@ class HealthOmics:
         self._refused = self._refused or refused
         if is_renewed and refused == self._refused:
             error.again = Again.MENDED
-
-    def _measured_skew(self, reply: Reply) -> timedelta:
-        """Read how far AWS's clock is ahead; leave it where the answer has no date."""
-        try:
-            date = parsedate_to_datetime(reply.headers.get("Date", ""))
-        except (ValueError, OverflowError):
-            return self._skew
-        skew = (date if date.tzinfo else date.replace(tzinfo=UTC)) - self._now()
-        if abs(skew) > MAX_SKEW:
-            return self._skew
-        return skew if abs(skew) >= MIN_SKEW else NO_SKEW
 
 
 async def _run_of(reply: Reply, query: RunQuery) -> Run:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, cast
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.upstream.sigv4 import Credentials
 
+AGENT = f"healthomics-gateway/{version('healthomics-gateway')}"  # what AWS is told
 WAIT_SECONDS = 10.0  # of one call for a read of the chain
 PATIENCE_SECONDS = 60.0  # with one read of the chain; then it counts as failed
 RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
@@ -62,10 +64,21 @@ class FixedIdentity:
         """Have nothing to end."""
 
 
-class ChainIdentity:
-    """boto3's credential chain, read and refreshed off the event loop.
+class ChainError(Exception):
+    """A chain's own word for why it yields nothing: the reason, and a name to log."""
 
-    A chain that yields nothing is looked at again every few seconds.
+    def __init__(self, reason: Reason, name: str) -> None:
+        """Tell `reason`; `name` is AWS's code or the failure's, never its text."""
+        super().__init__(name)
+        self.reason = reason
+        self.name = name
+
+
+class ChainIdentity:
+    """boto3's credential chain, or a role's, read and refreshed off the event loop.
+
+    Unless the next call decides, a chain that yields nothing is looked at again every
+    few seconds.
     """
 
     def __init__(
@@ -73,14 +86,20 @@ class ChainIdentity:
         report: Report,
         *,
         chain: Callable[[], Any],
+        looks_out: bool = True,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         wait_seconds: float = WAIT_SECONDS,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """Read `chain`, which answers botocore's credentials or None, and may block."""
+        """Read `chain`, which answers botocore's credentials or None, and may block.
+
+        It raises a ChainError where another reason than
+        GATEWAY_CREDENTIALS_UNAVAILABLE is to be told.
+        """
         self._report = report
         self._chain = chain
+        self._looks_out = looks_out
         self._clock = clock or asyncio.get_running_loop().time
         self._sleep = sleep
         self._wait_seconds = wait_seconds
@@ -140,18 +159,17 @@ class ChainIdentity:
     async def _read_chain(self) -> Credentials:
         try:
             async with asyncio.timeout(self._patience_seconds):
-                source, credentials = await _in_thread(lambda: _read(self._chain))
+                source, credentials = await in_thread(lambda: _read(self._chain))
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
-            _log.warning("credentials_unavailable", error=type(error).__name__)
+            failure = _told(error)
+            _log.warning("credentials_unavailable", error=failure.name)
             if self._credentials and self._source and not self._expires_within(0):
                 self._refreshed_at = self._clock()
                 return self._credentials
             self._source = self._credentials = None
-            self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+            self._report(failure.reason)
             self._recover(None)
-            raise GatewayError(
-                Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, again=Again.NO
-            ) from None
+            raise GatewayError(failure.reason, again=Again.NO) from None
         self._refreshed_at = self._clock()
         if credentials != self._credentials:
             self._report(None)
@@ -159,7 +177,7 @@ class ChainIdentity:
         return credentials
 
     def _recover(self, refused: Credentials | None) -> None:
-        if self._recovery is None or self._recovery.done():
+        if self._looks_out and (self._recovery is None or self._recovery.done()):
             self._recovery = asyncio.create_task(self._look_out(refused))
 
     async def _look_out(self, refused: Credentials | None) -> None:
@@ -173,7 +191,7 @@ class ChainIdentity:
             await asyncio.wait([self._start_refresh()])
 
 
-async def _in_thread(read: Callable[[], _T]) -> _T:
+async def in_thread(read: Callable[[], _T]) -> _T:
     """Run what blocks in a thread that may hang without holding up the exit."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
@@ -209,6 +227,13 @@ def _read(chain: Callable[[], Any]) -> tuple[Any, Credentials]:
         raise LookupError("the credential chain yields nothing")
     frozen = source.get_frozen_credentials()
     return source, Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+
+def _told(error: Exception) -> ChainError:
+    if isinstance(error, ChainError):
+        return error
+    name = type(error).__name__
+    return ChainError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, name)
 
 
 def _retrieve(task: asyncio.Task[Credentials]) -> None:

@@ -1,4 +1,4 @@
-"""Signature Version 4 of a GET without a body.
+"""Signature Version 4 of a request that has no headers of its own.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -40,10 +40,12 @@ class Signer:
         *,
         host: str,
         path: str,
-        query: str,
+        query: str = "",
         now: datetime,
+        method: str = "GET",
+        body: bytes = b"",
     ) -> dict[str, str]:
-        """Give the headers, `Host` included, that make `GET path?query` signed.
+        """Give the headers, `Host` included, that make `method path?query` signed.
 
         `path` is the URL's, encoded, without dot segments and empty ones; `query` is
         sorted and encoded; `now` is UTC.
@@ -58,7 +60,8 @@ class Signer:
             f"{name}:{' '.join(value.split())}\n" for name, value in headers.items()
         )
         twice_encoded = quote(path, safe="/~")
-        request = f"GET\n{twice_encoded}\n{query}\n{lines}\n{signed}\n{EMPTY_SHA256}"
+        content = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
+        request = f"{method}\n{twice_encoded}\n{query}\n{lines}\n{signed}\n{content}"
         scope = f"{time[:8]}/{self._region}/{self._service}/aws4_request"
         digest = hashlib.sha256(request.encode()).hexdigest()
         signature = hmac.digest(
