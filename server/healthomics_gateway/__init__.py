@@ -3,12 +3,19 @@
 The rooms, in reading order; each knows only those below it:
 
 * `cli` has the commands and their arguments, `commands` does them: `client` calls and
-  watches, `follow` shows a watch, `failure` tells how a call failed, `show` is a run as
-  a person reads it;
+  watches, `channel` is how it reaches a gateway, `follow` shows a watch, `failure` tells
+  how a call failed, `show` is a run as a person reads it;
 * `app` builds the stack, serves and drains;
+* `server` is gRPC's, with the stages that each method's calls pass; `door` is where
+  callers come in;
 * `service` makes a request a query and an answer a response;
 * `interceptors` is what every call passes through;
-* `health` tells others the gateway's state, `tls` reads its certificate;
+* `health` tells others the gateway's state, `telemetry` logs events;
+* `settings` is what is set, `schema` what can be;
+* `front` ends TLS where clients may have a certificate, `tls` keeps the server's own at
+  its files, `certificates` checks what they hold;
+* `tokens` reads whom a token names, `keys` keeps the keys that verify it, `jwks` reads
+  them; `identities` reads whom a certificate names;
 * `requests` has the rules of the contract on them, `watch` is those who follow a run;
 * `poll` asks for a run now and then, however many follow it;
 * `selection` leaves out what the caller doesn't receive;
@@ -16,10 +23,10 @@ The rooms, in reading order; each knows only those below it:
   tries it again, `pace` one that waits for a token of the account's quota, `bulkhead`
   one that asks for so many runs at a time;
 * `upstream` is the source that is HealthOmics;
+* `access` is what each caller may, by the operator's rules;
 * `runs` is the one shape that every source has;
-* `errors` is every error that can be answered, `settings` what can be set, `sources`
-  where it is read from, `durations` how times are written, `telemetry` how events are
-  logged;
+* `sources` is where settings are read from, `kinds` how each is written;
+* `errors` is every error that can be answered, `durations` how times are written;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.
 
 Where to begin:
@@ -27,5 +34,5 @@ Where to begin:
 * a new response field: `protos/healthomics/v1/run.proto`
 * a new AWS error code: `server/healthomics_gateway/upstream/classify.py`
 * a new error reason: `server/healthomics_gateway/errors.py`
-* a new setting: `server/healthomics_gateway/settings.py`
+* a new setting: `server/healthomics_gateway/schema.py`
 """
