@@ -17,7 +17,9 @@ from grpc.aio import ServicerContext
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.access import Rule
 from healthomics_gateway.bulkhead import Bulkhead
+from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.coalesce import Coalescing
+from healthomics_gateway.door import ClosedError, Door
 from healthomics_gateway.errors import GatewayError
 from healthomics_gateway.health import (
     AdminPages,
@@ -46,7 +48,6 @@ from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.server import OPTIONS, guard_of, make_chain, make_server
 from healthomics_gateway.service import RunService
 from healthomics_gateway.telemetry import set_up_logging
-from healthomics_gateway.tls import server_credentials
 from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.clock import Clock
@@ -137,6 +138,7 @@ class Gateway:
         self._watching = Admission(max_in_flight=watch.max_open)
         self._drain = Drain()
         self._health = Health(self._readiness)
+        self._door = Door(settings.listen, files=settings.tls.files)
         self._keyring = _keyring_of(settings.jwt)
         self._server = self._make_server(
             RunService(
@@ -152,7 +154,7 @@ class Gateway:
             ),
             options,
         )
-        self._admin = AdminPages(self._readiness)
+        self._admin = AdminPages(self._readiness, parts=self._parts())
         self._background: list[asyncio.Task[None]] = []
         self.address = settings.listen
         self.admin_address = settings.admin_listen
@@ -174,6 +176,7 @@ class Gateway:
             open_services=self._settings.open_services,
             # Those who send no message leave half of the room to the others.
             max_waiting=max_in_flight // 2 + 1,
+            peer_of=self._door.peer_of,
         )
         server = make_server(
             chain,
@@ -193,9 +196,8 @@ class Gateway:
         identities = Identities()
 
         def identity_of(context: ServicerContext[Any, Any]) -> str | None:
-            for pem in context.auth_context().get("x509_pem_cert", ()):
-                return identities.identity_of(pem)
-            return None
+            pem = self._door.certificate_of(context)
+            return identities.identity_of(pem) if pem else None
 
         return identity_of
 
@@ -211,6 +213,11 @@ class Gateway:
             identity_claim=jwt.identity_claim,
         ).identity_of
 
+    def _parts(self) -> dict[str, Callable[[], str]]:
+        """Give what `/readyz?verbose` tells of beside AWS's identity."""
+        parts = {"certificate": lambda: self._door.fault}
+        return parts if self._settings.tls.cert_file else {}
+
     @property
     def in_flight(self) -> int:
         """How many calls are inside, watches too."""
@@ -219,24 +226,27 @@ class Gateway:
     async def start(self) -> None:
         """Listen on both addresses, or raise ListenError with both faults."""
         await self._learn_account()
-        faults = []
+        faults: list[str] = []
         try:
             self.admin_address = await self._start_admin(self._settings.admin_listen)
         except OSError:
             faults.append(_listen_fault("admin_listen", self.admin_address))
         try:
-            self.address = self._bind(self._settings.listen)
-        except RuntimeError:  # grpc's word for it
+            self.address = await self._door.open(self._server)
+        except TlsFilesError as error:
+            faults += error.args
+        except ClosedError:
             faults.append(_listen_fault("listen", self.address))
         if faults:
             raise ListenError(*faults)
-        await self._server.start()
-        self._background = [
-            asyncio.create_task(self._health.follow()),
-            asyncio.create_task(self._look_for_credentials()),
+        background = [
+            self._health.follow(),
+            self._look_for_credentials(),
+            self._door.follow(),
         ]
         if self._keyring:
-            self._background.append(asyncio.create_task(self._keyring.follow()))
+            background.append(self._keyring.follow())
+        self._background = [asyncio.create_task(each) for each in background]
         if self._settings.tls.insecure and not self.address.is_loopback:
             _log.warning("serving_plaintext", address=str(self.address))
         _log.info(
@@ -253,10 +263,12 @@ class Gateway:
         await self._drain.drain(seconds)
         await self._drain.evict(EVICTION_SECONDS)
         await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
+        await self._door.close()
 
     async def stop(self) -> None:
         """End what is listening and what goes on in the background, at once."""
         await self._server.stop(None)
+        await self._door.close()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -266,15 +278,6 @@ class Gateway:
         await self._identity.close()
         await self._transport.close()
         await self._admin.stop()
-
-    def _bind(self, address: Address) -> Address:
-        tls = self._settings.tls
-        if tls.cert_file and tls.key_file:
-            credentials = server_credentials(tls.cert_file, tls.key_file)
-            port = self._server.add_secure_port(str(address), credentials)
-        else:
-            port = self._server.add_insecure_port(str(address))
-        return Address(address.host, port)
 
     async def _start_admin(self, address: Address) -> Address:
         port = await self._admin.start(address.host.strip("[]"), address.port)
