@@ -1,6 +1,7 @@
 """Where public keys come from: sets that lie, files that change, servers that fail."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import ssl
@@ -617,17 +618,39 @@ def test_caller_that_comes_late_waits_no_longer_than_the_read() -> None:
     assert 1005 == virtually(work)
 
 
-async def test_close_ends_a_read_under_way() -> None:
-    """Nothing goes on in the background after the end."""
-    world = World(OLD)
-    world.script.flowing.clear()
-    call = asyncio.create_task(world.knows(OLD))
-    await background()
+def test_caller_waits_no_longer_for_a_read_that_does_not_end() -> None:
+    """Even a read that can't be given up holds nobody longer than five seconds."""
 
-    await world.ring.close()
-    with pytest.raises(GatewayError):
-        await call
-    assert {asyncio.current_task()} == asyncio.all_tasks()
+    async def work() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+
+        async def stubborn() -> bytes:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(60)
+            return jwks(OLD)
+
+        ring = Keyring(stubborn, refresh_seconds=300.0, clock=loop.time)
+        return await unavailable(ring), loop.time()
+
+    assert (5, 1005) == virtually(work)
+
+
+def test_close_ends_a_read_under_way() -> None:
+    """Nothing goes on in the background after the end."""
+
+    async def work() -> tuple[float, int]:
+        world = World(OLD)
+        world.script.flowing.clear()
+        call = asyncio.create_task(world.knows(OLD))
+        await background()
+
+        await world.ring.close()
+        with pytest.raises(GatewayError):
+            await call
+        return asyncio.get_running_loop().time(), len(asyncio.all_tasks())
+
+    assert (1000, 1) == virtually(work)
 
 
 async def test_close_of_a_ring_that_was_never_asked_does_nothing() -> None:
@@ -827,6 +850,17 @@ async def test_url_that_answers_badly_is_asked_once(answer: bytes) -> None:
 
         assert 5 == await unavailable(ring)
     assert 1 == server.asked
+
+
+async def test_url_that_says_too_much_is_read_no_further() -> None:
+    """A body that never ends isn't read to its end."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n"
+    async with KeyServer() as server, of_url(server) as (ring, _):
+        server.answer(head + b" " * 2 * 2**20)
+        with capture_logs() as events:
+            await unavailable(ring)
+
+    assert ["it is longer than 1 MiB"] == [event["error"] for event in events]
 
 
 async def test_url_of_nobody_is_a_failure() -> None:

@@ -32,7 +32,8 @@ MAX_REMEMBERED = 10_000  # tokens
 LEEWAY_SECONDS = 5.0  # that the issuer's clock may differ from ours
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 6750
-_COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# Possessive, so that nothing is tried twice.
+_COMPACT = re.compile(r"([A-Za-z0-9_-]++)\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
 
 
 def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
