@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 from google.rpc.error_details_pb2 import DebugInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app import Gateway, ListenError
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.health import SERVICE
@@ -305,7 +308,10 @@ async def test_address_is_told_with_the_port_that_it_got(host: str) -> None:
 
 
 async def started(
-    *, listen: str = "127.0.0.1:0", admin_listen: str = "127.0.0.1:0"
+    *,
+    listen: str = "127.0.0.1:0",
+    admin_listen: str = "127.0.0.1:0",
+    **environ: str,
 ) -> asyncio.subprocess.Process:
     """Start `healthomics-gateway serve` with none of the machine's settings."""
     return await asyncio.create_subprocess_exec(
@@ -320,6 +326,7 @@ async def started(
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL_OMICS": NOWHERE,
             "PYTHONWARNINGS": "always",  # what is left open is told
+            **environ,
         },
     )
 
@@ -343,6 +350,39 @@ async def test_life_of_a_process_is_told_in_its_log() -> None:
     assert ["serving", "draining", "stopped"] == [event["event"] for event in own]
     assert re.fullmatch(r"127\.0\.0\.1:[0-9]+", own[0]["address"])
     assert "stopped" == events[-1]["event"]
+
+
+async def test_call_is_audited_whatever_the_log_s_level() -> None:
+    """One event a call, with who called, what, and how it ended."""
+    with taken() as listen:  # a port that is free again right after
+        pass
+    program = await started(listen=listen, GATEWAY_LOG__LEVEL="error")
+    async with (
+        asyncio.timeout(MAX_SECONDS),
+        grpc.aio.insecure_channel(listen) as channel,
+    ):
+        await channel.channel_ready()
+        metadata = (("x-request-id", "mine"),)
+        call = RunServiceStub(channel).GetRun(GetRunRequest(id="x"), metadata=metadata)
+        await refused(call)
+        program.terminate()
+        _, err = await program.communicate()
+    (event,) = map(json.loads, err.splitlines())
+
+    assert {
+        "event": "call",
+        "level": "info",
+        "request_id": "mine",
+        "identity": "anonymous",
+        "method": "/healthomics.v1.RunService/GetRun",
+        "code": "INVALID_ARGUMENT",
+        "reason": "INVALID_REQUEST",
+        "from_memory": False,
+    } == {
+        k: v for k, v in event.items() if k not in ("timestamp", "peer", "duration_ms")
+    }
+    assert event["peer"].startswith("ipv4:127.0.0.1:")
+    assert datetime.fromisoformat(event["timestamp"])
 
 
 async def test_process_that_cannot_listen_tells_why_and_ends() -> None:

@@ -57,9 +57,9 @@ for name in ("botocore", "botocore.auth", "boto3", "urllib3.connectionpool"):
 """
 FLOOD = """
 for number in range(5000):
-    log.info("call", reason="METHOD_UNKNOWN", number=number)
+    log.info("poll", reason="METHOD_UNKNOWN", number=number)
     library.info("%d", number)
-log.info("call", reason="")
+log.info("poll", reason="")
 library.warning("another level")
 """
 
@@ -255,14 +255,28 @@ def test_flood_of_one_kind_is_cut_and_counted() -> None:
     assert known == again
 
 
+def test_audit_is_left_out_of_no_flood() -> None:
+    """Every call's event is written, however many there are, and at any level."""
+    audit = """
+from healthomics_gateway.interceptors import observe
+log = observe._log.bind()
+for _ in range(5000):
+    log.info("call", reason="TOKEN_MISSING")
+"""
+    written = events(audit, level="error")
+
+    assert ["call"] * 5000 == [event["event"] for event in written]
+    assert not any("left_out" in event for event in written)
+
+
 def test_flood_hides_no_other_kind() -> None:
     """What is flooded, ours or a library's, leaves each other kind its line."""
     *flood, ours, theirs = events(FLOOD)
-    kept = Counter(event["event"] == "call" for event in flood)
+    kept = Counter(event["event"] == "poll" for event in flood)
 
     assert 0 < kept[True] <= 4000  # the flood may lie in two seconds
     assert 0 < kept[False] <= 4000
-    assert ("call", "", "another level") == (
+    assert ("poll", "", "another level") == (
         ours["event"],
         ours["reason"],
         theirs["event"],

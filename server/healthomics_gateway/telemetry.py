@@ -17,6 +17,7 @@ from structlog.dev import plain_traceback
 
 # At DEBUG botocore writes the session token and every body.
 QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
+AUDIT = "call"  # the event that each call is; none of them is left out
 LINES_PER_SECOND = 2000  # of one kind: more than the calls that one process can answer
 MAX_LINE = 16_384  # characters; what is longer has its values cut
 MAX_VALUE = 2048  # characters of one value then
@@ -48,7 +49,7 @@ def set_up_logging(*, level: str, log_format: str) -> None:
         if is_text
         else [_stamped]
     )
-    cap = Cap()
+    cap = Cap(uncapped=frozenset({AUDIT}))
     structlog.configure(
         processors=[cap, *shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -84,9 +85,11 @@ class Cap:
         self,
         *,
         lines_per_second: int = LINES_PER_SECOND,
+        uncapped: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with nothing written."""
+        """Begin with nothing written; our events of the `uncapped` names all pass."""
+        self._uncapped = uncapped
         self._lines_per_second = lines_per_second
         self._clock = clock
         self._second = 0  # of the clock, which the lines are counted in
@@ -97,7 +100,8 @@ class Cap:
         self, _logger: Any, _method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
         """Pass our event on, or drop it; a processor of structlog."""
-        if not self._passes((event["event"], event.get("reason"))):
+        name = event["event"]
+        if name not in self._uncapped and not self._passes((name, event.get("reason"))):
             raise structlog.DropEvent
         if self._left_out:
             event["left_out"], self._left_out = self._left_out, 0
