@@ -296,7 +296,7 @@ JSON = st.recursive(
 MEMBERS = st.sampled_from(sorted({*Signer("a").jwk(), "crv", "x", "y", "alg", "k"}))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(["RSA", "P-256", "Ed25519"]),
     st.dictionaries(MEMBERS, JSON, min_size=1, max_size=3),

@@ -593,7 +593,7 @@ def tried(token: str) -> str | Reason:
     return asyncio.run(verdict(token, ED, RSA, EC))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text() | st.text(alphabet="ey.-_=AZ09 ") | st.binary().map(str))
 def test_any_text_is_refused(text: str) -> None:
     """Whatever is sent in place of a token is invalid, and nothing breaks."""
@@ -603,7 +603,7 @@ def test_any_text_is_refused(text: str) -> None:
 TOKENS = st.sampled_from([ED.token(), RSA.token(), EC.token()])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TOKENS, st.data())
 def test_token_that_was_changed_is_refused(token: str, data: st.DataObject) -> None:
     """No change of a right token makes another right one."""
@@ -635,7 +635,7 @@ HEADER_NAMES = st.sampled_from(
 CLAIM_NAMES = st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "jti"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(HEADER_NAMES, ANYTHING, max_size=2),
     st.dictionaries(CLAIM_NAMES, ANYTHING, max_size=2) | ANYTHING,
@@ -711,7 +711,7 @@ def test_metadata_that_is_malformed_is_refused(values: list[str | bytes]) -> Non
     assert INVALID is caught.value.reason
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text() | st.text(alphabet="Bearer az09.=").map("Bearer {}".format))
 def test_metadata_of_whatever_has_a_token_or_is_refused(text: str) -> None:
     """A token that is taken from metadata has no whitespace and is ASCII."""
