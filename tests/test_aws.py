@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,6 +53,13 @@ async def access_key(aws):
     finally:
         await identity.close()
 
+def sts(aws):
+    try:
+        meta = aws.sts().meta
+    except AwsSettingsError as error:
+        return error.args
+    return meta.region_name, meta.endpoint_url
+
 def outcome(is_usual):
     try:
         aws = discover()
@@ -61,6 +69,7 @@ def outcome(is_usual):
         "region": aws.region,
         "endpoint": aws.endpoint,
         "ca_file": aws.ca_file,
+        "sts": sts(aws),
         "boto3": host_that_boto3_calls() if is_usual else None,
         "access_key": None if is_usual else asyncio.run(access_key(aws)),
     }
@@ -245,6 +254,41 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
         ["AWS_CA_BUNDLE: there is no such file", BAD_REGION],
     ),
 }
+# What is set; the Region and the endpoint of STS that follow.
+STS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "sts-region": (
+        {"AWS_DEFAULT_REGION": "eu-west-2"},
+        ["eu-west-2", "https://sts.eu-west-2.amazonaws.com"],
+    ),
+    "sts-partition": (
+        {"AWS_DEFAULT_REGION": "cn-north-1"},
+        ["cn-north-1", "https://sts.cn-north-1.amazonaws.com.cn"],
+    ),
+    "sts-global": (
+        HERE | {"AWS_STS_REGIONAL_ENDPOINTS": "legacy"},
+        ["us-east-1", "https://sts.us-east-1.amazonaws.com"],
+    ),
+    "sts-fips": (
+        HERE | FIPS,
+        ["us-east-1", "https://sts-fips.us-east-1.amazonaws.com"],
+    ),
+    "sts-fips-in-the-region": (
+        {"AWS_DEFAULT_REGION": "fips-us-east-1"},
+        ["us-east-1", "https://sts-fips.us-east-1.amazonaws.com"],
+    ),
+    "sts-of-its-own": (
+        HERE | {"AWS_ENDPOINT_URL_STS": "https://sts.example/link"},
+        ["us-east-1", "https://sts.example/link"],
+    ),
+    "sts-beside-an-endpoint-of-healthomics": (
+        HERE | {"AWS_ENDPOINT_URL_OMICS": "https://link.example"},
+        ["us-east-1", "https://sts.us-east-1.amazonaws.com"],
+    ),
+    "sts-http": (
+        HERE | {"AWS_ENDPOINT_URL_STS": "http://sts.example"},
+        ["AWS endpoint of STS: http is for loopback hosts only; use https"],
+    ),
+}
 OTHERS = {
     "ca-file": HERE | {"AWS_CA_BUNDLE": "{folder}/ca.pem"},
     "keys": HERE | {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "hush"},
@@ -264,7 +308,7 @@ def outcome_of(name: str) -> Any:
 def programs() -> list[subprocess.CompletedProcess[str]]:
     """Runs every case, in two programs that share them."""
     usual = {name: case | {"IS_USUAL": "yes"} for name, (case, *_) in USUAL.items()}
-    others = {name: case for name, (case, *_) in (EXPLICIT | FAULTY).items()}
+    others = {name: case for name, (case, *_) in (EXPLICIT | FAULTY | STS).items()}
     cases = usual | others | OTHERS
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         (Path(folder) / "config").write_text(CONFIG.format(folder=folder))
@@ -311,6 +355,12 @@ def test_explicit_endpoint_is_taken_as_it_is(name: str) -> None:
     assert (region, endpoint) == (outcome["region"], outcome["endpoint"])
 
 
+@pytest.mark.parametrize("name", STS)
+def test_sts_is_the_region_s_own_unless_an_endpoint_is_set(name: str) -> None:
+    """FIPS, partitions and overrides hold for it too; secrets go out over https."""
+    assert STS[name][1] == outcome_of(name)["sts"]
+
+
 @pytest.mark.parametrize("name", FAULTY)
 def test_faults_of_the_settings_are_told_all_at_once(name: str) -> None:
     """Settings that name no place to call are refused with every fault, no secret."""
@@ -349,6 +399,42 @@ def test_fixed_place_reads_nothing_of_the_machine() -> None:
     assert Aws("us-east-1", "http://127.0.0.1:1", aws.ca_file, aws.identity) == aws
     assert Path(aws.ca_file).is_file()
     assert Credentials("KEY", "hush") == credentials
+    assert aws.sts is None
+
+
+def test_fixed_sts_reads_nothing_of_the_machine() -> None:
+    """Whatever is set, broken settings too, the client is that of the endpoint."""
+    program = """
+from healthomics_gateway.upstream.aws import fixed
+keys = {"access_key": "KEY", "secret_key": "hush"}
+at = "http://127.0.0.1:1"
+aws = fixed(region="us-east-1", endpoint=at, sts_endpoint=f"{at}/sts", **keys)
+meta = aws.sts().meta
+config = meta.config
+print(meta.endpoint_url, meta.region_name, config.proxies, config.user_agent_extra)
+"""
+    environ = {
+        "AWS_PROFILE": "absent",
+        "AWS_CONFIG_FILE": "/absent",
+        "AWS_CA_BUNDLE": "/absent",
+        "AWS_ENDPOINT_URL_STS": "https://elsewhere.example",
+        "AWS_MAX_ATTEMPTS": "many",
+        "HTTPS_PROXY": "http://proxy.example",
+        "HTTP_PROXY": "http://proxy.example",
+        **FIPS,
+        **DUAL_STACK,
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
+    )
+
+    agent = f"healthomics-gateway/{version('healthomics-gateway')}"
+    assert "" == process.stderr
+    assert f"http://127.0.0.1:1/sts us-east-1 {{}} {agent}\n" == process.stdout
 
 
 @pytest.mark.parametrize(

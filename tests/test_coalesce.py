@@ -13,7 +13,7 @@ from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
 from healthomics_gateway.pace import refusal
-from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
+from healthomics_gateway.runs import OWN, Answer, Call, OneCall, Partition, RunQuery
 from serving import failure
 from virtual import virtually
 
@@ -146,6 +146,76 @@ def test_failure_is_shared_and_not_remembered() -> None:
     assert [Reason.UPSTREAM_INTERNAL] * 2 == [each.reason for each in ended]
     assert {"attempts": "1"} == facts
     assert 1001 == then
+
+
+# partitions
+
+ROLE = "arn:aws:iam::123456789012:role/omics-read"
+PARTITIONS = (
+    OWN,
+    Partition(ROLE, "alice"),
+    Partition(ROLE, "bob"),
+    Partition(f"{ROLE}-more", "alice"),
+)
+
+
+def test_no_fetch_and_no_memory_crosses_partitions() -> None:
+    """Each role and caller has answers of its own, shared by nobody else."""
+
+    async def work() -> tuple[list[float], list[float], list[float], int]:
+        upstream = Upstream(seconds=0.0)
+        queries = [RunQuery(QUERY.id, partition=each) for each in PARTITIONS]
+        at_once = [upstream.ask_at(at / 10, q) for at, q in enumerate(queries * 2)]
+        asked = await asyncio.gather(*at_once)
+        later = [await upstream.ask(each, staleness=60) for each in queries]
+        upstream.failing = failure(Reason.RUN_NOT_FOUND)
+        with pytest.raises(GatewayError):
+            await upstream.ask(queries[1])
+        upstream.failing = None
+        await asyncio.sleep(1)
+        last = [await upstream.ask(each, staleness=60) for each in queries]
+        return asked, later, last, len(upstream.asked)
+
+    asked, later, last, number = virtually(work)
+    assert 8 == len(set(asked))
+    assert asked[4:] == later
+    assert [later[0], later[2], later[3]] == [last[0], last[2], last[3]]
+    assert last[1] > max(later)
+    assert 8 + 2 == number
+
+
+def test_callers_of_several_partitions_at_once_share_within_each() -> None:
+    """A crowd for one run is one fetch for each role and caller."""
+
+    async def work() -> int:
+        upstream = Upstream(token_seconds=0.1)
+        queries = [RunQuery(QUERY.id, partition=each) for each in PARTITIONS * 25]
+        await asyncio.gather(*(upstream.ask(each) for each in queries))
+        return len(upstream.asked)
+
+    assert len(PARTITIONS) == virtually(work)
+
+
+def test_wait_is_that_of_the_query_s_account() -> None:
+    """Who is told when its turn comes is told by the bucket that it waits for."""
+
+    async def work() -> list[RunQuery]:
+        asked: list[RunQuery] = []
+
+        def wait(query: RunQuery, _call: Call) -> float:
+            asked.append(query)
+            return 5.0
+
+        runs = Coalescing(
+            Upstream(), expected_wait=wait, refusal=refusal, max_bytes=1, clock=now
+        )
+        for partition in PARTITIONS:
+            query = RunQuery(QUERY.id, partition=partition)
+            with pytest.raises(NotAskedError):
+                await runs.get_run(query, call=OneCall(now() + 1))
+        return asked
+
+    assert list(PARTITIONS) == [each.partition for each in virtually(work)]
 
 
 # leaving

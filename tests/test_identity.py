@@ -15,7 +15,11 @@ import pytest
 from botocore.exceptions import CredentialRetrievalError
 
 from healthomics_gateway.errors import Again, GatewayError, Reason
-from healthomics_gateway.upstream.identity import ChainIdentity, FixedIdentity
+from healthomics_gateway.upstream.identity import (
+    ChainError,
+    ChainIdentity,
+    FixedIdentity,
+)
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 MINUTE = 60.0
@@ -514,6 +518,38 @@ async def test_clock_is_the_loop_s_unless_one_is_handed_in() -> None:
     identity = ChainIdentity(lambda _: None, chain=Chain(static("A")))
     assert "A" == (await identity.credentials()).access_key
     await identity.close()
+
+
+# Chains of roles.
+
+
+async def test_chain_may_tell_the_reason_itself() -> None:
+    """Its word is the call's reason and the report's; what is valid goes on signing."""
+    denied = Reason.UPSTREAM_ACCESS_DENIED
+    async with world(ChainError(denied, "AccessDenied")) as w:
+        error = await refusal(w)
+        w.chain.link = w.clock.lasting("A", HOUR)
+        assert "A" == await w.key()
+        w.clock.seconds += HOUR - 14 * MINUTE
+        w.chain.link = ChainError(denied, "AccessDenied")
+        assert "A" == await w.key()
+        await asyncio.sleep(0)
+        assert "A" == await w.key()
+
+    assert (denied, Again.NO) == (error.reason, error.again)
+    assert [denied, None] == w.reports
+
+
+async def test_identity_that_does_not_look_out_leaves_it_to_the_next_call() -> None:
+    """Neither a chain that fails nor a refusal goes on in the background."""
+    async with world(None, looks_out=False) as w:
+        await refusal(w)
+        w.chain.link = static("A")
+        assert "A" == await w.key()
+        assert not await w.identity.renew(await w.identity.credentials())
+        await background()
+
+    assert (3, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
 
 
 # Secrets.

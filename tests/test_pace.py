@@ -12,7 +12,7 @@ import pytest
 
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
 from healthomics_gateway.pace import Paced, Pacer, Pacers
-from healthomics_gateway.runs import Caller, OneCall, RunQuery
+from healthomics_gateway.runs import Caller, OneCall, Partition, RunQuery
 from serving import Scripted, answer, failure
 from virtual import virtually
 
@@ -326,6 +326,77 @@ def test_call_that_leaves_takes_no_turn() -> None:
         return turns.given
 
     assert [("a", 0.0), ("b", 0.1), ("d", 0.2)] == virtually(work)
+
+
+# accounts
+
+OURS, THEIRS = "123456789012", "210987654321"
+
+
+def of_role(role: str, identity: str = "alice") -> RunQuery:
+    """Ask for the run in a role."""
+    return RunQuery(QUERY.id, partition=Partition(role, identity))
+
+
+def role(account: str, name: str = "x", *, aws: str = "aws") -> str:
+    """Write a role's ARN."""
+    return f"arn:{aws}:iam::{account}:role/{name}"
+
+
+def test_roles_of_one_account_share_one_bucket() -> None:
+    """The own account's with the gateway itself, whoever calls; others have others."""
+
+    async def work() -> None:
+        many = pacers()
+        many.learn(OURS)
+        own = many.of(QUERY)
+        assert own is many.of(of_role(role(OURS)))
+        assert own is many.of(of_role(role(OURS, "path/y"), "bob"))
+        theirs = many.of(of_role(role(THEIRS)))
+        assert own is not theirs
+        assert theirs is many.of(of_role(role(THEIRS, "a:role/b"), "bob"))
+        for aws in ("aws-cn", "aws-us-gov"):
+            assert theirs is many.of(of_role(role(THEIRS, aws=aws)))
+            assert own is many.of(of_role(role(OURS, aws=aws)))
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["not-told", "not-yet-told"])
+def test_accounts_share_one_bucket_until_the_own_one_is_known(*, is_told: bool) -> None:
+    """No account's quota is exceeded by calls that are counted as if for one."""
+
+    async def work() -> None:
+        many = pacers()
+        if is_told:
+            many.learn(None)
+        asked = [QUERY, *(of_role(role(each)) for each in (OURS, THEIRS))]
+        assert 1 == len({many.of(each) for each in asked})
+
+    virtually(work)
+
+
+def test_account_that_is_used_up_holds_up_no_other() -> None:
+    """Each bucket fills by the same rate, and a throttle slows down its own alone."""
+
+    async def work() -> tuple[list[float], list[float], list[float]]:
+        many = pacers(tps=10)
+        many.learn(OURS)
+        queries = QUERY, of_role(role(OURS)), of_role(role(THEIRS))
+        throttled = Scripted(failure(Reason.UPSTREAM_THROTTLED), answer())
+        with pytest.raises(GatewayError):
+            await Paced(throttled, many).get_run(queries[2], call=OneCall(inf))
+        rates = [many.of(each).rate for each in queries]
+        await many.of(QUERY).turn(OneCall(inf))
+        waits = [many.expected_wait(each, OneCall(inf)) for each in queries]
+        await asyncio.sleep(60)
+        full = [many.expected_wait(each, OneCall(inf)) for each in queries]
+        return rates, waits, full
+
+    rates, waits, full = virtually(work)
+    assert [10.0, 10.0, 7.0] == rates
+    assert [0.1, 0.1, 1 / 7] == pytest.approx(waits)
+    assert [0.0] * 3 == full
 
 
 # the source

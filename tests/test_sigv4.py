@@ -18,20 +18,28 @@ HOST = "workflows-omics.us-east-1.amazonaws.com"
 
 
 class Get(NamedTuple):
-    """One request to sign."""
+    """One request to sign, a GET unless it says otherwise."""
 
     credentials: Credentials = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG")
     host: str = HOST
     path: str = "/run/1234567"
     query: str = ""
     now: datetime = NOON
+    method: str = "GET"
+    body: bytes = b""
 
 
 def signed(get: Get, signer: Signer | None = None) -> dict[str, str]:
     """Sign a request, by a new signer if none is given."""
     signer = signer or Signer(region=REGION, service=SERVICE)
     return signer.headers(
-        get.credentials, host=get.host, path=get.path, query=get.query, now=get.now
+        get.credentials,
+        host=get.host,
+        path=get.path,
+        query=get.query,
+        now=get.now,
+        method=get.method,
+        body=get.body,
     )
 
 
@@ -43,7 +51,7 @@ def signed_by_botocore(
     keys = credentials.Credentials(caller.access_key, caller.secret_key, caller.token)
     signer = auth.SigV4Auth(keys, service, region)
     url = f"https://{get.host}{get.path}" + (f"?{get.query}" if get.query else "")
-    request = AWSRequest("GET", url)
+    request = AWSRequest(get.method, url, data=get.body)
     request.context["timestamp"] = get.now.strftime(auth.SIGV4_TIMESTAMP)
     request.headers["X-Amz-Date"] = request.context["timestamp"]
     if caller.token:
@@ -84,11 +92,18 @@ GETS = st.builds(
         datetime.fromisoformat("2100-01-01"),
         timezones=st.just(UTC),
     ),
+    method=st.just("GET"),
+    body=st.just(b""),
+)
+POSTS = st.builds(
+    lambda get, body: get._replace(method="POST", body=body),
+    GETS,
+    st.binary(max_size=60),
 )
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(GETS, WORDS, WORDS)
+@given(GETS | POSTS, WORDS, WORDS)
 def test_headers_are_those_of_botocore(get: Get, region: str, service: str) -> None:
     """Whatever is asked, by whomever and whenever, the headers are botocore's."""
     signer = Signer(region=region, service=service)
@@ -112,6 +127,7 @@ def test_headers_are_those_of_botocore(get: Get, region: str, service: str) -> N
         pytest.param(Get(path="/~stage/run/1"), id="tilde"),
         pytest.param(Get(now=datetime(2024, 12, 31, 23, 59, 59, tzinfo=UTC)), id="eve"),
         pytest.param(Get(now=datetime(2025, 1, 1, tzinfo=UTC)), id="new-year"),
+        pytest.param(Get(path="/", method="POST", body=b"Action=A&B=c"), id="post"),
     ],
 )
 def test_headers_of_a_run_are_those_of_botocore(get: Get) -> None:

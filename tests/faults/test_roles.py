@@ -1,0 +1,571 @@
+"""Roles assumed for callers: as whom HealthOmics is asked, and what STS may answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2
+
+from callers import bearing, rule, settings_of_tokens, token
+from faults import credentials
+from faults.credentials import NOTHING, CredentialSource
+from faults.lying import TRUE_ID, Answer, Request, said, true_run
+from faults.rig import Rig
+from faults.sessions import SessionUpstream, key_of
+from faults.sts import FakeSts, refusing
+from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics_gateway.errors import Reason
+from healthomics_gateway.sandbox import ACCESS_KEY_ID
+from healthomics_gateway.upstream.aws import Aws
+from healthomics_gateway.upstream.sts import session_name
+from support import ALWAYS, Refusal, http
+from test_app import next_health, readyz, watching
+
+ID = "2000042"
+READY = (200, "ok\n")
+SERVING = health_pb2.HealthCheckResponse.SERVING
+ROLE = "arn:aws:iam::123456789012:role/omics/read"
+OTHER_ROLE = "arn:aws:iam::123456789012:role/omics-other"
+THEIR_ROLE = "arn:aws:iam::210987654321:role/omics-read"
+ALICE, BOB, EVE = "alice", "spiffe://corp/ns/lims/sa/bob", "eve@corp.example"
+RULES = (
+    rule(ALICE, aws_role=ROLE),
+    rule(BOB, aws_role=OTHER_ROLE),
+    rule(EVE, aws_role=THEIR_ROLE),
+    rule("anonymous"),
+)
+DENIED = Reason.UPSTREAM_ACCESS_DENIED
+UNAVAILABLE = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
+CALLERS = 100
+MINUTES_20 = timedelta(minutes=20)
+
+
+@cache
+def bearer(identity: str) -> Any:
+    """Give the metadata of a caller's calls."""
+    return bearing(token(identity)) if identity else ()
+
+
+@dataclass
+class Scene:
+    """A gateway between STS, HealthOmics and callers who prove who they are."""
+
+    rig: Rig
+    sts: FakeSts
+
+    def call(self, identity: str, run_id: str = ID, **fields: Any) -> Any:
+        """Make one call; without an identity it is made as the gateway itself."""
+        seconds = fields.pop("seconds", 10.0)
+        return self.rig.stub.GetRun(
+            GetRunRequest(id=run_id, **fields),
+            timeout=seconds,
+            metadata=bearer(identity),
+        )
+
+    async def run(self, identity: str, run_id: str = ID, **fields: Any) -> Run:
+        """Make one call that must succeed."""
+        self.rig.tally.calls += 1
+        run: Run = await self.call(identity, run_id, **fields)
+        self.rig.tally.outcomes["OK"] += 1
+        return run
+
+    async def refusal(
+        self, identity: str, reason: Reason, run_id: str = ID, **fields: Any
+    ) -> Refusal:
+        """Make one call that must fail for `reason`."""
+        seconds = fields.setdefault("seconds", 10.0)
+        call = self.call(identity, run_id, **fields)
+        return await self.rig.refused(call, reason, seconds=seconds)
+
+    @property
+    def asked(self) -> list[str]:
+        """Who signed the requests that aren't the rig's own: a session, or nobody."""
+        requests = self.rig.upstream.requests
+        return [self.sts.name_of(each) for each in requests if each.run_id != TRUE_ID]
+
+    @property
+    def logged(self) -> list[Any]:
+        """What was logged of STS's failures."""
+        event = "credentials_unavailable"
+        return [each["error"] for each in self.rig.log if each["event"] == event]
+
+
+@asynccontextmanager
+async def scene(
+    rigged: Any,
+    folder: Path,
+    *,
+    sts: FakeSts | None = None,
+    rules: tuple[str, ...] = RULES,
+    aws: Any = None,
+    upstream: dict[str, Any] | None = None,
+    **more: Any,
+) -> AsyncIterator[Scene]:
+    """Rig a gateway whose callers have roles; the witness is without one."""
+    async with (
+        sts or FakeSts() as asked,
+        SessionUpstream(asked.given, **(upstream or {})) as healthomics,
+        rigged(
+            upstream=healthomics,
+            aws=aws or asked.aws,
+            toml="".join(rules),
+            **settings_of_tokens(folder),
+            **more,
+        ) as rig,
+    ):
+        yield Scene(rig, asked)
+
+
+def truth(request: Request) -> Answer:
+    """Tell of the run, whoever signed it well."""
+    fault = request.fault
+    return said(403, fault) if fault else http(true_run(request.run_id))
+
+
+# As whom it is asked.
+
+
+async def test_each_caller_s_session_is_of_its_role_and_name(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """STS hears who calls, and HealthOmics is asked with that session and no other."""
+    async with scene(rigged, tmp_path) as s:
+        for identity in (ALICE, BOB, EVE, ""):
+            await s.run(identity)
+
+    names = [session_name(each) for each in (ALICE, BOB, EVE)]
+    assert [(ROLE, names[0]), (OTHER_ROLE, names[1]), (THEIR_ROLE, names[2])] == [
+        (each.role, each.name) for each in s.sts.assumed
+    ]
+    assert (ALICE, EVE) == (names[0], names[2])
+    assert names == [each.source_identity for each in s.sts.assumed]
+    assert ["3600"] * 3 == [each.seconds for each in s.sts.assumed]
+    assert [*names, ""] == s.asked
+    requests = [each for each in s.rig.upstream.requests if each.run_id == ID]
+    keys = [key_of(each.headers) for each in requests]
+    assert [*s.sts.given, ACCESS_KEY_ID] == keys
+    tokens = [given.token for given in s.sts.given.values()]
+    assert [*tokens, None] == [e.headers.get("x-amz-security-token") for e in requests]
+    assert {""} == {each.fault for each in requests}
+    assert {""} == {each.fault for each in s.sts.asked}
+    agent = f"healthomics-gateway/{version('healthomics-gateway')}"
+    assert [] == [each.agent for each in s.sts.asked if agent not in each.agent]
+
+
+async def test_own_account_is_asked_for_once_where_rules_name_roles(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Before the first call STS tells whose the gateway is, and never again."""
+    async with scene(rigged, tmp_path) as s:
+        await s.run(ALICE)
+        actions = [each.action for each in s.sts.asked]
+    async with scene(rigged, tmp_path, rules=(rule("anonymous"),)) as without:
+        await without.run("")
+
+    assert ["GetCallerIdentity", "AssumeRole"] == actions
+    assert [] == without.sts.asked
+
+
+async def test_callers_of_one_rule_have_sessions_of_their_own(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """A role is assumed for each caller by itself, so that each has its name."""
+    callers = [f"lims/{at}" for at in range(5)]
+    rules = (rule("lims/*", aws_role=ROLE), rule("anonymous"))
+    async with scene(rigged, tmp_path, rules=rules) as s:
+        await asyncio.gather(*(s.run(each) for each in callers * 2))
+
+    expected = {session_name(each) for each in callers}
+    assert {ROLE} == {each.role for each in s.sts.assumed}
+    assert dict.fromkeys(expected, 1) == s.sts.names
+    assert expected == set(s.asked)
+
+
+async def test_crowd_of_one_caller_assumes_its_role_once(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """A hundred calls wait for the same session; who leaves doesn't end it."""
+    ids = [str(4_200_000 + at) for at in range(CALLERS)]
+    async with scene(rigged, tmp_path) as s:
+        s.sts.stall(ROLE)
+        leaving = s.call(ALICE)
+        async with asyncio.timeout(5):
+            await s.sts.came.acquire()  # GetCallerIdentity
+            await s.sts.came.acquire()
+        calls = [asyncio.create_task(s.run(ALICE, run_id)) for run_id in ids]
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        s.sts.flow(ROLE)
+        runs = await asyncio.gather(*calls)
+
+    assert ids == [run.id for run in runs]
+    assert {ALICE: 1} == s.sts.names
+    assert {ALICE} == set(s.asked)
+
+
+async def test_answer_of_one_caller_is_never_another_s(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Neither a fetch under way nor a memory crosses from one session to the next."""
+    sts = FakeSts()
+
+    def seen(request: Request) -> Answer:
+        return http(true_run(request.run_id, name=sts.name_of(request) or "own"))
+
+    callers = [ALICE, BOB, EVE, ""] * 5
+    stale = Duration(seconds=60)
+    async with scene(rigged, tmp_path, sts=sts, upstream={"truth": seen}) as s:
+        at_once = await asyncio.gather(*(s.run(each) for each in callers))
+        later = [await s.run(each, max_staleness=stale) for each in callers]
+
+    expected = [session_name(each) if each else "own" for each in callers]
+    assert expected == [run.name for run in at_once]
+    assert expected == [run.name for run in later]
+
+
+# Sessions that end.
+
+
+async def test_session_that_ends_in_flight_is_replaced_once(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Each session is renewed once, each call signed anew once, and all succeed."""
+    callers = {str(4_210_000 + at): (ALICE, BOB)[at % 2] for at in range(CALLERS)}
+    came, ended = asyncio.Semaphore(0), asyncio.Event()
+    async with scene(rigged, tmp_path, GATEWAY_UPSTREAM__MAX_CONCURRENT="128") as s:
+        await asyncio.gather(s.run(ALICE), s.run(BOB))
+        old = set(s.sts.given)
+
+        def expired(request: Request) -> Answer:
+            if key_of(request.headers) not in old:
+                return truth(request)
+            came.release()
+            return [ended, said(400, "ExpiredTokenException")]
+
+        for run_id in callers:
+            s.rig.upstream.lie(run_id, expired)
+        calls = [asyncio.create_task(s.run(who, each)) for each, who in callers.items()]
+        for _ in calls:
+            await came.acquire()
+        ended.set()
+        runs = await asyncio.gather(*calls)
+        ready = await readyz(s.rig.served)
+
+    assert list(callers) == [run.id for run in runs]
+    assert {ALICE: 2, session_name(BOB): 2} == s.sts.names
+    assert {2} == {s.rig.upstream.asked[run_id] for run_id in callers}
+    assert READY == ready
+
+
+async def test_session_that_has_ended_is_not_used(rigged: Any, tmp_path: Path) -> None:
+    """What is over by its own time is replaced before HealthOmics is asked."""
+    async with scene(rigged, tmp_path, sts=FakeSts(lasting=timedelta(0))) as s:
+        await s.run(ALICE)
+        s.sts.lasting = timedelta(hours=1)
+        ended = len(s.sts.given)
+        for _ in range(3):
+            await s.run(ALICE)
+
+    requests = [each for each in s.rig.upstream.requests if each.run_id == ID]
+    *_, last = s.sts.given
+    assert ended + 1 == len(s.sts.given)
+    assert [last] * 3 == [key_of(each.headers) for each in requests[1:]]
+
+
+async def test_session_that_healthomics_never_takes_is_told_so(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """One call more is made at most, and readiness is none of its business."""
+    async with scene(rigged, tmp_path) as s:
+        s.rig.upstream.lie(ID, said(403, "UnrecognizedClientException"))
+        await s.refusal(ALICE, Reason.GATEWAY_CREDENTIALS_INVALID)
+        ready = await readyz(s.rig.served)
+
+    assert ([ALICE] * 2, READY) == (s.asked, ready)
+
+
+# What STS may answer.
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "logged"),
+    [
+        pytest.param(refusing("AccessDenied"), DENIED, "AccessDenied", id="denied"),
+        pytest.param(
+            refusing("AccessDeniedException"),
+            DENIED,
+            "AccessDeniedException",
+            id="denied-otherwise",
+        ),
+        pytest.param(
+            refusing("Throttling", status=400),
+            UNAVAILABLE,
+            "Throttling",
+            id="throttled",
+        ),
+        pytest.param(
+            refusing("ExpiredToken"), UNAVAILABLE, "ExpiredToken", id="own-expired"
+        ),
+        pytest.param(
+            refusing("InvalidClientTokenId"),
+            UNAVAILABLE,
+            "InvalidClientTokenId",
+            id="own-invalid",
+        ),
+        pytest.param(
+            refusing("SignatureDoesNotMatch"),
+            UNAVAILABLE,
+            "SignatureDoesNotMatch",
+            id="signature",
+        ),
+        pytest.param(
+            refusing("RegionDisabledException"),
+            UNAVAILABLE,
+            "RegionDisabledException",
+            id="region",
+        ),
+        pytest.param(
+            refusing("ValidationError", status=400),
+            UNAVAILABLE,
+            "ValidationError",
+            id="validation",
+        ),
+        pytest.param(
+            refusing("arn:aws:iam::1 canary", status=400),
+            UNAVAILABLE,
+            "ClientError",
+            id="odd-code",
+        ),
+        pytest.param(
+            refusing("InternalFailure", status=500),
+            UNAVAILABLE,
+            "InternalFailure",
+            id="500",
+        ),
+        pytest.param(
+            http(b"<html>", status=403, keep=False),
+            UNAVAILABLE,
+            "ResponseParserError",
+            id="html-403",
+        ),
+        pytest.param(
+            http(b"<html>", keep=False), UNAVAILABLE, "ResponseParserError", id="html"
+        ),
+        pytest.param(http(b"<a/>", keep=False), UNAVAILABLE, "KeyError", id="empty"),
+        pytest.param(b"", UNAVAILABLE, "ConnectionClosedError", id="cut"),
+    ],
+)
+async def test_failure_of_sts_is_its_callers_alone(
+    rigged: Any, tmp_path: Path, *, answer: bytes, reason: Reason, logged: str
+) -> None:
+    """They are told the row, HealthOmics isn't asked, and nobody else notices."""
+    async with scene(rigged, tmp_path) as s:
+        s.sts.refuse(ROLE, answer)
+        refusal = await s.refusal(ALICE, reason)
+        ready = await readyz(s.rig.served)
+        await s.run(BOB)
+        await s.run("")
+        s.sts.refuse(OTHER_ROLE, answer)
+        await s.run(BOB)  # it has its session
+
+    details = ALWAYS if reason is DENIED else ALWAYS | {"RetryInfo"}
+    assert (details, {"runId": ID}) == (set(refusal.details), refusal.metadata)
+    assert [session_name(BOB), "", session_name(BOB)] == s.asked
+    assert [logged] == s.logged
+    assert READY == ready
+    told = str(s.rig.log)
+    assert [] == [each for each in ("arn:", "canary", "123456789012") if each in told]
+
+
+async def test_role_that_is_granted_later_is_assumed_then(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """A refusal isn't remembered: the next call decides."""
+    async with scene(rigged, tmp_path) as s:
+        s.sts.refuse(ROLE, refusing("AccessDenied"))
+        await s.refusal(ALICE, DENIED)
+        assert {ALICE: 1} == s.sts.names
+        s.sts.allow(ROLE)
+        await s.run(ALICE)
+
+    assert ({ALICE: 2}, [ALICE]) == (s.sts.names, s.asked)
+
+
+async def test_sts_that_stalls_holds_up_nobody_else(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Who waits for it takes no place of those who needn't, and is served then."""
+    ids = [str(4_220_000 + at) for at in range(20)]
+    async with scene(rigged, tmp_path, GATEWAY_UPSTREAM__MAX_CONCURRENT="2") as s:
+        await s.run(BOB)
+        s.sts.stall(ROLE)
+        waiting = [asyncio.create_task(s.run(ALICE, each)) for each in ids]
+        while ALICE not in s.sts.names:
+            await s.sts.came.acquire()
+        for each in ids:
+            await s.run(BOB, each)
+            await s.run("", each)
+        ready = await readyz(s.rig.served)
+        still = [each for each in waiting if not each.done()]
+        s.sts.flow(ROLE)
+        await asyncio.gather(*waiting)
+
+    assert (waiting, READY) == (still, ready)
+    assert ids == sorted(
+        each.run_id for each in s.rig.upstream.requests if s.sts.name_of(each) == ALICE
+    )
+
+
+async def test_sts_that_is_not_there_is_told_at_once(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Without a place to assume it at, or with nobody there, a role is unavailable."""
+    nobody = FakeSts()
+    nobody.url = "http://127.0.0.1:9"
+    for aws in (nobody.aws, None):
+        sts = FakeSts()
+        place = aws or (lambda url, sts=sts: _without(sts, url))
+        async with scene(rigged, tmp_path, sts=sts, aws=place) as s:
+            await s.refusal(ALICE, UNAVAILABLE)
+            assert READY == await readyz(s.rig.served)
+            await s.run("")
+
+        assert ([], [""]) == (sts.asked, s.asked)
+
+
+def _without(sts: FakeSts, url: str) -> Aws:
+    sts.url = ""
+    return sts.aws(url)
+
+
+# The gateway's own credentials, and its clock.
+
+
+@asynccontextmanager
+async def sourced(
+    rigged: Any, folder: Path, source: CredentialSource, **more: Any
+) -> AsyncIterator[Scene]:
+    """Rig a gateway whose own credentials come from the source."""
+    own = credentials.token(1)
+    async with source:
+        sts = FakeSts(own_token=own)
+
+        def aws(url: str) -> Aws:
+            place = sts.aws(url)
+            found = source.aws()(url)
+            return Aws(place.region, url, place.ca_file, found.identity, sts=place.sts)
+
+        more["upstream"] = {"session_token": own}
+        async with scene(rigged, folder, sts=sts, aws=aws, **more) as s:
+            yield s
+
+
+async def test_own_session_signs_what_sts_is_asked(rigged: Any, tmp_path: Path) -> None:
+    """STS is asked with what the chain gives, and told its token."""
+    source = CredentialSource(credentials.session(1))
+    async with sourced(rigged, tmp_path, source) as s:
+        await s.run(ALICE)
+
+    assert {(credentials.token(1), "")} == {(e.token, e.fault) for e in s.sts.asked}
+    assert 1 == source.asked
+
+
+async def test_own_session_that_sts_finds_expired_is_renewed(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """No caller notices, and STS is asked once more."""
+    source = CredentialSource(credentials.session(1))
+    async with sourced(rigged, tmp_path, source) as s:
+        s.sts.own_token = s.rig.upstream.session_token = credentials.token(2)
+        source.answer(credentials.session(2))
+        await s.run(ALICE)
+        ready = await readyz(s.rig.served)
+
+    assert ["ExpiredToken", ""] == [each.fault for each in s.sts.assumed]
+    assert (1, READY) == (source.asked, ready)
+
+
+async def test_gateway_without_credentials_assumes_no_role(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Without any of its own STS isn't asked; then all is well."""
+    source = CredentialSource(NOTHING)
+    async with sourced(rigged, tmp_path, source, is_truth_served=False) as s:
+        await s.refusal(ALICE, UNAVAILABLE)
+        asked = list(s.sts.asked)
+        source.answer(credentials.session(1))
+        async with watching(s.rig.served) as watch:
+            await next_health(watch, SERVING)
+        await s.run(ALICE)
+
+    assert ([], [ALICE]) == (asked, s.asked)
+
+
+@pytest.mark.parametrize("skew", [MINUTES_20, -MINUTES_20], ids=["ahead", "behind"])
+async def test_clock_that_is_off_costs_one_request_for_all(
+    rigged: Any, tmp_path: Path, skew: timedelta
+) -> None:
+    """Whoever AWS refuses first learns its time, for every session and for STS."""
+
+    def now() -> datetime:
+        return datetime.now(UTC) + skew
+
+    sts = FakeSts(now=now)
+    async with scene(rigged, tmp_path, sts=sts, upstream={"now": now}) as s:
+        for identity in (ALICE, BOB, EVE, ""):
+            await s.run(identity)
+
+    faults = Counter(each.fault for each in s.sts.asked)
+    faults += Counter(each.fault for each in s.rig.upstream.requests)
+    faults.pop("")
+    assert {"SignatureDoesNotMatch": 1} == faults
+
+
+# The account's quota.
+
+
+async def test_each_account_has_its_own_quota(rigged: Any, tmp_path: Path) -> None:
+    """Roles of the gateway's account share its calls; another account has others."""
+    slow = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "2"}
+    async with scene(rigged, tmp_path, is_truth_served=False, **slow) as s:
+        await s.run("")
+        await s.run(ALICE)
+        refusals = [
+            await s.refusal(each, Reason.UPSTREAM_THROTTLED, seconds=0.5)
+            for each in ("", ALICE, BOB)
+        ]
+        await s.run(EVE)
+        await s.run(EVE)
+
+    assert [{"runId": ID, "local": "true"}] * 3 == [each.metadata for each in refusals]
+    assert ["", ALICE, EVE, EVE] == s.asked
+
+
+async def test_accounts_share_one_quota_while_the_own_one_is_unknown(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Where STS doesn't tell whose the gateway is, no account's quota is exceeded."""
+    sts = FakeSts()
+    sts.refuse("", refusing("Throttling", status=400))
+    slow = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "2"}
+    async with scene(rigged, tmp_path, sts=sts, is_truth_served=False, **slow) as s:
+        await s.run(ALICE)
+        await s.run(EVE)
+        for each in ("", ALICE, BOB, EVE):
+            await s.refusal(each, Reason.UPSTREAM_THROTTLED, seconds=0.5)
+
+    assert ["account_unknown"] == [
+        each["event"] for each in s.rig.log if each["event"] == "account_unknown"
+    ]
