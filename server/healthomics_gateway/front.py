@@ -12,7 +12,7 @@ import secrets
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,18 @@ class Front:
         context: Callable[[], ssl.SSLContext],
         *,
         max_connections: int,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
         now: Callable[[], datetime] = now_utc,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Make the folder; `context` gives what the next handshake is made with.
 
         While there are `max_connections`, no more are accepted.
         """
         self._context = context
+        self._handshake_seconds = handshake_seconds
         self._now = now
+        self._sleep = sleep
         self._room = asyncio.Semaphore(max_connections)
         self._clients: dict[str, Client] = {}  # by the name of the inner connection
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,9 +107,10 @@ class Front:
                 await self._room.acquire()
                 try:
                     connection, address = await loop.sock_accept(listener)
-                except OSError:
+                except OSError as error:
                     self._room.release()
-                    await asyncio.sleep(FULL_SECONDS)
+                    _log.warning("not_accepting", why=str(error))
+                    await self._sleep(FULL_SECONDS)
                     continue
                 task = self._keep(self._carry(connection, peer_name(*address[:2])))
                 task.add_done_callback(lambda _: self._room.release())
@@ -113,17 +118,17 @@ class Front:
     async def _carry(self, connection: socket.socket, peer: str) -> None:
         """Carry one connection, from its handshake to its end."""
         name = secrets.token_hex(8)
-        outer, inner = _End(), _End()
+        outer = _End()
+        inner = _End(outer)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: outer,
                 connection,
                 ssl=self._context(),
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_handshake_timeout=self._handshake_seconds,
             )
             self._clients[name] = Client(peer, self._certificate(outer))
             await self._connect(inner, name)
-            outer.join(inner)
             ends = (outer.ended, inner.ended)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(ends, timeout=ENDING_SECONDS)
@@ -132,8 +137,8 @@ class Front:
             _log.debug("connection_refused", peer=peer, why=why)
         finally:
             self._clients.pop(name, None)
-            outer.abort()
-            inner.abort()
+            outer.cut()
+            inner.cut()
 
     def _certificate(self, outer: _End) -> bytes | None:
         """Give the client's, PEM; raise ConnectionError where it can't be let in."""
@@ -175,36 +180,26 @@ class _End(asyncio.Protocol):
     TLS knows no half-closed connection: where one side ends, so does the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, other: _End | None = None) -> None:
         self.ended = asyncio.get_running_loop().create_future()
         self.transport: Any = None
-        self.other: _End | None = None
-
-    def join(self, other: _End) -> None:
-        """Let both sides talk."""
-        self.other, other.other = other, self
-        self.go_on()
-        other.go_on()
-
-    def wait(self) -> None:
-        """Take nothing in."""
-        if not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def go_on(self) -> None:
-        """Take in what comes."""
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def abort(self) -> None:
-        """Cut it, where it is there."""
-        if self.transport:
-            self.transport.abort()
+        self.other = other
 
     def connection_made(self, transport: Any) -> None:
-        """Wait for the other side."""
+        """Wait for the other side, or let it begin where it is there."""
         self.transport = transport
-        self.wait()
+        if self.other:
+            self.other.meet(self)
+        else:
+            transport.pause_reading()
+
+    def meet(self, other: _End) -> None:
+        """Take in what has come until now, and what comes."""
+        self.other = other
+        if self.ended.done():
+            other.end()
+        else:
+            self.go_on()
 
     def data_received(self, data: bytes) -> None:
         """Pass it on."""
@@ -224,9 +219,29 @@ class _End(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Let the last bytes out at the other side and end it; cut it after a cut."""
         self.ended.set_result(None)
-        if self.other:
-            transport = self.other.transport
-            transport.abort() if exc else transport.close()
+        if self.other and exc:
+            self.other.cut()
+        elif self.other:
+            self.other.end()
+
+    def wait(self) -> None:
+        """Take nothing in."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Take in what comes."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def end(self) -> None:
+        """Close it when all bytes have left."""
+        self.transport.close()
+
+    def cut(self) -> None:
+        """Close it at once, where it is there: asyncio's can't be cut twice."""
+        if self.transport and not self.ended.done():
+            self.transport.abort()
 
 
 def peer_name(host: str, port: int) -> str:

@@ -1,0 +1,300 @@
+"""Authorities, certificates in files, and a server of TLS that tells who calls."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import trustme
+
+from healthomics_gateway.certificates import ClientAuth, TlsFiles
+from healthomics_gateway.front import Front
+from healthomics_gateway.tls import Client, ServerTls, client_of, now_utc
+
+HOST = "127.0.0.1"
+DAY = timedelta(days=1)
+LOOPBACK = f"{HOST}:0"
+ECHO = "/test.Echo/Echo"
+HANG = b"hang"  # what isn't echoed
+MAX_CONNECTIONS = 64
+BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
+
+
+def chain_of(certificate: trustme.LeafCert) -> bytes:
+    """A certificate and what it was issued with, as PEM."""
+    return b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+
+
+def key_of(certificate: trustme.LeafCert) -> bytes:
+    """Its key, as PEM."""
+    return certificate.private_key_pem.bytes()
+
+
+def own_pem(certificate: trustme.LeafCert) -> bytes:
+    """The certificate alone, as PEM."""
+    return certificate.cert_chain_pems[0].bytes()
+
+
+def root_of(authority: trustme.CA) -> bytes:
+    """The certificate that the others trust, as PEM."""
+    return authority.cert_pem.bytes()
+
+
+def expired(authority: trustme.CA, name: str = HOST) -> trustme.LeafCert:
+    """A certificate whose last day was yesterday."""
+    now = datetime.now(UTC)
+    return authority.issue_cert(name, not_before=now - 2 * DAY, not_after=now - DAY)
+
+
+def premature(authority: trustme.CA, name: str = HOST) -> trustme.LeafCert:
+    """A certificate whose first day is tomorrow."""
+    now = datetime.now(UTC)
+    return authority.issue_cert(name, not_before=now + DAY, not_after=now + 2 * DAY)
+
+
+def written(
+    certificate: trustme.LeafCert,
+    folder: Path,
+    *,
+    clients: trustme.CA | None = None,
+    client_auth: ClientAuth = "none",
+) -> TlsFiles:
+    """Write a certificate, its key and the authority of clients into a folder."""
+    write(certificate, folder)
+    client_ca_file = folder / "client_ca.pem"
+    if clients:
+        client_ca_file.write_bytes(root_of(clients))
+    return TlsFiles(
+        cert_file=folder / "cert.pem",
+        key_file=folder / "key.pem",
+        client_ca_file=client_ca_file if clients else None,
+        client_auth=client_auth,
+    )
+
+
+def write(certificate: trustme.LeafCert, folder: Path) -> None:
+    """Write a certificate and its key."""
+    (folder / "cert.pem").write_bytes(chain_of(certificate))
+    (folder / "key.pem").write_bytes(key_of(certificate))
+
+
+class Steps:
+    """A sleep that ends when the test says so."""
+
+    def __init__(self) -> None:
+        """Let nobody sleep yet."""
+        self._sleepers: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+        self._sleeping: asyncio.Future[None] | None = None
+        self.seconds = 0.0  # that the last one asked for
+
+    async def __call__(self, seconds: float) -> None:
+        """Sleep until the next step."""
+        self.seconds = seconds
+        sleeping = asyncio.get_running_loop().create_future()
+        self._sleepers.put_nowait(sleeping)
+        await sleeping
+
+    async def step(self) -> None:
+        """Wake who sleeps, and wait until it sleeps again."""
+        sleeping = self._sleeping or await self._sleepers.get()
+        sleeping.set_result(None)
+        self._sleeping = await self._sleepers.get()
+
+
+class Clock:
+    """A clock that can be set."""
+
+    def __init__(self) -> None:
+        """Tell the machine's time."""
+        self.off = timedelta()
+
+    def __call__(self) -> datetime:
+        """Tell the time."""
+        return datetime.now(UTC) + self.off
+
+
+class Echo(grpc.GenericRpcHandler):
+    """A service that echoes, and remembers whose calls it had."""
+
+    def __init__(self, tell: Callable[[Any], Client | None]) -> None:
+        """Ask `tell` whose call it is."""
+        self._tell = tell
+        self.clients: list[Client | None] = []
+        self.hung = asyncio.Event()  # a call hangs
+        self.given_up = asyncio.Event()  # a call that hung has been
+
+    def service(self, _details: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        """Handle every method alike."""
+        return grpc.unary_unary_rpc_method_handler(self._echo)
+
+    async def _echo(self, request: bytes, context: Any) -> bytes:
+        self.clients.append(self._tell(context))
+        if request == HANG:
+            self.hung.set()
+            try:
+                await asyncio.Future()
+            finally:
+                self.given_up.set()
+        return request
+
+
+@dataclass(slots=True)
+class Served:
+    """A server under way."""
+
+    tls: ServerTls
+    port: int
+    echo: Echo
+    steps: Steps
+    front: Front | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return f"{HOST}:{self.port}"
+
+    async def look(self) -> None:
+        """Let it look at its files, to the end."""
+        await self.steps.step()
+
+
+@asynccontextmanager
+async def echoing(
+    files: TlsFiles, *, host: str = HOST, **given: Any
+) -> AsyncIterator[Served]:
+    """Serve over TLS that gRPC ends; `given` goes to ServerTls."""
+    steps = Steps()
+    tls = ServerTls(files, sleep=steps, **given)
+    server, echo = grpc.aio.server(), Echo(client_of)
+    server.add_generic_rpc_handlers((echo,))
+    port = server.add_secure_port(f"{host}:0", tls.credentials())
+    await server.start()
+    following = asyncio.create_task(tls.follow())
+    try:
+        yield Served(tls, port, echo, steps)
+    finally:
+        following.cancel()
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def echoing_behind_front(
+    files: TlsFiles,
+    *,
+    host: str = HOST,
+    now: Callable[[], datetime] = now_utc,
+    max_connections: int = MAX_CONNECTIONS,
+    **given: Any,
+) -> AsyncIterator[Served]:
+    """Serve over TLS that a front ends; `given` goes to the front."""
+    steps = Steps()
+    tls = ServerTls(files, now=now, sleep=steps)
+    front = Front(tls.context, now=now, max_connections=max_connections, **given)
+    server, echo = grpc.aio.server(options=BIG_MESSAGES), Echo(front.client_of)
+    server.add_generic_rpc_handlers((echo,))
+    server.add_insecure_port(front.inner)
+    await server.start()
+    port = await front.start(host, 0)
+    following = asyncio.create_task(tls.follow())
+    try:
+        yield Served(tls, port, echo, steps, front)
+    finally:
+        following.cancel()
+        await front.stop()
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def channel_to(
+    address: str, trusted: bytes, shown: trustme.LeafCert | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
+    """Open a channel that trusts one authority, and may show a certificate."""
+    pair = (key_of(shown), chain_of(shown)) if shown else (None, None)
+    credentials = grpc.ssl_channel_credentials(trusted, *pair)
+    # Channels to one address with equal credentials share their connection.
+    options = (("grpc.use_local_subchannel_pool", 1), *BIG_MESSAGES)
+    async with grpc.aio.secure_channel(address, credentials, options) as channel:
+        yield channel
+
+
+async def echo_over(channel: grpc.aio.Channel, text: bytes = b"echo") -> bytes:
+    """Make one call."""
+    answer: bytes = await channel.unary_unary(ECHO)(text, timeout=10.0)
+    return answer
+
+
+async def echo(
+    address: str, trusted: bytes, shown: trustme.LeafCert | None = None
+) -> bytes:
+    """Make one call on a channel of its own."""
+    async with channel_to(address, trusted, shown) as channel:
+        return await echo_over(channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Shaken:
+    """A handshake that was let in."""
+
+    version: str | None
+    certificate: bytes  # the server's, as PEM
+    session: ssl.SSLSession | None
+    is_resumed: bool
+
+
+async def shake(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> Shaken | None:
+    """Make one handshake; None where the server lets nobody in."""
+    return await asyncio.to_thread(_shake, port, context, session)
+
+
+def _shake(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> Shaken | None:
+    try:
+        with (
+            socket.create_connection((HOST, port), timeout=10) as connection,
+            context.wrap_socket(
+                connection, server_hostname=HOST, session=session
+            ) as tls,
+        ):
+            # With TLS 1.3 what comes first tells whether the client is let in.
+            if not tls.recv(1):
+                return None
+            shown = ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"")
+            shaken = Shaken(
+                tls.version(), shown.encode(), tls.session, bool(tls.session_reused)
+            )
+            with suppress(OSError):  # OpenSSL forgets a session that isn't ended well
+                tls.unwrap()
+            return shaken
+    except OSError:
+        return None
+
+
+def shaking(
+    authority: trustme.CA,
+    shown: trustme.LeafCert | None = None,
+    *,
+    version: ssl.TLSVersion | None = None,
+    alpn: tuple[str, ...] = ("h2",),
+) -> ssl.SSLContext:
+    """Make a client's side of handshakes; it trusts one authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    if shown:
+        shown.configure_cert(context)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    if version:
+        context.set_ciphers("DEFAULT@SECLEVEL=0")  # else OpenSSL offers no old ones
+        context.minimum_version = context.maximum_version = version
+    return context
