@@ -15,7 +15,7 @@ import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from faults.lying import LyingUpstream, Request, true_run
+from faults.lying import LyingUpstream, Request, said, true_run
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import OWN, OneCall, Partition, RunQuery
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
@@ -158,7 +158,10 @@ def truth(request: Request) -> bytes:
 
 @asynccontextmanager
 async def roles(
-    identity: Callable[[Partition], Identity], **options: Any
+    identity: Callable[[Partition], Identity],
+    *,
+    report: Callable[[Reason | None], None] = lambda _: None,
+    **options: Any,
 ) -> AsyncIterator[tuple[Roles, LyingUpstream]]:
     """Opens the roles of a HealthOmics that takes every session."""
     with trustme.CA().cert_pem.tempfile() as nobody:
@@ -176,7 +179,7 @@ async def roles(
             FixedIdentity(OWN_KEYS),
             region=REGION,
             endpoint=upstream.url,
-            report=lambda _: None,
+            report=report,
         )
         asked = Roles(own, identity=identity, **options)
         yield asked, upstream
@@ -246,6 +249,22 @@ async def test_clock_is_shared_by_all_sessions() -> None:
 
     assert Reason.GATEWAY_SIGNATURE_REJECTED is refused.value.reason
     assert ["", "", ""] == [each.fault for each in upstream.requests[1:]]
+
+
+async def test_readiness_hears_of_the_own_identity_alone() -> None:
+    """What AWS thinks of a session, for or against, isn't reported."""
+    reports: list[Reason | None] = []
+    async with roles(Known(), report=reports.append) as (asked, upstream):
+        invalid = said(403, "UnrecognizedClientException")
+        upstream.lie(RUN_ID, truth, invalid, invalid, truth)
+        await asked_as(asked, "a")
+        for each in ("a", ""):
+            with pytest.raises(GatewayError):
+                await asked_as(asked, each)
+            assert [Reason.GATEWAY_CREDENTIALS_INVALID] * (not each) == reports
+        await asked_as(asked, "")
+
+    assert [Reason.GATEWAY_CREDENTIALS_INVALID, None] == reports
 
 
 # Who waits for a session.

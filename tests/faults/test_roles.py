@@ -531,6 +531,7 @@ async def test_clock_that_is_off_costs_one_request_for_all(
     faults += Counter(each.fault for each in s.rig.upstream.requests)
     faults.pop("")
     assert {"SignatureDoesNotMatch": 1} == faults
+    assert "account_unknown" not in {each["event"] for each in s.rig.log}
 
 
 # The account's quota.
@@ -546,8 +547,8 @@ async def test_each_account_has_its_own_quota(rigged: Any, tmp_path: Path) -> No
             await s.refusal(each, Reason.UPSTREAM_THROTTLED, seconds=0.5)
             for each in ("", ALICE, BOB)
         ]
-        await s.run(EVE)
-        await s.run(EVE)
+        for _ in range(2):
+            await s.run(EVE, seconds=1.0)
 
     assert [{"runId": ID, "local": "true"}] * 3 == [each.metadata for each in refusals]
     assert ["", ALICE, EVE, EVE] == s.asked
@@ -566,6 +567,4 @@ async def test_accounts_share_one_quota_while_the_own_one_is_unknown(
         for each in ("", ALICE, BOB, EVE):
             await s.refusal(each, Reason.UPSTREAM_THROTTLED, seconds=0.5)
 
-    assert ["account_unknown"] == [
-        each["event"] for each in s.rig.log if each["event"] == "account_unknown"
-    ]
+    assert "account_unknown" in {each["event"] for each in s.rig.log}
