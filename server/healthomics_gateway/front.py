@@ -56,7 +56,7 @@ class Front:
         self._clients: dict[str, Client] = {}  # by the name of the inner connection
         self._tasks: set[asyncio.Task[None]] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="gateway-")  # for us alone
-        self._inner = self._path(secrets.token_hex(8))
+        self._inner = f"{self._folder.name}/{secrets.token_hex(8)}"
         self.inner = f"unix:{self._inner}"
 
     async def start(self, host: str, port: int) -> int:
@@ -91,9 +91,6 @@ class Front:
         """Leave nothing behind, where the process ends without `stop`."""
         self._folder.cleanup()
 
-    def _path(self, name: str) -> str:
-        return str(Path(self._folder.name, name))
-
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -117,18 +114,19 @@ class Front:
 
     async def _carry(self, connection: socket.socket, peer: str) -> None:
         """Carry one connection, from its handshake to its end."""
-        name = secrets.token_hex(8)
+        loop, name = asyncio.get_running_loop(), secrets.token_hex(8)
         outer = _End()
         inner = _End(outer)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await loop.connect_accepted_socket(
                 lambda: outer,
                 connection,
                 ssl=self._context(),
                 ssl_handshake_timeout=self._handshake_seconds,
             )
             self._clients[name] = Client(peer, self._certificate(outer))
-            await self._connect(inner, name)
+            to_grpc = _connected(f"{self._folder.name}/{name}", self._inner)
+            await loop.create_unix_connection(lambda: inner, sock=to_grpc)
             ends = (outer.ended, inner.ended)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(ends, timeout=ENDING_SECONDS)
@@ -152,11 +150,6 @@ class Front:
         if self._now() > until:  # TLS 1.2 resumes a session without a look at it
             raise ConnectionAbortedError("the certificate of its session has expired")
         return ssl.DER_cert_to_PEM_cert(shown).encode()
-
-    async def _connect(self, inner: _End, name: str) -> None:
-        connection = _connected(self._path(name), self._inner)
-        loop = asyncio.get_running_loop()
-        await loop.create_unix_connection(lambda: inner, sock=connection)
 
 
 def _connected(path: str, inner: str) -> socket.socket:
@@ -197,7 +190,7 @@ class _End(asyncio.Protocol):
         """Take in what has come until now, and what comes."""
         self.other = other
         if self.ended.done():
-            other.end()
+            other.transport.close()
         else:
             self.go_on()
 
@@ -222,7 +215,7 @@ class _End(asyncio.Protocol):
         if self.other and exc:
             self.other.cut()
         elif self.other:
-            self.other.end()
+            self.other.transport.close()
 
     def wait(self) -> None:
         """Take nothing in."""
@@ -233,10 +226,6 @@ class _End(asyncio.Protocol):
         """Take in what comes."""
         if not self.transport.is_closing():
             self.transport.resume_reading()
-
-    def end(self) -> None:
-        """Close it when all bytes have left."""
-        self.transport.close()
 
     def cut(self) -> None:
         """Close it at once, where it is there: asyncio's can't be cut twice."""

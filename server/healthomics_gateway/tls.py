@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,12 +23,6 @@ from healthomics_gateway.certificates import (
 LOOK_SECONDS = 2.0  # between two looks at the files
 
 _log = structlog.get_logger("tls")
-
-
-def server_credentials(cert_file: Path, key_file: Path) -> grpc.ServerCredentials:
-    """Read a certificate chain and its key, both PEM."""
-    pair = (key_file.read_bytes(), cert_file.read_bytes())
-    return grpc.ssl_server_credentials([pair])
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ async def test_bad_authorities_keep_certificate_and_authorities(tmp_path: Path) 
 async def test_swapped_folder_is_served(
     tmp_path: Path, serving: Any, client_auth: ClientAuth
 ) -> None:
-    """As in Kubernetes: files are links into `..data`, which leads elsewhere at once."""
+    """As in Kubernetes: files are links into `..data`, which is replaced at once."""
     old = tmp_path / "..2026_10_01"
     old.mkdir()
     place = Place(old, client_auth)
