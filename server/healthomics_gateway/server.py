@@ -26,6 +26,7 @@ from healthomics_gateway.interceptors.chain import Chain, PeerOf
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.exchange import Stage
 from healthomics_gateway.interceptors.limit import Limits
+from healthomics_gateway.interceptors.refuse import Refusals
 from healthomics_gateway.interceptors.unread import Unread
 
 RPCS_PER_CALL = 2  # a backstop: the core refuses more than `max_in_flight` times it
@@ -103,6 +104,8 @@ def make_chain(
     Nothing costly is done for a call before it is known who makes it. At most
     `max_waiting` calls may keep their message to themselves.
     """
+    others = outer[1:]  # of those that are open there is no audit
+    outer = (*outer, Refusals().stage)
     of: dict[str, Sequence[Stage]] = {
         SERVICE: (
             *(*outer, admission.stage, *guard("GetRun")),
@@ -118,7 +121,7 @@ def make_chain(
             of[service] = (*outer, *guard(name))
     return Chain(
         of,
-        of_others=outer[1:],  # those that are open are nobody's business
+        of_others=others,
         of_unknown=outer,
         arrivals=Arrivals(max_waiting=min(MAX_WAITING, max_waiting)),
         peer_of=peer_of,

@@ -34,6 +34,7 @@ TICK_SECONDS = 0.005  # from burst to burst
 AGAIN_SECONDS = 0.02  # until a connection that was closed is opened anew
 MOST_BURST = 1000  # units sent at once, after a pause
 BLOCK = 65_536
+FRAME_HEADER, END_STREAM = 9, 1
 
 Units = Callable[[int], Iterator[bytes]]
 
@@ -60,18 +61,19 @@ CALL = b"".join(
         ("te", "trailers"),
     )
 )
+GARBAGE = CALL + _header("authorization", f"Bearer {'x' * 300}.{'y' * 300}.{'z' * 86}")
 
 
-def _begun(stream: int) -> bytes:
-    return HeadersFrame(stream, CALL, flags=["END_HEADERS"]).serialize()
+def _begun(stream: int, headers: bytes = CALL) -> bytes:
+    return HeadersFrame(stream, headers, flags=["END_HEADERS"]).serialize()
 
 
-def _called(stream: int, run_id: int) -> bytes:
+def _called(stream: int, run_id: int, headers: bytes = CALL) -> bytes:
     digits = str(run_id).encode()
     message = b"\x0a%c%b" % (len(digits), digits)
     body = b"\0" + len(message).to_bytes(4, "big") + message
     data = DataFrame(stream, body, flags=["END_STREAM"])
-    return _begun(stream) + data.serialize()
+    return _begun(stream, headers) + data.serialize()
 
 
 def _again(frame: Frame) -> Iterator[bytes]:
@@ -126,6 +128,16 @@ def unread_calls(number: int) -> Iterator[bytes]:
         yield _called(2 * at + 1, FIRST_ID + number * STREAMS + at)
 
 
+def strangers_calls(_number: int) -> Iterator[bytes]:
+    """Make call after call without a token."""
+    return (_called(2 * at + 1, FIRST_ID) for at in count())
+
+
+def forgers_calls(_number: int) -> Iterator[bytes]:
+    """Make call after call with a token of nobody's."""
+    return (_called(2 * at + 1, FIRST_ID, GARBAGE) for at in count())
+
+
 def nothing(_number: int) -> Iterator[bytes]:
     """Send no frame."""
     return iter(())
@@ -142,6 +154,7 @@ class Attack:
     connections: int = 4
     greeting: bytes = _greeting()
     is_reading: bool = True
+    in_hand: int | None = None  # units that wait for their end on each connection
 
     @property
     def asks(self) -> bool:
@@ -178,6 +191,15 @@ ATTACKS = {
         greeting=_greeting(INITIAL_WINDOW_SIZE=(1 << 31) - 1)
         + WindowUpdateFrame(0, window_increment=(1 << 31) - 1 - 65_535).serialize(),
         is_reading=False,
+    ),
+}
+# As fast as they are answered: what a gateway that knows its callers must bear.
+UNKNOWN_CALLERS = {
+    "no-token": Attack(
+        "calls without a token", "calls", strangers_calls, math.inf, in_hand=STREAMS
+    ),
+    "forged-token": Attack(
+        "calls with a forged token", "calls", forgers_calls, math.inf, in_hand=STREAMS
     ),
 }
 
@@ -227,18 +249,31 @@ class Attacker:
         """Send all units and wait, until the gateway closes the connection."""
         if not self._attack.is_reading:
             writer.write(self._attack.greeting)
-            await self._send(writer, number)
+            await self._send(writer, number, _Room(None))
             await asyncio.Future[None]()
-        sending = asyncio.create_task(self._send(writer, number))
+        room = _Room(self._attack.in_hand)
+        send = self._send_as_answered if self._attack.in_hand else self._send
+        sending = asyncio.create_task(send(writer, number, room))
         try:
             writer.write(self._attack.greeting)
-            while await reader.read(BLOCK):
-                pass
+            while block := await reader.read(BLOCK):
+                room.read(block)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _send(self, writer: StreamWriter, number: int) -> None:
+    async def _send_as_answered(
+        self, writer: StreamWriter, number: int, room: _Room
+    ) -> None:
+        """Send as fast as it goes, as many at a time as the connection may have."""
+        units = self._attack.units(number)
+        while True:
+            burst = list(islice(units, await room.wait()))
+            writer.write(b"".join(burst))
+            await writer.drain()
+            self.sent += len(burst)
+
+    async def _send(self, writer: StreamWriter, number: int, _room: _Room) -> None:
         """Send this connection's part of the rate, in bursts."""
         clock = asyncio.get_running_loop().time
         units = self._attack.units(number)
@@ -257,8 +292,49 @@ class Attacker:
             await asyncio.sleep(TICK_SECONDS)  # keeps to the rate
 
 
+class _Room:
+    """How many more units a connection may send; each that ends makes room."""
+
+    def __init__(self, size: int | None) -> None:
+        self._size = size
+        self._open: set[int] = set()
+        self._next = 1
+        self._unread = b""
+        self._freed = asyncio.Event()
+
+    async def wait(self) -> int:
+        """Take what room there is, once there is some."""
+        assert self._size
+        while len(self._open) >= self._size:
+            self._freed.clear()
+            await self._freed.wait()
+        taken = self._size - len(self._open)
+        last = self._next + 2 * taken
+        self._open |= set(range(self._next, last, 2))
+        self._next = last
+        return taken
+
+    def read(self, block: bytes) -> None:
+        """Note the streams that end: by a flag, or by a reset."""
+        if self._size is None:
+            return
+        data, at = self._unread + block, 0
+        while len(data) >= at + FRAME_HEADER:
+            size = int.from_bytes(data[at : at + 3])
+            if len(data) < at + FRAME_HEADER + size:
+                break
+            kind, flags = data[at + 3], data[at + 4]
+            ended = kind == HeadersFrame.type and flags & END_STREAM
+            if ended or kind == RstStreamFrame.type:
+                self._open.discard(int.from_bytes(data[at + 5 : at + FRAME_HEADER]))
+            at += FRAME_HEADER + size
+        self._unread = data[at:]
+        if len(self._open) < self._size:
+            self._freed.set()
+
+
 async def _attack(options: argparse.Namespace) -> None:
-    attack = ATTACKS[options.attack]
+    attack = (ATTACKS | UNKNOWN_CALLERS)[options.attack]
     attack = replace(attack, rate=options.rate or attack.rate)
     attacker = Attacker(attack, options.address)
     running = asyncio.create_task(attacker.run(options.seconds))
@@ -285,7 +361,7 @@ def _say(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one attack as a program of its own; tell what it came to as JSON."""
     parser = argparse.ArgumentParser(prog="attackers", description=__doc__)
-    parser.add_argument("attack", choices=ATTACKS)
+    parser.add_argument("attack", choices=ATTACKS | UNKNOWN_CALLERS)
     parser.add_argument("address", help="the gateway's, as HOST:PORT")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=float, help="units a second, in all")

@@ -19,16 +19,25 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
 
-from faults.attackers import ATTACKS, FIRST_ID, MOST_SECONDS, STREAMS
-from faults.lying import TRUE_ID, Answer, LyingUpstream, Request, true_run
+from callers import bearing, settings_of_tokens, token
+from faults.attackers import (
+    ATTACKS,
+    FIRST_ID,
+    MOST_SECONDS,
+    STREAMS,
+    UNKNOWN_CALLERS,
+)
+from faults.lying import TRUE_ID, Answer, LyingUpstream, Request, Wait, true_run
 from faults.soaking.process import memory_and_threads
 from faults.soaking.report import say
 from faults.soaking.samples import percentile
@@ -42,6 +51,7 @@ REST_SECONDS = 1.0  # from a flood to the next measurement without
 RATE = 50.0  # of the client's calls, a second
 WARM_CALLS = 200
 DEADLINE_SECONDS = 10.0
+TOKEN_SECONDS = 3600.0
 WATCH_SECONDS = 0.05  # from one look at the memory to the next
 MAX_RATIO = 10.0
 MAX_GROWTH_MIB = 64.0
@@ -52,11 +62,14 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 # The attacks that ask are slow enough to be answered: what they prove isn't that many
 # calls at once make others wait, but what becomes of answers that nobody reads.
 SIZES = {20_000: 100.0, 900_000: 10.0}  # of answers in bytes, and calls a second
+ALL = ATTACKS | UNKNOWN_CALLERS
 FLOODS = [
     (name, size, rate)
-    for name, each in ATTACKS.items()
+    for name, each in ALL.items()
     for size, rate in (SIZES if each.asks else {0: each.rate}).items()
 ]
+# Beside strangers the client is known, and HealthOmics takes its time, as it does.
+LATENCY_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -132,7 +145,7 @@ async def attacking(
     name: str, address: str, *, rate: float, seconds: float
 ) -> AsyncIterator[Row]:
     """Attack from another process; fill in at the end what it did."""
-    attack = ATTACKS[name]
+    attack = ALL[name]
     row = Row(attack.title, attack.unit)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "faults.attackers", name, address),
@@ -163,14 +176,21 @@ async def flood(
     name: str, size: int, *, rate: float, seconds: float, rounds: int
 ) -> Row:
     """Measure one attack on a gateway of its own."""
-    attack = ATTACKS[name]
+    attack = ALL[name]
     title = f"{attack.title}, {size // 1000} KB each" if size else attack.title
     row = Row(title, attack.unit)
-    async with (
-        _upstream(size) as url,
-        serving(url, **SETTINGS) as served,
-        client(served) as stub,
-    ):
+    by_strangers = name in UNKNOWN_CALLERS
+    async with AsyncExitStack() as stack:
+        settings = SETTINGS
+        if by_strangers:
+            folder = stack.enter_context(TemporaryDirectory())
+            settings = SETTINGS | settings_of_tokens(Path(folder))
+        latency = LATENCY_SECONDS if by_strangers else 0.0
+        url = await stack.enter_async_context(_upstream(size, latency))
+        served = await stack.enter_async_context(serving(url, **settings))
+        stub = await stack.enter_async_context(client(served))
+        if by_strangers:
+            stub = _Known(stub)
         for _ in range(WARM_CALLS):
             await get_run(stub, TRUE_ID)
         gc.disable()  # this process's own pauses aren't the gateway's
@@ -213,12 +233,25 @@ async def _one_flood(
     return max(seen)
 
 
+class _Known:
+    """A client whose calls bring a token."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+        self._metadata = bearing(token(exp=time.time() + TOKEN_SECONDS))
+
+    def GetRun(self, request: Any, *, timeout: float) -> Any:  # noqa: N802  # as a stub's own
+        return self._stub.GetRun(request, timeout=timeout, metadata=self._metadata)
+
+
 @asynccontextmanager
-async def _upstream(size: int) -> AsyncIterator[str]:
+async def _upstream(size: int, latency_seconds: float) -> AsyncIterator[str]:
     """Serve HealthOmics in a process of its own."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=serve_upstream, args=(theirs, size), daemon=True)
+    process = context.Process(
+        target=serve_upstream, args=(theirs, size, latency_seconds), daemon=True
+    )
     process.start()
     theirs.close()
     try:
@@ -228,14 +261,18 @@ async def _upstream(size: int) -> AsyncIterator[str]:
         process.join()
 
 
-def serve_upstream(told: Connection, size: int) -> None:
+def serve_upstream(told: Connection, size: int, latency_seconds: float = 0.0) -> None:
     """Tell where it listens; answer the attacker's runs by so many bytes."""
+
+    def truth(request: Request) -> Answer:
+        answer = http(true_run(request.run_id))
+        return [Wait(latency_seconds), answer] if latency_seconds else answer
 
     def large(request: Request) -> Answer:
         return http(true_run(request.run_id, parameters={"sample": "x" * size}))
 
     async def serve() -> None:
-        async with LyingUpstream() as upstream:
+        async with LyingUpstream(truth=truth) as upstream:
             for at in range(STREAMS if size else 0):
                 upstream.lie(str(FIRST_ID + at), large)
             told.send(upstream.url)
@@ -280,7 +317,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
-        "attack", nargs="*", metavar="ATTACK", help=f"of {', '.join(ATTACKS)}"
+        "attack", nargs="*", metavar="ATTACK", help=f"of {', '.join(ALL)}"
     )
     made.add_argument(
         "--seconds",
@@ -301,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; give its exit code."""
     made = parser()
     options = made.parse_args(arguments)
-    if unknown := set(options.attack) - ATTACKS.keys():
+    if unknown := set(options.attack) - ALL.keys():
         made.error(f"no such attack: {', '.join(sorted(unknown))}")
     if not LEAST_SECONDS <= options.seconds <= MOST_SECONDS - LEAD_SECONDS:
         made.error(f"--seconds: write {LEAST_SECONDS:g} to {MOST_SECONDS - 1:g}")

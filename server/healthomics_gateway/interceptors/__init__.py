@@ -1,5 +1,6 @@
 """What every call passes through, a file for each concern.
 
-From the outside in: `observe`, `errors`, `admit`, `authenticate`, `authorize`, `limit`,
-`unread`, `drain`. `chain` is the one grpc interceptor; it composes them once per method.
+From the outside in: `observe`, `errors`, `refuse`, `admit`, `authenticate`,
+`authorize`, `limit`, `unread`, `drain`. `chain` is the one grpc interceptor; it composes
+them once per method.
 """

@@ -1,0 +1,104 @@
+"""How fast strangers are told no."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.exchange import Exchange
+from healthomics_gateway.interceptors.refuse import STRANGERS, Refusals
+from virtual import virtually
+
+EXCHANGE = cast("Exchange", None)
+
+
+async def refuse(incoming: Any, _exchange: Exchange) -> bytes:
+    """Turn a call away for a reason, or answer it."""
+    if isinstance(incoming, Reason):
+        raise GatewayError(incoming, metadata={"runId": "1"})
+    return b"answer"
+
+
+class Strangers:
+    """Calls that are refused, and when each is told."""
+
+    def __init__(self, **options: Any) -> None:
+        """Refuse at a rate of two a second, one at once."""
+        bounds = {"per_second": 2.0, "at_once": 1.0, "max_waiting": 100} | options
+        self.handler = Refusals(**bounds).stage(refuse)
+        self._begun = asyncio.get_running_loop().time()
+        self.told: list[tuple[str, float]] = []
+
+    async def call(self, name: str, reason: Reason = Reason.TOKEN_MISSING) -> None:
+        """Make one call, and note when it was told."""
+        with pytest.raises(GatewayError) as caught:
+            await self.handler(reason, EXCHANGE)
+        assert reason is caught.value.reason
+        now = asyncio.get_running_loop().time()
+        self.told.append((name, round(now - self._begun, 6)))
+
+
+def test_strangers_are_told_at_a_rate_in_their_order() -> None:
+    """The first goes at once, each of the others when it is its turn."""
+
+    async def work() -> list[tuple[str, float]]:
+        strangers = Strangers()
+        await asyncio.gather(*(strangers.call(name) for name in "abcd"))
+        await asyncio.sleep(1000)
+        await asyncio.gather(*(strangers.call(name) for name in "ef"))
+        return strangers.told
+
+    assert [
+        *[("a", 0.0), ("b", 0.5), ("c", 1.0), ("d", 1.5)],
+        *[("e", 1001.5), ("f", 1002.0)],
+    ] == virtually(work)
+
+
+def test_oldest_goes_at_once_where_too_many_wait() -> None:
+    """What waits is bounded: one more, and the one that has waited longest goes."""
+
+    async def work() -> list[tuple[str, float]]:
+        strangers = Strangers(max_waiting=2)
+        await asyncio.gather(*(strangers.call(name) for name in "abcde"))
+        return strangers.told
+
+    assert [("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.5), ("e", 1.0)] == virtually(
+        work
+    )
+
+
+def test_stranger_that_leaves_gives_its_turn_to_the_next() -> None:
+    """Who has hung up isn't told, and holds up nobody."""
+
+    async def work() -> list[tuple[str, float]]:
+        strangers = Strangers()
+        await strangers.call("a")
+        tasks = [asyncio.create_task(strangers.call(name)) for name in "bcd"]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        tasks[1].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return strangers.told
+
+    assert [("a", 0.0), ("d", 0.5)] == virtually(work)
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - STRANGERS, key=str))
+def test_others_are_told_at_once(reason: Reason) -> None:
+    """Whoever is known is answered and refused without waiting for strangers."""
+
+    async def work() -> list[tuple[str, float]]:
+        strangers = Strangers()
+        waiting = [asyncio.create_task(strangers.call(name)) for name in "abc"]
+        await asyncio.sleep(0)
+        await strangers.call("known", reason)
+        assert b"answer" == await strangers.handler("answer", EXCHANGE)
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return strangers.told
+
+    assert [("a", 0.0), ("known", 0.0)] == virtually(work)
