@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -166,6 +166,18 @@ class Served:
         await self.steps.step()
 
 
+@contextmanager
+def nothing_lost() -> Iterator[None]:
+    """See to it that no task of the loop ends in an error that nobody hears of."""
+    loop, heard = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _loop, error: heard.append(error))
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(None)
+    assert [] == heard
+
+
 @asynccontextmanager
 async def echoing(
     files: TlsFiles, *, host: str = HOST, **given: Any
@@ -204,12 +216,13 @@ async def echoing_behind_front(
     await server.start()
     port = await front.start(host, 0)
     following = asyncio.create_task(tls.follow())
-    try:
-        yield Served(tls, port, echo, steps, front)
-    finally:
-        following.cancel()
-        await front.stop()
-        await server.stop(0)
+    with nothing_lost():
+        try:
+            yield Served(tls, port, echo, steps, front)
+        finally:
+            following.cancel()
+            await front.stop()
+            await server.stop(0)
 
 
 @asynccontextmanager
@@ -285,6 +298,7 @@ def shaking(
     shown: trustme.LeafCert | None = None,
     *,
     version: ssl.TLSVersion | None = None,
+    ciphers: str = "DEFAULT@SECLEVEL=0",  # else OpenSSL offers no old versions
     alpn: tuple[str, ...] = ("h2",),
 ) -> ssl.SSLContext:
     """Make a client's side of handshakes; it trusts one authority."""
@@ -295,6 +309,6 @@ def shaking(
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if version:
-        context.set_ciphers("DEFAULT@SECLEVEL=0")  # else OpenSSL offers no old ones
+        context.set_ciphers(ciphers)
         context.minimum_version = context.maximum_version = version
     return context

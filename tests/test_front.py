@@ -33,6 +33,7 @@ from authorities import (
     echoing,
     echoing_behind_front,
     expired,
+    nothing_lost,
     own_pem,
     premature,
     root_of,
@@ -42,7 +43,7 @@ from authorities import (
     written,
 )
 from healthomics_gateway.certificates import TlsFiles
-from healthomics_gateway.front import FULL_SECONDS, Front
+from healthomics_gateway.front import ENDING_SECONDS, FULL_SECONDS, Front
 from healthomics_gateway.tls import Client, ServerTls
 from support import refused
 
@@ -200,11 +201,12 @@ async def test_refusal_is_in_the_log(tmp_path: Path) -> None:
     assert "certificate has expired" == event["why"]
 
 
-async def test_sessions_of_tls_1_3_are_not_resumed(tmp_path: Path) -> None:
-    """Each handshake checks the certificate: there are no tickets."""
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+async def test_there_are_no_tickets(tmp_path: Path, version: str) -> None:
+    """A session that is resumed by a ticket would skip the check of a certificate."""
     authority = trustme.CA()
     context = shaking(
-        authority, authority.issue_cert("a"), version=ssl.TLSVersion.TLSv1_3
+        authority, authority.issue_cert("a"), version=ssl.TLSVersion[version]
     )
     async with echoing_behind_front(asking(authority, authority, tmp_path)) as served:
         shaken = await shake(served.port, context)
@@ -212,6 +214,36 @@ async def test_sessions_of_tls_1_3_are_not_resumed(tmp_path: Path) -> None:
     assert shaken
     assert shaken.session
     assert not shaken.session.has_ticket
+
+
+async def test_weak_ciphers_of_tls_1_2_are_not_spoken(tmp_path: Path) -> None:
+    """HTTP/2 forbids those that gRPC's own TLS doesn't speak, either."""
+    authority = trustme.CA()
+    files = asking(authority, authority, tmp_path)
+    weak, good = (
+        shaking(authority, version=ssl.TLSVersion.TLSv1_2, ciphers=ciphers)
+        for ciphers in ("ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256")
+    )
+    async with echoing_behind_front(files) as behind, echoing(files) as served:
+        let_in = [
+            [bool(await shake(each.port, context)) for each in (behind, served)]
+            for context in (weak, good)
+        ]
+
+    assert [[False, False], [True, True]] == let_in
+
+
+async def test_client_of_an_authority_below_is_let_in(tmp_path: Path) -> None:
+    """As with gRPC's own TLS, an authority of clients may stand below another."""
+    authority, root = trustme.CA(), trustme.CA()
+    clients = root.create_child_ca()
+    shown, sibling = clients.issue_cert("a"), root.create_child_ca().issue_cert("b")
+    async with echoing_behind_front(asking(authority, clients, tmp_path)) as served:
+        let_in = await shake(served.port, shaking(authority, shown))
+        not_let_in = await shake(served.port, shaking(authority, sibling))
+
+    assert let_in
+    assert None is not_let_in
 
 
 async def test_resumed_session_ends_with_its_certificate(tmp_path: Path) -> None:
@@ -326,7 +358,7 @@ async def test_process_without_files_accepts_later(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         pauses.append(seconds)
 
-    async with fronting(tmp_path, sleep=sleep) as raw:
+    async with fronting(tmp_path, max_connections=1, sleep=sleep) as raw:
         connection = socket.socket()
         connection.settimeout(0)
         first_free = os.dup(0)
@@ -378,8 +410,9 @@ async def test_cut_connection_is_cut_on_both_sides(
     async with fronting(tmp_path) as raw, raw.connected() as sides:
         speaker, listener = sides if is_up else reversed(sides)
         speaker.writer.transport.abort()
-        with suppress(ConnectionError):
-            assert b"" == await listener.reader.read()
+        async with asyncio.timeout(ENDING_SECONDS / 2):
+            with suppress(ConnectionError):
+                assert b"" == await listener.reader.read()
 
 
 async def test_call_of_a_client_that_is_gone_is_given_up(tmp_path: Path) -> None:
@@ -489,17 +522,20 @@ class Raw:
 
 
 @asynccontextmanager
-async def fronting(folder: Path, **given: Any) -> AsyncIterator[Raw]:
+async def fronting(
+    folder: Path, *, max_connections: int = MAX_CONNECTIONS, **given: Any
+) -> AsyncIterator[Raw]:
     """Serve a front before a server of bytes; `given` goes to the front."""
     authority = trustme.CA()
     tls = ServerTls(asking(authority, authority, folder))
-    front = Front(tls.context, max_connections=MAX_CONNECTIONS, **given)
+    front = Front(tls.context, max_connections=max_connections, **given)
     raw = Raw(front, tls, 0, authority)
     path = front.inner.removeprefix("unix:")
     server = await asyncio.start_unix_server(raw.take, path)
     raw.port = await front.start(HOST, 0)
-    try:
-        yield raw
-    finally:
-        server.close()
-        await front.stop()
+    with nothing_lost():
+        try:
+            yield raw
+        finally:
+            server.close()
+            await front.stop()

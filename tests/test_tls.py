@@ -237,12 +237,13 @@ def test_premature_certificate_is_a_fault(tmp_path: Path) -> None:
     assert [told] == faults_of(written(certificate, tmp_path))
 
 
-@pytest.mark.parametrize("left_out", [1, 10, 40, 400])
+@pytest.mark.parametrize("left_out", [1, 10, 40, 400, -8])
 def test_half_written_chain_is_a_fault(tmp_path: Path, left_out: int) -> None:
     """A chain that is cut within its second certificate isn't served without it."""
     certificate = trustme.CA().create_child_ca().issue_cert(HOST)
     files = written(certificate, tmp_path)
-    files.cert_file.write_bytes(chain_of(certificate).rstrip()[:-left_out])
+    first, second = (blob.bytes() for blob in certificate.cert_chain_pems)
+    files.cert_file.write_bytes(first + second.rstrip()[:-left_out])
 
     assert [f"tls.cert_file: {CUT}"] == faults_of(files)
 
@@ -472,6 +473,21 @@ async def test_resumed_session_ends_with_its_authority(tmp_path: Path) -> None:
     assert resumed
     assert resumed.is_resumed
     assert None is late
+
+
+async def test_what_is_unchanged_is_not_made_anew(tmp_path: Path) -> None:
+    """After a replacement sessions can be resumed as before it."""
+    authority = trustme.CA()
+    context = shaking(authority, version=ssl.TLSVersion.TLSv1_2)
+    async with echoing(written(authority.issue_cert(HOST), tmp_path)) as served:
+        write(authority.issue_cert(HOST), tmp_path)
+        await served.look()
+        first = await shake(served.port, context)
+        assert first
+        resumed = await shake(served.port, context, first.session)
+
+    assert resumed
+    assert resumed.is_resumed
 
 
 async def test_authority_of_clients_is_replaced(tmp_path: Path) -> None:

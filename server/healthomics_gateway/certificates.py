@@ -31,7 +31,6 @@ VERIFYING = {
 }
 
 _PAIR = "tls.cert_file and tls.key_file"
-_BEGIN = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
 _ENDED = re.compile(rb"-----END [A-Z0-9 ]+-----\s*\Z")
 _UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
 
@@ -155,8 +154,7 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
 
 def _is_cut(pem: bytes) -> bool:
     """Tell whether a file is half-written: its readers ignore what is cut."""
-    ended = _ENDED.search(pem)
-    return not ended or len(_BEGIN.findall(pem)) != len(_certificates(pem))
+    return not _ENDED.search(pem)
 
 
 def _can_sign(key: object) -> bool:
@@ -171,9 +169,8 @@ def _context(files: TlsFiles, contents: Contents) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.set_alpn_protocols(["h2"])
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    # A session that is resumed isn't checked again.
-    context.options |= ssl.OP_NO_TICKET
+    # No tickets, as a session that is resumed isn't checked again.
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.num_tickets = 0
     try:
         # Without a password, a key that needs one would ask for it at the terminal.

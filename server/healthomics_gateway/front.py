@@ -189,10 +189,7 @@ class _End(asyncio.Protocol):
     def meet(self, other: _End) -> None:
         """Take in what has come until now, and what comes."""
         self.other = other
-        if self.ended.done():
-            other.transport.close()
-        else:
-            self.go_on()
+        self.go_on()
 
     def data_received(self, data: bytes) -> None:
         """Pass it on."""
