@@ -401,7 +401,7 @@ async def test_process_that_cannot_listen_tells_why_and_ends() -> None:
 
 SERVED = """
 import asyncio, gc, os, signal
-from healthomics_gateway.app import serve
+from healthomics_gateway.process import serve
 from healthomics_gateway.settings import load
 from support import ANYWHERE, aws_at
 async def started(gateway):

@@ -3,9 +3,9 @@
 The rooms, in reading order; each knows only those below it:
 
 * `cli` has the commands and their arguments, `commands` does them: `client` calls and
-  watches, `channel` is the way to a gateway, in plaintext or over TLS, as whom, `follow`
-  shows a watch, `failure` tells how a call failed, `show` is a run as a person reads it;
-* `app` builds the stack, serves and drains;
+  watches, `channel` is the way to a gateway, in plaintext or over TLS, as whom;
+  `follow` shows a watch, `failure` how a call failed, `show` a run as people read it;
+* `process` starts, hears signals and ends; `app` builds the stack, serves and drains;
 * `server` is gRPC's, with the stages that each method's calls pass; `door` is where
   callers come in;
 * `service` makes a request a query and an answer a response;

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
 
 import grpc
 import structlog
-from grpc.aio import ServicerContext
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.access import Rule
@@ -27,27 +21,19 @@ from healthomics_gateway.health import (
     Readiness,
     add_reflection,
 )
-from healthomics_gateway.identities import Identities
 from healthomics_gateway.interceptors.admit import Admission
-from healthomics_gateway.interceptors.authenticate import ByCertificate, ByToken
+from healthomics_gateway.interceptors.authenticate import ByToken
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
-from healthomics_gateway.keys import (
-    FILE_REFRESH_SECONDS,
-    URL_REFRESH_SECONDS,
-    Keyring,
-    file_reader,
-    url_reader,
-)
+from healthomics_gateway.keys import keyring_of
 from healthomics_gateway.kinds import Address
 from healthomics_gateway.pace import Paced, Pacers, refusal
 from healthomics_gateway.retry import Retrying
-from healthomics_gateway.schema import Jwt, Settings
+from healthomics_gateway.schema import Settings
 from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.server import OPTIONS, guard_of, make_chain, make_server
 from healthomics_gateway.service import RunService
-from healthomics_gateway.telemetry import set_up_logging
 from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.clock import Clock
@@ -139,7 +125,8 @@ class Gateway:
         self._drain = Drain()
         self._health = Health(self._readiness)
         self._door = Door(settings.listen, files=settings.tls.files)
-        self._keyring = _keyring_of(settings.jwt)
+        jwt = settings.jwt
+        self._keyring = keyring_of(jwt.jwks_file, jwt.jwks_url, ca_file=jwt.ca_file)
         self._server = self._make_server(
             RunService(
                 runs,
@@ -167,7 +154,7 @@ class Gateway:
             outer=(observe, errors(debug=self._settings.errors.debug)),
             guard=guard_of(
                 [Rule(**each.model_dump()) for each in self._settings.callers],
-                by_certificate=self._by_certificate(),
+                by_certificate=self._door.by_certificate,
                 by_token=self._by_token(),
             ),
             admission=self._admission,
@@ -189,17 +176,6 @@ class Gateway:
         self._health.add_to(server)
         add_reflection(server)
         return server
-
-    def _by_certificate(self) -> ByCertificate | None:
-        if self._settings.tls.client_auth == "none":
-            return None
-        identities = Identities()
-
-        def identity_of(context: ServicerContext[Any, Any]) -> str | None:
-            pem = self._door.certificate_of(context)
-            return identities.identity_of(pem) if pem else None
-
-        return identity_of
 
     def _by_token(self) -> ByToken | None:
         if self._keyring is None:
@@ -299,65 +275,5 @@ class Gateway:
         self._readiness.report(None)
 
 
-def _keyring_of(jwt: Jwt) -> Keyring | None:
-    """Make what has the keys that verify tokens, where tokens are read."""
-    if jwt.jwks_file:
-        read, refresh_seconds = file_reader(jwt.jwks_file), FILE_REFRESH_SECONDS
-    elif jwt.jwks_url:
-        read = url_reader(jwt.jwks_url, ca_file=jwt.ca_file)
-        refresh_seconds = URL_REFRESH_SECONDS
-    else:
-        return None
-    return Keyring(read, refresh_seconds=refresh_seconds)
-
-
 def _listen_fault(name: str, address: Address) -> str:
     return f"{name} {address}: it can't be bound; is it in use?"
-
-
-async def serve(
-    settings: Settings,
-    aws: Aws,
-    *,
-    started: Callable[[Gateway], Awaitable[None]] | None = None,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and end the process with 0.
-
-    A second signal ends it at once. Raises ListenError where it can't listen.
-    """
-    set_up_logging(level=settings.log.level, log_format=settings.log.format)
-    asked_to_stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-        asked_to_stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    gateway = Gateway(settings, aws)
-    try:
-        await gateway.start()
-        # What is there now stays. A collection that walks it too, the SDK's 100,000
-        # objects, holds up every call for a tenth of a second.
-        gc.collect()
-        gc.freeze()
-        if started:
-            await started(gateway)
-        await asked_to_stop.wait()
-        await gateway.drain(settings.drain_time.total_seconds())
-        _end_process()
-    finally:
-        await gateway.stop()
-
-
-def _end_process() -> NoReturn:
-    """End well, without a word to gRPC.
-
-    A server that stops cancels whoever calls before having heard of it. The end of the
-    process cuts the connections instead, and then a call is UNAVAILABLE.
-    """
-    _log.info("stopped")
-    sys.stdout.flush()
-    os._exit(0)

@@ -34,13 +34,14 @@ class UsageError(Exception):
 
 def serve(options: Namespace) -> int:
     """Serve the gateway until it is told to end."""
-    from healthomics_gateway import app
+    from healthomics_gateway.app import ListenError
+    from healthomics_gateway.process import serve
 
     loaded, aws = _checked(options, with_aws=not options.sandbox)
-    work = app.serve(loaded.settings, aws) if aws else _serve_sandbox(loaded)
+    work = serve(loaded.settings, aws) if aws else _serve_sandbox(loaded)
     try:
         _run(work)
-    except app.ListenError as error:
+    except ListenError as error:
         raise UsageError(*error.args) from None
     return DONE
 
@@ -56,7 +57,7 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve_sandbox(loaded: Loaded) -> None:
-    from healthomics_gateway import app
+    from healthomics_gateway.process import serve
     from healthomics_gateway.sandbox import (
         ACCESS_KEY_ID,
         REGION,
@@ -72,7 +73,19 @@ async def _serve_sandbox(loaded: Loaded) -> None:
             access_key=ACCESS_KEY_ID,
             secret_key=SECRET_ACCESS_KEY,
         )
-        await app.serve(loaded.settings, aws, started=_show_one_answer)
+        settings = loaded.settings
+        is_open = not (settings.tls.files or settings.jwt.is_on or settings.callers)
+        show = _show_one_answer if is_open else _show_address
+        await serve(settings, aws, started=show)
+
+
+async def _show_address(gateway: Gateway) -> None:
+    """Tell where it is; who may call there is set, and this program isn't."""
+    print(
+        f"The gateway serves at {gateway.address}, against its own sandbox."
+        " Ctrl-C ends it.",
+        flush=True,
+    )
 
 
 async def _show_one_answer(gateway: Gateway) -> None:
@@ -226,6 +239,12 @@ def _checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]
         aws = discover() if with_aws else None
     except AwsSettingsError as error:
         faults += error.args
+    if loaded and not with_aws:
+        faults += [
+            f"callers[{at}].aws_role: the sandbox has no STS to assume a role"
+            for at, rule in enumerate(loaded.settings.callers)
+            if rule.aws_role
+        ]
     if faults or loaded is None:
         raise UsageError(*faults)
     return loaded, aws

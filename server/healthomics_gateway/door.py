@@ -11,6 +11,8 @@ from grpc.aio import ServicerContext
 from healthomics_gateway.certificates import TlsFiles
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.front import FILES_PER_CONNECTION, Front
+from healthomics_gateway.identities import Identities
+from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.kinds import Address
 from healthomics_gateway.tls import Client, ServerTls, client_of
 
@@ -30,6 +32,19 @@ class Door:
         self._front: Front | None = None
 
     @property
+    def by_certificate(self) -> ByCertificate | None:
+        """Tell callers by their certificates, None where they aren't asked for one."""
+        if self._files is None or self._files.client_auth == "none":
+            return None
+        identities = Identities()
+
+        def identity_of(context: ServicerContext[Any, Any]) -> str | None:
+            pem = self._client_of(context).certificate
+            return identities.identity_of(pem) if pem else None
+
+        return identity_of
+
+    @property
     def fault(self) -> str:
         """What is wrong with the certificate; empty where nothing is."""
         return self._tls.fault if self._tls else ""
@@ -37,10 +52,6 @@ class Door:
     def peer_of(self, context: ServicerContext[Any, Any]) -> str:
         """Name the connection of a call, as gRPC does."""
         return self._client_of(context).peer if self._front else context.peer()
-
-    def certificate_of(self, context: ServicerContext[Any, Any]) -> bytes | None:
-        """Give the certificate of a call's connection, PEM, None where it has none."""
-        return self._client_of(context).certificate
 
     async def open(self, server: grpc.aio.Server) -> Address:
         """Start the server; give the address with its port.

@@ -155,6 +155,18 @@ class Keyring:
         self._fault = fault
 
 
+def keyring_of(
+    file: Path | None, url: str | None, *, ca_file: Path | None
+) -> Keyring | None:
+    """Read keys from the file or the URL that is given; None without either."""
+    if file:
+        return Keyring(file_reader(file), refresh_seconds=FILE_REFRESH_SECONDS)
+    if url:
+        read = url_reader(url, ca_file=ca_file)
+        return Keyring(read, refresh_seconds=URL_REFRESH_SECONDS)
+    return None
+
+
 def url_fault(url: str) -> str | None:
     """Tell why keys can't be taken from a URL: others could put theirs in."""
     try:

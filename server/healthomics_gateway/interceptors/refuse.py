@@ -9,8 +9,8 @@ from typing import Any
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
-PER_SECOND = 200.0  # refusals; each takes as much CPU as an answer out of memory
-AT_ONCE = 50.0  # after a pause
+PER_SECOND = 100.0  # refusals; each takes as much CPU as an answer out of memory
+AT_ONCE = 20.0  # after a pause
 MAX_WAITING = 2048  # refusals, each about 23 KB; beyond, the oldest goes at once
 
 STRANGERS = frozenset(
