@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ from support import refused
 BIG = 64_000_000  # bytes: more than every buffer on the way takes
 CHUNK = 64_000
 TURNS = 2 * BIG // CHUNK  # of the loop: enough to carry it all
+RESETTING = struct.pack("ii", 1, 0)  # a connection that is closed
 BOTH_WAYS = pytest.mark.parametrize(
     "is_up", [pytest.param(True, id="up"), pytest.param(False, id="down")]
 )
@@ -415,6 +417,17 @@ async def test_cut_connection_is_cut_on_both_sides(
                 assert b"" == await listener.reader.read()
 
 
+async def test_reset_connection_is_cut_at_once(tmp_path: Path) -> None:
+    """A client that resets its connection leaves no other side that lingers."""
+    async with fronting(tmp_path) as raw, raw.connected() as (client, server):
+        connection = client.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESETTING)
+        client.writer.transport.abort()
+        async with asyncio.timeout(ENDING_SECONDS / 2):
+            with suppress(ConnectionError):
+                assert b"" == await server.reader.read()
+
+
 async def test_call_of_a_client_that_is_gone_is_given_up(tmp_path: Path) -> None:
     """A connection that is cut ends the calls that came over it."""
     authority = trustme.CA()
@@ -455,6 +468,7 @@ async def test_address_in_use_is_told(tmp_path: Path) -> None:
         test_new_handshakes_use_what_replaced_the_files,
         test_connections_are_bounded,
         test_client_that_says_nothing_is_cut,
+        test_reset_connection_is_cut_at_once,
         test_call_of_a_client_that_is_gone_is_given_up,
         test_stop_cuts_what_is_there,
         partial(test_all_bytes_arrive_before_the_end, is_up=True),

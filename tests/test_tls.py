@@ -14,7 +14,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -139,9 +139,10 @@ def locked(certificate: trustme.LeafCert) -> bytes:
     )
 
 
-def self_signed(curve: ec.EllipticCurve) -> tuple[bytes, bytes]:
-    """A certificate of a key on this curve, and the key, as PEM."""
-    key = ec.generate_private_key(curve)
+def self_signed(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+) -> tuple[bytes, bytes]:
+    """A certificate of this key, and the key, as PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)
     certificate = (
@@ -209,11 +210,23 @@ def test_key_with_a_password_is_a_fault(tmp_path: Path) -> None:
 def test_key_that_grpc_cannot_use_is_a_fault(tmp_path: Path) -> None:
     """A key that OpenSSL takes and gRPC doesn't is told before it is served."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
-    cert, key = self_signed(ec.SECP256K1())
+    cert, key = self_signed(ec.generate_private_key(ec.SECP256K1()))
     files.cert_file.write_bytes(cert)
     files.key_file.write_bytes(key)
 
     told = "tls.key_file: no TLS with a key of this kind; take P-256 or RSA"
+    assert [told] == faults_of(files)
+
+
+def test_key_that_openssl_refuses_is_a_fault(tmp_path: Path) -> None:
+    """A key that is too short is told by OpenSSL's name for it."""
+    files = written(trustme.CA().issue_cert(HOST), tmp_path)
+    short = rsa.generate_private_key(65_537, 1024)  # noqa: S505  # what is refused
+    cert, key = self_signed(short)
+    files.cert_file.write_bytes(cert)
+    files.key_file.write_bytes(key)
+
+    told = "tls.cert_file and tls.key_file: OpenSSL refuses them, EE_KEY_TOO_SMALL"
     assert [told] == faults_of(files)
 
 
