@@ -81,14 +81,10 @@ class Front:
         return self._clients.get(context.peer().rpartition("/")[2])
 
     async def stop(self) -> None:
-        """Stop listening and cut every connection."""
+        """Stop listening, cut every connection and remove the folder."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.remove_folder()
-
-    def remove_folder(self) -> None:
-        """Leave nothing behind, where the process ends without `stop`."""
         self._folder.cleanup()
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
