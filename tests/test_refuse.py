@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,15 @@ from healthomics_gateway.interceptors.exchange import Exchange
 from healthomics_gateway.interceptors.refuse import STRANGERS, Refusals
 from virtual import virtually
 
-EXCHANGE = cast("Exchange", None)
+
+@dataclass
+class Peer:
+    """All that is read of an exchange."""
+
+    peer: str = "one"
+
+
+EXCHANGE = cast("Exchange", Peer())
 
 
 async def refuse(incoming: Any, _exchange: Exchange) -> bytes:
@@ -27,15 +36,17 @@ class Strangers:
 
     def __init__(self, **options: Any) -> None:
         """Refuse at a rate of two a second, one at once."""
-        bounds = {"per_second": 2.0, "at_once": 1.0, "max_waiting": 100} | options
+        bounds = {"per_second": 2.0, "at_once": 1.0} | options
         self.handler = Refusals(**bounds).stage(refuse)
         self._begun = asyncio.get_running_loop().time()
         self.told: list[tuple[str, float]] = []
 
-    async def call(self, name: str, reason: Reason = Reason.TOKEN_MISSING) -> None:
+    async def call(
+        self, name: str, reason: Reason = Reason.TOKEN_MISSING, peer: str = "one"
+    ) -> None:
         """Make one call, and note when it was told."""
         with pytest.raises(GatewayError) as caught:
-            await self.handler(reason, EXCHANGE)
+            await self.handler(reason, cast("Exchange", Peer(peer)))
         assert reason is caught.value.reason
         now = asyncio.get_running_loop().time()
         self.told.append((name, round(now - self._begun, 6)))
@@ -68,6 +79,41 @@ def test_oldest_goes_at_once_where_too_many_wait() -> None:
     assert [("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.5), ("e", 1.0)] == virtually(
         work
     )
+
+
+def test_connections_take_turns() -> None:
+    """One that asks for everything holds up no other stranger."""
+
+    async def work() -> list[tuple[str, float]]:
+        strangers = Strangers()
+        await asyncio.gather(
+            *(strangers.call(name) for name in "abcd"),
+            strangers.call("other", peer="two"),
+            strangers.call("third", peer="three"),
+        )
+        return strangers.told
+
+    assert [
+        *[("a", 0.0), ("b", 0.5), ("other", 1.0)],
+        *[("third", 1.5), ("c", 2.0), ("d", 2.5)],
+    ] == virtually(work)
+
+
+def test_crowd_is_told_more_slowly() -> None:
+    """While many wait each refusal takes longer: others need the time."""
+
+    async def work() -> list[tuple[str, float]]:
+        strangers = Strangers(crowd=2, crowd_per_second=0.1)
+        await asyncio.gather(*(strangers.call(name) for name in "abcde"))
+        return strangers.told
+
+    assert [
+        ("a", 0.0),
+        ("b", 10.0),
+        ("c", 20.0),
+        ("d", 20.5),
+        ("e", 21.0),
+    ] == virtually(work)
 
 
 def test_stranger_that_leaves_gives_its_turn_to_the_next() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from grpc.aio import ServicerContext
 
-from healthomics_gateway.certificates import TlsFiles
+from healthomics_gateway.certificates import TlsFiles, TlsFilesError
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.front import FILES_PER_CONNECTION, Front
 from healthomics_gateway.identities import Identities
@@ -51,7 +51,8 @@ class Door:
 
     def peer_of(self, context: ServicerContext[Any, Any]) -> str:
         """Name the connection of a call, as gRPC does."""
-        return self._client_of(context).peer if self._front else context.peer()
+        client = self._front.client_of(context) if self._front else None
+        return client.peer if client else context.peer()
 
     async def open(self, server: grpc.aio.Server) -> Address:
         """Start the server; give the address with its port.
@@ -88,7 +89,11 @@ class Door:
     async def _open_front(self, server: grpc.aio.Server, tls: ServerTls) -> int:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = files // 2 // FILES_PER_CONNECTION
-        self._front = Front(tls.context, max_connections=most)
+        try:
+            self._front = Front(tls.context, max_connections=most)
+        except OSError:
+            fault = "tls.client_auth optional: it needs a temporary folder; set TMPDIR"
+            raise TlsFilesError(fault) from None
         server.add_insecure_port(self._front.inner)
         await server.start()
         host = self._address.host.strip("[]")

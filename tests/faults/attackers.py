@@ -196,10 +196,20 @@ ATTACKS = {
 # As fast as they are answered: what a gateway that knows its callers must bear.
 UNKNOWN_CALLERS = {
     "no-token": Attack(
-        "calls without a token", "calls", strangers_calls, math.inf, in_hand=STREAMS
+        "calls without a token",
+        "calls",
+        strangers_calls,
+        math.inf,
+        connections=2,
+        in_hand=STREAMS,
     ),
     "forged-token": Attack(
-        "calls with a forged token", "calls", forgers_calls, math.inf, in_hand=STREAMS
+        "calls with a forged token",
+        "calls",
+        forgers_calls,
+        math.inf,
+        connections=2,
+        in_hand=STREAMS,
     ),
 }
 

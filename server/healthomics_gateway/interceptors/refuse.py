@@ -9,9 +9,11 @@ from typing import Any
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
-PER_SECOND = 100.0  # refusals; each takes as much CPU as an answer out of memory
+PER_SECOND = 200.0  # refusals; each takes as much CPU as an answer out of memory
+CROWD = 200  # that wait; of a crowd so many are told:
+CROWD_PER_SECOND = 20.0
 AT_ONCE = 20.0  # after a pause
-MAX_WAITING = 2048  # refusals, each about 23 KB; beyond, the oldest goes at once
+MAX_WAITING = 2048  # refusals, each about 23 KB; beyond, one goes at once
 
 STRANGERS = frozenset(
     {
@@ -24,28 +26,34 @@ STRANGERS = frozenset(
 
 
 class Refusals:
-    """Sends strangers away at a bounded rate.
+    """Sends strangers away at a bounded rate, each connection in its turn.
 
-    A stranger may have only so many calls open on a connection, and the next one costs
-    the gateway nothing until one of them has ended. So whoever asks as fast as it is
-    refused waits for its refusals.
+    A connection may have only so many calls open, and one more costs the gateway next
+    to nothing until one of them has ended. So whoever asks as fast as it is refused
+    waits for its refusals.
     """
 
     def __init__(
         self,
         *,
         per_second: float = PER_SECOND,
+        crowd: int = CROWD,
+        crowd_per_second: float = CROWD_PER_SECOND,
         at_once: float = AT_ONCE,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         """Begin with nobody waiting; make it inside an event loop."""
         self._per_second = per_second
+        self._crowd = crowd
+        self._crowd_per_second = crowd_per_second
         self._at_once = at_once
         self._max_waiting = max_waiting
         self._loop = asyncio.get_running_loop()
         self._tokens = at_once
         self._filled_at = self._loop.time()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        # By connection, the one that was told longest ago first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._size = 0  # how many wait, those who have hung up too
         self._timer: asyncio.TimerHandle | None = None
 
     def stage(self, proceed: Handler) -> Handler:
@@ -58,46 +66,57 @@ class Refusals:
                 reason = error.reason
                 if reason not in STRANGERS:
                     raise
-            await self._turn()
+            await self._turn(exchange.peer)
             raise GatewayError(reason)
 
         return handle
 
-    async def _turn(self) -> None:
+    async def _turn(self, peer: str) -> None:
         self._fill()
-        if self._tokens >= 1 and not self._waiting:
+        if self._tokens >= 1 and not self._size:
             self._tokens -= 1
             return
         turn = self._loop.create_future()
-        self._waiting.append(turn)
-        if len(self._waiting) > self._max_waiting:
-            _let_go(self._waiting.popleft())
+        self._waiting.setdefault(peer, deque()).append(turn)
+        self._size += 1
+        if self._size > self._max_waiting:
+            self._let_one_go()
         self._come_back()
         await turn
 
+    @property
+    def _rate(self) -> float:
+        is_crowd = self._size > self._crowd
+        return self._crowd_per_second if is_crowd else self._per_second
+
     def _fill(self) -> None:
         now = self._loop.time()
-        gained = (now - self._filled_at) * self._per_second
+        gained = (now - self._filled_at) * self._rate
         self._tokens = min(self._tokens + gained, self._at_once)
         self._filled_at = now
 
     def _come_back(self) -> None:
-        if self._waiting and self._timer is None:
-            seconds = max(1 - self._tokens, 0) / self._per_second
+        if self._size and self._timer is None:
+            seconds = max(1 - self._tokens, 0) / self._rate
             self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         """Let go whose turn it is."""
         self._timer = None
         self._fill()
-        while self._waiting and self._tokens >= 1:
-            self._tokens -= _let_go(self._waiting.popleft())
+        while self._size and self._tokens >= 1:
+            self._tokens -= self._let_one_go()
         self._come_back()
 
-
-def _let_go(turn: asyncio.Future[None]) -> bool:
-    """Let a call have its turn, if it is still there."""
-    if turn.done():
-        return False
-    turn.set_result(None)
-    return True
+    def _let_one_go(self) -> bool:
+        """Give one its turn, and tell whether it is still there to be told."""
+        peer = next(iter(self._waiting))
+        turns = self._waiting.pop(peer)
+        turn = turns.popleft()
+        self._size -= 1
+        if turns:
+            self._waiting[peer] = turns  # behind the others
+        if turn.done():
+            return False
+        turn.set_result(None)
+        return True
