@@ -1,7 +1,8 @@
 # The one door for people and for CI. `make help` lists what it opens.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint format generate descriptor release-descriptor \
-  clients differential fuzz soak flood crowds sigterm mutants bench bench-quota wheel
+  clients differential fuzz soak flood crowds sigterm indistinguishable mutants bench \
+  bench-quota audit wheel
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -105,6 +106,9 @@ crowds: $(LOAD) ## load it with crowds of calls and watches; draws build/watches
 sigterm: $(READY) ## end a gateway under load ten times, with another one beside it
 	PYTHONPATH=tests $(BIN)/python -m faults.sigterm $(ARGS)
 
+indistinguishable: $(READY) ## compare a run that a caller may not see with one that isn't there
+	PYTHONPATH=tests $(BIN)/python -m faults.indistinguishable $(ARGS)
+
 mutants: $(READY) ## see that the suite finds each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 
@@ -113,6 +117,12 @@ bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
 
 bench-quota: $(LOAD) ## share a quota of 10 calls a second; draws build/bench-quota.png
 	$(BIN)/python bench/quota.py $(ARGS)
+
+audit: $(READY) ## look up known vulnerabilities of all that is installed (needs their service)
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip --disable-pip-version-check --quiet install pip-audit
+	build/audit/bin/pip-audit --path $$($(BIN)/python -c \
+	  'import sysconfig; print(sysconfig.get_path("purelib"))') --progress-spinner off
 
 wheel: $(READY) ## build the wheel and try it in an environment of its own
 	@rm -rf build/wheel && mkdir -p build/wheel
