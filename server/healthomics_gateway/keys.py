@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +15,7 @@ import structlog
 from yarl import URL
 
 from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.jwks import MAX_BYTES, Key, KeySet, KeySetError, read_keys
 
 READ_SECONDS = 5.0  # for one read, and for one caller to wait for it
@@ -175,16 +175,9 @@ def url_fault(url: str) -> str | None:
         return "it isn't a URL"
     if not parts.host or parts.user or parts.password or parts.fragment:
         return "write a URL that has a host, and no user and no fragment"
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.host)):
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)):
         return None
     return "write an https URL; http is for hosts of this machine alone"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def file_reader(path: Path) -> Read:

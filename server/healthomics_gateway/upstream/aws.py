@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import ssl
@@ -19,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
+from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.upstream.identity import (
     AGENT,
     ChainIdentity,
@@ -130,16 +130,9 @@ def endpoint_fault(endpoint: str) -> str | None:
         or not _PATH.fullmatch(parts.path)
     ):
         return "more than scheme, host, port and plain path in the URL"
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return "http is for loopback hosts only; use https"
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _ca_fault(file: str) -> str | None:
