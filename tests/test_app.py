@@ -17,8 +17,10 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+import trustme
 from google.rpc.error_details_pb2 import DebugInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
@@ -162,9 +164,9 @@ async def watching(served: Gateway) -> AsyncIterator[Any]:
         watch.cancel()
 
 
-async def readyz(served: Gateway) -> tuple[int, str]:
+async def readyz(served: Gateway, query: str = "") -> tuple[int, str]:
     """Read the page that tells whether a gateway is ready."""
-    url = f"http://{served.admin_address}/readyz"
+    url = f"http://{served.admin_address}/readyz{query}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return response.status, await response.text()
 
@@ -428,3 +430,77 @@ def test_what_stays_is_not_collected() -> None:
 
     assert frozen > 50_000  # the libraries, the contract, the tables
     assert walked < 1000
+
+
+# what it says of its own safety
+
+
+async def test_plaintext_that_others_can_reach_is_logged() -> None:
+    """Where it is served on purpose, each start says so."""
+    settings = load(
+        # By its spelling it isn't loopback, though this machine's it is.
+        flags={"listen": "LOCALHOST:0", "admin_listen": "127.0.0.1:0"},
+        environ={"GATEWAY_TLS__INSECURE": "true"},
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    with capture_logs() as events:
+        await served.start()
+        await served.stop()
+    told = [each for each in events if each["event"] == "serving_plaintext"]
+
+    assert [{"event": "serving_plaintext", "log_level": "warning"}] == [
+        {key: each[key] for key in ("event", "log_level")} for each in told
+    ]
+    assert told[0]["address"].startswith("LOCALHOST:")
+
+
+async def test_plaintext_on_loopback_is_not_worth_a_word() -> None:
+    """What only this machine can reach may be plain."""
+    with capture_logs() as events:
+        async with gateway(aws_at(NOWHERE), GATEWAY_TLS__INSECURE="true"):
+            pass
+
+    assert "serving_plaintext" not in {each["event"] for each in events}
+
+
+async def test_certificate_that_is_spoilt_is_told_and_serves_on(tmp_path: Path) -> None:
+    """`/readyz?verbose` says why the new files aren't served; the gateway is ready."""
+    pair = trustme.CA().issue_cert("127.0.0.1")
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    pair.cert_chain_pems[0].write_to_path(cert)
+    pair.private_key_pem.write_to_path(key)
+    files = {"GATEWAY_TLS__CERT_FILE": str(cert), "GATEWAY_TLS__KEY_FILE": str(key)}
+    async with gateway(aws_at(NOWHERE), **files) as served:
+        before = await readyz(served, "?verbose")
+        cert.write_bytes(b"half a certificate")
+        async with asyncio.timeout(MAX_SECONDS):
+            while (after := await readyz(served, "?verbose")) == before:  # noqa: ASYNC110  # it looks by itself, every two seconds
+                await asyncio.sleep(0.05)
+        plain = await readyz(served)
+
+    assert (200, "aws: ok\ncertificate: ok\n") == before
+    fault = "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
+    assert (200, f"aws: ok\ncertificate: {fault}\n") == after
+    assert (200, "ok\n") == plain
+
+
+async def test_files_that_changed_before_the_start_are_told(tmp_path: Path) -> None:
+    """What was good when the settings were read may not be when TLS begins."""
+    pair = trustme.CA().issue_cert("127.0.0.1")
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    pair.cert_chain_pems[0].write_to_path(cert)
+    pair.private_key_pem.write_to_path(key)
+    settings = load(
+        flags={"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"},
+        environ={
+            "GATEWAY_TLS__CERT_FILE": str(cert),
+            "GATEWAY_TLS__KEY_FILE": str(key),
+        },
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    key.unlink()
+    with pytest.raises(ListenError) as caught:
+        await served.start()
+    await served.stop()
+
+    assert ("tls.key_file: no file of this path can be read",) == caught.value.args
