@@ -130,13 +130,16 @@ async def test_less_than_a_call_a_second_is_one_now_and_then() -> None:
 
 async def test_refused_call_takes_nothing() -> None:
     """Asking too often doesn't put off when it is let in."""
-    door = Door(calls_per_second=1.0, concurrent_calls=1)
+    door = Door(calls_per_second=2.0, concurrent_calls=1)
     end = await door.enter(door.call, "a")
     for _ in range(100):
         await door.refusal(door.call, "a")
     end.set_result(b"")
-    door.now += 1.0
     await asyncio.sleep(0)
+    await door.enter(door.watch, "a")
+    for _ in range(100):
+        await door.refusal(door.watch, "a")
+    door.now += 0.5
 
     await door.enter(door.call, "a")
 

@@ -6,10 +6,14 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+import trustme
 from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
+from authorities import HOST, channel_to, root_of, written
 from callers import (
     GROUP,
     LIMS,
@@ -19,16 +23,23 @@ from callers import (
     TAGGED,
     THEIRS,
     account,
+    bearing,
     called,
     outcome,
     rule,
+    settings_of_tokens,
     states,
+    stub_on,
     token,
     until,
 )
 from faults.lying import LyingUpstream, said, true_run
+from faults.sessions import SessionUpstream
+from faults.sts import FakeSts
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics_gateway.errors import Reason
-from support import Refusal, assert_well_made, http
+from healthomics_gateway.upstream.sts import session_name
+from support import Refusal, assert_well_made, aws_at, calling, gateway, http
 
 BOUND = rule("spiffe://corp/ns/lims/*", run_groups=[GROUP])
 FREE = rule(OTHER)
@@ -269,3 +280,107 @@ async def test_each_caller_has_its_own_limits(tmp_path: Path) -> None:
         told.details
     )
     assert OURS == other.id
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        pytest.param((), "TOKEN_MISSING", id="no-rules"),
+        pytest.param((BOUND,), "TOKEN_MISSING", id="in-no-rule"),
+        pytest.param((rule("*"),), "TOKEN_MISSING", id="not-everyone-known"),
+        pytest.param((BOUND, rule("anonymous")), "OK", id="in-a-rule"),
+    ],
+)
+async def test_caller_without_proof_needs_a_rule_of_its_own(
+    tmp_path: Path, rules: tuple[str, ...], expected: str
+) -> None:
+    """Where tokens are read, nobody is anonymous unless a rule lets in who is."""
+    async with called(tmp_path, *rules) as gateway:
+        found = await outcome(gateway.get(OURS))
+        forged = await outcome(gateway.get(OURS, "a.b.c"))
+
+    assert expected == verdict(found)
+    assert "TOKEN_INVALID" == verdict(forged)
+
+
+async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> None:
+    """A certificate and a token that disagree prove nothing, whichever may call."""
+    authority, clients = trustme.CA(), trustme.CA()
+    certificate = authority.issue_cert(HOST)
+    files = written(certificate, tmp_path, clients=clients, client_auth="optional")
+    environ = settings_of_tokens(tmp_path) | {
+        "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
+        "GATEWAY_TLS__KEY_FILE": str(files.key_file),
+        "GATEWAY_TLS__CLIENT_CA_FILE": str(files.client_ca_file),
+        "GATEWAY_TLS__CLIENT_AUTH": "optional",
+    }
+    shown, trusted = clients.issue_cert("lims.corp"), root_of(authority)
+    told = []
+    async with (
+        LyingUpstream(truth=account) as upstream,
+        gateway(aws_at(upstream.url), toml=rule("*"), **environ) as served,
+        channel_to(str(served.address), trusted, shown) as channel,
+    ):
+        for tokens in ((), (token("lims.corp"),), (token(OTHER),)):
+            call = stub_on(channel).GetRun(
+                GetRunRequest(id=OURS), timeout=10, metadata=bearing(*tokens)
+            )
+            told.append(verdict(await outcome(call)))
+
+    assert ["OK", "OK", "TOKEN_INVALID"] == told
+
+
+async def test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in(
+    tmp_path: Path,
+) -> None:
+    """Health tells nothing to who may only call the service."""
+    prober = rule(OTHER, methods=["Health"])
+    closed = {"GATEWAY_OPEN_SERVICES": "Reflection"}
+    told = []
+    async with (
+        called(tmp_path, BOUND, prober, **closed) as gateway,
+        grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
+    ):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        for tokens in ((), (token(),), (token(OTHER),)):
+            request = health_pb2.HealthCheckRequest()
+            call = stub.Check(request, timeout=10, metadata=bearing(*tokens))
+            told.append(verdict(await outcome(call)))
+
+    assert ["TOKEN_MISSING", "CALLER_NOT_AUTHORIZED", "OK"] == told
+
+
+async def test_flood_of_strangers_is_refused_at_a_bounded_rate(tmp_path: Path) -> None:
+    """Those beyond the first twenty wait, and meanwhile who is known is answered."""
+    async with called(tmp_path, BOUND) as gateway:
+        flood = [asyncio.create_task(outcome(gateway.get(OURS))) for _ in range(120)]
+        await until(lambda: any(each.done() for each in flood))
+        known = await outcome(gateway.get(OURS, token()))
+        waiting = sum(not each.done() for each in flood)
+        told = {verdict(each) for each in await asyncio.gather(*flood)}
+
+    assert OURS == known.id
+    assert 0 < waiting
+    assert {"TOKEN_MISSING"} == told
+
+
+async def test_call_and_watch_are_made_as_the_caller_s_role(tmp_path: Path) -> None:
+    """HealthOmics is asked with a session of the caller's own, and no other."""
+    roled = rule(LIMS, aws_role="arn:aws:iam::123456789012:role/omics-read")
+    async with (
+        FakeSts() as sts,
+        SessionUpstream(sts.given, truth=account) as upstream,
+        gateway(
+            sts.aws(upstream.url), toml=roled, **settings_of_tokens(tmp_path)
+        ) as served,
+        calling(served) as stub,
+    ):
+        mine: Any = {"timeout": 10, "metadata": bearing(token())}
+        await stub.GetRun(GetRunRequest(id=OURS), **mine)
+        watch = stub.WatchRun(WatchRunRequest(id=TAGGED), **mine)
+        await watch.read()
+        watch.cancel()
+        asked = [(each.run_id, sts.name_of(each)) for each in upstream.requests]
+
+    name = session_name(LIMS)
+    assert [(OURS, name), (TAGGED, name)] == asked
