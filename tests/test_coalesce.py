@@ -12,7 +12,7 @@ import pytest
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
-from healthomics_gateway.pace import refusal
+from healthomics_gateway.pacer import refusal
 from healthomics_gateway.runs import OWN, Answer, Call, OneCall, Partition, RunQuery
 from serving import failure
 from virtual import virtually

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
-from healthomics_gateway.pace import Paced, Pacer, Pacers
+from healthomics_gateway.pace import Paced, Pacers
+from healthomics_gateway.pacer import Pacer
 from healthomics_gateway.runs import Caller, OneCall, Partition, RunQuery
 from serving import Scripted, answer, failure
 from virtual import virtually
@@ -26,7 +27,7 @@ def now() -> float:
 
 def pacers(*, tps: float = 10, burst: float = 1) -> Pacers:
     """Make the pacers of all accounts."""
-    return Pacers(tps=tps, burst=burst, poll_share=0.5, clock=now)
+    return Pacers(lambda: Pacer(tps=tps, burst=burst, poll_share=0.5, clock=now))
 
 
 class Turns:

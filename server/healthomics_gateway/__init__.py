@@ -22,6 +22,7 @@ The rooms, in reading order; each knows only those below it:
 * `coalesce` is a source that asks the next one once for many callers, `retry` one that
   tries it again, `pace` one that waits for a token of the account's quota, `bulkhead`
   one that asks for so many runs at a time;
+* `pacer` is the bucket of these tokens: whose turn is next;
 * `upstream` is the source that is HealthOmics;
 * `access` is what each caller may, by the operator's rules;
 * `runs` is the one shape that every source has;

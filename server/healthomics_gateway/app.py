@@ -28,7 +28,8 @@ from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.keys import keyring_of
 from healthomics_gateway.kinds import Address
-from healthomics_gateway.pace import Paced, Pacers, refusal
+from healthomics_gateway.pace import Paced, Pacers
+from healthomics_gateway.pacer import Pacer, refusal
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.schema import Settings
 from healthomics_gateway.selection import MEMBERS
@@ -92,13 +93,16 @@ class Gateway:
             identity=self._sts.identity,
         )
         quota, cache, watch = settings.quota, settings.cache, settings.watch
+        share = watch.quota_share
         self._pacers = Pacers(
-            tps=quota.tps, burst=quota.burst, poll_share=watch.quota_share
+            lambda: Pacer(tps=quota.tps, burst=quota.burst, poll_share=share)
         )
         self._poll_pacers = Pacers(
-            tps=quota.tps * watch.quota_share,
-            burst=max(1.0, quota.burst * watch.quota_share),
-            poll_share=watch.quota_share,
+            lambda: Pacer(
+                tps=quota.tps * share,
+                burst=max(1.0, quota.burst * share),
+                poll_share=share,
+            )
         )
         fetched = Coalescing(
             Retrying(
