@@ -27,6 +27,7 @@ class Door:
         self._limits = Limits(clock=lambda: self.now, jitter=lambda: 0.25)
         self.call = self._limits.calls(self._proceed)
         self.watch = self._limits.watches(self._proceed)
+        self._inside: list[asyncio.Task[bytes]] = []
 
     async def _proceed(self, end: Any, _exchange: Exchange) -> bytes:
         answered: bytes = await end
@@ -45,7 +46,7 @@ class Door:
         await asyncio.sleep(0)
         if task.done():
             task.result()
-        end.add_done_callback(lambda _: task)  # keeps the call
+        self._inside.append(task)  # the loop itself doesn't keep it
         return end
 
     async def refusal(self, handler: Handler, name: str) -> GatewayError:

@@ -132,6 +132,16 @@ def test_stranger_that_leaves_gives_its_turn_to_the_next() -> None:
     assert [("a", 0.0), ("d", 0.5)] == virtually(work)
 
 
+def test_strangers_are_those_who_have_proven_nothing() -> None:
+    """Whatever their calls lack, they wait; nobody else does."""
+    assert {
+        Reason.METHOD_UNKNOWN,
+        Reason.TOKEN_EXPIRED,
+        Reason.TOKEN_INVALID,
+        Reason.TOKEN_MISSING,
+    } == STRANGERS
+
+
 @pytest.mark.parametrize("reason", sorted(set(Reason) - STRANGERS, key=str))
 def test_others_are_told_at_once(reason: Reason) -> None:
     """Whoever is known is answered and refused without waiting for strangers."""

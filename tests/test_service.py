@@ -14,12 +14,14 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.access import ALL_METHODS, Access, Rule, access
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Answer, Call, RunQuery
 from healthomics_gateway.service import RunService
 from healthomics_gateway.watch import Watches
 from serving import AWS_REQUEST_ID, GET_RUN, Hanging, Scripted, answer, failure, serving
 from support import Refusal, get_run, refused
+from virtual import virtually
 
 RUN_ID = "1234567"
 DEFINITION = RunExport.RUN_EXPORT_DEFINITION
@@ -592,3 +594,37 @@ async def test_cancelled_call_leaves_its_source() -> None:
         await hanging.is_asked.wait()
         call.cancel()
         await asyncio.wait_for(hanging.is_left.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds"),
+    [
+        pytest.param(answer(run_group_id="2"), 0.0, id="not-allowed"),
+        pytest.param(failure(Reason.RUN_NOT_FOUND), 0.0, id="not-there"),
+        pytest.param(answer(run_group_id="2"), 0.02, id="not-allowed-and-large"),
+        pytest.param(answer(run_group_id="2"), 7.0, id="not-allowed-and-slow"),
+    ],
+)
+def test_refusal_of_a_run_takes_its_time(
+    step: Answer | GatewayError, seconds: float
+) -> None:
+    """What reading a run takes doesn't show: no refusal comes sooner than others."""
+
+    async def give(_query: RunQuery, _call: Call) -> Answer:
+        await asyncio.sleep(seconds)
+        if isinstance(step, GatewayError):
+            raise step
+        return step
+
+    async def work() -> float:
+        clock = asyncio.get_running_loop().time
+        groups = frozenset({"1"})
+        access.set(Access("lims", Rule("lims", ALL_METHODS, run_groups=groups)))
+        begun = clock()
+        with pytest.raises(GatewayError, match="CALLER_NOT_AUTHORIZED"):
+            await ask(
+                Scripted(give), GetRunRequest(id=RUN_ID), seconds=None, clock=clock
+            )
+        return clock() - begun
+
+    assert max(0.025, seconds) == pytest.approx(virtually(work))

@@ -196,7 +196,7 @@ def test_faults_are_taken_out_and_the_rest_is_kept() -> None:
 
     assert {
         "<teapot>: there is no such setting",
-        "<owner>: write something else",
+        "<owner>: write a text",
         "<kettle.cups>: write at most 8",
         "<kettle.whistle>: write true or false",
         "<kettle.lid>: there is no such setting",

@@ -25,6 +25,9 @@ from healthomics_gateway.selection import ALL, Selection
 from healthomics_gateway.watch import Reader, Watches
 
 MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
+# How long who may not see a run waits at least to be told: reading a run takes the
+# gateway time that finding none doesn't, up to this for one of 200 KB and more.
+REFUSAL_SECONDS = 0.025
 
 
 def nothing(_query: RunQuery, _max_staleness_seconds: float) -> None:
@@ -87,10 +90,11 @@ class RunService(RunServiceServicer):
         self, query: RunQuery, allowed: Access, context: ServicerContext[Any, Any]
     ) -> Answer:
         """Ask HealthOmics for a run that the caller may see."""
+        begun = self._clock()
         own_seconds = context.time_remaining()
         seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
         call = OneCall(
-            self._clock() + seconds,
+            begun + seconds,
             caller=caller.get(),
             facts={"runId": query.id},
         )
@@ -100,6 +104,8 @@ class RunService(RunServiceServicer):
         try:
             async with asyncio.timeout(seconds) as limit:
                 answer = await self._runs.get_run(query, call=call)
+            call.facts["awsRequestId"] = answer.request_id
+            allowed.check(answer.run)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -107,10 +113,17 @@ class RunService(RunServiceServicer):
             reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
             raise GatewayError(reason) from None
         except GatewayError as error:
-            raise allowed.told(error) from None
-        call.facts["awsRequestId"] = answer.request_id
-        allowed.check(answer.run)
+            raise await self._told(error, allowed, begun) from None
         return answer
+
+    async def _told(
+        self, error: GatewayError, allowed: Access, begun: float
+    ) -> GatewayError:
+        """Give what a caller is told, no sooner than of a run that isn't there."""
+        told = allowed.told(error)
+        if told.reason is Reason.CALLER_NOT_AUTHORIZED:
+            await asyncio.sleep(begun + REFUSAL_SECONDS - self._clock())
+        return told
 
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self,
@@ -118,6 +131,7 @@ class RunService(RunServiceServicer):
         context: ServicerContext[WatchRunRequest, WatchRunResponse],
     ) -> AsyncIterator[WatchRunResponse]:
         """Follow one run to its end."""
+        begun = self._clock()
         check_watch(request)
         known = {"runId": request.id}
         facts.set(known)
@@ -136,7 +150,7 @@ class RunService(RunServiceServicer):
             reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
             raise GatewayError(reason) from None
         except GatewayError as error:
-            raise allowed.told(error) from None
+            raise await self._told(error, allowed, begun) from None
 
     @asynccontextmanager
     async def _watch(

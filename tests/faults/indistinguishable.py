@@ -47,6 +47,9 @@ USUAL_CALLS, LEAST_CALLS, MOST_CALLS = 500, 20, 100_000
 USUAL_ROUNDS, MOST_ROUNDS = 3, 100
 WARM_CALLS = 100
 MAX_RATIO = 1.2
+# A large run: reading it is what could be felt.
+PARAMETERS = {f"input_{at}": "x" * 20 for at in range(3000)}
+THEIRS_TOLD = true_run(THEIRS, runGroupId="7654322", parameters=PARAMETERS)
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 Ask = Callable[[Called, str], Awaitable[Any]]

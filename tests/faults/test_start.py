@@ -127,7 +127,7 @@ def test_start_fails_for_one_fault(
         pytest.param(
             "a.pem",
             "b.key",
-            "tls.cert_file and tls.key_file: not a certificate and its key, in PEM",
+            "tls.cert_file and tls.key_file: the key isn't the certificate's",
             id="of-another",
         ),
     ],

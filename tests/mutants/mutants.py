@@ -808,9 +808,16 @@ MUTANTS = (
         "rpc/test_rules.py::test_memory_answers_a_bound_caller_with_what_it_may_see",
     ),
     Mutant(
+        "refusal-is-told-as-soon-as-it-is-known",
+        "service.py",
+        "            await asyncio.sleep(begun + REFUSAL_SECONDS - self._clock())\n",
+        "            pass\n",
+        "test_service.py::test_refusal_of_a_run_takes_its_time",
+    ),
+    Mutant(
         "answer-is-not-held-to-the-rule",
         "service.py",
-        "        allowed.check(answer.run)\n",
+        "            allowed.check(answer.run)\n",
         "",
         "rpc/test_rules.py::test_shared_fetch_reaches_only_those_who_may_see_it",
     ),
