@@ -895,6 +895,37 @@ def test_serve_from_another_folder_prints_whole_paths(tmp_path: Path) -> None:
     assert f"  {BESIDE / 'grpcurl'} -plaintext " in printed
 
 
+def test_serve_with_a_sandbox_and_rules_shows_where_it_is(tmp_path: Path) -> None:
+    """Where callers must be let in it makes no call of its own, and serves theirs."""
+    rules = tmp_path / "gateway.toml"
+    rules.write_text('[[callers]]\nidentity = "anonymous"\n', encoding="utf-8")
+    command = [PROGRAM, "serve", "--sandbox", *ANYWHERE, "--config", str(rules)]
+    with started(command) as server:
+        shown = read_until(server, "Ctrl-C ends it")
+        found = re.search(r"serves at (\S+), against its own sandbox", shown)
+        assert found
+        code = main(["get", "1000003", "--address", found[1]])
+
+    assert 0 == code
+    assert "get 1000003" not in shown
+
+
+def test_serve_with_a_sandbox_assumes_no_role(tmp_path: Path, capsys: Capture) -> None:
+    """A rule with a role would fail each call: the sandbox has no STS."""
+    rules = tmp_path / "gateway.toml"
+    role = "arn:aws:iam::123456789012:role/omics-read"
+    rules.write_text(
+        f'[[callers]]\nidentity = "anonymous"\naws_role = "{role}"\n', encoding="utf-8"
+    )
+    code = main(["serve", "--sandbox", *ANYWHERE, "--config", str(rules)])
+
+    assert 2 == code
+    assert (
+        "healthomics-gateway: callers[0].aws_role: the sandbox has no STS to assume a"
+        " role\n"
+    ) == capsys.readouterr().err
+
+
 # sandbox
 
 
