@@ -454,6 +454,50 @@ async def test_plaintext_that_others_can_reach_is_logged() -> None:
     assert told[0]["address"].startswith("LOCALHOST:")
 
 
+async def test_tls_that_others_can_reach_is_not_called_plaintext(
+    tmp_path: Path,
+) -> None:
+    """With a certificate `tls.insecure` says nothing about what is served."""
+    pair = trustme.CA().issue_cert("localhost")
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    pair.cert_chain_pems[0].write_to_path(cert)
+    pair.private_key_pem.write_to_path(key)
+    settings = load(
+        flags={"listen": "LOCALHOST:0", "admin_listen": "127.0.0.1:0"},
+        environ={
+            "GATEWAY_TLS__INSECURE": "true",
+            "GATEWAY_TLS__CERT_FILE": str(cert),
+            "GATEWAY_TLS__KEY_FILE": str(key),
+        },
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    with capture_logs() as events:
+        await served.start()
+        await served.stop()
+
+    assert "serving_plaintext" not in {each["event"] for each in events}
+
+
+async def test_withheld_members_that_nobody_knows_are_told() -> None:
+    """A name that is misspelt, in a rule too, would withhold nothing unnoticed."""
+    toml = """
+withhold = ["parameters", "sesionPolicy"]
+
+[[callers]]
+identity = "anonymous"
+withhold = ["name", "parametres"]
+"""
+    with capture_logs() as events:
+        async with gateway(aws_at(NOWHERE), toml=toml):
+            pass
+
+    assert ["parametres", "sesionPolicy"] == [
+        each["member"]
+        for each in events
+        if each["event"] == "withholding_unknown_member"
+    ]
+
+
 async def test_plaintext_on_loopback_is_not_worth_a_word() -> None:
     """What only this machine can reach may be plain."""
     with capture_logs() as events:

@@ -723,7 +723,7 @@ def test_tokens_are_read_in_no_way_that_proves_nothing(
 
 
 def test_authorities_of_keys_are_for_a_url(tmp_path: Path) -> None:
-    """A file of keys isn't fetched."""
+    """A file of keys isn't fetched, and what verifies nothing is told."""
     file = tmp_path / "keys.json"
     file.write_text("{}")
     environ = without("GATEWAY_JWT__JWKS_URL") | {
@@ -731,9 +731,14 @@ def test_authorities_of_keys_are_for_a_url(tmp_path: Path) -> None:
         "GATEWAY_JWT__CA_FILE": str(file),
     }
 
-    assert ["jwt.ca_file: it is for jwt.jwks_url, which isn't set"] == faults(
-        environ=environ
-    )
+    unread = "jwt.ca_file: no certificates can be read from it"
+    assert [
+        "jwt.ca_file: it is for jwt.jwks_url, which isn't set",
+        unread,
+    ] == faults(environ=environ)
+    assert [unread] == faults(environ=JWT | {"GATEWAY_JWT__CA_FILE": str(file)})
+    file.write_bytes(trustme.CA().cert_pem.bytes())
+    loaded(environ=JWT | {"GATEWAY_JWT__CA_FILE": str(file)})
 
 
 @pytest.mark.parametrize("asked", ["optional", "required"])

@@ -227,12 +227,15 @@ class Gateway:
         if self._keyring:
             background.append(self._keyring.follow())
         self._background = [asyncio.create_task(each) for each in background]
-        if self._settings.tls.insecure and not self.address.is_loopback:
+        if self._settings.tls.files is None and not self.address.is_loopback:
             _log.warning("serving_plaintext", address=str(self.address))
         _log.info(
             "serving", address=str(self.address), admin_address=str(self.admin_address)
         )
-        for name in sorted(self._settings.withhold - MEMBERS.keys()):
+        withheld = self._settings.withhold.union(
+            *(each.withhold for each in self._settings.callers)
+        )
+        for name in sorted(withheld - MEMBERS.keys()):
             _log.warning("withholding_unknown_member", member=name)
 
     async def drain(self, seconds: float) -> None:

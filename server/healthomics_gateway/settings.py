@@ -5,6 +5,7 @@ A fault never hides another: all of them are told together.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -163,6 +164,11 @@ def _jwt_faults(jwt: Jwt) -> Iterator[str]:
         yield "jwt: set jwt.jwks_url or jwt.jwks_file too"
     if jwt.ca_file and not jwt.jwks_url:
         yield "jwt.ca_file: it is for jwt.jwks_url, which isn't set"
+    if jwt.ca_file and _is_readable(jwt.ca_file):
+        try:
+            ssl.create_default_context(cafile=jwt.ca_file)
+        except OSError:  # an SSLError is one
+            yield "jwt.ca_file: no certificates can be read from it"
 
 
 def _caller_faults(settings: Settings) -> Iterator[str]:
