@@ -103,7 +103,7 @@ class Front:
                 except OSError as error:
                     self._room.release()
                     _log.warning("not_accepting", why=str(error))
-                    await self._sleep(FULL_SECONDS)
+                    await self._sleep(FULL_SECONDS)  # files are freed by and by
                     continue
                 task = self._keep(self._carry(connection, peer_name(*address[:2])))
                 task.add_done_callback(lambda _: self._room.release())

@@ -85,7 +85,7 @@ class Keyring:
         while True:
             wait_seconds = self._due_at - self._clock()
             if wait_seconds > 0:
-                await self._sleep(wait_seconds)
+                await self._sleep(wait_seconds)  # until it is due
             else:
                 await asyncio.wait([self._start_reading()])
 

@@ -122,7 +122,8 @@ class RunService(RunServiceServicer):
         """Give what a caller is told, no sooner than of a run that isn't there."""
         told = allowed.told(error)
         if told.reason is Reason.CALLER_NOT_AUTHORIZED:
-            await asyncio.sleep(begun + REFUSAL_SECONDS - self._clock())
+            left = begun + REFUSAL_SECONDS - self._clock()
+            await asyncio.sleep(left)  # what reading a run takes isn't to show
         return told
 
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method

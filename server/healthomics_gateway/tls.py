@@ -97,7 +97,7 @@ class ServerTls:
     async def follow(self) -> None:
         """Look at the files again and again, until cancelled."""
         while True:
-            await self._sleep(LOOK_SECONDS)
+            await self._sleep(LOOK_SECONDS)  # between two looks
             try:
                 found = await asyncio.to_thread(self._look)
             except TlsFilesError as error:

@@ -57,7 +57,8 @@ class Watches:
             except GatewayError as error:
                 if error.reason.value.advice is Advice.STOP:
                     raise
-                await asyncio.sleep(backoff_seconds(error, failures))
+                seconds = backoff_seconds(error, failures)
+                await asyncio.sleep(seconds)  # as a poller backs off
                 failures += 1
 
     def watch(
