@@ -302,18 +302,6 @@ async def test_unknown_method_is_refused_before_its_message_comes() -> None:
     assert grpc.StatusCode.UNIMPLEMENTED is code
 
 
-async def test_method_that_a_standard_service_leaves_out_is_unknown() -> None:
-    """`Health.List`, which the package at hand doesn't serve, is METHOD_UNKNOWN."""
-    async with serving(Scripted(answer())) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        with capture_logs() as events:
-            told = await refused(stub.List(health_pb2.HealthListRequest(), timeout=10))
-
-    assert grpc.StatusCode.UNIMPLEMENTED is told.code
-    assert "METHOD_UNKNOWN" == told.reason
-    assert [] == events
-
-
 async def test_status_of_a_standard_service_is_its_own() -> None:
     """What a service aborts with by itself, such as NOT_FOUND, isn't rewritten."""
     async with serving(Scripted(answer())) as channel:

@@ -6,7 +6,7 @@ import warnings
 from healthomics.v1 import run_pb2 as healthomics_dot_v1_dot_run__pb2
 from healthomics.v1 import run_service_pb2 as healthomics_dot_v1_dot_run__service__pb2
 
-GRPC_GENERATED_VERSION = '1.84.0'
+GRPC_GENERATED_VERSION = '1.78.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class RunServiceStub:
+class RunServiceStub(object):
     """Reads workflow runs of AWS HealthOmics.
 
     Every failure carries a `google.rpc.ErrorInfo` whose domain is
@@ -51,7 +51,7 @@ class RunServiceStub:
                 _registered_method=True)
 
 
-class RunServiceServicer:
+class RunServiceServicer(object):
     """Reads workflow runs of AWS HealthOmics.
 
     Every failure carries a `google.rpc.ErrorInfo` whose domain is
@@ -99,7 +99,7 @@ def add_RunServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class RunService:
+class RunService(object):
     """Reads workflow runs of AWS HealthOmics.
 
     Every failure carries a `google.rpc.ErrorInfo` whose domain is

@@ -44,10 +44,7 @@ def errors(*, debug: bool) -> Stage:
 
 
 def _of_exception(error: Exception, exchange: Exchange) -> GatewayError:
-    """Tell a method that a standard service leaves out from a bug."""
-    is_left_out = exchange.context.code() is grpc.StatusCode.UNIMPLEMENTED
-    if is_left_out and isinstance(error, NotImplementedError):
-        return GatewayError(Reason.METHOD_UNKNOWN)
+    """Log an exception that no layer expected, and return GATEWAY_INTERNAL."""
     _log.error(
         "bug",
         method=exchange.method,
