@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint format generate descriptor release-descriptor \
   clients differential fuzz soak flood crowds sigterm indistinguishable mutants bench \
-  bench-quota audit wheel
+  bench-quota audit wheel floor
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -45,6 +45,7 @@ test: $(READY) ## run the tests; ARGS="-k drain" picks some
 check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage, short loads
 	$(MAKE) lint
 	$(MAKE) wheel
+	$(MAKE) floor
 	$(MAKE) clients
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
 	$(MAKE) fuzz ARGS="--seconds 15"
@@ -131,3 +132,15 @@ wheel: $(READY) ## build the wheel and try it in an environment of its own
 	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet \
 	  install -c constraints.txt build/wheel/*.whl
 	cd build/wheel && venv/bin/healthomics-gateway sandbox --help > /dev/null
+
+FLOOR := build/floor
+floor: $(READY) ## run tests/rpc/test_paths.py with the oldest grpcio that is supported
+	@mkdir -p $(FLOOR)
+	@sed -E -e 's/^(grpcio(-health-checking|-reflection|-status|-testing)?)==.*/\1==1.78.0/' \
+	  -e 's/^protobuf==.*/protobuf==6.33.5/' constraints.txt > $(FLOOR)/constraints.txt
+	@$(PYTHON) -m venv $(FLOOR)/venv
+	@$(FLOOR)/venv/bin/python -m pip --disable-pip-version-check --quiet \
+	  install -c $(FLOOR)/constraints.txt pip
+	@$(FLOOR)/venv/bin/python -m pip --disable-pip-version-check --quiet \
+	  install -c $(FLOOR)/constraints.txt --editable . --group dev
+	$(FLOOR)/venv/bin/pytest -q tests/rpc/test_paths.py
