@@ -1,8 +1,9 @@
 """The bugs that the suite must find: one small change of the server each.
 
 To add one, copy an entry: `old` must stand in its file exactly once, and `test` is
-the one that should find the bug. A test that starts the program in an environment
-without PYTHONPATH finds none there.
+the one that should find the bug. `holds` are tests of docs/guarantees.md: each of them
+must find it too, as the bug breaks what they hold. A test that starts the program in an
+environment without PYTHONPATH finds none there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ class Mutant:
     old: str
     new: str
     test: str  # below tests
+    holds: tuple[str, ...] = ()  # below tests
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """All tests that must find it."""
+        return self.test, *self.holds
 
 
 MUTANTS = (
@@ -29,6 +36,7 @@ MUTANTS = (
         "UPSTREAM_THROTTLED = Row(\n        code.RESOURCE_EXHAUSTED,",
         "UPSTREAM_THROTTLED = Row(\n        code.UNAVAILABLE,",
         "test_errors.py::test_code_answers_what_the_caller_should_do",
+        holds=("rpc/test_errors.py::test_error_of_the_seed_has_its_row",),
     ),
     Mutant(
         "quota-is-worth-another-try",
@@ -61,6 +69,7 @@ MUTANTS = (
         "{key: _clean(value, MAX_TEXT) for",
         "{key: value for",
         "test_errors.py::test_metadata_is_cleaned_and_cut",
+        holds=("test_errors.py::test_status_is_short_and_printable_whatever_is_told",),
     ),
     Mutant(
         "cancelled-call-is-a-bug",
@@ -94,6 +103,10 @@ MUTANTS = (
         "if not _RUN_ID.fullmatch(run_id):",
         "if not _RUN_ID.match(run_id):",
         "test_service.py::test_id_of_another_form_is_refused",
+        holds=(
+            "rpc/test_errors.py::test_bad_request_asks_nothing_of_healthomics",
+            "faults/test_ids.py::test_id_that_is_none_is_refused",
+        ),
     ),
     Mutant(
         "id-may-have-any-script-s-digits",
@@ -130,6 +143,10 @@ MUTANTS = (
         "attempt >= self._max_attempts",
         "attempt > self._max_attempts",
         "test_retry.py::test_last_failure_stands_when_the_attempts_are_used_up",
+        holds=(
+            "faults/test_sharing.py::test_crowd_shares_a_failure",
+            "faults/test_aws_errors.py::test_error_that_may_pass_is_asked_for_three_times",
+        ),
     ),
     Mutant(
         "retry-beyond-the-deadline",
@@ -144,6 +161,9 @@ MUTANTS = (
         "        self._in_hand -= 1\n",
         "",
         "test_retry.py::test_dead_upstream_sees_few_more_calls_than_callers_make",
+        holds=(
+            "faults/test_outage.py::test_outage_sees_few_calls_beyond_those_of_the_callers",
+        ),
     ),
     Mutant(
         "aws-may-ask-for-any-wait",
@@ -234,6 +254,10 @@ MUTANTS = (
         "            429: _THROTTLED,\n"
         "        }",
         "test_classify.py::test_body_without_a_code_leaves_it_to_the_status",
+        holds=(
+            "rpc/test_errors.py::test_page_of_a_proxy_is_not_healthomics_word",
+            "faults/test_proxies.py::test_page_of_a_proxy_is_judged_by_its_status_alone",
+        ),
     ),
     Mutant(
         "untrusted-certificate-is-tried-again",
@@ -256,6 +280,9 @@ MUTANTS = (
         "        if self._credentials == refused:\n            self._source = None",
         "        if self._credentials:\n            self._source = None",
         "test_identity.py::test_renewal_reads_the_chain_once_for_all_who_were_refused",
+        holds=(
+            "faults/test_credentials.py::test_credentials_that_expire_in_flight_are_renewed_once",
+        ),
     ),
     Mutant(
         "callers-each-read-the-chain",
@@ -270,6 +297,9 @@ MUTANTS = (
         "return skew if abs(skew) >= MIN_SKEW else NO_SKEW",
         "return skew if abs(skew) >= MIN_SKEW else self.skew",
         "test_healthomics.py::test_offset_is_dropped_when_the_clock_is_set_right",
+        holds=(
+            "faults/test_clock.py::test_offset_is_dropped_when_the_clock_is_right_again",
+        ),
     ),
     Mutant(
         "secret-key-is-shown",
@@ -292,6 +322,10 @@ MUTANTS = (
         'if type(sent.get("id")) is not str or sent["id"] != run_id:',
         'if type(sent.get("id")) is not str:',
         "test_translate.py::test_answer_about_another_run_is_refused",
+        holds=(
+            "rpc/test_errors.py::test_success_that_is_none_is_never_ok",
+            "faults/test_members.py::test_answer_about_another_run_is_never_delivered",
+        ),
     ),
     Mutant(
         "error-in-a-success-is-a-run",
@@ -306,6 +340,7 @@ MUTANTS = (
         'int((fraction or "").ljust(9, "0"))',
         'int((fraction or "")[:3].ljust(9, "0"))',
         "test_translate.py::test_timestamp_is_typed_with_up_to_nine_digits",
+        holds=("faults/test_members.py::test_timestamp_is_an_instant_or_kept",),
     ),
     Mutant(
         "integer-beyond-2-to-the-53-is-typed",
@@ -313,6 +348,10 @@ MUTANTS = (
         "SAFE_DIGITS = 15 ",
         "SAFE_DIGITS = 17 ",
         "test_jsontext.py::test_exact_double_refuses_what_a_double_would_change",
+        holds=(
+            "faults/test_documents.py::test_document_is_exact_or_kept_as_its_text",
+            "test_fuzz.py::test_corpus_breaks_no_promise",
+        ),
     ),
     Mutant(
         "unknown-member-is-dropped",
@@ -320,6 +359,9 @@ MUTANTS = (
         "        if value is None:\n            continue",
         "        if value is None or name not in puts:\n            continue",
         "test_translate.py::test_member_that_has_no_field_for_it_is_kept",
+        holds=(
+            "rpc/test_answers.py::test_answer_keeps_what_the_contract_does_not_know",
+        ),
     ),
     Mutant(
         "unknown-word-is-dropped",
@@ -341,6 +383,7 @@ MUTANTS = (
         "        selected.observe_time.CopyFrom(run.observe_time)\n",
         "",
         "test_selection.py::test_observe_time_is_always_answered",
+        holds=("rpc/test_answers.py::test_mask_selects_fields_and_their_kept_text",),
     ),
     Mutant(
         "withheld-member-comes-back",
@@ -348,6 +391,7 @@ MUTANTS = (
         "if self.paths is None and not self.withheld:",
         "if self.paths is None:",
         "test_selection.py::test_withholding_leaves_out_typed_and_kept_members_alike",
+        holds=("rpc/test_answers.py::test_withheld_members_reach_nobody",),
     ),
     # What callers share, and what they leave each other.
     Mutant(
@@ -370,6 +414,7 @@ MUTANTS = (
         "        if not fetch.waiting and fetch.task and not fetch.task.done():",
         "        if fetch.task and not fetch.task.done():",
         "test_coalesce.py::test_who_leaves_costs_the_others_nothing",
+        holds=("faults/test_sharing.py::test_who_leaves_a_crowd_harms_nobody",),
     ),
     Mutant(
         "last-who-leaves-leaves-the-fetch",
@@ -560,6 +605,7 @@ MUTANTS = (
         "if not isinstance(alg, str) or alg not in self._algorithms:",
         "if not isinstance(alg, str):",
         "test_tokens.py::test_token_of_each_algorithm_needs_it_to_be_allowed",
+        holds=("test_tokens.py::test_token_without_signature_is_refused",),
     ),
     Mutant(
         "key-of-another-kind-verifies",
@@ -958,6 +1004,9 @@ MUTANTS = (
         "return Partition(role, self.identity) if role else OWN",
         "return Partition(role) if role else OWN",
         "test_access.py::test_partition_is_the_role_and_whom_it_is_assumed_for",
+        holds=(
+            "faults/test_roles.py::test_each_caller_s_session_is_of_its_role_and_name",
+        ),
     ),
     Mutant(
         "one-session-is-every-caller-s",
@@ -972,6 +1021,7 @@ MUTANTS = (
         "[: MAX_NAME - len(suffix)] + suffix",
         "[:MAX_NAME]",
         "test_roles.py::test_name_stays_readable",
+        holds=("test_roles.py::test_two_identities_never_share_a_name",),
     ),
     Mutant(
         "name-with-a-digest-is-taken-as-it-is",

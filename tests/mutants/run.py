@@ -1,8 +1,9 @@
 """Seeds bugs into a copy of the server and tells whether the suite finds each.
 
 One is seeded at a time. First the test that should find it is run, and where that
-passes the whole suite. Ends with 0 when
-every bug was found, with 1 when one survived, with 2 when the run itself went wrong.
+passes the whole suite. A test that holds a guarantee which the bug breaks must find it
+too. Ends with 0 when every bug was found, with 1 when one survived, with 2 when the run
+itself went wrong.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def _survivors(mutants: Sequence[Mutant], folder: Path, suite: Suite) -> list[st
     """Seed the bugs one by one and tell how it goes; give those that none found."""
     began = time.monotonic()
     clean = _copied(SERVER, folder / "clean")
-    if failed := suite(sorted({each.test for each in mutants}), clean):
+    named = {test for each in mutants for test in each.tests}
+    if failed := suite(sorted(named), clean):
         raise RunError(f"without a bug, {failed} fails already")
     say(f"without a bug: {time.monotonic() - began:.1f} s, the named tests pass")
     survivors = []
@@ -138,6 +140,10 @@ def _tried(mutant: Mutant, folder: Path, suite: Suite, *, clean: Path) -> str:
         file = source / PACKAGE / mutant.file
         file.write_text(mutated(mutant, file.read_text()))
         _check_import(mutant, source)
+        for test in mutant.holds:
+            if not suite([test], source):
+                say(f"{mutant.name}: {test} holds its guarantee no more")
+                return ""
         if failed := suite([mutant.test], source):
             return failed
         say(f"{mutant.name}: {mutant.test} passes; now the whole suite")
