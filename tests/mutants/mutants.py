@@ -340,7 +340,10 @@ MUTANTS = (
         'int((fraction or "").ljust(9, "0"))',
         'int((fraction or "")[:3].ljust(9, "0"))',
         "test_translate.py::test_timestamp_is_typed_with_up_to_nine_digits",
-        holds=("faults/test_members.py::test_timestamp_is_an_instant_or_kept",),
+        holds=(
+            "faults/test_members.py::test_timestamp_is_an_instant_or_kept",
+            "test_differential.py::test_answers_are_rebuilt",
+        ),
     ),
     Mutant(
         "integer-beyond-2-to-the-53-is-typed",
@@ -361,6 +364,7 @@ MUTANTS = (
         "test_translate.py::test_member_that_has_no_field_for_it_is_kept",
         holds=(
             "rpc/test_answers.py::test_answer_keeps_what_the_contract_does_not_know",
+            "test_differential.py::test_answers_are_rebuilt",
         ),
     ),
     Mutant(
@@ -422,6 +426,7 @@ MUTANTS = (
         "            fetch.task.cancel()",
         "            pass",
         "test_coalesce.py::test_last_who_leaves_ends_the_fetch",
+        holds=("rpc/test_deadlines.py::test_cancelled_call_stops_the_upstream_call",),
     ),
     Mutant(
         "memory-is-as-old-as-it-likes",
