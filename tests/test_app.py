@@ -219,6 +219,39 @@ async def test_gateway_without_credentials_serves_and_is_not_ready() -> None:
     assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == told.reason
 
 
+async def test_gateway_is_unready_until_keys_were_read_once() -> None:
+    """Without keys no caller can be known: not ready, and a line tells why."""
+    keys = http(json.dumps({"keys": []}))
+    async with (
+        Upstream(http(status=401)) as refusing,
+        Upstream(keys) as answering,
+        gateway(aws_at(NOWHERE), **issuer_at(refusing)) as unready,
+        gateway(aws_at(NOWHERE), **issuer_at(answering)) as served,
+        watching(served) as watch,
+    ):
+        await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
+        async with asyncio.timeout(MAX_SECONDS):
+            while "401" not in (told := (await readyz(unready, "?verbose"))[1]):
+                pass
+
+        assert (503, "AUTH_BACKEND_UNAVAILABLE\n") == await readyz(unready)
+        why = "AUTH_BACKEND_UNAVAILABLE: the answer's status is 401"
+        assert f"listeners: ok\naws: ok\nkeys: {why}\n" == told
+        assert (200, "listeners: ok\naws: ok\nkeys: ok\n") == await readyz(
+            served, "?verbose"
+        )
+
+
+def issuer_at(upstream: Upstream) -> dict[str, str]:
+    """Settings that take callers' tokens, with keys from a server."""
+    return {
+        "GATEWAY_JWT__ISSUER": "https://issuer.example.org",
+        "GATEWAY_JWT__AUDIENCE": "gateway",
+        "GATEWAY_JWT__JWKS_URL": f"{upstream.url}/keys",
+        "GATEWAY_OPEN_SERVICES": "Health",
+    }
+
+
 async def test_gateway_that_has_drained_says_so() -> None:
     """After the drain health and `/readyz` are down."""
     async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
@@ -522,9 +555,9 @@ async def test_certificate_that_is_spoilt_is_told_and_serves_on(tmp_path: Path) 
                 await asyncio.sleep(0.05)
         plain = await readyz(served)
 
-    assert (200, "aws: ok\ncertificate: ok\n") == before
+    assert (200, "listeners: ok\naws: ok\ncertificate: ok\n") == before
     fault = "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
-    assert (200, f"aws: ok\ncertificate: {fault}\n") == after
+    assert (200, f"listeners: ok\naws: ok\ncertificate: {fault}\n") == after
     assert (200, "ok\n") == plain
 
 

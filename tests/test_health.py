@@ -3,15 +3,18 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import aiohttp
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from blocking import blocking
+from healthomics_gateway.admin import AdminPages
 from healthomics_gateway.errors import Reason
-from healthomics_gateway.health import SERVICE, AdminPages, Health, Readiness
+from healthomics_gateway.health import SERVICE, Health
+from healthomics_gateway.readiness import Readiness
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -142,49 +145,70 @@ def test_draining_is_for_good() -> None:
     assert "GATEWAY_DRAINING" == state.why_not
 
 
-async def is_changed(state: Readiness) -> bool:
-    """Tell whether there is a change to be seen, and take note of it."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(0):
-            await state.changed()
-            return True
-    return False
-
-
-async def test_change_is_told_once() -> None:
-    """Who waits for a change sees each one, and none where nothing changed."""
+def test_each_change_sets_its_own_event() -> None:
+    """A report that changes something sets the event of that change, and no other."""
     state = readiness()
     seen = []
     for why in (NO_CREDENTIALS, None, None, INVALID, INVALID, UNTRUSTED):
+        change = state.change
         state.report(why)
-        seen.append(await is_changed(state))
+        seen.append(change.is_set())
+    change = state.change
     state.drain()
-    seen += [await is_changed(state), await is_changed(state)]
+    seen += [change.is_set(), state.change.is_set()]
 
     assert [False, True, False, True, False, True, True, False] == seen
+
+
+def test_every_part_must_work() -> None:
+    """The gateway is ready once no part has a reason why it isn't."""
+    state = ready()
+    report = state.add("keys", fault=lambda: "", why=Reason.AUTH_BACKEND_UNAVAILABLE)
+    before = state.why_not
+    report(None)
+
+    assert ("AUTH_BACKEND_UNAVAILABLE", "") == (before, state.why_not)
+
+
+def test_each_part_has_a_line() -> None:
+    """A line has the part's name, and its reason and fault if it has any."""
+    state = readiness()
+    state.add("keys", fault=lambda: "status 401", why=Reason.AUTH_BACKEND_UNAVAILABLE)
+    state.add("certificate", fault=lambda: "expired")
+    state.drain()
+
+    assert [
+        "listeners: GATEWAY_DRAINING",
+        "aws: GATEWAY_CREDENTIALS_UNAVAILABLE",
+        "keys: AUTH_BACKEND_UNAVAILABLE: status 401",
+        "certificate: expired",
+    ] == state.lines
 
 
 # gRPC health
 
 
 @asynccontextmanager
-async def watched(
-    state: Readiness,
-) -> AsyncIterator[tuple[health_pb2_grpc.HealthStub, Health]]:
-    """Serve the health service over a readiness, and follow it."""
-    health = Health(state)
+async def serving(state: Readiness) -> AsyncIterator[str]:
+    """Serve the health service over a readiness, and tell where."""
     server = grpc.aio.server()
-    health.add_to(server)
+    Health(state).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    following = asyncio.create_task(health.follow())
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield health_pb2_grpc.HealthStub(channel), health
+        yield f"127.0.0.1:{port}"
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
         await server.stop(0)
+
+
+@asynccontextmanager
+async def watched(state: Readiness) -> AsyncIterator[health_pb2_grpc.HealthStub]:
+    """Serve the health service over a readiness, and call it."""
+    async with (
+        serving(state) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield health_pb2_grpc.HealthStub(channel)
 
 
 async def check(stub: health_pb2_grpc.HealthStub, service: str) -> int:
@@ -205,7 +229,7 @@ async def test_health_of_the_service_is_readiness(
     state: Callable[[], Readiness], expected: int
 ) -> None:
     """The process serves from its start, the service when it is ready."""
-    async with watched(state()) as (stub, _):
+    async with watched(state()) as stub:
         assert (SERVING, expected) == (
             await check(stub, ""),
             await check(stub, SERVICE),
@@ -216,7 +240,7 @@ async def test_health_is_kept_at_every_change() -> None:
     """A watcher is told of each change of readiness as it comes."""
     state = readiness()
     seen = []
-    async with watched(state) as (stub, _):
+    async with watched(state) as stub:
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
         seen.append((await watch.read()).status)
         for why in (None, INVALID, None):
@@ -230,11 +254,10 @@ async def test_health_is_kept_at_every_change() -> None:
 async def test_health_of_a_gateway_that_drains_is_down_for_good() -> None:
     """While it drains neither the process nor the service serves, come what may."""
     state = ready()
-    async with watched(state) as (stub, health):
+    async with watched(state) as stub:
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
         seen = [(await watch.read()).status]
         state.drain()
-        await health.drain()
         seen.append((await watch.read()).status)
         state.report(INVALID)
         state.report(None)
@@ -242,6 +265,38 @@ async def test_health_of_a_gateway_that_drains_is_down_for_good() -> None:
         watch.cancel()
 
     assert [SERVING, NOT_SERVING, NOT_SERVING, NOT_SERVING] == seen
+
+
+async def test_health_stream_that_is_not_read_holds_up_no_other() -> None:
+    """A client without window gets nothing; every other watcher sees each change."""
+    state = ready()
+    async with (
+        serving(state) as address,
+        blocking(address, "health-zero"),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10)
+        seen = [(await watch.read()).status]
+        state.drain()
+        seen.append((await watch.read()).status)
+        watch.cancel()
+
+    assert [SERVING, NOT_SERVING] == seen
+
+
+async def test_health_of_a_service_that_is_not_served() -> None:
+    """`Watch` says SERVICE_UNKNOWN and stays open, `Check` fails with NOT_FOUND."""
+    async with watched(ready()) as stub:
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="nope"), timeout=10)
+        status = (await watch.read()).status
+        is_open = not watch.done()
+        watch.cancel()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await check(stub, "nope")
+
+    assert (health_pb2.HealthCheckResponse.SERVICE_UNKNOWN, True) == (status, is_open)
+    assert grpc.StatusCode.NOT_FOUND == caught.value.code()
 
 
 # the admin pages
@@ -261,10 +316,13 @@ async def pages(state: Readiness) -> AsyncIterator[tuple[aiohttp.ClientSession, 
 
 async def page(state: Readiness, path: str) -> tuple[int, str]:
     """Read one page."""
-    async with (
-        pages(state) as (session, url),
-        session.get(url + path) as response,
-    ):
+    async with pages(state) as (session, url):
+        return await read(session, url + path)
+
+
+async def read(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
+    """Read a page of a server."""
+    async with session.get(url) as response:
         return response.status, await response.text()
 
 
@@ -292,6 +350,29 @@ async def test_readyz_tells_why_the_gateway_is_not_ready(
     assert answer == await page(state(), "/readyz")
 
 
+def dead() -> Readiness:
+    """The readiness of a gateway that no new call can reach."""
+    state = ready()
+    state.die("its accept loop has ended")
+    return state
+
+
+async def test_livez_fails_once_no_new_call_can_reach_the_gateway() -> None:
+    """`/livez` is 503 then, and `/readyz` as well; its line tells why."""
+    state = dead()
+    async with pages(state) as (session, url):
+        answers = [
+            await read(session, url + path)
+            for path in ("/livez", "/readyz", "/readyz?verbose")
+        ]
+
+    assert [
+        (503, "no new call can reach it\n"),
+        (503, "GATEWAY_DRAINING\n"),
+        (503, "listeners: GATEWAY_DRAINING: its accept loop has ended\naws: ok\n"),
+    ] == answers
+
+
 @pytest.mark.parametrize("state", [readiness, ready, draining])
 async def test_livez_tells_that_the_process_lives(
     state: Callable[[], Readiness],
@@ -308,7 +389,7 @@ async def test_admin_has_no_other_pages() -> None:
 
 
 async def test_readyz_follows_readiness() -> None:
-    """The page tells the state of the moment, on the same connection."""
+    """The page tells the state of the moment."""
     state = ready()
     seen = []
     async with pages(state) as (session, url):
@@ -337,3 +418,60 @@ async def test_admin_stops_listening() -> None:
 
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Connect to the admin pages, and ask for nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def is_cut(reader: asyncio.StreamReader) -> bool:
+    """Wait until the server closes a connection that it never wrote to."""
+    async with asyncio.timeout(10):
+        try:
+            return await reader.read() == b""
+        except ConnectionResetError:
+            return True
+
+
+async def test_admin_cuts_the_oldest_connection_for_one_too_many() -> None:
+    """However many connections idle, the next one is answered."""
+    served = AdminPages(ready(), max_connections=4, connection_seconds=60)
+    port = await served.start("127.0.0.1", 0)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(served.stop)
+        idle = [await stack.enter_async_context(connected(port)) for _ in range(4)]
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        answer = await read(session, f"http://127.0.0.1:{port}/livez")
+
+        assert (200, "ok\n") == answer
+        assert await is_cut(idle[0])
+        assert not idle[3].at_eof()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Slow:", id="half-a-head"),
+        pytest.param(
+            b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n", id="no-body"
+        ),
+    ],
+)
+async def test_admin_connection_has_a_time_limit(sent: bytes) -> None:
+    """A connection ends in time, wherever its client stops."""
+    served = AdminPages(ready(), connection_seconds=0.05)
+    port = await served.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    async with asyncio.timeout(10):
+        with suppress(ConnectionResetError):
+            await reader.read()
+    writer.close()
+    await served.stop()

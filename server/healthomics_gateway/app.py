@@ -10,17 +10,13 @@ import structlog
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.access import Rule
+from healthomics_gateway.admin import AdminPages
 from healthomics_gateway.bulkhead import Bulkhead
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.door import ClosedError, Door
-from healthomics_gateway.errors import GatewayError
-from healthomics_gateway.health import (
-    AdminPages,
-    Health,
-    Readiness,
-    add_reflection,
-)
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.health import Health
 from healthomics_gateway.interceptors.admit import Admission
 from healthomics_gateway.interceptors.authenticate import ByToken
 from healthomics_gateway.interceptors.drain import Drain
@@ -30,11 +26,14 @@ from healthomics_gateway.keys import keyring_of
 from healthomics_gateway.kinds import Address
 from healthomics_gateway.pace import Paced, Pacers
 from healthomics_gateway.pacer import Pacer, refusal
+from healthomics_gateway.readiness import Readiness, Report
+from healthomics_gateway.reflection import add_reflection
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.schema import Settings
 from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.server import OPTIONS, guard_of, make_chain, make_server
 from healthomics_gateway.service import RunService
+from healthomics_gateway.supervision import Background
 from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.clock import Clock
@@ -130,7 +129,15 @@ class Gateway:
         self._health = Health(self._readiness)
         self._door = Door(settings.listen, files=settings.tls.files)
         jwt = settings.jwt
-        self._keyring = keyring_of(jwt.jwks_file, jwt.jwks_url, ca_file=jwt.ca_file)
+        self._background = Background()
+        self._keyring = keyring_of(
+            jwt.jwks_file,
+            jwt.jwks_url,
+            ca_file=jwt.ca_file,
+            report=self._add_keys() if jwt.is_on else lambda _: None,
+        )
+        if settings.tls.cert_file:
+            self._add_part("certificate", lambda: self._door.fault)
         self._server = self._make_server(
             RunService(
                 runs,
@@ -145,8 +152,7 @@ class Gateway:
             ),
             options,
         )
-        self._admin = AdminPages(self._readiness, parts=self._parts())
-        self._background: list[asyncio.Task[None]] = []
+        self._admin = AdminPages(self._readiness)
         self.address = settings.listen
         self.admin_address = settings.admin_listen
 
@@ -193,10 +199,21 @@ class Gateway:
             identity_claim=jwt.identity_claim,
         ).identity_of
 
-    def _parts(self) -> dict[str, Callable[[], str]]:
-        """Give what `/readyz?verbose` tells of beside AWS's identity."""
-        parts = {"certificate": lambda: self._door.fault}
-        return parts if self._settings.tls.cert_file else {}
+    def _add_part(
+        self, name: str, fault: Callable[[], str], *, why: Reason | None = None
+    ) -> Report:
+        """Add a part to readiness that a background task of the same name keeps."""
+        return self._readiness.add(
+            name, fault=lambda: fault() or self._background.fault(name), why=why
+        )
+
+    def _add_keys(self) -> Report:
+        """Be unready until keys were read once."""
+        return self._add_part(
+            "keys",
+            lambda: self._keyring.fault if self._keyring else "",
+            why=Reason.AUTH_BACKEND_UNAVAILABLE,
+        )
 
     @property
     def in_flight(self) -> int:
@@ -219,14 +236,10 @@ class Gateway:
             faults.append(_listen_fault("listen", self.address))
         if faults:
             raise ListenError(*faults)
-        background = [
-            self._health.follow(),
-            self._look_for_credentials(),
-            self._door.follow(),
-        ]
+        self._background.start("credentials", self._look_for_credentials)
+        self._background.start("certificate", self._door.follow)
         if self._keyring:
-            background.append(self._keyring.follow())
-        self._background = [asyncio.create_task(each) for each in background]
+            self._background.start("keys", self._keyring.follow)
         if self._settings.tls.files is None and not self.address.is_loopback:
             _log.warning("serving_plaintext", address=str(self.address))
         _log.info(
@@ -242,7 +255,6 @@ class Gateway:
         """Send callers elsewhere; serve on until they have gone, or for `seconds`."""
         _log.info("draining", seconds=seconds)
         self._readiness.drain()
-        await self._health.drain()
         await self._drain.drain(seconds)
         await self._drain.evict(EVICTION_SECONDS)
         await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
@@ -252,9 +264,7 @@ class Gateway:
         """End what is listening and what goes on in the background, at once."""
         await self._server.stop(None)
         await self._door.close()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._background.stop()
         if self._keyring:
             await self._keyring.close()
         await self._roles.close()

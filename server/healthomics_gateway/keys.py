@@ -34,6 +34,7 @@ HEADERS = {
 _log = structlog.get_logger("keys")
 
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
+Report: TypeAlias = Callable[[Reason | None], None]
 
 
 class Keyring:
@@ -47,11 +48,16 @@ class Keyring:
         read: Read,
         *,
         refresh_seconds: float,
+        report: Report = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Have no keys yet; `read` gives a JWK set, or raises whatever it likes."""
+        """Have no keys yet; `read` gives a JWK set, or raises whatever it likes.
+
+        `report` is called with None when a read has succeeded.
+        """
         self._read = read
+        self._report = report
         self._refresh_seconds = refresh_seconds
         self._clock = clock
         self._sleep = sleep
@@ -61,6 +67,11 @@ class Keyring:
         self._failures = 0  # since a read succeeded
         self._fault = ""  # of the last read
         self._due_at = self._unknown_due_at = float("-inf")  # by the clock
+
+    @property
+    def fault(self) -> str:
+        """Why the last read failed; empty if it didn't."""
+        return self._fault
 
     def holds(self, key: Key) -> bool:
         """Tell whether a key is still among those read last."""
@@ -132,6 +143,7 @@ class Keyring:
             self._fail(error)
         else:
             self._failures, self._fault = 0, ""
+            self._report(None)
             self._due_at = self._clock() + self._refresh_seconds
 
     def _adopt(self, keys: KeySet) -> None:
@@ -156,14 +168,20 @@ class Keyring:
 
 
 def keyring_of(
-    file: Path | None, url: str | None, *, ca_file: Path | None
+    file: Path | None,
+    url: str | None,
+    *,
+    ca_file: Path | None,
+    report: Report = lambda _: None,
 ) -> Keyring | None:
     """Read keys from the file or the URL that is given; None without either."""
     if file:
-        return Keyring(file_reader(file), refresh_seconds=FILE_REFRESH_SECONDS)
+        return Keyring(
+            file_reader(file), refresh_seconds=FILE_REFRESH_SECONDS, report=report
+        )
     if url:
         read = url_reader(url, ca_file=ca_file)
-        return Keyring(read, refresh_seconds=URL_REFRESH_SECONDS)
+        return Keyring(read, refresh_seconds=URL_REFRESH_SECONDS, report=report)
     return None
 
 

@@ -9,12 +9,7 @@ from typing import TypeAlias
 import grpc
 
 from healthomics_gateway.access import ANONYMOUS, Policy, Rule
-from healthomics_gateway.health import (
-    HEALTH,
-    REFLECTION_V1,
-    REFLECTION_V1ALPHA,
-    SERVICE,
-)
+from healthomics_gateway.health import HEALTH, SERVICE
 from healthomics_gateway.interceptors.admit import MAX_WAITING, Admission, Arrivals
 from healthomics_gateway.interceptors.authenticate import (
     ByCertificate,
@@ -28,6 +23,7 @@ from healthomics_gateway.interceptors.exchange import Stage
 from healthomics_gateway.interceptors.limit import Limits
 from healthomics_gateway.interceptors.refuse import Refusals
 from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
 
 RPCS_PER_CALL = 2  # a backstop: the core refuses more than `max_in_flight` times it
 GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest

@@ -311,9 +311,44 @@ MUTANTS = (
     Mutant(
         "health-stays-up",
         "health.py",
-        "is_ready = not self._readiness.why_not",
-        "is_ready = True",
+        "SERVICE: not self._readiness.why_not,",
+        "SERVICE: True,",
         "test_health.py::test_health_of_the_service_is_readiness",
+    ),
+    Mutant(
+        "health-change-is-missed",
+        "readiness.py",
+        "        changed.set()\n",
+        "",
+        "test_health.py::test_health_is_kept_at_every_change",
+    ),
+    Mutant(
+        "keys-are-not-waited-for",
+        "app.py",
+        "            why=Reason.AUTH_BACKEND_UNAVAILABLE,\n",
+        "",
+        "test_app.py::test_gateway_is_unready_until_keys_were_read_once",
+    ),
+    Mutant(
+        "task-that-fails-stays-dead",
+        "supervision.py",
+        "            if failure is None:\n",
+        "            if True:\n",
+        "test_supervision.py::test_task_that_fails_runs_again_later_and_later",
+    ),
+    Mutant(
+        "admin-connections-pile-up",
+        "admin.py",
+        "[: -self._most]",
+        "[:0]",
+        "test_health.py::test_admin_cuts_the_oldest_connection_for_one_too_many",
+    ),
+    Mutant(
+        "admin-connection-idles-for-ever",
+        "admin.py",
+        "loop.call_later(self._seconds, transport.abort)",
+        "loop.call_later(self._seconds, lambda: None)",
+        "test_health.py::test_admin_connection_has_a_time_limit",
     ),
     # What an answer says.
     Mutant(
@@ -741,8 +776,8 @@ MUTANTS = (
     Mutant(
         "admin-page-does-not-tell-a-bad-certificate",
         "app.py",
-        'parts = {"certificate": lambda: self._door.fault}\n',
-        'fault = self._door.fault\n        parts = {"certificate": lambda: fault}\n',
+        'self._add_part("certificate", lambda: self._door.fault)',
+        'self._add_part("certificate", lambda: "")',
         "test_app.py::test_certificate_that_is_spoilt_is_told_and_serves_on",
     ),
     Mutant(

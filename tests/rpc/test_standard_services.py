@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +24,7 @@ from support import aws_at, calling, gateway, get_run, refused
 SERVICE = "healthomics.v1.RunService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+GRPCURL = Path(sys.executable).with_name("grpcurl")
 PATIENCE_SECONDS = 5.0  # for what must happen soon
 
 
@@ -183,7 +186,10 @@ async def test_reflection_lists_the_services(version: str) -> None:
     ("symbol", "file"),
     [
         (SERVICE, "healthomics/v1/run_service.proto"),
+        (f"{SERVICE}.GetRun", "healthomics/v1/run_service.proto"),
         ("healthomics.v1.Run", "healthomics/v1/run.proto"),
+        ("healthomics.v1.ErrorReason", "healthomics/v1/error_reason.proto"),
+        ("google.rpc.ErrorInfo", "google/rpc/error_details.proto"),
         ("grpc.reflection.v1.ServerReflection", "grpc_reflection/v1/reflection.proto"),
     ],
 )
@@ -200,3 +206,42 @@ async def test_reflection_describes_a_symbol(
 
     files = answer.file_descriptor_response.file_descriptor_proto
     assert file in [FileDescriptorProto.FromString(each).name for each in files]
+
+
+@pytest.mark.parametrize("symbol", ["nope", f"{SERVICE}.Nope", "healthomics.v1.Run.x"])
+async def test_reflection_knows_no_other_symbol(symbol: str) -> None:
+    """A symbol that isn't defined is NOT_FOUND, whatever its beginning is."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+    ):
+        answer = await reflect(channel, "v1", file_containing_symbol=symbol)
+
+    assert grpc.StatusCode.NOT_FOUND.value[0] == answer.error_response.error_code
+
+
+async def test_grpcurl_describes_methods_and_enums() -> None:
+    """`grpcurl describe` shows a method, an enum and the details of errors."""
+    kinds = {
+        f"{SERVICE}.GetRun": "a method",
+        "healthomics.v1.ErrorReason": "an enum",
+        "google.rpc.ErrorInfo": "a message",
+    }
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
+        told = [await described(served, symbol) for symbol in kinds]
+
+    assert [f"{symbol} is {kind}:" for symbol, kind in kinds.items()] == [
+        each.partition("\n")[0] for each in told
+    ]
+
+
+async def described(served: Gateway, symbol: str) -> str:
+    """Let grpcurl describe a symbol."""
+    program = await asyncio.create_subprocess_exec(
+        *(GRPCURL, "-plaintext", str(served.address), "describe", symbol),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await program.communicate()
+    return out.decode()

@@ -1,0 +1,82 @@
+"""Tasks that run as long as the gateway: one that ends in an error runs again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+MIN_PAUSE_SECONDS = 1.0  # before it runs again; doubles with each failure in a row
+MAX_PAUSE_SECONDS = 60.0
+
+_log = structlog.get_logger("supervision")
+
+
+class Background:
+    """The background tasks of a gateway, by name."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Run nothing yet."""
+        self._clock = clock
+        self._sleep = sleep
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._faults: dict[str, str] = {}
+
+    def fault(self, name: str) -> str:
+        """Return why the task of this name doesn't run at the moment, or ""."""
+        return self._faults.get(name, "")
+
+    def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` until it returns, and again whenever it raises.
+
+        The pause before that is 1 s and doubles up to a minute; a run that lasts as
+        long as the longest pause begins with 1 s again.
+        """
+        self._tasks[name] = asyncio.create_task(self._supervise(name, work))
+
+    async def stop(self) -> None:
+        """Cancel every task, and wait until each has ended."""
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _supervise(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        pause_seconds = MIN_PAUSE_SECONDS
+        while True:
+            begun = self._clock()
+            self._faults.pop(name, None)
+            failure = await _failure_of(work())
+            if failure is None:
+                return
+            if self._clock() - begun >= MAX_PAUSE_SECONDS:
+                pause_seconds = MIN_PAUSE_SECONDS
+            why = type(failure).__name__
+            self._faults[name] = f"its task ended by {why} and waits to run again"
+            _log.error("background_task_ended", task=name, exc_info=failure)
+            await self._sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, MAX_PAUSE_SECONDS)
+
+
+async def _failure_of(run: Coroutine[Any, Any, None]) -> BaseException | None:
+    """Await `run`, and return what it raised; pass on this task's own cancellation."""
+    try:
+        await run
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return error  # of something else that it awaited
+    except Exception as error:  # noqa: BLE001  # whatever it is, the task runs again
+        return error
+    return None

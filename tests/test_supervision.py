@@ -1,0 +1,133 @@
+"""What becomes of a background task that fails, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from structlog.testing import capture_logs
+
+from healthomics_gateway.supervision import Background
+
+PATIENCE_SECONDS = 5.0  # for what must happen soon
+
+
+class Clock:
+    """A clock that sleeping moves, and what was slept."""
+
+    def __init__(self, background: Callable[[], Background]) -> None:
+        """Begin at 0."""
+        self._background = background
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.faults: list[str] = []  # at each sleep
+
+    async def sleep(self, seconds: float) -> None:
+        """Move on at once."""
+        self.slept.append(seconds)
+        self.faults.append(self._background().fault("work"))
+        self.now += seconds
+
+
+async def run(*steps: Callable[[Clock], Awaitable[None]]) -> tuple[Clock, Background]:
+    """Supervise work that takes one step in each of its runs, until all are taken."""
+    clock = Clock(lambda: background)
+    background = Background(clock=lambda: clock.now, sleep=clock.sleep)
+    done = asyncio.Event()
+    left = iter(steps)
+
+    async def work() -> None:
+        step = next(left, None)
+        if step:
+            await step(clock)
+        done.set()
+        await asyncio.Future()
+
+    background.start("work", work)
+    await asyncio.wait_for(done.wait(), PATIENCE_SECONDS)
+    fault = background.fault("work")
+    await background.stop()
+    assert "" == fault
+    return clock, background
+
+
+async def fail(_clock: Clock) -> None:
+    """End by an error."""
+    raise OSError("full")
+
+
+async def be_cancelled_by_another(_clock: Clock) -> None:
+    """End as something that it awaits was cancelled."""
+    other = asyncio.create_task(asyncio.sleep(60))
+    other.cancel()
+    await other
+
+
+async def fail_after_a_minute(clock: Clock) -> None:
+    """Run well for a minute, then end by an error."""
+    clock.now += 60
+    raise OSError("full")
+
+
+async def test_task_that_fails_runs_again_later_and_later() -> None:
+    """The pause begins with a second and doubles up to a minute."""
+    clock, _ = await run(*[fail] * 8)
+
+    assert [1, 2, 4, 8, 16, 32, 60, 60] == clock.slept
+
+
+async def test_task_that_ran_for_a_minute_runs_again_soon() -> None:
+    """After a run of a minute the pause begins anew."""
+    clock, _ = await run(fail, fail, fail_after_a_minute, fail)
+
+    assert [1, 2, 1, 2] == clock.slept
+
+
+async def test_task_that_waits_to_run_again_has_a_fault() -> None:
+    """Until it runs again its fault names the error, and the log has it."""
+    with capture_logs() as events:
+        clock, _ = await run(fail, be_cancelled_by_another)
+
+    assert [
+        "its task ended by OSError and waits to run again",
+        "its task ended by CancelledError and waits to run again",
+    ] == clock.faults
+    assert [("background_task_ended", "error", "work")] * 2 == [
+        (each["event"], each["log_level"], each["task"]) for each in events
+    ]
+
+
+async def test_task_that_returns_has_done_its_work() -> None:
+    """It isn't run again, and nothing is wrong with it."""
+    background = Background(sleep=lambda _: asyncio.sleep(0))
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+
+    background.start("work", work)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await background.stop()
+
+    assert (1, "") == (runs, background.fault("work"))
+
+
+async def test_stop_ends_a_task_that_runs() -> None:
+    """A task under way is cancelled once, and waited for."""
+    background = Background()
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.Future()
+        finally:
+            ended.set()
+
+    background.start("work", work)
+    await begun.wait()
+    await background.stop()
+
+    assert ended.is_set()
