@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -311,9 +312,7 @@ def test_route_is_tls_where_anything_of_tls_is_given(name: str, tmp_path: Path) 
     assert find_route(given, environ, default_address=ELSEWHERE).is_tls
 
 
-@pytest.mark.parametrize(
-    ("text", "is_tls"), [("true", True), ("False", False), ("", False)]
-)
+@pytest.mark.parametrize(("text", "is_tls"), [("true", True), ("False", False)])
 def test_route_reads_a_word_of_the_environment(text: str, *, is_tls: bool) -> None:
     """The variable turns TLS on or leaves it off."""
     assert is_tls is route(by="variable", tls=text).is_tls
@@ -344,16 +343,38 @@ def test_flag_comes_before_its_variable(tmp_path: Path) -> None:
     assert [f"Bearer {TOKEN}"] == callers.seen
 
 
-def test_empty_variable_is_none() -> None:
-    """A variable that is set to nothing counts as unset."""
-    way = route(by="variable", **dict.fromkeys(NAMES, ""))
+def test_empty_variable_is_a_fault() -> None:
+    """A variable that is set to nothing may have been meant to turn TLS on."""
+    names = [PREFIX + name.upper() for name in NAMES]
+    with pytest.raises(RouteError) as caught:
+        route(by="variable", **dict.fromkeys(NAMES, ""))
 
-    assert ("nowhere:1", None, None, None) == (
-        way.address,
-        way.credentials,
-        way.server_name,
-        way.token,
+    assert [f"{name}: it is empty; unset it" for name in names] == list(
+        caught.value.args
     )
+
+
+def test_address_that_is_no_text_is_a_fault() -> None:
+    """Bytes that aren't UTF-8 and control characters would fail inside gRPC."""
+    assert [
+        "--address: write printable characters",
+        "--server-name: write printable characters",
+    ] == faults(address="\udcff:1", server_name="a\tb")
+
+
+def test_token_may_come_through_a_pipe(tmp_path: Path) -> None:
+    """A pipe is read once; later calls send the same token and wait for nothing."""
+    pipe = tmp_path / "token"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(pipe.write_text, TOKEN)
+        way = route(token_file=str(pipe), address="127.0.0.1:1")
+        writing.result(10)
+
+    assert [(("authorization", f"Bearer {TOKEN}"),)] * 2 == [
+        way.metadata(),
+        way.metadata(),
+    ]
 
 
 def test_empty_flag_is_a_fault() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import os
+import re
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -17,9 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from healthomics_gateway.kinds import Address, parse_address
+from healthomics_gateway.schema import CallerRule, Settings
 from healthomics_gateway.settings import Loaded, SettingsError, load, rows
+from healthomics_gateway.sources import leaves, take_faults
 
 NO_PAIR = "not a certificate and its key, in PEM"
 ALMOST_ALL = "0.0.0.0:50051"
@@ -251,8 +259,6 @@ def test_setting_has_a_range_with_both_ends_in_it(
         pytest.param("sessionPolicy", {"sessionPolicy"}, id="one"),
         pytest.param("b, a,a", {"a", "b"}, id="spaces-and-duplicates"),
         pytest.param("logLocation.runLogStream", {"logLocation.runLogStream"}, id="in"),
-        pytest.param("", set(), id="empty"),
-        pytest.param("a,,b,", {"a", "b"}, id="gaps"),
     ],
 )
 def test_list_is_separated_by_commas(text: str, names: set[str]) -> None:
@@ -263,7 +269,8 @@ def test_list_is_separated_by_commas(text: str, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a b", "a.b.c", ".a", '["a"]', "a;b", "session-policy"]
+    "text",
+    ["a b", "a.b.c", ".a", '["a"]', "a;b", "session-policy", "a,,b", "a,", ","],
 )
 def test_list_of_other_than_names_is_refused(text: str) -> None:
     """What can't be a member's name is a fault, as it would withhold nothing."""
@@ -371,20 +378,193 @@ def test_certificate_and_key_are_set_together(tmp_path: Path, alone: str) -> Non
     )
 
 
-def test_file_set_as_empty_is_none(tmp_path: Path) -> None:
-    """An empty variable unsets what the file sets."""
-    file = config(tmp_path, '[tls]\ncert_file = "/c"\nkey_file = "/k"\n')
-    environ = {"GATEWAY_TLS__CERT_FILE": "", "GATEWAY_TLS__KEY_FILE": ""}
-    found = loaded(file, environ).settings.tls
+@pytest.mark.parametrize("text", ["", " "], ids=["nothing", "blank"])
+def test_empty_text_is_a_fault_and_sets_nothing(tmp_path: Path, text: str) -> None:
+    """Each setting is refused when empty, by a variable and by text in the file."""
+    environ = {variable(name): text for name, _, _ in rows(loaded())}
+    told = [
+        each for each in faults(environ=environ) if ": it is empty; unset it" in each
+    ]
+    file = config(tmp_path, "".join(in_toml(name, text) for name in dotted(Settings)))
+    in_file = [each for each in faults(file) if ": it is empty; unset it" in each]
 
-    assert (None, None) == (found.cert_file, found.key_file)
+    assert set(environ) == {each.partition(":")[0] for each in told}
+    assert set(dotted(Settings)) == {each.partition(" in ")[0] for each in in_file}
+
+
+def dotted(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Give the dotted name of each setting of a schema."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += dotted(kind, f"{prefix}{name}.")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def in_toml(name: str, value: object) -> str:
+    """Write a setting as TOML: JSON's numbers, texts, lists are TOML's too."""
+    return f"{name} = {json.dumps(value)}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        pytest.param("jwt.audience = []", "jwt.audience", id="audience"),
+        pytest.param("jwt.algorithms = []", "jwt.algorithms", id="algorithms"),
+        pytest.param("callers = []", "callers", id="rules"),
+    ],
+)
+def test_list_that_protects_is_not_empty_in_the_file(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    """An empty list is refused where it would let in more than it seems to."""
+    file = config(tmp_path, text)
+
+    assert f"{fault} in {file}: write at least one, or leave it out" in faults(file)
+
+
+def test_list_that_closes_may_be_empty_in_the_file(tmp_path: Path) -> None:
+    """No open service is fewer than the default has, no withheld member as many."""
+    file = config(tmp_path, "open_services = []\nwithhold = []\n")
+    found = loaded(file).settings
+
+    assert (frozenset(), frozenset()) == (found.open_services, found.withhold)
+
+
+@pytest.mark.parametrize(
+    ("right", "begin", "prefix"),
+    [
+        pytest.param(dict(leaves(Settings())), "", "", id="settings"),
+        pytest.param(
+            {"calls_per_second": 1.0, "concurrent_calls": 1, "watches": 1},
+            '[[callers]]\nidentity = "anonymous"\n',
+            "callers[0].",
+            id="rules",
+        ),
+    ],
+)
+def test_value_of_another_type_is_a_fault(
+    tmp_path: Path, right: dict[str, object], begin: str, prefix: str
+) -> None:
+    """A boolean is no number, a number no boolean, and a text neither."""
+    wrong = {bool: [0, 1, 1.0, "true"], int: [True, 2.0, "2"], float: [True, "2"]}
+
+    checked = 0
+    for setting, value in right.items():
+        for bad in wrong.get(type(value), []):
+            file = config(tmp_path, begin + in_toml(setting, bad))
+            assert faults(file)[0].startswith(f"{prefix}{setting} in {file}: write ")
+            checked += 1
+    assert checked >= len(wrong)
+
+
+ODD = [True, 7, 2.5, float("nan"), "x", "", [], [1], [""], {}, {"a": 1}, [{}]]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_fault_always_says_what_is_wrong_and_what_to_write(odd: object) -> None:
+    """Whatever stands where a setting or a part of a rule belongs is told as such."""
+    words = re.compile(
+        r"write |it is empty; unset it, or write |it is missing"
+        r"|there is no such setting"
+    )
+    values: dict[str, Any] = dict.fromkeys(Settings.model_fields, odd)
+    rule = dict.fromkeys(CallerRule.model_fields, odd)
+    sections = {
+        name: dict.fromkeys(field.annotation.model_fields, odd)
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
+    }
+    for source in (values, {"callers": [rule, {}]}, sections):
+        for told in take_faults(Settings, copy.deepcopy(source), str):
+            assert words.match(told.partition(": ")[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        pytest.param(
+            '[callers]\nidentity = "anonymous"\n',
+            "callers in {file}: write it as a list of tables, each below [[callers]]"
+            " instead of [callers]",
+            id="one-bracket",
+        ),
+        pytest.param(
+            '[[callers]]\nidentity = "anonymous"\nmethods = "GetRun"\n',
+            'callers[0].methods in {file}: write a list in brackets, such as ["..."]',
+            id="no-brackets",
+        ),
+        pytest.param(
+            '[[callers]]\nmethods = ["GetRun"]\n',
+            "callers[0].identity in {file}: it is missing",
+            id="no-identity",
+        ),
+        pytest.param(
+            '[[callers]]\nidentity = "anonymous"\ntags = {}\n',
+            "callers[0].tags in {file}: write at least one, or leave it out",
+            id="no-tags",
+        ),
+        pytest.param(
+            '[[callers]]\nidentity = "anonymous"\nrun_groups = [1234567]\n',
+            "callers[0].run_groups in {file}: write ids of run groups as texts in"
+            " quotes",
+            id="no-quotes",
+        ),
+        pytest.param(
+            "[[log]]\n", "log in {file}: write it as a table: [log]", id="two-brackets"
+        ),
+        pytest.param(
+            'quota.tps = "8"\n',
+            "quota.tps in {file}: write a number, without quotes",
+            id="quotes",
+        ),
+    ],
+)
+def test_common_slip_is_told_with_what_to_write(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    """What people write by mistake is answered with how it is written."""
+    file = config(tmp_path, text)
+
+    assert [fault.format(file=file)] == faults(file)
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device"])
+def test_file_that_is_no_regular_file_is_a_fault(tmp_path: Path, kind: str) -> None:
+    """It is told at once: a pipe that nothing writes to isn't waited for."""
+    os.mkfifo(tmp_path / "fifo")
+    path = {
+        "folder": tmp_path,
+        "fifo": tmp_path / "fifo",
+        "device": "/dev/zero",
+    }[kind]
+    file = config(tmp_path, f'[jwt]\njwks_file = "{path}"\n')
+
+    assert faults(file)[0] == (
+        f"jwt.jwks_file in {file}: it isn't a regular file; directories, pipes and"
+        " devices aren't read"
+    )
+
+
+def test_file_may_be_a_link(tmp_path: Path) -> None:
+    """A secret that Kubernetes mounts is a link to a file in a linked folder."""
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..2026" / "keys.json").write_text("{}")
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "keys.json").symlink_to("..data/keys.json")
+    environ = without("GATEWAY_JWT__JWKS_URL")
+
+    loaded(environ=environ | {"GATEWAY_JWT__JWKS_FILE": str(tmp_path / "keys.json")})
 
 
 @pytest.mark.parametrize(
     "path",
     [
         pytest.param("missing.pem", id="missing"),
-        pytest.param(".", id="folder"),
         pytest.param("a\\u0000b", id="nul"),
         pytest.param("x" * 5000, id="too-long"),
     ],
@@ -472,7 +652,7 @@ VALUES = {
     "GATEWAY_DEFAULT_DEADLINE": DURATIONS,
     "GATEWAY_DRAIN_TIME": DURATIONS,
     "GATEWAY_MAX_IN_FLIGHT": st.integers(1, 65_536).map(str),
-    "GATEWAY_WITHHOLD": st.lists(NAMES, max_size=4).map(",".join),
+    "GATEWAY_WITHHOLD": st.lists(NAMES, min_size=1, max_size=4).map(",".join),
     "GATEWAY_LOG__LEVEL": st.sampled_from(["debug", "info", "warning", "error"]),
     "GATEWAY_LOG__FORMAT": st.sampled_from(["auto", "json", "text"]),
     "GATEWAY_ERRORS__DEBUG": st.sampled_from(["true", "false", "1", "0", "yes", "NO"]),
@@ -491,18 +671,10 @@ VALUES = {
     "GATEWAY_WATCH__MAX_STREAM": DURATIONS,
     "GATEWAY_WATCH__QUOTA_SHARE": st.floats(0.01, 1).map("{:g}".format),
     "GATEWAY_WATCH__MAX_OPEN": st.integers(1, 100_000).map(str),
-    "GATEWAY_TLS__CERT_FILE": st.just(""),
-    "GATEWAY_TLS__KEY_FILE": st.just(""),
-    "GATEWAY_TLS__CLIENT_CA_FILE": st.just(""),
     "GATEWAY_TLS__CLIENT_AUTH": st.just("none"),
     "GATEWAY_TLS__INSECURE": st.sampled_from(["true", "false"]),
-    "GATEWAY_OPEN_SERVICES": st.sampled_from(["Health", "Reflection,Health", ""]),
-    "GATEWAY_JWT__ISSUER": st.just(""),
-    "GATEWAY_JWT__AUDIENCE": st.just(""),
+    "GATEWAY_OPEN_SERVICES": st.sampled_from(["Health", "Reflection,Health"]),
     "GATEWAY_JWT__ALGORITHMS": st.sampled_from(["RS256", "EdDSA,ES384"]),
-    "GATEWAY_JWT__JWKS_URL": st.just(""),
-    "GATEWAY_JWT__JWKS_FILE": st.just(""),
-    "GATEWAY_JWT__CA_FILE": st.just(""),
     "GATEWAY_JWT__IDENTITY_CLAIM": st.sampled_from(["sub", "email"]),
 }
 
@@ -512,15 +684,20 @@ def variable(name: str) -> str:
     return "GATEWAY_" + name.upper().replace(".", "__")
 
 
-@settings(max_examples=100, deadline=None)
+def as_shown(found: Loaded) -> dict[str, str]:
+    """Give the environment that sets each setting as it is shown."""
+    return {variable(name): value for name, value, _ in rows(found) if value}
+
+
+@settings(max_examples=50, deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES))
 def test_what_is_shown_sets_the_same(environ: dict[str, str]) -> None:
     """Setting every value as it is shown gives the same settings again."""
     found = loaded(environ=environ)
-    again = loaded(environ={variable(name): value for name, value, _ in rows(found)})
+    again = loaded(environ=as_shown(found))
 
     assert found.settings == again.settings
-    assert set(VALUES) == {variable(name) for name, _, _ in rows(again)}
+    assert set(VALUES) == {variable("withhold")} | set(as_shown(loaded()))
     assert set(environ) == {
         origin for _, _, origin in rows(found) if origin != "default"
     }
@@ -530,7 +707,7 @@ def test_what_is_shown_of_certificates_sets_the_same(tmp_path: Path) -> None:
     """Paths are shown as they are set; of the files' content nothing is."""
     cert, key = certificate("gateway.internal")
     found = loaded(environ=tls(tmp_path, cert, key))
-    again = loaded(environ={variable(name): value for name, value, _ in rows(found)})
+    again = loaded(environ=as_shown(found))
 
     assert found.settings == again.settings
     assert str(tmp_path / "key.pem") == shown(again)["tls.key_file"][0]
@@ -593,7 +770,7 @@ def test_rule_is_read_and_shown_as_it_is_written(tmp_path: Path) -> None:
         pytest.param("run_groups = []", "run_groups: write at least one", id="group"),
         pytest.param("run_groups = ['x']", "run_groups: write ids of", id="groups"),
         pytest.param("tags = 'wgs'", "tags: write it as a table", id="tags"),
-        pytest.param("tags = { a = 1 }", "tags.a: write a text", id="tag"),
+        pytest.param("tags = { a = 1 }", "tags.a: write a text in", id="tag"),
         pytest.param("withhold = ['a b']", "withhold: write AWS's", id="member"),
         pytest.param("calls_per_second = 0", "calls_per_second: write at", id="rate"),
         pytest.param("watches = 0", "watches: write at least 1", id="watches"),
@@ -617,7 +794,8 @@ def test_rule_with_a_fault_is_told_by_its_place(
     [
         pytest.param("a*b", "write * at the end only", id="star"),
         pytest.param("**", "write * at the end only", id="stars"),
-        pytest.param("", "write a text", id="empty"),
+        pytest.param("", "it is empty; unset it, or write a text", id="empty"),
+        pytest.param(" a", "write it without spaces around it", id="space"),
         pytest.param("a\tb", "write printable characters", id="tab"),
     ],
 )
@@ -708,7 +886,7 @@ def test_tokens_need_issuer_audience_and_keys(alone: str) -> None:
         ),
         pytest.param(
             {"GATEWAY_JWT__IDENTITY_CLAIM": ""},
-            "GATEWAY_JWT__IDENTITY_CLAIM: write a text",
+            "GATEWAY_JWT__IDENTITY_CLAIM: it is empty; unset it, or write a text",
             id="no-claim",
         ),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from healthomics_gateway.sources import (
+    MAX_FILE_BYTES,
     leaves,
     merge,
-    read_environment,
     read_file,
     take_faults,
-    unknown_variables,
-    variable_of,
 )
 
 
@@ -27,8 +26,8 @@ class Kettle(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cups: Annotated[int, Field(ge=1, le=8)] = 2
-    whistle: bool = True
+    cups: Annotated[int, Field(ge=1, le=8, strict=True)] = 2
+    whistle: Annotated[bool, Field(strict=True)] = True
 
 
 class Kitchen(BaseSettings):
@@ -66,6 +65,35 @@ def test_file_is_read_as_tables(tmp_path: Path) -> None:
     assert ({"owner": "Zoë", "kettle": {"cups": 3}}, []) == read_file(file)
 
 
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """What editors put before the first key is no part of the key."""
+    file = config(tmp_path, b'\xef\xbb\xbfowner = "ada"\n')
+
+    assert ({"owner": "ada"}, []) == read_file(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(b"owner = 'ada'\n", ({"owner": "ada"}, []), id="settings"),
+        pytest.param(b"", "nothing could be read from this pipe", id="nothing"),
+    ],
+)
+def test_file_may_be_a_pipe(content: bytes, expected: Any) -> None:
+    """A pipe is read to its end; one that nothing came from is a fault."""
+    end, beginning = os.pipe()
+    os.write(beginning, content)
+    os.close(beginning)
+    file = Path(f"/dev/fd/{end}")
+    read = read_file(file)
+    os.close(end)
+
+    if content:
+        assert expected == read
+    else:
+        assert ({}, [f"--config {file}: it isn't TOML: {expected}"]) == read
+
+
 def test_no_file_sets_nothing() -> None:
     """Without a file there is nothing and no fault."""
     assert ({}, []) == read_file(None)
@@ -79,6 +107,9 @@ def test_no_file_sets_nothing() -> None:
         pytest.param('{"owner": "ada"}', "it isn't TOML", id="json"),
         pytest.param(b'owner = "\xff"', "it isn't TOML", id="not-utf-8"),
         pytest.param("owner = " + "[" * 50_000, "nested too deeply", id="too-deep"),
+        pytest.param(
+            "#" * (MAX_FILE_BYTES + 1), "it is larger than 1 MiB", id="too-large"
+        ),
     ],
 )
 def test_file_that_is_no_toml_is_one_fault(
@@ -101,65 +132,6 @@ def test_file_that_cannot_be_opened_is_one_fault(tmp_path: Path) -> None:
         missing
     )
     assert ({}, [f"--config {tmp_path}: Is a directory"]) == read_file(tmp_path)
-
-
-def test_environment_gives_known_variables_by_their_tables() -> None:
-    """Two underscores lead into a section; what isn't a setting is left alone."""
-    environ = {
-        "GATEWAY_KETTLE__CUPS": "5",
-        "GATEWAY_OWNER": "ada",
-        "GATEWAY_KETTLE__LID": "shut",
-        "GATEWAY_KETTLE": '{"whistle": false}',
-        "OWNER": "bob",
-        "gateway_owner": "eve",
-    }
-
-    assert {"owner": "ada", "kettle": {"cups": "5"}} == read_environment(
-        Kitchen, environ
-    )
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "GATEWAY_SERVICE_HOST",
-        "GATEWAY_SERVICE_PORT",
-        "GATEWAY_SERVICE_PORT_GRPC",
-        "GATEWAY_PORT",
-        "GATEWAY_PORT_50051_TCP_ADDR",
-        "GATEWAYS",
-        "PATH",
-    ],
-)
-def test_variables_of_others_are_not_told(name: str) -> None:
-    """What Kubernetes sets for a Service named gateway isn't taken for a setting."""
-    assert [] == unknown_variables(Kitchen, {name: "tcp://10.0.0.1:50051"})
-
-
-def test_unknown_variables_are_told_by_name_alone() -> None:
-    """Each variable with the prefix that isn't a setting is told, in order."""
-    environ = {
-        "GATEWAY_TEAPOT": "canary",
-        "GATEWAY_KETTLE": "canary",
-        "GATEWAY_KETTLE__LID": "canary",
-        "GATEWAY_SERVICE": "canary",
-        "GATEWAY_OWNER": "ada",
-    }
-
-    assert [
-        "GATEWAY_KETTLE: there is no such setting",
-        "GATEWAY_KETTLE__LID: there is no such setting",
-        "GATEWAY_SERVICE: there is no such setting",
-        "GATEWAY_TEAPOT: there is no such setting",
-    ] == unknown_variables(Kitchen, environ)
-
-
-def test_every_setting_has_the_variable_that_sets_it() -> None:
-    """The variable of a dotted name sets that name, and no other."""
-    for name, value in leaves(Kitchen()):
-        read = read_environment(Kitchen, {variable_of(name): str(value)})
-
-        assert [(name, str(value))] == list(leaves(read))
 
 
 TABLES = st.dictionaries(
@@ -196,7 +168,7 @@ def test_faults_are_taken_out_and_the_rest_is_kept() -> None:
 
     assert {
         "<teapot>: there is no such setting",
-        "<owner>: write a text",
+        "<owner>: write a text in quotes",
         "<kettle.cups>: write at most 8",
         "<kettle.whistle>: write true or false",
         "<kettle.lid>: there is no such setting",
@@ -207,17 +179,33 @@ def test_faults_are_taken_out_and_the_rest_is_kept() -> None:
 @pytest.mark.parametrize(
     ("kettle", "fault"),
     [
-        pytest.param("on", "<kettle>: write it as a table", id="text"),
-        pytest.param([{"cups": 2}], "<kettle>: write it as a table", id="list"),
+        pytest.param("on", "<kettle>: write it as a table: [kettle]", id="text"),
+        pytest.param(
+            [{"cups": 2}], "<kettle>: write it as a table: [kettle]", id="list"
+        ),
         pytest.param({"cups": 0}, "<kettle.cups>: write at least 1", id="too-few"),
         pytest.param({"cups": "x"}, "<kettle.cups>: write a whole number", id="word"),
         pytest.param({"cups": 1.5}, "<kettle.cups>: write a whole number", id="half"),
+        pytest.param({"cups": 1.0}, "<kettle.cups>: write a whole number", id="float"),
+        pytest.param({"cups": True}, "<kettle.cups>: write a whole number", id="bool"),
         pytest.param({"cups": []}, "<kettle.cups>: write a whole number", id="no-int"),
         pytest.param(
-            {"cups": float("inf")}, "<kettle.cups>: write a whole number", id="inf"
+            {"cups": "5"},
+            "<kettle.cups>: write a whole number, without quotes",
+            id="quoted",
         ),
         pytest.param(
-            {"cups": "9" * 5000}, "<kettle.cups>: write a smaller number", id="huge"
+            {"cups": " "},
+            "<kettle.cups>: it is empty; unset it, or write a whole number",
+            id="blank",
+        ),
+        pytest.param(
+            {"whistle": 1}, "<kettle.whistle>: write true or false", id="number"
+        ),
+        pytest.param(
+            {"whistle": "true"},
+            "<kettle.whistle>: write true or false, without quotes",
+            id="quoted-bool",
         ),
         pytest.param(
             {"whistle": []}, "<kettle.whistle>: write true or false", id="no-bool"
@@ -244,7 +232,7 @@ def test_names_of_the_settings_library_are_no_settings(name: str) -> None:
 class Drawer(Kitchen):
     """A schema with a list."""
 
-    spoons: list[int] = []
+    spoons: list[Annotated[int, Field(strict=True)]] = []
 
 
 def test_list_with_a_fault_in_it_is_taken_out_whole() -> None:

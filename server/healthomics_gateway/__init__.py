@@ -29,7 +29,8 @@ The rooms, in reading order; each knows only those below it:
 * `upstream` is the source that is HealthOmics;
 * `access` is what each caller may, by the operator's rules;
 * `runs` is the one shape that every source has;
-* `sources` is where settings are read from, `kinds` how each is written;
+* `sources` reads settings and merges them, `variables` those of the environment,
+  `kinds` is how each is written;
 * `errors` is every error that can be answered, `durations` how times are written,
   `hosts` which are this machine alone;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.

@@ -104,7 +104,8 @@ class TokenFile:
     def read(self) -> str:
         """Give the token as it is by now, or the last that was good."""
         with suppress(OSError, ValueError):
-            self._last = _token_in(self._file)
+            if self._file.is_file():  # a pipe has given what it had
+                self._last = _token_in(self._file)
         return self._last
 
 
@@ -140,6 +141,15 @@ def _all_given(
             faults.append(f"{flag}: it is empty")
         elif environ.get(variable):
             given[name] = Given(variable, environ[variable])
+        elif variable in environ:
+            # It may have been meant to turn TLS on.
+            faults.append(f"{variable}: it is empty; unset it")
+    unprintable = [
+        given.pop(name).name
+        for name in ("address", "server_name")
+        if name in given and not given[name].text.isprintable()
+    ]
+    faults += [f"{name}: write printable characters" for name in unprintable]
     return given
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from pydantic_settings import NoDecode
 
 from healthomics_gateway.durations import parse_duration
@@ -60,13 +60,18 @@ def within(shortest: str, longest: str) -> AfterValidator:
 def words(
     what: str, example: str, of: re.Pattern[str] = re.compile(r"\S+")
 ) -> BeforeValidator:
-    """Read a list, separated by commas in the environment, of what `of` matches."""
+    """Read a list, separated by commas in the environment, of what `of` matches.
+
+    An empty entry is refused: what was to stand there would be missing.
+    """
 
     def read(value: Any) -> Any:
         found = value.split(",") if isinstance(value, str) else value
         if not isinstance(found, list | frozenset):
             raise ValueError(f"write a list of {what}")  # noqa: TRY004  # pydantic takes ValueError
-        found = [str(each).strip() for each in found if each != ""]
+        if not all(isinstance(each, str) for each in found):
+            raise ValueError(f"write {what} as texts in quotes")
+        found = [each.strip() for each in found]
         if not all(of.fullmatch(each) for each in found):
             raise ValueError(f"write {what}, such as {example}")
         return found
@@ -74,24 +79,37 @@ def words(
     return BeforeValidator(read)
 
 
+def _not_empty(value: Any) -> Any:
+    """Refuse what a file has as empty where that would protect less than it says."""
+    if value in ([], {}):
+        raise ValueError("write at least one, or leave it out")
+    return value
+
+
 def _duration(value: Any) -> Any:
     return value if isinstance(value, timedelta) else parse_duration(str(value))
 
 
 def _file(value: Any) -> Any:
-    return None if value == "" else value
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("write the path of a file")
+    return value
 
 
 def _text(
     check: Callable[[str], str | None], *, is_optional: bool = False
 ) -> PlainValidator:
-    """Take text that `check` has nothing to say against; an empty one is none."""
+    """Accept text that `check` finds no fault in, and None where it is optional."""
 
     def read(value: Any) -> str | None:
-        if is_optional and value in ("", None):
+        if is_optional and value is None:
             return None
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str):
+            raise ValueError("write a text in quotes")  # noqa: TRY004  # pydantic takes ValueError
+        if not value.strip():
             raise ValueError("write a text")
+        if value != value.strip():
+            raise ValueError("write it without spaces around it")
         if fault := check(value):
             raise ValueError(fault)
         return value
@@ -115,13 +133,18 @@ def _printable_fault(text: str) -> str | None:
     return None if text.isprintable() else "write printable characters"
 
 
+NotEmpty = BeforeValidator(_not_empty)
+# Of one type in the file; in the environment they are parsed before they get here.
+Switch = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
 Listen = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Members = Annotated[
     frozenset[str], NoDecode, words("AWS's member names", "sessionPolicy", _MEMBER)
 ]
 RunGroups = Annotated[frozenset[str], words("ids of run groups", "1234567", _RUN_GROUP)]
-File = Annotated[Path | None, BeforeValidator(_file)]  # set as empty, there is none
+File = Annotated[Path | None, BeforeValidator(_file)]
 Text = Annotated[str, _text(_printable_fault)]
 MaybeText = Annotated[str | None, _text(_printable_fault, is_optional=True)]
 Pattern = Annotated[str, _text(_pattern_fault)]

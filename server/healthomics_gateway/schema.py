@@ -16,10 +16,14 @@ from healthomics_gateway.kinds import (
     Listen,
     MaybeText,
     Members,
+    NotEmpty,
+    Number,
     Pattern,
     Role,
     RunGroups,
+    Switch,
     Text,
+    Whole,
     within,
     words,
 )
@@ -53,7 +57,7 @@ class Log(_Section):
 class Errors(_Section):
     """What errors tell."""
 
-    debug: bool = False
+    debug: Switch = False
 
 
 class Upstream(_Section):
@@ -61,16 +65,16 @@ class Upstream(_Section):
 
     attempt_timeout: Annotated[Duration, within("100ms", "2m")] = timedelta(seconds=10)
     connect_timeout: Annotated[Duration, within("100ms", "2m")] = timedelta(seconds=3)
-    max_attempts: Annotated[int, Field(ge=1, le=3)] = 3
-    max_concurrent: Annotated[int, Field(ge=1, le=1024)] = 64
-    max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
+    max_attempts: Annotated[Whole, Field(ge=1, le=3)] = 3
+    max_concurrent: Annotated[Whole, Field(ge=1, le=1024)] = 64
+    max_body_bytes: Annotated[Whole, Field(ge=1024, le=16_777_216)] = 1_048_576
 
 
 class Quota(_Section):
     """How much of the account's quota is used."""
 
-    tps: Annotated[float, Field(ge=0.5, le=10_000)] = 8.0
-    burst: Annotated[float, Field(ge=1, le=10_000)] = 2.0
+    tps: Annotated[Number, Field(ge=0.5, le=10_000)] = 8.0
+    burst: Annotated[Number, Field(ge=1, le=10_000)] = 2.0
 
 
 class Cache(_Section):
@@ -78,7 +82,7 @@ class Cache(_Section):
 
     max_staleness: Annotated[Duration, within("0s", "1h")] = timedelta(0)
     max_staleness_limit: Annotated[Duration, within("0s", "1h")] = timedelta(minutes=1)
-    max_bytes: Annotated[int, Field(ge=0, le=1_073_741_824)] = 67_108_864
+    max_bytes: Annotated[Whole, Field(ge=0, le=1_073_741_824)] = 67_108_864
 
 
 class Watch(_Section):
@@ -87,8 +91,8 @@ class Watch(_Section):
     interval: Annotated[Duration, within("10ms", "1h")] = timedelta(seconds=5)
     min_interval: Annotated[Duration, within("10ms", "1h")] = timedelta(seconds=1)
     max_stream: Annotated[Duration, within("100ms", "1h")] = timedelta(minutes=10)
-    quota_share: Annotated[float, Field(ge=0.01, le=1)] = 0.5
-    max_open: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    quota_share: Annotated[Number, Field(ge=0.01, le=1)] = 0.5
+    max_open: Annotated[Whole, Field(ge=1, le=100_000)] = 10_000
 
 
 class Tls(_Section):
@@ -98,7 +102,7 @@ class Tls(_Section):
     key_file: File = None
     client_ca_file: File = None
     client_auth: ClientAuth = "none"
-    insecure: bool = False
+    insecure: Switch = False
 
     @property
     def files(self) -> TlsFiles | None:
@@ -118,10 +122,10 @@ class Jwt(_Section):
 
     issuer: MaybeText = None
     audience: Annotated[
-        frozenset[str], NoDecode, words("audiences", "healthomics-gateway")
+        frozenset[str], NoDecode, words("audiences", "healthomics-gateway"), NotEmpty
     ] = frozenset()
     algorithms: Annotated[
-        frozenset[Algorithm], NoDecode, words("algorithms", "RS256")
+        frozenset[Algorithm], NoDecode, words("algorithms", "RS256"), NotEmpty
     ] = frozenset({"ES256", "RS256"})
     jwks_url: MaybeText = None
     jwks_file: File = None
@@ -141,12 +145,12 @@ class CallerRule(_Section):
     methods: frozenset[Literal["GetRun", "WatchRun", "Health", "Reflection"]] = (
         frozenset({"GetRun", "WatchRun"})
     )
-    run_groups: Annotated[RunGroups, Field(min_length=1)] | None = None
-    tags: dict[str, str] = {}
+    run_groups: Annotated[RunGroups, NotEmpty] | None = None
+    tags: Annotated[dict[str, str], NotEmpty] = {}
     withhold: Members = frozenset()
-    calls_per_second: Annotated[float, Field(ge=0.01, le=100_000)] | None = None
-    concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    watches: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    calls_per_second: Annotated[Number, Field(ge=0.01, le=100_000)] | None = None
+    concurrent_calls: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    watches: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     aws_role: Role = None
 
 
@@ -161,7 +165,7 @@ class Settings(BaseSettings):
     admin_listen: Listen = Address("127.0.0.1", 9464)
     default_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(seconds=30)
     drain_time: Annotated[Duration, within("0s", "10m")] = timedelta(seconds=25)
-    max_in_flight: Annotated[int, Field(ge=1, le=65_536)] = 8192
+    max_in_flight: Annotated[Whole, Field(ge=1, le=65_536)] = 8192
     withhold: Members = frozenset()
     open_services: Annotated[
         frozenset[Literal["Health", "Reflection"]],
@@ -176,7 +180,7 @@ class Settings(BaseSettings):
     watch: Watch = Watch()
     tls: Tls = Tls()
     jwt: Jwt = Jwt()
-    callers: tuple[CallerRule, ...] = ()
+    callers: Annotated[tuple[CallerRule, ...], NotEmpty] = ()
 
     @classmethod
     def settings_customise_sources(cls, *_args: Any, **kwargs: Any) -> tuple[Any, ...]:

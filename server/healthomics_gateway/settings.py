@@ -5,7 +5,9 @@ A fault never hides another: all of them are told together.
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,12 +20,9 @@ from healthomics_gateway.durations import duration_text
 from healthomics_gateway.keys import url_fault
 from healthomics_gateway.kinds import Address
 from healthomics_gateway.schema import Jwt, Settings
-from healthomics_gateway.sources import (
-    leaves,
-    merge,
+from healthomics_gateway.sources import leaves, merge, read_file, take_faults
+from healthomics_gateway.variables import (
     read_environment,
-    read_file,
-    take_faults,
     unknown_variables,
     variable_of,
 )
@@ -114,17 +113,28 @@ def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
 
 def _unreadable(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     for name, file in leaves(settings):
-        if isinstance(file, Path) and not _is_readable(file):
-            # The path isn't told: it may be a key that was pasted instead.
-            yield f"{origins[name]}: no file of this path can be read"
+        if isinstance(file, Path) and (fault := _file_fault(file)):
+            # The path isn't repeated: it may be a key that was pasted instead.
+            yield f"{origins[name]}: {fault}"
+
+
+def _file_fault(file: Path) -> str | None:
+    """Return why a file can't be read anew whenever it changes, None where it can."""
+    try:
+        # Without O_NONBLOCK a FIFO that nothing writes to would be waited for.
+        opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except (OSError, ValueError):  # ValueError where the path holds a NUL
+        return "no file of this path can be read"
+    try:
+        if not stat.S_ISREG(os.fstat(opened).st_mode):
+            return "it isn't a regular file; directories, pipes and devices aren't read"
+    finally:
+        os.close(opened)
+    return None
 
 
 def _is_readable(file: Path) -> bool:
-    try:
-        file.open("rb").close()
-    except (OSError, ValueError):  # ValueError where the path holds a NUL
-        return False
-    return True
+    return _file_fault(file) is None
 
 
 def _tls_faults(settings: Settings) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Where settings come from: a file and the environment, read, checked and merged.
+"""Reads settings from a file, checks each source against the schema, merges sources.
 
 No setting is known here by name: the schema is handed in. An origin tells where the
 setting of a dotted name (`log.level`) came from.
@@ -6,50 +6,48 @@ setting of a dotted name (`log.level`) came from.
 
 from __future__ import annotations
 
-import re
+import os
+import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings import BaseSettings
 
-PREFIX = "GATEWAY_"
-OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gateway
+MAX_FILE_BYTES = 1_048_576
 UNKNOWN = "there is no such setting"
 
 _WORDS = {  # by pydantic's type of error, with pydantic's own variables
-    "dict_type": "write it as a table",
-    "string_type": "write a text",
-    "too_short": "write at least one",
-    "bool_parsing": "write true or false",
     "bool_type": "write true or false",
+    "dict_type": "write it as a table",
     "extra_forbidden": UNKNOWN,
-    "finite_number": "write a whole number",
+    "float_type": "write a number",
+    "frozen_set_type": 'write a list in brackets, such as ["..."]',
     "greater_than_equal": "write at least {ge}",
-    "int_from_float": "write a whole number",
-    "int_parsing": "write a whole number",
-    "int_parsing_size": "write a smaller number",
     "int_type": "write a whole number",
     "less_than_equal": "write at most {le}",
     "literal_error": "write {expected}",
-    "model_type": "write it as a table",
+    "missing": "it is missing",
+    "model_type": "write it as a table: [{name}]",
     "path_type": "write the path of a file",
+    "string_type": "write a text in quotes",
+    "tuple_type": "write it as a list of tables, each below [[{name}]]",
     "value_error": "{error}",
 }
-
-
-def variable_of(name: str) -> str:
-    """Give the environment variable of a setting."""
-    return PREFIX + name.upper().replace(".", "__")
+_UNQUOTED: dict[str, TypeAdapter[Any]] = {  # by what is refused where it is a text
+    "bool_type": TypeAdapter(bool),
+    "float_type": TypeAdapter(float),
+    "int_type": TypeAdapter(int),
+}
 
 
 def leaves(
     values: Mapping[str, Any] | BaseModel, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """Give each setting by its dotted name."""
+    """Yield each setting by its dotted name."""
     for name, value in dict(values).items():
         if isinstance(value, Mapping | BaseModel):
             yield from leaves(value, f"{prefix}{name}.")
@@ -58,11 +56,14 @@ def leaves(
 
 
 def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
-    """Give what a TOML file sets, and what is wrong with the file."""
+    """Return what a TOML file sets, and what is wrong with the file.
+
+    It is read once, so that it can be a pipe (`--config <(...)`).
+    """
     if file is None:
         return {}, []
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8")), []
+        return tomllib.loads(_content(file)), []
     except OSError as error:
         return {}, [f"--config {file}: {error.strerror}"]
     except ValueError as error:
@@ -71,39 +72,16 @@ def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"--config {file}: it is nested too deeply"]
 
 
-def read_environment(
-    schema: type[BaseSettings], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """Give what the environment sets."""
-    known = _variables(schema)
-    source = EnvSettingsSource(schema)
-    source.env_vars = {
-        name.lower(): value for name, value in environ.items() if name in known
-    }
-    return source()
-
-
-def unknown_variables(
-    schema: type[BaseSettings], environ: Mapping[str, str]
-) -> list[str]:
-    """Tell of each variable that looks like a setting and is none."""
-    known = _variables(schema)
-    return [
-        f"{name}: {UNKNOWN}"
-        for name in sorted(environ)
-        if name.startswith(PREFIX)
-        and name not in known
-        and not OF_KUBERNETES.fullmatch(name)
-    ]
-
-
-def _variables(schema: type[BaseSettings]) -> set[str]:
-    """Give the variables there are; a list of tables is for the file alone."""
-    return {
-        variable_of(name)
-        for name, value in leaves(schema())
-        if type(value) is not tuple
-    }
+def _content(file: Path) -> str:
+    with file.open("rb") as stream:
+        content = stream.read(MAX_FILE_BYTES + 1)
+        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    if len(content) > MAX_FILE_BYTES:
+        raise ValueError("it is larger than 1 MiB")
+    if is_pipe and not content:
+        # The command that should have written the settings may have failed.
+        raise ValueError("nothing could be read from this pipe")
+    return content.decode("utf-8-sig")  # editors may have put a byte order mark there
 
 
 def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
@@ -119,7 +97,7 @@ def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
 def take_faults(
     schema: type[BaseSettings], values: dict[str, Any], origin: Callable[[str], str]
 ) -> list[str]:
-    """Take out of a source what the schema doesn't accept, and tell what it was."""
+    """Remove from a source what the schema doesn't accept; return a fault for each."""
     # A name of pydantic's own, such as _env_file, would be obeyed.
     unknown = [name for name in values if name not in schema.model_fields]
     for name in unknown:
@@ -158,6 +136,22 @@ def _remove(values: dict[str, Any], path: list[str]) -> None:
 
 
 def _told(error: ErrorDetails) -> str:
-    """Say what to write instead; what was written may be a secret."""
-    words = _WORDS.get(error["type"], "write something else")
-    return words.format_map(error.get("ctx", {}))
+    """Return what to write instead; what was written may be a secret."""
+    kind, written = error["type"], error["input"]
+    name = _name(error["loc"])
+    words = _WORDS[kind].format_map({"name": name, **error.get("ctx", {})})
+    if isinstance(written, str) and not written.strip():
+        return f"it is empty; unset it, or {words}"
+    if kind in _UNQUOTED and _is_quoted(written, _UNQUOTED[kind]):
+        return f"{words}, without quotes"
+    if kind == "tuple_type" and isinstance(written, dict):
+        return f"{words} instead of [{name}]"
+    return words
+
+
+def _is_quoted(written: Any, adapter: TypeAdapter[Any]) -> bool:
+    """Return whether it is a text that would be right without its quotes."""
+    try:
+        return isinstance(written, str) and adapter.validate_python(written) is not None
+    except ValidationError:
+        return False

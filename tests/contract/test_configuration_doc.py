@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from healthomics_gateway.durations import duration_text, parse_duration
 from healthomics_gateway.schema import CallerRule, Settings
 from healthomics_gateway.settings import Loaded, SettingsError, load, rows
-from healthomics_gateway.sources import OF_KUBERNETES, PREFIX, leaves, variable_of
+from healthomics_gateway.sources import leaves
+from healthomics_gateway.variables import OF_KUBERNETES, PREFIX, variable_of
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "configuration.md").read_text()

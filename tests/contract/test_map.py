@@ -22,14 +22,14 @@ import healthomics_gateway
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors import Reason
 from healthomics_gateway.schema import Settings
-from healthomics_gateway.sources import (
+from healthomics_gateway.sources import take_faults
+from healthomics_gateway.upstream.classify import CODES
+from healthomics_gateway.upstream.fields import put_members, puts_of
+from healthomics_gateway.variables import (
     read_environment,
-    take_faults,
     unknown_variables,
     variable_of,
 )
-from healthomics_gateway.upstream.classify import CODES
-from healthomics_gateway.upstream.fields import put_members, puts_of
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "server" / "healthomics_gateway"
@@ -162,7 +162,7 @@ def test_setting_begins_in_the_settings() -> None:
 
     assert "Settings" in defined_in(BEGIN["setting"])
     assert "GATEWAY_NEW_ONE" == variable_of("new_one")
-    assert {"new_one": "2"} == read_environment(Tomorrow, environ)
+    assert {"new_one": 2} == read_environment(Tomorrow, environ)
     assert [] == unknown_variables(Tomorrow, environ)
     assert [] == take_faults(Tomorrow, {"new_one": "2"}, variable_of)
     assert unknown_variables(Settings, environ)
