@@ -1,5 +1,6 @@
 """What of a run a caller receives: typed and kept members alike."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.selection import ALL, Selection, unknown_paths
+from healthomics_gateway.upstream.translate import run_from_json
 
 STRUCTURES = {  # their paths, with AWS's
     field.name: field.json_name
@@ -308,12 +310,68 @@ def test_structure_of_which_nothing_is_left_is_absent(structure: str) -> None:
     assert not withholding.of(run).HasField(structure)
 
 
-def test_withheld_path_is_no_member_with_a_dot_in_its_name() -> None:
-    """A top-level member whose name reads like a path isn't the path's member."""
-    run = Run(unmodeled_json={STRANGE_NAME: "1"})
-    withheld = {"logLocation.runLogStream", "logLocation"}
+@pytest.mark.parametrize("name", ["logLocation.runLogStream", "logLocation"])
+def test_withheld_path_is_also_a_member_of_this_name(name: str) -> None:
+    """A top-level member whose name reads like a withheld path is withheld too."""
+    run = Run(unmodeled_json={STRANGE_NAME: "1", '"logLocations.x"': "2"})
 
-    assert {STRANGE_NAME: "1"} == dict(masked(run, withheld=withheld).unmodeled_json)
+    assert {'"logLocations.x"': "2"} == dict(
+        masked(run, withheld={name}).unmodeled_json
+    )
+
+
+CANARY = "canary"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["a", "vpcId"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+BEARING = st.recursive(  # JSON that has the canary somewhere, in a text or a name
+    st.sampled_from([CANARY, {CANARY: 1}, f"vpcId={CANARY}"]),
+    lambda inner: (
+        st.builds(lambda one, other: [other, one], inner, JSON)
+        | st.builds(lambda one, name: {name: one}, inner, st.sampled_from("ab"))
+    ),
+    max_leaves=3,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    name=st.sampled_from(
+        [*AWS_NAMES, "vpcConfig.new", "new.secret", "parameters.secret", "tags.secret"]
+    ),
+    bearing=BEARING,
+    shape=st.sampled_from(["member", "array", "whole", "dotted", "inner"]),
+    others=st.dictionaries(st.sampled_from([*AWS_NAMES, "newer"]), JSON, max_size=3),
+    paths=st.none() | masks | st.just({"unmodeled_json"}),
+)
+def test_withheld_member_is_answered_in_no_shape_that_aws_may_send(
+    name: str, bearing: Any, shape: str, others: dict[str, Any], paths: set[str] | None
+) -> None:
+    """Whatever type AWS sends in its place, nothing that stands there is answered."""
+    outer, _, inner = name.partition(".")
+    value: Any = {inner: bearing} if inner else bearing
+    sent: dict[str, Any] = {
+        "member": {outer: value},
+        "array": {outer: [value]},
+        "whole": {outer: bearing},
+        "dotted": {name: bearing},
+        "inner": {outer: {inner: bearing, "neighbour": 1} if inner else {"x": bearing}},
+    }[shape]
+    if shape == "whole" and outer in AWS_NAMES and inner and type(bearing) is dict:
+        sent = {outer: {inner: bearing}}  # else it is another member of the structure
+    body = json.dumps(others | {"id": "7"} | sent)
+    if "id" in sent:
+        return  # an answer about another run
+    answered = Selection(
+        None if paths is None else frozenset(paths), frozenset({name})
+    ).of(run_from_json(body.encode(), run_id="7"))
+
+    assert CANARY not in str(answered)
 
 
 def test_value_outside_its_enum_is_selected_with_the_field() -> None:

@@ -5,6 +5,7 @@ A member is in its field or in `unmodeled_json`, so both are always treated alik
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -76,9 +77,17 @@ def _concerns(key: str, name: str) -> bool:
 
 
 def _withhold(run: Run, name: str) -> None:
-    for key in [each for each in run.unmodeled_json if _is_within(each, name)]:
+    """Leave out the named member, and whatever may hold it.
+
+    Only a structure of the contract is taken apart. Any other member is left out whole,
+    also if the name is of something inside it (`parameters.token`), or if AWS sent a
+    structure as another type.
+    """
+    for key in [each for each in run.unmodeled_json if _may_hold(each, name)]:
         del run.unmodeled_json[key]
-    *outer, field = MEMBERS.get(name, "").split(".")
+    structure = name.partition(".")[0]
+    known = name if structure in _STRUCTURES else structure
+    *outer, field = MEMBERS.get(known, "").split(".")
     message: Any = run
     for each in outer:
         if not message.HasField(each):
@@ -86,6 +95,15 @@ def _withhold(run: Run, name: str) -> None:
         message = getattr(message, each)
     if field:
         message.ClearField(field)
+
+
+def _may_hold(key: str, name: str) -> bool:
+    """Return whether a kept member is the named one, inside it or around it.
+
+    A key is quoted where a member's own name reads like a path: it counts as that path.
+    """
+    member = json.loads(key) if key.startswith('"') else key
+    return member == name.partition(".")[0] or _is_within(member, name)
 
 
 def _clear_empty_structures(run: Any) -> None:

@@ -432,6 +432,22 @@ MUTANTS = (
         "test_selection.py::test_withholding_leaves_out_typed_and_kept_members_alike",
         holds=("rpc/test_answers.py::test_withheld_members_reach_nobody",),
     ),
+    Mutant(
+        "withheld-member-is-left-where-its-structure-is-none",
+        "selection.py",
+        'return member == name.partition(".")[0] or _is_within(member, name)',
+        "return _is_within(member, name)",
+        "test_selection.py"
+        "::test_withheld_member_is_answered_in_no_shape_that_aws_may_send",
+    ),
+    Mutant(
+        "withheld-part-of-a-document-is-left-in-it",
+        "selection.py",
+        "known = name if structure in _STRUCTURES else structure",
+        "known = name",
+        "test_selection.py"
+        "::test_withheld_member_is_answered_in_no_shape_that_aws_may_send",
+    ),
     # What callers share, and what they leave each other.
     Mutant(
         "crowd-joins-a-fetch-that-was-sent",
