@@ -18,7 +18,7 @@ PRELUDE = """
 import logging, sys, warnings
 import structlog
 from healthomics_gateway.telemetry import set_up_logging
-set_up_logging(level=sys.argv[1], log_format=sys.argv[2])
+writer = set_up_logging(level=sys.argv[1], log_format=sys.argv[2])
 log, library = structlog.get_logger("ours"), logging.getLogger("library")
 """
 VALUES = {  # as they are logged, with what is read
@@ -47,6 +47,18 @@ for each in log, library:
     except ValueError:
         each.exception("bug")
 """
+LAST_WORDS = """
+import threading
+class Bad:
+    def __del__(self):
+        raise ValueError("in the end of an object")
+Bad()
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+library.warning("%d", "no number")
+raise KeyError("uncaught")
+"""
 LEVELS = """
 for each in (log, library):
     each.debug("debug"); each.info("info"); each.warning("warning"); each.error("error")
@@ -54,6 +66,16 @@ for name in ("botocore", "botocore.auth", "boto3", "urllib3.connectionpool"):
     logging.getLogger(name).debug("canary")
     logging.getLogger(name).info("info of the SDK")
     logging.getLogger(name).warning("warning of the SDK")
+"""
+STALLED = """
+from healthomics_gateway.interceptors import observe
+for number in range(200):
+    log.info("poll", number=number, text="x" * 8192)
+for number in range(200):
+    log.info("poll", number=number)
+observe._log.info("call", text="x" * 8192)
+print("stalled", flush=True)
+writer.flush(20)
 """
 FLOOD = """
 for number in range(5000):
@@ -148,6 +170,27 @@ def test_exception_is_a_field_of_its_event() -> None:
     for each in bugs:
         assert each["exception"].startswith("Traceback (most recent call last):\n")
         assert each["exception"].endswith("\nValueError: it failed\nin two lines")
+
+
+def test_last_words_of_python_are_events() -> None:
+    """Exceptions that nobody catches, and library's faults in logging, are events."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + LAST_WORDS, "info", "json"],
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+    )
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    ends = [event.get("exception", "").rpartition("\n")[2] for event in told]
+
+    assert 1 == done.returncode
+    assert [
+        "ValueError: in the end of an object",
+        "ZeroDivisionError: division by zero",
+        "",
+        "KeyError: 'uncaught'",
+    ] == ends
+    assert "%d % ('no number',)" == told[2]["event"]
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
@@ -267,6 +310,32 @@ for _ in range(5000):
 
     assert ["call"] * 5000 == [event["event"] for event in written]
     assert not any("left_out" in event for event in written)
+
+
+def test_audit_waits_apart_from_other_lines() -> None:
+    """Other lines that nothing reads leave the audit its place, and are counted."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + STALLED, "info", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as program:
+        assert program.stdout
+        assert "stalled\n" == program.stdout.readline()
+        _, err = program.communicate()
+    events = [json.loads(line) for line in err.splitlines()]
+    kinds = Counter(event["event"] for event in events)
+    (lost,) = [each for each in events if each["event"] == "log_lines_lost"]
+
+    assert 1 == kinds["call"]
+    assert lost["lost"] > 0
+    assert {
+        "event": "log_lines_lost",
+        "level": "warning",
+        "lost": 400 - kinds["poll"],
+        "lost_audit": 0,
+        "timestamp": lost["timestamp"],
+    } == lost
 
 
 def test_flood_hides_no_other_kind() -> None:

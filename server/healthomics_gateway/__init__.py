@@ -10,7 +10,8 @@ The rooms, in reading order; each knows only those below it:
   callers come in;
 * `service` makes a request a query and an answer a response;
 * `interceptors` is what every call passes through;
-* `reflection` describes the services, `telemetry` logs events;
+* `reflection` describes the services, `telemetry` logs events:
+  `log_lines` renders them, `log_writer` writes the lines in a thread of its own;
 * `health` and `admin` tell others the gateway's state, by gRPC and by HTTP, and
   `supervision` runs background tasks again that have failed;
 * `readiness` is what calls depend on, part by part;

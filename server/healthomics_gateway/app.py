@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import grpc
 import structlog
@@ -62,13 +63,17 @@ class Gateway:
         aws: Aws,
         *,
         options: Sequence[tuple[str, int]] = OPTIONS,
+        parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
     ) -> None:
         """Build it, inside a running event loop; nothing is listening yet.
 
-        `options` are gRPC's, for the server.
+        `options` are gRPC's, for the server. `parts` are those of the process that
+        `/readyz?verbose` reports: each returns what is wrong with it, or nothing.
         """
         self._settings = settings
         self._readiness = Readiness(call_later=asyncio.get_running_loop().call_later)
+        for name, fault in parts.items():
+            self._readiness.add(name, fault=fault)
         self._identity = aws.identity(self._readiness.report)
         upstream = settings.upstream
         self._transport = Transport(

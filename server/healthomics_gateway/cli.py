@@ -52,6 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give its exit code."""
+    _occupy_closed_files()
     # The C core writes to stderr by itself, where every line is to be one of ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -68,6 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         let_go(interruption)
         return FAILED
     return code
+
+
+def _occupy_closed_files() -> None:
+    """Open `/dev/null` in place of standard files that are closed, as by `2>&-`.
+
+    Otherwise the next socket gets the number of stderr, and what a library or Python
+    itself writes to stderr is sent to a client.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # POSIX: it gets the lowest number
 
 
 def let_go(interruption: KeyboardInterrupt) -> None:

@@ -8,13 +8,15 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import structlog
 
 from healthomics_gateway.app import Gateway
+from healthomics_gateway.log_writer import LogWriter
 from healthomics_gateway.schema import Settings
-from healthomics_gateway.telemetry import set_up_logging
+from healthomics_gateway.telemetry import FLUSH_SECONDS, set_up_logging
 from healthomics_gateway.upstream.aws import Aws
 
 _log = structlog.get_logger("process")
@@ -30,7 +32,7 @@ async def serve(
 
     A second signal ends it at once. Raises ListenError where it can't listen.
     """
-    set_up_logging(level=settings.log.level, log_format=settings.log.format)
+    log = set_up_logging(level=settings.log.level, log_format=settings.log.format)
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -41,7 +43,7 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    gateway = Gateway(settings, aws)
+    gateway = Gateway(settings, aws, parts={"log": log.fault})
     try:
         await gateway.start()
         # What is there now stays. A collection that walks it too, the SDK's 100,000
@@ -52,17 +54,20 @@ async def serve(
             await started(gateway)
         await asked_to_stop.wait()
         await gateway.drain(settings.drain_time.total_seconds())
-        _end_process()
+        _end_process(log)
     finally:
         await gateway.stop()
 
 
-def _end_process() -> NoReturn:
+def _end_process(log: LogWriter) -> NoReturn:
     """End well, without a word to gRPC.
 
     A server that stops cancels whoever calls before having heard of it. The end of the
     process cuts the connections instead, and then a call is UNAVAILABLE.
     """
     _log.info("stopped")
-    sys.stdout.flush()
+    log.flush(FLUSH_SECONDS)
+    with suppress(OSError):  # its reader may be gone
+        if sys.stdout:
+            sys.stdout.flush()
     os._exit(0)

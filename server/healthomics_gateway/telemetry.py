@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-import json
+import atexit
 import logging
+import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-import orjson
 import structlog
-from structlog.dev import plain_traceback
+
+from healthomics_gateway.log_lines import AUDIT, Renderer, json_line, plain, text_lines
+from healthomics_gateway.log_writer import LogWriter
 
 # At DEBUG botocore writes the session token and every body.
 QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
-AUDIT = "call"  # the event that each call is; none of them is left out
 LINES_PER_SECOND = 2000  # of one kind: more than the calls that one process can answer
-MAX_LINE = 16_384  # characters; what is longer has its values cut
-MAX_VALUE = 2048  # characters of one value then
+FLUSH_SECONDS = 0.5  # for the last lines to leave when the process ends
+CLOSED = -1  # a file descriptor that can't be written to
 
 
-def set_up_logging(*, level: str, log_format: str) -> None:
+def set_up_logging(*, level: str, log_format: str) -> LogWriter:
     """Send our events and every library's to stderr, as JSON or readable.
 
     `log_format` is `json`, `text` or `auto`: readable on a terminal, else JSON.
+    Returns the writer, which knows what was lost.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    is_terminal = sys.stderr.isatty()
+    file = sys.stderr.fileno() if sys.stderr else CLOSED
+    is_terminal = file != CLOSED and os.isatty(file)
     is_text = log_format == "text" or (log_format == "auto" and is_terminal)
-    render: list[Any] = (
-        # A traceback that shows locals would show credentials.
-        [
-            structlog.dev.ConsoleRenderer(
-                colors=is_terminal, exception_formatter=plain_traceback
-            )
-        ]
-        if is_text
-        else [structlog.processors.format_exc_info, rendered_json]
-    )
+    render = Renderer(text_lines(colors=is_terminal) if is_text else json_line)
     shared: list[Any] = (
         [
             structlog.processors.add_log_level,
@@ -49,20 +45,29 @@ def set_up_logging(*, level: str, log_format: str) -> None:
         if is_text
         else [_stamped]
     )
+
+    def report(lost: int, of_audit: int) -> str:
+        event: Any = {"event": "log_lines_lost", "lost": lost, "lost_audit": of_audit}
+        for process in shared:
+            event = process(None, "warning", event)
+        return render(None, "warning", event)
+
+    writer = LogWriter(file, report=report)
+    atexit.register(writer.flush, FLUSH_SECONDS)
     cap = Cap(uncapped=frozenset({AUDIT}))
     structlog.configure(
-        processors=[cap, *shared, *render],
+        processors=[cap, *shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=partial(_Lines, writer),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *render,
+                render,
             ],
         )
     )
@@ -71,6 +76,55 @@ def set_up_logging(*, level: str, log_format: str) -> None:
     logging.captureWarnings(capture=True)  # by itself Python writes them as they are
     for name, quietest in QUIETEST.items():
         logging.getLogger(name).setLevel(max(number, quietest))
+    _log_last_words()
+    return writer
+
+
+class _Lines:
+    """What structlog hands its finished lines to; the logger AUDIT is the audit's."""
+
+    def __init__(self, writer: LogWriter, name: str = "") -> None:
+        is_audit = name == AUDIT
+
+        def put(line: str) -> None:
+            writer.put(line.encode(), is_audit=is_audit)
+
+        self.debug = self.info = self.warning = self.error = self.critical = put
+
+
+class _Handler(logging.Handler):
+    """Hands libraries' events to the writer; one that can't be rendered too."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001  # arguments that don't fit the message
+            record.msg = f"{plain(record.msg)} % {plain(record.args)}"
+            record.args = ()
+            line = self.format(record)
+        self._writer.put(line.encode())
+
+
+def _log_last_words() -> None:
+    """Log what Python itself would write to stderr, and would wait for."""
+    log = logging.getLogger("python")
+
+    def unraisable(what: Any) -> None:
+        error = (what.exc_type, what.exc_value, what.exc_traceback)
+        words = what.err_msg or "Exception ignored in"
+        log.error("%s: %r", words, what.object, exc_info=error)
+
+    def of_thread(what: Any) -> None:
+        error = (what.exc_type, what.exc_value, what.exc_traceback)
+        log.error("Exception in thread %s", what.thread, exc_info=error)
+
+    sys.excepthook = lambda *error: log.critical("Uncaught exception", exc_info=error)
+    sys.unraisablehook = unraisable
+    threading.excepthook = of_thread
 
 
 class Cap:
@@ -127,30 +181,3 @@ def _stamped(_logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]
     event["level"] = method
     event["timestamp"] = datetime.now(UTC)
     return event
-
-
-def rendered_json(_logger: Any, _method: str, event: dict[str, Any]) -> str:
-    """Write an event as a line, whatever its values are; a processor of structlog."""
-    line = _line(event)
-    if len(line) > MAX_LINE:
-        return _line({key: _cut(value) for key, value in event.items()})
-    return line
-
-
-def _line(event: dict[str, Any]) -> str:
-    try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
-    except TypeError:  # a lone surrogate, an integer beyond 64 bits
-        return json.dumps(event, default=_written)
-
-
-def _cut(value: Any) -> Any:
-    if isinstance(value, datetime | int | float | None):
-        return value
-    return (value if isinstance(value, str) else repr(value))[:MAX_VALUE]
-
-
-def _written(value: Any) -> str:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}"
-    return repr(value)

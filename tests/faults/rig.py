@@ -21,8 +21,8 @@ from faults.lying import ARN, CANARY, TRUE_ID, LyingUpstream
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.app import Gateway
 from healthomics_gateway.errors import Reason
+from healthomics_gateway.log_lines import json_line
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, SECRET_ACCESS_KEY
-from healthomics_gateway.telemetry import rendered_json
 from support import (
     Refusal,
     assert_well_made,
@@ -160,7 +160,7 @@ class Rig:
             assert TRUE_ID == (await get_run(self.stub, TRUE_ID)).id
         await self._back_to(before)
         assert longest[0] <= MAX_CALLBACK_SECONDS, longest[1]
-        lines = [rendered_json(None, "", dict(event)) for event in self.log]
+        lines = [json_line(dict(event)) for event in self.log]
         assert [] == [line for line in lines if line.splitlines() != [line]]
         assert [] == [each for each in SECRETS if each in "".join(lines)]
         for line in lines:

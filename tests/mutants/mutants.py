@@ -1131,6 +1131,21 @@ MUTANTS = (
         "test_telemetry.py::test_audit_is_left_out_of_no_flood",
     ),
     Mutant(
+        "audit-shares-the-bound-of-other-lines",
+        "log_writer.py",
+        "self._audit if is_audit else self._other)",
+        "self._other)",
+        "test_log_writer.py::"
+        "test_reader_that_stalls_costs_lines_that_are_counted_by_kind",
+    ),
+    Mutant(
+        "audit-s-lines-are-queued-as-others",
+        "telemetry.py",
+        "is_audit=is_audit)",
+        "is_audit=False)",
+        "test_telemetry.py::test_audit_waits_apart_from_other_lines",
+    ),
+    Mutant(
         "audit-does-not-know-what-is-hidden",
         "access.py",
         'known = {**error.metadata, "hides": error.reason.name}',
@@ -1203,9 +1218,46 @@ MUTANTS = (
     ),
     Mutant(
         "event-takes-many-lines",
-        "telemetry.py",
+        "log_lines.py",
         "option=orjson.OPT_UTC_Z",
         "option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2",
         "test_telemetry.py::test_event_of_two_lines_is_one_line_of_json",
+    ),
+    Mutant(
+        "lines-wait-without-a-bound",
+        "log_writer.py",
+        "if self.held_bytes + size > self.max_bytes:",
+        "if False:",
+        "test_log_writer.py::"
+        "test_reader_that_stalls_costs_lines_that_are_counted_by_kind",
+    ),
+    Mutant(
+        "lost-lines-are-forgotten",
+        "log_writer.py",
+        "if not (lost or is_stalled):",
+        "if not is_stalled:",
+        "test_log_writer.py::"
+        "test_reader_that_stalls_costs_lines_that_are_counted_by_kind",
+    ),
+    Mutant(
+        "log-s-faults-are-not-told",
+        "process.py",
+        'parts={"log": log.fault}',
+        "parts={}",
+        "faults/test_log.py::test_stderr_that_takes_nothing_holds_up_nothing",
+    ),
+    Mutant(
+        "terminal-obeys-callers",
+        "log_lines.py",
+        "return value if value.isprintable() else _Shown(repr(value))",
+        "return value",
+        "test_log_lines.py::test_harmful_character_is_escaped_wherever_it_is",
+    ),
+    Mutant(
+        "json-passes-controls-on",
+        "log_lines.py",
+        "if line.isascii() and DELETE not in line:",
+        "if line:",
+        "test_log_lines.py::test_harmful_character_is_escaped_wherever_it_is",
     ),
 )

@@ -13,6 +13,7 @@ import structlog
 
 from healthomics_gateway.errors import Reason, facts, remembered
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, trailing_ids
+from healthomics_gateway.log_lines import AUDIT
 
 # A client's deadline passes before ours does: by what the call was under way, and by
 # what the client rounded up to write the deadline down.
@@ -21,7 +22,9 @@ LATE_SHARE = 0.01  # of the time that was given
 
 # Of every call, and of no other: the log's level doesn't concern it.
 _log = structlog.wrap_logger(
-    None, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET)
+    None,
+    wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+    logger_factory_args=(AUDIT,),
 )
 
 
@@ -64,7 +67,7 @@ def _is_late(left: float | None, lasted: float) -> bool:
 def _log_call(exchange: Exchange, seconds: float) -> None:
     is_bug = exchange.code is grpc.StatusCode.INTERNAL
     (_log.error if is_bug else _log.info)(
-        "call",
+        AUDIT,
         method=exchange.method,
         code=exchange.code.name,
         reason=exchange.reason,
