@@ -171,17 +171,17 @@ def test_every_part_must_work() -> None:
 
 
 def test_each_part_has_a_line() -> None:
-    """A line has the part's name, and its reason and fault if it has any."""
+    """A line has the part's name, and its reason and fault, which forges no line."""
     state = readiness()
     state.add("keys", fault=lambda: "status 401", why=Reason.AUTH_BACKEND_UNAVAILABLE)
-    state.add("certificate", fault=lambda: "expired")
+    state.add("certificate", fault=lambda: "expired\nlog: ok\x1b[2J")
     state.drain()
 
     assert [
         "listeners: GATEWAY_DRAINING",
         "aws: GATEWAY_CREDENTIALS_UNAVAILABLE",
         "keys: AUTH_BACKEND_UNAVAILABLE: status 401",
-        "certificate: expired",
+        r"certificate: expired\nlog: ok\x1b[2J",
     ] == state.lines
 
 

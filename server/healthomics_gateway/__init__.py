@@ -10,11 +10,11 @@ The rooms, in reading order; each knows only those below it:
   callers come in;
 * `service` makes a request a query and an answer a response;
 * `interceptors` is what every call passes through;
-* `reflection` describes the services, `telemetry` logs events:
-  `log_lines` renders them, `log_writer` writes the lines in a thread of its own;
+* `reflection` describes the services, `telemetry` logs events;
 * `health` and `admin` tell others the gateway's state, by gRPC and by HTTP, and
   `supervision` runs background tasks again that have failed;
 * `readiness` is what calls depend on, part by part;
+* `log_lines` renders events, `log_writer` writes the lines in a thread of its own;
 * `settings` is what is set, `schema` what can be;
 * `front` ends TLS where clients may have a certificate, `tls` keeps the server's own at
   its files, `certificates` checks what they hold;

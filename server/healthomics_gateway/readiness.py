@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from healthomics_gateway.errors import Reason
+from healthomics_gateway.log_lines import escaped
 
 DOUBT_SECONDS = 30.0  # how long a refused identity keeps the gateway unready
 
@@ -22,7 +23,8 @@ class _Part:
 
     @property
     def text(self) -> str:
-        return ": ".join(filter(None, (self.why and self.why.name, self.fault())))
+        fault = escaped(self.fault())  # may have words of a file or an issuer
+        return ": ".join(filter(None, (self.why and self.why.name, fault)))
 
 
 class Readiness:
