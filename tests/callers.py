@@ -105,7 +105,11 @@ def bearing(*tokens: str | None) -> tuple[tuple[str, str], ...]:
 
 @asynccontextmanager
 async def called(
-    folder: Path, *rules: str, upstream: LyingUpstream | None = None, **environ: str
+    folder: Path,
+    *rules: str,
+    upstream: LyingUpstream | None = None,
+    refusal_seconds: float = 0.02,
+    **environ: str,
 ) -> AsyncIterator[Called]:
     """Serve a gateway that reads tokens and has these rules."""
     async with (
@@ -113,6 +117,7 @@ async def called(
         gateway(
             aws_at(asked.url),
             toml="".join(rules),
+            refusal_seconds=refusal_seconds,
             **settings_of_tokens(folder),
             **environ,
         ) as served,

@@ -24,6 +24,7 @@ from healthomics_gateway.sandbox import (
     SECRET_ACCESS_KEY,
     Sandbox,
 )
+from healthomics_gateway.service import REFUSAL_SECONDS
 from healthomics_gateway.settings import load
 from healthomics_gateway.upstream.aws import Aws, fixed
 
@@ -53,7 +54,11 @@ def aws_at(endpoint: str) -> Aws:
 
 @asynccontextmanager
 async def gateway(
-    aws: Aws, *, toml: str = "", **environ: str
+    aws: Aws,
+    *,
+    toml: str = "",
+    refusal_seconds: float = REFUSAL_SECONDS,
+    **environ: str,
 ) -> AsyncIterator[Gateway]:
     """Serve a gateway on free ports; `environ` are settings, as their variables.
 
@@ -68,7 +73,7 @@ async def gateway(
             environ=UNPACED | environ,
             config_file=Path(file.name),
         ).settings
-    served = Gateway(settings, aws)
+    served = Gateway(settings, aws, refusal_seconds=refusal_seconds)
     await served.start()
     try:
         yield served

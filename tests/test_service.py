@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import BadRequest
 from structlog.testing import capture_logs
 
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
-from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.access import ALL_METHODS, Access, Rule, access
 from healthomics_gateway.errors import GatewayError, Reason
@@ -56,6 +56,14 @@ async def ask(
     options = {"default_deadline_seconds": 30.0, **more}
     service = RunService(source, watches=watches, **options)
     return await service.GetRun(request, cast("Any", Context(seconds)))
+
+
+async def first_of(source: Scripted, *, seconds: float | None, **more: Any) -> Any:
+    """Watch a run without a server, with so much time left; give what comes first."""
+    watches = Watches(source, polls=source, interval_seconds=1.0)
+    service = RunService(source, watches=watches, default_deadline_seconds=30.0, **more)
+    stream = service.WatchRun(WatchRunRequest(id=RUN_ID), cast("Any", Context(seconds)))
+    return await anext(stream)
 
 
 async def send(source: Scripted, request: GetRunRequest, **more: Any) -> Run:
@@ -596,19 +604,45 @@ async def test_cancelled_call_leaves_its_source() -> None:
         await asyncio.wait_for(hanging.is_left.wait(), 5)
 
 
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
 @pytest.mark.parametrize(
-    ("step", "seconds"),
+    ("step", "seconds", "left_after"),
     [
-        pytest.param(answer(run_group_id="2"), 0.0, id="not-allowed"),
-        pytest.param(failure(Reason.RUN_NOT_FOUND), 0.0, id="not-there"),
-        pytest.param(answer(run_group_id="2"), 0.02, id="not-allowed-and-large"),
-        pytest.param(answer(run_group_id="2"), 7.0, id="not-allowed-and-slow"),
+        pytest.param(answer(run_group_id="2"), 0.0, 0.5, id="not-allowed"),
+        pytest.param(failure(Reason.RUN_NOT_FOUND), 0.0, 0.5, id="not-there"),
+        pytest.param(
+            failure(Reason.UPSTREAM_MALFORMED_RESPONSE), 0.2, 0.5, id="tried-twice"
+        ),
+        pytest.param(answer(run_group_id="2"), 0.4, 0.5, id="not-allowed-and-large"),
+        pytest.param(answer(run_group_id="2"), 6.9, 7.0, id="not-allowed-and-slow"),
     ],
 )
-def test_refusal_of_a_run_takes_its_time(
-    step: Answer | GatewayError, seconds: float
+def test_refusal_of_a_run_leaves_at_a_multiple_of_a_time(
+    step: Answer | GatewayError, seconds: float, left_after: float, method: str
 ) -> None:
-    """What reading a run takes doesn't show: no refusal comes sooner than others."""
+    """How long a run was read doesn't show, be it there or not."""
+    assert ("CALLER_NOT_AUTHORIZED", pytest.approx(left_after)) == virtually(
+        lambda: refused_after(step, method, seconds=seconds, deadline=None)
+    )
+
+
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.4])
+def test_refusal_of_a_run_does_not_outlast_the_deadline(
+    seconds: float, method: str
+) -> None:
+    """A call whose deadline comes first ends with it, in each case."""
+    step = answer(run_group_id="2")
+
+    assert ("CALLER_DEADLINE", pytest.approx(0.3)) == virtually(
+        lambda: refused_after(step, method, seconds=seconds, deadline=0.3)
+    )
+
+
+async def refused_after(
+    step: Answer | GatewayError, method: str, *, seconds: float, deadline: float | None
+) -> tuple[str, float]:
+    """Ask, as a bound caller, what is answered after so long; give reason and time."""
 
     async def give(_query: RunQuery, _call: Call) -> Answer:
         await asyncio.sleep(seconds)
@@ -616,15 +650,15 @@ def test_refusal_of_a_run_takes_its_time(
             raise step
         return step
 
-    async def work() -> float:
-        clock = asyncio.get_running_loop().time
-        groups = frozenset({"1"})
-        access.set(Access("lims", Rule("lims", ALL_METHODS, run_groups=groups)))
-        begun = clock()
-        with pytest.raises(GatewayError, match="CALLER_NOT_AUTHORIZED"):
-            await ask(
-                Scripted(give), GetRunRequest(id=RUN_ID), seconds=None, clock=clock
-            )
-        return clock() - begun
-
-    assert max(0.025, seconds) == pytest.approx(virtually(work))
+    clock = asyncio.get_running_loop().time
+    groups = frozenset({"1"})
+    access.set(Access("lims", Rule("lims", ALL_METHODS, run_groups=groups)))
+    begun = clock()
+    asked = (
+        ask(Scripted(give), GetRunRequest(id=RUN_ID), seconds=deadline, clock=clock)
+        if method == "GetRun"
+        else first_of(Scripted(give), seconds=deadline, clock=clock)
+    )
+    with pytest.raises(GatewayError) as refusal:
+        await asked
+    return refusal.value.reason.name, clock() - begun

@@ -33,7 +33,7 @@ from healthomics_gateway.retry import Retrying
 from healthomics_gateway.schema import Settings
 from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.server import OPTIONS, guard_of, make_chain, make_server
-from healthomics_gateway.service import RunService
+from healthomics_gateway.service import REFUSAL_SECONDS, RunService
 from healthomics_gateway.supervision import Background
 from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
@@ -44,6 +44,7 @@ from healthomics_gateway.upstream.sts import Sts
 from healthomics_gateway.upstream.transport import Transport
 from healthomics_gateway.watch import Watches
 
+MIB = 1_048_576
 EVICTION_SECONDS = 1.0  # for what a drain has left inside to end
 GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
 
@@ -64,11 +65,14 @@ class Gateway:
         *,
         options: Sequence[tuple[str, int]] = OPTIONS,
         parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+        refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         """Build it, inside a running event loop; nothing is listening yet.
 
         `options` are gRPC's, for the server. `parts` are those of the process that
         `/readyz?verbose` reports: each returns what is wrong with it, or nothing.
+        Refusals about a run leave at multiples of
+        `refusal_seconds` for each MiB that an answer may have.
         """
         self._settings = settings
         self._readiness = Readiness(call_later=asyncio.get_running_loop().call_later)
@@ -154,6 +158,9 @@ class Gateway:
                 min_interval_seconds=watch.min_interval.total_seconds(),
                 max_stream_seconds=watch.max_stream.total_seconds(),
                 withheld=settings.withhold,
+                # A larger answer takes longer to read, and so must every refusal.
+                refusal_seconds=refusal_seconds
+                * max(1.0, upstream.max_body_bytes / MIB),
             ),
             options,
         )

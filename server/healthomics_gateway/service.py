@@ -25,9 +25,9 @@ from healthomics_gateway.selection import ALL, Selection
 from healthomics_gateway.watch import Reader, Watches
 
 MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
-# How long who may not see a run waits at least to be told: reading a run takes the
-# gateway time that finding none doesn't, up to this for one of 200 KB and more.
-REFUSAL_SECONDS = 0.025
+# A refusal about a run leaves at a multiple of this time after its call. Reading a run
+# takes the gateway time that a missing one doesn't: less than half of this for 1 MiB.
+REFUSAL_SECONDS = 0.5
 
 
 def nothing(_query: RunQuery, _max_staleness_seconds: float) -> None:
@@ -49,6 +49,7 @@ class RunService(RunServiceServicer):
         min_interval_seconds: float = 1.0,
         max_stream_seconds: float = 600.0,
         withheld: frozenset[str] = frozenset(),
+        refusal_seconds: float = REFUSAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Ask `runs`, unless `recent` has an answer at most so many seconds old.
@@ -57,7 +58,8 @@ class RunService(RunServiceServicer):
         nobody an older one than the limit. A watch of `watches` lasts at most
         `max_stream_seconds` and can't ask for a shorter period than
         `min_interval_seconds`. `withheld` are AWS's names of members that nobody
-        receives.
+        receives. A caller that may not see a run is refused at a multiple of
+        `refusal_seconds` after its call.
         """
         self._runs = runs
         self._recent = recent
@@ -68,6 +70,7 @@ class RunService(RunServiceServicer):
         self._min_interval_seconds = min_interval_seconds
         self._max_stream_seconds = max_stream_seconds
         self._withheld = withheld
+        self._refusal_seconds = refusal_seconds
         self._whole: dict[frozenset[str], Selection] = {}  # by what a rule withholds
         self._clock = clock
 
@@ -102,29 +105,36 @@ class RunService(RunServiceServicer):
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with (
+                asyncio.timeout(seconds) as limit,
+                self._refusals(allowed, begun),
+            ):
                 answer = await self._runs.get_run(query, call=call)
-            call.facts["awsRequestId"] = answer.request_id
-            allowed.check(answer.run)
+                call.facts["awsRequestId"] = answer.request_id
+                allowed.check(answer.run)
         except TimeoutError:
             if not limit.expired():
                 raise
             is_own = own_seconds is not None
             reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
             raise GatewayError(reason) from None
-        except GatewayError as error:
-            raise await self._told(error, allowed, begun) from None
         return answer
 
-    async def _told(
-        self, error: GatewayError, allowed: Access, begun: float
-    ) -> GatewayError:
-        """Give what a caller is told, no sooner than of a run that isn't there."""
-        told = allowed.told(error)
-        if told.reason is Reason.CALLER_NOT_AUTHORIZED:
-            left = begun + REFUSAL_SECONDS - self._clock()
-            await asyncio.sleep(left)  # what reading a run takes isn't to show
-        return told
+    @asynccontextmanager
+    async def _refusals(self, allowed: Access, begun: float) -> AsyncIterator[None]:
+        """Raise what the caller learns of a failure, at a time that says no more.
+
+        What it has taken to read a run, or to try again, would show that it exists. If
+        the call's deadline ends the wait, it is the answer in each case.
+        """
+        try:
+            yield
+        except GatewayError as error:
+            told = allowed.told(error)
+            if told.reason is Reason.CALLER_NOT_AUTHORIZED:
+                step = self._refusal_seconds
+                await asyncio.sleep(step - (self._clock() - begun) % step)
+            raise told from None
 
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self,
@@ -132,7 +142,6 @@ class RunService(RunServiceServicer):
         context: ServicerContext[WatchRunRequest, WatchRunResponse],
     ) -> AsyncIterator[WatchRunResponse]:
         """Follow one run to its end."""
-        begun = self._clock()
         check_watch(request)
         known = {"runId": request.id}
         facts.set(known)
@@ -151,7 +160,7 @@ class RunService(RunServiceServicer):
             reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
             raise GatewayError(reason) from None
         except GatewayError as error:
-            raise await self._told(error, allowed, begun) from None
+            raise allowed.told(error) from None
 
     @asynccontextmanager
     async def _watch(
@@ -167,14 +176,15 @@ class RunService(RunServiceServicer):
         follows one that was sent after the call, whoever watches the run already.
         """
         query = RunQuery(request.id, partition=allowed.partition)
-        end = self._clock() + seconds
+        begun = self._clock()
+        end = begun + seconds
         first = None
         if allowed.is_bound:
             call = OneCall(end, caller=caller.get())
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds), self._refusals(allowed, begun):
                     first = await self._watches.look(query, call=call)
-                allowed.check(first.run)
+                    allowed.check(first.run)
             except GatewayError:
                 known |= call.facts
                 raise
