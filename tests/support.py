@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,16 +15,14 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from arrivals import Arrivals, noted_at, within_quota
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway import sandbox
 from healthomics_gateway.app import Gateway
-from healthomics_gateway.sandbox import (
-    ACCESS_KEY_ID,
-    REGION,
-    SECRET_ACCESS_KEY,
-    Sandbox,
-)
+from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from healthomics_gateway.sandbox.signature import ReceivedRequest
 from healthomics_gateway.service import REFUSAL_SECONDS
 from healthomics_gateway.settings import load
 from healthomics_gateway.upstream.aws import Aws, fixed
@@ -62,21 +61,23 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """Serve a gateway on free ports; `environ` are settings, as their variables.
 
-    `toml` is its file of settings. Unless told otherwise it has the quota that any test
-    needs.
+    `toml` is its file of settings. Unless a test sets another it has the quota that any
+    test needs; whatever it has isn't exceeded.
     """
+    environ = UNPACED | environ
     with NamedTemporaryFile("w", suffix=".toml") as file:
         file.write(toml)
         file.flush()
         settings = load(
             flags={"listen": ANYWHERE, "admin_listen": ANYWHERE},
-            environ=UNPACED | environ,
+            environ=environ,
             config_file=Path(file.name),
         ).settings
     served = Gateway(settings, aws, refusal_seconds=refusal_seconds)
     await served.start()
     try:
-        yield served
+        with within_quota(aws.endpoint, environ):
+            yield served
     finally:
         await served.stop()
 
@@ -88,6 +89,24 @@ async def calling(served: Gateway, **options: Any) -> AsyncIterator[RunServiceSt
         str(served.address), options=list(options.items())
     ) as channel:
         yield RunServiceStub(channel)
+
+
+class Sandbox(sandbox.Sandbox):
+    """The sandbox; its requests count towards the quota of the gateway that asks."""
+
+    async def start(self) -> None:
+        """Listen, and note what comes."""
+        await super().start()
+        self.requests = _Noted(self.requests, self.requests.maxlen)
+        self.requests.arrivals = noted_at(self.url)
+
+
+class _Noted(deque[ReceivedRequest]):
+    arrivals: Arrivals
+
+    def append(self, request: ReceivedRequest, /) -> None:
+        self.arrivals.note()
+        super().append(request)
 
 
 @asynccontextmanager
@@ -185,6 +204,7 @@ class Upstream:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        self._arrivals = noted_at(self.url)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -208,6 +228,7 @@ class Upstream:
                 head = await reader.readuntil(b"\r\n\r\n")
                 position = min(len(self.requests), len(self._answers) - 1)
                 self.requests.append(head.decode())
+                self._arrivals.note()
                 self.asked.set()
                 answer = self._answers[position]
                 for part in answer if isinstance(answer, list) else [answer]:

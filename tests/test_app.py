@@ -180,6 +180,8 @@ async def next_health(watch: Any, status: int) -> None:
 class NoIdentity:
     """An identity that has nothing to sign with."""
 
+    is_usable = False
+
     async def credentials(self) -> Credentials:
         """Have none."""
         raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)

@@ -12,7 +12,7 @@ import pytest
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
-from healthomics_gateway.pacer import refusal
+from healthomics_gateway.pacer import throttled
 from healthomics_gateway.runs import OWN, Answer, Call, OneCall, Partition, RunQuery
 from serving import failure
 from virtual import virtually
@@ -23,6 +23,29 @@ QUERY, OTHER = RunQuery("1234567"), RunQuery("7654321")
 def now() -> float:
     """Tell the loop's time."""
     return asyncio.get_running_loop().time()
+
+
+class Turns:
+    """A queue in which a call waits until its source is asked."""
+
+    def __init__(self, expected_seconds: float) -> None:
+        """Expect each call to wait so long."""
+        self._expected_seconds = expected_seconds
+        self.waiting: set[Call] = set()
+        self.asked: list[RunQuery] = []
+
+    def expected_wait(self, query: RunQuery, _call: Call) -> float:
+        """Give what is expected."""
+        self.asked.append(query)
+        return self._expected_seconds
+
+    def refusal(self, _query: RunQuery, wait_seconds: float) -> NotAskedError:
+        """Refuse for a token's sake."""
+        return throttled(wait_seconds)
+
+    def is_waiting(self, _query: RunQuery, call: Call) -> bool:
+        """Tell whether it waits."""
+        return call in self.waiting
 
 
 class Upstream:
@@ -43,10 +66,10 @@ class Upstream:
         self.failing = failing
         self.asked: list[float] = []  # when each fetch was sent
         self.left = 0  # fetches that were given up
+        self.turns = Turns(expected_seconds)
         self.runs = Coalescing(
             self,
-            expected_wait=lambda *_: expected_seconds,
-            refusal=refusal,
+            turns=self.turns,
             max_bytes=max_bytes,
             clock=now,
         )
@@ -54,7 +77,9 @@ class Upstream:
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Be the next source."""
         try:
+            self.turns.waiting.add(call)
             await asyncio.sleep(self._token_seconds)
+            self.turns.waiting.discard(call)
             call.sent()
             self.asked.append(now())
             call.facts["attempts"] = str(len(self.asked))
@@ -200,20 +225,12 @@ def test_wait_is_that_of_the_query_s_account() -> None:
     """Who is told when its turn comes is told by the bucket that it waits for."""
 
     async def work() -> list[RunQuery]:
-        asked: list[RunQuery] = []
-
-        def wait(query: RunQuery, _call: Call) -> float:
-            asked.append(query)
-            return 5.0
-
-        runs = Coalescing(
-            Upstream(), expected_wait=wait, refusal=refusal, max_bytes=1, clock=now
-        )
+        upstream = Upstream(expected_seconds=5.0)
         for partition in PARTITIONS:
             query = RunQuery(QUERY.id, partition=partition)
             with pytest.raises(NotAskedError):
-                await runs.get_run(query, call=OneCall(now() + 1))
-        return asked
+                await upstream.ask(query, seconds=1.0)
+        return upstream.turns.asked
 
     assert list(PARTITIONS) == [each.partition for each in virtually(work)]
 
@@ -324,6 +341,20 @@ def test_caller_that_waits_for_the_former_fetch_is_not_refused() -> None:
         return now()
 
     assert 1010 == virtually(work)
+
+
+def test_caller_that_waits_for_credentials_is_not_refused() -> None:
+    """No token and no place is what it lacks, so its own deadline ends it."""
+
+    async def work() -> float:
+        upstream = Upstream(token_seconds=3.0)
+        upstream.turns.is_waiting = lambda *_: False  # type: ignore[method-assign]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await upstream.ask(seconds=1.0)
+        return now()
+
+    assert 1001 == virtually(work)
 
 
 def test_caller_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:

@@ -13,6 +13,7 @@ import pytest
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
 from healthomics_gateway.pace import Paced, Pacers
 from healthomics_gateway.pacer import Pacer
+from healthomics_gateway.places import Places
 from healthomics_gateway.runs import Caller, OneCall, Partition, RunQuery
 from serving import Scripted, answer, failure
 from virtual import virtually
@@ -25,9 +26,15 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def pacer(*, tps: float, burst: float, poll_share: float = 0.5) -> Pacer:
+    """Make a pacer with as many places as anybody wants."""
+    places = Places(inf)
+    return Pacer(tps=tps, burst=burst, poll_share=poll_share, places=places, clock=now)
+
+
 def pacers(*, tps: float = 10, burst: float = 1) -> Pacers:
     """Make the pacers of all accounts."""
-    return Pacers(lambda: Pacer(tps=tps, burst=burst, poll_share=0.5, clock=now))
+    return Pacers(lambda: pacer(tps=tps, burst=burst))
 
 
 class Turns:
@@ -37,7 +44,7 @@ class Turns:
         self, *, tps: float = 10, burst: float = 1, poll_share: float = 0.5
     ) -> None:
         """Have a bucket of tokens."""
-        self.pacer = Pacer(tps=tps, burst=burst, poll_share=poll_share, clock=now)
+        self.pacer = pacer(tps=tps, burst=burst, poll_share=poll_share)
         self.given: list[tuple[str, float]] = []
         self._begun = now()
 
@@ -304,7 +311,7 @@ def test_call_is_refused_before_its_deadline_where_the_rate_fell() -> None:
         await turns.take()
         call = asyncio.create_task(turns.take("b", seconds=0.15))
         await asyncio.sleep(0.01)
-        turns.pacer._tokens = -50.0  # noqa: SLF001  # as after a long throttle
+        turns.pacer._bucket.turns = -50.0  # noqa: SLF001  # as after a long throttle
         begun = now()
         with pytest.raises(NotAskedError):
             await call

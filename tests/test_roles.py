@@ -22,11 +22,10 @@ from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.healthomics import HealthOmics
 from healthomics_gateway.upstream.identity import FixedIdentity, Identity
-from healthomics_gateway.upstream.roles import MAX_SESSIONS, Assuming, Roles
+from healthomics_gateway.upstream.roles import MAX_SESSIONS, Roles
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import Session, Sts, session_name
 from healthomics_gateway.upstream.transport import Transport
-from serving import Scripted, answer
 from support import http
 
 RUN_ID = "1000003"
@@ -139,6 +138,7 @@ class Closing:
         self._fixed = FixedIdentity(credentials)
         self._closed = closed
         self.credentials, self.renew = self._fixed.credentials, self._fixed.renew
+        self.is_usable = True
 
     async def close(self) -> None:
         """Tells so."""
@@ -211,9 +211,9 @@ async def test_a_thousand_sessions_are_kept() -> None:
     async with roles(known) as (asked, upstream):
         callers = [f"caller-{at}" for at in range(MAX_SESSIONS + 1)]
         for each in [*callers, *callers[1:]]:
-            await asked.ready(Partition(ROLE, each))
+            await asked.session(query(each)).ready()
         kept = len(known.made)
-        await asked.ready(Partition(ROLE, callers[0]))
+        await asked.session(query(callers[0])).ready()
 
     assert (1000, 1001, 1002) == (MAX_SESSIONS, kept, len(known.made))
     assert [] == upstream.requests
@@ -234,6 +234,17 @@ async def test_call_outlives_its_session() -> None:
         assert "a" == await first
 
     assert ["b"] == known.closed
+
+
+async def test_session_that_a_call_keeps_is_found_again() -> None:
+    """A call that queues finds its session, however many others came since."""
+    known = Known()
+    async with roles(known, max_sessions=1) as (asked, _):
+        kept = asked.session(query("a"))
+        await asked_as(asked, "b")
+        assert kept is asked.session(query("a"))
+
+    assert ["a", "b"] == known.made
 
 
 async def test_clock_is_shared_by_all_sessions() -> None:
@@ -268,25 +279,6 @@ async def test_readiness_hears_of_the_own_identity_alone() -> None:
 
 
 # Who waits for a session.
-
-
-async def test_next_source_is_asked_once_there_is_a_session() -> None:
-    """Without one its failure is the call's; what needs none is asked at once."""
-    failure = GatewayError(Reason.UPSTREAM_ACCESS_DENIED)
-
-    class Denied(FixedIdentity):
-        async def credentials(self) -> Credentials:
-            raise failure
-
-    async with roles(lambda _: Denied(OWN_KEYS)) as (asked, _):
-        source = Scripted(answer())
-        assuming = Assuming(source, asked)
-        with pytest.raises(GatewayError) as refused:
-            await assuming.get_run(query("a"), call=OneCall(inf))
-        assert answer() == await assuming.get_run(query(), call=OneCall(inf))
-
-    assert failure is refused.value
-    assert [query()] == source.asked
 
 
 async def test_nowhere_to_assume_a_role_is_unavailable() -> None:

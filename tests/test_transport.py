@@ -634,6 +634,54 @@ async def test_cancelled_get_closes_its_connection(begun: bytes) -> None:
         assert b"{}" == (await opened.get(url, {})).body
 
 
+# When a request may leave.
+
+
+async def test_request_leaves_when_its_connection_is_there_and_it_may(
+    tmp_path: Path,
+) -> None:
+    """Neither a handshake nor a wait for a connection is between it and the send."""
+    ca = trustme.CA()
+    connected, may_leave, read = asyncio.Event(), asyncio.Event(), bytearray()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()  # and TLS is ready
+        read.extend(await reader.readuntil(b"\r\n\r\n"))
+        assert may_leave.is_set()
+        writer.write(http(b"{}"))
+        await departure(reader)
+
+    async def depart() -> None:
+        await connected.wait()
+        assert b"" == read
+        may_leave.set()
+
+    async with (
+        serving(talk, tls=server_tls(ca)) as url,
+        transport(ca_file=ca_file(ca, tmp_path)) as opened,
+        asyncio.timeout(5),
+    ):
+        reply = await opened.get(url, {}, depart=depart)
+
+    assert b"{}" == reply.body
+
+
+async def test_replay_leaves_when_it_may_too() -> None:
+    """Each request that comes to the server was let out, and no other."""
+    departed = 0
+
+    async def depart() -> None:
+        nonlocal departed
+        departed += 1
+
+    answers = [http(b"{}"), b"", http(b"{}")] * 3
+    async with Upstream(*answers) as upstream, transport() as opened:
+        for _ in range(6):
+            await opened.get(upstream.url, {}, depart=depart)
+
+    assert 9 == departed == len(upstream.requests)
+
+
 # Connections that are kept alive.
 
 

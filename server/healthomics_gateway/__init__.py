@@ -24,9 +24,9 @@ The rooms, in reading order; each knows only those below it:
 * `poll` asks for a run now and then, however many follow it;
 * `selection` leaves out what the caller doesn't receive;
 * `coalesce` is a source that asks the next one once for many callers, `retry` one that
-  tries it again, `pace` one that waits for a token of the account's quota, `bulkhead`
-  one that asks for so many runs at a time;
-* `pacer` is the bucket of these tokens: whose turn is next;
+  tries it again, `pace` one that waits for its call's turn;
+* `pacer` is the queue of the calls to one account, `bucket` its tokens, `places` how
+  many requests are under way, `fairness` which caller is next;
 * `upstream` is the source that is HealthOmics;
 * `access` is what each caller may, by the operator's rules;
 * `runs` is the one shape that every source has;

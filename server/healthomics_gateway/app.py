@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from types import MappingProxyType
 
 import grpc
@@ -12,7 +13,6 @@ import structlog
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.access import Rule
 from healthomics_gateway.admin import AdminPages
-from healthomics_gateway.bulkhead import Bulkhead
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.door import ClosedError, Door
@@ -26,7 +26,8 @@ from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.keys import keyring_of
 from healthomics_gateway.kinds import Address
 from healthomics_gateway.pace import Paced, Pacers
-from healthomics_gateway.pacer import Pacer, refusal
+from healthomics_gateway.pacer import Pacer
+from healthomics_gateway.places import Places
 from healthomics_gateway.readiness import Readiness, Report
 from healthomics_gateway.reflection import add_reflection
 from healthomics_gateway.retry import Retrying
@@ -39,7 +40,7 @@ from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.healthomics import HealthOmics
-from healthomics_gateway.upstream.roles import Assuming, Roles
+from healthomics_gateway.upstream.roles import Roles
 from healthomics_gateway.upstream.sts import Sts
 from healthomics_gateway.upstream.transport import Transport
 from healthomics_gateway.watch import Watches
@@ -87,6 +88,21 @@ class Gateway:
             attempt_timeout_seconds=upstream.attempt_timeout.total_seconds(),
             max_body_bytes=upstream.max_body_bytes,
         )
+        quota, cache, watch = settings.quota, settings.cache, settings.watch
+        share, places = watch.quota_share, Places(upstream.max_concurrent)
+        self._pacers = Pacers(
+            lambda: Pacer(
+                tps=quota.tps, burst=quota.burst, poll_share=share, places=places
+            )
+        )
+        self._poll_pacers = Pacers(
+            lambda: Pacer(
+                tps=quota.tps * share,
+                burst=max(1.0, quota.burst * share),
+                poll_share=share,
+                places=Places(inf),  # a poll takes one of the others with its fetch
+            )
+        )
         clock = Clock()
         self._sts = Sts(self._identity, client=aws.sts, region=aws.region, clock=clock)
         self._roles = Roles(
@@ -97,34 +113,16 @@ class Gateway:
                 endpoint=aws.endpoint,
                 report=self._readiness.report,
                 clock=clock,
+                depart=self._pacers.depart,
             ),
             identity=self._sts.identity,
         )
-        quota, cache, watch = settings.quota, settings.cache, settings.watch
-        share = watch.quota_share
-        self._pacers = Pacers(
-            lambda: Pacer(tps=quota.tps, burst=quota.burst, poll_share=share)
-        )
-        self._poll_pacers = Pacers(
-            lambda: Pacer(
-                tps=quota.tps * share,
-                burst=max(1.0, quota.burst * share),
-                poll_share=share,
-            )
-        )
         fetched = Coalescing(
             Retrying(
-                Paced(
-                    Assuming(
-                        Bulkhead(self._roles, max_concurrent=upstream.max_concurrent),
-                        self._roles,
-                    ),
-                    self._pacers,
-                ),
+                Paced(self._roles, self._pacers, session=self._roles.session),
                 max_attempts=upstream.max_attempts,
             ),
-            expected_wait=self._pacers.expected_wait,
-            refusal=refusal,
+            turns=self._pacers,
             max_bytes=cache.max_bytes,
         )
         runs = Watches(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from healthomics_gateway.runs import Answer, Call, Caller, RunQuery, RunSource
 
 MARGIN_SECONDS = 0.02  # before its deadline a caller is told that its turn won't come
+
+
+class Turns(Protocol):
+    """The queue in which fetches wait for their turn."""
+
+    def expected_wait(self, query: RunQuery, call: Call) -> float:
+        """Estimate in how many seconds it would be a call's turn."""
+        ...
+
+    def refusal(self, query: RunQuery, wait_seconds: float) -> NotAskedError:
+        """Create the error of a call that can't wait so long."""
+        ...
+
+    def is_waiting(self, query: RunQuery, call: Call) -> bool:
+        """Tell whether a call waits for its turn, and for nothing else."""
+        ...
 
 
 class Coalescing:
@@ -33,20 +49,17 @@ class Coalescing:
         self,
         runs: RunSource,
         *,
-        expected_wait: Callable[[RunQuery, Call], float],
-        refusal: Callable[[float], NotAskedError],
+        turns: Turns,
         max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wrap `runs`.
 
-        `expected_wait` tells in how many seconds a call's turn would come, `refusal`
-        makes the error of those who can't wait so long. Answers of `max_bytes` in all
-        are remembered. `clock` is the deadlines'.
+        `turns` is where the fetches wait. Answers of `max_bytes` in all are remembered.
+        `clock` is the deadlines'.
         """
         self._runs = runs
-        self._expected_wait = expected_wait
-        self._refusal = refusal
+        self._turns = turns
         self._clock = clock
         self._open: dict[RunQuery, _Fetch] = {}  # not sent yet
         self._sent: dict[RunQuery, _Fetch] = {}
@@ -64,11 +77,11 @@ class Coalescing:
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Answer the run by the next fetch that is sent."""
         fetch = self._open.get(query)
-        wait = self._expected_wait(query, call)
+        wait = self._turns.expected_wait(query, call)
         if fetch and wait:
-            wait = min(wait, self._expected_wait(query, fetch))
+            wait = min(wait, self._turns.expected_wait(query, fetch))
         if self._clock() + wait > call.deadline:
-            raise self._refusal(wait)
+            raise self._turns.refusal(query, wait)
         fetch = fetch or self._begin(query)
         answer = fetch.join(call)
         timer = self._refuse_late(fetch, call, answer)
@@ -84,11 +97,14 @@ class Coalescing:
         self, fetch: _Fetch, call: Call, answer: asyncio.Future[Answer]
     ) -> asyncio.TimerHandle | None:
         """Give a caller up whose turn hasn't come by its deadline."""
+        query = fetch.query
 
         def refuse() -> None:
-            if fetch.waits_for_turn and not answer.done():
-                wait = self._expected_wait(fetch.query, fetch)
-                answer.set_exception(self._refusal(wait))
+            is_open = self._open.get(query) is fetch  # it wasn't sent
+            is_waiting = is_open and self._turns.is_waiting(query, fetch)
+            if is_waiting and not answer.done():
+                wait = self._turns.expected_wait(query, fetch)
+                answer.set_exception(self._turns.refusal(query, wait))
 
         left = call.deadline - MARGIN_SECONDS - self._clock()
         if left == inf:
@@ -106,7 +122,6 @@ class Coalescing:
         try:
             if former and former.task:
                 await asyncio.wait((former.task,))
-            fetch.waits_for_turn = True
             answer = await self._runs.get_run(query, call=fetch)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is theirs
             if isinstance(error, GatewayError) and error.reason is Reason.RUN_NOT_FOUND:
@@ -150,7 +165,6 @@ class _Fetch:
         self.waiting: dict[Call, asyncio.Future[Answer]] = {}
         self._callers: Counter[Caller] = Counter()  # how many calls each waits with
         self.task: asyncio.Task[None] | None = None
-        self.waits_for_turn = False  # the former has ended, and it isn't sent
 
     def join(self, call: Call) -> asyncio.Future[Answer]:
         """Fetch for this call too; give what it is to wait for."""
@@ -192,7 +206,6 @@ class _Fetch:
 
     def sent(self) -> None:
         """Let nobody join from now on."""
-        self.waits_for_turn = False
         self._close(self)
 
 

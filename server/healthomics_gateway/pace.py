@@ -1,36 +1,88 @@
-"""A source that waits for a token of the account's quota, then asks the next one."""
+"""A source that waits for its call's turn, then asks the next one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
 
 if TYPE_CHECKING:
     from healthomics_gateway.pacer import Pacer
     from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
 
 
-class Paced:
-    """Asks once its turn has come; a throttle by HealthOmics slows the pacer."""
+class Session(Protocol):
+    """The credentials that sign what a query asks."""
 
-    def __init__(self, runs: RunSource, pacers: Pacers) -> None:
-        """Wrap `runs`; each of `pacers` is an AWS account's, in this Region."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request can be signed without a wait."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait until a request can be signed, or raise why none can."""
+        ...
+
+
+class NoSession:
+    """What signs nothing is always ready."""
+
+    is_ready = True
+
+    async def ready(self) -> None:
+        """Do nothing."""
+
+
+class Paced:
+    """Asks once the call's turn has come; a throttle by HealthOmics slows the pacer.
+
+    A call gets its credentials before it queues, so that a turn is used at once. Where
+    they expire while it queues, it gets others and queues again; a call does so once,
+    as credentials that expire as they arrive are no better the next time.
+    """
+
+    def __init__(
+        self,
+        runs: RunSource,
+        pacers: Pacers,
+        *,
+        session: Callable[[RunQuery], Session] = lambda _: NoSession(),
+    ) -> None:
+        """Wrap `runs`; each of `pacers` is an AWS account's, in this Region.
+
+        A query keeps what `session` returns until it is answered.
+        """
         self._runs = runs
         self._pacers = pacers
+        self._session = session
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Take a token, then ask; raise UPSTREAM_THROTTLED where none comes in time."""
-        pacer = self._pacers.of(query)
-        await pacer.turn(call)
-        call.sent()
+        """Wait for the turn, then ask.
+
+        Raises UPSTREAM_THROTTLED or GATEWAY_OVERLOADED where no turn comes in time.
+        """
+        pacer, session = self._pacers.of(query), self._session(query)
+        begun = await self._turn(pacer, session, call)
         try:
+            call.sent()
             return await self._runs.get_run(query, call=call)
         except GatewayError as error:
             if error.reason is Reason.UPSTREAM_THROTTLED:
                 pacer.throttled()
             raise
+        finally:
+            pacer.leave(begun)
+
+    async def _turn(self, pacer: Pacer, session: Session, call: Call) -> float:
+        """Return when the turn began."""
+        if not session.is_ready:
+            await session.ready()
+        begun = await pacer.turn(call, is_ready=lambda: session.is_ready)
+        while begun is None:
+            await session.ready()
+            begun = await pacer.turn(call)
+        return begun
 
 
 class Pacers:
@@ -59,8 +111,20 @@ class Pacers:
         return self._of_role.get(role) or self._found(role)
 
     def expected_wait(self, query: RunQuery, call: Call) -> float:
-        """Tell in how many seconds it would be this call's turn."""
+        """Estimate in how many seconds it would be this call's turn."""
         return self.of(query).expected_wait(call)
+
+    def refusal(self, query: RunQuery, wait_seconds: float) -> NotAskedError:
+        """Create the error of a call that can't wait so long for its turn."""
+        return self.of(query).refusal(wait_seconds)
+
+    def is_waiting(self, query: RunQuery, call: Call) -> bool:
+        """Tell whether a call waits for its turn, and for nothing else."""
+        return self.of(query).is_waiting(call)
+
+    async def depart(self, query: RunQuery) -> None:
+        """Wait until a request may leave, which it must do at once."""
+        await self.of(query).depart()
 
     def _found(self, role: str) -> Pacer:
         """Find a role's pacer by its account: arn:aws:iam::123456789012:role/x."""

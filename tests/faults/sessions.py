@@ -17,6 +17,7 @@ from multidict import CIMultiDictProxy
 from faults.lying import LyingUpstream, Request
 from healthomics_gateway.sandbox import REGION
 
+ACCOUNT = "123456789012"  # the gateway's own
 TOLERANCE = timedelta(minutes=5)  # between the signer's clock and STS's
 EXPIRED, INVALID = "ExpiredToken", "InvalidClientTokenId"
 MISMATCH = "SignatureDoesNotMatch"
@@ -60,6 +61,11 @@ class SessionUpstream(LyingUpstream):
             )
             request = self.requests[-1] = replace(request, fault=fault)
         return request
+
+    def _account(self, request: Request) -> str:
+        given = self._given.get(key_of(request.headers))
+        account = given.role.split(":")[4] if given else ""
+        return "" if account == ACCOUNT else account
 
 
 def key_of(headers: Mapping[str, str]) -> str:

@@ -16,12 +16,11 @@ from xml.sax.saxutils import escape
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from faults.lying import Request
-from faults.sessions import Given, key_of, signature_fault
+from faults.sessions import ACCOUNT, Given, key_of, signature_fault
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.aws import Aws, fixed
 from support import http
 
-ACCOUNT = "123456789012"  # the gateway's own
 HOUR = timedelta(hours=1)
 XML = "text/xml"
 SAID = f"User: arn:aws:sts::{ACCOUNT}:assumed-role/gateway/canary-5f1d isn't allowed"

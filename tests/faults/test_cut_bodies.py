@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from faults.certificates import Certified
 from faults.lying import (
     CANARY,
     CLOSE,
@@ -16,12 +18,13 @@ from faults.lying import (
     TRUE_ID,
     Answer,
     Drip,
+    LyingUpstream,
     Wait,
     true_run,
 )
 from faults.rig import Rig
 from healthomics_gateway.errors import Reason
-from support import http
+from support import get_run, http, refused
 
 ID, OTHER, THIRD = "2000011", "2000012", "2000013"
 CAP = 4096  # bytes of a body, here
@@ -76,6 +79,56 @@ async def test_cut_answer_is_a_failed_connection(rigged: Any, parts: Answer) -> 
 
     assert 3 == len(used) == len(set(used))
     assert ID == run.id
+
+
+# Where a body can end early, although some of them hold a whole run by then.
+ONE_CHUNK = b"%x\r\n%b\r\n" % (len(BEGUN), BEGUN)
+LAST = OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+CUTS: dict[str, Answer] = {
+    "shorter-than-announced": [LONGER + BEGUN, CLOSE],
+    "nothing-of-what-was-announced": [LONGER, CLOSE],
+    "before-any-chunk": [CHUNKED, CLOSE],
+    "in-a-size": [CHUNKED + ONE_CHUNK + b"1", CLOSE],
+    "in-an-extension": [CHUNKED + ONE_CHUNK + b"1;a=", CLOSE],
+    "behind-a-size": [CHUNKED + ONE_CHUNK + b"1\r\n", CLOSE],
+    "in-a-chunk": [CHUNKED + ONE_CHUNK[:-9], CLOSE],
+    "behind-a-chunk": [CHUNKED + ONE_CHUNK[:-2], CLOSE],
+    "before-the-last-chunk": [CHUNKED + ONE_CHUNK, CLOSE],
+    "before-the-last-chunk-later": [CHUNKED + ONE_CHUNK, Wait(0.02), CLOSE],
+    "before-the-last-chunk-by-reset": [CHUNKED + ONE_CHUNK, Wait(0.02), RESET],
+    "before-the-last-chunk-of-the-last-answer": [LAST + ONE_CHUNK, CLOSE],
+    "before-the-last-chunk-of-http-1.0": [
+        CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + ONE_CHUNK,
+        CLOSE,
+    ],
+    "in-the-last-chunk": [CHUNKED + ONE_CHUNK + b"0\r\n", CLOSE],
+    "in-a-trailer": [CHUNKED + ONE_CHUNK + b"0\r\nx-a: b", CLOSE],
+    "behind-a-trailer": [CHUNKED + ONE_CHUNK + b"0\r\nx-a: b\r\n", CLOSE],
+}
+
+
+@pytest.mark.fault(11)
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
+async def test_body_that_ends_early_is_never_taken_for_a_run(
+    rigged: Any, tmp_path: Path, *, is_tls: bool
+) -> None:
+    """Wherever it is cut the connection has failed, with a TLS farewell or without."""
+    certified = Certified() if is_tls else None
+    aws = {"aws": certified.trusted_by(tmp_path)} if certified else {}
+    once = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
+    reasons = {}
+    async with (
+        LyingUpstream(tls=certified.context if certified else None) as upstream,
+        rigged(upstream=upstream, **aws, **once) as rig,
+    ):
+        for name, parts in CUTS.items():
+            upstream.lie(ID, http(true_run(ID)), parts, http(true_run(ID)))
+            await rig.run(ID)  # the cut then meets a connection that was kept alive
+            refusal = await refused(get_run(rig.stub, ID))
+            reasons[name] = refusal.reason
+            await rig.run(ID)
+
+    assert dict.fromkeys(CUTS, Reason.UPSTREAM_CONNECTION.name) == reasons
 
 
 @pytest.mark.fault(11)

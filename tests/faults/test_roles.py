@@ -554,6 +554,22 @@ async def test_each_account_has_its_own_quota(rigged: Any, tmp_path: Path) -> No
     assert ["", ALICE, EVE, EVE] == s.asked
 
 
+async def test_rate_holds_after_slow_sts(rigged: Any, tmp_path: Path) -> None:
+    """Calls that waited for their session leave by the account's rate, not at once."""
+    ids = [str(4_230_000 + at) for at in range(90)]
+    quick = {"GATEWAY_QUOTA__TPS": "100", "GATEWAY_QUOTA__BURST": "2"}
+    async with scene(rigged, tmp_path, is_truth_served=False, **quick) as s:
+        s.sts.stall(ROLE)
+        calls = [asyncio.create_task(s.run(ALICE, each)) for each in ids]
+        await asyncio.sleep(0.85)
+        asked = list(s.asked)
+        s.sts.flow(ROLE)
+        await asyncio.gather(*calls)
+
+    assert [] == asked
+    assert {} == s.rig.upstream.arrivals.excess
+
+
 async def test_accounts_share_one_quota_while_the_own_one_is_unknown(
     rigged: Any, tmp_path: Path
 ) -> None:

@@ -352,6 +352,38 @@ async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
     assert waits[len(waits) // 2] < 1.0  # of the two seconds that they would have
 
 
+@pytest.mark.fault(25)
+@pytest.mark.usefixtures("_uncollected")
+async def test_rate_holds_after_healthomics_has_stalled(rigged: Any) -> None:
+    """Calls that waited while it was silent leave by the rate, not all at once.
+
+    The time is a tenth of that of a gateway at its defaults: tokens for 85 calls come
+    while four stalled requests have all places.
+    """
+    may_end = asyncio.Event()
+    ids = [str(FIRST_ID + at) for at in range(90)]
+    async with (
+        LyingUpstream() as upstream,
+        rigged(
+            upstream=upstream,
+            is_truth_served=False,
+            GATEWAY_QUOTA__TPS="100",
+            GATEWAY_QUOTA__BURST="2",
+            GATEWAY_UPSTREAM__MAX_CONCURRENT="4",
+        ) as rig,
+    ):
+        for run_id in ids:
+            upstream.lie(run_id, lambda each: [may_end, http(true_run(each.run_id))])
+        calls = [asyncio.create_task(rig.run(each, seconds=30.0)) for each in ids]
+        await asyncio.sleep(0.85)
+        asked = len(upstream.requests)
+        may_end.set()
+        await asyncio.gather(*calls)
+
+    assert 4 == asked
+    assert {} == upstream.arrivals.excess
+
+
 @pytest.mark.fault(26)
 async def test_pacer_makes_room_for_others(rigged: Any) -> None:
     """Where the account has less than its quota left, few calls are throttled soon."""

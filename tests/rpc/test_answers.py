@@ -14,8 +14,7 @@ from google.protobuf.message import Message
 
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.sandbox import Sandbox
-from support import aws_at, calling, gateway, get_run, sandboxed
+from support import Sandbox, aws_at, calling, gateway, get_run, sandboxed
 
 STATUSES = {
     "1000001": "PENDING",

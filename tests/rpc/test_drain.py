@@ -19,15 +19,11 @@ import grpc
 import pytest
 from grpc import StatusCode
 
+from arrivals import within_quota
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.sandbox import (
-    ACCESS_KEY_ID,
-    REGION,
-    SECRET_ACCESS_KEY,
-    Sandbox,
-)
-from support import UNPACED, Upstream, get_run, refused
+from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from support import UNPACED, Sandbox, Upstream, get_run, refused
 
 SERVICE_CONFIG = Path(__file__).parents[2] / "clients/service-config.json"
 CREDENTIALS = {
@@ -85,20 +81,22 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """Run `healthomics-gateway serve`, asking HealthOmics at `url`."""
     own = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *program, "serve"),
-        *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
-        env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | UNPACED | settings,
-        stderr=PIPE,
-    )
-    served = Served(process)
-    try:
-        served.address = (await served.event("serving"))["address"]
-        yield served
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await served.ended(STOP_SECONDS)
+    settings = UNPACED | settings
+    with within_quota(url, settings):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *program, "serve"),
+            *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
+            env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | settings,
+            stderr=PIPE,
+        )
+        served = Served(process)
+        try:
+            served.address = (await served.event("serving"))["address"]
+            yield served
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await served.ended(STOP_SECONDS)
 
 
 @asynccontextmanager

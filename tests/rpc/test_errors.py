@@ -10,10 +10,10 @@ import pytest
 from grpc import StatusCode
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.sandbox import Sandbox
 from support import (
     ALWAYS,
     Refusal,
+    Sandbox,
     Upstream,
     assert_well_made,
     aws_at,

@@ -17,10 +17,18 @@ from grpc import StatusCode
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.app import Gateway, ListenError
-from healthomics_gateway.sandbox import Sandbox
 from healthomics_gateway.server import OPTIONS
 from healthomics_gateway.settings import load
-from support import ANYWHERE, aws_at, calling, gateway, get_run, refused, sandboxed
+from support import (
+    ANYWHERE,
+    Sandbox,
+    aws_at,
+    calling,
+    gateway,
+    get_run,
+    refused,
+    sandboxed,
+)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # kinds of frames

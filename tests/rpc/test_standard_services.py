@@ -17,9 +17,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from healthomics_gateway.app import Gateway
-from healthomics_gateway.sandbox import REGION, SECRET_ACCESS_KEY, Sandbox
+from healthomics_gateway.sandbox import REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.aws import fixed
-from support import aws_at, calling, gateway, get_run, refused
+from support import Sandbox, aws_at, calling, gateway, get_run, refused
 
 SERVICE = "healthomics.v1.RunService"
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from urllib.parse import urlsplit
 
 from healthomics.v1.run_pb2 import Run, RunExport
@@ -40,10 +42,12 @@ class HealthOmics:
         endpoint: str,
         report: Report,
         clock: Clock | None = None,
+        depart: Callable[[RunQuery], Awaitable[None]] | None = None,
     ) -> None:
-        """Ask `endpoint`; `report` is told whether AWS accepts the identity.
+        """Ask `endpoint`; `report` is called with whether AWS accepts the identity.
 
-        `clock` learns AWS's time from the answers, for others who sign too.
+        `clock` learns AWS's time from the answers, for others who sign too. `depart`
+        is awaited each time that a request is about to leave, which it then does.
         """
         self._transport = transport
         self._identity = identity
@@ -51,6 +55,7 @@ class HealthOmics:
         self._endpoint = endpoint
         self._report = report
         self._clock = clock or Clock()
+        self._depart = depart
         url = urlsplit(endpoint)
         self._host = url.netloc
         self._path = url.path
@@ -66,7 +71,21 @@ class HealthOmics:
             endpoint=self._endpoint,
             report=lambda _: None,
             clock=self._clock,
+            depart=self._depart,
         )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request can be signed without a wait."""
+        return self._identity.is_usable
+
+    async def ready(self) -> None:
+        """Wait until a request can be signed, or raise why none can."""
+        await self._identity.credentials()
+
+    async def close(self) -> None:
+        """End what goes on in the background for the identity."""
+        await self._identity.close()
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise what went wrong with whether to try again."""
@@ -75,7 +94,10 @@ class HealthOmics:
         call.facts |= {"region": self._region, "attempts": str(attempts)}
         skew = self._clock.skew
         try:
-            reply = await self._transport.get(*self._signed(query, credentials))
+            depart = partial(self._depart, query) if self._depart else None
+            reply = await self._transport.get(
+                *self._signed(query, credentials), depart=depart
+            )
         except TransportError as error:
             if error.failure is Failure.TLS_UNTRUSTED:
                 self._report(Reason.UPSTREAM_TLS_UNTRUSTED)

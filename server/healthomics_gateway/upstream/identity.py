@@ -32,6 +32,11 @@ Report = Callable[[Reason | None], None]
 class Identity(Protocol):
     """Where a call's credentials come from."""
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether there are credentials that haven't expired."""
+        ...
+
     async def credentials(self) -> Credentials:
         """Give credentials, or raise GATEWAY_CREDENTIALS_UNAVAILABLE."""
         ...
@@ -47,6 +52,8 @@ class Identity(Protocol):
 
 class FixedIdentity:
     """Credentials that never change."""
+
+    is_usable = True
 
     def __init__(self, credentials: Credentials) -> None:
         """Always give `credentials`."""
@@ -109,6 +116,11 @@ class ChainIdentity:
         self._refreshed_at = float("-inf")
         self._refresh: asyncio.Task[Credentials] | None = None
         self._recovery: asyncio.Task[None] | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there are credentials that haven't expired."""
+        return self._credentials is not None and not self._expires_within(0)
 
     async def credentials(self) -> Credentials:
         """Give the current credentials; wait only where there are no valid ones."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
 if TYPE_CHECKING:
-    from healthomics_gateway.runs import Answer, Call, Partition, RunQuery, RunSource
+    from healthomics_gateway.runs import Answer, Call, Partition, RunQuery
     from healthomics_gateway.upstream.healthomics import HealthOmics
     from healthomics_gateway.upstream.identity import Identity
 
@@ -20,7 +20,8 @@ MAX_SESSIONS = 1000  # that are kept, one for each role and caller
 class Roles:
     """Asks HealthOmics, for each role and caller with credentials of their own.
 
-    The sessions that were used longest ago go first; who is using one keeps it.
+    The sessions that were used longest ago go first. A session that some call keeps is
+    found by the others as long as the call lasts.
     """
 
     def __init__(
@@ -33,50 +34,24 @@ class Roles:
         """Ask `own` without a role; `identity` makes that of a role and caller."""
         self._own = own
         self._identity = identity
-        self._sessions: LRUCache[Partition, _Session] = LRUCache(max_sessions)
+        self._recent: LRUCache[Partition, HealthOmics] = LRUCache(max_sessions)
+        self._used: WeakValueDictionary[Partition, HealthOmics] = WeakValueDictionary()
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt."""
-        if not query.partition.role:
-            return await self._own.get_run(query, call=call)
-        return await self._session(query.partition).runs.get_run(query, call=call)
+        return await self.session(query).get_run(query, call=call)
 
-    async def ready(self, partition: Partition) -> None:
-        """Wait until there is a session, or raise why there is none."""
-        if partition.role:
-            await self._session(partition).identity.credentials()
+    def session(self, query: RunQuery) -> HealthOmics:
+        """Return HealthOmics as those see it who ask in the query's partition."""
+        partition = query.partition
+        if not partition.role:
+            return self._own
+        session = self._recent.get(partition) or self._used.get(partition)
+        if session is None:
+            session = self._own.under(self._identity(partition))
+        self._recent[partition] = self._used[partition] = session
+        return session
 
     async def close(self) -> None:
         """End what goes on in the background."""
-        sessions = list(self._sessions.values())
-        await asyncio.gather(*(each.identity.close() for each in sessions))
-
-    def _session(self, partition: Partition) -> _Session:
-        session = self._sessions.get(partition)
-        if session is None:
-            identity = self._identity(partition)
-            session = _Session(identity, self._own.under(identity))
-            self._sessions[partition] = session
-        return session
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """A role that is assumed for a caller, and HealthOmics as it sees them."""
-
-    identity: Identity
-    runs: RunSource
-
-
-class Assuming:
-    """Asks once there is a session: who waits for STS takes nobody's place."""
-
-    def __init__(self, runs: RunSource, roles: Roles) -> None:
-        """Wrap `runs`, which ask `roles` in the end."""
-        self._runs = runs
-        self._roles = roles
-
-    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Wait for the session, then ask."""
-        await self._roles.ready(query.partition)
-        return await self._runs.get_run(query, call=call)
+        await asyncio.gather(*(each.close() for each in self._used.values()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,7 @@ class TransportError(Exception):
 class _Journey:
     """How far one GET has come; aiohttp's errors alone don't tell."""
 
+    depart: Callable[[], Awaitable[None]] | None
     is_connection_new: bool = False
     tls: ssl.SSLObject | None = None  # of a new connection
 
@@ -89,14 +90,21 @@ class Transport:
         self._kept_alive = session(keepalive_timeout=KEEP_ALIVE_SECONDS)
         self._fresh = session(force_close=True)
 
-    async def get(self, url: str, headers: Mapping[str, str]) -> Reply:
-        """Answer whatever the endpoint says, or raise TransportError.
+    async def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        depart: Callable[[], Awaitable[None]] | None = None,
+    ) -> Reply:
+        """Return whatever the endpoint answers, or raise TransportError.
 
-        `url` is encoded. A kept-alive connection that proves closed costs nothing: the
-        GET is replayed on a fresh one. Leaving early, by cancellation too, closes the
-        connection.
+        `url` is encoded. A kept-alive connection that proves closed is no failure: the
+        GET is sent again on a fresh one. `depart` is awaited whenever the GET is about
+        to be sent, on a connection that is ready. Leaving early, by cancellation too,
+        closes the connection.
         """
-        journey = _Journey()
+        journey = _Journey(depart)
         token = _journey.set(journey)
         try:
             async with asyncio.timeout(self._attempt_timeout_seconds) as attempt:
@@ -183,13 +191,24 @@ class _LostError(aiohttp.ClientError):
 
 
 class _Request(aiohttp.ClientRequest):
-    """Isn't sent where something was said already: that would pass for its answer."""
+    """A request that is sent only when it may leave.
+
+    It isn't sent on a connection on which the server has said something already: that
+    would pass for its answer.
+    """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Send it, or raise _LostError: a proxy may speak before it hangs up."""
-        if conn.protocol is None or conn.protocol.should_close:
+        depart = _journey.get().depart
+        if depart and not _is_lost(conn):
+            await depart()
+        if _is_lost(conn):
             raise _LostError
         return await super().send(conn)
+
+
+def _is_lost(conn: Connection) -> bool:
+    return conn.protocol is None or conn.protocol.should_close
 
 
 async def _replay_nothing(

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from arrivals import within_quota
 from faults.soaking.calls import DEFAULT_SECONDS
 from faults.soaking.judge import SESSION_TOKEN
 from faults.soaking.lies import ATTEMPT_SECONDS, CAP_BYTES
@@ -148,7 +149,8 @@ async def serving(url: str) -> AsyncIterator[Served]:
     served = Served(process)
     try:
         await served.started()
-        yield served
+        with within_quota(url, UNPACED):
+            yield served
     finally:
         await served.kill()
 

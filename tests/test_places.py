@@ -1,45 +1,65 @@
-"""How many runs are asked for at a time, and what becomes of those who wait."""
+"""How many requests are under way at a time, and which calls have the next places."""
 
 import asyncio
 from math import inf
+from typing import Any
 
 import pytest
 
-from healthomics_gateway.bulkhead import Bulkhead
 from healthomics_gateway.errors import NotAskedError, Reason
-from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
+from healthomics_gateway.pace import Paced, Pacers
+from healthomics_gateway.pacer import Pacer
+from healthomics_gateway.places import Places as Shared
+from healthomics_gateway.runs import Answer, Call, Caller, OneCall, Partition, RunQuery
 from serving import Hanging, Scripted, answer, failure
 
 QUERY = RunQuery("1234567")
 NOW = 1000.0
 SOON_SECONDS = 0.03  # a deadline that leaves little more than the margin
+ACCOUNTS = "123456789012", "210987654321"
 TURNS = 10  # of the event loop, in which what can happen has happened
 
 
+def paced(
+    runs: Scripted, max_concurrent: int, *, clock: Any, jitter: float = 0.5
+) -> Paced:
+    """Make a source with so many places, and more tokens than it needs."""
+    places = Shared(max_concurrent, jitter=lambda: jitter)
+    pacers = Pacers(
+        lambda: Pacer(tps=1e6, burst=1e6, poll_share=0.5, places=places, clock=clock)
+    )
+    pacers.learn(ACCOUNTS[0])
+    return Paced(runs, pacers)
+
+
 class Places:
-    """A bulkhead whose clock the test moves, over calls that it ends."""
+    """A source whose clock the test moves, over calls that it ends."""
 
     def __init__(self, max_concurrent: int, *, jitter: float = 0.5) -> None:
         """Have so many places."""
         self.now = NOW
         self.inside: list[asyncio.Future[Answer]] = []  # in the order they were asked
-        self._bulkhead = Bulkhead(
+        self.asked: list[RunQuery] = []
+        self._paced = paced(
             Scripted(self._asked),
-            max_concurrent=max_concurrent,
+            max_concurrent,
             clock=lambda: self.now,
-            jitter=lambda: jitter,
+            jitter=jitter,
         )
 
-    async def _asked(self, _query: RunQuery, _call: Call) -> Answer:
+    async def _asked(self, query: RunQuery, _call: Call) -> Answer:
+        self.asked.append(query)
         end = asyncio.get_running_loop().create_future()
         self.inside.append(end)
         answered: Answer = await end
         return answered
 
-    async def came(self, *, seconds: float = inf) -> asyncio.Task[Answer]:
+    async def came(
+        self, *, seconds: float = inf, caller: str = "", query: RunQuery = QUERY
+    ) -> asyncio.Task[Answer]:
         """Let a call come that has so many seconds."""
-        call = OneCall(deadline=self.now + seconds)
-        task = asyncio.create_task(self._bulkhead.get_run(QUERY, call=call))
+        call = OneCall(deadline=self.now + seconds, caller=Caller(caller))
+        task = asyncio.create_task(self._paced.get_run(query, call=call))
         await settle()
         return task
 
@@ -82,8 +102,8 @@ async def test_no_more_is_asked_at_once_than_there_are_places() -> None:
     assert [answer()] * 8 == await asyncio.gather(*calls)
 
 
-async def test_places_are_given_in_the_order_that_calls_came() -> None:
-    """Nobody is overtaken, not even by a call that comes as a place gets free."""
+async def test_places_are_given_to_calls_of_a_caller_in_their_order() -> None:
+    """None is overtaken, not even by a call that comes as a place gets free."""
     places = Places(1)
     first, second = await places.came(), await places.came()
     places.inside[0].set_result(answer())
@@ -93,6 +113,48 @@ async def test_places_are_given_in_the_order_that_calls_came() -> None:
     assert (True, True, False) == (first.done(), second.done(), third.done())
     await places.end(2)
     await third
+
+
+async def test_callers_take_turns_in_places_as_in_tokens() -> None:
+    """A caller with many calls waits for a place no less than one with few."""
+    places = Places(1)
+    order: list[str] = []
+    for caller in "aaaabbc":
+        task = await places.came(caller=caller)
+        task.add_done_callback(lambda _, caller=caller: order.append(caller))  # type: ignore[misc]
+    for at in range(7):
+        await places.end(at)
+
+    assert "abcabaa" == "".join(order)
+
+
+async def test_accounts_take_turns_in_places() -> None:
+    """An account with many calls leaves every other place to another one."""
+    places = Places(1)
+    ours, theirs = (
+        RunQuery(QUERY.id, partition=Partition(f"arn:aws:iam::{account}:role/x", "a"))
+        for account in ACCOUNTS
+    )
+    for query in (ours, ours, ours, ours, theirs, theirs):
+        await places.came(query=query)
+    for at in range(6):
+        await places.end(at)
+
+    assert [ours, ours, theirs, ours, theirs, ours] == places.asked
+
+
+async def test_place_of_a_call_that_leaves_as_it_gets_it_is_given_on() -> None:
+    """A client that goes in the moment of its turn loses nothing for the others."""
+    places = Places(1)
+    first, second, third = [await places.came() for _ in range(3)]
+    places.inside[0].set_result(answer())
+    await first  # the turn is the second's, which hasn't begun
+    second.cancel()
+    await settle()
+    await places.end(1)
+
+    assert second.cancelled()
+    assert answer() == await third
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
@@ -182,12 +244,12 @@ async def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> 
     """Where the estimate was too hopeful, 20 ms are left for the refusal to arrive."""
     clock = asyncio.get_running_loop().time
     hanging = Hanging()
-    bulkhead = Bulkhead(Scripted(hanging), max_concurrent=1, clock=clock)
-    inside = asyncio.create_task(bulkhead.get_run(QUERY, call=OneCall(inf)))
+    source = paced(Scripted(hanging), 1, clock=clock)
+    inside = asyncio.create_task(source.get_run(QUERY, call=OneCall(inf)))
     await hanging.is_asked.wait()
     deadline = clock() + SOON_SECONDS
     with pytest.raises(NotAskedError):
-        await bulkhead.get_run(QUERY, call=OneCall(deadline))
+        await source.get_run(QUERY, call=OneCall(deadline))
     ended = clock()
     inside.cancel()
     await asyncio.gather(inside, return_exceptions=True)
