@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import gzip
 import json
+import os
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,10 +24,8 @@ from healthomics_gateway.keys import (
     FILE_REFRESH_SECONDS,
     URL_REFRESH_SECONDS,
     Keyring,
-    file_reader,
-    url_fault,
-    url_reader,
 )
+from healthomics_gateway.keysource import file_reader, url_fault, url_reader
 from issuer import ABSENT, KIND_OF, KeyServer, Signer, jwks
 from support import http
 from virtual import virtually
@@ -758,6 +758,25 @@ async def test_file_that_is_spoilt_keeps_the_keys(
 
         assert [5, 5, 5] == [await clock.slept() for _ in range(3)]
         assert await knows(ring, OLD)
+
+
+def test_file_that_hangs_uses_one_thread(tmp_path: Path) -> None:
+    """A pipe without a writer is looked at again and again, by the same thread."""
+    pipe = tmp_path / "jwks.json"
+    os.mkfifo(pipe)
+
+    async def work() -> list[str]:
+        clock = asyncio.get_running_loop().time
+        ring = Keyring(file_reader(pipe), refresh_seconds=5.0, clock=clock)
+        async with following(ring):
+            await asyncio.sleep(200)
+        return [each.name for each in threading.enumerate()]
+
+    names = virtually(work)
+    os.close(os.open(pipe, os.O_WRONLY))  # ends the thread
+
+    assert 1 == names.count("jwks-file")
+    assert [] == [name for name in names if name.startswith("asyncio_")]
 
 
 # ---- a URL ----

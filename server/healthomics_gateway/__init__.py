@@ -18,8 +18,8 @@ The rooms, in reading order; each knows only those below it:
 * `settings` is what is set, `schema` what can be;
 * `front` ends TLS where clients may have a certificate, `tls` keeps the server's own at
   its files, `certificates` checks what they hold;
-* `tokens` reads whom a token names, `keys` keeps the keys that verify it, `jwks` reads
-  them; `identities` reads whom a certificate names;
+* `tokens` reads whom a token names, `keys` keeps the keys that verify it, `keysource`
+  fetches a set of them, `jwks` reads it; `identities` reads whom a certificate names;
 * `requests` has the rules of the contract on them, `watch` is those who follow a run;
 * `poll` asks for a run now and then, however many follow it;
 * `selection` leaves out what the caller doesn't receive;
@@ -33,7 +33,7 @@ The rooms, in reading order; each knows only those below it:
 * `sources` reads settings and merges them, `variables` those of the environment,
   `kinds` is how each is written;
 * `errors` is every error that can be answered, `durations` how times are written,
-  `hosts` which are this machine alone;
+  `hosts` which are this machine alone, `threads` runs what blocks;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.
 
 Where to begin:

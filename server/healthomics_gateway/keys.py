@@ -1,22 +1,18 @@
-"""Which public keys verify tokens: read from a file or a URL, and kept fresh."""
+"""The public keys that verify tokens, kept fresh."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import aiohttp
 import structlog
-from yarl import URL
 
 from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.hosts import is_loopback
-from healthomics_gateway.jwks import MAX_BYTES, Key, KeySet, KeySetError, read_keys
+from healthomics_gateway.jwks import Key, KeySet, KeySetError, read_keys
+from healthomics_gateway.keysource import Read, file_reader, url_reader
 
 READ_SECONDS = 5.0  # for one read, and for one caller to wait for it
 URL_REFRESH_SECONDS = 300.0
@@ -25,15 +21,9 @@ MIN_PAUSE_SECONDS = 5.0  # after a failure; it doubles with each one more
 MAX_PAUSE_SECONDS = 60.0
 UNKNOWN_PAUSE_SECONDS = 30.0  # between reads for the sake of keys that aren't known
 DOUBLINGS = 4  # of the pause: enough to reach the longest
-HTTP_OK = 200
-HEADERS = {
-    "Accept": "application/jwk-set+json, application/json",
-    "Accept-Encoding": "identity",  # what is compressed would have two sizes
-}
 
 _log = structlog.get_logger("keys")
 
-Read: TypeAlias = Callable[[], Awaitable[bytes]]
 Report: TypeAlias = Callable[[Reason | None], None]
 
 
@@ -183,63 +173,3 @@ def keyring_of(
         read = url_reader(url, ca_file=ca_file)
         return Keyring(read, refresh_seconds=URL_REFRESH_SECONDS, report=report)
     return None
-
-
-def url_fault(url: str) -> str | None:
-    """Tell why keys can't be taken from a URL: others could put theirs in."""
-    try:
-        parts = URL(url)
-    except ValueError:
-        return "it isn't a URL"
-    if not parts.host or parts.user or parts.password or parts.fragment:
-        return "write a URL that has a host, and no user and no fragment"
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)):
-        return None
-    return "write an https URL; http is for hosts of this machine alone"
-
-
-def file_reader(path: Path) -> Read:
-    """Read a set from a file."""
-    return partial(asyncio.to_thread, _read_file, path)
-
-
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
-
-
-def url_reader(url: str, *, ca_file: Path | None = None) -> Read:
-    """Read a set from a URL; `ca_file` takes the place of the system's authorities."""
-    tls = ssl.create_default_context(cafile=ca_file)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    return partial(_get, url, tls)
-
-
-async def _get(url: str, tls: ssl.SSLContext) -> bytes:
-    async with (
-        aiohttp.ClientSession(
-            auto_decompress=False,
-            connector=aiohttp.TCPConnector(force_close=True, ssl=tls),
-            headers=HEADERS,
-            middlewares=(_ask_once,),
-        ) as session,
-        session.get(url, allow_redirects=False) as response,
-    ):
-        if response.status != HTTP_OK:
-            raise KeySetError(f"the answer's status is {response.status}")
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                break  # a set of this size isn't read
-        return bytes(body)
-
-
-async def _ask_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from replaying what a connection has lost."""
-    try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise KeySetError(type(error).__name__) from error

@@ -17,7 +17,7 @@ from typing import Any
 from healthomics_gateway.access import ANONYMOUS, Rule
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.durations import duration_text
-from healthomics_gateway.keys import url_fault
+from healthomics_gateway.keysource import url_fault
 from healthomics_gateway.kinds import Address
 from healthomics_gateway.schema import Jwt, Settings
 from healthomics_gateway.sources import leaves, merge, read_file, take_faults

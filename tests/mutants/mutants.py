@@ -767,17 +767,24 @@ MUTANTS = (
     ),
     Mutant(
         "keys-come-from-where-a-redirect-leads",
-        "keys.py",
+        "keysource.py",
         "allow_redirects=False",
         "allow_redirects=True",
         "test_keys.py::test_url_that_redirects_is_not_followed",
     ),
     Mutant(
         "keys-come-in-plaintext-from-elsewhere",
-        "keys.py",
+        "keysource.py",
         'if parts.scheme == "https" or (',
         'if parts.scheme in ("https", "http") or (',
         "test_keys.py::test_url_that_others_could_answer_has_a_fault",
+    ),
+    Mutant(
+        "files-are-read-in-the-threads-of-the-loop",
+        "keysource.py",
+        'partial(OneAtATime("jwks-file").run, partial(_read_file, path))',
+        'partial(__import__("asyncio").to_thread, _read_file, path)',
+        "test_keys.py::test_file_that_hangs_uses_one_thread",
     ),
     # Who calls: certificates, and who shows nothing.
     Mutant(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol
 
 import structlog
 
 from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.threads import in_thread
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 AGENT = f"healthomics-gateway/{version('healthomics-gateway')}"  # what AWS is told
@@ -20,8 +19,6 @@ PATIENCE_SECONDS = 60.0  # with one read of the chain; then it counts as failed
 RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
 RECOVERY_LOOKS = 6  # after AWS refused what it has; then the next call decides
 EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of what is still valid
-
-_T = TypeVar("_T")
 
 _log = structlog.get_logger("identity")
 
@@ -171,7 +168,9 @@ class ChainIdentity:
     async def _read_chain(self) -> Credentials:
         try:
             async with asyncio.timeout(self._patience_seconds):
-                source, credentials = await in_thread(lambda: _read(self._chain))
+                source, credentials = await in_thread(
+                    lambda: _read(self._chain), name="aws-credentials"
+                )
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _told(error)
             _log.warning("credentials_unavailable", error=failure.name)
@@ -201,32 +200,6 @@ class ChainIdentity:
             await self._sleep(RECOVERY_SECONDS)
             looks += 1
             await asyncio.wait([self._start_refresh()])
-
-
-async def in_thread(read: Callable[[], _T]) -> _T:
-    """Run what blocks in a thread that may hang without holding up the exit."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
-
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error:
-            done.set_exception(error)
-        else:
-            done.set_result(cast("_T", result))
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = read()
-        except BaseException as error:  # noqa: BLE001  # handed to who waits
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop may have been closed
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=run, name="aws-credentials", daemon=True).start()
-    return await done
 
 
 def _read(chain: Callable[[], Any]) -> tuple[Any, Credentials]:

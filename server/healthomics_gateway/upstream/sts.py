@@ -22,13 +22,13 @@ from botocore.exceptions import ClientError
 
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Partition
+from healthomics_gateway.threads import in_thread
 from healthomics_gateway.upstream.classify import CODES
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.identity import (
     ChainError,
     ChainIdentity,
     Identity,
-    in_thread,
 )
 from healthomics_gateway.upstream.sigv4 import Credentials, Signer
 
@@ -146,7 +146,9 @@ class Sts:
             return None
         try:
             async with asyncio.timeout(ACCOUNT_SECONDS):
-                answer = await in_thread(lambda: self._ask("get_caller_identity"))
+                answer = await in_thread(
+                    lambda: self._ask("get_caller_identity"), name="aws-account"
+                )
         except (ChainError, TimeoutError) as error:
             name = error.name if isinstance(error, ChainError) else "TimeoutError"
             _log.warning("account_unknown", error=name)

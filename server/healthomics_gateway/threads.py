@@ -1,0 +1,74 @@
+"""Blocking work beside the event loop, in threads that may hang without harm.
+
+The loop's own executor has few threads, and a process that ends waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+_T = TypeVar("_T")
+
+
+class OneAtATime:
+    """Runs blocking work, such as reading a file, never two pieces at once.
+
+    Work that hangs, on a pipe or a network file system, uses one thread and no more.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Run nothing yet; `name` is the thread's."""
+        self._name = name
+        self._running: asyncio.Future[Any] | None = None
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, or raise what it raises.
+
+        Where earlier work hasn't ended, that is waited for instead, so all work of one
+        instance must be of the same kind. Cancellation ends the wait, not the work.
+        """
+        if self._running is None or self._running.done():
+            self._running = _started(work, self._name)
+            self._running.add_done_callback(_retrieve)
+        result: _T = await asyncio.shield(self._running)
+        return result
+
+
+async def in_thread(work: Callable[[], _T], *, name: str) -> _T:
+    """Return what `work` returns, or raise what it raises, from a thread of its own."""
+    return await _started(work, name)
+
+
+def _started(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error:
+            done.set_exception(error)
+        else:
+            done.set_result(cast("_T", result))
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001  # passed on to the future
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop may have been closed
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done
+
+
+def _retrieve(done: asyncio.Future[Any]) -> None:
+    """Take note of a failure that nobody may be waiting for."""
+    if not done.cancelled():
+        done.exception()
