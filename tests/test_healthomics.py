@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -202,6 +203,25 @@ def signed_at(head: str) -> datetime:
     """Returns the time by which a request is signed."""
     text = received(head).headers["x-amz-date"]
     return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+# Where an answer is read.
+
+
+async def test_large_answer_is_read_where_others_work_hangs() -> None:
+    """It has threads of its own: those that asyncio lends may all be taken."""
+    ends = threading.Event()
+    loop = asyncio.get_running_loop()
+    hung = [loop.run_in_executor(None, ends.wait, 10) for _ in range(64)]
+    body = run_body(name="x" * 2 * LOOP_BYTES)
+    try:
+        async with Upstream(http(body)) as upstream, source(upstream.url) as asked:
+            answer = await asked.ask()
+    finally:
+        ends.set()
+        await asyncio.gather(*hung)
+
+    assert 2 * LOOP_BYTES == len(answer.run.name)
 
 
 # What is asked.

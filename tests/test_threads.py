@@ -1,13 +1,19 @@
 """Blocking work beside the event loop: files that hang hold up nothing else."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from healthomics_gateway.threads import OneAtATime, in_thread
+from healthomics_gateway.threads import AtMost, OneAtATime, in_thread
+
+PATIENCE_SECONDS = 5.0
+TURNS = 10  # of the event loop, in which what can happen has happened
 
 
 async def test_work_that_hangs_uses_one_thread(tmp_path: Path) -> None:
@@ -49,3 +55,95 @@ async def test_work_in_a_thread_is_in_one_of_its_own() -> None:
     assert ("test-own", True) == (thread.name, thread.daemon)
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 / 0, name="test-own")
+
+
+class Work:
+    """Calls that block until they may end."""
+
+    def __init__(self, number: int) -> None:
+        """Have so many threads for them."""
+        self.threads = AtMost(number, "test", begin=self._asked)
+        self.asked = 0
+        self.may_end = threading.Event()
+        self.begun: list[int] = []
+        self._begun = threading.Semaphore(0)
+
+    async def _asked(self) -> None:
+        self.asked += 1
+
+    def begin(self, name: int) -> asyncio.Task[int]:
+        """Begin a call that returns its name."""
+
+        def read() -> int:
+            self.begun.append(name)
+            self._begun.release()
+            self.may_end.wait(PATIENCE_SECONDS)
+            return name
+
+        return asyncio.create_task(self.threads.run(read))
+
+    async def wait(self, number: int) -> None:
+        """Wait until so many more have begun, and nothing else happens."""
+        for _ in range(number):
+            assert await asyncio.to_thread(self._begun.acquire, timeout=5)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+
+async def ended(*tasks: asyncio.Task[Any]) -> list[Any]:
+    """Wait for tasks, whatever they end with."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_no_more_threads_run_than_there_may_be() -> None:
+    """Those beyond wait, and begin in the order they came."""
+    work = Work(2)
+    tasks = [work.begin(each) for each in range(5)]
+    await work.wait(2)
+    begun = list(work.begun)
+    work.may_end.set()
+
+    assert [0, 1] == begun
+    assert list(range(5)) == await ended(*tasks) == work.begun
+
+
+async def test_call_that_leaves_as_it_waits_begins_no_thread() -> None:
+    """The next begins in its place."""
+    work = Work(1)
+    first, second, third = (work.begin(each) for each in range(3))
+    await work.wait(1)
+    second.cancel()
+    work.may_end.set()
+    results = await ended(first, second, third)
+
+    assert (0, 2) == (results[0], results[2])
+    assert [0, 2] == work.begun
+    assert 2 == work.asked
+
+
+async def test_thread_whose_caller_has_left_counts_until_it_ends() -> None:
+    """A call that leaves can't end a thread, which would be one more then."""
+    work = Work(1)
+    first, second = work.begin(0), work.begin(1)
+    await work.wait(1)
+    first.cancel()
+    await ended(first)
+    await work.wait(0)
+    begun = list(work.begun)
+    work.may_end.set()
+
+    assert [0] == begun
+    assert [1] == await ended(second)
+
+
+async def test_failure_of_a_thread_is_its_caller_s() -> None:
+    """It is raised to who waits, and the thread is free for the next."""
+    threads = AtMost(1, "test", begin=lambda: asyncio.sleep(0))
+
+    def fail() -> None:
+        raise LookupError
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            await threads.run(fail)

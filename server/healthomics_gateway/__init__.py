@@ -25,9 +25,9 @@ The rooms, in reading order; each knows only those below it:
 * `selection` leaves out what the caller doesn't receive;
 * `coalesce` is a source that asks the next one once for many callers, `retry` one that
   tries it again, `pace` one that waits for its call's turn;
+* `upstream` is the source that is HealthOmics;
 * `pacer` is the queue of the calls to one account, `bucket` its tokens, `places` how
   many requests are under way, `fairness` which caller is next;
-* `upstream` is the source that is HealthOmics;
 * `access` is what each caller may, by the operator's rules;
 * `runs` is the one shape that every source has;
 * `sources` reads settings and merges them, `variables` those of the environment,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 _T = TypeVar("_T")
@@ -36,6 +36,38 @@ class OneAtATime:
             self._running.add_done_callback(_retrieve)
         result: _T = await asyncio.shield(self._running)
         return result
+
+
+class AtMost:
+    """Runs blocking work in at most `number` threads, in the order it comes.
+
+    Work that is cancelled as it waits takes no thread. A thread can't be cancelled:
+    it counts until its work has ended.
+    """
+
+    def __init__(
+        self, number: int, name: str, *, begin: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Run nothing yet; `name` is the threads', `begin` is awaited before each."""
+        self._free = asyncio.Semaphore(number)
+        self._name = name
+        self._begin = begin
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, or raise what it raises."""
+        await self._free.acquire()
+        try:
+            await self._begin()
+            running = _started(work, self._name)
+        except BaseException:
+            self._free.release()
+            raise
+        running.add_done_callback(self._end)
+        return await asyncio.shield(running)
+
+    def _end(self, done: asyncio.Future[Any]) -> None:
+        self._free.release()
+        _retrieve(done)
 
 
 async def in_thread(work: Callable[[], _T], *, name: str) -> _T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors import Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID
 from healthomics_gateway.upstream.aws import Aws
-from healthomics_gateway.upstream.sts import session_name
+from healthomics_gateway.upstream.sts import MAX_THREADS, session_name
 from support import ALWAYS, Refusal, http
 from test_app import next_health, readyz, watching
 
@@ -426,6 +427,31 @@ async def test_sts_that_stalls_holds_up_nobody_else(
     assert ids == sorted(
         each.run_id for each in s.rig.upstream.requests if s.sts.name_of(each) == ALICE
     )
+
+
+async def test_crowd_that_left_a_stalled_sts_leaves_little_behind(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """A few threads ask for sessions; what waits for one is given up with its call."""
+    callers = [f"lims/{at}" for at in range(3 * MAX_THREADS)]
+    rules = (rule("lims/*", aws_role=ROLE), rule("anonymous"))
+    async with scene(rigged, tmp_path, rules=rules) as s:
+        s.sts.stall(ROLE)
+        calls = [s.call(each, seconds=30.0) for each in callers]
+        for _ in range(1 + MAX_THREADS):  # GetCallerIdentity is the first
+            await s.sts.came.acquire()
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        async with asyncio.timeout(5):
+            while s.rig.served.in_flight:  # noqa: ASYNC110  # nothing tells when it is
+                await asyncio.sleep(0.005)
+        threads = [each.name for each in threading.enumerate()]
+        s.sts.flow(ROLE)
+        await s.run("lims/late")
+
+    assert MAX_THREADS == threads.count("aws-credentials")
+    assert MAX_THREADS + 1 == len(s.sts.assumed)
 
 
 async def test_sts_that_is_not_there_is_told_at_once(

@@ -1135,6 +1135,27 @@ MUTANTS = (
         "test_roles.py::test_session_that_was_used_longest_ago_goes",
     ),
     Mutant(
+        "session-that-nobody-waits-for-is-asked-for",
+        "upstream/identity.py",
+        "            if not (self._waiting or self._is_reading or self._looks_out):",
+        "            if False:",
+        "faults/test_roles.py::test_crowd_that_left_a_stalled_sts_leaves_little_behind",
+    ),
+    Mutant(
+        "sts-has-any-number-of-threads",
+        "threads.py",
+        "asyncio.Semaphore(number)",
+        "asyncio.Semaphore(1024)",
+        "test_threads.py::test_no_more_threads_run_than_there_may_be",
+    ),
+    Mutant(
+        "large-answer-waits-for-others-work",
+        "upstream/healthomics.py",
+        "run_in_executor(_readers, ",
+        "run_in_executor(None, ",
+        "test_healthomics.py::test_large_answer_is_read_where_others_work_hangs",
+    ),
+    Mutant(
         "session-s-name-has-no-digest",
         "upstream/sts.py",
         "[: MAX_NAME - len(suffix)] + suffix",

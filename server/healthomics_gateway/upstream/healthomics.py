@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from urllib.parse import urlsplit
@@ -27,7 +28,11 @@ from healthomics_gateway.upstream.transport import Transport, TransportError
 SERVICE = "omics"  # its signing name
 EXPORT_PREFIX = "RUN_EXPORT_"
 LOOP_BYTES = 16_384  # a larger body is read in a thread, not to hold up the loop
+# Threads of their own: others' work may hang in asyncio's. Reading only computes.
+READERS = 2
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_readers = ThreadPoolExecutor(READERS, thread_name_prefix="answers")
 
 
 class HealthOmics:
@@ -176,7 +181,8 @@ class HealthOmics:
 
 async def _run_of(reply: Reply, query: RunQuery) -> Run:
     if isinstance(reply.body, bytes) and len(reply.body) > LOOP_BYTES:
-        return await asyncio.to_thread(_read, reply, query)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_readers, _read, reply, query)
     return _read(reply, query)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -24,6 +25,9 @@ _log = structlog.get_logger("identity")
 
 # Told None when the gateway's AWS identity works, else why it doesn't.
 Report = Callable[[Reason | None], None]
+
+# Returns what blocking work returns, or raises what it raises.
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 class Identity(Protocol):
@@ -81,8 +85,9 @@ class ChainError(Exception):
 class ChainIdentity:
     """boto3's credential chain, or a role's, read and refreshed off the event loop.
 
-    Unless the next call decides, a chain that yields nothing is looked at again every
-    few seconds.
+    A chain that yields nothing is looked at again every few seconds. Where an identity
+    doesn't look out, the next call decides, and a read that hasn't begun is given up
+    when no call waits for it any more.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class ChainIdentity:
         report: Report,
         *,
         chain: Callable[[], Any],
+        run: Run | None = None,
         looks_out: bool = True,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -103,7 +109,10 @@ class ChainIdentity:
         """
         self._report = report
         self._chain = chain
+        self._run = run or partial(in_thread, name="aws-credentials")
         self._looks_out = looks_out
+        self._waiting = 0  # calls
+        self._is_reading = False  # in a thread, which can't be cancelled
         self._clock = clock or asyncio.get_running_loop().time
         self._sleep = sleep
         self._wait_seconds = wait_seconds
@@ -152,12 +161,22 @@ class ChainIdentity:
         return bool(needed and needed(seconds))
 
     async def _refreshed(self) -> Credentials:
+        self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
                 return await asyncio.shield(self._start_refresh())
         except TimeoutError:
             self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
             raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE) from None
+        finally:
+            self._waiting -= 1
+            if not (self._waiting or self._is_reading or self._looks_out):
+                self._give_up()
+
+    def _give_up(self) -> None:
+        if self._refresh:
+            self._refresh.cancel()
+            self._refresh = None  # the next call doesn't wait for what is cancelled
 
     def _start_refresh(self) -> asyncio.Task[Credentials]:
         if self._refresh is None or self._refresh.done():
@@ -168,9 +187,7 @@ class ChainIdentity:
     async def _read_chain(self) -> Credentials:
         try:
             async with asyncio.timeout(self._patience_seconds):
-                source, credentials = await in_thread(
-                    lambda: _read(self._chain), name="aws-credentials"
-                )
+                source, credentials = await self._run(self._read)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _told(error)
             _log.warning("credentials_unavailable", error=failure.name)
@@ -186,6 +203,14 @@ class ChainIdentity:
             self._report(None)
         self._source, self._credentials = source, credentials
         return credentials
+
+    def _read(self) -> tuple[Any, Credentials]:
+        """Blocks."""
+        self._is_reading = True
+        try:
+            return _read(self._chain)
+        finally:
+            self._is_reading = False
 
     def _recover(self, refused: Credentials | None) -> None:
         if self._looks_out and (self._recovery is None or self._recovery.done()):

@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import structlog
 from botocore.exceptions import ClientError
 
+from healthomics_gateway.bucket import Bucket, Gate
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Partition
-from healthomics_gateway.threads import in_thread
+from healthomics_gateway.threads import AtMost, in_thread
 from healthomics_gateway.upstream.classify import CODES
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.identity import (
@@ -37,6 +38,8 @@ SESSION_SECONDS = 3600  # the most where one role assumes another
 EARLY = timedelta(minutes=15)  # before its end another session is asked for
 OWN_SECONDS = 15.0  # for the gateway's own credentials; they are given up before
 ACCOUNT_SECONDS = 5.0  # for the gateway's own account, which is asked for once
+MAX_THREADS = 16  # that ask STS; as many connections boto3's client keeps
+MAX_TPS = 50.0  # of requests to STS, which takes 600 a second of an account
 MAX_NAME = 64  # characters of a session's name
 DIGEST_DIGITS = 16
 
@@ -109,6 +112,11 @@ class Sts:
         self._region = region
         self._clock = clock
         self._loop = asyncio.get_running_loop()
+        self._threads = AtMost(
+            MAX_THREADS,
+            "aws-credentials",
+            begin=Gate(Bucket(tps=MAX_TPS, burst=MAX_THREADS)).depart,
+        )
         self._making = threading.Lock()
         self._client: Any = None
 
@@ -118,7 +126,10 @@ class Sts:
         Readiness isn't told of it: a role that fails is its callers' matter.
         """
         return ChainIdentity(
-            lambda _: None, chain=lambda: self.session(partition), looks_out=False
+            lambda _: None,
+            chain=lambda: self.session(partition),
+            run=self._threads.run,
+            looks_out=False,
         )
 
     def session(self, partition: Partition) -> Session:
