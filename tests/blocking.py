@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -16,7 +17,11 @@ PATIENCE_SECONDS = 10.0  # for a server to begin its answers
 
 @asynccontextmanager
 async def blocking(
-    address: str, attack: str, *, streams: int = 1
+    address: str,
+    attack: str,
+    *,
+    streams: int = 1,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     """Open `streams` of an attack on one connection, without flow control window.
 
@@ -24,7 +29,7 @@ async def blocking(
     """
     host, _, port = address.rpartition(":")
     kind = ATTACKS[attack]
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
     try:
         writer.write(kind.greeting + b"".join(islice(kind.units(0), streams)))
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -444,7 +444,7 @@ from support import ANYWHERE, aws_at
 async def started(gateway):
     before = gc.get_freeze_count()
     gc.collect()
-    print(before, len(gc.get_objects()))
+    print(before, len(gc.get_objects()), flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
 where = {"listen": ANYWHERE, "admin_listen": ANYWHERE}
 settings = load(flags=where, environ={"GATEWAY_DRAIN_TIME": "0s"}).settings

@@ -163,9 +163,9 @@ def test_each_change_sets_its_own_event() -> None:
 def test_every_part_must_work() -> None:
     """The gateway is ready once no part has a reason why it isn't."""
     state = ready()
-    report = state.add("keys", fault=lambda: "", why=Reason.AUTH_BACKEND_UNAVAILABLE)
+    state.add("keys", why=Reason.AUTH_BACKEND_UNAVAILABLE)
     before = state.why_not
-    report(None)
+    state.report(None, "keys")
 
     assert ("AUTH_BACKEND_UNAVAILABLE", "") == (before, state.why_not)
 

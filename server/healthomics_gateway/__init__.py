@@ -11,8 +11,9 @@ The rooms, in reading order; each knows only those below it:
 * `service` makes a request a query and an answer a response;
 * `interceptors` is what every call passes through;
 * `reflection` describes the services, `telemetry` logs events;
-* `health` and `admin` tell others the gateway's state, by gRPC and by HTTP, and
-  `supervision` runs background tasks again that have failed;
+* `health` and `admin` tell others the gateway's state, by gRPC and by HTTP,
+  `liveness` notices that no new call comes in any more, and `supervision` runs
+  background tasks again that have failed;
 * `readiness` is what calls depend on, part by part;
 * `log_lines` renders events, `log_writer` writes the lines in a thread of its own;
 * `settings` is what is set, `schema` what can be;

@@ -25,10 +25,11 @@ from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.keys import keyring_of
 from healthomics_gateway.kinds import Address
+from healthomics_gateway.liveness import Listener, Liveness, accept_loops
 from healthomics_gateway.pace import Paced, Pacers
 from healthomics_gateway.pacer import Pacer
 from healthomics_gateway.places import Places
-from healthomics_gateway.readiness import Readiness, Report
+from healthomics_gateway.readiness import Readiness
 from healthomics_gateway.reflection import add_reflection
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.schema import Settings
@@ -46,7 +47,7 @@ from healthomics_gateway.upstream.transport import Transport
 from healthomics_gateway.watch import Watches
 
 MIB = 1_048_576
-EVICTION_SECONDS = 1.0  # for what a drain has left inside to end
+EVICTION_SECONDS = 0.8  # for what a drain has left inside to end
 GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
 
 _log = structlog.get_logger("app")
@@ -76,7 +77,11 @@ class Gateway:
         `refusal_seconds` for each MiB that an answer may have.
         """
         self._settings = settings
-        self._readiness = Readiness(call_later=asyncio.get_running_loop().call_later)
+        self._background = Background()
+        self._readiness = Readiness(
+            call_later=asyncio.get_running_loop().call_later,
+            fault_of_task=self._background.fault,
+        )
         for name, fault in parts.items():
             self._readiness.add(name, fault=fault)
         self._identity = aws.identity(self._readiness.report)
@@ -136,15 +141,17 @@ class Gateway:
         self._health = Health(self._readiness)
         self._door = Door(settings.listen, files=settings.tls.files)
         jwt = settings.jwt
-        self._background = Background()
         self._keyring = keyring_of(
             jwt.jwks_file,
             jwt.jwks_url,
             ca_file=jwt.ca_file,
-            report=self._add_keys() if jwt.is_on else lambda _: None,
+            report=lambda why: self._readiness.report(why, "keys"),
         )
+        if self._keyring:
+            unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until a read succeeds
+            self._readiness.add("keys", fault=self._keyring.fault, why=unread)
         if settings.tls.cert_file:
-            self._add_part("certificate", lambda: self._door.fault)
+            self._readiness.add("certificate", fault=lambda: self._door.fault)
         self._server = self._make_server(
             RunService(
                 runs,
@@ -185,6 +192,7 @@ class Gateway:
             max_waiting=max_in_flight // 2 + 1,
             peer_of=self._door.peer_of,
         )
+        self._liveness = Liveness(accepted=lambda: chain.accepted)
         server = make_server(
             chain,
             options=options,
@@ -209,22 +217,6 @@ class Gateway:
             identity_claim=jwt.identity_claim,
         ).identity_of
 
-    def _add_part(
-        self, name: str, fault: Callable[[], str], *, why: Reason | None = None
-    ) -> Report:
-        """Add a part to readiness that a background task of the same name keeps."""
-        return self._readiness.add(
-            name, fault=lambda: fault() or self._background.fault(name), why=why
-        )
-
-    def _add_keys(self) -> Report:
-        """Be unready until keys were read once."""
-        return self._add_part(
-            "keys",
-            lambda: self._keyring.fault if self._keyring else "",
-            why=Reason.AUTH_BACKEND_UNAVAILABLE,
-        )
-
     @property
     def in_flight(self) -> int:
         """How many calls are inside, watches too."""
@@ -238,6 +230,7 @@ class Gateway:
             self.admin_address = await self._start_admin(self._settings.admin_listen)
         except OSError:
             faults.append(_listen_fault("admin_listen", self.admin_address))
+        others = accept_loops()
         try:
             self.address = await self._door.open(self._server)
         except TlsFilesError as error:
@@ -246,7 +239,9 @@ class Gateway:
             faults.append(_listen_fault("listen", self.address))
         if faults:
             raise ListenError(*faults)
-        self._background.start("credentials", self._look_for_credentials)
+        self._liveness.watch(accept_loops() - others)
+        self._background.start("listeners", self._probe)
+        self._background.start("aws", self._look_for_credentials)
         self._background.start("certificate", self._door.follow)
         if self._keyring:
             self._background.start("keys", self._keyring.follow)
@@ -261,20 +256,30 @@ class Gateway:
         for name in sorted(withheld - MEMBERS.keys()):
             _log.warning("withholding_unknown_member", member=name)
 
+    async def died(self) -> str:
+        """Wait until no new call can come in; make that known, and return why."""
+        fault = await self._liveness.end()
+        self._readiness.die(fault)
+        return fault
+
     async def drain(self, seconds: float) -> None:
         """Send callers elsewhere; serve on until they have gone, or for `seconds`."""
         _log.info("draining", seconds=seconds)
         self._readiness.drain()
         await self._drain.drain(seconds)
+        await self.evict()
+
+    async def evict(self) -> None:
+        """End every call that is inside or still comes, in little more than 1 s."""
         await self._drain.evict(EVICTION_SECONDS)
         await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
-        await self._door.close()
 
     async def stop(self) -> None:
         """End what is listening and what goes on in the background, at once."""
-        await self._server.stop(None)
-        await self._door.close()
         await self._background.stop()
+        # The server raises what its accept loop has raised.
+        await asyncio.gather(self._server.stop(None), return_exceptions=True)
+        await self._door.close()
         if self._keyring:
             await self._keyring.close()
         await self._roles.close()
@@ -285,6 +290,18 @@ class Gateway:
     async def _start_admin(self, address: Address) -> Address:
         port = await self._admin.start(address.host.strip("[]"), address.port)
         return Address(address.host, port)
+
+    async def _probe(self) -> None:
+        """Probe the address again and again, until nothing answers there."""
+        tls = self._settings.tls
+        is_open = "Health" in self._settings.open_services
+        await self._liveness.probe(
+            Listener(
+                address=str(self.address),
+                is_tls=tls.files is not None,
+                takes_calls=is_open and tls.client_auth != "required",
+            )
+        )
 
     async def _learn_account(self) -> None:
         """Know which roles share the own account's quota, before the first call."""

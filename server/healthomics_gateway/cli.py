@@ -111,6 +111,8 @@ def _add_serve(subparsers: Subparsers) -> None:
         help="serve the gateway",
         description="Serves the gateway until SIGTERM or Ctrl-C. AWS's own settings"
         " (Region, credentials, endpoint) work as in any boto3 program.",
+        epilog="Exit codes: 0 it ended as asked, 1 it had to be ended by force, 2 bad"
+        " usage or settings, 70 no new call could reach it: start it again.",
     )
     serve.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     serve.add_argument(

@@ -58,9 +58,8 @@ class Keyring:
         self._fault = ""  # of the last read
         self._due_at = self._unknown_due_at = float("-inf")  # by the clock
 
-    @property
     def fault(self) -> str:
-        """Why the last read failed; empty if it didn't."""
+        """Return why the last read failed, empty if it didn't."""
         return self._fault
 
     def holds(self, key: Key) -> bool:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
-import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn
 
 import structlog
 
 from healthomics_gateway.app import Gateway
 from healthomics_gateway.log_writer import LogWriter
 from healthomics_gateway.schema import Settings
-from healthomics_gateway.telemetry import FLUSH_SECONDS, set_up_logging
+from healthomics_gateway.telemetry import set_up_logging
 from healthomics_gateway.upstream.aws import Aws
+
+ENDED, FORCED, DEAD = 0, 1, 70  # exit codes; 70 is EX_SOFTWARE
+FORCE_SECONDS = 1.5  # beyond the drain time, until the process is ended by force
+LOG_SECONDS = 0.3  # of these, for the last lines to be written
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 
 _log = structlog.get_logger("process")
 
@@ -28,46 +34,100 @@ async def serve(
     *,
     started: Callable[[Gateway], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and end the process with 0.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
 
-    A second signal ends it at once. Raises ListenError where it can't listen.
+    A second signal ends the drain. If no new call can reach the gateway any more, the
+    process ends with 70. Raises ListenError if it can't listen.
     """
     log = set_up_logging(level=settings.log.level, log_format=settings.log.format)
-    asked_to_stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-        asked_to_stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    drain_seconds = settings.drain_time.total_seconds()
+    signals = Signals(drain_seconds + FORCE_SECONDS)
     gateway = Gateway(settings, aws, parts={"log": log.fault})
     try:
-        await gateway.start()
-        # What is there now stays. A collection that walks it too, the SDK's 100,000
-        # objects, holds up every call for a tenth of a second.
-        gc.collect()
-        gc.freeze()
-        if started:
-            await started(gateway)
-        await asked_to_stop.wait()
-        await gateway.drain(settings.drain_time.total_seconds())
-        _end_process(log)
+        if not await _until(signals.first, _start(gateway, started)):
+            _end_process(log, ENDED)
+        code = ENDED
+        if await _until(signals.first, gateway.died()):
+            code = DEAD
+        else:
+            await _until(signals.second, gateway.drain(drain_seconds))
+        await gateway.evict()
+        _end_process(log, code)
     finally:
         await gateway.stop()
 
 
-def _end_process(log: LogWriter) -> NoReturn:
-    """End well, without a word to gRPC.
+async def _start(
+    gateway: Gateway, started: Callable[[Gateway], Awaitable[None]] | None
+) -> None:
+    await gateway.start()
+    # What is there now stays. A collection that walks it too, the SDK's 100,000
+    # objects, holds up every call for a tenth of a second.
+    gc.collect()
+    gc.freeze()
+    if started:
+        await started(gateway)
+
+
+class Signals:
+    """The signals that end the process; the second ends the drain, a third everything.
+
+    The process ends in time even if the event loop is held up: faulthandler's watchdog,
+    which doesn't depend on Python's interpreter, then ends it with exit code 1.
+    """
+
+    def __init__(self, end_seconds: float) -> None:
+        """Handle signals; the process ends within `end_seconds` after the first.
+
+        A signal that is ignored already stays ignored, as SIGHUP under `nohup`.
+        """
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self._end_seconds = end_seconds
+        self._heard = 0
+        self._loop = asyncio.get_running_loop()
+        self._nowhere = os.open(os.devnull, os.O_WRONLY)  # for the watchdog's words
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._hear)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _hear(self, _number: int, _frame: Any) -> None:
+        """Run between two instructions of the main thread, whatever it does."""
+        self._heard += 1
+        if self._heard == 1:
+            self._end_in(self._end_seconds)
+            self._loop.call_soon_threadsafe(self.first.set)
+        elif self._heard == 2:  # noqa: PLR2004  # the event's name
+            self._end_in(FORCE_SECONDS)
+            self._loop.call_soon_threadsafe(self.second.set)
+        else:
+            os._exit(FORCED)
+
+    def _end_in(self, seconds: float) -> None:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self._nowhere)
+
+
+async def _until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
+    """Return whether `work` has ended before the event; cancel it if it hasn't."""
+    waiting = asyncio.create_task(event.wait())
+    working = asyncio.create_task(work)
+    await asyncio.wait((waiting, working), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not working.done():
+        working.cancel()
+        return False
+    await working  # raises what it has raised
+    return True
+
+
+def _end_process(log: LogWriter, code: int) -> NoReturn:
+    """End without stopping the gRPC server.
 
     A server that stops cancels whoever calls before having heard of it. The end of the
     process cuts the connections instead, and then a call is UNAVAILABLE.
     """
-    _log.info("stopped")
-    log.flush(FLUSH_SECONDS)
-    with suppress(OSError):  # its reader may be gone
-        if sys.stdout:
-            sys.stdout.flush()
-    os._exit(0)
+    _log.info("stopped", exit_code=code)
+    log.flush(LOG_SECONDS)
+    os._exit(code)

@@ -318,15 +318,15 @@ MUTANTS = (
     Mutant(
         "health-change-is-missed",
         "readiness.py",
-        "        changed.set()\n",
+        "            changed.set()\n",
         "",
         "test_health.py::test_health_is_kept_at_every_change",
     ),
     Mutant(
         "keys-are-not-waited-for",
         "app.py",
-        "            why=Reason.AUTH_BACKEND_UNAVAILABLE,\n",
-        "",
+        "fault=self._keyring.fault, why=unread)",
+        "fault=self._keyring.fault)",
         "test_app.py::test_gateway_is_unready_until_keys_were_read_once",
     ),
     Mutant(
@@ -349,6 +349,44 @@ MUTANTS = (
         "loop.call_later(self._seconds, transport.abort)",
         "loop.call_later(self._seconds, lambda: None)",
         "test_health.py::test_admin_connection_has_a_time_limit",
+    ),
+    Mutant(
+        "livez-stays-up",
+        "admin.py",
+        "        if self._readiness.is_dead:\n",
+        "        if False:\n",
+        "test_health.py::test_livez_fails_once_no_new_call_can_reach_the_gateway",
+        holds=("rpc/test_shutdown.py::test_gateway_whose_accept_loop_ends_says_so",),
+    ),
+    Mutant(
+        "end-of-the-accept-loop-goes-unnoticed",
+        "app.py",
+        "        self._liveness.watch(accept_loops() - others)\n",
+        "",
+        "rpc/test_shutdown.py"
+        "::test_process_whose_accept_loop_ends_makes_room_for_another",
+    ),
+    Mutant(
+        "busy-listener-counts-as-dead",
+        "liveness.py",
+        "if has_failed and self._accepted() == accepted:",
+        "if has_failed:",
+        "test_liveness.py"
+        "::test_listener_that_answers_no_call_is_dead_unless_others_come_in",
+    ),
+    Mutant(
+        "blocked-process-lives-on",
+        "process.py",
+        "            self._end_in(self._end_seconds)\n",
+        "",
+        "rpc/test_shutdown.py::test_process_whose_event_loop_is_blocked_ends_by_force",
+    ),
+    Mutant(
+        "second-signal-changes-nothing",
+        "process.py",
+        "call_soon_threadsafe(self.second.set)",
+        "call_soon_threadsafe(self.first.set)",
+        "rpc/test_drain.py::test_second_signal_ends_the_drain",
     ),
     # What an answer says.
     Mutant(
@@ -848,8 +886,8 @@ MUTANTS = (
     Mutant(
         "admin-page-does-not-tell-a-bad-certificate",
         "app.py",
-        'self._add_part("certificate", lambda: self._door.fault)',
-        'self._add_part("certificate", lambda: "")',
+        'self._readiness.add("certificate", fault=lambda: self._door.fault)',
+        'self._readiness.add("certificate")',
         "test_app.py::test_certificate_that_is_spoilt_is_told_and_serves_on",
     ),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -38,6 +39,8 @@ WITHOUT_UVLOOP = (
 )
 NEVER = [600.0]  # an upstream that says nothing
 START_SECONDS = 20.0
+LOOK_SECONDS = 0.01
+SMALL_PIPE = 4096  # bytes
 STOP_SECONDS = 2.0  # beyond the drain time
 
 
@@ -48,6 +51,8 @@ class Served:
         """Know the process."""
         self.process = process
         self.address = ""
+        self.admin_address = ""
+        self._is_stalled = False
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._reader = asyncio.create_task(self._read())
 
@@ -63,6 +68,20 @@ class Served:
                 pass
         return event
 
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events that nobody has waited for."""
+        return [self._events.get_nowait() for _ in range(self._events.qsize())]
+
+    def stall(self) -> None:
+        """Read no more of its log until it has ended; a few lines fill the pipe."""
+        self._is_stalled = True
+        pipe = self._log_pipe()
+        pipe.pause_reading()
+        fcntl.fcntl(pipe.get_extra_info("pipe"), fcntl.F_SETPIPE_SZ, SMALL_PIPE)
+
+    def _log_pipe(self) -> Any:
+        return self.process._transport.get_pipe_transport(2)  # noqa: SLF001  # asyncio keeps it to itself
+
     def terminate(self) -> None:
         """Ask it to end, as an orchestrator does."""
         self.process.send_signal(signal.SIGTERM)
@@ -70,6 +89,10 @@ class Served:
     async def ended(self, seconds: float) -> int:
         """Give its exit code; it must end within `seconds`."""
         async with asyncio.timeout(seconds):
+            while self.process.returncode is None:  # noqa: ASYNC110  # `wait` waits for a stalled log too
+                await asyncio.sleep(LOOK_SECONDS)
+            if self._is_stalled:
+                self._log_pipe().resume_reading()
             code = await self.process.wait()
             await self._reader
         return code
@@ -77,21 +100,38 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    url: str, *, program: Sequence[str] = PROGRAM, **settings: str
+    url: str,
+    *,
+    program: Sequence[str] = PROGRAM,
+    arguments: Sequence[str] = (),
+    **settings: str,
 ) -> AsyncIterator[Served]:
     """Run `healthomics-gateway serve`, asking HealthOmics at `url`."""
+    async with starting(
+        url, program=program, arguments=arguments, **settings
+    ) as served:
+        event = await served.event("serving")
+        served.address = event["address"]
+        served.admin_address = event["admin_address"]
+        yield served
+
+
+@asynccontextmanager
+async def starting(
+    url: str, *, program: Sequence[str], arguments: Sequence[str], **settings: str
+) -> AsyncIterator[Served]:
+    """Run it, and don't wait until it serves."""
     own = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
     settings = UNPACED | settings
     with within_quota(url, settings):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *program, "serve"),
+            *(sys.executable, *program, "serve", *arguments),
             *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
             env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | settings,
             stderr=PIPE,
         )
         served = Served(process)
         try:
-            served.address = (await served.event("serving"))["address"]
             yield served
         finally:
             if process.returncode is None:
@@ -257,15 +297,17 @@ async def test_drain_ends_watches_and_waits_for_none() -> None:
     assert lasted <= STOP_SECONDS
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 async def test_signal_ends_an_idle_gateway_well(number: signal.Signals) -> None:
-    """SIGTERM and SIGINT end a gateway without calls with exit code 0."""
+    """It drains and exits with 0; SIGUSR1 and SIGUSR2 before are ignored."""
     async with (
         Sandbox() as sandbox,
-        serving(sandbox.url, GATEWAY_DRAIN_TIME="2s") as served,
+        serving(sandbox.url, GATEWAY_DRAIN_TIME="0s") as served,
     ):
-        served.process.send_signal(number)
-        assert 0 == await served.ended(2 + STOP_SECONDS)
+        for each in (signal.SIGUSR1, signal.SIGUSR2, number):
+            served.process.send_signal(each)
+        await served.event("draining")
+        assert 0 == await served.ended(STOP_SECONDS)
 
 
 async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
@@ -281,8 +323,8 @@ async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
 
 
 @pytest.mark.fault(35)
-async def test_second_signal_ends_it_at_once() -> None:
-    """A second SIGTERM doesn't wait for the drain."""
+async def test_second_signal_ends_the_drain() -> None:
+    """What is under way ends GATEWAY_DRAINING then, and the log tells of no failure."""
     async with (
         Upstream(NEVER) as upstream,
         serving(upstream.url, GATEWAY_DRAIN_TIME="60s") as served,
@@ -291,8 +333,15 @@ async def test_second_signal_ends_it_at_once() -> None:
         call = asyncio.create_task(refused(get_run(stub, "1000003", seconds=60)))
         async with asyncio.timeout(START_SECONDS):
             await upstream.asked.wait()
-        served.terminate()
+        served.process.send_signal(signal.SIGINT)
         await served.event("draining")
-        served.terminate()
-        assert -signal.SIGTERM == await served.ended(STOP_SECONDS)
-        await call
+        served.process.send_signal(signal.SIGINT)
+        failure = await call
+        code = await served.ended(STOP_SECONDS)
+
+    assert (StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (
+        failure.code,
+        failure.reason,
+    )
+    assert 0 == code
+    assert {"info"} == {each["level"] for each in served.events()}

@@ -59,6 +59,7 @@ class Chain(ServerInterceptor):
         self._arrivals = arrivals or Arrivals()
         self._unknown = _composed(_refuse_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self.accepted = 0  # calls, of any method
 
     async def intercept_service(
         self,
@@ -68,6 +69,7 @@ class Chain(ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """Give the method's handler, wrapped."""
+        self.accepted += 1
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:

@@ -1,0 +1,212 @@
+"""Whether new calls still reach the gateway: its accept loops, and probes of its ports.
+
+grpc.aio accepts the calls of a server in one task. When that ends, the process lives on
+and serves nobody, as 1.81 and newer do after one call whose path isn't UTF-8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import structlog
+
+PAUSE_SECONDS = 2.0  # between two probes of a listener
+TICK_SECONDS = 0.2
+TICKS = 25  # of the event loop, for an answer: one that is held up makes no ticks
+FAILURES = 3  # in a row, until a listener counts as dead
+
+_ACCEPT_LOOP = "_server_main_loop"  # grpc.aio's coroutine
+_FRAME_HEADER = 9
+_DATA, _HEADERS, _SETTINGS = 0, 1, 4
+_END_STREAM, _END_HEADERS = 1, 4
+
+_log = structlog.get_logger("liveness")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """An address of the gateway's own that is probed."""
+
+    address: str  # host:port, or unix: and a path
+    is_tls: bool
+    takes_calls: bool  # to the health service, without an identity
+
+
+class Outcome(Enum):
+    """What a probe has shown."""
+
+    ANSWERED = auto()
+    SILENT = auto()  # the connection was answered, the call wasn't
+    REFUSED = auto()  # nothing listens
+    UNKNOWN = auto()  # such as a connection that is one too many
+
+
+def accept_loops() -> frozenset[asyncio.Task[Any]]:
+    """Return the tasks in which servers of grpc.aio accept calls."""
+    return frozenset(
+        task
+        for task in asyncio.all_tasks()
+        if getattr(task.get_coro(), "__name__", "") == _ACCEPT_LOOP
+    )
+
+
+class Liveness:
+    """Notices that no new call can reach a listener any more."""
+
+    def __init__(
+        self,
+        *,
+        accepted: Callable[[], int],
+        tick_seconds: float = TICK_SECONDS,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Begin alive; `accepted` counts the calls that have come in.
+
+        While that number grows, a probe that isn't answered proves nothing.
+        """
+        self._accepted = accepted
+        self._tick_seconds = tick_seconds
+        self._sleep = sleep
+        self._fault: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def end(self) -> str:
+        """Wait until no new call can come in, and return why."""
+        return await asyncio.shield(self._fault)
+
+    def watch(self, loops: Iterable[asyncio.Task[Any]]) -> None:
+        """Notice at once when one of these accept loops ends."""
+        for each in loops:
+            each.add_done_callback(lambda _: self._die("its accept loop has ended"))
+
+    async def probe(self, listener: Listener) -> None:
+        """Connect to a listener again and again, as long as it accepts."""
+        failures = 0
+        while failures < FAILURES:
+            await self._sleep(PAUSE_SECONDS)
+            accepted = self._accepted()
+            outcome = await self._outcome(listener)
+            has_failed = outcome in (Outcome.SILENT, Outcome.REFUSED)
+            if has_failed and self._accepted() == accepted:
+                failures += 1
+                _log.warning(
+                    "probe_failed", address=listener.address, outcome=outcome.name
+                )
+            elif outcome is Outcome.ANSWERED or has_failed:
+                failures = 0
+        self._die(f"{listener.address} doesn't answer")
+
+    async def _outcome(self, listener: Listener) -> Outcome:
+        """Probe once; a held-up event loop gives the answer the time that it needs."""
+        probe = _Probe(listener)
+        running = asyncio.create_task(probe.run())
+        for _ in range(TICKS):
+            await asyncio.wait([running], timeout=self._tick_seconds)
+            if running.done():
+                break
+        running.cancel()
+        await asyncio.wait([running])
+        return probe.outcome
+
+    def _die(self, fault: str) -> None:
+        if not self._fault.done():
+            _log.error("not_accepting", why=fault)
+            self._fault.set_result(fault)
+
+
+@dataclass(slots=True)
+class _Probe:
+    """One connection, and what it has shown so far."""
+
+    listener: Listener
+    outcome: Outcome = Outcome.UNKNOWN
+
+    async def run(self) -> None:
+        """Connect, call and read, until it is clear what that shows."""
+        try:
+            async with _connected(self.listener) as (reader, writer):
+                if self.listener.takes_calls:
+                    writer.write(REQUEST)
+                    await self._read_answer(reader)
+                else:
+                    self.outcome = Outcome.ANSWERED
+        except (ConnectionRefusedError, FileNotFoundError):
+            self.outcome = Outcome.REFUSED
+        except ssl.SSLError:
+            self.outcome = Outcome.ANSWERED  # TLS refuses it, so something answers
+        except (OSError, EOFError):
+            self.outcome = Outcome.UNKNOWN
+
+    async def _read_answer(self, reader: asyncio.StreamReader) -> None:
+        while self.outcome is not Outcome.ANSWERED:
+            head = await reader.readexactly(_FRAME_HEADER)
+            await reader.readexactly(int.from_bytes(head[:3]))
+            is_headers = head[3] == _HEADERS
+            self.outcome = Outcome.ANSWERED if is_headers else Outcome.SILENT
+
+
+@asynccontextmanager
+async def _connected(
+    listener: Listener,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    tls = _tls() if listener.is_tls else None
+    host, _, port = listener.address.rpartition(":")
+    if host == "unix":
+        reader, writer = await asyncio.open_unix_connection(port)
+    else:
+        reader, writer = await asyncio.open_connection(
+            host.strip("[]"), int(port), ssl=tls
+        )
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+def _tls() -> ssl.SSLContext:
+    """Trust anybody: the certificate names the gateway as its clients know it."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    tls.set_alpn_protocols(["h2"])
+    return tls
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return (
+        len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload
+    )
+
+
+def _header(name: str, value: str) -> bytes:
+    """Write a header of HPACK, a literal whose name is a literal too."""
+    return b"\0%c%b%c%b" % (len(name), name.encode(), len(value), value.encode())
+
+
+# A call of Health.Check, and nothing more of HTTP/2 than that needs.
+REQUEST = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    + _frame(_SETTINGS, 0, 0, b"")
+    + _frame(
+        _HEADERS,
+        _END_HEADERS,
+        1,
+        b"".join(
+            _header(*each)
+            for each in (
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", "/grpc.health.v1.Health/Check"),
+                (":authority", "localhost"),
+                ("content-type", "application/grpc"),
+                ("te", "trailers"),
+            )
+        ),
+    )
+    + _frame(_DATA, _END_STREAM, 1, bytes(5))  # a message of no bytes
+)

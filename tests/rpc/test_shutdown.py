@@ -1,0 +1,252 @@
+"""How the process ends while others hold it up, and when it can't serve any more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
+from pathlib import Path
+
+import aiohttp
+import grpc
+import pytest
+import trustme
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from authorities import HOST, channel_to, root_of, write
+from blocking import blocking
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.liveness import accept_loops
+from healthomics_gateway.sandbox import Sandbox
+from rpc.test_drain import (
+    NEVER,
+    PROGRAM,
+    STOP_SECONDS,
+    Served,
+    client,
+    serving,
+    starting,
+)
+from support import Upstream, aws_at, gateway, get_run, refused
+
+PATIENCE_SECONDS = 20.0  # for what doesn't depend on anybody
+STREAMS = 3
+LINES = 30  # of the log, more than its pipe takes
+UNREAD = ("health-zero", "watches-zero", "window-zero")
+FORCED, DEAD = 1, 70  # exit codes
+NOWHERE = "http://127.0.0.1:9"
+IDLE = 512  # connections
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+from healthomics_gateway.cli import main
+sys.exit(main())
+"""
+PLANTED = """
+import asyncio, os, threading
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.liveness import accept_loops
+from healthomics_gateway.process import serve
+from healthomics_gateway.settings import load
+from support import ANYWHERE, aws_at
+async def started(gateway):
+    {planted}
+where = dict(listen=ANYWHERE, admin_listen=ANYWHERE)
+settings = load(flags=where, environ=dict(GATEWAY_DRAIN_TIME="0s")).settings
+aws = aws_at(os.environ["AWS_ENDPOINT_URL_OMICS"])
+asyncio.run(serve(settings, aws, started=started))
+"""
+ENDING_ACCEPT_LOOP = """
+    while not gateway.in_flight:
+        await asyncio.sleep(0.01)
+    for each in accept_loops():
+        each.cancel()
+"""
+BLOCKED_LOOP = "threading.Event().wait()"
+
+
+def planted(url: str, fault: str) -> AbstractAsyncContextManager[Served]:
+    """Run a gateway that has a fault once it serves."""
+    paths = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+    return serving(
+        url,
+        program=("-c", PLANTED.format(planted=fault)),
+        PYTHONPATH=os.pathsep.join(filter(None, paths)),
+    )
+
+
+@asynccontextmanager
+async def idling(
+    address: str, said: bytes = b"", *, connections: int = 1
+) -> AsyncIterator[None]:
+    """Open connections that say so much and nothing more."""
+    host, _, port = address.rpartition(":")
+    writers = []
+    try:
+        for _ in range(connections):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writers.append(writer)
+            writer.write(said)
+        yield
+    finally:
+        for each in writers:
+            each.transport.abort()
+
+
+@pytest.mark.parametrize("attack", UNREAD)
+async def test_drain_waits_for_no_client(attack: str) -> None:
+    """Health streams, watches and answers that aren't read don't hold it up."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        blocking(str(served.address), attack, streams=STREAMS),
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        await served.drain(0)
+
+
+async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
+    """With all that can hold it up at once the process ends in time, and well.
+
+    It would end itself with another exit code 1.5 s after the drain.
+    """
+    authority = trustme.CA()
+    write(authority.issue_cert(HOST), tmp_path)
+    config = tmp_path / "gateway.toml"
+    config.write_text('[[callers]]\nidentity = "anonymous"\n')
+    tls = ssl.create_default_context(cadata=root_of(authority).decode())
+    tls.set_alpn_protocols(["h2"])
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox(quota_per_second=0))
+        keys = await stack.enter_async_context(Upstream(NEVER))
+        served = await stack.enter_async_context(
+            serving(
+                sandbox.url,
+                arguments=("--config", str(config)),
+                GATEWAY_DRAIN_TIME="0s",
+                GATEWAY_TLS__CERT_FILE=str(tmp_path / "cert.pem"),
+                GATEWAY_TLS__KEY_FILE=str(tmp_path / "key.pem"),
+                GATEWAY_JWT__ISSUER="https://issuer.example.org",
+                GATEWAY_JWT__AUDIENCE="gateway",
+                GATEWAY_JWT__JWKS_URL=f"{keys.url}/keys",
+            )
+        )
+        served.stall()
+        for attack in UNREAD:
+            await stack.enter_async_context(
+                blocking(served.address, attack, streams=STREAMS, tls=tls)
+            )
+        for address, said in (
+            (served.address, b"\x16\x03\x01"),  # the beginning of a handshake
+            (served.admin_address, b"GET /livez HTTP/1.1\r\n"),
+        ):
+            await stack.enter_async_context(idling(address, said))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await keys.asked.wait()
+            async with channel_to(served.address, root_of(authority)) as channel:
+                stub = RunServiceStub(channel)
+                calls = [refused(get_run(stub, "x")) for _ in range(LINES)]
+                told = {each.reason for each in await asyncio.gather(*calls)}
+        served.terminate()
+        code = await served.ended(STOP_SECONDS)
+
+    assert {"INVALID_REQUEST"} == told
+    assert 0 == code
+    assert "error" not in {each["level"] for each in served.events()}
+
+
+async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
+    """A start that waits for STS ends as soon as it is asked to."""
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        '[[callers]]\nidentity = "anonymous"\n'
+        'aws_role = "arn:aws:iam::123456789012:role/omics"\n'
+    )
+    async with (
+        Upstream(NEVER) as sts,
+        starting(
+            sts.url,
+            program=PROGRAM,
+            arguments=("--config", str(config)),
+            AWS_ENDPOINT_URL_STS=sts.url,
+        ) as served,
+    ):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await sts.asked.wait()
+        served.terminate()
+        assert 0 == await served.ended(STOP_SECONDS)
+
+
+async def test_process_whose_event_loop_is_blocked_ends_by_force() -> None:
+    """A watchdog ends it with a code of its own, 1.5 s after the drain."""
+    async with planted(NOWHERE, BLOCKED_LOOP) as served:
+        served.terminate()
+        assert FORCED == await served.ended(PATIENCE_SECONDS)
+
+
+async def test_process_whose_accept_loop_ends_makes_room_for_another() -> None:
+    """Calls under way end GATEWAY_DRAINING, and the process with a code of its own."""
+    async with (
+        Upstream(NEVER) as upstream,
+        planted(upstream.url, ENDING_ACCEPT_LOOP) as served,
+        client(served) as stub,
+    ):
+        failure = await refused(get_run(stub, "1000003", seconds=60))
+        code = await served.ended(STOP_SECONDS)
+
+    assert (StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (
+        failure.code,
+        failure.reason,
+    )
+    assert DEAD == code
+
+
+async def test_gateway_whose_accept_loop_ends_says_so() -> None:
+    """Health is down, and both admin pages fail: a probe sees it before the end."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        grpc.aio.insecure_channel(str(served.address)) as channel,
+        aiohttp.ClientSession(f"http://{served.admin_address}") as session,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS
+        )
+        seen = [(await watch.read()).status]
+        for each in accept_loops():
+            each.cancel()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert "its accept loop has ended" == await served.died()
+        seen.append((await watch.read()).status)
+        statuses = []
+        for page in ("/livez", "/readyz"):
+            async with session.get(page) as answer:
+                statuses.append(answer.status)
+
+    health = health_pb2.HealthCheckResponse
+    assert [health.SERVING, health.NOT_SERVING] == seen
+    assert [503, 503] == statuses
+
+
+async def test_idle_connections_leave_files_for_calls() -> None:
+    """With 256 files and 512 idle connections to each port calls are answered."""
+    async with AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(Sandbox(quota_per_second=0))
+        served = await stack.enter_async_context(
+            serving(sandbox.url, program=("-c", FEW_FILES))
+        )
+        stub = await stack.enter_async_context(client(served))
+        assert "1000003" == (await get_run(stub, "1000003")).id
+        for address in (served.admin_address, served.address):
+            await stack.enter_async_context(idling(address, connections=IDLE))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        assert "1000004" == (await get_run(stub, "1000004")).id
+        async with session.get(f"http://{served.admin_address}/livez") as answer:
+            assert 200 == answer.status
