@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -277,8 +278,13 @@ def test_module_is_the_same_program() -> None:
     assert re.fullmatch(
         r"healthomics-gateway: AWS Region: .*AWS_DEFAULT_REGION.*\n", process.stderr
     )
-    assert (2, "") == (process.returncode, process.stdout)
-    assert (same.returncode, same.stderr) == (process.returncode, process.stderr)
+    assert 2 == process.returncode
+    assert "listen  " in process.stdout  # all that is set, beside the fault
+    assert (same.returncode, same.stdout, same.stderr) == (
+        process.returncode,
+        process.stdout,
+        process.stderr,
+    )
 
 
 @pytest.mark.parametrize(
@@ -788,7 +794,11 @@ def test_settings_tell_every_fault_on_a_line_of_its_own(tmp_path: Path) -> None:
     }
     done = program("settings", "--config", str(file), **environ)
 
-    assert (2, "") == (done.returncode, done.stdout)
+    shown = [re.split("  +", line) for line in done.stdout.splitlines()]
+
+    assert 2 == done.returncode
+    assert ["tls.key_file", "(not a file)", "GATEWAY_TLS__KEY_FILE"] in shown
+    assert ["log.level", "info", "default, GATEWAY_LOG__LEVEL is refused"] in shown
     assert {
         f"healthomics-gateway: {start}"
         for start in (
@@ -801,7 +811,83 @@ def test_settings_tell_every_fault_on_a_line_of_its_own(tmp_path: Path) -> None:
             "AWS_CA_BUNDLE: ",
         )
     } == {line[: line.index(": ", 21) + 2] for line in done.stderr.splitlines()}
-    assert "canary" not in done.stderr
+    assert "canary" not in done.stderr + done.stdout
+
+
+def test_version_is_printed(capsys: Capture) -> None:
+    """`--version` prints the program's name and its version."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert 0 == ended.value.code
+    assert f"healthomics-gateway {version('healthomics-gateway')}\n" == (
+        capsys.readouterr().out
+    )
+
+
+# What can't be written
+
+
+def run_in_shell(script: str) -> tuple[int, str]:
+    """Run a script in which `gateway` is the program; give its code and its stderr."""
+    done = subprocess.run(
+        ["/bin/bash", "-c", f'gateway() {{ "{PROGRAM}" "$@"; }}\n{script}'],
+        env=NOWHERE | {"AWS_DEFAULT_REGION": "eu-west-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    return done.returncode, done.stderr
+
+
+FULL = "healthomics-gateway: standard output: No space left on device\n"
+CLOSED = "healthomics-gateway: standard output: Bad file descriptor\n"
+NO_READER = "exec 3> >(true); wait $!; {} >&3"  # the pipe's reader has left
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        pytest.param("gateway --help > /dev/full", FULL, id="help-to-a-full-disk"),
+        pytest.param(
+            "PYTHONUNBUFFERED=1 gateway settings > /dev/full", FULL, id="unbuffered"
+        ),
+        pytest.param("gateway settings >&-", CLOSED, id="settings-to-nothing"),
+        pytest.param(NO_READER.format("gateway settings"), "", id="no-reader"),
+        pytest.param(
+            NO_READER.format("gateway sandbox --listen 127.0.0.1:0"), "", id="sandbox"
+        ),
+    ],
+)
+def test_answer_that_cannot_be_written_is_a_failure(script: str, said: str) -> None:
+    """The code says so, in one line or, if the reader has left, without a word."""
+    assert (1, said) == run_in_shell(script)
+
+
+async def test_run_that_cannot_be_written_is_a_failure() -> None:
+    """What a gateway answers is lost, and so the code isn't that of success."""
+    async with served() as address:
+        to = f"--address {address}"
+        for command, said in (
+            (f"get 1000003 --json {to} > /dev/full", FULL),
+            (f"get 1000003 {to} >&-", CLOSED),
+            (f"watch 1000003 {to} > /dev/full", FULL),
+            (f"watch 1000003 --json {to} >&-", CLOSED),
+        ):
+            script = f"gateway {command}"
+            assert (1, said) == await asyncio.to_thread(run_in_shell, script)
+        no_reader = NO_READER.format(f"gateway get 1000003 --json {to}")
+        assert (1, "") == await asyncio.to_thread(run_in_shell, no_reader)
+
+
+async def test_id_that_is_no_text_is_refused_like_any_other(capsys: Capture) -> None:
+    """Bytes that aren't UTF-8 reach the gateway as what they aren't: an id."""
+    async with served() as address:
+        code = await asyncio.to_thread(main, ["get", "\udcff", "--address", address])
+
+    assert 1 == code
+    assert capsys.readouterr().err.startswith("INVALID_ARGUMENT INVALID_REQUEST ")
 
 
 # serve

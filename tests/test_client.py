@@ -568,10 +568,11 @@ def test_watch_has_a_code_for_every_end() -> None:
 def test_watch_of_a_withheld_status_ends_with_the_stream(
     runs: list[Run], last: Run
 ) -> None:
-    """A stream that ends OK is a success, though nothing told how the run ended."""
+    """A stream that ends OK without a run's end is no success of the run."""
     done = watched(runs)
 
-    assert (0, runs, [last]) == (done.code, done.shown, done.ended)
+    assert (1, runs, [last]) == (done.code, done.shown, done.ended)
+    assert "it isn't known how the run ended" in done.failures
 
 
 def test_watch_asks_as_it_is_told() -> None:

@@ -219,6 +219,30 @@ def test_variables_of_kubernetes_are_left_alone(name: str) -> None:
     assert loaded(environ={name: "tcp://10.0.0.1:50051"}).settings == loaded().settings
 
 
+def test_fault_leaves_the_rest_to_be_shown(tmp_path: Path) -> None:
+    """What is valid is there with its origin, unless the file couldn't be read."""
+    file = config(tmp_path, 'drain_time = "1m"\n[log]\nlevel = "loud"\n')
+    with pytest.raises(SettingsError) as caught:
+        loaded(file)
+    with pytest.raises(SettingsError) as unread:
+        loaded(config(tmp_path, "listen ="))
+
+    assert caught.value.loaded
+    told = shown(caught.value.loaded)
+    assert ("1m", f"drain_time in {file}") == told["drain_time"]
+    assert ("info", f"default, log.level in {file} is refused") == told["log.level"]
+    assert unread.value.loaded is None
+
+
+def test_secret_in_a_url_is_not_shown() -> None:
+    """What stands before a URL's host may be a password."""
+    with pytest.raises(SettingsError) as caught:
+        loaded(environ={"GATEWAY_JWT__JWKS_URL": "https://me:canary@issuer/keys"})
+
+    assert caught.value.loaded
+    assert "https://***@issuer/keys" == shown(caught.value.loaded)["jwt.jwks_url"][0]
+
+
 def test_file_that_is_no_toml_does_not_hide_other_faults(tmp_path: Path) -> None:
     """A file that can't be read is a fault beside the others."""
     file = config(tmp_path, "listen =")

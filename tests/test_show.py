@@ -14,7 +14,7 @@ from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.sandbox import RUNS_HELP
 from healthomics_gateway.sandbox.catalog import Catalog
 from healthomics_gateway.sandbox.runs import DEFINITION
-from healthomics_gateway.show import plain, run_text
+from healthomics_gateway.show import plain, run_json, run_text
 from healthomics_gateway.upstream.translate import run_from_json
 
 NOW = datetime(2025, 11, 18, 10, 0, tzinfo=UTC)
@@ -199,3 +199,25 @@ def test_plain_text_leaves_out_what_a_terminal_obeys(character: str) -> None:
     """Escapes, line breaks and what turns the direction of text become spaces."""
     assert "a b" == plain(f"a{character}b")
     assert "Zoë, 第二次" == plain("Zoë, 第二次")
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        pytest.param(20.0, "20", id="whole"),
+        pytest.param(-3.0, "-3", id="negative"),
+        pytest.param(0.1, "0.1", id="fraction"),
+        pytest.param(2.0**53, "9007199254740992", id="largest-exact"),
+        pytest.param(1e21, "1000000000000000000000", id="exponent"),
+        pytest.param(1e23, "1" + "0" * 23, id="shortest-decimal"),
+        pytest.param(1e-7, "1e-07", id="small"),
+    ],
+)
+def test_whole_number_of_a_document_is_an_integer_in_json(
+    number: float, text: str
+) -> None:
+    """What was sent as 20 isn't printed as 20.0, which many readers take for no Int."""
+    run = Run(id="7")
+    run.parameters.list_value.extend([number, {"n": number}])
+
+    assert f'{{"id": "7", "parameters": [{text}, {{"n": {text}}}]}}' == run_json(run)

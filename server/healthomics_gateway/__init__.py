@@ -4,7 +4,8 @@ The rooms, in reading order; each knows only those below it:
 
 * `cli` has the commands and their arguments, `commands` does them: `client` calls and
   watches, `channel` is the way to a gateway, in plaintext or over TLS, as whom;
-  `follow` shows a watch, `failure` how a call failed, `show` a run as people read it;
+  `follow` shows a watch, `failure` how a call failed, `show` a run as people and
+  programs read it; `streams` is what a command prints to;
 * `process` starts, hears signals and ends; `app` builds the stack, serves and drains;
 * `server` is gRPC's, with the stages that each method's calls pass; `door` is where
   callers come in;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,8 +18,10 @@ from healthomics_gateway.commands import (
     one_line,
 )
 from healthomics_gateway.durations import parse_duration
+from healthomics_gateway.streams import FAILED, is_blocked, say, standard_streams
 
-FAILED, MISUSED = 1, 2
+DISTRIBUTION = "healthomics-gateway"
+MISUSED = 2
 ADMIN_ADDRESS = "127.0.0.1:9464"
 SANDBOX_ADDRESS = "127.0.0.1:9900"
 PREFIX = "HEALTHOMICS_GATEWAY_"  # of the variable beside each flag of the table below
@@ -50,38 +51,39 @@ class _Parser(argparse.ArgumentParser):
         return super().format_help()
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_args: object) -> None:
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version(DISTRIBUTION)}")
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; give its exit code."""
-    _occupy_closed_files()
-    # The C core writes to stderr by itself, where every line is to be one of ours.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A run's name may have characters that the terminal's encoding lacks.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
-    try:
-        code: int = options.run(options)
-    except UsageError as error:
-        for fault in error.args:
-            print(f"healthomics-gateway: {one_line(fault)}", file=sys.stderr)
-        return MISUSED
-    except KeyboardInterrupt as interruption:
-        let_go(interruption)
-        return FAILED
-    return code
+    """Run one command; return its exit code.
 
-
-def _occupy_closed_files() -> None:
-    """Open `/dev/null` in place of standard files that are closed, as by `2>&-`.
-
-    Otherwise the next socket gets the number of stderr, and what a library or Python
-    itself writes to stderr is sent to a client.
+    Raises SystemExit for bad usage, for help, and if stdout can't be written to.
     """
-    for number in range(3):
+    with standard_streams():
+        # The C core writes to stderr by itself, where every line is to be one of ours.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        options = _parser().parse_args(arguments)
         try:
-            os.fstat(number)
+            code: int = options.run(options)
+        except UsageError as error:
+            for fault in error.args:
+                say(one_line(fault))
+            return MISUSED
+        except KeyboardInterrupt as interruption:
+            let_go(interruption)
+            return FAILED
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # POSIX: it gets the lowest number
+            if not is_blocked(sys.stdout):
+                raise
+            return FAILED
+        return code
 
 
 def let_go(interruption: KeyboardInterrupt) -> None:
@@ -93,11 +95,14 @@ def let_go(interruption: KeyboardInterrupt) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="healthomics-gateway",
+        prog=DISTRIBUTION,
         description="A gRPC service that translates GetRun of AWS HealthOmics.",
         epilog="`serve --sandbox` needs no AWS account. Exit codes: 0 done, 1 the call"
         " failed, 2 bad usage or settings, 3 the watched run ended FAILED, CANCELLED or"
         " DELETED.",
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print name and version"
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (_add_serve, _add_sandbox, _add_get, _add_watch, _add_settings):
@@ -205,9 +210,9 @@ def _add_watch(subparsers: Subparsers) -> None:
         help="follow one run to its end through a gateway",
         description="Follows one run through a gateway and shows each of its states."
         " A connection that breaks is made again.",
-        epilog="Exit codes: 0 the run COMPLETED, or the gateway ended the watch without"
-        " telling how the run ended; 1 the call failed; 2 bad usage; 3 the run ended"
-        " FAILED, CANCELLED or DELETED.",
+        epilog="Exit codes: 0 the run COMPLETED; 1 the call failed, or it isn't known"
+        " how the run ended; 2 bad usage; 3 the run ended FAILED, CANCELLED or"
+        " DELETED.",
     )
     _add_run(watch, example=LIVING_RUN)
     watch.add_argument(
@@ -232,7 +237,10 @@ def _add_watch(subparsers: Subparsers) -> None:
 
 def _add_run(command: argparse.ArgumentParser, *, example: str) -> None:
     command.add_argument(
-        "id", metavar="ID", help=f"the run's id: 1 to 18 digits, such as {example}"
+        "id",
+        type=_text,
+        metavar="ID",
+        help=f"the run's id: 1 to 18 digits, such as {example}",
     )
     route = command.add_argument_group(
         "the gateway", "A flag comes before its environment variable, named in []."
@@ -251,12 +259,18 @@ def _add_settings(subparsers: Subparsers) -> None:
         "settings",
         help="show and check the effective settings",
         description="Shows every setting of `serve` and where it came from: the"
-        " environment, the file, or the default. Tells every fault at once.",
+        " environment, the file, or the default. Reports every fault at once; the exit"
+        " code is then 2.",
     )
     settings.add_argument(
         "--config", type=Path, metavar="FILE", help="settings as TOML"
     )
     settings.set_defaults(run=commands.settings)
+
+
+def _text(argument: str) -> str:
+    """Read an argument as UTF-8; what isn't is for the gateway to refuse."""
+    return os.fsencode(argument).decode(errors="replace")
 
 
 def _duration(text: str) -> Any:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TextIO, cast
 
 import grpc
-from google.protobuf import json_format
 from rich.console import Console
 
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
@@ -21,7 +20,7 @@ from healthomics.v1.run_service_pb2 import (
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.failure import Failure, failure_of, hint_of, write_failure
-from healthomics_gateway.show import plain, run_text
+from healthomics_gateway.show import plain, run_json, run_text
 
 DONE, FAILED, RUN_FAILED = 0, 1, 3
 ENDINGS = {  # the exit code for each status that a run ends with
@@ -83,7 +82,7 @@ def get(
         write_failure(failure, output.failures, is_tls=is_tls)
         return FAILED
     if output.as_json:
-        output.answers.write(json_format.MessageToJson(run, indent=None) + "\n")
+        output.answers.write(run_json(run) + "\n")
     else:
         console = Console(file=output.answers, highlight=False)
         console.print(run_text(run, now=output.now()), soft_wrap=True)
@@ -149,7 +148,9 @@ def watch(
         write_failure(failure, failures, is_tls=is_tls)
         return FAILED
     view.end(run)
-    return ENDINGS.get(run.status, DONE)
+    if run.status not in ENDINGS:
+        failures.write("The watch is over, but it isn't known how the run ended.\n")
+    return ENDINGS.get(run.status, FAILED)
 
 
 def _states(

@@ -11,6 +11,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,10 +127,6 @@ def sandbox(options: Namespace) -> int:
     """Serve the fake HealthOmics alone."""
     try:
         asyncio.run(_serve_sandbox_alone(options))
-    except OSError:
-        raise UsageError(
-            f"--listen {options.listen}: it can't be bound; is it in use?"
-        ) from None
     except KeyboardInterrupt:  # how a person ends it
         return DONE
     return DONE
@@ -138,12 +135,20 @@ def sandbox(options: Namespace) -> int:
 async def _serve_sandbox_alone(options: Namespace) -> None:
     from healthomics_gateway.sandbox import Sandbox, environment
 
-    async with Sandbox(
-        host=options.listen.host.strip("[]"),
-        port=options.listen.port,
-        latency_seconds=options.latency.total_seconds(),
-        quota_per_second=options.quota,
-    ) as sandbox:
+    async with AsyncExitStack() as stack:
+        try:
+            sandbox = await stack.enter_async_context(
+                Sandbox(
+                    host=options.listen.host.strip("[]"),
+                    port=options.listen.port,
+                    latency_seconds=options.latency.total_seconds(),
+                    quota_per_second=options.quota,
+                )
+            )
+        except OSError:
+            raise UsageError(
+                f"--listen {options.listen}: it can't be bound; is it in use?"
+            ) from None
         for name, value in environment(sandbox).items():
             print(f"export {name}={value}", flush=True)
         await asyncio.Event().wait()
@@ -181,21 +186,16 @@ def watch(options: Namespace) -> int:
         is_live = sys.stdout.isatty() and console.is_interactive
         view = follow.Lines(options.id, console, sys.stderr, is_live=is_live)
     with route.open(client.WATCH_OPTIONS) as channel:
-        try:
-            return client.watch(
-                channel,
-                options.id,
-                view,
-                sys.stderr,
-                min_interval=options.min_interval,
-                timeout=options.timeout,
-                metadata=route.metadata,
-                is_tls=route.is_tls,
-            )
-        except BrokenPipeError:
-            # Whoever reads has left, as `head` does; Python's own last flush fails too.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return client.FAILED
+        return client.watch(
+            channel,
+            options.id,
+            view,
+            sys.stderr,
+            min_interval=options.min_interval,
+            timeout=options.timeout,
+            metadata=route.metadata,
+            is_tls=route.is_tls,
+        )
 
 
 def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
@@ -209,20 +209,35 @@ def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
 
 
 def settings(options: Namespace) -> int:
-    """Show the effective settings."""
+    """Show the effective settings, beside the faults as far as they can be known."""
     from healthomics_gateway.settings import rows
 
-    loaded, aws = _checked(options, with_aws=True)
-    for name, value, origin in rows(loaded):
+    loaded, aws, faults = _read(options, with_aws=True)
+    for name, value, origin in rows(loaded) if loaded else ():
         print(one_line(f"{name:<28}{value:<20}  {origin}"))
     if aws:
         print(f"{'AWS Region':<28}{aws.region:<20}  AWS's own settings")
         print(f"{'AWS endpoint':<28}{aws.endpoint}  AWS's own settings")
+    if faults:
+        raise UsageError(*faults)
     return DONE
 
 
 def _checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
-    """Read our settings and AWS's; tell the faults of both at once."""
+    """Read our settings and AWS's; raise UsageError with the faults of both."""
+    loaded, aws, faults = _read(options, with_aws=with_aws)
+    if faults or loaded is None:
+        raise UsageError(*faults)
+    return loaded, aws
+
+
+def _read(
+    options: Namespace, *, with_aws: bool
+) -> tuple[Loaded | None, Aws | None, list[str]]:
+    """Return our settings and AWS's, and the faults of both.
+
+    Of settings with faults, those that are valid are returned.
+    """
     from healthomics_gateway.settings import SettingsError, load
     from healthomics_gateway.upstream.aws import AwsSettingsError, discover
 
@@ -234,6 +249,7 @@ def _checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]
         }
         loaded = load(flags=flags, environ=os.environ, config_file=options.config)
     except SettingsError as error:
+        loaded = error.loaded
         faults += error.args
     try:
         aws = discover() if with_aws else None
@@ -245,9 +261,7 @@ def _checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]
             for at, rule in enumerate(loaded.settings.callers)
             if rule.aws_role
         ]
-    if faults or loaded is None:
-        raise UsageError(*faults)
-    return loaded, aws
+    return loaded, aws, faults
 
 
 def one_line(text: str) -> str:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self, TextIO
 
-from google.protobuf import json_format
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.durations import elapsed_text
-from healthomics_gateway.show import plain, run_text, status_text, time_of
+from healthomics_gateway.show import plain, run_json, run_text, status_text, time_of
 
 STATUS_COLUMNS = 9  # of the longest
 NAME_COLUMNS = 40  # of the line that lives, which must keep room for the rest
@@ -43,7 +42,7 @@ class JsonLines:
 
     def show(self, run: Run) -> None:
         """Write a state at once: a program waits for it."""
-        self._answers.write(json_format.MessageToJson(run, indent=None) + "\n")
+        self._answers.write(run_json(run) + "\n")
         self._answers.flush()
 
     def tell(self, line: str) -> None:

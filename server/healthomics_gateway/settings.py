@@ -6,6 +6,7 @@ A fault never hides another: all of them are told together.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import stat
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,11 @@ from healthomics_gateway.variables import (
 class SettingsError(Exception):
     """The settings can't be used; `args` are the faults, a sentence each."""
 
+    def __init__(self, *faults: str, loaded: Loaded | None = None) -> None:
+        """Create it with what is valid of the settings, None if too little is known."""
+        super().__init__(*faults)
+        self.loaded = loaded
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -51,24 +57,29 @@ def load(
     `flags` are by setting's name, None where a flag wasn't given.
     """
     in_file, faults = read_file(config_file)
-    given = {name: value for name, value in flags.items() if value is not None}
+    is_file_read = not faults
+    in_flags = {name: value for name, value in flags.items() if value is not None}
     sources = (  # each before those that override it
         (in_file, lambda name: f"{name} in {config_file}"),
         (read_environment(Settings, environ), variable_of),
-        (given, lambda name: "--" + name.replace("_", "-")),
+        (in_flags, lambda name: "--" + name.replace("_", "-")),
     )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for source, origin in sources:
+        given = {name: origin(name) for name, _ in leaves(source)}
         faults += take_faults(Settings, source, origin)
         merge(merged, source)
-        origins |= {name: origin(name) for name, _ in leaves(source)}
+        valid = {name: given[name] for name, _ in leaves(source)}
+        refused = {name: f"default, {given[name]} is refused" for name in given}
+        origins = refused | origins | valid
     settings = _with_open_services(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
     faults += _disagreements(settings, origins)
+    loaded = Loaded(settings, origins)
     if faults:
-        raise SettingsError(*faults)
-    return Loaded(settings, origins)
+        raise SettingsError(*faults, loaded=loaded if is_file_read else None)
+    return loaded
 
 
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
@@ -92,7 +103,9 @@ def _written(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return "" if value is None else str(value)
+    if isinstance(value, Path) and not _is_readable(value):
+        return "(not a file)"  # it may be a key that was pasted instead
+    return "" if value is None else re.sub(r"//[^/]*@", "//***@", str(value))
 
 
 def _with_open_services(settings: Settings, origins: Mapping[str, str]) -> Settings:

@@ -1339,6 +1339,20 @@ MUTANTS = (
         "test_settings.py::test_file_that_is_no_regular_file_is_a_fault",
     ),
     Mutant(
+        "watch-of-an-unknown-end-is-a-success",
+        "client.py",
+        "return ENDINGS.get(run.status, FAILED)",
+        "return ENDINGS.get(run.status, DONE)",
+        "test_client.py::test_watch_of_a_withheld_status_ends_with_the_stream",
+    ),
+    Mutant(
+        "whole-number-is-what-python-makes-of-it",
+        "show.py",
+        "return int(Decimal(repr(value)))",
+        "return int(value)",
+        "test_show.py::test_whole_number_of_a_document_is_an_integer_in_json",
+    ),
+    Mutant(
         "event-takes-many-lines",
         "log_lines.py",
         "option=orjson.OPT_UTC_Z",
