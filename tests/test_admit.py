@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
@@ -14,32 +15,73 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.admit import Admission, Arrivals
 from healthomics_gateway.interceptors.exchange import Exchange, running_task
+from healthomics_gateway.runs import Caller, caller
 from support import ALWAYS, Upstream, aws_at, calling, gateway, get_run, refused
 
-EXCHANGE = cast("Exchange", None)
 RUN_ID = "1000003"
 NEVER = 600.0
 PATIENCE_SECONDS = 5.0
+TURNS = 5  # of the loop, within which a call that is evicted has ended
 
 
 class Door:
     """An admission, and calls inside it that last until they are told to end."""
 
-    def __init__(self, max_in_flight: int, *, jitter: float = 0.0) -> None:
+    def __init__(
+        self,
+        max_in_flight: int,
+        *,
+        max_per_connection: int | None = None,
+        jitter: float = 0.0,
+    ) -> None:
         """Let so many in."""
-        self.admission = Admission(max_in_flight=max_in_flight, jitter=lambda: jitter)
+        self.admission = Admission(
+            max_in_flight=max_in_flight,
+            max_per_connection=max_per_connection,
+            jitter=lambda: jitter,
+        )
         self._enter = self.admission.stage(self._proceed)
 
     async def _proceed(self, end: Any, _exchange: Exchange) -> bytes:
         answered: bytes = await end
         return answered
 
-    async def call(self) -> tuple[asyncio.Future[bytes], asyncio.Task[bytes]]:
-        """Let a call come; give what ends it, and the call."""
+    async def call(
+        self, name: str = "one", peer: str = "peer"
+    ) -> tuple[asyncio.Future[bytes], asyncio.Task[bytes]]:
+        """Let a call of a caller come; return what ends it, and the call."""
         end = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(cast("Any", self._enter(end, EXCHANGE)))
+
+        async def enter() -> bytes:
+            caller.set(Caller(name, peer))
+            return await self._enter(end, cast("Exchange", At(peer, running_task())))
+
+        task = asyncio.create_task(enter())
         await asyncio.sleep(0)
         return end, task
+
+    async def calls(self, number: int, name: str) -> list[asyncio.Task[bytes]]:
+        """Let so many calls of a caller come; return them."""
+        return [(await self.call(name))[1] for _ in range(number)]
+
+
+@dataclass
+class At:
+    """All that an admission reads of an exchange."""
+
+    peer: str
+    task: asyncio.Task[Any]
+
+
+async def evicted(call: asyncio.Task[bytes]) -> bool:
+    """Return whether a call ended GATEWAY_OVERLOADED; one that is inside goes on."""
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    if not call.done():
+        return False
+    error = call.exception()
+    assert isinstance(error, GatewayError)
+    return error.reason is Reason.GATEWAY_OVERLOADED
 
 
 # Admission
@@ -96,6 +138,66 @@ async def test_call_leaves_its_place_however_it_ends(how: str) -> None:
     await asyncio.gather(call, return_exceptions=True)
 
     assert 0 == door.admission.inside
+
+
+async def test_caller_takes_the_place_of_one_that_holds_more_than_its_share() -> None:
+    """Where all places are taken, each caller gets as many as any other."""
+    door = Door(6)
+    first = await door.calls(6, "many")
+    second = await door.calls(3, "few")
+    third = await door.calls(1, "few")
+
+    assert [*[False] * 3, *[True] * 3] == [await evicted(each) for each in first]
+    assert [False] * 3 == [await evicted(each) for each in second]
+    assert [True] == [await evicted(each) for each in third]
+    assert 6 == door.admission.inside
+
+
+async def test_newcomers_take_from_whoever_holds_most() -> None:
+    """With more callers the shares shrink, down to one place."""
+    door = Door(4)
+    many, some = await door.calls(3, "many"), await door.calls(1, "some")
+    others = [*await door.calls(1, "b"), *await door.calls(1, "c")]
+    late = await door.calls(1, "d")
+
+    assert [False, True, True] == [await evicted(each) for each in many]
+    assert [False] * 3 == [await evicted(each) for each in (*some, *others)]
+    assert [True] == [await evicted(each) for each in late]
+    assert 4 == door.admission.inside
+
+
+async def test_places_are_free_again_after_every_end() -> None:
+    """Evictions, answers and cancellations leave no place taken."""
+    door = Door(3)
+    calls = [each for name in "aabbcab" for each in await door.calls(1, name)]
+    for each in calls[::2]:
+        each.cancel()
+    await asyncio.sleep(0)
+    for each in calls:
+        each.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    again = await door.calls(3, "z")
+
+    assert [False] * 3 == [await evicted(each) for each in again]
+    assert 3 == door.admission.inside
+
+
+async def test_client_that_leaves_is_not_evicted() -> None:
+    """A cancellation that no eviction caused stays one."""
+    door = Door(1)
+    _, call = await door.call()
+    call.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+async def test_connection_holds_a_bounded_number_of_places() -> None:
+    """One more of a connection is refused, while another connection gets a place."""
+    door = Door(9, max_per_connection=2)
+    calls = [(await door.call(peer=peer))[1] for peer in ("one", "one", "one", "two")]
+
+    assert [False, False, True, False] == [await evicted(each) for each in calls]
 
 
 async def test_gateway_turns_away_what_is_too_much() -> None:

@@ -22,10 +22,12 @@ from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.jwks import KINDS, KeySet, KeySetError, read_keys
 from healthomics_gateway.keys import (
     FILE_REFRESH_SECONDS,
+    MAX_WAITING_OF_HOST,
     URL_REFRESH_SECONDS,
     Keyring,
 )
 from healthomics_gateway.keysource import file_reader, url_fault, url_reader
+from healthomics_gateway.runs import Caller, caller
 from issuer import ABSENT, KIND_OF, KeyServer, Signer, jwks
 from support import http
 from virtual import virtually
@@ -513,14 +515,37 @@ async def test_unknown_kids_cause_one_read() -> None:
 
 
 async def test_unknown_kids_of_a_crowd_cause_one_read() -> None:
-    """A thousand unknown kids at once wait for the same read, the first of all too."""
+    """A crowd of unknown kids waits for the same read, the first of all too."""
     world = World(OLD)
-    unknown = [Signer(f"unknown {number}") for number in range(1000)]
+    unknown = [Signer(f"unknown {number}") for number in range(MAX_WAITING_OF_HOST)]
 
     assert not any(await asyncio.gather(*map(world.knows, unknown)))
     assert 1 == world.script.reads
     assert not any(await asyncio.gather(*map(world.knows, unknown)))
     assert 1 + 1 == world.script.reads
+
+
+async def test_calls_that_wait_for_a_read_are_bounded() -> None:
+    """Calls of one host beyond its bound are refused, another host's wait as before."""
+    world = World(OLD)
+    assert await world.knows(OLD)
+    world.script.flowing.clear()
+    unknown = Signer("unknown")
+    waiting = [
+        asyncio.create_task(world.knows(unknown)) for _ in range(MAX_WAITING_OF_HOST)
+    ]
+    await background()
+    with pytest.raises(GatewayError) as caught:
+        await world.knows(unknown)
+    caller.set(Caller("another host"))
+    other = asyncio.create_task(world.knows(unknown))
+    await background()
+    assert not other.done()
+    world.script.flowing.set()
+
+    assert Reason.AUTH_BACKEND_UNAVAILABLE is caught.value.reason
+    assert not any(await asyncio.gather(*waiting, other))
+    assert await world.knows(OLD)
 
 
 async def test_caller_with_a_new_key_waits_for_the_read_under_way() -> None:

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from healthomics_gateway.access import Access, Rule, access
+from healthomics_gateway.access import ANONYMOUS, Access, Rule, access
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
-from healthomics_gateway.interceptors.limit import Limits
+from healthomics_gateway.interceptors.limit import MAX_KNOWN, Limits
 from healthomics_gateway.runs import Caller, caller
 
 EXCHANGE = cast("Exchange", None)
@@ -33,12 +33,14 @@ class Door:
         answered: bytes = await end
         return answered
 
-    async def enter(self, handler: Handler, name: str) -> asyncio.Future[bytes]:
-        """Let a call come in; give what ends it, or raise why it is turned away."""
+    async def enter(
+        self, handler: Handler, name: str, identity: str = ""
+    ) -> asyncio.Future[bytes]:
+        """Let a call come in; return what ends it, or raise why it is refused."""
         end = asyncio.get_running_loop().create_future()
 
         async def come() -> bytes:
-            access.set(Access(name, self._rule))
+            access.set(Access(identity or name, self._rule))
             caller.set(Caller(name, "a connection"))
             return await handler(end, EXCHANGE)
 
@@ -151,3 +153,13 @@ async def test_callers_without_limits_are_not_held_up() -> None:
     for _ in range(1000):
         await door.enter(door.call, "a")
         await door.enter(door.watch, "a")
+
+
+async def test_hosts_without_identity_do_not_refill_an_identitys_bucket() -> None:
+    """However many hosts call meanwhile, a caller's rate goes on where it was."""
+    door = Door(calls_per_second=1.0)
+    await door.enter(door.call, "known")
+    for number in range(MAX_KNOWN + 1):
+        await door.enter(door.call, f"host {number}", ANONYMOUS)
+
+    assert 1.0 == (await door.refusal(door.call, "known")).retry_delay_seconds

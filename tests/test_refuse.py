@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange
-from healthomics_gateway.interceptors.refuse import STRANGERS, Refusals
+from healthomics_gateway.interceptors.refuse import UNAUTHENTICATED, Refusals
+from healthomics_gateway.runs import Caller, caller
 from virtual import virtually
 
-
-@dataclass
-class Peer:
-    """All that is read of an exchange."""
-
-    peer: str = "one"
-
-
-EXCHANGE = cast("Exchange", Peer())
+EXCHANGE = cast("Exchange", None)
 
 
 async def refuse(incoming: Any, _exchange: Exchange) -> bytes:
@@ -42,11 +34,17 @@ class Strangers:
         self.told: list[tuple[str, float]] = []
 
     async def call(
-        self, name: str, reason: Reason = Reason.TOKEN_MISSING, peer: str = "one"
+        self,
+        name: str,
+        reason: Reason = Reason.TOKEN_MISSING,
+        *,
+        host: str = "one",
+        connection: str = "first",
     ) -> None:
-        """Make one call, and note when it was told."""
+        """Make one call, and note when it was rejected."""
+        caller.set(Caller(host, connection))
         with pytest.raises(GatewayError) as caught:
-            await self.handler(reason, cast("Exchange", Peer(peer)))
+            await self.handler(reason, EXCHANGE)
         assert reason is caught.value.reason
         now = asyncio.get_running_loop().time()
         self.told.append((name, round(now - self._begun, 6)))
@@ -81,15 +79,15 @@ def test_oldest_goes_at_once_where_too_many_wait() -> None:
     )
 
 
-def test_connections_take_turns() -> None:
-    """One that asks for everything holds up no other stranger."""
+def test_hosts_and_their_connections_take_turns() -> None:
+    """A connection that asks for everything delays neither hosts nor connections."""
 
     async def work() -> list[tuple[str, float]]:
         strangers = Strangers()
         await asyncio.gather(
             *(strangers.call(name) for name in "abcd"),
-            strangers.call("other", peer="two"),
-            strangers.call("third", peer="three"),
+            strangers.call("other", host="two"),
+            strangers.call("third", connection="second"),
         )
         return strangers.told
 
@@ -139,10 +137,10 @@ def test_strangers_are_those_who_have_proven_nothing() -> None:
         Reason.TOKEN_EXPIRED,
         Reason.TOKEN_INVALID,
         Reason.TOKEN_MISSING,
-    } == STRANGERS
+    } == UNAUTHENTICATED
 
 
-@pytest.mark.parametrize("reason", sorted(set(Reason) - STRANGERS, key=str))
+@pytest.mark.parametrize("reason", sorted(set(Reason) - UNAUTHENTICATED, key=str))
 def test_others_are_told_at_once(reason: Reason) -> None:
     """Whoever is known is answered and refused without waiting for strangers."""
 

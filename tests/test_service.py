@@ -380,15 +380,17 @@ async def test_deadline_too_short_names_the_run() -> None:
     [
         pytest.param(7.0, 1007.0, id="own"),
         pytest.param(None, 1030.0, id="default"),
+        pytest.param(36_000.0, 1300.0, id="beyond-the-longest"),
     ],
 )
 async def test_source_is_told_the_deadline(
     seconds: float | None, deadline: float
 ) -> None:
-    """The source is given the caller's deadline, or the default where it has none."""
+    """The source is given the caller's deadline, the default, or the longest one."""
     source = Scripted(answer())
     request = GetRunRequest(id=RUN_ID)
-    await ask(source, request, seconds=seconds, clock=lambda: 1000.0)
+    limits: Any = {"max_deadline_seconds": 300.0, "clock": lambda: 1000.0}
+    await ask(source, request, seconds=seconds, **limits)
 
     assert [deadline] == [call.deadline for call in source.calls]
 
@@ -398,10 +400,11 @@ async def test_source_is_told_the_deadline(
     [
         pytest.param(0.02, Reason.CALLER_DEADLINE, id="own"),
         pytest.param(None, Reason.SERVER_DEADLINE, id="default"),
+        pytest.param(36_000.0, Reason.SERVER_DEADLINE, id="beyond-the-longest"),
     ],
 )
 async def test_call_ends_at_its_deadline(seconds: float | None, reason: Reason) -> None:
-    """A source that hangs is left when the caller's or the default deadline passes."""
+    """A source that hangs is left at the caller's, the default or the longest one."""
     hanging = Hanging()
     with pytest.raises(GatewayError) as caught:
         await ask(
@@ -409,6 +412,7 @@ async def test_call_ends_at_its_deadline(seconds: float | None, reason: Reason) 
             GetRunRequest(id=RUN_ID),
             seconds=seconds,
             default_deadline_seconds=0.02,
+            max_deadline_seconds=0.03,
         )
 
     assert reason is caught.value.reason

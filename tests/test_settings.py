@@ -89,6 +89,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "admin_listen": "127.0.0.1:9464",
         "default_deadline": "30s",
         "drain_time": "25s",
+        "max_deadline": "5m",
         "max_in_flight": "8192",
         "withhold": "",
         "open_services": "Health,Reflection",
@@ -257,6 +258,7 @@ def test_file_that_is_no_toml_does_not_hide_other_faults(tmp_path: Path) -> None
     [
         ("DEFAULT_DEADLINE", "99ms", "100ms", "1h", "3601s"),
         ("DRAIN_TIME", None, "0s", "10m", "601s"),
+        ("MAX_DEADLINE", "99ms", "100ms", "1h", "3601s"),
         ("UPSTREAM__ATTEMPT_TIMEOUT", "99ms", "3s", "2m", "121s"),
         ("UPSTREAM__CONNECT_TIMEOUT", "99ms", "100ms", "10s", "121s"),
         ("UPSTREAM__MAX_ATTEMPTS", "0", "1", "3", "4"),
@@ -675,6 +677,7 @@ VALUES = {
     "GATEWAY_ADMIN_LISTEN": LOOPBACK,
     "GATEWAY_DEFAULT_DEADLINE": DURATIONS,
     "GATEWAY_DRAIN_TIME": DURATIONS,
+    "GATEWAY_MAX_DEADLINE": DURATIONS,
     "GATEWAY_MAX_IN_FLIGHT": st.integers(1, 65_536).map(str),
     "GATEWAY_WITHHOLD": st.lists(NAMES, min_size=1, max_size=4).map(",".join),
     "GATEWAY_LOG__LEVEL": st.sampled_from(["debug", "info", "warning", "error"]),

@@ -158,6 +158,7 @@ class Gateway:
                 watches=runs,
                 recent=fetched.recent,
                 default_deadline_seconds=settings.default_deadline.total_seconds(),
+                max_deadline_seconds=settings.max_deadline.total_seconds(),
                 max_staleness_seconds=cache.max_staleness.total_seconds(),
                 max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),
                 min_interval_seconds=watch.min_interval.total_seconds(),

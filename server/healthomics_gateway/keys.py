@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +14,9 @@ import structlog
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.jwks import Key, KeySet, KeySetError, read_keys
 from healthomics_gateway.keysource import Read, file_reader, url_reader
+from healthomics_gateway.runs import caller
 
+MAX_WAITING_FOR_KEYS, MAX_WAITING_OF_HOST = 256, 128  # calls, for a read
 READ_SECONDS = 5.0  # for one read, and for one caller to wait for it
 URL_REFRESH_SECONDS = 300.0
 FILE_REFRESH_SECONDS = 5.0
@@ -54,6 +57,7 @@ class Keyring:
         self._set: KeySet | None = None
         self._raw: bytes | None = None  # what the set was read from
         self._reading: asyncio.Task[None] | None = None
+        self._waiting: Counter[str] = Counter()  # calls that wait for it, by host
         self._failures = 0  # since a read succeeded
         self._fault = ""  # of the last read
         self._due_at = self._unknown_due_at = float("-inf")  # by the clock
@@ -74,8 +78,8 @@ class Keyring:
         """
         if self._set is None or self._set.lacks(kid, alg):
             reading = self._reading_for_caller()
-            if reading:  # one who leaves, or waits no longer, doesn't end it
-                await asyncio.wait([reading], timeout=READ_SECONDS)
+            if reading:
+                await self._wait_for(reading)
         if self._set is None:
             raise self._unavailable()
         return self._set.find(kid, alg)
@@ -94,6 +98,26 @@ class Keyring:
         if self._reading:
             self._reading.cancel()
             await asyncio.wait([self._reading])
+
+    async def _wait_for(self, reading: asyncio.Task[None]) -> None:
+        """Wait for a read; a call that leaves, or waits no longer, doesn't end it.
+
+        Raises AUTH_BACKEND_UNAVAILABLE where too many calls wait: anybody can make up
+        a key's id, and no call that is waiting here has shown who makes it.
+        """
+        host, waiting = caller.get().name, self._waiting
+        if (
+            waiting.total() >= MAX_WAITING_FOR_KEYS
+            or waiting[host] >= MAX_WAITING_OF_HOST
+        ):
+            raise self._unavailable()
+        waiting[host] += 1
+        try:
+            await asyncio.wait([reading], timeout=READ_SECONDS)
+        finally:
+            waiting[host] -= 1
+            if not waiting[host]:
+                del waiting[host]
 
     def _reading_for_caller(self) -> asyncio.Task[None] | None:
         """Give the read that a caller may wait for; it causes one where that's due."""

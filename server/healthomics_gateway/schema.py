@@ -164,6 +164,7 @@ class Settings(BaseSettings):
     listen: Listen = Address("127.0.0.1", 50051)
     admin_listen: Listen = Address("127.0.0.1", 9464)
     default_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(seconds=30)
+    max_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(minutes=5)
     drain_time: Annotated[Duration, within("0s", "10m")] = timedelta(seconds=25)
     max_in_flight: Annotated[Whole, Field(ge=1, le=65_536)] = 8192
     withhold: Members = frozenset()

@@ -21,11 +21,18 @@ from healthomics_gateway.interceptors.chain import Chain, PeerOf
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.exchange import Stage
 from healthomics_gateway.interceptors.limit import Limits
-from healthomics_gateway.interceptors.refuse import Refusals
+from healthomics_gateway.interceptors.refuse import MAX_REJECTIONS, Refusals
 from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.keys import MAX_WAITING_FOR_KEYS
 from healthomics_gateway.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
 
-RPCS_PER_CALL = 2  # a backstop: the core refuses more than `max_in_flight` times it
+# Of health and reflection, in all and of one connection: a client library keeps one
+# health stream for each of its connections.
+MAX_STANDARD = 1024
+MAX_STANDARD_PER_CONNECTION = 32
+# The core refuses without details whatever is beyond this many times the sum of all
+# bounds above it. It never does so before one of them has.
+HEADROOM = 2
 GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
 WATCH_RUN = f"/{SERVICE}/WatchRun"
 STANDARD = {  # services, as the rules call them
@@ -97,29 +104,35 @@ def make_chain(
 ) -> Chain:
     """Compose each method's stages: `outer` about all, `guard` about what isn't open.
 
-    Nothing costly is done for a call before it is known who makes it. At most
-    `max_waiting` calls may keep their message to themselves.
+    The order is that of docs/design.md, "Overload order". `guard` comes before any
+    place is taken, so that calls without identity can't use up the places of calls
+    that have one. The places of the standard services are apart for the same reason:
+    they may be open to callers without identity. At most `max_waiting` calls may wait
+    for their request message.
     """
-    others = outer[1:]  # of those that are open there is no audit
+    standard = Admission(
+        max_in_flight=MAX_STANDARD, max_per_connection=MAX_STANDARD_PER_CONNECTION
+    )
+    open_ = (*outer[1:], standard.stage)  # no audit of what is open
     outer = (*outer, Refusals().stage)
     of: dict[str, Sequence[Stage]] = {
         SERVICE: (
-            *(*outer, admission.stage, *guard("GetRun")),
+            *(*outer, *guard("GetRun"), admission.stage),
             *(Unread().stage, drain.stage),
         ),
         WATCH_RUN: (
-            *(*outer, watching.stage, *guard("WatchRun")),
+            *(*outer, *guard("WatchRun"), watching.stage),
             drain.lasting,
         ),
     }
     for service, name in STANDARD.items():
         if name not in open_services:
-            of[service] = (*outer, *guard(name))
+            of[service] = (*outer, *guard(name), standard.stage)
     return Chain(
         of,
-        of_others=others,
+        of_others=open_,
         of_unknown=outer,
-        arrivals=Arrivals(max_waiting=min(MAX_WAITING, max_waiting)),
+        arrivals={SERVICE: Arrivals(max_waiting=min(MAX_WAITING, max_waiting))},
         peer_of=peer_of,
     )
 
@@ -141,5 +154,13 @@ def make_server(
     return grpc.aio.server(
         interceptors=(chain,),
         options=(grace, *options, connections),
-        maximum_concurrent_rpcs=RPCS_PER_CALL * (max_in_flight + max_open),
+        maximum_concurrent_rpcs=HEADROOM
+        * (
+            max_in_flight
+            + max_open
+            + 2 * MAX_WAITING  # for their message, of RunService and of the others
+            + MAX_STANDARD
+            + MAX_REJECTIONS
+            + MAX_WAITING_FOR_KEYS
+        ),
     )

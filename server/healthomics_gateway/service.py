@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -44,6 +45,7 @@ class RunService(RunServiceServicer):
         watches: Watches,
         recent: Callable[[RunQuery, float], Answer | None] = nothing,
         default_deadline_seconds: float,
+        max_deadline_seconds: float = inf,
         max_staleness_seconds: float = 0.0,
         max_staleness_limit_seconds: float = 0.0,
         min_interval_seconds: float = 1.0,
@@ -54,16 +56,18 @@ class RunService(RunServiceServicer):
     ) -> None:
         """Ask `runs`, unless `recent` has an answer at most so many seconds old.
 
-        Who doesn't say how old an answer may be gets one of `max_staleness_seconds`,
-        nobody an older one than the limit. A watch of `watches` lasts at most
-        `max_stream_seconds` and can't ask for a shorter period than
-        `min_interval_seconds`. `withheld` are AWS's names of members that nobody
-        receives. A caller that may not see a run is refused at a multiple of
+        A call without a deadline has `default_deadline_seconds`, and none has longer
+        than `max_deadline_seconds`. A request that doesn't say how old an answer may be
+        gets one of `max_staleness_seconds`, none an older one than the limit. A watch
+        of `watches` lasts at most `max_stream_seconds` and can't ask for a shorter
+        period than `min_interval_seconds`. `withheld` are AWS's names of members that
+        nobody receives. A caller that may not see a run is refused at a multiple of
         `refusal_seconds` after its call.
         """
         self._runs = runs
         self._recent = recent
         self._default_deadline_seconds = default_deadline_seconds
+        self._max_deadline_seconds = max_deadline_seconds
         self._max_staleness_seconds = max_staleness_seconds
         self._max_staleness_limit_seconds = max_staleness_limit_seconds
         self._watches = watches
@@ -95,7 +99,10 @@ class RunService(RunServiceServicer):
         """Ask HealthOmics for a run that the caller may see."""
         begun = self._clock()
         own_seconds = context.time_remaining()
-        seconds = self._default_deadline_seconds if own_seconds is None else own_seconds
+        is_own = own_seconds is not None and own_seconds <= self._max_deadline_seconds
+        seconds = self._default_deadline_seconds
+        if own_seconds is not None:
+            seconds = min(own_seconds, self._max_deadline_seconds)
         call = OneCall(
             begun + seconds,
             caller=caller.get(),
@@ -115,7 +122,6 @@ class RunService(RunServiceServicer):
         except TimeoutError:
             if not limit.expired():
                 raise
-            is_own = own_seconds is not None
             reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
             raise GatewayError(reason) from None
         return answer

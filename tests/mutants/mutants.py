@@ -907,9 +907,79 @@ MUTANTS = (
     Mutant(
         "refused-token-is-no-stranger-s",
         "interceptors/refuse.py",
-        "                if reason not in STRANGERS:\n                    raise\n",
+        "                if reason not in UNAUTHENTICATED:\n"
+        "                    raise\n",
         "                raise\n",
         "rpc/test_rules.py::test_flood_of_strangers_is_refused_at_a_bounded_rate",
+    ),
+    # What callers can't take from one another.
+    Mutant(
+        "calls-take-their-places-before-they-are-known",
+        "server.py",
+        '*(*outer, *guard("GetRun"), admission.stage),',
+        '*(*outer, admission.stage, *guard("GetRun")),',
+        "rpc/test_overload.py::test_tokens_of_unknown_keys_take_no_place",
+    ),
+    Mutant(
+        "caller-that-comes-first-keeps-every-place",
+        "interceptors/admit.py",
+        "if self._shares.held_by(name) >= share:",
+        "if self._shares.held_by(name) >= 0:",
+        "test_admit.py"
+        "::test_caller_takes_the_place_of_one_that_holds_more_than_its_share",
+        holds=("rpc/test_overload.py::test_caller_gets_its_share_of_the_places",),
+    ),
+    Mutant(
+        "oldest-call-is-evicted",
+        "interceptors/admit.py",
+        "task = next(reversed(self._calls[name]))",
+        "task = next(iter(self._calls[name]))",
+        "test_admit.py"
+        "::test_caller_takes_the_place_of_one_that_holds_more_than_its_share",
+    ),
+    Mutant(
+        "evicted-call-holds-a-place",
+        "interceptors/evict.py",
+        "            task.uncancel()\n            raise error from None\n",
+        "            return\n",
+        "test_admit.py::test_newcomers_take_from_whoever_holds_most",
+    ),
+    Mutant(
+        "health-streams-have-no-bound",
+        "server.py",
+        "open_ = (*outer[1:], standard.stage)",
+        "open_ = (*outer[1:],)",
+        "rpc/test_overload.py::test_health_streams_of_a_connection_are_bounded",
+    ),
+    Mutant(
+        "loopback-addresses-are-callers",
+        "interceptors/exchange.py",
+        'LOOPBACK if host.startswith("127.") else host',
+        "host",
+        "test_exchange.py"
+        "::test_caller_without_identity_is_named_by_what_it_cannot_choose",
+        holds=("rpc/test_overload.py::test_loopback_addresses_share_one_limit",),
+    ),
+    Mutant(
+        "calls-that-wait-for-keys-have-no-bound",
+        "keys.py",
+        "            or waiting[host] >= MAX_WAITING_OF_HOST\n",
+        "",
+        "test_keys.py::test_calls_that_wait_for_a_read_are_bounded",
+    ),
+    Mutant(
+        "calls-are-charged-to-nobody",
+        "service.py",
+        "            begun + seconds,\n            caller=caller.get(),\n",
+        "            begun + seconds,\n",
+        "rpc/test_overload.py::test_scanner_delays_no_other_identity",
+    ),
+    Mutant(
+        "deadline-is-as-long-as-it-likes",
+        "service.py",
+        "seconds = min(own_seconds, self._max_deadline_seconds)",
+        "seconds = own_seconds",
+        "test_service.py::test_call_ends_at_its_deadline",
     ),
     # What they may.
     Mutant(
@@ -1078,8 +1148,8 @@ MUTANTS = (
     Mutant(
         "callers-of-a-rule-share-its-limits",
         "interceptors/limit.py",
-        "name, rule = caller.get().name, access.get().rule",
-        "rule = access.get().rule\n            name = rule.identity",
+        "name, allowed = caller.get().name, access.get()",
+        "allowed = access.get()\n            name = allowed.rule.identity",
         "test_limits.py::test_calls_at_a_time_are_each_callers_own",
     ),
     Mutant(
@@ -1126,9 +1196,9 @@ MUTANTS = (
         "            if most is not None and inside[name] >= most:\n"
         "                raise limited(0.5 + self._jitter())\n"
         "            if rule.calls_per_second is not None:\n"
-        "                self._take(name, rule.calls_per_second)\n",
+        "                self._take(name, allowed)\n",
         "            if rule.calls_per_second is not None:\n"
-        "                self._take(name, rule.calls_per_second)\n"
+        "                self._take(name, allowed)\n"
         "            if most is not None and inside[name] >= most:\n"
         "                raise limited(0.5 + self._jitter())\n",
         "test_limits.py::test_refused_call_takes_nothing",

@@ -1,52 +1,149 @@
-"""The calls inside: no more than the gateway can serve, and none that only waits."""
+"""Limits concurrent calls, and times out calls that never send a request message."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any
 
 from grpc.aio import EOF
 
 from healthomics_gateway.errors import GatewayError, Reason, overloaded
+from healthomics_gateway.interceptors.evict import Evictions
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
+from healthomics_gateway.runs import caller
 
 MAX_WAITING = 1024  # calls whose message hasn't come, each about 23 KB
 MESSAGE_SECONDS = 10.0  # for a message to come after its call's headers
 
 
 class Admission:
-    """Lets so many calls in at once, and turns the others away before any work."""
+    """Limits the calls inside, and shares their places where they are scarce.
+
+    While a place is free anyone gets it. Where all are taken, a caller that holds less
+    than its share, which is as much as any other caller inside, takes the place of the
+    newest call of the caller that holds most. So one caller alone may use every place,
+    and can keep no other caller out.
+    """
 
     def __init__(
-        self, *, max_in_flight: int, jitter: Callable[[], float] = random.random
+        self,
+        *,
+        max_in_flight: int,
+        max_per_connection: int | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Begin with nobody inside; `jitter` draws from [0, 1)."""
+        """Admit `max_in_flight` calls, of one connection `max_per_connection`.
+
+        `jitter` draws from [0, 1).
+        """
         self._max_in_flight = max_in_flight
+        self._max_per_connection = max_per_connection or inf
         self._jitter = jitter
-        self.inside = 0  # calls
+        self._shares = _Shares()
+        self._connections: Counter[str] = Counter()
+        self._evictions = Evictions()
+
+    @property
+    def inside(self) -> int:
+        """The number of calls inside."""
+        return self._shares.total
 
     def stage(self, proceed: Handler) -> Handler:
-        """Count the calls; answer GATEWAY_OVERLOADED to those that are too many."""
+        """Count the calls; raise GATEWAY_OVERLOADED in those that get no place."""
 
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            if self.inside >= self._max_in_flight:
+            task, name, peer = exchange.task, caller.get().name, exchange.peer
+            if self._connections[peer] >= self._max_per_connection:
                 raise overloaded(self._jitter())
-            self.inside += 1
+            if self._shares.total >= self._max_in_flight:
+                self._make_room(name)
+            self._shares.add(name, task)
+            self._connections[peer] += 1
             try:
                 return await proceed(incoming, exchange)
+            except asyncio.CancelledError:
+                self._evictions.check(task)
+                raise
             finally:
-                self.inside -= 1
+                self._evictions.forget(task)
+                self._shares.remove(name, task)
+                self._connections[peer] -= 1
+                if not self._connections[peer]:
+                    del self._connections[peer]
 
         return handle
 
+    def _make_room(self, name: str) -> None:
+        """Evict a call for one of this caller, or raise GATEWAY_OVERLOADED."""
+        share = self._max_in_flight // self._shares.callers_with(name)
+        if self._shares.held_by(name) >= share:
+            raise overloaded(self._jitter())
+        self._evictions.evict(self._shares.take_newest(), overloaded(self._jitter()))
+
+
+class _Shares:
+    """The calls inside by caller; every operation takes constant time."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._calls: dict[str, dict[asyncio.Task[Any], None]] = {}  # oldest first
+        self._with: dict[int, dict[str, None]] = {}  # callers by how many they hold
+        self._most = 0  # that one caller holds
+
+    def callers_with(self, name: str) -> int:
+        """Return how many callers are inside once this one is."""
+        return len(self._calls) + (name not in self._calls)
+
+    def held_by(self, name: str) -> int:
+        """Return how many places a caller holds."""
+        return len(self._calls.get(name, ()))
+
+    def add(self, name: str, task: asyncio.Task[Any]) -> None:
+        """Count a call."""
+        calls = self._calls.setdefault(name, {})
+        calls[task] = None
+        self.total += 1
+        self._move(name, len(calls) - 1, len(calls))
+
+    def remove(self, name: str, task: asyncio.Task[Any]) -> None:
+        """Count a call no more; one that was evicted isn't counted any longer."""
+        calls = self._calls.get(name, {})
+        if task not in calls:
+            return
+        del calls[task]
+        self.total -= 1
+        self._move(name, len(calls) + 1, len(calls))
+        if not calls:
+            del self._calls[name]
+
+    def take_newest(self) -> asyncio.Task[Any]:
+        """Remove and return the newest call of the caller that holds most."""
+        name = next(iter(self._with[self._most]))
+        task = next(reversed(self._calls[name]))
+        self.remove(name, task)
+        return task
+
+    def _move(self, name: str, before: int, after: int) -> None:
+        if before:
+            del self._with[before][name]
+            if not self._with[before]:
+                del self._with[before]
+        if after:
+            self._with.setdefault(after, {})[name] = None
+        if after > self._most or self._most not in self._with:
+            self._most = after
+
 
 class Arrivals:
-    """The calls whose message hasn't come yet: few, and none for long.
+    """Limits the calls whose request message hasn't come yet, in number and in time.
 
-    Anybody can begin a call and send no more, and each holds memory. A client's own
-    message comes with its headers, so where too many wait the oldest is turned away.
+    Anybody can begin a call and send no more, and each such call holds memory. A
+    client's own message comes with its headers, so where too many calls wait for theirs
+    the oldest is refused.
     """
 
     def __init__(
@@ -61,16 +158,16 @@ class Arrivals:
         self._message_seconds = message_seconds
         self._jitter = jitter
         self._waiting: dict[asyncio.Task[Any], float] = {}  # since when, oldest first
-        self._given_up: dict[asyncio.Task[Any], GatewayError] = {}
+        self._evictions = Evictions()
         self._timer: asyncio.TimerHandle | None = None
 
     async def message(
         self, task: asyncio.Task[Any], read: Callable[[], Awaitable[Any]]
     ) -> bytes:
-        """Give the first message of a call that runs in `task`; `read` gives it or EOF.
+        """Return the first message of a call that runs in `task`.
 
-        Raises MALFORMED_REQUEST where none comes, GATEWAY_OVERLOADED where too many
-        other calls wait for theirs.
+        `read` returns it, or EOF. Raises MALFORMED_REQUEST where none comes, and
+        GATEWAY_OVERLOADED where too many other calls wait for theirs.
         """
         if len(self._waiting) >= self._max_waiting:
             self._give_up(next(iter(self._waiting)), overloaded(self._jitter()))
@@ -81,13 +178,11 @@ class Arrivals:
         try:
             body = await read()
         except asyncio.CancelledError:
-            if task not in self._given_up:
-                raise
-            task.uncancel()
-            raise self._given_up[task] from None
+            self._evictions.check(task)
+            raise
         finally:
             self._waiting.pop(task, None)
-            self._given_up.pop(task, None)
+            self._evictions.forget(task)
         if body is EOF:
             raise GatewayError(Reason.MALFORMED_REQUEST)
         message: bytes = body
@@ -95,11 +190,10 @@ class Arrivals:
 
     def _give_up(self, task: asyncio.Task[Any], error: GatewayError) -> None:
         del self._waiting[task]
-        self._given_up[task] = error
-        task.cancel()
+        self._evictions.evict(task, error)
 
     def _look(self) -> None:
-        """Give up whose message is late; come back for the next."""
+        """Refuse the calls whose message is late; come back for the next."""
         self._timer = None
         loop = asyncio.get_running_loop()
         latest = loop.time() - self._message_seconds

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import grpc
@@ -43,20 +44,21 @@ class Chain(ServerInterceptor):
         *,
         of_others: Iterable[Stage],
         of_unknown: Iterable[Stage],
-        arrivals: Arrivals | None = None,
+        arrivals: Mapping[str, Arrivals] = MappingProxyType({}),
         peer_of: PeerOf = lambda context: context.peer(),
     ) -> None:
         """Take stages by the method's path or the service's full name.
 
         The others have theirs in common, and calls of no method have theirs.
 
-        `arrivals` bounds the calls whose message hasn't come, `peer_of` names the
-        connection of one.
+        `arrivals` bounds the calls of a service whose message hasn't come; the other
+        services share one of their own. `peer_of` names the connection of a call.
         """
         self._peer_of = peer_of
         self._of = of
         self._of_others = of_others
-        self._arrivals = arrivals or Arrivals()
+        self._arrivals = arrivals
+        self._arrivals_of_others = Arrivals()
         self._unknown = _composed(_refuse_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.accepted = 0  # calls, of any method
@@ -83,7 +85,8 @@ class Chain(ServerInterceptor):
         service = method.strip("/").partition("/")[0]
         stages = self._of.get(method) or self._of.get(service, self._of_others)
         make = _streaming if handler.response_streaming else _unary
-        composed = _composed(make(handler, self._arrivals), stages)
+        arrivals = self._arrivals.get(service, self._arrivals_of_others)
+        composed = _composed(make(handler, arrivals), stages)
         handle = _in_exchange(composed, method, self._peer_of)
         if handler.response_streaming:
             encoded = partial(_encoded, handler)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.evict import Evictions
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
 QUIET_SECONDS = 0.5  # without a call under way or arriving, and for the news to spread
@@ -30,7 +31,7 @@ class Drain:
         self._is_closed = False
         self._inside: set[asyncio.Task[Any]] = set()
         self._lasting: set[asyncio.Task[Any]] = set()
-        self._evicted: set[asyncio.Task[Any]] = set()
+        self._evictions = Evictions()
         self._last_seen = clock()  # when a call was last inside
 
     def stage(self, proceed: Handler) -> Handler:
@@ -50,11 +51,10 @@ class Drain:
             try:
                 return await proceed(incoming, exchange)
             except asyncio.CancelledError:
-                if task not in self._evicted:
-                    raise
-                task.uncancel()
-                raise GatewayError(Reason.GATEWAY_DRAINING) from None
+                self._evictions.check(task)
+                raise
             finally:
+                self._evictions.forget(task)
                 tasks.discard(task)
                 if tasks is self._inside:
                     self._last_seen = self._clock()
@@ -80,11 +80,11 @@ class Drain:
         Waits until their statuses have left, and takes at most `seconds`.
         """
         self._is_closed = True
-        self._evicted = self._inside | self._lasting
-        for task in self._evicted:
-            task.cancel()
-        if self._evicted:
-            await asyncio.wait(self._evicted, timeout=seconds)
+        inside = self._inside | self._lasting
+        for task in inside:
+            self._evictions.evict(task, GatewayError(Reason.GATEWAY_DRAINING))
+        if inside:
+            await asyncio.wait(inside, timeout=seconds)
 
     async def _quiet(self, *, until: float) -> None:
         while (now := self._clock()) < until:

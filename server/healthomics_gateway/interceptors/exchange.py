@@ -7,7 +7,10 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 import grpc
 from grpc.aio import ServicerContext
@@ -17,6 +20,9 @@ from healthomics_gateway.runs import Caller
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
+# All loopback addresses and Unix sockets: one client can call from any of them.
+LOOPBACK = "loopback"
+MAX_NETWORKS = 10_000  # IPv6 hosts whose network is kept; others are computed again
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -56,8 +62,31 @@ def request_id_of(context: ServicerContext[Any, Any]) -> str:
 
 
 def caller_at(peer: str) -> Caller:
-    """Take a peer, as gRPC names it, for who it is: its host, and its connection."""
-    return Caller(peer.rpartition(":")[0], peer)
+    """Return the caller at a peer, as gRPC names it: its host, and its connection."""
+    scheme, _, address = peer.partition(":")
+    if scheme == "ipv4":
+        host = address.rpartition(":")[0]
+        return Caller(LOOPBACK if host.startswith("127.") else host, peer)
+    if scheme == "ipv6":
+        return Caller(_network_of(address.rpartition(":")[0]), peer)
+    return Caller(LOOPBACK, peer)  # a Unix socket's
+
+
+@lru_cache(maxsize=MAX_NETWORKS)
+def _network_of(host: str) -> str:
+    """Return the network of an IPv6 host, written as gRPC does: %5B2001:db8::1%5D.
+
+    One client may have all of a /64, so its addresses count as one.
+    """
+    try:
+        address = IPv6Address(unquote(host).strip("[]"))
+    except ValueError:
+        return host
+    if inner := address.ipv4_mapped:
+        return LOOPBACK if inner.is_loopback else str(inner)
+    if address.is_loopback:
+        return LOOPBACK
+    return str(IPv6Network((address.packed, 64), strict=False))
 
 
 def running_task() -> asyncio.Task[Any]:

@@ -1,4 +1,4 @@
-"""What each caller may have for itself: calls a second, calls at a time, watches."""
+"""Limits each caller's calls a second, concurrent calls, and open watches."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from cachetools import LRUCache
 
-from healthomics_gateway.access import Rule, access
+from healthomics_gateway.access import ANONYMOUS, Access, Rule, access
 from healthomics_gateway.errors import limited
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
 from healthomics_gateway.runs import caller
@@ -19,9 +20,9 @@ MAX_KNOWN = 10_000  # callers whose calls are counted; one who comes back begins
 
 
 class Limits:
-    """Counts each caller's calls, and turns away those that are too many for it.
+    """Counts each caller's calls, and refuses those that are beyond its limits.
 
-    Callers without identity are counted by their host.
+    A caller without identity is counted by its host.
     """
 
     def __init__(
@@ -33,7 +34,10 @@ class Limits:
         """Begin with nobody inside; `jitter` draws from [0, 1)."""
         self._clock = clock
         self._jitter = jitter
-        self._buckets: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
+        # Apart, so that hosts without identity, of which a client may have many, don't
+        # push out an identity's bucket: it would begin anew, and full.
+        self._of_identities: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
+        self._of_hosts: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
         self._calls: Counter[str] = Counter()
         self._watches: Counter[str] = Counter()
 
@@ -52,12 +56,13 @@ class Limits:
         most_of: Callable[[Rule], int | None],
     ) -> Handler:
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            name, rule = caller.get().name, access.get().rule
+            name, allowed = caller.get().name, access.get()
+            rule = allowed.rule
             most = most_of(rule)
             if most is not None and inside[name] >= most:
                 raise limited(0.5 + self._jitter())
             if rule.calls_per_second is not None:
-                self._take(name, rule.calls_per_second)
+                self._take(name, allowed)
             inside[name] += 1
             try:
                 return await proceed(incoming, exchange)
@@ -68,10 +73,13 @@ class Limits:
 
         return handle
 
-    def _take(self, name: str, rate: float) -> None:
-        bucket = self._buckets.get(name)
+    def _take(self, name: str, allowed: Access) -> None:
+        is_known = allowed.identity != ANONYMOUS
+        buckets = self._of_identities if is_known else self._of_hosts
+        bucket = buckets.get(name)
         if bucket is None:
-            bucket = self._buckets[name] = _Bucket(rate, self._clock())
+            rate = allowed.rule.calls_per_second or inf
+            bucket = buckets[name] = _Bucket(rate, self._clock())
         wait_seconds = bucket.take(self._clock())
         if wait_seconds:
             raise limited(wait_seconds)

@@ -1,21 +1,24 @@
-"""How fast strangers are told no, so that a flood of them holds up nobody else."""
+"""Slows down rejections of unauthenticated callers, so that a flood delays nobody."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
+from typing import Any, TypeVar
 
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
+from healthomics_gateway.runs import Caller, caller
 
 PER_SECOND = 200.0  # refusals; each takes as much CPU as an answer out of memory
 CROWD = 200  # that wait; of a crowd so many are told:
 CROWD_PER_SECOND = 20.0
 AT_ONCE = 20.0  # after a pause
-MAX_WAITING = 2048  # refusals, each about 23 KB; beyond, one goes at once
+MAX_REJECTIONS = 2048  # that wait, each about 23 KB; beyond, one goes at once
 
-STRANGERS = frozenset(
+_T = TypeVar("_T")
+
+UNAUTHENTICATED = frozenset(
     {
         Reason.METHOD_UNKNOWN,
         Reason.TOKEN_EXPIRED,
@@ -26,11 +29,12 @@ STRANGERS = frozenset(
 
 
 class Refusals:
-    """Sends strangers away at a bounded rate, each connection in its turn.
+    """Rejects unauthenticated calls at a bounded rate, the hosts taking turns.
 
     A connection may have only so many calls open, and one more costs the gateway next
-    to nothing until one of them has ended. So whoever asks as fast as it is refused
-    waits for its refusals.
+    to nothing until one of them has ended. So a client that calls as fast as it is
+    rejected waits for its rejections. The hosts take turns, as one client can open many
+    connections, and the connections of a host do.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class Refusals:
         crowd: int = CROWD,
         crowd_per_second: float = CROWD_PER_SECOND,
         at_once: float = AT_ONCE,
-        max_waiting: int = MAX_WAITING,
+        max_waiting: int = MAX_REJECTIONS,
     ) -> None:
         """Begin with nobody waiting; make it inside an event loop."""
         self._per_second = per_second
@@ -51,33 +55,34 @@ class Refusals:
         self._loop = asyncio.get_running_loop()
         self._tokens = at_once
         self._filled_at = self._loop.time()
-        # By connection, the one that was told longest ago first.
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        # By host and connection, those that were rejected longest ago first.
+        self._waiting: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
         self._size = 0  # how many wait, those who have hung up too
         self._timer: asyncio.TimerHandle | None = None
 
     def stage(self, proceed: Handler) -> Handler:
-        """Hold back a stranger's refusal until it is its turn."""
+        """Hold back the rejection of an unauthenticated call until its turn."""
 
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
             try:
                 return await proceed(incoming, exchange)
             except GatewayError as error:
                 reason = error.reason
-                if reason not in STRANGERS:
+                if reason not in UNAUTHENTICATED:
                     raise
-            await self._turn(exchange.peer)
+            await self._turn(caller.get())
             raise GatewayError(reason)
 
         return handle
 
-    async def _turn(self, peer: str) -> None:
+    async def _turn(self, who: Caller) -> None:
         self._fill()
         if self._tokens >= 1 and not self._size:
             self._tokens -= 1
             return
         turn = self._loop.create_future()
-        self._waiting.setdefault(peer, deque()).append(turn)
+        connections = self._waiting.setdefault(who.name, {})
+        connections.setdefault(who.connection, deque()).append(turn)
         self._size += 1
         if self._size > self._max_waiting:
             self._let_one_go()
@@ -110,13 +115,20 @@ class Refusals:
 
     def _let_one_go(self) -> bool:
         """Give one its turn, and tell whether it is still there to be told."""
-        peer = next(iter(self._waiting))
-        turns = self._waiting.pop(peer)
+        host, connections = _pop_first(self._waiting)
+        connection, turns = _pop_first(connections)
         turn = turns.popleft()
         self._size -= 1
         if turns:
-            self._waiting[peer] = turns  # behind the others
+            connections[connection] = turns  # behind the others
+        if connections:
+            self._waiting[host] = connections
         if turn.done():
             return False
         turn.set_result(None)
         return True
+
+
+def _pop_first(entries: dict[str, _T]) -> tuple[str, _T]:
+    key = next(iter(entries))
+    return key, entries.pop(key)
