@@ -198,6 +198,7 @@ async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> N
                     GetRunRequest(id=str(FIRST_ID)),
                     timeout=SECONDS,
                     metadata=tokens()["right"][0],
+                    wait_for_ready=True,  # it is unready until the keys came
                 )
 
     assert {
