@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics.v1.run_service_pb2 import WatchRunResponse
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Answer, Call, Caller, OneCall, RunQuery
 from healthomics_gateway.selection import Selection
@@ -80,8 +81,9 @@ class World:
         facts: dict[str, str] = {}
         with self.watches.watch(QUERY, selection=selection, **fields) as reader:
             try:
-                while (run := await reader.next(facts)) is not None:
-                    seen.append((round(now() - 1000, 3), of(run)))
+                while (body := await reader.next(facts)) is not None:
+                    told = of(WatchRunResponse.FromString(body).run) if body else "beat"
+                    seen.append((round(now() - 1000, 3), told))
                     await asyncio.sleep(work)
             except GatewayError as error:
                 seen.append((round(now() - 1000, 3), error.reason))
@@ -109,6 +111,19 @@ LIFE = (
 
 
 # states
+
+
+def test_heartbeat_is_sent_when_nothing_else_was_for_so_long() -> None:
+    """A silence counts from what was sent last, a heartbeat too."""
+
+    async def work() -> Any:
+        return await World(*LIFE).follow(heartbeat_seconds=3.0, period_seconds=10.0)
+
+    assert [
+        *((0, "a"), (3, "beat"), (6, "beat"), (9, "beat"), (10, "b")),
+        *((at, "beat") for at in (13, 16, 19, 22, 25, 28)),
+        *((30, "c"), (30, "end")),
+    ] == virtually(work)
 
 
 def test_watch_sees_its_snapshot_each_change_and_the_end() -> None:
@@ -434,12 +449,12 @@ def test_refusal_ends_every_watch(reason: Reason) -> None:
         seen = await asyncio.gather(*(world.follow() for _ in range(3)))
         await asyncio.sleep(1)
         with world.watches.watch(QUERY, selection=ALL) as reader:
-            run = await reader.next({})
-        return seen, run
+            body = await reader.next({})
+        return seen, body
 
-    seen, run = virtually(work)
+    seen, body = virtually(work)
     assert [[(0, "a"), (5, reason)]] * 3 == seen
-    assert "b" == run.name
+    assert "b" == WatchRunResponse.FromString(body).run.name
 
 
 def test_refusal_tells_what_the_poll_has_learnt() -> None:

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from hashlib import blake2b
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import structlog
 
 from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics.v1.run_service_pb2 import WatchRunResponse
 from healthomics_gateway.errors import Advice, GatewayError, Reason
 from healthomics_gateway.runs import Caller, OneCall
 
@@ -31,6 +32,7 @@ PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPIN
 MAX_UNTAKEN = 4  # states that a slow reader may be behind; then it gets the newest
 BACKOFF_SECONDS = 1.0  # after a failure that may pass, doubled by each that follows
 MAX_BACKOFF_SECONDS = 60.0
+MAX_VIEWS = 16  # selections of a state whose responses are kept
 DIGEST_BYTES = 16
 WAKEN_AT_ONCE = 256  # readers
 
@@ -54,8 +56,8 @@ class Poller:
 
     __slots__ = (
         *("_answer", "_clock", "_due", "_failures", "_forget", "_interval_seconds"),
-        *("_is_over", "_period_seconds", "_poll", "_polls", "_readers", "_seen"),
-        *("_states", "_timer"),
+        *("_is_over", "_making", "_period_seconds", "_poll", "_polls", "_readers"),
+        *("_seen", "_states", "_timer"),
         *("facts", "failure", "query"),
     )
 
@@ -83,6 +85,7 @@ class Poller:
         self._timer: asyncio.TimerHandle | None = None  # until it is due
         self._poll: asyncio.Task[None] | None = None  # under way
         self._is_over = False
+        self._making = asyncio.Lock()
         self.failure: GatewayError | None = None
         self.facts: dict[str, str] = {}  # of the last poll
 
@@ -120,6 +123,18 @@ class Poller:
             return None
         ahead = reader.taken + 1 - oldest.number
         return self._states[ahead] if ahead >= 0 else newest
+
+    async def view(self, state: State, selection: Selection) -> View:
+        """Return what a selection makes of a state.
+
+        One is made in a pass of the event loop: each reader may have a selection of
+        its own, and other calls wait meanwhile.
+        """
+        kept = state.kept(selection)
+        if kept:
+            return kept
+        async with self._making:
+            return state.view(selection)
 
     def learn(self, answer: Answer) -> None:
         """Take an answer, from whomever; many may share it and tell of it in turn."""
@@ -232,8 +247,15 @@ def backoff_seconds(error: GatewayError, failures: int) -> float:
     return max(seconds, error.retry_delay_seconds)
 
 
+class View(NamedTuple):
+    """What a selection makes of a state."""
+
+    body: bytes  # the encoded response
+    digest: bytes  # equal for states between which its caller sees no difference
+
+
 class State:
-    """One state of a run, and what each selection makes of it."""
+    """One state of a run, and what selections make of it."""
 
     __slots__ = ("_views", "digest", "number", "run")
 
@@ -241,15 +263,21 @@ class State:
         self.number = number
         self.run = run
         self.digest = digest
-        self._views: dict[Selection, tuple[Run, bytes]] = {}
+        self._views: dict[Selection, View] = {}
 
-    def view(self, selection: Selection) -> tuple[Run, bytes]:
-        """Give what a caller receives, and its digest; made once for all alike."""
+    def kept(self, selection: Selection) -> View | None:
+        """Return what was made before, or `None`."""
+        return self._views.get(selection)
+
+    def view(self, selection: Selection) -> View:
+        """Return what a caller receives; the first `MAX_VIEWS` are kept for others."""
         view = self._views.get(selection)
         if view is None:
             run = selection.of(self.run)
-            digest = self.digest if run is self.run else _digest(run)
-            view = self._views[selection] = run, digest
+            body = WatchRunResponse(run=run).SerializeToString()
+            view = View(body, self.digest if run is self.run else _digest(run))
+            if len(self._views) < MAX_VIEWS:
+                self._views[selection] = view
         return view
 
 

@@ -19,6 +19,8 @@ MAX_EXPORTS = 32
 MAX_FAULTS = 128  # more than fit an error; a request can hold sixty thousand
 MAX_DURATION_SECONDS = 315_576_000_000  # of google.protobuf.Duration
 MAX_NANOS = 999_999_999
+MIN_HEARTBEAT_SECONDS = 1
+MAX_HEARTBEAT_SECONDS = 3600
 
 _RUN_ID = re.compile(r"[0-9]{1,18}")
 _EXPORTS = frozenset(RunExport.values()) - {RunExport.RUN_EXPORT_UNSPECIFIED}
@@ -75,6 +77,17 @@ def _watch_faults(request: WatchRunRequest) -> Iterator[tuple[str, str]]:
         yield from _duration_faults("min_interval", request.min_interval)
     if request.HasField("read_mask"):
         yield from _mask_faults(request.read_mask)
+    if request.HasField("heartbeat_interval"):
+        yield from _heartbeat_faults(request.heartbeat_interval)
+
+
+def _heartbeat_faults(duration: Duration) -> Iterator[tuple[str, str]]:
+    faults = tuple(_duration_faults("heartbeat_interval", duration))
+    seconds = seconds_of(duration)
+    if faults:
+        yield from faults
+    elif not MIN_HEARTBEAT_SECONDS <= seconds <= MAX_HEARTBEAT_SECONDS:
+        yield "heartbeat_interval", "1 second to 1 hour is needed."
 
 
 def _id_faults(run_id: str) -> Iterator[tuple[str, str]]:

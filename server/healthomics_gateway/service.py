@@ -146,8 +146,8 @@ class RunService(RunServiceServicer):
         self,
         request: WatchRunRequest,
         context: ServicerContext[WatchRunRequest, WatchRunResponse],
-    ) -> AsyncIterator[WatchRunResponse]:
-        """Follow one run to its end."""
+    ) -> AsyncIterator[Any]:
+        """Yield encoded responses that follow one run to its end."""
         check_watch(request)
         known = {"runId": request.id}
         facts.set(known)
@@ -160,8 +160,8 @@ class RunService(RunServiceServicer):
         allowed = access.get()
         try:
             async with self._watch(request, allowed, seconds, known) as reader:
-                while (run := await reader.next(known)) is not None:
-                    yield WatchRunResponse(run=run)
+                while (body := await reader.next(known)) is not None:
+                    yield body
         except TimeoutError:
             reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
             raise GatewayError(reason) from None
@@ -201,6 +201,11 @@ class RunService(RunServiceServicer):
             selection=self._selection(request, allowed),
             uuid=request.uuid,
             period_seconds=self._period_seconds(request),
+            heartbeat_seconds=(
+                seconds_of(request.heartbeat_interval)
+                if request.HasField("heartbeat_interval")
+                else None
+            ),
             seconds=end - self._clock(),
         ) as reader:
             yield reader

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from healthomics_gateway.runs import Answer, Call, RunQuery, RunSource
     from healthomics_gateway.selection import Selection
 
+HEARTBEAT = b""  # a response without a run, encoded
+
 
 class Watches:
     """Asks for each watched run now and then, however many watch it.
@@ -69,6 +71,7 @@ class Watches:
         uuid: str = "",
         period_seconds: float | None = None,
         seconds: float = inf,
+        heartbeat_seconds: float | None = None,
         first: Answer | None = None,
         allows: Callable[[Run], bool] = lambda _: True,
     ) -> Reader:
@@ -76,7 +79,9 @@ class Watches:
 
         After `seconds` it raises TimeoutError. `period_seconds` is its own period,
         `uuid` the identity that its caller has seen, `first` an answer that was read
-        just now. A state that isn't allowed raises CALLER_NOT_AUTHORIZED.
+        just now. With `heartbeat_seconds` it returns a heartbeat when there was
+        nothing else for so long. A state that isn't allowed raises
+        CALLER_NOT_AUTHORIZED.
         """
         return Reader(
             lambda: self._poller(query),
@@ -85,6 +90,7 @@ class Watches:
             selection=selection,
             uuid=uuid,
             period_seconds=period_seconds,
+            heartbeat_seconds=heartbeat_seconds,
             since=self._clock() - self._interval_seconds,
             seconds=seconds,
         )
@@ -115,8 +121,9 @@ class Reader:
     """One watch: gives what its caller hasn't seen yet. There can be thousands."""
 
     __slots__ = (
-        *("_alarm", "_allows", "_digest", "_first", "_is_done", "_is_late", "_join"),
-        *("_poller", "_seconds", "_selection", "_timer", "_uuid"),
+        *("_alarm", "_allows", "_digest", "_first", "_heartbeat_seconds", "_is_done"),
+        *("_is_late", "_is_silent", "_join", "_poller", "_seconds", "_selection"),
+        *("_timer", "_uuid"),
         *("period_seconds", "since", "taken"),
     )
     _poller: Poller
@@ -130,6 +137,7 @@ class Reader:
         selection: Selection,
         uuid: str,
         period_seconds: float | None,
+        heartbeat_seconds: float | None,
         since: float,
         seconds: float,
     ) -> None:
@@ -140,12 +148,14 @@ class Reader:
         self._selection = selection
         self._uuid = uuid
         self.period_seconds = period_seconds
+        self._heartbeat_seconds = heartbeat_seconds
         self.since = since
         self._seconds = seconds
         self.taken: int | None = None  # the number of the last state that it has seen
         self._digest = b""  # of what it gave last
         self._is_done = False
         self._is_late = False
+        self._is_silent = False  # for as long as its caller allows
         self._alarm: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -167,12 +177,24 @@ class Reader:
         if self._timer:
             self._timer.cancel()
 
-    async def next(self, facts: dict[str, str]) -> Run | None:
-        """Give the next state that its caller sees a difference in, None at the end.
+    async def next(self, facts: dict[str, str]) -> bytes | None:
+        """Return the next encoded response, or `None` when the run has ended.
 
-        Raises TimeoutError when its time is over, and otherwise what ends the watch;
+        It is a state that its caller sees a difference in, or a heartbeat. Raises
+        TimeoutError when the watch's time is over, and otherwise what ends the watch;
         `facts` then has what the last poll learnt.
         """
+        if self._heartbeat_seconds is None:
+            return await self._next(facts)
+        self._is_silent = False
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._heartbeat_seconds, self._fall_silent)
+        try:
+            return await self._next(facts)
+        finally:
+            timer.cancel()
+
+    async def _next(self, facts: dict[str, str]) -> bytes | None:
         while not self._is_done:
             if self._is_late:
                 raise TimeoutError
@@ -183,13 +205,15 @@ class Reader:
                     raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
                 self._identify(state.run, facts)
                 self._is_done = state.run.status in TERMINAL
-                run, digest = state.view(self._selection)
+                body, digest = await self._poller.view(state, self._selection)
                 if digest != self._digest:
                     self._digest = digest
-                    return run
+                    return body
             elif self._poller.failure:
                 facts |= self._poller.facts
                 raise self._poller.failure.with_traceback(None)
+            elif self._is_silent:
+                return HEARTBEAT
             else:
                 await self._woken()
         return None
@@ -201,6 +225,10 @@ class Reader:
 
     def _expire(self) -> None:
         self._is_late = True
+        self.wake()
+
+    def _fall_silent(self) -> None:
+        self._is_silent = True
         self.wake()
 
     async def _woken(self) -> None:

@@ -354,15 +354,34 @@ async def test_watch_that_asks_for_nonsense_is_refused(rigged: Any) -> None:
             id="none",
             min_interval={"seconds": -1},
             read_mask=FieldMask(paths=["id", "nothing"]),
+            heartbeat_interval={"nanos": 999_999_999},
         )
         refusal = await ended(
             rig, names(rig.stub.WatchRun(request)), Reason.INVALID_REQUEST
         )
         mixed = WatchRunRequest(id=ID, min_interval={"seconds": 1, "nanos": -1})
         await ended(rig, names(rig.stub.WatchRun(mixed)), Reason.INVALID_REQUEST)
+        for seconds in (0, 3601):
+            rare = WatchRunRequest(id=ID, heartbeat_interval={"seconds": seconds})
+            await ended(rig, names(rig.stub.WatchRun(rare)), Reason.INVALID_REQUEST)
 
     bad = refusal.details["BadRequest"].field_violations  # type: ignore[attr-defined]
-    assert ["id", "min_interval", "read_mask.paths[1]"] == [each.field for each in bad]
+    expected = ["id", "min_interval", "read_mask.paths[1]", "heartbeat_interval"]
+    assert expected == [each.field for each in bad]
+
+
+async def test_silent_watch_sends_a_response_without_a_run(rigged: Any) -> None:
+    """A heartbeat has no run; the next state comes as ever."""
+    async with rigged(**QUICK) as rig:
+        life = Life(rig, name="a")
+        call = watch(rig.stub, heartbeat_interval={"seconds": 1})
+        first, beat = await call.read(), await call.read()
+        life.be(name="b", status="COMPLETED")
+        rest = await names(call)
+
+    assert "a" == first.run.name
+    assert not beat.HasField("run")
+    assert "b" == rest[-1]
 
 
 async def test_watch_gives_what_its_mask_selects(rigged: Any) -> None:

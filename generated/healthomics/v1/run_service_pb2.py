@@ -27,7 +27,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from healthomics.v1 import run_pb2 as healthomics_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n healthomics/v1/run_service.proto\x12\x0ehealthomics.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x18healthomics/v1/run.proto\"\xa7\x01\n\rGetRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x65xport\x18\x02 \x03(\x0e\x32\x19.healthomics.v1.RunExport\x12\x30\n\rmax_staleness\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x8b\x01\n\x0fWatchRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12/\n\x0cmin_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"4\n\x10WatchRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.healthomics.v1.Run2\xa5\x01\n\nRunService\x12\x41\n\x06GetRun\x12\x1d.healthomics.v1.GetRunRequest\x1a\x13.healthomics.v1.Run\"\x03\x90\x02\x01\x12T\n\x08WatchRun\x12\x1f.healthomics.v1.WatchRunRequest\x1a .healthomics.v1.WatchRunResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n healthomics/v1/run_service.proto\x12\x0ehealthomics.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x18healthomics/v1/run.proto\"\xa7\x01\n\rGetRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x65xport\x18\x02 \x03(\x0e\x32\x19.healthomics.v1.RunExport\x12\x30\n\rmax_staleness\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\xc2\x01\n\x0fWatchRunRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04uuid\x18\x02 \x01(\t\x12/\n\x0cmin_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\tread_mask\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x35\n\x12heartbeat_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x10WatchRunResponse\x12 \n\x03run\x18\x01 \x01(\x0b\x32\x13.healthomics.v1.Run2\xa5\x01\n\nRunService\x12\x41\n\x06GetRun\x12\x1d.healthomics.v1.GetRunRequest\x1a\x13.healthomics.v1.Run\"\x03\x90\x02\x01\x12T\n\x08WatchRun\x12\x1f.healthomics.v1.WatchRunRequest\x1a .healthomics.v1.WatchRunResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,9 +41,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETRUNREQUEST']._serialized_start=145
   _globals['_GETRUNREQUEST']._serialized_end=312
   _globals['_WATCHRUNREQUEST']._serialized_start=315
-  _globals['_WATCHRUNREQUEST']._serialized_end=454
-  _globals['_WATCHRUNRESPONSE']._serialized_start=456
-  _globals['_WATCHRUNRESPONSE']._serialized_end=508
-  _globals['_RUNSERVICE']._serialized_start=511
-  _globals['_RUNSERVICE']._serialized_end=676
+  _globals['_WATCHRUNREQUEST']._serialized_end=509
+  _globals['_WATCHRUNRESPONSE']._serialized_start=511
+  _globals['_WATCHRUNRESPONSE']._serialized_end=563
+  _globals['_RUNSERVICE']._serialized_start=566
+  _globals['_RUNSERVICE']._serialized_end=731
 # @@protoc_insertion_point(module_scope)

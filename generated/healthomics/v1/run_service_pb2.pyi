@@ -81,6 +81,7 @@ class WatchRunRequest(_message.Message):
     UUID_FIELD_NUMBER: _builtins.int
     MIN_INTERVAL_FIELD_NUMBER: _builtins.int
     READ_MASK_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The run's id: 1 to 18 ASCII digits. Required."""
     uuid: _builtins.str
@@ -101,6 +102,13 @@ class WatchRunRequest(_message.Message):
         nothing.
         """
 
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """How long the stream may be silent: when nothing was sent for so long, a
+        response without a run is sent, for proxies that end silent streams. 1 s to
+        1 h, anything else is INVALID_REQUEST. Absent: no such responses.
+        """
+
     def __init__(
         self,
         *,
@@ -108,10 +116,11 @@ class WatchRunRequest(_message.Message):
         uuid: _builtins.str = ...,
         min_interval: _duration_pb2.Duration | None = ...,
         read_mask: _field_mask_pb2.FieldMask | None = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["min_interval", b"min_interval", "read_mask", b"read_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "min_interval", b"min_interval", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "min_interval", b"min_interval", "read_mask", b"read_mask", "uuid", b"uuid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "id", b"id", "min_interval", b"min_interval", "read_mask", b"read_mask", "uuid", b"uuid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,7 +135,9 @@ class WatchRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as HealthOmics has it. `observe_time` tells since when that is known."""
+        """The run as HealthOmics has it. `observe_time` tells since when that is known.
+        Absent in a heartbeat, which says nothing about the run: ignore it.
+        """
 
     def __init__(
         self,
