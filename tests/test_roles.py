@@ -270,8 +270,10 @@ async def test_readiness_hears_of_the_own_identity_alone() -> None:
         upstream.lie(RUN_ID, truth, invalid, invalid, truth)
         await asked_as(asked, "a")
         for each in ("a", ""):
-            with pytest.raises(GatewayError):
+            with pytest.raises(GatewayError) as refused:
                 await asked_as(asked, each)
+            assert refused.value.fix
+            await refused.value.fix()
             assert [Reason.GATEWAY_CREDENTIALS_INVALID] * (not each) == reports
         await asked_as(asked, "")
 

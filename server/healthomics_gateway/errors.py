@@ -7,7 +7,7 @@ The table is `Reason`; docs/errors.md tells it to clients. Codes are those of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, auto, unique
@@ -84,6 +84,8 @@ class GatewayError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.retry_delay_seconds = 0.0
         self.debug = debug
+        # Awaited before `again` counts: it may fix the cause, and takes its time.
+        self.fix: Callable[[], Awaitable[None]] | None = None
 
     @property
     def pushback_ms(self) -> int:

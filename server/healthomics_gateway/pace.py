@@ -66,13 +66,17 @@ class Paced:
         begun = await self._turn(pacer, session, call)
         try:
             call.sent()
-            return await self._runs.get_run(query, call=call)
+            try:
+                return await self._runs.get_run(query, call=call)
+            finally:
+                pacer.leave(begun)
         except GatewayError as error:
             if error.reason is Reason.UPSTREAM_THROTTLED:
                 pacer.throttled()
+            fix, error.fix = error.fix, None  # it refers to the error
+            if fix:  # others needn't wait for it: the place is free
+                await fix()
             raise
-        finally:
-            pacer.leave(begun)
 
     async def _turn(self, pacer: Pacer, session: Session, call: Call) -> float:
         """Return when the turn began."""

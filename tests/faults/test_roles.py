@@ -429,6 +429,28 @@ async def test_sts_that_stalls_holds_up_nobody_else(
     )
 
 
+async def test_session_that_is_renewed_slowly_holds_up_nobody_else(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Calls whose session HealthOmics refuses wait for another one without a place."""
+    expired = said(400, "ExpiredTokenException")
+    refused = [str(4_240_000 + at) for at in range(5)]
+    async with scene(rigged, tmp_path, GATEWAY_UPSTREAM__MAX_CONCURRENT="2") as s:
+        await s.run(ALICE)
+        s.sts.stall(ROLE)
+        for each in refused:
+            s.rig.upstream.lie(each, expired, http(true_run(each)))
+        waiting = [asyncio.create_task(s.run(ALICE, each)) for each in refused]
+        while s.sts.names[ALICE] < 2:
+            await s.sts.came.acquire()
+        for each in ("", BOB):
+            await s.run(each, seconds=5.0)
+        s.sts.flow(ROLE)
+        await asyncio.gather(*waiting)
+
+    assert 2 == s.sts.names[ALICE]
+
+
 async def test_crowd_that_left_a_stalled_sts_leaves_little_behind(
     rigged: Any, tmp_path: Path
 ) -> None:

@@ -1243,6 +1243,15 @@ MUTANTS = (
         "test_roles.py::test_session_that_was_used_longest_ago_goes",
     ),
     Mutant(
+        "place-is-held-while-credentials-are-renewed",
+        "upstream/healthomics.py",
+        "            self._learn(error, reply, credentials, skew)\n",
+        "            self._learn(error, reply, credentials, skew)\n"
+        "            await error.fix() if error.fix else None\n",
+        "faults/test_roles.py"
+        "::test_session_that_is_renewed_slowly_holds_up_nobody_else",
+    ),
+    Mutant(
         "session-that-nobody-waits-for-is-asked-for",
         "upstream/identity.py",
         "            if not (self._waiting or self._is_reading or self._looks_out):",

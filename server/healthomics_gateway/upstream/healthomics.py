@@ -110,7 +110,7 @@ class HealthOmics:
         try:
             run = await _run_of(reply, query)
         except GatewayError as error:
-            await self._learn(error, reply, credentials, skew)
+            self._learn(error, reply, credentials, skew)
             raise
         if self._clock.skew:
             self._clock.learn(reply.headers.get("Date", ""))
@@ -142,7 +142,7 @@ class HealthOmics:
         url = f"{self._endpoint}/run/{query.id}"
         return f"{url}?{text}" if text else url, headers
 
-    async def _learn(
+    def _learn(
         self,
         error: GatewayError,
         reply: Reply,
@@ -155,28 +155,29 @@ class HealthOmics:
                 self._clock.learn(reply.headers.get("Date", ""))
                 if self._clock.differs_from(skew):
                     error.again = Again.MENDED
-            case Reason.GATEWAY_CREDENTIALS_EXPIRED:
-                await self._renew(credentials, error)
-            case Reason.GATEWAY_CREDENTIALS_INVALID:
-                await self._renew(credentials, error)
-                if error.again is not Again.MENDED:
-                    self._report(error.reason)
+            case (
+                Reason.GATEWAY_CREDENTIALS_EXPIRED | Reason.GATEWAY_CREDENTIALS_INVALID
+            ):
+                error.fix = partial(self._renew, credentials, error)
             case _ if error.metadata["awsErrorCode"]:
                 self._report(None)
 
     async def _renew(self, refused: Credentials, error: GatewayError) -> None:
         """Look for others; without any credentials it isn't tried again.
 
-        Others that AWS refuses as well, before it has accepted any, mend nothing.
+        Others that AWS refuses as well, before it has accepted any, fix nothing.
         """
         try:
             is_renewed = await self._identity.renew(refused)
         except GatewayError:
             error.again = Again.NO
-            return
-        self._refused = self._refused or refused
-        if is_renewed and refused == self._refused:
-            error.again = Again.MENDED
+        else:
+            self._refused = self._refused or refused
+            if is_renewed and refused == self._refused:
+                error.again = Again.MENDED
+        is_invalid = error.reason is Reason.GATEWAY_CREDENTIALS_INVALID
+        if is_invalid and error.again is not Again.MENDED:
+            self._report(error.reason)
 
 
 async def _run_of(reply: Reply, query: RunQuery) -> Run:
