@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from threading import Semaphore
 from typing import Any, Self
 
 import grpc
@@ -20,6 +21,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from cutting import CUTS, proxy
 from healthomics.v1 import run_service_pb2
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
 from healthomics.v1.run_service_pb2 import (
@@ -411,7 +413,7 @@ def broken(
 RENEW = broken("WATCH_RENEW", 0.05)
 GONE = Break(grpc.StatusCode.UNAVAILABLE, "connection refused")
 
-Step = Run | Break | Callable[[], None]
+Step = Run | WatchRunResponse | Break | Callable[[], None]
 
 
 class Streams(RunServiceServicer):
@@ -434,6 +436,8 @@ class Streams(RunServiceServicer):
         for step in self._streams[at]:
             if isinstance(step, Run):
                 yield WatchRunResponse(run=step)
+            elif isinstance(step, WatchRunResponse):
+                yield step
             elif isinstance(step, Break):
                 context.set_trailing_metadata(step.trailers)
                 context.abort(step.code, step.message)
@@ -581,19 +585,20 @@ def test_watch_asks_as_it_is_told() -> None:
     default = watched([COMPLETED]).requests
 
     interval = Duration(seconds=1, nanos=500_000_000)
-    assert [WatchRunRequest(id="7", min_interval=interval)] == told
-    assert [WatchRunRequest(id="7")] == default
+    beat = Duration(seconds=20)
+    assert [
+        WatchRunRequest(id="7", min_interval=interval, heartbeat_interval=beat)
+    ] == told
+    assert [WatchRunRequest(id="7", heartbeat_interval=beat)] == default
 
 
 def test_watch_that_breaks_is_begun_again_with_the_uuid() -> None:
     """The next stream is asked for the same run, by its identity, as often."""
     done = watched([RUNNING, GONE], [COMPLETED], min_interval=timedelta(seconds=2))
 
-    interval = Duration(seconds=2)
-    assert [
-        WatchRunRequest(id="7", min_interval=interval),
-        WatchRunRequest(id="7", uuid="u-7", min_interval=interval),
-    ] == done.requests
+    assert [("", 2), ("u-7", 2)] == [
+        (each.uuid, each.min_interval.seconds) for each in done.requests
+    ]
     assert (0, [RUNNING, COMPLETED]) == (done.code, done.shown)
 
 
@@ -754,12 +759,11 @@ def test_watch_gives_up_where_it_is_asked_to_wait_too_long() -> None:
         broken("GATEWAY_INTERNAL", 1, grpc.StatusCode.INTERNAL),
         broken("RESPONSE_TOO_LARGE", code=grpc.StatusCode.RESOURCE_EXHAUSTED),
         broken("TOKEN_MISSING", code=grpc.StatusCode.UNAUTHENTICATED),
-        broken("TOKEN_EXPIRED", code=grpc.StatusCode.UNAUTHENTICATED),
         broken("CALLER_NOT_AUTHORIZED", code=grpc.StatusCode.PERMISSION_DENIED),
     ],
     ids=[
         *("not-found", "replaced", "internal", "too-large"),
-        *("no-token", "old-token", "not-authorized"),
+        *("no-token", "not-authorized"),
     ],
 )
 def test_watch_ends_by_what_does_not_pass(break_: Break) -> None:
@@ -769,6 +773,98 @@ def test_watch_ends_by_what_does_not_pass(break_: Break) -> None:
     assert (1, [RUNNING], [], []) == (done.code, done.shown, done.ended, done.slept)
     assert done.failures.startswith(f"{break_.code.name} ")
     assert done.failures.endswith("  request id: call-7\n")
+
+
+class Seeing(Watched):
+    """A view that says when it has shown a state."""
+
+    def __init__(self, seen: Semaphore) -> None:
+        """Release `seen` for each."""
+        super().__init__()
+        self._seen = seen
+
+    def show(self, run: Run) -> None:
+        """Take note, and say so."""
+        super().show(run)
+        self._seen.release()
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_watch_resumes_after_a_stream_that_a_proxy_ends(cut: str) -> None:
+    """However a stream is ended on its way, the next goes on from what was seen."""
+    failures = io.StringIO()
+    states = [RUNNING, state("RUNNING", name="b"), state("STOPPING"), COMPLETED]
+    with (
+        proxy([CUTS[cut]] * 3, states) as (address, cutting),
+        grpc.insecure_channel(
+            address, options=[("grpc.enable_http_proxy", 0), *WATCH_OPTIONS]
+        ) as channel,
+    ):
+        view = Seeing(cutting.seen)
+        code = watch(
+            *(channel, "7", view, failures),
+            timeout=timedelta(seconds=30),
+            sleep=view.sleep,
+            clock=lambda: view.now,
+            jitter=lambda: 0.5,
+        )
+
+    assert (0, "", states) == (code, failures.getvalue(), view.shown)
+    assert ["", "u-7", "u-7", "u-7"] == [each.uuid for each in cutting.requests]
+    assert [0.5] * 3 == view.slept
+
+
+def cut(code: grpc.StatusCode) -> Break:
+    """Break as something does that is no gateway."""
+    return Break(code, "Stream removed")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    ],
+)
+def test_watch_tells_of_cuts_only_where_they_go_on(code: grpc.StatusCode) -> None:
+    """A stream that is cut now and then is resumed quietly, and given up in time."""
+    quiet = watched([RUNNING, cut(code)], [RUNNING, cut(code)], [COMPLETED])
+    lasting = watched([RUNNING, cut(code)], [cut(code)])
+
+    assert (0, []) == (quiet.code, quiet.told)
+    assert (1, [0.5, 1, 2, 4, 8, 14.5]) == (lasting.code, lasting.slept)
+    assert ["the stream is cut on its way; trying again in 1 s"] == lasting.told
+
+
+def test_watch_asks_for_heartbeats_and_does_not_show_them() -> None:
+    """A heartbeat tells that the way is open, and nothing about the run."""
+    view = Watched()
+    heartbeat = WatchRunResponse()
+    done = watched(
+        [RUNNING, heartbeat, GONE],
+        [heartbeat, lambda: view.pass_by(7200), GONE],
+        [heartbeat, COMPLETED],
+        view=view,
+    )
+
+    assert (0, [RUNNING, COMPLETED]) == (done.code, done.shown)
+
+
+def test_watch_is_begun_again_with_the_next_token_once_the_last_has_expired() -> None:
+    """A token that ends during a watch is read anew; one that stays is a failure."""
+    expired = broken("TOKEN_EXPIRED", code=grpc.StatusCode.UNAUTHENTICATED)
+    tokens = iter(["a", "b"])
+    done = watched(
+        [RUNNING, expired],
+        [COMPLETED],
+        metadata=lambda: [("authorization", next(tokens))],
+    )
+    stale = watched([RUNNING, expired], [expired])
+
+    assert (0, ["a", "b"], [0.5]) == (done.code, done.callers, done.slept)
+    assert (1, [0.5]) == (stale.code, stale.slept)
 
 
 @pytest.mark.parametrize("break_", [GONE, broken("RUN_NOT_FOUND", None)])

@@ -30,6 +30,9 @@ ENDINGS = {  # the exit code for each status that a run ends with
     RunStatus.RUN_STATUS_DELETED: RUN_FAILED,
 }
 RENEW = "WATCH_RENEW"
+GONE = "the gateway can't be reached"
+EXPIRED = "TOKEN_EXPIRED"
+HEARTBEAT = timedelta(seconds=20)  # proxies end a stream that is silent for longer
 BACKOFF_SECONDS = 0.5  # after a failure, doubled by each that follows
 MAX_BACKOFF_SECONDS = 30.0
 JITTER = 0.2  # of the backoff, either way
@@ -124,9 +127,10 @@ def watch(
 ) -> int:
     """Follow one run to its end; give the exit code.
 
-    A stream that breaks is begun again, until none has given a state for `timeout`.
+    A stream that breaks is begun again, until none has answered for `timeout`.
     """
     request = WatchRunRequest(id=run_id)
+    request.heartbeat_interval.FromTimedelta(HEARTBEAT)
     if min_interval is not None:
         request.min_interval.FromTimedelta(min_interval)
     patience = _Patience(timeout.total_seconds(), clock=clock, jitter=jitter)
@@ -170,6 +174,8 @@ def _states(
         try:
             for response in begin(asked):
                 patience.renew()
+                if not response.HasField("run"):
+                    continue  # a heartbeat
                 state = _timeless(response.run)
                 if state != last:
                     last = state
@@ -181,7 +187,8 @@ def _states(
             wait_seconds = patience.wait_seconds(failure)
             if wait_seconds is None:
                 raise
-            if patience.failures == 1:
+            # A proxy that ends a stream every minute isn't worth a line each time.
+            if patience.failures == (2 if failure.is_cut else 1):
                 tell(failure, wait_seconds)
             sleep(wait_seconds)  # what the gateway asks for, or the backoff
         else:
@@ -220,7 +227,9 @@ class _Patience:
     def wait_seconds(self, failure: Failure) -> float | None:
         """Give the time to the next try, None where there is to be none."""
         asked_seconds = failure.retry_seconds
-        if not failure.is_passing:
+        # The file of the token that has begun this stream may have a new one by now.
+        is_renewable = failure.reason == EXPIRED and self._since is None
+        if not (failure.is_passing or is_renewable):
             return None
         if failure.reason == RENEW and asked_seconds is not None:
             self.renew()
@@ -243,5 +252,7 @@ def _trouble(failure: Failure, wait_seconds: float, *, is_tls: bool) -> str:
     wait = f"in {round(wait_seconds, 1):g} s"
     if failure.reason:
         return f"{failure.reason} {failure.message} Trying again {wait}"
-    what = hint_of(failure, is_tls=is_tls) or "the gateway can't be reached"
+    what = hint_of(failure, is_tls=is_tls) or (
+        "the stream is cut on its way" if failure.is_cut else GONE
+    )
     return f"{what}; trying again {wait}"

@@ -18,6 +18,20 @@ from healthomics_gateway.durations import duration_text
 from healthomics_gateway.show import plain
 
 REQUEST_ID = "x-request-id"
+DOMAIN = "healthomics-gateway"  # of each ErrorInfo of a gateway's
+# What gRPC makes of a stream that a proxy or the network has ended, by the code of
+# RST_STREAM, by the HTTP status, or by what was missing. A gateway's own errors with
+# these codes have an ErrorInfo.
+CUT_CODES = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+RESET = "RST_STREAM"  # in gRPC's words on a stream that was reset
 UNCONNECTED = "failed to connect"  # how gRPC's words on a connection begin
 CUT = "Socket closed|Connection reset|Broken pipe"
 TLS_HINTS = {  # what gRPC's words have when TLS fails, and what to try
@@ -43,16 +57,25 @@ class Failure:
     code: grpc.StatusCode
     message: str
     reason: str
+    is_of_gateway: bool  # whether a gateway has answered it, or something on the way
     bad: BadRequest
     retry_seconds: float | None  # what the gateway asks to wait
     request_id: str | None
 
     @property
     def is_passing(self) -> bool:
-        """Tell whether another try may succeed."""
+        """Whether another try may succeed."""
+        if not self.is_of_gateway:
+            return self.code in CUT_CODES or RESET in self.message
         if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self.retry_seconds is not None
         return self.code is grpc.StatusCode.UNAVAILABLE
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether something on the way ended a stream, as proxies do after a while."""
+        is_unreachable = self.code is grpc.StatusCode.UNAVAILABLE
+        return self.is_passing and not (self.is_of_gateway or is_unreachable)
 
 
 def failure_of(call: grpc.Call) -> Failure:
@@ -67,6 +90,7 @@ def failure_of(call: grpc.Call) -> Failure:
         code=call.code(),
         message=status.message,
         reason=info.reason,
+        is_of_gateway=info.domain == DOMAIN,
         bad=bad,
         retry_seconds=_seconds(retry.retry_delay)
         if retry.HasField("retry_delay")

@@ -1418,6 +1418,28 @@ MUTANTS = (
         "test_settings.py::test_file_that_is_no_regular_file_is_a_fault",
     ),
     Mutant(
+        "stream-that-a-proxy-ends-is-not-resumed",
+        "failure.py",
+        "        if not self.is_of_gateway:\n"
+        "            return self.code in CUT_CODES or RESET in self.message\n",
+        "",
+        "test_client.py::test_watch_resumes_after_a_stream_that_a_proxy_ends",
+    ),
+    Mutant(
+        "gateway-s-last-word-is-asked-for-again",
+        "failure.py",
+        "is_of_gateway=info.domain == DOMAIN,",
+        "is_of_gateway=False,",
+        "test_client.py::test_watch_ends_by_what_does_not_pass",
+    ),
+    Mutant(
+        "heartbeat-is-a-state",
+        "client.py",
+        "                    continue  # a heartbeat\n",
+        "                    pass\n",
+        "test_client.py::test_watch_asks_for_heartbeats_and_does_not_show_them",
+    ),
+    Mutant(
         "watch-of-an-unknown-end-is-a-success",
         "client.py",
         "return ENDINGS.get(run.status, FAILED)",
