@@ -254,6 +254,26 @@ def issuer_at(upstream: Upstream) -> dict[str, str]:
     }
 
 
+class BrokenIdentity(NoIdentity):
+    """An identity that fails in a way that nobody expects."""
+
+    async def credentials(self) -> Credentials:
+        """Fail."""
+        raise RuntimeError("a bug")
+
+
+async def test_task_that_fails_is_a_fault_of_its_part() -> None:
+    """`/readyz?verbose` says that the task of a part has failed and runs again."""
+    aws = replace(aws_at(NOWHERE), identity=lambda _report: BrokenIdentity())
+    fault = "its task ended by RuntimeError and waits to run again"
+    async with gateway(aws) as served, asyncio.timeout(MAX_SECONDS):
+        while fault not in (told := (await readyz(served, "?verbose"))[1]):
+            pass
+
+    why = "GATEWAY_CREDENTIALS_UNAVAILABLE"
+    assert f"listeners: ok\naws: {why}: {fault}\n" == told
+
+
 async def test_gateway_that_has_drained_says_so() -> None:
     """After the drain health and `/readyz` are down."""
     async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:

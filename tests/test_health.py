@@ -475,3 +475,20 @@ async def test_admin_connection_has_a_time_limit(sent: bytes) -> None:
             await reader.read()
     writer.close()
     await served.stop()
+
+
+async def test_admin_request_that_is_malformed_is_no_event_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever reaches the address could fill the log otherwise."""
+    served = AdminPages(ready())
+    port = await served.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /livez HTTP/1.1\r\n\r\n")  # without a host
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    await served.stop()
+
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert [] == caplog.records

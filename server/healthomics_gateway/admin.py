@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from healthomics_gateway.readiness import Readiness
 
 MAX_CONNECTIONS = 32
 CONNECTION_SECONDS = 5.0  # for one request and its answer
 STOP_SECONDS = 0.1  # for answers under way when it stops
+
+_log = logging.getLogger("admin")
 
 
 class AdminPages:
@@ -85,7 +89,7 @@ class _Connections(web.Server):
     """The open connections: the oldest makes way for one too many."""
 
     def __init__(self, handler: Any, *, most: int, seconds: float) -> None:
-        super().__init__(handler, access_log=None)
+        super().__init__(handler, access_log=None, logger=_log)
         self._most = most
         self._seconds = seconds
         self._timers: dict[web.RequestHandler, asyncio.TimerHandle] = {}
@@ -107,3 +111,12 @@ class _Connections(web.Server):
         """Forget it."""
         super().connection_lost(handler, exc)
         self._timers.pop(handler).cancel()
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """Return whether an event isn't about a request that a client wrote badly."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_log.addFilter(_is_of_ours)

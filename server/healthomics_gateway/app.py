@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from types import MappingProxyType
 
@@ -48,6 +49,7 @@ from healthomics_gateway.watch import Watches
 
 MIB = 1_048_576
 EVICTION_SECONDS = 0.8  # for what a drain has left inside to end
+STOP_SECONDS = 5.0  # for an end without a drain, as after a start that failed
 GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
 
 _log = structlog.get_logger("app")
@@ -271,22 +273,30 @@ class Gateway:
         await self.evict()
 
     async def evict(self) -> None:
-        """End every call that is inside or still comes, in little more than 1 s."""
+        """End every call that is inside or still comes, in less than 1 s."""
         await self._drain.evict(EVICTION_SECONDS)
         await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
 
     async def stop(self) -> None:
-        """End what is listening and what goes on in the background, at once."""
+        """End what is listening and what goes on in the background, at once.
+
+        Takes at most STOP_SECONDS, whatever is left then.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._stop()
+
+    async def _stop(self) -> None:
         await self._background.stop()
         # The server raises what its accept loop has raised.
         await asyncio.gather(self._server.stop(None), return_exceptions=True)
+        await self._admin.stop()
         await self._door.close()
         if self._keyring:
             await self._keyring.close()
         await self._roles.close()
         await self._identity.close()
         await self._transport.close()
-        await self._admin.stop()
 
     async def _start_admin(self, address: Address) -> Address:
         port = await self._admin.start(address.host.strip("[]"), address.port)

@@ -337,6 +337,13 @@ MUTANTS = (
         "test_supervision.py::test_task_that_fails_runs_again_later_and_later",
     ),
     Mutant(
+        "failed-task-is-not-shown",
+        "app.py",
+        "            fault_of_task=self._background.fault,\n",
+        "",
+        "test_app.py::test_task_that_fails_is_a_fault_of_its_part",
+    ),
+    Mutant(
         "admin-connections-pile-up",
         "admin.py",
         "[: -self._most]",
