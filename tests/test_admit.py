@@ -224,6 +224,17 @@ async def test_gateway_turns_away_what_is_too_much() -> None:
     assert 1 == asked
 
 
+async def test_connections_of_a_caller_share_its_places() -> None:
+    """A connection that holds less takes a place of the one that holds most."""
+    door = Door(5, max_per_connection=4)
+    many = [(await door.call("host", "many"))[1] for _ in range(4)]
+    few = [(await door.call("host", "few"))[1] for _ in range(3)]
+
+    assert [False] * 3 + [True] == [await evicted(each) for each in many]
+    assert [False, False, True] == [await evicted(each) for each in few]
+    assert 5 == door.admission.inside
+
+
 # Arrivals
 
 

@@ -23,6 +23,7 @@ from healthomics_gateway.jwks import KINDS, KeySet, KeySetError, read_keys
 from healthomics_gateway.keys import (
     FILE_REFRESH_SECONDS,
     MAX_WAITING_OF_HOST,
+    READ_SECONDS,
     URL_REFRESH_SECONDS,
     Keyring,
 )
@@ -544,6 +545,7 @@ async def test_calls_that_wait_for_a_read_are_bounded() -> None:
     world.script.flowing.set()
 
     assert Reason.AUTH_BACKEND_UNAVAILABLE is caught.value.reason
+    assert READ_SECONDS == caught.value.retry_delay_seconds
     assert not any(await asyncio.gather(*waiting, other))
     assert await world.knows(OLD)
 

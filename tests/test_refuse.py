@@ -134,10 +134,27 @@ def test_strangers_are_those_who_have_proven_nothing() -> None:
     """Whatever their calls lack, they wait; nobody else does."""
     assert {
         Reason.METHOD_UNKNOWN,
+        Reason.AUTH_BACKEND_UNAVAILABLE,
         Reason.TOKEN_EXPIRED,
         Reason.TOKEN_INVALID,
         Reason.TOKEN_MISSING,
     } == UNAUTHENTICATED
+
+
+def test_rejection_keeps_the_wait_that_it_advises() -> None:
+    """A call whose token can't be verified now is advised when to come back."""
+
+    async def work() -> float:
+        async def unavailable(_incoming: Any, _exchange: Exchange) -> bytes:
+            error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
+            error.retry_delay_seconds = 7.0
+            raise error
+
+        with pytest.raises(GatewayError) as caught:
+            await Refusals().stage(unavailable)(None, EXCHANGE)
+        return caught.value.retry_delay_seconds
+
+    assert 7.0 == virtually(work)
 
 
 @pytest.mark.parametrize("reason", sorted(set(Reason) - UNAUTHENTICATED, key=str))

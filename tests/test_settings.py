@@ -181,6 +181,8 @@ def test_every_fault_of_every_source_is_told_at_once(tmp_path: Path) -> None:
     environ = {
         "GATEWAY_UPSTREAM__MAX_ATTEMPTS": "4",
         "GATEWAY_UPSTREAM__CONNECT_TIMEOUT": "11s",
+        "GATEWAY_DEFAULT_DEADLINE": "31s",
+        "GATEWAY_MAX_DEADLINE": "30s",
         "GATEWAY_ERRORS__DEBUG": "perhaps",
         "GATEWAY_TEAPOT": "1",
         "GATEWAY_TLS__CERT_FILE": str(tmp_path / "missing.pem"),
@@ -198,6 +200,7 @@ def test_every_fault_of_every_source_is_told_at_once(tmp_path: Path) -> None:
         "GATEWAY_TLS__CERT_FILE: no file of this path can be read",
         "tls.cert_file and tls.key_file: set both or neither",
         "upstream.connect_timeout 11s: write at most upstream.attempt_timeout, 10s",
+        "default_deadline 31s: write at most max_deadline, 30s",
     } == set(faults(file, environ, listen="here"))
 
 
@@ -277,6 +280,24 @@ def test_setting_has_a_range_with_both_ends_in_it(
     for bad in filter(None, (below, above)):
         (fault,) = faults(environ={variable: bad})
         assert fault.startswith(f"{variable}: write ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "deadlines"),
+    [
+        pytest.param("DEFAULT_DEADLINE", "10m", ("10m", "10m"), id="longer-default"),
+        pytest.param("DEFAULT_DEADLINE", "1m", ("1m", "5m"), id="shorter-default"),
+        pytest.param("MAX_DEADLINE", "10s", ("10s", "10s"), id="shorter-longest"),
+        pytest.param("MAX_DEADLINE", "10m", ("30s", "10m"), id="longer-longest"),
+    ],
+)
+def test_deadline_that_is_not_set_follows_the_other(
+    name: str, value: str, deadlines: tuple[str, str]
+) -> None:
+    """No call has a default deadline beyond the longest, unless both are set so."""
+    found = shown(loaded(environ={f"GATEWAY_{name}": value}))
+
+    assert deadlines == (found["default_deadline"][0], found["max_deadline"][0])
 
 
 @pytest.mark.parametrize(
@@ -677,7 +698,7 @@ VALUES = {
     "GATEWAY_ADMIN_LISTEN": LOOPBACK,
     "GATEWAY_DEFAULT_DEADLINE": DURATIONS,
     "GATEWAY_DRAIN_TIME": DURATIONS,
-    "GATEWAY_MAX_DEADLINE": DURATIONS,
+    "GATEWAY_MAX_DEADLINE": st.just("1h"),
     "GATEWAY_MAX_IN_FLIGHT": st.integers(1, 65_536).map(str),
     "GATEWAY_WITHHOLD": st.lists(NAMES, min_size=1, max_size=4).map(",".join),
     "GATEWAY_LOG__LEVEL": st.sampled_from(["debug", "info", "warning", "error"]),

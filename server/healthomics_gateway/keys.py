@@ -110,7 +110,9 @@ class Keyring:
             waiting.total() >= MAX_WAITING_FOR_KEYS
             or waiting[host] >= MAX_WAITING_OF_HOST
         ):
-            raise self._unavailable()
+            error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
+            error.retry_delay_seconds = READ_SECONDS  # by then the read has ended
+            raise error
         waiting[host] += 1
         try:
             await asyncio.wait([reading], timeout=READ_SECONDS)

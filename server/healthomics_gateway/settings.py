@@ -74,6 +74,7 @@ def load(
         refused = {name: f"default, {given[name]} is refused" for name in given}
         origins = refused | origins | valid
     settings = _with_open_services(Settings(**merged), origins)
+    settings = _with_deadlines(settings, origins)
     faults += unknown_variables(Settings, environ)
     faults += _disagreements(settings, origins)
     loaded = Loaded(settings, origins)
@@ -113,6 +114,16 @@ def _with_open_services(settings: Settings, origins: Mapping[str, str]) -> Setti
     if "open_services" in origins or settings.listen.is_loopback:
         return settings
     return settings.model_copy(update={"open_services": frozenset({"Health"})})
+
+
+def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
+    """Let that of the two deadlines which isn't set follow the one that is."""
+    default, longest = settings.default_deadline, settings.max_deadline
+    if "max_deadline" not in origins:
+        return settings.model_copy(update={"max_deadline": max(default, longest)})
+    if "default_deadline" not in origins:
+        return settings.model_copy(update={"default_deadline": min(default, longest)})
+    return settings
 
 
 def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
@@ -214,6 +225,12 @@ def _caller_faults(settings: Settings) -> Iterator[str]:
 def _order_faults(settings: Settings) -> Iterator[str]:
     upstream, cache = settings.upstream, settings.cache
     for name, duration, most_name, most in (
+        (
+            "default_deadline",
+            settings.default_deadline,
+            "max_deadline",
+            settings.max_deadline,
+        ),
         (
             "upstream.connect_timeout",
             upstream.connect_timeout,

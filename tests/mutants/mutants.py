@@ -914,7 +914,7 @@ MUTANTS = (
     Mutant(
         "refused-token-is-no-stranger-s",
         "interceptors/refuse.py",
-        "                if reason not in UNAUTHENTICATED:\n"
+        "                if error.reason not in UNAUTHENTICATED:\n"
         "                    raise\n",
         "                raise\n",
         "rpc/test_rules.py::test_flood_of_strangers_is_refused_at_a_bounded_rate",
@@ -930,8 +930,8 @@ MUTANTS = (
     Mutant(
         "caller-that-comes-first-keeps-every-place",
         "interceptors/admit.py",
-        "if self._shares.held_by(name) >= share:",
-        "if self._shares.held_by(name) >= 0:",
+        "if self._shares.held_by(name) < share:",
+        "if self._shares.held_by(name) < 0:",
         "test_admit.py"
         "::test_caller_takes_the_place_of_one_that_holds_more_than_its_share",
         holds=("rpc/test_overload.py::test_caller_gets_its_share_of_the_places",),
@@ -966,6 +966,21 @@ MUTANTS = (
         "test_exchange.py"
         "::test_caller_without_identity_is_named_by_what_it_cannot_choose",
         holds=("rpc/test_overload.py::test_loopback_addresses_share_one_limit",),
+    ),
+    Mutant(
+        "connections-of-a-host-do-not-share-its-streams",
+        "interceptors/admit.py",
+        "        elif self._max_per_connection < inf:\n"
+        "            evicted = self._shares.take_beside(peer, name)\n",
+        "",
+        "test_admit.py::test_connections_of_a_caller_share_its_places",
+    ),
+    Mutant(
+        "call-that-may-not-wait-for-keys-is-rejected-at-once",
+        "interceptors/refuse.py",
+        "        Reason.AUTH_BACKEND_UNAVAILABLE,\n",
+        "",
+        "test_refuse.py::test_strangers_are_those_who_have_proven_nothing",
     ),
     Mutant(
         "calls-that-wait-for-keys-have-no-bound",

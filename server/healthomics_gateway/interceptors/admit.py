@@ -27,6 +27,9 @@ class Admission:
     than its share, which is as much as any other caller inside, takes the place of the
     newest call of the caller that holds most. So one caller alone may use every place,
     and can keep no other caller out.
+
+    With `max_per_connection` the connections of a caller share its places likewise:
+    callers without identity at one host are one caller, and may be several clients.
     """
 
     def __init__(
@@ -60,8 +63,8 @@ class Admission:
             if self._connections[peer] >= self._max_per_connection:
                 raise overloaded(self._jitter())
             if self._shares.total >= self._max_in_flight:
-                self._make_room(name)
-            self._shares.add(name, task)
+                self._make_room(name, peer)
+            self._shares.add(name, task, peer)
             self._connections[peer] += 1
             try:
                 return await proceed(incoming, exchange)
@@ -77,20 +80,26 @@ class Admission:
 
         return handle
 
-    def _make_room(self, name: str) -> None:
+    def _make_room(self, name: str, peer: str) -> None:
         """Evict a call for one of this caller, or raise GATEWAY_OVERLOADED."""
         share = self._max_in_flight // self._shares.callers_with(name)
-        if self._shares.held_by(name) >= share:
+        evicted = None
+        if self._shares.held_by(name) < share:
+            evicted = self._shares.take_newest()
+        elif self._max_per_connection < inf:
+            evicted = self._shares.take_beside(peer, name)
+        if evicted is None:
             raise overloaded(self._jitter())
-        self._evictions.evict(self._shares.take_newest(), overloaded(self._jitter()))
+        self._evictions.evict(evicted, overloaded(self._jitter()))
 
 
 class _Shares:
-    """The calls inside by caller; every operation takes constant time."""
+    """The calls inside by caller; all but `take_beside` takes constant time."""
 
     def __init__(self) -> None:
         self.total = 0
-        self._calls: dict[str, dict[asyncio.Task[Any], None]] = {}  # oldest first
+        # Each with its connection, the oldest first.
+        self._calls: dict[str, dict[asyncio.Task[Any], str]] = {}
         self._with: dict[int, dict[str, None]] = {}  # callers by how many they hold
         self._most = 0  # that one caller holds
 
@@ -102,10 +111,10 @@ class _Shares:
         """Return how many places a caller holds."""
         return len(self._calls.get(name, ()))
 
-    def add(self, name: str, task: asyncio.Task[Any]) -> None:
+    def add(self, name: str, task: asyncio.Task[Any], peer: str) -> None:
         """Count a call."""
         calls = self._calls.setdefault(name, {})
-        calls[task] = None
+        calls[task] = peer
         self.total += 1
         self._move(name, len(calls) - 1, len(calls))
 
@@ -126,6 +135,21 @@ class _Shares:
         task = next(reversed(self._calls[name]))
         self.remove(name, task)
         return task
+
+    def take_beside(self, peer: str, name: str) -> asyncio.Task[Any] | None:
+        """Remove and return a call of this caller for one of its connection `peer`.
+
+        It is the newest call of the connection that holds most. Returns None unless
+        that one holds more than `peer` would.
+        """
+        calls = self._calls.get(name, {})
+        held = Counter(calls.values())
+        for most, number in held.most_common(1):
+            if number > held[peer] + 1:
+                task = next(each for each in reversed(calls) if calls[each] == most)
+                self.remove(name, task)
+                return task
+        return None
 
     def _move(self, name: str, before: int, after: int) -> None:
         if before:

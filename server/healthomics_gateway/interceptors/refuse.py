@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 
 UNAUTHENTICATED = frozenset(
     {
+        Reason.AUTH_BACKEND_UNAVAILABLE,
         Reason.METHOD_UNKNOWN,
         Reason.TOKEN_EXPIRED,
         Reason.TOKEN_INVALID,
@@ -67,11 +68,12 @@ class Refusals:
             try:
                 return await proceed(incoming, exchange)
             except GatewayError as error:
-                reason = error.reason
-                if reason not in UNAUTHENTICATED:
+                if error.reason not in UNAUTHENTICATED:
                     raise
+                rejection = GatewayError(error.reason)
+                rejection.retry_delay_seconds = error.retry_delay_seconds
             await self._turn(caller.get())
-            raise GatewayError(reason)
+            raise rejection
 
         return handle
 
