@@ -27,7 +27,7 @@ ALIVE, DEAD = "alive", "dead"
 
 @asynccontextmanager
 async def serving(
-    credentials: grpc.ServerCredentials | None = None,
+    credentials: grpc.ServerCredentials | None = None, *, unix: str = ""
 ) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """Serve the health service; tell where, and in which task calls are accepted."""
     others = accept_loops()
@@ -36,11 +36,11 @@ async def serving(
     if credentials:
         port = server.add_secure_port(LOOPBACK, credentials)
     else:
-        port = server.add_insecure_port(LOOPBACK)
+        port = server.add_insecure_port(unix or LOOPBACK)
     await server.start()
     (accepting,) = accept_loops() - others
     try:
-        yield f"{HOST}:{port}", accepting
+        yield unix or f"{HOST}:{port}", accepting
     finally:
         await asyncio.gather(server.stop(None), return_exceptions=True)
 
@@ -132,6 +132,12 @@ async def test_listener_that_answers_no_call_is_dead_unless_others_come_in(
         )
 
     assert verdict == told
+
+
+async def test_listener_at_a_unix_socket_is_called(tmp_path: Path) -> None:
+    """A listener's address may be a path."""
+    async with serving(unix=f"unix:{tmp_path}/gateway.sock") as (address, _):
+        assert ALIVE == await verdict_on(address)
 
 
 async def test_address_where_nothing_listens_verdict_on() -> None:
