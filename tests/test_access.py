@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.access import (
     ABOUT_THE_RUN,
+    ALL_METHODS,
     ANONYMOUS,
     EVERYTHING,
     Access,
     Policy,
     Rule,
+    neighbour_of,
 )
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import OWN, Partition
@@ -196,3 +198,28 @@ def test_partition_is_the_role_and_whom_it_is_assumed_for() -> None:
     """Callers of one role are apart from one another, and those without role aren't."""
     assert Partition(ROLE, LIMS) == Access(LIMS, rule(aws_role=ROLE)).partition
     assert OWN == Access(LIMS, rule()).partition
+
+
+@pytest.mark.parametrize(
+    ("pattern", "other"),
+    [
+        pytest.param("spiffe://corp*", "spiffe://corp.evil/x", id="trust-domain"),
+        pytest.param("spiffe://*", "spiffe://evil/x", id="any-trust-domain"),
+        pytest.param("spiffe://corp/ns/lims*", "spiffe://corp/ns/lims-evil", id="path"),
+        pytest.param("CN=lims*", "CN=lims-evil", id="subject"),
+        pytest.param("lims.*", "lims.-evil", id="dns-name"),
+        pytest.param("lims*", "lims-evil", id="claim"),
+        pytest.param("spiffe://corp/*", None, id="trust-domain-as-it-should-be"),
+        pytest.param("system:serviceaccount:lims:*", None, id="namespace"),
+        pytest.param("auth0|*", None, id="provider"),
+        pytest.param("CN=lims,*", None, id="subject-with-more"),
+        pytest.param("*", None, id="everyone"),
+        pytest.param("spiffe://corp", None, id="whole"),
+    ],
+)
+def test_pattern_that_matches_more_than_it_seems_to_is_known(
+    pattern: str, other: str | None
+) -> None:
+    """A star that follows no separator also stands for the rest of another name."""
+    assert other == neighbour_of(pattern)
+    assert other is None or Rule(pattern, ALL_METHODS).matches(other)

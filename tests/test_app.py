@@ -553,6 +553,26 @@ withhold = ["name", "parametres"]
     ]
 
 
+async def test_pattern_that_matches_other_identities_is_logged(tmp_path: Path) -> None:
+    """A rule on callers that may be about more of them than was meant is a warning."""
+    (tmp_path / "keys.json").write_text("{}")
+    with capture_logs() as events:
+        async with gateway(
+            aws_at(NOWHERE),
+            toml='[[callers]]\nidentity = "spiffe://corp*"\n',
+            GATEWAY_JWT__ISSUER="https://issuer.example",
+            GATEWAY_JWT__AUDIENCE="gateway",
+            GATEWAY_JWT__JWKS_FILE=str(tmp_path / "keys.json"),
+        ):
+            pass
+
+    assert [("spiffe://corp*", "spiffe://corp.evil/x", "warning")] == [
+        (each["identity"], each["other"], each["log_level"])
+        for each in events
+        if each["event"] == "identity_also_matches"
+    ]
+
+
 async def test_plaintext_on_loopback_is_not_worth_a_word() -> None:
     """What only this machine can reach may be plain."""
     with capture_logs() as events:

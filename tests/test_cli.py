@@ -814,6 +814,21 @@ def test_settings_tell_every_fault_on_a_line_of_its_own(tmp_path: Path) -> None:
     assert "canary" not in done.stderr + done.stdout
 
 
+def test_settings_warn_of_a_pattern_that_matches_others(tmp_path: Path) -> None:
+    """What is valid and yet dangerous is a warning; the settings can be used."""
+    file = tmp_path / "gateway.toml"
+    jwt = 'issuer = "a"\naudience = ["b"]\njwks_url = "https://c/d"\n'
+    rule = 'identity = "spiffe://corp*"\n'
+    file.write_text(f"[jwt]\n{jwt}[[callers]]\n{rule}", encoding="utf-8")
+    done = program("settings", "--config", str(file), AWS_DEFAULT_REGION="eu-west-1")
+
+    assert 0 == done.returncode
+    assert done.stderr == (
+        "healthomics-gateway: warning: callers[0].identity spiffe://corp*: it also"
+        " matches spiffe://corp.evil/x; write the * after a separator, as / or : are\n"
+    )
+
+
 def test_version_is_printed(capsys: Capture) -> None:
     """`--version` prints the program's name and its version."""
     with pytest.raises(SystemExit) as ended:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
 
 ANONYMOUS = "anonymous"  # who has proven nothing; nobody can prove this name
+SEPARATORS = ("/", ":", "|", ",")  # between the parts of an identity, the widest first
 MAX_KNOWN = 10_000  # callers whose access is kept; the others' is found again
 
 # What tells whether a run exists, or what it is: of a run that a caller may not see,
@@ -59,6 +60,21 @@ class Rule:
     def covers(self, other: Rule) -> bool:
         """Tell whether every caller whom the other is about is this one's too."""
         return other.identity == self.identity or self.matches(other.identity)
+
+
+def neighbour_of(pattern: str) -> str | None:
+    """Return an identity that a pattern matches, and may not be meant to.
+
+    Return None if the pattern has no `*`, or if the `*` follows a separator, and in a
+    URI the whole of its authority: what it matches is then below one name.
+    """
+    start = pattern.removesuffix("*")
+    if start in (pattern, ""):
+        return None
+    _, is_uri, rest = start.partition("://")
+    if is_uri and "/" not in rest:
+        return f"{start}.evil/x" if rest else f"{start}evil/x"
+    return None if start.endswith(SEPARATORS) else f"{start}-evil"
 
 
 ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection"})

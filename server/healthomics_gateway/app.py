@@ -12,7 +12,7 @@ import grpc
 import structlog
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
-from healthomics_gateway.access import Rule
+from healthomics_gateway.access import Rule, neighbour_of
 from healthomics_gateway.admin import AdminPages
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.coalesce import Coalescing
@@ -256,6 +256,11 @@ class Gateway:
         withheld = self._settings.withhold.union(
             *(each.withhold for each in self._settings.callers)
         )
+        for each in self._settings.callers:
+            if other := neighbour_of(each.identity):
+                _log.warning(
+                    "identity_also_matches", identity=each.identity, other=other
+                )
         for name in sorted(withheld - MEMBERS.keys()):
             _log.warning("withholding_unknown_member", member=name)
 

@@ -16,6 +16,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from healthomics_gateway.streams import say
+
 if TYPE_CHECKING:
     from healthomics_gateway.app import Gateway
     from healthomics_gateway.channel import Route
@@ -210,7 +212,7 @@ def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
 
 def settings(options: Namespace) -> int:
     """Show the effective settings, beside the faults as far as they can be known."""
-    from healthomics_gateway.settings import rows
+    from healthomics_gateway.settings import rows, warnings
 
     loaded, aws, faults = _read(options, with_aws=True)
     for name, value, origin in rows(loaded) if loaded else ():
@@ -218,6 +220,8 @@ def settings(options: Namespace) -> int:
     if aws:
         print(f"{'AWS Region':<28}{aws.region:<20}  AWS's own settings")
         print(f"{'AWS endpoint':<28}{aws.endpoint}  AWS's own settings")
+    for warning in warnings(loaded.settings) if loaded else ():
+        say(f"warning: {one_line(warning)}")
     if faults:
         raise UsageError(*faults)
     return DONE

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from healthomics_gateway.access import ANONYMOUS, Rule
+from healthomics_gateway.access import ANONYMOUS, Rule, neighbour_of
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.keysource import url_fault
@@ -93,6 +93,16 @@ def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
                     yield f"{name}[{at}].{inner}", _written(each), origin
         else:
             yield name, _written(value), origin
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield what is valid and may not be what was meant."""
+    for at, rule in enumerate(settings.callers):
+        if other := neighbour_of(rule.identity):
+            yield (
+                f"callers[{at}].identity {rule.identity}: it also matches {other};"
+                " write the * after a separator, as / or : are"
+            )
 
 
 def _written(value: Any) -> str:

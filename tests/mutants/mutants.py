@@ -1440,6 +1440,13 @@ MUTANTS = (
         "test_settings.py::test_file_that_is_no_regular_file_is_a_fault",
     ),
     Mutant(
+        "pattern-may-leave-the-trust-domain-open",
+        "access.py",
+        '    if is_uri and "/" not in rest:',
+        "    if is_uri and not rest:",
+        "test_access.py::test_pattern_that_matches_more_than_it_seems_to_is_known",
+    ),
+    Mutant(
         "stream-that-a-proxy-ends-is-not-resumed",
         "failure.py",
         "        if not self.is_of_gateway:\n"
