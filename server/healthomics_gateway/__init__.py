@@ -29,7 +29,7 @@ The rooms, in reading order; each knows only those below it:
   tries it again, `pace` one that waits for its call's turn;
 * `upstream` is the source that is HealthOmics;
 * `pacer` is the queue of the calls to one account, `bucket` its tokens, `places` how
-  many requests are under way, `fairness` which caller is next;
+  many requests are under way, `fairness` which call is next;
 * `access` is what each caller may, by the operator's rules;
 * `runs` is the one shape that every source has;
 * `sources` reads settings and merges them, `variables` those of the environment,

@@ -1,14 +1,101 @@
-"""Which caller is next: equal shares for callers, and for the connections of each."""
+"""Which call is next: equal shares for callers, and for the connections of each."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import count
+from typing import TYPE_CHECKING
 
 from healthomics_gateway.runs import NOBODY, Caller
 
+if TYPE_CHECKING:
+    from healthomics_gateway.runs import Call
+
 MAX_CALLERS = 8192  # and their connections, whose last turns are known
+MAX_POLL_SHARE = 0.9  # of the turns, while calls wait too
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A call that waits for its turn; it stands in the queue of each of its callers."""
+
+    call: Call
+    caller: Caller  # for the estimate: the one whose turn seemed the first as it came
+    is_poll: bool  # as it came
+    is_ready: Callable[[], bool]
+    turn: asyncio.Future[bool] = field(  # whether the call may be sent
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Line:
+    """The calls that wait.
+
+    The caller that was served longest ago has the next turn, and of its connections the
+    one that was; a call that many wait for has the turn of the first of them, who is
+    charged. While calls and polls both wait, polls get `poll_share` of the turns.
+    """
+
+    def __init__(self, *, poll_share: float) -> None:
+        """Begin with none."""
+        self._poll_share = min(poll_share, MAX_POLL_SHARE)
+        self._tickets: dict[Call, Ticket] = {}  # in the order they came
+        self._waiting = {True: Waiting(), False: Waiting()}  # polls and calls
+        self._last = LastTurns()
+        self._poll_credit = 0.0  # turns that polls are owed
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._tickets)
+
+    def __contains__(self, call: Call) -> bool:
+        """Return whether a call waits."""
+        return call in self._tickets
+
+    def add(self, call: Call, is_ready: Callable[[], bool]) -> Ticket:
+        """Let a call wait; return its ticket."""
+        ticket = Ticket(call, self._last.first(call.callers), call.is_poll, is_ready)
+        self._tickets[call] = ticket
+        self._waiting[ticket.is_poll].add(ticket.caller, 1)
+        return ticket
+
+    def remove(self, ticket: Ticket) -> None:
+        """Let it wait no more."""
+        del self._tickets[ticket.call]
+        self._waiting[ticket.is_poll].add(ticket.caller, -1)
+
+    def charge(self, call: Call) -> None:
+        """Note that a call has a turn now."""
+        self._last.charge(self._last.first(call.callers))
+
+    def turns_before(self, call: Call) -> float:
+        """Estimate the turns that others have first, each caller one in a round."""
+        is_poll = call.is_poll
+        waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total
+        ticket = self._tickets.get(call)
+        own = ticket.caller if ticket and ticket.is_poll is is_poll else None
+        turns = min((waiting.before(each, own) for each in call.callers), default=0)
+        share = self._poll_share if is_poll else 1 - self._poll_share
+        return turns + min(others, turns * (1 - share) / share + 1)
+
+    def next(self) -> Ticket:
+        """Return the ticket whose caller was served longest ago."""
+        first: dict[bool, tuple[tuple[int, int], Ticket]] = {}  # of polls and of calls
+        for call, ticket in self._tickets.items():
+            served = min(map(self._last.of, call.callers), default=(0, 0))
+            is_poll = call.is_poll
+            if is_poll not in first or served < first[is_poll][0]:
+                first[is_poll] = served, ticket
+        if len(first) == 1:
+            ((_, ticket),) = first.values()
+            return ticket
+        self._poll_credit += self._poll_share
+        is_poll = self._poll_credit >= 1
+        self._poll_credit -= is_poll
+        return first[is_poll][1]
 
 
 class LastTurns:

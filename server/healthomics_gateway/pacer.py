@@ -5,43 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.bucket import WHOLE, Bucket, Gate
 from healthomics_gateway.errors import NotAskedError, Reason
-from healthomics_gateway.fairness import LastTurns, Waiting
+from healthomics_gateway.fairness import Line
 
 if TYPE_CHECKING:
     from healthomics_gateway.places import Places
-    from healthomics_gateway.runs import Call, Caller
+    from healthomics_gateway.runs import Call
 
 MARGIN_SECONDS = 0.02  # before its deadline a call is told that its turn won't come
-MAX_POLL_SHARE = 0.9  # of the turns, while calls wait too
-
-
-@dataclass(slots=True, eq=False)
-class _Ticket:
-    """A call that waits for its turn; it stands in the queue of each of its callers."""
-
-    call: Call
-    caller: Caller  # for the estimate: the one whose turn seemed the first as it came
-    is_poll: bool  # as it came
-    is_ready: Callable[[], bool]
-    turn: asyncio.Future[bool] = field(  # whether the call may be sent
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
 
 
 class Pacer:
     """The calls to one AWS account and Region, and the rate at which they are sent.
 
     A call has its turn when there are a token for it, a free place, and nobody whose
-    turn has come and whose request still waits to leave. The caller that was served
-    longest ago has the next turn, and of its connections the one that was; a call that
-    many wait for has the turn of the first of them, who is charged. While calls and
-    polls both wait, polls get `poll_share` of the turns.
+    turn has come and whose request still waits to leave. `Line` orders those who wait.
     """
 
     def __init__(
@@ -53,16 +35,16 @@ class Pacer:
         places: Places,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with a full bucket; `clock` is the deadlines'."""
+        """Begin with a full bucket.
+
+        While calls and polls both wait, polls get `poll_share` of the turns. `clock` is
+        the deadlines'.
+        """
         self._bucket = Bucket(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._bucket, opened=self._give)
         self._places = places
-        self._poll_share = min(poll_share, MAX_POLL_SHARE)
         self._clock = clock
-        self._tickets: dict[Call, _Ticket] = {}  # in the order they came
-        self._waiting = {True: Waiting(), False: Waiting()}  # polls and calls
-        self._last = LastTurns()
-        self._poll_credit = 0.0  # turns that polls are owed
+        self._line = Line(poll_share=poll_share)
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(
@@ -75,13 +57,13 @@ class Pacer:
         UPSTREAM_THROTTLED where no token comes in time, and GATEWAY_OVERLOADED where
         no place does.
         """
-        if not self._tickets and self._may_give():
+        if not self._line and self._may_give():
             self._spend(call)
             return self._clock()
         wait = self.expected_wait(call)
         if self._clock() + wait > call.deadline:
             raise self.refusal(wait)
-        ticket = self._queue(call, is_ready)
+        ticket = self._line.add(call, is_ready)
         self._give()
         try:
             while not ticket.turn.done():  # callers who join may bring more time
@@ -96,8 +78,8 @@ class Pacer:
                 self._give_back()
             raise
         finally:
-            if call in self._tickets:
-                self._take(ticket)
+            if call in self._line:
+                self._line.remove(ticket)
         return self._clock() if ticket.turn.result() else None
 
     def leave(self, begun: float) -> None:
@@ -120,16 +102,16 @@ class Pacer:
     @property
     def waiting(self) -> int:
         """How many calls wait for their turn."""
-        return len(self._tickets)
+        return len(self._line)
 
     def is_waiting(self, call: Call) -> bool:
         """Tell whether a call waits for its turn."""
-        return call in self._tickets
+        return call in self._line
 
     def expected_wait(self, call: Call) -> float:
         """Estimate in how many seconds it would be this call's turn."""
         self._bucket.fill()
-        turns = 1 + (self._turns_before(call) if self._tickets else 0)
+        turns = 1 + (self._line.turns_before(call) if self._line else 0)
         tokens = turns + self._gate.waiting - self._bucket.turns
         return max(
             0.0,
@@ -150,27 +132,6 @@ class Pacer:
             return self._places.refusal(wait_seconds)
         return throttled(wait_seconds)
 
-    def _turns_before(self, call: Call) -> float:
-        """Estimate the turns that others have first, each caller one in a round."""
-        is_poll = call.is_poll
-        waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total
-        ticket = self._tickets.get(call)
-        own = ticket.caller if ticket and ticket.is_poll is is_poll else None
-        turns = min((waiting.before(each, own) for each in call.callers), default=0)
-        share = self._poll_share if is_poll else 1 - self._poll_share
-        return turns + min(others, turns * (1 - share) / share + 1)
-
-    def _queue(self, call: Call, is_ready: Callable[[], bool]) -> _Ticket:
-        caller = self._last.first(call.callers)
-        ticket = _Ticket(call, caller, call.is_poll, is_ready)
-        self._tickets[call] = ticket
-        self._waiting[ticket.is_poll].add(ticket.caller, 1)
-        return ticket
-
-    def _take(self, ticket: _Ticket) -> None:
-        del self._tickets[ticket.call]
-        self._waiting[ticket.is_poll].add(ticket.caller, -1)
-
     def _may_give(self) -> bool:
         self._bucket.fill()
         return bool(
@@ -180,7 +141,7 @@ class Pacer:
     def _spend(self, call: Call) -> None:
         self._bucket.turns -= 1
         self._places.take()
-        self._last.charge(self._last.first(call.callers))
+        self._line.charge(call)
 
     def _give_back(self) -> None:
         """Take back a turn that was given to a call that had just left."""
@@ -201,9 +162,9 @@ class Pacer:
 
     def _give_turn(self) -> bool:
         """Give the next turn, if there is one; overstep calls that aren't ready."""
-        while self._tickets and self._may_give():
-            ticket = self._next()
-            self._take(ticket)
+        while self._line and self._may_give():
+            ticket = self._line.next()
+            self._line.remove(ticket)
             is_ready = ticket.is_ready()
             if is_ready:
                 self._spend(ticket.call)
@@ -214,7 +175,7 @@ class Pacer:
 
     def _plan(self) -> None:
         """See that the next turn is given when what is missing is there."""
-        if not self._tickets or self._gate.waiting:  # which gives turns as it opens
+        if not self._line or self._gate.waiting:  # which gives turns as it opens
             return
         if self._bucket.turns >= WHOLE:
             self._places.wait_for(self)
@@ -226,22 +187,6 @@ class Pacer:
     def _come_back(self) -> None:
         self._timer = None
         self._give()
-
-    def _next(self) -> _Ticket:
-        """Give the ticket whose caller was served longest ago."""
-        first: dict[bool, tuple[tuple[int, int], _Ticket]] = {}  # of polls and of calls
-        for call, ticket in self._tickets.items():
-            served = min(map(self._last.of, call.callers), default=(0, 0))
-            is_poll = call.is_poll
-            if is_poll not in first or served < first[is_poll][0]:
-                first[is_poll] = served, ticket
-        if len(first) == 1:
-            ((_, ticket),) = first.values()
-            return ticket
-        self._poll_credit += self._poll_share
-        is_poll = self._poll_credit >= 1
-        self._poll_credit -= is_poll
-        return first[is_poll][1]
 
 
 def throttled(wait_seconds: float) -> NotAskedError:

@@ -589,7 +589,7 @@ MUTANTS = (
     ),
     Mutant(
         "polls-wait-for-every-call",
-        "pacer.py",
+        "fairness.py",
         "        is_poll = self._poll_credit >= 1\n",
         "        is_poll = False\n",
         "test_pace.py::test_polls_get_their_share_while_calls_wait_too",
