@@ -9,7 +9,7 @@ import pytest
 
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange
-from healthomics_gateway.interceptors.refuse import UNAUTHENTICATED, Refusals
+from healthomics_gateway.interceptors.refuse import PACED, Refusals
 from healthomics_gateway.runs import Caller, caller
 from virtual import virtually
 
@@ -130,15 +130,17 @@ def test_stranger_that_leaves_gives_its_turn_to_the_next() -> None:
     assert [("a", 0.0), ("d", 0.5)] == virtually(work)
 
 
-def test_strangers_are_those_who_have_proven_nothing() -> None:
-    """Whatever their calls lack, they wait; nobody else does."""
+def test_rejections_of_callers_are_paced() -> None:
+    """Calls that show no identity, aren't allowed, or are too many wait; no others."""
     assert {
+        Reason.CALLER_NOT_AUTHORIZED,
+        Reason.CALLER_RATE_LIMITED,
         Reason.METHOD_UNKNOWN,
         Reason.AUTH_BACKEND_UNAVAILABLE,
         Reason.TOKEN_EXPIRED,
         Reason.TOKEN_INVALID,
         Reason.TOKEN_MISSING,
-    } == UNAUTHENTICATED
+    } == PACED
 
 
 def test_rejection_keeps_the_wait_that_it_advises() -> None:
@@ -157,9 +159,9 @@ def test_rejection_keeps_the_wait_that_it_advises() -> None:
     assert 7.0 == virtually(work)
 
 
-@pytest.mark.parametrize("reason", sorted(set(Reason) - UNAUTHENTICATED, key=str))
+@pytest.mark.parametrize("reason", sorted(set(Reason) - PACED, key=str))
 def test_others_are_told_at_once(reason: Reason) -> None:
-    """Whoever is known is answered and refused without waiting for strangers."""
+    """Every other call is answered or refused without waiting for rejections."""
 
     async def work() -> list[tuple[str, float]]:
         strangers = Strangers()

@@ -20,7 +20,14 @@ from healthomics_gateway.log_lines import AUDIT, Renderer, json_line, plain, tex
 from healthomics_gateway.log_writer import LogWriter
 
 # At DEBUG botocore writes the session token and every body.
-QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
+# gRPC writes lines with a traceback of what clients cause, such as a path that isn't
+# UTF-8 or a call whose client has left.
+QUIETEST = {
+    "boto3": logging.INFO,
+    "botocore": logging.INFO,
+    "grpc": logging.CRITICAL,
+    "urllib3": logging.INFO,
+}
 LINES_PER_SECOND = 2000  # of one kind: more than the calls that one process can answer
 FLUSH_SECONDS = 0.5  # for the last lines to leave when the process ends
 CLOSED = -1  # a file descriptor that can't be written to

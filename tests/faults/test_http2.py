@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from callers import until
 from faults.attackers import Attacker
 from faults.attacks import ATTACKS, FIRST_ID, STREAMS, Attack, nothing
 from faults.lying import TRUE_ID, Answer, LyingUpstream, Request, true_run
@@ -65,7 +66,10 @@ async def test_attack_costs_other_connections_no_call(
             answered += 1
             await asyncio.sleep(PAUSE_SECONDS)  # leaves the shared loop to the attack
         await attacking
+        await until(lambda: not rig.served.in_flight)
+        bugs = [event for event in rig.log if event["event"] == "bug"]
 
+    assert [] == bugs
     assert answered >= 3
     assert (attack.units is not nothing) == (attacker.sent >= 50)
 

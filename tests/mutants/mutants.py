@@ -75,11 +75,12 @@ MUTANTS = (
         "cancelled-call-is-a-bug",
         "interceptors/errors.py",
         "            except (AbortError, asyncio.CancelledError):\n"
-        "                raise\n"
-        "            except Exception as error:",
+        "                raise\n",
         "            except AbortError:\n"
         "                raise\n"
-        "            except BaseException as error:",
+        "            except asyncio.CancelledError as error:\n"
+        "                failure = _of_exception(error, exchange)\n"
+        "                return await _abort(failure, exchange, debug=debug)\n",
         "test_interceptors.py::test_cancelled_call_is_logged_as_such",
     ),
     Mutant(
@@ -914,8 +915,7 @@ MUTANTS = (
     Mutant(
         "refused-token-is-no-stranger-s",
         "interceptors/refuse.py",
-        "                if error.reason not in UNAUTHENTICATED:\n"
-        "                    raise\n",
+        "                if error.reason not in PACED:\n                    raise\n",
         "                raise\n",
         "rpc/test_rules.py::test_flood_of_strangers_is_refused_at_a_bounded_rate",
     ),

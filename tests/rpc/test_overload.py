@@ -202,11 +202,11 @@ async def copied(reader: StreamReader, writer: StreamWriter) -> None:
 
 async def test_scanner_delays_no_other_identity(tmp_path: Path) -> None:
     """A caller of the same host that asks for one run waits for few of its runs."""
-    paced = {"GATEWAY_QUOTA__TPS": "50", "GATEWAY_QUOTA__BURST": "1"}
+    paced = {"GATEWAY_QUOTA__TPS": "10", "GATEWAY_QUOTA__BURST": "1"}
     async with called(tmp_path, **paced) as gateway:
         scan = [
             asyncio.create_task(outcome(gateway.get(str(run), token(LIMS))))
-            for run in range(5000, 5060)
+            for run in range(5000, 5030)
         ]
         await until(lambda: gateway.upstream.asked.total() >= 3)
         before = gateway.upstream.asked.total()

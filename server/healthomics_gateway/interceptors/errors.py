@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import structlog
-from grpc.aio import AbortError
+from grpc.aio import AbortError, InternalError
 
 from healthomics_gateway.errors import GatewayError, Reason, facts, status_of
 from healthomics_gateway.interceptors.exchange import (
@@ -34,6 +34,8 @@ def errors(*, debug: bool) -> Stage:
                 failure = error.with_traceback(None)
             except (AbortError, asyncio.CancelledError):
                 raise
+            except InternalError:  # gRPC's word for a write to a client that has left
+                raise asyncio.CancelledError from None
             except Exception as error:  # noqa: BLE001  # no trace of it may leave
                 failure = _of_exception(error, exchange)
             return await _abort(failure, exchange, debug=debug)

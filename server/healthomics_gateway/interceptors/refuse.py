@@ -1,4 +1,4 @@
-"""Slows down rejections of unauthenticated callers, so that a flood delays nobody."""
+"""Slows down rejections of callers, so that a flood of rejected calls delays nobody."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ MAX_REJECTIONS = 2048  # that wait, each about 23 KB; beyond, one goes at once
 
 _T = TypeVar("_T")
 
-UNAUTHENTICATED = frozenset(
+PACED = frozenset(
     {
         Reason.AUTH_BACKEND_UNAVAILABLE,
+        Reason.CALLER_NOT_AUTHORIZED,
+        Reason.CALLER_RATE_LIMITED,
         Reason.METHOD_UNKNOWN,
         Reason.TOKEN_EXPIRED,
         Reason.TOKEN_INVALID,
@@ -30,12 +32,12 @@ UNAUTHENTICATED = frozenset(
 
 
 class Refusals:
-    """Rejects unauthenticated calls at a bounded rate, the hosts taking turns.
+    """Rejects calls of unknown and limited callers at a bounded rate, by turns.
 
     A connection may have only so many calls open, and one more costs the gateway next
     to nothing until one of them has ended. So a client that calls as fast as it is
-    rejected waits for its rejections. The hosts take turns, as one client can open many
-    connections, and the connections of a host do.
+    rejected waits for its rejections. The callers take turns, each an identity or else
+    a host, as one client can open many connections; so do the connections of each.
     """
 
     def __init__(
@@ -56,22 +58,22 @@ class Refusals:
         self._loop = asyncio.get_running_loop()
         self._tokens = at_once
         self._filled_at = self._loop.time()
-        # By host and connection, those that were rejected longest ago first.
+        # By caller and connection, those that were rejected longest ago first.
         self._waiting: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
         self._size = 0  # how many wait, those who have hung up too
         self._timer: asyncio.TimerHandle | None = None
 
     def stage(self, proceed: Handler) -> Handler:
-        """Hold back the rejection of an unauthenticated call until its turn."""
+        """Hold back the rejection of a call until its turn."""
 
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
             try:
                 return await proceed(incoming, exchange)
             except GatewayError as error:
-                if error.reason not in UNAUTHENTICATED:
+                if error.reason not in PACED:
                     raise
-                rejection = GatewayError(error.reason)
-                rejection.retry_delay_seconds = error.retry_delay_seconds
+                # Without its traceback, which would hold this frame while it waits.
+                rejection = error.with_traceback(None)
             await self._turn(caller.get())
             raise rejection
 
@@ -117,14 +119,14 @@ class Refusals:
 
     def _let_one_go(self) -> bool:
         """Give one its turn, and tell whether it is still there to be told."""
-        host, connections = _pop_first(self._waiting)
+        name, connections = _pop_first(self._waiting)
         connection, turns = _pop_first(connections)
         turn = turns.popleft()
         self._size -= 1
         if turns:
             connections[connection] = turns  # behind the others
         if connections:
-            self._waiting[host] = connections
+            self._waiting[name] = connections
         if turn.done():
             return False
         turn.set_result(None)
