@@ -980,7 +980,7 @@ MUTANTS = (
         "interceptors/refuse.py",
         "        Reason.AUTH_BACKEND_UNAVAILABLE,\n",
         "",
-        "test_refuse.py::test_strangers_are_those_who_have_proven_nothing",
+        "test_refuse.py::test_rejections_of_callers_are_paced",
     ),
     Mutant(
         "calls-that-wait-for-keys-have-no-bound",
