@@ -17,7 +17,16 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 
-from faults.lying import HANG, Answer, LyingUpstream, Request, Wait, said, true_run
+from faults.lying import (
+    CLOSE,
+    HANG,
+    Answer,
+    LyingUpstream,
+    Request,
+    Wait,
+    said,
+    true_run,
+)
 from faults.rig import Rig
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors import Reason
@@ -381,6 +390,27 @@ async def test_rate_holds_after_healthomics_has_stalled(rigged: Any) -> None:
         await asyncio.gather(*calls)
 
     assert 4 == asked
+    assert {} == upstream.arrivals.excess
+
+
+@pytest.mark.fault(25)
+async def test_replays_count_towards_the_rate(rigged: Any) -> None:
+    """A request that a kept-alive connection lost is sent again by the rate, too."""
+    told = http(true_run(ID))
+    async with (
+        LyingUpstream() as upstream,
+        rigged(
+            upstream=upstream,
+            is_truth_served=False,
+            GATEWAY_QUOTA__TPS="20",
+            GATEWAY_QUOTA__BURST="2",
+        ) as rig,
+    ):
+        upstream.lie(ID, *[told, [CLOSE], told] * 15)
+        for _ in range(30):
+            await rig.run(ID)
+
+    assert 45 == upstream.asked[ID]
     assert {} == upstream.arrivals.excess
 
 

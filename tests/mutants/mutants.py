@@ -610,6 +610,13 @@ MUTANTS = (
         "test_quota.py::test_rate_holds_after_connections_have_stalled",
     ),
     Mutant(
+        "gateway-has-no-gate",
+        "app.py",
+        "                depart=self._pacers.depart,\n",
+        "",
+        "faults/test_sharing.py::test_replays_count_towards_the_rate",
+    ),
+    Mutant(
         "turn-needs-no-place",
         "pacer.py",
         " and self._places.free and not ",
