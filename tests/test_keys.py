@@ -252,6 +252,53 @@ def test_key_that_is_listed_twice_is_one() -> None:
     assert {} == keys.left_out
 
 
+@pytest.mark.parametrize("nothing", [None, "", []], ids=repr)
+def test_member_that_is_empty_counts_as_absent(nothing: Any) -> None:
+    """Members that an issuer's library writes without a value mean nothing."""
+    optional = ("d", "p", "oth", "k", "alg", "use", "key_ops", "x5t", "x5c", "crv")
+    jwk = Signer("a").jwk() | dict.fromkeys(optional, nothing)
+
+    keys = read_keys(jwks(jwk))
+
+    assert {} == keys.left_out
+    assert keys.find("a", "PS512")
+
+
+def test_key_listed_with_several_certificates_is_one() -> None:
+    """What is said about a key beside its numbers makes no other key of it."""
+    twice = [
+        Signer("a").jwk(x5t="one", x5c=["one"]),
+        Signer("a").jwk(x5t="two", use=ABSENT, key_ops=["verify"]),
+        Signer("b", "Ed25519").jwk(x5t="one"),
+        Signer("b", "Ed25519").jwk(x5t="two", alg="EdDSA"),
+        Signer(None, "P-256").jwk(x5t="one"),
+        Signer(None, "P-256").jwk(x5t="two"),
+    ]
+
+    keys = read_keys(jwks(*twice))
+
+    assert {} == keys.left_out
+    assert 3 == len(keys.keys)
+    assert keys.find("a", "RS256")
+    assert keys.find("b", "EdDSA")
+    assert keys.find(None, "ES256")
+
+
+def test_set_with_a_byte_order_mark_is_read() -> None:
+    """A mark that an editor has put before the text is skipped."""
+    assert {"old"} == kids_of(read_keys(b"\xef\xbb\xbf" + jwks(OLD)))
+
+
+def test_key_of_a_spiffe_bundle_verifies_tokens() -> None:
+    """SPIFFE's bundles name another use, and hold keys of certificates beside."""
+    keys = read_keys(
+        jwks(OLD.jwk(use="jwt-svid"), NEW.jwk(use="x509-svid", kid=ABSENT))
+    )
+
+    assert {"old"} == kids_of(keys)
+    assert ["jwt-svid"] == [key.use for key in keys.keys]
+
+
 def test_token_without_kid_needs_a_key_that_is_the_only_one() -> None:
     """Without a kid the algorithm must leave no choice."""
     several = read_keys(jwks(OLD, NEW, Signer("rsa"), Signer(None, "Ed25519")))
@@ -797,10 +844,11 @@ def test_file_that_hangs_uses_one_thread(tmp_path: Path) -> None:
         ring = Keyring(file_reader(pipe), refresh_seconds=5.0, clock=clock)
         async with following(ring):
             await asyncio.sleep(200)
-        return [each.name for each in threading.enumerate()]
+        names = [each.name for each in threading.enumerate()]
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))  # ends what reads
+        return names
 
     names = virtually(work)
-    os.close(os.open(pipe, os.O_WRONLY))  # ends the thread
 
     assert 1 == names.count("jwks-file")
     assert [] == [name for name in names if name.startswith("asyncio_")]

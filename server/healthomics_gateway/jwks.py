@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 MAX_BYTES = 1024 * 1024  # of a set
 MAX_KEYS = 100  # of a set
 MIN_RSA_BITS = 2048
+EMPTY = (None, "", [])
+SVID_USE = "jwt-svid"  # what SPIFFE's bundles write instead of `sig`
+USES = ("sig", SVID_USE)
 PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}  # members of a JWK
 
 
@@ -47,6 +51,7 @@ class Key:
     kty: str
     algorithms: frozenset[str]
     public: Any  # cryptography's
+    use: str = "sig"
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,10 @@ def read_keys(raw: bytes) -> KeySet:
     """Read a set, or raise KeySetError; keys that are no good are left out."""
     good: dict[str | None, list[Key]] = {}
     left_out = {}
-    for jwk in _unique(_jwks_of(raw)):
+    for jwk in map(_without_empty, _jwks_of(raw)):
         key = _key_of(jwk)
         if isinstance(key, Key):
-            good.setdefault(key.kid, []).append(key)
+            _add(good.setdefault(key.kid, []), key)
         else:
             kid = jwk.get("kid") if isinstance(jwk, dict) else None
             left_out[kid if isinstance(kid, str) else ""] = key
@@ -98,7 +103,7 @@ def _jwks_of(raw: bytes) -> list[Any]:
     if len(raw) > MAX_BYTES:
         raise KeySetError("it is longer than 1 MiB")
     try:
-        loaded = orjson.loads(raw)
+        loaded = orjson.loads(raw.removeprefix(BOM_UTF8))
     except ValueError:
         raise KeySetError("it isn't JSON") from None
     jwks = loaded.get("keys") if isinstance(loaded, dict) else None
@@ -109,8 +114,24 @@ def _jwks_of(raw: bytes) -> list[Any]:
     return jwks
 
 
-def _unique(jwks: list[Any]) -> list[Any]:
-    return [jwk for at, jwk in enumerate(jwks) if jwk not in jwks[:at]]
+def _without_empty(jwk: Any) -> Any:
+    """Drop members without a value: some libraries write them for absent ones."""
+    if not isinstance(jwk, dict):
+        return jwk
+    return {name: value for name, value in jwk.items() if value not in EMPTY}
+
+
+def _add(keys: list[Key], added: Key) -> None:
+    """Add a key of the same kid; one that is listed again isn't another key.
+
+    Its algorithms are those of all its entries.
+    """
+    for at, key in enumerate(keys):
+        if (key.kty, key.use, key.public) == (added.kty, added.use, added.public):
+            algorithms = key.algorithms | added.algorithms
+            keys[at] = replace(key, algorithms=algorithms)
+            return
+    keys.append(added)
 
 
 def _key_of(jwk: Any) -> Key | str:
@@ -127,7 +148,8 @@ def _key_of(jwk: Any) -> Key | str:
     if isinstance(public, RSAPublicKey) and public.key_size < MIN_RSA_BITS:
         return f"it is shorter than {MIN_RSA_BITS} bits"
     algorithms = (jwk["alg"],) if "alg" in jwk else kind.algorithms
-    return Key(jwk.get("kid"), kind.kty, frozenset(algorithms), public)
+    use = jwk.get("use", USES[0])
+    return Key(jwk.get("kid"), kind.kty, frozenset(algorithms), public, use)
 
 
 def _kind_of(jwk: dict[str, Any]) -> Kind | None:
@@ -142,7 +164,7 @@ def _fault_of(jwk: dict[str, Any], kind: Kind) -> str | None:
     faults = (
         ("it is private", not PRIVATE.isdisjoint(jwk)),
         ("its kid isn't text", not isinstance(jwk.get("kid", ""), str)),
-        ("its use isn't sig", jwk.get("use", "sig") != "sig"),
+        ("its use isn't sig or jwt-svid", jwk.get("use", USES[0]) not in USES),
         ("its key_ops lack verify", not can_verify),
         ("its alg isn't one of its kty and crv", not is_fit),
     )
