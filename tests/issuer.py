@@ -136,6 +136,7 @@ class KeyServer:
     ) -> None:
         """Publish `keys`; over TLS where there is something to serve it with."""
         self.asked = 0
+        self.heads: list[bytes] = []  # of the requests
         self.url = ""
         self._tls = tls
         self._held: set[asyncio.Task[Any]] = set()
@@ -181,7 +182,7 @@ class KeyServer:
         if task := asyncio.current_task():
             self._held.add(task)
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            self.heads.append(await reader.readuntil(b"\r\n\r\n"))
             self.asked += 1
             await self._flowing.wait()
             writer.write(self._answer)

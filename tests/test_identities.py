@@ -20,7 +20,7 @@ AUTHORITY = Authority()
 def named(pair: Pair, **options: Any) -> str | Reason:
     """Tell whom a certificate names, or why nobody."""
     try:
-        return Identities(**options).identity_of(pair.cert)
+        return Identities(**options).credential_of(pair.cert).identity
     except GatewayError as error:
         return error.reason
 
@@ -89,14 +89,14 @@ def test_certificate_outlived_by_its_connection_is_refused() -> None:
     made = time = datetime.now(UTC).timestamp()
     pair = AUTHORITY.certify(LIMS)
     identities = Identities(now=lambda: time)
-    assert LIMS == identities.identity_of(pair.cert)
+    assert LIMS == identities.credential_of(pair.cert).identity
 
     time = made + 2 * HOUR.total_seconds()
     with pytest.raises(GatewayError, match="TOKEN_EXPIRED"):
-        identities.identity_of(pair.cert)
+        identities.credential_of(pair.cert)
     time = made - 2 * HOUR.total_seconds()
     with pytest.raises(GatewayError, match="TOKEN_INVALID"):
-        identities.identity_of(pair.cert)
+        identities.credential_of(pair.cert)
 
 
 def test_certificate_counts_between_its_dates_alone() -> None:

@@ -845,7 +845,9 @@ def test_file_that_hangs_uses_one_thread(tmp_path: Path) -> None:
         async with following(ring):
             await asyncio.sleep(200)
         names = [each.name for each in threading.enumerate()]
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))  # ends what reads
+        writer = os.open(pipe, os.O_WRONLY)  # waits for what reads
+        pipe.unlink()
+        os.close(writer)  # ends what reads
         return names
 
     names = virtually(work)
@@ -963,6 +965,85 @@ async def test_url_of_nobody_is_a_failure() -> None:
         pass
     async with of_url(server) as (ring, _):
         assert 5 == await unavailable(ring)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        pytest.param(
+            http("no", status=401, keep=False, content_type="text/plain"),
+            "status 401, content type text/plain; where the keys aren't public, set"
+            " jwt.jwks_token_file",
+            id="401",
+        ),
+        pytest.param(
+            http("", status=301, keep=False, content_type="text/html"),
+            "status 301, content type text/html; redirects aren't followed: set"
+            " jwt.jwks_url to where the keys are",
+            id="301",
+        ),
+        pytest.param(
+            http("<html>", keep=False, content_type="text/html; charset=utf-8"),
+            "it isn't a JSON object; content type text/html; charset=utf-8",
+            id="html",
+        ),
+        pytest.param(
+            http("", keep=False, content_type="a\x1b[2J/b"),
+            "it isn't a JSON object; content type unknown",
+            id="nothing",
+        ),
+    ],
+)
+async def test_url_that_gives_no_keys_is_told_by_its_answer(
+    answer: bytes, told: str
+) -> None:
+    """One line of the log says what came instead of keys, and so does readiness."""
+    async with KeyServer() as server, of_url(server) as (ring, _):
+        server.answer(answer)
+        with capture_logs() as events:
+            await unavailable(ring)
+
+    assert [told] == [event["error"] for event in events]
+    assert told == ring.fault()
+
+
+async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
+    """The token is read anew for each fetch, without the newline at its end."""
+    file = tmp_path / "token"
+    file.write_text("first.to-ken~=\n")
+    async with KeyServer(OLD) as server:
+        read = url_reader(server.url, token_file=file)
+        await read()
+        file.write_text(" second ")
+        await read()
+        asked = list(server.heads)
+        for bad in ("", "\n", "two words", "t\u00f6ken", "a\r\nHost: b", "a\0"):
+            file.write_text(bad)
+            with pytest.raises(KeySetError, match="jwks_token_file"):
+                await read()
+        file.unlink()
+        with pytest.raises(OSError, match="No such file"):
+            await read()
+
+    assert [b"Bearer first.to-ken~=", b"Bearer second"] == [
+        line.partition(b": ")[2]
+        for head in asked
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"authorization")
+    ]
+    assert 2 == server.asked
+
+
+async def test_url_that_redirects_gets_no_token_elsewhere(tmp_path: Path) -> None:
+    """A bearer token is sent to the URL that was set, and nowhere else."""
+    file = tmp_path / "token"
+    file.write_text("secret")
+    async with KeyServer(OLD) as other, KeyServer() as server:
+        server.answer(http(status=302, keep=False, location=other.url))
+        with pytest.raises(KeySetError, match="302"):
+            await url_reader(server.url, token_file=file)()
+
+    assert (1, 0) == (server.asked, other.asked)
 
 
 def test_url_that_stalls_is_given_up() -> None:

@@ -122,7 +122,10 @@ def test_defaults_are_those_of_the_contract() -> None:
         "jwt.jwks_url": "",
         "jwt.jwks_file": "",
         "jwt.ca_file": "",
+        "jwt.jwks_token_file": "",
         "jwt.identity_claim": "sub",
+        "jwt.audience_claim": "aud",
+        "jwt.leeway": "30s",
     } == {name: value for name, value, _ in rows(loaded())}
     assert {"default"} == {origin for _, _, origin in rows(loaded())}
 
@@ -724,6 +727,8 @@ VALUES = {
     "GATEWAY_OPEN_SERVICES": st.sampled_from(["Health", "Reflection,Health"]),
     "GATEWAY_JWT__ALGORITHMS": st.sampled_from(["RS256", "EdDSA,ES384"]),
     "GATEWAY_JWT__IDENTITY_CLAIM": st.sampled_from(["sub", "email"]),
+    "GATEWAY_JWT__AUDIENCE_CLAIM": st.sampled_from(["aud", "client_id"]),
+    "GATEWAY_JWT__LEEWAY": st.sampled_from(["0s", "30s", "5m"]),
 }
 
 
@@ -962,6 +967,10 @@ def test_authorities_of_keys_are_for_a_url(tmp_path: Path) -> None:
         "jwt.ca_file: it is for jwt.jwks_url, which isn't set",
         unread,
     ] == faults(environ=environ)
+    token = {"GATEWAY_JWT__CA_FILE": "", "GATEWAY_JWT__JWKS_TOKEN_FILE": str(file)}
+    assert ["jwt.jwks_token_file: it is for jwt.jwks_url, which isn't set"] == faults(
+        environ={name: value for name, value in (environ | token).items() if value}
+    )
     assert [unread] == faults(environ=JWT | {"GATEWAY_JWT__CA_FILE": str(file)})
     file.write_bytes(trustme.CA().cert_pem.bytes())
     loaded(environ=JWT | {"GATEWAY_JWT__CA_FILE": str(file)})

@@ -53,6 +53,8 @@ class World:
         self,
         *keys: Signer | dict[str, Any],
         algorithms: tuple[str, ...] = ALGORITHMS,
+        issuer: str = ISSUER,
+        leeway_seconds: float = 5.0,
         **options: Any,
     ) -> None:
         self.now = NOW
@@ -61,9 +63,10 @@ class World:
         self.ring = Counted(self._read, refresh_seconds=300.0, clock=self._tick)
         self.tokens = Tokens(
             self.ring,
-            issuer=ISSUER,
+            issuer=issuer,
             audiences=frozenset({AUDIENCE, "another"}),
             algorithms=frozenset(algorithms),
+            leeway_seconds=leeway_seconds,
             now=lambda: self.now,
             **options,
         )
@@ -77,7 +80,7 @@ class World:
     async def says(self, token: str) -> str | Reason:
         """Tells the token's identity, or why it has none."""
         try:
-            return await self.tokens.identity_of(token)
+            return (await self.tokens.credential_of(token)).identity
         except GatewayError as error:
             refusal = error
         # What PyJWT raised may hold the token.
@@ -475,6 +478,84 @@ async def test_identity_is_of_the_claim_that_was_set() -> None:
     assert INVALID is await verdict(ED.token(), identity_claim=name)
 
 
+async def test_audience_is_of_the_claim_that_was_set() -> None:
+    """Access tokens of some issuers name their audience elsewhere."""
+    token = ED.token(aud=ABSENT, client_id=AUDIENCE)
+    options = {"audience_claim": "client_id"}
+
+    assert IDENTITY == await verdict(token, **options)
+    assert INVALID is await verdict(token)
+    assert INVALID is await verdict(ED.token(client_id="elsewhere"), **options)
+    assert INVALID is await verdict(ED.token(), **options)
+
+
+async def test_leeway_is_as_long_as_it_was_set() -> None:
+    """An issuer's clock may differ by the leeway, forward and back, and no more."""
+    within = (ED.token(nbf=NOW + 30), ED.token(iat=NOW + 30), ED.token(exp=NOW - 29))
+    beyond = (ED.token(nbf=NOW + 31), ED.token(iat=NOW + 31), ED.token(exp=NOW - 30))
+    world = World(leeway_seconds=30.0)
+
+    assert [IDENTITY] * 3 == [await world.says(each) for each in within]
+    assert [INVALID, INVALID, EXPIRED] == [await world.says(each) for each in beyond]
+
+
+DOMAIN = "spiffe://example.org"
+WORKLOAD = f"{DOMAIN}/lims"
+
+
+@pytest.mark.parametrize(
+    ("claims", "issuer", "use", "found"),
+    [
+        ({"sub": WORKLOAD}, DOMAIN, "jwt-svid", WORKLOAD),
+        ({"sub": DOMAIN}, DOMAIN, "jwt-svid", DOMAIN),
+        ({"sub": WORKLOAD, "iss": DOMAIN}, DOMAIN, "jwt-svid", WORKLOAD),
+        ({"sub": WORKLOAD, "iss": ISSUER}, ISSUER, "jwt-svid", WORKLOAD),
+        ({"sub": WORKLOAD}, DOMAIN, "sig", INVALID),
+        ({"sub": WORKLOAD}, ISSUER, "jwt-svid", INVALID),
+        ({"sub": WORKLOAD}, f"{DOMAIN}/lims", "jwt-svid", INVALID),
+        ({"sub": WORKLOAD, "iss": None}, DOMAIN, "jwt-svid", INVALID),
+        ({"sub": WORKLOAD, "iss": ISSUER}, DOMAIN, "jwt-svid", INVALID),
+        ({"sub": WORKLOAD, "aud": "elsewhere"}, DOMAIN, "jwt-svid", INVALID),
+        ({"sub": "spiffe://example.org.evil/lims"}, DOMAIN, "jwt-svid", INVALID),
+        ({"sub": "spiffe://example.org/../lims"}, DOMAIN, "jwt-svid", INVALID),
+        ({"sub": "alice"}, DOMAIN, "jwt-svid", INVALID),
+        ({"sub": [WORKLOAD]}, DOMAIN, "jwt-svid", INVALID),
+    ],
+)
+async def test_token_without_issuer_is_of_a_spiffe_domain(
+    claims: dict[str, Any], issuer: str, use: str, found: str | Reason
+) -> None:
+    """A token may lack `iss` only where SPIFFE's key and its own subject name one."""
+    token = ED.token(**({"iss": ABSENT} | claims))
+
+    assert found == await verdict(token, ED.jwk(use=use), issuer=issuer)
+
+
+@pytest.mark.parametrize(
+    ("token", "check"),
+    [
+        pytest.param("x", "shape", id="no token"),
+        pytest.param(ED.token(iss="elsewhere"), "issuer", id="issuer"),
+        pytest.param(ED.token(aud="elsewhere"), "audience", id="audience"),
+        pytest.param(ED.token(exp=NOW - 60), "exp", id="expired"),
+        pytest.param(ED.token(nbf=NOW + 60), "nbf", id="not yet"),
+        pytest.param(ED.token(iat=NOW + 60), "iat", id="from tomorrow"),
+        pytest.param(ED.token(sub=""), "identity", id="nobody"),
+        pytest.param(STRANGER.token(), "signature and JSON", id="forged"),
+        pytest.param(ED.token(header={"kid": "other"}), "key", id="unknown key"),
+        pytest.param(ED.token(header={"alg": "none"}), "algorithm", id="algorithm"),
+        pytest.param(ED.token(header={"crit": []}), "header", id="extension"),
+    ],
+)
+async def test_check_that_failed_is_logged(token: str, check: str) -> None:
+    """The log says why a token was refused, and nothing of what it holds."""
+    with capture_logs() as events:
+        await verdict(token)
+
+    refused = [event for event in events if event["event"] == "token_refused"]
+    assert [{"event": "token_refused", "log_level": "info", "check": check}] == refused
+
+
 # ---- what is remembered ----
 
 
@@ -576,7 +657,7 @@ async def test_token_is_kept_and_told_nowhere() -> None:
         told = [repr(world.tokens), str(vars(world.tokens))]
         for token in (*wrong, *GARBAGE.values()):
             with pytest.raises(GatewayError) as caught:
-                await world.tokens.identity_of(token)
+                await world.tokens.credential_of(token)
             error = caught.value
             told.append(f"{error} {error!r} {vars(error)}")
 

@@ -35,7 +35,8 @@ The rooms, in reading order; each knows only those below it:
 * `sources` reads settings and merges them, `variables` those of the environment,
   `kinds` is how each is written;
 * `errors` is every error that can be answered, `durations` how times are written,
-  `hosts` which are this machine alone, `threads` runs what blocks;
+  `hosts` which are this machine alone, `threads` runs what blocks,
+  `spiffe` reads SPIFFE's names, `proxies` finds the proxy for a URL;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.
 
 Where to begin:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -33,6 +34,16 @@ ABOUT_THE_RUN = frozenset(
         Reason.UPSTREAM_VALIDATION,
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What proves an identity, and for how long."""
+
+    identity: str
+    until: float = math.inf  # seconds since 1970; from then on it has expired
+    # Whether it isn't withdrawn.
+    holds: Callable[[], bool] = field(default=lambda: True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

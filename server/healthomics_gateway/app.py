@@ -23,6 +23,7 @@ from healthomics_gateway.interceptors.admit import Admission
 from healthomics_gateway.interceptors.authenticate import ByToken
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
+from healthomics_gateway.interceptors.expire import Expiry
 from healthomics_gateway.interceptors.observe import observe
 from healthomics_gateway.keys import keyring_of
 from healthomics_gateway.kinds import Address
@@ -147,6 +148,7 @@ class Gateway:
             jwt.jwks_file,
             jwt.jwks_url,
             ca_file=jwt.ca_file,
+            token_file=jwt.jwks_token_file,
             report=lambda why: self._readiness.report(why, "keys"),
         )
         if self._keyring:
@@ -180,12 +182,16 @@ class Gateway:
         self, service: RunService, options: Sequence[tuple[str, int]]
     ) -> grpc.aio.Server:
         max_in_flight, watch = self._settings.max_in_flight, self._settings.watch
+        expiry = Expiry()
+        if self._keyring:
+            self._keyring.on_change(expiry.check)
         chain = make_chain(
             outer=(observe, errors(debug=self._settings.errors.debug)),
             guard=guard_of(
                 [Rule(**each.model_dump()) for each in self._settings.callers],
                 by_certificate=self._door.by_certificate,
                 by_token=self._by_token(),
+                expiry=expiry,
             ),
             admission=self._admission,
             watching=self._watching,
@@ -218,7 +224,9 @@ class Gateway:
             audiences=jwt.audience,
             algorithms=jwt.algorithms,
             identity_claim=jwt.identity_claim,
-        ).identity_of
+            audience_claim=jwt.audience_claim,
+            leeway_seconds=jwt.leeway.total_seconds(),
+        ).credential_of
 
     @property
     def in_flight(self) -> int:

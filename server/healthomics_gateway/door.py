@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 from grpc.aio import ServicerContext
 
+from healthomics_gateway.access import Credential
 from healthomics_gateway.certificates import TlsFiles, TlsFilesError
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.front import FILES_PER_CONNECTION, Front
@@ -38,11 +39,11 @@ class Door:
             return None
         identities = Identities()
 
-        def identity_of(context: ServicerContext[Any, Any]) -> str | None:
+        def credential_of(context: ServicerContext[Any, Any]) -> Credential | None:
             pem = self._client_of(context).certificate
-            return identities.identity_of(pem) if pem else None
+            return identities.credential_of(pem) if pem else None
 
-        return identity_of
+        return credential_of
 
     @property
     def fault(self) -> str:

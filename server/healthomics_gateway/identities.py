@@ -6,7 +6,6 @@ the certificate, so its dates are looked at for every call.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +13,11 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 from cryptography import x509
 
-from healthomics_gateway.access import ANONYMOUS
+from healthomics_gateway.access import ANONYMOUS, Credential
 from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.spiffe import SCHEME, is_spiffe_id
 
 MAX_KNOWN = 10_000  # certificates; the others are read again
-SPIFFE = "spiffe://"
-
-# https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md
-_SPIFFE_ID = re.compile(
-    r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|$))[A-Za-z0-9._-]+)*"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +37,10 @@ class Identities:
         self._now = now
         self._known: LRUCache[bytes, _Named] = LRUCache(MAX_KNOWN)
 
-    def identity_of(self, pem: bytes) -> str:
-        """Give the SPIFFE ID, else the first DNS name, else the subject (RFC 4514).
+    def credential_of(self, pem: bytes) -> Credential:
+        """Return whom it names, and until when.
+
+        That is its SPIFFE ID, else the first DNS name, else the subject (RFC 4514).
 
         Raises TOKEN_INVALID where it names nobody, or isn't valid yet, and
         TOKEN_EXPIRED.
@@ -57,7 +53,7 @@ class Identities:
             raise GatewayError(Reason.TOKEN_EXPIRED)
         if now < named.since:
             raise GatewayError(Reason.TOKEN_INVALID)
-        return named.identity
+        return Credential(named.identity, until=named.until)
 
 
 def _read(pem: bytes) -> _Named:
@@ -77,8 +73,8 @@ def _identity_in(certificate: x509.Certificate) -> str:
     """Give its identity; empty where it has a SPIFFE ID that is none, or nothing."""
     names = _alternative_names(certificate)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if any(uri.lower().startswith(SPIFFE) for uri in uris):
-        is_one = len(uris) == 1 and _SPIFFE_ID.fullmatch(uris[0])
+    if any(uri.lower().startswith(SCHEME) for uri in uris):
+        is_one = len(uris) == 1 and is_spiffe_id(uris[0])
         return uris[0] if is_one else ""  # two would be two identities
     dns = names.get_values_for_type(x509.DNSName)
     return dns[0].lower() if dns else certificate.subject.rfc4514_string()

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 MAX_BYTES = 1024 * 1024  # of a set
 MAX_KEYS = 100  # of a set
 MIN_RSA_BITS = 2048
-EMPTY = (None, "", [])
+EMPTY: tuple[Any, ...] = (None, "", [])
 SVID_USE = "jwt-svid"  # what SPIFFE's bundles write instead of `sig`
 USES = ("sig", SVID_USE)
 PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}  # members of a JWK

@@ -51,6 +51,7 @@ class Keyring:
         """
         self._read = read
         self._report = report
+        self._notify: Callable[[], None] = lambda: None
         self._refresh_seconds = refresh_seconds
         self._clock = clock
         self._sleep = sleep
@@ -65,6 +66,10 @@ class Keyring:
     def fault(self) -> str:
         """Return why the last read failed, empty if it didn't."""
         return self._fault
+
+    def on_change(self, notify: Callable[[], None]) -> None:
+        """Call `notify` whenever other keys have been read."""
+        self._notify = notify
 
     def holds(self, key: Key) -> bool:
         """Tell whether a key is still among those read last."""
@@ -164,6 +169,7 @@ class Keyring:
     def _adopt(self, keys: KeySet) -> None:
         told = self._set.left_out if self._set else {}
         self._set = keys
+        self._notify()
         _log.info("keys_read", kids=sorted(key.kid or "" for key in keys.keys))
         for kid, why in keys.left_out.items():
             if told.get(kid) != why:
@@ -187,6 +193,7 @@ def keyring_of(
     url: str | None,
     *,
     ca_file: Path | None,
+    token_file: Path | None,
     report: Report = lambda _: None,
 ) -> Keyring | None:
     """Read keys from the file or the URL that is given; None without either."""
@@ -195,6 +202,6 @@ def keyring_of(
             file_reader(file), refresh_seconds=FILE_REFRESH_SECONDS, report=report
         )
     if url:
-        read = url_reader(url, ca_file=ca_file)
+        read = url_reader(url, ca_file=ca_file, token_file=token_file)
         return Keyring(read, refresh_seconds=URL_REFRESH_SECONDS, report=report)
     return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from yarl import URL
 
 from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.jwks import MAX_BYTES, KeySetError
+from healthomics_gateway.proxies import ProxyError, proxy_for
 from healthomics_gateway.threads import OneAtATime
 
 HTTP_OK = 200
@@ -20,6 +22,20 @@ HEADERS = {
     "Accept": "application/jwk-set+json, application/json",
     "Accept-Encoding": "identity",  # what is compressed would have two sizes
 }
+
+_REDIRECTED = "; redirects aren't followed: set jwt.jwks_url to where the keys are"
+_REFUSED = "; where the keys aren't public, set jwt.jwks_token_file"
+ADVICE = {
+    **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTED),
+    **dict.fromkeys((401, 403), _REFUSED),
+}
+MAX_BLANKS = 1024  # bytes before a JSON object begins
+
+_TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750
+_KIND = re.compile(
+    r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,60}(; *charset=[\w-]{1,20})?"
+)
+_JSON_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")
 
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
 
@@ -48,30 +64,62 @@ def _read_file(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def url_reader(url: str, *, ca_file: Path | None = None) -> Read:
-    """Read a set from a URL; `ca_file` takes the place of the system's authorities."""
+def url_reader(
+    url: str, *, ca_file: Path | None = None, token_file: Path | None = None
+) -> Read:
+    """Return what reads a set from a URL.
+
+    `ca_file` takes the place of the system's authorities. `token_file` holds a bearer
+    token, which is sent to this URL alone.
+    """
     tls = ssl.create_default_context(cafile=ca_file)
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    return partial(_get, url, tls)
+    threads = OneAtATime("jwks-token-file")
+
+    async def read() -> bytes:
+        headers = dict(HEADERS)
+        if token_file:
+            raw = await threads.run(partial(_read_file, token_file))
+            headers["Authorization"] = f"Bearer {_token_in(raw)}"
+        return await _get(url, tls, headers)
+
+    return read
 
 
-async def _get(url: str, tls: ssl.SSLContext) -> bytes:
+def _token_in(raw: bytes) -> str:
+    """Return the token of a file; a newline at its end is what editors write."""
+    token = _TOKEN.fullmatch(raw.strip())
+    if not token:
+        raise KeySetError("jwt.jwks_token_file: it doesn't hold a bearer token")
+    return token[0].decode()
+
+
+async def _get(url: str, tls: ssl.SSLContext, headers: Mapping[str, str]) -> bytes:
+    try:
+        proxy = proxy_for(url)
+    except ProxyError as error:
+        raise KeySetError(str(error)) from None
     async with (
         aiohttp.ClientSession(
             auto_decompress=False,
             connector=aiohttp.TCPConnector(force_close=True, ssl=tls),
-            headers=HEADERS,
+            headers=headers,
             middlewares=(_ask_once,),
         ) as session,
-        session.get(url, allow_redirects=False) as response,
+        session.get(url, allow_redirects=False, proxy=proxy) as response,
     ):
+        kind = response.headers.get("Content-Type", "")
+        content = f"content type {kind if _KIND.fullmatch(kind) else 'unknown'}"
         if response.status != HTTP_OK:
-            raise KeySetError(f"the answer's status is {response.status}")
+            advice = ADVICE.get(response.status, "")
+            raise KeySetError(f"status {response.status}, {content}{advice}")
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > MAX_BYTES:
                 break  # a set of this size isn't read
+        if len(body) <= MAX_BYTES and not _JSON_OBJECT.match(body[:MAX_BLANKS]):
+            raise KeySetError(f"it isn't a JSON object; {content}")
         return bytes(body)
 
 

@@ -130,7 +130,10 @@ class Jwt(_Section):
     jwks_url: MaybeText = None
     jwks_file: File = None
     ca_file: File = None
+    jwks_token_file: File = None
     identity_claim: Text = "sub"
+    audience_claim: Text = "aud"
+    leeway: Annotated[Duration, within("0s", "5m")] = timedelta(seconds=30)
 
     @property
     def is_on(self) -> bool:

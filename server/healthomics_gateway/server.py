@@ -20,6 +20,7 @@ from healthomics_gateway.interceptors.authorize import authorize
 from healthomics_gateway.interceptors.chain import Chain, PeerOf
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.exchange import Stage
+from healthomics_gateway.interceptors.expire import Expiry
 from healthomics_gateway.interceptors.limit import Limits
 from healthomics_gateway.interceptors.refuse import MAX_REJECTIONS, Refusals
 from healthomics_gateway.interceptors.unread import Unread
@@ -72,6 +73,7 @@ def guard_of(
     *,
     by_certificate: ByCertificate | None,
     by_token: ByToken | None,
+    expiry: Expiry,
 ) -> Guard:
     """Make the stages that turn away who may not call; none where everyone may."""
     if not (rules or by_certificate or by_token):
@@ -86,7 +88,9 @@ def guard_of(
 
     def stages(method: str) -> Sequence[Stage]:
         limit = limits.watches if method == "WatchRun" else limits.calls
-        return who, authorize(policy, method), limit
+        if method == "GetRun":  # the one that ends by a deadline
+            return who, authorize(policy, method), limit
+        return who, expiry.stage, authorize(policy, method), limit
 
     return stages
 

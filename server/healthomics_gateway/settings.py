@@ -206,8 +206,12 @@ def _jwt_faults(jwt: Jwt) -> Iterator[str]:
         yield "jwt: set jwt.issuer, jwt.audience and jwt.algorithms too"
     if (jwt.issuer or jwt.audience) and not jwt.is_on:
         yield "jwt: set jwt.jwks_url or jwt.jwks_file too"
-    if jwt.ca_file and not jwt.jwks_url:
-        yield "jwt.ca_file: it is for jwt.jwks_url, which isn't set"
+    for name, file in (
+        ("ca_file", jwt.ca_file),
+        ("jwks_token_file", jwt.jwks_token_file),
+    ):
+        if file and not jwt.jwks_url:
+            yield f"jwt.{name}: it is for jwt.jwks_url, which isn't set"
     if jwt.ca_file and _is_readable(jwt.ca_file):
         try:
             ssl.create_default_context(cafile=jwt.ca_file)

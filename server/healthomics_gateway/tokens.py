@@ -11,29 +11,35 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import jwt
 import orjson
+import structlog
 from cachetools import LRUCache
 from jwt.utils import base64url_decode
 
-from healthomics_gateway.access import ANONYMOUS
+from healthomics_gateway.access import ANONYMOUS, Credential
 from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.jwks import KINDS, Key
+from healthomics_gateway.jwks import KINDS, SVID_USE, Key
 from healthomics_gateway.keys import Keyring
+from healthomics_gateway.spiffe import trust_domain_of
 
 ALGORITHMS = tuple(alg for kind in KINDS for alg in kind.algorithms)
 MAX_TOKEN_BYTES = 8192
 MAX_IDENTITY = 256  # characters
 MAX_TIME = 253_402_300_799  # seconds since 1970: the end of the year 9999
 MAX_REMEMBERED = 10_000  # tokens
-LEEWAY_SECONDS = 5.0  # that the issuer's clock may differ from ours
+LEEWAY_SECONDS = 30.0  # that the issuer's clock may differ from ours
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 6750
 # Possessive, so that nothing is tried twice.
 _COMPACT = re.compile(r"([A-Za-z0-9_-]++)\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
+
+
+_log = structlog.get_logger("tokens")
 
 
 def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
@@ -44,16 +50,15 @@ def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     only = values[0] if len(values) == 1 else None
     written = _BEARER.fullmatch(only) if isinstance(only, str) else None
     if not written:
-        raise _invalid()
+        raise _refused("shape of the metadata")
     return written[1]
 
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """What a token has proven."""
+    """What a token has proven, and with which key."""
 
-    identity: str
-    expires_at: float  # seconds since 1970
+    credential: Credential
     key: Key
 
 
@@ -68,12 +73,19 @@ class Tokens:
         audiences: frozenset[str],
         algorithms: frozenset[str],
         identity_claim: str = "sub",
+        audience_claim: str = "aud",
+        leeway_seconds: float = LEEWAY_SECONDS,
         now: Callable[[], float] = time.time,
         max_remembered: int = MAX_REMEMBERED,
     ) -> None:
         """Accept tokens of `issuer` for any of `audiences`.
 
-        `algorithms` are some of ALGORITHMS; `identity_claim` names the caller.
+        `algorithms` are some of ALGORITHMS; `identity_claim` names the caller,
+        `audience_claim` the audience. The issuer's clock may differ by the leeway.
+
+        An `issuer` that is a SPIFFE trust domain, `spiffe://example.org`, accepts
+        tokens without `iss` for SPIFFE IDs of that domain, signed with a key of use
+        `jwt-svid`: SPIFFE's tokens need not name an issuer.
         """
         if not algorithms <= set(ALGORITHMS):
             raise ValueError("only asymmetric algorithms can be allowed")
@@ -82,11 +94,16 @@ class Tokens:
         self._audiences = audiences
         self._algorithms = algorithms
         self._identity_claim = identity_claim
+        self._audience_claim = audience_claim
+        self._leeway_seconds = leeway_seconds
         self._now = now
         self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_remembered)
         self._jwt = jwt.PyJWT(
             {
-                # Ours, as PyJWT takes text and booleans for times, and has no clock.
+                # Ours, as PyJWT takes text and booleans for times, has no clock, and
+                # knows one claim of audiences.
+                "verify_aud": False,
+                "verify_iss": False,
                 "verify_exp": False,
                 "verify_iat": False,
                 "verify_nbf": False,
@@ -94,44 +111,65 @@ class Tokens:
             }
         )
 
-    async def identity_of(self, token: str) -> str:
-        """Give the caller's identity.
+    async def credential_of(self, token: str) -> Credential:
+        """Return the caller's identity, and how long the token proves it.
 
         Raises TOKEN_INVALID, TOKEN_EXPIRED, or AUTH_BACKEND_UNAVAILABLE.
         """
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
-            raise _invalid()
+            raise _refused("size and letters")
         digest = sha256(token.encode()).digest()
         proof = self._proofs.get(digest)
         if proof is None or not self._keys.holds(proof.key):
             proof = await self._verified(token)
-            if self._now() < proof.expires_at:
+            if self._now() < proof.credential.until:
                 self._proofs[digest] = proof
-        if self._now() >= proof.expires_at:
+        if self._now() >= proof.credential.until:
             self._proofs.pop(digest, None)
-            raise GatewayError(Reason.TOKEN_EXPIRED)
-        return proof.identity
+            raise _refused("exp", Reason.TOKEN_EXPIRED)
+        return proof.credential
 
     async def _verified(self, token: str) -> _Proof:
         """Check all but whether it has expired; what costs least comes first."""
         header = _header_of(token)
         kid, alg = header.get("kid"), header.get("alg")
         if not isinstance(alg, str) or alg not in self._algorithms:
-            raise _invalid()
+            raise _refused("algorithm")
         # No extension is understood, and where keys are isn't for a token to say.
         if not isinstance(kid, str | None) or "crit" in header:
-            raise _invalid()
+            raise _refused("header")
         key = await self._keys.key(kid, alg)
         if key is None:
-            raise _invalid()
+            raise _refused("key")
         claims = self._signed_claims(token, key, alg)
-        latest = self._now() + LEEWAY_SECONDS
-        if max(_time(claims, "nbf", 0), _time(claims, "iat", 0)) > latest:
-            raise _invalid()
-        return _Proof(
-            identity=_identity(claims.get(self._identity_claim)),
-            expires_at=_time(claims, "exp") + LEEWAY_SECONDS,
-            key=key,
+        if not self._is_issued_here(claims, key):
+            raise _refused("issuer")
+        if not self._is_for_us(claims.get(self._audience_claim)):
+            raise _refused("audience")
+        latest = self._now() + self._leeway_seconds
+        for name in ("nbf", "iat"):
+            if _time(claims, name, 0) > latest:
+                raise _refused(name)
+        credential = Credential(
+            _identity(claims.get(self._identity_claim)),
+            until=_time(claims, "exp") + self._leeway_seconds,
+            holds=partial(self._keys.holds, key),
+        )
+        return _Proof(credential, key)
+
+    def _is_issued_here(self, claims: dict[str, Any], key: Key) -> bool:
+        if "iss" in claims or key.use != SVID_USE:
+            return bool(claims.get("iss") == self._issuer)
+        subject = claims.get("sub")
+        domain = trust_domain_of(subject) if isinstance(subject, str) else None
+        return domain is not None and domain == self._issuer
+
+    def _is_for_us(self, named: Any) -> bool:
+        audiences = [named] if isinstance(named, str) else named
+        return (
+            isinstance(audiences, list)
+            and all(isinstance(each, str) for each in audiences)
+            and not self._audiences.isdisjoint(audiences)
         )
 
     def _signed_claims(self, token: str, key: Key, alg: str) -> dict[str, Any]:
@@ -141,10 +179,8 @@ class Tokens:
                 token,
                 key.public,
                 algorithms=[alg],  # one of ours, which fits the key
-                audience=self._audiences,
-                issuer=self._issuer,
             )
-        raise _invalid()
+        raise _refused("signature and JSON")
 
 
 def _header_of(token: str) -> dict[str, Any]:
@@ -154,7 +190,7 @@ def _header_of(token: str) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
             header = orjson.loads(base64url_decode(shape[1]))
     if not isinstance(header, dict):
-        raise _invalid()
+        raise _refused("shape")
     return header
 
 
@@ -162,9 +198,9 @@ def _time(claims: dict[str, Any], name: str, default: float | None = None) -> fl
     """Give a time in seconds since 1970, or raise TOKEN_INVALID."""
     value = claims.get(name, default)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise _invalid()
+        raise _refused(name)
     if not abs(value) <= MAX_TIME:  # NaN, which isn't more either
-        raise _invalid()
+        raise _refused(name)
     return value
 
 
@@ -175,9 +211,11 @@ def _identity(claim: Any) -> str:
         or not claim.isprintable()
         or claim == ANONYMOUS
     ):
-        raise _invalid()
+        raise _refused("identity")
     return claim
 
 
-def _invalid() -> GatewayError:
-    return GatewayError(Reason.TOKEN_INVALID)
+def _refused(check: str, reason: Reason = Reason.TOKEN_INVALID) -> GatewayError:
+    """Return the error for a caller; the log alone names the check that failed."""
+    _log.info("token_refused", check=check)
+    return GatewayError(reason)

@@ -17,7 +17,9 @@ EXAMPLES = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)
 FILES = re.compile(r'"(/[^"]+)"')
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=["sidecar", "spiffe", "oidc"])
+@pytest.mark.parametrize(
+    "example", EXAMPLES, ids=["kubernetes", "sidecar", "spiffe", "oidc"]
+)
 def test_example_is_a_file_that_the_gateway_starts_with(
     tmp_path: Path, example: str
 ) -> None:

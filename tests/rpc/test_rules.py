@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from callers import (
     NOWHERE,
     OTHER,
     OURS,
+    SIGNER,
     TAGGED,
     THEIRS,
     account,
@@ -39,6 +41,7 @@ from faults.sts import FakeSts
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics_gateway.errors import Reason
 from healthomics_gateway.upstream.sts import session_name
+from issuer import Signer
 from support import Refusal, assert_well_made, aws_at, calling, gateway, http
 
 BOUND = rule("spiffe://corp/ns/lims/*", run_groups=[GROUP])
@@ -245,6 +248,32 @@ async def test_bound_watch_waits_for_what_passes(tmp_path: Path) -> None:
         seen = await states(gateway.watch(OURS, token()))
 
     assert [OURS] == [each.id for each in seen]
+
+
+async def test_watch_ends_with_its_token(tmp_path: Path) -> None:
+    """A stream that a short-lived token began ends when the token does."""
+    async with called(tmp_path, FREE, GATEWAY_JWT__LEEWAY="0s") as gateway:
+        brief = token(OTHER, exp=time.time() + 1.5)
+        first, end = await states(gateway.watch(OURS, brief))
+
+    assert (OURS, "TOKEN_EXPIRED") == (first.id, end.reason)
+
+
+async def test_watch_ends_with_the_key_of_its_token(tmp_path: Path) -> None:
+    """A stream that a token began ends when the issuer withdraws the token's key."""
+    async with called(tmp_path, FREE) as gateway:
+        watching = gateway.watch(OURS, token(OTHER))
+        first = (await watching.read()).run
+        settings_of_tokens(tmp_path, Signer("second", "P-256", "second"))
+        unknown = SIGNER.token(header={"kid": "third"})  # has the keys read again
+        refused = await outcome(gateway.get(OURS, unknown))
+        (end,) = await states(watching)
+
+    assert (OURS, "TOKEN_INVALID", "TOKEN_INVALID") == (
+        first.id,
+        refused.reason,
+        end.reason,
+    )
 
 
 async def test_watched_run_that_leaves_the_group_is_seen_no_more(

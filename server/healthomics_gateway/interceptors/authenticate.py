@@ -7,16 +7,16 @@ from typing import Any, TypeAlias
 
 from grpc.aio import ServicerContext
 
-from healthomics_gateway.access import ANONYMOUS
+from healthomics_gateway.access import ANONYMOUS, Credential
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
 from healthomics_gateway.tokens import bearer
 
-# Gives the identity that a connection's certificate proves, None where it has none, or
-# raises TOKEN_INVALID or TOKEN_EXPIRED.
-ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], str | None]
-# Gives the identity that a token proves, or raises AUTH_BACKEND_UNAVAILABLE too.
-ByToken: TypeAlias = Callable[[str], Awaitable[str]]
+# Returns what a connection's certificate proves, None where it has none, or raises
+# TOKEN_INVALID or TOKEN_EXPIRED.
+ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], Credential | None]
+# Returns what a token proves, or raises AUTH_BACKEND_UNAVAILABLE too.
+ByToken: TypeAlias = Callable[[str], Awaitable[Credential]]
 
 
 def authenticate(
@@ -27,21 +27,25 @@ def authenticate(
 ) -> Stage:
     """Find out each caller's identity; raise TOKEN_MISSING where one is needed."""
 
-    async def identity_of(context: ServicerContext[Any, Any]) -> str:
+    async def credentials_of(
+        context: ServicerContext[Any, Any],
+    ) -> tuple[Credential, ...]:
         certified = by_certificate(context) if by_certificate else None
         metadata: Any = context.invocation_metadata() or ()
         token = bearer(metadata) if by_token else None
         told = await by_token(token) if by_token and token else None
-        if certified and told and certified != told:
+        if certified and told and certified.identity != told.identity:
             raise GatewayError(Reason.TOKEN_INVALID)
-        identity = certified or told
-        if identity is None and not lets_in_anonymous:
+        shown = tuple(each for each in (certified, told) if each)
+        if not shown and not lets_in_anonymous:
             raise GatewayError(Reason.TOKEN_MISSING)
-        return identity or ANONYMOUS
+        return shown
 
     def stage(proceed: Handler) -> Handler:
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            exchange.identity = await identity_of(exchange.context)
+            shown = await credentials_of(exchange.context)
+            exchange.credentials = shown
+            exchange.identity = shown[0].identity if shown else ANONYMOUS
             return await proceed(incoming, exchange)
 
         return handle

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import grpc
 from grpc.aio import ServicerContext
 
-from healthomics_gateway.access import ANONYMOUS
+from healthomics_gateway.access import ANONYMOUS, Credential
 from healthomics_gateway.runs import Caller
 
 REQUEST_ID = "x-request-id"
@@ -37,6 +37,7 @@ class Exchange:
     peer: str  # the connection, as gRPC names it; asked while the client is there
     task: asyncio.Task[Any]  # that the call runs in
     identity: str = ANONYMOUS
+    credentials: tuple[Credential, ...] = ()  # that prove the identity
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)  # `ErrorInfo.metadata`

@@ -1,0 +1,140 @@
+"""Lasting calls end with their credentials, on a clock that the test moves."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from healthomics_gateway.access import Credential
+from healthomics_gateway.errors import GatewayError
+from healthomics_gateway.interceptors.exchange import Exchange, running_task
+from healthomics_gateway.interceptors.expire import Expiry
+
+NOW = 1_800_000_000.0
+
+
+@dataclass
+class Timer:
+    """A timer that the test fires."""
+
+    seconds: float
+    work: Callable[[], None]
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Never fire."""
+        self.is_cancelled = True
+
+
+class World:
+    """Lasting calls, the time of day, and the timers that are set."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.timers: list[Timer] = []
+        self.expiry = Expiry(now=lambda: self.now, call_later=self._call_later)
+        self._stage = self.expiry.stage(self._proceed)
+        self._ends = asyncio.Event()
+
+    async def call(self, *credentials: Credential) -> str:
+        """Make a call that lasts, and return how it ends."""
+        exchange = Exchange(cast("Any", None), "", "", "", running_task())
+        exchange.credentials = credentials
+        try:
+            return (await self._stage(None, exchange)).decode()
+        except GatewayError as error:
+            return error.reason.name
+        except asyncio.CancelledError:
+            return "cancelled"
+
+    def begun(self, *credentials: Credential) -> asyncio.Task[str]:
+        """Begin such a call."""
+        return asyncio.create_task(self.call(*credentials))
+
+    def fire(self, seconds: float) -> None:
+        """Let the time of day pass, and the timer that was set last fire."""
+        self.now += seconds
+        self.timers.pop().work()
+
+    def end(self) -> None:
+        """Let all calls end by themselves."""
+        self._ends.set()
+
+    def _call_later(self, seconds: float, work: Callable[[], None]) -> "Timer":
+        self.timers.append(Timer(seconds, work))
+        return self.timers[-1]
+
+    async def _proceed(self, _incoming: Any, _exchange: Exchange) -> bytes:
+        await self._ends.wait()
+        return b"ended"
+
+
+async def settle() -> None:
+    """Let everything happen that can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_call_ends_when_its_first_credential_expires() -> None:
+    """Of a certificate and a token, the one that ends first ends the call."""
+    world = World()
+    call = world.begun(Credential("a", NOW + 60), Credential("a", NOW + 2))
+    await settle()
+    assert [2] == [timer.seconds for timer in world.timers]
+    world.fire(1.9)  # the loop's clock may be ahead of the time of day
+    await settle()
+    assert not call.done()
+    world.fire(0.1)
+
+    assert "TOKEN_EXPIRED" == await call
+
+
+async def test_call_ends_when_its_key_is_withdrawn() -> None:
+    """A change of the keys ends the calls of keys that are no longer published."""
+    world = World()
+    published = {"old", "new"}
+    old = world.begun(Credential("a", holds=lambda: "old" in published))
+    new = world.begun(Credential("a", holds=lambda: "new" in published))
+    await settle()
+    world.expiry.check()
+    published.discard("old")
+    world.expiry.check()
+
+    assert "TOKEN_INVALID" == await old
+    world.end()
+    assert "ended" == await new
+
+
+async def test_call_without_credentials_lasts() -> None:
+    """Anonymous calls have nothing that expires, and no timer."""
+    world = World()
+    call = world.begun()
+    await settle()
+    world.expiry.check()
+    world.end()
+
+    assert ("ended", []) == (await call, world.timers)
+
+
+async def test_call_that_has_ended_leaves_no_timer() -> None:
+    """What a call has set is undone with it, also where its client leaves."""
+    world = World()
+    calls = [world.begun(Credential("a", NOW + 60)) for _ in range(2)]
+    await settle()
+    calls[0].cancel()
+    assert "cancelled" == await calls[0]
+    world.end()
+    assert "ended" == await calls[1]
+
+    assert [True, True] == [timer.is_cancelled for timer in world.timers]
+
+
+async def test_call_of_a_long_credential_is_looked_at_each_hour() -> None:
+    """The time of day may be set while a call lasts."""
+    world = World()
+    call = world.begun(Credential("a", NOW + 1e9))
+    await settle()
+    assert [3600] == [timer.seconds for timer in world.timers]
+    world.fire(2e9)
+
+    assert "TOKEN_EXPIRED" == await call
