@@ -504,6 +504,7 @@ async def test_watch_resumes_over_a_broken_connection(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     asked = WatchRunRequest(id="7")
     asked.min_interval.FromSeconds(2)
+    asked.heartbeat_interval.FromSeconds(20)
     resumed = WatchRunRequest(uuid="u")
     resumed.MergeFrom(asked)
 

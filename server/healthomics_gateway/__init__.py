@@ -2,8 +2,9 @@
 
 The rooms, in reading order; each knows only those below it:
 
-* `cli` has the commands and their arguments, `commands` does them: `client` calls and
-  watches, `channel` is the way to a gateway, in plaintext or over TLS, as whom;
+* `cli` has the commands, `arguments` reads what they take, `commands` does them:
+  `client` calls and watches, `patience` says when to try again, `channel` is
+  the way to a gateway, in plaintext or over TLS, as whom;
   `follow` shows a watch, `failure` how a call failed, `show` a run as people and
   programs read it; `streams` is what a command prints to;
 * `process` starts, hears signals and ends; `app` builds the stack, serves and drains;

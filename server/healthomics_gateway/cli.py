@@ -10,6 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from healthomics_gateway import commands
+from healthomics_gateway.arguments import (
+    DISTRIBUTION,
+    Parser,
+    Version,
+    address,
+    duration,
+    quota,
+    utf8,
+)
 from healthomics_gateway.commands import (
     ADDRESS,
     LIVING_RUN,
@@ -17,10 +26,8 @@ from healthomics_gateway.commands import (
     UsageError,
     one_line,
 )
-from healthomics_gateway.durations import parse_duration
 from healthomics_gateway.streams import FAILED, is_blocked, say, standard_streams
 
-DISTRIBUTION = "healthomics-gateway"
 MISUSED = 2
 ADMIN_ADDRESS = "127.0.0.1:9464"
 SANDBOX_ADDRESS = "127.0.0.1:9900"
@@ -36,29 +43,6 @@ ROUTE = (  # how `get` and `watch` reach a gateway: flag, what it takes, help
 )
 
 Subparsers = Any  # argparse has no public name for what `add_subparsers` gives
-
-
-class _Parser(argparse.ArgumentParser):
-    """Adds the sandbox's runs to the help that asks for them, and not before."""
-
-    shows_runs = False
-
-    def format_help(self) -> str:
-        if self.shows_runs:
-            from healthomics_gateway.sandbox import RUNS_HELP
-
-            self.epilog = f"Its runs:\n\n{RUNS_HELP}"
-        return super().format_help()
-
-
-class _Version(argparse.Action):
-    """Prints the version, which is looked up only when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_args: object) -> None:
-        from importlib.metadata import version
-
-        print(f"{parser.prog} {version(DISTRIBUTION)}")
-        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +78,7 @@ def let_go(interruption: KeyboardInterrupt) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=DISTRIBUTION,
         description="A gRPC service that translates GetRun of AWS HealthOmics.",
         epilog="`serve --sandbox` needs no AWS account. Exit codes: 0 done, 1 the call"
@@ -102,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         " DELETED.",
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="print name and version"
+        "--version", action=Version, nargs=0, help="print name and version"
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (_add_serve, _add_sandbox, _add_get, _add_watch, _add_settings):
@@ -149,21 +133,21 @@ def _add_sandbox(subparsers: Subparsers) -> None:
     sandbox.shows_runs = True
     sandbox.add_argument(
         "--listen",
-        type=_address,
+        type=address,
         default=SANDBOX_ADDRESS,
         metavar="HOST:PORT",
         help="where HTTP listens (default: %(default)s)",
     )
     sandbox.add_argument(
         "--latency",
-        type=_duration,
+        type=duration,
         default="0s",
         metavar="DURATION",
         help="how long every answer is held back, such as 50ms (default: %(default)s)",
     )
     sandbox.add_argument(
         "--quota",
-        type=_quota,
+        type=quota,
         default=10,
         metavar="CALLS",
         help="calls a second before it throttles, 0: no limit (default: %(default)s)",
@@ -187,13 +171,13 @@ def _add_get(subparsers: Subparsers) -> None:
     )
     get.add_argument(
         "--max-staleness",
-        type=_duration,
+        type=duration,
         metavar="DURATION",
         help="how old the answer may be, such as 5s (default: the gateway's own)",
     )
     get.add_argument(
         "--timeout",
-        type=_duration,
+        type=duration,
         default="30s",
         metavar="DURATION",
         help="how long to wait for the answer (default: %(default)s)",
@@ -217,14 +201,14 @@ def _add_watch(subparsers: Subparsers) -> None:
     _add_run(watch, example=LIVING_RUN)
     watch.add_argument(
         "--min-interval",
-        type=_duration,
+        type=duration,
         metavar="DURATION",
         help="how often HealthOmics is asked at most, such as 2s (default: the"
         " gateway's own)",
     )
     watch.add_argument(
         "--timeout",
-        type=_duration,
+        type=duration,
         default="30s",
         metavar="DURATION",
         help="how long to try where no gateway answers (default: %(default)s)",
@@ -238,7 +222,7 @@ def _add_watch(subparsers: Subparsers) -> None:
 def _add_run(command: argparse.ArgumentParser, *, example: str) -> None:
     command.add_argument(
         "id",
-        type=_text,
+        type=utf8,
         metavar="ID",
         help=f"the run's id: 1 to 18 digits, such as {example}",
     )
@@ -266,30 +250,3 @@ def _add_settings(subparsers: Subparsers) -> None:
         "--config", type=Path, metavar="FILE", help="settings as TOML"
     )
     settings.set_defaults(run=commands.settings)
-
-
-def _text(argument: str) -> str:
-    """Read an argument as UTF-8; what isn't is for the gateway to refuse."""
-    return os.fsencode(argument).decode(errors="replace")
-
-
-def _duration(text: str) -> Any:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
-def _address(text: str) -> Any:
-    from healthomics_gateway.kinds import parse_address
-
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-
-def _quota(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number of calls, or 0")
-    return int(text)

@@ -20,6 +20,7 @@ from healthomics.v1.run_service_pb2 import (
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.failure import Failure, failure_of, hint_of, write_failure
+from healthomics_gateway.patience import Patience
 from healthomics_gateway.show import plain, run_json, run_text
 
 DONE, FAILED, RUN_FAILED = 0, 1, 3
@@ -29,13 +30,8 @@ ENDINGS = {  # the exit code for each status that a run ends with
     RunStatus.RUN_STATUS_CANCELLED: RUN_FAILED,
     RunStatus.RUN_STATUS_DELETED: RUN_FAILED,
 }
-RENEW = "WATCH_RENEW"
 GONE = "the gateway can't be reached"
-EXPIRED = "TOKEN_EXPIRED"
 HEARTBEAT = timedelta(seconds=20)  # proxies end a stream that is silent for longer
-BACKOFF_SECONDS = 0.5  # after a failure, doubled by each that follows
-MAX_BACKOFF_SECONDS = 30.0
-JITTER = 0.2  # of the backoff, either way
 WATCH_OPTIONS = (  # of a channel that lasts as long as a run
     ("grpc.keepalive_time_ms", 60_000),  # these three notice a peer gone silent
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -133,7 +129,7 @@ def watch(
     request.heartbeat_interval.FromTimedelta(HEARTBEAT)
     if min_interval is not None:
         request.min_interval.FromTimedelta(min_interval)
-    patience = _Patience(timeout.total_seconds(), clock=clock, jitter=jitter)
+    patience = Patience(timeout.total_seconds(), clock=clock, jitter=jitter)
     watch_run = RunServiceStub(channel).WatchRun
     run = Run(id=run_id)
 
@@ -160,7 +156,7 @@ def watch(
 def _states(
     begin: Callable[[WatchRunRequest], Iterable[WatchRunResponse]],
     request: WatchRunRequest,
-    patience: _Patience,
+    patience: Patience,
     *,
     tell: Callable[[Failure, float], None],
     sleep: Callable[[float], object],
@@ -201,51 +197,6 @@ def _timeless(run: Run) -> Run:
     timeless.CopyFrom(run)
     timeless.ClearField("observe_time")
     return timeless
-
-
-class _Patience:
-    """Whether and when to try again."""
-
-    def __init__(
-        self,
-        timeout_seconds: float,
-        *,
-        clock: Callable[[], float],
-        jitter: Callable[[], float],
-    ) -> None:
-        self._timeout_seconds = timeout_seconds
-        self._clock = clock
-        self._jitter = jitter
-        self._since: float | None = clock()  # when the last success was over
-        self.failures = 0  # in a row
-
-    def renew(self) -> None:
-        """Count from the next failure."""
-        self._since = None
-        self.failures = 0
-
-    def wait_seconds(self, failure: Failure) -> float | None:
-        """Give the time to the next try, None where there is to be none."""
-        asked_seconds = failure.retry_seconds
-        # The file of the token that has begun this stream may have a new one by now.
-        is_renewable = failure.reason == EXPIRED and self._since is None
-        if not (failure.is_passing or is_renewable):
-            return None
-        if failure.reason == RENEW and asked_seconds is not None:
-            self.renew()
-            return asked_seconds
-        now = self._clock()
-        if self._since is None:
-            self._since = now
-        left_seconds = self._since + self._timeout_seconds - now
-        if left_seconds <= 0 or (asked_seconds or 0.0) > left_seconds:
-            return None
-        backoff = min(BACKOFF_SECONDS * 2.0**self.failures, MAX_BACKOFF_SECONDS)
-        self.failures += 1
-        if asked_seconds is not None:
-            return asked_seconds
-        spread = 1 + JITTER * (2 * self._jitter() - 1)
-        return min(backoff * spread, left_seconds)
 
 
 def _trouble(failure: Failure, wait_seconds: float, *, is_tls: bool) -> str:
