@@ -235,6 +235,17 @@ def test_sdk_is_never_at_debug(level: str, expected: list[str]) -> None:
     assert expected * 4 == [each for each in told if "SDK" in each]
 
 
+def test_what_clients_cause_inside_grpc_is_not_written() -> None:
+    """A traceback of gRPC's own, which any client can cause, fills no log."""
+    script = (
+        "import logging\n"
+        "logging.getLogger('grpc._cython.cygrpc').error('Invalid encoding')\n"
+        "logging.getLogger('other').error('other')\n"
+    )
+
+    assert ["other"] == names(script)
+
+
 def test_text_is_readable() -> None:
     """The text format has level, event and fields, and no colours in a file."""
     text = written(LEVELS + "log.info('call', code='OK')", log_format="text")

@@ -20,14 +20,7 @@ from healthomics_gateway.log_lines import AUDIT, Renderer, json_line, plain, tex
 from healthomics_gateway.log_writer import LogWriter
 
 # At DEBUG botocore writes the session token and every body.
-# gRPC writes lines with a traceback of what clients cause, such as a path that isn't
-# UTF-8 or a call whose client has left.
-QUIETEST = {
-    "boto3": logging.INFO,
-    "botocore": logging.INFO,
-    "grpc": logging.CRITICAL,
-    "urllib3": logging.INFO,
-}
+QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
 LINES_PER_SECOND = 2000  # of one kind: more than the calls that one process can answer
 FLUSH_SECONDS = 0.5  # for the last lines to leave when the process ends
 CLOSED = -1  # a file descriptor that can't be written to
@@ -79,12 +72,22 @@ def set_up_logging(*, level: str, log_format: str) -> LogWriter:
         )
     )
     handler.addFilter(cap)
+    handler.addFilter(_is_own_matter)
     logging.basicConfig(handlers=[handler], level=number, force=True)
     logging.captureWarnings(capture=True)  # by itself Python writes them as they are
     for name, quietest in QUIETEST.items():
         logging.getLogger(name).setLevel(max(number, quietest))
     _log_last_words()
     return writer
+
+
+def _is_own_matter(record: logging.LogRecord) -> bool:
+    """Drop what gRPC says of its clients, such as one whose path isn't UTF-8.
+
+    They can cause a traceback with each call. A level wouldn't do: where gRPC can't log
+    it prints.
+    """
+    return not record.name.startswith("grpc.")
 
 
 class _Lines:
