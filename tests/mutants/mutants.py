@@ -1217,6 +1217,10 @@ MUTANTS = (
         "                caller.set(Caller(identity, exchange.peer))\n",
         "",
         "rpc/test_rules.py::test_each_caller_has_its_own_limits",
+        holds=(
+            "rpc/test_overload.py::test_caller_gets_its_share_of_the_places",
+            "rpc/test_overload.py::test_scanner_delays_no_other_identity",
+        ),
     ),
     Mutant(
         "ended-call-stays-inside",

@@ -32,9 +32,9 @@ from support import (
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # kinds of frames
-END_STREAM, END_HEADERS = 1, 4  # flags
+ACK, END_STREAM, END_HEADERS = 1, 1, 4  # flags
 NO_ERROR, ENHANCE_YOUR_CALM = 0, 11
-CANCEL = struct.pack(">I", 8)
+REFUSED_STREAM, CANCEL = struct.pack(">I", 7), struct.pack(">I", 8)
 PATIENCE_SECONDS = 10.0  # for what must happen soon
 
 CALL_HEADERS = {
@@ -149,6 +149,25 @@ async def test_metadata_is_refused_beyond_one_limit(size: int) -> None:
 
     passes = size < 8192
     assert {StatusCode.OK if passes else StatusCode.RESOURCE_EXHAUSTED} == codes
+
+
+async def test_connection_has_so_many_calls_under_way() -> None:
+    """The call beyond the streams of a connection is refused by gRPC itself."""
+    most = dict(OPTIONS)["grpc.max_concurrent_streams"]
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        speaking_raw(served) as (reader, writer),
+    ):
+        await next_frame(reader)  # its settings, which hold once they are acknowledged
+        writer.write(frame(SETTINGS, ACK, 0))
+        for at in range(most + 1):
+            writer.write(frame(HEADERS, END_HEADERS, 2 * at + 1, header_block()))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (found := await next_frame(reader))[0] != RESET:
+                pass
+
+    assert (RESET, REFUSED_STREAM) == found
 
 
 async def reset_rapidly(served: Gateway) -> None:

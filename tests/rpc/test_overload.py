@@ -15,6 +15,7 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from callers import (
     LIMS,
@@ -105,6 +106,26 @@ async def test_health_streams_of_a_connection_are_bounded(tmp_path: Path) -> Non
 
     refused = [each for each in seen if isinstance(each, Refusal)]
     assert ["GATEWAY_OVERLOADED"] == [each.reason for each in refused]
+
+
+async def test_reflection_streams_of_a_connection_are_bounded(tmp_path: Path) -> None:
+    """A reflection stream beyond the bound is refused, though none has asked yet."""
+    async with (
+        called(tmp_path) as gateway,
+        grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
+    ):
+        stub: Any = ServerReflectionStub(channel)  # type: ignore[no-untyped-call]  # the stubs leave it out
+        streams = [
+            stub.ServerReflectionInfo(timeout=PATIENCE_SECONDS) for _ in range(33)
+        ]
+        ending = [asyncio.create_task(outcome(each.read())) for each in streams]
+        await until(lambda: any(each.done() for each in ending))
+        refused = [each.result().reason for each in ending if each.done()]
+        for each in streams:
+            each.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+
+    assert ["GATEWAY_OVERLOADED"] == refused
 
 
 async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
