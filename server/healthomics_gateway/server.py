@@ -118,10 +118,13 @@ def make_chain(
         max_in_flight=MAX_STANDARD, max_per_connection=MAX_STANDARD_PER_CONNECTION
     )
     open_ = (*outer[1:], standard.stage)  # no audit of what is open
+    # Outside all places: a rejection that waits for its turn must hold none.
     outer = (*outer, Refusals().stage)
     of: dict[str, Sequence[Stage]] = {
         SERVICE: (
+            # The places come after `guard`: they are shared by identity.
             *(*outer, *guard("GetRun"), admission.stage),
+            # Inside the places: what is refused for lack of one is no work to drain.
             *(Unread().stage, drain.stage),
         ),
         WATCH_RUN: (
