@@ -121,7 +121,8 @@ def test_start_fails_for_one_fault(
         pytest.param(
             ".",
             "a.key",
-            "GATEWAY_TLS__CERT_FILE: no file of this path can be read",
+            "GATEWAY_TLS__CERT_FILE: it isn't a regular file; directories, pipes and"
+            " devices aren't read",
             id="folder",
         ),
         pytest.param(
@@ -141,10 +142,9 @@ def test_start_fails_without_a_certificate_and_its_key(
         made = authority.issue_cert(f"{name}.example.org")
         made.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
         made.private_key_pem.write_to_path(tmp_path / f"{name}.key")
-    files = {
-        "GATEWAY_TLS__CERT_FILE": str(tmp_path / cert),
-        "GATEWAY_TLS__KEY_FILE": str(tmp_path / key) if key else "",
-    }
+    files = {"GATEWAY_TLS__CERT_FILE": str(tmp_path / cert)}
+    if key:
+        files["GATEWAY_TLS__KEY_FILE"] = str(tmp_path / key)
 
     assert [fault] == faults_at_start(tally, **REGION, **files)
 
