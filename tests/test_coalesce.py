@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
 from healthomics_gateway.pacer import throttled
@@ -171,6 +171,24 @@ def test_failure_is_shared_and_not_remembered() -> None:
     assert [Reason.UPSTREAM_INTERNAL] * 2 == [each.reason for each in ended]
     assert {"attempts": "1"} == facts
     assert 1001 == then
+
+
+def test_run_that_is_gone_is_forgotten_whatever_else_was_asked_for() -> None:
+    """A 404 for one export forgets the answers with every other."""
+
+    async def work() -> tuple[float, float, int]:
+        upstream = Upstream(seconds=0.0)
+        exported = RunQuery(QUERY.id, (RunExport.RUN_EXPORT_DEFINITION,))
+        first = await upstream.ask(exported)
+        upstream.failing = failure(Reason.RUN_NOT_FOUND)
+        with pytest.raises(GatewayError):
+            await upstream.ask(QUERY)
+        upstream.failing = None
+        await asyncio.sleep(1)
+        return first, await upstream.ask(exported, staleness=60), len(upstream.asked)
+
+    first, again, number = virtually(work)
+    assert (first + 1, 3) == (again, number)
 
 
 # partitions

@@ -9,11 +9,13 @@ from math import inf
 from typing import Any
 
 import pytest
+from google.rpc import code_pb2
 from structlog.testing import capture_logs
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunResponse
 from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.poll import IN_DOUBT, MAX_VIEWS, State
 from healthomics_gateway.runs import Answer, Call, Caller, OneCall, RunQuery
 from healthomics_gateway.selection import Selection
 from healthomics_gateway.watch import Reader, Watches
@@ -111,6 +113,15 @@ LIFE = (
 
 
 # states
+
+
+def test_state_keeps_so_many_responses() -> None:
+    """A caller may choose another mask for each stream; the first are shared."""
+    masks = [Selection(frozenset({"id"}), frozenset({str(at)})) for at in range(20)]
+    state = State(0, Run(id="1234567"), b"")
+    made = [state.view(each) for each in masks]
+    assert made == [state.view(each) for each in masks]
+    assert [True] * MAX_VIEWS + [False] * 4 == [state.kept(m) is not None for m in masks]
 
 
 def test_heartbeat_is_sent_when_nothing_else_was_for_so_long() -> None:
@@ -401,6 +412,43 @@ def test_failure_that_may_pass_does_not_end_a_watch(reason: Reason) -> None:
     assert [("poll_failed", reason.name, at) for at in (1, 2, 3)] == [
         (each["event"], each["reason"], each["failures"]) for each in log
     ]
+
+
+@pytest.mark.parametrize("reason", sorted(IN_DOUBT, key=lambda each: each.name))
+def test_failure_in_doubt_ends_a_watch_only_if_it_lasts(reason: Reason) -> None:
+    """What may be a proxy's answer is waited out for a minute."""
+
+    async def work() -> Any:
+        life = ((0, {"name": "a"}), (4, failure(reason)), (30, {"name": "b"}))
+        world = World(*life, (40, failure(reason)))
+        return await world.follow()
+
+    assert [(0, "a"), (36, "b"), (104, reason)] == virtually(work)
+
+
+def test_first_look_waits_out_a_failure_in_doubt_too() -> None:
+    """It has the answer that comes within the minute, and else the failure."""
+
+    async def work() -> Any:
+        error = failure(Reason.UPSTREAM_MALFORMED_RESPONSE)
+        world = World((0, error), (30, {"name": "b"}), (40, error))
+        answer = await world.watches.look(QUERY, call=OneCall(inf))
+        await asyncio.sleep(1040 - now())
+        with pytest.raises(GatewayError) as refusal:
+            await world.watches.look(QUERY, call=OneCall(inf))
+        return answer.run.name, refusal.value.reason, now()
+
+    assert ("b", Reason.UPSTREAM_MALFORMED_RESPONSE, 1103) == virtually(work)
+
+
+def test_answer_that_is_nobody_s_word_is_in_doubt() -> None:
+    """Whatever of HealthOmics is INTERNAL or UNKNOWN may be a proxy's doing."""
+    assert {
+        each
+        for each in Reason
+        if each.name.startswith("UPSTREAM_")
+        and each.value.code in (code_pb2.INTERNAL, code_pb2.UNKNOWN)
+    } == IN_DOUBT
 
 
 def test_wait_that_is_asked_for_is_kept() -> None:

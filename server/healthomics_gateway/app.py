@@ -135,7 +135,9 @@ class Gateway:
         )
         runs = Watches(
             fetched,
-            polls=Paced(fetched, self._poll_pacers),
+            polls=Coalescing(  # so that one turn is enough for all who wait for it
+                Paced(fetched, self._poll_pacers), turns=self._poll_pacers, max_bytes=0
+            ),
             interval_seconds=watch.interval.total_seconds(),
         )
         self._admission = Admission(max_in_flight=settings.max_in_flight)

@@ -63,13 +63,13 @@ class Coalescing:
         self._clock = clock
         self._open: dict[RunQuery, _Fetch] = {}  # not sent yet
         self._sent: dict[RunQuery, _Fetch] = {}
-        self._memory: LRUCache[RunQuery, _Remembered] = LRUCache(
-            max_bytes, getsizeof=lambda each: each.size
-        )
+        self._memory: LRUCache[RunQuery, dict[RunQuery, _Remembered]] = LRUCache(
+            max_bytes, getsizeof=lambda each: sum(one.size for one in each.values())
+        )  # by what is gone where one of them is: whatever else was asked for
 
     def recent(self, query: RunQuery, max_staleness_seconds: float) -> Answer | None:
         """Give the last answer if it was read so short a time ago."""
-        remembered = self._memory.get(query)
+        remembered = self._memory.get(query.bare, {}).get(query)
         if remembered and self._clock() - remembered.at <= max_staleness_seconds:
             return remembered.answer
         return None
@@ -125,7 +125,7 @@ class Coalescing:
             answer = await self._runs.get_run(query, call=fetch)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is theirs
             if isinstance(error, GatewayError) and error.reason is Reason.RUN_NOT_FOUND:
-                self._memory.pop(query, None)
+                self._memory.pop(query.bare, None)
             self._forget(fetch)
             fetch.fail(error)
         else:
@@ -134,9 +134,12 @@ class Coalescing:
             fetch.succeed(answer)
 
     def _remember(self, query: RunQuery, answer: Answer) -> None:
-        size = answer.run.ByteSize()
-        if size <= self._memory.maxsize:
-            self._memory[query] = _Remembered(answer, self._clock(), size)
+        new = {query: _Remembered(answer, self._clock(), answer.run.ByteSize())}
+        of_run = self._memory.pop(query.bare, {}) | new
+        for each in (of_run, new):  # all that is known of the run, or else the newest
+            if self._memory.getsizeof(each) <= self._memory.maxsize:
+                self._memory[query.bare] = each
+                break
 
     def _leave(self, fetch: _Fetch, call: Call) -> None:
         fetch.part(call)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, auto, unique
+from math import inf
 from types import MappingProxyType
 
 from google.protobuf.message import Message
@@ -38,6 +39,9 @@ PACKING_BYTES = 80  # at most what one packed detail adds to its own size
 # What is known of the call under way, whatever error it may end in: `runId`, and what
 # its sources have tried.
 facts: ContextVar[Mapping[str, str]] = ContextVar("facts", default=MappingProxyType({}))
+
+# When the stream under way has to end, in seconds of the monotonic clock.
+ends: ContextVar[float] = ContextVar("ends", default=inf)
 
 # Whether its answer came from memory.
 remembered: ContextVar[bool] = ContextVar("remembered", default=False)

@@ -32,6 +32,20 @@ PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPIN
 MAX_UNTAKEN = 4  # states that a slow reader may be behind; then it gets the newest
 BACKOFF_SECONDS = 1.0  # after a failure that may pass, doubled by each that follows
 MAX_BACKOFF_SECONDS = 60.0
+MAX_DOUBLINGS = 6
+DOUBT_SECONDS = 60.0  # that a failure in doubt lasts before it ends a watch
+# Answers that may be another's than HealthOmics', such as a proxy's page: what ends a
+# call doesn't end a watch unless it lasts.
+IN_DOUBT = frozenset(
+    {
+        Reason.UPSTREAM_IDENTITY_MISMATCH,
+        Reason.UPSTREAM_MALFORMED_RESPONSE,
+        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+        Reason.UPSTREAM_TLS_UNTRUSTED,
+        Reason.UPSTREAM_UNEXPECTED_REDIRECT,
+        Reason.UPSTREAM_UNRECOGNIZED,
+    }
+)
 MAX_VIEWS = 16  # selections of a state whose responses are kept
 DIGEST_BYTES = 16
 WAKEN_AT_ONCE = 256  # readers
@@ -81,7 +95,7 @@ class Poller:
         self._seen = -inf  # when it came
         self._period_seconds = inf  # the shortest that a reader wants
         self._due = inf  # when to ask
-        self._failures = 0  # in a row
+        self._failures = Failures()
         self._timer: asyncio.TimerHandle | None = None  # until it is due
         self._poll: asyncio.Task[None] | None = None  # under way
         self._is_over = False
@@ -93,7 +107,7 @@ class Poller:
         """Serve this reader too."""
         self._readers[reader] = None
         self._period_seconds = min(self._period_seconds, self._period_of(reader))
-        if self._failures:
+        if self._failures.number:
             due = self._clock() + BACKOFF_SECONDS
         elif self._seen >= reader.since:
             due = self._seen + self._period_seconds
@@ -139,7 +153,7 @@ class Poller:
     def learn(self, answer: Answer) -> None:
         """Take an answer, from whomever; many may share it and tell of it in turn."""
         self._seen = self._clock()
-        self._failures = 0
+        self._failures = Failures()
         if answer is not self._answer:
             self._answer = answer
             self._take(answer.run)
@@ -183,7 +197,7 @@ class Poller:
             answer = await self._polls.get_run(self.query, call=call)
         except GatewayError as error:
             self._poll = None
-            if error.reason.value.advice is Advice.STOP:
+            if self._failures.is_end(error, self._clock()):
                 self._fail(error)
             else:
                 self._back_off(error)
@@ -201,13 +215,12 @@ class Poller:
         return self._interval_seconds * (PASSING_SHARE if is_passing else 1.0)
 
     def _back_off(self, error: GatewayError) -> None:
-        self._ask_at(self._clock() + backoff_seconds(error, self._failures))
-        self._failures += 1
+        self._ask_at(self._clock() + self._failures.backoff_seconds(error))
         _log.info(
             "poll_failed",
             runId=self.query.id,
             reason=error.reason.name,
-            failures=self._failures,
+            failures=self._failures.number,
         )
 
     def _untaken(self) -> list[State]:
@@ -241,10 +254,30 @@ class Poller:
         self._forget(self)
 
 
-def backoff_seconds(error: GatewayError, failures: int) -> float:
-    """Tell when to ask again after a failure that may pass, and so many before it."""
-    seconds = min(BACKOFF_SECONDS * 2.0**failures, MAX_BACKOFF_SECONDS)
-    return max(seconds, error.retry_delay_seconds)
+class Failures:
+    """The failures in a row: when to ask again, and which of them is the end."""
+
+    __slots__ = ("_doubted_since", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._doubted_since = inf
+
+    def is_end(self, error: GatewayError, now: float) -> bool:
+        """Return whether a failure ends a watch; one in doubt does if it lasts."""
+        if error.reason not in IN_DOUBT:
+            self._doubted_since = inf
+            return error.reason.value.advice is Advice.STOP
+        self._doubted_since = min(self._doubted_since, now)
+        return now - self._doubted_since >= DOUBT_SECONDS
+
+    def backoff_seconds(self, error: GatewayError) -> float:
+        """Return in how many seconds to ask again after one more failure."""
+        # Bounded before the power, which would be too large after a day.
+        doublings = min(self.number, MAX_DOUBLINGS)
+        self.number += 1
+        seconds = min(BACKOFF_SECONDS * 2.0**doublings, MAX_BACKOFF_SECONDS)
+        return max(seconds, error.retry_delay_seconds)
 
 
 class View(NamedTuple):

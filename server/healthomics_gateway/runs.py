@@ -31,6 +31,13 @@ class RunQuery:
     export: tuple[RunExport.ValueType, ...] = ()  # sorted, no duplicates
     partition: Partition = OWN
 
+    @property
+    def bare(self) -> RunQuery:
+        """The same run, asked for as the same identity, without further wishes."""
+        if not self.export:
+            return self
+        return RunQuery(self.id, partition=self.partition)
+
 
 class Caller(NamedTuple):
     """Who asks: callers have equal shares, and so have the connections of each."""

@@ -24,6 +24,7 @@ from healthomics_gateway.interceptors.expire import Expiry
 from healthomics_gateway.interceptors.limit import Limits
 from healthomics_gateway.interceptors.refuse import MAX_REJECTIONS, Refusals
 from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.interceptors.write import Writer
 from healthomics_gateway.keys import MAX_WAITING_FOR_KEYS
 from healthomics_gateway.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
 
@@ -120,12 +121,13 @@ def make_chain(
     open_ = (*outer[1:], standard.stage)  # no audit of what is open
     # Outside all places: a rejection that waits for its turn must hold none.
     outer = (*outer, Refusals().stage)
+    unread = Unread()  # of calls and streams alike
     of: dict[str, Sequence[Stage]] = {
         SERVICE: (
             # The places come after `guard`: they are shared by identity.
             *(*outer, *guard("GetRun"), admission.stage),
             # Inside the places: what is refused for lack of one is no work to drain.
-            *(Unread().stage, drain.stage),
+            *(unread.stage, drain.stage),
         ),
         WATCH_RUN: (
             *(*outer, *guard("WatchRun"), watching.stage),
@@ -140,6 +142,7 @@ def make_chain(
         of_others=open_,
         of_unknown=outer,
         arrivals={SERVICE: Arrivals(max_waiting=min(MAX_WAITING, max_waiting))},
+        writer=Writer(unread),
         peer_of=peer_of,
     )
 

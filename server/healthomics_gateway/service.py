@@ -19,9 +19,16 @@ from healthomics.v1.run_service_pb2 import (
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
 from healthomics_gateway.access import Access, access
-from healthomics_gateway.errors import GatewayError, Reason, facts, remembered
+from healthomics_gateway.errors import GatewayError, Reason, ends, facts, remembered
 from healthomics_gateway.requests import check_get, check_watch, seconds_of
-from healthomics_gateway.runs import Answer, OneCall, RunQuery, RunSource, caller
+from healthomics_gateway.runs import (
+    Answer,
+    Caller,
+    OneCall,
+    RunQuery,
+    RunSource,
+    caller,
+)
 from healthomics_gateway.selection import ALL, Selection
 from healthomics_gateway.watch import Reader, Watches
 
@@ -157,6 +164,7 @@ class RunService(RunServiceServicer):
             seconds = min(seconds, own_seconds)
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
+        ends.set(self._clock() + seconds)  # for writes too, which wait for the client
         allowed = access.get()
         try:
             async with self._watch(request, allowed, seconds, known) as reader:
@@ -186,7 +194,7 @@ class RunService(RunServiceServicer):
         end = begun + seconds
         first = None
         if allowed.is_bound:
-            call = OneCall(end, caller=caller.get())
+            call = OneCall(end, caller=Caller(query.id), is_poll=True)
             try:
                 async with asyncio.timeout(seconds), self._refusals(allowed, begun):
                     first = await self._watches.look(query, call=call)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Self
 
-from healthomics_gateway.errors import Advice, GatewayError, Reason
-from healthomics_gateway.poll import TERMINAL, Poller, backoff_seconds
+from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.poll import TERMINAL, Failures, Poller
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
@@ -42,26 +42,29 @@ class Watches:
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Answer the run, and let those who watch it have the answer too."""
-        answer = await self._runs.get_run(query, call=call)
-        if poller := self._pollers.get(query):
-            poller.learn(answer)
-        return answer
+        return self._learn(query, await self._runs.get_run(query, call=call))
 
     async def look(self, query: RunQuery, *, call: Call) -> Answer:
-        """Answer the run by a fetch that is sent from now on.
+        """Answer the run by a fetch that is sent from now on, and counts as a poll.
 
         As a watch does, it waits until what may pass has passed; raises what ends one.
         """
-        failures = 0
+        failures = Failures()
         while True:
             try:
-                return await self.get_run(query, call=call)
+                answer = await self._polls.get_run(query, call=call)
             except GatewayError as error:
-                if error.reason.value.advice is Advice.STOP:
+                if failures.is_end(error, self._clock()):
                     raise
-                seconds = backoff_seconds(error, failures)
+                seconds = failures.backoff_seconds(error)
                 await asyncio.sleep(seconds)  # as a poller backs off
-                failures += 1
+            else:
+                return self._learn(query, answer)
+
+    def _learn(self, query: RunQuery, answer: Answer) -> Answer:
+        if poller := self._pollers.get(query):
+            poller.learn(answer)
+        return answer
 
     def watch(
         self,

@@ -7,6 +7,8 @@ import gc
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import grpc
@@ -14,6 +16,8 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 
+from faults.attackers import Attacker
+from faults.attacks import ATTACKS, FIRST_ID
 from faults.lying import HANG, Answer, said, true_run
 from faults.rig import Rig
 from healthomics.v1.run_pb2 import Run
@@ -429,6 +433,30 @@ async def test_watch_does_not_poll_sooner_than_the_operator_lets_it(
         asked = rig.upstream.asked[ID]
 
     assert 1 == asked
+
+
+async def test_watches_that_are_not_read_end_with_their_time(rigged: Any) -> None:
+    """Their places are free again, however long their client reads nothing."""
+    attack = replace(ATTACKS["watches-zero"], rate=100.0)
+    async with rigged(
+        GATEWAY_WATCH__MAX_OPEN="4", GATEWAY_WATCH__MAX_STREAM="1s", **QUICK
+    ) as rig:
+        Life(rig, str(FIRST_ID), definition="x" * 90_000)
+        attacker = Attacker(replace(attack, units=few), str(rig.served.address))
+        attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while rig.served.in_flight < 4:  # noqa: ASYNC110  # the gateway has no event for it
+                await asyncio.sleep(0.01)
+        await has_left(rig)
+        call = watch(rig.stub, str(FIRST_ID))
+        assert str(FIRST_ID) == (await call.read()).run.id
+        call.cancel()
+        attacking.cancel()
+
+
+def few(number: int) -> Iterator[bytes]:
+    """Watch one run by as many streams as there are places."""
+    return islice(ATTACKS["watches-zero"].units(number), 4)
 
 
 async def test_watches_beyond_the_most_are_turned_away(rigged: Any) -> None:

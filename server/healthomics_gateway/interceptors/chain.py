@@ -22,6 +22,8 @@ from healthomics_gateway.interceptors.exchange import (
     request_id_of,
     running_task,
 )
+from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.interceptors.write import Writer
 from healthomics_gateway.runs import caller
 
 PeerOf: TypeAlias = Callable[[ServicerContext[Any, Any]], str]
@@ -45,6 +47,7 @@ class Chain(ServerInterceptor):
         of_others: Iterable[Stage],
         of_unknown: Iterable[Stage],
         arrivals: Mapping[str, Arrivals] = MappingProxyType({}),
+        writer: Writer | None = None,
         peer_of: PeerOf = lambda context: context.peer(),
     ) -> None:
         """Take stages by the method's path or the service's full name.
@@ -52,13 +55,15 @@ class Chain(ServerInterceptor):
         The others have theirs in common, and calls of no method have theirs.
 
         `arrivals` bounds the calls of a service whose message hasn't come; the other
-        services share one of their own. `peer_of` names the connection of a call.
+        services share one of their own. `writer` writes the messages of all streams.
+        `peer_of` names the connection of a call.
         """
         self._peer_of = peer_of
         self._of = of
         self._of_others = of_others
         self._arrivals = arrivals
         self._arrivals_of_others = Arrivals()
+        self._writer = writer or Writer(Unread())
         self._unknown = _composed(_refuse_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.accepted = 0  # calls, of any method
@@ -84,10 +89,13 @@ class Chain(ServerInterceptor):
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         service = method.strip("/").partition("/")[0]
         stages = self._of.get(method) or self._of.get(service, self._of_others)
-        make = _streaming if handler.response_streaming else _unary
         arrivals = self._arrivals.get(service, self._arrivals_of_others)
-        composed = _composed(make(handler, arrivals), stages)
-        handle = _in_exchange(composed, method, self._peer_of)
+        inner = (
+            _streaming(handler, arrivals, self._writer)
+            if handler.response_streaming
+            else _unary(handler, arrivals)
+        )
+        handle = _in_exchange(_composed(inner, stages), method, self._peer_of)
         if handler.response_streaming:
             encoded = partial(_encoded, handler)
             return grpc.stream_stream_rpc_method_handler(handle, None, encoded)
@@ -136,7 +144,7 @@ def _unary(handler: Any, arrivals: Arrivals) -> Handler:
     return handle
 
 
-def _streaming(handler: Any, arrivals: Arrivals) -> Handler:
+def _streaming(handler: Any, arrivals: Arrivals, writer: Writer) -> Handler:
     behavior = handler.stream_stream or handler.unary_stream
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
@@ -150,7 +158,10 @@ def _streaming(handler: Any, arrivals: Arrivals) -> Handler:
         if inspect.isasyncgen(answers):
             async with aclosing(answers):
                 async for answer in answers:
-                    await context.write(answer)
+                    try:
+                        await writer.write(exchange, _encoded(handler, answer))
+                    except TimeoutError as error:
+                        await answers.athrow(error)  # the method knows its reason
         else:
             await answers
         return b""

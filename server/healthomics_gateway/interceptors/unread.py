@@ -1,11 +1,12 @@
-"""The answers that clients haven't read yet: so many bytes in all."""
+"""Bounds the bytes of answers and streams that clients haven't read yet."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from healthomics_gateway.errors import overloaded
@@ -72,6 +73,27 @@ class Unread:
             return answer
 
         return handle
+
+    @contextmanager
+    def writing(self, exchange: Exchange, size: int) -> Iterator[None]:
+        """Keep account of a stream's message while it is written.
+
+        gRPC has sent a message once its write returns, but for what the connection's
+        own buffers hold. What is given up unsent stays with the stream until it ends,
+        and so does its status: they count until then. Raises GATEWAY_OVERLOADED if the
+        message would be too much.
+        """
+        peer = exchange.peer
+        self._check(peer, size)
+        self._add(peer, size)
+        try:
+            yield
+        except BaseException:
+            kept = size + STREAM_BYTES
+            self._add(peer, STREAM_BYTES)
+            exchange.task.add_done_callback(lambda _: self._add(peer, -kept))
+            raise
+        self._add(peer, -size)
 
     def _check(self, peer: str, size: int) -> None:
         most = self._kept_bytes + len(self._sending) * STREAM_BYTES + size
