@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rpc.test_options import tuned
 from support import calling, get_run, http
 
 SECONDS = 0.8
+LARGE, UNREAD = 900_000, 24  # bytes of an answer; 21 MB of answers
 PATIENCE_SECONDS = 10.0
 PAUSE_SECONDS = 0.01
 SHARE = 0.2  # of an attack's rate: here one process is all of the parties
@@ -100,3 +102,32 @@ async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
     assert opened > 0.9 * attack.connections
     assert attack.connections == attacker.opened
     assert TRUE_ID == run.id
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("name", ["window-zero", "watches-zero"])
+async def test_what_is_not_read_is_bounded_for_calls_and_watches(
+    rigged: Any, name: str
+) -> None:
+    """Beyond 16 MiB a connection that reads nothing is refused, and no other."""
+
+    def large(request: Request) -> Answer:
+        return http(true_run(request.run_id, parameters={"sample": "x" * LARGE}))
+
+    attack = replace(ATTACKS[name], units=some(ATTACKS[name].units), rate=500.0)
+    async with rigged() as rig:
+        for at in range(UNREAD):
+            rig.upstream.lie(str(FIRST_ID + at), large)
+        attacker = Attacker(attack, str(rig.served.address))
+        attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while "GATEWAY_OVERLOADED" not in (each.get("reason") for each in rig.log):  # noqa: ASYNC110  # the log tells only who looks
+                await asyncio.sleep(PAUSE_SECONDS)
+        assert TRUE_ID == (await rig.run(TRUE_ID)).id
+        attacking.cancel()
+        await asyncio.gather(attacking, return_exceptions=True)
+
+
+def some(units: Any) -> Any:
+    """Send a few units more than may be unread."""
+    return lambda number: islice(units(number), UNREAD)

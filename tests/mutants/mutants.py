@@ -535,7 +535,7 @@ MUTANTS = (
     Mutant(
         "run-that-is-gone-stays-in-memory",
         "coalesce.py",
-        "                self._memory.pop(query, None)\n",
+        "                self._memory.pop(query.bare, None)\n",
         "                pass\n",
         "test_coalesce.py::test_run_that_is_gone_is_forgotten",
     ),
@@ -689,8 +689,8 @@ MUTANTS = (
     Mutant(
         "throttle-ends-a-watch",
         "poll.py",
-        "if error.reason.value.advice is Advice.STOP:",
-        "if error.reason.value.advice is not Advice.RETRY:",
+        "return error.reason.value.advice is Advice.STOP",
+        "return error.reason.value.advice is not Advice.RETRY",
         "test_watch.py::test_failure_that_may_pass_does_not_end_a_watch",
     ),
     Mutant(
@@ -713,6 +713,61 @@ MUTANTS = (
         "        return max(seconds, self._min_interval_seconds) if seconds else None",
         "        return seconds or None",
         "faults/test_watching.py::test_watch_does_not_poll_sooner_than_the_operator_lets_it",
+    ),
+    Mutant(
+        "polls-bypass-their-pacer",
+        "app.py",
+        "                Paced(fetched, self._poll_pacers), turns=",
+        "                fetched, turns=",
+        "faults/test_sharing.py::test_polls_and_first_looks_stay_within_their_share",
+    ),
+    Mutant(
+        "first-look-is-no-poll",
+        "watch.py",
+        "answer = await self._polls.get_run(query, call=call)",
+        "answer = await self._runs.get_run(query, call=call)",
+        "faults/test_sharing.py::test_polls_and_first_looks_stay_within_their_share",
+    ),
+    Mutant(
+        "proxy-s-page-ends-a-watch",
+        "poll.py",
+        "if error.reason not in IN_DOUBT:",
+        "if True:",
+        "test_watch.py::test_failure_in_doubt_ends_a_watch_only_if_it_lasts",
+    ),
+    Mutant(
+        "heartbeats-are-never-sent",
+        "watch.py",
+        "            elif self._is_silent:\n",
+        "            elif False:\n",
+        "test_watch.py::test_heartbeat_is_sent_when_nothing_else_was_for_so_long",
+    ),
+    Mutant(
+        "messages-of-streams-count-as-read",
+        "interceptors/write.py",
+        "self._unread.writing(exchange, len(message))",
+        "self._unread.writing(exchange, 0)",
+        "test_write.py::test_message_beyond_what_may_be_unread_is_refused",
+        holds=(
+            "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
+        ),
+    ),
+    Mutant(
+        "write-outlasts-its-stream",
+        "interceptors/write.py",
+        "asyncio.timeout(min(self._write_seconds, left))",
+        "asyncio.timeout(self._write_seconds)",
+        "test_write.py::test_message_that_is_not_read_ends_its_stream",
+        holds=(
+            "faults/test_watching.py::test_watches_that_are_not_read_end_with_their_time",
+        ),
+    ),
+    Mutant(
+        "unread-answers-have-no-bound",
+        "server.py",
+        "*(unread.stage, drain.stage),",
+        "*(drain.stage,),",
+        "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
     ),
     # Who calls: tokens.
     Mutant(
