@@ -28,10 +28,10 @@ from faults.lying import (
     true_run,
 )
 from faults.rig import Rig
-from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics_gateway.errors import Reason
 from healthomics_gateway.sandbox.quota import TokenBucket
-from support import ALWAYS, Refusal, calling, get_run, http
+from support import ALWAYS, Refusal, aws_at, calling, gateway, get_run, http
 
 ID = "2000022"
 CROWD = 500
@@ -480,3 +480,51 @@ async def test_scanner_does_not_hold_up_a_caller_of_one_run(rigged: Any) -> None
         rig.tally.outcomes["OK"] += 10
 
     assert refused_scans
+
+
+BOUND = """
+[[callers]]
+identity = "anonymous"
+methods = ["WatchRun"]
+run_groups = ["1234567"]
+"""
+
+
+@pytest.mark.parametrize("toml", ["", BOUND], ids=["polls", "first-looks"])
+async def test_polls_and_first_looks_stay_within_their_share(toml: str) -> None:
+    """However many runs are watched, all polls stay within the watches' share."""
+    asked: list[float] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(time.monotonic())
+        return http(true_run(request.run_id, runGroupId="1234567"))
+
+    environ = {
+        "GATEWAY_QUOTA__TPS": "50",
+        "GATEWAY_QUOTA__BURST": "10",
+        "GATEWAY_WATCH__QUOTA_SHARE": "0.1",
+    }
+    async with (
+        LyingUpstream(truth=answer) as upstream,
+        gateway(aws_at(upstream.url), toml=toml, **environ) as served,
+        calling(served) as stub,
+    ):
+        begun = time.monotonic()
+        ids = [str(FIRST_ID + at) for at in range(40)]
+        watches = [stub.WatchRun(WatchRunRequest(id=each)) for each in ids]
+        first = [asyncio.create_task(each.read()) for each in watches]
+        await asyncio.wait_for(several(first, 6), PATIENCE_SECONDS)
+        lasted = time.monotonic() - begun
+        for each in watches:
+            each.cancel()
+        await asyncio.gather(*first, return_exceptions=True)
+
+    assert 6 <= len([at for at in asked if at <= begun + lasted]) <= 5 * lasted + 2
+
+
+async def several(tasks: list[Any], number: int) -> None:
+    """Wait until so many of the tasks are done."""
+    for done, each in enumerate(asyncio.as_completed(tasks), start=1):
+        await each
+        if done == number:
+            return
