@@ -121,7 +121,9 @@ def test_state_keeps_so_many_responses() -> None:
     state = State(0, Run(id="1234567"), b"")
     made = [state.view(each) for each in masks]
     assert made == [state.view(each) for each in masks]
-    assert [True] * MAX_VIEWS + [False] * 4 == [state.kept(m) is not None for m in masks]
+    assert [True] * MAX_VIEWS + [False] * 4 == [
+        state.kept(m) is not None for m in masks
+    ]
 
 
 def test_heartbeat_is_sent_when_nothing_else_was_for_so_long() -> None:
