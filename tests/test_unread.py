@@ -8,6 +8,7 @@ import pytest
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, running_task
 from healthomics_gateway.interceptors.unread import STREAM_BYTES, Unread
+from healthomics_gateway.runs import Caller, caller
 
 ANSWER = b"x" * 1000
 SIZE = STREAM_BYTES + len(ANSWER)
@@ -38,11 +39,14 @@ class Clients:
             await incoming
         return ANSWER
 
-    def call(self, peer: str, *, until: Any = None) -> tuple[Any, asyncio.Event]:
-        """Call, and read what comes once the event is set."""
+    def call(
+        self, peer: str, *, until: Any = None, name: str = ""
+    ) -> tuple[Any, asyncio.Event]:
+        """Call as `name`, and read what comes once the event is set."""
         is_read, answered = asyncio.Event(), asyncio.get_running_loop().create_future()
 
         async def as_grpc_does() -> None:
+            caller.set(Caller(name, peer))
             exchange = Exchange(Any, "", "", peer, running_task())
             try:
                 answered.set_result(await self._handle(until, exchange))
@@ -121,6 +125,19 @@ async def test_connection_may_keep_its_share_where_too_much_is_kept() -> None:
     assert (
         Reason.GATEWAY_OVERLOADED is (await refusal_of(clients.call("slow")[0])).reason
     )
+
+
+async def test_connections_of_one_caller_are_bounded_together() -> None:
+    """Beyond twice as much, callers have shares, however many connections they open."""
+    clients = Clients(answers=3, share=1)
+    for at in range(6):
+        assert ANSWER == await clients.call(f"hoarder-{at}", name="hoarder")[0]
+    refusal = await refusal_of(clients.call("hoarder-6", name="hoarder")[0])
+    answered, is_read = clients.call("reader", name="reader")
+    assert ANSWER == await answered
+    is_read.set()
+
+    assert Reason.GATEWAY_OVERLOADED is refusal.reason
 
 
 async def test_crowd_that_is_answered_at_one_moment_is_sent_its_answers() -> None:

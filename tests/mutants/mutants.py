@@ -1074,6 +1074,14 @@ MUTANTS = (
         "test_refuse.py::test_rejections_of_callers_are_paced",
     ),
     Mutant(
+        "connections-multiply-what-a-caller-leaves-unread",
+        "interceptors/unread.py",
+        "            or (kept > self._max_bytes * CROWDED"
+        " and self._is_beyond_share(size))\n",
+        "",
+        "test_unread.py::test_connections_of_one_caller_are_bounded_together",
+    ),
+    Mutant(
         "calls-that-wait-for-keys-have-no-bound",
         "keys.py",
         "            or waiting[host] >= MAX_WAITING_OF_HOST\n",

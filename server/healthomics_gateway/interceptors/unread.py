@@ -11,9 +11,11 @@ from typing import Any
 
 from healthomics_gateway.errors import overloaded
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
+from healthomics_gateway.runs import caller
 
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # gRPC keeps each of them about twice
 MAX_SHARE_BYTES = 1024 * 1024  # of one connection, once there are so many
+CROWDED = 2  # times as many bytes in all: then callers have shares, not connections
 STREAM_BYTES = 24 * 1024  # what a call takes beside its answer
 SENDING_SECONDS = 2.0  # that a crowd's answers may take to be sent
 
@@ -45,20 +47,21 @@ class Unread:
         self._clock = clock
         self._jitter = jitter
         self._kept: dict[str, int] = {}  # bytes, by connection
+        self._kept_of: dict[str, int] = {}  # bytes, by caller
         self._kept_bytes = 0
         # Calls that are being sent their answers, since when: the oldest first.
-        self._sending: dict[asyncio.Task[Any], tuple[str, float]] = {}
+        self._sending: dict[asyncio.Task[Any], tuple[str, str, float]] = {}
 
     @property
     def kept_bytes(self) -> int:
         """How much is kept, by now."""
         latest = self._clock() - self._sending_seconds
         while self._sending:
-            task, (peer, since) = next(iter(self._sending.items()))
+            task, (peer, name, since) = next(iter(self._sending.items()))
             if since > latest:
                 break
             del self._sending[task]
-            self._add(peer, STREAM_BYTES)
+            self._add(peer, STREAM_BYTES, name=name)
         return self._kept_bytes
 
     def stage(self, proceed: Handler) -> Handler:
@@ -99,17 +102,28 @@ class Unread:
         most = self._kept_bytes + len(self._sending) * STREAM_BYTES + size
         if most <= self._max_bytes:
             return  # whatever of it counts by now
-        if (
-            self.kept_bytes + size > self._max_bytes
-            and self._kept.get(peer, 0) + size > self._max_share_bytes
+        kept = self.kept_bytes + size
+        if kept > self._max_bytes and (
+            self._kept.get(peer, 0) + size > self._max_share_bytes
+            or (kept > self._max_bytes * CROWDED and self._is_beyond_share(size))
         ):
             raise overloaded(self._jitter())
+
+    def _is_beyond_share(self, size: int) -> bool:
+        """Return whether the caller would hold more than its share by `size` more.
+
+        A client can open many connections, each with a share of its own.
+        """
+        name = caller.get().name
+        callers = len(self._kept_of) + (name not in self._kept_of)
+        share = self._max_bytes * CROWDED / callers
+        return self._kept_of.get(name, 0) + size > share
 
     def _keep(self, exchange: Exchange, size: int) -> None:
         """Keep an answer until gRPC has done with its call."""
         peer, task = exchange.peer, exchange.task
         self._add(peer, size)
-        self._sending[task] = peer, self._clock()
+        self._sending[task] = peer, caller.get().name, self._clock()
 
         def read(_: Any) -> None:
             is_soon = self._sending.pop(task, None)
@@ -117,10 +131,16 @@ class Unread:
 
         task.add_done_callback(read)
 
-    def _add(self, peer: str, size: int) -> None:
+    def _add(self, peer: str, size: int, *, name: str | None = None) -> None:
+        """Count bytes of a connection and of a caller: by default the context's."""
         self._kept_bytes += size
-        kept = self._kept.get(peer, 0) + size
-        if kept:
-            self._kept[peer] = kept
-        else:
-            self._kept.pop(peer, None)
+        _count(self._kept, peer, size)
+        _count(self._kept_of, caller.get().name if name is None else name, size)
+
+
+def _count(kept: dict[str, int], key: str, size: int) -> None:
+    now = kept.get(key, 0) + size
+    if now:
+        kept[key] = now
+    else:
+        kept.pop(key, None)
