@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,16 +16,12 @@ import grpc
 import trustme
 
 from healthomics_gateway.certificates import ClientAuth, TlsFiles
-from healthomics_gateway.front import Front
-from healthomics_gateway.tls import Client, ServerTls, client_of, now_utc
+from healthomics_gateway.tls import ServerTls, certificate_of
 
 HOST = "127.0.0.1"
 DAY = timedelta(days=1)
 LOOPBACK = f"{HOST}:0"
 ECHO = "/test.Echo/Echo"
-HANG = b"hang"  # what isn't echoed
-MAX_CONNECTIONS = 64
-BIG_MESSAGES = (("grpc.max_receive_message_length", -1),)
 
 
 def chain_of(certificate: trustme.LeafCert) -> bytes:
@@ -65,7 +61,6 @@ def written(
     folder: Path,
     *,
     clients: trustme.CA | None = None,
-    client_auth: ClientAuth = "none",
 ) -> TlsFiles:
     """Write a certificate, its key and the authority of clients into a folder."""
     write(certificate, folder)
@@ -76,7 +71,6 @@ def written(
         cert_file=folder / "cert.pem",
         key_file=folder / "key.pem",
         client_ca_file=client_ca_file if clients else None,
-        client_auth=client_auth,
     )
 
 
@@ -122,27 +116,20 @@ class Clock:
 
 
 class Echo(grpc.GenericRpcHandler):
-    """A service that echoes, and remembers whose calls it had."""
+    """A service that echoes, and remembers the certificates and peers of its calls."""
 
-    def __init__(self, tell: Callable[[Any], Client | None]) -> None:
-        """Ask `tell` whose call it is."""
-        self._tell = tell
-        self.clients: list[Client | None] = []
-        self.hung = asyncio.Event()  # a call hangs
-        self.given_up = asyncio.Event()  # a call that hung has been
+    def __init__(self) -> None:
+        """Begin without calls."""
+        self.certificates: list[bytes | None] = []
+        self.peers: list[str] = []
 
     def service(self, _details: Any) -> grpc.RpcMethodHandler[Any, Any]:
         """Handle every method alike."""
         return grpc.unary_unary_rpc_method_handler(self._echo)
 
     async def _echo(self, request: bytes, context: Any) -> bytes:
-        self.clients.append(self._tell(context))
-        if request == HANG:
-            self.hung.set()
-            try:
-                await asyncio.Future()
-            finally:
-                self.given_up.set()
+        self.certificates.append(certificate_of(context))
+        self.peers.append(context.peer())
         return request
 
 
@@ -154,7 +141,6 @@ class Served:
     port: int
     echo: Echo
     steps: Steps
-    front: Front | None = None
 
     @property
     def address(self) -> str:
@@ -166,28 +152,18 @@ class Served:
         await self.steps.step()
 
 
-@contextmanager
-def nothing_lost() -> Iterator[None]:
-    """See to it that no task of the loop ends in an error that nobody hears of."""
-    loop, heard = asyncio.get_running_loop(), []
-    loop.set_exception_handler(lambda _loop, error: heard.append(error))
-    try:
-        yield
-    finally:
-        loop.set_exception_handler(None)
-    assert [] == heard
-
-
 @asynccontextmanager
-async def echoing(
-    files: TlsFiles, *, host: str = HOST, **given: Any
-) -> AsyncIterator[Served]:
-    """Serve over TLS that gRPC ends; `given` goes to ServerTls."""
+async def echoing(files: TlsFiles, **given: Any) -> AsyncIterator[Served]:
+    """Serve over TLS, asking for certificates if there are authorities of clients.
+
+    `given` goes to ServerTls.
+    """
     steps = Steps()
     tls = ServerTls(files, sleep=steps, **given)
-    server, echo = grpc.aio.server(), Echo(client_of)
+    server, echo = grpc.aio.server(), Echo()
     server.add_generic_rpc_handlers((echo,))
-    port = server.add_secure_port(f"{host}:0", tls.credentials())
+    client_auth: ClientAuth = "required" if files.client_ca_file else "none"
+    port = server.add_secure_port(f"{HOST}:0", tls.credentials(client_auth=client_auth))
     await server.start()
     following = asyncio.create_task(tls.follow())
     try:
@@ -198,34 +174,6 @@ async def echoing(
 
 
 @asynccontextmanager
-async def echoing_behind_front(
-    files: TlsFiles,
-    *,
-    host: str = HOST,
-    now: Callable[[], datetime] = now_utc,
-    max_connections: int = MAX_CONNECTIONS,
-    **given: Any,
-) -> AsyncIterator[Served]:
-    """Serve over TLS that a front ends; `given` goes to the front."""
-    steps = Steps()
-    tls = ServerTls(files, now=now, sleep=steps)
-    front = Front(tls.context, now=now, max_connections=max_connections, **given)
-    server, echo = grpc.aio.server(options=BIG_MESSAGES), Echo(front.client_of)
-    server.add_generic_rpc_handlers((echo,))
-    server.add_insecure_port(front.inner)
-    await server.start()
-    port = await front.start(host, 0)
-    following = asyncio.create_task(tls.follow())
-    with nothing_lost():
-        try:
-            yield Served(tls, port, echo, steps, front)
-        finally:
-            following.cancel()
-            await front.stop()
-            await server.stop(0)
-
-
-@asynccontextmanager
 async def channel_to(
     address: str, trusted: bytes, shown: trustme.LeafCert | None = None
 ) -> AsyncIterator[grpc.aio.Channel]:
@@ -233,7 +181,7 @@ async def channel_to(
     pair = (key_of(shown), chain_of(shown)) if shown else (None, None)
     credentials = grpc.ssl_channel_credentials(trusted, *pair)
     # Channels to one address with equal credentials share their connection.
-    options = (("grpc.use_local_subchannel_pool", 1), *BIG_MESSAGES)
+    options = (("grpc.use_local_subchannel_pool", 1),)
     async with grpc.aio.secure_channel(address, credentials, options) as channel:
         yield channel
 

@@ -28,7 +28,6 @@ from jwt.utils import base64url_encode
 
 from authorities import DAY, HOST, root_of, write
 from callers import LIMS, SIGNER, bearing, token
-from healthomics_gateway.certificates import ClientAuth
 from issuer import AUDIENCE, ISSUER, Signer, compact, jwks
 from support import Refusal, assert_well_made
 from svid import HOUR, Authority, Pair
@@ -60,30 +59,37 @@ INVALID, EXPIRED = Proof(fault="TOKEN_INVALID"), Proof(fault="TOKEN_EXPIRED")
 UNTRUSTED = Proof(fault=NO_CALL)
 
 
+# The listeners of one gateway, in the order of their addresses: TLS that requires a
+# certificate, TLS that asks for none, a Unix socket, one with an identity.
+LISTENERS = ("required", "none", "socket", "socket-of-lims")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A caller: what it shows, and what that proves."""
+    """A caller: what it shows, and at which listener."""
 
     certificate: str
     token: str
-    client_auth: ClientAuth
+    listener: str
 
     def __str__(self) -> str:
         """Name it, as a request's id can."""
-        return f"{self.certificate}.{self.token}"
+        return f"{self.certificate}.{self.token}.{self.listener}"
 
     def expected(self, known: Collection[str] | None) -> tuple[str, str]:
         """Give how its calls end, and as whose, where rules are about the `known`.
 
-        Without rules, None, whoever has proven an identity may call. What is wrong with
-        a certificate is told before what is wrong with a token.
+        Without rules, None, every caller with an identity may call. What is wrong with
+        a certificate is answered before what is wrong with a token.
         """
-        certificate = certificates()[self.certificate][1]
+        certificate = NOTHING  # the others don't ask for it
+        if self.listener == "required":
+            certificate = certificates()[self.certificate][1]
+            if certificate is NOTHING:
+                return NO_CALL, ""
+        if self.listener == "socket-of-lims":
+            certificate = Proof(LIMS)
         bearer = tokens()[self.token][1]
-        if self.client_auth == "none":
-            certificate = NOTHING  # nobody asks for it
-        if self.client_auth == "required" and certificate is NOTHING:
-            return NO_CALL, ""
         fault = certificate.fault or bearer.fault
         names = {certificate.identity, bearer.identity} - {""}
         if not fault and len(names) > 1:
@@ -101,11 +107,13 @@ def _told(fault: str) -> str:
     return fault if fault == NO_CALL else f"{CODES[fault]} {fault}"
 
 
-def rows(client_auth: ClientAuth) -> list[Row]:
-    """Give every pair of a certificate and a token."""
+def rows() -> list[Row]:
+    """Give each token at each listener, with each certificate where one is required."""
+    shown = {"required": certificates(), "none": ("no-certificate", "spiffe")}
     return [
-        Row(certificate, bearer, client_auth)
-        for certificate in certificates()
+        Row(certificate, bearer, listener)
+        for listener in LISTENERS
+        for certificate in shown.get(listener, ("no-certificate",))
         for bearer in tokens()
     ]
 
@@ -205,31 +213,45 @@ def _by_public_key(text: bytes) -> bytes:
     return hmac.digest(pem, text, sha256)
 
 
-class Doorway:
-    """The files of a gateway that serves TLS, asks for certificates, reads tokens."""
+class Files:
+    """The files and settings of a gateway with all the listeners, that reads tokens."""
 
-    def __init__(self, folder: Path, client_auth: ClientAuth) -> None:
-        """Write them."""
+    def __init__(self, folder: Path, sockets: Path) -> None:
+        """Write them; the path of `sockets` is short."""
         self.folder = folder
-        self.client_auth = client_auth
+        self.sockets = sockets
         self._authority = trustme.CA()
-        write(self._authority.issue_cert(HOST), folder)
+        self.renew()
         (folder / "client_ca.pem").write_bytes(clients().pem)
         (folder / "ca.pem").write_bytes(root_of(self._authority))
         (folder / "jwks.json").write_bytes(jwks(SIGNER))
 
+    def renew(self) -> None:
+        """Write a new certificate of the server."""
+        write(self._authority.issue_cert(HOST), self.folder)
+
     def toml(self, *rules: str, top: str = "", keys: str = "") -> str:
         """Write the settings; `keys` is the line that says where the issuer's are."""
-        asking = f'client_auth = "{self.client_auth}"\n'
-        if self.client_auth != "none":
-            asking += f'client_ca_file = "{self.folder}/client_ca.pem"\n'
         keys = keys or f'jwks_file = "{self.folder}/jwks.json"'
-        return (
-            f'{top}\n[tls]\ncert_file = "{self.folder}/cert.pem"\n'
-            f'key_file = "{self.folder}/key.pem"\n{asking}'
-            f'[jwt]\nissuer = "{ISSUER}"\naudience = ["{AUDIENCE}"]\n{keys}\n'
-            f"{''.join(rules)}"
-        )
+        return f"""{top}
+[tls]
+cert_file = "{self.folder}/cert.pem"
+key_file = "{self.folder}/key.pem"
+client_ca_file = "{self.folder}/client_ca.pem"
+client_auth = "required"
+[[listeners]]
+address = "{HOST}:0"
+client_auth = "none"
+[[listeners]]
+address = "unix:{self.sockets}/a"
+[[listeners]]
+address = "unix:{self.sockets}/b"
+identity = "{LIMS}"
+[jwt]
+issuer = "{ISSUER}"
+audience = ["{AUDIENCE}"]
+{keys}
+{"".join(rules)}"""
 
     @asynccontextmanager
     async def channel(
@@ -238,10 +260,12 @@ class Doorway:
         """Open a channel with a connection of its own; it shows a certificate."""
         shown, _ = certificates()[certificate]
         pair = (shown.key, shown.cert) if shown else (None, None)
-        async with grpc.aio.secure_channel(
-            str(address),
-            grpc.ssl_channel_credentials(root_of(self._authority), *pair),
-            [("grpc.use_local_subchannel_pool", 1), *options.items()],
+        own = [("grpc.use_local_subchannel_pool", 1), *options.items()]
+        credentials = grpc.ssl_channel_credentials(root_of(self._authority), *pair)
+        async with (
+            grpc.aio.insecure_channel(str(address), own)
+            if str(address).startswith("unix:")
+            else grpc.aio.secure_channel(str(address), credentials, own)
         ) as channel:
             yield channel
 

@@ -56,6 +56,8 @@ async def gateway(
     aws: Aws,
     *,
     toml: str = "",
+    listen: str = ANYWHERE,
+    admin_listen: str = ANYWHERE,
     refusal_seconds: float = REFUSAL_SECONDS,
     **environ: str,
 ) -> AsyncIterator[Gateway]:
@@ -69,13 +71,13 @@ async def gateway(
         file.write(toml)
         file.flush()
         settings = load(
-            flags={"listen": ANYWHERE, "admin_listen": ANYWHERE},
+            flags={"listen": listen, "admin_listen": admin_listen},
             environ=environ,
             config_file=Path(file.name),
         ).settings
     served = Gateway(settings, aws, refusal_seconds=refusal_seconds)
-    await served.start()
     try:
+        await served.start()
         with within_quota(aws.endpoint, environ):
             yield served
     finally:

@@ -598,7 +598,7 @@ async def test_certificate_that_is_spoilt_is_told_and_serves_on(tmp_path: Path) 
         plain = await readyz(served)
 
     assert (200, "listeners: ok\naws: ok\ncertificate: ok\n") == before
-    fault = "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
+    fault = "tls.cert_file: no certificate in PEM is in it"
     assert (200, f"listeners: ok\naws: ok\ncertificate: {fault}\n") == after
     assert (200, "ok\n") == plain
 

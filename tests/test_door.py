@@ -1,53 +1,253 @@
-"""Where callers come in, where TLS ends before gRPC."""
+"""Listeners: what is bound for an address, and what becomes of a Unix socket's file."""
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import grpc
 import pytest
-import trustme
+from grpc_health.v1 import health_pb2
+from structlog.testing import capture_logs
 
-from authorities import HOST, chain_of, key_of, root_of
+from callers import outcome, rule
+from faults.lying import LyingUpstream
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.door import ClosedError, Door
-from healthomics_gateway.kinds import Address
-from support import Refusal, assert_well_made, aws_at, gateway, get_run, refused
+from healthomics_gateway.app import ListenError
+from healthomics_gateway.door import Listener, ListenFault
+from healthomics_gateway.endpoints import Endpoint
+from healthomics_gateway.kinds import Address, UnixPath
+from matrix import word
+from rpc.test_standard_services import health_of, reflect
+from support import Refusal, aws_at, gateway, get_run, refused
 
-NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics
-RULE = '[[callers]]\nidentity = "anonymous"\n'
-
-
-def settings_in(folder: Path) -> dict[str, str]:
-    """Write what a gateway needs whose clients may have a certificate."""
-    certificate = trustme.CA().issue_cert(HOST)
-    (folder / "cert.pem").write_bytes(chain_of(certificate))
-    (folder / "key.pem").write_bytes(key_of(certificate))
-    (folder / "clients.pem").write_bytes(root_of(trustme.CA()))
-    return {
-        "GATEWAY_TLS__CERT_FILE": str(folder / "cert.pem"),
-        "GATEWAY_TLS__KEY_FILE": str(folder / "key.pem"),
-        "GATEWAY_TLS__CLIENT_CA_FILE": str(folder / "clients.pem"),
-        "GATEWAY_TLS__CLIENT_AUTH": "optional",
-    }
+NOWHERE = "http://127.0.0.1:9"  # no such test asks HealthOmics
+SERVING = health_pb2.HealthCheckResponse.SERVING
+IN_USE = "it can't be bound; is it in use?"
 
 
-async def test_who_comes_past_the_front_is_nobody(tmp_path: Path) -> None:
-    """Another process that finds gRPC's own socket is refused, whoever may call."""
-    environ = settings_in(tmp_path)
-    async with gateway(aws_at(NOWHERE), toml=RULE, **environ) as served:
-        inner = served._door._front.inner  # type: ignore[union-attr]  # noqa: SLF001  # nothing else tells where it is
-        async with grpc.aio.insecure_channel(inner) as channel:
-            told: Refusal = await refused(get_run(RunServiceStub(channel), "1"))
-
-    assert_well_made(told)
-    assert "TOKEN_INVALID" == told.reason
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder whose path is short enough for sockets."""
+    with TemporaryDirectory(prefix="hg-") as name:
+        yield Path(name)
 
 
-async def test_address_that_is_taken_closes_the_door() -> None:
-    """Whoever has no place to listen says so."""
-    door = Door(Address("no-such-host.invalid", 1), files=None)
-    server = grpc.aio.server()
-    with pytest.raises(ClosedError):
-        await door.open(server)
-    await server.stop(None)
+@asynccontextmanager
+async def listening(address: Address | UnixPath, **given: Any) -> AsyncIterator[Any]:
+    """Serve nothing at an address."""
+    listener = Listener(Endpoint(setting="listen", address=address, **given))
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    try:
+        await listener.prepare()
+        await listener.open(server)
+        yield listener
+    finally:
+        await server.stop(None)
+        listener.close()
+
+
+async def fault_of(address: Address | UnixPath) -> str:
+    """Return why an address can't be listened on."""
+    with pytest.raises(ListenFault) as caught:
+        async with listening(address):
+            pass
+    return str(caught.value)
+
+
+def connects(host: str, port: int) -> bool:
+    """Tell whether something listens there."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+async def test_every_address_of_localhost_is_bound() -> None:
+    """IPv4 and IPv6 alike, both at one port where the system chooses it."""
+    async with listening(Address("localhost", 0)) as listener:
+        port = listener.address.port
+        found = [connects(host, port) for host in ("127.0.0.1", "::1")]
+
+    assert [True, True] == found
+    assert port
+
+
+@pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
+async def test_address_of_a_name_that_is_taken_is_a_fault(taken: str) -> None:
+    """GRPC itself would serve the other address, and callers reach another program."""
+    family = socket.AF_INET6 if ":" in taken else socket.AF_INET
+    with closing(socket.create_server((taken, 0), family=family)) as other:
+        found = await fault_of(Address("localhost", other.getsockname()[1]))
+
+    assert IN_USE == found
+
+
+async def test_name_without_an_address_is_a_fault() -> None:
+    """A name that doesn't resolve is reported as such."""
+    found = [
+        await fault_of(Address(name, 1))
+        for name in ("no-such-host.invalid", "x" * 70 + ".invalid")
+    ]
+
+    assert ["the name doesn't resolve to an address"] * 2 == found
+
+
+async def test_socket_has_its_mode_and_goes_at_the_end(folder: Path) -> None:
+    """Its file is for those that the mode lets in, and is removed."""
+    modes = []
+    for mode in (0o600, 0o660):
+        path = UnixPath(f"{folder}/mode {mode:o}%41#?é")
+        async with listening(path, mode=mode):
+            modes.append(os.stat(path.path).st_mode)  # noqa: PTH116  # as others see it
+
+    assert [stat.S_IFSOCK | 0o600, stat.S_IFSOCK | 0o660] == modes
+    assert [] == os.listdir(folder)  # noqa: PTH208  # in a test nothing else runs
+
+
+async def test_stale_socket_is_replaced(folder: Path) -> None:
+    """The file of a process that is gone is in nobody's way."""
+    path = f"{folder}/socket"
+    with closing(socket.socket(socket.AF_UNIX)) as gone:
+        gone.bind(path)
+    async with listening(UnixPath(path)):
+        with closing(socket.socket(socket.AF_UNIX)) as client:
+            client.connect(path)
+
+
+async def test_socket_that_is_served_is_a_fault(folder: Path) -> None:
+    """It stays with the process that serves it."""
+    path = f"{folder}/socket"
+    with closing(socket.socket(socket.AF_UNIX)) as other:
+        other.bind(path)
+        other.listen()
+        found = await fault_of(UnixPath(path))
+        with closing(socket.socket(socket.AF_UNIX)) as client:
+            client.connect(path)
+
+    assert "another process serves it" == found
+
+
+async def test_file_that_is_no_socket_is_a_fault(folder: Path) -> None:
+    """It stays as it is; so does a link, whatever it leads to."""
+    (folder / "file").write_text("precious")  # a test
+    (folder / "link").symlink_to("nowhere")
+    found = {await fault_of(UnixPath(f"{folder}/{name}")) for name in ("file", "link")}
+
+    assert {"a file is there that isn't a socket; remove it"} == found
+    assert "precious" == (folder / "file").read_text()  # a test
+
+
+async def test_socket_in_no_folder_is_a_fault(folder: Path) -> None:
+    """The fault says where to look."""
+    found = await fault_of(UnixPath(f"{folder}/none/socket"))
+
+    assert "it can't be bound; is its directory there and writable?" == found
+
+
+async def test_socket_of_another_process_is_not_removed(folder: Path) -> None:
+    """At the end only the listener's own file is removed."""
+    path = folder / "socket"
+    async with listening(UnixPath(str(path))) as listener:
+        path.unlink()  # a test
+        path.write_text("another's")
+        listener.close()
+
+    assert "another's" == path.read_text()  # a test
+
+
+async def test_listener_serves_what_is_named(folder: Path) -> None:
+    """A method of another service is unknown there, and reflection doesn't list it."""
+    toml = f"""
+[[listeners]]
+address = "unix:{folder}/probes"
+services = ["Health"]
+[[listeners]]
+address = "unix:{folder}/described"
+services = ["RunService", "Reflection"]
+"""
+    async with gateway(aws_at(NOWHERE), toml=toml) as served:
+        _, probes, described = map(str, served.addresses)
+        async with (
+            grpc.aio.insecure_channel(probes) as probing,
+            grpc.aio.insecure_channel(described) as describing,
+        ):
+            told = [
+                await refused(get_run(RunServiceStub(probing), "1")),
+                await refused(reflect(probing, "v1", list_services="")),
+                await refused(health_of(describing, "")),
+            ]
+            health = await health_of(probing, "")
+            listed = await reflect(describing, "v1", list_services="")
+
+    assert ["METHOD_UNKNOWN"] * 3 == [each.reason for each in told]
+    assert SERVING == health
+    names = {each.name for each in listed.list_services_response.service}
+    assert "healthomics.v1.RunService" in names
+    assert "grpc.health.v1.Health" not in names
+
+
+async def test_limits_hold_over_all_listeners(folder: Path) -> None:
+    """What a caller has used up on one it has used up; the audit names each."""
+    toml = rule("batch", calls_per_second=0.01)
+    for name in ("a", "b"):
+        socket_of = f'address = "unix:{folder}/{name}"\nidentity = "batch"\n'
+        toml += f"[[listeners]]\n{socket_of}"
+    ends = []
+    async with LyingUpstream() as upstream:
+        with capture_logs() as events:
+            async with gateway(aws_at(upstream.url), toml=toml) as served:
+                for address in served.addresses[1:]:
+                    async with grpc.aio.insecure_channel(str(address)) as channel:
+                        call = get_run(RunServiceStub(channel), "1")
+                        ends.append(word(await outcome(call)))
+
+    assert ["OK", "RESOURCE_EXHAUSTED CALLER_RATE_LIMITED"] == ends
+    assert [("batch", f"unix:{folder}/a"), ("batch", f"unix:{folder}/b")] == [
+        (each["identity"], each["listener"])
+        for each in events
+        if each["event"] == "call"
+    ]
+
+
+async def test_faults_of_all_listeners_are_reported(folder: Path) -> None:
+    """No fault hides another, and each names its setting."""
+    (folder / "file").write_text("precious")  # a test
+    toml = f"""
+[[listeners]]
+address = "unix:{folder}/file"
+[[listeners]]
+address = "no-such-host.invalid:1"
+[tls]
+insecure = true
+"""
+    with pytest.raises(ListenError) as caught:
+        async with gateway(aws_at(NOWHERE), toml=toml):
+            pass
+
+    no_socket, no_name = caught.value.args
+    assert no_socket.startswith(f"listeners[0].address unix:{folder}/file: a file is")
+    assert no_name.startswith("listeners[1].address no-such-host.invalid:1: the name")
+
+
+async def test_listen_and_admin_listen_take_names(folder: Path) -> None:
+    """`listen` is a socket, the admin pages are at both addresses of localhost."""
+    own = f"unix:{folder}/own"
+    async with gateway(
+        aws_at(NOWHERE), listen=own, admin_listen="localhost:0"
+    ) as served:
+        port = served.admin_address.port
+        found = [connects(host, port) for host in ("127.0.0.1", "::1")]
+        async with grpc.aio.insecure_channel(str(served.address)) as channel:
+            told = await outcome(get_run(RunServiceStub(channel), "x"))
+
+    assert [True, True] == found
+    assert isinstance(told, Refusal)
+    assert "INVALID_REQUEST" == told.reason

@@ -104,17 +104,21 @@ async def test_listener_with_tls_is_called_whatever_its_certificate_names(
 ) -> None:
     """The probe trusts any certificate: it sends nothing that is secret."""
     files = written(trustme.CA().issue_cert("gateway.example.org"), tmp_path)
-    async with serving(ServerTls(files).credentials()) as (address, _):
+    async with serving(ServerTls(files).credentials(client_auth="none")) as (
+        address,
+        _,
+    ):
         assert ALIVE == await verdict_on(address, is_tls=True)
 
 
 async def test_listener_that_wants_certificates_is_alive(tmp_path: Path) -> None:
     """A probe that TLS refuses has been answered."""
     authority = trustme.CA()
-    files = written(
-        authority.issue_cert(HOST), tmp_path, clients=authority, client_auth="required"
-    )
-    async with serving(ServerTls(files).credentials()) as (address, _):
+    files = written(authority.issue_cert(HOST), tmp_path, clients=authority)
+    async with serving(ServerTls(files).credentials(client_auth="required")) as (
+        address,
+        _,
+    ):
         assert ALIVE == await verdict_on(address, is_tls=True, takes_calls=False)
 
 

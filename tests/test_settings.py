@@ -24,12 +24,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from healthomics_gateway.endpoints import endpoints_of
 from healthomics_gateway.kinds import Address, parse_address
 from healthomics_gateway.schema import CallerRule, Settings
 from healthomics_gateway.settings import Loaded, SettingsError, load, rows
 from healthomics_gateway.sources import leaves, take_faults
 
-NO_PAIR = "not a certificate and its key, in PEM"
+PAIR = "tls.cert_file and tls.key_file"
+NO_CERTIFICATE = "tls.cert_file: no certificate in PEM is in it"
+NO_KEY = "tls.key_file: no private key in PEM is in it"
 ALMOST_ALL = "0.0.0.0:50051"
 
 
@@ -637,21 +640,19 @@ def test_certificate_that_cannot_be_read_is_a_fault(tmp_path: Path, path: str) -
     [
         pytest.param(
             *(certificate("a")[0], certificate("b")[1]),
-            "the key isn't the certificate's",
+            f"{PAIR}: the key isn't the certificate's",
             id="of-another",
         ),
-        pytest.param(*reversed(certificate("a")), NO_PAIR, id="swapped"),
-        pytest.param(certificate("a")[0], b"", NO_PAIR, id="empty-key"),
-        pytest.param(b"no certificate", b"no key", NO_PAIR, id="no-pem"),
+        pytest.param(*reversed(certificate("a")), NO_KEY, id="swapped"),
+        pytest.param(certificate("a")[0], b"", NO_KEY, id="empty-key"),
+        pytest.param(b"no certificate", b"no key", NO_CERTIFICATE, id="no-pem"),
     ],
 )
 def test_certificate_and_key_must_fit(
     tmp_path: Path, cert: bytes, key: bytes, fault: str
 ) -> None:
     """Files that aren't a certificate and its own key are a fault."""
-    (told,) = faults(environ=tls(tmp_path, cert, key))
-
-    assert f"tls.cert_file and tls.key_file: {fault}" == told
+    assert fault in faults(environ=tls(tmp_path, cert, key))
 
 
 def test_key_with_a_password_is_a_fault_and_not_a_question(
@@ -976,25 +977,143 @@ def test_authorities_of_keys_are_for_a_url(tmp_path: Path) -> None:
     loaded(environ=JWT | {"GATEWAY_JWT__CA_FILE": str(file)})
 
 
-@pytest.mark.parametrize("asked", ["optional", "required"])
 def test_clients_are_asked_for_certificates_that_can_be_verified(
-    tmp_path: Path, asked: str
+    tmp_path: Path,
 ) -> None:
     """`tls.client_auth` needs the server's certificate and the clients' authorities."""
-    environ = {"GATEWAY_TLS__CLIENT_AUTH": asked}
+    environ = {"GATEWAY_TLS__CLIENT_AUTH": "required"}
     cert, key = certificate("gateway.internal")
     (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
     ca = {"GATEWAY_TLS__CLIENT_CA_FILE": str(tmp_path / "ca.pem")}
     pair = tls(tmp_path, cert, key)
 
     for short in ({}, ca, pair):
-        assert faults(environ=environ | short)[-1].startswith(
-            f"tls.client_auth {asked}"
+        assert "tls.client_auth required: set tls.cert_file, tls.key_file and" in str(
+            faults(environ=environ | short)
         )
     loaded(environ=environ | ca | pair)
-    assert [
-        "tls.client_ca_file: set tls.client_auth to optional or required too"
-    ] == faults(environ=ca | pair)
+    unused = "tls.client_ca_file: set client_auth to required, in [tls] or a listener"
+    assert [unused] == faults(environ=ca | pair)
+
+
+def test_optional_certificates_are_a_fault_that_says_what_to_write(
+    tmp_path: Path,
+) -> None:
+    """No setting means a certificate, or else anything."""
+    (fault,) = faults(environ={"GATEWAY_TLS__CLIENT_AUTH": "optional"})
+    (of_listener,) = faults(
+        config(
+            tmp_path,
+            '[[listeners]]\naddress = "127.0.0.1:1"\nclient_auth = "optional"\n',
+        )
+    )
+
+    assert fault.startswith("GATEWAY_TLS__CLIENT_AUTH: write ")
+    assert of_listener.startswith("listeners[0].client_auth in ")
+    for words in ('"required"', "[[listeners]]", 'client_auth = "none"'):
+        assert words in fault
+        assert words in of_listener
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ('address = "unix:run/a"', "write a Unix socket by its absolute path"),
+        (f'address = "unix:/{"a" * 107}"', "write a path of at most 107 bytes"),
+        ('mode = "0600"', "listeners[0].address in FILE: it is missing"),
+        ('address = "unix:/a"\nmode = 384', "write a text in quotes"),
+        ('address = "unix:/a"\nmode = "0888"', "write the mode of a file as text"),
+        (
+            'address = "unix:/a"\nclient_auth = "none"',
+            "a Unix socket has no client_auth",
+        ),
+        (
+            'address = "unix:/a"\nidentity = "anonymous"',
+            "anonymous is what its callers",
+        ),
+        (
+            'address = "127.0.0.1:1"\nidentity = "a"',
+            "an address of TCP has no identity",
+        ),
+        (
+            'address = "127.0.0.1:1"\nservices = []',
+            "write at least one, or leave it out",
+        ),
+        ('address = "127.0.0.1:1"\nservices = ["All"]', "write 'RunService'"),
+        ('address = "127.0.0.1:1"\nclient_auth = "required"', "set tls.client_ca_file"),
+        ('address = "127.0.0.1:1"\ncert_file = "FILE"', "set both or neither"),
+        ('address = "127.0.0.1:1"\ncert_file = "/none"\nkey_file = "/none"', "no file"),
+        ('address = "127.0.0.1:50051"', "127.0.0.1:50051: it is listed twice"),
+        (f'address = "{ALMOST_ALL}"', "others can reach this address"),
+    ],
+)
+def test_listener_that_cannot_be_served_is_a_fault(
+    tmp_path: Path, lines: str, fault: str
+) -> None:
+    """It names the listener, and what to write instead."""
+    written = lines.replace("FILE", str(tmp_path / "gateway.toml"))
+    file = config(tmp_path, f"[[listeners]]\n{written}\n")
+    found = [each.replace(str(file), "FILE") for each in faults(file)]
+
+    assert found
+    assert all(each.startswith("listeners[0]") for each in found)
+    assert fault in found[0]
+
+
+def test_listener_has_the_certificate_of_tls_or_its_own(tmp_path: Path) -> None:
+    """What it leaves out is that of [tls]; a Unix socket has none of it."""
+    cert, key = certificate("gateway.internal")
+    environ = tls(tmp_path, cert, key) | {
+        "GATEWAY_TLS__CLIENT_AUTH": "required",
+        "GATEWAY_TLS__CLIENT_CA_FILE": str(tmp_path / "ca.pem"),
+    }
+    for name in ("ca.pem", "own.pem"):
+        (tmp_path / name).write_bytes(cert)
+    (tmp_path / "own_key.pem").write_bytes(key)
+    file = config(
+        tmp_path,
+        f"""
+[[listeners]]
+address = "0.0.0.0:1"
+[[listeners]]
+address = "0.0.0.0:2"
+client_auth = "none"
+cert_file = "{tmp_path}/own.pem"
+key_file = "{tmp_path}/own_key.pem"
+services = ["Health"]
+[[listeners]]
+address = "unix:/run/a"
+identity = "lims"
+mode = "0660"
+""",
+    )
+    found = loaded(file, environ)
+    listen, same, own, unix = endpoints_of(found.settings)
+
+    assert listen.files
+    assert (listen.files, "required") == (same.files, same.client_auth)
+    assert own.files
+    assert (tmp_path / "own.pem", "none") == (own.files.cert_file, own.client_auth)
+    assert {"Health"} == own.services
+    assert (None, "none", "lims", 0o660) == (
+        *(unix.files, unix.client_auth, unix.identity, unix.mode),
+    )
+    assert ("unix:/run/a", f"listeners in {file}") == shown(found)[
+        "listeners[2].address"
+    ]
+    assert ("0660", f"listeners in {file}") == shown(found)["listeners[2].mode"]
+
+
+def test_rule_is_about_the_identity_of_a_socket(tmp_path: Path) -> None:
+    """Nothing else need prove it."""
+    file = config(
+        tmp_path,
+        '[[listeners]]\naddress = "unix:/run/a"\nidentity = "lims"\n'
+        '[[callers]]\nidentity = "lims"\n[[callers]]\nidentity = "other"\n',
+    )
+    (fault,) = faults(file)
+
+    assert fault.startswith("callers[1].identity other: nobody can prove it")
 
 
 def test_certificate_that_has_expired_is_a_fault(tmp_path: Path) -> None:
@@ -1008,7 +1127,15 @@ def test_certificate_that_has_expired_is_a_fault(tmp_path: Path) -> None:
     )
 
 
-def test_reflection_is_open_on_loopback_only() -> None:
+MIXED = f"""
+[[listeners]]
+address = "{ALMOST_ALL}"
+[[listeners]]
+address = "unix:/run/a"
+"""
+
+
+def test_reflection_is_open_on_loopback_only(tmp_path: Path) -> None:
     """What describes the service to whoever asks isn't open where others can ask."""
     insecure = {"GATEWAY_TLS__INSECURE": "true"}
     near, far = loaded(), loaded(environ=insecure, listen=ALMOST_ALL)
@@ -1016,6 +1143,10 @@ def test_reflection_is_open_on_loopback_only() -> None:
         environ=insecure | {"GATEWAY_OPEN_SERVICES": "Reflection"}, listen=ALMOST_ALL
     )
 
+    mixed = loaded(config(tmp_path, MIXED), environ=insecure)
+    assert [{"Health", "Reflection"}, {"Health"}, {"Health", "Reflection"}] == [
+        each.open_services for each in endpoints_of(mixed.settings)
+    ]
     assert ("Health,Reflection", "default") == shown(near)["open_services"]
     assert ("Health", "default") == shown(far)["open_services"]
     assert ("Reflection", "GATEWAY_OPEN_SERVICES") == shown(chosen)["open_services"]

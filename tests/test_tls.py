@@ -7,14 +7,16 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -50,10 +52,15 @@ from healthomics_gateway.tls import LOOK_SECONDS
 from support import aws_at, calling, gateway, get_run, refused
 
 NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics
-NO_PAIR = "tls.cert_file and tls.key_file: not a certificate and its key, in PEM"
+NO_CERTIFICATE = "no certificate in PEM is in it"
+NO_KEY = "tls.key_file: no private key in PEM is in it"
 NO_FILE = "no file of this path can be read"
 NOT_ITS_KEY = "tls.cert_file and tls.key_file: the key isn't the certificate's"
-CUT = "it doesn't end where a certificate ends"
+CUT = "it holds a block that isn't whole"
+UNUSABLE = (
+    "tls.key_file: gRPC clients can't connect to a key of this kind; take P-256, P-384,"
+    " or RSA with 2048 to 16384 bits"
+)
 
 
 def set_to(files: TlsFiles) -> dict[str, str]:
@@ -139,15 +146,16 @@ def locked(certificate: trustme.LeafCert) -> bytes:
     )
 
 
-def self_signed(
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
-) -> tuple[bytes, bytes]:
+def self_signed(key: Any) -> tuple[bytes, bytes]:
     """A certificate of this key, and the key, as PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    address = x509.IPAddress(ip_address(HOST))
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), 1, now - DAY, now + DAY)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, algorithm)
         .public_bytes(Encoding.PEM)
     )
     return certificate, key.private_bytes(
@@ -161,31 +169,100 @@ def test_files_that_fit_are_loaded(tmp_path: Path) -> None:
     loaded = written(certificate, tmp_path).load(datetime.now(UTC))
 
     parsed = x509.load_pem_x509_certificate(own_pem(certificate))
-    assert (chain_of(certificate), key_of(certificate), b"") == loaded.contents
+    assert (chain_of(certificate), key_of(certificate), b"") == loaded.read
+    chain, key, _ = loaded.served
+    assert chain_of(certificate) == chain
+    assert parsed.public_key() == load_pem_private_key(key, None).public_key()
     assert parsed.not_valid_after_utc == loaded.not_after
     assert parsed.fingerprint(hashes.SHA256()).hex() == loaded.fingerprint
 
 
 @pytest.mark.parametrize(
-    ("cert", "key", "fault"),
+    ("name", "content", "fault"),
     [
-        pytest.param(b"", None, NO_PAIR, id="empty certificate"),
-        pytest.param(None, b"", NO_PAIR, id="empty key"),
-        pytest.param(b"\x30\x82\x01\x02", None, NO_PAIR, id="no PEM"),
-        pytest.param(None, b"-----BEGIN PRIVATE KEY-----\nMI", NO_PAIR, id="cut key"),
+        pytest.param("cert.pem", b"", NO_CERTIFICATE, id="empty certificate"),
+        pytest.param("cert.pem", b"\x30\x82\x01\x02", NO_CERTIFICATE, id="no PEM"),
+        pytest.param("key.pem", b"", NO_KEY, id="empty key"),
+        pytest.param("key.pem", b"-----BEGIN PRIVATE KEY-----\nMI", CUT, id="cut key"),
     ],
 )
-def test_pair_that_is_none_is_a_fault(
-    tmp_path: Path, cert: bytes | None, key: bytes | None, fault: str
+def test_file_of_something_else_is_a_fault(
+    tmp_path: Path, name: str, content: bytes, fault: str
 ) -> None:
-    """Files that hold something else are told in one sentence, without content."""
+    """The fault names the setting, and nothing of what the file holds."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
-    if cert is not None:
-        files.cert_file.write_bytes(cert)
-    if key is not None:
-        files.key_file.write_bytes(key)
+    (tmp_path / name).write_bytes(content)
 
-    assert fault in faults_of(files)
+    (found,) = faults_of(files)
+    assert found.endswith(fault)
+    assert found.startswith(f"tls.{name.partition('.')[0]}_file: ")
+
+
+BLOCK = b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+REVOKED = BLOCK.replace(b"CERTIFICATE", b"X509 CRL")
+
+
+def indented(pem: bytes) -> bytes:
+    """Indent each line, as where a file was cut out of YAML."""
+    return b"".join(b"  " + line for line in pem.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda pem: b"\xef\xbb\xbf" + pem, id="byte order mark"),
+        pytest.param(indented, id="indented"),
+        pytest.param(lambda pem: pem.replace(b"\n", b"\r\n"), id="CRLF"),
+        pytest.param(lambda pem: b"# ours \xff\n" + pem + b"\nend\n", id="text around"),
+        pytest.param(lambda pem: pem.rstrip(), id="no last newline"),
+    ],
+)
+async def test_what_is_around_pem_is_accepted(tmp_path: Path, change: Any) -> None:
+    """gRPC, which takes less than other readers do, is handed what was read."""
+    authority, clients = trustme.CA(), trustme.CA()
+    files = requiring(authority, clients, tmp_path)
+    caller = clients.issue_cert("caller@example.org")
+    for name in ("cert.pem", "key.pem", "client_ca.pem"):
+        file = tmp_path / name
+        file.write_bytes(change(file.read_bytes()))
+    async with echoing(files) as served:
+        answer = await echo(served.address, root_of(authority), caller)
+
+    assert b"echo" == answer
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "more", "fault"),
+    [
+        ("cert.pem", "cert_file", BLOCK, "certificate 2 can't be read"),
+        ("client_ca.pem", "client_ca_file", BLOCK, "certificate 2 can't be read"),
+        ("client_ca.pem", "client_ca_file", b"-----END", CUT),
+        ("client_ca.pem", "client_ca_file", b"a " + BLOCK, CUT),
+        (
+            "client_ca.pem",
+            "client_ca_file",
+            REVOKED,
+            "block 2 is no certificate but X509 CRL",
+        ),
+    ],
+)
+def test_block_that_would_be_dropped_is_a_fault(
+    tmp_path: Path, name: str, setting: str, more: bytes, fault: str
+) -> None:
+    """Nothing of a file is left out silently."""
+    files = requiring(trustme.CA(), trustme.CA(), tmp_path)
+    with (tmp_path / name).open("ab") as file:
+        file.write(more)
+
+    assert [f"tls.{setting}: {fault}"] == faults_of(files)
+
+
+def test_second_key_is_a_fault(tmp_path: Path) -> None:
+    """Which of them is meant isn't guessed."""
+    files = written(trustme.CA().issue_cert(HOST), tmp_path)
+    files.key_file.write_bytes(files.key_file.read_bytes() * 2)
+
+    assert ["tls.key_file: it holds more than one private key"] == faults_of(files)
 
 
 def test_key_of_another_certificate_is_a_fault(tmp_path: Path) -> None:
@@ -207,27 +284,44 @@ def test_key_with_a_password_is_a_fault(tmp_path: Path) -> None:
     assert [told] == faults_of(files)
 
 
-def test_key_that_grpc_cannot_use_is_a_fault(tmp_path: Path) -> None:
-    """A key that OpenSSL takes and gRPC doesn't is told before it is served."""
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(ec.generate_private_key(ec.SECP256R1()), id="P-256"),
+        pytest.param(ec.generate_private_key(ec.SECP384R1()), id="P-384"),
+        pytest.param(rsa.generate_private_key(65_537, 2048), id="RSA 2048"),
+    ],
+)
+async def test_usable_key_is_connected_to(tmp_path: Path, key: Any) -> None:
+    """A client of gRPC's own shakes hands with each kind of key that is accepted."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
-    cert, key = self_signed(ec.generate_private_key(ec.SECP256K1()))
+    cert, pem = self_signed(key)
     files.cert_file.write_bytes(cert)
-    files.key_file.write_bytes(key)
+    files.key_file.write_bytes(pem)
+    async with echoing(files) as served:
+        answer = await echo(served.address, cert)
 
-    told = "tls.key_file: no TLS with a key of this kind; take P-256 or RSA"
-    assert [told] == faults_of(files)
+    assert b"echo" == answer
 
 
-def test_key_that_openssl_refuses_is_a_fault(tmp_path: Path) -> None:
-    """A key that is too short is told by OpenSSL's name for it."""
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(ec.generate_private_key(ec.SECP256K1()), id="secp256k1"),
+        pytest.param(ec.generate_private_key(ec.SECP521R1()), id="P-521"),
+        pytest.param(ec.generate_private_key(ec.SECP224R1()), id="P-224"),
+        pytest.param(ed25519.Ed25519PrivateKey.generate(), id="Ed25519"),
+        pytest.param(rsa.generate_private_key(65_537, 1024), id="RSA 1024"),  # noqa: S505  # what is refused
+    ],
+)
+def test_key_that_clients_cannot_use_is_a_fault(tmp_path: Path, key: Any) -> None:
+    """A certificate that OpenSSL takes and gRPC's clients don't isn't served."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
-    short = rsa.generate_private_key(65_537, 1024)  # noqa: S505  # what is refused
-    cert, key = self_signed(short)
+    cert, pem = self_signed(key)
     files.cert_file.write_bytes(cert)
-    files.key_file.write_bytes(key)
+    files.key_file.write_bytes(pem)
 
-    told = "tls.cert_file and tls.key_file: OpenSSL refuses them, EE_KEY_TOO_SMALL"
-    assert [told] == faults_of(files)
+    assert [UNUSABLE] == faults_of(files)
 
 
 def test_expired_certificate_is_a_fault(tmp_path: Path) -> None:
@@ -268,7 +362,6 @@ def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
         cert_file=secret,
         key_file=Path("se\0cret"),
         client_ca_file=tmp_path,
-        client_auth="required",
     )
     names = ("tls.cert_file", "tls.key_file", "tls.client_ca_file")
     assert [f"{name}: {NO_FILE}" for name in names] == faults_of(files)
@@ -277,7 +370,7 @@ def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
 def test_authorities_of_clients_that_are_none_are_a_fault(tmp_path: Path) -> None:
     """Where clients are asked for certificates, their authorities are needed."""
     certificate = trustme.CA().issue_cert(HOST)
-    files = written(certificate, tmp_path, clients=trustme.CA(), client_auth="optional")
+    files = written(certificate, tmp_path, clients=trustme.CA())
     assert files.client_ca_file
     whole = files.client_ca_file.read_bytes()
     faults = []
@@ -286,17 +379,9 @@ def test_authorities_of_clients_that_are_none_are_a_fault(tmp_path: Path) -> Non
         faults += faults_of(files)
 
     assert [
-        "tls.client_ca_file: no certificates can be read from it",
+        "tls.client_ca_file: block 1 is no certificate but EC PRIVATE KEY",
         f"tls.client_ca_file: {CUT}",
     ] == faults
-
-
-def test_authorities_are_needed_where_clients_are_asked(tmp_path: Path) -> None:
-    """Without a file of authorities no client could be let in."""
-    files = written(trustme.CA().issue_cert(HOST), tmp_path, client_auth="required")
-
-    told = "tls.client_ca_file: no certificates can be read from it"
-    assert [told] == faults_of(files)
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
@@ -335,11 +420,8 @@ async def test_client_is_not_asked_where_none_is_set(tmp_path: Path) -> None:
     files = written(authority.issue_cert(HOST), tmp_path)
     async with echoing(files) as served:
         await echo(served.address, root_of(authority), trustme.CA().issue_cert("a"))
-        (client,) = served.echo.clients
 
-    assert client
-    assert None is client.certificate
-    assert client.peer.startswith(f"ipv4:{HOST}:")
+    assert [None] == served.echo.certificates
 
 
 async def test_client_with_a_certificate_is_let_in(tmp_path: Path) -> None:
@@ -349,11 +431,8 @@ async def test_client_with_a_certificate_is_let_in(tmp_path: Path) -> None:
     files = requiring(authority, clients, tmp_path)
     async with echoing(files) as served:
         await echo(served.address, root_of(authority), shown)
-        (client,) = served.echo.clients
 
-    assert client
-    assert own_pem(shown) == client.certificate
-    assert client.peer.startswith(f"ipv4:{HOST}:")
+    assert [own_pem(shown)] == served.echo.certificates
 
 
 async def test_client_of_an_authority_below_is_let_in(tmp_path: Path) -> None:
@@ -380,7 +459,7 @@ async def test_client_without_a_good_certificate_is_not_let_in(tmp_path: Path) -
         ]
 
     assert [grpc.StatusCode.UNAVAILABLE] * len(bad) == codes
-    assert [] == served.echo.clients
+    assert [] == served.echo.certificates
 
 
 async def test_look_is_taken_every_two_seconds(tmp_path: Path) -> None:
@@ -388,12 +467,10 @@ async def test_look_is_taken_every_two_seconds(tmp_path: Path) -> None:
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     with capture_logs() as log:
         async with echoing(files) as served:
-            context = served.tls.context()
             await served.look()
             await served.look()
 
     assert 2.0 == LOOK_SECONDS == served.steps.seconds
-    assert context is served.tls.context()
     assert "" == served.tls.fault
     assert [] == log
 
@@ -435,7 +512,7 @@ async def test_fault_is_told_until_it_is_mended(tmp_path: Path) -> None:
             files.key_file.write_bytes(key_of(certificate))
             await served.look()
 
-    faults = [NO_PAIR, NOT_ITS_KEY, f"tls.key_file: {NO_FILE}"]
+    faults = [NO_KEY, NOT_ITS_KEY, f"tls.key_file: {NO_FILE}"]
     assert [faults[0], *faults] == told
     assert "" == served.tls.fault
     *warnings, restored = log
@@ -462,7 +539,7 @@ async def test_certificate_that_expires_while_served_is_told(tmp_path: Path) -> 
             beside = served.tls.fault
 
     assert expiry == alone
-    assert beside.startswith(NO_PAIR)
+    assert beside.startswith(NO_KEY)
     assert beside.endswith(expiry)
     assert ["certificate_fault"] * 2 == [each["event"] for each in log]
 
@@ -523,16 +600,15 @@ async def test_authority_of_clients_is_replaced(tmp_path: Path) -> None:
             await echo_over(channel)
 
     assert grpc.StatusCode.UNAVAILABLE is told.code
-    assert [own_pem(old), own_pem(new), own_pem(old)] == [
-        client.certificate for client in served.echo.clients if client
-    ]
+    shown = [own_pem(each) for each in (old, new, old)]
+    assert shown == served.echo.certificates
     assert ["client_ca_replaced"] == [each["event"] for each in log]
 
 
 def requiring(authority: trustme.CA, clients: trustme.CA, folder: Path) -> TlsFiles:
     """Write what a server needs that insists on certificates of `clients`."""
     certificate = authority.issue_cert(HOST)
-    return written(certificate, folder, clients=clients, client_auth="required")
+    return written(certificate, folder, clients=clients)
 
 
 @asynccontextmanager

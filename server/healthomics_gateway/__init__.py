@@ -8,8 +8,9 @@ The rooms, in reading order; each knows only those below it:
   `follow` shows a watch, `failure` how a call failed, `show` a run as people and
   programs read it; `streams` is what a command prints to;
 * `process` starts, hears signals and ends; `app` builds the stack, serves and drains;
-* `server` is gRPC's, with the stages that each method's calls pass; `door` is where
-  callers come in;
+* `listeners` opens, watches and ends all listeners;
+* `server` is gRPC's, with the stages that each method's calls pass; `door` has the
+  listeners, each with its address;
 * `service` makes a request a query and an answer a response;
 * `interceptors` is what every call passes through;
 * `reflection` describes the services, `telemetry` logs events;
@@ -18,9 +19,10 @@ The rooms, in reading order; each knows only those below it:
   background tasks again that have failed;
 * `readiness` is what calls depend on, part by part;
 * `log_lines` renders events, `log_writer` writes the lines in a thread of its own;
-* `settings` is what is set, `schema` what can be;
-* `front` ends TLS where clients may have a certificate, `tls` keeps the server's own at
-  its files, `certificates` checks what they hold;
+* `settings` is what is set, `endpoints` the addresses that are served, `schema` what
+  can be set;
+* `tls` follows the files of the server's certificate, `certificates` checks what they
+  hold;
 * `tokens` reads whom a token names, `keys` keeps the keys that verify it, `keysource`
   fetches a set of them, `jwks` reads it; `identities` reads whom a certificate names;
 * `requests` has the rules of the contract on them, `watch` is those who follow a run;
@@ -36,7 +38,7 @@ The rooms, in reading order; each knows only those below it:
 * `sources` reads settings and merges them, `variables` those of the environment,
   `kinds` is how each is written;
 * `errors` is every error that can be answered, `durations` how times are written,
-  `hosts` which are this machine alone, `threads` runs what blocks,
+  `hosts` resolves hosts, `pem` splits files of PEM, `threads` runs what blocks,
   `spiffe` reads SPIFFE's names, `proxies` finds the proxy for a URL;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.
 

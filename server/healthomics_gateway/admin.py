@@ -40,8 +40,8 @@ class AdminPages:
         self._pages = {"/livez": self._livez, "/readyz": self._readyz}
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port; raise OSError if the address can't be had."""
+    async def start(self, host: str, port: int, *others: str) -> int:
+        """Listen on these hosts, and return the port; raise OSError if it can't."""
         connections = _Connections(
             self._answer,
             most=self._max_connections,
@@ -50,8 +50,9 @@ class AdminPages:
         self._runner = web.ServerRunner(connections, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
         # All that wait are accepted in one go, so let few of them wait.
-        site = web.TCPSite(self._runner, host, port, backlog=self._max_connections)
-        await site.start()
+        for each in (host, *others):
+            site = web.TCPSite(self._runner, each, port, backlog=self._max_connections)
+            await site.start()
         bound: int = self._runner.addresses[0][1]
         return bound
 

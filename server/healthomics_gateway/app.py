@@ -14,20 +14,24 @@ import structlog
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.access import Rule, neighbour_of
 from healthomics_gateway.admin import AdminPages
-from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.coalesce import Coalescing
-from healthomics_gateway.door import ClosedError, Door
+from healthomics_gateway.door import Listener
+from healthomics_gateway.endpoints import endpoints_of
 from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.health import Health
-from healthomics_gateway.interceptors.admit import Admission
+from healthomics_gateway.health import HEALTH, SERVICE, Health
+from healthomics_gateway.hosts import addresses_to_bind, why_not_bound
+from healthomics_gateway.interceptors.admit import MAX_WAITING, Admission, Arrivals
 from healthomics_gateway.interceptors.authenticate import ByToken
+from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.expire import Expiry
 from healthomics_gateway.interceptors.observe import observe
+from healthomics_gateway.interceptors.unread import Unread
+from healthomics_gateway.interceptors.write import Writer
 from healthomics_gateway.keys import keyring_of
-from healthomics_gateway.kinds import Address
-from healthomics_gateway.liveness import Listener, Liveness, accept_loops
+from healthomics_gateway.kinds import Address, UnixPath
+from healthomics_gateway.listeners import Listeners, MakeServer
 from healthomics_gateway.pace import Paced, Pacers
 from healthomics_gateway.pacer import Pacer
 from healthomics_gateway.places import Places
@@ -36,7 +40,13 @@ from healthomics_gateway.reflection import add_reflection
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.schema import Settings
 from healthomics_gateway.selection import MEMBERS
-from healthomics_gateway.server import OPTIONS, guard_of, make_chain, make_server
+from healthomics_gateway.server import (
+    OPTIONS,
+    Bounds,
+    Guards,
+    make_chain,
+    make_server,
+)
 from healthomics_gateway.service import REFUSAL_SECONDS, RunService
 from healthomics_gateway.supervision import Background
 from healthomics_gateway.tokens import Tokens
@@ -144,7 +154,8 @@ class Gateway:
         self._watching = Admission(max_in_flight=watch.max_open)
         self._drain = Drain()
         self._health = Health(self._readiness)
-        self._door = Door(settings.listen, files=settings.tls.files)
+        self._listeners = Listeners(endpoints_of(settings))  # the first: `listen`
+        self._options = options
         jwt = settings.jwt
         self._keyring = keyring_of(
             jwt.jwks_file,
@@ -156,65 +167,81 @@ class Gateway:
         if self._keyring:
             unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until a read succeeds
             self._readiness.add("keys", fault=self._keyring.fault, why=unread)
-        if settings.tls.cert_file:
-            self._readiness.add("certificate", fault=lambda: self._door.fault)
-        self._server = self._make_server(
-            RunService(
-                runs,
-                watches=runs,
-                recent=fetched.recent,
-                default_deadline_seconds=settings.default_deadline.total_seconds(),
-                max_deadline_seconds=settings.max_deadline.total_seconds(),
-                max_staleness_seconds=cache.max_staleness.total_seconds(),
-                max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),
-                min_interval_seconds=watch.min_interval.total_seconds(),
-                max_stream_seconds=watch.max_stream.total_seconds(),
-                withheld=settings.withhold,
-                # A larger answer takes longer to read, and so must every refusal.
-                refusal_seconds=refusal_seconds
-                * max(1.0, upstream.max_body_bytes / MIB),
-            ),
-            options,
+        if self._listeners.has_certificates:
+            certificates = self._listeners.certificate_fault
+            self._readiness.add("certificate", fault=certificates)
+        self._service = RunService(
+            runs,
+            watches=runs,
+            recent=fetched.recent,
+            default_deadline_seconds=settings.default_deadline.total_seconds(),
+            max_deadline_seconds=settings.max_deadline.total_seconds(),
+            max_staleness_seconds=cache.max_staleness.total_seconds(),
+            max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),
+            min_interval_seconds=watch.min_interval.total_seconds(),
+            max_stream_seconds=watch.max_stream.total_seconds(),
+            withheld=settings.withhold,
+            # A larger answer takes longer to read, and so must every refusal.
+            refusal_seconds=refusal_seconds * max(1.0, upstream.max_body_bytes / MIB),
         )
         self._admin = AdminPages(self._readiness)
-        self.address = settings.listen
         self.admin_address = settings.admin_listen
 
-    def _make_server(
-        self, service: RunService, options: Sequence[tuple[str, int]]
-    ) -> grpc.aio.Server:
-        max_in_flight, watch = self._settings.max_in_flight, self._settings.watch
+    def _server_maker(self) -> MakeServer:
+        """Return what makes a listener's server; all servers share their bounds."""
+        settings = self._settings
         expiry = Expiry()
         if self._keyring:
             self._keyring.on_change(expiry.check)
-        chain = make_chain(
-            outer=(observe, errors(debug=self._settings.errors.debug)),
-            guard=guard_of(
-                [Rule(**each.model_dump()) for each in self._settings.callers],
-                by_certificate=self._door.by_certificate,
-                by_token=self._by_token(),
-                expiry=expiry,
-            ),
+        guards = Guards(
+            [Rule(**each.model_dump()) for each in settings.callers],
+            by_token=self._by_token(),
+            expiry=expiry,
+            asks_for_certificates=self._listeners.asks_for_certificates,
+        )
+        # Calls without message leave half of the places to the others.
+        waiting = min(MAX_WAITING, settings.max_in_flight // 2 + 1)
+        unread = Unread()
+        bounds = Bounds(
             admission=self._admission,
             watching=self._watching,
             drain=self._drain,
-            open_services=self._settings.open_services,
-            # Those who send no message leave half of the room to the others.
-            max_waiting=max_in_flight // 2 + 1,
-            peer_of=self._door.peer_of,
+            arrivals=Arrivals(max_waiting=waiting),
+            unread=unread,
+            writer=Writer(unread),
         )
-        self._liveness = Liveness(accepted=lambda: chain.accepted)
-        server = make_server(
-            chain,
-            options=options,
-            max_in_flight=max_in_flight,
-            max_open=watch.max_open,
-            max_stream_seconds=watch.max_stream.total_seconds(),
-        )
-        add_RunServiceServicer_to_server(service, server)
-        self._health.add_to(server)
-        add_reflection(server)
-        return server
+
+        def make(listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
+            endpoint = listener.endpoint
+            chain = make_chain(
+                outer=(observe, errors(debug=settings.errors.debug)),
+                guard=guards.at(listener.by_connection),
+                bounds=bounds,
+                open_services=endpoint.open_services,
+                listener=str(endpoint.address) if len(self._listeners) > 1 else "",
+            )
+            server = make_server(
+                chain,
+                options=self._options,
+                max_in_flight=settings.max_in_flight,
+                max_open=settings.watch.max_open,
+                max_stream_seconds=settings.watch.max_stream.total_seconds(),
+                addresses=addresses,
+            )
+            self._add_services(server, endpoint.services)
+            return server, chain
+
+        return make
+
+    def _add_services(self, server: grpc.aio.Server, services: frozenset[str]) -> None:
+        if "RunService" in services:
+            add_RunServiceServicer_to_server(self._service, server)
+        if "Health" in services:
+            self._health.add_to(server)
+        if "Reflection" in services:
+            known = {"RunService": SERVICE, "Health": HEALTH}
+            beside = [full for name, full in known.items() if name in services]
+            add_reflection(server, beside=beside)
 
     def _by_token(self) -> ByToken | None:
         if self._keyring is None:
@@ -231,38 +258,43 @@ class Gateway:
         ).credential_of
 
     @property
+    def addresses(self) -> tuple[Address | UnixPath, ...]:
+        """The addresses of all listeners, with their ports once they are open."""
+        return self._listeners.addresses
+
+    @property
+    def address(self) -> Address | UnixPath:
+        """The address of `listen`, with its port once it is open."""
+        return self.addresses[0]
+
+    @property
     def in_flight(self) -> int:
         """How many calls are inside, watches too."""
         return self._admission.inside + self._watching.inside
 
     async def start(self) -> None:
-        """Listen on both addresses, or raise ListenError with both faults."""
+        """Listen on every address, or raise ListenError with all faults."""
         await self._learn_account()
         faults: list[str] = []
         try:
             self.admin_address = await self._start_admin(self._settings.admin_listen)
-        except OSError:
-            faults.append(_listen_fault("admin_listen", self.admin_address))
-        others = accept_loops()
-        try:
-            self.address = await self._door.open(self._server)
-        except TlsFilesError as error:
-            faults += error.args
-        except ClosedError:
-            faults.append(_listen_fault("listen", self.address))
+        except OSError as error:
+            fault = f"admin_listen {self.admin_address}: {why_not_bound(error)}"
+            faults.append(fault)
+        faults += await self._listeners.open(self._server_maker())
         if faults:
             raise ListenError(*faults)
-        self._liveness.watch(accept_loops() - others)
-        self._background.start("listeners", self._probe)
+        self._background.start("listeners", self._listeners.probe)
         self._background.start("aws", self._look_for_credentials)
-        self._background.start("certificate", self._door.follow)
+        self._background.start("certificate", self._listeners.follow_certificates)
         if self._keyring:
             self._background.start("keys", self._keyring.follow)
-        if self._settings.tls.files is None and not self.address.is_loopback:
-            _log.warning("serving_plaintext", address=str(self.address))
-        _log.info(
-            "serving", address=str(self.address), admin_address=str(self.admin_address)
-        )
+        for address in self._listeners.in_plaintext:
+            _log.warning("serving_plaintext", address=str(address))
+        own, *others = (str(each) for each in self.addresses)
+        listeners = {"listeners": others} if others else {}
+        admin = str(self.admin_address)
+        _log.info("serving", address=own, admin_address=admin, **listeners)
         withheld = self._settings.withhold.union(
             *(each.withhold for each in self._settings.callers)
         )
@@ -276,7 +308,7 @@ class Gateway:
 
     async def died(self) -> str:
         """Wait until no new call can come in; make that known, and return why."""
-        fault = await self._liveness.end()
+        fault = await self._listeners.died()
         self._readiness.die(fault)
         return fault
 
@@ -291,6 +323,11 @@ class Gateway:
         """End every call that is inside or still comes, in less than 1 s."""
         await self._drain.evict(EVICTION_SECONDS)
         await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
+        self.remove_sockets()
+
+    def remove_sockets(self) -> None:
+        """Remove the files of Unix sockets: the process is about to end."""
+        self._listeners.remove_sockets()
 
     async def stop(self) -> None:
         """End what is listening and what goes on in the background, at once.
@@ -303,10 +340,8 @@ class Gateway:
 
     async def _stop(self) -> None:
         await self._background.stop()
-        # The server raises what its accept loop has raised.
-        await asyncio.gather(self._server.stop(None), return_exceptions=True)
+        await self._listeners.stop()
         await self._admin.stop()
-        await self._door.close()
         if self._keyring:
             await self._keyring.close()
         await self._roles.close()
@@ -314,20 +349,10 @@ class Gateway:
         await self._transport.close()
 
     async def _start_admin(self, address: Address) -> Address:
-        port = await self._admin.start(address.host.strip("[]"), address.port)
-        return Address(address.host, port)
-
-    async def _probe(self) -> None:
-        """Probe the address again and again, until nothing answers there."""
-        tls = self._settings.tls
-        is_open = "Health" in self._settings.open_services
-        await self._liveness.probe(
-            Listener(
-                address=str(self.address),
-                is_tls=tls.files is not None,
-                takes_calls=is_open and tls.client_auth != "required",
-            )
-        )
+        host = address.host.strip("[]")
+        (first, *others), port = await addresses_to_bind(host, address.port)
+        bound = await self._admin.start(first, port, *others)
+        return Address(address.host, bound)
 
     async def _learn_account(self) -> None:
         """Know which roles share the own account's quota, before the first call."""
@@ -343,7 +368,3 @@ class Gateway:
         except GatewayError:
             return
         self._readiness.report(None)
-
-
-def _listen_fault(name: str, address: Address) -> str:
-    return f"{name} {address}: it can't be bound; is it in use?"

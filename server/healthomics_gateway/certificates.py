@@ -1,37 +1,43 @@
-"""What the files of the server's certificate hold, and whether TLS can be served."""
+"""The server's certificate, its key and the authorities of clients, read from files.
+
+What is checked is parsed first and written anew from what was parsed, so that gRPC is
+handed exactly what was checked.
+"""
 
 from __future__ import annotations
 
-import re
-import ssl
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     load_pem_private_key,
 )
 
-ClientAuth: TypeAlias = Literal["none", "optional", "required"]
+from healthomics_gateway.pem import Block, blocks_of
 
-CURVES = ("secp256r1", "secp384r1", "secp521r1")  # that gRPC can sign with
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; HTTP/2 allows no weaker ones
-VERIFYING = {
-    "none": ssl.CERT_NONE,
-    "optional": ssl.CERT_OPTIONAL,
-    "required": ssl.CERT_REQUIRED,
-}
+ClientAuth: TypeAlias = Literal["none", "required"]
 
-_PAIR = "tls.cert_file and tls.key_file"
-_ENDED = re.compile(rb"-----END [A-Z0-9 ]+-----\s*\Z")
+# What clients of gRPC connect to, by handshakes of grpcio 1.80 and Go 1.24; grpcio
+# offers no signature of P-521 and Ed25519. RSA keys: BoringSSL takes no larger ones,
+# OpenSSL's clients no smaller ones.
+CURVES = ("secp256r1", "secp384r1")
+RSA_BITS = range(2048, 16_385)
+
+Parsed = TypeVar("Parsed")
+
+_CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
@@ -40,7 +46,7 @@ class TlsFilesError(Exception):
 
 
 class Contents(NamedTuple):
-    """What the files hold, PEM."""
+    """What the files hold, as bytes."""
 
     chain: bytes
     key: bytes
@@ -51,45 +57,57 @@ class Contents(NamedTuple):
 class Certified:
     """What TLS is served with; it fits together and was valid when it was loaded."""
 
-    contents: Contents
-    context: ssl.SSLContext  # of a server that speaks HTTP/2
+    read: Contents  # as it is in the files
+    served: Contents  # as gRPC is handed it, PEM
     not_after: datetime
     fingerprint: str  # SHA-256 of the server's own certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """Where the certificate is, its key and the authorities of clients, all PEM."""
+    """The paths of a certificate, its key and the authorities of clients, all PEM."""
 
     cert_file: Path
     key_file: Path
-    client_ca_file: Path | None = None  # read where clients are asked
-    client_auth: ClientAuth = "none"
+    client_ca_file: Path | None = None  # read if clients are asked for certificates
+    section: str = field(default="tls", compare=False)  # of the settings, for faults
 
     def load(self, now: datetime) -> Certified:
         """Read and check all of them; raise TlsFilesError with all faults."""
         contents = self.read()
-        if faults := tuple(_faults(contents, now, self.client_auth)):
+        faults: list[str] = []
+        chain = _parsed(_chain_in, contents.chain, f"{self.section}.cert_file", faults)
+        key = _parsed(_key_in, contents.key, f"{self.section}.key_file", faults)
+        clients: list[x509.Certificate] | None = []
+        if self.client_ca_file:
+            name = "tls.client_ca_file"
+            clients = _parsed(_authorities_in, contents.client_ca, name, faults)
+        if chain:
+            faults += _faults_of_pair(chain[0], key, now, self.section)
+        if faults or not (chain and key) or clients is None:
             raise TlsFilesError(*faults)
-        leaf, *_ = _certificates(contents.chain)
-        context = _context(self, contents)
-        # OpenSSL reads them by their paths; by now these may lead elsewhere.
-        if self.read() != contents:
-            raise TlsFilesError(f"{_PAIR}: they changed while they were read")
-        fingerprint = leaf.fingerprint(hashes.SHA256()).hex()
-        return Certified(contents, context, leaf.not_valid_after_utc, fingerprint)
+        leaf = chain[0]
+        return Certified(
+            contents,
+            Contents(_written(chain), _written_key(key), _written(clients)),
+            leaf.not_valid_after_utc,
+            leaf.fingerprint(hashes.SHA256()).hex(),
+        )
 
     def read(self) -> Contents:
         """Read them as they are; raise TlsFilesError for those that can't be read."""
-        files = {"tls.cert_file": self.cert_file, "tls.key_file": self.key_file}
-        if self.client_auth != "none" and self.client_ca_file:
+        files = {
+            f"{self.section}.cert_file": self.cert_file,
+            f"{self.section}.key_file": self.key_file,
+        }
+        if self.client_ca_file:
             files["tls.client_ca_file"] = self.client_ca_file
         read, faults = [], []
         for name, file in files.items():
             try:
                 read.append(file.read_bytes())
             except (OSError, ValueError):  # ValueError where the path holds a NUL
-                # The path isn't told: it may be a key that was pasted instead.
+                # The path isn't repeated: it may be a key that was pasted instead.
                 faults.append(f"{name}: no file of this path can be read")
         if faults:
             raise TlsFilesError(*faults)
@@ -97,92 +115,109 @@ class TlsFiles:
         return Contents(chain, key, client_ca)
 
 
-def _faults(
-    contents: Contents, now: datetime, client_auth: ClientAuth
-) -> Iterator[str]:
-    try:
-        leaf, *_ = _certificates(contents.chain)
-        key = load_pem_private_key(contents.key, password=None)
-        is_pair = leaf.public_key() == key.public_key()
-    except TypeError:  # its word for it
-        yield "tls.key_file: the key needs a password; write it without one"
-    except _UNREADABLE:
-        yield f"{_PAIR}: not a certificate and its key, in PEM"
-    else:
-        if not is_pair:
-            yield f"{_PAIR}: the key isn't the certificate's"
-        elif not _can_sign(key):
-            yield "tls.key_file: no TLS with a key of this kind; take P-256 or RSA"
-        yield from _faults_of_dates(leaf, now)
-        if _is_cut(contents.chain):
-            yield "tls.cert_file: it doesn't end where a certificate ends"
-    if client_auth != "none":
-        yield from _faults_of_authorities(contents.client_ca)
-
-
-def _faults_of_dates(leaf: x509.Certificate, now: datetime) -> Iterator[str]:
-    if now < leaf.not_valid_before_utc:
-        since = when_text(leaf.not_valid_before_utc)
-        yield f"tls.cert_file: the certificate isn't valid before {since}"
-    if now > leaf.not_valid_after_utc:
-        until = when_text(leaf.not_valid_after_utc)
-        yield f"tls.cert_file: the certificate expired on {until}"
-
-
-def _faults_of_authorities(client_ca: bytes) -> Iterator[str]:
-    try:
-        _certificates(client_ca)
-    except _UNREADABLE:
-        yield "tls.client_ca_file: no certificates can be read from it"
-    else:
-        if _is_cut(client_ca):
-            yield "tls.client_ca_file: it doesn't end where a certificate ends"
-
-
 def when_text(when: datetime) -> str:
     """Write a time as faults and the log do."""
     return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _certificates(pem: bytes) -> list[x509.Certificate]:
-    """Read all of them, at least one; raise one of _UNREADABLE."""
+def _parsed(
+    parse: Callable[[list[Block]], Parsed],
+    content: bytes,
+    name: str,
+    faults: list[str],
+) -> Parsed | None:
+    """Return what `parse` reads; add to `faults` and return None if it can't."""
+    try:
+        return parse(blocks_of(content))
+    except ValueError as error:
+        faults.append(f"{name}: {error}")
+        return None
+
+
+def _chain_in(blocks: list[Block]) -> list[x509.Certificate]:
+    """Read a chain; the key may be in the same file."""
+    return _certificates(each for each in blocks if not _is_of_a_key(each))
+
+
+def _authorities_in(blocks: list[Block]) -> list[x509.Certificate]:
+    """Read authorities; a list of revocations would be one that nobody obeys."""
+    return _certificates(iter(blocks))
+
+
+def _certificates(blocks: Iterator[Block]) -> list[x509.Certificate]:
+    found = []
     with warnings.catch_warnings():
         # Of certificates that it will refuse one day: the log has no use for them.
         warnings.simplefilter("ignore")
-        return x509.load_pem_x509_certificates(pem)
+        for at, (label, pem) in enumerate(blocks, start=1):
+            if label not in _CERTIFICATES:
+                raise ValueError(f"block {at} is no certificate but {label}")
+            try:
+                found.append(x509.load_pem_x509_certificate(pem))
+            except _UNREADABLE:
+                raise ValueError(f"certificate {at} can't be read") from None
+    if not found:
+        raise ValueError("no certificate in PEM is in it")
+    return found
 
 
-def _is_cut(pem: bytes) -> bool:
-    """Tell whether a file is half-written: its readers ignore what is cut."""
-    return not _ENDED.search(pem)
+def _key_in(blocks: list[Block]) -> PrivateKeyTypes:
+    keys = [each for each in blocks if each.label.endswith("PRIVATE KEY")]
+    if len(keys) != 1:
+        raise ValueError(
+            "it holds more than one private key"
+            if keys
+            else "no private key in PEM is in it"
+        )
+    try:
+        key = load_pem_private_key(keys[0].pem, password=None)
+    except TypeError:  # the library's word for it
+        raise ValueError("the key needs a password; write it without one") from None
+    except _UNREADABLE:
+        raise ValueError("the private key can't be read") from None
+    if not _is_usable(key):
+        raise ValueError(
+            "gRPC clients can't connect to a key of this kind; take P-256, P-384, or"
+            f" RSA with {RSA_BITS[0]} to {RSA_BITS[-1]} bits"
+        )
+    return key
 
 
-def _can_sign(key: object) -> bool:
+def _is_of_a_key(block: Block) -> bool:
+    return block.label.endswith(("PRIVATE KEY", " PARAMETERS"))
+
+
+def _is_usable(key: PrivateKeyTypes) -> bool:
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.curve.name in CURVES
-    return isinstance(key, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey)
+    return isinstance(key, rsa.RSAPrivateKey) and key.key_size in RSA_BITS
 
 
-def _context(files: TlsFiles, contents: Contents) -> ssl.SSLContext:
-    """Make what a server of HTTP/2 needs; raise TlsFilesError where OpenSSL can't."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(["h2"])
-    # No tickets, as a session that is resumed isn't checked again.
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
-    context.num_tickets = 0
+def _faults_of_pair(
+    leaf: x509.Certificate, key: PrivateKeyTypes | None, now: datetime, section: str
+) -> Iterator[str]:
+    if key and not _is_pair(leaf, key):
+        yield (
+            f"{section}.cert_file and {section}.key_file: the key isn't the"
+            " certificate's"
+        )
+    name = f"{section}.cert_file: the certificate"
+    if now < leaf.not_valid_before_utc:
+        yield f"{name} isn't valid before {when_text(leaf.not_valid_before_utc)}"
+    if now > leaf.not_valid_after_utc:
+        yield f"{name} expired on {when_text(leaf.not_valid_after_utc)}"
+
+
+def _is_pair(leaf: x509.Certificate, key: PrivateKeyTypes) -> bool:
     try:
-        # Without a password, a key that needs one would ask for it at the terminal.
-        context.load_cert_chain(files.cert_file, files.key_file, password="")
-        for authority in (
-            _certificates(contents.client_ca) if contents.client_ca else ()
-        ):
-            context.load_verify_locations(cadata=authority.public_bytes(Encoding.DER))
-    except OSError as error:  # an SSLError is one
-        why = getattr(error, "reason", None) or "they can't be read"
-        raise TlsFilesError(f"{_PAIR}: OpenSSL refuses them, {why}") from None
-    # As gRPC does: an authority may itself stand below another.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_mode = VERIFYING[files.client_auth]
-    return context
+        return leaf.public_key() == key.public_key()
+    except _UNREADABLE:
+        return False
+
+
+def _written(certificates: list[x509.Certificate]) -> bytes:
+    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates)
+
+
+def _written_key(key: PrivateKeyTypes) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

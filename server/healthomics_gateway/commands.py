@@ -77,7 +77,7 @@ async def _serve_sandbox(loaded: Loaded) -> None:
             secret_key=SECRET_ACCESS_KEY,
         )
         settings = loaded.settings
-        is_open = not (settings.tls.files or settings.jwt.is_on or settings.callers)
+        is_open = not (settings.tls.cert_file or settings.jwt.is_on or settings.callers)
         show = _show_one_answer if is_open else _show_address
         await serve(settings, aws, started=show)
 

@@ -1,110 +1,152 @@
-"""Where callers come in: the address that gRPC listens on, with TLS or without."""
+"""Listeners: the addresses that callers connect to, each served by a gRPC server."""
 
 from __future__ import annotations
 
-import resource
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 from grpc.aio import ServicerContext
 
 from healthomics_gateway.access import Credential
-from healthomics_gateway.certificates import TlsFiles, TlsFilesError
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.front import FILES_PER_CONNECTION, Front
+from healthomics_gateway.endpoints import Endpoint
+from healthomics_gateway.hosts import addresses_to_bind, why_not_bound
 from healthomics_gateway.identities import Identities
 from healthomics_gateway.interceptors.authenticate import ByCertificate
-from healthomics_gateway.kinds import Address
-from healthomics_gateway.tls import Client, ServerTls, client_of
+from healthomics_gateway.kinds import Address, UnixPath
+from healthomics_gateway.tls import ServerTls, certificate_of
 
 
-class ClosedError(Exception):
-    """The address can't be listened on; gRPC and the system each have words for it."""
+class ListenFault(Exception):  # noqa: N818  # it is one fault of several
+    """An address can't be listened on; the argument says why."""
 
 
-class Door:
-    """One address; what TLS is served with is kept at its files."""
+class Listener:
+    """One address, over TCP with TLS or without, or a Unix socket.
 
-    def __init__(self, address: Address, *, files: TlsFiles | None) -> None:
-        """Listen on `address` once opened; without `files` in plaintext."""
-        self._address = address
-        self._files = files
-        self._tls: ServerTls | None = None
-        self._front: Front | None = None
+    gRPC doesn't tell which of its server's ports a call came in by, so each listener
+    has a server of its own.
+    """
 
-    @property
-    def by_certificate(self) -> ByCertificate | None:
-        """Tell callers by their certificates, None where they aren't asked for one."""
-        if self._files is None or self._files.client_auth == "none":
-            return None
-        identities = Identities()
-
-        def credential_of(context: ServicerContext[Any, Any]) -> Credential | None:
-            pem = self._client_of(context).certificate
-            return identities.credential_of(pem) if pem else None
-
-        return credential_of
+    def __init__(self, endpoint: Endpoint, *, tls: ServerTls | None = None) -> None:
+        """Listen as `endpoint` says, once opened; without `tls` in plaintext."""
+        self.endpoint = endpoint
+        self.address = endpoint.address  # with its port, once it is open
+        self._tls = tls
+        self._targets: Sequence[str] = ()  # the address, as gRPC binds it
+        self._file: tuple[int, int] | None = None  # the socket's, once it is there
 
     @property
-    def fault(self) -> str:
-        """What is wrong with the certificate; empty where nothing is."""
-        return self._tls.fault if self._tls else ""
+    def targets(self) -> int:
+        """How many addresses gRPC binds for it, once it is prepared."""
+        return len(self._targets)
 
-    def peer_of(self, context: ServicerContext[Any, Any]) -> str:
-        """Name the connection of a call, as gRPC does."""
-        client = self._front.client_of(context) if self._front else None
-        return client.peer if client else context.peer()
+    @property
+    def by_connection(self) -> ByCertificate | None:
+        """Return what finds a caller's identity by its connection; None if nothing."""
+        if self.endpoint.client_auth == "required":
+            return _by_certificate(Identities())
+        named = Credential(self.endpoint.identity)  # that of a socket
+        return (lambda _: named) if self.endpoint.proves else None
 
-    async def open(self, server: grpc.aio.Server) -> Address:
-        """Start the server; give the address with its port.
-
-        Raises TlsFilesError, or ClosedError where the address can't be had.
-        """
+    async def prepare(self) -> None:
+        """Find out what to bind; raise ListenFault if that can't be done."""
+        address = self.address
+        if isinstance(address, UnixPath):
+            _remove_stale(Path(address.path))
+            self._targets = ("unix:" + quote(address.path),)
+            return
         try:
-            port = await self._open(server)
+            hosts, port = await addresses_to_bind(
+                address.host.strip("[]"), address.port
+            )
+        except OSError as error:
+            raise ListenFault(why_not_bound(error)) from None
+        self._targets = [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts
+        ]
+
+    async def open(self, server: grpc.aio.Server) -> None:
+        """Bind and start the server, after `prepare`; raise ListenFault."""
+        address = self.address
+        try:
+            if isinstance(address, UnixPath):
+                self._bind_socket(server, Path(address.path))
+            else:
+                ports = [self._bind(server, target) for target in self._targets]
+                self.address = Address(address.host, ports[0])
         except (OSError, RuntimeError):  # RuntimeError is gRPC's
-            raise ClosedError from None
-        return Address(self._address.host, port)
-
-    async def follow(self) -> None:
-        """Keep the certificate at its files, until cancelled."""
-        if self._tls:
-            await self._tls.follow()
-
-    async def close(self) -> None:
-        """Cut every connection that doesn't end at gRPC itself."""
-        if self._front:
-            await self._front.stop()
-
-    async def _open(self, server: grpc.aio.Server) -> int:
-        if self._files is None:
-            port = server.add_insecure_port(str(self._address))
-        else:
-            self._tls = ServerTls(self._files)
-            if self._files.client_auth == "optional":
-                return await self._open_front(server, self._tls)
-            port = server.add_secure_port(str(self._address), self._tls.credentials())
+            why = (
+                "it can't be bound; is its directory there and writable?"
+                if isinstance(address, UnixPath)
+                else "it can't be bound; is it in use?"
+            )
+            raise ListenFault(why) from None
         await server.start()
-        return port
 
-    async def _open_front(self, server: grpc.aio.Server, tls: ServerTls) -> int:
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = files // 2 // FILES_PER_CONNECTION
+    def close(self) -> None:
+        """Remove the socket's file, unless others have replaced it since."""
+        if self._file and isinstance(self.address, UnixPath):
+            path = Path(self.address.path)
+            if _file_at(path) == self._file:
+                path.unlink(missing_ok=True)
+            self._file = None
+
+    def _bind(self, server: grpc.aio.Server, target: str) -> int:
+        if self._tls is None:
+            return server.add_insecure_port(target)
+        credentials = self._tls.credentials(client_auth=self.endpoint.client_auth)
+        return server.add_secure_port(target, credentials)
+
+    def _bind_socket(self, server: grpc.aio.Server, path: Path) -> None:
+        """Bind it so that at no time others than `mode` lets in can connect."""
+        umask = os.umask(0o777)
         try:
-            self._front = Front(tls.context, max_connections=most)
-        except OSError:
-            fault = "tls.client_auth optional: it needs a temporary folder; set TMPDIR"
-            raise TlsFilesError(fault) from None
-        server.add_insecure_port(self._front.inner)
-        await server.start()
-        host = self._address.host.strip("[]")
-        return await self._front.start(host, self._address.port)
+            for target in self._targets:
+                server.add_insecure_port(target)
+        finally:
+            os.umask(umask)
+        self._file = _file_at(path)
+        path.chmod(self.endpoint.mode)
 
-    def _client_of(self, context: ServicerContext[Any, Any]) -> Client:
-        if self._front is None:
-            return client_of(context)
-        client = self._front.client_of(context)
-        if client is None:
-            # Another process of this machine's has found the way past the front.
-            raise GatewayError(Reason.TOKEN_INVALID)
-        return client
+
+def _by_certificate(identities: Identities) -> ByCertificate:
+    def credential_of(context: ServicerContext[Any, Any]) -> Credential | None:
+        pem = certificate_of(context)
+        return identities.credential_of(pem) if pem else None
+
+    return credential_of
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody serves; raise ListenFault for anything else there.
+
+    gRPC itself would take the path away from a process that serves it.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ListenFault("a file is there that isn't a socket; remove it")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(0)
+            probe.connect(str(path))
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        path.unlink(missing_ok=True)
+    except OSError:  # BlockingIOError: so many wait to be accepted
+        raise ListenFault("it can't be bound; is it in use?") from None
+    else:
+        raise ListenFault("another process serves it")
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,8 +1,15 @@
-"""Which hosts are this machine alone."""
+"""Resolves hosts to the addresses of this machine, and knows which are loopback."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import ipaddress
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3: whatever resolvers say
 
 
 def is_loopback(host: str) -> bool:
@@ -11,3 +18,59 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+async def addresses_to_bind(host: str, port: int) -> tuple[list[str], int]:
+    """Return every address of a host of this machine, and the port to bind on them.
+
+    Port 0 becomes one that is free on all of them. An IPv6 address has no brackets.
+    Raises socket.gaierror if the name doesn't resolve, and OSError if an address can't
+    be bound.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        addresses = await _resolved(host)
+    else:
+        return [host], port  # nothing to agree on
+    return _bindable(addresses, port)
+
+
+async def _resolved(host: str) -> Sequence[str]:
+    if host == "localhost":
+        return LOCALHOST
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a label of the name is too long
+        raise socket.gaierror from error
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
+    """Bind all of them for a moment, and leave out IPv6 if this machine has none."""
+    bound = []
+    with ExitStack() as stack:
+        for address in addresses:
+            is_6 = ":" in address
+            try:
+                probe = socket.socket(socket.AF_INET6 if is_6 else socket.AF_INET)
+                stack.enter_context(probe)
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+            except OSError as error:
+                if is_6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    continue
+                raise
+            port = probe.getsockname()[1]
+            bound.append(address)
+    if not bound:
+        raise OSError(errno.EADDRNOTAVAIL, "none of its addresses is this machine's")
+    return bound, port
+
+
+def why_not_bound(error: OSError) -> str:
+    """Return what is wrong with an address, in the words of a fault."""
+    if isinstance(error, socket.gaierror):
+        return "the name doesn't resolve to an address"
+    return "it can't be bound; is it in use?"

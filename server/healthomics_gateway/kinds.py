@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -19,6 +21,9 @@ _MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]+")
 _RUN_GROUP = re.compile(r"[0-9]{1,18}")
 _MAX_PORT = 65_535
+_UNIX = "unix:"
+_MAX_PATH_BYTES = 107  # what the system takes, see unix(7)
+_MODE = re.compile(r"0[0-7]{3}")
 _SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock"}  # of gRPC
 
 
@@ -36,6 +41,35 @@ class Address(NamedTuple):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return is_loopback(self.host.strip("[]"))
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPath:
+    """A Unix socket to listen on, by its absolute path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        """Write it as it is set."""
+        return f"{_UNIX}{self.path}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return True
+
+
+def parse_listen(value: Any) -> Address | UnixPath:
+    """Read an address of TCP, or `unix:/path`; raise ValueError if it is invalid."""
+    text = str(value)
+    if not text.startswith(_UNIX):
+        return parse_address(value)
+    path = text.removeprefix(_UNIX)
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError("write a Unix socket by its absolute path: unix:/run/a.sock")
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        raise ValueError(f"write a path of at most {_MAX_PATH_BYTES} bytes")
+    return UnixPath(path)
 
 
 def parse_address(value: Any) -> Address:
@@ -133,12 +167,20 @@ def _printable_fault(text: str) -> str | None:
     return None if text.isprintable() else "write printable characters"
 
 
+def _mode_fault(text: str) -> str | None:
+    if _MODE.fullmatch(text):
+        return None
+    return 'write the mode of a file as text, such as "0660"'
+
+
 NotEmpty = BeforeValidator(_not_empty)
 # Of one type in the file; in the environment they are parsed before they get here.
 Switch = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True)]
-Listen = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
+Tcp = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
+Listen = Annotated[Address | UnixPath, NoDecode, PlainValidator(parse_listen)]
+Mode = Annotated[str, _text(_mode_fault)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Members = Annotated[
     frozenset[str], NoDecode, words("AWS's member names", "sessionPolicy", _MEMBER)

@@ -156,8 +156,9 @@ async def _connected(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     tls = _tls() if listener.is_tls else None
     host, _, port = listener.address.rpartition(":")
-    if host == "unix":
-        reader, writer = await asyncio.open_unix_connection(port)
+    if listener.address.startswith("unix:"):
+        path = listener.address.removeprefix("unix:")
+        reader, writer = await asyncio.open_unix_connection(path)
     else:
         reader, writer = await asyncio.open_connection(
             host.strip("[]"), int(port), ssl=tls

@@ -45,6 +45,7 @@ async def serve(
     gateway = Gateway(settings, aws, parts={"log": log.fault})
     try:
         if not await _until(signals.first, _start(gateway, started)):
+            gateway.remove_sockets()
             _end_process(log, ENDED)
         code = ENDED
         if await _until(signals.first, gateway.died()):

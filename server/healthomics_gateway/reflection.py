@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -20,9 +21,14 @@ REFLECTION_V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 ERRORS = (error_reason_pb2, error_details_pb2)
 
 
-def add_reflection(server: grpc.aio.Server) -> None:
-    """Serve reflection, v1 and v1alpha: their messages are the same on the wire."""
-    names = (SERVICE, HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA)
+def add_reflection(
+    server: grpc.aio.Server, *, beside: Sequence[str] = (SERVICE, HEALTH)
+) -> None:
+    """Serve reflection, v1 and v1alpha: their messages are the same on the wire.
+
+    `beside` are the other services of the server.
+    """
+    names = (*beside, REFLECTION_V1, REFLECTION_V1ALPHA)
     pool = descriptor_pool.Default()
     _describe_v1(pool)
     servicer = reflection_aio.ReflectionServicer(names, Symbols(pool))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from healthomics_gateway.certificates import ClientAuth, TlsFiles
+from healthomics_gateway.certificates import ClientAuth
 from healthomics_gateway.kinds import (
     Address,
     Duration,
@@ -16,12 +16,14 @@ from healthomics_gateway.kinds import (
     Listen,
     MaybeText,
     Members,
+    Mode,
     NotEmpty,
     Number,
     Pattern,
     Role,
     RunGroups,
     Switch,
+    Tcp,
     Text,
     Whole,
     within,
@@ -95,26 +97,41 @@ class Watch(_Section):
     max_open: Annotated[Whole, Field(ge=1, le=100_000)] = 10_000
 
 
+def _client_auth(value: Any) -> Any:
+    if value == "optional":
+        raise ValueError(
+            'write "required", and add an address for callers without a certificate:'
+            ' [[listeners]] with an address and client_auth = "none"'
+        )
+    return value
+
+
+_ClientAuth = Annotated[ClientAuth, BeforeValidator(_client_auth)]
+
+
 class Tls(_Section):
-    """Who can listen in, and whose certificates prove who calls."""
+    """The certificate that is served, and whose certificates prove who calls."""
 
     cert_file: File = None
     key_file: File = None
     client_ca_file: File = None
-    client_auth: ClientAuth = "none"
+    client_auth: _ClientAuth = "none"
     insecure: Switch = False
 
-    @property
-    def files(self) -> TlsFiles | None:
-        """What TLS is served from, None where it isn't."""
-        if not (self.cert_file and self.key_file):
-            return None
-        return TlsFiles(
-            cert_file=self.cert_file,
-            key_file=self.key_file,
-            client_ca_file=self.client_ca_file,
-            client_auth=self.client_auth,
-        )
+
+class ListenerTable(_Section):
+    """A further address, and how it differs from `listen`."""
+
+    address: Listen
+    client_auth: _ClientAuth | None = None
+    cert_file: File = None
+    key_file: File = None
+    services: (
+        Annotated[frozenset[Literal["RunService", "Health", "Reflection"]], NotEmpty]
+        | None
+    ) = None
+    identity: MaybeText = None
+    mode: Mode | None = None
 
 
 class Jwt(_Section):
@@ -165,7 +182,7 @@ class Settings(BaseSettings):
     )
 
     listen: Listen = Address("127.0.0.1", 50051)
-    admin_listen: Listen = Address("127.0.0.1", 9464)
+    admin_listen: Tcp = Address("127.0.0.1", 9464)
     default_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(seconds=30)
     max_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(minutes=5)
     drain_time: Annotated[Duration, within("0s", "10m")] = timedelta(seconds=25)
@@ -175,7 +192,9 @@ class Settings(BaseSettings):
         frozenset[Literal["Health", "Reflection"]],
         NoDecode,
         words("services", "Health"),
-    ] = frozenset({"Health", "Reflection"})  # elsewhere than on loopback: Health
+    ] = frozenset(
+        {"Health", "Reflection"}
+    )  # if unset: Health alone where others reach it
     log: Log = Log()
     errors: Errors = Errors()
     upstream: Upstream = Upstream()
@@ -184,6 +203,7 @@ class Settings(BaseSettings):
     watch: Watch = Watch()
     tls: Tls = Tls()
     jwt: Jwt = Jwt()
+    listeners: Annotated[tuple[ListenerTable, ...], NotEmpty] = ()
     callers: Annotated[tuple[CallerRule, ...], NotEmpty] = ()
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import grpc
@@ -17,7 +18,7 @@ from healthomics_gateway.interceptors.authenticate import (
     authenticate,
 )
 from healthomics_gateway.interceptors.authorize import authorize
-from healthomics_gateway.interceptors.chain import Chain, PeerOf
+from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.exchange import Stage
 from healthomics_gateway.interceptors.expire import Expiry
@@ -69,81 +70,121 @@ OPTIONS = (
 Guard: TypeAlias = Callable[[str], Sequence[Stage]]
 
 
-def guard_of(
-    rules: Sequence[Rule],
-    *,
-    by_certificate: ByCertificate | None,
-    by_token: ByToken | None,
-    expiry: Expiry,
-) -> Guard:
-    """Make the stages that turn away who may not call; none where everyone may."""
-    if not (rules or by_certificate or by_token):
-        return lambda _: ()
-    policy = Policy(rules)
-    limits = Limits()
-    who = authenticate(
-        by_certificate=by_certificate,
-        by_token=by_token,
-        lets_in_anonymous=policy.knows(ANONYMOUS) if rules else by_token is None,
+def _standard_admission() -> Admission:
+    return Admission(
+        max_in_flight=MAX_STANDARD, max_per_connection=MAX_STANDARD_PER_CONNECTION
     )
 
-    def stages(method: str) -> Sequence[Stage]:
-        limit = limits.watches if method == "WatchRun" else limits.calls
-        if method == "GetRun":  # the one that ends by a deadline
-            return who, authorize(policy, method), limit
-        return who, expiry.stage, authorize(policy, method), limit
 
-    return stages
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What bounds the calls of all listeners together."""
+
+    admission: Admission
+    watching: Admission
+    drain: Drain
+    arrivals: Arrivals  # of RunService
+    arrivals_of_others: Arrivals = field(default_factory=Arrivals)
+    standard: Admission = field(default_factory=_standard_admission)
+    refusals: Refusals = field(default_factory=Refusals)
+    unread: Unread  # of calls and streams alike
+    writer: Writer
+
+
+class Guards:
+    """Makes the stages that turn away callers who may not call, for each listener.
+
+    The rules, and what each caller may have for itself, are the same on all of them.
+    """
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        by_token: ByToken | None,
+        expiry: Expiry,
+        asks_for_certificates: bool,
+    ) -> None:
+        """Take what finds the identity in a token, None where none is read.
+
+        Once tokens are read or some listener asks for certificates, a caller without
+        identity needs a rule on every listener.
+        """
+        self._policy = Policy(rules)
+        self._limits = Limits()
+        self._by_token = by_token
+        self._expiry = expiry
+        self._is_on = bool(rules or by_token or asks_for_certificates)
+        self._lets_in_anonymous = (
+            self._policy.knows(ANONYMOUS)
+            if rules
+            else not (by_token or asks_for_certificates)
+        )
+
+    def at(self, by_connection: ByCertificate | None) -> Guard:
+        """Return the stages of each method at one listener; none if all may call."""
+        if not (self._is_on or by_connection):
+            return lambda _: ()
+        who = authenticate(
+            by_certificate=by_connection,
+            by_token=self._by_token,
+            lets_in_anonymous=self._lets_in_anonymous,
+        )
+
+        def stages(method: str) -> Sequence[Stage]:
+            limits = self._limits
+            limit = limits.watches if method == "WatchRun" else limits.calls
+            allow = authorize(self._policy, method)
+            if method == "GetRun":  # the one that ends by a deadline
+                return who, allow, limit
+            return who, self._expiry.stage, allow, limit
+
+        return stages
 
 
 def make_chain(
     *,
     outer: Sequence[Stage],
     guard: Guard,
-    admission: Admission,
-    watching: Admission,
-    drain: Drain,
+    bounds: Bounds,
     open_services: frozenset[str],
-    max_waiting: int,
-    peer_of: PeerOf = lambda context: context.peer(),
+    listener: str = "",
 ) -> Chain:
-    """Compose each method's stages: `outer` about all, `guard` about what isn't open.
+    """Compose each method's stages at one listener.
 
-    The order is that of docs/design.md, "Overload order". `guard` comes before any
-    place is taken, so that calls without identity can't use up the places of calls
-    that have one. The places of the standard services are apart for the same reason:
-    they may be open to callers without identity. At most `max_waiting` calls may wait
-    for their request message.
+    `outer` is about all calls, `guard` about what isn't open. The order is that of
+    docs/design.md, "Overload order". `guard` comes before any place is taken, so that
+    calls without identity can't use up the places of calls that have one. The places of
+    the standard services are apart for the same reason: they may be open to callers
+    without identity.
     """
-    standard = Admission(
-        max_in_flight=MAX_STANDARD, max_per_connection=MAX_STANDARD_PER_CONNECTION
-    )
-    open_ = (*outer[1:], standard.stage)  # no audit of what is open
+    standard = bounds.standard.stage
+    open_ = (*outer[1:], standard)  # no audit of what is open
     # Outside all places: a rejection that waits for its turn must hold none.
-    outer = (*outer, Refusals().stage)
-    unread = Unread()  # of calls and streams alike
+    outer = (*outer, bounds.refusals.stage)
     of: dict[str, Sequence[Stage]] = {
         SERVICE: (
             # The places come after `guard`: they are shared by identity.
-            *(*outer, *guard("GetRun"), admission.stage),
+            *(*outer, *guard("GetRun"), bounds.admission.stage),
             # Inside the places: what is refused for lack of one is no work to drain.
-            *(unread.stage, drain.stage),
+            *(bounds.unread.stage, bounds.drain.stage),
         ),
         WATCH_RUN: (
-            *(*outer, *guard("WatchRun"), watching.stage),
-            drain.lasting,
+            *(*outer, *guard("WatchRun"), bounds.watching.stage),
+            bounds.drain.lasting,
         ),
     }
     for service, name in STANDARD.items():
         if name not in open_services:
-            of[service] = (*outer, *guard(name), standard.stage)
+            of[service] = (*outer, *guard(name), standard)
     return Chain(
         of,
         of_others=open_,
         of_unknown=outer,
-        arrivals={SERVICE: Arrivals(max_waiting=min(MAX_WAITING, max_waiting))},
-        writer=Writer(unread),
-        peer_of=peer_of,
+        arrivals={SERVICE: bounds.arrivals},
+        arrivals_of_others=bounds.arrivals_of_others,
+        writer=bounds.writer,
+        listener=listener,
     )
 
 
@@ -154,10 +195,16 @@ def make_server(
     max_in_flight: int,
     max_open: int,
     max_stream_seconds: float,
+    addresses: int = 1,
 ) -> grpc.aio.Server:
-    """Make a server without services, for so many calls and watches inside."""
+    """Make a server without services, for so many calls and watches inside.
+
+    `addresses` are those of all servers of the process.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    connections = ("grpc.max_allowed_incoming_connections", files // 2)
+    # gRPC counts them for each address that a server is bound to.
+    most = max(1, files // 2 // addresses)
+    connections = ("grpc.max_allowed_incoming_connections", most)
     # A connection that has grown old still carries the streams that it has.
     grace_seconds = max_stream_seconds + GRACE_SECONDS
     grace = ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000))

@@ -9,7 +9,7 @@ import os
 import re
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any
 from healthomics_gateway.access import ANONYMOUS, Rule, neighbour_of
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.durations import duration_text
+from healthomics_gateway.endpoints import Endpoint, endpoints_of
 from healthomics_gateway.keysource import url_fault
-from healthomics_gateway.kinds import Address
+from healthomics_gateway.kinds import Address, UnixPath
 from healthomics_gateway.schema import Jwt, Settings
 from healthomics_gateway.sources import leaves, merge, read_file, take_faults
 from healthomics_gateway.variables import (
@@ -27,6 +28,9 @@ from healthomics_gateway.variables import (
     unknown_variables,
     variable_of,
 )
+
+OF_TCP = frozenset({"client_auth", "cert_file", "key_file"})  # keys of listeners
+OF_SOCKETS = frozenset({"identity", "mode"})
 
 
 class SettingsError(Exception):
@@ -73,8 +77,7 @@ def load(
         valid = {name: given[name] for name, _ in leaves(source)}
         refused = {name: f"default, {given[name]} is refused" for name in given}
         origins = refused | origins | valid
-    settings = _with_open_services(Settings(**merged), origins)
-    settings = _with_deadlines(settings, origins)
+    settings = _with_deadlines(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
     faults += _disagreements(settings, origins)
     loaded = Loaded(settings, origins)
@@ -85,11 +88,14 @@ def load(
 
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
     """Give each setting's name, its value as one would set it, and its origin."""
-    for name, value in leaves(loaded.settings):
+    settings = loaded.settings
+    opened = {"open_services": endpoints_of(settings)[0].open_services}  # at `listen`
+    for name, value in leaves(dict(settings) | opened):
         origin = loaded.origins.get(name, "default")
         if isinstance(value, tuple) and not isinstance(value, Address):
             for at, table in enumerate(value):
-                for inner, each in leaves(table.model_dump(exclude_unset=True)):
+                given = {key: dict(table)[key] for key in table.model_fields_set}
+                for inner, each in leaves(given):
                     yield f"{name}[{at}].{inner}", _written(each), origin
         else:
             yield name, _written(value), origin
@@ -119,13 +125,6 @@ def _written(value: Any) -> str:
     return "" if value is None else re.sub(r"//[^/]*@", "//***@", str(value))
 
 
-def _with_open_services(settings: Settings, origins: Mapping[str, str]) -> Settings:
-    """Open what a person needs to look around only where nobody else can reach it."""
-    if "open_services" in origins or settings.listen.is_loopback:
-        return settings
-    return settings.model_copy(update={"open_services": frozenset({"Health"})})
-
-
 def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
     """Let that of the two deadlines which isn't set follow the one that is."""
     default, longest = settings.default_deadline, settings.max_deadline
@@ -138,18 +137,26 @@ def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
 
 def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     """Check what concerns more than one setting, or the machine."""
+    endpoints = endpoints_of(settings)
     yield from _unreadable(settings, origins)
-    yield from _tls_faults(settings)
+    yield from _tls_faults(settings, endpoints)
+    yield from _listener_faults(settings, endpoints)
     yield from _jwt_faults(settings.jwt)
-    yield from _caller_faults(settings)
+    yield from _caller_faults(settings, endpoints)
     yield from _order_faults(settings)
 
 
 def _unreadable(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
-    for name, file in leaves(settings):
+    files = [(origins.get(name, name), file) for name, file in leaves(settings)]
+    for at, table in enumerate(settings.listeners):
+        where = origins["listeners"].removeprefix("listeners")
+        files += [
+            (f"listeners[{at}].{name}{where}", file) for name, file in leaves(table)
+        ]
+    for name, file in files:
         if isinstance(file, Path) and (fault := _file_fault(file)):
             # The path isn't repeated: it may be a key that was pasted instead.
-            yield f"{origins[name]}: {fault}"
+            yield f"{name}: {fault}"
 
 
 def _file_fault(file: Path) -> str | None:
@@ -171,30 +178,67 @@ def _is_readable(file: Path) -> bool:
     return _file_fault(file) is None
 
 
-def _tls_faults(settings: Settings) -> Iterator[str]:
+def _tls_faults(settings: Settings, endpoints: Sequence[Endpoint]) -> Iterator[str]:
     tls = settings.tls
-    files = (tls.cert_file, tls.key_file, tls.client_ca_file)
     if bool(tls.cert_file) != bool(tls.key_file):
         yield "tls.cert_file and tls.key_file: set both or neither"
-    elif tls.files and all(_is_readable(file) for file in files if file):
-        try:
-            tls.files.load(datetime.now(UTC))
-        except TlsFilesError as error:
-            yield from error.args
+    for files in dict.fromkeys(each.files for each in endpoints if each.files):
+        paths = (files.cert_file, files.key_file, files.client_ca_file)
+        if all(_is_readable(path) for path in paths if path):
+            try:
+                files.load(datetime.now(UTC))
+            except TlsFilesError as error:
+                yield from error.args
     if tls.client_auth != "none" and not (tls.client_ca_file and tls.cert_file):
         yield (
             f"tls.client_auth {tls.client_auth}: set tls.cert_file, tls.key_file and"
             " tls.client_ca_file too"
         )
-    if tls.client_ca_file and tls.client_auth == "none":
-        yield "tls.client_ca_file: set tls.client_auth to optional or required too"
-    if not (settings.listen.is_loopback or tls.cert_file or tls.insecure):
+    asks = tls.client_auth != "none" or any(
+        each.client_auth == "required" for each in endpoints
+    )
+    if tls.client_ca_file and not asks:
         yield (
-            f"listen {settings.listen}: others can reach this address, so set"
-            " tls.cert_file and tls.key_file (GATEWAY_TLS__CERT_FILE,"
-            " GATEWAY_TLS__KEY_FILE), or tls.insecure = true"
-            " (GATEWAY_TLS__INSECURE=true) to serve it in plaintext"
+            "tls.client_ca_file: set client_auth to required, in [tls] or a listener"
         )
+    for each in endpoints:
+        if not (each.address.is_loopback or each.files or tls.insecure):
+            yield (
+                f"{each.setting} {each.address}: others can reach this address, so set"
+                " tls.cert_file and tls.key_file (GATEWAY_TLS__CERT_FILE,"
+                " GATEWAY_TLS__KEY_FILE), or tls.insecure = true"
+                " (GATEWAY_TLS__INSECURE=true) to serve it in plaintext"
+            )
+
+
+def _listener_faults(
+    settings: Settings, endpoints: Sequence[Endpoint]
+) -> Iterator[str]:
+    """Find listeners that can't be served as they are written."""
+    for at, (table, endpoint) in enumerate(
+        zip(settings.listeners, endpoints[1:], strict=True)
+    ):
+        name = f"listeners[{at}]"
+        is_socket = isinstance(table.address, UnixPath)
+        unfit = OF_TCP if is_socket else OF_SOCKETS
+        if given := unfit & table.model_fields_set:
+            kind = "a Unix socket" if is_socket else "an address of TCP"
+            yield f"{name}: {kind} has no {' and no '.join(sorted(given))}"
+        if bool(table.cert_file) != bool(table.key_file):
+            yield f"{name}.cert_file and {name}.key_file: set both or neither"
+        if table.identity == ANONYMOUS:
+            yield f"{name}.identity: {ANONYMOUS} is what its callers are without one"
+        if endpoint.client_auth == "required" and not (
+            endpoint.files and endpoint.files.client_ca_file
+        ):
+            yield (
+                f"{name}.client_auth required: set tls.client_ca_file, and a"
+                " certificate with its key here or in [tls], too"
+            )
+        if table.address in [each.address for each in endpoints[: at + 1]] and (
+            is_socket or endpoint.address.port  # type: ignore[union-attr]  # of TCP
+        ):
+            yield f"{endpoint.setting} {endpoint.address}: it is listed twice"
 
 
 def _jwt_faults(jwt: Jwt) -> Iterator[str]:
@@ -219,13 +263,15 @@ def _jwt_faults(jwt: Jwt) -> Iterator[str]:
             yield "jwt.ca_file: no certificates can be read from it"
 
 
-def _caller_faults(settings: Settings) -> Iterator[str]:
+def _caller_faults(settings: Settings, endpoints: Sequence[Endpoint]) -> Iterator[str]:
     """Find rules that can't do what they say."""
-    proves = settings.jwt.is_on or settings.tls.client_auth != "none"
+    certified = any(each.client_auth == "required" for each in endpoints)
+    proves = settings.jwt.is_on or certified
+    named = [each.identity for each in endpoints]
     rules = [Rule(each.identity, each.methods) for each in settings.callers]
     for at, rule in enumerate(rules):
         name = f"callers[{at}].identity {rule.identity}"
-        if rule.identity != ANONYMOUS and not proves:
+        if not (proves or any(rule.matches(identity) for identity in named)):
             yield (
                 f"{name}: nobody can prove it, so set tls.client_auth, or jwt.jwks_url"
                 " or jwt.jwks_file"

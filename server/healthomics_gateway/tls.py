@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,28 +13,23 @@ from grpc.aio import ServicerContext
 
 from healthomics_gateway.certificates import (
     Certified,
+    ClientAuth,
     TlsFiles,
     TlsFilesError,
     when_text,
 )
+from healthomics_gateway.threads import OneAtATime
 
 LOOK_SECONDS = 2.0  # between two looks at the files
+READ_SECONDS = 5.0  # for a look; one that takes longer goes on in its thread
 
 _log = structlog.get_logger("tls")
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who is at the other end of a connection."""
-
-    peer: str  # as gRPC names it
-    certificate: bytes | None  # verified; PEM; None where it showed none
-
-
-def client_of(context: ServicerContext[Any, Any]) -> Client:
-    """Tell whose call it is, where gRPC itself ends TLS."""
+def certificate_of(context: ServicerContext[Any, Any]) -> bytes | None:
+    """Return the verified certificate of a call's client, PEM; None if it has none."""
     shown = context.auth_context().get("x509_pem_cert")
-    return Client(context.peer(), next(iter(shown)) if shown else None)
+    return next(iter(shown)) if shown else None
 
 
 def now_utc() -> datetime:
@@ -63,35 +56,30 @@ class ServerTls:
         self._sleep = sleep
         self._served = files.load(now())
         self._faults: tuple[str, ...] = ()
+        self._thread = OneAtATime("certificate")  # a file may hang
 
     @property
     def fault(self) -> str:
         """Why what the files hold isn't served, or what is served isn't valid."""
         return "; ".join(self._faults)
 
-    def context(self) -> ssl.SSLContext:
-        """Give what the next handshake is made with, where gRPC doesn't end TLS."""
-        return self._served.context
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """Give gRPC what it ends TLS with; each handshake takes the newest.
-
-        gRPC can't ask for a certificate without insisting: `optional` is `none` here.
-        """
+    def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
+        """Return gRPC's credentials of one server; each handshake takes the newest."""
+        is_required = client_auth == "required"
         given = self._served
 
         def newer() -> grpc.ServerCertificateConfiguration | None:
             nonlocal given
             newest = self._served  # once, as the loop's thread sets it
-            if newest is given:
+            if newest.served == given.served:
                 return None
             given = newest
-            return _configuration(newest)
+            return _configuration(newest, with_clients=is_required)
 
         return grpc.dynamic_ssl_server_credentials(
-            _configuration(given),
+            _configuration(given, with_clients=is_required),
             newer,  # type: ignore[arg-type]  # the stubs leave None out, no change
-            require_client_authentication=self._files.client_auth == "required",
+            require_client_authentication=is_required,
         )
 
     async def follow(self) -> None:
@@ -99,14 +87,18 @@ class ServerTls:
         while True:
             await self._sleep(LOOK_SECONDS)  # between two looks
             try:
-                found = await asyncio.to_thread(self._look)
+                async with asyncio.timeout(READ_SECONDS):
+                    found = await self._thread.run(self._look)
+            except TimeoutError:
+                name = f"{self._files.section}.cert_file"
+                self._take(self._served, (f"{name}: its files can't be read in time",))
             except TlsFilesError as error:
                 self._take(self._served, error.args)
             else:
                 self._take(found, ())
 
     def _look(self) -> Certified:
-        if self._files.read() == self._served.contents:
+        if self._files.read() == self._served.read:
             return self._served
         return self._files.load(self._now())
 
@@ -115,10 +107,11 @@ class ServerTls:
         faults = refused
         if self._now() > found.not_after:
             until = when_text(found.not_after)
-            faults += (f"tls.cert_file: the certificate served expired on {until}",)
+            name = f"{self._files.section}.cert_file"
+            faults += (f"{name}: the certificate served expired on {until}",)
         if faults and faults != self._faults:
             _log.warning("certificate_fault", faults=faults)
-        elif found is not self._served or (self._faults and not faults):
+        elif found.served != self._served.served or (self._faults and not faults):
             _log.info(
                 _what_happened(self._served, found),
                 not_after=when_text(found.not_after),
@@ -128,13 +121,17 @@ class ServerTls:
 
 
 def _what_happened(before: Certified, found: Certified) -> str:
-    if found is before:
+    if found.served == before.served:
         return "certificate_restored"
-    if found.fingerprint == before.fingerprint:
+    if found.served[:2] == before.served[:2]:
         return "client_ca_replaced"
     return "certificate_replaced"
 
 
-def _configuration(served: Certified) -> grpc.ServerCertificateConfiguration:
-    chain, key, client_ca = served.contents
-    return grpc.ssl_server_certificate_configuration([(key, chain)], client_ca or None)
+def _configuration(
+    certified: Certified, *, with_clients: bool
+) -> grpc.ServerCertificateConfiguration:
+    chain, key, client_ca = certified.served
+    return grpc.ssl_server_certificate_configuration(
+        [(key, chain)], client_ca if with_clients else None
+    )

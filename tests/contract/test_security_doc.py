@@ -18,7 +18,7 @@ FILES = re.compile(r'"(/[^"]+)"')
 
 
 @pytest.mark.parametrize(
-    "example", EXAMPLES, ids=["kubernetes", "sidecar", "spiffe", "oidc"]
+    "example", EXAMPLES, ids=["kubernetes", "sidecar", "spiffe", "socket", "oidc"]
 )
 def test_example_is_a_file_that_the_gateway_starts_with(
     tmp_path: Path, example: str

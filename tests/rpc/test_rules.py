@@ -336,12 +336,12 @@ async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> Non
     """A certificate and a token that disagree prove nothing, whichever may call."""
     authority, clients = trustme.CA(), trustme.CA()
     certificate = authority.issue_cert(HOST)
-    files = written(certificate, tmp_path, clients=clients, client_auth="optional")
+    files = written(certificate, tmp_path, clients=clients)
     environ = settings_of_tokens(tmp_path) | {
         "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
         "GATEWAY_TLS__KEY_FILE": str(files.key_file),
         "GATEWAY_TLS__CLIENT_CA_FILE": str(files.client_ca_file),
-        "GATEWAY_TLS__CLIENT_AUTH": "optional",
+        "GATEWAY_TLS__CLIENT_AUTH": "required",
     }
     shown, trusted = clients.issue_cert("lims.corp"), root_of(authority)
     told = []

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import aclosing
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
@@ -25,8 +25,6 @@ from healthomics_gateway.interceptors.exchange import (
 from healthomics_gateway.interceptors.unread import Unread
 from healthomics_gateway.interceptors.write import Writer
 from healthomics_gateway.runs import caller
-
-PeerOf: TypeAlias = Callable[[ServicerContext[Any, Any]], str]
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
@@ -47,22 +45,24 @@ class Chain(ServerInterceptor):
         of_others: Iterable[Stage],
         of_unknown: Iterable[Stage],
         arrivals: Mapping[str, Arrivals] = MappingProxyType({}),
+        arrivals_of_others: Arrivals | None = None,
         writer: Writer | None = None,
-        peer_of: PeerOf = lambda context: context.peer(),
+        listener: str = "",
     ) -> None:
         """Take stages by the method's path or the service's full name.
 
         The others have theirs in common, and calls of no method have theirs.
 
         `arrivals` bounds the calls of a service whose message hasn't come; the other
-        services share one of their own. `writer` writes the messages of all streams.
-        `peer_of` names the connection of a call.
+        services share `arrivals_of_others`. `writer` writes the messages of all
+        streams. `listener` is the address of the server that the chain is for, as the
+        audit has it.
         """
-        self._peer_of = peer_of
+        self._listener = listener
         self._of = of
         self._of_others = of_others
         self._arrivals = arrivals
-        self._arrivals_of_others = Arrivals()
+        self._arrivals_of_others = arrivals_of_others or Arrivals()
         self._writer = writer or Writer(Unread())
         self._unknown = _composed(_refuse_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -95,7 +95,7 @@ class Chain(ServerInterceptor):
             if handler.response_streaming
             else _unary(handler, arrivals)
         )
-        handle = _in_exchange(_composed(inner, stages), method, self._peer_of)
+        handle = _in_exchange(_composed(inner, stages), method, self._listener)
         if handler.response_streaming:
             encoded = partial(_encoded, handler)
             return grpc.stream_stream_rpc_method_handler(handle, None, encoded)
@@ -103,7 +103,7 @@ class Chain(ServerInterceptor):
 
     def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         return grpc.stream_unary_rpc_method_handler(
-            _in_exchange(self._unknown, method, self._peer_of)
+            _in_exchange(self._unknown, method, self._listener)
         )
 
 
@@ -114,13 +114,13 @@ def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
 
 
 def _in_exchange(
-    handler: Handler, method: str, peer_of: PeerOf
+    handler: Handler, method: str, listener: str
 ) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
-        peer = peer_of(context)
+        peer = context.peer()
         caller.set(caller_at(peer))
         exchange = Exchange(
-            context, method, request_id_of(context), peer, running_task()
+            context, method, request_id_of(context), peer, running_task(), listener
         )
         try:
             return await handler(incoming, exchange)

@@ -76,5 +76,6 @@ def _log_call(exchange: Exchange, seconds: float) -> None:
         peer=exchange.peer,
         from_memory=remembered.get(),
         duration_ms=round(seconds * 1000, 3),
+        **({"listener": exchange.listener} if exchange.listener else {}),
         **(exchange.facts or facts.get()),
     )

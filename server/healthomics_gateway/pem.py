@@ -1,0 +1,35 @@
+"""Splits PEM files (RFC 7468) into their blocks, whatever stands around these.
+
+A byte order mark, indentation, CRLF and text between the blocks are accepted. OpenSSL
+and BoringSSL each skip blocks that they find malformed, so what is checked and handed
+on is one block at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLOCK = re.compile(
+    rb"^-----BEGIN ([A-Z0-9 ]+)-----$([^-]*)^-----END \1-----$", re.MULTILINE
+)
+_PART_OF_A_BLOCK = re.compile(rb"^-|-----(BEGIN|END)", re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """One block: its label, such as `CERTIFICATE`, and its text with both borders."""
+
+    label: str
+    pem: bytes
+
+
+def blocks_of(content: bytes) -> list[Block]:
+    """Return the blocks of a file; raise ValueError if one isn't whole."""
+    lines = content.replace(_BYTE_ORDER_MARK, b"").splitlines()
+    text = b"\n".join(line.strip() for line in lines)
+    if _PART_OF_A_BLOCK.search(_BLOCK.sub(b"", text)):
+        raise ValueError("it holds a block that isn't whole")
+    return [
+        Block(match[1].decode(), match[0] + b"\n") for match in _BLOCK.finditer(text)
+    ]
