@@ -28,6 +28,8 @@ import asyncio, json, os, sys
 import boto3
 from healthomics_gateway.errors import GatewayError
 from healthomics_gateway.upstream.aws import AwsSettingsError, discover
+from healthomics_gateway.upstream.chain import read_chain
+from healthomics_gateway.upstream.identity import ChainError
 
 class Sent(Exception):
     pass
@@ -60,6 +62,12 @@ def sts(aws):
         return error.args
     return meta.region_name, meta.endpoint_url
 
+def why():
+    try:
+        return read_chain() and None
+    except ChainError as error:
+        return {"reason": error.reason.name, **error.known}
+
 def outcome(is_usual):
     try:
         aws = discover()
@@ -72,6 +80,7 @@ def outcome(is_usual):
         "sts": sts(aws),
         "boto3": host_that_boto3_calls() if is_usual else None,
         "access_key": None if is_usual else asyncio.run(access_key(aws)),
+        "why": why() if "IS_FAILING" in os.environ else None,
     }
 
 outcomes = {}
@@ -83,14 +92,16 @@ json.dump(outcomes, sys.stdout)
 """
 
 HERE = {"AWS_DEFAULT_REGION": "us-east-1"}
+UNAVAILABLE = "GATEWAY_CREDENTIALS_UNAVAILABLE"
 FIPS = {"AWS_USE_FIPS_ENDPOINT": "true"}
 DUAL_STACK = {"AWS_USE_DUALSTACK_ENDPOINT": "true"}
 NO_URL = "AWS endpoint: an URL of http or https is needed"
 TOO_MUCH = "AWS endpoint: more than scheme, host, port and plain path in the URL"
 HTTPS = "AWS endpoint: http is for loopback hosts only; use https"
-NO_REGION = "AWS Region: none is set; set AWS_DEFAULT_REGION"
+NO_REGION = "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
 BAD_REGION = (
-    "AWS settings: Provided region_name 'us east 1' doesn't match a supported format."
+    "AWS Region: it is no Region's name; write letters, digits and hyphens, such as"
+    " us-east-1"
 )
 
 CONFIG = """
@@ -118,6 +129,27 @@ region = us-west-2
 ca_bundle = {folder}/ca.pem
 aws_access_key_id = OTHER
 aws_secret_access_key = hush
+
+[profile code]
+role_arn = arn:aws:iam::123456789012:role/hush
+source_profile = trusting
+mfa_serial = arn:aws:iam::123456789012:mfa/hush
+
+[profile single]
+sso_start_url = https://hush.example
+sso_region = us-east-1
+sso_account_id = 123456789012
+sso_role_name = hush
+
+[profile program]
+credential_process = {folder}/absent
+
+[profile half]
+aws_access_key_id = OTHER
+
+[profile spaced]
+aws_access_key_id = OTHER
+aws_secret_access_key = two words
 """
 
 # What is set; the Region and the endpoint that follow.
@@ -218,6 +250,74 @@ EXPLICIT: dict[str, tuple[dict[str, str], str, str]] = {
         "http://127.0.0.1:8080",
     ),
 }
+EXPLICIT |= {
+    name: (
+        regions | {"AWS_ENDPOINT_URL_OMICS": "https://link.example"},
+        found,
+        "https://link.example",
+    )
+    for name, regions, found in (
+        ("region-of-other-sdks", {"AWS_REGION": "eu-west-2"}, "eu-west-2"),
+        ("region-of-boto3-first", HERE | {"AWS_REGION": "eu-west-2"}, "us-east-1"),
+        (
+            "region-before-a-profile-s",
+            {"AWS_REGION": "eu-west-2", "AWS_PROFILE": "trusting"},
+            "eu-west-2",
+        ),
+        (
+            "region-that-is-empty",
+            {"AWS_DEFAULT_REGION": "", "AWS_REGION": "eu-west-2"},
+            "eu-west-2",
+        ),
+    )
+}
+# What is set; why there are no credentials: reason, error, source, start of the advice.
+FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
+    name: (HERE | given | {"IS_FAILING": "yes"}, (reason, *why))
+    for name, given, reason, why in (
+        (
+            "code-of-a-person",
+            {"AWS_PROFILE": "code"},
+            UNAVAILABLE,
+            ("PromptError", "role of a profile", "the profile has mfa_serial"),
+        ),
+        (
+            "no-session",
+            {"AWS_PROFILE": "single"},
+            UNAVAILABLE,
+            ("SSOTokenLoadError", "single sign-on", "there is no valid"),
+        ),
+        (
+            "no-program",
+            {"AWS_PROFILE": "program"},
+            UNAVAILABLE,
+            ("FileNotFoundError", "credential_process", "a file or program"),
+        ),
+        (
+            "no-secret",
+            {"AWS_PROFILE": "half"},
+            UNAVAILABLE,
+            ("PartialCredentialsError", "configuration file", "an access key and"),
+        ),
+        (
+            "no-web-identity",
+            {
+                "AWS_WEB_IDENTITY_TOKEN_FILE": "{folder}/hush",
+                "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/hush",
+            },
+            UNAVAILABLE,
+            ("FileNotFoundError", "web identity", "a file or program"),
+        ),
+        ("nothing", {}, UNAVAILABLE, ("NoCredentials", "", "no source has")),
+        (
+            "space-in-a-secret",
+            {"AWS_PROFILE": "spaced"},
+            "GATEWAY_CREDENTIALS_INVALID",
+            ("MalformedCredentials", "configuration file", "a key or token"),
+        ),
+    )
+}
+MALFORMED = "it holds a space, a newline or another character that a header can't hold"
 NOWHERE = {"AWS_CONFIG_FILE": "{folder}/absent"}
 # What is set; the faults that must be told, all of them, in this order.
 FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
@@ -229,6 +329,27 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
     "no-region-s-name": (
         {"AWS_DEFAULT_REGION": "us east 1"},
         [BAD_REGION],
+    ),
+    "newline-after-a-region": (
+        {"AWS_DEFAULT_REGION": "us-east-1\n"},
+        [BAD_REGION],
+    ),
+    "newline-after-keys": (
+        HERE
+        | {
+            "AWS_ACCESS_KEY_ID": "hush\n",
+            "AWS_SECRET_ACCESS_KEY": " hush",
+            "AWS_SESSION_TOKEN": "hush\u00e9",
+        },
+        [
+            f"AWS_ACCESS_KEY_ID: {MALFORMED}",
+            f"AWS_SECRET_ACCESS_KEY: {MALFORMED}",
+            f"AWS_SESSION_TOKEN: {MALFORMED}",
+        ],
+    ),
+    "newline-after-an-endpoint": (
+        HERE | {"AWS_ENDPOINT_URL_OMICS": "https://a.example\n"},
+        [NO_URL],
     ),
     "no-url": (HERE | {"AWS_ENDPOINT_URL_OMICS": "user:hush@host"}, [NO_URL]),
     "user": (HERE | {"AWS_ENDPOINT_URL": "https://a:hush@b.example"}, [TOO_MUCH]),
@@ -251,7 +372,7 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "all-that-can-be-told": (
         {"AWS_DEFAULT_REGION": "us east 1", "AWS_CA_BUNDLE": "{folder}/absent"},
-        ["AWS_CA_BUNDLE: there is no such file", BAD_REGION],
+        [BAD_REGION, "AWS_CA_BUNDLE: there is no such file"],
     ),
 }
 # What is set; the Region and the endpoint of STS that follow.
@@ -308,7 +429,9 @@ def outcome_of(name: str) -> Any:
 def programs() -> list[subprocess.CompletedProcess[str]]:
     """Runs every case, in two programs that share them."""
     usual = {name: case | {"IS_USUAL": "yes"} for name, (case, *_) in USUAL.items()}
-    others = {name: case for name, (case, *_) in (EXPLICIT | FAULTY | STS).items()}
+    others = {
+        name: case for name, (case, *_) in (EXPLICIT | FAULTY | STS | FAILING).items()
+    }
     cases = usual | others | OTHERS
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         (Path(folder) / "config").write_text(CONFIG.format(folder=folder))
@@ -334,6 +457,22 @@ def run(environs: dict[str, dict[str, str]]) -> subprocess.CompletedProcess[str]
         env={},
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_source_that_fails_is_named_with_what_to_do(name: str) -> None:
+    """The log names the source and the way out, no secret, and nobody is asked."""
+    _, (reason, error, source, advice) = FAILING[name]
+    known = outcome_of(name)["why"]
+
+    assert (reason, error, source) == (
+        known["reason"],
+        known["error"],
+        known.get("source", ""),
+    )
+    assert known["advice"].startswith(advice)
+    assert "hush" not in str(known)
+    assert reason == outcome_of(name)["access_key"]
 
 
 @pytest.mark.parametrize("name", USUAL)

@@ -66,7 +66,7 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
 
     assert [
         "--listen: write an address like 127.0.0.1:50051 or [::1]:50051",
-        "AWS Region: none is set; set AWS_DEFAULT_REGION",
+        "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION",
         "AWS endpoint: more than scheme, host, port and plain path in the URL",
         "AWS_CA_BUNDLE: there is no such file",
         "GATEWAY_ADMIN_LISTEN: write an address like 127.0.0.1:50051 or [::1]:50051",
@@ -88,7 +88,11 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "fault"),
     [
-        pytest.param({}, "AWS Region: none is set; set AWS_DEFAULT_REGION", id="aws"),
+        pytest.param(
+            {},
+            "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION",
+            id="aws",
+        ),
         pytest.param(
             REGION | {"AWS_ENDPOINT_URL_OMICS": "http://omics.example.org"},
             "AWS endpoint: http is for loopback hosts only; use https",

@@ -923,6 +923,20 @@ MUTANTS = (
         "",
         "rpc/test_rules.py::test_watch_ends_with_the_key_of_its_token",
     ),
+    Mutant(
+        "server-asks-for-a-code",
+        "upstream/chain.py",
+        "            _ask_nobody(provider)\n",
+        "",
+        "test_aws.py::test_source_that_fails_is_named_with_what_to_do",
+    ),
+    Mutant(
+        "newline-in-a-secret-is-signed-with",
+        "upstream/chain.py",
+        "                _check(credentials.get_frozen_credentials(), source)\n",
+        "                credentials.get_frozen_credentials()\n",
+        "test_aws.py::test_source_that_fails_is_named_with_what_to_do",
+    ),
     # Who calls: certificates, and who shows nothing.
     Mutant(
         "certificate-beats-the-token",

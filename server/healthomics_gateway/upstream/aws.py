@@ -19,6 +19,12 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from healthomics_gateway.hosts import is_loopback
+from healthomics_gateway.upstream.chain import (
+    faults_of_keys,
+    read_chain,
+    region_fault,
+    session_of,
+)
 from healthomics_gateway.upstream.identity import (
     AGENT,
     ChainIdentity,
@@ -43,6 +49,8 @@ STS_CONFIG = Config(
     user_agent_extra=AGENT,
 )
 
+_IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
+
 # No empty segment and none that begins with a dot: botocore would sign another path.
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
@@ -66,10 +74,16 @@ def discover() -> Aws:
     """Read AWS's own settings; raise AwsSettingsError with all their faults."""
     faults = []
     try:
-        core = botocore.session.Session()
+        core = session_of(os.environ)
         named = region = core.get_config_variable("region")
         if not region:
-            faults.append("AWS Region: none is set; set AWS_DEFAULT_REGION")
+            faults.append(
+                "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
+            )
+        elif fault := region_fault(region):
+            faults.append(f"AWS Region: {fault}")
+            region = None
+        faults += faults_of_keys(os.environ)
         ca_bundle = core.get_config_variable("ca_bundle")
         if ca_bundle and (fault := _ca_fault(ca_bundle)):
             faults.append(f"AWS_CA_BUNDLE: {fault}")
@@ -85,7 +99,7 @@ def discover() -> Aws:
         region=region,
         endpoint=endpoint,
         ca_file=ca_bundle or get_cert_path(verify=True),
-        identity=lambda report: ChainIdentity(report, chain=_chain),
+        identity=lambda report: ChainIdentity(report, chain=read_chain),
         sts=lambda: _sts_client(core, region=named),
     )
 
@@ -127,6 +141,7 @@ def endpoint_fault(endpoint: str) -> str | None:
         return "an URL of http or https is needed"
     if (
         set("@?#") & set(endpoint)  # a password, a query, a fragment; empty ones too
+        or not _IN_A_HEADER.fullmatch(endpoint)  # urlsplit leaves newlines out
         or not _PATH.fullmatch(parts.path)
     ):
         return "more than scheme, host, port and plain path in the URL"
@@ -169,10 +184,6 @@ def _endpoint(session: boto3.Session, region: str) -> tuple[str, str]:
     if endpoint != elsewhere.endpoint_url.rstrip("/"):  # else it is an explicit one
         endpoint = endpoint.replace("://", f"://{HOST_PREFIX}", 1)
     return chosen.region_name, endpoint
-
-
-def _chain() -> Any:
-    return boto3.Session().get_credentials()
 
 
 def _sts_client(core: Any, **place: Any) -> Any:

@@ -75,11 +75,22 @@ class FixedIdentity:
 class ChainError(Exception):
     """A chain's own word for why it yields nothing: the reason, and a name to log."""
 
-    def __init__(self, reason: Reason, name: str) -> None:
-        """Tell `reason`; `name` is AWS's code or the failure's, never its text."""
+    def __init__(
+        self, reason: Reason, name: str, *, source: str = "", advice: str = ""
+    ) -> None:
+        """Create an error with `reason`; the rest is for the log.
+
+        `name` is AWS's code or the failure's, never its text, `source` where
+        credentials were looked for, `advice` what an operator can do.
+        """
         super().__init__(name)
         self.reason = reason
         self.name = name
+        self.known = {"error": name}
+        if source:
+            self.known["source"] = source
+        if advice:
+            self.known["advice"] = advice
 
 
 class ChainIdentity:
@@ -190,7 +201,7 @@ class ChainIdentity:
                 source, credentials = await self._run(self._read)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _told(error)
-            _log.warning("credentials_unavailable", error=failure.name)
+            _log.warning("credentials_unavailable", **failure.known)
             if self._credentials and self._source and not self._expires_within(0):
                 self._refreshed_at = self._clock()
                 return self._credentials
