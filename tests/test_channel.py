@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import ssl
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -40,6 +42,7 @@ from healthomics_gateway.channel import (
     is_near,
 )
 from healthomics_gateway.follow import JsonLines
+from support import aws_at, gateway
 
 HOST = "127.0.0.1"
 ELSEWHERE = "gateway.example.org:443"
@@ -489,6 +492,45 @@ def test_token_is_sent_over_tls_to_anywhere(tmp_path: Path) -> None:
 def test_address_of_this_machine_is_known(address: str) -> None:
     """What stands for this machine alone is near."""
     assert is_near(address)
+
+
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """GRPC is handed the blocks of PEM alone."""
+    authority = trustme.CA()
+    marked = b"\xef\xbb\xbf  " + authority.cert_pem.bytes()
+    certificate = authority.issue_cert(HOST)
+    credentials = grpc.ssl_server_credentials(
+        [(certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())]
+    )
+    with serving(Callers(), credentials) as address:
+        way = route(address=address, tls_ca=written(tmp_path / "ca.pem", marked))
+        found = answered(way)
+
+    assert found
+
+
+async def test_route_leads_to_a_unix_socket() -> None:
+    """Whatever its path holds; a token may be sent there, as nobody else hears it."""
+    with TemporaryDirectory(prefix="hg-") as folder:
+        address = f"unix:{folder}/a b%41#?"
+        token = written(Path(folder, "token"), TOKEN)
+        async with gateway(aws_at("http://127.0.0.1:9"), listen=address):
+            way = route(address=address, token_file=token)
+            with way.open() as channel:
+                call = RunServiceStub(channel).GetRun
+                with pytest.raises(grpc.RpcError) as caught:
+                    await asyncio.to_thread(
+                        call, GetRunRequest(id="x"), timeout=10, metadata=way.metadata()
+                    )
+
+    assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()  # type: ignore[attr-defined]  # it is a call too
+
+
+def test_unix_socket_has_no_tls() -> None:
+    """TLS that is asked for isn't left out."""
+    (fault,) = faults(address="unix:/run/a", tls="true")
+
+    assert "unix:/run/a: a Unix socket has no TLS" == fault
 
 
 # Faults

@@ -11,14 +11,20 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
+
+from healthomics_gateway.pem import blocks_of
 
 PREFIX = "HEALTHOMICS_GATEWAY_"
 OF_TLS = ("tls_ca", "tls_cert", "tls_key", "server_name")  # each implies TLS
 NAMES = ("address", "tls", *OF_TLS, "token_file")
 MAX_TOKEN_BYTES = 7 * 1024  # a gateway takes 8 KiB of metadata; the rest needs some
 TOKEN = re.compile(rb"[!-~]+")  # visible ASCII
+
+
+UNIX = "unix:"
 
 
 class RouteError(Exception):
@@ -45,6 +51,8 @@ def find_route(
             f"{given['token_file'].name}: no token is sent in plaintext to {address};"
             " add --tls, or --tls-ca with the gateway's authorities"
         )
+    if is_tls and address.startswith(UNIX):
+        faults.append(f"{address}: a Unix socket has no TLS")
     token = _token_file(given.get("token_file"), faults)
     if faults:
         raise RouteError(*faults)
@@ -77,14 +85,17 @@ class Route:
     def open(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
         """Make a channel, with `options` of gRPC's."""
         chosen = [*options]
+        target = self.address
+        if target.startswith(UNIX):
+            target = UNIX + quote(target.removeprefix(UNIX))
         if is_near(self.address):
             # A proxy can't reach what listens on this machine.
             chosen.append(("grpc.enable_http_proxy", 0))
         if self.server_name is not None:
             chosen.append(("grpc.ssl_target_name_override", self.server_name))
         if self.credentials is None:
-            return grpc.insecure_channel(self.address, chosen)
-        return grpc.secure_channel(self.address, self.credentials, chosen)
+            return grpc.insecure_channel(target, chosen)
+        return grpc.secure_channel(target, self.credentials, chosen)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Give what the next call says of its caller."""
@@ -111,6 +122,8 @@ class TokenFile:
 
 def is_near(address: str) -> bool:
     """Tell whether it can be nowhere but on this machine, whatever names resolve to."""
+    if address.startswith(UNIX):
+        return True
     host, _, port = address.rpartition(":")
     if not (port.isascii() and port.isdecimal()):
         return False
@@ -177,7 +190,8 @@ def _contents(given: Mapping[str, Given], faults: list[str]) -> dict[str, bytes]
         if name not in given:
             continue
         try:
-            contents[name] = Path(given[name].text).read_bytes()
+            blocks = blocks_of(Path(given[name].text).read_bytes())
+            contents[name] = b"".join(each.pem for each in blocks)
             keys[name] = key_in(contents[name])
         except OSError as error:
             faults.append(f"{given[name].name}: {error.strerror}")

@@ -33,7 +33,7 @@ ADMIN_ADDRESS = "127.0.0.1:9464"
 SANDBOX_ADDRESS = "127.0.0.1:9900"
 PREFIX = "HEALTHOMICS_GATEWAY_"  # of the variable beside each flag of the table below
 ROUTE = (  # how `get` and `watch` reach a gateway: flag, what it takes, help
-    ("--address", "HOST:PORT", f"where it listens (default: {ADDRESS})"),
+    ("--address", "ADDRESS", f"HOST:PORT or unix:/PATH (default: {ADDRESS})"),
     ("--tls", None, "call it over TLS, and trust the authorities that gRPC ships"),
     ("--tls-ca", "FILE", "trust these authorities alone, PEM; implies --tls"),
     ("--tls-cert", "FILE", "the client's certificate chain, PEM; implies --tls"),
@@ -106,8 +106,8 @@ def _add_serve(subparsers: Subparsers) -> None:
     serve.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     serve.add_argument(
         "--listen",
-        metavar="HOST:PORT",
-        help=f"where gRPC listens (default: {ADDRESS})",
+        metavar="ADDRESS",
+        help=f"where gRPC listens, HOST:PORT or unix:/PATH (default: {ADDRESS})",
     )
     serve.add_argument(
         "--admin-listen",
