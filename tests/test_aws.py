@@ -80,6 +80,9 @@ def outcome(is_usual):
         "sts": sts(aws),
         "boto3": host_that_boto3_calls() if is_usual else None,
         "access_key": None if is_usual else asyncio.run(access_key(aws)),
+        "proxies": (aws.proxy, aws.sts().meta.config.proxies)
+        if "IS_PROXIED" in os.environ
+        else None,
         "why": why() if "IS_FAILING" in os.environ else None,
     }
 
@@ -351,6 +354,15 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
         HERE | {"AWS_ENDPOINT_URL_OMICS": "https://a.example\n"},
         [NO_URL],
     ),
+    "proxy-of-another-kind": (
+        HERE | {"HTTPS_PROXY": "socks5://user:hush@proxy.test"},
+        [
+            (
+                "HTTPS_PROXY or ALL_PROXY: write the URL of an HTTP proxy, such as"
+                " http://proxy.example.org:3128"
+            )
+        ],
+    ),
     "no-url": (HERE | {"AWS_ENDPOINT_URL_OMICS": "user:hush@host"}, [NO_URL]),
     "user": (HERE | {"AWS_ENDPOINT_URL": "https://a:hush@b.example"}, [TOO_MUCH]),
     "http": (HERE | {"AWS_ENDPOINT_URL_OMICS": "http://a.example"}, [HTTPS]),
@@ -410,6 +422,31 @@ STS: dict[str, tuple[dict[str, str], list[str]]] = {
         ["AWS endpoint of STS: http is for loopback hosts only; use https"],
     ),
 }
+PROXY = "http://user:hush@proxy.test:3128"
+# What is set; the proxies of HealthOmics and of STS that follow.
+PROXIED: dict[str, tuple[dict[str, str], list[Any]]] = {
+    name: (HERE | given | {"IS_PROXIED": "yes"}, found)
+    for name, given, found in (
+        ("proxy-of-both", {"HTTPS_PROXY": PROXY}, [PROXY, {"https": PROXY}]),
+        (
+            "proxy-of-sts-alone",
+            {
+                "https_proxy": PROXY,
+                "NO_PROXY": "workflows-omics.us-east-1.amazonaws.com",
+            },
+            [None, {"https": PROXY}],
+        ),
+        (
+            "proxy-of-nothing-here",
+            {
+                "ALL_PROXY": PROXY,
+                "AWS_ENDPOINT_URL_OMICS": "http://127.0.0.1:1",
+                "AWS_ENDPOINT_URL_STS": "https://127.0.0.1:2",
+            },
+            [None, {}],
+        ),
+    )
+}
 OTHERS = {
     "ca-file": HERE | {"AWS_CA_BUNDLE": "{folder}/ca.pem"},
     "keys": HERE | {"AWS_ACCESS_KEY_ID": "KEY", "AWS_SECRET_ACCESS_KEY": "hush"},
@@ -430,7 +467,8 @@ def programs() -> list[subprocess.CompletedProcess[str]]:
     """Runs every case, in two programs that share them."""
     usual = {name: case | {"IS_USUAL": "yes"} for name, (case, *_) in USUAL.items()}
     others = {
-        name: case for name, (case, *_) in (EXPLICIT | FAULTY | STS | FAILING).items()
+        name: case
+        for name, (case, *_) in (EXPLICIT | FAULTY | STS | FAILING | PROXIED).items()
     }
     cases = usual | others | OTHERS
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
@@ -457,6 +495,12 @@ def run(environs: dict[str, dict[str, str]]) -> subprocess.CompletedProcess[str]
         env={},
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", PROXIED)
+def test_healthomics_and_sts_have_their_proxy_alike(name: str) -> None:
+    """Both are called through the proxy of the usual variables, or directly."""
+    assert PROXIED[name][1] == outcome_of(name)["proxies"]
 
 
 @pytest.mark.parametrize("name", FAILING)

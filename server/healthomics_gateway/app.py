@@ -101,6 +101,7 @@ class Gateway:
         upstream = settings.upstream
         self._transport = Transport(
             ca_file=aws.ca_file,
+            proxy=aws.proxy,
             max_connections=upstream.max_concurrent,
             connect_timeout_seconds=upstream.connect_timeout.total_seconds(),
             attempt_timeout_seconds=upstream.attempt_timeout.total_seconds(),

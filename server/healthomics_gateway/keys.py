@@ -14,6 +14,7 @@ import structlog
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.jwks import Key, KeySet, KeySetError, read_keys
 from healthomics_gateway.keysource import Read, file_reader, url_reader
+from healthomics_gateway.proxies import proxy_for
 from healthomics_gateway.runs import caller
 
 MAX_WAITING_FOR_KEYS, MAX_WAITING_OF_HOST = 256, 128  # calls, for a read
@@ -202,6 +203,8 @@ def keyring_of(
             file_reader(file), refresh_seconds=FILE_REFRESH_SECONDS, report=report
         )
     if url:
-        read = url_reader(url, ca_file=ca_file, token_file=token_file)
+        read = url_reader(
+            url, ca_file=ca_file, token_file=token_file, proxy=proxy_for(url)
+        )
         return Keyring(read, refresh_seconds=URL_REFRESH_SECONDS, report=report)
     return None

@@ -49,8 +49,16 @@ def url_fault(url: str) -> str | None:
     if not parts.host or parts.user or parts.password or parts.fragment:
         return "write a URL that has a host, and no user and no fragment"
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)):
-        return None
+        return _proxy_fault(url)
     return "write an https URL; http is for hosts of this machine alone"
+
+
+def _proxy_fault(url: str) -> str | None:
+    try:
+        proxy_for(url)
+    except ProxyError as error:
+        return str(error)
+    return None
 
 
 def file_reader(path: Path) -> Read:
@@ -65,7 +73,11 @@ def _read_file(path: Path) -> bytes:
 
 
 def url_reader(
-    url: str, *, ca_file: Path | None = None, token_file: Path | None = None
+    url: str,
+    *,
+    ca_file: Path | None = None,
+    token_file: Path | None = None,
+    proxy: str | None = None,
 ) -> Read:
     """Return what reads a set from a URL.
 
@@ -81,7 +93,7 @@ def url_reader(
         if token_file:
             raw = await threads.run(partial(_read_file, token_file))
             headers["Authorization"] = f"Bearer {_token_in(raw)}"
-        return await _get(url, tls, headers)
+        return await _get(url, tls, headers, proxy)
 
     return read
 
@@ -94,11 +106,9 @@ def _token_in(raw: bytes) -> str:
     return token[0].decode()
 
 
-async def _get(url: str, tls: ssl.SSLContext, headers: Mapping[str, str]) -> bytes:
-    try:
-        proxy = proxy_for(url)
-    except ProxyError as error:
-        raise KeySetError(str(error)) from None
+async def _get(
+    url: str, tls: ssl.SSLContext, headers: Mapping[str, str], proxy: str | None
+) -> bytes:
     async with (
         aiohttp.ClientSession(
             auto_decompress=False,
@@ -129,5 +139,9 @@ async def _ask_once(
     """Keep aiohttp from replaying what a connection has lost."""
     try:
         return await handler(request)
+    except aiohttp.ClientHttpProxyError as error:
+        # Its own text holds the proxy's URL.
+        fault = f"the proxy answered with status {error.status}"
+        raise KeySetError(fault) from None
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise KeySetError(type(error).__name__) from error

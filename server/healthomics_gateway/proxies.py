@@ -12,18 +12,21 @@ class ProxyError(Exception):
     """The variables name something that can't be used; it doesn't say what."""
 
 
-def proxy_for(url: str) -> str | None:
+def proxy_for(url: str, known: dict[str, str] | None = None) -> str | None:
     """Return the proxy for a URL, which may hold a password; `None` for none.
 
     HTTPS_PROXY counts, then ALL_PROXY, in lower case before upper case. Hosts of this
     machine and those of NO_PROXY are called without one, as is everything over plain
     http: that is for this machine alone. Raises ProxyError.
+
+    `known` is what `urllib.request.getproxies_environment` returns.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme.lower() != "https" or is_loopback(host):
         return None
-    known = urllib.request.getproxies_environment()
+    if known is None:
+        known = urllib.request.getproxies_environment()
     proxy = known.get("https") or known.get("all")
     if not proxy or urllib.request.proxy_bypass_environment(parts.netloc, known):  # type: ignore[attr-defined]  # typeshed lacks it
         return None

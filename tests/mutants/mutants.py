@@ -924,6 +924,13 @@ MUTANTS = (
         "rpc/test_rules.py::test_watch_ends_with_the_key_of_its_token",
     ),
     Mutant(
+        "this-machine-is-called-through-a-proxy",
+        "proxies.py",
+        'if parts.scheme.lower() != "https" or is_loopback(host):',
+        "if not host or is_loopback(host) is None:",
+        "test_proxies.py::test_proxy_is_that_of_the_environment",
+    ),
+    Mutant(
         "server-asks-for-a-code",
         "upstream/chain.py",
         "            _ask_nobody(provider)\n",

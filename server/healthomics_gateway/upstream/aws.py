@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from healthomics_gateway.hosts import is_loopback
+from healthomics_gateway.proxies import ProxyError, proxy_for
 from healthomics_gateway.upstream.chain import (
     faults_of_keys,
     read_chain,
@@ -44,7 +45,7 @@ STS_CONFIG = Config(
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=16,
-    proxies={},  # HealthOmics isn't asked through any either
+    proxies={},  # unless `proxy_for` finds one: boto3 has other rules
     signature_version=UNSIGNED,
     user_agent_extra=AGENT,
 )
@@ -68,6 +69,7 @@ class Aws:
     ca_file: str
     identity: Callable[[Report], Identity]
     sts: Callable[[], Any] | None = None  # blocks: makes boto3's client; none: no roles
+    proxy: str | None = field(default=None, repr=False)  # its URL may hold a password
 
 
 def discover() -> Aws:
@@ -91,8 +93,14 @@ def discover() -> Aws:
         region, endpoint = _endpoint(session, region or ELSEWHERE)
     except BotoCoreError as error:
         raise AwsSettingsError(*faults, f"AWS settings: {error}") from None
+    proxy = None
     if fault := endpoint_fault(endpoint):
         faults.append(f"AWS endpoint: {fault}")
+    else:
+        try:
+            proxy = proxy_for(endpoint)
+        except ProxyError as error:
+            faults.append(str(error))
     if faults:
         raise AwsSettingsError(*faults)
     return Aws(
@@ -100,7 +108,8 @@ def discover() -> Aws:
         endpoint=endpoint,
         ca_file=ca_bundle or get_cert_path(verify=True),
         identity=lambda report: ChainIdentity(report, chain=read_chain),
-        sts=lambda: _sts_client(core, region=named),
+        sts=lambda: _sts_client(core, region=named, has_proxy=True),
+        proxy=proxy,
     )
 
 
@@ -119,7 +128,12 @@ def fixed(
     identity = FixedIdentity(Credentials(access_key, secret_key))
 
     def sts() -> Any:
-        return _sts_client(_bare_session(), region=region, endpoint_url=sts_endpoint)
+        return _sts_client(
+            _bare_session(),
+            region=region,
+            endpoint_url=sts_endpoint,
+            has_proxy=False,
+        )
 
     return Aws(
         region,
@@ -186,13 +200,16 @@ def _endpoint(session: boto3.Session, region: str) -> tuple[str, str]:
     return chosen.region_name, endpoint
 
 
-def _sts_client(core: Any, **place: Any) -> Any:
+def _sts_client(core: Any, *, has_proxy: bool, **place: Any) -> Any:
     """Ask boto3 for STS: the Region's own, unless an endpoint is set."""
     core.set_config_variable("sts_regional_endpoints", "regional")
     session = boto3.Session(botocore_session=core, region_name=place.pop("region"))
     client = session.client("sts", config=STS_CONFIG, **place)
     if fault := endpoint_fault(client.meta.endpoint_url):
         raise AwsSettingsError(f"AWS endpoint of STS: {fault}")
+    if proxy := has_proxy and proxy_for(client.meta.endpoint_url):
+        config = STS_CONFIG.merge(Config(proxies={"https": proxy}))
+        client = session.client("sts", config=config, **place)
     return client
 
 

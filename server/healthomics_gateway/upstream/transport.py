@@ -61,8 +61,12 @@ class Transport:
         connect_timeout_seconds: float,
         attempt_timeout_seconds: float,
         max_body_bytes: int,
+        proxy: str | None = None,
     ) -> None:
-        """Trust the certificates of `ca_file`; make it inside an event loop."""
+        """Trust the certificates of `ca_file`; make it inside an event loop.
+
+        `proxy` is the URL of an HTTP proxy to open tunnels through.
+        """
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._max_body_bytes = max_body_bytes
         tls = _tls_context(ca_file)
@@ -81,6 +85,7 @@ class Transport:
                 max_headers=MAX_HEADERS,
                 max_line_size=MAX_HEADER_BYTES,
                 middlewares=(_replay_nothing,),
+                proxy=proxy,
                 request_class=_Request,
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=connect_timeout_seconds
@@ -178,7 +183,8 @@ def _failure_of(error: Exception, journey: _Journey) -> Failure:
         return Failure.TLS
     if isinstance(error, TimeoutError):
         return Failure.TIMEOUT
-    if isinstance(error, aiohttp.ClientResponseError):  # it isn't HTTP
+    is_of_proxy = isinstance(error, aiohttp.ClientHttpProxyError)
+    if isinstance(error, aiohttp.ClientResponseError) and not is_of_proxy:  # no HTTP
         cause: BaseException | None = error  # what the parser raised lies deep
         while cause and not isinstance(cause, LineTooLong):
             cause = cause.__cause__
