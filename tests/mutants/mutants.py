@@ -1053,7 +1053,7 @@ MUTANTS = (
         "test_door.py::test_limits_hold_over_all_listeners",
     ),
     Mutant(
-        "socket-s-identity-beats-the-token",
+        "certificate-of-a-listener-is-ignored",
         "door.py",
         'if self.endpoint.client_auth == "required":',
         'if self.endpoint.client_auth == "never":',
