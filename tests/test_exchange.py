@@ -29,4 +29,4 @@ def test_caller_without_identity_is_named_by_what_it_cannot_choose(
     peer: str, name: str
 ) -> None:
     """Loopback and Unix sockets are one caller, IPv6 counts by /64."""
-    assert (name, peer) == caller_at(peer)
+    assert (f"\0{name}", peer) == caller_at(peer)

@@ -1129,8 +1129,8 @@ MUTANTS = (
     Mutant(
         "loopback-addresses-are-callers",
         "interceptors/exchange.py",
-        'LOOPBACK if host.startswith("127.") else host',
-        "host",
+        'LOOPBACK if host.startswith("127.") else HOST + host',
+        "HOST + host",
         "test_exchange.py"
         "::test_caller_without_identity_is_named_by_what_it_cannot_choose",
         holds=("rpc/test_overload.py::test_loopback_addresses_share_one_limit",),

@@ -21,7 +21,8 @@ from healthomics_gateway.runs import Caller
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
 # All loopback addresses and Unix sockets: one client can call from any of them.
-LOOPBACK = "loopback"
+HOST = "\0"  # before a host's name: no identity can have it, and so none is a host
+LOOPBACK = f"{HOST}loopback"
 MAX_NETWORKS = 10_000  # IPv6 hosts whose network is kept; others are computed again
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -70,7 +71,7 @@ def caller_at(peer: str) -> Caller:
     scheme, _, address = peer.partition(":")
     if scheme == "ipv4":
         host = address.rpartition(":")[0]
-        return Caller(LOOPBACK if host.startswith("127.") else host, peer)
+        return Caller(LOOPBACK if host.startswith("127.") else HOST + host, peer)
     if scheme == "ipv6":
         return Caller(_network_of(address.rpartition(":")[0]), peer)
     return Caller(LOOPBACK, peer)  # a Unix socket's
@@ -85,12 +86,12 @@ def _network_of(host: str) -> str:
     try:
         address = IPv6Address(unquote(host).strip("[]"))
     except ValueError:
-        return host
+        return HOST + host
     if inner := address.ipv4_mapped:
-        return LOOPBACK if inner.is_loopback else str(inner)
+        return LOOPBACK if inner.is_loopback else f"{HOST}{inner}"
     if address.is_loopback:
         return LOOPBACK
-    return str(IPv6Network((address.packed, 64), strict=False))
+    return f"{HOST}{IPv6Network((address.packed, 64), strict=False)}"
 
 
 def running_task() -> asyncio.Task[Any]:
