@@ -237,8 +237,8 @@ async def test_gateway_is_unready_until_keys_were_read_once() -> None:
                 pass
 
         assert (503, "AUTH_BACKEND_UNAVAILABLE\n") == await readyz(unready)
-        why = "AUTH_BACKEND_UNAVAILABLE: the answer's status is 401"
-        assert f"listeners: ok\naws: ok\nkeys: {why}\n" == told
+        why = "AUTH_BACKEND_UNAVAILABLE: status 401, "
+        assert f"listeners: ok\naws: ok\nkeys: {why}" in told
         assert (200, "listeners: ok\naws: ok\nkeys: ok\n") == await readyz(
             served, "?verbose"
         )

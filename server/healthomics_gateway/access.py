@@ -126,13 +126,17 @@ class Access:
         if not self.sees(run):
             raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
 
+    def hides(self, error: GatewayError) -> bool:
+        """Return whether a failure would show a bound caller something of the run."""
+        return self.is_bound and error.reason in ABOUT_THE_RUN
+
     def told(self, error: GatewayError) -> GatewayError:
         """Give what it is told of a failure: nothing of a run that it may not see.
 
         Who may see only some runs isn't told whether there is such a run. The metadata
         is for the log: a caller gets only `runId` with CALLER_NOT_AUTHORIZED.
         """
-        if self.is_bound and error.reason in ABOUT_THE_RUN:
+        if self.hides(error):
             known = {**error.metadata, "hides": error.reason.name}
             return GatewayError(Reason.CALLER_NOT_AUTHORIZED, metadata=known)
         return error

@@ -197,7 +197,9 @@ class RunService(RunServiceServicer):
             call = OneCall(end, caller=Caller(query.id), is_poll=True)
             try:
                 async with asyncio.timeout(seconds), self._refusals(allowed, begun):
-                    first = await self._watches.look(query, call=call)
+                    first = await self._watches.look(
+                        query, call=call, hides=allowed.hides
+                    )
                     allowed.check(first.run)
             except GatewayError:
                 known |= call.facts

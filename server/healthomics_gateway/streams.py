@@ -35,14 +35,14 @@ def _open_closed_streams() -> None:
     """Open `/dev/null` in place of standard files that are closed, as by `2>&-`.
 
     Otherwise the next socket gets the number of stderr, and what a library or Python
-    itself writes to stderr is sent to a client. A closed stdout can't be written to
-    afterwards either, so that an answer isn't lost without an error.
+    itself writes to stderr is sent to a client. They are opened for reading: a write
+    fails as before, so that no answer and no line of the log is lost without an error.
     """
-    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # POSIX: it gets the lowest number
+            os.open(os.devnull, os.O_RDONLY)  # POSIX: it gets the lowest number
     sys.stdout = sys.stdout or _stream(1)
     sys.stderr = sys.stderr or _stream(2)
 

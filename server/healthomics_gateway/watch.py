@@ -44,17 +44,20 @@ class Watches:
         """Answer the run, and let those who watch it have the answer too."""
         return self._learn(query, await self._runs.get_run(query, call=call))
 
-    async def look(self, query: RunQuery, *, call: Call) -> Answer:
-        """Answer the run by a fetch that is sent from now on, and counts as a poll.
+    async def look(
+        self, query: RunQuery, *, call: Call, hides: Callable[[GatewayError], bool]
+    ) -> Answer:
+        """Return the run by a fetch that is sent from now on, and counts as a poll.
 
-        As a watch does, it waits until what may pass has passed; raises what ends one.
+        As a watch does, it waits until what may pass has passed. Raises what ends a
+        watch, and at once what `hides` accepts: a wait would show that there is a run.
         """
         failures = Failures()
         while True:
             try:
                 answer = await self._polls.get_run(query, call=call)
             except GatewayError as error:
-                if failures.is_end(error, self._clock()):
+                if hides(error) or failures.is_end(error, self._clock()):
                     raise
                 seconds = failures.backoff_seconds(error)
                 await asyncio.sleep(seconds)  # as a poller backs off

@@ -20,8 +20,8 @@ from healthomics_gateway.runs import Caller
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
-# All loopback addresses and Unix sockets: one client can call from any of them.
 HOST = "\0"  # before a host's name: no identity can have it, and so none is a host
+# All loopback addresses and Unix sockets: one client can call from any of them.
 LOOPBACK = f"{HOST}loopback"
 MAX_NETWORKS = 10_000  # IPv6 hosts whose network is kept; others are computed again
 
