@@ -86,7 +86,7 @@ async def test_call_ends_when_its_first_credential_expires() -> None:
     assert not call.done()
     world.fire(0.1)
 
-    assert "TOKEN_EXPIRED" == await call
+    assert "TOKEN_EXPIRED" == await asyncio.wait_for(call, 5)
 
 
 async def test_call_ends_when_its_key_is_withdrawn() -> None:
@@ -100,7 +100,7 @@ async def test_call_ends_when_its_key_is_withdrawn() -> None:
     published.discard("old")
     world.expiry.check()
 
-    assert "TOKEN_INVALID" == await old
+    assert "TOKEN_INVALID" == await asyncio.wait_for(old, 5)
     world.end()
     assert "ended" == await new
 
@@ -137,4 +137,4 @@ async def test_call_of_a_long_credential_is_looked_at_each_hour() -> None:
     assert [3600] == [timer.seconds for timer in world.timers]
     world.fire(2e9)
 
-    assert "TOKEN_EXPIRED" == await call
+    assert "TOKEN_EXPIRED" == await asyncio.wait_for(call, 5)
