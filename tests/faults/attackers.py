@@ -161,7 +161,8 @@ class _Room:
 
 async def _attack(options: argparse.Namespace) -> None:
     attack = (ATTACKS | UNKNOWN_CALLERS)[options.attack]
-    attack = replace(attack, rate=options.rate or attack.rate)
+    if options.rate and math.isfinite(options.rate):  # and not as it is answered
+        attack = replace(attack, rate=options.rate, in_hand=None)
     attacker = Attacker(attack, options.address)
     running = asyncio.create_task(attacker.run(options.seconds))
     beginning = asyncio.create_task(attacker.begun.wait())

@@ -112,12 +112,14 @@ def _bad_payload(random: Random, kind: str) -> bytes:
     return request.SerializeToString()
 
 
-async def make(channel: grpc.aio.Channel, planned: Plan) -> tuple[Asked, Told]:
-    """Make a call and tell how it ended."""
+async def make(
+    channel: grpc.aio.Channel, planned: Plan, credential: tuple[str, str]
+) -> tuple[Asked, Told]:
+    """Make a call with a credential in its metadata; return how it ended."""
     method: Any = channel.unary_unary(
         planned.method, response_deserializer=Run.FromString
     )
-    metadata = (("x-request-id", planned.request_id),)
+    metadata = (("x-request-id", planned.request_id), credential)
     leaves_after = planned.leaves_after_seconds
     asked = Asked(
         begun=time.monotonic(),

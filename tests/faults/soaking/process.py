@@ -6,14 +6,17 @@ import asyncio
 import json
 import os
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from arrivals import within_quota
+from callers import SIGNER, rule, settings_of_tokens, token
 from faults.soaking.calls import DEFAULT_SECONDS
 from faults.soaking.judge import SESSION_TOKEN
 from faults.soaking.lies import ATTEMPT_SECONDS, CAP_BYTES
@@ -36,6 +39,11 @@ SETTINGS = {
     **UNPACED,
 }
 SECRETS = (SECRET_ACCESS_KEY, SESSION_TOKEN)  # not even the log tells them
+# The load's caller has no limits, the attackers' anonymous callers have few places.
+KNOWN = "soak"
+RULES = rule(KNOWN) + rule("anonymous", calls_per_second=20, watches=400)
+TOKEN_SECONDS = 100_000.0  # more than the longest soak
+STALL_EVERY_SECONDS, STALL_SECONDS = 30.0, 5.0  # of the log's reader
 START_SECONDS = 30.0
 STOP_SECONDS = 4.0  # beyond the drain time
 MAX_LINE_BYTES = 1 << 20
@@ -77,11 +85,24 @@ class Served:
         self.pid = process.pid
         self.log = Log()
         self._is_serving = asyncio.Event()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
         self._reader = asyncio.create_task(self._read())
+
+    async def stall(self) -> None:
+        """Leave the log unread for a while, again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(STALL_EVERY_SECONDS)
+            self._may_read.clear()
+            try:
+                await asyncio.sleep(STALL_SECONDS)
+            finally:
+                self._may_read.set()
 
     async def _read(self) -> None:
         assert self._process.stderr
         async for line in self._process.stderr:
+            await self._may_read.wait()
             self.log.take(line)
             if self.log.serving:
                 self._is_serving.set()
@@ -137,22 +158,34 @@ async def serving(url: str) -> AsyncIterator[Served]:
         for name, value in os.environ.items()
         if not name.startswith(("GATEWAY_", "AWS_"))
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "healthomics_gateway", "serve"),
-        *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
-        env=own | CREDENTIALS | SETTINGS | {"AWS_ENDPOINT_URL_OMICS": url},
-        stdout=DEVNULL,
-        stderr=PIPE,
-        limit=MAX_LINE_BYTES,
-        start_new_session=True,  # Ctrl-C is for the soak, which then ends the gateway
-    )
-    served = Served(process)
-    try:
-        await served.started()
-        with within_quota(url, UNPACED):
-            yield served
-    finally:
-        await served.kill()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        config = folder / "gateway.toml"
+        config.write_text(RULES)
+        settings = SETTINGS | settings_of_tokens(folder, SIGNER)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "healthomics_gateway", "serve"),
+            *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
+            *("--config", str(config)),
+            env=own | CREDENTIALS | settings | {"AWS_ENDPOINT_URL_OMICS": url},
+            stdout=DEVNULL,
+            stderr=PIPE,
+            limit=MAX_LINE_BYTES,
+            start_new_session=True,  # Ctrl-C is for the soak, which then ends it
+        )
+        served = Served(process)
+        try:
+            await served.started()
+            with within_quota(url, UNPACED):
+                yield served
+        finally:
+            await served.kill()
+
+
+def credential() -> tuple[str, str]:
+    """Return the metadata that shows who makes the load's calls."""
+    known = token(KNOWN, exp=time.time() + TOKEN_SECONDS)
+    return "authorization", f"Bearer {known}"
 
 
 def memory_and_threads(pid: int) -> tuple[float, int]:

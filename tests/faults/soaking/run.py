@@ -13,10 +13,11 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from faults.soaking.attack import attack
 from faults.soaking.calls import make, plan
 from faults.soaking.judge import Judge
 from faults.soaking.ledger import Ledger
-from faults.soaking.process import Served, serving
+from faults.soaking.process import Served, credential, serving
 from faults.soaking.record import Record
 from faults.soaking.samples import Finding, verdict
 from faults.soaking.upstream import SoakUpstream
@@ -42,6 +43,7 @@ class Soak:
         self._rate = rate
         self._stop = asyncio.Event()
         self._open: set[asyncio.Task[None]] = set()
+        self._credential = credential()
         self._ends: list[Finding] = []
         self.ledger = Ledger()
         self._judge = Judge(self.ledger, ahead_seconds=time.time() - time.monotonic())
@@ -66,13 +68,22 @@ class Soak:
             serving(upstream.url) as served,
         ):
             watch = Watch(self.ledger, self.record, upstream, served)
-            watching = asyncio.create_task(watch.run(self._seconds))
+            beside = [
+                asyncio.create_task(each)
+                for each in (
+                    watch.run(self._seconds),
+                    attack(served.address),
+                    served.stall(),
+                )
+            ]
             try:
                 await self._load(served)
             finally:
-                watching.cancel()
-                with suppress(asyncio.CancelledError):
-                    await watching
+                for task in beside:
+                    task.cancel()
+                for task in beside:
+                    with suppress(asyncio.CancelledError):
+                        await task
             self._ends.append(await watch.rest())
             if fault := await served.stop():
                 self._ends.append(Finding(fault, fails=True))
@@ -131,7 +142,7 @@ class Soak:
         name = f"call {number} ({planned.kind}, run {planned.run_id or '-'})"
         try:
             async with asyncio.timeout(MISSING_SECONDS):
-                asked, told = await make(channel, planned)
+                asked, told = await make(channel, planned, self._credential)
         except TimeoutError:
             self.record.disagree(name, "it never ended")
             return

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from faults.lying import CLOSE, LyingUpstream, Part, Request, Wait, said
+from faults.attacks import FIRST_ID as FIRST_ATTACKED
+from faults.lying import CLOSE, LyingUpstream, Part, Request, Wait, said, true_run
 from faults.soaking.judge import SESSION_TOKEN
 from faults.soaking.ledger import Ledger, Served
 from faults.soaking.lies import lie
@@ -19,6 +20,7 @@ BURST_SHARE = 0.3  # of the seconds
 FAULT_SHARE = {True: 0.45, False: 0.03}  # of the answers: in a burst, in a calm
 CLOSING_SHARE = 0.02  # of the true answers: the connection closes behind them
 LEFTOVER_SHARE = 0.01  # of the true answers: an error nobody asked for comes with it
+UNREAD = {"sample": "x" * 98_000}  # of the run that attackers watch and don't read
 MOST_SECONDS = 0.03  # that a true answer waits
 REBINDS = 100  # at most, as another program may take the port for a moment
 REBIND_SECONDS = 0.05
@@ -61,6 +63,8 @@ class SoakUpstream(LyingUpstream):
     def _answer(self, request: Request) -> Sequence[Part]:
         self.requests.clear()  # the ledger has what counts
         run_id, nth = request.run_id, self.asked[request.run_id]
+        if run_id == str(FIRST_ATTACKED) and not request.fault:
+            return [http(true_run(run_id, parameters=UNREAD))]
         if request.fault or not _is_proper(request):
             self.strays.append(f"{request.target} {request.fault}".rstrip())
             return [http(status=500)]
