@@ -13,6 +13,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -178,28 +179,22 @@ async def test_listeners_stay_right_while_certificates_change_and_at_the_end(
 ) -> None:
     """Under load, through renewals and a drain, no caller gets another's answer."""
     right = {str(row): row.expected({LIMS})[0] for row in rows()}
-    some = [
-        Row("spiffe", "no-token", "required"),
-        Row("no-certificate", "right", "required"),
-        Row("no-certificate", "right", "none"),
-        Row("no-certificate", "no-token", "none"),
-        Row("no-certificate", "no-token", "socket"),
-        Row("no-certificate", "no-token", "socket-of-lims"),
-        Row("no-certificate", "of-the-dns-name", "socket-of-lims"),
-    ]
-    ends: dict[str, set[str]] = {str(row): set() for row in some}
+    ends: dict[str, set[str]] = {str(row): set() for row in rows()}
     is_over = asyncio.Event()
 
-    async def load(place: Place, row: Row) -> None:
-        while not is_over.is_set():
+    async def load(place: Place, some: list[Row]) -> None:
+        for row in cycle(some):
+            if is_over.is_set():
+                return
             ends[str(row)].add(await place.call(row, str(FIRST_ID), "GetRun"))
 
     with capture_logs() as events:
         async with behind(tmp_path, rule(LIMS)) as place, asyncio.TaskGroup() as tasks:
-            for row in some:
-                tasks.create_task(load(place, row))
+            for first in range(AT_ONCE):
+                tasks.create_task(load(place, rows()[first::AT_ONCE]))
             place.files.renew()
             await until(lambda: "certificate_replaced" in str(events))
+            await until(lambda: all(ends.values()))
             before = {name: set(found) for name, found in ends.items()}
             await place.served.drain(0.0)
             left = os.listdir(place.files.sockets)  # noqa: PTH208  # two names at most
