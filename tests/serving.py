@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
 
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.health import SERVICE
+from healthomics_gateway.health import SERVICE, Health
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.errors import errors
 from healthomics_gateway.interceptors.exchange import Stage
 from healthomics_gateway.interceptors.observe import observe
+from healthomics_gateway.readiness import Readiness
 from healthomics_gateway.runs import Answer, Call, RunQuery
 from healthomics_gateway.service import RunService
 from healthomics_gateway.watch import Watches
@@ -104,7 +104,7 @@ async def serving(
     chain = Chain({SERVICE: (*stages, *inner)}, of_others=stages[1:], of_unknown=stages)
     server = grpc.aio.server(interceptors=(chain,))
     add_RunServiceServicer_to_server(service, server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    Health(Readiness(call_later=lambda *_: None)).add_to(server)
     server.add_generic_rpc_handlers(tuple(handlers))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -154,16 +153,12 @@ def _streaming(handler: Any, arrivals: Arrivals, writer: Writer) -> Handler:
         else:
             body = await arrivals.message(exchange.task, context.read)
             request = _decoded(handler, body)
-        answers = behavior(request, context)
-        if inspect.isasyncgen(answers):
-            async with aclosing(answers):
-                async for answer in answers:
-                    try:
-                        await writer.write(exchange, _encoded(handler, answer))
-                    except TimeoutError as error:
-                        await answers.athrow(error)  # the method knows its reason
-        else:
-            await answers
+        async with aclosing(behavior(request, context)) as answers:
+            async for answer in answers:
+                try:
+                    await writer.write(exchange, _encoded(handler, answer))
+                except TimeoutError as error:
+                    await answers.athrow(error)  # the method knows its reason
         return b""
 
     return handle
