@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from healthomics_gateway.access import Credential
 from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.interceptors.evict import Evictions
 from healthomics_gateway.interceptors.exchange import Exchange, Handler
 
 MAX_WAIT_SECONDS = 3600.0  # of one timer, as the time of day may be set meanwhile
@@ -41,7 +42,7 @@ class Expiry:
         self._call_later = call_later or asyncio.get_running_loop().call_later
         self._lasting: dict[asyncio.Task[Any], tuple[Credential, ...]] = {}
         self._timers: dict[asyncio.Task[Any], Timer] = {}
-        self._ended: dict[asyncio.Task[Any], Reason] = {}
+        self._evictions = Evictions()
 
     def stage(self, proceed: Handler) -> Handler:
         """End a call with TOKEN_EXPIRED, or with TOKEN_INVALID where one is withdrawn.
@@ -58,10 +59,8 @@ class Expiry:
             try:
                 return await proceed(incoming, exchange)
             except asyncio.CancelledError:
-                if task not in self._ended:
-                    raise
-                task.uncancel()
-                raise GatewayError(self._ended[task]) from None
+                self._evictions.check(task)
+                raise
             finally:
                 self._forget(task)
 
@@ -84,12 +83,11 @@ class Expiry:
             )
 
     def _end(self, task: asyncio.Task[Any], why: Reason) -> None:
-        if task not in self._ended:
-            self._ended[task] = why
-            task.cancel()
+        self._forget(task)  # so that it is ended once
+        self._evictions.evict(task, GatewayError(why))
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._evictions.forget(task)
         self._lasting.pop(task, None)
-        self._ended.pop(task, None)
         if timer := self._timers.pop(task, None):
             timer.cancel()
