@@ -314,7 +314,7 @@ class Gateway:
         return fault
 
     async def drain(self, seconds: float) -> None:
-        """Send callers elsewhere; serve on until they have gone, or for `seconds`."""
+        """Send callers elsewhere; serve on for `seconds` at most, then `evict`."""
         _log.info("draining", seconds=seconds)
         self._readiness.drain()
         await self._drain.drain(seconds)

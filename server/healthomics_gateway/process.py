@@ -47,13 +47,12 @@ async def serve(
         if not await _until(signals.first, _start(gateway, started)):
             gateway.remove_sockets()
             _end_process(log, ENDED)
-        code = ENDED
         if await _until(signals.first, gateway.died()):
-            code = DEAD
-        else:
-            await _until(signals.second, gateway.drain(drain_seconds))
-        await gateway.evict()
-        _end_process(log, code)
+            await gateway.evict()
+            _end_process(log, DEAD)
+        if not await _until(signals.second, gateway.drain(drain_seconds)):
+            await gateway.evict()
+        _end_process(log, ENDED)
     finally:
         await gateway.stop()
 
