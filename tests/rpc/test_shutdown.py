@@ -22,6 +22,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authorities import HOST, channel_to, root_of, write
 from blocking import blocking
+from callers import LIMS, OURS, bearing, rule, settings_of_tokens, token, until
+from faults.sessions import SessionUpstream
+from faults.sts import FakeSts
+from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.liveness import accept_loops
 from healthomics_gateway.sandbox import Sandbox
@@ -34,7 +38,7 @@ from rpc.test_drain import (
     serving,
     starting,
 )
-from support import Upstream, aws_at, gateway, get_run, refused
+from support import Upstream, aws_at, calling, gateway, get_run, refused
 
 PATIENCE_SECONDS = 20.0  # for what doesn't depend on anybody
 STREAMS = 3
@@ -43,6 +47,7 @@ UNREAD = ("health-zero", "watches-zero", "window-zero")
 FORCED, DEAD = 1, 70  # exit codes
 NOWHERE = "http://127.0.0.1:9"
 IDLE = 512  # connections
+ROLE = "arn:aws:iam::123456789012:role/omics-read"
 FEW_FILES = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
@@ -110,6 +115,68 @@ async def test_drain_waits_for_no_client(attack: str) -> None:
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         await served.drain(0)
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        pytest.param("address", b"PRI * HTTP/2.0", id="half-a-preface"),
+        pytest.param("admin_address", b"GET /livez HTTP/1.1\r\n", id="half-a-request"),
+    ],
+)
+async def test_drain_waits_for_no_connection(port: str, said: bytes) -> None:
+    """A connection that says half of what it should doesn't hold it up."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        idling(str(getattr(served, port)), said),
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        await served.drain(0)
+
+
+async def test_drain_waits_for_no_keys() -> None:
+    """A JWKS server that never answers doesn't hold it up, nor a call that waits."""
+    async with Upstream(NEVER) as keys:
+        issuer = {
+            "GATEWAY_JWT__ISSUER": "https://issuer.test",
+            "GATEWAY_JWT__AUDIENCE": "gateway",
+            "GATEWAY_JWT__JWKS_URL": f"{keys.url}/keys",
+        }
+        async with (
+            gateway(aws_at(NOWHERE), **issuer) as served,
+            calling(served) as stub,
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
+            request = GetRunRequest(id="1000003")
+            waiting = stub.GetRun(request, timeout=60, metadata=bearing(token()))
+            await keys.asked.wait()
+            await served.drain(0)
+            waiting.cancel()
+
+
+async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
+    """An STS that never answers doesn't hold it up: the call ends as others do."""
+    role = rule(LIMS, aws_role=ROLE)
+    async with (
+        FakeSts() as sts,
+        SessionUpstream(sts.given) as upstream,
+        gateway(
+            sts.aws(upstream.url), toml=role, **settings_of_tokens(tmp_path)
+        ) as served,
+        calling(served) as stub,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        sts.stall(ROLE)
+        request = GetRunRequest(id=OURS)
+        call = stub.GetRun(request, timeout=60, metadata=bearing(token()))
+        waiting = asyncio.create_task(refused(call))
+        await until(lambda: served.in_flight)
+        await served.drain(0)
+        ended = await waiting
+        sts.flow(ROLE)
+
+    assert "GATEWAY_DRAINING" == ended.reason
 
 
 async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
