@@ -15,12 +15,11 @@ import structlog
 from healthomics_gateway.app import Gateway
 from healthomics_gateway.log_writer import LogWriter
 from healthomics_gateway.schema import Settings
-from healthomics_gateway.telemetry import set_up_logging
+from healthomics_gateway.telemetry import FLUSH_SECONDS, set_up_logging
 from healthomics_gateway.upstream.aws import Aws
 
 ENDED, FORCED, DEAD = 0, 1, 70  # exit codes; 70 is EX_SOFTWARE
 FORCE_SECONDS = 1.5  # beyond the drain time, until the process is ended by force
-LOG_SECONDS = 0.3  # of these, for the last lines to be written
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
@@ -129,5 +128,5 @@ def _end_process(log: LogWriter, code: int) -> NoReturn:
     process cuts the connections instead, and then a call is UNAVAILABLE.
     """
     _log.info("stopped", exit_code=code)
-    log.flush(LOG_SECONDS)
+    log.flush(FLUSH_SECONDS)
     os._exit(code)

@@ -22,7 +22,7 @@ from healthomics_gateway.log_writer import LogWriter
 # At DEBUG botocore writes the session token and every body.
 QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
 LINES_PER_SECOND = 2000  # of one kind: more than the calls that one process can answer
-FLUSH_SECONDS = 0.5  # for the last lines to leave when the process ends
+FLUSH_SECONDS = 0.3  # for the last lines to be written when the process ends
 CLOSED = -1  # a file descriptor that can't be written to
 
 
