@@ -193,6 +193,9 @@ MUTANTS = (
         "        await self._quiet(until=end - seconds * LAST_CALLS_SHARE)\n",
         "",
         "test_drain.py::test_drain_serves_a_call_that_still_comes",
+        holds=(
+            "faults/test_sigterm.py::test_sigterm_loses_nothing_beside_another_gateway",
+        ),
     ),
     # What is trusted on the way.
     Mutant(
@@ -201,6 +204,9 @@ MUTANTS = (
         "if len(body) > self._max_body_bytes:",
         "if len(chunk) > self._max_body_bytes:",
         "test_transport.py::test_body_that_is_not_to_be_had_is_a_failure",
+        holds=(
+            "faults/test_memory.py::test_answer_without_bounds_takes_bounded_memory",
+        ),
     ),
     Mutant(
         "redirect-is-followed",
@@ -315,6 +321,9 @@ MUTANTS = (
         "SERVICE: not self._readiness.why_not,",
         "SERVICE: True,",
         "test_health.py::test_health_of_the_service_is_readiness",
+        holds=(
+            "rpc/test_standard_services.py::test_health_follows_the_gateway_own_identity",
+        ),
     ),
     Mutant(
         "health-change-is-missed",
@@ -508,6 +517,7 @@ MUTANTS = (
         "            if former and former.task:",
         "            if False and former and former.task:",
         "test_coalesce.py::test_no_run_has_more_than_one_fetch_under_way",
+        holds=("faults/test_sharing.py::test_crowd_for_one_run_costs_two_calls",),
     ),
     Mutant(
         "first-who-leaves-takes-the-fetch-along",
@@ -523,7 +533,11 @@ MUTANTS = (
         "            fetch.task.cancel()",
         "            pass",
         "test_coalesce.py::test_last_who_leaves_ends_the_fetch",
-        holds=("rpc/test_deadlines.py::test_cancelled_call_stops_the_upstream_call",),
+        holds=(
+            "rpc/test_deadlines.py::test_cancelled_call_stops_the_upstream_call",
+            "faults/test_leaving.py::test_client_that_leaves_takes_its_upstream_call_along",
+            "faults/test_leaving.py::test_crowd_that_leaves_frees_every_place",
+        ),
     ),
     Mutant(
         "memory-is-as-old-as-it-likes",
@@ -580,6 +594,7 @@ MUTANTS = (
         "                pacer.throttled()\n",
         "                pass\n",
         "test_pace.py::test_source_slows_down_for_throttles_alone",
+        holds=("faults/test_sharing.py::test_pacer_makes_room_for_others",),
     ),
     Mutant(
         "first-come-first-served",
@@ -706,6 +721,9 @@ MUTANTS = (
         "        return untaken[1 - MAX_UNTAKEN :]",
         "        return untaken",
         "test_watch.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
+        holds=(
+            "faults/test_watching.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
+        ),
     ),
     Mutant(
         "watch-polls-as-often-as-it-is-asked-to",
@@ -988,6 +1006,7 @@ MUTANTS = (
         "self._take(self._served, error.args)",
         "self._take(self._served, ())",
         "test_tls.py::test_fault_is_told_until_it_is_mended",
+        holds=("faults/test_certificates.py::test_bad_certificate_keeps_the_old",),
     ),
     Mutant(
         "authority-of-clients-is-not-replaced",
@@ -1705,5 +1724,192 @@ MUTANTS = (
         "if line.isascii() and DELETE not in line:",
         "if line:",
         "test_log_lines.py::test_harmful_character_is_escaped_wherever_it_is",
+    ),
+    # What each guarantee of docs/guarantees.md promises beyond the above.
+    Mutant(
+        "error-of-the-model-has-no-row",
+        "upstream/classify.py",
+        '(Verdict(Reason.RUN_CONFLICT, Again.NO), "ConflictException"),',
+        '(Verdict(Reason.RUN_CONFLICT, Again.NO), "Conflict"),',
+        "contract/test_model.py::test_errors_of_the_model_are_classified",
+    ),
+    Mutant(
+        "failed-fetch-stays-open",
+        "coalesce.py",
+        "            self._forget(fetch)\n            fetch.fail(error)\n",
+        "            self._open[query] = fetch\n            fetch.fail(error)\n",
+        "rpc/test_errors.py::test_error_is_forgotten_at_once",
+    ),
+    Mutant(
+        "rate-that-was-cut-stays-low",
+        "bucket.py",
+        "        self.rate = min(self.rate + gained, self._tps)\n",
+        "        self.rate = min(self.rate + gained * 0, self._tps)\n",
+        "test_pace.py::test_rate_comes_back_within_a_minute",
+    ),
+    Mutant(
+        "answers-to-calls-save-no-poll",
+        "watch.py",
+        "            poller.learn(answer)\n",
+        "            pass\n",
+        "test_watch.py::test_answer_to_a_call_saves_the_next_poll",
+    ),
+    Mutant(
+        "each-watcher-has-its-own-poller",
+        "watch.py",
+        "        if poller is None:\n            poller = self._pollers[query]",
+        "        if True:\n            poller = self._pollers[query]",
+        "test_watch.py::test_watchers_share_the_polls",
+    ),
+    Mutant(
+        "shutdown-waits-for-watches",
+        "server.py",
+        "            bounds.drain.lasting,\n",
+        "            bounds.drain.stage,\n",
+        "rpc/test_drain.py::test_drain_ends_watches_and_waits_for_none",
+    ),
+    Mutant(
+        "call-without-deadline-never-ends",
+        "service.py",
+        "        seconds = self._default_deadline_seconds\n",
+        '        seconds = float("inf")\n',
+        "rpc/test_deadlines.py"
+        "::test_deadline_of_the_server_holds_where_the_caller_has_none",
+    ),
+    Mutant(
+        "attempt-takes-as-long-as-it-likes",
+        "upstream/transport.py",
+        "asyncio.timeout(self._attempt_timeout_seconds) as attempt",
+        "asyncio.timeout(None) as attempt",
+        "test_transport.py::test_whole_attempt_is_bounded",
+    ),
+    Mutant(
+        "shutdown-ends-calls-at-once",
+        "app.py",
+        "        await self._drain.drain(seconds)\n",
+        "",
+        "rpc/test_drain.py::test_drain_loses_none_of_300_calls_in_flight",
+    ),
+    Mutant(
+        "late-calls-of-a-drain-are-cut-off",
+        "interceptors/drain.py",
+        "        while self._inside and self._clock() < until:\n",
+        "        while False:\n",
+        "test_drain.py::test_drain_that_refuses_ends_with_its_last_call",
+    ),
+    Mutant(
+        "draining-is-not-worth-another-try",
+        "errors.py",
+        "GATEWAY_DRAINING = Row(\n        code.UNAVAILABLE,",
+        "GATEWAY_DRAINING = Row(\n        code.ABORTED,",
+        "rpc/test_drain.py::test_drain_loses_no_call_of_a_client_with_another_gateway",
+    ),
+    Mutant(
+        "renewals-of-credentials-run-side-by-side",
+        "upstream/identity.py",
+        "        if self._refresh is None or self._refresh.done():\n",
+        "        if True:\n",
+        "faults/test_roles.py::test_session_that_ends_in_flight_is_replaced_once",
+    ),
+    Mutant(
+        "unknown-kids-each-cause-a-read",
+        "keys.py",
+        "        if self._reading is None or self._reading.done():\n"
+        "            self._reading = ",
+        "        if True:\n            self._reading = ",
+        "test_keys.py::test_unknown_kids_of_a_crowd_cause_one_read",
+    ),
+    Mutant(
+        "rejections-are-in-the-order-of-their-calls",
+        "interceptors/refuse.py",
+        "        connections = self._waiting.setdefault(who.name, {})\n",
+        '        connections = self._waiting.setdefault("", {})\n',
+        "test_refuse.py::test_hosts_and_their_connections_take_turns",
+    ),
+    Mutant(
+        "plaintext-is-served-anywhere",
+        "settings.py",
+        "if not (each.address.is_loopback or each.files or tls.insecure):",
+        "if not (each.address or each.files or tls.insecure):",
+        "test_settings.py::test_address_that_others_reach_needs_certificates",
+    ),
+    Mutant(
+        "connection-has-any-number-of-calls",
+        "server.py",
+        '    ("grpc.max_concurrent_streams", 500),\n',
+        "",
+        "rpc/test_options.py::test_rapid_resets_leave_other_connections_alone",
+    ),
+    Mutant(
+        "request-has-the-size-that-grpc-allows",
+        "server.py",
+        '("grpc.max_receive_message_length", 65_536)',
+        '("grpc.max_receive_message_length", 4_194_304)',
+        "rpc/test_options.py::test_request_over_64_kib_is_refused",
+    ),
+    Mutant(
+        "metadata-is-refused-at-random",
+        "server.py",
+        '("grpc.absolute_max_metadata_size", 8192)',
+        '("grpc.absolute_max_metadata_size", 16_384)',
+        "rpc/test_options.py::test_metadata_is_refused_beyond_one_limit",
+    ),
+    Mutant(
+        "reflection-of-v1-is-not-served",
+        "reflection.py",
+        "    server.add_generic_rpc_handlers((generic,))\n",
+        "",
+        "rpc/test_standard_services.py::test_reflection_lists_the_services",
+    ),
+    Mutant(
+        "health-streams-wait-for-one-another",
+        "health.py",
+        "                yield HealthCheckResponse(status=status)\n",
+        '                lock = __import__("asyncio").Lock()\n'
+        '                async with self.__dict__.setdefault("lock", lock):\n'
+        "                    yield HealthCheckResponse(status=status)\n",
+        "test_health.py::test_health_stream_that_is_not_read_holds_up_no_other",
+    ),
+    Mutant(
+        "calls-are-admitted-without-a-bound",
+        "interceptors/admit.py",
+        "            if self._shares.total >= self._max_in_flight:\n",
+        "            if False:\n",
+        "test_admit.py::test_gateway_turns_away_what_is_too_much",
+    ),
+    Mutant(
+        "silent-peer-keeps-its-connection",
+        "server.py",
+        '"grpc.http2.ping_timeout_ms"',
+        '"grpc.ping_timeout_ms"',
+        "rpc/test_options.py::test_peer_gone_silent_is_dropped",
+    ),
+    Mutant(
+        "silent-peer-is-never-asked",
+        "server.py",
+        '"grpc.keepalive_time_ms"',
+        '"grpc.http2.keepalive_time_ms"',
+        "faults/test_http2.py::test_attacker_that_only_waits_is_closed_by_a_timer",
+    ),
+    Mutant(
+        "collector-walks-what-stays",
+        "process.py",
+        "    gc.freeze()\n",
+        "",
+        "test_app.py::test_what_stays_is_not_collected",
+    ),
+    Mutant(
+        "flood-fills-the-log",
+        "telemetry.py",
+        "passes = self._written[kind] <= self._lines_per_second",
+        "passes = True",
+        "test_telemetry.py::test_flood_of_one_kind_is_cut_and_counted",
+    ),
+    Mutant(
+        "flood-hides-other-kinds",
+        "telemetry.py",
+        'not self._passes((name, event.get("reason")))',
+        "not self._passes((name, None))",
+        "test_telemetry.py::test_flood_hides_no_other_kind",
     ),
 )
