@@ -33,7 +33,7 @@ class OneAtATime:
         """
         if self._running is None or self._running.done():
             self._running = _started(work, self._name)
-            self._running.add_done_callback(_retrieve)
+            self._running.add_done_callback(retrieve)
         result: _T = await asyncio.shield(self._running)
         return result
 
@@ -67,7 +67,7 @@ class AtMost:
 
     def _end(self, done: asyncio.Future[Any]) -> None:
         self._free.release()
-        _retrieve(done)
+        retrieve(done)
 
 
 async def in_thread(work: Callable[[], _T], *, name: str) -> _T:
@@ -100,7 +100,7 @@ def _started(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
     return done
 
 
-def _retrieve(done: asyncio.Future[Any]) -> None:
-    """Take note of a failure that nobody may be waiting for."""
+def retrieve(done: asyncio.Future[Any]) -> None:
+    """Mark the exception of a future as retrieved: nobody may be waiting for it."""
     if not done.cancelled():
         done.exception()

@@ -21,6 +21,7 @@ from botocore.httpsession import get_cert_path
 from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.proxies import ProxyError, proxy_for
 from healthomics_gateway.upstream.chain import (
+    HEADER_VALUE,
     faults_of_keys,
     read_chain,
     region_fault,
@@ -49,8 +50,6 @@ STS_CONFIG = Config(
     signature_version=UNSIGNED,
     user_agent_extra=AGENT,
 )
-
-_IN_A_HEADER = re.compile(r"[\x21-\x7e]+")
 
 # No empty segment and none that begins with a dot: botocore would sign another path.
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
@@ -155,7 +154,7 @@ def endpoint_fault(endpoint: str) -> str | None:
         return "an URL of http or https is needed"
     if (
         set("@?#") & set(endpoint)  # a password, a query, a fragment; empty ones too
-        or not _IN_A_HEADER.fullmatch(endpoint)  # urlsplit leaves newlines out
+        or not HEADER_VALUE.fullmatch(endpoint)  # urlsplit leaves newlines out
         or not _PATH.fullmatch(parts.path)
     ):
         return "more than scheme, host, port and plain path in the URL"

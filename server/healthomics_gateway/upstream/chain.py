@@ -26,6 +26,7 @@ from botocore.exceptions import (
 )
 
 from healthomics_gateway.errors import Reason
+from healthomics_gateway.upstream.classify import SAFE_CODE
 from healthomics_gateway.upstream.identity import ChainError
 
 # By botocore's names of its providers: what the log calls them.
@@ -75,9 +76,8 @@ NOTHING = (
 )
 MALFORMED = "it holds a space, a newline or another character that a header can't hold"
 
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 _REGION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-_SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -108,7 +108,7 @@ def faults_of_keys(environ: Mapping[str, str]) -> list[str]:
     return [
         f"{name}: {MALFORMED}"
         for name in _KEYS
-        if environ.get(name) and not _HEADER_VALUE.fullmatch(environ[name])
+        if environ.get(name) and not HEADER_VALUE.fullmatch(environ[name])
     ]
 
 
@@ -148,7 +148,7 @@ def _refuse(_prompt: str) -> str:
 def _check(frozen: Any, source: str) -> None:
     """Refuse what no header can hold before it is signed with."""
     for value in (frozen.access_key, frozen.secret_key, frozen.token):
-        if value and not _HEADER_VALUE.fullmatch(value):
+        if value and not HEADER_VALUE.fullmatch(value):
             raise ChainError(
                 Reason.GATEWAY_CREDENTIALS_INVALID,
                 "MalformedCredentials",
@@ -157,15 +157,17 @@ def _check(frozen: Any, source: str) -> None:
             )
 
 
+def code_of(error: ClientError) -> str:
+    """Return AWS's code of an error; it may hold anything."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
 def _explained(error: Exception, source: str) -> ChainError:
     advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "")
-    name = type(error).__name__
-    if isinstance(error, ClientError):
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        name = code if _SAFE_CODE.fullmatch(code) else name
+    code = code_of(error) if isinstance(error, ClientError) else ""
     return ChainError(
         Reason.GATEWAY_CREDENTIALS_UNAVAILABLE,
-        name,
+        code if SAFE_CODE.fullmatch(code) else type(error).__name__,
         source=SOURCES.get(source, ""),
         advice=advice,
     )

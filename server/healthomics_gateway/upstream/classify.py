@@ -18,7 +18,7 @@ from healthomics_gateway.upstream.jsontext import parse_object
 ERROR_HEADER = "x-amzn-errortype"
 SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # hundreds of the status
 
-_SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
+SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _DIGITS = re.compile(r"[0-9]+")
 
@@ -245,7 +245,7 @@ def facts_of(reply: Reply, *, code: str = "") -> dict[str, str]:
     """Tell of an answer what can be trusted, as `ErrorInfo.metadata`."""
     request_id = reply.headers.get("x-amzn-requestid", "")
     return {
-        "awsErrorCode": code if _SAFE_CODE.fullmatch(code) else "",
+        "awsErrorCode": code if SAFE_CODE.fullmatch(code) else "",
         "httpStatus": str(reply.status),
         "awsRequestId": request_id if _SAFE_ID.fullmatch(request_id) else "",
     }

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from healthomics_gateway.errors import Again, GatewayError, Reason
-from healthomics_gateway.threads import in_thread
+from healthomics_gateway.threads import in_thread, retrieve
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 AGENT = f"healthomics-gateway/{version('healthomics-gateway')}"  # what AWS is told
@@ -192,7 +192,7 @@ class ChainIdentity:
     def _start_refresh(self) -> asyncio.Task[Credentials]:
         if self._refresh is None or self._refresh.done():
             self._refresh = asyncio.create_task(self._read_chain())
-            self._refresh.add_done_callback(_retrieve)
+            self._refresh.add_done_callback(retrieve)
         return self._refresh
 
     async def _read_chain(self) -> Credentials:
@@ -255,9 +255,3 @@ def _told(error: Exception) -> ChainError:
         return error
     name = type(error).__name__
     return ChainError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, name)
-
-
-def _retrieve(task: asyncio.Task[Credentials]) -> None:
-    """Take note of a failure that nobody may be waiting for."""
-    if not task.cancelled():
-        task.exception()

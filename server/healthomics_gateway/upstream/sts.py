@@ -24,7 +24,8 @@ from healthomics_gateway.bucket import Bucket, Gate
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Partition
 from healthomics_gateway.threads import AtMost, in_thread
-from healthomics_gateway.upstream.classify import CODES
+from healthomics_gateway.upstream.chain import code_of
+from healthomics_gateway.upstream.classify import CODES, SAFE_CODE
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.identity import (
     ChainError,
@@ -46,7 +47,6 @@ DIGEST_DIGITS = 16
 _NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 _NOT_OF_A_NAME = re.compile(r"[^A-Za-z0-9_+=,.@-]")
 _DIGEST = re.compile(rf"-[0-9a-f]{{{DIGEST_DIGITS}}}\Z")
-_SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
 
 _RENEWED = {Reason.GATEWAY_CREDENTIALS_EXPIRED, Reason.GATEWAY_CREDENTIALS_INVALID}
 _CLOCK = {Reason.GATEWAY_CLOCK_SKEW, Reason.GATEWAY_SIGNATURE_REJECTED}
@@ -177,7 +177,7 @@ class Sts:
                     raise
             return self._signed(self._own_credentials(), ask, asked)
         except ClientError as error:
-            raise _refusal(_code_of(error)) from None
+            raise _refusal(code_of(error)) from None
         except GatewayError as error:
             raise ChainError(error.reason, error.reason.name) from None
         except Exception as error:  # noqa: BLE001  # of what boto3 may raise
@@ -226,7 +226,7 @@ class Sts:
         self, error: ClientError, credentials: Credentials, skew: timedelta
     ) -> bool:
         """Take what a refusal says of the gateway's clock and credentials, as ever."""
-        verdict = CODES.get(_code_of(error))
+        verdict = CODES.get(code_of(error))
         if verdict and verdict.reason in _RENEWED:
             return self._on_loop(self._own.renew(credentials))
         if verdict and verdict.reason in _CLOCK:
@@ -234,10 +234,6 @@ class Sts:
             self._clock.learn(headers.get("date", ""))
             return self._clock.differs_from(skew)
         return False
-
-
-def _code_of(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _refusal(code: str) -> ChainError:
@@ -248,5 +244,5 @@ def _refusal(code: str) -> ChainError:
         Reason.UPSTREAM_ACCESS_DENIED
         if is_denied
         else Reason.GATEWAY_CREDENTIALS_UNAVAILABLE,
-        code if _SAFE_CODE.fullmatch(code) else ClientError.__name__,
+        code if SAFE_CODE.fullmatch(code) else ClientError.__name__,
     )
