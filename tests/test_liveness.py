@@ -15,7 +15,7 @@ from hyperframe.frame import SettingsFrame
 
 from authorities import HOST, LOOPBACK, written
 from healthomics_gateway.health import Health
-from healthomics_gateway.liveness import TICK_SECONDS, Listener, Liveness, accept_loops
+from healthomics_gateway.liveness import TICK_SECONDS, Liveness, Target, accept_loops
 from healthomics_gateway.readiness import Readiness
 from healthomics_gateway.tls import ServerTls
 
@@ -68,7 +68,7 @@ async def verdict_on(
         tick_seconds=tick_seconds,
         sleep=sleep,
     )
-    listener = Listener(address=address, is_tls=is_tls, takes_calls=takes_calls)
+    listener = Target(address=address, is_tls=is_tls, takes_calls=takes_calls)
     tasks = [
         asyncio.create_task(each)
         for each in (liveness.probe(listener), liveness.end(), enough.wait())

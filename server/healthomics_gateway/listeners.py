@@ -13,8 +13,7 @@ from healthomics_gateway.door import Listener, ListenFault
 from healthomics_gateway.endpoints import Endpoint
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.kinds import Address, UnixPath
-from healthomics_gateway.liveness import Listener as Probed
-from healthomics_gateway.liveness import Liveness, accept_loops
+from healthomics_gateway.liveness import Liveness, Target, accept_loops
 from healthomics_gateway.tls import ServerTls
 
 # Makes the server of a listener and its chain, with the services on it. Is given how
@@ -100,10 +99,10 @@ class Listeners:
         return next(iter(done)).result()
 
     async def probe(self) -> None:
-        """Probe each address again and again, until nothing answers at one."""
+        """Probe each address again and again; `died` returns once nothing answers."""
         async with asyncio.TaskGroup() as tasks:
             for liveness, listener in zip(self._liveness, self._listeners, strict=True):
-                tasks.create_task(liveness.probe(_probed(listener)))
+                tasks.create_task(liveness.probe(_target_of(listener)))
 
     def remove_sockets(self) -> None:
         """Remove the files of Unix sockets."""
@@ -145,10 +144,10 @@ async def _faults_of(listener: Listener, step: Awaitable[None]) -> list[str]:
     return []
 
 
-def _probed(listener: Listener) -> Probed:
+def _target_of(listener: Listener) -> Target:
     endpoint = listener.endpoint
     is_open = "Health" in endpoint.open_services & endpoint.services
-    return Probed(
+    return Target(
         address=str(listener.address),
         is_tls=endpoint.files is not None,
         takes_calls=is_open and endpoint.client_auth != "required",

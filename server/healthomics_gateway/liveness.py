@@ -30,7 +30,7 @@ _log = structlog.get_logger("liveness")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
+class Target:
     """An address of the gateway's own that is probed."""
 
     address: str  # host:port, or unix: and a path
@@ -84,26 +84,26 @@ class Liveness:
         for each in loops:
             each.add_done_callback(lambda _: self._die("its accept loop has ended"))
 
-    async def probe(self, listener: Listener) -> None:
-        """Connect to a listener again and again, as long as it accepts."""
+    async def probe(self, target: Target) -> None:
+        """Probe an address again and again, until nothing answers there."""
         failures = 0
         while failures < FAILURES:
             await self._sleep(PAUSE_SECONDS)
             accepted = self._accepted()
-            outcome = await self._outcome(listener)
+            outcome = await self._outcome(target)
             has_failed = outcome in (Outcome.SILENT, Outcome.REFUSED)
             if has_failed and self._accepted() == accepted:
                 failures += 1
                 _log.warning(
-                    "probe_failed", address=listener.address, outcome=outcome.name
+                    "probe_failed", address=target.address, outcome=outcome.name
                 )
             elif outcome is Outcome.ANSWERED or has_failed:
                 failures = 0
-        self._die(f"{listener.address} doesn't answer")
+        self._die(f"{target.address} doesn't answer")
 
-    async def _outcome(self, listener: Listener) -> Outcome:
+    async def _outcome(self, target: Target) -> Outcome:
         """Probe once; a held-up event loop gives the answer the time that it needs."""
-        probe = _Probe(listener)
+        probe = _Probe(target)
         running = asyncio.create_task(probe.run())
         for _ in range(TICKS):
             await asyncio.wait([running], timeout=self._tick_seconds)
@@ -123,14 +123,14 @@ class Liveness:
 class _Probe:
     """One connection, and what it has shown so far."""
 
-    listener: Listener
+    target: Target
     outcome: Outcome = Outcome.UNKNOWN
 
     async def run(self) -> None:
         """Connect, call and read, until it is clear what that shows."""
         try:
-            async with _connected(self.listener) as (reader, writer):
-                if self.listener.takes_calls:
+            async with _connected(self.target) as (reader, writer):
+                if self.target.takes_calls:
                     writer.write(REQUEST)
                     await self._read_answer(reader)
                 else:
@@ -152,12 +152,12 @@ class _Probe:
 
 @asynccontextmanager
 async def _connected(
-    listener: Listener,
+    target: Target,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    tls = _tls() if listener.is_tls else None
-    host, _, port = listener.address.rpartition(":")
-    if listener.address.startswith("unix:"):
-        path = listener.address.removeprefix("unix:")
+    tls = _tls() if target.is_tls else None
+    host, _, port = target.address.rpartition(":")
+    if target.address.startswith("unix:"):
+        path = target.address.removeprefix("unix:")
         reader, writer = await asyncio.open_unix_connection(path)
     else:
         reader, writer = await asyncio.open_connection(
