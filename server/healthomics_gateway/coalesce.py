@@ -32,7 +32,7 @@ class Turns(Protocol):
         ...
 
     def is_waiting(self, query: RunQuery, call: Call) -> bool:
-        """Tell whether a call waits for its turn, and for nothing else."""
+        """Return whether a call waits for its turn, and for nothing else."""
         ...
 
 

@@ -41,7 +41,7 @@ Read: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 def url_fault(url: str) -> str | None:
-    """Tell why keys can't be taken from a URL: others could put theirs in."""
+    """Return why keys can't be taken from a URL, None if they can."""
     try:
         parts = URL(url)
     except ValueError:

@@ -123,7 +123,7 @@ class Pacers:
         return self.of(query).refusal(wait_seconds)
 
     def is_waiting(self, query: RunQuery, call: Call) -> bool:
-        """Tell whether a call waits for its turn, and for nothing else."""
+        """Return whether a call waits for its turn, and for nothing else."""
         return self.of(query).is_waiting(call)
 
     async def depart(self, query: RunQuery) -> None:

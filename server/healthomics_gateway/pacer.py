@@ -52,10 +52,10 @@ class Pacer:
     ) -> float | None:
         """Wait for the turn of a call that is ready to be sent.
 
-        Return when it began, to `leave` with once the call has ended; or None where
-        the turn had come and the call was no longer ready: it took nothing. Raises
-        UPSTREAM_THROTTLED where no token comes in time, and GATEWAY_OVERLOADED where
-        no place does.
+        Return when it began, for `leave` once the call has ended; or None if the turn
+        had come and the call was no longer ready: it took nothing. Raises
+        UPSTREAM_THROTTLED if no token comes in time, and GATEWAY_OVERLOADED if no place
+        does.
         """
         if not self._line and self._may_give():
             self._spend(call)
@@ -105,7 +105,7 @@ class Pacer:
         return len(self._line)
 
     def is_waiting(self, call: Call) -> bool:
-        """Tell whether a call waits for its turn."""
+        """Return whether a call waits for its turn."""
         return call in self._line
 
     def expected_wait(self, call: Call) -> float:
@@ -150,18 +150,18 @@ class Pacer:
         self._give()
 
     def _give(self) -> None:
-        """Give the turns that there are."""
+        """Give every turn that can be given now."""
         while self._give_turn():
             pass
         self._plan()
 
     def give_one(self) -> None:
-        """Give one turn, as a place is free; the other accounts have the next."""
+        """Give one turn, as a place is free; other accounts may have the next place."""
         self._give_turn()
         self._plan()
 
     def _give_turn(self) -> bool:
-        """Give the next turn, if there is one; overstep calls that aren't ready."""
+        """Give the next turn, if there is one; pass over calls that aren't ready."""
         while self._line and self._may_give():
             ticket = self._line.next()
             self._line.remove(ticket)
@@ -174,7 +174,7 @@ class Pacer:
         return False
 
     def _plan(self) -> None:
-        """See that the next turn is given when what is missing is there."""
+        """Arrange for the next turn, for when a token and a place are there."""
         if not self._line or self._gate.waiting:  # which gives turns as it opens
             return
         if self._bucket.turns >= WHOLE:

@@ -14,7 +14,7 @@ JITTER = 0.2  # of the backoff, either way
 
 
 class Patience:
-    """Whether and when to try again."""
+    """Decides whether and when to try again, within `timeout_seconds`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Patience:
         self.failures = 0
 
     def wait_seconds(self, failure: Failure) -> float | None:
-        """Give the time to the next try, None where there is to be none."""
+        """Return the time until the next try, None if there is to be none."""
         asked_seconds = failure.retry_seconds
         # The file of the token that has begun this stream may have a new one by now.
         is_renewable = failure.reason == EXPIRED and self._since is None

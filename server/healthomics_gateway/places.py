@@ -20,7 +20,7 @@ class Queue(Protocol):
         ...
 
     def give_one(self) -> None:
-        """Give one turn; ask for the next place where another call could be sent."""
+        """Give one turn; ask for the next place if another call could be sent."""
         ...
 
 
@@ -77,7 +77,7 @@ class Places:
     def refusal(self, wait_seconds: float) -> NotAskedError:
         """Create the error of a call that gets no place in time.
 
-        The callers come back apart from one another, about when there is room.
+        The wait is spread, so that callers don't all come back at once.
         """
         wait = wait_seconds * (0.5 + self._jitter())
         return NotAskedError(Reason.GATEWAY_OVERLOADED, wait_seconds=wait)

@@ -38,7 +38,6 @@ _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 
 # Possessive, so that nothing is tried twice.
 _COMPACT = re.compile(r"([A-Za-z0-9_-]++)\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
 
-
 _log = structlog.get_logger("tokens")
 
 

@@ -966,7 +966,7 @@ MUTANTS = (
     Mutant(
         "certificate-beats-the-token",
         "interceptors/authenticate.py",
-        "        if certified and told and certified.identity != told.identity:\n"
+        "        if certified and signed and certified.identity != signed.identity:\n"
         "            raise GatewayError(Reason.TOKEN_INVALID)\n",
         "",
         "rpc/test_rules.py::test_caller_that_shows_both_is_the_same_by_both",

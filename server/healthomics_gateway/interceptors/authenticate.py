@@ -25,7 +25,7 @@ def authenticate(
     by_token: ByToken | None,
     lets_in_anonymous: bool,
 ) -> Stage:
-    """Find out each caller's identity; raise TOKEN_MISSING where one is needed."""
+    """Find out each caller's identity; raise TOKEN_MISSING if one is needed."""
 
     async def credentials_of(
         context: ServicerContext[Any, Any],
@@ -33,10 +33,10 @@ def authenticate(
         certified = by_certificate(context) if by_certificate else None
         metadata: Any = context.invocation_metadata() or ()
         token = bearer(metadata) if by_token else None
-        told = await by_token(token) if by_token and token else None
-        if certified and told and certified.identity != told.identity:
+        signed = await by_token(token) if by_token and token else None
+        if certified and signed and certified.identity != signed.identity:
             raise GatewayError(Reason.TOKEN_INVALID)
-        shown = tuple(each for each in (certified, told) if each)
+        shown = tuple(each for each in (certified, signed) if each)
         if not shown and not lets_in_anonymous:
             raise GatewayError(Reason.TOKEN_MISSING)
         return shown

@@ -37,9 +37,7 @@ class Exchange:
     request_id: str
     peer: str  # the connection, as gRPC names it; asked while the client is there
     task: asyncio.Task[Any]  # that the call runs in
-    listener: str = (
-        ""  # the address that it came in by, as it is set, if there are others
-    )
+    listener: str = ""  # the address that it came in by; empty if there is only one
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
     code: grpc.StatusCode = grpc.StatusCode.OK
