@@ -477,6 +477,34 @@ async def test_admin_connection_has_a_time_limit(sent: bytes) -> None:
     await served.stop()
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET http://xn--/livez HTTP/1.1\r\nHost: a\r\n\r\n", id="host"),
+        pytest.param(
+            b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+            b"Content-Encoding: gzip\r\n\r\nabc",
+            id="body",
+        ),
+    ],
+)
+async def test_admin_page_needs_no_host_and_no_body(
+    caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    """A request is answered even if its URL's host or its body can't be decoded."""
+    served = AdminPages(ready())
+    port = await served.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    await served.stop()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert [] == caplog.records
+
+
 async def test_admin_request_that_is_malformed_is_no_event_of_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
 from healthomics_gateway.readiness import Readiness
@@ -90,10 +91,25 @@ class _Connections(web.Server):
     """The open connections: the oldest makes way for one too many."""
 
     def __init__(self, handler: Any, *, most: int, seconds: float) -> None:
-        super().__init__(handler, access_log=None, logger=_log)
+        super().__init__(
+            handler,
+            request_factory=self._request,
+            access_log=None,
+            auto_decompress=False,  # no page reads a body
+            logger=_log,
+        )
         self._most = most
         self._seconds = seconds
         self._timers: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def _request(self, message: RawRequestMessage, *others: Any) -> web.BaseRequest:
+        """Make a request without the host of its URL.
+
+        No page needs one, and aiohttp drops a request whose host it can't decode.
+        """
+        if message.url.absolute:
+            message = message._replace(url=message.url.relative())
+        return self._make_request(message, *others)
 
     def connection_made(
         self, handler: web.RequestHandler, transport: asyncio.Transport
