@@ -107,6 +107,7 @@ def test_no_file_sets_nothing() -> None:
         pytest.param('{"owner": "ada"}', "it isn't TOML", id="json"),
         pytest.param(b'owner = "\xff"', "it isn't TOML", id="not-utf-8"),
         pytest.param("owner = " + "[" * 50_000, "nested too deeply", id="too-deep"),
+        pytest.param("a." * 5000 + "b = 1", "nested too deeply", id="too-deep-key"),
         pytest.param(
             "#" * (MAX_FILE_BYTES + 1), "it is larger than 1 MiB", id="too-large"
         ),

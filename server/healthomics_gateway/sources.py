@@ -63,13 +63,15 @@ def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
     if file is None:
         return {}, []
     try:
-        return tomllib.loads(_content(file)), []
+        values = tomllib.loads(_content(file))
+        list(leaves(values))  # a dotted key can nest them deeper than can be walked
     except OSError as error:
         return {}, [f"--config {file}: {error.strerror}"]
     except ValueError as error:
         return {}, [f"--config {file}: it isn't TOML: {error}"]
     except RecursionError:
         return {}, [f"--config {file}: it is nested too deeply"]
+    return values, []
 
 
 def _content(file: Path) -> str:
