@@ -200,6 +200,14 @@ async def test_connection_holds_a_bounded_number_of_places() -> None:
     assert [False, False, True, False] == [await evicted(each) for each in calls]
 
 
+async def test_connections_of_a_socket_are_not_taken_for_one() -> None:
+    """The connections of a Unix socket have one name, so they aren't bounded by it."""
+    door = Door(9, max_per_connection=2)
+    calls = [(await door.call(peer=peer))[1] for peer in ("unix:", "unix:/a") * 3]
+
+    assert [False] * 6 == [await evicted(each) for each in calls]
+
+
 async def test_gateway_turns_away_what_is_too_much() -> None:
     """Over the wire the excess gets GATEWAY_OVERLOADED, and asks nothing of AWS."""
     async with (

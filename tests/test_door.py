@@ -132,7 +132,26 @@ async def test_socket_that_is_served_is_a_fault(folder: Path) -> None:
         with closing(socket.socket(socket.AF_UNIX)) as client:
             client.connect(path)
 
-    assert "another process serves it" == found
+    assert "it is served already" == found
+
+
+@pytest.mark.parametrize("spelling", ["/./socket", "//socket", "/link/socket"])
+async def test_socket_that_is_listed_twice_is_a_fault(
+    folder: Path, spelling: str
+) -> None:
+    """However its path is written, its first listener isn't replaced by the second."""
+    (folder / "link").symlink_to(folder)
+    toml = "".join(
+        f'[[listeners]]\naddress = "unix:{folder}{path}"\n'
+        for path in ("/socket", spelling)
+    )
+    with pytest.raises(ListenError) as caught:
+        async with gateway(aws_at(NOWHERE), toml=toml):
+            pass
+
+    assert caught.value.args == (
+        f"listeners[1].address unix:{folder}{spelling}: it is served already",
+    )
 
 
 async def test_file_that_is_no_socket_is_a_fault(folder: Path) -> None:
@@ -192,6 +211,24 @@ services = ["RunService", "Reflection"]
     names = {each.name for each in listed.list_services_response.service}
     assert "healthomics.v1.RunService" in names
     assert "grpc.health.v1.Health" not in names
+
+
+async def test_sockets_share_no_connection(folder: Path) -> None:
+    """What one socket's callers hold and don't read isn't held by another's callers."""
+    toml = "".join(
+        f'[[listeners]]\naddress = "unix:{folder}/{name}"\nidentity = "{name}"\n'
+        for name in ("a", "b")
+    )
+    async with LyingUpstream() as upstream:
+        with capture_logs() as events:
+            async with gateway(aws_at(upstream.url), toml=toml) as served:
+                for address in served.addresses[1:]:
+                    async with grpc.aio.insecure_channel(str(address)) as channel:
+                        await get_run(RunServiceStub(channel), "1")
+
+    assert [f"unix:{folder}/a", f"unix:{folder}/b"] == [
+        each["peer"] for each in events if each["event"] == "call"
+    ]
 
 
 async def test_limits_hold_over_all_listeners(folder: Path) -> None:

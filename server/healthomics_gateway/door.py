@@ -76,6 +76,9 @@ class Listener:
         address = self.address
         try:
             if isinstance(address, UnixPath):
+                # Another may have come since: a listener of this process, whose path
+                # is written in another way, or another process.
+                _remove_stale(Path(address.path))
                 self._bind_socket(server, Path(address.path))
             else:
                 ports = [self._bind(server, target) for target in self._targets]
@@ -141,7 +144,7 @@ def _remove_stale(path: Path) -> None:
     except OSError:  # BlockingIOError: so many wait to be accepted
         raise ListenFault("it can't be bound; is it in use?") from None
     else:
-        raise ListenFault("another process serves it")
+        raise ListenFault("it is served already")
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:

@@ -378,8 +378,8 @@ MUTANTS = (
     Mutant(
         "end-of-the-accept-loop-goes-unnoticed",
         "listeners.py",
-        "            liveness.watch(accept_loops() - before)\n",
-        "",
+        "                liveness.watch(its_loops)\n",
+        "                pass\n",
         "rpc/test_shutdown.py"
         "::test_process_whose_accept_loop_ends_makes_room_for_another",
     ),
@@ -1046,9 +1046,31 @@ MUTANTS = (
     Mutant(
         "socket-is-taken-from-who-serves-it",
         "door.py",
-        'raise ListenFault("another process serves it")',
+        'raise ListenFault("it is served already")',
         "path.unlink()",
         "test_door.py::test_socket_that_is_served_is_a_fault",
+    ),
+    Mutant(
+        "socket-that-is-listed-twice-is-replaced",
+        "door.py",
+        "                _remove_stale(Path(address.path))\n"
+        "                self._bind_socket",
+        "                self._bind_socket",
+        "test_door.py::test_socket_that_is_listed_twice_is_a_fault",
+    ),
+    Mutant(
+        "sockets-are-one-connection",
+        "interceptors/exchange.py",
+        "return listener or peer if peer == UNIX else peer",
+        "return peer",
+        "test_door.py::test_sockets_share_no_connection",
+    ),
+    Mutant(
+        "connections-of-a-socket-are-one",
+        "interceptors/admit.py",
+        "if is_full and not may_be_many(peer):",
+        "if is_full:",
+        "test_admit.py::test_connections_of_a_socket_are_not_taken_for_one",
     ),
     Mutant(
         "socket-is-open-to-all",

@@ -13,7 +13,7 @@ from grpc.aio import EOF
 
 from healthomics_gateway.errors import GatewayError, Reason, overloaded
 from healthomics_gateway.interceptors.evict import Evictions
-from healthomics_gateway.interceptors.exchange import Exchange, Handler
+from healthomics_gateway.interceptors.exchange import Exchange, Handler, may_be_many
 from healthomics_gateway.runs import caller
 
 MAX_WAITING = 1024  # calls whose message hasn't come, each about 23 KB
@@ -30,6 +30,7 @@ class Admission:
 
     With `max_per_connection` the connections of a caller share its places likewise:
     callers without identity at one host are one caller, and may be several clients.
+    The connections of a Unix socket can't be told apart, so none of them is bounded.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Admission:
 
         async def handle(incoming: Any, exchange: Exchange) -> bytes:
             task, name, peer = exchange.task, caller.get().name, exchange.peer
-            if self._connections[peer] >= self._max_per_connection:
+            is_full = self._connections[peer] >= self._max_per_connection
+            if is_full and not may_be_many(peer):
                 raise overloaded(self._jitter())
             if self._shares.total >= self._max_in_flight:
                 self._make_room(name, peer)

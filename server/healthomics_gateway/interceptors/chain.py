@@ -18,6 +18,7 @@ from healthomics_gateway.interceptors.exchange import (
     Handler,
     Stage,
     caller_at,
+    peer_at,
     request_id_of,
     running_task,
 )
@@ -116,7 +117,7 @@ def _in_exchange(
     handler: Handler, method: str, listener: str
 ) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
-        peer = context.peer()
+        peer = peer_at(context, listener)
         caller.set(caller_at(peer))
         exchange = Exchange(
             context, method, request_id_of(context), peer, running_task(), listener

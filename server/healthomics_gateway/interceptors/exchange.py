@@ -23,6 +23,7 @@ AWS_REQUEST_ID = "x-amzn-requestid"
 HOST = "\0"  # before a host's name: no identity can have it, and so none is a host
 # All loopback addresses and Unix sockets: one client can call from any of them.
 LOOPBACK = f"{HOST}loopback"
+UNIX = "unix:"  # begins the peers of Unix sockets
 MAX_NETWORKS = 10_000  # IPv6 hosts whose network is kept; others are computed again
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -35,7 +36,7 @@ class Exchange:
     context: ServicerContext[Any, Any]
     method: str  # /package.Service/Method
     request_id: str
-    peer: str  # the connection, as gRPC names it; asked while the client is there
+    peer: str  # the connection, by `peer_at`
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
     identity: str = ANONYMOUS
@@ -62,6 +63,21 @@ def request_id_of(context: ServicerContext[Any, Any]) -> str:
         ):
             return value
     return f"{random.getrandbits(128):032x}"
+
+
+def peer_at(context: ServicerContext[Any, Any], listener: str) -> str:
+    """Return what names a call's connection; to be asked while the client is there.
+
+    gRPC gives all connections of all Unix sockets one name. Those of a socket can't be
+    told apart, but its `listener` tells it from other sockets.
+    """
+    peer: str = context.peer()
+    return listener or peer if peer == UNIX else peer
+
+
+def may_be_many(peer: str) -> bool:
+    """Return whether several connections may have the name `peer`."""
+    return peer.startswith(UNIX)
 
 
 def caller_at(peer: str) -> Caller:
