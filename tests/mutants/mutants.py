@@ -193,9 +193,6 @@ MUTANTS = (
         "        await self._quiet(until=end - seconds * LAST_CALLS_SHARE)\n",
         "",
         "test_drain.py::test_drain_serves_a_call_that_still_comes",
-        holds=(
-            "faults/test_sigterm.py::test_sigterm_loses_nothing_beside_another_gateway",
-        ),
     ),
     # What is trusted on the way.
     Mutant(
@@ -1820,10 +1817,10 @@ MUTANTS = (
         "test_drain.py::test_drain_that_refuses_ends_with_its_last_call",
     ),
     Mutant(
-        "draining-is-not-worth-another-try",
-        "errors.py",
-        "GATEWAY_DRAINING = Row(\n        code.UNAVAILABLE,",
-        "GATEWAY_DRAINING = Row(\n        code.ABORTED,",
+        "shutdown-begins-with-the-listeners",
+        "app.py",
+        "        self._readiness.drain()\n",
+        "        await self._listeners.stop()\n        self._readiness.drain()\n",
         "rpc/test_drain.py::test_drain_loses_no_call_of_a_client_with_another_gateway",
     ),
     Mutant(
