@@ -107,21 +107,7 @@ class Gateway:
             attempt_timeout_seconds=upstream.attempt_timeout.total_seconds(),
             max_body_bytes=upstream.max_body_bytes,
         )
-        quota, cache, watch = settings.quota, settings.cache, settings.watch
-        share, places = watch.quota_share, Places(upstream.max_concurrent)
-        self._pacers = Pacers(
-            lambda: Pacer(
-                tps=quota.tps, burst=quota.burst, poll_share=share, places=places
-            )
-        )
-        self._poll_pacers = Pacers(
-            lambda: Pacer(
-                tps=quota.tps * share,
-                burst=max(1.0, quota.burst * share),
-                poll_share=share,
-                places=Places(inf),  # a poll takes one of the others with its fetch
-            )
-        )
+        self._pacers, self._poll_pacers = _pacers(settings)
         clock = Clock()
         self._sts = Sts(self._identity, client=aws.sts, region=aws.region, clock=clock)
         self._roles = Roles(
@@ -136,23 +122,9 @@ class Gateway:
             ),
             identity=self._sts.identity,
         )
-        fetched = Coalescing(
-            Retrying(
-                Paced(self._roles, self._pacers, session=self._roles.session),
-                max_attempts=upstream.max_attempts,
-            ),
-            turns=self._pacers,
-            max_bytes=cache.max_bytes,
-        )
-        runs = Watches(
-            fetched,
-            polls=Coalescing(  # so that one turn is enough for all who wait for it
-                Paced(fetched, self._poll_pacers), turns=self._poll_pacers, max_bytes=0
-            ),
-            interval_seconds=watch.interval.total_seconds(),
-        )
+        self._service = self._made_service(refusal_seconds)
         self._admission = Admission(max_in_flight=settings.max_in_flight)
-        self._watching = Admission(max_in_flight=watch.max_open)
+        self._watching = Admission(max_in_flight=settings.watch.max_open)
         self._drain = Drain()
         self._health = Health(self._readiness)
         self._listeners = Listeners(endpoints_of(settings))  # the first: `listen`
@@ -171,7 +143,29 @@ class Gateway:
         if self._listeners.has_certificates:
             certificates = self._listeners.certificate_fault
             self._readiness.add("certificate", fault=certificates)
-        self._service = RunService(
+        self._admin = AdminPages(self._readiness)
+        self.admin_address = settings.admin_listen
+
+    def _made_service(self, refusal_seconds: float) -> RunService:
+        """Return RunService over the stack of sources; the innermost is `_roles`."""
+        settings = self._settings
+        upstream, cache, watch = settings.upstream, settings.cache, settings.watch
+        fetched = Coalescing(
+            Retrying(
+                Paced(self._roles, self._pacers, session=self._roles.session),
+                max_attempts=upstream.max_attempts,
+            ),
+            turns=self._pacers,
+            max_bytes=cache.max_bytes,
+        )
+        runs = Watches(
+            fetched,
+            polls=Coalescing(  # so that one turn is enough for all who wait for it
+                Paced(fetched, self._poll_pacers), turns=self._poll_pacers, max_bytes=0
+            ),
+            interval_seconds=watch.interval.total_seconds(),
+        )
+        return RunService(
             runs,
             watches=runs,
             recent=fetched.recent,
@@ -185,8 +179,6 @@ class Gateway:
             # A larger answer takes longer to read, and so must every refusal.
             refusal_seconds=refusal_seconds * max(1.0, upstream.max_body_bytes / MIB),
         )
-        self._admin = AdminPages(self._readiness)
-        self.admin_address = settings.admin_listen
 
     def _server_maker(self) -> MakeServer:
         """Return what makes a listener's server; all servers share their bounds."""
@@ -296,14 +288,17 @@ class Gateway:
         listeners = {"listeners": others} if others else {}
         admin = str(self.admin_address)
         _log.info("serving", address=own, admin_address=admin, **listeners)
-        withheld = self._settings.withhold.union(
-            *(each.withhold for each in self._settings.callers)
-        )
-        for each in self._settings.callers:
+        self._warn()
+
+    def _warn(self) -> None:
+        """Log what is valid in the settings and may not be what was meant."""
+        callers = self._settings.callers
+        for each in callers:
             if other := neighbour_of(each.identity):
                 _log.warning(
                     "identity_also_matches", identity=each.identity, other=other
                 )
+        withheld = self._settings.withhold.union(*(each.withhold for each in callers))
         for name in sorted(withheld - MEMBERS.keys()):
             _log.warning("withholding_unknown_member", member=name)
 
@@ -369,3 +364,21 @@ class Gateway:
         except GatewayError:
             return
         self._readiness.report(None)
+
+
+def _pacers(settings: Settings) -> tuple[Pacers, Pacers]:
+    """Return the pacers of all attempts, and those that bound the watches' polls."""
+    quota, share = settings.quota, settings.watch.quota_share
+    places = Places(settings.upstream.max_concurrent)
+    attempts = Pacers(
+        lambda: Pacer(tps=quota.tps, burst=quota.burst, poll_share=share, places=places)
+    )
+    polls = Pacers(
+        lambda: Pacer(
+            tps=quota.tps * share,
+            burst=max(1.0, quota.burst * share),
+            poll_share=share,
+            places=Places(inf),  # a poll takes one of the others with its fetch
+        )
+    )
+    return attempts, polls

@@ -62,6 +62,8 @@ def set_up_logging(*, level: str, log_format: str) -> LogWriter:
         cache_logger_on_first_use=True,
     )
     handler = _Handler(writer)
+    handler.addFilter(cap)
+    handler.addFilter(_is_own_matter)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -71,14 +73,17 @@ def set_up_logging(*, level: str, log_format: str) -> LogWriter:
             ],
         )
     )
-    handler.addFilter(cap)
-    handler.addFilter(_is_own_matter)
-    logging.basicConfig(handlers=[handler], level=number, force=True)
-    logging.captureWarnings(capture=True)  # by itself Python writes them as they are
-    for name, quietest in QUIETEST.items():
-        logging.getLogger(name).setLevel(max(number, quietest))
+    _route_libraries(handler, number)
     _log_last_words()
     return writer
+
+
+def _route_libraries(handler: logging.Handler, level: int) -> None:
+    """Send what libraries log, and Python's warnings, to `handler`."""
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.captureWarnings(capture=True)  # by itself Python writes them as they are
+    for name, quietest in QUIETEST.items():
+        logging.getLogger(name).setLevel(max(level, quietest))
 
 
 def _is_own_matter(record: logging.LogRecord) -> bool:
