@@ -235,6 +235,19 @@ def test_sdk_is_never_at_debug(level: str, expected: list[str]) -> None:
     assert expected * 4 == [each for each in told if "SDK" in each]
 
 
+def test_what_a_library_prints_is_an_event_for_each_line() -> None:
+    """A traceback that is printed goes the way of the log, and not to stderr itself."""
+    script = (
+        "import contextlib\n"
+        "from healthomics_gateway.telemetry import Printed\n"
+        "with contextlib.redirect_stderr(Printed()):\n"
+        "    print('first', 1, file=sys.stderr)\n"
+        "    print('second\\nthird', file=sys.stderr)\n"
+    )
+
+    assert ["first 1", "second", "third"] == names(script)
+
+
 def test_what_clients_cause_inside_grpc_is_not_written() -> None:
     """A traceback of gRPC's own, which any client can cause, fills no log."""
     script = (

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import redirect_stderr
 from typing import Any, NoReturn
 
 import structlog
@@ -15,7 +16,7 @@ import structlog
 from healthomics_gateway.app import Gateway
 from healthomics_gateway.log_writer import LogWriter
 from healthomics_gateway.schema import Settings
-from healthomics_gateway.telemetry import FLUSH_SECONDS, set_up_logging
+from healthomics_gateway.telemetry import FLUSH_SECONDS, Printed, set_up_logging
 from healthomics_gateway.upstream.aws import Aws
 
 ENDED, FORCED, DEAD = 0, 1, 70  # exit codes; 70 is EX_SOFTWARE
@@ -42,18 +43,19 @@ async def serve(
     drain_seconds = settings.drain_time.total_seconds()
     signals = Signals(drain_seconds + FORCE_SECONDS)
     gateway = Gateway(settings, aws, parts={"log": log.fault})
-    try:
-        if not await _until(signals.first, _start(gateway, started)):
-            gateway.remove_sockets()
+    with redirect_stderr(Printed()):
+        try:
+            if not await _until(signals.first, _start(gateway, started)):
+                gateway.remove_sockets()
+                _end_process(log, ENDED)
+            if await _until(signals.first, gateway.died()):
+                await gateway.evict()
+                _end_process(log, DEAD)
+            if not await _until(signals.second, gateway.drain(drain_seconds)):
+                await gateway.evict()
             _end_process(log, ENDED)
-        if await _until(signals.first, gateway.died()):
-            await gateway.evict()
-            _end_process(log, DEAD)
-        if not await _until(signals.second, gateway.drain(drain_seconds)):
-            await gateway.evict()
-        _end_process(log, ENDED)
-    finally:
-        await gateway.stop()
+        finally:
+            await gateway.stop()
 
 
 async def _start(

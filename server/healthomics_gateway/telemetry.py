@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
@@ -122,6 +123,26 @@ class _Handler(logging.Handler):
             record.args = ()
             line = self.format(record)
         self._writer.put(line.encode())
+
+
+class Printed(io.TextIOBase):
+    """A stderr that logs what is printed to it, a line each.
+
+    gRPC prints a traceback where it can't tell a client of a failure: written as it is,
+    it would wait for the reader of stderr, and every call with it.
+    """
+
+    def __init__(self) -> None:
+        """Have nothing printed."""
+        self._log = logging.getLogger("stderr")
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Log the lines that are complete."""
+        *lines, self._rest = f"{self._rest}{text}".split("\n")
+        for line in lines:
+            self._log.warning("%s", line)
+        return len(text)
 
 
 def _log_last_words() -> None:
