@@ -156,12 +156,12 @@ async def test_socket_that_is_listed_twice_is_a_fault(
 
 async def test_file_that_is_no_socket_is_a_fault(folder: Path) -> None:
     """It stays as it is; so does a link, whatever it leads to."""
-    (folder / "file").write_text("precious")  # a test
+    (folder / "file").write_text("precious")
     (folder / "link").symlink_to("nowhere")
     found = {await fault_of(UnixPath(f"{folder}/{name}")) for name in ("file", "link")}
 
     assert {"a file is there that isn't a socket; remove it"} == found
-    assert "precious" == (folder / "file").read_text()  # a test
+    assert "precious" == (folder / "file").read_text()
 
 
 async def test_socket_in_no_folder_is_a_fault(folder: Path) -> None:
@@ -175,11 +175,11 @@ async def test_socket_of_another_process_is_not_removed(folder: Path) -> None:
     """At the end only the listener's own file is removed."""
     path = folder / "socket"
     async with listening(UnixPath(str(path))) as listener:
-        path.unlink()  # a test
+        path.unlink()
         path.write_text("another's")
         listener.close()
 
-    assert "another's" == path.read_text()  # a test
+    assert "another's" == path.read_text()
 
 
 async def test_listener_serves_what_is_named(folder: Path) -> None:
@@ -256,7 +256,7 @@ async def test_limits_hold_over_all_listeners(folder: Path) -> None:
 
 async def test_faults_of_all_listeners_are_reported(folder: Path) -> None:
     """No fault hides another, and each names its setting."""
-    (folder / "file").write_text("precious")  # a test
+    (folder / "file").write_text("precious")
     toml = f"""
 [[listeners]]
 address = "unix:{folder}/file"
