@@ -37,6 +37,7 @@ MAX_STANDARD_PER_CONNECTION = 32
 # bounds above it. It never does so before one of them has.
 HEADROOM = 2
 GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
+MAX_OPTION = 2**31 - 1  # the largest number that an option of gRPC's can have
 WATCH_RUN = f"/{SERVICE}/WatchRun"
 STANDARD = {  # services, as the rules call them
     HEALTH: "Health",
@@ -148,7 +149,7 @@ def make_chain(
     guard: Guard,
     bounds: Bounds,
     open_services: frozenset[str],
-    listener: str = "",
+    listener: str,
 ) -> Chain:
     """Compose each method's stages at one listener.
 
@@ -195,7 +196,7 @@ def make_server(
     max_in_flight: int,
     max_open: int,
     max_stream_seconds: float,
-    addresses: int = 1,
+    addresses: int,
 ) -> grpc.aio.Server:
     """Make a server without services, for so many calls and watches inside.
 
@@ -203,7 +204,7 @@ def make_server(
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # gRPC counts them for each address that a server is bound to.
-    most = max(1, files // 2 // addresses)
+    most = max_connections(files, addresses)
     connections = ("grpc.max_allowed_incoming_connections", most)
     # A connection that has grown old still carries the streams that it has.
     grace_seconds = max_stream_seconds + GRACE_SECONDS
@@ -221,3 +222,10 @@ def make_server(
             + MAX_WAITING_FOR_KEYS
         ),
     )
+
+
+def max_connections(files: int, addresses: int) -> int:
+    """Return how many connections each address may have, by the limit on open files."""
+    is_unlimited = files == resource.RLIM_INFINITY
+    most = MAX_OPTION if is_unlimited else files // 2 // addresses
+    return min(max(1, most), MAX_OPTION)
