@@ -106,7 +106,7 @@ class TlsFiles:
         for name, file in files.items():
             try:
                 read.append(file.read_bytes())
-            except (OSError, ValueError):  # ValueError where the path holds a NUL
+            except (OSError, ValueError):  # ValueError if the path holds a NUL
                 # The path isn't repeated: it may be a key that was pasted instead.
                 faults.append(f"{name}: no file of this path can be read")
         if faults:

@@ -114,7 +114,7 @@ def words(
 
 
 def _not_empty(value: Any) -> Any:
-    """Refuse what a file has as empty where that would protect less than it says."""
+    """Refuse what is empty in a file: it would protect less than it seems to."""
     if value in ([], {}):
         raise ValueError("write at least one, or leave it out")
     return value
@@ -133,7 +133,7 @@ def _file(value: Any) -> Any:
 def _text(
     check: Callable[[str], str | None], *, is_optional: bool = False
 ) -> PlainValidator:
-    """Accept text that `check` finds no fault in, and None where it is optional."""
+    """Accept text that `check` finds no fault in, and None if it is optional."""
 
     def read(value: Any) -> str | None:
         if is_optional and value is None:

@@ -30,7 +30,7 @@ class _Budget:
     reported: int = 0  # of those lost
 
     def takes(self, size: int) -> bool:
-        """Count a line of `size` bytes as waiting, or as lost where it is too much."""
+        """Count a line of `size` bytes as waiting, or as lost if it is too much."""
         if self.held_bytes + size > self.max_bytes:
             self.lost += 1
             return False

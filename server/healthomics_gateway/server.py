@@ -106,7 +106,7 @@ class Guards:
         expiry: Expiry,
         asks_for_certificates: bool,
     ) -> None:
-        """Take what finds the identity in a token, None where none is read.
+        """Take what finds the identity in a token, None if tokens aren't read.
 
         Once tokens are read or some listener asks for certificates, a caller without
         identity needs a rule on every listener.

@@ -160,11 +160,11 @@ def _unreadable(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]
 
 
 def _file_fault(file: Path) -> str | None:
-    """Return why a file can't be read anew whenever it changes, None where it can."""
+    """Return why a file can't be read anew whenever it changes, None if it can."""
     try:
         # Without O_NONBLOCK a FIFO that nothing writes to would be waited for.
         opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except (OSError, ValueError):  # ValueError where the path holds a NUL
+    except (OSError, ValueError):  # ValueError if the path holds a NUL
         return "no file of this path can be read"
     try:
         if not stat.S_ISREG(os.fstat(opened).st_mode):

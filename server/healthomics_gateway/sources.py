@@ -37,7 +37,7 @@ _WORDS = {  # by pydantic's type of error, with pydantic's own variables
     "tuple_type": "write it as a list of tables, each below [[{name}]]",
     "value_error": "{error}",
 }
-_UNQUOTED: dict[str, TypeAdapter[Any]] = {  # by what is refused where it is a text
+_UNQUOTED: dict[str, TypeAdapter[Any]] = {  # by what is refused if it is a text
     "bool_type": TypeAdapter(bool),
     "float_type": TypeAdapter(float),
     "int_type": TypeAdapter(int),

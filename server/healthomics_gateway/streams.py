@@ -82,6 +82,6 @@ def _report(error: OSError) -> None:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr; where that can't be written either, the code must do."""
+    """Write a line to stderr; if that fails too, the exit code has to say it."""
     with suppress(OSError):
         print(f"healthomics-gateway: {line}", file=sys.stderr)

@@ -21,9 +21,9 @@ MESSAGE_SECONDS = 10.0  # for a message to come after its call's headers
 
 
 class Admission:
-    """Limits the calls inside, and shares their places where they are scarce.
+    """Limits the calls inside, and shares their places when they are scarce.
 
-    While a place is free anyone gets it. Where all are taken, a caller that holds less
+    While a place is free anyone gets it. When all are taken, a caller that holds less
     than its share, which is as much as any other caller inside, takes the place of the
     newest call of the caller that holds most. So one caller alone may use every place,
     and can keep no other caller out.
@@ -168,7 +168,7 @@ class Arrivals:
     """Limits the calls whose request message hasn't come yet, in number and in time.
 
     Anybody can begin a call and send no more, and each such call holds memory. A
-    client's own message comes with its headers, so where too many calls wait for theirs
+    client's own message comes with its headers, so if too many calls wait for theirs
     the oldest is refused.
     """
 

@@ -12,7 +12,7 @@ from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
 from healthomics_gateway.tokens import bearer
 
-# Returns what a connection's certificate proves, None where it has none, or raises
+# Returns what a connection's certificate proves, None if it has none, or raises
 # TOKEN_INVALID or TOKEN_EXPIRED.
 ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], Credential | None]
 # Returns what a token proves, or raises AUTH_BACKEND_UNAVAILABLE too.

@@ -45,7 +45,7 @@ class Expiry:
         self._evictions = Evictions()
 
     def stage(self, proceed: Handler) -> Handler:
-        """End a call with TOKEN_EXPIRED, or with TOKEN_INVALID where one is withdrawn.
+        """End a call with TOKEN_EXPIRED, or with TOKEN_INVALID if one is withdrawn.
 
         It stands behind the stage that authenticates.
         """
