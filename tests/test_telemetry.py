@@ -248,6 +248,23 @@ def test_what_a_library_prints_is_an_event_for_each_line() -> None:
     assert ["first 1", "second", "third"] == names(script)
 
 
+def test_what_is_printed_without_an_end_takes_little_memory() -> None:
+    """A part that is longer than a line is logged, and forgotten."""
+    script = (
+        "import contextlib, sys\n"
+        "from healthomics_gateway.log_lines import MAX_LINE\n"
+        "from healthomics_gateway.telemetry import Printed\n"
+        "with contextlib.redirect_stderr(Printed()):\n"
+        "    print('x' * MAX_LINE, end='', file=sys.stderr)\n"
+        "    print('yz', end='', file=sys.stderr)\n"
+        "    print('end', file=sys.stderr)\n"
+    )
+
+    first, last = names(script)
+
+    assert ("x", "end") == (first[0], last)
+
+
 def test_what_clients_cause_inside_grpc_is_not_written() -> None:
     """A traceback of gRPC's own, which any client can cause, fills no log."""
     script = (

@@ -17,7 +17,14 @@ from typing import Any
 
 import structlog
 
-from healthomics_gateway.log_lines import AUDIT, Renderer, json_line, plain, text_lines
+from healthomics_gateway.log_lines import (
+    AUDIT,
+    MAX_LINE,
+    Renderer,
+    json_line,
+    plain,
+    text_lines,
+)
 from healthomics_gateway.log_writer import LogWriter
 
 # At DEBUG botocore writes the session token and every body.
@@ -138,8 +145,11 @@ class Printed(io.TextIOBase):
         self._rest = ""
 
     def write(self, text: str) -> int:
-        """Log the lines that are complete."""
-        *lines, self._rest = f"{self._rest}{text}".split("\n")
+        """Log the lines that are complete, and a part that is longer than a line."""
+        *lines, rest = f"{self._rest}{text}".split("\n")
+        if len(rest) > MAX_LINE:  # whoever prints without end keeps no memory
+            lines, rest = [*lines, rest], ""
+        self._rest = rest
         for line in lines:
             self._log.warning("%s", line)
         return len(text)
