@@ -26,7 +26,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Names nothing; never answered."""
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 1
     """The request breaks a rule of the contract: `google.rpc.BadRequest` names
-    each fault. Nothing was asked of HealthOmics. INVALID_ARGUMENT; mend the
+    each fault. Nothing was asked of HealthOmics. INVALID_ARGUMENT; fix the
     request.
 
     Example:
@@ -36,7 +36,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
     """The request's bytes aren't the message that the method takes.
-    INVALID_ARGUMENT; mend the client.
+    INVALID_ARGUMENT; fix the client.
 
     Example:
 
@@ -44,7 +44,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway" }
     """
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 3
-    """The service has no such method. UNIMPLEMENTED; mend the client.
+    """The service has no such method. UNIMPLEMENTED; fix the client.
 
     Example:
 
@@ -146,7 +146,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_GATEWAY_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 12
     """AWS doesn't know the gateway's own credentials. INTERNAL; its operator must
-    mend them.
+    fix them.
 
     Example:
 
@@ -172,7 +172,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_GATEWAY_SIGNATURE_REJECTED: _ErrorReason.ValueType  # 14
-    """AWS rejects the gateway's signature. INTERNAL; its operator must mend its
+    """AWS rejects the gateway's signature. INTERNAL; its operator must fix its
     credentials or clock.
 
     Example:
@@ -537,7 +537,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Names nothing; never answered."""
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
 """The request breaks a rule of the contract: `google.rpc.BadRequest` names
-each fault. Nothing was asked of HealthOmics. INVALID_ARGUMENT; mend the
+each fault. Nothing was asked of HealthOmics. INVALID_ARGUMENT; fix the
 request.
 
 Example:
@@ -547,7 +547,7 @@ Example:
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 2
 """The request's bytes aren't the message that the method takes.
-INVALID_ARGUMENT; mend the client.
+INVALID_ARGUMENT; fix the client.
 
 Example:
 
@@ -555,7 +555,7 @@ Example:
       "domain": "healthomics-gateway" }
 """
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 3
-"""The service has no such method. UNIMPLEMENTED; mend the client.
+"""The service has no such method. UNIMPLEMENTED; fix the client.
 
 Example:
 
@@ -657,7 +657,7 @@ Example:
 """
 ERROR_REASON_GATEWAY_CREDENTIALS_INVALID: ErrorReason.ValueType  # 12
 """AWS doesn't know the gateway's own credentials. INTERNAL; its operator must
-mend them.
+fix them.
 
 Example:
 
@@ -683,7 +683,7 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_GATEWAY_SIGNATURE_REJECTED: ErrorReason.ValueType  # 14
-"""AWS rejects the gateway's signature. INTERNAL; its operator must mend its
+"""AWS rejects the gateway's signature. INTERNAL; its operator must fix its
 credentials or clock.
 
 Example:
