@@ -321,6 +321,21 @@ async def test_addresses_that_are_taken_are_told_together() -> None:
     } == set(caught.value.args)
 
 
+async def test_admin_address_that_is_taken_is_the_only_fault() -> None:
+    """The server that is stopped again isn't reported as one that fails."""
+    with taken() as admin_listen, capture_logs() as events:
+        settings = load(
+            flags={"listen": "127.0.0.1:0", "admin_listen": admin_listen}, environ={}
+        ).settings
+        unserved = Gateway(settings, aws_at(NOWHERE))
+        with pytest.raises(ListenError):
+            await unserved.start()
+        await unserved.stop()
+        await asyncio.sleep(0)  # the accept loop's last callback
+
+    assert [] == events
+
+
 async def test_addresses_are_free_after_the_stop() -> None:
     """A gateway that has stopped listens no more."""
     async with gateway(aws_at(NOWHERE)) as served:

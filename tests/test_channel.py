@@ -221,7 +221,10 @@ def test_route_of_another_authority_tells_how_to_trust(tmp_path: Path) -> None:
     with serving(Callers(), own.issue(HOST).credentials()) as address:
         hint = hinted(route(address=address, tls_ca=other.ca))
 
-    assert "the gateway's certificate isn't trusted; --tls-ca tells whose are" == hint
+    assert (
+        "the gateway's certificate isn't trusted; name its authority with --tls-ca"
+        == hint
+    )
 
 
 @BY
@@ -239,7 +242,7 @@ def test_route_in_plaintext_to_tls_points_at_tls(tmp_path: Path) -> None:
     with serving(Callers(), own.issue(HOST).credentials()) as address:
         hint = hinted(route(address=address))
 
-    assert "what listens there may speak TLS; --tls or --tls-ca calls it so" == hint
+    assert "what listens there may speak TLS; add --tls or --tls-ca" == hint
 
 
 def test_route_over_tls_to_plaintext_tells_so() -> None:
@@ -250,8 +253,7 @@ def test_route_over_tls_to_plaintext_tells_so() -> None:
 
     assert [] == callers.seen
     assert (
-        "what listens there doesn't speak TLS; without --tls and its like it is"
-        " called in plaintext"
+        "what listens there doesn't speak TLS; leave out --tls and the other TLS flags"
     ) == hint
 
 
@@ -268,7 +270,7 @@ def test_route_expects_the_name_it_is_given(by: str, tmp_path: Path) -> None:
 
     assert (
         "the gateway's certificate has another name;"
-        " --server-name tells which to expect"
+        " if it is the right one, set --server-name"
     ) == hint
 
 
@@ -296,7 +298,7 @@ def test_route_without_the_certificate_asked_for_tells_how_to_bring_one(
 
     assert (
         "the gateway may want a client certificate that it trusts;"
-        " --tls-cert and --tls-key bring one"
+        " set --tls-cert and --tls-key"
     ) == hint
 
 

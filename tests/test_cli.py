@@ -412,7 +412,7 @@ async def test_get_where_nobody_listens_tells_so(host: str, capsys: Capture) -> 
 
     assert (1, "") == (code, out)
     assert err.startswith("UNAVAILABLE ")
-    assert err.endswith("  no gateway answered; --address tells where one listens\n")
+    assert err.endswith("  no gateway answered; check --address\n")
 
 
 async def test_get_ends_by_its_timeout(capsys: Capture) -> None:
@@ -423,7 +423,7 @@ async def test_get_ends_by_its_timeout(capsys: Capture) -> None:
     assert 1 == code
     err = capsys.readouterr().err
     assert err.startswith("DEADLINE_EXCEEDED ")
-    assert err.endswith("--timeout gives it longer\n")
+    assert err.endswith("set a longer --timeout\n")
 
 
 async def test_get_goes_past_a_proxy_to_its_own_machine() -> None:
@@ -540,7 +540,7 @@ async def test_watch_where_nobody_listens_gives_up(capsys: Capture) -> None:
     assert (1, "") == (code, out)
     assert "the gateway can't be reached; trying again in 0.1 s" == first
     assert second.startswith("UNAVAILABLE ")
-    assert "  no gateway answered; --address tells where one listens" == third
+    assert "  no gateway answered; check --address" == third
 
 
 async def test_watch_ends_quietly_where_nobody_reads_on() -> None:
@@ -699,7 +699,7 @@ def test_gateway_that_is_not_trusted_is_told_from_none(
     out, err = capsys.readouterr()
 
     assert (1, "") == (code, out)
-    assert "--tls-ca tells whose are" in err.splitlines()[-1]
+    assert "name its authority with --tls-ca" in err.splitlines()[-1]
 
 
 def test_tls_trusts_what_grpc_is_told_to(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
     assert (1, "") == (done.code, done.answers)
     assert [
         "UNAVAILABLE failed to connect",
-        "  no gateway answered; --address tells where one listens",
+        "  no gateway answered; check --address",
     ] == done.failures.splitlines()
 
 
@@ -241,26 +241,26 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
     [
         pytest.param(
             *(True, "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: expired"),
-            "the gateway's certificate isn't trusted; --tls-ca tells whose are",
+            "the gateway's certificate isn't trusted; name its authority with --tls-ca",
             id="untrusted",
         ),
         pytest.param(
             *(True, "UNAUTHENTICATED: Hostname Verification Check failed."),
-            "the gateway's certificate has another name; --server-name tells which"
-            " to expect",
+            "the gateway's certificate has another name; if it is the right"
+            " one, set --server-name",
             id="name",
         ),
         pytest.param(
             *(True, "SSL_ERROR_SSL: WRONG_VERSION_NUMBER"),
-            "what listens there doesn't speak TLS; without --tls and its like it is"
-            " called in plaintext",
+            "what listens there doesn't speak TLS; leave out --tls and the"
+            " other TLS flags",
             id="plaintext",
         ),
         *(
             pytest.param(
                 *(True, words),
-                "the gateway may want a client certificate that it trusts; --tls-cert"
-                " and --tls-key bring one",
+                "the gateway may want a client certificate that it trusts; set"
+                " --tls-cert and --tls-key",
                 id=name,
             )
             for name, words in {
@@ -274,7 +274,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         *(
             pytest.param(
                 *(False, words),
-                "what listens there may speak TLS; --tls or --tls-ca calls it so",
+                "what listens there may speak TLS; add --tls or --tls-ca",
                 id=name,
             )
             for name, words in {
@@ -286,7 +286,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         *(
             pytest.param(
                 *(is_tls, "Failed to connect to remote host: Connection refused"),
-                "no gateway answered; --address tells where one listens",
+                "no gateway answered; check --address",
                 id=f"refused-{is_tls}",
             )
             for is_tls in (False, True)
@@ -320,7 +320,10 @@ def test_failure_to_tell_who_calls_names_what_does(reason: str) -> None:
     done = refused(grpc.StatusCode.UNAUTHENTICATED, reason, "It is so.")
 
     assert [
-        "  --token-file brings a token, --tls-cert and --tls-key a certificate",
+        (
+            "  send a valid token with --token-file, or a certificate with --tls-cert"
+            " and --tls-key"
+        ),
         "  request id: call-7",
     ] == done.failures.splitlines()[1:]
 
@@ -331,7 +334,7 @@ def test_failure_in_time_points_at_the_timeout() -> None:
 
     assert [
         "DEADLINE_EXCEEDED",
-        "  no answer came in time; --timeout gives it longer",
+        "  no answer came in time; set a longer --timeout",
     ] == done.failures.splitlines()
 
 
@@ -698,7 +701,7 @@ def test_watch_tells_each_outage_once() -> None:
 
 @pytest.mark.parametrize(
     ("is_tls", "flags"),
-    [(False, "--tls or --tls-ca "), (True, "--tls-cert and --tls-key ")],
+    [(False, "--tls or --tls-ca"), (True, "--tls-cert and --tls-key")],
 )
 def test_watch_tells_at_once_what_to_try(flags: str, *, is_tls: bool) -> None:
     """Nobody waits for the timeout to learn that TLS is in the way."""
@@ -726,7 +729,7 @@ def test_watch_gives_up_where_no_gateway_answers() -> None:
     assert (1, [], []) == (done.code, done.shown, done.ended)
     assert [
         "UNAVAILABLE connection refused",
-        "  no gateway answered; --address tells where one listens",
+        "  no gateway answered; check --address",
     ] == done.failures.splitlines()
 
 

@@ -90,6 +90,13 @@ async def test_address_of_a_name_that_is_taken_is_a_fault(taken: str) -> None:
     assert IN_USE == found
 
 
+async def test_address_of_another_machine_is_a_fault() -> None:
+    """The fault doesn't send the operator after a process that isn't there."""
+    found = await fault_of(Address("192.0.2.1", 50051))
+
+    assert "it can't be bound; this machine has no such address" == found
+
+
 async def test_name_without_an_address_is_a_fault() -> None:
     """A name that doesn't resolve is reported as such."""
     found = [

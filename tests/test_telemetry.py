@@ -265,6 +265,20 @@ def test_what_is_printed_without_an_end_takes_little_memory() -> None:
     assert ("x", "end") == (first[0], last)
 
 
+def test_traceback_of_the_sdk_is_not_written() -> None:
+    """A refresh that fails again and again is a line, without ARNs and paths."""
+    script = (
+        "import logging\n"
+        "try:\n"
+        "    raise ValueError('canary')\n"
+        "except ValueError:\n"
+        "    logging.getLogger('botocore.credentials').warning('x', exc_info=True)\n"
+    )
+
+    assert ["x"] == names(script)
+    assert "canary" not in written(script)
+
+
 def test_what_clients_cause_inside_grpc_is_not_written() -> None:
     """A traceback of gRPC's own, which any client can cause, fills no log."""
     script = (

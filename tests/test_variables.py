@@ -121,6 +121,13 @@ def test_setting_in_small_letters_is_told_with_the_right_name() -> None:
     ] == unknown_variables(Kitchen, {"gateway_owner": "eve", "gateway_lid": "shut"})
 
 
+def test_section_after_one_underscore_is_told_with_the_right_name() -> None:
+    """The name with both underscores is what the operator has to write."""
+    assert [
+        "GATEWAY_KETTLE_CUPS: there is no such setting; write GATEWAY_KETTLE__CUPS"
+    ] == unknown_variables(Kitchen, {"GATEWAY_KETTLE_CUPS": "5"})
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

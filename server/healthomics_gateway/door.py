@@ -15,7 +15,7 @@ from grpc.aio import ServicerContext
 
 from healthomics_gateway.access import Credential
 from healthomics_gateway.endpoints import Endpoint
-from healthomics_gateway.hosts import addresses_to_bind, why_not_bound
+from healthomics_gateway.hosts import addresses_to_bind, why_not_bound, why_refused
 from healthomics_gateway.identities import Identities
 from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.kinds import Address, UnixPath
@@ -87,7 +87,7 @@ class Listener:
             why = (
                 "it can't be bound; is its directory there and writable?"
                 if isinstance(address, UnixPath)
-                else "it can't be bound; is it in use?"
+                else why_refused(address.host.strip("[]"), address.port)
             )
             raise ListenFault(why) from None
         await server.start()

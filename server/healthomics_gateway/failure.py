@@ -36,17 +36,17 @@ UNCONNECTED = "failed to connect"  # how gRPC's words on a connection begin
 CUT = "Socket closed|Connection reset|Broken pipe"
 TLS_HINTS = {  # what gRPC's words have when TLS fails, and what to try
     "CERTIFICATE_VERIFY_FAILED": "the gateway's certificate isn't trusted;"
-    " --tls-ca tells whose are",
+    " name its authority with --tls-ca",
     "Hostname Verification": "the gateway's certificate has another name;"
-    " --server-name tells which to expect",
+    " if it is the right one, set --server-name",
     "WRONG_VERSION_NUMBER": "what listens there doesn't speak TLS;"
-    " without --tls and its like it is called in plaintext",
+    " leave out --tls and the other TLS flags",
     f"_ALERT_|Unwrap failed|{CUT}": "the gateway may want a client certificate that"
-    " it trusts; --tls-cert and --tls-key bring one",
+    " it trusts; set --tls-cert and --tls-key",
 }
 PLAINTEXT_HINTS = {
     f"Failed parsing HTTP/2|{CUT}": "what listens there may speak TLS;"
-    " --tls or --tls-ca calls it so",
+    " add --tls or --tls-ca",
 }
 
 
@@ -106,7 +106,10 @@ def _seconds(duration: Duration) -> float:
 def hint_of(failure: Failure, *, is_tls: bool) -> str:
     """Tell what else to try, where that can be told from how the call failed."""
     if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        return "--token-file brings a token, --tls-cert and --tls-key a certificate"
+        return (
+            "send a valid token with --token-file, or a certificate with --tls-cert and"
+            " --tls-key"
+        )
     if not failure.message.startswith(UNCONNECTED):
         return ""
     hints = TLS_HINTS if is_tls else PLAINTEXT_HINTS
@@ -135,9 +138,9 @@ def write_failure(failure: Failure, stream: TextIO, *, is_tls: bool = False) -> 
     if failure.request_id is not None:
         lines.append(f"  request id: {failure.request_id}")
     elif failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        lines.append("  no answer came in time; --timeout gives it longer")
+        lines.append("  no answer came in time; set a longer --timeout")
     elif not hint:
-        lines.append("  no gateway answered; --address tells where one listens")
+        lines.append("  no gateway answered; check --address")
     stream.writelines(f"{plain(line)}\n" for line in lines)
 
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+IN_USE = "it can't be bound; is it in use?"
 LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3: whatever resolvers say
 
 
@@ -69,8 +70,21 @@ def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
     return bound, port
 
 
+def why_refused(host: str, port: int) -> str:
+    """Bind an address for a moment, and return why gRPC couldn't; it doesn't say so."""
+    try:
+        _bindable([host], port)
+    except OSError as error:
+        return why_not_bound(error)
+    return IN_USE
+
+
 def why_not_bound(error: OSError) -> str:
     """Return what is wrong with an address, in the words of a fault."""
     if isinstance(error, socket.gaierror):
         return "the name doesn't resolve to an address"
-    return "it can't be bound; is it in use?"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "it can't be bound; this machine has no such address"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "it can't be bound; the process lacks the permission for this port"
+    return IN_USE

@@ -115,6 +115,8 @@ class Listeners:
 
     async def stop(self) -> None:
         """Stop every server at once."""
+        for each in self._liveness:
+            each.stop()
         # A server raises what its accept loop has raised.
         stopping = (each.stop(None) for each in self.servers)
         await asyncio.gather(*stopping, return_exceptions=True)

@@ -73,7 +73,12 @@ class Liveness:
         self._accepted = accepted
         self._tick_seconds = tick_seconds
         self._sleep = sleep
+        self._is_stopped = False
         self._fault: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def stop(self) -> None:
+        """Report nothing from now on: the server is about to be stopped."""
+        self._is_stopped = True
 
     async def end(self) -> str:
         """Wait until no new call can come in, and return why."""
@@ -114,7 +119,7 @@ class Liveness:
         return probe.outcome
 
     def _die(self, fault: str) -> None:
-        if not self._fault.done():
+        if not (self._is_stopped or self._fault.done()):
             _log.error("not_accepting", why=fault)
             self._fault.set_result(fault)
 

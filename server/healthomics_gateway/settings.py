@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from healthomics_gateway.access import ANONYMOUS, Rule, neighbour_of
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.durations import duration_text
@@ -94,11 +96,16 @@ def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
         origin = loaded.origins.get(name, "default")
         if isinstance(value, tuple) and not isinstance(value, Address):
             for at, table in enumerate(value):
-                given = {key: dict(table)[key] for key in table.model_fields_set}
+                given = _given(table)
                 for inner, each in leaves(given):
                     yield f"{name}[{at}].{inner}", _written(each), origin
         else:
             yield name, _written(value), origin
+
+
+def _given(table: BaseModel) -> dict[str, Any]:
+    """Return what a table of the file sets, in the order of the documentation."""
+    return {key: value for key, value in table if key in table.model_fields_set}
 
 
 def warnings(settings: Settings) -> Iterator[str]:

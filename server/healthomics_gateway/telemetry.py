@@ -72,6 +72,7 @@ def set_up_logging(*, level: str, log_format: str) -> LogWriter:
     handler = _Handler(writer)
     handler.addFilter(cap)
     handler.addFilter(_is_own_matter)
+    handler.addFilter(_without_traceback)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -101,6 +102,16 @@ def _is_own_matter(record: logging.LogRecord) -> bool:
     it prints.
     """
     return not record.name.startswith("grpc.")
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Drop botocore's tracebacks: each failed refresh has one, with ARNs and paths.
+
+    The event `credentials_unavailable` says what failed and what to do.
+    """
+    if record.name.startswith("botocore."):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 class _Lines:

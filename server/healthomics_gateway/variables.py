@@ -68,14 +68,21 @@ def unknown_variables(
 ) -> list[str]:
     """Return a fault for each variable that looks like a setting and isn't one."""
     known = _variables(schema)
+    meant = {_loosely(name): name for name in known}
     others = set(_of_services(environ))
     return [
-        f"{name}: {UNKNOWN}{f'; write {name.upper()}' if name.upper() in known else ''}"
+        f"{name}: {UNKNOWN}"
+        + (f"; write {meant[_loosely(name)]}" if _loosely(name) in meant else "")
         for name in sorted(environ)
         if (name.startswith(PREFIX) or name.upper() in known)
         and name not in known
         and name not in others
     ]
+
+
+def _loosely(name: str) -> str:
+    """Return a name that is the same for GATEWAY_LOG__LEVEL and gateway_log_level."""
+    return name.upper().replace("__", "_")
 
 
 def _of_services(environ: Mapping[str, str]) -> Iterator[str]:

@@ -964,6 +964,7 @@ MUTANTS = (
         "certificate-beats-the-token",
         "interceptors/authenticate.py",
         "        if certified and signed and certified.identity != signed.identity:\n"
+        '            _log.info("token_refused", check="identity of the connection")\n'
         "            raise GatewayError(Reason.TOKEN_INVALID)\n",
         "",
         "rpc/test_rules.py::test_caller_that_shows_both_is_the_same_by_both",

@@ -350,13 +350,16 @@ async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> Non
         gateway(aws_at(upstream.url), toml=rule("*"), **environ) as served,
         channel_to(str(served.address), trusted, shown) as channel,
     ):
-        for tokens in ((), (token("lims.corp"),), (token(OTHER),)):
-            call = stub_on(channel).GetRun(
-                GetRunRequest(id=OURS), timeout=10, metadata=bearing(*tokens)
-            )
-            told.append(verdict(await outcome(call)))
+        with capture_logs() as events:
+            for tokens in ((), (token("lims.corp"),), (token(OTHER),)):
+                call = stub_on(channel).GetRun(
+                    GetRunRequest(id=OURS), timeout=10, metadata=bearing(*tokens)
+                )
+                told.append(verdict(await outcome(call)))
 
     assert ["OK", "OK", "TOKEN_INVALID"] == told
+    checks = [event["check"] for event in events if event["event"] == "token_refused"]
+    assert ["identity of the connection"] == checks
 
 
 async def test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in(

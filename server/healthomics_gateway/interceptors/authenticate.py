@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+import structlog
 from grpc.aio import ServicerContext
 
 from healthomics_gateway.access import ANONYMOUS, Credential
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
 from healthomics_gateway.tokens import bearer
+
+_log = structlog.get_logger()
 
 # Returns what a connection's certificate proves, None if it has none, or raises
 # TOKEN_INVALID or TOKEN_EXPIRED.
@@ -35,6 +38,7 @@ def authenticate(
         token = bearer(metadata) if by_token else None
         signed = await by_token(token) if by_token and token else None
         if certified and signed and certified.identity != signed.identity:
+            _log.info("token_refused", check="identity of the connection")
             raise GatewayError(Reason.TOKEN_INVALID)
         shown = tuple(each for each in (certified, signed) if each)
         if not shown and not lets_in_anonymous:
