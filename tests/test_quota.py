@@ -346,3 +346,13 @@ def test_refusal_names_what_is_short(seconds_each: float, reason: Reason) -> Non
         return refused.value.reason
 
     assert reason is virtually(work)
+
+
+async def test_refusal_while_nothing_is_short_blames_no_quota() -> None:
+    """While tokens and places are there, a late call isn't blamed on the quota."""
+    pacer = Pacer(tps=TPS, burst=1, poll_share=0.5, places=Places(1))
+    before = pacer.refusal(0.0).reason
+    await pacer.turn(OneCall(inf))
+
+    assert Reason.GATEWAY_OVERLOADED is before
+    assert Reason.UPSTREAM_THROTTLED is pacer.refusal(0.1).reason

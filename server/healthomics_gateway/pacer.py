@@ -122,15 +122,16 @@ class Pacer:
     def refusal(self, wait_seconds: float) -> NotAskedError:
         """Create the error of a call whose turn doesn't come in time, and would then.
 
-        It names what is short at the moment: places or tokens.
+        It names what is short at the moment: tokens or places. If nothing is, the
+        gateway itself is too late.
         """
-        is_place_short = not self._places.free and (
-            self._bucket.turns >= WHOLE
-            or self._places.seconds_each >= 1 / self._bucket.rate
+        is_token_short = self._bucket.turns - self._gate.waiting < WHOLE
+        is_place_shorter = (
+            not self._places.free and self._places.seconds_each >= 1 / self._bucket.rate
         )
-        if is_place_short:
-            return self._places.refusal(wait_seconds)
-        return throttled(wait_seconds)
+        if is_token_short and not is_place_shorter:
+            return throttled(wait_seconds)
+        return self._places.refusal(wait_seconds)
 
     def _may_give(self) -> bool:
         self._bucket.fill()
