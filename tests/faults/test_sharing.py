@@ -54,10 +54,12 @@ async def connected(rig: Rig, number: int = CONNECTIONS) -> AsyncIterator[list[A
     """Open so many connections."""
     own = {"grpc.use_local_subchannel_pool": 1}
     async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(calling(rig.served, **own))
-            for _ in range(number)
-        ]
+        stubs = []
+        for _ in range(number):
+            stubs.append(await stack.enter_async_context(calling(rig.served, **own)))
+            # Each is closed in a callback of its own: that of a crowd takes long.
+            stack.push_async_callback(asyncio.sleep, 0)
+        yield stubs
 
 
 async def crowd(rig: Rig, stubs: list[Any], **fields: Any) -> list[Any]:
