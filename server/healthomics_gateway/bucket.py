@@ -93,6 +93,7 @@ class Gate:
         bucket = self._bucket
         bucket.fill()
         while bucket.departures < WHOLE:
-            await asyncio.sleep((1 - bucket.departures) / bucket.rate)
+            seconds = (1 - bucket.departures) / bucket.rate
+            await asyncio.sleep(seconds)  # until there is a whole token
             bucket.fill()
         bucket.departures -= 1

@@ -34,7 +34,7 @@ class Endpoint:
 
     @property
     def proves(self) -> bool:
-        """Whether a connection alone proves its caller's identity."""
+        """Return whether a connection alone proves its caller's identity."""
         return self.client_auth == "required" or self.identity != ANONYMOUS
 
 

@@ -64,7 +64,7 @@ class Failure:
 
     @property
     def is_passing(self) -> bool:
-        """Whether another try may succeed."""
+        """Return whether another try may succeed."""
         if not self.is_of_gateway:
             return self.code in CUT_CODES or RESET in self.message
         if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -129,7 +129,7 @@ class LogWriter:
                     budget.held_lines -= 1
                 self._changed.notify_all()
             if self._left is None and self._queue.empty():
-                self._sleep(PAUSE_SECONDS)
+                self._sleep(PAUSE_SECONDS)  # lets a batch gather
 
     def _take(self) -> list[_Entry]:
         """Wait for a line; return as many as a pipe takes in one piece.
@@ -170,7 +170,7 @@ class LogWriter:
                 wait = RETRY_SECONDS[0]
             except OSError as error:
                 self._error = error.strerror or type(error).__name__
-                self._sleep(wait)
+                self._sleep(wait)  # the reason may pass
                 wait = min(2 * wait, longest)
         self._writing_since = None
 
