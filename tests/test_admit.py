@@ -312,7 +312,7 @@ async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
 
 async def test_oldest_makes_room_where_too_many_wait() -> None:
     """Each call beyond the limit ends the one that has waited longest."""
-    arrivals = Arrivals(max_waiting=2)
+    arrivals = Arrivals(max_waiting=2, grace_seconds=0)
     waiting = []
     for _ in range(3):
         silent = Silent()
@@ -330,6 +330,19 @@ async def test_oldest_makes_room_where_too_many_wait() -> None:
     waiting[2].cancel()
     await asyncio.gather(waiting[2], return_exceptions=True)
     assert waiting[2].cancelled()
+
+
+async def test_calls_that_come_at_one_moment_are_not_refused() -> None:
+    """A call that began just now may have its message here, and is not ended."""
+    arrivals = Arrivals(max_waiting=2)
+
+    async def read() -> bytes:
+        await asyncio.sleep(0)  # gRPC, too, returns no message at once
+        return b"1"
+
+    calls = [asyncio.create_task(arriving(arrivals, read)) for _ in range(9)]
+
+    assert [b"1"] * 9 == await asyncio.gather(*calls)
 
 
 async def test_client_that_leaves_waits_no_more() -> None:

@@ -1144,6 +1144,13 @@ MUTANTS = (
         holds=("rpc/test_overload.py::test_caller_gets_its_share_of_the_places",),
     ),
     Mutant(
+        "calls-of-one-moment-end-one-another",
+        "interceptors/admit.py",
+        "if now - since >= self._grace_seconds:",
+        "if now - since >= 0:",
+        "test_admit.py::test_calls_that_come_at_one_moment_are_not_refused",
+    ),
+    Mutant(
         "oldest-call-is-evicted",
         "interceptors/admit.py",
         "task = next(reversed(self._calls[name]))",

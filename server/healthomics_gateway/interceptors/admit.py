@@ -18,6 +18,7 @@ from healthomics_gateway.runs import caller
 
 MAX_WAITING = 1024  # calls whose message hasn't come, each about 23 KB
 MESSAGE_SECONDS = 10.0  # for a message to come after its call's headers
+GRACE_SECONDS = 1.0  # a message may be here that long and not have been read yet
 
 
 class Admission:
@@ -169,7 +170,8 @@ class Arrivals:
 
     Anybody can begin a call and send no more, and each such call holds memory. A
     client's own message comes with its headers, so if too many calls wait for theirs
-    the oldest is refused.
+    the oldest is refused, once it has waited for `grace_seconds`: where many calls come
+    at one moment, none of their messages has been read when the last of them begins.
     """
 
     def __init__(
@@ -177,11 +179,13 @@ class Arrivals:
         *,
         max_waiting: int = MAX_WAITING,
         message_seconds: float = MESSAGE_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Let `max_waiting` calls wait, each for `message_seconds`."""
         self._max_waiting = max_waiting
         self._message_seconds = message_seconds
+        self._grace_seconds = grace_seconds
         self._jitter = jitter
         self._waiting: dict[asyncio.Task[Any], float] = {}  # since when, oldest first
         self._evictions = Evictions()
@@ -195,9 +199,12 @@ class Arrivals:
         `read` returns it, or EOF. Raises MALFORMED_REQUEST where none comes, and
         GATEWAY_OVERLOADED where too many other calls wait for theirs.
         """
+        now = task.get_loop().time()
         if len(self._waiting) >= self._max_waiting:
-            self._give_up(next(iter(self._waiting)), overloaded(self._jitter()))
-        self._waiting[task] = task.get_loop().time()
+            oldest, since = next(iter(self._waiting.items()))
+            if now - since >= self._grace_seconds:
+                self._give_up(oldest, overloaded(self._jitter()))
+        self._waiting[task] = now
         # One timer for all, as a timeout for each would cost every call.
         if self._timer is None:
             self._timer = task.get_loop().call_later(self._message_seconds, self._look)
