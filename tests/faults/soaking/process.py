@@ -36,6 +36,8 @@ SETTINGS = {
     "GATEWAY_UPSTREAM__MAX_BODY_BYTES": str(CAP_BYTES),
     "GATEWAY_DEFAULT_DEADLINE": f"{DEFAULT_SECONDS:g}s",
     "GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS}s",
+    # Full within the first fifth of ten minutes: what grows after it isn't the cache.
+    "GATEWAY_CACHE__MAX_BYTES": "2097152",
     **UNPACED,
 }
 SECRETS = (SECRET_ACCESS_KEY, SESSION_TOKEN)  # not even the log tells them
