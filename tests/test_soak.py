@@ -346,6 +346,25 @@ def test_judge_knows_who_may_be_late(
 
 
 @pytest.mark.parametrize(
+    ("seconds", "reason", "is_right"),
+    [
+        pytest.param(0.05, "UPSTREAM_THROTTLED", True, id="of-a-short-call"),
+        pytest.param(10.0, "UPSTREAM_THROTTLED", False, id="of-a-call-with-time"),
+        pytest.param(0.05, "UPSTREAM_INTERNAL", False, id="without-a-throttle"),
+    ],
+)
+def test_judge_knows_that_a_throttle_is_everybody_s(
+    seconds: float, reason: str, *, is_right: bool
+) -> None:
+    """A throttle of any run empties the bucket, and a call may have no time to wait."""
+    ledger = Ledger()
+    ledger.serve("another", served(reasons=[reason]))
+    found = faults(ledger, asked(seconds=seconds), failed("UPSTREAM_THROTTLED"))
+
+    assert is_right == (found == [])
+
+
+@pytest.mark.parametrize(
     ("code", "is_right"),
     [
         pytest.param(StatusCode.RESOURCE_EXHAUSTED, True, id="refused"),

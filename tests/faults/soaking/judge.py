@@ -168,6 +168,10 @@ class Judge:
             allowed.add("DEADLINE_TOO_SHORT")
         if is_short or is_stalled:  # who can't be served in time is told so early
             allowed.add("GATEWAY_OVERLOADED")
+        throttled = self._ledger.last_of("UPSTREAM_THROTTLED")
+        if is_short and throttled >= asked.begun - BUSY_SECONDS:
+            # A throttle takes every token at once, whichever run it was about.
+            allowed.add("UPSTREAM_THROTTLED")
         if asked.leaves:
             allowed.add(f"CANCELLED{BARE}")
         if is_stalled:
