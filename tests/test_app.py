@@ -39,6 +39,7 @@ THROTTLE = http("{}", status=429, x_amz_retry_after="60000")
 NOWHERE = "http://127.0.0.1:9"  # no test that names it asks HealthOmics
 OURS = re.compile("AWS_|GATEWAY_")  # settings of this machine that a test leaves out
 OWN_EVENTS = {"serving", "draining", "stopped"}
+TURNS = 20  # of the event loop, in which what can happen has happened
 MAX_SECONDS = 20  # for a process to do what it must
 
 
@@ -281,6 +282,20 @@ async def test_gateway_that_has_drained_says_so() -> None:
         await served.drain(0)
         await next_health(watch, health_pb2.HealthCheckResponse.NOT_SERVING)
         assert (503, "GATEWAY_DRAINING\n") == await readyz(served)
+
+
+async def test_eviction_that_goes_on_takes_no_longer_if_asked_for_again() -> None:
+    """A second signal towards the end of a drain doesn't begin the eviction anew."""
+    async with gateway(aws_at(NOWHERE)) as served:
+        first = asyncio.create_task(served.evict())
+        await asyncio.sleep(0)  # it has begun, and gives statuses time to leave
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await served.evict()
+        again = asyncio.create_task(served.evict())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)  # a turn of the event loop
+        assert again.done()
 
 
 async def test_call_evicted_by_a_drain_is_told_why() -> None:

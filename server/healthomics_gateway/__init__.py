@@ -7,7 +7,8 @@ The rooms, in reading order; each knows only those below it:
   the way to a gateway, in plaintext or over TLS, as whom;
   `follow` shows a watch, `failure` how a call failed, `show` a run as people and
   programs read it; `streams` is what a command prints to;
-* `process` starts, hears signals and ends; `app` builds the stack, serves and drains;
+* `process` starts, handles `signals` and ends; `app` builds the stack, serves and
+  drains;
 * `listeners` opens, watches and ends all listeners;
 * `server` is gRPC's, with the stages that each method's calls pass; `door` has the
   listeners, each with its address;

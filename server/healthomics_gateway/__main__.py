@@ -1,10 +1,27 @@
-"""`python -m healthomics_gateway`: the same program as `healthomics-gateway`."""
+"""The program: `healthomics-gateway`, or `python -m healthomics_gateway`."""
 
 from __future__ import annotations
 
 import sys
 
-from healthomics_gateway.cli import main
+from healthomics_gateway.signals import end_at_once, handle
+
+INTERRUPTED = 1  # exit code
+
+
+def main() -> int:
+    """Run one command; return its exit code.
+
+    Signals are handled before anything else is imported, as that takes a second.
+    """
+    if sys.argv[1:2] == ["serve"]:
+        handle(end_at_once)
+    try:
+        from healthomics_gateway import cli
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return cli.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -126,6 +126,7 @@ class Gateway:
         self._admission = Admission(max_in_flight=settings.max_in_flight)
         self._watching = Admission(max_in_flight=settings.watch.max_open)
         self._drain = Drain()
+        self._eviction: asyncio.Task[None] | None = None
         self._health = Health(self._readiness)
         self._listeners = Listeners(endpoints_of(settings))  # the first: `listen`
         self._options = options
@@ -316,7 +317,16 @@ class Gateway:
         await self.evict()
 
     async def evict(self) -> None:
-        """End every call that is inside or still comes, in less than 1 s."""
+        """End every call that is inside or still comes, in less than 1 s.
+
+        Where that goes on already, wait for its end: it takes no longer if it is asked
+        for twice, or if the drain that began it is cancelled.
+        """
+        if self._eviction is None:
+            self._eviction = asyncio.create_task(self._evict())
+        await asyncio.shield(self._eviction)
+
+    async def _evict(self) -> None:
         await self._drain.evict(EVICTION_SECONDS)
         await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
         self.remove_sockets()

@@ -10,10 +10,12 @@ import os
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from healthomics_gateway.streams import say
@@ -79,11 +81,23 @@ async def _serve_sandbox(loaded: Loaded) -> None:
         settings = loaded.settings
         is_open = not (settings.tls.cert_file or settings.jwt.is_on or settings.callers)
         show = _show_one_answer if is_open else _show_address
-        await serve(settings, aws, started=show)
+        await serve(settings, aws, started=partial(_introduce, show))
 
 
-async def _show_address(gateway: Gateway) -> None:
-    """Tell where it is; who may call there is set, and this program isn't."""
+async def _introduce(show: Callable[[Gateway], None], gateway: Gateway) -> None:
+    """Show what is served, beside it: the reader of stdout may stall or have left."""
+
+    def run() -> None:
+        try:
+            show(gateway)
+        except OSError as error:
+            say(f"standard output: {error.strerror}")
+
+    Thread(target=run, name="introduction", daemon=True).start()
+
+
+def _show_address(gateway: Gateway) -> None:
+    """Print the address alone: the rules may not let this program call."""
     print(
         f"The gateway serves at {gateway.address}, against its own sandbox."
         " Ctrl-C ends it.",
@@ -91,7 +105,7 @@ async def _show_address(gateway: Gateway) -> None:
     )
 
 
-async def _show_one_answer(gateway: Gateway) -> None:
+def _show_one_answer(gateway: Gateway) -> None:
     address = str(gateway.address)
     own = _command("healthomics-gateway")
     print(f"$ {own} get {SHOWN_RUN} --address {address}", flush=True)
@@ -103,7 +117,7 @@ async def _show_one_answer(gateway: Gateway) -> None:
         timeout=SHOW_TIMEOUT,
         json=False,
     )
-    await asyncio.to_thread(get, asked, environ={})
+    get(asked, environ={})
     print(
         f"""
 The gateway serves at {address}, against its own sandbox. In another terminal:

@@ -6,9 +6,11 @@ import asyncio
 import faulthandler
 import gc
 import os
-import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import redirect_stderr
+from functools import partial
+from math import inf
 from typing import Any, NoReturn
 
 import structlog
@@ -16,14 +18,12 @@ import structlog
 from healthomics_gateway.app import Gateway
 from healthomics_gateway.log_writer import LogWriter
 from healthomics_gateway.schema import Settings
+from healthomics_gateway.signals import ENDED, handle
 from healthomics_gateway.telemetry import FLUSH_SECONDS, Printed, set_up_logging
 from healthomics_gateway.upstream.aws import Aws
 
-ENDED, FORCED, DEAD = 0, 1, 70  # exit codes; 70 is EX_SOFTWARE
+FORCED, DEAD = 1, 70  # exit codes; 70 is EX_SOFTWARE
 FORCE_SECONDS = 1.5  # beyond the drain time, until the process is ended by force
-
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 
 _log = structlog.get_logger("process")
 
@@ -77,37 +77,55 @@ class Signals:
     which doesn't depend on Python's interpreter, then ends it with exit code 1.
     """
 
-    def __init__(self, end_seconds: float) -> None:
+    def __init__(
+        self,
+        end_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        end_in: Callable[[float], None] | None = None,
+        end_now: Callable[[int], object] = os._exit,
+    ) -> None:
         """Handle signals; the process ends within `end_seconds` after the first.
 
-        A signal that is ignored already stays ignored, as SIGHUP under `nohup`.
+        `end_in` has the watchdog end the process after so many seconds, whatever it was
+        given before. `end_now` ends the process with an exit code.
         """
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         self._end_seconds = end_seconds
+        self._clock = clock
+        self._end_in = end_in or _watchdog()
+        self._end_now = end_now
+        self._end = inf  # by the clock: when the watchdog ends the process
         self._heard = 0
         self._loop = asyncio.get_running_loop()
-        self._nowhere = os.open(os.devnull, os.O_WRONLY)  # for the watchdog's words
-        for number in ENDING:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._hear)
-        for number in IGNORED:
-            signal.signal(number, signal.SIG_IGN)
+        handle(self._hear)
 
     def _hear(self, _number: int, _frame: Any) -> None:
         """Run between two instructions of the main thread, whatever it does."""
+        if self._loop.is_closed():
+            return  # the process is about to end by itself
         self._heard += 1
         if self._heard == 1:
-            self._end_in(self._end_seconds)
+            self._end_within(self._end_seconds)
             self._loop.call_soon_threadsafe(self.first.set)
         elif self._heard == 2:  # noqa: PLR2004  # the event's name
-            self._end_in(FORCE_SECONDS)
+            self._end_within(FORCE_SECONDS)
             self._loop.call_soon_threadsafe(self.second.set)
         else:
-            os._exit(FORCED)
+            self._end_now(FORCED)
 
-    def _end_in(self, seconds: float) -> None:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=self._nowhere)
+    def _end_within(self, seconds: float) -> None:
+        """Have the process end after so long, but no later than was said before."""
+        end = self._clock() + seconds
+        if end < self._end:
+            self._end = end
+            self._end_in(seconds)
+
+
+def _watchdog() -> Callable[[float], None]:
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # for what it writes
+    return partial(faulthandler.dump_traceback_later, exit=True, file=nowhere)
 
 
 async def _until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:

@@ -391,7 +391,7 @@ MUTANTS = (
     Mutant(
         "blocked-process-lives-on",
         "process.py",
-        "            self._end_in(self._end_seconds)\n",
+        "            self._end_within(self._end_seconds)\n",
         "",
         "rpc/test_shutdown.py::test_process_whose_event_loop_is_blocked_ends_by_force",
     ),
@@ -401,6 +401,27 @@ MUTANTS = (
         "call_soon_threadsafe(self.second.set)",
         "call_soon_threadsafe(self.first.set)",
         "rpc/test_drain.py::test_second_signal_ends_the_drain",
+    ),
+    Mutant(
+        "second-signal-puts-off-the-end",
+        "process.py",
+        "        if end < self._end:\n",
+        "        if True:\n",
+        "test_process.py::test_second_signal_never_puts_off_the_end",
+    ),
+    Mutant(
+        "signal-during-the-start-is-python-s",
+        "__main__.py",
+        "        handle(end_at_once)\n",
+        "        pass\n",
+        "rpc/test_shutdown.py::test_signal_while_modules_are_imported_ends_the_process",
+    ),
+    Mutant(
+        "start-waits-for-the-reader-of-stdout",
+        "commands.py",
+        'Thread(target=run, name="introduction", daemon=True).start()',
+        "run()",
+        "rpc/test_shutdown.py::test_stdout_that_nobody_reads_holds_up_nothing",
     ),
     # What an answer says.
     Mutant(

@@ -104,11 +104,12 @@ async def serving(
     *,
     program: Sequence[str] = PROGRAM,
     arguments: Sequence[str] = (),
+    stdout: int | None = None,
     **settings: str,
 ) -> AsyncIterator[Served]:
     """Run `healthomics-gateway serve`, asking HealthOmics at `url`."""
     async with starting(
-        url, program=program, arguments=arguments, **settings
+        url, program=program, arguments=arguments, stdout=stdout, **settings
     ) as served:
         event = await served.event("serving")
         served.address = event["address"]
@@ -118,7 +119,12 @@ async def serving(
 
 @asynccontextmanager
 async def starting(
-    url: str, *, program: Sequence[str], arguments: Sequence[str], **settings: str
+    url: str,
+    *,
+    program: Sequence[str] = PROGRAM,
+    arguments: Sequence[str] = (),
+    stdout: int | None = None,
+    **settings: str,
 ) -> AsyncIterator[Served]:
     """Run it, and don't wait until it serves."""
     own = {key: value for key, value in os.environ.items() if "GATEWAY" not in key}
@@ -128,6 +134,7 @@ async def starting(
             *(sys.executable, *program, "serve", *arguments),
             *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
             env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | settings,
+            stdout=stdout,
             stderr=PIPE,
         )
         served = Served(process)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import ssl
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
+    suppress,
 )
 from pathlib import Path
 
@@ -30,8 +34,8 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.liveness import accept_loops
 from healthomics_gateway.sandbox import Sandbox
 from rpc.test_drain import (
+    CREDENTIALS,
     NEVER,
-    PROGRAM,
     STOP_SECONDS,
     Served,
     client,
@@ -75,6 +79,17 @@ ENDING_ACCEPT_LOOP = """
         each.cancel()
 """
 BLOCKED_LOOP = "threading.Event().wait()"
+INTERRUPTED = """
+import os, signal, sys
+class Signal:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.{number})
+sys.meta_path.insert(0, Signal())
+from healthomics_gateway.__main__ import main
+sys.exit(main())
+"""
+STDOUT_LOST = "healthomics-gateway: standard output: Broken pipe"
 
 
 def planted(url: str, fault: str) -> AbstractAsyncContextManager[Served]:
@@ -240,7 +255,6 @@ async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
         Upstream(NEVER) as sts,
         starting(
             sts.url,
-            program=PROGRAM,
             arguments=("--config", str(config)),
             AWS_ENDPOINT_URL_STS=sts.url,
         ) as served,
@@ -249,6 +263,51 @@ async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
             await sts.asked.wait()
         served.terminate()
         assert 0 == await served.ended(STOP_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("module", "number", "command", "code"),
+    [
+        pytest.param("healthomics_gateway.cli", "SIGINT", "serve", 0, id="first"),
+        pytest.param("uvloop", "SIGTERM", "serve", 0, id="last"),
+        pytest.param("healthomics_gateway.cli", "SIGINT", "get", FORCED, id="get"),
+    ],
+)
+async def test_signal_while_modules_are_imported_ends_the_process(
+    module: str, number: str, command: str, code: int
+) -> None:
+    """From its first import on `serve` ends with 0, and nothing is written."""
+    program = INTERRUPTED.format(module=module, number=number)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, command),
+        env=os.environ | CREDENTIALS,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        _, said = await process.communicate()
+
+    assert (code, b"") == (process.returncode, said)
+
+
+async def test_stdout_that_nobody_reads_holds_up_nothing() -> None:
+    """`serve --sandbox` serves while the reader stalls, and when it has left."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(fcntl.fcntl(writing, fcntl.F_GETPIPE_SZ)))
+    os.set_blocking(writing, True)
+    async with (
+        serving(NOWHERE, arguments=("--sandbox",), stdout=writing) as served,
+        client(served) as stub,
+    ):
+        os.close(writing)
+        assert "1000003" == (await get_run(stub, "1000003")).id
+        os.close(reading)
+        said = await served.event(STDOUT_LOST)
+        served.terminate()
+        assert "warning" == said["level"]
+        assert 0 == await served.ended(PATIENCE_SECONDS)
 
 
 async def test_process_whose_event_loop_is_blocked_ends_by_force() -> None:

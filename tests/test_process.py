@@ -1,0 +1,106 @@
+"""What the signals do that end a gateway, with a watchdog that only notes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from healthomics_gateway.process import FORCE_SECONDS, FORCED, Signals
+from healthomics_gateway.signals import ENDING, IGNORED
+
+END_SECONDS = 26.5
+STORM = 100  # signals
+
+
+class Watchdog:
+    """A clock that the test moves, and when the process would end by force."""
+
+    def __init__(self) -> None:
+        """Begin at 1000 seconds."""
+        self.now = 1000.0
+        self.ends: list[float] = []  # each by the clock, and each replaces the last
+        self.codes: list[int] = []
+
+    def end_in(self, seconds: float) -> None:
+        """Note when it would end the process."""
+        self.ends.append(self.now + seconds)
+
+    def signals(self) -> Signals:
+        """Handle signals from now on."""
+        return Signals(
+            END_SECONDS,
+            clock=lambda: self.now,
+            end_in=self.end_in,
+            end_now=self.codes.append,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _same_handlers() -> Iterator[None]:
+    """Leave the signals as they were."""
+    before = {number: signal.getsignal(number) for number in (*ENDING, *IGNORED)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("after_seconds", "ends"),
+    [
+        pytest.param(1.0, [1026.5, 1001.0 + FORCE_SECONDS], id="early"),
+        pytest.param(25.5, [1026.5], id="late"),
+    ],
+)
+async def test_second_signal_never_puts_off_the_end(
+    after_seconds: float, ends: list[float]
+) -> None:
+    """It brings the forced end forward, and leaves it if it is near already."""
+    watchdog = Watchdog()
+    signals = watchdog.signals()
+    signal.raise_signal(signal.SIGTERM)
+    await signals.first.wait()
+    watchdog.now += after_seconds
+    signal.raise_signal(signal.SIGINT)
+    await signals.second.wait()
+
+    assert ends == watchdog.ends
+    assert [] == watchdog.codes
+
+
+async def test_storm_of_signals_ends_the_process_at_once() -> None:
+    """The third signal and all further ones ask for the end, and none raises."""
+    watchdog = Watchdog()
+    signals = watchdog.signals()
+    for _ in range(STORM):
+        for number in (*ENDING, *IGNORED):
+            signal.raise_signal(number)
+    await signals.second.wait()
+
+    assert [FORCED] * (STORM * len(ENDING) - 2) == watchdog.codes
+
+
+async def test_ignored_signal_stays_ignored() -> None:
+    """A SIGHUP that was ignored at the start, as under `nohup`, ends nothing."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signals = Watchdog().signals()
+    signal.raise_signal(signal.SIGHUP)
+    await asyncio.sleep(0)
+
+    assert not signals.first.is_set()
+
+
+def test_signal_after_the_event_loop_has_ended_changes_nothing() -> None:
+    """A process that ends by itself, as after a failed start, keeps its exit code."""
+    watchdog = Watchdog()
+
+    async def handle() -> None:
+        watchdog.signals()
+
+    asyncio.run(handle())
+    for _ in range(3):
+        signal.raise_signal(signal.SIGTERM)
+
+    assert ([], []) == (watchdog.ends, watchdog.codes)
