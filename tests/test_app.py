@@ -336,18 +336,21 @@ async def test_addresses_that_are_taken_are_told_together() -> None:
     } == set(caught.value.args)
 
 
-async def test_admin_address_that_is_taken_is_the_only_fault() -> None:
-    """The server that is stopped again isn't reported as one that fails."""
-    with taken() as admin_listen, capture_logs() as events:
-        settings = load(
-            flags={"listen": "127.0.0.1:0", "admin_listen": admin_listen}, environ={}
-        ).settings
-        unserved = Gateway(settings, aws_at(NOWHERE))
-        with pytest.raises(ListenError):
-            await unserved.start()
-        await unserved.stop()
+@pytest.mark.parametrize("setting", ["admin_listen", "listeners[0].address"])
+async def test_address_that_is_taken_is_the_only_fault(setting: str) -> None:
+    """A server that is stopped again isn't reported as one that fails."""
+    with taken() as address, capture_logs() as events:
+        is_admin = setting == "admin_listen"
+        where = {"admin_listen": address} if is_admin else {}
+        further = "" if is_admin else f'[[listeners]]\naddress = "{address}"\n'
+        with pytest.raises(ListenError) as caught:
+            async with gateway(aws_at(NOWHERE), toml=further, **where):
+                pass
         await asyncio.sleep(0)  # the accept loop's last callback
 
+    assert (f"{setting} {address}: it can't be bound; is it in use?",) == (
+        caught.value.args
+    )
     assert [] == events
 
 

@@ -13,9 +13,12 @@ from typing import Any
 import botocore.credentials
 import pytest
 from botocore.exceptions import CredentialRetrievalError
+from structlog.testing import capture_logs
 
 from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.supervision import MIN_PAUSE_SECONDS
 from healthomics_gateway.upstream.identity import (
+    RECOVERY_SECONDS,
     ChainError,
     ChainIdentity,
     FixedIdentity,
@@ -80,11 +83,15 @@ class Sleep:
     def __init__(self) -> None:
         self._begun: asyncio.Queue[float] = asyncio.Queue()
         self._ended = asyncio.Semaphore(0)
+        self.error: Exception | None = None  # of the next who is woken
 
     async def __call__(self, seconds: float) -> None:
         """Falls asleep."""
         await self._begun.put(seconds)
         await self._ended.acquire()
+        if self.error:
+            error, self.error = self.error, None
+            raise error
 
     async def begun(self) -> float:
         """Waits until somebody falls asleep, and tells for how long he would."""
@@ -387,6 +394,27 @@ async def test_others_that_come_later_are_found_in_the_background() -> None:
         assert ("B", 2 + 2) == (await w.key(), w.chain.reads)
 
     assert [None, None] == w.reports
+
+
+async def test_look_out_that_fails_runs_again() -> None:
+    """A bug in it is logged, and the chain is looked at again after a pause."""
+    with capture_logs() as events:
+        async with world(None) as w:
+            await refusal(w)
+            assert RECOVERY_SECONDS == await w.sleep.begun()
+            w.sleep.error = RuntimeError("a bug")
+            w.sleep.end()
+            assert MIN_PAUSE_SECONDS == await w.sleep.begun()
+            w.chain.link = static("A")
+            w.sleep.end()
+            assert RECOVERY_SECONDS == await w.sleep.begun()
+            w.sleep.end()
+            await background()
+            assert "A" == await w.key()
+
+    assert [("background_task_ended", "credentials")] == [
+        (each["event"], each["task"]) for each in events if "task" in each
+    ]
 
 
 async def test_refused_credentials_are_dropped_where_the_chain_fails() -> None:

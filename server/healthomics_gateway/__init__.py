@@ -16,8 +16,7 @@ The rooms, in reading order; each knows only those below it:
 * `interceptors` is what every call passes through;
 * `reflection` describes the services, `telemetry` logs events;
 * `health` and `admin` tell others the gateway's state, by gRPC and by HTTP,
-  `liveness` notices that no new call comes in any more, and `supervision` runs
-  background tasks again that have failed;
+  `liveness` notices that no new call comes in any more;
 * `readiness` is what calls depend on, part by part;
 * `log_lines` renders events, `log_writer` writes the lines in a thread of its own;
 * `settings` is what is set, `endpoints` the addresses that are served, `schema` what
@@ -40,7 +39,8 @@ The rooms, in reading order; each knows only those below it:
   `kinds` is how each is written;
 * `errors` is every error that can be answered, `durations` how times are written,
   `hosts` resolves hosts, `pem` splits files of PEM, `threads` runs what blocks,
-  `spiffe` reads SPIFFE's names, `proxies` finds the proxy for a URL;
+  `supervision` runs background tasks again that have failed, `spiffe` reads
+  SPIFFE's names, `proxies` finds the proxy for a URL;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.
 
 Where to begin:

@@ -72,7 +72,6 @@ class Listeners:
         if faults:
             return faults
         addresses = sum(each.targets for each in self._listeners)
-        loops = []
         for each in self._listeners:
             server, chain = make_server(each, addresses)
             self.servers.append(server)
@@ -80,10 +79,7 @@ class Listeners:
             self._liveness.append(liveness)
             before = accept_loops()
             faults += await _faults_of(each, each.open(server))
-            loops.append(accept_loops() - before)
-        if not faults:  # else all of them end now, as they should
-            for liveness, its_loops in zip(self._liveness, loops, strict=True):
-                liveness.watch(its_loops)
+            liveness.watch(accept_loops() - before)
         return faults
 
     async def follow_certificates(self) -> None:

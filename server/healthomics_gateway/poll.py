@@ -195,6 +195,8 @@ class Poller:
         self.facts = call.facts
         try:
             answer = await self._polls.get_run(self.query, call=call)
+            self._poll = None
+            self.learn(answer)
         except GatewayError as error:
             self._poll = None
             if self._failures.is_end(error, self._clock()):
@@ -204,9 +206,6 @@ class Poller:
         except Exception as error:  # noqa: BLE001  # else its readers wait for ever
             _log.error("bug", runId=self.query.id, exc_info=error)
             self._fail(GatewayError(Reason.GATEWAY_INTERNAL))
-        else:
-            self._poll = None
-            self.learn(answer)
 
     def _period_of(self, reader: Reader) -> float:
         if reader.period_seconds is not None:

@@ -34,6 +34,10 @@ class Background:
         """Return why the task of this name doesn't run at the moment, or ""."""
         return self._faults.get(name, "")
 
+    def runs(self, name: str) -> bool:
+        """Return whether the task of this name runs, or waits to run again."""
+        return name in self._tasks and not self._tasks[name].done()
+
     def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` until it returns, and again whenever it raises.
 

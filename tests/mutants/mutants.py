@@ -375,10 +375,25 @@ MUTANTS = (
     Mutant(
         "end-of-the-accept-loop-goes-unnoticed",
         "listeners.py",
-        "                liveness.watch(its_loops)\n",
-        "                pass\n",
+        "            liveness.watch(accept_loops() - before)\n",
+        "",
         "rpc/test_shutdown.py"
         "::test_process_whose_accept_loop_ends_makes_room_for_another",
+    ),
+    Mutant(
+        "look-out-that-fails-is-over",
+        "upstream/identity.py",
+        "self._background.start(_LOOK_OUT, partial(self._look_out, refused))",
+        "self._background._tasks[_LOOK_OUT] = asyncio.create_task("
+        "self._look_out(refused))",
+        "test_identity.py::test_look_out_that_fails_runs_again",
+    ),
+    Mutant(
+        "end-that-was-asked-for-is-reported",
+        "listeners.py",
+        "            each.stop()\n        # A server raises",
+        "            pass\n        # A server raises",
+        "test_app.py::test_address_that_is_taken_is_the_only_fault",
     ),
     Mutant(
         "busy-listener-counts-as-dead",

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.supervision import Background
 from healthomics_gateway.threads import in_thread, retrieve
 from healthomics_gateway.upstream.sigv4 import Credentials
 
@@ -20,6 +21,7 @@ PATIENCE_SECONDS = 60.0  # with one read of the chain; then it counts as failed
 RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
 RECOVERY_LOOKS = 6  # after AWS refused what it has; then the next call decides
 EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of what is still valid
+_LOOK_OUT = "credentials"  # the background task's name
 
 _log = structlog.get_logger("identity")
 
@@ -132,7 +134,7 @@ class ChainIdentity:
         self._credentials: Credentials | None = None
         self._refreshed_at = float("-inf")
         self._refresh: asyncio.Task[Credentials] | None = None
-        self._recovery: asyncio.Task[None] | None = None
+        self._background = Background(clock=self._clock, sleep=sleep)
 
     @property
     def is_usable(self) -> bool:
@@ -160,11 +162,11 @@ class ChainIdentity:
         return self._credentials != refused
 
     async def close(self) -> None:
-        """End the look-outs."""
-        tasks = [task for task in (self._refresh, self._recovery) if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """End the look-out, and a read of the chain."""
+        await self._background.stop()
+        if self._refresh:
+            self._refresh.cancel()
+            await asyncio.gather(self._refresh, return_exceptions=True)
 
     def _expires_within(self, seconds: int | None) -> bool:
         """Ask botocore; None stands for the time that it finds early enough."""
@@ -224,8 +226,8 @@ class ChainIdentity:
             self._is_reading = False
 
     def _recover(self, refused: Credentials | None) -> None:
-        if self._looks_out and (self._recovery is None or self._recovery.done()):
-            self._recovery = asyncio.create_task(self._look_out(refused))
+        if self._looks_out and not self._background.runs(_LOOK_OUT):
+            self._background.start(_LOOK_OUT, partial(self._look_out, refused))
 
     async def _look_out(self, refused: Credentials | None) -> None:
         """Read the chain until it yields others than AWS refused."""
