@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import grpc
@@ -30,7 +31,7 @@ def add_reflection(
     """
     names = (*beside, REFLECTION_V1, REFLECTION_V1ALPHA)
     pool = descriptor_pool.Default()
-    _describe_v1(pool)
+    _describe_v1()
     servicer = reflection_aio.ReflectionServicer(names, Symbols(pool))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # the stubs leave it out
         servicer, server
@@ -72,9 +73,11 @@ class Symbols:
             return service.file
 
 
-def _describe_v1(pool: descriptor_pool.DescriptorPool) -> None:
+@cache  # the pool is the process's, and keeps it
+def _describe_v1() -> None:
     """Describe v1 as well: the package brings v1alpha alone."""
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace("v1alpha", "v1")
-    pool.Add(text_format.Parse(text, FileDescriptorProto()))
+    described = text_format.Parse(text, FileDescriptorProto())
+    descriptor_pool.Default().Add(described)

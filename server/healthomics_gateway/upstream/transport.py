@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -248,6 +249,7 @@ class _TlsContext(ssl.SSLContext):
         return tls
 
 
+@cache  # reading a bundle of authorities takes 40 ms
 def _tls_context(ca_file: str) -> ssl.SSLContext:
     context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host
     context.minimum_version = ssl.TLSVersion.TLSv1_2
