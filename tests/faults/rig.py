@@ -7,7 +7,7 @@ import gc
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -184,7 +184,7 @@ class Rig:
             if not more:
                 return
             assert time.monotonic() < end, f"{more}, before: {before}"
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.001)
 
 
 async def _connect(stub: Any) -> None:
@@ -201,4 +201,5 @@ async def _watch(witness: Any, witnessed: list[str], ended: asyncio.Event) -> No
             witnessed.append(f"{error.code()}: {error.details()}")
         if ended.is_set():
             return
-        await asyncio.sleep(WITNESS_PAUSE_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), WITNESS_PAUSE_SECONDS)
