@@ -49,20 +49,16 @@ OPTIONS = (
     # Enough for 300 calls sent at once on one connection; without a limit one
     # connection's rapid resets cancel the calls of others.
     ("grpc.max_concurrent_streams", 500),
-    # Of calls that wait for the event loop: beyond 1,000 gRPC would cancel some, of
-    # whichever connection, and beyond 3,000 all.
-    ("grpc.server.max_pending_requests", 8192),
-    ("grpc.server.max_pending_requests_hard_limit", 8192),
     ("grpc.max_receive_message_length", 65_536),  # of a request, decompressed
     ("grpc.max_metadata_size", 8192),
     ("grpc.absolute_max_metadata_size", 8192),  # as above: between them it is random
     ("grpc.server_handshake_timeout_ms", 5000),
     ("grpc.max_connection_idle_ms", 120_000),
     ("grpc.max_connection_age_ms", 300_000),
-    ("grpc.keepalive_time_ms", 60_000),  # these four close a peer gone silent
-    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_time_ms", 60_000),  # these three close a peer gone silent
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.ping_timeout_ms", 20_000),
+    # Clients may ping so often; gRPC's default, 5 minutes, is longer than what they do.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 

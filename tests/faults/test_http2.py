@@ -27,9 +27,7 @@ ATTACKED = [pytest.param(each, id=name) for name, each in ATTACKS.items()]
 TIMERS = {
     "server_handshake_timeout_ms": 300,
     "keepalive_time_ms": 300,
-    "keepalive_timeout_ms": 200,
     "ping_timeout_ms": 200,
-    "min_ping_interval_without_data_ms": 100,
 }
 
 
