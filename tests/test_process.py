@@ -11,7 +11,7 @@ import pytest
 from healthomics_gateway.process import FORCE_SECONDS, FORCED, Signals
 from healthomics_gateway.signals import ENDING, IGNORED
 
-END_SECONDS = 26.5
+DRAIN_SECONDS = 25.0
 STORM = 100  # signals
 
 
@@ -31,7 +31,7 @@ class Watchdog:
     def signals(self) -> Signals:
         """Handle signals from now on."""
         return Signals(
-            END_SECONDS,
+            DRAIN_SECONDS,
             clock=lambda: self.now,
             end_in=self.end_in,
             end_now=self.codes.append,

@@ -33,15 +33,17 @@ async def serve(
     aws: Aws,
     *,
     started: Callable[[Gateway], Awaitable[None]] | None = None,
+    force_seconds: float = FORCE_SECONDS,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
 
-    A second signal ends the drain. If no new call can reach the gateway any more, the
-    process ends with 70. Raises ListenError if it can't listen.
+    A second signal ends the drain. What lives `force_seconds` after the drain, or after
+    a second signal, is ended by force. If no new call can reach the gateway any more,
+    the process ends with 70. Raises ListenError if it can't listen.
     """
     log = set_up_logging(level=settings.log.level, log_format=settings.log.format)
     drain_seconds = settings.drain_time.total_seconds()
-    signals = Signals(drain_seconds + FORCE_SECONDS)
+    signals = Signals(drain_seconds, force_seconds=force_seconds)
     gateway = Gateway(settings, aws, parts={"log": log.fault})
     with redirect_stderr(Printed()):
         try:
@@ -79,20 +81,24 @@ class Signals:
 
     def __init__(
         self,
-        end_seconds: float,
+        drain_seconds: float,
         *,
+        force_seconds: float = FORCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         end_in: Callable[[float], None] | None = None,
         end_now: Callable[[int], object] = os._exit,
     ) -> None:
-        """Handle signals; the process ends within `end_seconds` after the first.
+        """Handle signals; the process ends in time after the first, whatever follows.
 
-        `end_in` has the watchdog end the process after so many seconds, whatever it was
-        given before. `end_now` ends the process with an exit code.
+        It is ended by force `force_seconds` after a drain of `drain_seconds`, or after
+        a second signal if that is earlier. `end_in` has the watchdog end the process
+        after so many seconds, whatever it was given before. `end_now` ends the process
+        with an exit code.
         """
         self.first = asyncio.Event()
         self.second = asyncio.Event()
-        self._end_seconds = end_seconds
+        self._drain_seconds = drain_seconds
+        self._force_seconds = force_seconds
         self._clock = clock
         self._end_in = end_in or _watchdog()
         self._end_now = end_now
@@ -107,10 +113,10 @@ class Signals:
             return  # the process is about to end by itself
         self._heard += 1
         if self._heard == 1:
-            self._end_within(self._end_seconds)
+            self._end_within(self._drain_seconds + self._force_seconds)
             self._loop.call_soon_threadsafe(self.first.set)
         elif self._heard == 2:  # noqa: PLR2004  # the event's name
-            self._end_within(FORCE_SECONDS)
+            self._end_within(self._force_seconds)
             self._loop.call_soon_threadsafe(self.second.set)
         else:
             self._end_now(FORCED)

@@ -50,8 +50,8 @@ OPTIONS = (
     # connection's rapid resets cancel the calls of others.
     ("grpc.max_concurrent_streams", 500),
     ("grpc.max_receive_message_length", 65_536),  # of a request, decompressed
-    ("grpc.max_metadata_size", 8192),
-    ("grpc.absolute_max_metadata_size", 8192),  # as above: between them it is random
+    # As gRPC's `max_metadata_size`: between the two a call is refused at random.
+    ("grpc.absolute_max_metadata_size", 8192),
     ("grpc.server_handshake_timeout_ms", 5000),
     ("grpc.max_connection_idle_ms", 120_000),
     ("grpc.max_connection_age_ms", 300_000),

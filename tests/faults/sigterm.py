@@ -31,7 +31,7 @@ CALLERS = 300
 IDS = [str(4_000_001 + at) for at in range(CALLERS)]  # a run of each caller's own
 ANSWER_SECONDS = (0.4, 0.8)  # that HealthOmics takes
 DEADLINE_SECONDS = 30.0
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS = 3.0
 SETTINGS = {
     "GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s",
     "GATEWAY_UPSTREAM__MAX_CONCURRENT": str(CALLERS),  # none waits for a place

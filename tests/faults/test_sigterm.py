@@ -65,7 +65,7 @@ class Hanging(LyingUpstream):
 
 async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
     """End a gateway, by so many SIGTERMs, whose 300 calls hang."""
-    drain_seconds = 1.0 if number == 1 else PATIENCE_SECONDS
+    drain_seconds = 0.5 if number == 1 else PATIENCE_SECONDS
     async with (
         Hanging(IDS) as upstream,
         serving(upstream.url, GATEWAY_DRAIN_TIME=f"{drain_seconds:g}s") as served,
@@ -142,17 +142,17 @@ async def test_sigterm_loses_nothing_that_came_in_time(tally: Tally) -> None:
 @pytest.mark.parametrize(
     ("told", "ended", "is_accepted", "lost"),
     [
-        pytest.param("OK", 4.9, True, 0, id="answered"),
+        pytest.param("OK", 2.9, True, 0, id="answered"),
         pytest.param("GATEWAY_DRAINING", -0.5, False, 1, id="before-it"),
         pytest.param("UNAVAILABLE", 0.0, True, 1, id="cut"),
-        pytest.param("GATEWAY_DRAINING", 3.9, False, 1, id="came-in-time"),
-        pytest.param("GATEWAY_DRAINING", 4.9, True, 1, id="would-have-ended"),
-        pytest.param("GATEWAY_DRAINING", 5.0, True, 0, id="outlasts"),
-        pytest.param("GATEWAY_DRAINING", 4.1, False, 0, id="late"),
-        pytest.param("UNAVAILABLE", 5.2, False, 0, id="nobody-there"),
-        pytest.param("CANCELLED", 5.2, False, 1, id="cancelled"),
-        pytest.param("GATEWAY_INTERNAL", 5.0, False, 1, id="another-reason"),
-        pytest.param("another run", 4.2, True, 1, id="another-run"),
+        pytest.param("GATEWAY_DRAINING", 2.3, False, 1, id="came-in-time"),
+        pytest.param("GATEWAY_DRAINING", 2.9, True, 1, id="would-have-ended"),
+        pytest.param("GATEWAY_DRAINING", 3.0, True, 0, id="outlasts"),
+        pytest.param("GATEWAY_DRAINING", 2.5, False, 0, id="late"),
+        pytest.param("UNAVAILABLE", 3.2, False, 0, id="nobody-there"),
+        pytest.param("CANCELLED", 3.2, False, 1, id="cancelled"),
+        pytest.param("GATEWAY_INTERNAL", 3.0, False, 1, id="another-reason"),
+        pytest.param("another run", 2.6, True, 1, id="another-run"),
     ],
 )
 def test_lost_is_what_the_drain_owed(

@@ -406,7 +406,7 @@ MUTANTS = (
     Mutant(
         "blocked-process-lives-on",
         "process.py",
-        "            self._end_within(self._end_seconds)\n",
+        "            self._end_within(self._drain_seconds + self._force_seconds)\n",
         "",
         "rpc/test_shutdown.py::test_process_whose_event_loop_is_blocked_ends_by_force",
     ),
@@ -1865,7 +1865,7 @@ MUTANTS = (
         "app.py",
         "        self._readiness.drain()\n",
         "        await self._listeners.stop()\n        self._readiness.drain()\n",
-        "rpc/test_drain.py::test_drain_loses_no_call_of_a_client_with_another_gateway",
+        "faults/test_sigterm.py::test_sigterm_loses_nothing_beside_another_gateway",
     ),
     Mutant(
         "renewals-of-credentials-run-side-by-side",
@@ -1949,6 +1949,13 @@ MUTANTS = (
         holds=(
             "faults/test_http2.py::test_attacker_that_only_waits_is_closed_by_a_timer",
         ),
+    ),
+    Mutant(
+        "pings-are-allowed-only-each-5-minutes",
+        "server.py",
+        '"grpc.http2.min_ping_interval_without_data_ms"',
+        '"grpc.http2.min_recv_ping_interval_without_data_ms"',
+        "rpc/test_options.py::test_pings_as_often_as_allowed_are_answered",
     ),
     Mutant(
         "collector-walks-what-stays",

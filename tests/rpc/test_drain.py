@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ import pytest
 from grpc import StatusCode
 
 from arrivals import within_quota
-from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
+from healthomics.v1.run_service_pb2 import WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from support import UNPACED, Sandbox, Upstream, get_run, refused
@@ -189,97 +188,6 @@ async def test_drain_loses_none_of_300_calls_in_flight() -> None:
     assert 0 == code
 
 
-@pytest.mark.fault(34)
-async def test_drain_loses_no_call_of_a_client_with_another_gateway() -> None:
-    """Behind the documented service config no call fails while one of two ends."""
-    async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(Sandbox(quota_per_second=0))
-        leaving = await stack.enter_async_context(
-            serving(sandbox.url, GATEWAY_DRAIN_TIME="5s")
-        )
-        staying = await stack.enter_async_context(serving(sandbox.url))
-        config = {"grpc.service_config": SERVICE_CONFIG.read_text()}
-        stub = await stack.enter_async_context(client(leaving, staying, **config))
-        failures: list[str] = []
-        answered = 0
-        ended = asyncio.Event()
-
-        async def call_on() -> None:
-            nonlocal answered
-            while not ended.is_set():
-                try:
-                    await get_run(stub, "1000003", seconds=20)
-                    answered += 1
-                except grpc.aio.AioRpcError as error:
-                    failures.append(f"{error.code()}: {error.details()}")
-
-        callers = [asyncio.create_task(call_on()) for _ in range(20)]
-        while answered < 100:
-            await get_run(stub, "1000003")
-        leaving.terminate()
-        code = await leaving.ended(5 + STOP_SECONDS)
-        after = answered
-        while answered < after + 100:
-            await get_run(stub, "1000003")
-        ended.set()
-        await asyncio.gather(*callers)
-
-    assert [] == failures
-    assert 0 == code
-
-
-@pytest.mark.fault(34)
-async def test_drain_cancels_no_call_that_keeps_arriving() -> None:
-    """Callers that won't go elsewhere are answered or told UNAVAILABLE, to the end."""
-    codes: Counter[StatusCode] = Counter()
-    async with (
-        Sandbox(quota_per_second=0) as sandbox,
-        serving(sandbox.url, GATEWAY_DRAIN_TIME="2s") as served,
-        client(served) as stub,
-    ):
-
-        async def call_on() -> None:
-            while served.process.returncode is None:
-                call = stub.GetRun(GetRunRequest(id="1000003"), timeout=20)
-                codes[await call.code()] += 1
-
-        callers = [asyncio.create_task(call_on()) for _ in range(100)]
-        while codes[StatusCode.OK] < 200:
-            await get_run(stub, "1000003")
-        served.terminate()
-        code = await served.ended(2 + STOP_SECONDS)
-        await asyncio.gather(*callers)
-
-    assert {StatusCode.OK, StatusCode.UNAVAILABLE} == set(codes)
-    assert 0 == code
-
-
-@pytest.mark.fault(35)
-async def test_drain_ends_in_time_while_healthomics_hangs() -> None:
-    """A call that outlasts the drain ends GATEWAY_DRAINING, and the process in time."""
-    async with (
-        Upstream(NEVER) as upstream,
-        serving(upstream.url, GATEWAY_DRAIN_TIME="1s") as served,
-        client(served) as stub,
-    ):
-        call = asyncio.create_task(refused(get_run(stub, "1000003", seconds=60)))
-        async with asyncio.timeout(START_SECONDS):
-            await upstream.asked.wait()
-        begun = time.monotonic()
-        served.terminate()
-        failure = await call
-        code = await served.ended(1 + STOP_SECONDS)
-        lasted = time.monotonic() - begun
-
-    assert (StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (
-        failure.code,
-        failure.reason,
-    )
-    assert "RetryInfo" in failure.details
-    assert 0 == code
-    assert lasted <= 1 + STOP_SECONDS
-
-
 @pytest.mark.fault(35)
 async def test_drain_ends_watches_and_waits_for_none() -> None:
     """Open watches don't hold the process up, and are told to go elsewhere."""
@@ -304,28 +212,17 @@ async def test_drain_ends_watches_and_waits_for_none() -> None:
     assert lasted <= STOP_SECONDS
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-async def test_signal_ends_an_idle_gateway_well(number: signal.Signals) -> None:
-    """It drains and exits with 0; SIGUSR1 and SIGUSR2 before are ignored."""
-    async with (
-        Sandbox() as sandbox,
-        serving(sandbox.url, GATEWAY_DRAIN_TIME="0s") as served,
-    ):
-        for each in (signal.SIGUSR1, signal.SIGUSR2, number):
-            served.process.send_signal(each)
-        await served.event("draining")
-        assert 0 == await served.ended(STOP_SECONDS)
-
-
 async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
-    """Where uvloop isn't installed the gateway runs on asyncio's own loop."""
+    """It runs on asyncio's own loop, ignores SIGUSR1 and SIGUSR2, drains at SIGHUP."""
     async with (
         Sandbox() as sandbox,
         serving(sandbox.url, program=("-c", WITHOUT_UVLOOP)) as served,
         client(served) as stub,
     ):
         assert "1000003" == (await get_run(stub, "1000003")).id
-        served.terminate()
+        for each in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            served.process.send_signal(each)
+        await served.event("draining")
         assert 0 == await served.ended(25 + STOP_SECONDS)
 
 

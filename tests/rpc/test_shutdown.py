@@ -32,6 +32,7 @@ from faults.sts import FakeSts
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.liveness import accept_loops
+from healthomics_gateway.process import FORCE_SECONDS
 from healthomics_gateway.sandbox import Sandbox
 from rpc.test_drain import (
     CREDENTIALS,
@@ -50,11 +51,11 @@ LINES = 30  # of the log, more than its pipe takes
 UNREAD = ("health-zero", "watches-zero", "window-zero")
 FORCED, DEAD = 1, 70  # exit codes
 NOWHERE = "http://127.0.0.1:9"
-IDLE = 512  # connections
+IDLE = 160  # connections
 ROLE = "arn:aws:iam::123456789012:role/omics-read"
 FEW_FILES = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 from healthomics_gateway.cli import main
 sys.exit(main())
 """
@@ -70,7 +71,7 @@ async def started(gateway):
 where = dict(listen=ANYWHERE, admin_listen=ANYWHERE)
 settings = load(flags=where, environ=dict(GATEWAY_DRAIN_TIME="0s")).settings
 aws = aws_at(os.environ["AWS_ENDPOINT_URL_OMICS"])
-asyncio.run(serve(settings, aws, started=started))
+asyncio.run(serve(settings, aws, started=started, force_seconds={force_seconds}))
 """
 ENDING_ACCEPT_LOOP = """
     while not gateway.in_flight:
@@ -92,12 +93,17 @@ sys.exit(main())
 STDOUT_LOST = "healthomics-gateway: standard output: Broken pipe"
 
 
-def planted(url: str, fault: str) -> AbstractAsyncContextManager[Served]:
+def planted(
+    url: str, fault: str, *, force_seconds: float = FORCE_SECONDS
+) -> AbstractAsyncContextManager[Served]:
     """Run a gateway that has a fault once it serves."""
     paths = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
     return serving(
         url,
-        program=("-c", PLANTED.format(planted=fault)),
+        program=(
+            "-c",
+            PLANTED.format(planted=fault, force_seconds=force_seconds),
+        ),
         PYTHONPATH=os.pathsep.join(filter(None, paths)),
     )
 
@@ -311,8 +317,8 @@ async def test_stdout_that_nobody_reads_holds_up_nothing() -> None:
 
 
 async def test_process_whose_event_loop_is_blocked_ends_by_force() -> None:
-    """A watchdog ends it with a code of its own, 1.5 s after the drain."""
-    async with planted(NOWHERE, BLOCKED_LOOP) as served:
+    """A watchdog ends it with a code of its own, a while after the drain."""
+    async with planted(NOWHERE, BLOCKED_LOOP, force_seconds=0.1) as served:
         served.terminate()
         assert FORCED == await served.ended(PATIENCE_SECONDS)
 
@@ -362,7 +368,7 @@ async def test_gateway_whose_accept_loop_ends_says_so() -> None:
 
 
 async def test_idle_connections_leave_files_for_calls() -> None:
-    """With 256 files and 512 idle connections to each port calls are answered."""
+    """With 128 files and 160 idle connections to each port calls are answered."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(Sandbox(quota_per_second=0))
         served = await stack.enter_async_context(
