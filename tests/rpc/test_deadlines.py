@@ -56,8 +56,8 @@ async def test_deadline_of_the_server_holds_where_the_caller_has_none() -> None:
         gateway(aws_at(upstream.url), GATEWAY_DEFAULT_DEADLINE="200ms") as served,
         calling(served) as stub,
     ):
-        failure = await refused(get_run(stub, "1000003", seconds=None))
         async with asyncio.timeout(PATIENCE_SECONDS):
+            failure = await refused(get_run(stub, "1000003", seconds=None))
             await upstream.hung_up.wait()
 
     assert (StatusCode.DEADLINE_EXCEEDED, "SERVER_DEADLINE") == (
