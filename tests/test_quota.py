@@ -356,3 +356,21 @@ async def test_refusal_while_nothing_is_short_blames_no_quota() -> None:
 
     assert Reason.GATEWAY_OVERLOADED is before
     assert Reason.UPSTREAM_THROTTLED is pacer.refusal(0.1).reason
+
+
+async def test_call_that_waited_for_a_token_blames_the_quota() -> None:
+    """A token that comes as a call is given up isn't taken for one that was there."""
+    time = 0.0
+    pacer = Pacer(
+        tps=TPS, burst=1, poll_share=0.5, places=Places(1), clock=lambda: time
+    )
+    pacer.leave(await pacer.turn(OneCall(inf)) or 0.0)
+    late = OneCall(1.0)
+    waiting = asyncio.create_task(pacer.turn(late))
+    await asyncio.sleep(0)
+    time = 1.0  # which the event loop hasn't noticed
+    refusal = pacer.refusal(pacer.expected_wait(late))
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    assert Reason.UPSTREAM_THROTTLED is refusal.reason

@@ -123,9 +123,13 @@ class Pacer:
         """Create the error of a call whose turn doesn't come in time, and would then.
 
         It names what is short at the moment: tokens or places. If nothing is, the
-        gateway itself is too late.
+        gateway itself is too late. Calls that wait while a place is free wait for
+        tokens, even if one has just come and isn't given yet.
         """
-        is_token_short = self._bucket.turns - self._gate.waiting < WHOLE
+        is_token_short = bool(
+            self._bucket.turns - self._gate.waiting < WHOLE
+            or (self._line and self._places.free)
+        )
         is_place_shorter = (
             not self._places.free and self._places.seconds_each >= 1 / self._bucket.rate
         )
