@@ -27,7 +27,13 @@ from pydantic import BaseModel
 from healthomics_gateway.endpoints import endpoints_of
 from healthomics_gateway.kinds import Address, parse_address
 from healthomics_gateway.schema import CallerRule, Settings
-from healthomics_gateway.settings import Loaded, SettingsError, load, rows
+from healthomics_gateway.settings import (
+    Loaded,
+    SettingsError,
+    load,
+    rows,
+    warnings,
+)
 from healthomics_gateway.sources import leaves, take_faults
 
 PAIR = "tls.cert_file and tls.key_file"
@@ -575,6 +581,22 @@ def test_fault_always_says_what_is_wrong_and_what_to_write(odd: object) -> None:
             "quota.tps in {file}: write a number, without quotes",
             id="quotes",
         ),
+        pytest.param(
+            'callers = ["x"]\n',
+            "callers in {file}: write it as a list of tables, each below [[callers]]",
+            id="list-of-texts",
+        ),
+        pytest.param(
+            '[[callers]]\nidentity = "anonymous"\nmetods = ["GetRun"]\n',
+            "callers[0].metods in {file}: there is no such setting; did you mean"
+            " callers.methods?",
+            id="misspelt",
+        ),
+        pytest.param(
+            "quotas.tps = 8\n",
+            "quotas in {file}: there is no such setting; did you mean quota?",
+            id="misspelt-table",
+        ),
     ],
 )
 def test_common_slip_is_told_with_what_to_write(
@@ -1023,6 +1045,7 @@ def test_optional_certificates_are_a_fault_that_says_what_to_write(
         ('mode = "0600"', "listeners[0].address in FILE: it is missing"),
         ('address = "unix:/a"\nmode = 384', "write a text in quotes"),
         ('address = "unix:/a"\nmode = "0888"', "write the mode of a file as text"),
+        ('address = "unix:/a"\nmode = "0555"', "nobody could connect; let somebody"),
         (
             'address = "unix:/a"\nclient_auth = "none"',
             "a Unix socket has no client_auth",
@@ -1067,8 +1090,8 @@ def test_listener_has_the_certificate_of_tls_or_its_own(tmp_path: Path) -> None:
         "GATEWAY_TLS__CLIENT_AUTH": "required",
         "GATEWAY_TLS__CLIENT_CA_FILE": str(tmp_path / "ca.pem"),
     }
-    for name in ("ca.pem", "own.pem"):
-        (tmp_path / name).write_bytes(cert)
+    (tmp_path / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    (tmp_path / "own.pem").write_bytes(cert)
     (tmp_path / "own_key.pem").write_bytes(key)
     file = config(
         tmp_path,
@@ -1150,3 +1173,16 @@ def test_reflection_is_open_on_loopback_only(tmp_path: Path) -> None:
     assert ("Health,Reflection", "default") == shown(near)["open_services"]
     assert ("Health", "default") == shown(far)["open_services"]
     assert ("Reflection", "GATEWAY_OPEN_SERVICES") == shown(chosen)["open_services"]
+
+
+def test_member_that_is_not_known_is_warned_of(tmp_path: Path) -> None:
+    """AWS may add members, so that one which isn't known is no fault."""
+    rule = '[[callers]]\nidentity = "anonymous"\nwithhold = ["tag", "name"]\n'
+    loaded = load(flags={}, environ={}, config_file=config(tmp_path, rule))
+
+    assert [
+        (
+            "callers[0].withhold tag: GetRun isn't known to return this member; did you"
+            " mean tags?"
+        )
+    ] == list(warnings(loaded.settings))

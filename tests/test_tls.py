@@ -367,6 +367,43 @@ def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
     assert [f"{name}: {NO_FILE}" for name in names] == faults_of(files)
 
 
+def test_file_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
+    """Of a file no more than 1 MiB is read, and one that is larger isn't used."""
+    files = written(trustme.CA().issue_cert(HOST), tmp_path)
+    with files.cert_file.open("ab") as file:
+        file.truncate(1_048_577)
+
+    assert ["tls.cert_file: it is larger than 1 MiB"] == faults_of(files)
+
+
+def test_chain_that_is_too_long_is_a_fault(tmp_path: Path) -> None:
+    """A chain has at most ten certificates: clients refuse what is much larger."""
+    certificate = trustme.CA().issue_cert(HOST)
+    files = written(certificate, tmp_path)
+    files.cert_file.write_bytes(own_pem(certificate) * 10)
+    files.load(datetime.now(UTC))
+    files.cert_file.write_bytes(own_pem(certificate) * 11)
+
+    assert ["tls.cert_file: a chain has at most 10 certificates"] == faults_of(files)
+
+
+def test_client_s_certificate_in_place_of_its_authority_is_a_fault(
+    tmp_path: Path,
+) -> None:
+    """No client could connect any more; a root without the extension is accepted."""
+    certificate, authority = trustme.CA().issue_cert(HOST), trustme.CA()
+    files = written(certificate, tmp_path, clients=authority)
+    assert files.client_ca_file
+    old_root, _ = self_signed(ec.generate_private_key(ec.SECP256R1()))
+    files.client_ca_file.write_bytes(root_of(authority) + old_root)
+    files.load(datetime.now(UTC))
+    files.client_ca_file.write_bytes(root_of(authority) + own_pem(certificate))
+
+    assert [
+        "tls.client_ca_file: certificate 2 isn't that of an authority"
+    ] == faults_of(files)
+
+
 def test_authorities_of_clients_that_are_none_are_a_fault(tmp_path: Path) -> None:
     """Where clients are asked for certificates, their authorities are needed."""
     certificate = trustme.CA().issue_cert(HOST)

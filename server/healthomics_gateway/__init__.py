@@ -38,7 +38,8 @@ The rooms, in reading order; each knows only those below it:
 * `sources` reads settings and merges them, `variables` those of the environment,
   `kinds` is how each is written;
 * `errors` is every error that can be answered, `durations` how times are written,
-  `hosts` resolves hosts, `pem` splits files of PEM, `threads` runs what blocks,
+  `files` reads files of a bounded size, `hosts` resolves hosts, `pem` splits files of
+  PEM, `threads` runs what blocks,
   `supervision` runs background tasks again that have failed, `spiffe` reads
   SPIFFE's names, `proxies` finds the proxy for a URL;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from healthomics_gateway.files import content_of
 from healthomics_gateway.pem import Block, blocks_of
 
 ClientAuth: TypeAlias = Literal["none", "required"]
@@ -34,6 +35,7 @@ ClientAuth: TypeAlias = Literal["none", "required"]
 # OpenSSL's clients no smaller ones.
 CURVES = ("secp256r1", "secp384r1")
 RSA_BITS = range(2048, 16_385)
+MAX_CHAIN = 10  # certificates; clients refuse handshakes that are too large
 
 Parsed = TypeVar("Parsed")
 
@@ -105,10 +107,12 @@ class TlsFiles:
         read, faults = [], []
         for name, file in files.items():
             try:
-                read.append(file.read_bytes())
-            except (OSError, ValueError):  # ValueError if the path holds a NUL
+                read.append(content_of(file))
+            except OSError:
                 # The path isn't repeated: it may be a key that was pasted instead.
                 faults.append(f"{name}: no file of this path can be read")
+            except ValueError as error:
+                faults.append(f"{name}: {error}")
         if faults:
             raise TlsFilesError(*faults)
         chain, key, client_ca = (*read, b"")[:3]
@@ -136,12 +140,32 @@ def _parsed(
 
 def _chain_in(blocks: list[Block]) -> list[x509.Certificate]:
     """Read a chain; the key may be in the same file."""
-    return _certificates(each for each in blocks if not _is_of_a_key(each))
+    blocks = [each for each in blocks if not _is_of_a_key(each)]
+    if len(blocks) > MAX_CHAIN:
+        raise ValueError(f"a chain has at most {MAX_CHAIN} certificates")
+    return _certificates(iter(blocks))
 
 
 def _authorities_in(blocks: list[Block]) -> list[x509.Certificate]:
     """Read authorities; a list of revocations would be one that nobody obeys."""
-    return _certificates(iter(blocks))
+    certificates = _certificates(iter(blocks))
+    for at, each in enumerate(certificates, start=1):
+        if not _may_be_authority(each):
+            raise ValueError(f"certificate {at} isn't that of an authority")
+    return certificates
+
+
+def _may_be_authority(certificate: x509.Certificate) -> bool:
+    """Return whether it may issue others; a root may be older than the extension."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(
+            x509.BasicConstraints
+        )
+    except x509.ExtensionNotFound:
+        return certificate.issuer == certificate.subject
+    except _UNREADABLE:
+        return False
+    return extension.value.ca
 
 
 def _certificates(blocks: Iterator[Block]) -> list[x509.Certificate]:

@@ -168,9 +168,11 @@ def _printable_fault(text: str) -> str | None:
 
 
 def _mode_fault(text: str) -> str | None:
-    if _MODE.fullmatch(text):
-        return None
-    return 'write the mode of a file as text, such as "0660"'
+    if not _MODE.fullmatch(text):
+        return 'write the mode of a file as text, such as "0660"'
+    if not int(text, 8) & 0o222:
+        return 'nobody could connect; let somebody write, as "0660" does'
+    return None
 
 
 NotEmpty = BeforeValidator(_not_empty)

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from healthomics_gateway.endpoints import Endpoint, endpoints_of
 from healthomics_gateway.keysource import url_fault
 from healthomics_gateway.kinds import Address, UnixPath
 from healthomics_gateway.schema import Jwt, Settings
+from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.sources import leaves, merge, read_file, take_faults
 from healthomics_gateway.variables import (
     read_environment,
@@ -33,6 +35,7 @@ from healthomics_gateway.variables import (
 
 OF_TCP = frozenset({"client_auth", "cert_file", "key_file"})  # keys of listeners
 OF_SOCKETS = frozenset({"identity", "mode"})
+REFUSED = " is refused"  # the end of such a setting's origin
 
 
 class SettingsError(Exception):
@@ -77,7 +80,7 @@ def load(
         faults += take_faults(Settings, source, origin)
         merge(merged, source)
         valid = {name: given[name] for name, _ in leaves(source)}
-        refused = {name: f"default, {given[name]} is refused" for name in given}
+        refused = {name: f"default, {given[name]}{REFUSED}" for name in given}
         origins = refused | origins | valid
     settings = _with_deadlines(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
@@ -116,6 +119,15 @@ def warnings(settings: Settings) -> Iterator[str]:
                 f"callers[{at}].identity {rule.identity}: it also matches {other};"
                 " write the * after a separator, as / or : are"
             )
+    withheld = {"withhold": settings.withhold} | {
+        f"callers[{at}].withhold": rule.withhold
+        for at, rule in enumerate(settings.callers)
+    }
+    for where, members in withheld.items():
+        for member in sorted(members - MEMBERS.keys()):
+            near = get_close_matches(member, MEMBERS, n=1)
+            advice = f"; did you mean {near[0]}?" if near else ""
+            yield f"{where} {member}: GetRun isn't known to return this member{advice}"
 
 
 def _written(value: Any) -> str:
@@ -146,7 +158,7 @@ def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
     """Check what concerns more than one setting, or the machine."""
     endpoints = endpoints_of(settings)
     yield from _unreadable(settings, origins)
-    yield from _tls_faults(settings, endpoints)
+    yield from _tls_faults(settings, endpoints, origins)
     yield from _listener_faults(settings, endpoints)
     yield from _jwt_faults(settings.jwt)
     yield from _caller_faults(settings, endpoints)
@@ -185,17 +197,23 @@ def _is_readable(file: Path) -> bool:
     return _file_fault(file) is None
 
 
-def _tls_faults(settings: Settings, endpoints: Sequence[Endpoint]) -> Iterator[str]:
+def _tls_faults(
+    settings: Settings, endpoints: Sequence[Endpoint], origins: Mapping[str, str]
+) -> Iterator[str]:
     tls = settings.tls
-    if bool(tls.cert_file) != bool(tls.key_file):
+    pair = [origins.get(f"tls.{name}", "") for name in ("cert_file", "key_file")]
+    is_refused = any(origin.endswith(REFUSED) for origin in pair)
+    if bool(tls.cert_file) != bool(tls.key_file) and not is_refused:
         yield "tls.cert_file and tls.key_file: set both or neither"
+    faults: list[str] = []
     for files in dict.fromkeys(each.files for each in endpoints if each.files):
         paths = (files.cert_file, files.key_file, files.client_ca_file)
         if all(_is_readable(path) for path in paths if path):
             try:
                 files.load(datetime.now(UTC))
             except TlsFilesError as error:
-                yield from error.args
+                faults += error.args
+    yield from dict.fromkeys(faults)  # several listeners have the same authorities
     if tls.client_auth != "none" and not (tls.client_ca_file and tls.cert_file):
         yield (
             f"tls.client_auth {tls.client_auth}: set tls.cert_file, tls.key_file and"

@@ -7,11 +7,13 @@ setting of a dotted name (`log.level`) came from.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,6 +21,7 @@ from pydantic_settings import BaseSettings
 
 MAX_FILE_BYTES = 1_048_576
 UNKNOWN = "there is no such setting"
+SIMILAR = 0.8  # how alike a name and a suggestion must be, at most 1
 
 _WORDS = {  # by pydantic's type of error, with pydantic's own variables
     "bool_type": "write true or false",
@@ -104,16 +107,42 @@ def take_faults(
     unknown = [name for name in values if name not in schema.model_fields]
     for name in unknown:
         del values[name]
-    faults = [f"{origin(name)}: {UNKNOWN}" for name in unknown]
+    known = list(names_in(schema))
+    faults = [f"{origin(name)}: {no_such(name, known)}" for name in unknown]
     try:
         schema(**values)
     except ValidationError as error:
         for each in error.errors():
             path = [str(part) for part in each["loc"]]
-            faults.append(f"{origin(_name(each['loc']))}: {_told(each)}")
+            name = _name(each["loc"])
+            is_unknown = each["type"] == "extra_forbidden"
+            fault = no_such(name, known) if is_unknown else _told(each)
+            faults.append(f"{origin(name)}: {fault}")
             _remove(values, path)
         return faults + take_faults(schema, values, origin)
     return faults
+
+
+def names_in(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of each setting, each table, and each key of a table."""
+    for name, field in schema.model_fields.items():
+        yield f"{prefix}{name}"
+        if table := _table_in(field.annotation):
+            yield from names_in(table, f"{prefix}{name}.")
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of a table or of the tables of a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_table_in, get_args(annotation))), None)
+
+
+def no_such(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Return the fault of a name that no setting has; a suggestion gets `prefix`."""
+    plain = re.sub(r"\[\d+\]", "", name)
+    near = get_close_matches(plain, known, n=1, cutoff=SIMILAR)
+    return f"{UNKNOWN}; did you mean {prefix}{near[0]}?" if near else UNKNOWN
 
 
 def _name(path: tuple[int | str, ...]) -> str:
@@ -146,6 +175,8 @@ def _told(error: ErrorDetails) -> str:
         return f"it is empty; unset it, or {words}"
     if kind in _UNQUOTED and _is_quoted(written, _UNQUOTED[kind]):
         return f"{words}, without quotes"
+    if kind == "model_type" and isinstance(error["loc"][-1], int):
+        return _WORDS["tuple_type"].format(name=name)
     if kind == "tuple_type" and isinstance(written, dict):
         return f"{words} instead of [{name}]"
     return words

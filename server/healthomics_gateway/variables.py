@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from healthomics_gateway.sources import UNKNOWN, leaves
+from healthomics_gateway.sources import UNKNOWN, leaves, no_such
 
 PREFIX = "GATEWAY_"
 OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gateway
@@ -70,9 +70,11 @@ def unknown_variables(
     known = _variables(schema)
     meant = {_loosely(name): name for name in known}
     others = set(_of_services(environ))
+    plain = [each.removeprefix(PREFIX) for each in known]  # all alike with the prefix
     return [
-        f"{name}: {UNKNOWN}"
-        + (f"; write {meant[_loosely(name)]}" if _loosely(name) in meant else "")
+        f"{name}: {UNKNOWN}; write {meant[_loosely(name)]}"
+        if _loosely(name) in meant
+        else f"{name}: {no_such(name.removeprefix(PREFIX), plain, prefix=PREFIX)}"
         for name in sorted(environ)
         if (name.startswith(PREFIX) or name.upper() in known)
         and name not in known

@@ -100,7 +100,8 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
         ),
         pytest.param(
             REGION | {"GATEWAY_UPSTREAM__MAX_ATTEMPT": "3"},
-            "GATEWAY_UPSTREAM__MAX_ATTEMPT: there is no such setting",
+            "GATEWAY_UPSTREAM__MAX_ATTEMPT: there is no such setting; did you mean"
+            " GATEWAY_UPSTREAM__MAX_ATTEMPTS?",
             id="unknown",
         ),
     ],
