@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthomics_gateway.upstream.jsontext import (
+    MAX_VALUES,
     Number,
+    TooManyValuesError,
     exact_double,
     exact_instant,
     exact_int32,
@@ -120,6 +122,34 @@ def test_parse_object_reads_500_levels(brackets: tuple[str, str, str]) -> None:
     for levels in (501, 100_000):
         with pytest.raises(ValueError, match="nested too deep"):
             parse_object(nested(levels, *brackets))
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        pytest.param("[]", 2, id="arrays"),
+        pytest.param("{}", 2, id="objects"),
+        pytest.param('""', 1, id="texts"),
+        pytest.param("1", 1, id="numbers"),
+        pytest.param("[[1]]", 3, id="nested"),
+        pytest.param('{"a":1}', 2, id="members"),
+    ],
+)
+def test_parse_object_reads_so_many_values(value: str, count: int) -> None:
+    """So many values are read, and of more none."""
+    beside = 3  # the object, the array and the text
+    values = [value] * ((MAX_VALUES - beside) // count)
+    parse_object(f'{{"a":[{",".join(values)}],"b":"[{{"}}')
+    with pytest.raises(TooManyValuesError):
+        parse_object(f'{{"a":[{",".join([*values, value, value, value])}]}}')
+
+
+@pytest.mark.parametrize("text", ["[", "{", ",", '\\",', "\\\\,"])
+def test_parse_object_counts_values_and_not_texts(text: str) -> None:
+    """What only looks like values, as in a workflow's source, isn't counted."""
+    parsed = dict(parse_object(json.dumps({"a": text * MAX_VALUES, "b": 1})))
+
+    assert text * MAX_VALUES == parsed["a"]
 
 
 def test_parse_object_counts_levels_and_not_brackets() -> None:

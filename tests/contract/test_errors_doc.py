@@ -195,6 +195,10 @@ SHAPES = {
         http(RUN + " " * 1_048_576),
         Reason.UPSTREAM_RESPONSE_TOO_LARGE,
     ),
+    "a 2xx of more than 131,072 values, an empty object or array counted twice": (
+        http(f'{RUN[:-1]}, "parameters": [{"{}," * 65_536}1]}}'),
+        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+    ),
     "a line of the head beyond 8,190 bytes": (
         http(RUN, x_long="x" * 8200),
         Reason.UPSTREAM_RESPONSE_TOO_LARGE,

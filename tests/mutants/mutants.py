@@ -480,6 +480,13 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "answer-of-any-number-of-values-is-read",
+        "upstream/jsontext.py",
+        "    if _marks(text) > MAX_VALUES:",
+        "    if _marks(text) < 0:",
+        "test_jsontext.py::test_parse_object_reads_so_many_values",
+    ),
+    Mutant(
         "unknown-member-is-dropped",
         "upstream/fields.py",
         "        if value is None:\n            continue",

@@ -16,6 +16,7 @@ from healthomics_gateway.upstream import classify
 from healthomics_gateway.upstream.classify import Failure, Reply
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.identity import AGENT, Identity, Report
+from healthomics_gateway.upstream.jsontext import TooManyValuesError
 from healthomics_gateway.upstream.sigv4 import Credentials, Signer
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,
@@ -194,5 +195,7 @@ def _read(reply: Reply, query: RunQuery) -> Run:
         raise classify.error_of_code(error.error_type, reply) from None
     except AnotherRunError:
         raise classify.error_of_failure(Failure.ANOTHER_RUN, reply) from None
+    except TooManyValuesError:
+        raise classify.error_of_failure(Failure.TOO_LARGE, reply) from None
     except MalformedAnswerError:
         raise classify.error_of_failure(Failure.MALFORMED, reply) from None

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 MAX_LEVELS = 500  # of nesting, the outermost object counted
+MAX_VALUES = 131_072  # in a text, an empty object or array counted twice
 SAFE_INT32_DIGITS = 9
 SAFE_DIGITS = 15  # a double carries every decimal of so many digits
 
@@ -29,6 +30,10 @@ _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])"
     r"(?:\.([0-9]{1,9}))?(?:[Zz]|([+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
 )
+
+
+class TooManyValuesError(ValueError):
+    """The text holds more values than are read: their number sets what they cost."""
 
 
 class Number(str):
@@ -53,8 +58,10 @@ _DECODER = json.JSONDecoder(
 def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
     """Read one JSON object of at most 500 levels, and nothing after it.
 
-    Raises ValueError where `text` is anything else.
+    Raises TooManyValuesError for more than MAX_VALUES, before any of them is read, and
+    ValueError where `text` is anything else.
     """
+    _check_values(text)
     try:
         value = _DECODER.decode(text)
     except RecursionError:
@@ -64,6 +71,18 @@ def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
     if text.count("{") + text.count("[") > MAX_LEVELS:
         _check_levels(value)
     return value
+
+
+def _check_values(text: str) -> None:
+    if _marks(text) > MAX_VALUES:  # seldom, as in a long text
+        escapes_left_out = text.replace(r"\\", "").replace(r"\"", "")
+        if _marks("".join(escapes_left_out.split('"')[::2])) > MAX_VALUES:
+            raise TooManyValuesError("too many values")
+
+
+def _marks(text: str) -> int:
+    """Count the marks before values: a comma, or what opens an object or array."""
+    return text.count(",") + text.count("{") + text.count("[")
 
 
 def _check_levels(value: Any) -> None:

@@ -10,7 +10,11 @@ from functools import cache
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.upstream.classify import bare_code
 from healthomics_gateway.upstream.fields import Path, put_members, puts_of
-from healthomics_gateway.upstream.jsontext import member_spans, parse_object
+from healthomics_gateway.upstream.jsontext import (
+    TooManyValuesError,
+    member_spans,
+    parse_object,
+)
 
 _PUTS = puts_of(Run.DESCRIPTOR)
 _STRUCTURES = {
@@ -43,11 +47,14 @@ class ErrorAnswerError(ValueError):
 def run_from_json(body: bytes, *, run_id: str) -> Run:
     """Translate the body of GetRun's answer about the run `run_id`.
 
-    `observe_time` is left to the caller. Raises one of the three errors above.
+    `observe_time` is left to the caller. Raises one of the three errors above, or
+    TooManyValuesError.
     """
     try:
         text = body.decode()
         sent = dict(parse_object(text))  # of a duplicate member the last counts
+    except TooManyValuesError:
+        raise
     except ValueError as error:
         raise MalformedAnswerError from error
     error_type = sent.get("__type")  # without a code in it a member like any other
