@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ from healthomics_gateway.upstream.sigv4 import Credentials
 # Reads each case's settings as if the program had been started with them, and asks
 # AWS's own client for the host that it would call.
 PROGRAM = """
-import asyncio, json, os, sys
+import asyncio, gc, json, os, sys
 import boto3
 from healthomics_gateway.errors import GatewayError
 from healthomics_gateway.upstream.aws import AwsSettingsError, discover
@@ -81,16 +80,22 @@ def outcome(is_usual):
         "region": aws.region,
         "endpoint": aws.endpoint,
         "ca_file": aws.ca_file,
-        "sts": sts(aws),
+        "sts": sts(aws) if "IS_OF_STS" in os.environ else None,
         "boto3": host_that_boto3_calls() if is_usual else None,
-        "access_key": None if is_usual else asyncio.run(access_key(aws)),
+        "access_key": asyncio.run(access_key(aws))
+        if "IS_SIGNED" in os.environ
+        else None,
         "proxies": (aws.proxy, aws.sts().meta.config.proxies)
         if "IS_PROXIED" in os.environ
         else None,
     }
 
+gc.freeze()  # what stays needn't be looked through
+gc.disable()  # a client leaves much behind, which is looked through now and then
 outcomes = {}
 for name, environ in json.loads(sys.argv[1]).items():
+    if len(outcomes) % 8 == 0:
+        gc.collect()
     os.environ.clear()
     os.environ.update(environ)
     outcomes[name] = outcome("IS_USUAL" in environ)
@@ -149,6 +154,13 @@ sso_role_name = hush
 
 [profile program]
 credential_process = {folder}/absent
+
+[profile reader]
+credential_process = cat
+
+[profile source-is-reader]
+role_arn = arn:aws:iam::123456789012:role/hush
+source_profile = reader
 
 [profile half]
 aws_access_key_id = OTHER
@@ -300,6 +312,18 @@ FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
             ("FileNotFoundError", "credential_process", "a file or program"),
         ),
         (
+            "program-that-reads-stdin",
+            {"AWS_PROFILE": "reader", "PATH": os.environ["PATH"]},
+            UNAVAILABLE,
+            ("JSONDecodeError", "credential_process", "what it gave"),
+        ),
+        (
+            "program-of-a-source-that-reads-stdin",
+            {"AWS_PROFILE": "source-is-reader", "PATH": os.environ["PATH"]},
+            UNAVAILABLE,
+            ("JSONDecodeError", "role of a profile", "what it gave"),
+        ),
+        (
             "no-secret",
             {"AWS_PROFILE": "half"},
             UNAVAILABLE,
@@ -324,6 +348,8 @@ FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
     )
 }
 MALFORMED = "it holds a space, a newline or another character that a header can't hold"
+# What the programs find on stdin, and mustn't read.
+STDIN = json.dumps({"Version": 1, "AccessKeyId": "STDIN", "SecretAccessKey": "hush"})
 NOWHERE = {"AWS_CONFIG_FILE": "{folder}/absent"}
 # What is set; the faults that must be told, all of them, in this order.
 FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
@@ -457,12 +483,9 @@ OTHERS = {
 }
 
 
-def outcome_of(
-    name: str,
-    of: Callable[[], list[subprocess.CompletedProcess[str]]] | None = None,
-) -> Any:
-    """Returns what became of one case."""
-    ended = (of or programs)()
+def outcome_of(name: str) -> Any:
+    """Return what became of one case."""
+    ended = programs()
     for program in ended:
         assert ("", 0) == (program.stderr, program.returncode)
     outcomes = [json.loads(each.stdout.splitlines()[-1]) for each in ended]
@@ -471,24 +494,21 @@ def outcome_of(
 
 @functools.cache
 def programs() -> list[subprocess.CompletedProcess[str]]:
-    """Runs every case but the failing ones, in two programs that share them."""
+    """Run every case, in two programs that share them."""
     usual = {name: case | {"IS_USUAL": "yes"} for name, (case, *_) in USUAL.items()}
+    of_sts = {name: case | {"IS_OF_STS": "yes"} for name, (case, _) in STS.items()}
+    signed = {name: case | {"IS_SIGNED": "yes"} for name, case in OTHERS.items()}
     others = {
-        name: case for name, (case, *_) in (EXPLICIT | FAULTY | STS | PROXIED).items()
+        name: case
+        for name, (case, *_) in (EXPLICIT | FAULTY | PROXIED | FAILING).items()
     }
-    return programs_of(usual | others | OTHERS, count=2)
-
-
-@functools.cache
-def failing_programs() -> list[subprocess.CompletedProcess[str]]:
-    """Runs the cases without credentials, in one program."""
-    return programs_of({name: case for name, (case, _) in FAILING.items()}, count=1)
+    return programs_of(usual | of_sts | signed | others, count=2)
 
 
 def programs_of(
     cases: dict[str, dict[str, str]], *, count: int
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Runs cases in so many programs, in a home that has AWS's settings."""
+    """Run cases in so many programs, in a home that has AWS's settings."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         (Path(folder) / "config").write_text(CONFIG.format(folder=folder))
         trustme.CA().cert_pem.write_to_path(Path(folder) / "ca.pem")
@@ -507,11 +527,12 @@ def programs_of(
 
 
 def run(environs: dict[str, dict[str, str]]) -> subprocess.CompletedProcess[str]:
-    """Runs the program on some cases, in an environment of nothing else."""
+    """Run the program on some cases, in an environment of nothing else."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(environs)],
         capture_output=True,
         text=True,
+        input=STDIN,
         env={"PYTHONPATH": os.pathsep.join(sys.path)},  # the code under test
         check=False,
     )
@@ -527,7 +548,7 @@ def test_healthomics_and_sts_have_their_proxy_alike(name: str) -> None:
 def test_source_that_fails_is_named_with_what_to_do(name: str) -> None:
     """The log names the source and the way out, no secret, and nobody is asked."""
     _, (reason, error, source, advice) = FAILING[name]
-    known = outcome_of(name, failing_programs)
+    known = outcome_of(name)
 
     assert (reason, error, source) == (
         known["reason"],

@@ -996,6 +996,13 @@ MUTANTS = (
         "test_aws.py::test_source_that_fails_is_named_with_what_to_do",
     ),
     Mutant(
+        "program-of-a-source-profile-reads-stdin",
+        "upstream/chain.py",
+        "        builder.providers = partial(_asking_nobody, builder.providers)\n",
+        "        pass\n",
+        "test_aws.py::test_source_that_fails_is_named_with_what_to_do",
+    ),
+    Mutant(
         "newline-in-a-secret-is-signed-with",
         "upstream/chain.py",
         "                _check(credentials.get_frozen_credentials(), source)\n",

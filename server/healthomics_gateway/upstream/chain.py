@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -68,6 +68,7 @@ ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (InfiniteLoopConfigError, "profiles name each other as their source; correct them"),
     (InvalidConfigError, "the profile lacks something; correct it"),
     (ClientError, "AWS refused it; look at the role's trust policy"),
+    (ValueError, "what it gave can't be read; try it outside the gateway"),
     (OSError, "a file or program that the AWS settings name can't be read or run"),
 )
 NOTHING = (
@@ -133,12 +134,24 @@ def read_chain() -> Any:
 
 
 def _ask_nobody(provider: Any) -> None:
-    """Keep a provider from the terminal: a server has nobody to ask."""
+    """Keep a provider, and those of a source profile, from the terminal and stdin.
+
+    A server has nobody to ask.
+    """
     if hasattr(provider, "_prompter"):
         provider._prompter = _refuse  # noqa: SLF001  # botocore has no other way
     if hasattr(provider, "_popen"):
         without_input = partial(subprocess.Popen, stdin=subprocess.DEVNULL)
         provider._popen = without_input  # noqa: SLF001  # as above
+    if builder := getattr(provider, "_profile_provider_builder", None):
+        builder.providers = partial(_asking_nobody, builder.providers)
+
+
+def _asking_nobody(providers: Callable[..., list[Any]], *of: Any, **how: Any) -> Any:
+    made = providers(*of, **how)
+    for provider in made:
+        _ask_nobody(provider)
+    return made
 
 
 def _refuse(_prompt: str) -> str:
