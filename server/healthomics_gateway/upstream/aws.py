@@ -35,6 +35,7 @@ from healthomics_gateway.upstream.identity import (
     Report,
 )
 from healthomics_gateway.upstream.sigv4 import Credentials
+from healthomics_gateway.upstream.sts import MAX_THREADS
 
 SERVICE = "omics"  # boto3's name of it, and its signing name
 HOST_PREFIX = "workflows-"  # before the host for GetRun, but not before an explicit one
@@ -45,7 +46,7 @@ STS_CONFIG = Config(
     connect_timeout=3,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 2},
-    max_pool_connections=16,
+    max_pool_connections=MAX_THREADS,
     proxies={},  # unless `proxy_for` finds one: boto3 has other rules
     signature_version=UNSIGNED,
     user_agent_extra=AGENT,

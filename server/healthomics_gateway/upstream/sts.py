@@ -39,7 +39,7 @@ SESSION_SECONDS = 3600  # the most where one role assumes another
 EARLY = timedelta(minutes=15)  # before its end another session is asked for
 OWN_SECONDS = 15.0  # for the gateway's own credentials; they are given up before
 ACCOUNT_SECONDS = 5.0  # for the gateway's own account, which is asked for once
-MAX_THREADS = 16  # that ask STS; as many connections boto3's client keeps
+MAX_THREADS = 16  # that ask STS, each with a connection of boto3's client
 MAX_TPS = 50.0  # of requests to STS, which takes 600 a second of an account
 MAX_NAME = 64  # characters of a session's name
 DIGEST_DIGITS = 16
