@@ -212,14 +212,19 @@ def signed_at(head: str) -> datetime:
 
 
 async def test_large_answer_is_read_where_others_work_hangs() -> None:
-    """It has threads of its own: those that asyncio lends may all be taken."""
+    """It has threads of its own, as the look-up of the name that it came from.
+
+    Those that asyncio lends may all be taken.
+    """
     ends = threading.Event()
     loop = asyncio.get_running_loop()
     hung = [loop.run_in_executor(None, ends.wait, 10) for _ in range(64)]
     body = run_body(name="x" * 2 * LOOP_BYTES)
     try:
-        async with Upstream(http(body)) as upstream, source(upstream.url) as asked:
-            answer = await asked.ask()
+        async with Upstream(http(body)) as upstream:
+            url = upstream.url.replace("127.0.0.1", "localhost")
+            async with source(url) as asked:
+                answer = await asked.ask()
     finally:
         ends.set()
         await asyncio.gather(*hung)

@@ -1046,6 +1046,21 @@ async def test_url_that_redirects_gets_no_token_elsewhere(tmp_path: Path) -> Non
     assert (1, 0) == (server.asked, other.asked)
 
 
+async def test_url_is_read_where_others_work_hangs() -> None:
+    """Its name is looked up in a thread of its own: asyncio's may all be taken."""
+    ends = threading.Event()
+    loop = asyncio.get_running_loop()
+    hung = [loop.run_in_executor(None, ends.wait, 10) for _ in range(64)]
+    try:
+        async with KeyServer(OLD) as server, asyncio.timeout(5):
+            raw = await url_reader(server.url.replace("127.0.0.1", "localhost"))()
+    finally:
+        ends.set()
+        await asyncio.gather(*hung)
+
+    assert {OLD.kid} == kids_of(read_keys(raw))
+
+
 def test_url_that_stalls_is_given_up() -> None:
     """A server that doesn't answer is left after five seconds."""
 

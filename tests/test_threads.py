@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from healthomics_gateway.resolver import Resolver
 from healthomics_gateway.threads import AtMost, OneAtATime, in_thread
 
 PATIENCE_SECONDS = 5.0
@@ -36,6 +38,30 @@ async def test_work_that_hangs_uses_one_thread(tmp_path: Path) -> None:
     assert hanging[0].daemon
     await asyncio.to_thread(pipe.write_bytes, b"late")
     assert b"late" == await waiting
+
+
+async def test_look_up_that_hangs_uses_one_thread() -> None:
+    """However often a name is asked for, it is looked up once, and others beside it."""
+    answers = threading.Event()
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        if host == "hangs.test":
+            answers.wait(PATIENCE_SECONDS)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", port))]
+
+    resolver = Resolver(look_up=look_up)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await resolver.resolve("hangs.test", 443)
+    hanging = [each for each in threading.enumerate() if each.name == "names"]
+    (other,) = await resolver.resolve("answers.test", 443)
+    waiting = asyncio.create_task(resolver.resolve("hangs.test", 443))
+    answers.set()
+
+    assert [True] == [each.daemon for each in hanging]
+    assert ("127.0.0.2", 443) == (other["host"], other["port"])
+    assert ["hangs.test"] == [each["hostname"] for each in await waiting]
 
 
 async def test_work_that_has_ended_is_followed_by_other_work() -> None:

@@ -39,7 +39,7 @@ The rooms, in reading order; each knows only those below it:
   `kinds` is how each is written;
 * `errors` is every error that can be answered, `durations` how times are written,
   `files` reads files of a bounded size, `hosts` resolves hosts, `pem` splits files of
-  PEM, `threads` runs what blocks,
+  PEM, `threads` runs what blocks, `resolver` looks names up,
   `supervision` runs background tasks again that have failed, `spiffe` reads
   SPIFFE's names, `proxies` finds the proxy for a URL;
 * `sandbox` is the embedded fake HealthOmics, which knows none of the above.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import ipaddress
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
+
+from healthomics_gateway.threads import in_thread
 
 IN_USE = "it can't be bound; is it in use?"
 LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3: whatever resolvers say
@@ -40,9 +42,9 @@ async def addresses_to_bind(host: str, port: int) -> tuple[list[str], int]:
 async def _resolved(host: str) -> Sequence[str]:
     if host == "localhost":
         return LOCALHOST
-    loop = asyncio.get_running_loop()
+    look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
     try:
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = await in_thread(look_up, name="names")  # which may hang
     except UnicodeError as error:  # a label of the name is too long
         raise socket.gaierror from error
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))

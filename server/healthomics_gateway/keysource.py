@@ -15,6 +15,7 @@ from yarl import URL
 from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.jwks import MAX_BYTES, KeySetError
 from healthomics_gateway.proxies import ProxyError, proxy_for
+from healthomics_gateway.resolver import Resolver
 from healthomics_gateway.threads import OneAtATime
 
 HTTP_OK = 200
@@ -87,13 +88,15 @@ def url_reader(
     tls = ssl.create_default_context(cafile=ca_file)
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
     threads = OneAtATime("jwks-token-file")
+    resolver = Resolver()  # of all reads, each of which has its own connection
 
     async def read() -> bytes:
         headers = dict(HEADERS)
         if token_file:
             raw = await threads.run(partial(_read_file, token_file))
             headers["Authorization"] = f"Bearer {_token_in(raw)}"
-        return await _get(url, tls, headers, proxy)
+        connector = aiohttp.TCPConnector(force_close=True, resolver=resolver, ssl=tls)
+        return await _get(url, connector, headers, proxy)
 
     return read
 
@@ -107,12 +110,15 @@ def _token_in(raw: bytes) -> str:
 
 
 async def _get(
-    url: str, tls: ssl.SSLContext, headers: Mapping[str, str], proxy: str | None
+    url: str,
+    connector: aiohttp.TCPConnector,
+    headers: Mapping[str, str],
+    proxy: str | None,
 ) -> bytes:
     async with (
         aiohttp.ClientSession(
             auto_decompress=False,
-            connector=aiohttp.TCPConnector(force_close=True, ssl=tls),
+            connector=connector,
             headers=headers,
             middlewares=(_ask_once,),
         ) as session,

@@ -487,6 +487,13 @@ MUTANTS = (
         "test_jsontext.py::test_parse_object_reads_so_many_values",
     ),
     Mutant(
+        "names-are-looked-up-in-threads-of-others",
+        "upstream/transport.py",
+        "                    resolver=resolver,\n",
+        "",
+        "test_healthomics.py::test_large_answer_is_read_where_others_work_hangs",
+    ),
+    Mutant(
         "unknown-member-is-dropped",
         "upstream/fields.py",
         "        if value is None:\n            continue",

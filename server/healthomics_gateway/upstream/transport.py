@@ -16,6 +16,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
+from healthomics_gateway.resolver import Resolver
 from healthomics_gateway.upstream.classify import Failure, Reply, names_error
 
 MAX_HEADER_BYTES = 8190  # of one line
@@ -71,11 +72,13 @@ class Transport:
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._max_body_bytes = max_body_bytes
         tls = _tls_context(ca_file)
+        resolver = Resolver()
 
         def session(**options: Any) -> aiohttp.ClientSession:
             return aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=max_connections,
+                    resolver=resolver,
                     socket_factory=_new_socket,
                     ssl=tls,
                     **options,

@@ -1,0 +1,63 @@
+"""Resolves names in threads of its own, as a look-up may hang for half a minute."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from healthomics_gateway.threads import OneAtATime
+
+NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+
+
+class Resolver(AbstractResolver):
+    """Resolves names for aiohttp, whose own resolver shares the event loop's threads.
+
+    A name that is looked up isn't looked up again until that has ended, so that one
+    that hangs uses one thread.
+    """
+
+    def __init__(
+        self, *, look_up: Callable[..., list[Any]] = socket.getaddrinfo
+    ) -> None:
+        """Resolve nothing yet; `look_up` answers as `socket.getaddrinfo` does."""
+        self._look_up = look_up
+        self._threads: dict[Any, OneAtATime] = {}  # by name, which the settings give
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name, or raise socket.gaierror."""
+        asked = (host, port, family)
+        threads = self._threads.setdefault(asked, OneAtATime("names"))
+        return await threads.run(partial(self._resolve, *asked))
+
+    async def close(self) -> None:
+        """Do nothing: a look-up can't be cancelled."""
+
+    def _resolve(
+        self, host: str, port: int, family: socket.AddressFamily
+    ) -> list[ResolveResult]:
+        """Blocks."""
+        found = self._look_up(
+            host,
+            port,
+            type=socket.SOCK_STREAM,
+            family=family,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        return [
+            ResolveResult(
+                hostname=host,
+                host=socket.getnameinfo(address, NUMERIC)[0],  # with an IPv6 zone
+                port=port,
+                family=family_of_it,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for family_of_it, _, protocol, _, address in found
+        ]
