@@ -814,6 +814,7 @@ async def test_file_is_looked_at_every_few_seconds(tmp_path: Path) -> None:
     [
         pytest.param(lambda file: file.write_bytes(b'{"keys":'), id="half written"),
         pytest.param(lambda file: file.unlink(), id="gone"),
+        pytest.param(lambda file: (file.unlink(), os.mkfifo(file)), id="fifo"),
         pytest.param(
             lambda file: file.write_bytes(b" " * 2**20 + b"{}"), id="too long"
         ),
@@ -835,13 +836,14 @@ async def test_file_that_is_spoilt_keeps_the_keys(
 
 
 def test_file_that_hangs_uses_one_thread(tmp_path: Path) -> None:
-    """A pipe without a writer is looked at again and again, by the same thread."""
+    """What hangs, as network file systems do, is looked at by one thread."""
     pipe = tmp_path / "jwks.json"
     os.mkfifo(pipe)
 
     async def work() -> list[str]:
         clock = asyncio.get_running_loop().time
-        ring = Keyring(file_reader(pipe), refresh_seconds=5.0, clock=clock)
+        reader = file_reader(pipe, read=Path.read_bytes)  # which waits for a writer
+        ring = Keyring(reader, refresh_seconds=5.0, clock=clock)
         async with following(ring):
             await asyncio.sleep(200)
         names = [each.name for each in threading.enumerate()]
@@ -1021,8 +1023,11 @@ async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
             file.write_text(bad)
             with pytest.raises(KeySetError, match="jwks_token_file"):
                 await read()
+        file.write_text("t" * 2**20 + "t")
+        with pytest.raises(KeySetError, match="jwks_token_file: it is larger than 1"):
+            await read()
         file.unlink()
-        with pytest.raises(OSError, match="No such file"):
+        with pytest.raises(KeySetError, match="jwks_token_file: no file of this path"):
             await read()
 
     assert [b"Bearer first.to-ken~=", b"Bearer second"] == [

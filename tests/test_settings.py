@@ -35,6 +35,7 @@ from healthomics_gateway.settings import (
     warnings,
 )
 from healthomics_gateway.sources import leaves, take_faults
+from healthomics_gateway.variables import variable_of
 
 PAIR = "tls.cert_file and tls.key_file"
 NO_CERTIFICATE = "tls.cert_file: no certificate in PEM is in it"
@@ -623,6 +624,20 @@ def test_file_that_is_no_regular_file_is_a_fault(tmp_path: Path, kind: str) -> N
         f"jwt.jwks_file in {file}: it isn't a regular file; directories, pipes and"
         " devices aren't read"
     )
+
+
+def test_file_of_any_size_is_not_read(tmp_path: Path) -> None:
+    """A file that a setting names is a fault if it is larger than 1 MiB."""
+    large = tmp_path / "large"
+    large.write_bytes(b"x" * (2**20 + 1))
+    names = {name: str(large) for name in dotted(Settings) if name.endswith("_file")}
+    environ = {variable_of(name): path for name, path in names.items()}
+
+    assert set(environ) == {
+        told.removesuffix(": it is larger than 1 MiB")
+        for told in faults(environ=environ)
+        if told.endswith(" MiB")
+    }
 
 
 def test_file_may_be_a_link(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ from authorities import (
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app import Gateway
 from healthomics_gateway.certificates import TlsFiles, TlsFilesError, when_text
+from healthomics_gateway.files import NOT_REGULAR, TOO_LARGE
 from healthomics_gateway.tls import LOOK_SECONDS
 from support import aws_at, calling, gateway, get_run, refused
 
@@ -364,16 +365,22 @@ def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
         client_ca_file=tmp_path,
     )
     names = ("tls.cert_file", "tls.key_file", "tls.client_ca_file")
-    assert [f"{name}: {NO_FILE}" for name in names] == faults_of(files)
+    whys = (NO_FILE, NO_FILE, NOT_REGULAR)
+    assert [f"{name}: {why}" for name, why in zip(names, whys, strict=True)] == (
+        faults_of(files)
+    )
 
 
-def test_file_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
-    """Of a file no more than 1 MiB is read, and one that is larger isn't used."""
-    files = written(trustme.CA().issue_cert(HOST), tmp_path)
-    with files.cert_file.open("ab") as file:
-        file.truncate(1_048_577)
+def test_file_of_any_size_is_not_read(tmp_path: Path) -> None:
+    """A file that is larger than certificates are is a fault, as each of them."""
+    files = requiring(trustme.CA(), trustme.CA(), tmp_path)
+    for path in (files.cert_file, files.key_file, files.client_ca_file):
+        assert path
+        with path.open("ab") as file:
+            file.write(b"\n" * 2**20)
 
-    assert ["tls.cert_file: it is larger than 1 MiB"] == faults_of(files)
+    names = ("tls.cert_file", "tls.key_file", "tls.client_ca_file")
+    assert [f"{name}: {TOO_LARGE}" for name in names] == faults_of(files)
 
 
 def test_chain_that_is_too_long_is_a_fault(tmp_path: Path) -> None:

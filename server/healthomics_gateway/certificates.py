@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from healthomics_gateway.files import content_of
+from healthomics_gateway.files import FileFault, read_regular
 from healthomics_gateway.pem import Block, blocks_of
 
 ClientAuth: TypeAlias = Literal["none", "required"]
@@ -107,12 +107,9 @@ class TlsFiles:
         read, faults = [], []
         for name, file in files.items():
             try:
-                read.append(content_of(file))
-            except OSError:
-                # The path isn't repeated: it may be a key that was pasted instead.
-                faults.append(f"{name}: no file of this path can be read")
-            except ValueError as error:
-                faults.append(f"{name}: {error}")
+                read.append(read_regular(file))
+            except FileFault as fault:
+                faults.append(f"{name}: {fault}")
         if faults:
             raise TlsFilesError(*faults)
         chain, key, client_ca = (*read, b"")[:3]

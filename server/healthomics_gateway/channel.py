@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import grpc
 
-from healthomics_gateway.files import content_of
+from healthomics_gateway.files import read_once
 from healthomics_gateway.pem import blocks_of
 
 PREFIX = "HEALTHOMICS_GATEWAY_"
@@ -191,7 +191,7 @@ def _contents(given: Mapping[str, Given], faults: list[str]) -> dict[str, bytes]
         if name not in given:
             continue
         try:
-            blocks = blocks_of(content_of(Path(given[name].text)))
+            blocks = blocks_of(read_once(Path(given[name].text)))
             contents[name] = b"".join(each.pem for each in blocks)
             keys[name] = key_in(contents[name])
         except OSError as error:
@@ -254,7 +254,7 @@ def _token_file(given: Given | None, faults: list[str]) -> TokenFile | None:
 
 
 def _token_in(file: Path) -> str:
-    raw = content_of(file).strip()
+    raw = read_once(file).strip()
     if not raw:
         raise ValueError("it is empty")
     if len(raw) > MAX_TOKEN_BYTES:

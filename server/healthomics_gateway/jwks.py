@@ -12,7 +12,7 @@ import jwt
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-MAX_BYTES = 1024 * 1024  # of a set
+MAX_BYTES = 1_048_576  # of a set
 MAX_KEYS = 100  # of a set
 MIN_RSA_BITS = 2048
 EMPTY: tuple[Any, ...] = (None, "", [])

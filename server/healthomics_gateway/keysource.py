@@ -12,8 +12,10 @@ from typing import TypeAlias
 import aiohttp
 from yarl import URL
 
+from healthomics_gateway.files import FileFault, read_regular
 from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.jwks import MAX_BYTES, KeySetError
+from healthomics_gateway.pem import blocks_of
 from healthomics_gateway.proxies import ProxyError, proxy_for
 from healthomics_gateway.resolver import Resolver
 from healthomics_gateway.threads import OneAtATime
@@ -62,15 +64,20 @@ def _proxy_fault(url: str) -> str | None:
     return None
 
 
-def file_reader(path: Path) -> Read:
-    """Read a set from a file."""
+def file_reader(path: Path, *, read: Callable[[Path], bytes] = read_regular) -> Read:
+    """Return what reads a set from a file, with `read`; raises KeySetError."""
     # Its own thread: a network file system that hangs must not use up the loop's.
-    return partial(OneAtATime("jwks-file").run, partial(_read_file, path))
+    return partial(_read_in, OneAtATime("jwks-file"), "jwks_file", partial(read, path))
 
 
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
+async def _read_in(
+    threads: OneAtATime, setting: str, read: Callable[[], bytes]
+) -> bytes:
+    """Return what the file of a setting holds; raises KeySetError."""
+    try:
+        return await threads.run(read)
+    except FileFault as fault:
+        raise KeySetError(f"jwt.{setting}: {fault}") from None
 
 
 def url_reader(
@@ -83,22 +90,49 @@ def url_reader(
     """Return what reads a set from a URL.
 
     `ca_file` takes the place of the system's authorities. `token_file` holds a bearer
-    token, which is sent to this URL alone.
+    token, which is sent to this URL alone. Raises KeySetError if `ca_file` is invalid.
     """
-    tls = ssl.create_default_context(cafile=ca_file)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls = _tls_context(ca_file)
     threads = OneAtATime("jwks-token-file")
     resolver = Resolver()  # of all reads, each of which has its own connection
 
     async def read() -> bytes:
         headers = dict(HEADERS)
         if token_file:
-            raw = await threads.run(partial(_read_file, token_file))
+            token = partial(read_regular, token_file)
+            raw = await _read_in(threads, "jwks_token_file", token)
             headers["Authorization"] = f"Bearer {_token_in(raw)}"
         connector = aiohttp.TCPConnector(force_close=True, resolver=resolver, ssl=tls)
         return await _get(url, connector, headers, proxy)
 
     return read
+
+
+def ca_file_fault(file: Path) -> str | None:
+    """Return why a file can't be trusted for authorities, None if it can."""
+    try:
+        _tls_context(file)
+    except KeySetError as error:
+        return str(error)
+    return None
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    tls = ssl.create_default_context() if ca_file is None else _trusting(ca_file)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    return tls
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        blocks = blocks_of(read_regular(ca_file))
+        pem = b"".join(each.pem for each in blocks)
+        # Of no text at all `ssl` makes the system's authorities.
+        return ssl.create_default_context(cadata=pem.decode("ascii") or "-")
+    except FileFault as fault:
+        raise KeySetError(str(fault)) from None
+    except (OSError, ValueError):  # an SSLError is an OSError
+        raise KeySetError("no certificates can be read from it") from None
 
 
 def _token_in(raw: bytes) -> str:

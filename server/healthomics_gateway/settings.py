@@ -5,10 +5,7 @@ A fault never hides another: all of them are told together.
 
 from __future__ import annotations
 
-import os
 import re
-import ssl
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +19,8 @@ from healthomics_gateway.access import ANONYMOUS, Rule, neighbour_of
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.endpoints import Endpoint, endpoints_of
-from healthomics_gateway.keysource import url_fault
+from healthomics_gateway.files import FileFault, read_regular
+from healthomics_gateway.keysource import ca_file_fault, url_fault
 from healthomics_gateway.kinds import Address, UnixPath
 from healthomics_gateway.schema import Jwt, Settings
 from healthomics_gateway.selection import MEMBERS
@@ -174,22 +172,15 @@ def _unreadable(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]
         ]
     for name, file in files:
         if isinstance(file, Path) and (fault := _file_fault(file)):
-            # The path isn't repeated: it may be a key that was pasted instead.
             yield f"{name}: {fault}"
 
 
 def _file_fault(file: Path) -> str | None:
     """Return why a file can't be read anew whenever it changes, None if it can."""
     try:
-        # Without O_NONBLOCK a FIFO that nothing writes to would be waited for.
-        opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except (OSError, ValueError):  # ValueError if the path holds a NUL
-        return "no file of this path can be read"
-    try:
-        if not stat.S_ISREG(os.fstat(opened).st_mode):
-            return "it isn't a regular file; directories, pipes and devices aren't read"
-    finally:
-        os.close(opened)
+        read_regular(file)
+    except FileFault as fault:
+        return str(fault)
     return None
 
 
@@ -282,10 +273,9 @@ def _jwt_faults(jwt: Jwt) -> Iterator[str]:
         if file and not jwt.jwks_url:
             yield f"jwt.{name}: it is for jwt.jwks_url, which isn't set"
     if jwt.ca_file and _is_readable(jwt.ca_file):
-        try:
-            ssl.create_default_context(cafile=jwt.ca_file)
-        except OSError:  # an SSLError is one
-            yield "jwt.ca_file: no certificates can be read from it"
+        fault = ca_file_fault(jwt.ca_file)
+        if fault:
+            yield f"jwt.ca_file: {fault}"
 
 
 def _caller_faults(settings: Settings, endpoints: Sequence[Endpoint]) -> Iterator[str]:

@@ -6,9 +6,7 @@ setting of a dotted name (`log.level`) came from.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -19,7 +17,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings
 
-MAX_FILE_BYTES = 1_048_576
+from healthomics_gateway.files import FileFault, read_once
+
 UNKNOWN = "there is no such setting"
 SIMILAR = 0.8  # how alike a name and a suggestion must be, at most 1
 
@@ -66,27 +65,19 @@ def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
     if file is None:
         return {}, []
     try:
-        values = tomllib.loads(_content(file))
+        content = read_once(file)
+        # Editors may have put a byte order mark there.
+        values = tomllib.loads(content.decode("utf-8-sig"))
         list(leaves(values))  # a dotted key can nest them deeper than can be walked
     except OSError as error:
         return {}, [f"--config {file}: {error.strerror}"]
+    except FileFault as fault:
+        return {}, [f"--config {file}: {fault}"]
     except ValueError as error:
         return {}, [f"--config {file}: it isn't TOML: {error}"]
     except RecursionError:
         return {}, [f"--config {file}: it is nested too deeply"]
     return values, []
-
-
-def _content(file: Path) -> str:
-    with file.open("rb") as stream:
-        content = stream.read(MAX_FILE_BYTES + 1)
-        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
-    if len(content) > MAX_FILE_BYTES:
-        raise ValueError("it is larger than 1 MiB")
-    if is_pipe and not content:
-        # The command that should have written the settings may have failed.
-        raise ValueError("nothing could be read from this pipe")
-    return content.decode("utf-8-sig")  # editors may have put a byte order mark there
 
 
 def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:

@@ -955,8 +955,8 @@ MUTANTS = (
     Mutant(
         "files-are-read-in-the-threads-of-the-loop",
         "keysource.py",
-        'partial(OneAtATime("jwks-file").run, partial(_read_file, path))',
-        'partial(__import__("asyncio").to_thread, _read_file, path)',
+        "return await threads.run(read)",
+        'return await __import__("asyncio").to_thread(read)',
         "test_keys.py::test_file_that_hangs_uses_one_thread",
     ),
     Mutant(
@@ -1717,10 +1717,17 @@ MUTANTS = (
     ),
     Mutant(
         "setting-s-file-may-be-a-pipe",
-        "settings.py",
+        "files.py",
         "os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY",
         "os.O_RDONLY | os.O_NOCTTY",
-        "test_settings.py::test_file_that_is_no_regular_file_is_a_fault",
+        "test_files.py::test_pipe_is_no_regular_file",
+    ),
+    Mutant(
+        "file-of-any-size-is-read",
+        "files.py",
+        "while len(content) <= MAX_BYTES:",
+        "while True:",
+        "test_files.py::test_file_is_read_up_to_a_mebibyte",
     ),
     Mutant(
         "pattern-may-leave-the-trust-domain-open",

@@ -1,0 +1,101 @@
+"""Files that settings name: which are read, and how much of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from healthomics_gateway.files import (
+    MAX_BYTES,
+    NOT_REGULAR,
+    TOO_LARGE,
+    FileFault,
+    read_once,
+    read_regular,
+)
+
+
+@pytest.fixture(params=[read_regular, read_once])
+def read(request: pytest.FixtureRequest) -> Callable[[Path], bytes]:
+    """Give each way to read."""
+    found: Callable[[Path], bytes] = request.param
+    return found
+
+
+def fault_of(read: Callable[[Path], bytes], path: Path) -> str:
+    """Return why a file isn't read."""
+    with pytest.raises(FileFault) as caught:
+        read(path)
+    return str(caught.value)
+
+
+def test_file_is_read_up_to_a_mebibyte(
+    tmp_path: Path, read: Callable[[Path], bytes]
+) -> None:
+    """A file of exactly that size is read whole, one of a byte more is refused."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * MAX_BYTES)
+    found = read(file)
+    with file.open("ab") as stream:
+        stream.write(b"x")
+
+    assert b"x" * MAX_BYTES == found
+    assert TOO_LARGE == fault_of(read, file)
+
+
+def test_endless_device_is_refused() -> None:
+    """A device isn't a regular file, and no reader reads it for ever."""
+    assert NOT_REGULAR == fault_of(read_regular, Path("/dev/zero"))
+    assert TOO_LARGE == fault_of(read_once, Path("/dev/zero"))
+
+
+def test_pipe_is_no_regular_file(tmp_path: Path) -> None:
+    """A FIFO that nothing writes to is refused at once, as is a folder."""
+    os.mkfifo(tmp_path / "fifo")
+
+    assert NOT_REGULAR == fault_of(read_regular, tmp_path / "fifo")
+    assert NOT_REGULAR == fault_of(read_regular, tmp_path)
+
+
+def test_pipe_is_read_as_far_as_its_writer_writes(tmp_path: Path) -> None:
+    """A FIFO is waited for, but not for ever, and never longer than for its writer."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    faults = [impatient_fault(fifo)]  # nobody writes to it
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # for a writer to open it
+    writing = os.open(fifo, os.O_WRONLY)
+    os.write(writing, b"lost")
+    faults.append(impatient_fault(fifo))  # its writer goes on
+    os.write(writing, b"read")
+    os.close(writing)
+    found = read_once(fifo)
+    os.close(reading)
+
+    assert ["nothing came from it for 0 s"] * 2 == faults
+    assert b"read" == found
+
+
+def test_writer_of_a_pipe_may_come_late(tmp_path: Path) -> None:
+    """What reads a FIFO waits until it is written to, as it would without a bound."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_once, fifo)
+        fifo.write_bytes(b"late")  # waits for a reader
+
+        assert b"late" == reading.result()
+
+
+def impatient_fault(fifo: Path) -> str:
+    """Return why a pipe isn't read by a reader that doesn't wait."""
+    return fault_of(lambda path: read_once(path, pipe_seconds=0.0), fifo)
+
+
+def test_path_is_never_repeated() -> None:
+    """It may be a key that was pasted in the place of a path."""
+    for path in ("/missing/canary", "can\0ary", "canary" * 1000):
+        assert "no file of this path can be read" == fault_of(read_regular, Path(path))
