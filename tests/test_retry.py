@@ -284,6 +284,20 @@ async def test_failure_tells_the_wait_that_would_come_next(
     assert milliseconds == outcome.pushback_ms
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "reason",
+    [Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, Reason.GATEWAY_CREDENTIALS_EXPIRED],
+)
+async def test_failure_for_want_of_credentials_puts_clients_off(
+    reason: Reason, jitter: float
+) -> None:
+    """All calls fail until credentials are found: clients come back in 1 to 5 s."""
+    outcome = await ask(Scripted(failure(reason, again=Again.NO)), jitter=jitter)
+
+    assert 1000 + 4000 * jitter == outcome.pushback_ms
+
+
 async def test_failure_that_leaves_no_time_tells_its_wait() -> None:
     """A wait that the deadline doesn't allow is told to the client instead."""
     throttled = passing(Reason.UPSTREAM_THROTTLED)

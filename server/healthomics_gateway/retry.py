@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MIN_ATTEMPT_SECONDS = 0.01  # no upstream answers in less
 BASE_SECONDS = 0.05
 THROTTLED_BASE_SECONDS = 1.0
+# Without usable credentials none of the calls succeeds before the next look for some.
+UNUSABLE = {Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, Reason.GATEWAY_CREDENTIALS_EXPIRED}
+LOOK_BASE_SECONDS, LOOK_JITTER_SECONDS = 1.0, 4.0
 RETRY_AFTER_BEYOND_SECONDS = 5.0  # AWS may ask for this much more than computed
 RETRIES_IN_HAND = 10.0  # at the start, and at most
 RETRIES_PER_CALL = 0.2  # that each call earns: a dead upstream sees 1.2 calls for one
@@ -92,6 +95,8 @@ class Retrying:
         return True
 
     def _wait_seconds(self, error: GatewayError, attempt: int) -> float:
+        if error.again is Again.NO and error.reason in UNUSABLE:
+            return LOOK_BASE_SECONDS + self._jitter() * LOOK_JITTER_SECONDS
         throttled = error.reason is Reason.UPSTREAM_THROTTLED
         base = THROTTLED_BASE_SECONDS if throttled else BASE_SECONDS
         computed = self._jitter() * base * 2.0 ** (attempt - 1)

@@ -494,6 +494,13 @@ MUTANTS = (
         "test_healthomics.py::test_large_answer_is_read_where_others_work_hangs",
     ),
     Mutant(
+        "gateway-without-credentials-is-asked-again-at-once",
+        "retry.py",
+        "if error.again is Again.NO and error.reason in UNUSABLE:",
+        "if error.reason not in Reason:",
+        "test_retry.py::test_failure_for_want_of_credentials_puts_clients_off",
+    ),
+    Mutant(
         "unknown-member-is-dropped",
         "upstream/fields.py",
         "        if value is None:\n            continue",
