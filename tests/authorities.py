@@ -80,6 +80,14 @@ def write(certificate: trustme.LeafCert, folder: Path) -> None:
     (folder / "key.pem").write_bytes(key_of(certificate))
 
 
+def aged(file: str | Path) -> str:
+    """Return a file's certificate with a negative serial number, as old ones have."""
+    der = bytearray(ssl.PEM_cert_to_DER_cert(Path(file).read_text(encoding="ascii")))
+    version = b"\xa0\x03\x02\x01\x02"  # which the serial number follows
+    der[der.index(version) + len(version) + 2] |= 0x80
+    return ssl.DER_cert_to_PEM_cert(bytes(der))
+
+
 class Steps:
     """A sleep that ends when the test says so."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from authorities import aged
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import (
     GetRunRequest,
@@ -604,14 +604,6 @@ def test_certificates_that_others_take_are_taken(tmp_path: Path) -> None:
     cert = written(tmp_path / "cert", "# Zo\xeb's\n" + aged(mine.cert))
 
     assert route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).is_tls
-
-
-def aged(file: str) -> str:
-    """Give a certificate a serial number as nobody issues any more, a negative one."""
-    der = bytearray(ssl.PEM_cert_to_DER_cert(Path(file).read_text(encoding="ascii")))
-    version = b"\xa0\x03\x02\x01\x02"  # which the serial number follows
-    der[der.index(version) + len(version) + 2] |= 0x80
-    return ssl.DER_cert_to_PEM_cert(bytes(der))
 
 
 def test_key_under_a_passphrase_is_a_fault(tmp_path: Path) -> None:

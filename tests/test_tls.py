@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+import sys
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -30,6 +33,7 @@ from authorities import (
     DAY,
     HOST,
     Clock,
+    aged,
     chain_of,
     channel_to,
     echo,
@@ -147,15 +151,17 @@ def locked(certificate: trustme.LeafCert) -> bytes:
     )
 
 
-def self_signed(key: Any) -> tuple[bytes, bytes]:
-    """A certificate of this key, and the key, as PEM."""
+def self_signed(
+    key: Any, names: Sequence[x509.GeneralName] = ()
+) -> tuple[bytes, bytes]:
+    """A certificate of this key with further `names`, and the key, as PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     address = x509.IPAddress(ip_address(HOST))
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), 1, now - DAY, now + DAY)
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([address, *names]), critical=False)
         .sign(key, algorithm)
         .public_bytes(Encoding.PEM)
     )
@@ -256,6 +262,24 @@ def test_block_that_would_be_dropped_is_a_fault(
         file.write(more)
 
     assert [f"tls.{setting}: {fault}"] == faults_of(files)
+
+
+def test_old_certificates_are_loaded_in_threads_without_a_warning(
+    tmp_path: Path,
+) -> None:
+    """Listeners look at their files at the same time; no filter of warnings changes."""
+    files = written(trustme.CA().issue_cert(HOST), tmp_path)
+    files.cert_file.write_text(aged(files.cert_file))
+    before, interval = list(warnings.filters), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            loads = [pool.submit(files.load, datetime.now(UTC)) for _ in range(100)]
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert before == list(warnings.filters)
+    assert all(each.result().not_after for each in loads)
 
 
 def test_second_key_is_a_fault(tmp_path: Path) -> None:
@@ -392,6 +416,34 @@ def test_chain_that_is_too_long_is_a_fault(tmp_path: Path) -> None:
     files.cert_file.write_bytes(own_pem(certificate) * 11)
 
     assert ["tls.cert_file: a chain has at most 10 certificates"] == faults_of(files)
+
+
+def test_chain_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
+    """Clients can't read a certificate of many names, though it is a single one."""
+    files = written(trustme.CA().issue_cert(HOST), tmp_path)
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [x509.DNSName(f"{at:060}.example.org") for at in range(1400)]
+    files.cert_file.write_bytes(self_signed(key, names)[0])
+
+    assert "tls.cert_file: a chain has at most 100,000 bytes in DER" in faults_of(files)
+
+
+async def test_client_s_certificate_does_not_replace_the_authority(
+    tmp_path: Path,
+) -> None:
+    """Whatever it had signed would be let in, so the authority before it stays."""
+    authority, clients = trustme.CA(), trustme.CA()
+    files = requiring(authority, clients, tmp_path)
+    assert files.client_ca_file
+    caller = clients.issue_cert("caller@example.org")
+    async with echoing(files) as served:
+        files.client_ca_file.write_bytes(own_pem(caller))
+        await served.look()
+        answer = await echo(served.address, root_of(authority), caller)
+        fault = served.tls.fault
+
+    assert b"echo" == answer
+    assert "tls.client_ca_file: certificate 1 isn't that of an authority" == fault
 
 
 def test_client_s_certificate_in_place_of_its_authority_is_a_fault(
@@ -559,10 +611,10 @@ async def test_fault_is_told_until_it_is_mended(tmp_path: Path) -> None:
     faults = [NO_KEY, NOT_ITS_KEY, f"tls.key_file: {NO_FILE}"]
     assert [faults[0], *faults] == told
     assert "" == served.tls.fault
-    *warnings, restored = log
-    assert [(fault,) for fault in faults] == [each["faults"] for each in warnings]
-    assert {"certificate_fault"} == {each["event"] for each in warnings}
-    assert {"warning"} == {each["log_level"] for each in warnings}
+    *warned, restored = log
+    assert [(fault,) for fault in faults] == [each["faults"] for each in warned]
+    assert {"certificate_fault"} == {each["event"] for each in warned}
+    assert {"warning"} == {each["log_level"] for each in warned}
     assert "certificate_restored" == restored["event"]
 
 

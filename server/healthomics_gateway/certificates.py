@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 
 from healthomics_gateway.files import FileFault, read_regular
 from healthomics_gateway.pem import Block, blocks_of
@@ -35,9 +36,18 @@ ClientAuth: TypeAlias = Literal["none", "required"]
 # OpenSSL's clients no smaller ones.
 CURVES = ("secp256r1", "secp384r1")
 RSA_BITS = range(2048, 16_385)
-MAX_CHAIN = 10  # certificates; clients refuse handshakes that are too large
+# Clients of gRPC and OpenSSL follow a chain of 101 certificates and read 100 KiB of
+# them, found by handshakes of grpcio 1.80; Java's take ten certificates by default.
+MAX_CHAIN = 10
+MAX_CHAIN_BYTES = 100_000  # in DER
 
 Parsed = TypeVar("Parsed")
+Extension = TypeVar("Extension", bound=x509.ExtensionType)
+
+# The library warns of certificates that it will refuse one day, such as those with a
+# negative serial number. The log has no use for that. This is set once, as
+# `warnings.catch_warnings` isn't safe where several threads read certificates.
+warnings.filterwarnings("ignore", category=CryptographyDeprecationWarning)
 
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
@@ -140,7 +150,10 @@ def _chain_in(blocks: list[Block]) -> list[x509.Certificate]:
     blocks = [each for each in blocks if not _is_of_a_key(each)]
     if len(blocks) > MAX_CHAIN:
         raise ValueError(f"a chain has at most {MAX_CHAIN} certificates")
-    return _certificates(iter(blocks))
+    chain = _certificates(iter(blocks))
+    if sum(len(each.public_bytes(Encoding.DER)) for each in chain) > MAX_CHAIN_BYTES:
+        raise ValueError("a chain has at most 100,000 bytes in DER")
+    return chain
 
 
 def _authorities_in(blocks: list[Block]) -> list[x509.Certificate]:
@@ -153,30 +166,38 @@ def _authorities_in(blocks: list[Block]) -> list[x509.Certificate]:
 
 
 def _may_be_authority(certificate: x509.Certificate) -> bool:
-    """Return whether it may issue others; a root may be older than the extension."""
+    """Return whether it may issue others; a root may be older than the extensions.
+
+    gRPC itself accepts whatever a certificate in this file has signed, a client's too.
+    """
     try:
-        extension = certificate.extensions.get_extension_for_class(
-            x509.BasicConstraints
-        )
-    except x509.ExtensionNotFound:
-        return certificate.issuer == certificate.subject
-    except _UNREADABLE:
+        uses = _extension(certificate, x509.KeyUsage)
+        constraints = _extension(certificate, x509.BasicConstraints)
+    except (*_UNREADABLE, x509.DuplicateExtension):
         return False
-    return extension.value.ca
+    if uses and not uses.key_cert_sign:
+        return False
+    return constraints.ca if constraints else certificate.issuer == certificate.subject
+
+
+def _extension(
+    certificate: x509.Certificate, kind: type[Extension]
+) -> Extension | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _certificates(blocks: Iterator[Block]) -> list[x509.Certificate]:
     found = []
-    with warnings.catch_warnings():
-        # Of certificates that it will refuse one day: the log has no use for them.
-        warnings.simplefilter("ignore")
-        for at, (label, pem) in enumerate(blocks, start=1):
-            if label not in _CERTIFICATES:
-                raise ValueError(f"block {at} is no certificate but {label}")
-            try:
-                found.append(x509.load_pem_x509_certificate(pem))
-            except _UNREADABLE:
-                raise ValueError(f"certificate {at} can't be read") from None
+    for at, (label, pem) in enumerate(blocks, start=1):
+        if label not in _CERTIFICATES:
+            raise ValueError(f"block {at} is no certificate but {label}")
+        try:
+            found.append(x509.load_pem_x509_certificate(pem))
+        except _UNREADABLE:
+            raise ValueError(f"certificate {at} can't be read") from None
     if not found:
         raise ValueError("no certificate in PEM is in it")
     return found

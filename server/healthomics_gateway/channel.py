@@ -219,11 +219,12 @@ def _check_authorities(pem: bytes) -> None:
 
 def _certified_key(pem: bytes) -> object:
     """Give the public key of the first certificate."""
-    from cryptography import exceptions, x509  # noqa: PLC0415  # slow, and few need it
+    from cryptography import exceptions, utils, x509  # noqa: PLC0415  # slow, and few need it
 
+    # They would go to stderr.
+    warnings.filterwarnings("ignore", category=utils.CryptographyDeprecationWarning)
     try:
-        with warnings.catch_warnings(action="ignore"):  # they would go to stderr
-            return x509.load_pem_x509_certificates(pem)[0].public_key()
+        return x509.load_pem_x509_certificates(pem)[0].public_key()
     except (exceptions.UnsupportedAlgorithm, ValueError):
         raise ValueError("a certificate as PEM is needed") from None
 

@@ -1730,6 +1730,23 @@ MUTANTS = (
         "test_files.py::test_pipe_is_no_regular_file",
     ),
     Mutant(
+        "chain-of-any-length-is-served",
+        "certificates.py",
+        "    if len(blocks) > MAX_CHAIN:\n",
+        "    if False:\n",
+        "test_tls.py::test_chain_that_is_too_long_is_a_fault",
+    ),
+    Mutant(
+        "client-s-certificate-is-an-authority",
+        "certificates.py",
+        "return constraints.ca if constraints else",
+        "return True if constraints else",
+        "test_tls.py::test_client_s_certificate_in_place_of_its_authority_is_a_fault",
+        holds=(
+            "test_tls.py::test_client_s_certificate_does_not_replace_the_authority",
+        ),
+    ),
+    Mutant(
         "file-of-any-size-is-read",
         "files.py",
         "while len(content) <= MAX_BYTES:",
