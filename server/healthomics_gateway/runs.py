@@ -51,6 +51,9 @@ NOBODY = Caller()
 # Who makes the call under way.
 caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
 
+# Its id, for the events that it causes.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
 
 class Call(Protocol):
     """On whose behalf a run is asked for, for how long, and what is learnt on the way.

@@ -25,6 +25,7 @@ from healthomics_gateway.access import ANONYMOUS, Credential
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.jwks import KINDS, SVID_USE, Key
 from healthomics_gateway.keys import Keyring
+from healthomics_gateway.runs import request_id
 from healthomics_gateway.spiffe import trust_domain_of
 
 ALGORITHMS = tuple(alg for kind in KINDS for alg in kind.algorithms)
@@ -216,5 +217,5 @@ def _identity(claim: Any) -> str:
 
 def _refused(check: str, reason: Reason = Reason.TOKEN_INVALID) -> GatewayError:
     """Return the error for a caller; the log alone names the check that failed."""
-    _log.info("token_refused", check=check)
+    _log.info("token_refused", check=check, request_id=request_id.get())
     return GatewayError(reason)

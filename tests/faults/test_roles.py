@@ -97,10 +97,13 @@ class Scene:
         return [self.sts.name_of(each) for each in requests if each.run_id != TRUE_ID]
 
     @property
-    def logged(self) -> list[Any]:
-        """What was logged of STS's failures."""
-        event = "credentials_unavailable"
-        return [each["error"] for each in self.rig.log if each["event"] == event]
+    def logged(self) -> list[tuple[str, str]]:
+        """What was logged of STS's failures, each with its call's id."""
+        return [
+            (each["error"], each["request_id"])
+            for each in self.rig.log
+            if each["event"] == "credentials_unavailable"
+        ]
 
 
 @asynccontextmanager
@@ -384,7 +387,7 @@ async def test_failure_of_sts_is_its_callers_alone(
     details = ALWAYS if reason is DENIED else ALWAYS | {"RetryInfo"}
     assert (details, {"runId": ID}) == (set(refusal.details), refusal.metadata)
     assert [session_name(BOB), "", session_name(BOB)] == s.asked
-    assert [logged] == s.logged
+    assert [(logged, refusal.details["RequestInfo"].request_id)] == s.logged
     assert READY == ready
     told = str(s.rig.log)
     assert [] == [each for each in ("arn:", "canary", "123456789012") if each in told]

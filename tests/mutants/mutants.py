@@ -1003,6 +1003,14 @@ MUTANTS = (
         "test_proxies.py::test_proxy_is_that_of_the_environment",
     ),
     Mutant(
+        "refused-token-is-not-joined-to-its-call",
+        "interceptors/chain.py",
+        "        request_id.set(call_id)\n",
+        "",
+        "rpc/test_rules.py::test_caller_that_shows_both_is_the_same_by_both",
+        holds=("faults/test_roles.py::test_failure_of_sts_is_its_callers_alone",),
+    ),
+    Mutant(
         "server-asks-for-a-code",
         "upstream/chain.py",
         "            _ask_nobody(provider)\n",
@@ -1028,7 +1036,8 @@ MUTANTS = (
         "certificate-beats-the-token",
         "interceptors/authenticate.py",
         "        if certified and signed and certified.identity != signed.identity:\n"
-        '            _log.info("token_refused", check="identity of the connection")\n'
+        '            known = {"check": "identity of the connection"}\n'
+        '            _log.info("token_refused", **known, request_id=request_id.get())\n'
         "            raise GatewayError(Reason.TOKEN_INVALID)\n",
         "",
         "rpc/test_rules.py::test_caller_that_shows_both_is_the_same_by_both",

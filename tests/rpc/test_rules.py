@@ -358,8 +358,11 @@ async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> Non
                 told.append(verdict(await outcome(call)))
 
     assert ["OK", "OK", "TOKEN_INVALID"] == told
-    checks = [event["check"] for event in events if event["event"] == "token_refused"]
-    assert ["identity of the connection"] == checks
+    (refused,) = [event for event in events if event["event"] == "token_refused"]
+    assert "identity of the connection" == refused["check"]
+    assert [refused["request_id"]] == [
+        event["request_id"] for event in events if event.get("reason")
+    ]
 
 
 async def test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in(

@@ -11,6 +11,7 @@ from grpc.aio import ServicerContext
 from healthomics_gateway.access import ANONYMOUS, Credential
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
+from healthomics_gateway.runs import request_id
 from healthomics_gateway.tokens import bearer
 
 _log = structlog.get_logger()
@@ -38,7 +39,8 @@ def authenticate(
         token = bearer(metadata) if by_token else None
         signed = await by_token(token) if by_token and token else None
         if certified and signed and certified.identity != signed.identity:
-            _log.info("token_refused", check="identity of the connection")
+            known = {"check": "identity of the connection"}
+            _log.info("token_refused", **known, request_id=request_id.get())
             raise GatewayError(Reason.TOKEN_INVALID)
         shown = tuple(each for each in (certified, signed) if each)
         if not shown and not lets_in_anonymous:

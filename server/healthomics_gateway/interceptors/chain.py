@@ -24,7 +24,7 @@ from healthomics_gateway.interceptors.exchange import (
 )
 from healthomics_gateway.interceptors.unread import Unread
 from healthomics_gateway.interceptors.write import Writer
-from healthomics_gateway.runs import caller
+from healthomics_gateway.runs import caller, request_id
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
@@ -119,9 +119,9 @@ def _in_exchange(
     async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
         peer = peer_at(context, listener)
         caller.set(caller_at(peer))
-        exchange = Exchange(
-            context, method, request_id_of(context), peer, running_task(), listener
-        )
+        call_id = request_id_of(context)
+        request_id.set(call_id)
+        exchange = Exchange(context, method, call_id, peer, running_task(), listener)
         try:
             return await handler(incoming, exchange)
         except AbortError as error:

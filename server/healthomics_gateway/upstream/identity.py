@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.runs import request_id
 from healthomics_gateway.supervision import Background
 from healthomics_gateway.threads import in_thread, retrieve
 from healthomics_gateway.upstream.sigv4 import Credentials
@@ -203,7 +204,9 @@ class ChainIdentity:
                 source, credentials = await self._run(self._read)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _told(error)
-            _log.warning("credentials_unavailable", **failure.known)
+            # A role's are read for calls alone, the gateway's own by itself too.
+            cause = {} if self._looks_out else {"request_id": request_id.get()}
+            _log.warning("credentials_unavailable", **failure.known, **cause)
             if self._credentials and self._source and not self._expires_within(0):
                 self._refreshed_at = self._clock()
                 return self._credentials
@@ -211,6 +214,8 @@ class ChainIdentity:
             self._report(failure.reason)
             self._recover(None)
             raise GatewayError(failure.reason, again=Again.NO) from None
+        finally:  # not when the thread ends: what it has read would be given up
+            self._is_reading = False
         self._refreshed_at = self._clock()
         if credentials != self._credentials:
             self._report(None)
@@ -220,10 +225,7 @@ class ChainIdentity:
     def _read(self) -> tuple[Any, Credentials]:
         """Blocks."""
         self._is_reading = True
-        try:
-            return _read(self._chain)
-        finally:
-            self._is_reading = False
+        return _read(self._chain)
 
     def _recover(self, refused: Credentials | None) -> None:
         if self._looks_out and not self._background.runs(_LOOK_OUT):
