@@ -61,6 +61,19 @@ NO_CERTIFICATE = "no certificate in PEM is in it"
 NO_KEY = "tls.key_file: no private key in PEM is in it"
 NO_FILE = "no file of this path can be read"
 NOT_ITS_KEY = "tls.cert_file and tls.key_file: the key isn't the certificate's"
+AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
+NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
+SIGNS_NO_CERTIFICATES = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 CUT = "it holds a block that isn't whole"
 UNUSABLE = (
     "tls.key_file: gRPC clients can't connect to a key of this kind; take P-256, P-384,"
@@ -152,19 +165,21 @@ def locked(certificate: trustme.LeafCert) -> bytes:
 
 
 def self_signed(
-    key: Any, names: Sequence[x509.GeneralName] = ()
+    key: Any,
+    names: Sequence[x509.GeneralName] = (),
+    extensions: Sequence[x509.ExtensionType] = (),
 ) -> tuple[bytes, bytes]:
-    """A certificate of this key with further `names`, and the key, as PEM."""
+    """A certificate of this key, with more names and extensions, and the key, PEM."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     address = x509.IPAddress(ip_address(HOST))
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now - DAY, now + DAY)
-        .add_extension(x509.SubjectAlternativeName([address, *names]), critical=False)
-        .sign(key, algorithm)
-        .public_bytes(Encoding.PEM)
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), 1, now - DAY, now + DAY
     )
+    for each in (x509.SubjectAlternativeName([address, *names]), *extensions):
+        builder = builder.add_extension(each, critical=False)
+    certificate = builder.sign(key, algorithm).public_bytes(Encoding.PEM)
     return certificate, key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
@@ -444,6 +459,27 @@ async def test_client_s_certificate_does_not_replace_the_authority(
 
     assert b"echo" == answer
     assert "tls.client_ca_file: certificate 1 isn't that of an authority" == fault
+
+
+@pytest.mark.parametrize(
+    "extensions",
+    [
+        pytest.param([NO_AUTHORITY], id="constraints"),
+        pytest.param([AUTHORITY, SIGNS_NO_CERTIFICATES], id="uses"),
+    ],
+)
+def test_certificate_that_may_not_issue_others_is_no_authority(
+    tmp_path: Path, extensions: list[x509.ExtensionType]
+) -> None:
+    """Its constraints and the uses of its key both say whether it may."""
+    files = requiring(trustme.CA(), trustme.CA(), tmp_path)
+    assert files.client_ca_file
+    key = ec.generate_private_key(ec.SECP256R1())
+    files.client_ca_file.write_bytes(self_signed(key, extensions=extensions)[0])
+
+    assert [
+        "tls.client_ca_file: certificate 1 isn't that of an authority"
+    ] == faults_of(files)
 
 
 def test_client_s_certificate_in_place_of_its_authority_is_a_fault(

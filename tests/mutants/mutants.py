@@ -1748,12 +1748,19 @@ MUTANTS = (
     Mutant(
         "client-s-certificate-is-an-authority",
         "certificates.py",
-        "return constraints.ca if constraints else",
-        "return True if constraints else",
+        "        if not _may_be_authority(each):\n",
+        "        if False:\n",
         "test_tls.py::test_client_s_certificate_in_place_of_its_authority_is_a_fault",
         holds=(
             "test_tls.py::test_client_s_certificate_does_not_replace_the_authority",
         ),
+    ),
+    Mutant(
+        "key-that-may-sign-no-certificates-is-an-authority-s",
+        "certificates.py",
+        "    if uses and not uses.key_cert_sign:\n",
+        "    if False:\n",
+        "test_tls.py::test_certificate_that_may_not_issue_others_is_no_authority",
     ),
     Mutant(
         "file-of-any-size-is-read",
