@@ -438,6 +438,33 @@ def test_certificate_and_key_are_set_together(tmp_path: Path, alone: str) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("refused", "beside"),
+    [
+        ("TLS__CERT_FILE", {"LISTEN": ALMOST_ALL}),
+        ("TLS__INSECURE", {"LISTEN": ALMOST_ALL}),
+        ("DEFAULT_DEADLINE", {"MAX_DEADLINE": "10s"}),
+        ("UPSTREAM__ATTEMPT_TIMEOUT", {"UPSTREAM__CONNECT_TIMEOUT": "20s"}),
+        ("JWT__JWKS_URL", {"JWT__ISSUER": "a", "JWT__AUDIENCE": "a"}),
+        ("JWT__ISSUER", {"JWT__AUDIENCE": "a", "JWT__JWKS_URL": "https://a.example"}),
+    ],
+)
+def test_refused_value_causes_no_second_fault(
+    tmp_path: Path, refused: str, beside: dict[str, str]
+) -> None:
+    """What goes away once the value is corrected isn't reported beside it."""
+    rule = '[[callers]]\nidentity = "lims"\n' if "JWKS_URL" in refused else ""
+    environ = {refused: "", **beside}
+    if "CERT" in refused:
+        environ["TLS__KEY_FILE"] = __file__
+    (fault,) = faults(
+        config(tmp_path, rule),
+        {f"GATEWAY_{name}": value for name, value in environ.items()},
+    )
+
+    assert fault.startswith(f"GATEWAY_{refused}: it is empty")
+
+
 @pytest.mark.parametrize("text", ["", " "], ids=["nothing", "blank"])
 def test_empty_text_is_a_fault_and_sets_nothing(tmp_path: Path, text: str) -> None:
     """Each setting is refused when empty, by a variable and by text in the file."""
@@ -1060,7 +1087,8 @@ def test_optional_certificates_are_a_fault_that_says_what_to_write(
         ('mode = "0600"', "listeners[0].address in FILE: it is missing"),
         ('address = "unix:/a"\nmode = 384', "write a text in quotes"),
         ('address = "unix:/a"\nmode = "0888"', "write the mode of a file as text"),
-        ('address = "unix:/a"\nmode = "0555"', "nobody could connect; let somebody"),
+        ('address = "unix:/a"\nmode = "0000"', "write one that lets the owner write"),
+        ('address = "unix:/a"\nmode = "0566"', "write one that lets the owner write"),
         (
             'address = "unix:/a"\nclient_auth = "none"',
             "a Unix socket has no client_auth",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -170,8 +171,11 @@ def _printable_fault(text: str) -> str | None:
 def _mode_fault(text: str) -> str | None:
     if not _MODE.fullmatch(text):
         return 'write the mode of a file as text, such as "0660"'
-    if not int(text, 8) & 0o222:
-        return 'nobody could connect; let somebody write, as "0660" does'
+    if not int(text, 8) & stat.S_IWUSR:
+        # The owner is the gateway itself, which probes its own sockets.
+        return (
+            'write one that lets the owner write, such as "0660": to connect needs that'
+        )
     return None
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
@@ -34,6 +35,11 @@ from healthomics_gateway.variables import (
 OF_TCP = frozenset({"client_auth", "cert_file", "key_file"})  # keys of listeners
 OF_SOCKETS = frozenset({"identity", "mode"})
 REFUSED = " is refused"  # the end of such a setting's origin
+PAIR = ("tls.cert_file", "tls.key_file")
+KEYS = ("jwt.jwks_url", "jwt.jwks_file")
+
+# A fault, after the settings that may have caused it by not being set.
+_Disagreement: TypeAlias = tuple[tuple[str, ...], str]
 
 
 class SettingsError(Exception):
@@ -156,11 +162,17 @@ def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
     """Check what concerns more than one setting, or the machine."""
     endpoints = endpoints_of(settings)
     yield from _unreadable(settings, origins)
-    yield from _tls_faults(settings, endpoints, origins)
-    yield from _listener_faults(settings, endpoints)
-    yield from _jwt_faults(settings.jwt)
-    yield from _caller_faults(settings, endpoints)
-    yield from _order_faults(settings)
+    refused = {name for name, origin in origins.items() if origin.endswith(REFUSED)}
+    for names, fault in chain(
+        _tls_faults(settings, endpoints),
+        _listener_faults(settings, endpoints),
+        _jwt_faults(settings.jwt),
+        _caller_faults(settings, endpoints),
+        _order_faults(settings),
+    ):
+        # Once a refused value is corrected, this one may be gone.
+        if refused.isdisjoint(names):
+            yield fault
 
 
 def _unreadable(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
@@ -189,13 +201,11 @@ def _is_readable(file: Path) -> bool:
 
 
 def _tls_faults(
-    settings: Settings, endpoints: Sequence[Endpoint], origins: Mapping[str, str]
-) -> Iterator[str]:
+    settings: Settings, endpoints: Sequence[Endpoint]
+) -> Iterator[_Disagreement]:
     tls = settings.tls
-    pair = [origins.get(f"tls.{name}", "") for name in ("cert_file", "key_file")]
-    is_refused = any(origin.endswith(REFUSED) for origin in pair)
-    if bool(tls.cert_file) != bool(tls.key_file) and not is_refused:
-        yield "tls.cert_file and tls.key_file: set both or neither"
+    if bool(tls.cert_file) != bool(tls.key_file):
+        yield PAIR, "tls.cert_file and tls.key_file: set both or neither"
     faults: list[str] = []
     for files in dict.fromkeys(each.files for each in endpoints if each.files):
         paths = (files.cert_file, files.key_file, files.client_ca_file)
@@ -204,32 +214,40 @@ def _tls_faults(
                 files.load(datetime.now(UTC))
             except TlsFilesError as error:
                 faults += error.args
-    yield from dict.fromkeys(faults)  # several listeners have the same authorities
+    for fault in dict.fromkeys(faults):  # listeners have the same authorities
+        yield (), fault
     if tls.client_auth != "none" and not (tls.client_ca_file and tls.cert_file):
         yield (
-            f"tls.client_auth {tls.client_auth}: set tls.cert_file, tls.key_file and"
-            " tls.client_ca_file too"
+            (*PAIR, "tls.client_ca_file"),
+            (
+                f"tls.client_auth {tls.client_auth}: set tls.cert_file, tls.key_file"
+                " and tls.client_ca_file too"
+            ),
         )
     asks = tls.client_auth != "none" or any(
         each.client_auth == "required" for each in endpoints
     )
     if tls.client_ca_file and not asks:
         yield (
-            "tls.client_ca_file: set client_auth to required, in [tls] or a listener"
+            ("tls.client_auth", "listeners"),
+            "tls.client_ca_file: set client_auth to required, in [tls] or a listener",
         )
     for each in endpoints:
         if not (each.address.is_loopback or each.files or tls.insecure):
             yield (
-                f"{each.setting} {each.address}: others can reach this address, so set"
-                " tls.cert_file and tls.key_file (GATEWAY_TLS__CERT_FILE,"
-                " GATEWAY_TLS__KEY_FILE), or tls.insecure = true"
-                " (GATEWAY_TLS__INSECURE=true) to serve it in plaintext"
+                (*PAIR, "tls.insecure"),
+                (
+                    f"{each.setting} {each.address}: others can reach this address, so"
+                    " set tls.cert_file and tls.key_file (GATEWAY_TLS__CERT_FILE,"
+                    " GATEWAY_TLS__KEY_FILE), or tls.insecure = true"
+                    " (GATEWAY_TLS__INSECURE=true) to serve it in plaintext"
+                ),
             )
 
 
 def _listener_faults(
     settings: Settings, endpoints: Sequence[Endpoint]
-) -> Iterator[str]:
+) -> Iterator[_Disagreement]:
     """Find listeners that can't be served as they are written."""
     for at, (table, endpoint) in enumerate(
         zip(settings.listeners, endpoints[1:], strict=True)
@@ -239,46 +257,55 @@ def _listener_faults(
         unfit = OF_TCP if is_socket else OF_SOCKETS
         if given := unfit & table.model_fields_set:
             kind = "a Unix socket" if is_socket else "an address of TCP"
-            yield f"{name}: {kind} has no {' and no '.join(sorted(given))}"
+            yield (), f"{name}: {kind} has no {' and no '.join(sorted(given))}"
         if bool(table.cert_file) != bool(table.key_file):
-            yield f"{name}.cert_file and {name}.key_file: set both or neither"
+            yield (), f"{name}.cert_file and {name}.key_file: set both or neither"
         if table.identity == ANONYMOUS:
-            yield f"{name}.identity: {ANONYMOUS} is what its callers are without one"
+            why = f"{ANONYMOUS} is what its callers are without one"
+            yield (), f"{name}.identity: {why}"
         if endpoint.client_auth == "required" and not (
             endpoint.files and endpoint.files.client_ca_file
         ):
             yield (
-                f"{name}.client_auth required: set tls.client_ca_file, and a"
-                " certificate with its key here or in [tls], too"
+                (*PAIR, "tls.client_ca_file"),
+                (
+                    f"{name}.client_auth required: set tls.client_ca_file, and a"
+                    " certificate with its key here or in [tls], too"
+                ),
             )
         if table.address in [each.address for each in endpoints[: at + 1]] and (
             is_socket or endpoint.address.port  # type: ignore[union-attr]  # of TCP
         ):
-            yield f"{endpoint.setting} {endpoint.address}: it is listed twice"
+            fault = f"{endpoint.setting} {endpoint.address}: it is listed twice"
+            yield ("listen",), fault
 
 
-def _jwt_faults(jwt: Jwt) -> Iterator[str]:
+def _jwt_faults(jwt: Jwt) -> Iterator[_Disagreement]:
     if jwt.jwks_url and jwt.jwks_file:
-        yield "jwt.jwks_url and jwt.jwks_file: set one of them"
+        yield (), "jwt.jwks_url and jwt.jwks_file: set one of them"
     if jwt.jwks_url and (fault := url_fault(jwt.jwks_url)):
-        yield f"jwt.jwks_url: {fault}"
+        yield (), f"jwt.jwks_url: {fault}"
     if jwt.is_on and not (jwt.issuer and jwt.audience and jwt.algorithms):
-        yield "jwt: set jwt.issuer, jwt.audience and jwt.algorithms too"
+        needed = ("jwt.issuer", "jwt.audience", "jwt.algorithms")
+        yield needed, "jwt: set jwt.issuer, jwt.audience and jwt.algorithms too"
     if (jwt.issuer or jwt.audience) and not jwt.is_on:
-        yield "jwt: set jwt.jwks_url or jwt.jwks_file too"
+        yield KEYS, "jwt: set jwt.jwks_url or jwt.jwks_file too"
     for name, file in (
         ("ca_file", jwt.ca_file),
         ("jwks_token_file", jwt.jwks_token_file),
     ):
         if file and not jwt.jwks_url:
-            yield f"jwt.{name}: it is for jwt.jwks_url, which isn't set"
+            fault = f"jwt.{name}: it is for jwt.jwks_url, which isn't set"
+            yield ("jwt.jwks_url",), fault
     if jwt.ca_file and _is_readable(jwt.ca_file):
         fault = ca_file_fault(jwt.ca_file)
         if fault:
-            yield f"jwt.ca_file: {fault}"
+            yield (), f"jwt.ca_file: {fault}"
 
 
-def _caller_faults(settings: Settings, endpoints: Sequence[Endpoint]) -> Iterator[str]:
+def _caller_faults(
+    settings: Settings, endpoints: Sequence[Endpoint]
+) -> Iterator[_Disagreement]:
     """Find rules that can't do what they say."""
     certified = any(each.client_auth == "required" for each in endpoints)
     proves = settings.jwt.is_on or certified
@@ -288,16 +315,19 @@ def _caller_faults(settings: Settings, endpoints: Sequence[Endpoint]) -> Iterato
         name = f"callers[{at}].identity {rule.identity}"
         if not (proves or any(rule.matches(identity) for identity in named)):
             yield (
-                f"{name}: nobody can prove it, so set tls.client_auth, or jwt.jwks_url"
-                " or jwt.jwks_file"
+                (*KEYS, "tls.client_auth", "listeners"),
+                (
+                    f"{name}: nobody can prove it, so set tls.client_auth, or"
+                    " jwt.jwks_url or jwt.jwks_file"
+                ),
             )
         for before, earlier in enumerate(rules[:at]):
             if earlier.covers(rule):
-                yield f"{name}: callers[{before}] is about all of these already"
+                yield (), f"{name}: callers[{before}] is about all of these already"
                 break
 
 
-def _order_faults(settings: Settings) -> Iterator[str]:
+def _order_faults(settings: Settings) -> Iterator[_Disagreement]:
     upstream, cache = settings.upstream, settings.cache
     for name, duration, most_name, most in (
         (
@@ -321,6 +351,9 @@ def _order_faults(settings: Settings) -> Iterator[str]:
     ):
         if duration > most:
             yield (
-                f"{name} {duration_text(duration)}: write at most {most_name},"
-                f" {duration_text(most)}"
+                (name, most_name),
+                (
+                    f"{name} {duration_text(duration)}: write at most {most_name},"
+                    f" {duration_text(most)}"
+                ),
             )
