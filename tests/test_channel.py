@@ -185,7 +185,7 @@ def hinted(way: Route) -> str:
             *(channel, "7", client.Output(answers, failures)),
             timeout=DURATION,
             metadata=way.metadata,
-            is_tls=way.is_tls,
+            over=way.over,
         )
     first, hint = failures.getvalue().splitlines()
     assert (1, "") == (code, answers.getvalue())
@@ -314,13 +314,13 @@ def test_route_is_tls_where_anything_of_tls_is_given(name: str, tmp_path: Path) 
     }[name]
     environ = {"HEALTHOMICS_GATEWAY_TLS": "false"}
 
-    assert find_route(given, environ, default_address=ELSEWHERE).is_tls
+    assert "tls" == find_route(given, environ, default_address=ELSEWHERE).over
 
 
-@pytest.mark.parametrize(("text", "is_tls"), [("true", True), ("False", False)])
-def test_route_reads_a_word_of_the_environment(text: str, *, is_tls: bool) -> None:
+@pytest.mark.parametrize(("text", "over"), [("true", "tls"), ("False", "plaintext")])
+def test_route_reads_a_word_of_the_environment(text: str, over: str) -> None:
     """The variable turns TLS on or leaves it off."""
-    assert is_tls is route(by="variable", tls=text).is_tls
+    assert over == route(by="variable", tls=text).over
 
 
 # Which comes first
@@ -603,7 +603,7 @@ def test_certificates_that_others_take_are_taken(tmp_path: Path) -> None:
     ca = written(tmp_path / "ca", "# Zo\xeb's\n" + aged(own.ca))
     cert = written(tmp_path / "cert", "# Zo\xeb's\n" + aged(mine.cert))
 
-    assert route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).is_tls
+    assert "tls" == route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).over
 
 
 def test_key_under_a_passphrase_is_a_fault(tmp_path: Path) -> None:

@@ -85,11 +85,11 @@ def call(
 
 
 def refused(
-    code: grpc.StatusCode, reason: str, message: str, *details: Message
+    code: grpc.StatusCode, reason: str, message: str, *details: Message, **given: Any
 ) -> Done:
     """Make one call that the gateway refuses with rich details."""
     trailers = rich_trailers(code, reason, message, *details)
-    return call(code=code, message=message, trailers=trailers)
+    return call(code=code, message=message, trailers=trailers, **given)
 
 
 def rich_trailers(
@@ -237,28 +237,28 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_tls", "words", "hint"),
+    ("over", "words", "hint"),
     [
         pytest.param(
-            *(True, "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: expired"),
+            *("tls", "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: expired"),
             "the gateway's certificate isn't trusted; name its authority with --tls-ca",
             id="untrusted",
         ),
         pytest.param(
-            *(True, "UNAUTHENTICATED: Hostname Verification Check failed."),
+            *("tls", "UNAUTHENTICATED: Hostname Verification Check failed."),
             "the gateway's certificate has another name; if it is the right"
             " one, set --server-name",
             id="name",
         ),
         pytest.param(
-            *(True, "SSL_ERROR_SSL: WRONG_VERSION_NUMBER"),
+            *("tls", "SSL_ERROR_SSL: WRONG_VERSION_NUMBER"),
             "what listens there doesn't speak TLS; leave out --tls and the"
             " other TLS flags",
             id="plaintext",
         ),
         *(
             pytest.param(
-                *(True, words),
+                *("tls", words),
                 "the gateway may want a client certificate that it trusts; set"
                 " --tls-cert and --tls-key",
                 id=name,
@@ -273,7 +273,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         ),
         *(
             pytest.param(
-                *(False, words),
+                *("plaintext", words),
                 "what listens there may speak TLS; add --tls or --tls-ca",
                 id=name,
             )
@@ -283,23 +283,26 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
                 "http": "Failed parsing HTTP/2 (Expected SETTINGS frame)",
             }.items()
         ),
+        pytest.param(
+            *("unix", "Socket closed"),
+            "no gateway answered; check --address",
+            id="closed-socket-of-unix",
+        ),
         *(
             pytest.param(
-                *(is_tls, "Failed to connect to remote host: Connection refused"),
+                *(over, "Failed to connect to remote host: Connection refused"),
                 "no gateway answered; check --address",
-                id=f"refused-{is_tls}",
+                id=f"refused-{over}",
             )
-            for is_tls in (False, True)
+            for over in ("plaintext", "tls")
         ),
     ],
 )
-def test_failure_to_connect_tells_what_to_try(
-    words: str, hint: str, *, is_tls: bool
-) -> None:
+def test_failure_to_connect_tells_what_to_try(words: str, hint: str, over: str) -> None:
     """What gRPC says of the connection decides which flag is named."""
     message = f"failed to connect to all addresses; last error: UNKNOWN: {words}"
     done = call(
-        code=grpc.StatusCode.UNAVAILABLE, message=message, trailers=(), is_tls=is_tls
+        code=grpc.StatusCode.UNAVAILABLE, message=message, trailers=(), over=over
     )
 
     assert [f"UNAVAILABLE {message}", f"  {hint}"] == done.failures.splitlines()
@@ -326,6 +329,14 @@ def test_failure_to_tell_who_calls_names_what_does(reason: str) -> None:
         ),
         "  request id: call-7",
     ] == done.failures.splitlines()[1:]
+
+
+def test_caller_on_a_unix_socket_is_not_advised_to_use_tls() -> None:
+    """A socket has no TLS, so that only a token can prove who calls."""
+    code = grpc.StatusCode.UNAUTHENTICATED
+    done = refused(code, "TOKEN_MISSING", "It is so.", over="unix")
+
+    assert "  send a valid token with --token-file" == done.failures.splitlines()[1]
 
 
 def test_failure_in_time_points_at_the_timeout() -> None:
@@ -700,14 +711,14 @@ def test_watch_tells_each_outage_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_tls", "flags"),
-    [(False, "--tls or --tls-ca"), (True, "--tls-cert and --tls-key")],
+    ("over", "flags"),
+    [("plaintext", "--tls or --tls-ca"), ("tls", "--tls-cert and --tls-key")],
 )
-def test_watch_tells_at_once_what_to_try(flags: str, *, is_tls: bool) -> None:
+def test_watch_tells_at_once_what_to_try(flags: str, over: str) -> None:
     """Nobody waits for the timeout to learn that TLS is in the way."""
     message = "failed to connect to all addresses; last error: UNKNOWN: Socket closed"
     cut = Break(grpc.StatusCode.UNAVAILABLE, message)
-    done = watched([cut], is_tls=is_tls, seconds=1)
+    done = watched([cut], over=over, seconds=1)
     _, hint = done.failures.splitlines()
 
     assert flags in hint

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import grpc
@@ -79,9 +79,11 @@ class Route:
     token: TokenFile | None
 
     @property
-    def is_tls(self) -> bool:
-        """Tell whether it is called over TLS."""
-        return self.credentials is not None
+    def over(self) -> Literal["plaintext", "tls", "unix"]:
+        """Return what the calls are made over."""
+        if self.address.startswith(UNIX):
+            return "unix"
+        return "plaintext" if self.credentials is None else "tls"
 
     def open(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
         """Make a channel, with `options` of gRPC's."""

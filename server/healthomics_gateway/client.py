@@ -19,7 +19,13 @@ from healthomics.v1.run_service_pb2 import (
     WatchRunResponse,
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.failure import Failure, failure_of, hint_of, write_failure
+from healthomics_gateway.failure import (
+    Failure,
+    Over,
+    failure_of,
+    hint_of,
+    write_failure,
+)
 from healthomics_gateway.patience import Patience
 from healthomics_gateway.show import plain, run_json, run_text
 
@@ -63,7 +69,7 @@ def get(
     max_staleness: timedelta | None = None,
     timeout: timedelta,
     metadata: Callable[[], Metadata] = lambda: (),
-    is_tls: bool = False,
+    over: Over = "plaintext",
 ) -> int:
     """Make one GetRun and write its answer; give the exit code."""
     request = GetRunRequest(
@@ -78,7 +84,7 @@ def get(
     except grpc.RpcError as error:
         # grpc's stubs don't say so, but a failed call is its own error.
         failure = failure_of(cast("grpc.Call", error))
-        write_failure(failure, output.failures, is_tls=is_tls)
+        write_failure(failure, output.failures, over=over)
         return FAILED
     if output.as_json:
         output.answers.write(run_json(run) + "\n")
@@ -116,7 +122,7 @@ def watch(
     min_interval: timedelta | None = None,
     timeout: timedelta,
     metadata: Callable[[], Metadata] = lambda: (),
-    is_tls: bool = False,
+    over: Over = "plaintext",
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
@@ -137,7 +143,7 @@ def watch(
         return watch_run(asked, metadata=tuple(metadata()))
 
     def tell(failure: Failure, wait_seconds: float) -> None:
-        view.tell(plain(_trouble(failure, wait_seconds, is_tls=is_tls)))
+        view.tell(plain(_trouble(failure, wait_seconds, over=over)))
 
     try:
         with view:
@@ -145,7 +151,7 @@ def watch(
                 view.show(run)
     except grpc.RpcError as error:
         failure = failure_of(cast("grpc.Call", error))
-        write_failure(failure, failures, is_tls=is_tls)
+        write_failure(failure, failures, over=over)
         return FAILED
     view.end(run)
     if run.status not in ENDINGS:
@@ -199,11 +205,11 @@ def _timeless(run: Run) -> Run:
     return timeless
 
 
-def _trouble(failure: Failure, wait_seconds: float, *, is_tls: bool) -> str:
+def _trouble(failure: Failure, wait_seconds: float, *, over: Over) -> str:
     wait = f"in {round(wait_seconds, 1):g} s"
     if failure.reason:
         return f"{failure.reason} {failure.message} Trying again {wait}"
-    what = hint_of(failure, is_tls=is_tls) or (
+    what = hint_of(failure, over=over) or (
         "the stream is cut on its way" if failure.is_cut else GONE
     )
     return f"{what}; trying again {wait}"

@@ -184,7 +184,7 @@ def get(options: Namespace, *, environ: Mapping[str, str] = os.environ) -> int:
             max_staleness=options.max_staleness,
             timeout=options.timeout,
             metadata=route.metadata,
-            is_tls=route.is_tls,
+            over=route.over,
         )
 
 
@@ -210,7 +210,7 @@ def watch(options: Namespace) -> int:
             min_interval=options.min_interval,
             timeout=options.timeout,
             metadata=route.metadata,
-            is_tls=route.is_tls,
+            over=route.over,
         )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TextIO, cast
+from typing import Literal, TextIO, TypeAlias, cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -47,6 +48,12 @@ TLS_HINTS = {  # what gRPC's words have when TLS fails, and what to try
 PLAINTEXT_HINTS = {
     f"Failed parsing HTTP/2|{CUT}": "what listens there may speak TLS;"
     " add --tls or --tls-ca",
+}
+Over: TypeAlias = Literal["plaintext", "tls", "unix"]  # what a call is made over
+HINTS: Mapping[Over, Mapping[str, str]] = {
+    "plaintext": PLAINTEXT_HINTS,
+    "tls": TLS_HINTS,
+    "unix": {},  # which has no TLS
 }
 
 
@@ -103,25 +110,29 @@ def _seconds(duration: Duration) -> float:
     return max(0.0, duration.ToTimedelta().total_seconds())
 
 
-def hint_of(failure: Failure, *, is_tls: bool) -> str:
-    """Tell what else to try, where that can be told from how the call failed."""
+def hint_of(failure: Failure, *, over: Over) -> str:
+    """Return what else to try, if the way in which the call failed shows that."""
     if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        return (
-            "send a valid token with --token-file, or a certificate with --tls-cert and"
-            " --tls-key"
-        )
+        token = "send a valid token with --token-file"  # noqa: S105  # it is none
+        certificate = ", or a certificate with --tls-cert and --tls-key"
+        return token if over == "unix" else token + certificate
     if not failure.message.startswith(UNCONNECTED):
         return ""
-    hints = TLS_HINTS if is_tls else PLAINTEXT_HINTS
     return next(
-        (hint for words, hint in hints.items() if re.search(words, failure.message)),
+        (
+            hint
+            for words, hint in HINTS[over].items()
+            if re.search(words, failure.message)
+        ),
         "",
     )
 
 
-def write_failure(failure: Failure, stream: TextIO, *, is_tls: bool = False) -> None:
+def write_failure(
+    failure: Failure, stream: TextIO, *, over: Over = "plaintext"
+) -> None:
     """Tell status, reason, each fault of a bad request, and what to do next."""
-    hint = hint_of(failure, is_tls=is_tls)
+    hint = hint_of(failure, over=over)
     words = [failure.code.name, failure.reason, failure.message]
     lines = [
         " ".join(filter(None, words)),
