@@ -1,7 +1,9 @@
 """RunService over real sockets, asking a source that each test scripts."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import grpc
@@ -58,12 +60,18 @@ async def ask(
     return await service.GetRun(request, cast("Any", Context(seconds)))
 
 
-async def first_of(source: Scripted, *, seconds: float | None, **more: Any) -> Any:
-    """Watch a run without a server, with so much time left; give what comes first."""
+def watched(
+    source: Scripted,
+    *,
+    seconds: float | None,
+    beat: Duration | None = None,
+    **more: Any,
+) -> AsyncIterator[Any]:
+    """Watch a run without a server, with so much time left."""
     watches = Watches(source, polls=source, interval_seconds=1.0)
     service = RunService(source, watches=watches, default_deadline_seconds=30.0, **more)
-    stream = service.WatchRun(WatchRunRequest(id=RUN_ID), cast("Any", Context(seconds)))
-    return await anext(stream)
+    request = WatchRunRequest(id=RUN_ID, heartbeat_interval=beat)
+    return service.WatchRun(request, cast("Any", Context(seconds)))
 
 
 async def send(source: Scripted, request: GetRunRequest, **more: Any) -> Run:
@@ -647,6 +655,23 @@ async def refused_after(
     step: Answer | GatewayError, method: str, *, seconds: float, deadline: float | None
 ) -> tuple[str, float]:
     """Ask, as a bound caller, what is answered after so long; give reason and time."""
+    give = giving(step, seconds)
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    asked = (
+        ask(Scripted(give), GetRunRequest(id=RUN_ID), seconds=deadline, clock=clock)
+        if method == "GetRun"
+        else anext(watched(Scripted(give), seconds=deadline, clock=clock))
+    )
+    with pytest.raises(GatewayError) as refusal:
+        await asked
+    return refusal.value.reason.name, clock() - begun
+
+
+def giving(
+    step: Answer | GatewayError, seconds: float
+) -> Callable[[RunQuery, Call], Awaitable[Answer]]:
+    """Give a step of a source, after so long, and ask from now on as a bound caller."""
 
     async def give(_query: RunQuery, _call: Call) -> Answer:
         await asyncio.sleep(seconds)
@@ -654,15 +679,33 @@ async def refused_after(
             raise step
         return step
 
-    clock = asyncio.get_running_loop().time
     groups = frozenset({"1"})
     access.set(Access("lims", Rule("lims", ALL_METHODS, run_groups=groups)))
-    begun = clock()
-    asked = (
-        ask(Scripted(give), GetRunRequest(id=RUN_ID), seconds=deadline, clock=clock)
-        if method == "GetRun"
-        else first_of(Scripted(give), seconds=deadline, clock=clock)
-    )
-    with pytest.raises(GatewayError) as refusal:
-        await asked
-    return refusal.value.reason.name, clock() - begun
+    return give
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(answer(run_group_id="1"), id="allowed"),
+        pytest.param(answer(run_group_id="2"), id="not-allowed"),
+        pytest.param(failure(Reason.RUN_NOT_FOUND), id="not-there"),
+    ],
+)
+def test_bound_watch_has_heartbeats_before_its_first_state(
+    step: Answer | GatewayError,
+) -> None:
+    """However long its first fetch takes, it is never silent for longer."""
+
+    async def silences() -> list[float]:
+        clock = asyncio.get_running_loop().time
+        begun, beat = clock(), Duration(seconds=2)
+        source = Scripted(giving(step, 5.2))
+        stream = watched(source, seconds=6.0, beat=beat, clock=clock)
+        came = []
+        with contextlib.suppress(GatewayError, StopAsyncIteration):
+            while await anext(stream) == b"":
+                came.append(clock() - begun)
+        return came
+
+    assert [2.0, 4.0] == virtually(silences)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from math import inf
 from typing import Any
 
@@ -30,7 +30,8 @@ from healthomics_gateway.runs import (
     caller,
 )
 from healthomics_gateway.selection import ALL, Selection
-from healthomics_gateway.watch import Reader, Watches
+from healthomics_gateway.threads import retrieve
+from healthomics_gateway.watch import HEARTBEAT, Reader, Watches
 
 MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
 # A refusal about a run leaves at a multiple of this time after its call. Reading a run
@@ -165,9 +166,18 @@ class RunService(RunServiceServicer):
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
         ends.set(self._clock() + seconds)  # for writes too, which wait for the client
-        allowed = access.get()
+        allowed, begun, first = access.get(), self._clock(), None
+        query = RunQuery(request.id, partition=allowed.partition)
         try:
-            async with self._watch(request, allowed, seconds, known) as reader:
+            if allowed.is_bound:
+                look = self._look(query, allowed, begun, seconds, known)
+                looking = asyncio.create_task(look)
+                beats = _beats(looking, _heartbeat_seconds(request))
+                async with aclosing(beats):
+                    async for beat in beats:
+                        yield beat
+                first = looking.result()
+            with self._watch(request, query, allowed, first, begun + seconds) as reader:
                 while (body := await reader.next(known)) is not None:
                     yield body
         except TimeoutError:
@@ -176,49 +186,48 @@ class RunService(RunServiceServicer):
         except GatewayError as error:
             raise allowed.told(error) from None
 
-    @asynccontextmanager
-    async def _watch(
+    async def _look(
         self,
-        request: WatchRunRequest,
+        query: RunQuery,
         allowed: Access,
+        begun: float,
         seconds: float,
         known: dict[str, str],
-    ) -> AsyncIterator[Reader]:
-        """Give a reader of what the caller may see; raise TimeoutError when it's over.
+    ) -> Answer:
+        """Return the run by a fetch of the watch's own, or raise TimeoutError.
 
-        Who may see only some runs begins with a fetch of its own: every refusal
-        follows one that was sent after the call, whoever watches the run already.
+        A caller that may see only some runs begins with it: every refusal follows a
+        fetch that was sent after the call, whoever watches the run already.
         """
-        query = RunQuery(request.id, partition=allowed.partition)
-        begun = self._clock()
-        end = begun + seconds
-        first = None
-        if allowed.is_bound:
-            call = OneCall(end, caller=Caller(query.id), is_poll=True)
-            try:
-                async with asyncio.timeout(seconds), self._refusals(allowed, begun):
-                    first = await self._watches.look(
-                        query, call=call, hides=allowed.hides
-                    )
-                    allowed.check(first.run)
-            except GatewayError:
-                known |= call.facts
-                raise
-        with self._watches.watch(
+        call = OneCall(begun + seconds, caller=Caller(query.id), is_poll=True)
+        try:
+            async with asyncio.timeout(seconds), self._refusals(allowed, begun):
+                first = await self._watches.look(query, call=call, hides=allowed.hides)
+                allowed.check(first.run)
+        except GatewayError:
+            known |= call.facts
+            raise
+        return first
+
+    def _watch(
+        self,
+        request: WatchRunRequest,
+        query: RunQuery,
+        allowed: Access,
+        first: Answer | None,
+        end: float,
+    ) -> Reader:
+        """Return a reader of what the caller may see, until `end`."""
+        return self._watches.watch(
             query,
             first=first,
             allows=allowed.sees,
             selection=self._selection(request, allowed),
             uuid=request.uuid,
             period_seconds=self._period_seconds(request),
-            heartbeat_seconds=(
-                seconds_of(request.heartbeat_interval)
-                if request.HasField("heartbeat_interval")
-                else None
-            ),
+            heartbeat_seconds=_heartbeat_seconds(request),
             seconds=end - self._clock(),
-        ) as reader:
-            yield reader
+        )
 
     def _accept(
         self, request: GetRunRequest, allowed: Access
@@ -252,3 +261,24 @@ class RunService(RunServiceServicer):
         paths = frozenset(request.read_mask.paths)
         asked = None if ALL in paths else paths or None
         return Selection(asked, self._withheld | withheld)
+
+
+def _heartbeat_seconds(request: WatchRunRequest) -> float | None:
+    if not request.HasField("heartbeat_interval"):
+        return None
+    return seconds_of(request.heartbeat_interval)
+
+
+async def _beats(
+    looking: asyncio.Task[Answer], seconds: float | None
+) -> AsyncGenerator[bytes, None]:
+    """Yield a heartbeat each so many seconds while a watch's first fetch goes on.
+
+    The fetch ends with it.
+    """
+    looking.add_done_callback(retrieve)
+    try:
+        while not (await asyncio.wait([looking], timeout=seconds))[0]:
+            yield HEARTBEAT
+    finally:
+        looking.cancel()

@@ -815,6 +815,13 @@ MUTANTS = (
         "test_watch.py::test_heartbeat_is_sent_when_nothing_else_was_for_so_long",
     ),
     Mutant(
+        "bound-watch-is-silent-before-its-first-state",
+        "service.py",
+        "asyncio.wait([looking], timeout=seconds)",
+        "asyncio.wait([looking])",
+        "test_service.py::test_bound_watch_has_heartbeats_before_its_first_state",
+    ),
+    Mutant(
         "messages-of-streams-count-as-read",
         "interceptors/write.py",
         "self._unread.writing(exchange, len(message))",
@@ -1414,8 +1421,8 @@ MUTANTS = (
     Mutant(
         "bound-watch-begins-with-what-others-saw",
         "service.py",
-        "        if allowed.is_bound:\n",
-        "        if False:\n",
+        "            if allowed.is_bound:\n",
+        "            if False:\n",
         "rpc/test_rules.py::test_bound_watch_begins_with_a_fetch_of_its_own",
     ),
     Mutant(
