@@ -33,7 +33,6 @@ CHUNK = b"10000\r\n" + BLOCK + b"\r\n"
 FIELD = b"x-filler: " + b"x" * 4096 + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
-RETRIED = {Reason.UPSTREAM_MALFORMED_RESPONSE}  # once, unless it is switched off
 FORGET_PEAK = "5"  # the word of /proc for it
 
 
@@ -47,71 +46,79 @@ def chunks(size: int) -> list[bytes]:
     return [CHUNK] * (size // len(BLOCK))
 
 
+# Each answer, and the reason that its call ends with.
+WITHOUT_BOUNDS: dict[str, tuple[Answer, Reason]] = {
+    "declared": (
+        [OK + b"content-length: %d\r\n\r\n" % LARGE_BYTES, *blocks(LARGE_BYTES)],
+        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+    ),
+    "chunked": (
+        [CHUNKED, *chunks(LARGE_BYTES), b"0\r\n\r\n"],
+        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+    ),
+    "endless": (
+        [CHUNKED, *chunks(ENDLESS_BYTES)],
+        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+    ),
+    "held": (  # so that all are as large as can be at the same time
+        [
+            *(CHUNKED, *chunks(CAP_BYTES - len(BLOCK))),
+            *(Wait(HELD_SECONDS), *chunks(ENDLESS_BYTES)),
+        ],
+        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+    ),
+    "endless-header": (
+        [OK + b"x-filler: ", *blocks(ENDLESS_BYTES)],
+        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
+    ),
+    "endless-headers": (
+        [OK, *[FIELD] * (ENDLESS_BYTES // len(FIELD))],
+        Reason.UPSTREAM_MALFORMED_RESPONSE,  # which would be tried again
+    ),
+}
+ONCE = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
+
+
 @pytest.mark.fault(11)
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        pytest.param(
-            [OK + b"content-length: %d\r\n\r\n" % LARGE_BYTES, *blocks(LARGE_BYTES)],
-            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
-            id="declared",
-        ),
-        pytest.param(
-            [CHUNKED, *chunks(LARGE_BYTES), b"0\r\n\r\n"],
-            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
-            id="chunked",
-        ),
-        pytest.param(
-            [CHUNKED, *chunks(ENDLESS_BYTES)],
-            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
-            id="endless",
-        ),
-        pytest.param(  # so that all are as large as can be at the same time
-            [
-                *(CHUNKED, *chunks(CAP_BYTES - len(BLOCK))),
-                *(Wait(HELD_SECONDS), *chunks(ENDLESS_BYTES)),
-            ],
-            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
-            id="held",
-        ),
-        pytest.param(
-            [OK + b"x-filler: ", *blocks(ENDLESS_BYTES)],
-            Reason.UPSTREAM_RESPONSE_TOO_LARGE,
-            id="endless-header",
-        ),
-        pytest.param(
-            [OK, *[FIELD] * (ENDLESS_BYTES // len(FIELD))],
-            Reason.UPSTREAM_MALFORMED_RESPONSE,
-            id="endless-headers",
-        ),
-    ],
-)
-async def test_answer_without_bounds_takes_bounded_memory(
-    tally: Tally, answer: Answer, reason: Reason
-) -> None:
-    """Little is read beyond the cap; each call asks once and fails by its row."""
-    once = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"} if reason in RETRIED else {}
+async def test_answers_without_bounds_take_bounded_memory(tally: Tally) -> None:
+    """Little is read beyond the cap, of one answer and of many, whatever came before.
+
+    Each call asks once and fails by its row.
+    """
+    due = {
+        name: ({(reason.name, reason.value.code)}, True)
+        for name, (_, reason) in WITHOUT_BOUNDS.items()
+    }
     async with (
         LyingUpstream() as upstream,
-        serving(upstream.url, **once) as served,
+        serving(upstream.url, **ONCE) as served,
         client(served) as stub,
     ):
         peak = await warmed(served, stub)
-        for run_id in ids_of(PLACES):
-            upstream.lie(run_id, answer)
-        alone = await failing(stub, ids_of(1), tally), asked_of(upstream, 1), peak()
-        for run_id in ids_of(1):
-            upstream.lie(run_id, answer)  # counts anew
-        many = await failing(stub, ids_of(PLACES), tally)
-        asked, taken = asked_of(upstream, PLACES), peak()
+        alone = await told_of_all(stub, upstream, 1, tally)
+        taken_alone = peak()
+        many = await told_of_all(stub, upstream, PLACES, tally)
+        taken = peak()
         run = await get_run(stub, TRUE_ID)
 
-    told = (reason.name, reason.value.code)
-    assert ({told}, [1]) == alone[:2]
-    assert alone[2] <= OWN_MIB
-    assert ({told}, [1] * PLACES) == (many, asked)
+    assert due == alone
+    assert taken_alone <= OWN_MIB
+    assert due == many
     assert taken <= OWN_MIB + SHARE_MIB * PLACES
     assert TRUE_ID == run.id
+
+
+async def told_of_all(
+    stub: Any, upstream: LyingUpstream, calls: int, tally: Tally
+) -> dict[str, tuple[set[tuple[str, int]], bool]]:
+    """Make so many calls at once for each answer; give how all end, if asked once."""
+    told = {}
+    for name, (answer, _) in WITHOUT_BOUNDS.items():
+        for run_id in ids_of(calls):
+            upstream.lie(run_id, answer)  # counts anew
+        ends = await failing(stub, ids_of(calls), tally)
+        told[name] = ends, asked_of(upstream, calls) == [1] * calls
+    return told
 
 
 @pytest.mark.fault(11)

@@ -18,7 +18,7 @@ from grpc import StatusCode
 
 from faults.attackers import Attacker
 from faults.attacks import ATTACKS, FIRST_ID
-from faults.lying import HANG, Answer, said, true_run
+from faults.lying import HANG, RESET, Answer, said, true_run
 from faults.rig import Rig
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import WatchRunRequest
@@ -28,9 +28,9 @@ from support import ALWAYS, Refusal, calling, http
 ID = "2000038"
 INTERVAL_SECONDS = 0.1
 QUICK = {"GATEWAY_WATCH__INTERVAL": "100ms", "GATEWAY_WATCH__MIN_INTERVAL": "10ms"}
-CROWD = 1000
+CROWD = 500  # `make crowds` has thousands
 PATIENCE_SECONDS = 20.0
-PER_CONNECTION = 400  # of 500 streams
+PER_CONNECTION = 250  # of 500 streams
 
 
 class Life:
@@ -92,7 +92,7 @@ def watch(stub: Any, run_id: str = ID, **fields: Any) -> Any:
 
 @pytest.fixture
 def _uncollected() -> Iterator[None]:
-    """Leave the collector out: it would walk the clients' thousand calls, here too."""
+    """Leave the collector out: it would walk the clients' many calls, here too."""
     gc.disable()
     yield
     gc.enable()
@@ -116,7 +116,7 @@ async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
 @pytest.mark.fault(38)
 @pytest.mark.usefixtures("_uncollected")
 async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
-    """A thousand watchers cost one stream of polls; each sees all in order, once."""
+    """Hundreds of watchers cost one stream of polls; each sees all in order, once."""
     steps = ["a", "b", "c", "d"]
     async with rigged(**QUICK) as rig:
         life = Life(rig, name=steps[0])
@@ -159,7 +159,7 @@ async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> 
     fixed = {"grpc.http2.bdp_probe": 0, "grpc.http2.lookahead_bytes": 65_536}
     own = {"grpc.use_local_subchannel_pool": 1}
     async with (
-        rigged(**QUICK) as rig,
+        rigged(**QUICK | {"GATEWAY_WATCH__INTERVAL": "20ms"}) as rig,
         calling(rig.served, **fixed, **own) as elsewhere,
     ):
         life = Life(rig, name="0", definition=big)
@@ -183,35 +183,35 @@ async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> 
 
 
 @pytest.mark.fault(40)
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param(said(429, "ThrottlingException"), id="throttle"),
-        pytest.param(said(500, "InternalServerException"), id="500"),
-        pytest.param(
-            [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", HANG], id="hang"
-        ),
-        pytest.param("reset", id="reset"),
-    ],
-)
-async def test_watch_goes_on_where_polls_fail(rigged: Any, answer: Answer) -> None:
+async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
     """What may pass isn't told, and the next state comes when it has passed."""
+    answers: dict[str, Answer] = {
+        "2000040": said(429, "ThrottlingException"),
+        "2000041": said(500, "InternalServerException"),
+        "2000042": [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", HANG],
+        "2000043": RESET,
+    }
     async with rigged(
         GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT="300ms",
         GATEWAY_UPSTREAM__CONNECT_TIMEOUT="300ms",
         **QUICK,
     ) as rig:
-        life = Life(rig, name="a")
-        call = watch(rig.stub)
-        rig.tally.calls += 1
-        first = (await call.read()).run.name
-        life.tell(answer)
-        await life.asked(2)
-        life.be(name="b", status="COMPLETED")
-        seen = [first, *await names(call)]
-        rig.tally.outcomes["OK"] += 1
 
-    assert ["a", "b"] == seen
+        async def seen(run_id: str, answer: Answer) -> list[str]:
+            life = Life(rig, run_id, name="a")
+            call = watch(rig.stub, run_id)
+            rig.tally.calls += 1
+            first = (await call.read()).run.name
+            life.tell(answer)
+            await life.asked(1)
+            life.be(name="b", status="COMPLETED")
+            rest = await names(call)
+            rig.tally.outcomes["OK"] += 1
+            return [first, *rest]
+
+        told = await asyncio.gather(*(seen(*each) for each in answers.items()))
+
+    assert [["a", "b"]] * len(answers) == told
 
 
 @pytest.mark.fault(40)
@@ -263,7 +263,7 @@ async def test_watch_ends_where_the_run_is_lost(
 async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
     rigged: Any,
 ) -> None:
-    """A thousand go at once, and nothing is asked; they come, and one poller asks."""
+    """Hundreds go at once, and nothing is asked; they come, and one poller asks."""
     async with rigged(**QUICK) as rig:
         life = Life(rig, name="a")
         begun = time.monotonic()

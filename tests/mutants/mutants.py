@@ -202,7 +202,7 @@ MUTANTS = (
         "if len(chunk) > self._max_body_bytes:",
         "test_transport.py::test_body_that_is_not_to_be_had_is_a_failure",
         holds=(
-            "faults/test_memory.py::test_answer_without_bounds_takes_bounded_memory",
+            "faults/test_memory.py::test_answers_without_bounds_take_bounded_memory",
         ),
     ),
     Mutant(

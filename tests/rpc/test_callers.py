@@ -33,14 +33,12 @@ from matrix import (
     LISTENERS,
     NAMED,
     NO_CALL,
-    SIGNER,
     Files,
     Row,
     rows,
     tokens,
     word,
 )
-from rpc.test_drain import SERVICE_CONFIG
 from rpc.test_standard_services import health_of, reflect
 from support import aws_at, gateway, http
 
@@ -229,17 +227,6 @@ async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> N
                 )
             }
             asked = place.upstream.asked.total()
-            keys.publish(SIGNER)
-            async with place.channel(
-                Row("no-certificate", "right", "none"),
-                **{"grpc.service_config": SERVICE_CONFIG.read_text()},
-            ) as patient:
-                run = await stub_on(patient).GetRun(
-                    GetRunRequest(id=str(FIRST_ID)),
-                    timeout=SECONDS,
-                    metadata=tokens()["right"][0],
-                    wait_for_ready=True,  # it is unready until the keys came
-                )
 
     assert {
         "no-certificate.right.none": "UNAVAILABLE AUTH_BACKEND_UNAVAILABLE",
@@ -250,7 +237,6 @@ async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> N
         "no-certificate.alg-none.none": "UNAUTHENTICATED TOKEN_INVALID",
     } == found
     assert 1 == asked
-    assert str(FIRST_ID) == run.id  # retried by the documented service config
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import grpc
 import pytest
 from grpc import StatusCode
 
+from faults.lying import LyingUpstream, said, true_run
 from healthomics.v1.run_service_pb2 import GetRunRequest
+from rpc.test_drain import SERVICE_CONFIG
 from support import (
     ALWAYS,
     Refusal,
@@ -381,3 +383,18 @@ async def test_facts_of_a_call_stay_with_it() -> None:
         failure = await refused(get_run(stub, "x"))
 
     assert {} == failure.metadata
+
+
+async def test_client_with_the_service_config_tries_again_by_itself() -> None:
+    """A failure that may pass is none for a client that loads what is documented."""
+    once = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
+    config = {"grpc.service_config": SERVICE_CONFIG.read_text()}
+    async with (
+        LyingUpstream() as upstream,
+        gateway(aws_at(upstream.url), **once) as served,
+        calling(served, **config) as stub,
+    ):
+        upstream.lie("7", said(503, "ServiceUnavailable"), http(true_run("7")))
+        run = await get_run(stub, "7")
+
+    assert ("7", 2) == (run.id, upstream.asked["7"])

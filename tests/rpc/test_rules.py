@@ -237,11 +237,11 @@ async def test_bound_watch_begins_with_a_fetch_of_its_own(tmp_path: Path) -> Non
 
 
 async def test_bound_watch_waits_for_what_passes(tmp_path: Path) -> None:
-    """Failures that may pass don't end it before its first state either."""
+    """A failure that may pass doesn't end it before its first state either."""
     upstream = LyingUpstream(truth=account)
     upstream.lie(
         OURS,
-        *[said(500, "InternalServerException")] * 3,
+        said(500, "InternalServerException"),
         http(true_run(OURS, runGroupId=GROUP, status="COMPLETED")),
     )
     async with called(tmp_path, BOUND, upstream=upstream) as gateway:
