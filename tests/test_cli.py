@@ -58,10 +58,16 @@ ROUTE = "--address --tls --tls-ca --tls-cert --tls-key --server-name --token-fil
 Capture = pytest.CaptureFixture[str]
 
 
-def program(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end, in an environment of its own."""
+def program(
+    *arguments: str, files: int | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, in an environment of its own.
+
+    It may open so many `files`, by default as many as this process.
+    """
+    limited = ["/bin/sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
     return subprocess.run(
-        [PROGRAM, *arguments],
+        [*(limited if files else ()), PROGRAM, *arguments],
         env=NOWHERE | environ,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ import resource
 import grpc
 import pytest
 
-from healthomics_gateway.server import max_connections
+from healthomics_gateway.server import MIN_FILES, files_fault, max_connections
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,13 @@ async def test_connections_have_half_of_the_files(
     await grpc.aio.server(options=(option,)).stop(None)
 
     assert most == found
+
+
+def test_few_files_are_a_fault() -> None:
+    """The fault has the limit and what to set; no limit, or a high one, is none."""
+    assert (
+        f"limit on open files {MIN_FILES - 1}: at least {MIN_FILES} are needed"
+    ) in (files_fault(MIN_FILES - 1) or "")
+    assert [None, None] == [
+        files_fault(files) for files in (MIN_FILES, resource.RLIM_INFINITY)
+    ]

@@ -242,8 +242,15 @@ def settings(options: Namespace) -> int:
 
 
 def _checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
-    """Read our settings and AWS's; raise UsageError with the faults of both."""
+    """Read our settings and AWS's; raise UsageError with the faults of both.
+
+    So few files that the gateway couldn't serve are a fault too.
+    """
+    from healthomics_gateway.server import files_fault
+
     loaded, aws, faults = _read(options, with_aws=with_aws)
+    if fault := files_fault():
+        faults.append(fault)
     if faults or loaded is None:
         raise UsageError(*faults)
     return loaded, aws

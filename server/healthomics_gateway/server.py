@@ -37,6 +37,9 @@ MAX_STANDARD_PER_CONNECTION = 32
 # bounds above it. It never does so before one of them has.
 HEADROOM = 2
 GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
+# Half of them are for connections. The gateway itself opens 25, its admin pages have
+# up to 32 connections, and the rest is for HealthOmics.
+MIN_FILES = 128
 MAX_OPTION = 2**31 - 1  # the largest number that an option of gRPC's can have
 WATCH_RUN = f"/{SERVICE}/WatchRun"
 STANDARD = {  # services, as the rules call them
@@ -217,6 +220,21 @@ def make_server(
             + MAX_REJECTIONS
             + MAX_WAITING_FOR_KEYS
         ),
+    )
+
+
+def files_fault(files: int | None = None) -> str | None:
+    """Return what is wrong with the limit on open files, None if nothing is.
+
+    `files` is the limit, that of this process by default.
+    """
+    if files is None:
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or files >= MIN_FILES:
+        return None
+    return (
+        f"limit on open files {files}: at least {MIN_FILES} are needed, better 1024 or"
+        " more; set it with ulimit -n, or with LimitNOFILE= in a unit of systemd"
     )
 
 

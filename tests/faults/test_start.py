@@ -32,9 +32,11 @@ secret_access_key = "{CANARY}"
 """
 
 
-def faults_at_start(tally: Tally, *arguments: str, **environ: str) -> list[str]:
+def faults_at_start(
+    tally: Tally, *arguments: str, files: int | None = None, **environ: str
+) -> list[str]:
     """Start a gateway that must end before it serves; give the faults it tells."""
-    done = program("serve", *arguments, **(SECRETS | environ))
+    done = program("serve", *arguments, files=files, **(SECRETS | environ))
     tally.outcomes[f"exit {done.returncode}"] += 1
     tally.leaked += CANARY in done.stdout + done.stderr
     assert CANARY not in done.stdout + done.stderr
@@ -55,6 +57,7 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
     told = faults_at_start(
         tally,
         *("--config", str(file), "--listen", CANARY),
+        files=100,
         GATEWAY_ADMIN_LISTEN="127.0.0.1:65536",
         GATEWAY_UPSTREAM__MAX_ATTEMPTS="0",
         GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT="2s",
@@ -77,6 +80,10 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
         f"bogus in {file}: there is no such setting",
         f"default_deadline in {file}: write a duration like 250ms, 5s or 2m",
         f"drain_time in {file}: write 0s to 10m",
+        (
+            "limit on open files 100: at least 128 are needed, better 1024 or more; set"
+            " it with ulimit -n, or with LimitNOFILE= in a unit of systemd"
+        ),
         f"log.colour in {file}: there is no such setting",
         f"log.level in {file}: write 'debug', 'info', 'warning' or 'error'",
         "tls.cert_file and tls.key_file: set both or neither",
