@@ -108,7 +108,7 @@ def stalled() -> Iterator[int]:
     yield end
     written = Path(f"/dev/fd/{reader}").read_bytes()
     os.close(reader)
-    # A pipe takes no more once each of its pages holds something.
+    # Up to a page of lines is written at once, and either all of it fits or nothing.
     assert len(written) > SMALL_PIPE // 4
     for line in written.splitlines():
         json.loads(line)
