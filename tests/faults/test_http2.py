@@ -18,7 +18,6 @@ from faults.soaking.process import ESTABLISHED
 from rpc.test_options import tuned
 from support import calling, get_run, http
 
-SECONDS = 0.8
 LARGE, UNREAD = 900_000, 24  # bytes of an answer; 21 MB of answers
 PATIENCE_SECONDS = 10.0
 PAUSE_SECONDS = 0.01
@@ -58,19 +57,20 @@ async def test_attack_costs_other_connections_no_call(
         answer_largely(rig.upstream)
         gentle = replace(attack, rate=attack.rate * SHARE)
         attacker = Attacker(gentle, str(rig.served.address))
-        attacking = asyncio.create_task(attacker.run(SECONDS))
+        attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
         await asyncio.wait_for(attacker.begun.wait(), PATIENCE_SECONDS)
         answered = 0
-        while not attacking.done():
+        while answered < 20 or (attack.units is not nothing and attacker.sent < 50):
             assert TRUE_ID == (await rig.run(TRUE_ID)).id
             answered += 1
             await asyncio.sleep(PAUSE_SECONDS)  # leaves the shared loop to the attack
-        await attacking
+            assert not attacking.done()
+        attacking.cancel()
+        await asyncio.gather(attacking, return_exceptions=True)
         await until(lambda: not rig.served.in_flight)
         bugs = [event for event in rig.log if event["event"] == "bug"]
 
     assert [] == bugs
-    assert answered >= 3
     assert (attack.units is not nothing) == (attacker.sent >= 50)
 
 
