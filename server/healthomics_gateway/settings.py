@@ -166,6 +166,7 @@ def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
     for names, fault in chain(
         _tls_faults(settings, endpoints),
         _listener_faults(settings, endpoints),
+        _address_faults(settings, endpoints),
         _jwt_faults(settings.jwt),
         _caller_faults(settings, endpoints),
         _order_faults(settings),
@@ -273,11 +274,20 @@ def _listener_faults(
                     " certificate with its key here or in [tls], too"
                 ),
             )
-        if table.address in [each.address for each in endpoints[: at + 1]] and (
-            is_socket or endpoint.address.port  # type: ignore[union-attr]  # of TCP
-        ):
-            fault = f"{endpoint.setting} {endpoint.address}: it is listed twice"
-            yield ("listen",), fault
+
+
+def _address_faults(
+    settings: Settings, endpoints: Sequence[Endpoint]
+) -> Iterator[_Disagreement]:
+    """Find addresses that are written twice, that of the admin pages included."""
+    seen: dict[Address | UnixPath, str] = {settings.admin_listen: "admin_listen"}
+    for each in endpoints:
+        address = each.address
+        is_chosen = isinstance(address, Address) and address.port == 0
+        if address in seen and not is_chosen:
+            fault = f"{each.setting} {address}: {seen[address]} has this address too"
+            yield ("listen", "admin_listen"), fault
+        seen.setdefault(address, each.setting)
 
 
 def _jwt_faults(jwt: Jwt) -> Iterator[_Disagreement]:
