@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
@@ -159,6 +160,47 @@ async def test_socket_that_is_listed_twice_is_a_fault(
     assert caught.value.args == (
         f"listeners[1].address unix:{folder}{spelling}: it is served already",
     )
+
+
+@pytest.mark.parametrize("step", ["prepare", "open"])
+async def test_gateways_that_start_at_once_do_not_take_each_other_s_socket(
+    folder: Path, step: str
+) -> None:
+    """While one looks at a path and binds it, another waits and then finds it."""
+    path, server = folder / "socket", grpc.aio.server()
+    endpoint = Endpoint(setting="listen", address=UnixPath(str(path)))
+    with socket.socket(socket.AF_UNIX) as other:
+
+        async def bind_other(_seconds: float) -> None:
+            other.bind(str(path))
+            other.listen()
+            os.close(lock)
+
+        listener = Listener(endpoint, sleep=bind_other)
+        steps = {"prepare": listener.prepare, "open": lambda: listener.open(server)}
+        if step == "open":
+            await listener.prepare()
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ListenFault, match="it is served already"):
+            await steps[step]()
+    await server.stop(None)
+
+
+async def test_lock_that_is_never_released_is_waited_for_a_second(folder: Path) -> None:
+    """Any program that can read the folder can hold it, so the start goes on."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    address = UnixPath(str(folder / "socket"))
+    await Listener(Endpoint(setting="listen", address=address), sleep=sleep).prepare()
+    os.close(lock)
+
+    assert 1.0 == pytest.approx(sum(slept))
 
 
 async def test_file_that_is_no_socket_is_a_fault(folder: Path) -> None:

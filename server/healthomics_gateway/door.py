@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +24,9 @@ from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.kinds import Address, UnixPath
 from healthomics_gateway.tls import ServerTls, certificate_of
 
+LOCK_TRIES = 20
+LOCK_PAUSE_SECONDS = 0.05  # between two of them
+
 
 class ListenFault(Exception):  # noqa: N818  # it is one fault of several
     """An address can't be listened on; the argument says why."""
@@ -33,8 +39,15 @@ class Listener:
     has a server of its own.
     """
 
-    def __init__(self, endpoint: Endpoint, *, tls: ServerTls | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tls: ServerTls | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         """Listen as `endpoint` says, once opened; without `tls` in plaintext."""
+        self._sleep = sleep
         self.endpoint = endpoint
         self.address = endpoint.address  # with its port, once it is open
         self._tls = tls
@@ -58,7 +71,9 @@ class Listener:
         """Find out what to bind; raise ListenFault if that can't be done."""
         address = self.address
         if isinstance(address, UnixPath):
-            _remove_stale(Path(address.path))
+            path = Path(address.path)
+            async with _locked(path.parent, self._sleep):
+                _remove_stale(path)
             self._targets = ("unix:" + quote(address.path),)
             return
         try:
@@ -76,10 +91,12 @@ class Listener:
         address = self.address
         try:
             if isinstance(address, UnixPath):
-                # Another may have come since: a listener of this process, whose path
-                # is written in another way, or another process.
-                _remove_stale(Path(address.path))
-                self._bind_socket(server, Path(address.path))
+                path = Path(address.path)
+                async with _locked(path.parent, self._sleep):
+                    # Another may have come since: a listener of this process, whose
+                    # path is written in another way, or another process.
+                    _remove_stale(path)
+                    self._bind_socket(server, path)
             else:
                 ports = [self._bind(server, target) for target in self._targets]
                 self.address = Address(address.host, ports[0])
@@ -124,6 +141,28 @@ def _by_certificate(identities: Identities) -> ByCertificate:
         return identities.credential_of(pem) if pem else None
 
     return credential_of
+
+
+@asynccontextmanager
+async def _locked(
+    folder: Path, sleep: Callable[[float], Awaitable[object]]
+) -> AsyncIterator[None]:
+    """Keep other gateways from looking at sockets of a folder, and binding them.
+
+    Two that start at the same moment would both find no socket that is served, and the
+    second would take the path from the first. The wait for the lock has an end, as any
+    program that can read the folder can hold it for ever.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # what is wrong with the folder shows when it is used
+            number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, number)  # which releases the lock
+            for _ in range(LOCK_TRIES):
+                with suppress(BlockingIOError):
+                    fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                await sleep(LOCK_PAUSE_SECONDS)
+        yield
 
 
 def _remove_stale(path: Path) -> None:

@@ -1131,9 +1131,9 @@ MUTANTS = (
     Mutant(
         "socket-that-is-listed-twice-is-replaced",
         "door.py",
-        "                _remove_stale(Path(address.path))\n"
-        "                self._bind_socket",
-        "                self._bind_socket",
+        "                    _remove_stale(path)\n"
+        "                    self._bind_socket",
+        "                    self._bind_socket",
         "test_door.py::test_socket_that_is_listed_twice_is_a_fault",
     ),
     Mutant(
@@ -1744,6 +1744,14 @@ MUTANTS = (
         "os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY",
         "os.O_RDONLY | os.O_NOCTTY",
         "test_files.py::test_pipe_is_no_regular_file",
+    ),
+    Mutant(
+        "gateways-bind-a-socket-at-the-same-moment",
+        "door.py",
+        "fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        "test_door.py::"
+        "test_gateways_that_start_at_once_do_not_take_each_other_s_socket",
     ),
     Mutant(
         "chain-of-any-length-is-served",
