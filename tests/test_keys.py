@@ -323,10 +323,11 @@ def test_token_without_kid_needs_a_key_that_is_the_only_one() -> None:
         pytest.param(b'{"keys": ' + b"[" * 5000, id="deep"),
         pytest.param(json.dumps({"keys": [{}] * 101}).encode(), id="101 keys"),
         pytest.param(jwks(OLD) + b" " * 1024 * 1024, id="too long"),
+        pytest.param(b'{"a":[%s1],%s' % (b"1," * 32_768, jwks(OLD)[1:]), id="values"),
     ],
 )
 def test_set_that_is_no_set_is_refused(raw: bytes) -> None:
-    """What can't be read as a JWK set of at most 100 keys and 1 MiB is an error."""
+    """What can't be read as a JWK set within the bounds is an error."""
     with pytest.raises(KeySetError):
         read_keys(raw)
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 MAX_BYTES = 1_048_576  # of a set
 MAX_KEYS = 100  # of a set
+MAX_VALUES = 32_768  # in its text; to read them takes a thread, and the lock of all
 MIN_RSA_BITS = 2048
 EMPTY: tuple[Any, ...] = (None, "", [])
 SVID_USE = "jwt-svid"  # what SPIFFE's bundles write instead of `sig`
@@ -102,6 +103,8 @@ def read_keys(raw: bytes) -> KeySet:
 def _jwks_of(raw: bytes) -> list[Any]:
     if len(raw) > MAX_BYTES:
         raise KeySetError("it is longer than 1 MiB")
+    if raw.count(b",") + raw.count(b"{") + raw.count(b"[") > MAX_VALUES:
+        raise KeySetError(f"it holds more than {MAX_VALUES} values")
     try:
         loaded = orjson.loads(raw.removeprefix(BOM_UTF8))
     except ValueError:
