@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.supervision import MIN_PAUSE_SECONDS
 from healthomics_gateway.upstream.identity import (
+    MAX_THREADS,
     RECOVERY_SECONDS,
     ChainError,
     ChainIdentity,
@@ -460,6 +461,22 @@ async def test_chain_that_hangs_is_given_up() -> None:
         assert "A" == await w.key()
 
     assert (2, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
+
+
+async def test_chain_that_hangs_uses_so_many_threads() -> None:
+    """Reads that hang for ever are given up, and at most so many threads are left."""
+    began, released = threading.Semaphore(0), threading.Event()
+
+    def hang() -> None:
+        began.release()
+        released.wait(5)
+
+    async with world(hang, patience_seconds=0.01) as w:
+        for _ in range(MAX_THREADS + 2):
+            assert UNAVAILABLE is (await refusal(w)).reason
+        assert all(began.acquire(timeout=5) for _ in range(MAX_THREADS))
+        assert not began.acquire(blocking=False)
+        released.set()
 
 
 async def test_call_waits_for_the_chain_only_so_long() -> None:

@@ -46,7 +46,11 @@ class AtMost:
     """
 
     def __init__(
-        self, number: int, name: str, *, begin: Callable[[], Awaitable[None]]
+        self,
+        number: int,
+        name: str,
+        *,
+        begin: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Run nothing yet; `name` is the threads', `begin` is awaited before each."""
         self._free = asyncio.Semaphore(number)
@@ -57,7 +61,8 @@ class AtMost:
         """Return what `work` returns, or raise what it raises."""
         await self._free.acquire()
         try:
-            await self._begin()
+            if self._begin:
+                await self._begin()
             running = _started(work, self._name)
         except BaseException:
             self._free.release()

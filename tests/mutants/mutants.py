@@ -1032,6 +1032,13 @@ MUTANTS = (
         "test_aws.py::test_source_that_fails_is_named_with_what_to_do",
     ),
     Mutant(
+        "chain-that-hangs-takes-thread-after-thread",
+        "upstream/identity.py",
+        'AtMost(MAX_THREADS, "aws-credentials")',
+        'AtMost(1000, "aws-credentials")',
+        "test_identity.py::test_chain_that_hangs_uses_so_many_threads",
+    ),
+    Mutant(
         "newline-in-a-secret-is-signed-with",
         "upstream/chain.py",
         "                _check(credentials.get_frozen_credentials(), source)\n",

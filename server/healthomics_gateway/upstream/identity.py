@@ -13,12 +13,13 @@ import structlog
 from healthomics_gateway.errors import Again, GatewayError, Reason
 from healthomics_gateway.runs import request_id
 from healthomics_gateway.supervision import Background
-from healthomics_gateway.threads import in_thread, retrieve
+from healthomics_gateway.threads import AtMost, retrieve
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 AGENT = f"healthomics-gateway/{version('healthomics-gateway')}"  # what AWS is told
 WAIT_SECONDS = 10.0  # of one call for a read of the chain
 PATIENCE_SECONDS = 60.0  # with one read of the chain; then it counts as failed
+MAX_THREADS = 4  # that read the chain; all but one have hung for longer than that
 RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
 RECOVERY_LOOKS = 6  # after AWS refused what it has; then the next call decides
 EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of what is still valid
@@ -123,7 +124,7 @@ class ChainIdentity:
         """
         self._report = report
         self._chain = chain
-        self._run = run or partial(in_thread, name="aws-credentials")
+        self._run = run or AtMost(MAX_THREADS, "aws-credentials").run
         self._looks_out = looks_out
         self._waiting = 0  # calls
         self._is_reading = False  # in a thread, which can't be cancelled
@@ -201,7 +202,7 @@ class ChainIdentity:
     async def _read_chain(self) -> Credentials:
         try:
             async with asyncio.timeout(self._patience_seconds):
-                source, credentials = await self._run(self._read)
+                read: tuple[Any, Credentials] = await self._run(self._read)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _told(error)
             # A role's are read for calls alone, the gateway's own by itself too.
@@ -217,6 +218,7 @@ class ChainIdentity:
         finally:  # not when the thread ends: what it has read would be given up
             self._is_reading = False
         self._refreshed_at = self._clock()
+        source, credentials = read
         if credentials != self._credentials:
             self._report(None)
         self._source, self._credentials = source, credentials
