@@ -346,6 +346,23 @@ def test_judge_knows_who_may_be_late(
 
 
 @pytest.mark.parametrize(
+    ("seconds", "is_right"),
+    [
+        pytest.param(1.5, True, id="within-the-wait"),
+        pytest.param(10.0, False, id="long-after-it"),
+    ],
+)
+def test_judge_knows_that_a_deadline_may_pass_in_the_attempt_after_a_throttle(
+    seconds: float, *, is_right: bool
+) -> None:
+    """The gateway waits up to a second before it tries again."""
+    ledger = ledger_of(served(reasons=["UPSTREAM_THROTTLED"]))
+    told = bare(StatusCode.DEADLINE_EXCEEDED, ended=BEGUN + seconds)
+
+    assert is_right == ([] == faults(ledger, asked(seconds=seconds), told))
+
+
+@pytest.mark.parametrize(
     ("seconds", "reason", "is_right"),
     [
         pytest.param(0.05, "UPSTREAM_THROTTLED", True, id="of-a-short-call"),

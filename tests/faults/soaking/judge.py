@@ -10,6 +10,7 @@ import json
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 from grpc import StatusCode
 from grpc.aio import AioRpcError
@@ -160,7 +161,7 @@ class Judge:
             return {asked.expected}
         allowed = {reason for each in served for reason in each.reasons}
         is_short = asked.seconds <= BUSY_SECONDS
-        busy_until = max((each.at + each.lasts_seconds for each in served), default=0.0)
+        busy_until = max(map(_busy_until, served, count()), default=0.0)
         is_late = busy_until + BUSY_SECONDS >= asked.begun + asked.seconds
         if is_short or is_late or is_stalled:
             allowed |= LATE
@@ -179,6 +180,16 @@ class Judge:
         if self._ledger.had_outage(asked.begun, told.ended):
             allowed.add("UPSTREAM_CONNECTION")
         return allowed
+
+
+def _busy_until(served: Served, retries: int) -> float:
+    """Return until when an answer, and the wait after it, keep a call busy.
+
+    After a throttle the gateway waits up to 1 s, doubled for each retry before, and
+    the deadline may pass while the next attempt is under way.
+    """
+    is_throttle = "UPSTREAM_THROTTLED" in served.reasons
+    return served.at + served.lasts_seconds + is_throttle * 2.0**retries
 
 
 def _faults_of_error(
