@@ -13,7 +13,7 @@ from healthomics_gateway.files import (
     MAX_BYTES,
     NOT_REGULAR,
     TOO_LARGE,
-    FileFault,
+    FileError,
     read_once,
     read_regular,
 )
@@ -21,14 +21,14 @@ from healthomics_gateway.files import (
 
 @pytest.fixture(params=[read_regular, read_once])
 def read(request: pytest.FixtureRequest) -> Callable[[Path], bytes]:
-    """Give each way to read."""
+    """Return each function that reads."""
     found: Callable[[Path], bytes] = request.param
     return found
 
 
 def fault_of(read: Callable[[Path], bytes], path: Path) -> str:
     """Return why a file isn't read."""
-    with pytest.raises(FileFault) as caught:
+    with pytest.raises(FileError) as caught:
         read(path)
     return str(caught.value)
 

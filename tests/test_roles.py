@@ -228,7 +228,7 @@ async def test_call_outlives_its_session() -> None:
         first = asyncio.create_task(asked_as(asked, "a"))
         async with asyncio.timeout(5):
             while not upstream.busy:  # noqa: ASYNC110  # nothing tells when it is
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # between two looks
         assert "b" == await asked_as(asked, "b")
         held.set()
         assert "a" == await first

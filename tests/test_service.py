@@ -671,7 +671,10 @@ async def refused_after(
 def giving(
     step: Answer | GatewayError, seconds: float
 ) -> Callable[[RunQuery, Call], Awaitable[Answer]]:
-    """Give a step of a source, after so long, and ask from now on as a bound caller."""
+    """Return a source that answers `step` after `seconds`.
+
+    From now on the caller may see the runs of one group only.
+    """
 
     async def give(_query: RunQuery, _call: Call) -> Answer:
         await asyncio.sleep(seconds)

@@ -661,9 +661,9 @@ def test_file_of_any_size_is_not_read(tmp_path: Path) -> None:
     environ = {variable_of(name): path for name, path in names.items()}
 
     assert set(environ) == {
-        told.removesuffix(": it is larger than 1 MiB")
-        for told in faults(environ=environ)
-        if told.endswith(" MiB")
+        fault.removesuffix(": it is larger than 1 MiB")
+        for fault in faults(environ=environ)
+        if fault.endswith(" MiB")
     }
 
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.utils import CryptographyDeprecationWarning
 
-from healthomics_gateway.files import FileFault, read_regular
+from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.pem import Block, blocks_of
 
 ClientAuth: TypeAlias = Literal["none", "required"]
@@ -118,7 +118,7 @@ class TlsFiles:
         for name, file in files.items():
             try:
                 read.append(read_regular(file))
-            except FileFault as fault:
+            except FileError as fault:
                 faults.append(f"{name}: {fault}")
         if faults:
             raise TlsFilesError(*faults)

@@ -161,7 +161,7 @@ async def _locked(
                 with suppress(BlockingIOError):
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                await sleep(LOCK_PAUSE_SECONDS)
+                await sleep(LOCK_PAUSE_SECONDS)  # nothing tells when it is free
         yield
 
 

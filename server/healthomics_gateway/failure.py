@@ -113,9 +113,9 @@ def _seconds(duration: Duration) -> float:
 def hint_of(failure: Failure, *, over: Over) -> str:
     """Return what else to try, if the way in which the call failed shows that."""
     if failure.code is grpc.StatusCode.UNAUTHENTICATED:
-        token = "send a valid token with --token-file"  # noqa: S105  # it is none
+        advice = "send a valid token with --token-file"
         certificate = ", or a certificate with --tls-cert and --tls-key"
-        return token if over == "unix" else token + certificate
+        return advice if over == "unix" else advice + certificate
     if not failure.message.startswith(UNCONNECTED):
         return ""
     return next(

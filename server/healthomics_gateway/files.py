@@ -17,7 +17,7 @@ NOT_REGULAR = "it isn't a regular file; directories, pipes and devices aren't re
 TOO_LARGE = "it is larger than 1 MiB"
 
 
-class FileFault(ValueError):  # noqa: N818  # it is one fault of several
+class FileError(ValueError):
     """A file isn't read; the argument says why and never holds the path.
 
     The path may be a key that was pasted instead.
@@ -25,7 +25,7 @@ class FileFault(ValueError):  # noqa: N818  # it is one fault of several
 
 
 def read_regular(path: Path) -> bytes:
-    """Return what a regular file, or a link to one, holds; raises FileFault.
+    """Return what a regular file, or a link to one, holds; raises FileError.
 
     For files that are read anew while the gateway runs.
     """
@@ -33,30 +33,30 @@ def read_regular(path: Path) -> bytes:
         with _opened(path) as number:
             is_regular = stat.S_ISREG(os.fstat(number).st_mode)
             content = _content(number, PIPE_SECONDS) if is_regular else b""
-    except FileFault:
+    except FileError:
         raise
     except (OSError, ValueError):  # ValueError if the path holds a NUL
-        raise FileFault("no file of this path can be read") from None
+        raise FileError("no file of this path can be read") from None
     if not is_regular:
-        raise FileFault(NOT_REGULAR)
+        raise FileError(NOT_REGULAR)
     return content
 
 
 def read_once(path: Path, *, pipe_seconds: float = PIPE_SECONDS) -> bytes:
     """Return what a file of any kind holds, a pipe too (`--config <(...)`).
 
-    Raises OSError if it can't be read, and FileFault if it is too large, or if nothing
+    Raises OSError if it can't be read, and FileError if it is too large, or if nothing
     comes from a pipe for `pipe_seconds`.
     """
     with _opened(path) as number:
         is_pipe = stat.S_ISFIFO(os.fstat(number).st_mode)
         # A FIFO has a path, so that its writer may come later. That of `<(...)` has
         # none: the command that writes to it has been started, or has ended.
-        is_fifo = is_pipe and os.path.exists(os.path.realpath(path))  # noqa: PTH110  # as realpath
+        is_fifo = is_pipe and path.resolve().exists()
         content = _content(number, pipe_seconds, awaits_writer=is_fifo)
         if is_pipe and not content:
             # The command that should have written to it may have failed.
-            raise FileFault("nothing could be read from this pipe")
+            raise FileError("nothing could be read from this pipe")
         return content
 
 
@@ -81,11 +81,11 @@ def _content(number: int, pipe_seconds: float, *, awaits_writer: bool = False) -
             content += chunk
         elif chunk is None or awaits_writer:
             if not poll.poll(pipe_seconds * 1000):
-                raise FileFault(f"nothing came from it for {pipe_seconds:g} s")
+                raise FileError(f"nothing came from it for {pipe_seconds:g} s")
         else:
             return bytes(content)
         awaits_writer = False
-    raise FileFault(TOO_LARGE)
+    raise FileError(TOO_LARGE)
 
 
 def _read(number: int) -> bytes | None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import aiohttp
 from yarl import URL
 
-from healthomics_gateway.files import FileFault, read_regular
+from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.jwks import MAX_BYTES, KeySetError
 from healthomics_gateway.pem import blocks_of
@@ -76,7 +76,7 @@ async def _read_in(
     """Return what the file of a setting holds; raises KeySetError."""
     try:
         return await threads.run(read)
-    except FileFault as fault:
+    except FileError as fault:
         raise KeySetError(f"jwt.{setting}: {fault}") from None
 
 
@@ -129,7 +129,7 @@ def _trusting(ca_file: Path) -> ssl.SSLContext:
         pem = b"".join(each.pem for each in blocks)
         # Of no text at all `ssl` makes the system's authorities.
         return ssl.create_default_context(cadata=pem.decode("ascii") or "-")
-    except FileFault as fault:
+    except FileError as fault:
         raise KeySetError(str(fault)) from None
     except (OSError, ValueError):  # an SSLError is an OSError
         raise KeySetError("no certificates can be read from it") from None

@@ -20,7 +20,7 @@ from healthomics_gateway.access import ANONYMOUS, Rule, neighbour_of
 from healthomics_gateway.certificates import TlsFilesError
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.endpoints import Endpoint, endpoints_of
-from healthomics_gateway.files import FileFault, read_regular
+from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.keysource import ca_file_fault, url_fault
 from healthomics_gateway.kinds import Address, UnixPath
 from healthomics_gateway.schema import Jwt, Settings
@@ -192,7 +192,7 @@ def _file_fault(file: Path) -> str | None:
     """Return why a file can't be read anew whenever it changes, None if it can."""
     try:
         read_regular(file)
-    except FileFault as fault:
+    except FileError as fault:
         return str(fault)
     return None
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings
 
-from healthomics_gateway.files import FileFault, read_once
+from healthomics_gateway.files import FileError, read_once
 
 UNKNOWN = "there is no such setting"
 SIMILAR = 0.8  # how alike a name and a suggestion must be, at most 1
@@ -71,7 +71,7 @@ def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
         list(leaves(values))  # a dotted key can nest them deeper than can be walked
     except OSError as error:
         return {}, [f"--config {file}: {error.strerror}"]
-    except FileFault as fault:
+    except FileError as fault:
         return {}, [f"--config {file}: {fault}"]
     except ValueError as error:
         return {}, [f"--config {file}: it isn't TOML: {error}"]

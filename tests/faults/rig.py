@@ -184,7 +184,7 @@ class Rig:
             if not more:
                 return
             assert time.monotonic() < end, f"{more}, before: {before}"
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # nothing tells when all is closed
 
 
 async def _connect(stub: Any) -> None:

@@ -112,13 +112,13 @@ async def told_of_all(
     stub: Any, upstream: LyingUpstream, calls: int, tally: Tally
 ) -> dict[str, tuple[set[tuple[str, int]], bool]]:
     """Make so many calls at once for each answer; give how all end, if asked once."""
-    told = {}
+    found = {}
     for name, (answer, _) in WITHOUT_BOUNDS.items():
         for run_id in ids_of(calls):
             upstream.lie(run_id, answer)  # counts anew
         ends = await failing(stub, ids_of(calls), tally)
-        told[name] = ends, asked_of(upstream, calls) == [1] * calls
-    return told
+        found[name] = ends, asked_of(upstream, calls) == [1] * calls
+    return found
 
 
 @pytest.mark.fault(11)

@@ -209,9 +209,9 @@ async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
             rig.tally.outcomes["OK"] += 1
             return [first, *rest]
 
-        told = await asyncio.gather(*(seen(*each) for each in answers.items()))
+        states = await asyncio.gather(*(seen(*each) for each in answers.items()))
 
-    assert [["a", "b"]] * len(answers) == told
+    assert [["a", "b"]] * len(answers) == states
 
 
 @pytest.mark.fault(40)

@@ -344,7 +344,7 @@ async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> Non
         "GATEWAY_TLS__CLIENT_AUTH": "required",
     }
     shown, trusted = clients.issue_cert("lims.corp"), root_of(authority)
-    told = []
+    reasons = []
     async with (
         LyingUpstream(truth=account) as upstream,
         gateway(aws_at(upstream.url), toml=rule("*"), **environ) as served,
@@ -355,9 +355,9 @@ async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> Non
                 call = stub_on(channel).GetRun(
                     GetRunRequest(id=OURS), timeout=10, metadata=bearing(*tokens)
                 )
-                told.append(verdict(await outcome(call)))
+                reasons.append(verdict(await outcome(call)))
 
-    assert ["OK", "OK", "TOKEN_INVALID"] == told
+    assert ["OK", "OK", "TOKEN_INVALID"] == reasons
     (refused,) = [event for event in events if event["event"] == "token_refused"]
     assert "identity of the connection" == refused["check"]
     assert [refused["request_id"]] == [

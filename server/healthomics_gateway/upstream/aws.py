@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
-from healthomics_gateway.files import FileFault, read_regular
+from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.hosts import is_loopback
 from healthomics_gateway.proxies import ProxyError, proxy_for
 from healthomics_gateway.upstream.chain import (
@@ -171,7 +171,7 @@ def _ca_fault(file: str) -> str | None:
             return "there is no such file"
         read_regular(Path(file))
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
-    except FileFault as fault:
+    except FileError as fault:
         return str(fault)
     except OSError:  # an SSLError is one
         return "no certificates can be read from it"
