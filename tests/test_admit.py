@@ -47,14 +47,18 @@ class Door:
         return answered
 
     async def call(
-        self, name: str = "one", peer: str = "peer"
+        self, name: str = "one", peer: str = "peer", *, is_silent: bool = False
     ) -> tuple[asyncio.Future[bytes], asyncio.Task[bytes]]:
-        """Let a call of a caller come; return what ends it, and the call."""
+        """Let a call of a caller come; return what ends it, and the call.
+
+        The message of a silent call never comes.
+        """
         end = asyncio.get_running_loop().create_future()
 
         async def enter() -> bytes:
             caller.set(Caller(name, peer))
-            return await self._enter(end, cast("Exchange", At(peer, running_task())))
+            call = At(peer, running_task(), not is_silent)
+            return await self._enter(end, cast("Exchange", call))
 
         task = asyncio.create_task(enter())
         await asyncio.sleep(0)
@@ -71,6 +75,7 @@ class At:
 
     peer: str
     task: asyncio.Task[Any]
+    has_message: bool
 
 
 async def evicted(call: asyncio.Task[bytes]) -> bool:
@@ -124,6 +129,24 @@ async def test_callers_that_are_turned_away_come_back_apart(
     end.set_result(b"")
 
     assert seconds == pytest.approx(refusal.value.retry_delay_seconds)
+
+
+async def test_silent_call_makes_way_for_another_of_its_caller() -> None:
+    """The oldest whose message hasn't come is evicted; a call at work never is."""
+    door = Door(3)
+    _, at_work = await door.call()
+    _, oldest = await door.call(is_silent=True)
+    _, newest = await door.call(is_silent=True)
+    _, another = await door.call()
+    ends = [await evicted(each) for each in (at_work, oldest, newest, another)]
+    _, third = await door.call()
+    _, beyond = await door.call()
+
+    assert [False, True, False, False] == ends
+    assert [True, False, True] == [
+        await evicted(each) for each in (newest, third, beyond)
+    ]
+    assert not await evicted(at_work)
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
@@ -312,7 +335,7 @@ async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
 
 async def test_oldest_makes_room_where_too_many_wait() -> None:
     """Each call beyond the limit ends the one that has waited longest."""
-    arrivals = Arrivals(max_waiting=2, grace_seconds=0)
+    arrivals = Arrivals(max_waiting=2)
     waiting = []
     for _ in range(3):
         silent = Silent()
@@ -333,8 +356,8 @@ async def test_oldest_makes_room_where_too_many_wait() -> None:
 
 
 async def test_calls_that_come_at_one_moment_are_not_refused() -> None:
-    """A call that began just now may have its message here, and is not ended."""
-    arrivals = Arrivals(max_waiting=2)
+    """As many as wait for their message at once are all answered."""
+    arrivals = Arrivals(max_waiting=9)
 
     async def read() -> bytes:
         await asyncio.sleep(0)  # gRPC, too, returns no message at once

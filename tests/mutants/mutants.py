@@ -1050,8 +1050,11 @@ MUTANTS = (
         "certificate-beats-the-token",
         "interceptors/authenticate.py",
         "        if certified and signed and certified.identity != signed.identity:\n"
-        '            known = {"check": "identity of the connection"}\n'
-        '            _log.info("token_refused", **known, request_id=request_id.get())\n'
+        "            _log.info(\n"
+        '                "token_refused",\n'
+        '                check="identity of the connection",\n'
+        "                request_id=request_id.get(),\n"
+        "            )\n"
         "            raise GatewayError(Reason.TOKEN_INVALID)\n",
         "",
         "rpc/test_rules.py::test_caller_that_shows_both_is_the_same_by_both",
@@ -1231,11 +1234,12 @@ MUTANTS = (
         holds=("rpc/test_overload.py::test_caller_gets_its_share_of_the_places",),
     ),
     Mutant(
-        "calls-of-one-moment-end-one-another",
+        "silent-call-keeps-its-place",
         "interceptors/admit.py",
-        "if now - since >= self._grace_seconds:",
-        "if now - since >= 0:",
-        "test_admit.py::test_calls_that_come_at_one_moment_are_not_refused",
+        "evicted = self._shares.take_silent(name)",
+        "evicted = None",
+        "test_admit.py::test_silent_call_makes_way_for_another_of_its_caller",
+        holds=("rpc/test_overload.py::test_silent_calls_keep_out_no_other",),
     ),
     Mutant(
         "oldest-call-is-evicted",
@@ -1271,7 +1275,7 @@ MUTANTS = (
     Mutant(
         "connections-of-a-host-do-not-share-its-streams",
         "interceptors/admit.py",
-        "        elif self._max_per_connection < inf:\n"
+        "        if evicted is None and self._max_per_connection < inf:\n"
         "            evicted = self._shares.take_beside(peer, name)\n",
         "",
         "test_admit.py::test_connections_of_a_caller_share_its_places",
@@ -1589,7 +1593,7 @@ MUTANTS = (
     Mutant(
         "session-that-nobody-waits-for-is-asked-for",
         "upstream/identity.py",
-        "            if not (self._waiting or self._is_reading or self._looks_out):",
+        "            if not (self._waiting or is_reading or self._looks_out):",
         "            if False:",
         "faults/test_roles.py::test_crowd_that_left_a_stalled_sts_leaves_little_behind",
     ),

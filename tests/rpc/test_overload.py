@@ -138,6 +138,7 @@ async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
         ]
         await until(lambda: sum(each.done() for each in held) == 5)
         other = await outcome(gateway.get(OURS, token(OTHER)))
+        await until(lambda: sum(each.done() for each in held) == 6)
         ended = [each.result() for each in held if each.done()]
         for each in held:
             each.cancel()
@@ -145,6 +146,31 @@ async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
 
     assert "OK" == verdict(other)
     assert ["GATEWAY_OVERLOADED"] * 6 == [verdict(each) for each in ended]
+
+
+async def test_silent_calls_keep_out_no_other(tmp_path: Path) -> None:
+    """A caller whose calls without message have taken every place is answered."""
+    async with (
+        called(tmp_path, **SMALL) as gateway,
+        grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
+    ):
+        begin = channel.stream_unary("/healthomics.v1.RunService/GetRun")
+
+        async def silence() -> AsyncIterator[bytes]:
+            await asyncio.Future[None]()
+            yield b""
+
+        silent = [
+            begin(silence(), metadata=bearing(token(LIMS))) for _ in range(PLACES + 5)
+        ]
+        await until(lambda: gateway.served.in_flight == PLACES)
+        answered = [
+            verdict(await outcome(gateway.get(OURS, token(LIMS)))) for _ in range(3)
+        ]
+        for each in silent:
+            each.cancel()
+
+    assert ["OK"] * 3 == answered
 
 
 async def test_tokens_of_unknown_keys_take_no_place() -> None:

@@ -16,9 +16,10 @@ from healthomics_gateway.interceptors.evict import Evictions
 from healthomics_gateway.interceptors.exchange import Exchange, Handler, may_be_many
 from healthomics_gateway.runs import caller
 
-MAX_WAITING = 1024  # calls whose message hasn't come, each about 23 KB
+# Calls whose message hasn't come, each about 23 KB: more than come at one moment, as
+# none of their messages has been read when the last of them begins.
+MAX_WAITING = 2048
 MESSAGE_SECONDS = 10.0  # for a message to come after its call's headers
-GRACE_SECONDS = 1.0  # a message may be here that long and not have been read yet
 
 
 class Admission:
@@ -27,7 +28,8 @@ class Admission:
     While a place is free anyone gets it. When all are taken, a caller that holds less
     than its share, which is as much as any other caller inside, takes the place of the
     newest call of the caller that holds most. So one caller alone may use every place,
-    and can keep no other caller out.
+    and can keep no other caller out. A caller that holds its share takes the place of
+    its own call that has waited longest for its request message, if there is one.
 
     With `max_per_connection` the connections of a caller share its places likewise:
     callers without identity at one host are one caller, and may be several clients.
@@ -67,7 +69,7 @@ class Admission:
                 raise overloaded(self._jitter())
             if self._shares.total >= self._max_in_flight:
                 self._make_room(name, peer)
-            self._shares.add(name, task, peer)
+            self._shares.add(name, exchange)
             self._connections[peer] += 1
             try:
                 return await proceed(incoming, exchange)
@@ -89,7 +91,9 @@ class Admission:
         evicted = None
         if self._shares.held_by(name) < share:
             evicted = self._shares.take_newest()
-        elif self._max_per_connection < inf:
+        else:
+            evicted = self._shares.take_silent(name)
+        if evicted is None and self._max_per_connection < inf:
             evicted = self._shares.take_beside(peer, name)
         if evicted is None:
             raise overloaded(self._jitter())
@@ -103,6 +107,8 @@ class _Shares:
         self.total = 0
         # Each with its connection, the oldest first.
         self._calls: dict[str, dict[asyncio.Task[Any], str]] = {}
+        # Those that may still wait for their message, the oldest first.
+        self._silent: dict[str, dict[asyncio.Task[Any], Exchange]] = {}
         self._with: dict[int, dict[str, None]] = {}  # callers by how many they hold
         self._most = 0  # that one caller holds
 
@@ -114,10 +120,11 @@ class _Shares:
         """Return how many places a caller holds."""
         return len(self._calls.get(name, ()))
 
-    def add(self, name: str, task: asyncio.Task[Any], peer: str) -> None:
+    def add(self, name: str, exchange: Exchange) -> None:
         """Count a call."""
         calls = self._calls.setdefault(name, {})
-        calls[task] = peer
+        calls[exchange.task] = exchange.peer
+        self._silent.setdefault(name, {})[exchange.task] = exchange
         self.total += 1
         self._move(name, len(calls) - 1, len(calls))
 
@@ -127,10 +134,11 @@ class _Shares:
         if task not in calls:
             return
         del calls[task]
+        self._silent[name].pop(task, None)
         self.total -= 1
         self._move(name, len(calls) + 1, len(calls))
         if not calls:
-            del self._calls[name]
+            del self._calls[name], self._silent[name]
 
     def take_newest(self) -> asyncio.Task[Any]:
         """Remove and return the newest call of the caller that holds most."""
@@ -138,6 +146,19 @@ class _Shares:
         task = next(reversed(self._calls[name]))
         self.remove(name, task)
         return task
+
+    def take_silent(self, name: str) -> asyncio.Task[Any] | None:
+        """Remove and return the caller's oldest call whose message hasn't come.
+
+        Return None if there is none.
+        """
+        silent = self._silent.get(name, {})
+        while silent:
+            task = next(iter(silent))
+            if not silent.pop(task).has_message:
+                self.remove(name, task)
+                return task
+        return None
 
     def take_beside(self, peer: str, name: str) -> asyncio.Task[Any] | None:
         """Remove and return a call of this caller for one of its connection `peer`.
@@ -170,8 +191,7 @@ class Arrivals:
 
     Anybody can begin a call and send no more, and each such call holds memory. A
     client's own message comes with its headers, so if too many calls wait for theirs
-    the oldest is refused, once it has waited for `grace_seconds`: where many calls come
-    at one moment, none of their messages has been read when the last of them begins.
+    the oldest is refused.
     """
 
     def __init__(
@@ -179,13 +199,11 @@ class Arrivals:
         *,
         max_waiting: int = MAX_WAITING,
         message_seconds: float = MESSAGE_SECONDS,
-        grace_seconds: float = GRACE_SECONDS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Let `max_waiting` calls wait, each for `message_seconds`."""
         self._max_waiting = max_waiting
         self._message_seconds = message_seconds
-        self._grace_seconds = grace_seconds
         self._jitter = jitter
         self._waiting: dict[asyncio.Task[Any], float] = {}  # since when, oldest first
         self._evictions = Evictions()
@@ -199,12 +217,9 @@ class Arrivals:
         `read` returns it, or EOF. Raises MALFORMED_REQUEST where none comes, and
         GATEWAY_OVERLOADED where too many other calls wait for theirs.
         """
-        now = task.get_loop().time()
         if len(self._waiting) >= self._max_waiting:
-            oldest, since = next(iter(self._waiting.items()))
-            if now - since >= self._grace_seconds:
-                self._give_up(oldest, overloaded(self._jitter()))
-        self._waiting[task] = now
+            self._give_up(next(iter(self._waiting)), overloaded(self._jitter()))
+        self._waiting[task] = task.get_loop().time()
         # One timer for all, as a timeout for each would cost every call.
         if self._timer is None:
             self._timer = task.get_loop().call_later(self._message_seconds, self._look)

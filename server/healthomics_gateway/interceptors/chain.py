@@ -137,6 +137,7 @@ def _in_exchange(
 def _unary(handler: Any, arrivals: Arrivals) -> Handler:
     async def handle(_incoming: Any, exchange: Exchange) -> bytes:
         body = await arrivals.message(exchange.task, exchange.context.read)
+        exchange.has_message = True
         request = _decoded(handler, body)
         answer = await handler.unary_unary(request, exchange.context)
         return _encoded(handler, answer)
@@ -150,9 +151,10 @@ def _streaming(handler: Any, arrivals: Arrivals, writer: Writer) -> Handler:
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         context = exchange.context
         if handler.request_streaming:
-            request: Any = _each_decoded(handler, incoming)
+            request: Any = _each_decoded(handler, incoming, exchange)
         else:
             body = await arrivals.message(exchange.task, context.read)
+            exchange.has_message = True
             request = _decoded(handler, body)
         async with aclosing(behavior(request, context)) as answers:
             async for answer in answers:
@@ -166,9 +168,10 @@ def _streaming(handler: Any, arrivals: Arrivals, writer: Writer) -> Handler:
 
 
 async def _each_decoded(
-    handler: Any, bodies: AsyncIterator[bytes]
+    handler: Any, bodies: AsyncIterator[bytes], exchange: Exchange
 ) -> AsyncIterator[Any]:
     async for body in bodies:
+        exchange.has_message = True
         yield _decoded(handler, body)
 
 

@@ -39,6 +39,7 @@ class Exchange:
     peer: str  # the connection, by `peer_at`
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
+    has_message: bool = False  # whether its first request message has been read
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
     code: grpc.StatusCode = grpc.StatusCode.OK
