@@ -5,24 +5,33 @@ import resource
 import grpc
 import pytest
 
-from healthomics_gateway.server import MIN_FILES, files_fault, max_connections
+from healthomics_gateway.server import (
+    MIN_CONNECTIONS,
+    OWN_FILES,
+    files_fault,
+    max_connections,
+)
+
+NEEDED = OWN_FILES + 64 + MIN_CONNECTIONS
 
 
 @pytest.mark.parametrize(
-    ("files", "addresses", "most"),
+    ("files", "max_concurrent", "addresses", "most"),
     [
-        pytest.param(1024, 1, 512, id="half-of-the-files"),
-        pytest.param(1024, 3, 170, id="evenly"),
-        pytest.param(4, 3, 1, id="one-at-least"),
-        pytest.param(2**62, 1, 2**31 - 1, id="more-than-grpc-takes"),
-        pytest.param(resource.RLIM_INFINITY, 1, 2**31 - 1, id="unlimited"),
+        pytest.param(1024, 64, 1, 512, id="half-of-the-files"),
+        pytest.param(1024, 64, 3, 170, id="evenly"),
+        pytest.param(NEEDED, 64, 1, MIN_CONNECTIONS, id="what-attempts-leave"),
+        pytest.param(2048, 1024, 1, 928, id="what-many-attempts-leave"),
+        pytest.param(4, 64, 3, 1, id="one-at-least"),
+        pytest.param(2**62, 64, 1, 2**31 - 1, id="more-than-grpc-takes"),
+        pytest.param(resource.RLIM_INFINITY, 64, 1, 2**31 - 1, id="unlimited"),
     ],
 )
-async def test_connections_have_half_of_the_files(
-    files: int, addresses: int, most: int
+async def test_connections_have_half_of_the_files_at_most(
+    files: int, max_concurrent: int, addresses: int, most: int
 ) -> None:
     """Addresses share it evenly, and gRPC takes the number whatever the limit is."""
-    found = max_connections(files, addresses)
+    found = max_connections(max_concurrent, addresses, files)
     option = ("grpc.max_allowed_incoming_connections", found)
     await grpc.aio.server(options=(option,)).stop(None)
 
@@ -31,9 +40,9 @@ async def test_connections_have_half_of_the_files(
 
 def test_few_files_are_a_fault() -> None:
     """The fault has the limit and what to set; no limit, or a high one, is none."""
-    assert (
-        f"limit on open files {MIN_FILES - 1}: at least {MIN_FILES} are needed"
-    ) in (files_fault(MIN_FILES - 1) or "")
+    fault = f"limit on open files {NEEDED - 1}: at least {NEEDED} are needed"
+
+    assert (files_fault(64, NEEDED - 1) or "").startswith(fault)
     assert [None, None] == [
-        files_fault(files) for files in (MIN_FILES, resource.RLIM_INFINITY)
+        files_fault(64, files) for files in (NEEDED, resource.RLIM_INFINITY)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -12,7 +13,7 @@ import grpc
 import structlog
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
-from healthomics_gateway.access import Rule, neighbour_of
+from healthomics_gateway.access import Rule
 from healthomics_gateway.admin import AdminPages
 from healthomics_gateway.coalesce import Coalescing
 from healthomics_gateway.door import Listener
@@ -20,7 +21,7 @@ from healthomics_gateway.endpoints import endpoints_of
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.health import HEALTH, SERVICE, Health
 from healthomics_gateway.hosts import addresses_to_bind, why_not_bound
-from healthomics_gateway.interceptors.admit import MAX_WAITING, Admission, Arrivals
+from healthomics_gateway.interceptors.admit import Admission, Arrivals
 from healthomics_gateway.interceptors.authenticate import ByToken
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.drain import Drain
@@ -35,19 +36,20 @@ from healthomics_gateway.listeners import Listeners, MakeServer
 from healthomics_gateway.pace import Paced, Pacers
 from healthomics_gateway.pacer import Pacer
 from healthomics_gateway.places import Places
-from healthomics_gateway.readiness import Readiness
+from healthomics_gateway.readiness import AWS, Readiness
 from healthomics_gateway.reflection import add_reflection
 from healthomics_gateway.retry import Retrying
 from healthomics_gateway.schema import Settings
-from healthomics_gateway.selection import MEMBERS
 from healthomics_gateway.server import (
     OPTIONS,
     Bounds,
     Guards,
     make_chain,
     make_server,
+    max_connections,
 )
 from healthomics_gateway.service import REFUSAL_SECONDS, RunService
+from healthomics_gateway.settings import warnings
 from healthomics_gateway.supervision import Background
 from healthomics_gateway.tokens import Tokens
 from healthomics_gateway.upstream.aws import Aws
@@ -98,6 +100,8 @@ class Gateway:
         for name, fault in parts.items():
             self._readiness.add(name, fault=fault)
         self._identity = aws.identity(self._readiness.report)
+        unlooked = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until the first look
+        self._readiness.add(AWS, fault=self._identity.fault, why=unlooked)
         upstream = settings.upstream
         self._transport = Transport(
             ca_file=aws.ca_file,
@@ -193,17 +197,17 @@ class Gateway:
             expiry=expiry,
             asks_for_certificates=self._listeners.asks_for_certificates,
         )
-        # Calls without message leave half of the places to the others.
-        waiting = min(MAX_WAITING, settings.max_in_flight // 2 + 1)
         unread = Unread()
         bounds = Bounds(
             admission=self._admission,
             watching=self._watching,
             drain=self._drain,
-            arrivals=Arrivals(max_waiting=waiting),
+            arrivals=Arrivals(),
             unread=unread,
             writer=Writer(unread),
         )
+
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
         def make(listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
             endpoint = listener.endpoint
@@ -220,7 +224,10 @@ class Gateway:
                 max_in_flight=settings.max_in_flight,
                 max_open=settings.watch.max_open,
                 max_stream_seconds=settings.watch.max_stream.total_seconds(),
-                addresses=addresses,
+                # gRPC counts them for each address that a server is bound to.
+                connections=max_connections(
+                    settings.upstream.max_concurrent, addresses, files
+                ),
             )
             self._add_services(server, endpoint.services)
             return server, chain
@@ -293,15 +300,8 @@ class Gateway:
 
     def _warn(self) -> None:
         """Log what is valid in the settings and may not be what was meant."""
-        callers = self._settings.callers
-        for each in callers:
-            if other := neighbour_of(each.identity):
-                _log.warning(
-                    "identity_also_matches", identity=each.identity, other=other
-                )
-        withheld = self._settings.withhold.union(*(each.withhold for each in callers))
-        for name in sorted(withheld - MEMBERS.keys()):
-            _log.warning("withholding_unknown_member", member=name)
+        for warning in warnings(self._settings):
+            _log.warning("questionable_setting", why=warning)
 
     async def died(self) -> str:
         """Wait until no new call can come in; make that known, and return why."""

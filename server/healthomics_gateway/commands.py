@@ -85,7 +85,7 @@ async def _serve_sandbox(loaded: Loaded) -> None:
 
 
 async def _introduce(show: Callable[[Gateway], None], gateway: Gateway) -> None:
-    """Show what is served, beside it: the reader of stdout may stall or have left."""
+    """Print what is served in a thread: the reader of stdout may stall or have left."""
 
     def run() -> None:
         try:
@@ -249,7 +249,7 @@ def _checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]
     from healthomics_gateway.server import files_fault
 
     loaded, aws, faults = _read(options, with_aws=with_aws)
-    if fault := files_fault():
+    if loaded and (fault := files_fault(loaded.settings.upstream.max_concurrent)):
         faults.append(fault)
     if faults or loaded is None:
         raise UsageError(*faults)

@@ -37,9 +37,11 @@ MAX_STANDARD_PER_CONNECTION = 32
 # bounds above it. It never does so before one of them has.
 HEADROOM = 2
 GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
-# Half of them are for connections. The gateway itself opens 25, its admin pages have
-# up to 32 connections, and the rest is for HealthOmics.
-MIN_FILES = 128
+# Open files: what the gateway itself opens at most (the interpreter, the event loop,
+# listeners, the admin pages, threads that ask STS or read files), each attempt at
+# HealthOmics has one more, and what is left of all is for callers' connections.
+OWN_FILES = 96
+MIN_CONNECTIONS = 16
 MAX_OPTION = 2**31 - 1  # the largest number that an option of gRPC's can have
 WATCH_RUN = f"/{SERVICE}/WatchRun"
 STANDARD = {  # services, as the rules call them
@@ -195,22 +197,19 @@ def make_server(
     max_in_flight: int,
     max_open: int,
     max_stream_seconds: float,
-    addresses: int,
+    connections: int,
 ) -> grpc.aio.Server:
     """Make a server without services, for so many calls and watches inside.
 
-    `addresses` are those of all servers of the process.
+    Each address that it is bound to may have so many `connections`.
     """
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # gRPC counts them for each address that a server is bound to.
-    most = max_connections(files, addresses)
-    connections = ("grpc.max_allowed_incoming_connections", most)
+    most_connections = ("grpc.max_allowed_incoming_connections", connections)
     # A connection that has grown old still carries the streams that it has.
     grace_seconds = max_stream_seconds + GRACE_SECONDS
     grace = ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000))
     return grpc.aio.server(
         interceptors=(chain,),
-        options=(grace, *options, connections),
+        options=(grace, *options, most_connections),
         maximum_concurrent_rpcs=HEADROOM
         * (
             max_in_flight
@@ -223,23 +222,31 @@ def make_server(
     )
 
 
-def files_fault(files: int | None = None) -> str | None:
+def files_fault(max_concurrent: int, files: int | None = None) -> str | None:
     """Return what is wrong with the limit on open files, None if nothing is.
 
-    `files` is the limit, that of this process by default.
+    `max_concurrent` attempts have a file each. `files` is the limit, that of this
+    process by default.
     """
     if files is None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY or files >= MIN_FILES:
+    needed = OWN_FILES + max_concurrent + MIN_CONNECTIONS
+    if files == resource.RLIM_INFINITY or files >= needed:
         return None
     return (
-        f"limit on open files {files}: at least {MIN_FILES} are needed, better 1024 or"
-        " more; set it with ulimit -n, or with LimitNOFILE= in a unit of systemd"
+        f"limit on open files {files}: at least {needed} are needed with"
+        f" upstream.max_concurrent {max_concurrent}, better 1024 more; set it with"
+        " ulimit -n, or with LimitNOFILE= in a unit of systemd"
     )
 
 
-def max_connections(files: int, addresses: int) -> int:
-    """Return how many connections each address may have, by the limit on open files."""
-    is_unlimited = files == resource.RLIM_INFINITY
-    most = MAX_OPTION if is_unlimited else files // 2 // addresses
-    return min(max(1, most), MAX_OPTION)
+def max_connections(max_concurrent: int, addresses: int, files: int) -> int:
+    """Return how many connections each address may have, by the limit on open files.
+
+    All together have half of the files, or less if HealthOmics and the gateway itself
+    need more than the other half.
+    """
+    if files == resource.RLIM_INFINITY:
+        return MAX_OPTION
+    left = min(files // 2, files - OWN_FILES - max_concurrent)
+    return min(max(1, left // addresses), MAX_OPTION)

@@ -71,7 +71,7 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
         "--listen: write an address like 127.0.0.1:50051 or [::1]:50051",
         "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION",
         "AWS endpoint: more than scheme, host, port and plain path in the URL",
-        "AWS_CA_BUNDLE: there is no such file",
+        "AWS_CA_BUNDLE: no file of this path can be read",
         "GATEWAY_ADMIN_LISTEN: write an address like 127.0.0.1:50051 or [::1]:50051",
         "GATEWAY_TEAPOT: there is no such setting",
         "GATEWAY_TLS__KEY_FILE: no file of this path can be read",
@@ -81,8 +81,9 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
         f"default_deadline in {file}: write a duration like 250ms, 5s or 2m",
         f"drain_time in {file}: write 0s to 10m",
         (
-            "limit on open files 100: at least 128 are needed, better 1024 or more; set"
-            " it with ulimit -n, or with LimitNOFILE= in a unit of systemd"
+            "limit on open files 100: at least 176 are needed with"
+            " upstream.max_concurrent 64, better 1024 more; set it with ulimit -n, or"
+            " with LimitNOFILE= in a unit of systemd"
         ),
         f"log.colour in {file}: there is no such setting",
         f"log.level in {file}: write 'debug', 'info', 'warning' or 'error'",

@@ -8,6 +8,7 @@ import os
 import ssl
 import sys
 from asyncio.subprocess import PIPE
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -55,7 +56,7 @@ IDLE = 160  # connections
 ROLE = "arn:aws:iam::123456789012:role/omics-read"
 FEW_FILES = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+resource.setrlimit(resource.RLIMIT_NOFILE, (176, 176))
 from healthomics_gateway.cli import main
 sys.exit(main())
 """
@@ -368,17 +369,26 @@ async def test_gateway_whose_accept_loop_ends_says_so() -> None:
 
 
 async def test_idle_connections_leave_files_for_calls() -> None:
-    """With 128 files and 160 idle connections to each port calls are answered."""
+    """With few files and idle connections to each port all attempts get a file."""
     async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(Sandbox(quota_per_second=0))
+        sandbox = await stack.enter_async_context(
+            Sandbox(quota_per_second=0, latency_seconds=0.3)
+        )
         served = await stack.enter_async_context(
-            serving(sandbox.url, program=("-c", FEW_FILES))
+            serving(
+                sandbox.url,
+                program=("-c", FEW_FILES),
+                GATEWAY_QUOTA__TPS="10000",
+                GATEWAY_QUOTA__BURST="10000",
+            )
         )
         stub = await stack.enter_async_context(client(served))
         assert "1000003" == (await get_run(stub, "1000003")).id
         for address in (served.admin_address, served.address):
             await stack.enter_async_context(idling(address, connections=IDLE))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        assert "1000004" == (await get_run(stub, "1000004")).id
+        attempts = [refused(get_run(stub, str(9000 + each))) for each in range(64)]
+        ends = Counter(each.reason for each in await asyncio.gather(*attempts))
+        assert {"RUN_NOT_FOUND": 64} == ends
         async with session.get(f"http://{served.admin_address}/livez") as answer:
             assert 200 == answer.status
