@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +31,7 @@ from support import Refusal, aws_at, gateway, get_run, refused
 NOWHERE = "http://127.0.0.1:9"  # no such test asks HealthOmics
 SERVING = health_pb2.HealthCheckResponse.SERVING
 IN_USE = "it can't be bound; is it in use?"
+NOBODY = 65_534  # a user that owns nothing
 
 
 @pytest.fixture
@@ -75,10 +76,13 @@ async def test_every_address_of_localhost_is_bound() -> None:
     """IPv4 and IPv6 alike, both at one port where the system chooses it."""
     async with listening(Address("localhost", 0)) as listener:
         port = listener.address.port
+        bound = listener.bound
         found = [connects(host, port) for host in ("127.0.0.1", "::1")]
 
     assert [True, True] == found
     assert port
+    # What is probed: a name would be looked up for each probe.
+    assert [f"127.0.0.1:{port}", f"[::1]:{port}"] == bound
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
@@ -218,6 +222,45 @@ async def test_socket_in_no_folder_is_a_fault(folder: Path) -> None:
     found = await fault_of(UnixPath(f"{folder}/none/socket"))
 
     assert "it can't be bound; is its directory there and writable?" == found
+
+
+@contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    """Be a user who can read a folder and can't write to it."""
+    folder.chmod(0o555)
+    is_root = os.geteuid() == 0
+    if is_root:  # to whom modes mean nothing
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+async def test_stale_socket_that_cannot_be_removed_is_a_fault(folder: Path) -> None:
+    """In a folder that the gateway can't write to it is no traceback."""
+    path = folder / "gateway.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    path.chmod(0o777)  # else it can't be seen that nobody serves it
+    with unwritable(folder):
+        fault = await fault_of(UnixPath(str(path)))
+
+    assert "it can't be bound; is its directory there and writable?" == fault
+
+
+async def test_socket_that_cannot_be_removed_holds_up_no_end(folder: Path) -> None:
+    """It stays, the log says so, and the listener is closed all the same."""
+    path = folder / "gateway.sock"
+    async with listening(UnixPath(str(path))) as listener:
+        with capture_logs() as events, unwritable(folder):
+            listener.close()
+            listener.close()
+        assert path.exists()
+
+    assert ["socket_not_removed"] == [each["event"] for each in events]
 
 
 async def test_socket_of_another_process_is_not_removed(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import grpc
+import structlog
 from grpc.aio import ServicerContext
 
 from healthomics_gateway.access import Credential
@@ -24,8 +25,11 @@ from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.kinds import Address, UnixPath
 from healthomics_gateway.tls import ServerTls, certificate_of
 
+NO_SOCKET = "it can't be bound; is its directory there and writable?"
 LOCK_TRIES = 20
 LOCK_PAUSE_SECONDS = 0.05  # between two of them
+
+_log = structlog.get_logger("door")
 
 
 class ListenFault(Exception):  # noqa: N818  # it is one fault of several
@@ -52,6 +56,7 @@ class Listener:
         self.address = endpoint.address  # with its port, once it is open
         self._tls = tls
         self._targets: Sequence[str] = ()  # the address, as gRPC binds it
+        self.bound: Sequence[str] = ()  # what gRPC has bound: no names, real ports
         self._file: tuple[int, int] | None = None  # the socket's, once it is there
 
     @property
@@ -72,8 +77,11 @@ class Listener:
         address = self.address
         if isinstance(address, UnixPath):
             path = Path(address.path)
-            async with _locked(path.parent, self._sleep):
-                _remove_stale(path)
+            try:
+                async with _locked(path.parent, self._sleep):
+                    _remove_stale(path)
+            except OSError:
+                raise ListenFault(NO_SOCKET) from None
             self._targets = ("unix:" + quote(address.path),)
             return
         try:
@@ -97,31 +105,39 @@ class Listener:
                     # path is written in another way, or another process.
                     _remove_stale(path)
                     self._bind_socket(server, path)
+                self.bound = (str(address),)
             else:
                 ports = [self._bind(server, target) for target in self._targets]
                 self.address = Address(address.host, ports[0])
+                self.bound = [
+                    f"{target.rpartition(':')[0]}:{port}"
+                    for target, port in zip(self._targets, ports, strict=True)
+                ]
         except (OSError, RuntimeError):  # RuntimeError is gRPC's
-            why = (
-                "it can't be bound; is its directory there and writable?"
-                if isinstance(address, UnixPath)
-                else why_refused(address.host.strip("[]"), address.port)
-            )
-            raise ListenFault(why) from None
+            raise ListenFault(NO_SOCKET) from None
         await server.start()
 
     def close(self) -> None:
         """Remove the socket's file, unless others have replaced it since."""
-        if self._file and isinstance(self.address, UnixPath):
+        file, self._file = self._file, None
+        if file and isinstance(self.address, UnixPath):
             path = Path(self.address.path)
-            if _file_at(path) == self._file:
-                path.unlink(missing_ok=True)
-            self._file = None
+            try:
+                if _file_at(path) == file:
+                    path.unlink(missing_ok=True)
+            except OSError as error:  # the next start removes it
+                _log.warning("socket_not_removed", why=error.strerror)
 
     def _bind(self, server: grpc.aio.Server, target: str) -> int:
-        if self._tls is None:
-            return server.add_insecure_port(target)
-        credentials = self._tls.credentials(client_auth=self.endpoint.client_auth)
-        return server.add_secure_port(target, credentials)
+        """Bind one address, and return its port; raise ListenFault if it can't be."""
+        try:
+            if self._tls is None:
+                return server.add_insecure_port(target)
+            credentials = self._tls.credentials(client_auth=self.endpoint.client_auth)
+            return server.add_secure_port(target, credentials)
+        except RuntimeError:  # gRPC's, which doesn't say why
+            host, _, port = target.rpartition(":")
+            raise ListenFault(why_refused(host.strip("[]"), int(port))) from None
 
     def _bind_socket(self, server: grpc.aio.Server, path: Path) -> None:
         """Bind it so that at no time others than `mode` lets in can connect."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import grpc
@@ -102,7 +102,8 @@ class Listeners:
         """Probe each address again and again; `died` returns once nothing answers."""
         async with asyncio.TaskGroup() as tasks:
             for liveness, listener in zip(self._liveness, self._listeners, strict=True):
-                tasks.create_task(liveness.probe(_target_of(listener)))
+                for target in _targets_of(listener):
+                    tasks.create_task(liveness.probe(target))
 
     def remove_sockets(self) -> None:
         """Remove the files of Unix sockets."""
@@ -146,11 +147,13 @@ async def _faults_of(listener: Listener, step: Awaitable[None]) -> list[str]:
     return []
 
 
-def _target_of(listener: Listener) -> Target:
+def _targets_of(listener: Listener) -> Iterator[Target]:
+    """Yield what to probe: addresses, as names would be looked up for each probe."""
     endpoint = listener.endpoint
     is_open = "Health" in endpoint.open_services & endpoint.services
-    return Target(
-        address=str(listener.address),
-        is_tls=endpoint.files is not None,
-        takes_calls=is_open and endpoint.client_auth != "required",
-    )
+    for address in listener.bound:
+        yield Target(
+            address=address,
+            is_tls=endpoint.files is not None,
+            takes_calls=is_open and endpoint.client_auth != "required",
+        )
