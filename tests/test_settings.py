@@ -251,6 +251,15 @@ def test_fault_leaves_the_rest_to_be_shown(tmp_path: Path) -> None:
     assert unread.value.loaded is None
 
 
+def test_name_of_the_file_switches_no_check_off(tmp_path: Path) -> None:
+    """A value counts as refused by what is wrong with it, not by where it stands."""
+    file = tmp_path / "what is refused"
+    file.write_text('listen = "0.0.0.0:50051"\n[tls]\ninsecure = false\n')
+    (fault,) = faults(file)
+
+    assert "others can reach this address" in fault
+
+
 def test_secret_in_a_url_is_not_shown() -> None:
     """What stands before a URL's host may be a password."""
     with pytest.raises(SettingsError) as caught:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -34,7 +35,6 @@ from healthomics_gateway.variables import (
 
 OF_TCP = frozenset({"client_auth", "cert_file", "key_file"})  # keys of listeners
 OF_SOCKETS = frozenset({"identity", "mode"})
-REFUSED = " is refused"  # the end of such a setting's origin
 PAIR = ("tls.cert_file", "tls.key_file")
 KEYS = ("jwt.jwks_url", "jwt.jwks_file")
 
@@ -79,16 +79,18 @@ def load(
     )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    refused: set[str] = set()  # names whose value would be another if it were valid
     for source, origin in sources:
         given = {name: origin(name) for name, _ in leaves(source)}
         faults += take_faults(Settings, source, origin)
         merge(merged, source)
         valid = {name: given[name] for name, _ in leaves(source)}
-        refused = {name: f"default, {given[name]}{REFUSED}" for name in given}
-        origins = refused | origins | valid
+        invalid = {name: f"default, {given[name]} is refused" for name in given}
+        origins = invalid | origins | valid
+        refused = (refused | given.keys()) - valid.keys()
     settings = _with_deadlines(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
-    faults += _disagreements(settings, origins)
+    faults += _disagreements(settings, origins, refused)
     loaded = Loaded(settings, origins)
     if faults:
         raise SettingsError(*faults, loaded=loaded if is_file_read else None)
@@ -158,11 +160,12 @@ def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _disagreements(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+def _disagreements(
+    settings: Settings, origins: Mapping[str, str], refused: AbstractSet[str]
+) -> Iterator[str]:
     """Check what concerns more than one setting, or the machine."""
     endpoints = endpoints_of(settings)
     yield from _unreadable(settings, origins)
-    refused = {name for name, origin in origins.items() if origin.endswith(REFUSED)}
     for names, fault in chain(
         _tls_faults(settings, endpoints),
         _listener_faults(settings, endpoints),
