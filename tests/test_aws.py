@@ -108,6 +108,7 @@ FIPS = {"AWS_USE_FIPS_ENDPOINT": "true"}
 DUAL_STACK = {"AWS_USE_DUALSTACK_ENDPOINT": "true"}
 NO_URL = "AWS endpoint: an URL of http or https is needed"
 TOO_MUCH = "AWS endpoint: more than scheme, host, port and plain path in the URL"
+LABEL = "AWS endpoint: the host has a label that is empty or longer than 63 bytes"
 HTTPS = "AWS endpoint: http is for loopback hosts only; use https"
 NO_REGION = "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
 BAD_REGION = (
@@ -397,7 +398,7 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
     "http": (HERE | {"AWS_ENDPOINT_URL_OMICS": "http://a.example"}, [HTTPS]),
     "no-ca-file": (
         HERE | {"AWS_CA_BUNDLE": "{folder}/absent"},
-        ["AWS_CA_BUNDLE: there is no such file"],
+        ["AWS_CA_BUNDLE: no file of this path can be read"],
     ),
     "ca-file-of-something-else": (
         HERE | {"AWS_CA_BUNDLE": "{folder}/config"},
@@ -409,11 +410,11 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
             "AWS_CA_BUNDLE": "{folder}/absent",
             "AWS_ENDPOINT_URL_OMICS": "http://a.example",
         },
-        [NO_REGION, "AWS_CA_BUNDLE: there is no such file", HTTPS],
+        [NO_REGION, "AWS_CA_BUNDLE: no file of this path can be read", HTTPS],
     ),
     "all-that-can-be-told": (
         {"AWS_DEFAULT_REGION": "us east 1", "AWS_CA_BUNDLE": "{folder}/absent"},
-        [BAD_REGION, "AWS_CA_BUNDLE: there is no such file"],
+        [BAD_REGION, "AWS_CA_BUNDLE: no file of this path can be read"],
     ),
 }
 # What is set; the Region and the endpoint of STS that follow.
@@ -707,6 +708,8 @@ def test_endpoint_that_can_be_called_has_no_fault(endpoint: str) -> None:
         ("https://a.example/a b", TOO_MUCH),
         ("https://a.example/%2e", TOO_MUCH),
         ("http://a.example", HTTPS),
+        (f"https://{'a' * 64}.example", LABEL),
+        ("https://a..example", LABEL),
         ("http://127.0.0.1.a.example", HTTPS),
         ("http://localhost.a.example", HTTPS),
         ("http://128.0.0.1", HTTPS),

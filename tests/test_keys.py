@@ -915,6 +915,24 @@ async def test_url_of_https_needs_an_authority_that_is_trusted(tmp_path: Path) -
     assert 1 == server.asked
 
 
+async def test_authorities_that_are_replaced_are_trusted(tmp_path: Path) -> None:
+    """The file of authorities is read anew for each fetch, as they are rotated."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    async with KeyServer(OLD, tls=tls) as server:
+        read = url_reader(server.url, ca_file=file)
+        with pytest.raises(KeySetError):
+            await read()
+        authority.cert_pem.write_to_path(file)
+        assert jwks(OLD) == await read()
+        file.write_text("no certificate")
+        with pytest.raises(KeySetError, match=r"jwt\.ca_file: no certificates"):
+            await read()
+
+
 async def test_url_that_redirects_is_not_followed() -> None:
     """Another server than the one that was set is never asked."""
     async with KeyServer(OLD) as other, KeyServer() as server:
@@ -1120,6 +1138,7 @@ def test_url_that_is_safe_has_no_fault(url: str) -> None:
         "ftp://localhost/",
         "file:///etc/jwks",
         "unix://localhost/",
+        f"https://{'a' * 64}.test/",
     ],
 )
 def test_url_that_others_could_answer_has_a_fault(url: str) -> None:

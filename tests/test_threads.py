@@ -64,6 +64,12 @@ async def test_look_up_that_hangs_uses_one_thread() -> None:
     assert ["hangs.test"] == [each["hostname"] for each in await waiting]
 
 
+async def test_name_that_is_no_name_does_not_resolve() -> None:
+    """A label that is too long is an error of the look-up, as any other."""
+    with pytest.raises(socket.gaierror):
+        await Resolver().resolve("a" * 64, 443)
+
+
 async def test_work_that_has_ended_is_followed_by_other_work() -> None:
     """Each piece of work that starts when none is under way has its own result."""
     work = OneAtATime("test")

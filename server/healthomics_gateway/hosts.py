@@ -23,6 +23,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_name(host: str) -> bool:
+    """Return whether each label of a host's name has 1 to 63 bytes (RFC 1035)."""
+    try:
+        host.removesuffix(".").encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
 async def addresses_to_bind(host: str, port: int) -> tuple[list[str], int]:
     """Return every address of a host of this machine, and the port to bind on them.
 
@@ -73,7 +82,7 @@ def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
 
 
 def why_refused(host: str, port: int) -> str:
-    """Bind an address for a moment, and return why gRPC couldn't; it doesn't say so."""
+    """Return why an address can't be bound, by binding it: gRPC doesn't say."""
     try:
         _bindable([host], port)
     except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ from healthomics_gateway.jwks import Key, KeySet, KeySetError, read_keys
 from healthomics_gateway.keysource import Read, file_reader, url_reader
 from healthomics_gateway.proxies import proxy_for
 from healthomics_gateway.runs import caller
+from healthomics_gateway.threads import in_thread
 
 MAX_WAITING_FOR_KEYS, MAX_WAITING_OF_HOST = 256, 128  # calls, for a read
 READ_SECONDS = 5.0  # for one read, and for one caller to wait for it
@@ -158,7 +160,7 @@ class Keyring:
             async with asyncio.timeout(READ_SECONDS):
                 raw = await self._read()
                 if raw != self._raw:
-                    self._adopt(await asyncio.to_thread(read_keys, raw))
+                    self._adopt(await in_thread(partial(read_keys, raw), name="jwks"))
                     self._raw = raw
         except Exception as error:  # noqa: BLE001  # whatever it is, the keys stay
             self._fail(error)

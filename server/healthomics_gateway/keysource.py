@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from healthomics_gateway.files import FileError, read_regular
-from healthomics_gateway.hosts import is_loopback
+from healthomics_gateway.hosts import is_loopback, is_name
 from healthomics_gateway.jwks import MAX_BYTES, KeySetError
 from healthomics_gateway.pem import blocks_of
 from healthomics_gateway.proxies import ProxyError, proxy_for
@@ -32,6 +32,7 @@ ADVICE = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTED),
     **dict.fromkeys((401, 403), _REFUSED),
 }
+CA_FILE = "jwt.ca_file: "  # before what is wrong with it
 MAX_BLANKS = 1024  # bytes before a JSON object begins
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750
@@ -51,6 +52,8 @@ def url_fault(url: str) -> str | None:
         return "it isn't a URL"
     if not parts.host or parts.user or parts.password or parts.fragment:
         return "write a URL that has a host, and no user and no fragment"
+    if not is_name(parts.host):
+        return "the host has a label that is empty or longer than 63 bytes"
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)):
         return _proxy_fault(url)
     return "write an https URL; http is for hosts of this machine alone"
@@ -90,10 +93,11 @@ def url_reader(
     """Return what reads a set from a URL.
 
     `ca_file` takes the place of the system's authorities. `token_file` holds a bearer
-    token, which is sent to this URL alone. Raises KeySetError if `ca_file` is invalid.
+    token, which is sent to this URL alone. Both are read anew for each fetch. Raises
+    KeySetError if `ca_file` is invalid.
     """
-    tls = _tls_context(ca_file)
-    threads = OneAtATime("jwks-token-file")
+    authorities = _Authorities(ca_file)
+    ca_threads, threads = OneAtATime("jwks-ca-file"), OneAtATime("jwks-token-file")
     resolver = Resolver()  # of all reads, each of which has its own connection
 
     async def read() -> bytes:
@@ -102,7 +106,11 @@ def url_reader(
             token = partial(read_regular, token_file)
             raw = await _read_in(threads, "jwks_token_file", token)
             headers["Authorization"] = f"Bearer {_token_in(raw)}"
-        connector = aiohttp.TCPConnector(force_close=True, resolver=resolver, ssl=tls)
+        connector = aiohttp.TCPConnector(
+            force_close=True,
+            resolver=resolver,
+            ssl=await ca_threads.run(authorities.tls_context),
+        )
         return await _get(url, connector, headers, proxy)
 
     return read
@@ -111,28 +119,45 @@ def url_reader(
 def ca_file_fault(file: Path) -> str | None:
     """Return why a file can't be trusted for authorities, None if it can."""
     try:
-        _tls_context(file)
+        _Authorities(file)
     except KeySetError as error:
-        return str(error)
+        return str(error).removeprefix(CA_FILE)
     return None
 
 
-def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
-    tls = ssl.create_default_context() if ca_file is None else _trusting(ca_file)
+class _Authorities:
+    """The authorities of a file, or the system's; a file may be replaced."""
+
+    def __init__(self, file: Path | None) -> None:
+        """Read them; raise KeySetError if that can't be done."""
+        self._file = file
+        self._content: bytes | None = None
+        self._tls = ssl.create_default_context()
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.tls_context()
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Blocks: return a context that trusts them; raise KeySetError."""
+        if self._file is None:
+            return self._tls
+        try:
+            content = read_regular(self._file)
+            if content != self._content:
+                self._tls, self._content = _trusting(content), content
+        except FileError as fault:
+            raise KeySetError(f"{CA_FILE}{fault}") from None
+        except (OSError, ValueError):  # an SSLError is an OSError
+            why = f"{CA_FILE}no certificates can be read from it"
+            raise KeySetError(why) from None
+        return self._tls
+
+
+def _trusting(content: bytes) -> ssl.SSLContext:
+    pem = b"".join(each.pem for each in blocks_of(content))
+    # Of no text at all `ssl` makes the system's authorities.
+    tls = ssl.create_default_context(cadata=pem.decode("ascii") or "-")
     tls.minimum_version = ssl.TLSVersion.TLSv1_2
     return tls
-
-
-def _trusting(ca_file: Path) -> ssl.SSLContext:
-    try:
-        blocks = blocks_of(read_regular(ca_file))
-        pem = b"".join(each.pem for each in blocks)
-        # Of no text at all `ssl` makes the system's authorities.
-        return ssl.create_default_context(cadata=pem.decode("ascii") or "-")
-    except FileError as fault:
-        raise KeySetError(str(fault)) from None
-    except (OSError, ValueError):  # an SSLError is an OSError
-        raise KeySetError("no certificates can be read from it") from None
 
 
 def _token_in(raw: bytes) -> str:

@@ -43,13 +43,16 @@ class Resolver(AbstractResolver):
         self, host: str, port: int, family: socket.AddressFamily
     ) -> list[ResolveResult]:
         """Blocks."""
-        found = self._look_up(
-            host,
-            port,
-            type=socket.SOCK_STREAM,
-            family=family,
-            flags=socket.AI_ADDRCONFIG,
-        )
+        try:
+            found = self._look_up(
+                host,
+                port,
+                type=socket.SOCK_STREAM,
+                family=family,
+                flags=socket.AI_ADDRCONFIG,
+            )
+        except UnicodeError as error:  # a label of the name is empty or too long
+            raise socket.gaierror from error
         return [
             ResolveResult(
                 hostname=host,

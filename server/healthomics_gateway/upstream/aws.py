@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from healthomics_gateway.files import FileError, read_regular
-from healthomics_gateway.hosts import is_loopback
+from healthomics_gateway.hosts import is_loopback, is_name
 from healthomics_gateway.proxies import ProxyError, proxy_for
 from healthomics_gateway.upstream.chain import (
     HEADER_VALUE,
@@ -154,6 +154,8 @@ def endpoint_fault(endpoint: str) -> str | None:
         host = None
     if not host or port == 0 or parts.scheme not in ("http", "https"):
         return "an URL of http or https is needed"
+    if not is_name(host):
+        return "the host has a label that is empty or longer than 63 bytes"
     if (
         set("@?#") & set(endpoint)  # a password, a query, a fragment; empty ones too
         or not HEADER_VALUE.fullmatch(endpoint)  # urlsplit leaves newlines out
@@ -167,8 +169,6 @@ def endpoint_fault(endpoint: str) -> str | None:
 
 def _ca_fault(file: str) -> str | None:
     try:
-        if not Path(file).exists():
-            return "there is no such file"
         read_regular(Path(file))
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
     except FileError as fault:
