@@ -20,6 +20,7 @@ from healthomics_gateway.supervision import MIN_PAUSE_SECONDS
 from healthomics_gateway.upstream.identity import (
     MAX_THREADS,
     RECOVERY_SECONDS,
+    SLOW,
     ChainError,
     ChainIdentity,
     FixedIdentity,
@@ -398,7 +399,7 @@ async def test_others_that_come_later_are_found_in_the_background() -> None:
 
 
 async def test_look_out_that_fails_runs_again() -> None:
-    """A bug in it is logged, and the chain is looked at again after a pause."""
+    """A bug in it is logged and a fault, and the chain is read again after a pause."""
     with capture_logs() as events:
         async with world(None) as w:
             await refusal(w)
@@ -406,13 +407,16 @@ async def test_look_out_that_fails_runs_again() -> None:
             w.sleep.error = RuntimeError("a bug")
             w.sleep.end()
             assert MIN_PAUSE_SECONDS == await w.sleep.begun()
+            fault = w.identity.fault()
             w.chain.link = static("A")
             w.sleep.end()
             assert RECOVERY_SECONDS == await w.sleep.begun()
             w.sleep.end()
             await background()
             assert "A" == await w.key()
+            assert "" == w.identity.fault()
 
+    assert "its task ended by RuntimeError and waits to run again" == fault
     assert [("background_task_ended", "credentials")] == [
         (each["event"], each["task"]) for each in events if "task" in each
     ]
@@ -461,6 +465,26 @@ async def test_chain_that_hangs_is_given_up() -> None:
         assert "A" == await w.key()
 
     assert (2, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
+
+
+async def test_chain_that_hangs_is_logged_when_the_first_call_gives_up() -> None:
+    """The log says it once for a read, long before that counts as failed."""
+    released = threading.Event()
+
+    def hang() -> Any:
+        released.wait(5)
+        return static("late")
+
+    with capture_logs() as events:
+        async with world(hang, wait_seconds=0.01) as w:
+            for _ in range(2):
+                await refusal(w)
+            released.set()
+            assert "late" == await w.key()
+
+    assert [("credentials_unavailable", SLOW)] == [
+        (each["event"], each["advice"]) for each in events
+    ]
 
 
 async def test_chain_that_hangs_uses_so_many_threads() -> None:

@@ -19,10 +19,13 @@ from healthomics_gateway.upstream.sigv4 import Credentials
 AGENT = f"healthomics-gateway/{version('healthomics-gateway')}"  # what AWS is told
 WAIT_SECONDS = 10.0  # of one call for a read of the chain
 PATIENCE_SECONDS = 60.0  # with one read of the chain; then it counts as failed
-MAX_THREADS = 4  # that read the chain; all but one have hung for longer than that
+MAX_THREADS = (
+    4  # that read the chain; all but one have hung for more than PATIENCE_SECONDS
+)
 RECOVERY_SECONDS = 5.0  # between looks at the chain while it has nothing usable
 RECOVERY_LOOKS = 6  # after AWS refused what it has; then the next call decides
 EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of what is still valid
+SLOW = "a source of credentials doesn't answer; try it outside the gateway"
 _LOOK_OUT = "credentials"  # the background task's name
 
 _log = structlog.get_logger("identity")
@@ -50,6 +53,10 @@ class Identity(Protocol):
         """Replace credentials that AWS refused; tell whether there are others now."""
         ...
 
+    def fault(self) -> str:
+        """Return what is wrong with what goes on in the background, or nothing."""
+        ...
+
     async def close(self) -> None:
         """End what goes on in the background."""
         ...
@@ -71,6 +78,10 @@ class FixedIdentity:
     async def renew(self, refused: Credentials) -> bool:
         """Have no others."""
         return refused != self._credentials
+
+    def fault(self) -> str:
+        """Return that nothing is wrong."""
+        return ""
 
     async def close(self) -> None:
         """Have nothing to end."""
@@ -127,7 +138,7 @@ class ChainIdentity:
         self._run = run or AtMost(MAX_THREADS, "aws-credentials").run
         self._looks_out = looks_out
         self._waiting = 0  # calls
-        self._is_reading = False  # in a thread, which can't be cancelled
+        self._read: _Read | None = None  # the newest, while it is waited for
         self._clock = clock or asyncio.get_running_loop().time
         self._sleep = sleep
         self._wait_seconds = wait_seconds
@@ -163,6 +174,10 @@ class ChainIdentity:
                 self._recover(refused)
         return self._credentials != refused
 
+    def fault(self) -> str:
+        """Return why the look-out doesn't run at the moment, or nothing."""
+        return self._background.fault(_LOOK_OUT)
+
     async def close(self) -> None:
         """End the look-out, and a read of the chain."""
         await self._background.stop()
@@ -182,10 +197,16 @@ class ChainIdentity:
                 return await asyncio.shield(self._start_refresh())
         except TimeoutError:
             self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+            if self._read and not self._read.is_logged:
+                self._read.is_logged = True
+                _log.warning(
+                    "credentials_unavailable", error="TimeoutError", advice=SLOW
+                )
             raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE) from None
         finally:
             self._waiting -= 1
-            if not (self._waiting or self._is_reading or self._looks_out):
+            is_reading = self._read is not None and self._read.has_begun
+            if not (self._waiting or is_reading or self._looks_out):
                 self._give_up()
 
     def _give_up(self) -> None:
@@ -200,9 +221,10 @@ class ChainIdentity:
         return self._refresh
 
     async def _read_chain(self) -> Credentials:
+        reading = self._read = _Read(self._chain)
         try:
             async with asyncio.timeout(self._patience_seconds):
-                read: tuple[Any, Credentials] = await self._run(self._read)
+                read: tuple[Any, Credentials] = await self._run(reading)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _told(error)
             # A role's are read for calls alone, the gateway's own by itself too.
@@ -216,18 +238,13 @@ class ChainIdentity:
             self._recover(None)
             raise GatewayError(failure.reason, again=Again.NO) from None
         finally:  # not when the thread ends: what it has read would be given up
-            self._is_reading = False
+            self._read = None
         self._refreshed_at = self._clock()
         source, credentials = read
         if credentials != self._credentials:
             self._report(None)
         self._source, self._credentials = source, credentials
         return credentials
-
-    def _read(self) -> tuple[Any, Credentials]:
-        """Blocks."""
-        self._is_reading = True
-        return _read(self._chain)
 
     def _recover(self, refused: Credentials | None) -> None:
         if self._looks_out and not self._background.runs(_LOOK_OUT):
@@ -244,16 +261,25 @@ class ChainIdentity:
             await asyncio.wait([self._start_refresh()])
 
 
-def _read(chain: Callable[[], Any]) -> tuple[Any, Credentials]:
-    """Blocks: resolve the chain anew, as a refresh that hangs keeps its source locked.
+class _Read:
+    """One read of a chain, for a thread. A thread can't be cancelled."""
 
-    What is resolved would refresh itself in the same way.
-    """
-    source = chain()
-    if source is None:
-        raise LookupError("the credential chain yields nothing")
-    frozen = source.get_frozen_credentials()
-    return source, Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+    def __init__(self, chain: Callable[[], Any]) -> None:
+        self._chain = chain
+        self.has_begun = False
+        self.is_logged = False  # that it takes long
+
+    def __call__(self) -> tuple[Any, Credentials]:
+        """Resolve the chain anew, as a refresh that hangs keeps its source locked.
+
+        What is resolved would refresh itself in the same way.
+        """
+        self.has_begun = True
+        source = self._chain()
+        if source is None:
+            raise LookupError("the credential chain yields nothing")
+        frozen = source.get_frozen_credentials()
+        return source, Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
 
 def _told(error: Exception) -> ChainError:
