@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.errors import Advice, Reason
+from healthomics_gateway.errors import Advice, GatewayError, Reason
 from healthomics_gateway.interceptors.errors import CODES
 from healthomics_gateway.interceptors.exchange import (
     Exchange,
@@ -113,13 +113,28 @@ async def test_request_id_is_the_first_good_one() -> None:
 # chain: what a call leaves behind
 
 
-async def test_refused_call_leaves_no_more_to_the_collector_than_an_answered_one() -> (
-    None
-):
+async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
+    """Fail in the place of another failure, as callers bound to some runs are told."""
+    try:
+        raise failure(Reason.RUN_NOT_FOUND)
+    except GatewayError:
+        raise failure(Reason.CALLER_NOT_AUTHORIZED) from None
+
+
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        pytest.param(failure(), id="failure"),
+        pytest.param(fail_for_another, id="for-another"),
+    ],
+)
+async def test_refused_call_leaves_no_more_to_the_collector_than_an_answered_one(
+    refusing: Any,
+) -> None:
     """A failure isn't held by its own frames: floods of them cause no pauses."""
-    calls = 50
+    calls = 20
     left = {}
-    async with serving(Scripted(*[answer()] * (calls + 1), failure())) as channel:
+    async with serving(Scripted(*[answer()] * (calls + 1), refusing)) as channel:
         stub = RunServiceStub(channel)
 
         async def ask() -> None:

@@ -152,7 +152,7 @@ def _chain_in(blocks: list[Block]) -> list[x509.Certificate]:
         raise ValueError(f"a chain has at most {MAX_CHAIN} certificates")
     chain = _certificates(iter(blocks))
     if sum(len(each.public_bytes(Encoding.DER)) for each in chain) > MAX_CHAIN_BYTES:
-        raise ValueError("a chain has at most 100,000 bytes in DER")
+        raise ValueError(f"a chain has at most {MAX_CHAIN_BYTES:,} bytes in DER")
     return chain
 
 

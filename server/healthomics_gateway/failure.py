@@ -131,7 +131,7 @@ def hint_of(failure: Failure, *, over: Over) -> str:
 def write_failure(
     failure: Failure, stream: TextIO, *, over: Over = "plaintext"
 ) -> None:
-    """Tell status, reason, each fault of a bad request, and what to do next."""
+    """Write status, reason, each fault of a bad request, and what to do next."""
     hint = hint_of(failure, over=over)
     words = [failure.code.name, failure.reason, failure.message]
     lines = [

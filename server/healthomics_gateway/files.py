@@ -71,7 +71,10 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _content(number: int, pipe_seconds: float, *, awaits_writer: bool = False) -> bytes:
-    """Read to the end; `awaits_writer` if the end isn't one before a writer came."""
+    """Return all bytes up to the end of file; raises FileError.
+
+    With `awaits_writer` it waits for a first writer.
+    """
     poll = select.poll()
     poll.register(number, select.POLLIN)
     content = bytearray()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 MAX_BYTES = 1_048_576  # of a set
 MAX_KEYS = 100  # of a set
-MAX_VALUES = 32_768  # in its text; to read them takes a thread, and the lock of all
+MAX_VALUES = 32_768  # in its text; to read them takes a thread, which holds the GIL
 MIN_RSA_BITS = 2048
 EMPTY: tuple[Any, ...] = (None, "", [])
 SVID_USE = "jwt-svid"  # what SPIFFE's bundles write instead of `sig`

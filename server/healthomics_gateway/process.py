@@ -73,7 +73,7 @@ async def _start(
 
 
 class Signals:
-    """The signals that end the process; the second ends the drain, a third everything.
+    """The signals that end the process; a second ends the drain, a third the process.
 
     The process ends in time even if the event loop is held up: faulthandler's watchdog,
     which doesn't depend on Python's interpreter, then ends it with exit code 1.

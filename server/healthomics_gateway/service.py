@@ -95,7 +95,7 @@ class RunService(RunServiceServicer):
         staleness_seconds = self._staleness_seconds(request)
         answer = self._recent(query, staleness_seconds) if staleness_seconds else None
         if answer is None or not allowed.sees(answer.run):
-            # Who may not see it is told so as late as of a run that isn't there.
+            # A caller that may not see it is refused as late as for a missing run.
             return selection.of((await self._ask(query, allowed, context)).run)
         facts.set({"runId": query.id, "awsRequestId": answer.request_id})
         remembered.set(True)
@@ -274,7 +274,7 @@ async def _beats(
 ) -> AsyncGenerator[bytes, None]:
     """Yield a heartbeat each so many seconds while a watch's first fetch goes on.
 
-    The fetch ends with it.
+    Closing the generator cancels the fetch.
     """
     looking.add_done_callback(retrieve)
     try:

@@ -26,6 +26,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 PATIENCE_SECONDS = 5.0  # for what must happen soon
+REFLECTION_TRIES = 20
 
 
 @asynccontextmanager
@@ -156,7 +157,7 @@ async def reflect(
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
     request = reflection_pb2.ServerReflectionRequest(**query)
-    while True:
+    for _ in range(REFLECTION_TRIES):
         try:
             (answer,) = [each async for each in ask([request], timeout=5)]
         except grpc.aio.AioRpcError as error:
@@ -166,6 +167,7 @@ async def reflect(
                 raise
         else:
             return answer
+    raise AssertionError("the client has lost each status")
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

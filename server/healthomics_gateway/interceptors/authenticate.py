@@ -39,8 +39,11 @@ def authenticate(
         token = bearer(metadata) if by_token else None
         signed = await by_token(token) if by_token and token else None
         if certified and signed and certified.identity != signed.identity:
-            known = {"check": "identity of the connection"}
-            _log.info("token_refused", **known, request_id=request_id.get())
+            _log.info(
+                "token_refused",
+                check="identity of the connection",
+                request_id=request_id.get(),
+            )
             raise GatewayError(Reason.TOKEN_INVALID)
         shown = tuple(each for each in (certified, signed) if each)
         if not shown and not lets_in_anonymous:

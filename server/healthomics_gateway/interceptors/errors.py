@@ -32,6 +32,7 @@ def errors(*, debug: bool) -> Stage:
             except GatewayError as error:
                 # Its traceback holds this frame: without it nothing needs a collector.
                 failure = error.with_traceback(None)
+                failure.__context__ = None  # has a traceback of its own
             except (AbortError, asyncio.CancelledError):
                 raise
             except InternalError:  # gRPC's word for a write to a client that has left

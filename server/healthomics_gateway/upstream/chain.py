@@ -136,7 +136,7 @@ def read_chain() -> Any:
 def _ask_nobody(provider: Any) -> None:
     """Keep a provider, and those of a source profile, from the terminal and stdin.
 
-    A server has nobody to ask.
+    Nobody sits at a server's terminal.
     """
     if hasattr(provider, "_prompter"):
         provider._prompter = _refuse  # noqa: SLF001  # botocore has no other way

@@ -33,7 +33,7 @@ _RFC_3339 = re.compile(
 
 
 class TooManyValuesError(ValueError):
-    """The text holds more values than are read: their number sets what they cost."""
+    """The text holds more values than are read: the cost of reading grows with them."""
 
 
 class Number(str):

@@ -189,7 +189,7 @@ def _busy_until(served: Served, retries: int) -> float:
     the deadline may pass while the next attempt is under way.
     """
     is_throttle = "UPSTREAM_THROTTLED" in served.reasons
-    return served.at + served.lasts_seconds + is_throttle * 2.0**retries
+    return served.at + served.lasts_seconds + is_throttle * 2.0 ** min(retries, 2)
 
 
 def _faults_of_error(
