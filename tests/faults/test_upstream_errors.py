@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
+from callers import until
 from faults.lying import ARN, CANARY, LyingUpstream, said, true_run
 from healthomics_gateway.errors import Reason
 from healthomics_gateway.sandbox import REGION
@@ -233,6 +234,7 @@ async def test_sentence_in_a_body_is_in_no_line_of_the_log(
         rig.upstream.lie(ID, http(body, status=403))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
         assert 1 == rig.upstream.asked[ID]
+        await until(lambda: not rig.served.in_flight)  # then it is logged
         log = str(rig.log)
 
     assert set(ALWAYS) == set(refusal.details)
