@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from callers import until
 from faults.lying import ARN, CANARY, said, true_run
 from healthomics_gateway.errors import Reason
 from healthomics_gateway.sandbox import REGION
@@ -304,8 +305,10 @@ async def test_sentence_of_iam_reaches_nobody(rigged: Any) -> None:
     async with rigged() as rig:
         rig.upstream.lie(ID, said(403, "AccessDeniedException", sentence))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
+        await until(lambda: not rig.served.in_flight)  # then it is logged
         lines = str([each for each in rig.log if each["event"] == "call"])
 
     assert set(ALWAYS) == set(refusal.details)
     assert Reason.UPSTREAM_ACCESS_DENIED.value.message == refusal.message
+    assert ID in lines
     assert [] == [each for each in (CANARY, "arn:", "123456789012") if each in lines]

@@ -16,6 +16,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, TrailersReceived
 from structlog.testing import capture_logs
 
+from callers import until
 from faults.cases import Tally
 from faults.lying import ARN, CANARY, TRUE_ID, LyingUpstream, Wait, true_run
 from faults.rig import Rig
@@ -145,6 +146,7 @@ async def test_request_over_a_limit_leaves_its_connection_whole(
         run = await beside
         await rig.run(ID)
         asked = dict(rig.upstream.asked)
+        await until(lambda: not rig.served.in_flight)  # then all are logged
         peers = {each["peer"] for each in rig.log if each.get("runId") == ID}
 
     assert StatusCode.RESOURCE_EXHAUSTED == refusal.code
