@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -132,9 +132,9 @@ class Authority:
         self._authority = trustme.CA()
         self.ca = self._written("ca.pem", self._authority.cert_pem.bytes())
 
-    def issue(self, name: str) -> Pair:
+    def issue(self, name: str, not_after: datetime | None = None) -> Pair:
         """Issue a certificate to a host or whoever."""
-        issued = self._authority.issue_cert(name)
+        issued = self._authority.issue_cert(name, not_after=not_after)
         chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
         return Pair(
             self._written(f"{name}.pem", chain),
@@ -629,6 +629,14 @@ def test_key_of_another_certificate_is_a_fault(by: str, tmp_path: Path) -> None:
         "variable": ("HEALTHOMICS_GATEWAY_TLS_KEY", "HEALTHOMICS_GATEWAY_TLS_CERT"),
     }[by]
     assert [f"{key}: it isn't the key of {cert}'s certificate"] == told_faults
+
+
+def test_certificate_that_has_expired_is_a_fault(tmp_path: Path) -> None:
+    """The gateway would end the handshake without a word."""
+    mine = Authority(tmp_path / "own").issue("me", datetime(2026, 1, 2, tzinfo=UTC))
+    (fault,) = faults(tls_cert=mine.cert, tls_key=mine.key)
+
+    assert "--tls-cert: the certificate expired on 2026-01-02T00:00:00Z" == fault
 
 
 def test_half_a_pair_is_a_fault(tmp_path: Path) -> None:

@@ -197,6 +197,19 @@ async def watch(*arguments: str) -> int:
 # Usage
 
 
+def test_flag_that_a_command_does_not_know_is_reported_with_its_usage(
+    capsys: Capture,
+) -> None:
+    """The usage is that of the command, and a flag that is alike is suggested."""
+    with pytest.raises(SystemExit) as left:
+        main(["serve", "--lsten", "127.0.0.1:0"])
+    told = capsys.readouterr().err
+
+    assert 2 == left.value.code
+    assert told.startswith("usage: healthomics-gateway serve ")
+    assert told.endswith("arguments: --lsten 127.0.0.1:0; did you mean --listen?\n")
+
+
 @pytest.mark.parametrize(
     ("command", "options"),
     [
@@ -204,7 +217,7 @@ async def watch(*arguments: str) -> int:
         ("sandbox", "--listen --latency --quota"),
         ("get", f"--export --max-staleness --timeout --json {ROUTE}"),
         ("watch", f"--min-interval --timeout --json {ROUTE}"),
-        ("settings", "--config"),
+        ("settings", "--config --sandbox"),
     ],
 )
 def test_help_of_every_command_says_what_it_does(

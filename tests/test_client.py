@@ -245,6 +245,11 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
             id="untrusted",
         ),
         pytest.param(
+            *("tls", "CERTIFICATE_VERIFY_FAILED: certificate has expired"),
+            "the gateway's certificate has expired; its operator must renew it",
+            id="expired",
+        ),
+        pytest.param(
             *("tls", "UNAUTHENTICATED: Hostname Verification Check failed."),
             "the gateway's certificate has another name; if it is the right"
             " one, set --server-name",
@@ -864,6 +869,15 @@ def test_watch_asks_for_heartbeats_and_does_not_show_them() -> None:
     )
 
     assert (0, [RUNNING, COMPLETED]) == (done.code, done.shown)
+
+
+def test_watch_without_a_state_says_so_once() -> None:
+    """Until the first state comes, a heartbeat is the only sign of the gateway."""
+    heartbeat = WatchRunResponse()
+    done = watched([heartbeat, heartbeat, COMPLETED, heartbeat])
+
+    assert ["no state of the run yet; `get 7` may say why"] == done.told
+    assert [COMPLETED] == done.shown
 
 
 def test_watch_is_begun_again_with_the_next_token_once_the_last_has_expired() -> None:

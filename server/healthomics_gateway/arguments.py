@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from difflib import get_close_matches
 from typing import Any
 
 from healthomics_gateway.durations import parse_duration
@@ -12,9 +13,25 @@ DISTRIBUTION = "healthomics-gateway"
 
 
 class Parser(argparse.ArgumentParser):
-    """Adds the sandbox's runs to the help that asks for them, and not before."""
+    """A command's parser, which reports unknown flags itself and suggests known ones.
+
+    It adds the sandbox's runs to the help that asks for them, and not before.
+    """
 
     shows_runs = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return what was parsed; exit with the usage of this command if not all was.
+
+        `argparse` reports what a command doesn't know with the usage of the program.
+        """
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = [*self._option_string_actions]
+            near = get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            advice = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+        return parsed, unknown
 
     def format_help(self) -> str:
         """Return the help."""

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any, Literal
@@ -226,9 +227,14 @@ def _certified_key(pem: bytes) -> object:
     # They would go to stderr.
     warnings.filterwarnings("ignore", category=utils.CryptographyDeprecationWarning)
     try:
-        return x509.load_pem_x509_certificates(pem)[0].public_key()
+        certificate = x509.load_pem_x509_certificates(pem)[0]
+        key = certificate.public_key()
     except (exceptions.UnsupportedAlgorithm, ValueError):
         raise ValueError("a certificate as PEM is needed") from None
+    if datetime.now(UTC) > certificate.not_valid_after_utc:
+        until = f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+        raise ValueError(f"the certificate expired on {until}")
+    return key
 
 
 def _private_key(pem: bytes) -> object:

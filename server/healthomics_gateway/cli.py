@@ -249,4 +249,9 @@ def _add_settings(subparsers: Subparsers) -> None:
     settings.add_argument(
         "--config", type=Path, metavar="FILE", help="settings as TOML"
     )
+    settings.add_argument(
+        "--sandbox",
+        action="store_true",
+        help="as for `serve --sandbox`: AWS's own settings aren't read",
+    )
     settings.set_defaults(run=commands.settings)

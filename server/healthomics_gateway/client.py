@@ -137,7 +137,7 @@ def watch(
         request.min_interval.FromTimedelta(min_interval)
     patience = Patience(timeout.total_seconds(), clock=clock, jitter=jitter)
     watch_run = RunServiceStub(channel).WatchRun
-    run = Run(id=run_id)
+    run, is_silence_told = Run(id=run_id), False
 
     def begin(asked: WatchRunRequest) -> Iterable[WatchRunResponse]:
         return watch_run(asked, metadata=tuple(metadata()))
@@ -145,9 +145,17 @@ def watch(
     def tell(failure: Failure, wait_seconds: float) -> None:
         view.tell(plain(_trouble(failure, wait_seconds, over=over)))
 
+    def beat(last: Run) -> None:
+        nonlocal is_silence_told
+        if not (last.id or is_silence_told):
+            is_silence_told = True
+            view.tell(f"no state of the run yet; `get {plain(run_id)}` may say why")
+
     try:
         with view:
-            for run in _states(begin, request, patience, tell=tell, sleep=sleep):
+            for run in _states(
+                begin, request, patience, tell=tell, beat=beat, sleep=sleep
+            ):
                 view.show(run)
     except grpc.RpcError as error:
         failure = failure_of(cast("grpc.Call", error))
@@ -165,9 +173,13 @@ def _states(
     patience: Patience,
     *,
     tell: Callable[[Failure, float], None],
+    beat: Callable[[Run], None],
     sleep: Callable[[float], object],
 ) -> Iterator[Run]:
-    """Give each state that differs, over as many streams as it takes."""
+    """Yield each state that differs, over as many streams as it takes.
+
+    `beat` is called for each heartbeat, with the last state; an empty one is none.
+    """
     last = Run()
     while True:
         asked = WatchRunRequest()
@@ -177,7 +189,8 @@ def _states(
             for response in begin(asked):
                 patience.renew()
                 if not response.HasField("run"):
-                    continue  # a heartbeat
+                    beat(last)
+                    continue
                 state = _timeless(response.run)
                 if state != last:
                     last = state

@@ -228,7 +228,7 @@ def settings(options: Namespace) -> int:
     """Show the effective settings, beside the faults as far as they can be known."""
     from healthomics_gateway.settings import rows, warnings
 
-    loaded, aws, faults = _read(options, with_aws=True)
+    loaded, aws, faults = _read(options, with_aws=not options.sandbox)
     for name, value, origin in rows(loaded) if loaded else ():
         print(one_line(f"{name:<28}{value:<20}  {origin}"))
     if aws:

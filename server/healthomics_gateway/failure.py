@@ -35,7 +35,11 @@ CUT_CODES = frozenset(
 RESET = "RST_STREAM"  # in gRPC's words on a stream that was reset
 UNCONNECTED = "failed to connect"  # how gRPC's words on a connection begin
 CUT = "Socket closed|Connection reset|Broken pipe"
-TLS_HINTS = {  # what gRPC's words have when TLS fails, and what to try
+TLS_HINTS = {  # what gRPC's words have if TLS fails, and what to try
+    "certificate has expired": "the gateway's certificate has expired;"
+    " its operator must renew it",
+    "certificate is not yet valid": "the gateway's certificate isn't valid yet;"
+    " compare the clocks of both machines",
     "CERTIFICATE_VERIFY_FAILED": "the gateway's certificate isn't trusted;"
     " name its authority with --tls-ca",
     "Hostname Verification": "the gateway's certificate has another name;"

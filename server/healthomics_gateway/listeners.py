@@ -62,7 +62,13 @@ class Listeners:
 
     def certificate_fault(self) -> str:
         """Return what is wrong with the certificates, or nothing."""
-        return "; ".join(each.fault for each in self._tls if each.fault)
+        return "; ".join(
+            f"{each.fault}; the former is served, until {each.served_until}"
+            if each.served_until
+            else each.fault
+            for each in self._tls
+            if each.fault
+        )
 
     async def open(self, make_server: MakeServer) -> list[str]:
         """Listen on every address; return the faults of those that can't be had."""

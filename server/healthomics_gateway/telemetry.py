@@ -27,8 +27,14 @@ from healthomics_gateway.log_lines import (
 )
 from healthomics_gateway.log_writer import LogWriter
 
-# At DEBUG botocore writes the session token and every body.
-QUIETEST = {"botocore": logging.INFO, "boto3": logging.INFO, "urllib3": logging.INFO}
+# At DEBUG botocore writes the session token and every body, and at INFO for each look
+# where it has found credentials.
+QUIETEST = {
+    "boto3": logging.INFO,
+    "botocore": logging.INFO,
+    "botocore.credentials": logging.WARNING,
+    "urllib3": logging.INFO,
+}
 LINES_PER_SECOND = 2000  # of one kind: more than the calls that one process can answer
 FLUSH_SECONDS = 0.3  # for the last lines to be written when the process ends
 CLOSED = -1  # a file descriptor that can't be written to

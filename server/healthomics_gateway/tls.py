@@ -63,6 +63,12 @@ class ServerTls:
         """Why what the files hold isn't served, or what is served isn't valid."""
         return "; ".join(self._faults)
 
+    @property
+    def served_until(self) -> str:
+        """When what is served expires; empty if that has happened."""
+        not_after = self._served.not_after
+        return when_text(not_after) if self._now() <= not_after else ""
+
     def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
         """Return gRPC's credentials of one server; each handshake takes the newest."""
         is_required = client_auth == "required"
@@ -110,7 +116,8 @@ class ServerTls:
             name = f"{self._files.section}.cert_file"
             faults += (f"{name}: the certificate served expired on {until}",)
         if faults and faults != self._faults:
-            _log.warning("certificate_fault", faults=faults)
+            until = when_text(found.not_after)
+            _log.warning("certificate_fault", faults=faults, served_until=until)
         elif found.served != self._served.served or (self._faults and not faults):
             _log.info(
                 _what_happened(self._served, found),
