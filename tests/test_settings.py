@@ -260,6 +260,21 @@ def test_name_of_the_file_switches_no_check_off(tmp_path: Path) -> None:
     assert "others can reach this address" in fault
 
 
+def test_what_tokens_lack_is_named_and_nothing_else(tmp_path: Path) -> None:
+    """Each setting that is missing is a fault of its own."""
+    keys = tmp_path / "keys.json"
+    keys.write_text("{}")
+    issuer = {"GATEWAY_JWT__ISSUER": "https://issuer.example"}
+
+    assert ["jwt: set jwt.audience too"] == faults(
+        environ=issuer | {"GATEWAY_JWT__JWKS_FILE": str(keys)}
+    )
+    assert [
+        "jwt: set jwt.audience too",
+        "jwt: set jwt.jwks_url or jwt.jwks_file too",
+    ] == faults(environ=issuer)
+
+
 def test_secret_in_a_url_is_not_shown() -> None:
     """What stands before a URL's host may be a password."""
     with pytest.raises(SettingsError) as caught:

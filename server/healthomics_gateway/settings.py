@@ -298,11 +298,16 @@ def _jwt_faults(jwt: Jwt) -> Iterator[_Disagreement]:
         yield (), "jwt.jwks_url and jwt.jwks_file: set one of them"
     if jwt.jwks_url and (fault := url_fault(jwt.jwks_url)):
         yield (), f"jwt.jwks_url: {fault}"
-    if jwt.is_on and not (jwt.issuer and jwt.audience and jwt.algorithms):
-        needed = ("jwt.issuer", "jwt.audience", "jwt.algorithms")
-        yield needed, "jwt: set jwt.issuer, jwt.audience and jwt.algorithms too"
-    if (jwt.issuer or jwt.audience) and not jwt.is_on:
-        yield KEYS, "jwt: set jwt.jwks_url or jwt.jwks_file too"
+    if jwt.is_on or jwt.issuer or jwt.audience:
+        for name in ("issuer", "audience", "algorithms"):
+            if not getattr(jwt, name):
+                yield (f"jwt.{name}",), f"jwt: set jwt.{name} too"
+        if not jwt.is_on:
+            yield KEYS, "jwt: set jwt.jwks_url or jwt.jwks_file too"
+    yield from _jwt_file_faults(jwt)
+
+
+def _jwt_file_faults(jwt: Jwt) -> Iterator[_Disagreement]:
     for name, file in (
         ("ca_file", jwt.ca_file),
         ("jwks_token_file", jwt.jwks_token_file),
@@ -311,9 +316,9 @@ def _jwt_faults(jwt: Jwt) -> Iterator[_Disagreement]:
             fault = f"jwt.{name}: it is for jwt.jwks_url, which isn't set"
             yield ("jwt.jwks_url",), fault
     if jwt.ca_file and _is_readable(jwt.ca_file):
-        fault = ca_file_fault(jwt.ca_file)
-        if fault:
-            yield (), f"jwt.ca_file: {fault}"
+        why = ca_file_fault(jwt.ca_file)
+        if why:
+            yield (), f"jwt.ca_file: {why}"
 
 
 def _caller_faults(
