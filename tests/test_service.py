@@ -19,6 +19,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.access import ALL_METHODS, Access, Rule, access
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Answer, Call, RunQuery
+from healthomics_gateway.selection import PATHS
 from healthomics_gateway.service import RunService
 from healthomics_gateway.watch import Watches
 from serving import AWS_REQUEST_ID, GET_RUN, Hanging, Scripted, answer, failure, serving
@@ -330,14 +331,49 @@ async def test_faults_are_told_all_at_once() -> None:
 
 
 async def test_faults_are_told_as_far_as_they_fit() -> None:
-    """Of thousands of faults the first ones fill 4 KiB and no more."""
-    request = GetRunRequest(id="x", read_mask=FieldMask(paths=["nothing"] * 5000))
+    """Of many faults the first ones fill 4 KiB and no more."""
+    request = GetRunRequest(id="x", read_mask=FieldMask(paths=["nothing"] * 128))
     told = await refusal(Scripted(answer()), request)
     fields = [each.field for each in violations(told)]
-    positions = [f"read_mask.paths[{at}]" for at in range(5000)]
+    positions = [f"read_mask.paths[{at}]" for at in range(128)]
 
     assert ["id", *positions][: len(fields)] == fields
     assert 4096 - 128 < told.size <= 4096
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value"),
+    [
+        pytest.param("GetRun", "read_mask", FieldMask(paths=["*"] * 129), id="get"),
+        pytest.param("WatchRun", "read_mask", FieldMask(paths=["*"] * 129), id="watch"),
+        pytest.param("WatchRun", "uuid", "u" * 65, id="uuid"),
+    ],
+)
+async def test_request_holds_no_more_than_is_needed(
+    method: str, field: str, value: Any
+) -> None:
+    """A mask of more paths than `Run` has, or a long uuid, is a fault."""
+    requests = {"GetRun": GetRunRequest, "WatchRun": WatchRunRequest}
+    request = requests[method](id=RUN_ID, **{field: value})
+    async with serving(Scripted(answer())) as channel:
+        call = getattr(RunServiceStub(channel), method)(request, timeout=10)
+        told = await refused(call if method == "GetRun" else call.read())
+
+    assert [field] == [each.field for each in violations(told)]
+
+
+async def test_mask_may_have_as_many_paths_as_a_run() -> None:
+    """All paths at once are fewer than a mask may hold."""
+    mask = FieldMask(paths=[*PATHS, "*"])
+
+    assert (
+        RUN_ID
+        == (
+            await send(
+                Scripted(answer(RUN_ID)), GetRunRequest(id=RUN_ID, read_mask=mask)
+            )
+        ).id
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.selection import unknown_paths
 
 MAX_EXPORTS = 32
+MAX_PATHS = 128  # of a mask, more than `Run` has; a request can hold twenty thousand
+MAX_UUID = 64  # characters
 MAX_FAULTS = 128  # more than fit an error; a request can hold sixty thousand
 MAX_DURATION_SECONDS = 315_576_000_000  # of google.protobuf.Duration
 MAX_NANOS = 999_999_999
@@ -73,6 +75,8 @@ def _get_faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:
 
 def _watch_faults(request: WatchRunRequest) -> Iterator[tuple[str, str]]:
     yield from _id_faults(request.id)
+    if len(request.uuid) > MAX_UUID:
+        yield "uuid", f"At most {MAX_UUID} characters are allowed."
     if request.HasField("min_interval"):
         yield from _duration_faults("min_interval", request.min_interval)
     if request.HasField("read_mask"):
@@ -96,6 +100,9 @@ def _id_faults(run_id: str) -> Iterator[tuple[str, str]]:
 
 
 def _mask_faults(mask: FieldMask) -> Iterator[tuple[str, str]]:
+    if len(mask.paths) > MAX_PATHS:
+        yield "read_mask", f"At most {MAX_PATHS} paths are allowed."
+        return
     for at in unknown_paths(mask.paths):
         text = "It isn't a field of Run or of its structures."
         yield f"read_mask.paths[{at}]", text

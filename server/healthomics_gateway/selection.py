@@ -52,8 +52,7 @@ class Selection:
         if self.paths is None and not self.withheld:
             return run
         selected = self._masked(run)
-        for name in self.withheld:
-            _withhold(selected, name)
+        _withhold(selected, self.withheld)
         _clear_empty_structures(selected)
         selected.observe_time.CopyFrom(run.observe_time)
         return selected
@@ -64,27 +63,37 @@ class Selection:
             selected.CopyFrom(run)
             return selected
         FieldMask(paths=self.paths).MergeMessage(run, selected)
-        names = [PATHS[path] for path in self.paths]
+        names = {PATHS[path] for path in self.paths}
+        around = {name.partition(".")[0] for name in names}
         for key, text in run.unmodeled_json.items():
-            if any(_concerns(key, name) for name in names):
+            # A kept member that is named, inside one that is, or around one.
+            if key in names or key in around or _structure_of(key) in names:
                 selected.unmodeled_json[key] = text
         return selected
 
 
-def _concerns(key: str, name: str) -> bool:
-    """Tell whether a kept member is the named one, inside it or around it."""
-    return _is_within(key, name) or _is_within(name, key)
+def _structure_of(key: str) -> str:
+    """Return the structure that a kept member is inside of, or an empty string."""
+    structure, dot, _ = key.partition(".")
+    return structure if dot and structure in _STRUCTURES else ""
 
 
-def _withhold(run: Run, name: str) -> None:
-    """Leave out the named member, and whatever may hold it.
+def _withhold(run: Run, names: frozenset[str]) -> None:
+    """Leave out the named members, and whatever may hold them.
 
     Only a structure of the contract is taken apart. Any other member is left out whole,
     also if the name is of something inside it (`parameters.token`), or if AWS sent a
     structure as another type.
     """
-    for key in [each for each in run.unmodeled_json if _may_hold(each, name)]:
+    whole = {name.partition(".")[0] for name in names}
+    for key in [each for each in run.unmodeled_json if _may_hold(each, names, whole)]:
         del run.unmodeled_json[key]
+    for name in names:
+        _clear(run, name)
+
+
+def _clear(run: Run, name: str) -> None:
+    """Clear the field of a member."""
     structure = name.partition(".")[0]
     known = name if structure in _STRUCTURES else structure
     *outer, field = MEMBERS.get(known, "").split(".")
@@ -97,13 +106,13 @@ def _withhold(run: Run, name: str) -> None:
         message.ClearField(field)
 
 
-def _may_hold(key: str, name: str) -> bool:
-    """Return whether a kept member is the named one, inside it or around it.
+def _may_hold(key: str, names: frozenset[str], whole: set[str]) -> bool:
+    """Return whether a kept member is a named one, inside one or around one.
 
     A key is quoted where a member's own name reads like a path: it counts as that path.
     """
     member = json.loads(key) if key.startswith('"') else key
-    return member == name.partition(".")[0] or _is_within(member, name)
+    return member in whole or member in names or _structure_of(member) in names
 
 
 def _clear_empty_structures(run: Any) -> None:
@@ -111,10 +120,6 @@ def _clear_empty_structures(run: Any) -> None:
     for field in _STRUCTURE_FIELDS:
         if run.HasField(field) and not getattr(run, field).ListFields():
             run.ClearField(field)
-
-
-def _is_within(key: str, name: str) -> bool:
-    return key == name or (name in _STRUCTURES and key.startswith(f"{name}."))
 
 
 def unknown_paths(paths: Iterable[str]) -> list[int]:

@@ -89,6 +89,7 @@ class Bounds:
     arrivals_of_others: Arrivals = field(default_factory=Arrivals)
     standard: Admission = field(default_factory=_standard_admission)
     refusals: Refusals = field(default_factory=Refusals)
+    messages: Refusals = field(default_factory=Refusals)  # of clients' streams
     unread: Unread  # of calls and streams alike
     writer: Writer
 
@@ -186,6 +187,7 @@ def make_chain(
         arrivals={SERVICE: bounds.arrivals},
         arrivals_of_others=bounds.arrivals_of_others,
         writer=bounds.writer,
+        pace=bounds.messages.turn,
         listener=listener,
     )
 

@@ -52,7 +52,7 @@ class GetRunRequest(_message.Message):
         """The fields of `Run` to answer (AIP-157), also of its nested structures:
         `status`, `log_location.run_log_stream`. Absent, empty or `*` asks for all.
         A path selects the member's entry in `Run.unmodeled_json` too.
-        `observe_time` is always answered.
+        `observe_time` is always answered. At most 128 paths.
         """
 
     def __init__(
@@ -87,7 +87,7 @@ class WatchRunRequest(_message.Message):
     uuid: _builtins.str
     """The run's identity, `Run.uuid`, where it was seen before: ids are used again
     once a run is deleted. A run of another uuid ends the stream NOT_FOUND with
-    RUN_REPLACED. Absent: whichever run has the id.
+    RUN_REPLACED. Absent: whichever run has the id. At most 64 characters.
     """
     @_builtins.property
     def min_interval(self) -> _duration_pb2.Duration:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import aclosing
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
 from healthomics_gateway.errors import GatewayError, Reason
@@ -24,10 +25,12 @@ from healthomics_gateway.interceptors.exchange import (
 )
 from healthomics_gateway.interceptors.unread import Unread
 from healthomics_gateway.interceptors.write import Writer
-from healthomics_gateway.runs import caller, request_id
+from healthomics_gateway.runs import Caller, caller, request_id
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
+
+Pace: TypeAlias = Callable[[Caller], Awaitable[None]]
 
 
 class Chain(ServerInterceptor):
@@ -47,6 +50,7 @@ class Chain(ServerInterceptor):
         arrivals: Mapping[str, Arrivals] = MappingProxyType({}),
         arrivals_of_others: Arrivals | None = None,
         writer: Writer | None = None,
+        pace: Pace | None = None,
         listener: str = "",
     ) -> None:
         """Take stages by the method's path or the service's full name.
@@ -55,8 +59,9 @@ class Chain(ServerInterceptor):
 
         `arrivals` bounds the calls of a service whose message hasn't come; the other
         services share `arrivals_of_others`. `writer` writes the messages of all
-        streams. `listener` is the address of the server that the chain is for, as the
-        audit has it.
+        streams. `pace` waits for the turn of a caller whose stream has brought a
+        further message. `listener` is the address of the server that the chain is for,
+        as the audit has it.
         """
         self._listener = listener
         self._of = of
@@ -64,6 +69,7 @@ class Chain(ServerInterceptor):
         self._arrivals = arrivals
         self._arrivals_of_others = arrivals_of_others or Arrivals()
         self._writer = writer or Writer(Unread())
+        self._pace = pace or _at_once
         self._unknown = _composed(_refuse_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.accepted = 0  # calls, of any method
@@ -91,7 +97,7 @@ class Chain(ServerInterceptor):
         stages = self._of.get(method) or self._of.get(service, self._of_others)
         arrivals = self._arrivals.get(service, self._arrivals_of_others)
         inner = (
-            _streaming(handler, arrivals, self._writer)
+            _streaming(handler, arrivals, self._writer, self._pace)
             if handler.response_streaming
             else _unary(handler, arrivals)
         )
@@ -136,26 +142,22 @@ def _in_exchange(
 
 def _unary(handler: Any, arrivals: Arrivals) -> Handler:
     async def handle(_incoming: Any, exchange: Exchange) -> bytes:
-        body = await arrivals.message(exchange.task, exchange.context.read)
-        exchange.has_message = True
-        request = _decoded(handler, body)
+        request = await _first(handler, arrivals, exchange)
         answer = await handler.unary_unary(request, exchange.context)
         return _encoded(handler, answer)
 
     return handle
 
 
-def _streaming(handler: Any, arrivals: Arrivals, writer: Writer) -> Handler:
+def _streaming(handler: Any, arrivals: Arrivals, writer: Writer, pace: Pace) -> Handler:
     behavior = handler.stream_stream or handler.unary_stream
 
     async def handle(incoming: Any, exchange: Exchange) -> bytes:
         context = exchange.context
         if handler.request_streaming:
-            request: Any = _each_decoded(handler, incoming, exchange)
+            request: Any = _each_decoded(handler, incoming, exchange, pace)
         else:
-            body = await arrivals.message(exchange.task, context.read)
-            exchange.has_message = True
-            request = _decoded(handler, body)
+            request = await _first(handler, arrivals, exchange)
         async with aclosing(behavior(request, context)) as answers:
             async for answer in answers:
                 try:
@@ -167,19 +169,31 @@ def _streaming(handler: Any, arrivals: Arrivals, writer: Writer) -> Handler:
     return handle
 
 
+async def _first(handler: Any, arrivals: Arrivals, exchange: Exchange) -> Any:
+    """Return a call's request; its bytes are dropped, as a call may last."""
+    body = await arrivals.message(exchange.task, exchange.context.read)
+    exchange.has_message = True
+    return _decoded(handler, body)
+
+
 async def _each_decoded(
-    handler: Any, bodies: AsyncIterator[bytes], exchange: Exchange
+    handler: Any, bodies: AsyncIterator[bytes], exchange: Exchange, pace: Pace
 ) -> AsyncIterator[Any]:
+    """Yield a stream's requests, each at its caller's turn: a stream may last."""
     async for body in bodies:
         exchange.has_message = True
+        await pace(caller.get())
         yield _decoded(handler, body)
 
 
 def _decoded(handler: Any, body: bytes) -> Any:
     try:
-        return handler.request_deserializer(body)
+        request = handler.request_deserializer(body)
     except Exception:  # noqa: BLE001  # whatever protobuf finds, the bytes are bad
         raise GatewayError(Reason.MALFORMED_REQUEST) from None
+    if isinstance(request, Message):
+        request.DiscardUnknownFields()  # no method reads them, and they may be large
+    return request
 
 
 def _encoded(handler: Any, answer: Any) -> bytes:
@@ -190,6 +204,10 @@ def _encoded(handler: Any, answer: Any) -> bytes:
     if len(encoded) > MAX_ANSWER_BYTES:
         raise GatewayError(Reason.RESPONSE_TOO_LARGE)
     return encoded
+
+
+async def _at_once(_who: Caller) -> None:
+    """Wait for nothing."""
 
 
 async def _refuse_unknown(_incoming: Any, _exchange: Exchange) -> bytes:

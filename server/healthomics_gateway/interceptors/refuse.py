@@ -74,12 +74,13 @@ class Refusals:
                     raise
                 # Without its traceback, which would hold this frame while it waits.
                 rejection = error.with_traceback(None)
-            await self._turn(caller.get())
+            await self.turn(caller.get())
             raise rejection
 
         return handle
 
-    async def _turn(self, who: Caller) -> None:
+    async def turn(self, who: Caller) -> None:
+        """Wait for the turn of a caller."""
         self._fill()
         if self._tokens >= 1 and not self._size:
             self._tokens -= 1
