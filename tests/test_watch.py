@@ -335,20 +335,40 @@ def test_answer_that_poll_and_calls_share_is_one_state() -> None:
     assert [0, 6, 12] == polled
 
 
-def test_polls_are_a_watchs_and_each_run_has_its_own_turn() -> None:
-    """The pacer is told whose turn it is, and that no caller waits."""
+def test_polls_have_the_turns_of_those_who_watch() -> None:
+    """Callers take turns, and the runs of each; the pacer knows that no call waits."""
 
     async def work() -> Any:
-        world = World((0, {"status": "FAILED"}))
-        await world.follow()
-        return world.calls[0]
+        world = World((0, {}), (5, {"status": "FAILED"}))
+        names = ("a", "b", "a")
+        await asyncio.gather(*(world.follow(name=name) for name in names))
+        return world.calls
 
-    call = virtually(work)
-    assert (inf, (Caller(QUERY.id),), True) == (
-        call.deadline,
-        call.callers,
-        call.is_poll,
-    )
+    calls = virtually(work)
+    callers = (Caller("a", QUERY.id), Caller("b", QUERY.id))
+    assert [(inf, callers, True)] * 2 == [
+        (call.deadline, call.callers, call.is_poll) for call in calls[-2:]
+    ]
+
+
+@pytest.mark.parametrize(("is_sent", "shared"), [(False, [("b",)]), (True, [])])
+def test_poll_that_waits_has_the_turn_of_who_joins(
+    *, is_sent: bool, shared: list[tuple[str]]
+) -> None:
+    """A caller that watches too needn't wait for the turn of the first."""
+
+    async def work() -> Any:
+        world = World((0, {"status": "FAILED"}), seconds=3)
+        first = asyncio.create_task(world.follow(name="a"))
+        await asyncio.sleep(1)
+        if is_sent:
+            world.calls[0].sent()
+        await asyncio.gather(first, world.follow(name="b"), world.follow(name="b"))
+        return world.calls
+
+    first, *others = virtually(work)
+    assert [Caller("a", QUERY.id)] == list(first.callers)
+    assert shared == [tuple(each.name for each in call.callers) for call in others]
 
 
 # leaving

@@ -210,6 +210,8 @@ class _Fetch:
     def sent(self) -> None:
         """Let nobody join from now on."""
         self._close(self)
+        for each in self.waiting:
+            each.sent()
 
 
 @dataclass(frozen=True, slots=True)

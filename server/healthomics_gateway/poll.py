@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -13,7 +16,7 @@ import structlog
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunResponse
 from healthomics_gateway.errors import Advice, GatewayError, Reason
-from healthomics_gateway.runs import Caller, OneCall
+from healthomics_gateway.runs import Caller
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs import Answer, RunQuery, RunSource
@@ -56,6 +59,7 @@ _log = structlog.get_logger("poll")
 class Reader(Protocol):
     """Who reads: what its poller needs to know."""
 
+    name: str  # of its caller, whose turn a poll may have
     since: float  # a first state may have been seen then, or later
     taken: int | None  # the number of the last state that it has seen
     period_seconds: float | None  # its own wish
@@ -65,13 +69,31 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class Poll:
+    """A call on behalf of the callers that watch its run.
+
+    Callers take turns, and the runs that one of them watches.
+    """
+
+    callers: tuple[Caller, ...]
+    deadline: float = inf
+    is_poll: bool = True
+    is_sent: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def sent(self) -> None:
+        """Note that its request is about to be sent."""
+        self.is_sent = True
+
+
 class Poller:
     """Asks for one run as long as somebody reads it."""
 
     __slots__ = (
         *("_answer", "_clock", "_due", "_failures", "_forget", "_interval_seconds"),
-        *("_is_over", "_making", "_period_seconds", "_poll", "_polls", "_readers"),
-        *("_seen", "_states", "_timer"),
+        *("_call", "_is_over", "_joint", "_making", "_names", "_period_seconds"),
+        *("_poll", "_polls", "_readers", "_seen", "_states", "_timer"),
         *("facts", "failure", "query"),
     )
 
@@ -90,6 +112,7 @@ class Poller:
         self._clock = clock
         self._forget = forget
         self._readers: dict[Reader, None] = {}
+        self._names: Counter[str] = Counter()  # of their callers
         self._states: list[State] = []  # that some reader hasn't taken, and the newest
         self._answer: Answer | None = None  # the last
         self._seen = -inf  # when it came
@@ -98,6 +121,8 @@ class Poller:
         self._failures = Failures()
         self._timer: asyncio.TimerHandle | None = None  # until it is due
         self._poll: asyncio.Task[None] | None = None  # under way
+        self._call: Poll | None = None  # of the newest poll
+        self._joint: set[asyncio.Task[None]] = set()  # calls that share that poll
         self._is_over = False
         self._making = asyncio.Lock()
         self.failure: GatewayError | None = None
@@ -106,6 +131,9 @@ class Poller:
     def join(self, reader: Reader) -> None:
         """Serve this reader too."""
         self._readers[reader] = None
+        self._names[reader.name] += 1
+        if self._names[reader.name] == 1:
+            self._speed_up(reader.name)
         self._period_seconds = min(self._period_seconds, self._period_of(reader))
         if self._failures.number:
             due = self._clock() + BACKOFF_SECONDS
@@ -118,10 +146,23 @@ class Poller:
     def leave(self, reader: Reader) -> None:
         """Serve it no more."""
         del self._readers[reader]
+        self._names -= Counter((reader.name,))
         if not self._readers:
             self._end()
-            if self._poll:
-                self._poll.cancel()
+            for task in (*self._joint, *((self._poll,) if self._poll else ())):
+                task.cancel()
+
+    def _speed_up(self, name: str) -> None:
+        """Let a poll that waits for its turn have that of one more caller."""
+        if self._poll and self._call and not self._call.is_sent:
+            task = asyncio.create_task(self._share(name))
+            self._joint.add(task)
+            task.add_done_callback(self._joint.discard)
+
+    async def _share(self, name: str) -> None:
+        with suppress(GatewayError):  # the poll itself handles it
+            call = Poll((Caller(name, self.query.id),))
+            await self._polls.get_run(self.query, call=call)
 
     def state_for(self, reader: Reader) -> State | None:
         """Give the next state, or the newest to who is too far behind.
@@ -191,7 +232,8 @@ class Poller:
         self._poll = asyncio.create_task(self._ask())
 
     async def _ask(self) -> None:
-        call = OneCall(inf, caller=Caller(self.query.id), is_poll=True)
+        callers = tuple(Caller(name, self.query.id) for name in self._names)
+        call = self._call = Poll(callers)
         self.facts = call.facts
         try:
             answer = await self._polls.get_run(self.query, call=call)

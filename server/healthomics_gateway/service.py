@@ -199,7 +199,8 @@ class RunService(RunServiceServicer):
         A caller that may see only some runs begins with it: every refusal follows a
         fetch that was sent after the call, whoever watches the run already.
         """
-        call = OneCall(begun + seconds, caller=Caller(query.id), is_poll=True)
+        who = Caller(caller.get().name, query.id)
+        call = OneCall(begun + seconds, caller=who, is_poll=True)
         try:
             async with asyncio.timeout(seconds), self._refusals(allowed, begun):
                 first = await self._watches.look(query, call=call, hides=allowed.hides)
@@ -223,6 +224,7 @@ class RunService(RunServiceServicer):
             first=first,
             allows=allowed.sees,
             selection=self._selection(request, allowed),
+            name=caller.get().name,
             uuid=request.uuid,
             period_seconds=self._period_seconds(request),
             heartbeat_seconds=_heartbeat_seconds(request),

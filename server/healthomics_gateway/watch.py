@@ -74,6 +74,7 @@ class Watches:
         query: RunQuery,
         *,
         selection: Selection,
+        name: str = "",
         uuid: str = "",
         period_seconds: float | None = None,
         seconds: float = inf,
@@ -83,7 +84,8 @@ class Watches:
     ) -> Reader:
         """Give a reader to follow a run with; it lasts from when it is entered.
 
-        After `seconds` it raises TimeoutError. `period_seconds` is its own period,
+        After `seconds` it raises TimeoutError. `name` is its caller's, whose turns the
+        polls may have, `period_seconds` its own period,
         `uuid` the identity that its caller has seen, `first` an answer that was read
         just now. With `heartbeat_seconds` it returns a heartbeat when there was
         nothing else for so long. A state that isn't allowed raises
@@ -94,6 +96,7 @@ class Watches:
             first=first,
             allows=allows,
             selection=selection,
+            name=name,
             uuid=uuid,
             period_seconds=period_seconds,
             heartbeat_seconds=heartbeat_seconds,
@@ -130,7 +133,7 @@ class Reader:
         *("_alarm", "_allows", "_digest", "_first", "_heartbeat_seconds", "_is_done"),
         *("_is_late", "_is_silent", "_join", "_poller", "_seconds", "_selection"),
         *("_timer", "_uuid"),
-        *("period_seconds", "since", "taken"),
+        *("name", "period_seconds", "since", "taken"),
     )
     _poller: Poller
 
@@ -141,6 +144,7 @@ class Reader:
         first: Answer | None,
         allows: Callable[[Run], bool],
         selection: Selection,
+        name: str,
         uuid: str,
         period_seconds: float | None,
         heartbeat_seconds: float | None,
@@ -152,6 +156,7 @@ class Reader:
         self._first = first
         self._allows = allows
         self._selection = selection
+        self.name = name
         self._uuid = uuid
         self.period_seconds = period_seconds
         self._heartbeat_seconds = heartbeat_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +16,7 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from callers import (
@@ -36,6 +38,7 @@ from faults.attacks import ATTACKS, UNKNOWN_CALLERS, Attack
 from faults.lying import HANG, LyingUpstream
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.app import Gateway
+from healthomics_gateway.interceptors.refuse import AT_ONCE, PER_SECOND
 from issuer import AUDIENCE, ISSUER, KeyServer, Signer
 from rpc.test_rules import verdict
 from support import Refusal, aws_at, calling, gateway
@@ -126,6 +129,44 @@ async def test_reflection_streams_of_a_connection_are_bounded(tmp_path: Path) ->
         await asyncio.gather(*ending, return_exceptions=True)
 
     assert ["GATEWAY_OVERLOADED"] == refused
+
+
+async def test_messages_of_reflection_are_paced() -> None:
+    """A stream that asks on and on is answered at a bounded rate."""
+    extra = 20
+    messages = [
+        reflection_pb2.ServerReflectionRequest(list_services="")
+        for _ in range(int(AT_ONCE) + extra)
+    ]
+    async with (
+        LyingUpstream() as upstream,
+        gateway(aws_at(upstream.url)) as served,
+        grpc.aio.insecure_channel(str(served.address)) as channel,
+    ):
+        begun = time.monotonic()
+        asked = ServerReflectionStub(channel).ServerReflectionInfo(iter(messages))
+        answers = [each async for each in asked]
+
+    assert len(messages) == len(answers)
+    assert time.monotonic() - begun >= (extra - 1) / PER_SECOND
+
+
+async def test_watches_of_one_caller_hold_up_no_other_s(tmp_path: Path) -> None:
+    """Polls have the turns of the callers: a first state comes in its turn."""
+    slow = {"GATEWAY_QUOTA__TPS": "10", "GATEWAY_QUOTA__BURST": "1"}
+    async with called(tmp_path, rule("*", methods=["WatchRun"]), **slow) as gateway:
+        held = [gateway.watch(str(7000 + at), token(OTHER)) for at in range(40)]
+        reading = [asyncio.create_task(outcome(each.read())) for each in held]
+        await until(lambda: gateway.upstream.requests)
+        before = len(gateway.upstream.requests)
+        watch = gateway.watch(OURS, token(LIMS))
+        await watch.read()
+        between = [each.run_id for each in gateway.upstream.requests[before:]]
+        for each in (watch, *held):
+            each.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+    assert between.index(OURS) <= 5
 
 
 async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
