@@ -68,6 +68,10 @@ def test_certificate_names_one_identity(what: Any, identity: str) -> None:
         pytest.param({"uris": ["spiffe://corp:443/lims"]}, id="port"),
         pytest.param({"uris": ["spiffe:///lims"]}, id="no-domain"),
         pytest.param({"dns": ["anonymous"]}, id="the-name-of-nobody"),
+        pytest.param({"uris": [f" {LIMS}"], "dns": ["a.corp"]}, id="space-before"),
+        pytest.param({"dns": [LIMS]}, id="spiffe-id-as-a-dns-name"),
+        pytest.param({"dns": ["system:serviceaccount:a:b"]}, id="no-host-s-name"),
+        pytest.param({"dns": ["a..corp"]}, id="empty-label"),
     ],
 )
 def test_certificate_that_names_nobody_is_refused(what: Any) -> None:

@@ -6,6 +6,7 @@ the certificate, so its dates are looked at for every call.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.spiffe import SCHEME, is_spiffe_id
 
 MAX_KNOWN = 10_000  # certificates; the others are read again
+
+_DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,13 @@ def _identity_in(certificate: x509.Certificate) -> str:
     """Give its identity; empty where it has a SPIFFE ID that is none, or nothing."""
     names = _alternative_names(certificate)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    if any(uri.lower().startswith(SCHEME) for uri in uris):
+    if any(uri.strip().lower().startswith(SCHEME) for uri in uris):
         is_one = len(uris) == 1 and is_spiffe_id(uris[0])
         return uris[0] if is_one else ""  # two would be two identities
     dns = names.get_values_for_type(x509.DNSName)
-    return dns[0].lower() if dns else certificate.subject.rfc4514_string()
+    if dns:  # an authority may not have looked at them as it does at URIs
+        return dns[0].lower() if _DNS_NAME.fullmatch(dns[0]) else ""
+    return certificate.subject.rfc4514_string()
 
 
 def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName:

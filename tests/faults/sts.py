@@ -199,6 +199,24 @@ class FakeSts:
         )
 
 
+def granting(*, access_key: str = "ASIAODD", expiration: str = "2099-01-01") -> bytes:
+    """Write a session as STS does, with values that it never has."""
+    return _success(
+        "AssumeRole",
+        Credentials={
+            "AccessKeyId": access_key,
+            "SecretAccessKey": "secret",
+            "SessionToken": "token",
+            "Expiration": expiration,
+        },
+    )
+
+
+def identified(**members: str) -> bytes:
+    """Write the answer that tells whose credentials the gateway has."""
+    return _success("GetCallerIdentity", **members)
+
+
 def refusing(code: str, *, status: int = 403, **headers: str) -> bytes:
     """Write an error as STS does; its text is a canary."""
     text = (

@@ -24,7 +24,7 @@ from faults.credentials import NOTHING, CredentialSource
 from faults.lying import TRUE_ID, Answer, Request, said, true_run
 from faults.rig import Rig
 from faults.sessions import SessionUpstream, key_of
-from faults.sts import FakeSts, refusing
+from faults.sts import FakeSts, granting, identified, refusing
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors import Reason
@@ -369,6 +369,18 @@ async def test_session_that_healthomics_never_takes_is_told_so(
         ),
         pytest.param(http(b"<a/>", keep=False), UNAVAILABLE, "KeyError", id="empty"),
         pytest.param(b"", UNAVAILABLE, "ConnectionClosedError", id="cut"),
+        pytest.param(
+            granting(access_key="ASIA ODD"),
+            UNAVAILABLE,
+            "MalformedCredentials",
+            id="key-that-no-header-holds",
+        ),
+        pytest.param(
+            granting(expiration="soon"),
+            UNAVAILABLE,
+            "ValueError",
+            id="no-time",
+        ),
     ],
 )
 async def test_failure_of_sts_is_its_callers_alone(
@@ -621,12 +633,30 @@ async def test_rate_holds_after_slow_sts(rigged: Any, tmp_path: Path) -> None:
     assert {} == s.rig.upstream.arrivals.excess
 
 
-async def test_accounts_share_one_quota_while_the_own_one_is_unknown(
+async def test_session_whose_end_has_no_offset_ends_in_utc(
     rigged: Any, tmp_path: Path
+) -> None:
+    """HealthOmics is asked with it, as with any other."""
+    async with scene(rigged, tmp_path) as s:
+        s.sts.refuse(ROLE, granting(expiration="2099-01-01T00:00:00"))
+        refusal = await s.refusal(ALICE, Reason.GATEWAY_CREDENTIALS_INVALID)
+
+    assert "2" == refusal.metadata["attempts"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(refusing("Throttling", status=400), id="throttled"),
+        pytest.param(identified(UserId="A"), id="no-account"),
+    ],
+)
+async def test_accounts_share_one_quota_while_the_own_one_is_unknown(
+    rigged: Any, tmp_path: Path, answer: bytes
 ) -> None:
     """Where STS doesn't tell whose the gateway is, no account's quota is exceeded."""
     sts = FakeSts()
-    sts.refuse("", refusing("Throttling", status=400))
+    sts.refuse("", answer)
     slow = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "2"}
     async with scene(rigged, tmp_path, sts=sts, is_truth_served=False, **slow) as s:
         await s.run(ALICE)

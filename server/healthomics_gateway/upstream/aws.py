@@ -38,6 +38,10 @@ from healthomics_gateway.upstream.identity import (
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import MAX_THREADS
 
+UNUSABLE = (
+    "AWS settings: boto3 can't use one of them; look at AWS_MAX_ATTEMPTS and"
+    " AWS_DATA_PATH, and at the profile's settings"
+)
 SERVICE = "omics"  # boto3's name of it, and its signing name
 HOST_PREFIX = "workflows-"  # before the host for GetRun, but not before an explicit one
 ELSEWHERE = "elsewhere-1"  # no Region; boto3 makes up an endpoint for it all the same
@@ -94,6 +98,8 @@ def discover() -> Aws:
         region, endpoint = _endpoint(session, region or ELSEWHERE)
     except BotoCoreError as error:
         raise AwsSettingsError(*faults, f"AWS settings: {error}") from None
+    except AwsSettingsError as error:
+        raise AwsSettingsError(*faults, *error.args) from None
     proxy = None
     if fault := endpoint_fault(endpoint):
         faults.append(f"AWS endpoint: {fault}")
@@ -196,8 +202,10 @@ def _endpoint(session: boto3.Session, region: str) -> tuple[str, str]:
         chosen, elsewhere = client(region).meta, client(ELSEWHERE).meta
     except BotoCoreError:
         raise
-    except ValueError:  # its text would show what may be secret
-        return region, ""
+    except ValueError as error:  # its text would show what may be secret
+        if str(error).startswith("Invalid endpoint"):
+            return region, ""
+        raise AwsSettingsError(UNUSABLE) from None
     endpoint: str = chosen.endpoint_url.rstrip("/")
     if endpoint != elsewhere.endpoint_url.rstrip("/"):  # else it is an explicit one
         endpoint = endpoint.replace("://", f"://{HOST_PREFIX}", 1)

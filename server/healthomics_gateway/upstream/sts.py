@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from healthomics_gateway.bucket import Bucket, Gate
 from healthomics_gateway.errors import GatewayError, Reason
 from healthomics_gateway.runs import Partition
 from healthomics_gateway.threads import AtMost, in_thread
-from healthomics_gateway.upstream.chain import code_of
+from healthomics_gateway.upstream.chain import HEADER_VALUE, code_of
 from healthomics_gateway.upstream.classify import CODES, SAFE_CODE
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.identity import (
@@ -143,13 +143,22 @@ class Sts:
             DurationSeconds=SESSION_SECONDS,
         )
         given = answer["Credentials"]
-        return Session(
+        expires_at = given["Expiration"]
+        if expires_at.tzinfo is None:  # boto3 takes the text as it is
+            expires_at = expires_at.replace(tzinfo=UTC)
+        session = Session(
             given["AccessKeyId"],
             given["SecretAccessKey"],
             given["SessionToken"],
-            given["Expiration"],
+            expires_at,
             self._clock,
         )
+        values = (session.access_key, session.secret_key, session.token)
+        if not all(map(HEADER_VALUE.fullmatch, values)):
+            raise ChainError(
+                Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, "MalformedCredentials"
+            )
+        return session
 
     async def account(self) -> str | None:
         """Tell the gateway's own account id, or None where that can't be told."""
@@ -160,11 +169,12 @@ class Sts:
                 answer = await in_thread(
                     lambda: self._ask("get_caller_identity"), name="aws-account"
                 )
-        except (ChainError, TimeoutError) as error:
-            name = error.name if isinstance(error, ChainError) else "TimeoutError"
+            return str(answer["Account"])
+        except (ChainError, KeyError, TimeoutError) as error:
+            kind = type(error).__name__
+            name = error.name if isinstance(error, ChainError) else kind
             _log.warning("account_unknown", error=name)
             return None
-        return str(answer["Account"])
 
     def _ask(self, operation: str, **asked: Any) -> Any:
         try:
