@@ -544,8 +544,8 @@ MUTANTS = (
     Mutant(
         "withheld-member-is-left-where-its-structure-is-none",
         "selection.py",
-        'return member == name.partition(".")[0] or _is_within(member, name)',
-        "return _is_within(member, name)",
+        "return member in whole or member in names or _structure_of(member) in names",
+        "return member in names or _structure_of(member) in names",
         "test_selection.py"
         "::test_withheld_member_is_answered_in_no_shape_that_aws_may_send",
     ),
@@ -1820,8 +1820,8 @@ MUTANTS = (
     Mutant(
         "heartbeat-is-a-state",
         "client.py",
-        "                    continue  # a heartbeat\n",
-        "                    pass\n",
+        "                    beat(last)\n                    continue\n",
+        "                    beat(last)\n",
         "test_client.py::test_watch_asks_for_heartbeats_and_does_not_show_them",
     ),
     Mutant(
