@@ -15,8 +15,8 @@ from typing import Any
 import grpc
 import trustme
 
-from healthomics_gateway.certificates import ClientAuth, TlsFiles
-from healthomics_gateway.tls import ServerTls, certificate_of
+from healthomics_gateway.tls.files import ClientAuth, TlsFiles
+from healthomics_gateway.tls.reloader import ServerTls, certificate_of
 
 HOST = "127.0.0.1"
 DAY = timedelta(days=1)

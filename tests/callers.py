@@ -18,7 +18,7 @@ from faults.lying import Answer, LyingUpstream, Request, said, true_run
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app import Gateway
+from healthomics_gateway.app.gateway import Gateway
 from issuer import AUDIENCE, ISSUER, Signer, jwks
 from support import Refusal, aws_at, calling, gateway, http
 

@@ -9,16 +9,16 @@ import grpc
 
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.health import SERVICE, Health
+from healthomics_gateway.context import Stage
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.audit import observe
 from healthomics_gateway.interceptors.chain import Chain
-from healthomics_gateway.interceptors.errors import errors
-from healthomics_gateway.interceptors.exchange import Stage
-from healthomics_gateway.interceptors.observe import observe
-from healthomics_gateway.readiness import Readiness
-from healthomics_gateway.runs import Answer, Call, RunQuery
-from healthomics_gateway.service import RunService
-from healthomics_gateway.watch import Watches
+from healthomics_gateway.interceptors.status import errors
+from healthomics_gateway.runs.source import Answer, Call, RunQuery
+from healthomics_gateway.runs.watch import Watches
+from healthomics_gateway.services.health import SERVICE, Health
+from healthomics_gateway.services.readiness import Readiness
+from healthomics_gateway.services.run_service import RunService
 
 GET_RUN = f"/{SERVICE}/GetRun"
 AWS_REQUEST_ID = "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11"

@@ -20,12 +20,12 @@ from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway import sandbox
-from healthomics_gateway.app import Gateway
+from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.sandbox.signature import ReceivedRequest
-from healthomics_gateway.service import REFUSAL_SECONDS
-from healthomics_gateway.settings import load
-from healthomics_gateway.upstream.aws import Aws, fixed
+from healthomics_gateway.services.run_service import REFUSAL_SECONDS
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.upstream.config import Aws, fixed
 
 ANYWHERE = "127.0.0.1:0"
 UNPACED = {"GATEWAY_QUOTA__TPS": "10000", "GATEWAY_QUOTA__BURST": "10000"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.access import (
+from healthomics_gateway.auth.policy import (
     ABOUT_THE_RUN,
     ALL_METHODS,
     ANONYMOUS,
@@ -17,8 +17,8 @@ from healthomics_gateway.access import (
     Rule,
     neighbour_of,
 )
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.runs import OWN, Partition
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.source import OWN, Partition
 
 LIMS = "spiffe://corp/ns/lims/sa/reader"
 ROLE = "arn:aws:iam::123456789012:role/omics-read-lims"

@@ -12,10 +12,10 @@ from grpc.aio import EOF
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.admit import Admission, Arrivals
-from healthomics_gateway.interceptors.exchange import Exchange, running_task
-from healthomics_gateway.runs import Caller, caller
+from healthomics_gateway.context import Exchange, running_task
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.concurrency import Admission, Arrivals
+from healthomics_gateway.runs.source import Caller, caller
 from support import ALWAYS, Upstream, aws_at, calling, gateway, get_run, refused
 
 RUN_ID = "1000003"

@@ -24,11 +24,11 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app import Gateway, ListenError
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.health import SERVICE
-from healthomics_gateway.settings import load
-from healthomics_gateway.upstream.aws import Aws
+from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.services.health import SERVICE
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.sigv4 import Credentials
 from support import Upstream, aws_at, calling, gateway, get_run, http, refused
 
@@ -495,8 +495,8 @@ async def test_process_that_cannot_listen_tells_why_and_ends() -> None:
 
 SERVED = """
 import asyncio, gc, os, signal
-from healthomics_gateway.process import serve
-from healthomics_gateway.settings import load
+from healthomics_gateway.app.process import serve
+from healthomics_gateway.settings.load import load
 from support import ANYWHERE, aws_at
 async def started(gateway):
     before = gc.get_freeze_count()

@@ -19,7 +19,7 @@ import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.upstream.aws import Aws, endpoint_fault, fixed
+from healthomics_gateway.upstream.config import Aws, endpoint_fault, fixed
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 # Reads each case's settings as if the program had been started with them, and asks
@@ -27,10 +27,10 @@ from healthomics_gateway.upstream.sigv4 import Credentials
 PROGRAM = """
 import asyncio, gc, json, os, sys
 import boto3
-from healthomics_gateway.errors import GatewayError
-from healthomics_gateway.upstream.aws import AwsSettingsError, discover
-from healthomics_gateway.upstream.chain import read_chain
-from healthomics_gateway.upstream.identity import ChainError
+from healthomics_gateway.errors.reasons import GatewayError
+from healthomics_gateway.upstream.config import AwsSettingsError, discover
+from healthomics_gateway.upstream.credential_chain import read_chain
+from healthomics_gateway.upstream.credentials import ChainError
 
 class Sent(Exception):
     pass
@@ -629,7 +629,7 @@ def test_fixed_place_reads_nothing_of_the_machine() -> None:
 def test_fixed_sts_reads_nothing_of_the_machine() -> None:
     """Whatever is set, broken settings too, the client is that of the endpoint."""
     program = """
-from healthomics_gateway.upstream.aws import fixed
+from healthomics_gateway.upstream.config import fixed
 keys = {"access_key": "KEY", "secret_key": "hush"}
 at = "http://127.0.0.1:1"
 aws = fixed(region="us-east-1", endpoint=at, sts_endpoint=f"{at}/sts", **keys)

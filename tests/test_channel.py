@@ -31,8 +31,8 @@ from healthomics.v1.run_service_pb2_grpc import (
     RunServiceStub,
     add_RunServiceServicer_to_server,
 )
-from healthomics_gateway import client
-from healthomics_gateway.channel import (
+from healthomics_gateway.cli import client
+from healthomics_gateway.cli.connection import (
     MAX_TOKEN_BYTES,
     NAMES,
     PREFIX,
@@ -41,7 +41,7 @@ from healthomics_gateway.channel import (
     find_route,
     is_near,
 )
-from healthomics_gateway.follow import JsonLines
+from healthomics_gateway.cli.watch_view import JsonLines
 from support import aws_at, gateway
 
 HOST = "127.0.0.1"

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from healthomics_gateway.errors import (
+from healthomics_gateway.errors.reasons import (
     MAX_STATUS_BYTES,
     Again,
     GatewayError,

@@ -35,8 +35,8 @@ from healthomics.v1.run_service_pb2_grpc import (
     RunServiceStub,
     add_RunServiceServicer_to_server,
 )
-from healthomics_gateway.channel import NAMES, PREFIX
-from healthomics_gateway.cli import let_go, main
+from healthomics_gateway.cli.connection import NAMES, PREFIX
+from healthomics_gateway.cli.main import let_go, main
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from support import aws_at, calling, gateway, get_run
 from test_channel import HOST, TOKEN, Authority, Callers, serving, written

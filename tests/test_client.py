@@ -33,9 +33,9 @@ from healthomics.v1.run_service_pb2_grpc import (
     RunServiceServicer,
     add_RunServiceServicer_to_server,
 )
-from healthomics_gateway.client import ENDINGS, WATCH_OPTIONS, Output, get, watch
-from healthomics_gateway.show import STYLES
-from healthomics_gateway.watch import TERMINAL
+from healthomics_gateway.cli.client import ENDINGS, WATCH_OPTIONS, Output, get, watch
+from healthomics_gateway.cli.run_view import STYLES
+from healthomics_gateway.runs.watch import TERMINAL
 
 SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"]
 NOW = datetime(2025, 11, 18, 10, 0, tzinfo=UTC)

@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 
 from healthomics.v1.run_pb2 import Run, RunExport
-from healthomics_gateway.coalesce import Coalescing
-from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
-from healthomics_gateway.pacer import throttled
-from healthomics_gateway.runs import OWN, Answer, Call, OneCall, Partition, RunQuery
+from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+from healthomics_gateway.runs.coalesce import Coalescing
+from healthomics_gateway.runs.scheduler import throttled
+from healthomics_gateway.runs.source import (
+    OWN,
+    Answer,
+    Call,
+    OneCall,
+    Partition,
+    RunQuery,
+)
 from serving import failure
 from virtual import virtually
 

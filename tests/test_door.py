@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 from callers import outcome, rule
 from faults.lying import LyingUpstream
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app import ListenError
-from healthomics_gateway.door import Listener, ListenFault
-from healthomics_gateway.endpoints import Endpoint
-from healthomics_gateway.kinds import Address, UnixPath
+from healthomics_gateway.app.gateway import ListenError
+from healthomics_gateway.app.listener import Listener, ListenFault
+from healthomics_gateway.settings.endpoints import Endpoint
+from healthomics_gateway.settings.value_types import Address, UnixPath
 from matrix import word
 from rpc.test_standard_services import health_of, reflect
 from support import Refusal, aws_at, gateway, get_run, refused

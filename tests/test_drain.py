@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from healthomics_gateway.errors import GatewayError, Reason
+from healthomics_gateway.context import Exchange, running_task
+from healthomics_gateway.errors.reasons import GatewayError, Reason
 from healthomics_gateway.interceptors.drain import Drain
-from healthomics_gateway.interceptors.exchange import Exchange, running_task
 
 QUIET_SECONDS = 0.5
 LOOK_SECONDS = 0.02  # by so much a drain may notice late

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthomics.v1.error_reason_pb2 import ErrorReason
-from healthomics_gateway.errors import Advice, GatewayError, Reason, status_of
+from healthomics_gateway.errors.reasons import Advice, GatewayError, Reason, status_of
 
 REASONS = [pytest.param(reason, id=reason.name) for reason in Reason]
 EXTRAS = {  # the details of a reason, beside those that every reason has

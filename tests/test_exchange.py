@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from healthomics_gateway.interceptors.exchange import caller_at
+from healthomics_gateway.context import caller_at
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from healthomics_gateway.access import Credential
-from healthomics_gateway.errors import GatewayError
-from healthomics_gateway.interceptors.exchange import Exchange, running_task
-from healthomics_gateway.interceptors.expire import Expiry
+from healthomics_gateway.auth.policy import Credential
+from healthomics_gateway.context import Exchange, running_task
+from healthomics_gateway.errors.reasons import GatewayError
+from healthomics_gateway.interceptors.credential_expiry import Expiry
 
 NOW = 1_800_000_000.0
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from answers import RUN_ID
 from healthomics.v1.run_pb2 import Run, RunStatus, VpcConfig
+from healthomics_gateway.upstream.exact_json import Number
 from healthomics_gateway.upstream.fields import (
     enum_numbers,
     put_document,
     put_members,
     puts_of,
 )
-from healthomics_gateway.upstream.jsontext import Number
 from rebuild import FIELDS, decodes
 
 PUTS = puts_of(Run.DESCRIPTOR)

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from healthomics.v1.run_pb2 import Run, RunStatus
-from healthomics_gateway.follow import (
+from healthomics_gateway.cli.run_view import run_text
+from healthomics_gateway.cli.watch_view import (
     JsonLines,
     Lines,
     Sight,
@@ -23,7 +24,6 @@ from healthomics_gateway.follow import (
     sight_of,
     state_text,
 )
-from healthomics_gateway.show import run_text
 
 NOW = datetime(2025, 11, 18, 10, 0, tzinfo=UTC)
 

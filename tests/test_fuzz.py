@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from fuzz import fuzz
 from fuzz.targets import TARGETS, classify, code, read_reply, translate
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.errors import Again, GatewayError, Reason
+from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
 from healthomics_gateway.upstream.classify import Reply, body_of, facts_of
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,

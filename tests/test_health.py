@@ -11,10 +11,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from blocking import blocking
-from healthomics_gateway.admin import AdminPages
-from healthomics_gateway.errors import Reason
-from healthomics_gateway.health import SERVICE, Health
-from healthomics_gateway.readiness import Readiness
+from healthomics_gateway.app.admin import AdminPages
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.services.health import SERVICE, Health
+from healthomics_gateway.services.readiness import Readiness
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

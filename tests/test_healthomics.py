@@ -21,8 +21,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from healthomics.v1.run_pb2 import RUN_EXPORT_DEFINITION, RUN_STATUS_RUNNING, RunExport
-from healthomics_gateway.errors import Again, GatewayError, Reason
-from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
+from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
+from healthomics_gateway.runs.source import Answer, Call, OneCall, RunQuery
 from healthomics_gateway.sandbox import (
     ACCESS_KEY_ID,
     REGION,
@@ -32,8 +32,8 @@ from healthomics_gateway.sandbox import (
 )
 from healthomics_gateway.sandbox.signature import verify
 from healthomics_gateway.upstream import clock as clocks
+from healthomics_gateway.upstream.credentials import FixedIdentity, Identity
 from healthomics_gateway.upstream.healthomics import LOOP_BYTES, HealthOmics
-from healthomics_gateway.upstream.identity import FixedIdentity, Identity
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.transport import Transport
 from support import Upstream, http

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.identities import Identities
+from healthomics_gateway.auth.client_certificates import Identities
+from healthomics_gateway.errors.reasons import GatewayError, Reason
 from svid import HOUR, Authority, Pair
 
 LIMS = "spiffe://corp/ns/lims/sa/reader"

@@ -16,16 +16,16 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.errors import Advice, GatewayError, Reason
-from healthomics_gateway.interceptors.errors import CODES
-from healthomics_gateway.interceptors.exchange import (
+from healthomics_gateway.context import (
     Exchange,
     Handler,
     Stage,
     running_task,
 )
-from healthomics_gateway.interceptors.observe import observe
-from healthomics_gateway.runs import Answer, Call, RunQuery
+from healthomics_gateway.errors.reasons import Advice, GatewayError, Reason
+from healthomics_gateway.interceptors.audit import observe
+from healthomics_gateway.interceptors.status import CODES
+from healthomics_gateway.runs.source import Answer, Call, RunQuery
 from serving import AWS_REQUEST_ID, GET_RUN, Hanging, Scripted, answer, failure, serving
 from support import get_run, refused
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.upstream.jsontext import (
+from healthomics_gateway.upstream.exact_json import (
     MAX_VALUES,
     Number,
     TooManyValuesError,

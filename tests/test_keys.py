@@ -18,17 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.jwks import KINDS, KeySet, KeySetError, read_keys
-from healthomics_gateway.keys import (
+from healthomics_gateway.auth.jwks import KINDS, KeySet, KeySetError, read_keys
+from healthomics_gateway.auth.jwks_fetch import file_reader, url_fault, url_reader
+from healthomics_gateway.auth.keyring import (
     FILE_REFRESH_SECONDS,
     MAX_WAITING_OF_HOST,
     READ_SECONDS,
     URL_REFRESH_SECONDS,
     Keyring,
 )
-from healthomics_gateway.keysource import file_reader, url_fault, url_reader
-from healthomics_gateway.runs import Caller, caller
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.source import Caller, caller
 from issuer import ABSENT, KIND_OF, KeyServer, Signer, jwks
 from support import http
 from virtual import virtually

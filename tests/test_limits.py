@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from healthomics_gateway.access import ANONYMOUS, Access, Rule, access
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.exchange import Exchange, Handler
-from healthomics_gateway.interceptors.limit import MAX_KNOWN, Limits
-from healthomics_gateway.runs import Caller, caller
+from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule, access
+from healthomics_gateway.context import Exchange, Handler
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.caller_limits import MAX_KNOWN, Limits
+from healthomics_gateway.runs.source import Caller, caller
 
 EXCHANGE = cast("Exchange", None)
 METHODS = frozenset({"GetRun", "WatchRun"})

@@ -14,10 +14,15 @@ import trustme
 from hyperframe.frame import SettingsFrame
 
 from authorities import HOST, LOOPBACK, written
-from healthomics_gateway.health import Health
-from healthomics_gateway.liveness import TICK_SECONDS, Liveness, Target, accept_loops
-from healthomics_gateway.readiness import Readiness
-from healthomics_gateway.tls import ServerTls
+from healthomics_gateway.app.liveness import (
+    TICK_SECONDS,
+    Liveness,
+    Target,
+    accept_loops,
+)
+from healthomics_gateway.services.health import Health
+from healthomics_gateway.services.readiness import Readiness
+from healthomics_gateway.tls.reloader import ServerTls
 
 PATIENCE_SECONDS = 30.0
 PROBES = 4  # one more than a listener may fail

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.log_lines import MAX_LINE, Renderer, json_line, text_lines
+from healthomics_gateway.telemetry.log_lines import (
+    MAX_LINE,
+    Renderer,
+    json_line,
+    text_lines,
+)
 
 HARMFUL = [
     *(chr(code) for code in [*range(0x20), *range(0x7F, 0xA0)]),  # C0, DEL, C1

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from healthomics_gateway.log_writer import LogWriter
+from healthomics_gateway.telemetry.log_writer import LogWriter
 
 PATIENCE_SECONDS = 20.0
 PIPE_BYTES = 65_536  # what a pipe holds

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.errors import GatewayError, NotAskedError, Reason
-from healthomics_gateway.pace import Paced, Pacers
-from healthomics_gateway.pacer import Pacer
-from healthomics_gateway.places import Places
-from healthomics_gateway.runs import Caller, OneCall, Partition, RunQuery
+from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+from healthomics_gateway.runs.bulkhead import Places
+from healthomics_gateway.runs.rate_limit import Paced, Pacers
+from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.source import Caller, OneCall, Partition, RunQuery
 from serving import Scripted, answer, failure
 from virtual import virtually
 

@@ -6,11 +6,18 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.errors import NotAskedError, Reason
-from healthomics_gateway.pace import Paced, Pacers
-from healthomics_gateway.pacer import Pacer
-from healthomics_gateway.places import Places as Shared
-from healthomics_gateway.runs import Answer, Call, Caller, OneCall, Partition, RunQuery
+from healthomics_gateway.errors.reasons import NotAskedError, Reason
+from healthomics_gateway.runs.bulkhead import Places as Shared
+from healthomics_gateway.runs.rate_limit import Paced, Pacers
+from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.source import (
+    Answer,
+    Call,
+    Caller,
+    OneCall,
+    Partition,
+    RunQuery,
+)
 from serving import Hanging, Scripted, answer, failure
 
 QUERY = RunQuery("1234567")

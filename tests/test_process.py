@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from healthomics_gateway.process import FORCE_SECONDS, FORCED, Signals
-from healthomics_gateway.signals import ENDING, IGNORED
+from healthomics_gateway.app.process import FORCE_SECONDS, FORCED, Signals
+from healthomics_gateway.app.signals import ENDING, IGNORED
 
 DRAIN_SECONDS = 25.0
 STORM = 100  # signals

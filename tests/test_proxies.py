@@ -11,9 +11,9 @@ import pytest
 import trustme
 
 from connecting import ConnectProxy
-from healthomics_gateway.jwks import KeySetError
-from healthomics_gateway.keysource import url_reader
-from healthomics_gateway.proxies import ProxyError, proxy_for
+from healthomics_gateway.auth.jwks import KeySetError
+from healthomics_gateway.auth.jwks_fetch import url_reader
+from healthomics_gateway.net.proxies import ProxyError, proxy_for
 from healthomics_gateway.upstream.classify import Failure
 from healthomics_gateway.upstream.transport import Transport, TransportError
 from issuer import KeyServer, Signer, jwks

@@ -10,12 +10,19 @@ from math import inf
 
 import pytest
 
-from healthomics_gateway.bucket import Bucket, Gate
-from healthomics_gateway.errors import NotAskedError, Reason
-from healthomics_gateway.pace import Paced, Pacers
-from healthomics_gateway.pacer import Pacer
-from healthomics_gateway.places import Places
-from healthomics_gateway.runs import Answer, Call, Caller, OneCall, Partition, RunQuery
+from healthomics_gateway.errors.reasons import NotAskedError, Reason
+from healthomics_gateway.runs.bulkhead import Places
+from healthomics_gateway.runs.rate_limit import Paced, Pacers
+from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.source import (
+    Answer,
+    Call,
+    Caller,
+    OneCall,
+    Partition,
+    RunQuery,
+)
+from healthomics_gateway.runs.token_bucket import Bucket, Gate
 from serving import answer
 from virtual import virtually
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.exchange import Exchange
-from healthomics_gateway.interceptors.refuse import PACED, Refusals
-from healthomics_gateway.runs import Caller, caller
+from healthomics_gateway.context import Exchange
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.tarpit import PACED, Refusals
+from healthomics_gateway.runs.source import Caller, caller
 from virtual import virtually
 
 EXCHANGE = cast("Exchange", None)

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.errors import Again, GatewayError, NotAskedError, Reason
-from healthomics_gateway.retry import Retrying
-from healthomics_gateway.runs import Answer, Call, OneCall, RunQuery
+from healthomics_gateway.errors.reasons import (
+    Again,
+    GatewayError,
+    NotAskedError,
+    Reason,
+)
+from healthomics_gateway.runs.retry import Retrying
+from healthomics_gateway.runs.source import Answer, Call, OneCall, RunQuery
 from serving import Hanging, Scripted, answer, failure
 
 QUERY = RunQuery("1234567")

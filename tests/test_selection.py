@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthomics.v1.run_pb2 import Run, RunStatus
-from healthomics_gateway.selection import ALL, Selection, unknown_paths
+from healthomics_gateway.runs.field_mask import ALL, Selection, unknown_paths
 from healthomics_gateway.upstream.translate import run_from_json
 
 STRUCTURES = {  # their paths, with AWS's

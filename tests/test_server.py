@@ -5,7 +5,7 @@ import resource
 import grpc
 import pytest
 
-from healthomics_gateway.server import (
+from healthomics_gateway.app.grpc_server import (
     MIN_CONNECTIONS,
     OWN_FILES,
     files_fault,

@@ -16,12 +16,12 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.access import ALL_METHODS, Access, Rule, access
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.runs import Answer, Call, RunQuery
-from healthomics_gateway.selection import PATHS
-from healthomics_gateway.service import RunService
-from healthomics_gateway.watch import Watches
+from healthomics_gateway.auth.policy import ALL_METHODS, Access, Rule, access
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.field_mask import PATHS
+from healthomics_gateway.runs.source import Answer, Call, RunQuery
+from healthomics_gateway.runs.watch import Watches
+from healthomics_gateway.services.run_service import RunService
 from serving import AWS_REQUEST_ID, GET_RUN, Hanging, Scripted, answer, failure, serving
 from support import Refusal, get_run, refused
 from virtual import virtually

@@ -42,7 +42,7 @@ from faults.soaking.samples import OUTCOMES, Sample, outcome_of, percentile, ver
 from faults.soaking.truths import truth
 from faults.soaking.upstream import SoakUpstream
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.errors import GatewayError, Reason, status_of
+from healthomics_gateway.errors.reasons import GatewayError, Reason, status_of
 from healthomics_gateway.upstream.translate import run_from_json
 
 ID, OTHER = "1000007", "1000008"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from healthomics_gateway.files import MAX_BYTES
-from healthomics_gateway.sources import (
+from healthomics_gateway.settings.sources import (
     leaves,
     merge,
     read_file,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from structlog.testing import capture_logs
 
-from healthomics_gateway.supervision import Background
+from healthomics_gateway.background import Background
 
 PATIENCE_SECONDS = 5.0  # for what must happen soon
 

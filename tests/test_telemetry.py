@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import structlog
 
-from healthomics_gateway.telemetry import Cap
+from healthomics_gateway.telemetry.log_setup import Cap
 
 PRELUDE = """
 import logging, sys, warnings
 import structlog
-from healthomics_gateway.telemetry import set_up_logging
+from healthomics_gateway.telemetry.log_setup import set_up_logging
 writer = set_up_logging(level=sys.argv[1], log_format=sys.argv[2])
 log, library = structlog.get_logger("ours"), logging.getLogger("library")
 """
@@ -68,7 +68,7 @@ for name in ("botocore", "botocore.auth", "boto3", "urllib3.connectionpool"):
     logging.getLogger(name).warning("warning of the SDK")
 """
 STALLED = """
-from healthomics_gateway.interceptors import observe
+from healthomics_gateway.interceptors import audit as observe
 for number in range(200):
     log.info("poll", number=number, text="x" * 8192)
 for number in range(200):
@@ -239,7 +239,7 @@ def test_what_a_library_prints_is_an_event_for_each_line() -> None:
     """A traceback that is printed goes the way of the log, and not to stderr itself."""
     script = (
         "import contextlib\n"
-        "from healthomics_gateway.telemetry import Printed\n"
+        "from healthomics_gateway.telemetry.log_setup import Printed\n"
         "with contextlib.redirect_stderr(Printed()):\n"
         "    print('first', 1, file=sys.stderr)\n"
         "    print('second\\nthird', file=sys.stderr)\n"
@@ -252,8 +252,8 @@ def test_what_is_printed_without_an_end_takes_little_memory() -> None:
     """A part that is longer than a line is logged, and forgotten."""
     script = (
         "import contextlib, sys\n"
-        "from healthomics_gateway.log_lines import MAX_LINE\n"
-        "from healthomics_gateway.telemetry import Printed\n"
+        "from healthomics_gateway.telemetry.log_lines import MAX_LINE\n"
+        "from healthomics_gateway.telemetry.log_setup import Printed\n"
         "with contextlib.redirect_stderr(Printed()):\n"
         "    print('x' * MAX_LINE, end='', file=sys.stderr)\n"
         "    print('yz', end='', file=sys.stderr)\n"
@@ -356,7 +356,7 @@ def test_flood_of_one_kind_is_cut_and_counted() -> None:
 def test_audit_is_left_out_of_no_flood() -> None:
     """Every call's event is written, however many there are, and at any level."""
     audit = """
-from healthomics_gateway.interceptors import observe
+from healthomics_gateway.interceptors import audit as observe
 log = observe._log.bind()
 for _ in range(5000):
     log.info("call", reason="TOKEN_MISSING")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.resolver import Resolver
+from healthomics_gateway.net.resolver import Resolver
 from healthomics_gateway.threads import AtMost, OneAtATime, in_thread
 
 PATIENCE_SECONDS = 5.0

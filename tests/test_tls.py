@@ -50,10 +50,10 @@ from authorities import (
     written,
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app import Gateway
-from healthomics_gateway.certificates import TlsFiles, TlsFilesError, when_text
+from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.files import NOT_REGULAR, TOO_LARGE
-from healthomics_gateway.tls import LOOK_SECONDS
+from healthomics_gateway.tls.files import TlsFiles, TlsFilesError, when_text
+from healthomics_gateway.tls.reloader import LOOK_SECONDS
 from support import aws_at, calling, gateway, get_run, refused
 
 NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics

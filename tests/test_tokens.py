@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.keys import Keyring
-from healthomics_gateway.tokens import ALGORITHMS, Tokens, bearer
+from healthomics_gateway.auth.keyring import Keyring
+from healthomics_gateway.auth.tokens import ALGORITHMS, Tokens, bearer
+from healthomics_gateway.errors.reasons import GatewayError, Reason
 from issuer import (
     ABSENT,
     AUDIENCE,

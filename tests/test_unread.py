@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.exchange import Exchange, running_task
-from healthomics_gateway.interceptors.unread import STREAM_BYTES, Unread
-from healthomics_gateway.runs import Caller, caller
+from healthomics_gateway.context import Exchange, running_task
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, Unread
+from healthomics_gateway.runs.source import Caller, caller
 
 ANSWER = b"x" * 1000
 SIZE = STREAM_BYTES + len(ANSWER)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from healthomics_gateway.sources import leaves
-from healthomics_gateway.variables import (
+from healthomics_gateway.settings.environment import (
     read_environment,
     unknown_variables,
     variable_of,
 )
+from healthomics_gateway.settings.sources import leaves
 from test_sources import Kitchen
 
 SERVICE = {  # what Kubernetes sets for a Service named gateway-api with two ports

@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunResponse
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.poll import IN_DOUBT, MAX_VIEWS, State
-from healthomics_gateway.runs import Answer, Call, Caller, OneCall, RunQuery
-from healthomics_gateway.selection import Selection
-from healthomics_gateway.watch import Reader, Watches
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.field_mask import Selection
+from healthomics_gateway.runs.poller import IN_DOUBT, MAX_VIEWS, State
+from healthomics_gateway.runs.source import Answer, Call, Caller, OneCall, RunQuery
+from healthomics_gateway.runs.watch import Reader, Watches
 from serving import failure
 from virtual import virtually
 

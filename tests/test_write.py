@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.errors import GatewayError, Reason, ends
-from healthomics_gateway.interceptors.exchange import Exchange, running_task
-from healthomics_gateway.interceptors.unread import STREAM_BYTES, Unread
-from healthomics_gateway.interceptors.write import Writer
+from healthomics_gateway.context import Exchange, running_task
+from healthomics_gateway.errors.reasons import GatewayError, Reason, ends
+from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, Unread
+from healthomics_gateway.interceptors.stream_writer import Writer
 from virtual import virtually
 
 MESSAGE = b"x" * 1000

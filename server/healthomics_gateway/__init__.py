@@ -48,6 +48,6 @@ Where to begin:
 
 * a new response field: `protos/healthomics/v1/run.proto`
 * a new AWS error code: `server/healthomics_gateway/upstream/classify.py`
-* a new error reason: `server/healthomics_gateway/errors.py`
-* a new setting: `server/healthomics_gateway/schema.py`
+* a new error reason: `server/healthomics_gateway/errors/reasons.py`
+* a new setting: `server/healthomics_gateway/settings/schema.py`
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from healthomics_gateway.signals import end_at_once, handle
+from healthomics_gateway.app.signals import end_at_once, handle
 
 INTERRUPTED = 1  # exit code
 
@@ -17,10 +17,10 @@ def main() -> int:
     if sys.argv[1:2] == ["serve"]:
         handle(end_at_once)
     try:
-        from healthomics_gateway import cli
+        from healthomics_gateway.cli.main import main as run
     except KeyboardInterrupt:
         return INTERRUPTED
-    return cli.main()
+    return run()
 
 
 if __name__ == "__main__":

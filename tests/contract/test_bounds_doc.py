@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from contract.test_map import defined_in
-from healthomics_gateway.schema import Settings
+from healthomics_gateway.settings.schema import Settings
 from support import aws_at, gateway
 
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,10 @@ import trustme
 from pydantic import BaseModel
 
 from healthomics_gateway.durations import duration_text, parse_duration
-from healthomics_gateway.schema import CallerRule, Settings
-from healthomics_gateway.settings import Loaded, SettingsError, load, rows
-from healthomics_gateway.sources import leaves
-from healthomics_gateway.variables import OF_KUBERNETES, PREFIX, variable_of
+from healthomics_gateway.settings.environment import OF_KUBERNETES, PREFIX, variable_of
+from healthomics_gateway.settings.load import Loaded, SettingsError, load, rows
+from healthomics_gateway.settings.schema import CallerRule, Settings
+from healthomics_gateway.settings.sources import leaves
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "configuration.md").read_text()

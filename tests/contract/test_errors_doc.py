@@ -13,7 +13,7 @@ from google.rpc.code_pb2 import Code
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 
 from healthomics.v1.error_reason_pb2 import ErrorReason
-from healthomics_gateway.errors import (
+from healthomics_gateway.errors.reasons import (
     DOMAIN,
     Advice,
     Again,

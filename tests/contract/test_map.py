@@ -20,16 +20,16 @@ from google.protobuf.message_factory import GetMessageClass
 
 import healthomics_gateway
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.errors import Reason
-from healthomics_gateway.schema import Settings
-from healthomics_gateway.sources import take_faults
-from healthomics_gateway.upstream.classify import CODES
-from healthomics_gateway.upstream.fields import put_members, puts_of
-from healthomics_gateway.variables import (
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.settings.environment import (
     read_environment,
     unknown_variables,
     variable_of,
 )
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.sources import take_faults
+from healthomics_gateway.upstream.classify import CODES
+from healthomics_gateway.upstream.fields import put_members, puts_of
 from mutants.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from healthomics_gateway.app import Gateway
+from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from support import aws_at, gateway
 

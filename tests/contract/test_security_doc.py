@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from healthomics_gateway.settings import load
+from healthomics_gateway.settings.load import load
 from svid import Authority
 
 ROOT = Path(__file__).parents[2]

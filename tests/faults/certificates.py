@@ -11,7 +11,7 @@ from typing import Any
 
 import trustme
 
-from healthomics_gateway.upstream.aws import Aws
+from healthomics_gateway.upstream.config import Aws
 from support import aws_at
 
 HOST = "localhost"  # as a lying upstream over TLS is called

@@ -15,8 +15,8 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import ContainerMetadataFetcher
 
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, SECRET_ACCESS_KEY
-from healthomics_gateway.upstream.aws import Aws
-from healthomics_gateway.upstream.identity import ChainIdentity
+from healthomics_gateway.upstream.config import Aws
+from healthomics_gateway.upstream.credentials import ChainIdentity
 from support import aws_at, http
 
 HOUR = timedelta(hours=1)

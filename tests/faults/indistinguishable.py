@@ -39,7 +39,7 @@ from callers import (
 )
 from faults.lying import Answer, LyingUpstream, Request, said, true_run
 from faults.soaking.report import say
-from healthomics_gateway.service import REFUSAL_SECONDS
+from healthomics_gateway.services.run_service import REFUSAL_SECONDS
 from support import Refusal, http
 
 RULES = rule(LIMS, run_groups=[GROUP]), rule(OTHER)

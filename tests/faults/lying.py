@@ -18,7 +18,7 @@ from uuid import uuid4
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from arrivals import noted_at
-from healthomics_gateway.sandbox.failure import AwsError
+from healthomics_gateway.sandbox.errors import AwsError
 from healthomics_gateway.sandbox.signature import ReceivedRequest, verify
 from support import http
 

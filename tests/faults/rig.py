@@ -19,10 +19,10 @@ from faults.cases import Tally
 from faults.loop import MeasuringLoop
 from faults.lying import ARN, CANARY, TRUE_ID, LyingUpstream
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.app import Gateway
-from healthomics_gateway.errors import Reason
-from healthomics_gateway.log_lines import json_line
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from healthomics_gateway.telemetry.log_lines import json_line
 from support import (
     Refusal,
     assert_well_made,

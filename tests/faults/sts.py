@@ -18,7 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from faults.lying import Request
 from faults.sessions import ACCOUNT, Given, key_of, signature_fault
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
-from healthomics_gateway.upstream.aws import Aws, fixed
+from healthomics_gateway.upstream.config import Aws, fixed
 from support import http
 
 HOUR = timedelta(hours=1)

@@ -9,7 +9,7 @@ import pytest
 
 from callers import until
 from faults.lying import ARN, CANARY, said, true_run
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import REGION
 from support import ALWAYS, Refusal, http
 

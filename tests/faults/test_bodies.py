@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from faults.lying import CANARY, HANG, true_run
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import REGION
 from support import ALWAYS, http
 

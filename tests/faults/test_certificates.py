@@ -31,7 +31,7 @@ from authorities import (
     written,
 )
 from faults.cases import Tally
-from healthomics_gateway.certificates import TlsFiles
+from healthomics_gateway.tls.files import TlsFiles
 
 CALLERS = 4  # at a time, each with short-lived channels
 ROUNDS = 5  # of every way to replace a certificate

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from faults.lying import Answer, LyingUpstream, Request, said, true_run
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from support import ALWAYS, http
 from test_app import readyz
 

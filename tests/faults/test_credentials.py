@@ -22,7 +22,7 @@ from faults.lying import (
     true_run,
 )
 from faults.rig import Rig
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from support import ALWAYS, Refusal, get_run, http, refused
 from test_app import next_health, readyz, watching
 

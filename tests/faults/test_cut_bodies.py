@@ -23,7 +23,7 @@ from faults.lying import (
     true_run,
 )
 from faults.rig import Rig
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from support import get_run, http, refused
 
 ID, OTHER, THIRD = "2000011", "2000012", "2000013"

@@ -11,7 +11,7 @@ import pytest
 from faults.lying import true_run
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from rebuild import differences
 from serving import GET_RUN
 from support import http

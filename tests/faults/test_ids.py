@@ -9,7 +9,7 @@ import pytest
 
 from faults.lying import TRUE_ID
 from healthomics.v1.run_pb2 import RunExport
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from serving import GET_RUN
 from support import ALWAYS, Refusal
 

@@ -18,7 +18,7 @@ from h2.connection import H2Connection
 from faults.lying import HANG, TRUE_ID, Answer, Drip, Part, Request, said, true_run
 from faults.rig import GRACE_SECONDS, Rig
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from serving import GET_RUN
 from support import ALWAYS, Refusal, calling, get_run, http, refused
 

@@ -9,7 +9,7 @@ import pytest
 
 from faults.lying import ARN, CANARY, true_run
 from healthomics.v1.run_pb2 import Run, RunStatus
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from rebuild import differences
 from support import http
 

@@ -12,7 +12,7 @@ import pytest
 
 from faults.cases import Tally
 from faults.lying import TRUE_ID, Answer, LyingUpstream, Wait, true_run
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from rpc.test_drain import Served, client, serving
 from support import assert_well_made, get_run, http, refused
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from faults.lying import said
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from support import Refusal
 
 CALLERS = 200

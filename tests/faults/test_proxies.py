@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from faults.lying import ARN, CANARY, LyingUpstream, true_run
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from support import ALWAYS, http
 
 ID = "2000005"

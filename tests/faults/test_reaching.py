@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from faults.certificates import Certified
 from faults.lying import LyingUpstream
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from support import ALWAYS, Refusal, aws_at, get_run
 from test_app import next_health, readyz, watching
 from test_transport import departure, reset, serving

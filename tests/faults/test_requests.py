@@ -22,8 +22,8 @@ from faults.lying import ARN, CANARY, TRUE_ID, LyingUpstream, Wait, true_run
 from faults.rig import Rig
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.errors import Reason
-from healthomics_gateway.health import SERVICE
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.services.health import SERVICE
 from rpc.test_drain import serving as own_process
 from serving import GET_RUN, Scripted, answer, serving
 from support import ALWAYS, Refusal, assert_well_made, get_run, http, refused

@@ -27,9 +27,9 @@ from faults.sessions import SessionUpstream, key_of
 from faults.sts import FakeSts, granting, identified, refusing
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID
-from healthomics_gateway.upstream.aws import Aws
+from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.sts import MAX_THREADS, session_name
 from support import ALWAYS, Refusal, http
 from test_app import next_health, readyz, watching

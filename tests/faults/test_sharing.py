@@ -29,7 +29,7 @@ from faults.lying import (
 )
 from faults.rig import Rig
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox.quota import TokenBucket
 from support import ALWAYS, Refusal, aws_at, calling, gateway, get_run, http
 

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from callers import until
 from faults.lying import ARN, CANARY, LyingUpstream, said, true_run
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import REGION
 from support import ALWAYS, Refusal, http
 

@@ -22,7 +22,7 @@ from faults.lying import HANG, RESET, Answer, said, true_run
 from faults.rig import Rig
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import WatchRunRequest
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from support import ALWAYS, Refusal, calling, http
 
 ID = "2000038"

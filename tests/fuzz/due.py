@@ -8,7 +8,7 @@ import re
 from typing import Any, NamedTuple, NoReturn
 
 from answers import RUN_ID
-from healthomics_gateway.errors import Again, Reason
+from healthomics_gateway.errors.reasons import Again, Reason
 from healthomics_gateway.upstream.classify import Failure, Reply
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,

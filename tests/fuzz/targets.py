@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from answers import RUN_ID
 from fuzz.due import Row, code_in, refusal_due, row_due, row_of_code
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.errors import (
+from healthomics_gateway.errors.reasons import (
     MAX_STATUS_BYTES,
     GatewayError,
     status_of,

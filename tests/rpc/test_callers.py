@@ -26,7 +26,7 @@ from structlog.testing import capture_logs
 from callers import LIMS, outcome, rule, stub_on, until
 from faults.lying import LyingUpstream
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
-from healthomics_gateway.app import Gateway
+from healthomics_gateway.app.gateway import Gateway
 from issuer import KeyServer
 from matrix import (
     ANONYMOUS,

@@ -34,7 +34,7 @@ CREDENTIALS = {
 PROGRAM = ("-m", "healthomics_gateway")
 WITHOUT_UVLOOP = (
     "import sys; sys.modules['uvloop'] = None;"
-    " from healthomics_gateway.cli import main; sys.exit(main())"
+    " from healthomics_gateway.cli.main import main; sys.exit(main())"
 )
 NEVER = [600.0]  # an upstream that says nothing
 START_SECONDS = 20.0

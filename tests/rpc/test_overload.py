@@ -37,8 +37,8 @@ from faults.attackers import Attacker
 from faults.attacks import ATTACKS, UNKNOWN_CALLERS, Attack
 from faults.lying import HANG, LyingUpstream
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.app import Gateway
-from healthomics_gateway.interceptors.refuse import AT_ONCE, PER_SECOND
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.interceptors.tarpit import AT_ONCE, PER_SECOND
 from issuer import AUDIENCE, ISSUER, KeyServer, Signer
 from rpc.test_rules import verdict
 from support import Refusal, aws_at, calling, gateway

@@ -39,7 +39,7 @@ from faults.lying import LyingUpstream, said, true_run
 from faults.sessions import SessionUpstream
 from faults.sts import FakeSts
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
-from healthomics_gateway.errors import Reason
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.sts import session_name
 from issuer import Signer
 from support import Refusal, assert_well_made, aws_at, calling, gateway, http

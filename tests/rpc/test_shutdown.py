@@ -32,8 +32,8 @@ from faults.sessions import SessionUpstream
 from faults.sts import FakeSts
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.liveness import accept_loops
-from healthomics_gateway.process import FORCE_SECONDS
+from healthomics_gateway.app.liveness import accept_loops
+from healthomics_gateway.app.process import FORCE_SECONDS
 from healthomics_gateway.sandbox import Sandbox
 from rpc.test_drain import (
     CREDENTIALS,
@@ -57,15 +57,15 @@ ROLE = "arn:aws:iam::123456789012:role/omics-read"
 FEW_FILES = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (176, 176))
-from healthomics_gateway.cli import main
+from healthomics_gateway.cli.main import main
 sys.exit(main())
 """
 PLANTED = """
 import asyncio, os, threading
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.liveness import accept_loops
-from healthomics_gateway.process import serve
-from healthomics_gateway.settings import load
+from healthomics_gateway.app.liveness import accept_loops
+from healthomics_gateway.app.process import serve
+from healthomics_gateway.settings.load import load
 from support import ANYWHERE, aws_at
 async def started(gateway):
     {planted}
@@ -275,9 +275,9 @@ async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "number", "command", "code"),
     [
-        pytest.param("healthomics_gateway.cli", "SIGINT", "serve", 0, id="first"),
+        pytest.param("healthomics_gateway.cli.main", "SIGINT", "serve", 0, id="first"),
         pytest.param("uvloop", "SIGTERM", "serve", 0, id="last"),
-        pytest.param("healthomics_gateway.cli", "SIGINT", "get", FORCED, id="get"),
+        pytest.param("healthomics_gateway.cli.main", "SIGINT", "get", FORCED, id="get"),
     ],
 )
 async def test_signal_while_modules_are_imported_ends_the_process(

@@ -16,9 +16,9 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from healthomics_gateway.app import Gateway
+from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.sandbox import REGION, SECRET_ACCESS_KEY
-from healthomics_gateway.upstream.aws import fixed
+from healthomics_gateway.upstream.config import fixed
 from support import Sandbox, aws_at, calling, gateway, get_run, refused
 
 SERVICE = "healthomics.v1.RunService"

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 import structlog
 from grpc.aio import ServicerContext
 
-from healthomics_gateway.access import ANONYMOUS, Credential
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
-from healthomics_gateway.runs import request_id
-from healthomics_gateway.tokens import bearer
+from healthomics_gateway.auth.policy import ANONYMOUS, Credential
+from healthomics_gateway.auth.tokens import bearer
+from healthomics_gateway.context import Exchange, Handler, Stage
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.source import request_id
 
 _log = structlog.get_logger()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from healthomics_gateway.access import ANONYMOUS, Policy, access
-from healthomics_gateway.interceptors.exchange import Exchange, Handler, Stage
-from healthomics_gateway.runs import Caller, caller
+from healthomics_gateway.auth.policy import ANONYMOUS, Policy, access
+from healthomics_gateway.context import Exchange, Handler, Stage
+from healthomics_gateway.runs.source import Caller, caller
 
 
 def authorize(policy: Policy, method: str) -> Stage:

@@ -12,9 +12,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.admit import Arrivals
-from healthomics_gateway.interceptors.exchange import (
+from healthomics_gateway.context import (
     Exchange,
     Handler,
     Stage,
@@ -23,9 +21,11 @@ from healthomics_gateway.interceptors.exchange import (
     request_id_of,
     running_task,
 )
-from healthomics_gateway.interceptors.unread import Unread
-from healthomics_gateway.interceptors.write import Writer
-from healthomics_gateway.runs import Caller, caller, request_id
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.concurrency import Arrivals
+from healthomics_gateway.interceptors.send_buffer import Unread
+from healthomics_gateway.interceptors.stream_writer import Writer
+from healthomics_gateway.runs.source import Caller, caller, request_id
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log

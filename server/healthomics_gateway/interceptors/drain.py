@@ -7,9 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.interceptors.evict import Evictions
-from healthomics_gateway.interceptors.exchange import Exchange, Handler
+from healthomics_gateway.context import Exchange, Handler
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.eviction import Evictions
 
 QUIET_SECONDS = 0.5  # without a call under way or arriving, and for the news to spread
 LAST_CALLS_SHARE = 0.2  # of the drain time: new calls are refused, the others end

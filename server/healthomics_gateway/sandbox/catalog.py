@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from healthomics_gateway.sandbox import life, showcase
+from healthomics_gateway.sandbox import lifecycle as life
+from healthomics_gateway.sandbox import showcase
 from healthomics_gateway.sandbox.account import ACCOUNT_ID, REGION
-from healthomics_gateway.sandbox.failure import AwsError
+from healthomics_gateway.sandbox.errors import AwsError
 from healthomics_gateway.sandbox.runs import History, Members, run
 
 _SETTLED = {

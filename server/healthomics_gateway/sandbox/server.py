@@ -21,7 +21,7 @@ from healthomics_gateway.sandbox.account import (
     SECRET_ACCESS_KEY,
 )
 from healthomics_gateway.sandbox.catalog import Catalog
-from healthomics_gateway.sandbox.failure import AwsError
+from healthomics_gateway.sandbox.errors import AwsError
 from healthomics_gateway.sandbox.quota import TokenBucket
 from healthomics_gateway.sandbox.runs import DEFINITION
 from healthomics_gateway.sandbox.signature import ReceivedRequest, verify

@@ -23,7 +23,7 @@ from healthomics_gateway.sandbox.account import (
     SECRET_ACCESS_KEY,
     SERVICE,
 )
-from healthomics_gateway.sandbox.failure import AwsError
+from healthomics_gateway.sandbox.errors import AwsError
 
 _TOLERANCE = timedelta(minutes=5)  # between the signer's clock and ours
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"

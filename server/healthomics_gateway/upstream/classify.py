@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from healthomics_gateway.errors import Again, GatewayError, Reason
-from healthomics_gateway.upstream.jsontext import parse_object
+from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
+from healthomics_gateway.upstream.exact_json import parse_object
 
 ERROR_HEADER = "x-amzn-errortype"
 SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # hundreds of the status

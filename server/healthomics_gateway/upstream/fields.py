@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeAlias
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.struct_pb2 import NullValue, Value
 
-from healthomics_gateway.runs import FIRST_OWN_FIELD
-from healthomics_gateway.upstream.jsontext import (
+from healthomics_gateway.runs.source import FIRST_OWN_FIELD
+from healthomics_gateway.upstream.exact_json import (
     Number,
     exact_double,
     exact_instant,

@@ -20,14 +20,14 @@ from urllib.parse import urlsplit
 import structlog
 from botocore.exceptions import ClientError
 
-from healthomics_gateway.bucket import Bucket, Gate
-from healthomics_gateway.errors import GatewayError, Reason
-from healthomics_gateway.runs import Partition
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.source import Partition
+from healthomics_gateway.runs.token_bucket import Bucket, Gate
 from healthomics_gateway.threads import AtMost, in_thread
-from healthomics_gateway.upstream.chain import HEADER_VALUE, code_of
 from healthomics_gateway.upstream.classify import CODES, SAFE_CODE
 from healthomics_gateway.upstream.clock import Clock
-from healthomics_gateway.upstream.identity import (
+from healthomics_gateway.upstream.credential_chain import HEADER_VALUE, code_of
+from healthomics_gateway.upstream.credentials import (
     ChainError,
     ChainIdentity,
     Identity,

@@ -9,12 +9,12 @@ from functools import cache
 
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.upstream.classify import bare_code
-from healthomics_gateway.upstream.fields import Path, put_members, puts_of
-from healthomics_gateway.upstream.jsontext import (
+from healthomics_gateway.upstream.exact_json import (
     TooManyValuesError,
     member_spans,
     parse_object,
 )
+from healthomics_gateway.upstream.fields import Path, put_members, puts_of
 
 _PUTS = puts_of(Run.DESCRIPTOR)
 _STRUCTURES = {

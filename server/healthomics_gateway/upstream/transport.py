@@ -16,7 +16,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from healthomics_gateway.resolver import Resolver
+from healthomics_gateway.net.resolver import Resolver
 from healthomics_gateway.upstream.classify import Failure, Reply, names_error
 
 MAX_HEADER_BYTES = 8190  # of one line

@@ -1,0 +1,1 @@
+"""One gateway process: composed, listening, drained, ended."""

@@ -1,0 +1,139 @@
+"""The HTTP server of the admin address, with few connections, none of them for long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
+
+from healthomics_gateway.services.readiness import Readiness
+
+MAX_CONNECTIONS = 32
+CONNECTION_SECONDS = 5.0  # for one request and its answer
+STOP_SECONDS = 0.1  # for answers under way when it stops
+
+_log = logging.getLogger("admin")
+
+
+class AdminPages:
+    """Serves `/livez` and `/readyz`.
+
+    `/readyz?verbose` has a line for each part. The fault of a part that serves all the
+    same, such as a certificate that can't be replaced, doesn't make the gateway
+    unready.
+    """
+
+    def __init__(
+        self,
+        readiness: Readiness,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        connection_seconds: float = CONNECTION_SECONDS,
+    ) -> None:
+        """Show what `readiness` says."""
+        self._readiness = readiness
+        self._max_connections = max_connections
+        self._connection_seconds = connection_seconds
+        self._pages = {"/livez": self._livez, "/readyz": self._readyz}
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self, host: str, port: int, *others: str) -> int:
+        """Listen on these hosts, and return the port; raise OSError if it can't."""
+        connections = _Connections(
+            self._answer,
+            most=self._max_connections,
+            seconds=self._connection_seconds,
+        )
+        self._runner = web.ServerRunner(connections, shutdown_timeout=STOP_SECONDS)
+        await self._runner.setup()
+        # All that wait are accepted in one go, so let few of them wait.
+        for each in (host, *others):
+            site = web.TCPSite(self._runner, each, port, backlog=self._max_connections)
+            await site.start()
+        bound: int = self._runner.addresses[0][1]
+        return bound
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection."""
+        if self._runner:
+            await self._runner.cleanup()
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        page = self._pages.get(request.path)
+        if page is None:
+            response = web.Response(status=404)
+        elif request.method not in ("GET", "HEAD"):
+            response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
+        else:
+            response = page(request)
+        response.force_close()  # a connection that idles would take another's place
+        return response
+
+    def _livez(self, _request: web.BaseRequest) -> web.Response:
+        if self._readiness.is_dead:
+            return web.Response(text="no new call can reach it\n", status=503)
+        return web.Response(text="ok\n")
+
+    def _readyz(self, request: web.BaseRequest) -> web.Response:
+        why = self._readiness.why_not
+        lines = [why or "ok"]
+        if "verbose" in request.query:
+            lines = self._readiness.lines
+        text = "".join(f"{line}\n" for line in lines)
+        return web.Response(text=text, status=503 if why else 200)
+
+
+class _Connections(web.Server):
+    """The open connections: the oldest makes way for one too many."""
+
+    def __init__(self, handler: Any, *, most: int, seconds: float) -> None:
+        super().__init__(
+            handler,
+            request_factory=self._request,
+            access_log=None,
+            auto_decompress=False,  # no page reads a body
+            logger=_log,
+        )
+        self._most = most
+        self._seconds = seconds
+        self._timers: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def _request(self, message: RawRequestMessage, *others: Any) -> web.BaseRequest:
+        """Make a request without the host of its URL.
+
+        No page needs one, and aiohttp drops a request whose host it can't decode.
+        """
+        if message.url.absolute:
+            message = message._replace(url=message.url.relative())
+        return self._make_request(message, *others)
+
+    def connection_made(
+        self, handler: web.RequestHandler, transport: asyncio.Transport
+    ) -> None:
+        """Let it in, for so many seconds, and cut the oldest if there are too many."""
+        super().connection_made(handler, transport)
+        loop = asyncio.get_running_loop()
+        self._timers[handler] = loop.call_later(self._seconds, transport.abort)
+        for oldest in list(self._timers)[: -self._most]:
+            if oldest.transport:
+                oldest.transport.abort()
+
+    def connection_lost(
+        self, handler: web.RequestHandler, exc: BaseException | None = None
+    ) -> None:
+        """Forget it."""
+        super().connection_lost(handler, exc)
+        self._timers.pop(handler).cancel()
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """Return whether an event isn't about a request that a client wrote badly."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_log.addFilter(_is_of_ours)

@@ -1,0 +1,165 @@
+"""All listeners of a gateway: opened together, watched, and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import grpc
+
+from healthomics_gateway.app.listener import Listener, ListenFault
+from healthomics_gateway.app.liveness import Liveness, Target, accept_loops
+from healthomics_gateway.interceptors.chain import Chain
+from healthomics_gateway.settings.endpoints import Endpoint
+from healthomics_gateway.settings.value_types import Address, UnixPath
+from healthomics_gateway.tls.files import TlsFiles, TlsFilesError
+from healthomics_gateway.tls.reloader import ServerTls
+
+# Makes the server of a listener and its chain, with the services on it. Is given how
+# many addresses all servers of the process are bound to.
+MakeServer: TypeAlias = Callable[[Listener, int], tuple[grpc.aio.Server, Chain]]
+
+
+class Listeners:
+    """The listeners, their servers and their certificates."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        """Listen on nothing yet."""
+        self._endpoints = endpoints
+        self._listeners: list[Listener] = []
+        self._tls: list[ServerTls] = []
+        self._liveness: list[Liveness] = []  # one for each listener
+        self.servers: list[grpc.aio.Server] = []  # one for each listener
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._endpoints)
+
+    @property
+    def addresses(self) -> tuple[Address | UnixPath, ...]:
+        """The addresses, in their order; with ports once they are open."""
+        return tuple(each.address for each in self._listeners or self._endpoints)
+
+    @property
+    def in_plaintext(self) -> tuple[Address | UnixPath, ...]:
+        """The addresses that others can reach without TLS."""
+        return tuple(
+            each.address
+            for each in self._endpoints
+            if each.files is None and not each.address.is_loopback
+        )
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether callers need a certificate on some listener."""
+        return any(each.client_auth == "required" for each in self._endpoints)
+
+    @property
+    def has_certificates(self) -> bool:
+        """Whether TLS is served on some listener."""
+        return any(each.files for each in self._endpoints)
+
+    def certificate_fault(self) -> str:
+        """Return what is wrong with the certificates, or nothing."""
+        return "; ".join(
+            f"{each.fault}; the former is served, until {each.served_until}"
+            if each.served_until
+            else each.fault
+            for each in self._tls
+            if each.fault
+        )
+
+    async def open(self, make_server: MakeServer) -> list[str]:
+        """Listen on every address; return the faults of those that can't be had."""
+        faults = self._load_certificates()
+        for each in self._listeners:
+            faults += await _faults_of(each, each.prepare())
+        if faults:
+            return faults
+        addresses = sum(each.targets for each in self._listeners)
+        for each in self._listeners:
+            server, chain = make_server(each, addresses)
+            self.servers.append(server)
+            liveness = Liveness(accepted=lambda chain=chain: chain.accepted)  # type: ignore[misc]  # mypy knows no default of a lambda
+            self._liveness.append(liveness)
+            before = accept_loops()
+            faults += await _faults_of(each, each.open(server))
+            liveness.watch(accept_loops() - before)
+        return faults
+
+    async def follow_certificates(self) -> None:
+        """Serve what replaces the files, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for each in self._tls:
+                tasks.create_task(each.follow())
+
+    async def died(self) -> str:
+        """Wait until no new call can come in at some listener, and return why."""
+        ends = [asyncio.create_task(each.end()) for each in self._liveness]
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in ends:
+                each.cancel()
+        return next(iter(done)).result()
+
+    async def probe(self) -> None:
+        """Probe each address again and again; `died` returns once nothing answers."""
+        async with asyncio.TaskGroup() as tasks:
+            for liveness, listener in zip(self._liveness, self._listeners, strict=True):
+                for target in _targets_of(listener):
+                    tasks.create_task(liveness.probe(target))
+
+    def remove_sockets(self) -> None:
+        """Remove the files of Unix sockets."""
+        for each in self._listeners:
+            each.close()
+
+    async def stop(self) -> None:
+        """Stop every server at once."""
+        for each in self._liveness:
+            each.stop()
+        # A server raises what its accept loop has raised.
+        stopping = (each.stop(None) for each in self.servers)
+        await asyncio.gather(*stopping, return_exceptions=True)
+        self.remove_sockets()
+
+    def _load_certificates(self) -> list[str]:
+        """Make the listeners; those with the same files share what follows these."""
+        loaded: dict[TlsFiles, ServerTls | None] = {}
+        faults: list[str] = []
+        for endpoint in self._endpoints:
+            files = endpoint.files
+            if files and files not in loaded:
+                try:
+                    loaded[files] = ServerTls(files)
+                except TlsFilesError as error:
+                    loaded[files] = None
+                    faults += error.args
+            tls = loaded[files] if files else None
+            self._listeners.append(Listener(endpoint, tls=tls))
+        self._tls = [each for each in loaded.values() if each]
+        return faults
+
+
+async def _faults_of(listener: Listener, step: Awaitable[None]) -> list[str]:
+    """Take a step of a listener's start; return its fault, if any."""
+    try:
+        await step
+    except ListenFault as fault:
+        endpoint = listener.endpoint
+        return [f"{endpoint.setting} {endpoint.address}: {fault}"]
+    return []
+
+
+def _targets_of(listener: Listener) -> Iterator[Target]:
+    """Yield what to probe: addresses, as names would be looked up for each probe."""
+    endpoint = listener.endpoint
+    is_open = "Health" in endpoint.open_services & endpoint.services
+    for address in listener.bound:
+        yield Target(
+            address=address,
+            is_tls=endpoint.files is not None,
+            takes_calls=is_open and endpoint.client_auth != "required",
+        )

@@ -1,0 +1,212 @@
+"""Where JWK sets are read from: a file or a URL."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import aiohttp
+from yarl import URL
+
+from healthomics_gateway.auth.jwks import MAX_BYTES, KeySetError
+from healthomics_gateway.files import FileError, read_regular
+from healthomics_gateway.net.hosts import is_loopback, is_name
+from healthomics_gateway.net.proxies import ProxyError, proxy_for
+from healthomics_gateway.net.resolver import Resolver
+from healthomics_gateway.pem import blocks_of
+from healthomics_gateway.threads import OneAtATime
+
+HTTP_OK = 200
+HEADERS = {
+    "Accept": "application/jwk-set+json, application/json",
+    "Accept-Encoding": "identity",  # what is compressed would have two sizes
+}
+
+_REDIRECTED = "; redirects aren't followed: set jwt.jwks_url to where the keys are"
+_REFUSED = "; where the keys aren't public, set jwt.jwks_token_file"
+ADVICE = {
+    **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTED),
+    **dict.fromkeys((401, 403), _REFUSED),
+}
+CA_FILE = "jwt.ca_file: "  # before what is wrong with it
+MAX_BLANKS = 1024  # bytes before a JSON object begins
+
+_TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750
+_KIND = re.compile(
+    r"[A-Za-z0-9.+-]{1,40}/[A-Za-z0-9.+-]{1,60}(; *charset=[\w-]{1,20})?"
+)
+_JSON_OBJECT = re.compile(rb"(\xef\xbb\xbf)?\s*\{")
+
+Read: TypeAlias = Callable[[], Awaitable[bytes]]
+
+
+def url_fault(url: str) -> str | None:
+    """Return why keys can't be taken from a URL, None if they can."""
+    try:
+        parts = URL(url)
+    except ValueError:
+        return "it isn't a URL"
+    if not parts.host or parts.user or parts.password or parts.fragment:
+        return "write a URL that has a host, and no user and no fragment"
+    if not is_name(parts.host):
+        return "the host has a label that is empty or longer than 63 bytes"
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)):
+        return _proxy_fault(url)
+    return "write an https URL; http is for hosts of this machine alone"
+
+
+def _proxy_fault(url: str) -> str | None:
+    try:
+        proxy_for(url)
+    except ProxyError as error:
+        return str(error)
+    return None
+
+
+def file_reader(path: Path, *, read: Callable[[Path], bytes] = read_regular) -> Read:
+    """Return what reads a set from a file, with `read`; raises KeySetError."""
+    # Its own thread: a network file system that hangs must not use up the loop's.
+    return partial(_read_in, OneAtATime("jwks-file"), "jwks_file", partial(read, path))
+
+
+async def _read_in(
+    threads: OneAtATime, setting: str, read: Callable[[], bytes]
+) -> bytes:
+    """Return what the file of a setting holds; raises KeySetError."""
+    try:
+        return await threads.run(read)
+    except FileError as fault:
+        raise KeySetError(f"jwt.{setting}: {fault}") from None
+
+
+def url_reader(
+    url: str,
+    *,
+    ca_file: Path | None = None,
+    token_file: Path | None = None,
+    proxy: str | None = None,
+) -> Read:
+    """Return what reads a set from a URL.
+
+    `ca_file` takes the place of the system's authorities. `token_file` holds a bearer
+    token, which is sent to this URL alone. Both are read anew for each fetch. Raises
+    KeySetError if `ca_file` is invalid.
+    """
+    authorities = _Authorities(ca_file)
+    ca_threads, threads = OneAtATime("jwks-ca-file"), OneAtATime("jwks-token-file")
+    resolver = Resolver()  # of all reads, each of which has its own connection
+
+    async def read() -> bytes:
+        headers = dict(HEADERS)
+        if token_file:
+            token = partial(read_regular, token_file)
+            raw = await _read_in(threads, "jwks_token_file", token)
+            headers["Authorization"] = f"Bearer {_token_in(raw)}"
+        connector = aiohttp.TCPConnector(
+            force_close=True,
+            resolver=resolver,
+            ssl=await ca_threads.run(authorities.tls_context),
+        )
+        return await _get(url, connector, headers, proxy)
+
+    return read
+
+
+def ca_file_fault(file: Path) -> str | None:
+    """Return why a file can't be trusted for authorities, None if it can."""
+    try:
+        _Authorities(file)
+    except KeySetError as error:
+        return str(error).removeprefix(CA_FILE)
+    return None
+
+
+class _Authorities:
+    """The authorities of a file, or the system's; a file may be replaced."""
+
+    def __init__(self, file: Path | None) -> None:
+        """Read them; raise KeySetError if that can't be done."""
+        self._file = file
+        self._content: bytes | None = None
+        self._tls = ssl.create_default_context()
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.tls_context()
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Blocks: return a context that trusts them; raise KeySetError."""
+        if self._file is None:
+            return self._tls
+        try:
+            content = read_regular(self._file)
+            if content != self._content:
+                self._tls, self._content = _trusting(content), content
+        except FileError as fault:
+            raise KeySetError(f"{CA_FILE}{fault}") from None
+        except (OSError, ValueError):  # an SSLError is an OSError
+            why = f"{CA_FILE}no certificates can be read from it"
+            raise KeySetError(why) from None
+        return self._tls
+
+
+def _trusting(content: bytes) -> ssl.SSLContext:
+    pem = b"".join(each.pem for each in blocks_of(content))
+    # Of no text at all `ssl` makes the system's authorities.
+    tls = ssl.create_default_context(cadata=pem.decode("ascii") or "-")
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    return tls
+
+
+def _token_in(raw: bytes) -> str:
+    """Return the token of a file; a newline at its end is what editors write."""
+    token = _TOKEN.fullmatch(raw.strip())
+    if not token:
+        raise KeySetError("jwt.jwks_token_file: it doesn't hold a bearer token")
+    return token[0].decode()
+
+
+async def _get(
+    url: str,
+    connector: aiohttp.TCPConnector,
+    headers: Mapping[str, str],
+    proxy: str | None,
+) -> bytes:
+    async with (
+        aiohttp.ClientSession(
+            auto_decompress=False,
+            connector=connector,
+            headers=headers,
+            middlewares=(_ask_once,),
+        ) as session,
+        session.get(url, allow_redirects=False, proxy=proxy) as response,
+    ):
+        kind = response.headers.get("Content-Type", "")
+        content = f"content type {kind if _KIND.fullmatch(kind) else 'unknown'}"
+        if response.status != HTTP_OK:
+            advice = ADVICE.get(response.status, "")
+            raise KeySetError(f"status {response.status}, {content}{advice}")
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > MAX_BYTES:
+                break  # a set of this size isn't read
+        if len(body) <= MAX_BYTES and not _JSON_OBJECT.match(body[:MAX_BLANKS]):
+            raise KeySetError(f"it isn't a JSON object; {content}")
+        return bytes(body)
+
+
+async def _ask_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from replaying what a connection has lost."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientHttpProxyError as error:
+        # Its own text holds the proxy's URL.
+        fault = f"the proxy answered with status {error.status}"
+        raise KeySetError(fault) from None
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise KeySetError(type(error).__name__) from error

@@ -1,0 +1,212 @@
+"""The public keys that verify tokens, kept fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+
+from healthomics_gateway.auth.jwks import Key, KeySet, KeySetError, read_keys
+from healthomics_gateway.auth.jwks_fetch import Read, file_reader, url_reader
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.net.proxies import proxy_for
+from healthomics_gateway.runs.source import caller
+from healthomics_gateway.threads import in_thread
+
+MAX_WAITING_FOR_KEYS, MAX_WAITING_OF_HOST = 256, 128  # calls, for a read
+READ_SECONDS = 5.0  # for one read, and for one caller to wait for it
+URL_REFRESH_SECONDS = 300.0
+FILE_REFRESH_SECONDS = 5.0
+MIN_PAUSE_SECONDS = 5.0  # after a failure; it doubles with each one more
+MAX_PAUSE_SECONDS = 60.0
+UNKNOWN_PAUSE_SECONDS = 30.0  # between reads for the sake of keys that aren't known
+DOUBLINGS = 4  # of the pause: enough to reach the longest
+
+_log = structlog.get_logger("keys")
+
+Report: TypeAlias = Callable[[Reason | None], None]
+
+
+class Keyring:
+    """The keys as they were read last; they stay where a read fails.
+
+    All who wait share one read. Keys that aren't known cause one each 30 seconds.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        refresh_seconds: float,
+        report: Report = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Have no keys yet; `read` gives a JWK set, or raises whatever it likes.
+
+        `report` is called with None when a read has succeeded.
+        """
+        self._read = read
+        self._report = report
+        self._notify: Callable[[], None] = lambda: None
+        self._refresh_seconds = refresh_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._set: KeySet | None = None
+        self._raw: bytes | None = None  # what the set was read from
+        self._reading: asyncio.Task[None] | None = None
+        self._waiting: Counter[str] = Counter()  # calls that wait for it, by host
+        self._failures = 0  # since a read succeeded
+        self._fault = ""  # of the last read
+        self._due_at = self._unknown_due_at = float("-inf")  # by the clock
+
+    def fault(self) -> str:
+        """Return why the last read failed, empty if it didn't."""
+        return self._fault
+
+    def on_change(self, notify: Callable[[], None]) -> None:
+        """Call `notify` whenever other keys have been read."""
+        self._notify = notify
+
+    def holds(self, key: Key) -> bool:
+        """Tell whether a key is still among those read last."""
+        return self._set is not None and key in self._set.keys
+
+    async def key(self, kid: str | None, alg: str) -> Key | None:
+        """Give the key that verifies such a token, None where there is none.
+
+        Waits for a read where that may help; raises AUTH_BACKEND_UNAVAILABLE where
+        none has succeeded yet.
+        """
+        if self._set is None or self._set.lacks(kid, alg):
+            reading = self._reading_for_caller()
+            if reading:
+                await self._wait_for(reading)
+        if self._set is None:
+            raise self._unavailable()
+        return self._set.find(kid, alg)
+
+    async def follow(self) -> None:
+        """Read whenever it is due, for ever."""
+        while True:
+            wait_seconds = self._due_at - self._clock()
+            if wait_seconds > 0:
+                await self._sleep(wait_seconds)  # until it is due
+            else:
+                await asyncio.wait([self._start_reading()])
+
+    async def close(self) -> None:
+        """End a read that is under way."""
+        if self._reading:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    async def _wait_for(self, reading: asyncio.Task[None]) -> None:
+        """Wait for a read; a call that leaves, or waits no longer, doesn't end it.
+
+        Raises AUTH_BACKEND_UNAVAILABLE where too many calls wait: anybody can make up
+        a key's id, and no call that is waiting here has shown who makes it.
+        """
+        host, waiting = caller.get().name, self._waiting
+        if (
+            waiting.total() >= MAX_WAITING_FOR_KEYS
+            or waiting[host] >= MAX_WAITING_OF_HOST
+        ):
+            error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
+            error.retry_delay_seconds = READ_SECONDS  # by then the read has ended
+            raise error
+        waiting[host] += 1
+        try:
+            await asyncio.wait([reading], timeout=READ_SECONDS)
+        finally:
+            waiting[host] -= 1
+            if not waiting[host]:
+                del waiting[host]
+
+    def _reading_for_caller(self) -> asyncio.Task[None] | None:
+        """Give the read that a caller may wait for; it causes one where that's due."""
+        now = self._clock()
+        if self._reading is None or self._reading.done():
+            if (self._set is None or self._failures) and now < self._due_at:
+                return None
+            if self._set is not None:
+                if now < self._unknown_due_at:
+                    return None
+                self._unknown_due_at = now + UNKNOWN_PAUSE_SECONDS
+        return self._start_reading()
+
+    def _start_reading(self) -> asyncio.Task[None]:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._refresh())
+        return self._reading
+
+    def _unavailable(self) -> GatewayError:
+        error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
+        wait_seconds = self._due_at - self._clock()
+        # A read may still be under way, and fail.
+        error.retry_delay_seconds = (
+            wait_seconds if wait_seconds > 0 else MIN_PAUSE_SECONDS
+        )
+        return error
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                raw = await self._read()
+                if raw != self._raw:
+                    self._adopt(await in_thread(partial(read_keys, raw), name="jwks"))
+                    self._raw = raw
+        except Exception as error:  # noqa: BLE001  # whatever it is, the keys stay
+            self._fail(error)
+        else:
+            self._failures, self._fault = 0, ""
+            self._report(None)
+            self._due_at = self._clock() + self._refresh_seconds
+
+    def _adopt(self, keys: KeySet) -> None:
+        told = self._set.left_out if self._set else {}
+        self._set = keys
+        self._notify()
+        _log.info("keys_read", kids=sorted(key.kid or "" for key in keys.keys))
+        for kid, why in keys.left_out.items():
+            if told.get(kid) != why:
+                _log.warning("key_left_out", kid=kid, why=why)
+
+    def _fail(self, error: Exception) -> None:
+        pause_seconds = MIN_PAUSE_SECONDS * 2 ** min(self._failures, DOUBLINGS)
+        self._due_at = self._clock() + min(
+            pause_seconds, MAX_PAUSE_SECONDS, self._refresh_seconds
+        )
+        self._failures += 1
+        fault = str(error) if isinstance(error, KeySetError) else type(error).__name__
+        if fault != self._fault:  # a file is looked at every few seconds
+            kept = len(self._set.keys) if self._set else 0
+            _log.warning("keys_unavailable", error=fault, kept=kept)
+        self._fault = fault
+
+
+def keyring_of(
+    file: Path | None,
+    url: str | None,
+    *,
+    ca_file: Path | None,
+    token_file: Path | None,
+    report: Report = lambda _: None,
+) -> Keyring | None:
+    """Read keys from the file or the URL that is given; None without either."""
+    if file:
+        return Keyring(
+            file_reader(file), refresh_seconds=FILE_REFRESH_SECONDS, report=report
+        )
+    if url:
+        read = url_reader(
+            url, ca_file=ca_file, token_file=token_file, proxy=proxy_for(url)
+        )
+        return Keyring(read, refresh_seconds=URL_REFRESH_SECONDS, report=report)
+    return None

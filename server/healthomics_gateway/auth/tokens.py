@@ -1,0 +1,221 @@
+"""Who a caller's token says it is, and whether issuer, audience and time are right.
+
+Tokens are JWTs (RFC 7519), read as RFC 8725 advises. They are secrets: none gets into
+an error, the log or the memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+import jwt
+import orjson
+import structlog
+from cachetools import LRUCache
+from jwt.utils import base64url_decode
+
+from healthomics_gateway.auth.jwks import KINDS, SVID_USE, Key
+from healthomics_gateway.auth.keyring import Keyring
+from healthomics_gateway.auth.policy import ANONYMOUS, Credential
+from healthomics_gateway.auth.spiffe import trust_domain_of
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.source import request_id
+
+ALGORITHMS = tuple(alg for kind in KINDS for alg in kind.algorithms)
+MAX_TOKEN_BYTES = 8192
+MAX_IDENTITY = 256  # characters
+MAX_TIME = 253_402_300_799  # seconds since 1970: the end of the year 9999
+MAX_REMEMBERED = 10_000  # tokens
+LEEWAY_SECONDS = 30.0  # that the issuer's clock may differ from ours
+
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 6750
+# Possessive, so that nothing is tried twice.
+_COMPACT = re.compile(r"([A-Za-z0-9_-]++)\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
+
+_log = structlog.get_logger("tokens")
+
+
+def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+    """Give the token of a call's metadata, None without one, or raise TOKEN_INVALID."""
+    values = [value for name, value in metadata if name == "authorization"]
+    if not values:
+        return None
+    only = values[0] if len(values) == 1 else None
+    written = _BEARER.fullmatch(only) if isinstance(only, str) else None
+    if not written:
+        raise _refused("shape of the metadata")
+    return written[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """What a token has proven, and with which key."""
+
+    credential: Credential
+    key: Key
+
+
+class Tokens:
+    """Verifies tokens, and remembers those it has verified until they expire."""
+
+    def __init__(
+        self,
+        keys: Keyring,
+        *,
+        issuer: str,
+        audiences: frozenset[str],
+        algorithms: frozenset[str],
+        identity_claim: str = "sub",
+        audience_claim: str = "aud",
+        leeway_seconds: float = LEEWAY_SECONDS,
+        now: Callable[[], float] = time.time,
+        max_remembered: int = MAX_REMEMBERED,
+    ) -> None:
+        """Accept tokens of `issuer` for any of `audiences`.
+
+        `algorithms` are some of ALGORITHMS; `identity_claim` names the caller,
+        `audience_claim` the audience. The issuer's clock may differ by the leeway.
+
+        An `issuer` that is a SPIFFE trust domain, `spiffe://example.org`, accepts
+        tokens without `iss` for SPIFFE IDs of that domain, signed with a key of use
+        `jwt-svid`: SPIFFE's tokens need not name an issuer.
+        """
+        if not algorithms <= set(ALGORITHMS):
+            raise ValueError("only asymmetric algorithms can be allowed")
+        self._keys = keys
+        self._issuer = issuer
+        self._audiences = audiences
+        self._algorithms = algorithms
+        self._identity_claim = identity_claim
+        self._audience_claim = audience_claim
+        self._leeway_seconds = leeway_seconds
+        self._now = now
+        self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_remembered)
+        self._jwt = jwt.PyJWT(
+            {
+                # Ours, as PyJWT takes text and booleans for times, has no clock, and
+                # knows one claim of audiences.
+                "verify_aud": False,
+                "verify_iss": False,
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+                "enforce_minimum_key_length": True,
+            }
+        )
+
+    async def credential_of(self, token: str) -> Credential:
+        """Return the caller's identity, and how long the token proves it.
+
+        Raises TOKEN_INVALID, TOKEN_EXPIRED, or AUTH_BACKEND_UNAVAILABLE.
+        """
+        if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            raise _refused("size and letters")
+        digest = sha256(token.encode()).digest()
+        proof = self._proofs.get(digest)
+        if proof is None or not self._keys.holds(proof.key):
+            proof = await self._verified(token)
+            if self._now() < proof.credential.until:
+                self._proofs[digest] = proof
+        if self._now() >= proof.credential.until:
+            self._proofs.pop(digest, None)
+            raise _refused("exp", Reason.TOKEN_EXPIRED)
+        return proof.credential
+
+    async def _verified(self, token: str) -> _Proof:
+        """Check all but whether it has expired; what costs least comes first."""
+        header = _header_of(token)
+        kid, alg = header.get("kid"), header.get("alg")
+        if not isinstance(alg, str) or alg not in self._algorithms:
+            raise _refused("algorithm")
+        # No extension is understood, and where keys are isn't for a token to say.
+        if not isinstance(kid, str | None) or "crit" in header:
+            raise _refused("header")
+        key = await self._keys.key(kid, alg)
+        if key is None:
+            raise _refused("key")
+        claims = self._signed_claims(token, key, alg)
+        if not self._is_issued_here(claims, key):
+            raise _refused("issuer")
+        if not self._is_for_us(claims.get(self._audience_claim)):
+            raise _refused("audience")
+        latest = self._now() + self._leeway_seconds
+        for name in ("nbf", "iat"):
+            if _time(claims, name, 0) > latest:
+                raise _refused(name)
+        credential = Credential(
+            _identity(claims.get(self._identity_claim)),
+            until=_time(claims, "exp") + self._leeway_seconds,
+            holds=partial(self._keys.holds, key),
+        )
+        return _Proof(credential, key)
+
+    def _is_issued_here(self, claims: dict[str, Any], key: Key) -> bool:
+        if "iss" in claims or key.use != SVID_USE:
+            return bool(claims.get("iss") == self._issuer)
+        subject = claims.get("sub")
+        domain = trust_domain_of(subject) if isinstance(subject, str) else None
+        return domain is not None and domain == self._issuer
+
+    def _is_for_us(self, named: Any) -> bool:
+        audiences = [named] if isinstance(named, str) else named
+        return (
+            isinstance(audiences, list)
+            and all(isinstance(each, str) for each in audiences)
+            and not self._audiences.isdisjoint(audiences)
+        )
+
+    def _signed_claims(self, token: str, key: Key, alg: str) -> dict[str, Any]:
+        # What it raises may hold parts of the token, so it goes no further.
+        with contextlib.suppress(Exception):  # hostile tokens make it raise many
+            return self._jwt.decode(
+                token,
+                key.public,
+                algorithms=[alg],  # one of ours, which fits the key
+            )
+        raise _refused("signature and JSON")
+
+
+def _header_of(token: str) -> dict[str, Any]:
+    shape = _COMPACT.fullmatch(token)
+    header = None
+    if shape:
+        with contextlib.suppress(ValueError):
+            header = orjson.loads(base64url_decode(shape[1]))
+    if not isinstance(header, dict):
+        raise _refused("shape")
+    return header
+
+
+def _time(claims: dict[str, Any], name: str, default: float | None = None) -> float:
+    """Give a time in seconds since 1970, or raise TOKEN_INVALID."""
+    value = claims.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _refused(name)
+    if not abs(value) <= MAX_TIME:  # NaN, which isn't more either
+        raise _refused(name)
+    return value
+
+
+def _identity(claim: Any) -> str:
+    if (
+        not isinstance(claim, str)
+        or not 0 < len(claim) <= MAX_IDENTITY
+        or not claim.isprintable()
+        or claim == ANONYMOUS
+    ):
+        raise _refused("identity")
+    return claim
+
+
+def _refused(check: str, reason: Reason = Reason.TOKEN_INVALID) -> GatewayError:
+    """Return the error for a caller; the log alone names the check that failed."""
+    _log.info("token_refused", check=check, request_id=request_id.get())
+    return GatewayError(reason)

@@ -1,0 +1,83 @@
+"""How the command line reads single arguments, and prints help and version."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from difflib import get_close_matches
+from typing import Any
+
+from healthomics_gateway.durations import parse_duration
+
+DISTRIBUTION = "healthomics-gateway"
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's parser, which reports unknown flags itself and suggests known ones.
+
+    It adds the sandbox's runs to the help that asks for them, and not before.
+    """
+
+    shows_runs = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return what was parsed; exit with the usage of this command if not all was.
+
+        `argparse` reports what a command doesn't know with the usage of the program.
+        """
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = [*self._option_string_actions]
+            near = get_close_matches(unknown[0].partition("=")[0], known, n=1)
+            advice = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+        return parsed, unknown
+
+    def format_help(self) -> str:
+        """Return the help."""
+        if self.shows_runs:
+            from healthomics_gateway.sandbox import RUNS_HELP
+
+            self.epilog = f"Its runs:\n\n{RUNS_HELP}"
+        return super().format_help()
+
+
+class Version(argparse.Action):
+    """Prints the version, which is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_args: object) -> None:
+        """Print it, and exit with 0."""
+        from importlib.metadata import version
+
+        print(f"{parser.prog} {version(DISTRIBUTION)}")
+        parser.exit()
+
+
+def utf8(argument: str) -> str:
+    """Read an argument as UTF-8; what isn't is for the gateway to refuse."""
+    return os.fsencode(argument).decode(errors="replace")
+
+
+def duration(text: str) -> Any:
+    """Read a duration such as 5s."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def address(text: str) -> Any:
+    """Read an address to listen on."""
+    from healthomics_gateway.settings.value_types import parse_address
+
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def quota(text: str) -> int:
+    """Read a number of calls."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number of calls, or 0")
+    return int(text)

@@ -1,0 +1,1 @@
+"""Every error that the gateway can return, and its gRPC status."""

@@ -1,0 +1,81 @@
+"""The audit: one event a call, whatever the log's level; and the call's id."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from healthomics_gateway.context import Exchange, Handler, trailing_ids
+from healthomics_gateway.errors.reasons import Reason, facts, remembered
+from healthomics_gateway.telemetry.log_lines import AUDIT
+
+# A client's deadline passes before ours does: by what the call was under way, and by
+# what the client rounded up to write the deadline down.
+LATE_SECONDS = 0.02
+LATE_SHARE = 0.01  # of the time that was given
+
+# Of every call, and of no other: the log's level doesn't concern it.
+_log = structlog.wrap_logger(
+    None,
+    wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+    logger_factory_args=(AUDIT,),
+)
+
+
+def observe(
+    proceed: Handler, *, clock: Callable[[], float] = time.perf_counter
+) -> Handler:
+    """Log each call as it ends, and answer its id in the trailers."""
+
+    async def handle(incoming: Any, exchange: Exchange) -> bytes:
+        context = exchange.context
+        start = clock()
+        try:
+            answer = await proceed(incoming, exchange)
+            context.set_trailing_metadata(trailing_ids(exchange, facts.get()))
+        except asyncio.CancelledError:
+            lasted = clock() - start
+            is_late = _is_late(context.time_remaining(), lasted)
+            exchange.code = (
+                grpc.StatusCode.DEADLINE_EXCEEDED
+                if is_late
+                else grpc.StatusCode.CANCELLED
+            )
+            exchange.reason = Reason.CALLER_DEADLINE.name if is_late else ""
+            raise
+        finally:
+            seconds = clock() - start
+            _log_call(exchange, seconds)
+        return answer
+
+    return handle
+
+
+def _is_late(left: float | None, lasted: float) -> bool:
+    """Tell whether a client left because its deadline passed."""
+    if left is None:
+        return False
+    return left <= LATE_SECONDS + LATE_SHARE * (left + lasted)
+
+
+def _log_call(exchange: Exchange, seconds: float) -> None:
+    is_bug = exchange.code is grpc.StatusCode.INTERNAL
+    (_log.error if is_bug else _log.info)(
+        AUDIT,
+        method=exchange.method,
+        code=exchange.code.name,
+        reason=exchange.reason,
+        request_id=exchange.request_id,
+        identity=exchange.identity,
+        peer=exchange.peer,
+        from_memory=remembered.get(),
+        duration_ms=round(seconds * 1000, 3),
+        **({"listener": exchange.listener} if exchange.listener else {}),
+        **(exchange.facts or facts.get()),
+    )

@@ -1,0 +1,93 @@
+"""Ends lasting calls, such as watches, with the credentials that they began with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from healthomics_gateway.auth.policy import Credential
+from healthomics_gateway.context import Exchange, Handler
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.interceptors.eviction import Evictions
+
+MAX_WAIT_SECONDS = 3600.0  # of one timer, as the time of day may be set meanwhile
+
+
+class Timer(Protocol):
+    """What `call_later` returns."""
+
+    def cancel(self) -> None:
+        """Never fire."""
+
+
+CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
+
+
+class Expiry:
+    """The lasting calls under way, each with one timer for its first credential to end.
+
+    Unary calls don't need it: they end by `max_deadline`.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float] = time.time,
+        call_later: CallLater | None = None,
+    ) -> None:
+        """Know no calls yet; `now` returns seconds since 1970."""
+        self._now = now
+        self._call_later = call_later or asyncio.get_running_loop().call_later
+        self._lasting: dict[asyncio.Task[Any], tuple[Credential, ...]] = {}
+        self._timers: dict[asyncio.Task[Any], Timer] = {}
+        self._evictions = Evictions()
+
+    def stage(self, proceed: Handler) -> Handler:
+        """End a call with TOKEN_EXPIRED, or with TOKEN_INVALID if one is withdrawn.
+
+        It stands behind the stage that authenticates.
+        """
+
+        async def handle(incoming: Any, exchange: Exchange) -> bytes:
+            if not exchange.credentials:
+                return await proceed(incoming, exchange)
+            task = exchange.task
+            self._lasting[task] = exchange.credentials
+            self._look(task)
+            try:
+                return await proceed(incoming, exchange)
+            except asyncio.CancelledError:
+                self._evictions.check(task)
+                raise
+            finally:
+                self._forget(task)
+
+        return handle
+
+    def check(self) -> None:
+        """End the calls whose credentials were withdrawn: the issuer's keys changed."""
+        for task, credentials in tuple(self._lasting.items()):
+            if not all(each.holds() for each in credentials):
+                self._end(task, Reason.TOKEN_INVALID)
+
+    def _look(self, task: asyncio.Task[Any]) -> None:
+        """End a call that has expired, or look again when it will have."""
+        left_seconds = min(each.until for each in self._lasting[task]) - self._now()
+        if left_seconds <= 0:
+            self._end(task, Reason.TOKEN_EXPIRED)
+        else:
+            self._timers[task] = self._call_later(
+                min(left_seconds, MAX_WAIT_SECONDS), lambda: self._look(task)
+            )
+
+    def _end(self, task: asyncio.Task[Any], why: Reason) -> None:
+        self._forget(task)  # so that it is ended once
+        self._evictions.evict(task, GatewayError(why))
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._evictions.forget(task)
+        self._lasting.pop(task, None)
+        if timer := self._timers.pop(task, None):
+            timer.cancel()

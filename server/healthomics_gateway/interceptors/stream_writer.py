@@ -1,0 +1,51 @@
+"""Writes the messages of streams, each within its time and within the unread bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from healthomics_gateway.context import Exchange
+from healthomics_gateway.errors.reasons import ends, overloaded
+from healthomics_gateway.interceptors.send_buffer import Unread
+
+WRITE_SECONDS = 60.0  # for a client to take one message
+
+
+class Writer:
+    """Writes for every stream, of whichever method.
+
+    A write waits for its client's flow control, for as long as the client likes.
+    """
+
+    def __init__(
+        self,
+        unread: Unread,
+        *,
+        write_seconds: float = WRITE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Count in `unread` what clients haven't taken; wait `write_seconds` for it."""
+        self._unread = unread
+        self._write_seconds = write_seconds
+        self._clock = clock
+        self._jitter = jitter
+
+    async def write(self, exchange: Exchange, message: bytes) -> None:
+        """Write an encoded message.
+
+        Raises TimeoutError when the stream's own time is over, and GATEWAY_OVERLOADED
+        if its client doesn't read or too much is unread.
+        """
+        left = ends.get() - self._clock()
+        try:
+            with self._unread.writing(exchange, len(message)):
+                async with asyncio.timeout(min(self._write_seconds, left)):
+                    await exchange.context.write(message)
+        except TimeoutError:
+            if left <= self._write_seconds:
+                raise
+            raise overloaded(self._jitter()) from None

@@ -1,0 +1,1 @@
+"""Addresses, hosts, name resolution and proxies."""

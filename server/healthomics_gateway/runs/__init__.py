@@ -1,0 +1,1 @@
+"""Sources of runs: caching, retrying, rate limiting and watching."""

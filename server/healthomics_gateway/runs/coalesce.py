@@ -1,0 +1,229 @@
+"""A source that asks the next one once for many callers, and remembers for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+from cachetools import LRUCache
+
+from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+
+if TYPE_CHECKING:
+    from healthomics_gateway.runs.source import (
+        Answer,
+        Call,
+        Caller,
+        RunQuery,
+        RunSource,
+    )
+
+MARGIN_SECONDS = 0.02  # before its deadline a caller is told that its turn won't come
+
+
+class Turns(Protocol):
+    """The queue in which fetches wait for their turn."""
+
+    def expected_wait(self, query: RunQuery, call: Call) -> float:
+        """Estimate in how many seconds it would be a call's turn."""
+        ...
+
+    def refusal(self, query: RunQuery, wait_seconds: float) -> NotAskedError:
+        """Create the error of a call that can't wait so long."""
+        ...
+
+    def is_waiting(self, query: RunQuery, call: Call) -> bool:
+        """Return whether a call waits for its turn, and for nothing else."""
+        ...
+
+
+class Coalescing:
+    """Fetches a run once for all who ask for it before the fetch is sent.
+
+    A fetch that was sent is closed to those who come later, through its retries too:
+    they share the next one, which begins when the former has ended. So an answer was
+    always read by a request that was sent after its caller came; only who allows for
+    staleness is answered from memory. A fetch lives as long as somebody waits for it.
+    """
+
+    def __init__(
+        self,
+        runs: RunSource,
+        *,
+        turns: Turns,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wrap `runs`.
+
+        `turns` is where the fetches wait. Answers of `max_bytes` in all are remembered.
+        `clock` is the deadlines'.
+        """
+        self._runs = runs
+        self._turns = turns
+        self._clock = clock
+        self._open: dict[RunQuery, _Fetch] = {}  # not sent yet
+        self._sent: dict[RunQuery, _Fetch] = {}
+        self._memory: LRUCache[RunQuery, dict[RunQuery, _Remembered]] = LRUCache(
+            max_bytes, getsizeof=lambda each: sum(one.size for one in each.values())
+        )  # by what is gone where one of them is: whatever else was asked for
+
+    def recent(self, query: RunQuery, max_staleness_seconds: float) -> Answer | None:
+        """Give the last answer if it was read so short a time ago."""
+        remembered = self._memory.get(query.bare, {}).get(query)
+        if remembered and self._clock() - remembered.at <= max_staleness_seconds:
+            return remembered.answer
+        return None
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Answer the run by the next fetch that is sent."""
+        fetch = self._open.get(query)
+        wait = self._turns.expected_wait(query, call)
+        if fetch and wait:
+            wait = min(wait, self._turns.expected_wait(query, fetch))
+        if self._clock() + wait > call.deadline:
+            raise self._turns.refusal(query, wait)
+        fetch = fetch or self._begin(query)
+        answer = fetch.join(call)
+        timer = self._refuse_late(fetch, call, answer)
+        try:
+            return await answer
+        finally:
+            if timer:
+                timer.cancel()
+            call.facts |= fetch.facts
+            self._leave(fetch, call)
+
+    def _refuse_late(
+        self, fetch: _Fetch, call: Call, answer: asyncio.Future[Answer]
+    ) -> asyncio.TimerHandle | None:
+        """Give a caller up whose turn hasn't come by its deadline."""
+        query = fetch.query
+
+        def refuse() -> None:
+            is_open = self._open.get(query) is fetch  # it wasn't sent
+            is_waiting = is_open and self._turns.is_waiting(query, fetch)
+            if is_waiting and not answer.done():
+                wait = self._turns.expected_wait(query, fetch)
+                answer.set_exception(self._turns.refusal(query, wait))
+
+        left = call.deadline - MARGIN_SECONDS - self._clock()
+        if left == inf:
+            return None
+        return asyncio.get_running_loop().call_later(max(left, 0), refuse)
+
+    def _begin(self, query: RunQuery) -> _Fetch:
+        fetch = self._open[query] = _Fetch(query, close=self._close)
+        fetch.task = asyncio.create_task(self._fetch(fetch, self._sent.get(query)))
+        return fetch
+
+    async def _fetch(self, fetch: _Fetch, former: _Fetch | None) -> None:
+        """Ask, once the former has ended, and tell all who wait."""
+        query = fetch.query
+        try:
+            if former and former.task:
+                await asyncio.wait((former.task,))
+            answer = await self._runs.get_run(query, call=fetch)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is theirs
+            if isinstance(error, GatewayError) and error.reason is Reason.RUN_NOT_FOUND:
+                self._memory.pop(query.bare, None)
+            self._forget(fetch)
+            fetch.fail(error)
+        else:
+            self._remember(query, answer)
+            self._forget(fetch)
+            fetch.succeed(answer)
+
+    def _remember(self, query: RunQuery, answer: Answer) -> None:
+        new = {query: _Remembered(answer, self._clock(), answer.run.ByteSize())}
+        of_run = self._memory.pop(query.bare, {}) | new
+        for each in (of_run, new):  # all that is known of the run, or else the newest
+            if self._memory.getsizeof(each) <= self._memory.maxsize:
+                self._memory[query.bare] = each
+                break
+
+    def _leave(self, fetch: _Fetch, call: Call) -> None:
+        fetch.part(call)
+        if not fetch.waiting and fetch.task and not fetch.task.done():
+            self._forget(fetch, is_sent=False)
+            fetch.task.add_done_callback(lambda _: self._forget(fetch))
+            fetch.task.cancel()
+
+    def _close(self, fetch: _Fetch) -> None:
+        if self._open.get(fetch.query) is fetch:
+            self._sent[fetch.query] = self._open.pop(fetch.query)
+
+    def _forget(self, fetch: _Fetch, *, is_sent: bool = True) -> None:
+        for fetches in (self._open, self._sent) if is_sent else (self._open,):
+            if fetches.get(fetch.query) is fetch:
+                del fetches[fetch.query]
+
+
+class _Fetch:
+    """A call on behalf of all who wait for it."""
+
+    def __init__(self, query: RunQuery, *, close: Callable[[_Fetch], None]) -> None:
+        self.query = query
+        self._close = close
+        self.facts: dict[str, str] = {}
+        self.waiting: dict[Call, asyncio.Future[Answer]] = {}
+        self._callers: Counter[Caller] = Counter()  # how many calls each waits with
+        self.task: asyncio.Task[None] | None = None
+
+    def join(self, call: Call) -> asyncio.Future[Answer]:
+        """Fetch for this call too; give what it is to wait for."""
+        answer = self.waiting[call] = asyncio.get_running_loop().create_future()
+        self._callers.update(call.callers)
+        return answer
+
+    def part(self, call: Call) -> None:
+        """Fetch for this call no more."""
+        del self.waiting[call]
+        self._callers -= Counter(call.callers)
+
+    def succeed(self, answer: Answer) -> None:
+        """Give the answer to all who wait."""
+        for each in self.waiting.values():
+            if not each.done():
+                each.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """Give the failure to all who wait."""
+        for each in self.waiting.values():
+            if not each.done():
+                each.set_exception(error)
+
+    @property
+    def deadline(self) -> float:
+        """That of the most patient who waits."""
+        return max((each.deadline for each in self.waiting), default=-inf)
+
+    @property
+    def callers(self) -> Collection[Caller]:
+        """All who wait."""
+        return self._callers
+
+    @property
+    def is_poll(self) -> bool:
+        """Whether nobody waits but watches."""
+        return all(each.is_poll for each in self.waiting)
+
+    def sent(self) -> None:
+        """Let nobody join from now on."""
+        self._close(self)
+        for each in self.waiting:
+            each.sent()
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """An answer, and when it was read."""
+
+    answer: Answer
+    at: float  # seconds of the clock
+    size: int  # bytes

@@ -1,0 +1,156 @@
+"""Which call is next: equal shares for callers, and for the connections of each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING
+
+from healthomics_gateway.runs.source import NOBODY, Caller
+
+if TYPE_CHECKING:
+    from healthomics_gateway.runs.source import Call
+
+MAX_CALLERS = 8192  # and their connections, whose last turns are known
+MAX_POLL_SHARE = 0.9  # of the turns, while calls wait too
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A call that waits for its turn; it stands in the queue of each of its callers."""
+
+    call: Call
+    caller: Caller  # for the estimate: the one whose turn seemed the first as it came
+    is_poll: bool  # as it came
+    is_ready: Callable[[], bool]
+    turn: asyncio.Future[bool] = field(  # whether the call may be sent
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Line:
+    """The calls that wait.
+
+    The caller that was served longest ago has the next turn, and of its connections the
+    one that was; a call that many wait for has the turn of the first of them, who is
+    charged. While calls and polls both wait, polls get `poll_share` of the turns.
+    """
+
+    def __init__(self, *, poll_share: float) -> None:
+        """Begin with none."""
+        self._poll_share = min(poll_share, MAX_POLL_SHARE)
+        self._tickets: dict[Call, Ticket] = {}  # in the order they came
+        self._waiting = {True: Waiting(), False: Waiting()}  # polls and calls
+        self._last = LastTurns()
+        self._poll_credit = 0.0  # turns that polls are owed
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._tickets)
+
+    def __contains__(self, call: Call) -> bool:
+        """Return whether a call waits."""
+        return call in self._tickets
+
+    def add(self, call: Call, is_ready: Callable[[], bool]) -> Ticket:
+        """Let a call wait; return its ticket."""
+        ticket = Ticket(call, self._last.first(call.callers), call.is_poll, is_ready)
+        self._tickets[call] = ticket
+        self._waiting[ticket.is_poll].add(ticket.caller, 1)
+        return ticket
+
+    def remove(self, ticket: Ticket) -> None:
+        """Let it wait no more."""
+        del self._tickets[ticket.call]
+        self._waiting[ticket.is_poll].add(ticket.caller, -1)
+
+    def charge(self, call: Call) -> None:
+        """Note that a call has a turn now."""
+        self._last.charge(self._last.first(call.callers))
+
+    def turns_before(self, call: Call) -> float:
+        """Estimate the turns that others have first, each caller one in a round."""
+        is_poll = call.is_poll
+        waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total
+        ticket = self._tickets.get(call)
+        own = ticket.caller if ticket and ticket.is_poll is is_poll else None
+        turns = min((waiting.before(each, own) for each in call.callers), default=0)
+        share = self._poll_share if is_poll else 1 - self._poll_share
+        return turns + min(others, turns * (1 - share) / share + 1)
+
+    def next(self) -> Ticket:
+        """Return the ticket whose caller was served longest ago."""
+        first: dict[bool, tuple[tuple[int, int], Ticket]] = {}  # of polls and of calls
+        for call, ticket in self._tickets.items():
+            served = min(map(self._last.of, call.callers), default=(0, 0))
+            is_poll = call.is_poll
+            if is_poll not in first or served < first[is_poll][0]:
+                first[is_poll] = served, ticket
+        if len(first) == 1:
+            ((_, ticket),) = first.values()
+            return ticket
+        self._poll_credit += self._poll_share
+        is_poll = self._poll_credit >= 1
+        self._poll_credit -= is_poll
+        return first[is_poll][1]
+
+
+class LastTurns:
+    """When each caller, and each connection of it, had its last turn."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._turns = count(1)
+        # By caller's name, and by caller: the oldest first.
+        self._last: dict[str | Caller, int] = {}
+
+    def of(self, caller: Caller) -> tuple[int, int]:
+        """Return the numbers of a caller's last turn and its connection's; 0: none."""
+        return self._last.get(caller.name, 0), self._last.get(caller, 0)
+
+    def first(self, callers: Iterable[Caller]) -> Caller:
+        """Return the one of these callers that had its last turn longest ago."""
+        return min(callers, key=self.of, default=NOBODY)
+
+    def charge(self, caller: Caller) -> None:
+        """Note that a caller has a turn now."""
+        turn = next(self._turns)
+        for each in (caller.name, caller):
+            self._last.pop(each, None)
+            self._last[each] = turn
+        while len(self._last) > MAX_CALLERS:
+            del self._last[next(iter(self._last))]
+
+
+class Waiting:
+    """How many calls wait, by caller and connection."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._of: dict[str, Counter[Caller]] = {}  # by caller's name
+        self.total = 0
+
+    def add(self, caller: Caller, number: int) -> None:
+        """Count so many more."""
+        of = self._of.setdefault(caller.name, Counter())
+        of[caller] += number
+        self.total += number
+        if not of[caller]:
+            del of[caller]
+        if not of:
+            del self._of[caller.name]
+
+    def before(self, caller: Caller, own: Caller | None) -> int:
+        """Count the turns before that of this caller's next; `own` is one of those.
+
+        In each round every caller has a turn, and its connections take turns in it.
+        """
+        mine = self._of.get(caller.name, Counter[Caller]())
+        ahead = mine[caller] - (own == caller)
+        turns = sum(min(each, ahead + 1) for each in mine.values())
+        turns -= mine[caller] > ahead
+        others = (of.total() for name, of in self._of.items() if name != caller.name)
+        return turns + sum(min(each, turns + 1) for each in others)

@@ -1,0 +1,82 @@
+"""The standard health service of gRPC: what `Readiness` says, for the same port.
+
+The empty name means the process: it serves until it is about to end. The name of
+RunService means readiness, like `/readyz` on the admin address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from grpc.aio import ServicerContext
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from healthomics.v1 import run_service_pb2
+from healthomics_gateway.services.readiness import Readiness
+
+SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].full_name
+HEALTH = health.SERVICE_NAME
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """Answers `Check` and `Watch`; each stream stands alone.
+
+    The servicer of grpcio-health-checking writes to its watchers while it holds the
+    condition that its other watchers and its own shutdown wait for, so one client that
+    doesn't read blocks them all:
+    https://github.com/grpc/grpc/blob/v1.80.0/src/python/grpcio_health_checking/grpc_health/v1/_async.py
+    Here a stream holds nothing while it writes.
+    """
+
+    def __init__(self, readiness: Readiness) -> None:
+        """Answer what `readiness` says at the moment."""
+        self._readiness = readiness
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve it."""
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+
+    async def Check(  # noqa: N802  # gRPC's own name of the method
+        self,
+        request: HealthCheckRequest,
+        context: ServicerContext[Any, Any],
+    ) -> HealthCheckResponse:
+        """Return the health of a service; abort with NOT_FOUND if it isn't served."""
+        status = self._status(request.service)
+        if status == _SERVICE_UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        return HealthCheckResponse(status=status)
+
+    async def Watch(  # noqa: N802  # gRPC's own name of the method
+        self,
+        request: HealthCheckRequest,
+        _context: ServicerContext[Any, Any],
+    ) -> AsyncIterator[HealthCheckResponse]:
+        """Send the health of a service, then each change of it, without end.
+
+        A client that reads slowly misses changes, but never the newest.
+        """
+        sent = None
+        while True:
+            change = self._readiness.change  # before the look, so that none is missed
+            status = self._status(request.service)
+            if status != sent:
+                yield HealthCheckResponse(status=status)
+                sent = status
+            await change.wait()
+
+    def _status(self, service: str) -> int:
+        is_well = {
+            "": not self._readiness.is_draining,
+            SERVICE: not self._readiness.why_not,
+        }
+        if service not in is_well:
+            return _SERVICE_UNKNOWN
+        return _SERVING if is_well[service] else _NOT_SERVING

@@ -1,0 +1,119 @@
+"""What calls depend on, part by part, and whether the gateway is ready for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.telemetry.log_lines import escaped
+
+DOUBT_SECONDS = 30.0  # how long a refused identity keeps the gateway unready
+LISTENERS = "listeners"
+AWS = "aws"
+
+
+@dataclass(slots=True)
+class _Part:
+    why: Reason | None  # why calls can't be answered without it
+    fault: Callable[[], str]  # what is wrong with it, for people
+
+
+class Readiness:
+    """Whether each part that calls depend on works, as far as is known.
+
+    A part is unready for a reason, or has a fault that calls don't notice yet, such as
+    a certificate that can't be replaced.
+
+    The part `aws` is the gateway's own identity. AWS's refusal of it is doubted after
+    30 s: then the next call decides.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_later: Callable[[float, Callable[[], None]], object],
+        fault_of_task: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        """Begin not ready, without credentials; `call_later` is the loop's.
+
+        `fault_of_task` returns what is wrong with the background task of a part.
+        """
+        self._call_later = call_later
+        self._fault_of_task = fault_of_task
+        self._parts: dict[str, _Part] = {}
+        self._changed = asyncio.Event()
+        self._reports = 0  # about `aws`
+        self._listeners_fault = ""
+        self.is_draining = False  # the gateway is about to end
+        self.add(LISTENERS, fault=lambda: self._listeners_fault)
+        self.add(AWS, why=Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+
+    def add(
+        self,
+        name: str,
+        *,
+        fault: Callable[[], str] = lambda: "",
+        why: Reason | None = None,
+    ) -> None:
+        """Add a part, unready for `why`; `fault` returns what is wrong with it."""
+        self._parts[name] = _Part(why, fault)
+
+    @property
+    def why_not(self) -> str:
+        """Why the gateway isn't ready; empty if it is."""
+        return next((part.why.name for part in self._parts.values() if part.why), "")
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether no new call can reach the gateway any more."""
+        return bool(self._listeners_fault)
+
+    @property
+    def lines(self) -> list[str]:
+        """One line for each part: its name and `ok`, or what is wrong with it."""
+        return [f"{name}: {self._text(name) or 'ok'}" for name in self._parts]
+
+    @property
+    def change(self) -> asyncio.Event:
+        """The event that the next change sets; each change has its own."""
+        return self._changed
+
+    def report(self, why: Reason | None, name: str = AWS) -> None:
+        """Note that a part works, or why it doesn't."""
+        if name == AWS:
+            self._reports += 1
+            if why and why is not Reason.GATEWAY_CREDENTIALS_UNAVAILABLE:
+                number = self._reports
+                self._call_later(DOUBT_SECONDS, lambda: self._doubt(number))
+        self._set(name, why)
+
+    def drain(self) -> None:
+        """Be unready for good."""
+        self.is_draining = True
+        self._set(LISTENERS, Reason.GATEWAY_DRAINING)
+
+    def die(self, fault: str) -> None:
+        """Be unready for good, as `fault` keeps new calls from coming in."""
+        self._listeners_fault = fault
+        self.drain()
+
+    def _text(self, name: str) -> str:
+        part = self._parts[name]
+        why = part.why.name if part.why else ""
+        fault = part.fault() or self._fault_of_task(name)
+        fault = escaped(fault)  # may have words of a file or an issuer
+        return ": ".join(filter(None, (why, fault)))
+
+    def _doubt(self, number: int) -> None:
+        if number == self._reports:
+            self._set(AWS, None)
+
+    def _set(self, name: str, why: Reason | None) -> None:
+        part = self._parts[name]
+        if why is not part.why:
+            part.why = why
+            # Wake everyone that waits for this change; the next has another event.
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()

@@ -1,0 +1,1 @@
+"""The settings: their schema, where they are read from, how they are checked."""

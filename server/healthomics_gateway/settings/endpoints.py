@@ -1,0 +1,96 @@
+"""The addresses that gRPC is served at, and what is particular to each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from healthomics_gateway.auth.policy import ANONYMOUS
+from healthomics_gateway.settings.value_types import Address, UnixPath
+from healthomics_gateway.tls.files import ClientAuth, TlsFiles
+
+if TYPE_CHECKING:
+    from healthomics_gateway.settings.schema import ListenerTable, Settings
+
+SOCKET_MODE = 0o600
+ALL_SERVICES = frozenset({"RunService", "Health", "Reflection"})
+OPEN_TO_OTHERS = frozenset({"Health"})
+STANDARD_SERVICES = frozenset({"Health", "Reflection"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One address and how it is served; every default is filled in."""
+
+    setting: str  # that set it: `listen` or `listeners[0].address`
+    address: Address | UnixPath
+    files: TlsFiles | None = None  # None: plaintext, always so for a Unix socket
+    client_auth: ClientAuth = "none"
+    services: frozenset[str] = ALL_SERVICES
+    open_services: frozenset[str] = STANDARD_SERVICES  # that need no identity
+    identity: str = ANONYMOUS  # of all callers, for a Unix socket
+    mode: int = SOCKET_MODE  # of a Unix socket's file
+
+    @property
+    def proves(self) -> bool:
+        """Return whether a connection alone proves its caller's identity."""
+        return self.client_auth == "required" or self.identity != ANONYMOUS
+
+
+def endpoints_of(settings: Settings) -> tuple[Endpoint, ...]:
+    """Return every address: `listen`, then the listeners in their order."""
+    tls = settings.tls
+    listen = Endpoint(
+        setting="listen",
+        address=settings.listen,
+        files=_files(settings, tls.cert_file, tls.key_file, "tls"),
+        client_auth=tls.client_auth,
+        open_services=_open_services(settings, settings.listen),
+    )
+    if isinstance(listen.address, UnixPath):
+        listen = replace(listen, files=None, client_auth="none")
+    further = (_further(settings, *each) for each in enumerate(settings.listeners))
+    return listen, *further
+
+
+def _further(settings: Settings, at: int, table: ListenerTable) -> Endpoint:
+    """Fill in what a listener leaves out."""
+    tls, section = settings.tls, f"listeners[{at}]"
+    is_tcp = isinstance(table.address, Address)
+    files = (
+        _files(settings, table.cert_file, table.key_file, section)
+        if table.cert_file
+        else _files(settings, tls.cert_file, tls.key_file, "tls")
+    )
+    return Endpoint(
+        setting=f"{section}.address",
+        address=table.address,
+        files=files if is_tcp else None,
+        client_auth=table.client_auth or tls.client_auth if is_tcp else "none",
+        services=table.services or ALL_SERVICES,
+        open_services=_open_services(settings, table.address),
+        identity=table.identity or ANONYMOUS,
+        mode=int(table.mode, 8) if table.mode else SOCKET_MODE,
+    )
+
+
+def _files(
+    settings: Settings, cert_file: Path | None, key_file: Path | None, section: str
+) -> TlsFiles | None:
+    """Return the files that TLS is served from; None if it isn't."""
+    if not (cert_file and key_file):
+        return None
+    return TlsFiles(
+        cert_file=cert_file,
+        key_file=key_file,
+        client_ca_file=settings.tls.client_ca_file,
+        section=section,
+    )
+
+
+def _open_services(settings: Settings, address: Address | UnixPath) -> frozenset[str]:
+    """Return what needs no identity; if unset, less on an address that others reach."""
+    if "open_services" in settings.model_fields_set or address.is_loopback:
+        return settings.open_services
+    return OPEN_TO_OTHERS

@@ -1,0 +1,212 @@
+"""What can be set: each setting's kind, range and default."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from healthomics_gateway.settings.value_types import (
+    Address,
+    Duration,
+    File,
+    Listen,
+    MaybeText,
+    Members,
+    Mode,
+    NotEmpty,
+    Number,
+    Pattern,
+    Role,
+    RunGroups,
+    Switch,
+    Tcp,
+    Text,
+    Whole,
+    within,
+    words,
+)
+from healthomics_gateway.tls.files import ClientAuth
+
+# Of signatures whose maker alone has the key: who verifies can't sign.
+Algorithm = Literal[
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Log(_Section):
+    """How it logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+
+
+class Errors(_Section):
+    """What errors tell."""
+
+    debug: Switch = False
+
+
+class Upstream(_Section):
+    """How HealthOmics is asked."""
+
+    attempt_timeout: Annotated[Duration, within("100ms", "2m")] = timedelta(seconds=10)
+    connect_timeout: Annotated[Duration, within("100ms", "2m")] = timedelta(seconds=3)
+    max_attempts: Annotated[Whole, Field(ge=1, le=3)] = 3
+    max_concurrent: Annotated[Whole, Field(ge=1, le=1024)] = 64
+    max_body_bytes: Annotated[Whole, Field(ge=1024, le=16_777_216)] = 1_048_576
+
+
+class Quota(_Section):
+    """How much of the account's quota is used."""
+
+    tps: Annotated[Number, Field(ge=0.5, le=10_000)] = 8.0
+    burst: Annotated[Number, Field(ge=1, le=10_000)] = 2.0
+
+
+class Cache(_Section):
+    """What is remembered, and for whom."""
+
+    max_staleness: Annotated[Duration, within("0s", "1h")] = timedelta(0)
+    max_staleness_limit: Annotated[Duration, within("0s", "1h")] = timedelta(minutes=1)
+    max_bytes: Annotated[Whole, Field(ge=0, le=1_073_741_824)] = 67_108_864
+
+
+class Watch(_Section):
+    """How runs are watched."""
+
+    interval: Annotated[Duration, within("10ms", "1h")] = timedelta(seconds=5)
+    min_interval: Annotated[Duration, within("10ms", "1h")] = timedelta(seconds=1)
+    max_stream: Annotated[Duration, within("100ms", "1h")] = timedelta(minutes=10)
+    quota_share: Annotated[Number, Field(ge=0.01, le=1)] = 0.5
+    max_open: Annotated[Whole, Field(ge=1, le=100_000)] = 10_000
+
+
+def _client_auth(value: Any) -> Any:
+    if value == "optional":
+        raise ValueError(
+            'write "required", and add an address for callers without a certificate:'
+            ' [[listeners]] with an address and client_auth = "none"'
+        )
+    return value
+
+
+_ClientAuth = Annotated[ClientAuth, BeforeValidator(_client_auth)]
+
+
+class Tls(_Section):
+    """The certificate that is served, and whose certificates prove who calls."""
+
+    cert_file: File = None
+    key_file: File = None
+    client_ca_file: File = None
+    client_auth: _ClientAuth = "none"
+    insecure: Switch = False
+
+
+class ListenerTable(_Section):
+    """A further address, and how it differs from `listen`."""
+
+    address: Listen
+    client_auth: _ClientAuth | None = None
+    cert_file: File = None
+    key_file: File = None
+    services: (
+        Annotated[frozenset[Literal["RunService", "Health", "Reflection"]], NotEmpty]
+        | None
+    ) = None
+    identity: MaybeText = None
+    mode: Mode | None = None
+
+
+class Jwt(_Section):
+    """Whose tokens prove who calls."""
+
+    issuer: MaybeText = None
+    audience: Annotated[
+        frozenset[str], NoDecode, words("audiences", "healthomics-gateway"), NotEmpty
+    ] = frozenset()
+    algorithms: Annotated[
+        frozenset[Algorithm], NoDecode, words("algorithms", "RS256"), NotEmpty
+    ] = frozenset({"ES256", "RS256"})
+    jwks_url: MaybeText = None
+    jwks_file: File = None
+    ca_file: File = None
+    jwks_token_file: File = None
+    identity_claim: Text = "sub"
+    audience_claim: Text = "aud"
+    leeway: Annotated[Duration, within("0s", "5m")] = timedelta(seconds=30)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether tokens are read at all."""
+        return bool(self.jwks_url or self.jwks_file)
+
+
+class CallerRule(_Section):
+    """What callers of an identity may."""
+
+    identity: Pattern
+    methods: frozenset[Literal["GetRun", "WatchRun", "Health", "Reflection"]] = (
+        frozenset({"GetRun", "WatchRun"})
+    )
+    run_groups: Annotated[RunGroups, NotEmpty] | None = None
+    tags: Annotated[dict[str, str], NotEmpty] = {}
+    withhold: Members = frozenset()
+    calls_per_second: Annotated[Number, Field(ge=0.01, le=100_000)] | None = None
+    concurrent_calls: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    watches: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    aws_role: Role = None
+
+
+class Settings(BaseSettings):
+    """All of them, valid."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    listen: Listen = Address("127.0.0.1", 50051)
+    admin_listen: Tcp = Address("127.0.0.1", 9464)
+    default_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(seconds=30)
+    max_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(minutes=5)
+    drain_time: Annotated[Duration, within("0s", "10m")] = timedelta(seconds=25)
+    max_in_flight: Annotated[Whole, Field(ge=1, le=65_536)] = 8192
+    withhold: Members = frozenset()
+    open_services: Annotated[
+        frozenset[Literal["Health", "Reflection"]],
+        NoDecode,
+        words("services", "Health"),
+    ] = frozenset(
+        {"Health", "Reflection"}
+    )  # if unset: Health alone where others reach it
+    log: Log = Log()
+    errors: Errors = Errors()
+    upstream: Upstream = Upstream()
+    quota: Quota = Quota()
+    cache: Cache = Cache()
+    watch: Watch = Watch()
+    tls: Tls = Tls()
+    jwt: Jwt = Jwt()
+    listeners: Annotated[tuple[ListenerTable, ...], NotEmpty] = ()
+    callers: Annotated[tuple[CallerRule, ...], NotEmpty] = ()
+
+    @classmethod
+    def settings_customise_sources(cls, *_args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Take only what `load` hands in: it has read every source."""
+        return (kwargs["init_settings"],)

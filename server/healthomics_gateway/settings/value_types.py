@@ -1,0 +1,199 @@
+"""How single settings are written: addresses, durations, files, names, rules' words."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic_settings import NoDecode
+
+from healthomics_gateway.durations import parse_duration
+from healthomics_gateway.net.hosts import is_loopback
+
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]+")
+_RUN_GROUP = re.compile(r"[0-9]{1,18}")
+_MAX_PORT = 65_535
+_UNIX = "unix:"
+_MAX_PATH_BYTES = 107  # what the system takes, see unix(7)
+_MODE = re.compile(r"0[0-7]{3}")
+_SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock"}  # of gRPC
+
+
+class Address(NamedTuple):
+    """Where to listen. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Write it as it is set."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return is_loopback(self.host.strip("[]"))
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPath:
+    """A Unix socket to listen on, by its absolute path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        """Write it as it is set."""
+        return f"{_UNIX}{self.path}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return True
+
+
+def parse_listen(value: Any) -> Address | UnixPath:
+    """Read an address of TCP, or `unix:/path`; raise ValueError if it is invalid."""
+    text = str(value)
+    if not text.startswith(_UNIX):
+        return parse_address(value)
+    path = text.removeprefix(_UNIX)
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError("write a Unix socket by its absolute path: unix:/run/a.sock")
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        raise ValueError(f"write a path of at most {_MAX_PATH_BYTES} bytes")
+    return UnixPath(path)
+
+
+def parse_address(value: Any) -> Address:
+    """Read `127.0.0.1:50051` or `[::1]:50051`; raise ValueError where it is none."""
+    match = _ADDRESS.fullmatch(str(value))
+    if not match or match[1] in _SCHEMES or int(match[2]) > _MAX_PORT:
+        raise ValueError("write an address like 127.0.0.1:50051 or [::1]:50051")
+    return Address(match[1], int(match[2]))
+
+
+def within(shortest: str, longest: str) -> AfterValidator:
+    """Bound a duration."""
+
+    def check(duration: timedelta) -> timedelta:
+        if not parse_duration(shortest) <= duration <= parse_duration(longest):
+            raise ValueError(f"write {shortest} to {longest}")
+        return duration
+
+    return AfterValidator(check)
+
+
+def words(
+    what: str, example: str, of: re.Pattern[str] = re.compile(r"\S+")
+) -> BeforeValidator:
+    """Read a list, separated by commas in the environment, of what `of` matches.
+
+    An empty entry is refused: what was to stand there would be missing.
+    """
+
+    def read(value: Any) -> Any:
+        found = value.split(",") if isinstance(value, str) else value
+        if not isinstance(found, list | frozenset):
+            raise ValueError(f"write a list of {what}")  # noqa: TRY004  # pydantic takes ValueError
+        if not all(isinstance(each, str) for each in found):
+            raise ValueError(f"write {what} as texts in quotes")
+        found = [each.strip() for each in found]
+        if not all(of.fullmatch(each) for each in found):
+            raise ValueError(f"write {what}, such as {example}")
+        return found
+
+    return BeforeValidator(read)
+
+
+def _not_empty(value: Any) -> Any:
+    """Refuse what is empty in a file: it would protect less than it seems to."""
+    if value in ([], {}):
+        raise ValueError("write at least one, or leave it out")
+    return value
+
+
+def _duration(value: Any) -> Any:
+    return value if isinstance(value, timedelta) else parse_duration(str(value))
+
+
+def _file(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("write the path of a file")
+    return value
+
+
+def _text(
+    check: Callable[[str], str | None], *, is_optional: bool = False
+) -> PlainValidator:
+    """Accept text that `check` finds no fault in, and None if it is optional."""
+
+    def read(value: Any) -> str | None:
+        if is_optional and value is None:
+            return None
+        if not isinstance(value, str):
+            raise ValueError("write a text in quotes")  # noqa: TRY004  # pydantic takes ValueError
+        if not value.strip():
+            raise ValueError("write a text")
+        if value != value.strip():
+            raise ValueError("write it without spaces around it")
+        if fault := check(value):
+            raise ValueError(fault)
+        return value
+
+    return PlainValidator(read)
+
+
+def _pattern_fault(text: str) -> str | None:
+    if "*" in text[:-1]:
+        return "write * at the end only, where it stands for one character or more"
+    return None if text.isprintable() else "write printable characters"
+
+
+def _role_fault(text: str) -> str | None:
+    if _ROLE.fullmatch(text):
+        return None
+    return "write a role's ARN, such as arn:aws:iam::123456789012:role/omics-read"
+
+
+def _printable_fault(text: str) -> str | None:
+    return None if text.isprintable() else "write printable characters"
+
+
+def _mode_fault(text: str) -> str | None:
+    if not _MODE.fullmatch(text):
+        return 'write the mode of a file as text, such as "0660"'
+    if not int(text, 8) & stat.S_IWUSR:
+        # The owner is the gateway itself, which probes its own sockets.
+        return (
+            'write one that lets the owner write, such as "0660": to connect needs that'
+        )
+    return None
+
+
+NotEmpty = BeforeValidator(_not_empty)
+# Of one type in the file; in the environment they are parsed before they get here.
+Switch = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Tcp = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
+Listen = Annotated[Address | UnixPath, NoDecode, PlainValidator(parse_listen)]
+Mode = Annotated[str, _text(_mode_fault)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Members = Annotated[
+    frozenset[str], NoDecode, words("AWS's member names", "sessionPolicy", _MEMBER)
+]
+RunGroups = Annotated[frozenset[str], words("ids of run groups", "1234567", _RUN_GROUP)]
+File = Annotated[Path | None, BeforeValidator(_file)]
+Text = Annotated[str, _text(_printable_fault)]
+MaybeText = Annotated[str | None, _text(_printable_fault, is_optional=True)]
+Pattern = Annotated[str, _text(_pattern_fault)]
+Role = Annotated[str | None, _text(_role_fault, is_optional=True)]

@@ -1,0 +1,1 @@
+"""The server's certificates: read, checked and reloaded."""

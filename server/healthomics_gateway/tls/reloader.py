@@ -1,0 +1,144 @@
+"""The server's side of TLS: the certificate that is served, and whose client calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import structlog
+from grpc.aio import ServicerContext
+
+from healthomics_gateway.threads import OneAtATime
+from healthomics_gateway.tls.files import (
+    Certified,
+    ClientAuth,
+    TlsFiles,
+    TlsFilesError,
+    when_text,
+)
+
+LOOK_SECONDS = 2.0  # between two looks at the files
+READ_SECONDS = 5.0  # for a look; one that takes longer goes on in its thread
+
+_log = structlog.get_logger("tls")
+
+
+def certificate_of(context: ServicerContext[Any, Any]) -> bytes | None:
+    """Return the verified certificate of a call's client, PEM; None if it has none."""
+    shown = context.auth_context().get("x509_pem_cert")
+    return next(iter(shown)) if shown else None
+
+
+def now_utc() -> datetime:
+    """Tell the time."""
+    return datetime.now(UTC)
+
+
+class ServerTls:
+    """The certificate, its key and the authorities of clients, kept at their files.
+
+    What can't be served isn't: then what was served before stays, and `fault` says so.
+    """
+
+    def __init__(
+        self,
+        files: TlsFiles,
+        *,
+        now: Callable[[], datetime] = now_utc,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Load the files; raise TlsFilesError with all faults."""
+        self._files = files
+        self._now = now
+        self._sleep = sleep
+        self._served = files.load(now())
+        self._faults: tuple[str, ...] = ()
+        self._thread = OneAtATime("certificate")  # a file may hang
+
+    @property
+    def fault(self) -> str:
+        """Why what the files hold isn't served, or what is served isn't valid."""
+        return "; ".join(self._faults)
+
+    @property
+    def served_until(self) -> str:
+        """When what is served expires; empty if that has happened."""
+        not_after = self._served.not_after
+        return when_text(not_after) if self._now() <= not_after else ""
+
+    def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
+        """Return gRPC's credentials of one server; each handshake takes the newest."""
+        is_required = client_auth == "required"
+        given = self._served
+
+        def newer() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
+            newest = self._served  # once, as the loop's thread sets it
+            if newest.served == given.served:
+                return None
+            given = newest
+            return _configuration(newest, with_clients=is_required)
+
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(given, with_clients=is_required),
+            newer,  # type: ignore[arg-type]  # the stubs leave None out, no change
+            require_client_authentication=is_required,
+        )
+
+    async def follow(self) -> None:
+        """Look at the files again and again, until cancelled."""
+        while True:
+            await self._sleep(LOOK_SECONDS)  # between two looks
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    found = await self._thread.run(self._look)
+            except TimeoutError:
+                name = f"{self._files.section}.cert_file"
+                self._take(self._served, (f"{name}: its files can't be read in time",))
+            except TlsFilesError as error:
+                self._take(self._served, error.args)
+            else:
+                self._take(found, ())
+
+    def _look(self) -> Certified:
+        if self._files.read() == self._served.read:
+            return self._served
+        return self._files.load(self._now())
+
+    def _take(self, found: Certified, refused: tuple[str, ...]) -> None:
+        """Serve what was found, and log what is new about it."""
+        faults = refused
+        if self._now() > found.not_after:
+            until = when_text(found.not_after)
+            name = f"{self._files.section}.cert_file"
+            faults += (f"{name}: the certificate served expired on {until}",)
+        if faults and faults != self._faults:
+            until = when_text(found.not_after)
+            _log.warning("certificate_fault", faults=faults, served_until=until)
+        elif found.served != self._served.served or (self._faults and not faults):
+            _log.info(
+                _what_happened(self._served, found),
+                not_after=when_text(found.not_after),
+                fingerprint=found.fingerprint,
+            )
+        self._served, self._faults = found, faults
+
+
+def _what_happened(before: Certified, found: Certified) -> str:
+    if found.served == before.served:
+        return "certificate_restored"
+    if found.served[:2] == before.served[:2]:
+        return "client_ca_replaced"
+    return "certificate_replaced"
+
+
+def _configuration(
+    certified: Certified, *, with_clients: bool
+) -> grpc.ServerCertificateConfiguration:
+    chain, key, client_ca = certified.served
+    return grpc.ssl_server_certificate_configuration(
+        [(key, chain)], client_ca if with_clients else None
+    )
