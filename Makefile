@@ -90,25 +90,25 @@ clients: $(READY) ## build and run the clients of other languages against the sa
 	$(BIN)/python clients/run.py
 
 differential: $(READY) ## translate 100,000 random answers and rebuild what was sent
-	$(BIN)/python tests/differential.py $(ARGS)
+	$(BIN)/python tests/fuzz/differential.py $(ARGS)
 
 fuzz: $(LOAD) ## fuzz the readers of upstream bytes for a minute; ARGS="--seconds 600"
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 soak: $(LOAD) ## load the gateway with random faults for ten minutes; draws build/soak.png
-	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
 
 flood: $(READY) ## abuse HTTP/2 beside a victim, and compare its errors and its p99
-	PYTHONPATH=tests $(BIN)/python -m faults.flood $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m load.flood $(ARGS)
 
 crowds: $(LOAD) ## load it with crowds of calls and watches; draws build/watches.png
-	PYTHONPATH=tests $(BIN)/python -m faults.crowds $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m load.crowds $(ARGS)
 
 sigterm: $(READY) ## end a gateway under load ten times, with another one beside it
-	PYTHONPATH=tests $(BIN)/python -m faults.sigterm $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m load.sigterm $(ARGS)
 
 indistinguishable: $(READY) ## compare a run that a caller may not see with one that isn't there
-	PYTHONPATH=tests $(BIN)/python -m faults.indistinguishable $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m load.indistinguishable $(ARGS)
 
 mutants: $(READY) ## see that the suite finds each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)
@@ -134,7 +134,7 @@ wheel: $(READY) ## build the wheel and try it in an environment of its own
 	cd build/wheel && venv/bin/healthomics-gateway sandbox --help > /dev/null
 
 FLOOR := build/floor
-floor: $(READY) ## run tests/rpc/test_paths.py with the oldest grpcio that is supported
+floor: $(READY) ## run tests/e2e/test_paths.py with the oldest grpcio that is supported
 	@mkdir -p $(FLOOR)
 	@sed -E -e 's/^(grpcio(-health-checking|-reflection|-status|-testing)?)==.*/\1==1.78.0/' \
 	  -e 's/^protobuf==.*/protobuf==6.33.5/' constraints.txt > $(FLOOR)/constraints.txt
@@ -143,4 +143,4 @@ floor: $(READY) ## run tests/rpc/test_paths.py with the oldest grpcio that is su
 	  install -c $(FLOOR)/constraints.txt pip
 	@$(FLOOR)/venv/bin/python -m pip --disable-pip-version-check --quiet \
 	  install -c $(FLOOR)/constraints.txt --editable . --group dev
-	$(FLOOR)/venv/bin/pytest -q tests/rpc/test_paths.py
+	$(FLOOR)/venv/bin/pytest -q tests/e2e/test_paths.py

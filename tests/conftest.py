@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from faults.cases import Row, table
+from testkit.fault_table import Row, table
 
 ROWS: defaultdict[int, Row] = defaultdict(Row)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from faults.cases import Tally
-from faults.loop import MeasuringLoop
-from faults.rig import Rig
+from testkit.fault_table import Tally
+from testkit.measuring_loop import MeasuringLoop
+from testkit.rig import Rig
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], MeasuringLoop]]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from callers import until
-from faults.lying import ARN, CANARY, said, true_run
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import REGION
-from support import ALWAYS, Refusal, http
+from testkit.builders import ALWAYS, Refusal, http
+from testkit.callers import until
+from testkit.lying_upstream import ARN, CANARY, said, true_run
 
 ID = "2000001"
 THRICE = 3  # what is tried again is tried so often

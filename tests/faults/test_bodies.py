@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from faults.lying import CANARY, HANG, true_run
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import REGION
-from support import ALWAYS, http
+from testkit.builders import ALWAYS, http
+from testkit.lying_upstream import CANARY, HANG, true_run
 
 ID = "2000010"
 TRUE = true_run(ID).encode()

@@ -14,7 +14,8 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from authorities import (
+from healthomics_gateway.tls.files import TlsFiles
+from testkit.authorities import (
     HOST,
     Served,
     chain_of,
@@ -30,8 +31,7 @@ from authorities import (
     write,
     written,
 )
-from faults.cases import Tally
-from healthomics_gateway.tls.files import TlsFiles
+from testkit.fault_table import Tally
 
 CALLERS = 4  # at a time, each with short-lived channels
 ROUNDS = 5  # of every way to replace a certificate

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from faults.lying import Answer, LyingUpstream, Request, said, true_run
 from healthomics_gateway.errors.reasons import Reason
-from support import ALWAYS, http
-from test_app import readyz
+from testkit.builders import ALWAYS, http
+from testkit.lying_upstream import Answer, LyingUpstream, Request, said, true_run
+from unit.app.test_gateway import readyz
 
 ID = "2000032"
 OTHER_IDS = ("2000132", "2000232")

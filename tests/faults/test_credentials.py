@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2
 
-from faults.credentials import NOTHING, CredentialSource, session, token
-from faults.lying import (
+from healthomics_gateway.errors.reasons import Reason
+from testkit.builders import ALWAYS, Refusal, get_run, http, refused
+from testkit.credential_server import NOTHING, CredentialSource, session, token
+from testkit.lying_upstream import (
     TRUE_ID,
     Answer,
     LyingUpstream,
@@ -21,10 +23,8 @@ from faults.lying import (
     said,
     true_run,
 )
-from faults.rig import Rig
-from healthomics_gateway.errors.reasons import Reason
-from support import ALWAYS, Refusal, get_run, http, refused
-from test_app import next_health, readyz, watching
+from testkit.rig import Rig
+from unit.app.test_gateway import next_health, readyz, watching
 
 ID = "2000031"
 READY = (200, "ok\n")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from faults.certificates import Certified
-from faults.lying import (
+from healthomics_gateway.errors.reasons import Reason
+from testkit.builders import get_run, http, refused
+from testkit.lying_upstream import (
     CANARY,
     CLOSE,
     HANG,
@@ -22,9 +23,8 @@ from faults.lying import (
     Wait,
     true_run,
 )
-from faults.rig import Rig
-from healthomics_gateway.errors.reasons import Reason
-from support import get_run, http, refused
+from testkit.rig import Rig
+from testkit.upstream_certificates import Certified
 
 ID, OTHER, THIRD = "2000011", "2000012", "2000013"
 CAP = 4096  # bytes of a body, here

@@ -8,13 +8,13 @@ from typing import Any
 import grpc
 import pytest
 
-from faults.lying import true_run
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors.reasons import Reason
-from rebuild import differences
-from serving import GET_RUN
-from support import http
+from testkit.builders import http
+from testkit.lying_upstream import true_run
+from testkit.rebuild import differences
+from testkit.serving import GET_RUN
 
 ID = "2000015"
 TYPED, KEPT = True, False

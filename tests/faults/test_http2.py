@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from callers import until
-from faults.attackers import Attacker
-from faults.attacks import ATTACKS, FIRST_ID, STREAMS, Attack, nothing
-from faults.lying import TRUE_ID, Answer, LyingUpstream, Request, true_run
-from faults.soaking.process import ESTABLISHED
-from rpc.test_options import tuned
-from support import calling, get_run, http
+from e2e.test_options import tuned
+from load.attackers import Attacker
+from load.attacks import ATTACKS, FIRST_ID, STREAMS, Attack, nothing
+from load.soaking.process import ESTABLISHED
+from testkit.builders import calling, get_run, http
+from testkit.callers import until
+from testkit.lying_upstream import TRUE_ID, Answer, LyingUpstream, Request, true_run
 
 LARGE, UNREAD = 900_000, 24  # bytes of an answer; 21 MB of answers
 PATIENCE_SECONDS = 10.0

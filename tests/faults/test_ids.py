@@ -7,11 +7,11 @@ from typing import Any
 import grpc
 import pytest
 
-from faults.lying import TRUE_ID
 from healthomics.v1.run_pb2 import RunExport
 from healthomics_gateway.errors.reasons import Reason
-from serving import GET_RUN
-from support import ALWAYS, Refusal
+from testkit.builders import ALWAYS, Refusal
+from testkit.lying_upstream import TRUE_ID
+from testkit.serving import GET_RUN
 
 ID = "2000017"
 DEFINITION = RunExport.RUN_EXPORT_DEFINITION

@@ -15,12 +15,21 @@ from grpc import StatusCode
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from faults.lying import HANG, TRUE_ID, Answer, Drip, Part, Request, said, true_run
-from faults.rig import GRACE_SECONDS, Rig
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors.reasons import Reason
-from serving import GET_RUN
-from support import ALWAYS, Refusal, calling, get_run, http, refused
+from testkit.builders import ALWAYS, Refusal, calling, get_run, http, refused
+from testkit.lying_upstream import (
+    HANG,
+    TRUE_ID,
+    Answer,
+    Drip,
+    Part,
+    Request,
+    said,
+    true_run,
+)
+from testkit.rig import GRACE_SECONDS, Rig
+from testkit.serving import GET_RUN
 
 ID, OTHER_ID = "2000020", "2000021"
 CUT = http(true_run(ID))[:-5]  # an answer without its end

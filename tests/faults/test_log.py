@@ -16,11 +16,11 @@ import aiohttp
 import grpc
 import pytest
 
+from e2e.test_drain import CREDENTIALS, PROGRAM
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from rpc.test_drain import CREDENTIALS, PROGRAM
-from support import get_run, refused
-from test_app import NOWHERE
-from test_cli import free_port
+from testkit.builders import get_run, refused
+from unit.app.test_gateway import NOWHERE
+from unit.cli.test_main import free_port
 
 CALLS = 100
 PATIENCE_SECONDS = 50.0  # for a busy machine

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from faults.lying import ARN, CANARY, true_run
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.errors.reasons import Reason
-from rebuild import differences
-from support import http
+from testkit.builders import http
+from testkit.lying_upstream import ARN, CANARY, true_run
+from testkit.rebuild import differences
 
 ID = "2000016"
 STRUCTURES = ("logLocation", "configuration", "vpcConfig")

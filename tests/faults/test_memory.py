@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from faults.cases import Tally
-from faults.lying import TRUE_ID, Answer, LyingUpstream, Wait, true_run
+from e2e.test_drain import Served, client, serving
 from healthomics_gateway.errors.reasons import Reason
-from rpc.test_drain import Served, client, serving
-from support import assert_well_made, get_run, http, refused
+from testkit.builders import assert_well_made, get_run, http, refused
+from testkit.fault_table import Tally
+from testkit.lying_upstream import TRUE_ID, Answer, LyingUpstream, Wait, true_run
 
 CAP_BYTES = 1 << 20  # upstream.max_body_bytes
 PLACES = 64  # upstream.max_concurrent

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from faults.lying import said
 from healthomics_gateway.errors.reasons import Reason
-from support import Refusal
+from testkit.builders import Refusal
+from testkit.lying_upstream import said
 
 CALLERS = 200
 IN_HAND = 10  # retries, that all callers share

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from faults.lying import ARN, CANARY, LyingUpstream, true_run
 from healthomics_gateway.errors.reasons import Reason
-from support import ALWAYS, http
+from testkit.builders import ALWAYS, http
+from testkit.lying_upstream import ARN, CANARY, LyingUpstream, true_run
 
 ID = "2000005"
 PAGE = f"<html><title>{CANARY}</title>ResourceNotFoundException {ARN}</html>"

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2
 
-from faults.certificates import Certified
-from faults.lying import LyingUpstream
 from healthomics_gateway.errors.reasons import Reason
-from support import ALWAYS, Refusal, aws_at, get_run
-from test_app import next_health, readyz, watching
-from test_transport import departure, reset, serving
+from testkit.builders import ALWAYS, Refusal, aws_at, get_run
+from testkit.lying_upstream import LyingUpstream
+from testkit.upstream_certificates import Certified
+from unit.app.test_gateway import next_health, readyz, watching
+from unit.upstream.test_transport import departure, reset, serving
 
 ID = "2000030"
 ATTEMPTS = 3

@@ -16,17 +16,17 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, TrailersReceived
 from structlog.testing import capture_logs
 
-from callers import until
-from faults.cases import Tally
-from faults.lying import ARN, CANARY, TRUE_ID, LyingUpstream, Wait, true_run
-from faults.rig import Rig
+from e2e.test_drain import serving as own_process
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import SERVICE
-from rpc.test_drain import serving as own_process
-from serving import GET_RUN, Scripted, answer, serving
-from support import ALWAYS, Refusal, assert_well_made, get_run, http, refused
+from testkit.builders import ALWAYS, Refusal, assert_well_made, get_run, http, refused
+from testkit.callers import until
+from testkit.fault_table import Tally
+from testkit.lying_upstream import ARN, CANARY, TRUE_ID, LyingUpstream, Wait, true_run
+from testkit.rig import Rig
+from testkit.serving import GET_RUN, Scripted, answer, serving
 
 ID = "2000019"
 PATIENCE_SECONDS = 10.0

@@ -18,21 +18,21 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2
 
-from callers import bearing, rule, settings_of_tokens, token
-from faults import credentials
-from faults.credentials import NOTHING, CredentialSource
-from faults.lying import TRUE_ID, Answer, Request, said, true_run
-from faults.rig import Rig
-from faults.sessions import SessionUpstream, key_of
-from faults.sts import FakeSts, granting, identified, refusing
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.sts import MAX_THREADS, session_name
-from support import ALWAYS, Refusal, http
-from test_app import next_health, readyz, watching
+from testkit import credential_server as credentials
+from testkit.builders import ALWAYS, Refusal, http
+from testkit.callers import bearing, rule, settings_of_tokens, token
+from testkit.credential_server import NOTHING, CredentialSource
+from testkit.lying_upstream import TRUE_ID, Answer, Request, said, true_run
+from testkit.rig import Rig
+from testkit.sts_server import FakeSts, granting, identified, refusing
+from testkit.sts_sessions import SessionUpstream, key_of
+from unit.app.test_gateway import next_health, readyz, watching
 
 ID = "2000042"
 READY = (200, "ok\n")

@@ -17,7 +17,11 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
 
-from faults.lying import (
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.sandbox.quota import TokenBucket
+from testkit.builders import ALWAYS, Refusal, aws_at, calling, gateway, get_run, http
+from testkit.lying_upstream import (
     CLOSE,
     HANG,
     Answer,
@@ -27,11 +31,7 @@ from faults.lying import (
     said,
     true_run,
 )
-from faults.rig import Rig
-from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
-from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.sandbox.quota import TokenBucket
-from support import ALWAYS, Refusal, aws_at, calling, gateway, get_run, http
+from testkit.rig import Rig
 
 ID = "2000022"
 CROWD = 500

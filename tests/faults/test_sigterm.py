@@ -10,9 +10,8 @@ from itertools import cycle
 
 import pytest
 
-from faults.cases import Tally
-from faults.lying import HANG, Answer, Drip, LyingUpstream, Request
-from faults.sigterm import (
+from e2e.test_drain import START_SECONDS, STOP_SECONDS, client, serving
+from load.sigterm import (
     CALLERS,
     DRAIN_SECONDS,
     IDS,
@@ -24,8 +23,9 @@ from faults.sigterm import (
     main,
     terminated,
 )
-from rpc.test_drain import START_SECONDS, STOP_SECONDS, client, serving
-from support import Refusal, assert_well_made, get_run, refused
+from testkit.builders import Refusal, assert_well_made, get_run, refused
+from testkit.fault_table import Tally
+from testkit.lying_upstream import HANG, Answer, Drip, LyingUpstream, Request
 
 PLACES = 64  # upstream.max_concurrent: the other calls wait inside
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"

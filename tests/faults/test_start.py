@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from faults.cases import Tally
-from faults.lying import CANARY
-from test_cli import free_port, program, taken_port
+from testkit.fault_table import Tally
+from testkit.lying_upstream import CANARY
+from unit.cli.test_main import free_port, program, taken_port
 
 NAME = "healthomics-gateway: "
 REGION = {"AWS_DEFAULT_REGION": "us-east-1"}

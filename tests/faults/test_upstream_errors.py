@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from google.protobuf.message import Message
 
-from callers import until
-from faults.lying import ARN, CANARY, LyingUpstream, said, true_run
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.sandbox import REGION
-from support import ALWAYS, Refusal, http
+from testkit.builders import ALWAYS, Refusal, http
+from testkit.callers import until
+from testkit.lying_upstream import ARN, CANARY, LyingUpstream, said, true_run
 
 ID = "2000006"
 TWICE, THRICE = 2, 3

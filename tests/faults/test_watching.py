@@ -16,14 +16,14 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 
-from faults.attackers import Attacker
-from faults.attacks import ATTACKS, FIRST_ID
-from faults.lying import HANG, RESET, Answer, said, true_run
-from faults.rig import Rig
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import WatchRunRequest
 from healthomics_gateway.errors.reasons import Reason
-from support import ALWAYS, Refusal, calling, http
+from load.attackers import Attacker
+from load.attacks import ATTACKS, FIRST_ID
+from testkit.builders import ALWAYS, Refusal, calling, http
+from testkit.lying_upstream import HANG, RESET, Answer, said, true_run
+from testkit.rig import Rig
 
 ID = "2000038"
 INTERVAL_SECONDS = 0.1

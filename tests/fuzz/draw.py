@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable, Mapping
 from random import Random
 
-from answers import (
+from healthomics_gateway.upstream.classify import Failure
+from testkit.answers import (
     HALVES,
     NAMES,
     ODD_TIMES,
@@ -17,9 +18,8 @@ from answers import (
     nested,
     number,
 )
-from healthomics_gateway.upstream.classify import Failure
-from rebuild import FIELDS, words_of
-from test_classify import ROWS
+from testkit.rebuild import FIELDS, words_of
+from unit.upstream.test_classify import ROWS
 
 MAX_BYTES = 4096  # of an input: of more, numbers outgrow what the oracles read
 

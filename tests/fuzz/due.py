@@ -7,7 +7,6 @@ import json
 import re
 from typing import Any, NamedTuple, NoReturn
 
-from answers import RUN_ID
 from healthomics_gateway.errors.reasons import Again, Reason
 from healthomics_gateway.upstream.classify import Failure, Reply
 from healthomics_gateway.upstream.translate import (
@@ -15,7 +14,8 @@ from healthomics_gateway.upstream.translate import (
     ErrorAnswerError,
     MalformedAnswerError,
 )
-from test_classify import MISHAPS, ROWS
+from testkit.answers import RUN_ID
+from unit.upstream.test_classify import MISHAPS, ROWS
 
 MAX_LEVELS = 500  # of nesting that are read
 

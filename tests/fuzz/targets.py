@@ -15,7 +15,6 @@ from typing import Protocol
 from google.rpc.error_details_pb2 import DebugInfo
 from multidict import CIMultiDict
 
-from answers import RUN_ID
 from fuzz.due import Row, code_in, refusal_due, row_due, row_of_code
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors.reasons import (
@@ -37,7 +36,8 @@ from healthomics_gateway.upstream.translate import (
     MalformedAnswerError,
     run_from_json,
 )
-from rebuild import differences
+from testkit.answers import RUN_ID
+from testkit.rebuild import differences
 
 MAX_GROWTH = 8  # bytes of a Run for each byte of the answer: `0,` takes eleven
 SPARE_BYTES = 64  # for the smallest answers

@@ -1,0 +1,132 @@
+"""README promises nothing that isn't there: commands run, lists are complete."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
+from testkit.builders import aws_at, gateway
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+COMMANDS = [
+    line
+    for block in re.findall(r"(?ms)^```sh\n(.*?)^```$", README)
+    for line in block.splitlines()
+]
+CALLS = [
+    each
+    for each in COMMANDS
+    if any(word in each for word in ("grpcurl", " get ", " watch "))
+]
+HASTE = 20.0  # times faster than usual the sandbox's runs walk
+FAILING = "9000404"  # the one id in README whose answer is an error
+ADDRESS = "127.0.0.1:50051"
+
+
+async def run(served: Gateway, command: str) -> tuple[int, str]:
+    """Run a command of README against a gateway: its exit code and what it wrote."""
+    words = shlex.split(command.replace(ADDRESS, str(served.address)))
+    program = BIN / Path(words[0]).name
+    assert program.exists()
+    if program.name == "healthomics-gateway":
+        words += ["--address", str(served.address)]
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *words[1:],
+        env={"no_grpc_proxy": "127.0.0.1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    code = process.returncode
+    assert code is not None
+    return code, output.decode()
+
+
+@pytest.mark.parametrize("command", CALLS)
+async def test_readme_command_works(command: str) -> None:
+    """Each command of README that calls the gateway runs as it stands there."""
+    async with (
+        Sandbox(
+            quota_per_second=0, monotonic=lambda: time.monotonic() * HASTE
+        ) as sandbox,
+        gateway(aws_at(sandbox.url), GATEWAY_WATCH__INTERVAL="100ms") as served,
+    ):
+        code, output = await run(served, command)
+
+    if FAILING in command:
+        assert code != 0
+        assert "RUN_NOT_FOUND" in output
+        assert "There is no run of this id." in output
+    else:
+        assert (0, True) == (code, "Run" in output or "RUN" in output)
+
+
+async def test_readme_lists_describes_and_calls() -> None:
+    """README shows grpcurl listing, describing, calling, and a call that fails."""
+    grpcurl = [each for each in CALLS if "grpcurl" in each]
+
+    assert [True] * 4 == [
+        any(word in each for each in grpcurl)
+        for word in (" list", " describe ", "2000001", FAILING)
+    ]
+
+
+def test_readme_commands_are_all_known() -> None:
+    """Every make target in README exists, and every command is one that is run here."""
+    targets = set(re.findall(r"(?m)^([a-z-]+):.*##", (ROOT / "Makefile").read_text()))
+    named = set(re.findall(r"(?m)(?:`|^)make ([a-z-]+)", README))
+    others = [each for each in COMMANDS if each not in CALLS]
+
+    assert set() == named - targets
+    assert ["make run", "make test"] == [e for e in others if e.startswith("make")]
+    assert ["healthomics-gateway serve"] == [
+        each.rpartition("/")[2] for each in others if not each.startswith("make")
+    ]
+
+
+def test_readme_lists_the_sandbox_runs() -> None:
+    """README's table of the sandbox's runs is the one of `sandbox --help`."""
+    rows = re.findall(r"(?m)^\| ([0-9][-0-9]*|any other) \| (.*) \|$", README)
+
+    assert [
+        re.split(r"\s{2,}", line, maxsplit=1) for line in RUNS_HELP.splitlines()
+    ] == [list(row) for row in rows]
+
+
+def test_readme_links_lead_somewhere() -> None:
+    """Every file and folder that README links or names in its map exists."""
+    links = re.findall(r"\]\(((?!http)[^)]+)\)", README)
+    folders = re.findall(r"(?m)^\| `([a-z]+/)` \|", README)
+
+    assert [] == [each for each in links + folders if not (ROOT / each).exists()]
+
+
+def test_readme_is_short() -> None:
+    """README stays within 150 lines."""
+    assert len(README.splitlines()) <= 150
+
+
+def test_help_of_make_lists_every_target_of_the_contract() -> None:
+    """`make help` names the targets that people and CI rely on."""
+    listed = subprocess.run(
+        ["make", "help"],  # noqa: S607  # make is found as people find it
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    targets = "run test check generate format lint bench clients help descriptor"
+    assert [] == [each for each in targets.split() if f"make {each} " not in listed]

@@ -1,0 +1,223 @@
+"""What callers receive, through real sockets, from a gateway that asks the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from testkit.builders import Sandbox, aws_at, calling, gateway, get_run, sandboxed
+
+STATUSES = {
+    "1000001": "PENDING",
+    "1000002": "STARTING",
+    "1000003": "RUNNING",
+    "1000004": "STOPPING",
+    "1000005": "COMPLETED",
+    "1000006": "DELETED",
+    "1000007": "CANCELLED",
+    "1000008": "FAILED",
+}
+
+
+def members_of(message: Message) -> list[tuple[Message, FieldDescriptor]]:
+    """List the fields that stand for AWS's members, those of structures too."""
+    found = []
+    for field in message.DESCRIPTOR.fields:
+        if field.number >= 1000:
+            continue
+        found.append((message, field))
+        inner = field.message_type
+        if inner and inner.file.package == "healthomics.v1" and not field.is_repeated:
+            found += members_of(getattr(message, field.name))
+    return found
+
+
+def is_set(message: Message, field: FieldDescriptor) -> bool:
+    """Tell whether a field holds something."""
+    return field in [each for each, _ in message.ListFields()]
+
+
+@pytest.mark.parametrize(("run_id", "word"), STATUSES.items())
+async def test_answer_has_the_status_typed(run_id: str, word: str) -> None:
+    """Each of the eight statuses comes as its enum value, of the run asked for."""
+    async with sandboxed() as (stub, _):
+        run = await get_run(stub, run_id)
+
+    assert (run_id, word) == (
+        run.id,
+        RunStatus.Name(run.status).removeprefix("RUN_STATUS_"),
+    )
+
+
+async def test_answer_has_every_member_typed() -> None:
+    """A run with every member set fills every field, and nothing is left over."""
+    async with sandboxed() as (stub, _):
+        run = await get_run(stub, "3000001", export=[RunExport.RUN_EXPORT_DEFINITION])
+
+    members = members_of(run)
+    assert [] == [field.full_name for of, field in members if not is_set(of, field)]
+    assert {} == dict(run.unmodeled_json)
+    assert len(members) > 44
+
+
+async def test_answer_keeps_what_the_contract_does_not_know() -> None:
+    """New members, words and values arrive as their JSON text, known ones typed."""
+    async with sandboxed() as (stub, _):
+        run = await get_run(stub, "3000002")
+
+    kept = {name: json.loads(text) for name, text in run.unmodeled_json.items()}
+    assert RunStatus.RUN_STATUS_UNSPECIFIED == run.status
+    assert ("ARCHIVING", 7, 1.5) == (
+        kept["status"],
+        kept["queuePosition"],
+        kept["priority"],
+    )
+    assert "9007199254740993" in run.unmodeled_json["parameters"]
+    assert "logLocation.taskLogStreams" in kept
+    assert "run/3000002" == run.log_location.run_log_stream
+    assert "Zoë exome, 第二次" == run.name
+
+
+async def test_answer_decodes_with_a_stock_client() -> None:
+    """What was received survives another encoding and decoding unchanged."""
+    async with sandboxed() as (stub, _):
+        for run_id in ("3000001", "3000002"):
+            run = await get_run(stub, run_id)
+            assert run == Run.FromString(run.SerializeToString())
+
+
+async def test_export_is_in_the_signed_query() -> None:
+    """The sandbox verifies a signature over `export=DEFINITION` and answers with it."""
+    async with sandboxed() as (stub, sandbox):
+        plain = await get_run(stub, "1000005")
+        exported = await get_run(
+            stub, "1000005", export=[RunExport.RUN_EXPORT_DEFINITION] * 2
+        )
+
+    assert ["", "export=DEFINITION"] == [each.query for each in sandbox.requests]
+    assert not plain.HasField("definition")
+    assert exported.definition.startswith("s3://")
+
+
+async def test_answer_is_read_anew_unless_its_caller_allows_for_an_older_one() -> None:
+    """Each call is one to AWS, but for those that memory may answer."""
+    async with sandboxed() as (stub, sandbox):
+        first = await get_run(stub, "1000003")
+        second = await get_run(stub, "1000003")
+        same = await get_run(stub, "1000003", max_staleness=Duration(seconds=60))
+
+    assert 2 == sandbox.calls
+    assert first.observe_time.ToNanoseconds() < second.observe_time.ToNanoseconds()
+    assert second == same
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked", "calls"),
+    [
+        pytest.param({}, None, 2, id="fresh-by-default"),
+        pytest.param({"GATEWAY_CACHE__MAX_STALENESS": "1m"}, None, 1, id="by-setting"),
+        pytest.param(
+            {"GATEWAY_CACHE__MAX_STALENESS": "1m"}, 0, 2, id="asked-for-fresh"
+        ),
+        pytest.param({"GATEWAY_CACHE__MAX_STALENESS_LIMIT": "0s"}, 60, 2, id="bounded"),
+        pytest.param({"GATEWAY_CACHE__MAX_BYTES": "0"}, 60, 2, id="no-memory"),
+    ],
+)
+async def test_operator_sets_how_old_answers_may_be(
+    settings: dict[str, str], asked: int | None, calls: int
+) -> None:
+    """The default is for callers that don't ask, the bound for those that do."""
+    wish = {} if asked is None else {"max_staleness": Duration(seconds=asked)}
+    async with sandboxed(**settings) as (stub, sandbox):
+        for _ in range(2):
+            await get_run(stub, "1000003", **wish)
+
+    assert calls == sandbox.calls
+
+
+async def test_walking_run_is_followed_from_call_to_call() -> None:
+    """A run that lives shows each step of its life as it takes it."""
+    seconds = [0.0]
+    async with (
+        Sandbox(quota_per_second=0, monotonic=lambda: seconds[0]) as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        calling(served) as stub,
+    ):
+        seen = []
+        for seconds[0] in (0.0, 4.0, 10.0, 26.0, 31.0):
+            run = await get_run(stub, "2000001")
+            seen.append(RunStatus.Name(run.status).removeprefix("RUN_STATUS_"))
+
+    assert ["PENDING", "STARTING", "RUNNING", "STOPPING", "COMPLETED"] == seen
+
+
+async def test_mask_selects_fields_and_their_kept_text() -> None:
+    """A masked answer has what the mask names, typed or kept, and observe_time."""
+    mask = FieldMask(paths=["id", "status", "log_location.run_log_stream"])
+    async with sandboxed() as (stub, _):
+        run = await get_run(stub, "3000002", read_mask=mask)
+
+    assert ["id", "log_location", "unmodeled_json", "observe_time"] == [
+        field.name for field, _ in run.ListFields()
+    ]
+    assert {"status": '"ARCHIVING"'} == dict(run.unmodeled_json)
+    assert not run.log_location.HasField("engine_log_stream")
+
+
+async def test_withheld_members_reach_nobody() -> None:
+    """A member that the operator withholds is neither typed nor kept."""
+    withheld = "sessionPolicy,vpcConfig.vpcId,priority"
+    async with sandboxed(GATEWAY_WITHHOLD=withheld) as (stub, _):
+        complete = await get_run(stub, "3000001")
+        unmodeled = await get_run(stub, "3000002")
+
+    assert not complete.HasField("session_policy")
+    assert not complete.vpc_config.HasField("vpc_id")
+    assert complete.vpc_config.subnet_ids
+    assert "priority" not in unmodeled.unmodeled_json
+
+
+async def trailers_of(stub: Any, *metadata: tuple[str, str]) -> dict[str, str]:
+    """Make a call, and give its trailers."""
+    request = GetRunRequest(id="1000003")
+    call = stub.GetRun(request, timeout=10, metadata=metadata)
+    await call
+    trailers = list(await call.trailing_metadata())
+    assert len(trailers) == len(dict(trailers))
+    return dict(trailers)
+
+
+async def test_request_id_of_the_caller_comes_back() -> None:
+    """The trailers have the caller's request id and AWS's."""
+    async with sandboxed() as (stub, _):
+        trailers = await trailers_of(stub, ("x-request-id", "lims-42.a_B"))
+
+    assert "lims-42.a_B" == trailers["x-request-id"]
+    assert 36 == len(trailers["x-amzn-requestid"])
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "a/b"])
+async def test_request_id_is_made_up_where_it_is_malformed(given: str) -> None:
+    """A request id outside the contract is replaced, not answered."""
+    async with sandboxed() as (stub, _):
+        trailers = await trailers_of(stub, ("x-request-id", given))
+
+    assert 32 == len(trailers["x-request-id"])
+
+
+async def test_calls_at_once_on_one_connection_are_all_answered() -> None:
+    """300 calls sent together on one stock connection each get the run they asked."""
+    ids = [str(5000001 + at) for at in range(300)]
+    async with sandboxed() as (stub, _):
+        runs = await asyncio.gather(*(get_run(stub, each) for each in ids))
+
+    assert ids == [run.id for run in runs]

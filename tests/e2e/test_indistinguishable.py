@@ -1,0 +1,116 @@
+"""A run that a caller may not see, and one that isn't there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import StreamEnded
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame
+
+from load.indistinguishable import ASKS, RULES, SLOWLY, measure, truth
+from testkit.builders import http
+from testkit.callers import NOWHERE, OTHER, THEIRS, called, token
+from testkit.lying_upstream import LyingUpstream, said, true_run
+
+CALLS = 25  # about each; `make indistinguishable` makes more, and looks at the time
+WARM_CALLS = 4  # until both ends have the headers' names in their tables
+FRAME_HEADER = 9  # bytes
+PATIENCE_SECONDS = 10.0
+
+
+@pytest.mark.parametrize("name", ASKS)
+async def test_refusals_of_both_are_one_and_the_same(tmp_path: Path, name: str) -> None:
+    """Whatever a caller sees is equal, and so is what each call costs HealthOmics."""
+    upstream = LyingUpstream(truth=truth)
+    async with called(tmp_path, *RULES, upstream=upstream, **SLOWLY) as gateway:
+        await gateway.get(THEIRS, token(OTHER))  # memory has it from now on
+        before = Counter(upstream.asked)
+        found = await measure(gateway, ASKS[name], CALLS)
+
+    ((code, reason, *_),) = found.told
+    assert ("PERMISSION_DENIED", "CALLER_NOT_AUTHORIZED") == (code.name, reason)
+    assert {THEIRS: CALLS, NOWHERE: CALLS} == upstream.asked - before
+
+
+class Wire:
+    """A client of HTTP/2 that keeps the bytes of each answer."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bearer: str
+    ) -> None:
+        """Greet; each call brings the same id and the same token."""
+        self._reader, self._writer = reader, writer
+        self._headers = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "localhost"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("x-request-id", "the-same"),
+            ("authorization", f"Bearer {bearer}"),
+        ]
+        self._connection = H2Connection(H2Configuration(client_side=True))
+        self._connection.initiate_connection()
+        self._kept = b""  # of a frame that hasn't come to its end
+
+    async def call(self, method: str, run_id: str) -> tuple[tuple[str, bytes], ...]:
+        """Make one call; give its answer's frames, each its flags and its payload."""
+        stream = self._connection.get_next_available_stream_id()
+        path = (":path", f"/healthomics.v1.RunService/{method}")
+        message = b"\x0a%c%b" % (len(run_id), run_id.encode())
+        body = b"\0" + len(message).to_bytes(4, "big") + message
+        self._connection.send_headers(stream, [path, *self._headers])
+        self._connection.send_data(stream, body, end_stream=True)
+        frames: list[tuple[str, bytes]] = []
+        is_over = False
+        while not is_over:
+            self._writer.write(self._connection.data_to_send())
+            came = await self._reader.read(65_536)
+            assert came, "the gateway has hung up"
+            events = self._connection.receive_data(came)
+            is_over = any(isinstance(each, StreamEnded) for each in events)
+            frames += self._answer_in(came)
+        return tuple(frames)
+
+    def _answer_in(self, came: bytes) -> Iterator[tuple[str, bytes]]:
+        """Leave out what is about the connection: pings, windows, settings."""
+        self._kept += came
+        while len(self._kept) >= FRAME_HEADER:
+            head = memoryview(self._kept[:FRAME_HEADER])
+            frame, length = Frame.parse_frame_header(head)
+            end = FRAME_HEADER + length
+            if len(self._kept) < end:
+                return
+            payload, self._kept = self._kept[FRAME_HEADER:end], self._kept[end:]
+            if isinstance(frame, DataFrame | HeadersFrame | RstStreamFrame):
+                yield f"{type(frame).__name__} {sorted(frame.flags)}", payload
+
+
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+async def test_refusals_of_both_are_the_same_bytes(tmp_path: Path, method: str) -> None:
+    """One id names a run that may not be seen and none, by turns: no byte tells."""
+    there, absent = (
+        http(true_run(THEIRS, runGroupId="7654322")),
+        said(404, "ResourceNotFoundException"),
+    )
+    upstream = LyingUpstream(truth=truth)
+    upstream.lie(THEIRS, *[there, absent] * (WARM_CALLS + CALLS))
+    async with called(tmp_path, *RULES, upstream=upstream, **SLOWLY) as gateway:
+        address = gateway.served.address
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            streams = await asyncio.open_connection(address.host, address.port)
+            wire = Wire(*streams, token())
+            answers = [
+                await wire.call(method, THEIRS) for _ in range(2 * (WARM_CALLS + CALLS))
+            ]
+            streams[1].close()
+
+    (only,) = set(answers[2 * WARM_CALLS :])
+    assert ["HeadersFrame ['END_HEADERS', 'END_STREAM']"] == [kind for kind, _ in only]
+    assert 2 * (WARM_CALLS + CALLS) == upstream.asked[THEIRS]

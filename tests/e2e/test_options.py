@@ -1,0 +1,381 @@
+"""The server's channel options, proven by what they do: gRPC takes unknown ones too."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import struct
+from asyncio import StreamReader, StreamWriter
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+import grpc
+import pytest
+import trustme
+from grpc import StatusCode
+
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.app.grpc_server import OPTIONS
+from healthomics_gateway.settings.load import load
+from testkit.builders import (
+    ANYWHERE,
+    Sandbox,
+    aws_at,
+    calling,
+    gateway,
+    get_run,
+    refused,
+    sandboxed,
+)
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # kinds of frames
+WINDOW_UPDATE = 8
+ACK, END_STREAM, END_HEADERS = 1, 1, 4  # flags
+NO_ERROR, ENHANCE_YOUR_CALM = 0, 11
+REFUSED_STREAM, CANCEL = struct.pack(">I", 7), struct.pack(">I", 8)
+INITIAL_WINDOW = struct.pack(">H", 4)  # a setting
+LARGE_WINDOW = struct.pack(">I", 2**24)
+PINGS = 50
+NOWHERE = "http://127.0.0.1:9"
+PATIENCE_SECONDS = 10.0  # for what must happen soon
+
+CALL_HEADERS = {
+    b":method": b"POST",
+    b":scheme": b"http",
+    b":path": b"/healthomics.v1.RunService/GetRun",
+    b":authority": b"localhost",
+    b"content-type": b"application/grpc",
+    b"te": b"trailers",
+}
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Write one HTTP/2 frame."""
+    head = struct.pack(">I", len(payload))[1:] + bytes((kind, flags))
+    return head + struct.pack(">I", stream) + payload
+
+
+def header_block() -> bytes:
+    """Write a call's headers as literals that aren't indexed (RFC 7541, 6.2.2)."""
+    return b"".join(
+        b"\0%c%b%c%b" % (len(name), name, len(value), value)
+        for name, value in CALL_HEADERS.items()
+    )
+
+
+def request_body() -> bytes:
+    """Write a request as gRPC frames it."""
+    message = GetRunRequest(id="1000003").SerializeToString()
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+async def next_frame(reader: StreamReader) -> tuple[int, bytes]:
+    """Read one frame: kind and payload."""
+    head = await reader.readexactly(9)
+    return head[3], await reader.readexactly(int.from_bytes(head[:3]))
+
+
+async def told_to_go(reader: StreamReader) -> int:
+    """Read up to GOAWAY, and give its error code."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            kind, payload = await next_frame(reader)
+            if kind == GOAWAY:
+                return int.from_bytes(payload[4:8])
+
+
+async def closed(reader: StreamReader) -> None:
+    """Wait until the other end closes the connection; answer nothing meanwhile."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        try:
+            while await reader.read(65_536):
+                pass
+        except ConnectionError:
+            pass
+
+
+@asynccontextmanager
+async def speaking_raw(
+    served: Gateway,
+) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """Open an HTTP/2 connection that has sent its preface and its settings."""
+    address = served.address
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(PREFACE + frame(SETTINGS, 0, 0))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def tuned(
+    url: str, *, environ: Mapping[str, str] = MappingProxyType({}), **changed: int
+) -> AsyncIterator[Gateway]:
+    """Serve with the same options, some of them with another value."""
+    options = {name.rpartition(".")[2]: (name, value) for name, value in OPTIONS}
+    for name, value in changed.items():
+        options[name] = (options[name][0], value)
+    flags = {"listen": ANYWHERE, "admin_listen": ANYWHERE}
+    settings = load(flags=flags, environ=environ).settings
+    served = Gateway(settings, aws_at(url), options=tuple(options.values()))
+    await served.start()
+    try:
+        yield served
+    finally:
+        await served.stop()
+
+
+async def test_port_is_not_shared_with_a_second_gateway() -> None:
+    """A second gateway on the same port doesn't start beside the first."""
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
+        flags = {"listen": str(served.address), "admin_listen": ANYWHERE}
+        second = Gateway(load(flags=flags, environ={}).settings, aws_at(sandbox.url))
+        with pytest.raises(ListenError, match="it can't be bound"):
+            await second.start()
+        await second.stop()
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression), ids=str)
+async def test_request_over_64_kib_is_refused(compression: grpc.Compression) -> None:
+    """The limit on a request holds for what it decompresses to."""
+    request = GetRunRequest(id="1" * 70_000)
+    assert len(gzip.compress(request.SerializeToString())) < 1000
+    async with sandboxed() as (stub, sandbox):
+        call = stub.GetRun(request, timeout=10, compression=compression)
+        failure = await refused(call)
+
+    assert StatusCode.RESOURCE_EXHAUSTED == failure.code
+    assert 0 == sandbox.calls
+
+
+async def test_metadata_is_refused_beyond_one_limit() -> None:
+    """Metadata within 8 KiB always passes and beyond never does: no chance between."""
+    request, sizes = GetRunRequest(id="1000003"), (7400, 9000, 12_000, 20_000)
+    async with sandboxed() as (stub, _):
+        calls = [
+            (size, stub.GetRun(request, timeout=10, metadata=(("x-fill", "x" * size),)))
+            for size in sizes * 20
+        ]
+        codes = {(size, await call.code()) for size, call in calls}
+
+    beyond = StatusCode.RESOURCE_EXHAUSTED
+    assert {(size, StatusCode.OK if size < 8192 else beyond) for size in sizes} == codes
+
+
+async def test_connection_has_so_many_calls_under_way() -> None:
+    """The call beyond the streams of a connection is refused by gRPC itself."""
+    most = 500
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        speaking_raw(served) as (reader, writer),
+    ):
+        await next_frame(reader)  # its settings, which hold once they are acknowledged
+        writer.write(frame(SETTINGS, ACK, 0))
+        for at in range(most + 1):
+            writer.write(frame(HEADERS, END_HEADERS, 2 * at + 1, header_block()))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (found := await next_frame(reader))[0] != RESET:
+                pass
+
+    assert (RESET, REFUSED_STREAM) == found
+
+
+async def reset_rapidly(served: Gateway) -> None:
+    """Open calls on one connection, thousands of them, and reset each at once."""
+    body = request_body()
+    async with speaking_raw(served) as (_, writer):
+        for stream in range(1, 20_001, 2):
+            writer.write(
+                frame(HEADERS, END_HEADERS, stream, header_block())
+                + frame(DATA, END_STREAM, stream, body)
+                + frame(RESET, 0, stream, CANCEL)
+            )
+            await writer.drain()
+
+
+async def test_rapid_resets_leave_other_connections_alone() -> None:
+    """Thousands of calls opened and reset at once cost another connection no call."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        calling(served) as stub,
+    ):
+        await get_run(stub, "1000003")
+        attacker = asyncio.create_task(reset_rapidly(served))
+
+        async def call_on() -> int:
+            for _ in range(20):
+                await get_run(stub, "1000003")
+            answered = 20
+            while not attacker.done():
+                await get_run(stub, "1000003")
+                answered += 1
+            return answered
+
+        answered = await asyncio.gather(*(call_on() for _ in range(10)))
+        await asyncio.gather(attacker, return_exceptions=True)
+
+    assert sum(answered) >= 200
+
+
+class Burst:
+    """Calls sent at once on a connection, by a client that needs no event loop."""
+
+    def __init__(self, served: Gateway, calls: int) -> None:
+        """Send them, and a ping behind them."""
+        self._calls = calls
+        address = served.address
+        self._socket = socket.create_connection((address.host, address.port))
+        self._socket.settimeout(PATIENCE_SECONDS)
+        self._file = self._socket.makefile("rb")
+        self._socket.sendall(
+            PREFACE
+            + frame(SETTINGS, 0, 0, INITIAL_WINDOW + LARGE_WINDOW)
+            + frame(WINDOW_UPDATE, 0, 0, LARGE_WINDOW)
+            + b"".join(
+                frame(HEADERS, END_HEADERS, stream, header_block())
+                + frame(DATA, END_STREAM, stream, request_body())
+                for stream in range(1, 2 * calls, 2)
+            )
+            + frame(PING, 0, 0, bytes(8))
+        )
+
+    def wait_until_read(self) -> None:
+        """Wait until gRPC has read all calls, as its answer to the ping shows."""
+        while self._next_kind() != PING:
+            pass
+
+    def answers(self) -> int:
+        """Read until each call has ended; return how many were answered."""
+        answered = ended = 0
+        while ended < self._calls:
+            kind = self._next_kind()
+            answered += kind == DATA
+            ended += kind == RESET or self._is_end
+        return answered
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._file.close()
+        self._socket.close()
+
+    def _next_kind(self) -> int:
+        head = self._file.read(9)
+        self._file.read(int.from_bytes(head[:3]))
+        self._is_end = head[3] in (DATA, HEADERS) and bool(head[4] & END_STREAM)
+        return head[3]
+
+
+async def test_calls_that_wait_for_the_event_loop_are_all_answered() -> None:
+    """GRPC loses none of more than 1,000 that it has read while the loop is held up.
+
+    Where a release bounds their number, `grpc.server.max_pending_requests` raises it.
+    """
+    calls, connections = 400, 3
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+    ):
+        # The gateway's event loop is this one: these wait, and hold it up.
+        bursts = [Burst(served, calls) for _ in range(connections)]
+        for each in bursts:
+            each.wait_until_read()
+        answered = [await asyncio.to_thread(each.answers) for each in bursts]
+        for each in bursts:
+            each.close()
+
+    assert [calls] * connections == answered
+
+
+async def test_ping_flood_ends_the_connection() -> None:
+    """Pings without a call, faster than allowed, end in ENHANCE_YOUR_CALM."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        speaking_raw(served) as (reader, writer),
+    ):
+        writer.write(frame(PING, 0, 0, bytes(8)) * PINGS)
+        assert ENHANCE_YOUR_CALM == await told_to_go(reader)
+
+
+async def test_pings_as_often_as_allowed_are_answered() -> None:
+    """Without a call one may come each 10 s; gRPC by itself allows one in 5 minutes."""
+    async with (
+        Sandbox() as sandbox,
+        tuned(sandbox.url, min_ping_interval_without_data_ms=0) as served,
+        speaking_raw(served) as (reader, writer),
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        kinds: Counter[int] = Counter()
+        for number in (PINGS, 1):  # what follows the answers to the first shows it
+            writer.write(frame(PING, 0, 0, bytes(8)) * number)
+            while kinds[PING] < number and not kinds[GOAWAY]:
+                kinds[(await next_frame(reader))[0]] += 1
+            answered, kinds[PING] = kinds[PING], 0
+
+    assert (1, 0) == (answered, kinds[GOAWAY])
+
+
+async def test_peer_gone_silent_is_dropped() -> None:
+    """A peer that answers no ping of keepalive is disconnected."""
+    timers = ("keepalive_time_ms", "ping_timeout_ms")
+    async with (
+        Sandbox() as sandbox,
+        tuned(sandbox.url, **dict.fromkeys(timers, 200)) as served,
+        speaking_raw(served) as (reader, _),
+    ):
+        await closed(reader)
+
+
+async def test_idle_connection_is_closed() -> None:
+    """A connection without calls is closed after max_connection_idle."""
+    async with (
+        Sandbox() as sandbox,
+        tuned(sandbox.url, max_connection_idle_ms=300) as served,
+        speaking_raw(served) as (reader, _),
+    ):
+        await closed(reader)
+
+
+async def test_old_connection_is_told_to_go() -> None:
+    """A connection beyond its age ends with GOAWAY, and no call is lost by it."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        tuned(sandbox.url, max_connection_age_ms=100) as served,
+        calling(served) as stub,
+        speaking_raw(served) as (reader, _),
+    ):
+        going = asyncio.create_task(told_to_go(reader))
+        while not going.done():
+            await get_run(stub, "1000003")
+
+    assert NO_ERROR == going.result()
+
+
+@pytest.mark.parametrize("with_tls", [False, True], ids=["plaintext", "tls"])
+async def test_connection_that_says_nothing_is_closed(
+    tmp_path: Path, *, with_tls: bool
+) -> None:
+    """A connection that never begins to speak is closed by the handshake's time."""
+    environ = {}
+    if with_tls:
+        file = tmp_path / "pair.pem"
+        pair = trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem
+        pair.write_to_path(file)
+        environ = dict.fromkeys(
+            ("GATEWAY_TLS__CERT_FILE", "GATEWAY_TLS__KEY_FILE"), str(file)
+        )
+    brief = {"server_handshake_timeout_ms": 200}
+    async with tuned(NOWHERE, environ=environ, **brief) as served:
+        address = served.address
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        await closed(reader)
+        writer.close()

@@ -1,0 +1,421 @@
+"""Rules on callers, over real sockets: what each may call, see and have."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
+
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.upstream.sts import session_name
+from testkit.authorities import HOST, channel_to, root_of, written
+from testkit.builders import Refusal, assert_well_made, aws_at, calling, gateway, http
+from testkit.callers import (
+    GROUP,
+    LIMS,
+    NOWHERE,
+    OTHER,
+    OURS,
+    SIGNER,
+    TAGGED,
+    THEIRS,
+    account,
+    bearing,
+    called,
+    outcome,
+    rule,
+    settings_of_tokens,
+    states,
+    stub_on,
+    token,
+    until,
+)
+from testkit.issuer import Signer
+from testkit.lying_upstream import LyingUpstream, said, true_run
+from testkit.sts_server import FakeSts
+from testkit.sts_sessions import SessionUpstream
+
+BOUND = rule("spiffe://corp/ns/lims/*", run_groups=[GROUP])
+FREE = rule(OTHER)
+SOON = {"GATEWAY_WATCH__INTERVAL": "50ms", "GATEWAY_WATCH__MIN_INTERVAL": "10ms"}
+
+
+def verdict(found: Any) -> str:
+    """Tell how a call ended, in a word."""
+    return found.reason if isinstance(found, Refusal) else "OK"
+
+
+@pytest.mark.parametrize(
+    ("identity", "run_id", "expected"),
+    [
+        pytest.param(LIMS, OURS, "OK", id="of-the-group"),
+        pytest.param(LIMS, THEIRS, "CALLER_NOT_AUTHORIZED", id="of-another-group"),
+        pytest.param(LIMS, NOWHERE, "CALLER_NOT_AUTHORIZED", id="none"),
+        pytest.param(OTHER, THEIRS, "OK", id="unbound"),
+        pytest.param(OTHER, NOWHERE, "RUN_NOT_FOUND", id="unbound-none"),
+        pytest.param("nobody", OURS, "CALLER_NOT_AUTHORIZED", id="in-no-rule"),
+        pytest.param("nobody", NOWHERE, "CALLER_NOT_AUTHORIZED", id="in-no-rule-none"),
+    ],
+)
+async def test_caller_gets_and_watches_the_runs_of_its_rule(
+    tmp_path: Path, identity: str, run_id: str, expected: str
+) -> None:
+    """What a rule doesn't allow is CALLER_NOT_AUTHORIZED, as is what isn't there."""
+    async with called(tmp_path, BOUND, FREE, **SOON) as gateway:
+        found = await outcome(gateway.get(run_id, token(identity)))
+        stream = gateway.watch(run_id, token(identity))
+        first = await outcome(stream.read())
+        stream.cancel()
+
+    assert expected == verdict(found) == verdict(first)
+
+
+async def test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same(
+    tmp_path: Path,
+) -> None:
+    """Code, message, details, trailers and size are equal, of GetRun and WatchRun."""
+    async with called(tmp_path, BOUND) as gateway:
+        told = [
+            *[await outcome(gateway.get(id_, token())) for id_ in (THEIRS, NOWHERE)],
+            *[(await states(gateway.watch(i, token())))[0] for i in (THEIRS, NOWHERE)],
+        ]
+
+    for each, run_id in zip(told, (THEIRS, NOWHERE) * 2, strict=True):
+        assert_well_made(each)
+        assert StatusCode.PERMISSION_DENIED is each.code
+        assert {"runId": run_id} == each.metadata
+        assert {"ErrorInfo", "RequestInfo"} == set(each.details)
+        assert "x-amzn-requestid" not in each.trailers
+    assert 1 == len({(each.message, each.size, len(each.trailers)) for each in told})
+    assert 1 == len({frozenset(each.trailers) - {"user-agent"} for each in told})
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        pytest.param(403, "AccessDeniedException", id="denied-by-a-tag"),
+        pytest.param(409, "ConflictException", id="conflict"),
+        pytest.param(400, "ValidationException", id="validation"),
+        pytest.param(418, "TeapotException", id="unknown"),
+    ],
+)
+async def test_what_aws_says_of_a_run_is_hidden(
+    tmp_path: Path, status: int, code: str
+) -> None:
+    """An error about one run would tell a bound caller that there is one."""
+    upstream = LyingUpstream(truth=account)
+    upstream.lie(THEIRS, said(status, code))
+    async with called(tmp_path, BOUND, FREE, upstream=upstream) as gateway:
+        bound = await outcome(gateway.get(THEIRS, token()))
+        free = await outcome(gateway.get(THEIRS, token(OTHER)))
+
+    assert "CALLER_NOT_AUTHORIZED" == bound.reason
+    assert {"runId": THEIRS} == bound.metadata
+    assert "CALLER_NOT_AUTHORIZED" != free.reason
+    assert code == free.metadata["awsErrorCode"]
+
+
+async def test_log_knows_what_the_caller_is_not_told(tmp_path: Path) -> None:
+    """The operator reads in the audit what HealthOmics has answered."""
+    with capture_logs() as events:
+        async with called(tmp_path, BOUND) as gateway:
+            await outcome(gateway.get(NOWHERE, token()))
+            await outcome(gateway.get(THEIRS, token()))
+
+    absent, theirs = (each for each in events if each["event"] == "call")
+    assert "CALLER_NOT_AUTHORIZED" == absent["reason"] == theirs["reason"]
+    assert ("ResourceNotFoundException", "404") == (
+        absent["awsErrorCode"],
+        absent["httpStatus"],
+    )
+    assert "RUN_NOT_FOUND" == absent["hides"]
+    assert "hides" not in theirs
+    assert "200" == theirs["httpStatus"]
+    assert LIMS == theirs["identity"]
+
+
+async def test_tags_and_withheld_members_are_the_rules_own(tmp_path: Path) -> None:
+    """One caller sees less of the runs that it may see than another."""
+    tagged = rule(LIMS, tags={"project": "wgs"}, withhold=["parameters", "arn"])
+    async with called(tmp_path, tagged, FREE, GATEWAY_WITHHOLD="name") as gateway:
+        allowed = await gateway.get(TAGGED, token())
+        masked = await gateway.get(
+            TAGGED, token(), read_mask={"paths": ["parameters", "status"]}
+        )
+        untagged = await outcome(gateway.get(OURS, token()))
+        other = await gateway.get(TAGGED, token(OTHER))
+
+    assert "CALLER_NOT_AUTHORIZED" == untagged.reason
+    for run in (allowed, masked):
+        assert not run.HasField("parameters")
+        assert not run.unmodeled_json
+    assert not allowed.HasField("arn")
+    assert {"project": "wgs"} == dict(allowed.tags)
+    assert other.HasField("parameters")
+    assert not other.HasField("name")
+    assert not allowed.HasField("name")
+
+
+async def test_method_that_is_not_allowed_is_refused_before_any_work(
+    tmp_path: Path,
+) -> None:
+    """Neither the request is read nor HealthOmics asked."""
+    async with called(tmp_path, rule(LIMS, methods=["WatchRun"])) as gateway:
+        told = await outcome(gateway.get("not an id", token()))
+        asked = len(gateway.upstream.requests)
+
+    assert "CALLER_NOT_AUTHORIZED" == told.reason
+    assert {} == told.metadata
+    assert 0 == asked
+
+
+async def test_memory_answers_a_bound_caller_with_what_it_may_see(
+    tmp_path: Path,
+) -> None:
+    """A refusal isn't made from memory: it follows a fetch sent after the call."""
+    stale = {"max_staleness": {"seconds": 60}}
+    async with called(tmp_path, BOUND, FREE) as gateway:
+        for run_id in (OURS, THEIRS):
+            await gateway.get(run_id, token(OTHER))
+        with capture_logs() as events:
+            await gateway.get(OURS, token(), **stale)
+            refused = await outcome(gateway.get(THEIRS, token(), **stale))
+        asked = [each.run_id for each in gateway.upstream.requests]
+
+    assert "CALLER_NOT_AUTHORIZED" == refused.reason
+    assert [OURS, THEIRS, THEIRS] == asked
+    assert [True, False] == [e["from_memory"] for e in events if e["event"] == "call"]
+
+
+async def test_shared_fetch_reaches_only_those_who_may_see_it(tmp_path: Path) -> None:
+    """Two ask for one run at a time: one call upstream, an answer for one of them."""
+    flows = asyncio.Event()
+    upstream = LyingUpstream(truth=account)
+    quota = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "1"}
+    upstream.lie(THEIRS, [flows, http(true_run(THEIRS, runGroupId="1"))])
+    async with called(tmp_path, BOUND, FREE, upstream=upstream, **quota) as gateway:
+        await gateway.get(OURS, token(OTHER))  # has the one token
+        both = [
+            asyncio.create_task(outcome(gateway.get(THEIRS, token(who))))
+            for who in (LIMS, OTHER)
+        ]
+        await until(lambda: gateway.served.in_flight == len(both))
+        flows.set()
+        bound, free = await asyncio.gather(*both)
+        asked = gateway.upstream.asked[THEIRS]
+
+    assert 1 == asked
+    assert "CALLER_NOT_AUTHORIZED" == bound.reason
+    assert THEIRS == free.id
+
+
+async def test_bound_watch_begins_with_a_fetch_of_its_own(tmp_path: Path) -> None:
+    """Whoever watches the run already, a refusal follows a fetch after the call."""
+    slow = {"GATEWAY_WATCH__INTERVAL": "1h"}
+    async with called(tmp_path, BOUND, FREE, **slow) as gateway:
+        watching = gateway.watch(THEIRS, token(OTHER))
+        await watching.read()
+        (told,) = await states(gateway.watch(THEIRS, token()))
+        allowed = gateway.watch(OURS, token())
+        first = (await allowed.read()).run
+        asked = [each.run_id for each in gateway.upstream.requests]
+        watching.cancel()
+        allowed.cancel()
+
+    assert "CALLER_NOT_AUTHORIZED" == told.reason
+    assert OURS == first.id
+    assert [THEIRS, THEIRS, OURS] == asked
+
+
+async def test_bound_watch_waits_for_what_passes(tmp_path: Path) -> None:
+    """A failure that may pass doesn't end it before its first state either."""
+    upstream = LyingUpstream(truth=account)
+    upstream.lie(
+        OURS,
+        said(500, "InternalServerException"),
+        http(true_run(OURS, runGroupId=GROUP, status="COMPLETED")),
+    )
+    async with called(tmp_path, BOUND, upstream=upstream) as gateway:
+        seen = await states(gateway.watch(OURS, token()))
+
+    assert [OURS] == [each.id for each in seen]
+
+
+async def test_watch_ends_with_its_token(tmp_path: Path) -> None:
+    """A stream that a short-lived token began ends when the token does."""
+    async with called(tmp_path, FREE, GATEWAY_JWT__LEEWAY="0s") as gateway:
+        brief = token(OTHER, exp=time.time() + 1.5)
+        first, end = await states(gateway.watch(OURS, brief))
+
+    assert (OURS, "TOKEN_EXPIRED") == (first.id, end.reason)
+
+
+async def test_watch_ends_with_the_key_of_its_token(tmp_path: Path) -> None:
+    """A stream that a token began ends when the issuer withdraws the token's key."""
+    async with called(tmp_path, FREE) as gateway:
+        watching = gateway.watch(OURS, token(OTHER))
+        first = (await watching.read()).run
+        settings_of_tokens(tmp_path, Signer("second", "P-256", "second"))
+        unknown = SIGNER.token(header={"kid": "third"})  # has the keys read again
+        refused = await outcome(gateway.get(OURS, unknown))
+        (end,) = await states(watching)
+
+    assert (OURS, "TOKEN_INVALID", "TOKEN_INVALID") == (
+        first.id,
+        refused.reason,
+        end.reason,
+    )
+
+
+async def test_watched_run_that_leaves_the_group_is_seen_no_more(
+    tmp_path: Path,
+) -> None:
+    """Each state is held to the rule; the stream ends as if there were no run."""
+    upstream = LyingUpstream(truth=account)
+    upstream.lie(
+        OURS,
+        http(true_run(OURS, runGroupId=GROUP)),
+        http(true_run(OURS, runGroupId="7654322", name="elsewhere")),
+    )
+    async with called(tmp_path, BOUND, upstream=upstream, **SOON) as gateway:
+        first, told = await states(gateway.watch(OURS, token()))
+
+    assert "germline" == first.name
+    assert Reason.CALLER_NOT_AUTHORIZED.name == told.reason
+    assert {"runId": OURS} == told.metadata
+
+
+async def test_each_caller_has_its_own_limits(tmp_path: Path) -> None:
+    """One that asks too often is told when to come back; another isn't held up."""
+    limited = rule("spiffe://corp/*", calls_per_second=1, watches=1)
+    async with called(tmp_path, limited, **SOON) as gateway:
+        await gateway.get(OURS, token())
+        told = await outcome(gateway.get(OURS, token()))
+        other = await outcome(gateway.get(OURS, token(OTHER)))
+
+    assert_well_made(told)
+    assert StatusCode.RESOURCE_EXHAUSTED is told.code
+    assert "CALLER_RATE_LIMITED" == told.reason
+    assert {"ErrorInfo", "RequestInfo", "RetryInfo", "QuotaFailure"} == set(
+        told.details
+    )
+    assert OURS == other.id
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        pytest.param((), "TOKEN_MISSING", id="no-rules"),
+        pytest.param((BOUND,), "TOKEN_MISSING", id="in-no-rule"),
+        pytest.param((rule("*"),), "TOKEN_MISSING", id="not-everyone-known"),
+        pytest.param((BOUND, rule("anonymous")), "OK", id="in-a-rule"),
+    ],
+)
+async def test_caller_without_proof_needs_a_rule_of_its_own(
+    tmp_path: Path, rules: tuple[str, ...], expected: str
+) -> None:
+    """Where tokens are read, nobody is anonymous unless a rule lets in who is."""
+    async with called(tmp_path, *rules) as gateway:
+        found = await outcome(gateway.get(OURS))
+        forged = await outcome(gateway.get(OURS, "a.b.c"))
+
+    assert expected == verdict(found)
+    assert "TOKEN_INVALID" == verdict(forged)
+
+
+async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> None:
+    """A certificate and a token that disagree prove nothing, whichever may call."""
+    authority, clients = trustme.CA(), trustme.CA()
+    certificate = authority.issue_cert(HOST)
+    files = written(certificate, tmp_path, clients=clients)
+    environ = settings_of_tokens(tmp_path) | {
+        "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
+        "GATEWAY_TLS__KEY_FILE": str(files.key_file),
+        "GATEWAY_TLS__CLIENT_CA_FILE": str(files.client_ca_file),
+        "GATEWAY_TLS__CLIENT_AUTH": "required",
+    }
+    shown, trusted = clients.issue_cert("lims.corp"), root_of(authority)
+    reasons = []
+    async with (
+        LyingUpstream(truth=account) as upstream,
+        gateway(aws_at(upstream.url), toml=rule("*"), **environ) as served,
+        channel_to(str(served.address), trusted, shown) as channel,
+    ):
+        with capture_logs() as events:
+            for tokens in ((), (token("lims.corp"),), (token(OTHER),)):
+                call = stub_on(channel).GetRun(
+                    GetRunRequest(id=OURS), timeout=10, metadata=bearing(*tokens)
+                )
+                reasons.append(verdict(await outcome(call)))
+
+    assert ["OK", "OK", "TOKEN_INVALID"] == reasons
+    (refused,) = [event for event in events if event["event"] == "token_refused"]
+    assert "identity of the connection" == refused["check"]
+    assert [refused["request_id"]] == [
+        event["request_id"] for event in events if event.get("reason")
+    ]
+
+
+async def test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in(
+    tmp_path: Path,
+) -> None:
+    """Health tells nothing to who may only call the service."""
+    prober = rule(OTHER, methods=["Health"])
+    closed = {"GATEWAY_OPEN_SERVICES": "Reflection"}
+    told = []
+    async with (
+        called(tmp_path, BOUND, prober, **closed) as gateway,
+        grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
+    ):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        for tokens in ((), (token(),), (token(OTHER),)):
+            request = health_pb2.HealthCheckRequest()
+            call = stub.Check(request, timeout=10, metadata=bearing(*tokens))
+            told.append(verdict(await outcome(call)))
+
+    assert ["TOKEN_MISSING", "CALLER_NOT_AUTHORIZED", "OK"] == told
+
+
+async def test_flood_of_strangers_is_refused_at_a_bounded_rate(tmp_path: Path) -> None:
+    """Those beyond the first twenty wait, and meanwhile who is known is answered."""
+    async with called(tmp_path, BOUND) as gateway:
+        flood = [asyncio.create_task(outcome(gateway.get(OURS))) for _ in range(120)]
+        await until(lambda: any(each.done() for each in flood))
+        known = await outcome(gateway.get(OURS, token()))
+        waiting = sum(not each.done() for each in flood)
+        told = {verdict(each) for each in await asyncio.gather(*flood)}
+
+    assert OURS == known.id
+    assert 0 < waiting
+    assert {"TOKEN_MISSING"} == told
+
+
+async def test_call_and_watch_are_made_as_the_caller_s_role(tmp_path: Path) -> None:
+    """HealthOmics is asked with a session of the caller's own, and no other."""
+    roled = rule(LIMS, aws_role="arn:aws:iam::123456789012:role/omics-read")
+    async with (
+        FakeSts() as sts,
+        SessionUpstream(sts.given, truth=account) as upstream,
+        gateway(
+            sts.aws(upstream.url), toml=roled, **settings_of_tokens(tmp_path)
+        ) as served,
+        calling(served) as stub,
+    ):
+        mine: Any = {"timeout": 10, "metadata": bearing(token())}
+        await stub.GetRun(GetRunRequest(id=OURS), **mine)
+        watch = stub.WatchRun(WatchRunRequest(id=TAGGED), **mine)
+        await watch.read()
+        watch.cancel()
+        asked = [(each.run_id, sts.name_of(each)) for each in upstream.requests]
+
+    name = session_name(LIMS)
+    assert [(OURS, name), (TAGGED, name)] == asked

@@ -1,0 +1,254 @@
+"""Health, readiness and reflection, as probes, load balancers and grpcurl use them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.sandbox import REGION, SECRET_ACCESS_KEY
+from healthomics_gateway.upstream.config import fixed
+from testkit.builders import Sandbox, aws_at, calling, gateway, get_run, refused
+
+SERVICE = "healthomics.v1.RunService"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+GRPCURL = Path(sys.executable).with_name("grpcurl")
+PATIENCE_SECONDS = 5.0  # for what must happen soon
+REFLECTION_TRIES = 20
+
+
+@asynccontextmanager
+async def connected(served: Gateway) -> AsyncIterator[grpc.aio.Channel]:
+    """Open a channel."""
+    async with grpc.aio.insecure_channel(str(served.address)) as channel:
+        yield channel
+
+
+async def health_of(channel: grpc.aio.Channel, service: str) -> int:
+    """Check one service's health."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+    return int(answer.status)
+
+
+async def page(served: Gateway, path: str) -> tuple[int, str]:
+    """Read a page of the admin address."""
+    url = f"http://{served.admin_address}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def test_health_is_serving_while_all_is_well() -> None:
+    """The process and the service are healthy, and both admin pages say so."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+        calling(served) as stub,
+    ):
+        await get_run(stub, "1000003")
+        assert [SERVING, SERVING] == [
+            await health_of(channel, name) for name in ("", SERVICE)
+        ]
+        assert [(200, "ok\n")] * 2 == [
+            await page(served, path) for path in ("/livez", "/readyz")
+        ]
+
+
+async def test_health_follows_the_gateway_own_identity() -> None:
+    """Credentials that AWS refuses make the service unready, but not the process."""
+    async with Sandbox(quota_per_second=0) as sandbox:
+        unknown = fixed(
+            region=REGION,
+            endpoint=sandbox.url,
+            access_key="AKIDUNKNOWN",
+            secret_key=SECRET_ACCESS_KEY,
+        )
+        async with (
+            gateway(unknown) as served,
+            connected(served) as channel,
+            calling(served) as stub,
+        ):
+            watch = health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(service=SERVICE)
+            )
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (await watch.read()).status != SERVING:
+                    pass
+                failure = await refused(get_run(stub, "1000003"))
+                while (await watch.read()).status != NOT_SERVING:
+                    pass
+            assert "GATEWAY_CREDENTIALS_INVALID" == failure.reason
+            assert grpc.StatusCode.INTERNAL == failure.code
+            assert 2 == sandbox.calls
+            assert SERVING == await health_of(channel, "")
+            assert (200, "ok\n") == await page(served, "/livez")
+            assert (503, "GATEWAY_CREDENTIALS_INVALID\n") == await page(
+                served, "/readyz"
+            )
+            watch.cancel()
+
+
+async def test_health_of_the_whole_falls_when_it_drains() -> None:
+    """A drain tells everyone to go elsewhere before it ends anything."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+    ):
+        drain = asyncio.create_task(served.drain(10))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await health_of(channel, "") != NOT_SERVING:
+                pass
+        assert NOT_SERVING == await health_of(channel, SERVICE)
+        assert (503, "GATEWAY_DRAINING\n") == await page(served, "/readyz")
+        assert (200, "ok\n") == await page(served, "/livez")
+        await drain
+
+
+async def test_health_knows_no_other_service() -> None:
+    """A service that isn't served is NOT_FOUND, as the health protocol says."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health_of(channel, "nope")
+
+    assert grpc.StatusCode.NOT_FOUND == caught.value.code()
+
+
+async def test_method_that_a_standard_service_leaves_out_is_unimplemented() -> None:
+    """Health.List, which the health package leaves out, is unknown, and no bug."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+    ):
+        call = channel.unary_unary("/grpc.health.v1.Health/List")
+        failure = await refused(call(b"", timeout=5))
+
+    assert (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNKNOWN") == (
+        failure.code,
+        failure.reason,
+    )
+
+
+async def reflect(
+    channel: grpc.aio.Channel, version: str, **query: Any
+) -> reflection_pb2.ServerReflectionResponse:
+    """Ask one question of a version of reflection: the messages are the same."""
+    ask = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    request = reflection_pb2.ServerReflectionRequest(**query)
+    for _ in range(REFLECTION_TRIES):
+        try:
+            (answer,) = [each async for each in ask([request], timeout=5)]
+        except grpc.aio.AioRpcError as error:
+            # The client may lose the status of a call that is refused before its
+            # message: https://github.com/grpc/grpc/issues/36066
+            if error.details() != "Internal error from Core":
+                raise
+        else:
+            return answer
+    raise AssertionError("the client has lost each status")
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_the_services(version: str) -> None:
+    """Both versions list the service, health and reflection itself."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+    ):
+        answer = await reflect(channel, version, list_services="")
+
+    assert [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+        SERVICE,
+    ] == sorted(each.name for each in answer.list_services_response.service)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+@pytest.mark.parametrize(
+    ("symbol", "file"),
+    [
+        (SERVICE, "healthomics/v1/run_service.proto"),
+        (f"{SERVICE}.GetRun", "healthomics/v1/run_service.proto"),
+        ("healthomics.v1.Run", "healthomics/v1/run.proto"),
+        ("healthomics.v1.ErrorReason", "healthomics/v1/error_reason.proto"),
+        ("google.rpc.ErrorInfo", "google/rpc/error_details.proto"),
+        ("grpc.reflection.v1.ServerReflection", "grpc_reflection/v1/reflection.proto"),
+    ],
+)
+async def test_reflection_describes_a_symbol(
+    version: str, symbol: str, file: str
+) -> None:
+    """Both versions give the file that a symbol stands in."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+    ):
+        answer = await reflect(channel, version, file_containing_symbol=symbol)
+
+    files = answer.file_descriptor_response.file_descriptor_proto
+    assert file in [FileDescriptorProto.FromString(each).name for each in files]
+
+
+@pytest.mark.parametrize("symbol", ["nope", f"{SERVICE}.Nope", "healthomics.v1.Run.x"])
+async def test_reflection_knows_no_other_symbol(symbol: str) -> None:
+    """A symbol that isn't defined is NOT_FOUND, whatever its beginning is."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url)) as served,
+        connected(served) as channel,
+    ):
+        answer = await reflect(channel, "v1", file_containing_symbol=symbol)
+
+    assert grpc.StatusCode.NOT_FOUND.value[0] == answer.error_response.error_code
+
+
+async def test_grpcurl_describes_methods_and_enums() -> None:
+    """`grpcurl describe` shows a method, an enum and the details of errors."""
+    kinds = {
+        f"{SERVICE}.GetRun": "a method",
+        "healthomics.v1.ErrorReason": "an enum",
+        "google.rpc.ErrorInfo": "a message",
+    }
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
+        told = [await described(served, symbol) for symbol in kinds]
+
+    assert [f"{symbol} is {kind}:" for symbol, kind in kinds.items()] == [
+        each.partition("\n")[0] for each in told
+    ]
+
+
+async def described(served: Gateway, symbol: str) -> str:
+    """Let grpcurl describe a symbol."""
+    program = await asyncio.create_subprocess_exec(
+        *(GRPCURL, "-plaintext", str(served.address), "describe", symbol),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await program.communicate()
+    return out.decode()

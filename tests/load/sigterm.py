@@ -1,0 +1,280 @@
+"""Ends gateways with SIGTERM while 300 calls are under way, and counts what is lost.
+
+Each time one of two gateways behind the same channel ends, its client keeping to the
+documented service config: no call may fail. Then a gateway ends that has no other
+beside it, its clients retrying nothing: only calls that come late, or outlast the
+drain time, may be sent elsewhere. Ends with 0 when nothing was lost and every process
+ended well and in time, with 1 otherwise, with 130 when it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import grpc
+
+from e2e.test_drain import SERVICE_CONFIG, STOP_SECONDS, Served, client, serving
+from load.soaking.report import say
+from testkit.builders import Refusal, get_run, http
+from testkit.lying_upstream import Answer, LyingUpstream, Request, Wait, true_run
+
+CALLERS = 300
+IDS = [str(4_000_001 + at) for at in range(CALLERS)]  # a run of each caller's own
+ANSWER_SECONDS = (0.4, 0.8)  # that HealthOmics takes
+DEADLINE_SECONDS = 30.0
+DRAIN_SECONDS = 3.0
+SETTINGS = {
+    "GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s",
+    "GATEWAY_UPSTREAM__MAX_CONCURRENT": str(CALLERS),  # none waits for a place
+}
+OPEN_SHARE = 0.8  # of the drain time, in which new calls are let in
+CLOCKS_SECONDS = 0.05  # that the gateway's drain and this clock may be apart
+ELSEWHERE = {"GATEWAY_DRAINING", "UNAVAILABLE"}  # the latter where nobody listens
+BACK_SECONDS = (0.05, 0.5)  # after which a caller who was sent elsewhere is back
+MOST_TIMES = 1000
+USUAL_TIMES = 10
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: OK, its reason, or its code where it has none."""
+
+    told: str
+    ended: float
+    is_accepted: bool  # HealthOmics was asked for it
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a gateway ended, and what became of the calls."""
+
+    exit_code: int | None  # None where it didn't end in time
+    seconds: float
+    calls: int = 0
+    lost: Counter[str] = field(default_factory=Counter)  # by what the caller was told
+    late: int = 0  # calls that were sent elsewhere, rightly
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was lost, and the process ended in time."""
+        return self.exit_code == 0 and not self.lost
+
+    def __str__(self) -> str:
+        """Tell it in a line."""
+        end = "didn't end" if self.exit_code is None else f"exit {self.exit_code}"
+        lost = "".join(f" {name}:{count}" for name, count in sorted(self.lost.items()))
+        return (
+            f"{self.calls:6,} calls, {self.lost.total()} lost{lost}, {self.late} late,"
+            f" {end} in {self.seconds:.1f} s"
+        )
+
+
+class Callers:
+    """So many callers, each with a call under way until they are asked to stop."""
+
+    def __init__(
+        self,
+        stub: Any,
+        upstream: LyingUpstream,
+        *,
+        back_seconds: tuple[float, float] = BACK_SECONDS,
+    ) -> None:
+        """Call by `stub` for runs of `upstream`; who fails is back after a while."""
+        self._stub = stub
+        self._back_seconds = back_seconds
+        self._upstream = upstream
+        self._is_over = False
+        self._more: list[tuple[int, asyncio.Event]] = []
+        self.outcomes: list[Outcome] = []
+
+    async def __aenter__(self) -> Self:
+        """Begin to call."""
+        self._tasks = [asyncio.create_task(self._call_on(each)) for each in IDS]
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Make no more calls; wait for those under way."""
+        self._is_over = True
+        await asyncio.gather(*self._tasks)
+
+    async def ended(self, number: int) -> None:
+        """Wait until so many more calls have ended."""
+        event = asyncio.Event()
+        self._more.append((len(self.outcomes) + number, event))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await event.wait()
+
+    async def _call_on(self, run_id: str) -> None:
+        while not self._is_over:
+            before = self._upstream.asked[run_id]
+            told = await self._told(run_id)
+            is_accepted = self._upstream.asked[run_id] > before
+            self.outcomes.append(Outcome(told, time.monotonic(), is_accepted))
+            for number, event in self._more:
+                if len(self.outcomes) >= number:
+                    event.set()
+            if told != "OK":
+                # A client's own pause before it calls again.
+                await asyncio.sleep(random.uniform(*self._back_seconds))
+
+    async def _told(self, run_id: str) -> str:
+        try:
+            run = await get_run(self._stub, run_id, seconds=DEADLINE_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            refusal = Refusal(error)
+            return refusal.reason if refusal.details else refusal.code.name
+        return "OK" if run.id == run_id else "another run"
+
+
+def slow(request: Request) -> Answer:
+    """Tell of a run after a while."""
+    return [Wait(random.uniform(*ANSWER_SECONDS)), http(true_run(request.run_id))]
+
+
+async def beside_another() -> Ending:
+    """End one of two gateways; its client has the service config."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(slow_upstream())
+        leaving, staying = [
+            await stack.enter_async_context(serving(upstream.url, **SETTINGS))
+            for _ in range(2)
+        ]
+        config = {"grpc.service_config": SERVICE_CONFIG.read_text()}
+        stub = await stack.enter_async_context(client(leaving, staying, **config))
+        async with Callers(stub, upstream) as callers:
+            await callers.ended(2 * CALLERS)
+            ending, _ = await terminated(leaving)
+            await callers.ended(2 * CALLERS)
+    return counted(ending, callers.outcomes, terminated_at=None)
+
+
+async def alone(back_seconds: tuple[float, float] = BACK_SECONDS) -> Ending:
+    """End the only gateway, its clients retrying nothing and coming back for more."""
+    async with AsyncExitStack() as stack:
+        upstream = await stack.enter_async_context(slow_upstream())
+        served = await stack.enter_async_context(serving(upstream.url, **SETTINGS))
+        options = {"grpc.enable_retries": 0}
+        stub = await stack.enter_async_context(client(served, **options))
+        async with Callers(stub, upstream, back_seconds=back_seconds) as callers:
+            await callers.ended(2 * CALLERS)
+            ending, at = await terminated(served)
+    return counted(ending, callers.outcomes, terminated_at=at)
+
+
+def slow_upstream() -> LyingUpstream:
+    """Make a HealthOmics that takes its time."""
+    upstream = LyingUpstream()
+    for run_id in IDS:
+        upstream.lie(run_id, slow)
+    return upstream
+
+
+async def terminated(
+    served: Served, *, drain_seconds: float = DRAIN_SECONDS
+) -> tuple[Ending, float]:
+    """Send SIGTERM and wait for the end; give it, and when it was asked for."""
+    begun = time.monotonic()
+    served.terminate()
+    code: int | None = None
+    with suppress(TimeoutError):  # no exit code tells of it
+        code = await served.ended(drain_seconds + STOP_SECONDS)
+    return Ending(code, time.monotonic() - begun), begun
+
+
+def counted(
+    ending: Ending, outcomes: Sequence[Outcome], *, terminated_at: float | None
+) -> Ending:
+    """Count into `ending` what became of the calls.
+
+    `terminated_at` is None where another gateway was there for every call.
+    """
+    ending.calls = len(outcomes)
+    for each in outcomes:
+        if each.told == "OK":
+            continue
+        if terminated_at is not None and is_late(each, terminated_at):
+            ending.late += 1
+        else:
+            ending.lost[each.told] += 1
+    return ending
+
+
+def is_late(outcome: Outcome, terminated_at: float) -> bool:
+    """Whether a call was sent elsewhere as it came late, or outlasted the drain."""
+    open_seconds = DRAIN_SECONDS * (1.0 if outcome.is_accepted else OPEN_SHARE)
+    earliest = terminated_at + open_seconds - CLOCKS_SECONDS
+    return outcome.told in ELSEWHERE and outcome.ended >= earliest
+
+
+async def repeated(times: int) -> dict[str, list[Ending]]:
+    """End gateways so often; tell each time."""
+    endings: dict[str, list[Ending]] = {"two gateways": [], "one gateway": []}
+    for number in range(1, times + 1):
+        for (name, those), end in zip(
+            endings.items(), (beside_another, alone), strict=True
+        ):
+            those.append(await end())
+            say(f"{number:3} of {times}  {name:12} {those[-1]}")
+    return endings
+
+
+def table(endings: dict[str, list[Ending]]) -> Iterator[str]:
+    """Sum it up."""
+    yield f"{'':12}  times    calls  lost   late  longest  bad"
+    for name, those in endings.items():
+        yield (
+            f"{name:12}{len(those):>7}{sum(each.calls for each in those):>9,}"
+            f"{sum(each.lost.total() for each in those):>6}"
+            f"{sum(each.late for each in those):>7,}"
+            f"{max(each.seconds for each in those):>7.1f} s"
+            f"{sum(not each.is_good for each in those):>5}"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; give its exit code."""
+    times = parser().parse_args(arguments).times
+    say(f"{CALLERS} calls under way, drain time {DRAIN_SECONDS:g} s")
+    try:
+        endings = asyncio.run(repeated(times))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    say(*table(endings))
+    return 0 if all(each.is_good for those in endings.values() for each in those) else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    made = argparse.ArgumentParser(
+        prog="sigterm",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "--times",
+        type=_times,
+        default=USUAL_TIMES,
+        help="how often gateways are ended (default %(default)d)",
+    )
+    return made
+
+
+def _times(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MOST_TIMES:
+        raise argparse.ArgumentTypeError(f"write 1 to {MOST_TIMES}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""What the soak has seen so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from load.soaking.judge import Asked, Told, label_of
+from load.soaking.samples import Finding, Sample, outcome_of, percentile
+
+MOST_TOLD = 30  # disagreements; all are counted
+
+
+@dataclass(slots=True)
+class Record:
+    """Counts calls, ends and disagreements; gives what came since the last sample."""
+
+    calls: int = 0
+    unmade: int = 0  # calls, as too many were open
+    stalls: int = 0  # of this program
+    disagreements: int = 0
+    told: list[str] = field(default_factory=list)  # the first disagreements
+    ends: Counter[str] = field(default_factory=Counter)  # by kind of call and label
+    samples: list[Sample] = field(default_factory=list)
+    _outcomes: Counter[str] = field(default_factory=Counter)  # since the last sample
+    _latencies_ms: list[float] = field(default_factory=list)  # of answers, as above
+
+    def end(self, kind: str, asked: Asked, told: Told) -> None:
+        """Count how a call ended."""
+        label = label_of(told)
+        self.ends[f"{kind}: {label}"] += 1
+        self._outcomes[outcome_of(label)] += 1
+        if label == "OK":
+            self._latencies_ms.append((told.ended - asked.begun) * 1000)
+
+    def disagree(self, name: str, *faults: str) -> None:
+        """Take down what disagrees about something: nothing, if all is well."""
+        self.disagreements += len(faults)
+        room = MOST_TOLD - len(self.told)
+        self.told += [f"{name}: {fault}" for fault in faults[:room]]
+
+    def sample(
+        self,
+        *,
+        at: float,
+        memory_mib: float,
+        files: int,
+        threads: int,
+        connections: int,
+    ) -> None:
+        """Take down one second: what is seen of the gateway, and what came of calls."""
+        latencies, self._latencies_ms = self._latencies_ms, []
+        outcomes, self._outcomes = self._outcomes, Counter()
+        sample = Sample(
+            at=at,
+            memory_mib=memory_mib,
+            files=files,
+            threads=threads,
+            connections=connections,
+            p50_ms=percentile(latencies, 0.5),
+            p99_ms=percentile(latencies, 0.99),
+            outcomes=outcomes,
+        )
+        self.samples.append(sample)
+
+    def findings(self) -> list[Finding]:
+        """Give the disagreements as findings, and their number."""
+        sentence = f"{self.disagreements} disagreements in {self.calls} calls"
+        count = Finding(sentence, fails=self.disagreements > 0)
+        return [*(Finding(each, fails=True) for each in self.told), count]

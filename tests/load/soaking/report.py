@@ -1,0 +1,82 @@
+"""What the soak says: while it runs, and at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.status import Status
+
+from load.soaking.record import Record
+from testkit.fault_table import CASES
+
+if TYPE_CHECKING:
+    from load.soaking.run import Soak
+
+LINE_SECONDS = 10  # from line to line, where there is no terminal
+
+
+def say(*lines: str) -> None:
+    """Print at once."""
+    print(*lines, sep="\n", flush=True)  # noqa: T201  # a program's own words
+
+
+class Progress:
+    """One line that changes on a terminal, a line every 10 seconds elsewhere."""
+
+    def __init__(self, seconds: float) -> None:
+        """Know how long it takes."""
+        self._seconds = seconds
+        console = Console(highlight=False)
+        self._status = Status("", console=console) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        """Begin to show it."""
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave the terminal as it was."""
+        if self._status:
+            self._status.stop()
+
+    def tell(self, record: Record) -> None:
+        """Show how far it is."""
+        last = record.samples[-1]
+        line = (
+            f"{last.at:5.0f} of {self._seconds:.0f} s  {record.calls:,} calls,"
+            f" {record.disagreements} disagreements  {last.memory_mib:.1f} MiB,"
+            f" {last.files} files, {last.threads} threads, p50 {last.p50_ms:.0f} ms,"
+            f" p99 {last.p99_ms:.0f} ms"
+        )
+        if self._status:
+            self._status.update(line)
+        elif len(record.samples) % LINE_SECONDS == 0:
+            say(line)
+
+
+def summary(soak: Soak) -> Iterator[str]:
+    """Tell what was called, served and logged."""
+    yield "how the calls ended:"
+    yield from _counts(soak.record.ends)
+    ledger = soak.ledger
+    total = ledger.truths + ledger.faults.total()
+    yield f"what {total:,} answers of the upstream were:"
+    yield from _counts(
+        Counter({"the truth": ledger.truths})
+        + Counter({f"{n}: {CASES[n]}": ledger.faults[n] for n in ledger.faults})
+    )
+    yield "what the gateway logged:"
+    yield from _counts(soak.events)
+    if soak.record.unmade:
+        yield f"{soak.record.unmade} calls weren't made: too many were open"
+    if soak.record.stalls:
+        yield f"{soak.record.stalls} times this program itself was held up"
+
+
+def _counts(counts: Counter[str]) -> Iterator[str]:
+    for name, count in sorted(counts.items()):
+        yield f"{count:>9,}  {name}"

@@ -1,0 +1,689 @@
+"""The pieces that decide a soak: what was served, what may come of it, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
+
+from healthomics.v1.run_pb2 import Run
+from healthomics_gateway.errors.reasons import GatewayError, Reason, status_of
+from healthomics_gateway.upstream.translate import run_from_json
+from load.soak import main
+from load.soaking.calls import KINDS, plan
+from load.soaking.judge import (
+    CODES,
+    DETAILS,
+    LATE,
+    SESSION_TOKEN,
+    Asked,
+    Judge,
+    Told,
+    label_of,
+)
+from load.soaking.ledger import KEPT_SECONDS, Ledger, Served
+from load.soaking.lies import WEIGHTS, lie
+from load.soaking.process import (
+    Log,
+    connections_to,
+    memory_and_threads,
+    open_files,
+)
+from load.soaking.record import MOST_TOLD, Record
+from load.soaking.samples import OUTCOMES, Sample, outcome_of, percentile, verdict
+from load.soaking.truths import truth
+from load.soaking.upstream import SoakUpstream
+from testkit.fault_table import CASES
+
+ID, OTHER = "1000007", "1000008"
+BEGUN, ENDED = 100.0, 100.2  # of a usual call
+CALL_ID, AWS_ID, OLD_AWS_ID = "soak-1", "aws-1", "aws-0"
+TEXT = (
+    f'{{"id": "{ID}", "name": "exome", "priority": 7, "novel": [1.50],'
+    ' "logLocation": {"runLogStream": "stream", "engineLogStream": "engine"}}'
+)
+
+# ---- builders ----
+
+
+def served(at: float = 100.1, **fields: Any) -> Served:
+    """Make an answer of the upstream: the truth, unless `fields` make it a fault."""
+    if "reasons" in fields:
+        fields["reasons"] = frozenset(fields["reasons"])
+        return Served(at, fields.pop("request_id", AWS_ID), **fields)
+    return Served(at, fields.pop("request_id", AWS_ID), **{"text": TEXT, **fields})
+
+
+def ledger_of(*answers: Served, run_id: str = ID) -> Ledger:
+    """Make a ledger of answers about one run."""
+    made = Ledger()
+    for each in answers:
+        made.serve(run_id, each)
+    return made
+
+
+def asked(**fields: Any) -> Asked:
+    """Make a usual call."""
+    return replace(Asked(BEGUN, 10.0, CALL_ID, ID), **fields)
+
+
+def answered(
+    text: str = TEXT,
+    *,
+    aws_id: str = AWS_ID,
+    call_id: str = CALL_ID,
+    observed: float = 100.1,
+    without: str = "",
+) -> Told:
+    """Make the end of a call that was answered, as the gateway answers."""
+    run = run_from_json(text.encode(), run_id=json.loads(text)["id"])
+    run.observe_time.FromNanoseconds(round(observed * 1e9))
+    if without:
+        run.ClearField(without)
+    trailers = {"x-request-id": call_id, "x-amzn-requestid": aws_id}
+    return Told(ENDED, run, trailers)
+
+
+def failed(
+    reason: str,
+    *,
+    code: StatusCode | None = None,
+    message: str = "It failed.",
+    drop: str = "",
+    call_id: str = CALL_ID,
+    **metadata: str,
+) -> Told:
+    """Make the end of a call that failed; without a detail whose name is `drop`."""
+    error = GatewayError(Reason[reason])
+    facts = {"runId": ID, **metadata}
+    status = status_of(error, metadata=facts, request_id=call_id)
+    status.message = message
+    kept = [each for each in status.details if not drop or drop not in each.type_url]
+    del status.details[:]
+    status.details.extend(kept)
+    if code:
+        status.code = code.value[0]
+    trailers = Metadata(
+        ("x-request-id", CALL_ID),
+        ("grpc-retry-pushback-ms", str(error.pushback_ms)),
+        ("grpc-status-details-bin", status.SerializeToString()),
+    )
+    codes = {each.value[0]: each for each in StatusCode}
+    answer = AioRpcError(codes[status.code], Metadata(), trailers, message)
+    return Told(ENDED, answer, {})
+
+
+def bare(code: StatusCode, *, ended: float = ENDED, message: str = "") -> Told:
+    """Make the end of a call that gRPC itself ended."""
+    return Told(ended, AioRpcError(code, Metadata(), Metadata(), message), {})
+
+
+def faults(ledger: Ledger, call: Asked, told: Told) -> list[str]:
+    """Judge the end of a call, both clocks being one."""
+    return list(Judge(ledger, ahead_seconds=0.0).faults(call, told))
+
+
+# ---- the ledger ----
+
+
+def test_ledger_gives_what_was_served_about_a_run_in_a_time() -> None:
+    """Neither what was served before or after nor what is about another run."""
+    ledger = ledger_of(served(99.9), served(100.1), served(100.3))
+    ledger.serve(OTHER, served(100.1, request_id="aws-2"))
+
+    assert [served(100.1)] == ledger.served(ID, BEGUN, ENDED)
+
+
+def test_ledger_forgets_what_no_call_can_ask_for() -> None:
+    """Nothing is kept for longer than a call lasts."""
+    ledger = ledger_of(served(0.0), served(KEPT_SECONDS + 1.0))
+
+    assert [served(KEPT_SECONDS + 1.0)] == ledger.served(ID, 0.0, 1000.0)
+
+
+def test_ledger_knows_an_outage_that_goes_on() -> None:
+    """An outage is there from its beginning, and gone after its end."""
+    ledger = Ledger()
+    ledger.outage(50.0)
+    during = ledger.had_outage(BEGUN, ENDED)
+    ledger.outage(50.0, 60.0)
+
+    assert during
+    assert ledger.had_outage(59.0, 61.0)
+    assert not ledger.had_outage(BEGUN, ENDED)
+
+
+# ---- answers ----
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        pytest.param((), answered(), id="whole"),
+        pytest.param(("name",), answered(f'{{"id":"{ID}","name":"exome"}}'), id="mask"),
+        pytest.param(
+            ("id", "log_location.run_log_stream"),
+            answered(f'{{"id":"{ID}","logLocation":{{"runLogStream":"stream"}}}}'),
+            id="mask-into-structure",
+        ),
+    ],
+)
+def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: Told) -> None:
+    """An answer that is what was served, as far as the mask goes, is right."""
+    assert isinstance(told.answer, Run)
+    if "id" not in mask and mask:
+        told.answer.ClearField("id")
+
+    assert [] == faults(ledger_of(served()), asked(mask=mask), told)
+
+
+@pytest.mark.parametrize(
+    ("told", "told_of"),
+    [
+        pytest.param(answered(TEXT.replace("7", "8", 2)), "priority", id="number"),
+        pytest.param(answered(without="name"), "name", id="member-missing"),
+        pytest.param(answered(without="unmodeled_json"), "novel", id="novelty-missing"),
+        pytest.param(answered(TEXT.replace("1.50", "1.5")), "novel", id="kept-text"),
+        pytest.param(
+            answered(f'{TEXT[:-1]}, "tags": {{"a": "b"}}}}'), "tags", id="never-sent"
+        ),
+        pytest.param(answered(TEXT.replace(ID, OTHER)), "id", id="another-run"),
+        pytest.param(answered(aws_id="aws-9"), "aws-9", id="never-served"),
+        pytest.param(answered(aws_id=OLD_AWS_ID), OLD_AWS_ID, id="before-the-call"),
+        pytest.param(answered(aws_id="aws-2"), "aws-2", id="about-another"),
+        pytest.param(answered(aws_id="aws-3"), "aws-3", id="fault"),
+        pytest.param(answered(call_id="soak-2"), "call's id", id="call-id"),
+        pytest.param(answered(observed=90.0), "observed", id="stale"),
+        pytest.param(answered(without="observe_time"), "observed", id="time-missing"),
+    ],
+)
+def test_judge_notices_a_wrong_answer(told: Told, told_of: str) -> None:
+    """An answer that isn't what was served during the call disagrees, by name."""
+    ledger = ledger_of(served(99.5, request_id=OLD_AWS_ID), served())
+    ledger.serve(ID, served(reasons=["RUN_NOT_FOUND"], request_id="aws-3"))
+    ledger.serve(OTHER, served(request_id="aws-2"))
+
+    assert any(told_of in fault for fault in faults(ledger, asked(), told))
+
+
+@pytest.mark.parametrize(
+    ("mask", "told_of"),
+    [
+        pytest.param(("name",), "priority", id="more"),
+        pytest.param(("log_location.run_log_stream",), "engineLogStream", id="inside"),
+    ],
+)
+def test_judge_notices_more_than_the_mask(mask: tuple[str, ...], told_of: str) -> None:
+    """A member that the mask leaves out disagrees."""
+    found = faults(ledger_of(served()), asked(mask=mask), answered())
+
+    assert any(told_of in fault for fault in found)
+
+
+def test_judge_notices_an_answer_to_a_bad_request() -> None:
+    """A call that must be refused before the upstream is asked must not succeed."""
+    call = asked(run_id="", expected="INVALID_REQUEST")
+
+    assert ["OK where INVALID_REQUEST must come"] == faults(
+        ledger_of(served()), call, answered()
+    )
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize("reason", sorted(CODES.keys() - LATE - {"DEADLINE_TOO_SHORT"}))
+def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
+    """Every reason has its row: the gateway's own status of it is well made."""
+    ledger = ledger_of(served(reasons=[reason]))
+
+    assert [] == faults(ledger, asked(), failed(reason, awsRequestId=AWS_ID))
+
+
+@pytest.mark.parametrize(
+    ("told", "told_of"),
+    [
+        pytest.param(failed("RUN_NOT_FOUND"), "RUN_NOT_FOUND where", id="reason"),
+        pytest.param(
+            failed("UPSTREAM_TIMEOUT", code=StatusCode.INTERNAL), "INTERNAL", id="code"
+        ),
+        pytest.param(
+            failed("UPSTREAM_TIMEOUT", drop="RetryInfo"), "details", id="no-detail"
+        ),
+        pytest.param(
+            failed("UPSTREAM_TIMEOUT", drop="RequestInfo"), "well made", id="no-id"
+        ),
+        pytest.param(
+            failed("UPSTREAM_TIMEOUT", message="arn:aws:x"), "'arn:'", id="canary"
+        ),
+        pytest.param(
+            failed("UPSTREAM_TIMEOUT", message=SESSION_TOKEN), "canary", id="token"
+        ),
+        pytest.param(failed("UPSTREAM_TIMEOUT", runId=OTHER), OTHER, id="another-run"),
+        pytest.param(
+            failed("UPSTREAM_TIMEOUT", awsRequestId="aws-9"), "aws-9", id="never-served"
+        ),
+        pytest.param(
+            failed("UPSTREAM_TIMEOUT", call_id="soak-2"), "well made", id="call-id"
+        ),
+        pytest.param(bare(StatusCode.UNAVAILABLE), "UNAVAILABLE", id="no-details"),
+        pytest.param(bare(StatusCode.UNKNOWN, message="<class 'X'>"), "<class", id="x"),
+    ],
+)
+def test_judge_notices_a_wrong_error(told: Told, told_of: str) -> None:
+    """An error other than the row of what was served disagrees, by name."""
+    ledger = ledger_of(served(reasons=["UPSTREAM_TIMEOUT"]))
+
+    assert any(told_of in fault for fault in faults(ledger, asked(), told))
+
+
+def test_judge_notices_an_error_where_the_truth_was_served() -> None:
+    """Where nothing but the truth was served no error may come."""
+    found = faults(ledger_of(served()), asked(), failed("UPSTREAM_CONNECTION"))
+
+    assert ["UPSTREAM_CONNECTION where no error may come"] == found
+
+
+def test_judge_takes_an_outage_for_a_reason() -> None:
+    """While the upstream lets nobody in the connection may fail."""
+    ledger = Ledger()
+    ledger.outage(99.0)
+
+    assert [] == faults(ledger, asked(), failed("UPSTREAM_CONNECTION"))
+
+
+# ---- the ends that callers make ----
+
+
+@pytest.mark.parametrize(
+    ("call", "told", "lasts", "is_right"),
+    [
+        pytest.param(
+            asked(),
+            bare(StatusCode.DEADLINE_EXCEEDED, ended=110.0),
+            0.0,
+            False,
+            id="idle",
+        ),
+        pytest.param(
+            asked(),
+            bare(StatusCode.DEADLINE_EXCEEDED, ended=110.0),
+            9.6,
+            True,
+            id="busy",
+        ),
+        pytest.param(
+            asked(seconds=0.05), failed("DEADLINE_TOO_SHORT"), 0.0, True, id="short"
+        ),
+        pytest.param(asked(), failed("DEADLINE_TOO_SHORT"), 9.6, False, id="not-short"),
+        pytest.param(
+            asked(seconds=0.05), failed("GATEWAY_OVERLOADED"), 0.0, True, id="crowded"
+        ),
+        pytest.param(
+            asked(), failed("GATEWAY_OVERLOADED"), 9.6, False, id="not-crowded"
+        ),
+        pytest.param(asked(leaves=True), Told(ENDED, None, {}), 0.0, True, id="left"),
+        pytest.param(asked(), bare(StatusCode.CANCELLED), 0.0, False, id="cut-off"),
+    ],
+)
+def test_judge_knows_who_may_be_late(
+    call: Asked, told: Told, lasts: float, *, is_right: bool
+) -> None:
+    """A deadline passes only while an attempt is under way; only who leaves is gone."""
+    found = faults(ledger_of(served(lasts_seconds=lasts)), call, told)
+
+    assert is_right == (found == [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_right"),
+    [
+        pytest.param(1.5, True, id="within-the-wait"),
+        pytest.param(10.0, False, id="long-after-it"),
+    ],
+)
+def test_judge_knows_that_a_deadline_may_pass_in_the_attempt_after_a_throttle(
+    seconds: float, *, is_right: bool
+) -> None:
+    """The gateway waits up to a second before it tries again."""
+    ledger = ledger_of(served(reasons=["UPSTREAM_THROTTLED"]))
+    told = bare(StatusCode.DEADLINE_EXCEEDED, ended=BEGUN + seconds)
+
+    assert is_right == ([] == faults(ledger, asked(seconds=seconds), told))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason", "is_right"),
+    [
+        pytest.param(0.05, "UPSTREAM_THROTTLED", True, id="of-a-short-call"),
+        pytest.param(10.0, "UPSTREAM_THROTTLED", False, id="of-a-call-with-time"),
+        pytest.param(0.05, "UPSTREAM_INTERNAL", False, id="without-a-throttle"),
+    ],
+)
+def test_judge_knows_that_a_throttle_is_everybody_s(
+    seconds: float, reason: str, *, is_right: bool
+) -> None:
+    """A throttle of any run empties the bucket, and a call may have no time to wait."""
+    ledger = Ledger()
+    ledger.serve("another", served(reasons=[reason]))
+    found = faults(ledger, asked(seconds=seconds), failed("UPSTREAM_THROTTLED"))
+
+    assert is_right == (found == [])
+
+
+@pytest.mark.parametrize(
+    ("code", "is_right"),
+    [
+        pytest.param(StatusCode.RESOURCE_EXHAUSTED, True, id="refused"),
+        pytest.param(StatusCode.UNAVAILABLE, True, id="connection-at-its-end"),
+        pytest.param(StatusCode.CANCELLED, False, id="cancelled"),
+    ],
+)
+def test_judge_knows_how_grpc_itself_refuses(
+    code: StatusCode, *, is_right: bool
+) -> None:
+    """What gRPC refuses by itself has its code, or that of a connection that ends."""
+    call = asked(run_id="", expected="RESOURCE_EXHAUSTED without details")
+
+    assert is_right == ([] == faults(Ledger(), call, bare(code)))
+
+
+def test_judge_notices_a_call_that_outlives_its_deadline() -> None:
+    """Who isn't answered by the deadline and a second has been forgotten."""
+    ledger = ledger_of(served(lasts_seconds=10.0))
+    late = bare(StatusCode.DEADLINE_EXCEEDED, ended=111.5)
+
+    assert ["it ended after 11.50 s, its deadline being 10.0 s"] == faults(
+        ledger, asked(), late
+    )
+
+
+def test_judge_trusts_no_time_while_the_soak_is_held_up() -> None:
+    """Lateness that the soak itself may have caused isn't held against the gateway."""
+    ledger = ledger_of(served())
+    ledger.stall(100.0, 101.5)
+    late = bare(StatusCode.DEADLINE_EXCEEDED, ended=111.5)
+
+    assert [] == faults(ledger, asked(), late)
+
+
+# ---- what is drawn ----
+
+
+def test_lies_have_a_case_and_a_row() -> None:
+    """Every fault that can be drawn is of a listed case, and becomes listed reasons."""
+    drawn = [lie(Random(seed), ID, TEXT) for seed in range(2000)]
+
+    assert {each.fault for each in drawn} <= CASES.keys()
+    assert {reason for each in drawn for reason in each.reasons} <= CODES.keys()
+    assert all(each.reasons for each in drawn)
+    assert DETAILS.keys() == CODES.keys()
+
+
+@pytest.mark.parametrize("make", [pytest.param(it, id=it.__name__) for it in WEIGHTS])
+def test_lies_repeat_by_their_seed(make: Any) -> None:
+    """The same seed draws the same fault."""
+    one, again = (make(Random(5), ID, TEXT) for _ in range(2))
+
+    assert one == again
+
+
+def test_truths_are_about_their_run() -> None:
+    """Every true answer is an object whose last id is the run's, and changes."""
+    texts = [truth(Random(seed), ID, seed) for seed in range(200)]
+
+    assert {ID} == {json.loads(each)["id"] for each in texts}
+    assert len(texts) == len(set(texts))
+
+
+def test_plan_repeats_by_its_seed() -> None:
+    """The same seed makes the same calls, another one others, of every kind."""
+    calls = [plan(7, number) for number in range(500)]
+
+    assert calls == [plan(7, number) for number in range(500)]
+    assert calls != [plan(8, number) for number in range(500)]
+    assert KINDS.keys() == {each.kind for each in calls}
+
+
+# ---- the upstream ----
+
+
+async def test_upstream_takes_down_a_stray() -> None:
+    """A request that isn't signed, or isn't GetRun of a known run, is noticed."""
+    async with SoakUpstream(Ledger(), seed=1) as upstream:
+        reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
+        writer.write(b"GET /elsewhere/1000001 HTTP/1.1\r\nhost: here\r\n\r\n")
+        await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    assert ["/elsewhere/1000001 MissingAuthenticationTokenException"] == upstream.strays
+
+
+async def test_upstream_lets_nobody_in_during_an_outage() -> None:
+    """While it lasts nobody can connect, and the ledger knows; then all can again."""
+    ledger = Ledger()
+    begun = time.monotonic()
+    async with SoakUpstream(ledger, seed=1) as upstream:
+        outage = asyncio.create_task(upstream.outage(0.01))
+        await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", upstream.port)
+        await outage
+        _, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
+        writer.close()
+        await writer.wait_closed()
+
+    assert ledger.had_outage(begun, time.monotonic())
+    assert not ledger.had_outage(time.monotonic(), time.monotonic() + 1)
+
+
+# ---- the process ----
+
+
+@pytest.mark.parametrize(
+    ("line", "told_of"),
+    [
+        pytest.param(b"Traceback (most recent call last):", "one event", id="text"),
+        pytest.param(b'{"event": "call"}', "one event", id="no-level"),
+        pytest.param(b"[]", "one event", id="list"),
+        pytest.param(b'{"event": "bug", "level": "error"}', "bug", id="bug"),
+        pytest.param(
+            f'{{"event": "x", "level": "info", "t": "{SESSION_TOKEN}"}}'.encode(),
+            "secret",
+            id="secret",
+        ),
+    ],
+)
+def test_log_notices_a_line_that_must_not_be(line: bytes, told_of: str) -> None:
+    """What isn't one event, tells of a bug or tells a secret is a disagreement."""
+    log = Log()
+    log.take(b'{"event": "call", "level": "info"}\n')
+    log.take(line)
+
+    assert 1 == len(log.faults)
+    assert told_of in log.faults[0]
+    assert 1 == log.events["info call"]
+
+
+def test_process_is_seen_from_outside(tmp_path: Path) -> None:
+    """Open files, memory and threads are those of the process."""
+    before = open_files(os.getpid())
+    with (tmp_path / "more").open("w"):
+        during = open_files(os.getpid())
+    memory_mib, threads = memory_and_threads(os.getpid())
+
+    assert before + 1 == during
+    assert 10 < memory_mib < 10_000
+    assert threads >= 1
+
+
+def test_connections_are_those_to_the_port() -> None:
+    """Only open connections that came in on the port are counted."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        before = connections_to(port)
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = server.accept()
+            during = connections_to(port)
+            accepted.close()
+
+    assert (0, 1) == (before, during)
+
+
+# ---- the verdict ----
+
+
+def samples(seconds: int, **late: float) -> list[Sample]:
+    """Make a flat run whose last fifth has other values."""
+    flat = {"memory_mib": 100.0, "files": 30, "threads": 13, "connections": 6}
+    return [
+        Sample(at=float(at), **{**flat, **(late if at >= seconds * 0.8 else {})})  # type: ignore[arg-type]  # counts are integers
+        for at in range(1, seconds + 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("late", "fails"),
+    [
+        pytest.param({}, [], id="flat"),
+        pytest.param({"memory_mib": 104.9}, [], id="a-little-memory"),
+        pytest.param({"memory_mib": 105.1}, ["memory"], id="memory"),
+        pytest.param({"files": 38}, [], id="a-few-files"),
+        pytest.param({"files": 39}, ["open files"], id="files"),
+        pytest.param({"threads": 16}, ["threads"], id="threads"),
+        pytest.param({"connections": 15}, ["upstream connections"], id="connections"),
+        pytest.param(
+            {"memory_mib": 200, "threads": 20}, ["memory", "threads"], id="two"
+        ),
+    ],
+)
+def test_verdict_compares_the_last_fifth_with_the_second(
+    late: dict[str, float], fails: list[str]
+) -> None:
+    """What is larger in the end than the stated bound fails the run, and is named."""
+    found = [each for each in verdict(samples(600, **late)) if each.fails]
+
+    assert fails == [each.sentence.partition(":")[0] for each in found]
+
+
+def test_verdict_forgives_a_peak() -> None:
+    """A few seconds' peak is no growth: medians are compared."""
+    seen = samples(600)
+    seen[550:560] = [replace(each, memory_mib=900.0) for each in seen[550:560]]
+
+    assert not any(each.fails for each in verdict(seen))
+
+
+def test_verdict_leaves_out_the_warming_up() -> None:
+    """The first fifth of a run is compared with nothing."""
+    seen = samples(600)
+    seen[:115] = [replace(each, memory_mib=10.0, files=1) for each in seen[:115]]
+
+    assert not any(each.fails for each in verdict(seen))
+
+
+def test_verdict_of_a_short_run_decides_nothing() -> None:
+    """A run of less than two minutes is told as the others, and says so."""
+    found = verdict(samples(60, memory_mib=200.0))
+
+    assert not any(each.fails for each in found)
+    assert "200.0 MiB in the last fifth" in found[0].sentence
+    assert all("doesn't decide" in each.sentence for each in found)
+
+
+@pytest.mark.parametrize("seconds", [pytest.param(it, id=f"{it}s") for it in (0, 1)])
+def test_verdict_of_hardly_anything_says_so(seconds: int) -> None:
+    """A run without a sample in both windows can't be compared."""
+    (finding,) = verdict(samples(seconds))
+
+    assert (False, True) == (finding.fails, "too short" in finding.sentence)
+
+
+def test_record_counts_every_disagreement_and_tells_the_first() -> None:
+    """All are counted, as many told as a person reads; one fails the run."""
+    record = Record()
+    for number in range(MOST_TOLD + 5):
+        record.disagree(f"call {number}", "it is wrong")
+    *told, count = record.findings()
+
+    assert MOST_TOLD == len(told)
+    assert "call 0: it is wrong" == told[0].sentence
+    assert f"{MOST_TOLD + 5} disagreements in 0 calls" == count.sentence
+    assert count.fails
+    assert not Record().findings()[0].fails
+
+
+def test_record_samples_what_came_since_the_last_one() -> None:
+    """A sample has the latencies of answers and the ends of all calls of its second."""
+    record = Record()
+    record.end("usual", asked(), answered())
+    record.end("usual", asked(), failed("RUN_NOT_FOUND"))
+    for at in (1.0, 2.0):
+        record.sample(at=at, memory_mib=1.0, files=1, threads=1, connections=1)
+    first, second = record.samples
+
+    assert {"answered": 1, "upstream failed": 1} == first.outcomes
+    assert 200.0 == pytest.approx(first.p50_ms)
+    assert not second.outcomes
+    assert {"usual: OK": 1, "usual: RUN_NOT_FOUND": 1} == record.ends
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome"),
+    [
+        pytest.param(answered(), "answered", id="ok"),
+        pytest.param(failed("GATEWAY_CLOCK_SKEW"), "upstream failed", id="upstream"),
+        pytest.param(failed("INVALID_REQUEST"), "caller's fault", id="request"),
+        pytest.param(bare(StatusCode.RESOURCE_EXHAUSTED), "caller's fault", id="size"),
+        pytest.param(failed("CALLER_DEADLINE"), "too late or left", id="late"),
+        pytest.param(Told(ENDED, None, {}), "too late or left", id="left"),
+    ],
+)
+def test_outcome_of_an_end(told: Told, outcome: str) -> None:
+    """Every end of a call counts as one of the four outcomes."""
+    assert outcome in OUTCOMES
+    assert outcome == outcome_of(label_of(told))
+
+
+def test_percentile_is_a_value_that_was_seen() -> None:
+    """The share of all values that don't exceed it is at least the one asked for."""
+    values = [float(each) for each in range(100, 0, -1)]
+
+    assert (50.0, 99.0) == (percentile(values, 0.5), percentile(values, 0.99))
+    assert 3.0 == percentile([3.0], 0.01)
+
+
+# ---- the command line ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        pytest.param(["--help"], 0, id="help"),
+        pytest.param(["--seconds", "0"], 2, id="no-time"),
+        pytest.param(["--seconds", "nan"], 2, id="not-a-number"),
+        pytest.param(["--rate", "301"], 2, id="too-many"),
+        pytest.param(["--seed", "x"], 2, id="seed"),
+    ],
+)
+def test_soak_reads_its_arguments(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Help is given, and what can't be done is refused before anything starts."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    told = capsys.readouterr()
+
+    assert code == ended.value.code
+    assert "--seconds" in told.out + told.err

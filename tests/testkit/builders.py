@@ -1,0 +1,275 @@
+"""What tests are built from: a gateway on real sockets, and upstreams that can lie."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway import sandbox
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from healthomics_gateway.sandbox.signature import ReceivedRequest
+from healthomics_gateway.services.run_service import REFUSAL_SECONDS
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.upstream.config import Aws, fixed
+from testkit.arrivals import Arrivals, noted_at, within_quota
+
+ANYWHERE = "127.0.0.1:0"
+UNPACED = {"GATEWAY_QUOTA__TPS": "10000", "GATEWAY_QUOTA__BURST": "10000"}
+ALWAYS = {"ErrorInfo", "RequestInfo"}  # the details of every error
+CANARIES = (
+    "arn:",
+    "123456789012",
+    "AKID",
+    "sandbox/opens",
+    "Traceback",
+    "<class",
+    "/run",
+)
+
+
+def aws_at(endpoint: str) -> Aws:
+    """Point a gateway at a place, with the sandbox's credentials."""
+    return fixed(
+        region=REGION,
+        endpoint=endpoint,
+        access_key=ACCESS_KEY_ID,
+        secret_key=SECRET_ACCESS_KEY,
+    )
+
+
+@asynccontextmanager
+async def gateway(
+    aws: Aws,
+    *,
+    toml: str = "",
+    listen: str = ANYWHERE,
+    admin_listen: str = ANYWHERE,
+    refusal_seconds: float = REFUSAL_SECONDS,
+    **environ: str,
+) -> AsyncIterator[Gateway]:
+    """Serve a gateway on free ports; `environ` are settings, as their variables.
+
+    `toml` is its file of settings. Unless a test sets another it has the quota that any
+    test needs; whatever it has isn't exceeded.
+    """
+    environ = UNPACED | environ
+    with NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(toml)
+        file.flush()
+        settings = load(
+            flags={"listen": listen, "admin_listen": admin_listen},
+            environ=environ,
+            config_file=Path(file.name),
+        ).settings
+    served = Gateway(settings, aws, refusal_seconds=refusal_seconds)
+    try:
+        await served.start()
+        with within_quota(aws.endpoint, environ):
+            yield served
+    finally:
+        await served.stop()
+
+
+@asynccontextmanager
+async def calling(served: Gateway, **options: Any) -> AsyncIterator[RunServiceStub]:
+    """Open a channel of its own to a gateway."""
+    async with grpc.aio.insecure_channel(
+        str(served.address), options=list(options.items())
+    ) as channel:
+        yield RunServiceStub(channel)
+
+
+class Sandbox(sandbox.Sandbox):
+    """The sandbox; its requests count towards the quota of the gateway that asks."""
+
+    async def start(self) -> None:
+        """Listen, and note what comes."""
+        await super().start()
+        self.requests = _Noted(self.requests, self.requests.maxlen)
+        self.requests.arrivals = noted_at(self.url)
+
+
+class _Noted(deque[ReceivedRequest]):
+    arrivals: Arrivals
+
+    def append(self, request: ReceivedRequest, /) -> None:
+        self.arrivals.note()
+        super().append(request)
+
+
+@asynccontextmanager
+async def sandboxed(**environ: str) -> AsyncIterator[tuple[RunServiceStub, Sandbox]]:
+    """Call a gateway that asks a sandbox without quota."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        gateway(aws_at(sandbox.url), **environ) as served,
+        calling(served) as stub,
+    ):
+        yield stub, sandbox
+
+
+async def get_run(
+    stub: Any, run_id: str, *, seconds: float | None = 10.0, **fields: Any
+) -> Run:
+    """Make one GetRun with a deadline in `seconds`; `fields` are the request's."""
+    run: Run = await stub.GetRun(GetRunRequest(id=run_id, **fields), timeout=seconds)
+    return run
+
+
+async def refused(call: Awaitable[Any]) -> Refusal:
+    """Await a call that must fail, and tell how it did."""
+    try:
+        answer = await call
+    except grpc.aio.AioRpcError as error:
+        return Refusal(error)
+    raise AssertionError(f"it succeeded: {answer}")
+
+
+class Refusal:
+    """A failed call, its details unpacked."""
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        """Read the error's trailers."""
+        self.code = error.code()
+        self.message = error.details()
+        self.trailers = dict(error.trailing_metadata() or ())
+        status = rpc_status.from_call(error)
+        self.size = (status.ByteSize() + len(status.message)) if status else 0
+        self.details: dict[str, Message] = {}
+        for each in status.details if status else ():
+            name = each.TypeName().rpartition(".")[2]
+            assert name not in self.details, f"two {name}"
+            detail = getattr(error_details_pb2, name)()
+            each.Unpack(detail)
+            self.details[name] = detail
+
+    @property
+    def reason(self) -> str:
+        """ErrorInfo's reason."""
+        return self.details["ErrorInfo"].reason
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """ErrorInfo's metadata."""
+        return dict(self.details["ErrorInfo"].metadata)
+
+
+def assert_well_made(failure: Refusal) -> None:
+    """See to what every error of the gateway has."""
+    assert ALWAYS <= set(failure.details)
+    assert "healthomics-gateway" == failure.details["ErrorInfo"].domain
+    assert failure.trailers["x-request-id"] == failure.details["RequestInfo"].request_id
+    assert failure.size <= 4096
+    pushback_ms = int(failure.trailers["grpc-retry-pushback-ms"])
+    if "RetryInfo" in failure.details:
+        delay = failure.details["RetryInfo"].retry_delay
+        assert pushback_ms == delay.ToMilliseconds()
+        assert 50 <= pushback_ms <= 60_000
+    else:
+        assert -1 == pushback_ms
+    everything = f"{failure.message} {failure.details} {failure.trailers}"
+    assert [] == [canary for canary in CANARIES if canary in everything]
+
+
+class Upstream:
+    """An HTTP server of scripted bytes: the n-th request gets the n-th answer.
+
+    The last answer goes on for ever. An answer is sent as it is, then the connection
+    is closed unless the answer says `keep-alive`; a number waits so many seconds.
+    """
+
+    def __init__(self, *answers: bytes | list[bytes | float]) -> None:
+        """Say `answers`, in that order."""
+        self._answers = answers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.requests: list[str] = []  # each request's head
+        self.asked = asyncio.Event()  # a request has come
+        self.hung_up = asyncio.Event()  # a client left while it waited
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self._arrivals = noted_at(self.url)
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Close every connection."""
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.create_task(self._talk(reader, writer))
+        self._tasks.add(task)
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                position = min(len(self.requests), len(self._answers) - 1)
+                self.requests.append(head.decode())
+                self._arrivals.note()
+                self.asked.set()
+                answer = self._answers[position]
+                for part in answer if isinstance(answer, list) else [answer]:
+                    await self._say(part, reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has left
+        finally:
+            writer.close()
+
+    async def _say(
+        self,
+        part: bytes | float,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        if isinstance(part, bytes):
+            writer.write(part)
+            await writer.drain()
+            if b"keep-alive" not in part:
+                writer.close()
+            return
+        try:
+            async with asyncio.timeout(part):
+                if not await reader.read(1):
+                    self.hung_up.set()
+                    raise ConnectionError
+        except TimeoutError:
+            pass
+
+
+def http(
+    body: bytes | str = b"", *, status: int = 200, keep: bool = True, **headers: str
+) -> bytes:
+    """Write one HTTP answer; header names have `_` for `-`."""
+    raw = body.encode() if isinstance(body, str) else body
+    lines = {
+        "content-type": "application/json",
+        "content-length": str(len(raw)),
+        "connection": "keep-alive" if keep else "close",
+    } | {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + raw

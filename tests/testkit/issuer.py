@@ -1,0 +1,193 @@
+"""An OIDC issuer: keys of each kind, tokens that they sign, a server of its keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from jwt.utils import base64url_encode
+
+from testkit.builders import http
+
+ISSUER = "https://issuer.test"
+AUDIENCE = "gateway"
+IDENTITY = "alice"
+NOW = 1_800_000_000.0
+ABSENT: Any = object()  # a claim or member that is left out
+KIND_OF = {  # what signs an algorithm
+    "RS256": "RSA",
+    "RS384": "RSA",
+    "RS512": "RSA",
+    "PS256": "RSA",
+    "PS384": "RSA",
+    "PS512": "RSA",
+    "ES256": "P-256",
+    "ES384": "P-384",
+    "ES512": "P-521",
+    "EdDSA": "Ed25519",
+}
+_ALGORITHM_OF = {kind: alg for alg, kind in reversed(KIND_OF.items())} | {
+    "RSA-1024": "RS256",
+    "secp256k1": "ES256K",
+    "Ed448": "EdDSA",
+}
+_MAKERS: dict[str, Callable[[], Any]] = {
+    "RSA": lambda: rsa.generate_private_key(65_537, 2048),
+    "RSA-1024": lambda: rsa.generate_private_key(65_537, 1024),  # noqa: S505  # no good, and that is tested
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "Ed448": ed448.Ed448PrivateKey.generate,
+}
+
+
+@cache
+def private_key(kind: str, name: str = "") -> Any:
+    """Make a key of a kind, once; others of the kind have other names."""
+    assert name is not None
+    return _MAKERS[kind]()
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A key of an issuer."""
+
+    kid: str | None
+    kind: str = "RSA"
+    name: str = ""  # of the key, where there are several of a kind
+
+    @property
+    def private(self) -> Any:
+        """Give the private key."""
+        return private_key(self.kind, self.name)
+
+    def jwk(self, **changes: Any) -> dict[str, Any]:
+        """Write the public key as a JWK; `changes` are members, or ABSENT."""
+        public = self.private.public_key()
+        algorithm = jwt.get_algorithm_by_name(_ALGORITHM_OF[self.kind])
+        written: dict[str, Any] = algorithm.to_jwk(public, as_dict=True)
+        written.pop("key_ops", None)
+        named = {"kid": ABSENT if self.kid is None else self.kid, "use": "sig"}
+        return _present(written | named | changes)
+
+    def token(
+        self, *, alg: str = "", header: dict[str, Any] | None = None, **claims: Any
+    ) -> str:
+        """Sign a token; `claims` and members of the `header` may be ABSENT."""
+        alg = alg or _ALGORITHM_OF[self.kind]
+        named = {"alg": alg, "typ": "JWT", "kid": self.kid or ABSENT}
+        return compact(
+            _present(named | (header or {})),
+            _present(right_claims() | claims),
+            sign=lambda text: self.signature(text, alg),
+        )
+
+    def signature(self, text: bytes, alg: str) -> bytes:
+        """Sign a text."""
+        algorithm = jwt.get_algorithm_by_name(alg)
+        return algorithm.sign(text, self.private)
+
+
+def right_claims() -> dict[str, Any]:
+    """Give what a gateway accepts at NOW."""
+    return {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": IDENTITY,
+        "iat": NOW - 10,
+        "exp": NOW + 300,
+    }
+
+
+def compact(header: Any, claims: Any, *, sign: Callable[[bytes], bytes]) -> str:
+    """Write any token; what isn't bytes yet is written as JSON."""
+    text = b".".join(base64url_encode(_written(part)) for part in (header, claims))
+    return (text + b"." + base64url_encode(sign(text))).decode()
+
+
+def jwks(*keys: Signer | dict[str, Any]) -> bytes:
+    """Write a set of keys."""
+    written = [key.jwk() if isinstance(key, Signer) else key for key in keys]
+    return json.dumps({"keys": written}).encode()
+
+
+def _present(members: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not ABSENT}
+
+
+def _written(part: Any) -> bytes:
+    return part if isinstance(part, bytes) else json.dumps(part).encode()
+
+
+class KeyServer:
+    """Serves a JWK set over HTTP; it counts who asks, and may stall or fail."""
+
+    def __init__(
+        self, *keys: Signer | dict[str, Any], tls: ssl.SSLContext | None = None
+    ) -> None:
+        """Publish `keys`; over TLS where there is something to serve it with."""
+        self.asked = 0
+        self.heads: list[bytes] = []  # of the requests
+        self.url = ""
+        self._tls = tls
+        self._held: set[asyncio.Task[Any]] = set()
+        self._flowing = asyncio.Event()
+        self.publish(*keys)
+        self.flow()
+
+    def publish(self, *keys: Signer | dict[str, Any]) -> None:
+        """Answer with a set of these keys from now on."""
+        self.answer(http(jwks(*keys), keep=False))
+
+    def answer(self, answer: bytes) -> None:
+        """Answer with these bytes from now on, then hang up."""
+        self._answer = answer
+
+    def stall(self) -> None:
+        """Answer nobody."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """Answer all who have asked."""
+        self._flowing.set()
+
+    async def __aenter__(self) -> Self:
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(
+            self._talk, "127.0.0.1", 0, ssl=self._tls
+        )
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{port}/jwks.json"
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Close every connection."""
+        self._server.close()
+        for task in self._held:
+            task.cancel()
+        await asyncio.gather(*self._held, return_exceptions=True)
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        if task := asyncio.current_task():
+            self._held.add(task)
+        try:
+            self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+            self.asked += 1
+            await self._flowing.wait()
+            writer.write(self._answer)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has left
+        finally:
+            writer.close()

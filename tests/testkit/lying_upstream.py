@@ -1,0 +1,294 @@
+"""A HealthOmics that tells the truth, but for the runs it is told to lie about."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Self, TypeAlias
+from uuid import uuid4
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from healthomics_gateway.sandbox.errors import AwsError
+from healthomics_gateway.sandbox.signature import ReceivedRequest, verify
+from testkit.arrivals import noted_at
+from testkit.builders import http
+
+TRUE_ID = "1000003"  # a run that nobody lies about
+CANARY = "canary-5f1d"  # stands in all that AWS tells and callers must not hear
+ARN = f"arn:aws:iam::123456789012:role/{CANARY}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause, which ends early where the client leaves."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drip:
+    """Bytes sent one by one."""
+
+    data: bytes
+    every_seconds: float
+
+
+RESET, CLOSE, HANG = "reset", "close", "hang"  # the ends that an answer may have
+Part: TypeAlias = bytes | Wait | Drip | asyncio.Event | str  # an event is waited for
+Answer: TypeAlias = bytes | Sequence[Part]
+Lie: TypeAlias = Answer | Callable[["Request"], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came; `fault` is AWS's code where its signature isn't right."""
+
+    run_id: str
+    target: str
+    headers: CIMultiDictProxy[str]
+    connection: int  # which one it came on, counted from 1
+    at: float  # seconds of the loop's clock
+    fault: str
+
+
+def true_run(run_id: str, **members: object) -> str:
+    """Tell of a run, as JSON; ARNs and values in it are canaries."""
+    return json.dumps(
+        {
+            "id": run_id,
+            "arn": f"{ARN}/run/{run_id}",
+            "name": "germline",
+            "status": "RUNNING",
+            "parameters": {"sample": CANARY},
+            "creationTime": "2026-01-02T03:04:05Z",
+            **members,
+        }
+    )
+
+
+def said(status: int, code: str = "", message: str = CANARY, **headers: str) -> bytes:
+    """Write an error as AWS writes it, its code in the header."""
+    named = {"x_amzn_errortype": code} if code else {}
+    id_ = {"x_amzn_requestid": str(uuid4())}
+    return http(
+        json.dumps({"message": f"{message} {ARN}"}),
+        status=status,
+        **(named | id_ | headers),
+    )
+
+
+def _truth(request: Request) -> Answer:
+    return http(true_run(request.run_id), x_amzn_requestid=str(uuid4()))
+
+
+class LyingUpstream:
+    """Answers over real sockets; every request is recorded, its signature verified."""
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        session_token: str | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        truth: Callable[[Request], Answer] = _truth,
+    ) -> None:
+        """Accept signatures of `session_token`, and of about `now`.
+
+        `truth` tells of the runs that nobody lies about.
+        """
+        self._tls = tls
+        self._truth = truth
+        self._lies: dict[str, Sequence[Lie]] = {}
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._busy: set[asyncio.Task[None]] = set()
+        self._idle: set[asyncio.Task[None]] = set()
+        self.session_token = session_token
+        self.now = now
+        self.requests: list[Request] = []
+        self.asked: Counter[str] = Counter()  # by run's id
+        self.accepted = 0  # connections
+        self.hung_up: Counter[str] = Counter()  # clients gone mid-answer, by run's id
+        self.port = 0
+
+    def lie(self, run_id: str, *lies: Lie) -> None:
+        """Answer the n-th request about a run with the n-th lie, the last for ever.
+
+        A lie is bytes, or parts of them with pauses and an end; a function of the
+        request gives one. What doesn't end in CLOSE, RESET or HANG keeps the
+        connection, unless its bytes say `connection: close`.
+        """
+        self._lies[run_id] = lies
+        self.asked[run_id] = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        place = "https://localhost" if self._tls else "http://127.0.0.1"
+        return f"{place}:{self.port}"
+
+    @property
+    def busy(self) -> int:
+        """How many requests are being answered."""
+        return len(self._busy)
+
+    async def __aenter__(self) -> Self:
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(
+            self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=1024
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.arrivals = noted_at(self.url)
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Close every connection."""
+        self._server.close()
+        await self._end(list(self._open))
+
+    async def hang_up_idle(self) -> None:
+        """Close the connections that are kept alive behind an answer."""
+        await self._end(list(self._idle))
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.accepted += 1
+        task = asyncio.create_task(self._talk(reader, writer, self.accepted))
+        self._open[task] = writer
+        task.add_done_callback(self._open.pop)
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
+    ) -> None:
+        task = asyncio.current_task()
+        assert task
+        request = None
+        try:
+            while not writer.is_closing():
+                request = None
+                head = await reader.readuntil(b"\r\n\r\n")
+                self._idle.discard(task)
+                self._busy.add(task)
+                request = self._recorded(head, number)
+                for part in self._answer(request):
+                    await _say(part, reader, writer)
+                    await asyncio.sleep(0)  # others share this loop
+                self._busy.discard(task)
+                self._idle.add(task)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            if request:
+                self.hung_up[request.run_id] += 1
+        finally:
+            self._busy.discard(task)
+            self._idle.discard(task)
+            writer.close()
+
+    def _recorded(self, head: bytes, connection: int) -> Request:
+        line, *lines = head.decode().split("\r\n")
+        method, target, _ = line.split(" ")
+        path, _, query = target.partition("?")
+        headers = CIMultiDictProxy(
+            CIMultiDict(each.split(": ", 1) for each in lines if each)
+        )
+        received = ReceivedRequest(
+            method=method, path=path, query=query, headers=headers, body=b""
+        )
+        fault = ""
+        try:
+            verify(received, now=self.now(), session_token=self.session_token)
+        except AwsError as error:
+            fault = error.code
+        at = asyncio.get_running_loop().time()
+        run_id = path.rpartition("/")[2]
+        request = Request(run_id, target, headers, connection, at, fault)
+        self.requests.append(request)
+        self.asked[run_id] += 1
+        self.arrivals.note(self._account(request))
+        return request
+
+    def _account(self, _request: Request) -> str:
+        """Tell whose quota a request is charged to: here all are of one account."""
+        return ""
+
+    def _answer(self, request: Request) -> Sequence[Part]:
+        lies = self._lies.get(request.run_id)
+        if lies:
+            lie = lies[min(self.asked[request.run_id], len(lies)) - 1]
+        elif request.fault:
+            date = format_datetime(self.now(), usegmt=True)
+            lie = said(403, request.fault, date=date)
+        else:
+            lie = self._truth(request)
+        answer = lie(request) if callable(lie) else lie
+        return [answer] if isinstance(answer, bytes | str) else answer
+
+
+async def _say(
+    part: Part, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    if isinstance(part, bytes):
+        await _write(part, reader, writer)
+        if b"connection: close" in part:
+            writer.close()
+    elif isinstance(part, Drip):
+        for at in range(len(part.data)):
+            await _write(part.data[at : at + 1], reader, writer)
+            await _pause(part.every_seconds, reader)
+    elif isinstance(part, Wait):
+        await _pause(part.seconds, reader)
+    elif isinstance(part, asyncio.Event):
+        await _hold(part, reader)
+    elif part == HANG:
+        await _pause(600.0, reader)
+    elif part == CLOSE:
+        writer.close()
+    else:
+        linger = struct.pack("ii", 1, 0)  # close() then sends RST
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+
+async def _write(
+    data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    writer.write(data)
+    await writer.drain()
+    if reader.at_eof():
+        raise ConnectionResetError
+
+
+async def _pause(seconds: float, reader: asyncio.StreamReader) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            if not await reader.read(1):
+                raise ConnectionResetError
+    except TimeoutError:
+        pass
+
+
+async def _hold(event: asyncio.Event, reader: asyncio.StreamReader) -> None:
+    held = asyncio.create_task(event.wait())
+    gone = asyncio.create_task(reader.read(1))
+    try:
+        await asyncio.wait((held, gone), return_when=asyncio.FIRST_COMPLETED)
+        if gone.done():
+            raise ConnectionResetError
+    finally:
+        held.cancel()
+        gone.cancel()
+        await asyncio.gather(held, gone, return_exceptions=True)

@@ -1,0 +1,663 @@
+"""A gateway put together: its stack, its addresses, its end."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+import trustme
+from google.rpc.error_details_pb2 import DebugInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
+
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.services.health import SERVICE
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.upstream.config import Aws
+from healthomics_gateway.upstream.sigv4 import Credentials
+from testkit.builders import Upstream, aws_at, calling, gateway, get_run, http, refused
+
+RUN_ID = "1234567"
+ANSWER = http(json.dumps({"id": RUN_ID, "name": "mine", "sessionPolicy": "{}"}))
+FAILURE = http('{"message": "told to debuggers alone"}', status=500)
+THROTTLE = http("{}", status=429, x_amz_retry_after="60000")
+NOWHERE = "http://127.0.0.1:9"  # no test that names it asks HealthOmics
+OURS = re.compile("AWS_|GATEWAY_")  # settings of this machine that a test leaves out
+OWN_EVENTS = {"serving", "draining", "stopped"}
+TURNS = 20  # of the event loop, in which what can happen has happened
+MAX_SECONDS = 20  # for a process to do what it must
+
+
+@contextmanager
+def taken() -> Iterator[str]:
+    """An address that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine has the loopback address of IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+# the stack
+
+
+async def test_stack_answers_after_failures_that_pass() -> None:
+    """Two failures of HealthOmics and an answer are an answer, after three requests."""
+    async with (
+        Upstream(FAILURE, FAILURE, ANSWER) as upstream,
+        gateway(aws_at(upstream.url)) as served,
+        calling(served) as stub,
+    ):
+        run = await get_run(stub, RUN_ID)
+
+    assert ("mine", "{}") == (run.name, run.session_policy)
+    assert 3 == len(upstream.requests)
+
+
+async def test_stack_tries_as_often_as_is_set() -> None:
+    """`upstream.max_attempts` bounds the attempts, which the error counts."""
+    async with (
+        Upstream(FAILURE) as upstream,
+        gateway(aws_at(upstream.url), GATEWAY_UPSTREAM__MAX_ATTEMPTS="2") as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID))
+
+    assert "UPSTREAM_UNAVAILABLE" == told.reason
+    assert ("2", 2) == (told.metadata["attempts"], len(upstream.requests))
+
+
+async def test_stack_tells_the_wait_that_it_has_no_time_for() -> None:
+    """A throttle that asks for more than the deadline is told after one request."""
+    async with (
+        Upstream(THROTTLE) as upstream,
+        gateway(aws_at(upstream.url)) as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID, seconds=4))
+
+    assert "UPSTREAM_THROTTLED" == told.reason
+    assert 5000 <= int(str(told.trailers["grpc-retry-pushback-ms"])) <= 6000
+    assert 1 == len(upstream.requests)
+
+
+async def test_stack_withholds_what_is_set() -> None:
+    """`withhold` takes a member out of every answer."""
+    async with (
+        Upstream(ANSWER) as upstream,
+        gateway(aws_at(upstream.url), GATEWAY_WITHHOLD="sessionPolicy") as served,
+        calling(served) as stub,
+    ):
+        run = await get_run(stub, RUN_ID)
+
+    assert ("mine", False) == (run.name, run.HasField("session_policy"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("true", ["told to debuggers alone"]), ("false", [])]
+)
+async def test_stack_tells_aws_words_when_it_is_set(
+    value: str, expected: list[str]
+) -> None:
+    """`errors.debug` lets AWS's own message out."""
+    settings = {"GATEWAY_ERRORS__DEBUG": value, "GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
+    async with (
+        Upstream(FAILURE) as upstream,
+        gateway(aws_at(upstream.url), **settings) as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID))
+
+    assert expected == [
+        each.detail for each in told.details.values() if isinstance(each, DebugInfo)
+    ]
+
+
+async def test_stack_gives_up_at_the_default_deadline_that_is_set() -> None:
+    """`default_deadline` ends a call that brings no deadline, and its request too."""
+    async with (
+        Upstream([30.0]) as upstream,
+        gateway(aws_at(upstream.url), GATEWAY_DEFAULT_DEADLINE="100ms") as served,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID, seconds=None))
+        await asyncio.wait_for(upstream.hung_up.wait(), 5)
+
+    assert (grpc.StatusCode.DEADLINE_EXCEEDED, "SERVER_DEADLINE") == (
+        told.code,
+        told.reason,
+    )
+    assert {"runId": RUN_ID, "region": "us-east-1", "attempts": "1"} == told.metadata
+
+
+# readiness
+
+
+@asynccontextmanager
+async def watching(served: Gateway) -> AsyncIterator[Any]:
+    """Watch the health of RunService at a gateway."""
+    async with grpc.aio.insecure_channel(str(served.address)) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(service=SERVICE), timeout=10
+        )
+        yield watch
+        watch.cancel()
+
+
+async def readyz(served: Gateway, query: str = "") -> tuple[int, str]:
+    """Read the page that tells whether a gateway is ready."""
+    url = f"http://{served.admin_address}/readyz{query}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def next_health(watch: Any, status: int) -> None:
+    """Wait until the health is this one."""
+    while (await watch.read()).status != status:
+        pass
+
+
+class NoIdentity:
+    """An identity that has nothing to sign with."""
+
+    is_usable = False
+
+    async def credentials(self) -> Credentials:
+        """Have none."""
+        raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+
+    async def renew(self, refused: Credentials) -> bool:  # noqa: ARG002  # as Identity has it
+        """Have no others."""
+        return False
+
+    def fault(self) -> str:
+        """Find nothing wrong."""
+        return ""
+
+    async def close(self) -> None:
+        """Have nothing to end."""
+
+
+def without_credentials() -> Aws:
+    """A place to ask, and nothing to sign with."""
+    return replace(aws_at(NOWHERE), identity=lambda _report: NoIdentity())
+
+
+async def test_gateway_with_credentials_is_ready_before_its_first_call() -> None:
+    """Credentials are looked for at the start: health and `/readyz` tell."""
+    async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
+        await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
+        assert (200, "ok\n") == await readyz(served)
+
+
+async def test_gateway_without_credentials_serves_and_is_not_ready() -> None:
+    """Without credentials it starts, answers calls with its reason and isn't ready."""
+    async with (
+        gateway(without_credentials()) as served,
+        watching(served) as watch,
+        calling(served) as stub,
+    ):
+        told = await refused(get_run(stub, RUN_ID))
+        first = await watch.read()
+        assert (503, "GATEWAY_CREDENTIALS_UNAVAILABLE\n") == await readyz(served)
+
+    assert health_pb2.HealthCheckResponse.NOT_SERVING == first.status
+    assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == told.reason
+
+
+async def test_gateway_is_unready_until_keys_were_read_once() -> None:
+    """Without keys no caller can be known: not ready, and a line tells why."""
+    keys = http(json.dumps({"keys": []}))
+    async with (
+        Upstream(http(status=401)) as refusing,
+        Upstream(keys) as answering,
+        gateway(aws_at(NOWHERE), **issuer_at(refusing)) as unready,
+        gateway(aws_at(NOWHERE), **issuer_at(answering)) as served,
+        watching(served) as watch,
+    ):
+        await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
+        async with asyncio.timeout(MAX_SECONDS):
+            while "401" not in (told := (await readyz(unready, "?verbose"))[1]):
+                pass
+
+        assert (503, "AUTH_BACKEND_UNAVAILABLE\n") == await readyz(unready)
+        why = "AUTH_BACKEND_UNAVAILABLE: status 401, "
+        assert f"listeners: ok\naws: ok\nkeys: {why}" in told
+        assert (200, "listeners: ok\naws: ok\nkeys: ok\n") == await readyz(
+            served, "?verbose"
+        )
+
+
+def issuer_at(upstream: Upstream) -> dict[str, str]:
+    """Settings that take callers' tokens, with keys from a server."""
+    return {
+        "GATEWAY_JWT__ISSUER": "https://issuer.example.org",
+        "GATEWAY_JWT__AUDIENCE": "gateway",
+        "GATEWAY_JWT__JWKS_URL": f"{upstream.url}/keys",
+        "GATEWAY_OPEN_SERVICES": "Health",
+    }
+
+
+class BrokenIdentity(NoIdentity):
+    """An identity that fails in a way that nobody expects."""
+
+    async def credentials(self) -> Credentials:
+        """Fail."""
+        raise RuntimeError("a bug")
+
+
+async def test_task_that_fails_is_a_fault_of_its_part() -> None:
+    """`/readyz?verbose` says that the task of a part has failed and runs again."""
+    aws = replace(aws_at(NOWHERE), identity=lambda _report: BrokenIdentity())
+    fault = "its task ended by RuntimeError and waits to run again"
+    async with gateway(aws) as served, asyncio.timeout(MAX_SECONDS):
+        while fault not in (told := (await readyz(served, "?verbose"))[1]):
+            pass
+
+    why = "GATEWAY_CREDENTIALS_UNAVAILABLE"
+    assert f"listeners: ok\naws: {why}: {fault}\n" == told
+
+
+async def test_gateway_that_has_drained_says_so() -> None:
+    """After the drain health and `/readyz` are down."""
+    async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
+        await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
+        await served.drain(0)
+        await next_health(watch, health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert (503, "GATEWAY_DRAINING\n") == await readyz(served)
+
+
+async def test_eviction_that_goes_on_takes_no_longer_if_asked_for_again() -> None:
+    """A second signal towards the end of a drain doesn't begin the eviction anew."""
+    async with gateway(aws_at(NOWHERE)) as served:
+        first = asyncio.create_task(served.evict())
+        await asyncio.sleep(0)  # it has begun, and gives statuses time to leave
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await served.evict()
+        again = asyncio.create_task(served.evict())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)  # a turn of the event loop
+        assert again.done()
+
+
+async def test_call_evicted_by_a_drain_is_told_why() -> None:
+    """A call that outlasts the drain gets its status, and its request is ended."""
+    async with (
+        Upstream([30.0]) as upstream,
+        gateway(aws_at(upstream.url)) as served,
+        calling(served) as stub,
+    ):
+        call = asyncio.create_task(refused(get_run(stub, RUN_ID)))
+        await upstream.asked.wait()
+        await served.drain(0)
+        await served.stop()
+        told = await call
+        await asyncio.wait_for(upstream.hung_up.wait(), 5)
+
+    assert (grpc.StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (told.code, told.reason)
+    assert RUN_ID == told.metadata["runId"]
+
+
+# its addresses
+
+
+async def test_addresses_that_are_taken_are_told_together() -> None:
+    """A gateway that can't listen on either address tells of both."""
+    with taken() as listen, taken() as admin_listen:
+        settings = load(
+            flags={"listen": listen, "admin_listen": admin_listen}, environ={}
+        ).settings
+        unserved = Gateway(settings, aws_at(NOWHERE))
+        with pytest.raises(ListenError) as caught:
+            await unserved.start()
+        await unserved.stop()
+
+    assert {
+        f"listen {listen}: it can't be bound; is it in use?",
+        f"admin_listen {admin_listen}: it can't be bound; is it in use?",
+    } == set(caught.value.args)
+
+
+@pytest.mark.parametrize("setting", ["admin_listen", "listeners[0].address"])
+async def test_address_that_is_taken_is_the_only_fault(setting: str) -> None:
+    """A server that is stopped again isn't reported as one that fails."""
+    with taken() as address, capture_logs() as events:
+        is_admin = setting == "admin_listen"
+        where = {"admin_listen": address} if is_admin else {}
+        further = "" if is_admin else f'[[listeners]]\naddress = "{address}"\n'
+        with pytest.raises(ListenError) as caught:
+            async with gateway(aws_at(NOWHERE), toml=further, **where):
+                pass
+        await asyncio.sleep(0)  # the accept loop's last callback
+
+    assert (f"{setting} {address}: it can't be bound; is it in use?",) == (
+        caught.value.args
+    )
+    assert [] == events
+
+
+async def test_addresses_are_free_after_the_stop() -> None:
+    """A gateway that has stopped listens no more."""
+    async with gateway(aws_at(NOWHERE)) as served:
+        addresses = [served.address, served.admin_address]
+
+    for address in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(address.host, address.port)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        pytest.param(
+            "[::1]",
+            marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine"),
+        ),
+    ],
+)
+async def test_address_is_told_with_the_port_that_it_got(host: str) -> None:
+    """With port 0 both addresses name the port that is really listened on."""
+    settings = load(
+        flags={"listen": f"{host}:0", "admin_listen": f"{host}:0"}, environ={}
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    await served.start()
+    try:
+        async with calling(served) as stub:
+            told = await refused(get_run(stub, "x"))
+        status, _ = await readyz(served)
+    finally:
+        await served.stop()
+
+    assert "INVALID_REQUEST" == told.reason
+    assert status in (200, 503)
+    assert {host} == {served.address.host, served.admin_address.host}
+
+
+# the process
+
+
+async def started(
+    *,
+    listen: str = "127.0.0.1:0",
+    admin_listen: str = "127.0.0.1:0",
+    **environ: str,
+) -> asyncio.subprocess.Process:
+    """Start `healthomics-gateway serve` with none of the machine's settings."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "healthomics_gateway", "serve"),
+        *("--listen", listen, "--admin-listen", admin_listen),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={
+            **{name: os.environ[name] for name in os.environ if not OURS.match(name)},
+            "AWS_ACCESS_KEY_ID": "made-up",
+            "AWS_SECRET_ACCESS_KEY": "made-up",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL_OMICS": NOWHERE,
+            "PYTHONWARNINGS": "always",  # what is left open is told
+            **environ,
+        },
+    )
+
+
+async def test_life_of_a_process_is_told_in_its_log() -> None:
+    """From start to end all that it writes is one JSON event a line, on stderr."""
+    program = await started()
+    assert program.stderr
+    async with asyncio.timeout(MAX_SECONDS):
+        lines = []
+        async for line in program.stderr:
+            lines.append(line)
+            if b'"serving"' in line:
+                break
+        program.terminate()
+        out, rest = await program.communicate()
+    events = [json.loads(line) for line in [*lines, *rest.splitlines()]]
+    own = [event for event in events if event["event"] in OWN_EVENTS]
+
+    assert (0, b"") == (program.returncode, out)
+    assert ["serving", "draining", "stopped"] == [event["event"] for event in own]
+    assert re.fullmatch(r"127\.0\.0\.1:[0-9]+", own[0]["address"])
+    assert "stopped" == events[-1]["event"]
+
+
+async def test_call_is_audited_whatever_the_log_s_level() -> None:
+    """One event a call, with who called, what, and how it ended."""
+    with taken() as listen:  # a port that is free again right after
+        pass
+    program = await started(listen=listen, GATEWAY_LOG__LEVEL="error")
+    async with (
+        asyncio.timeout(MAX_SECONDS),
+        grpc.aio.insecure_channel(listen) as channel,
+    ):
+        await channel.channel_ready()
+        metadata = (("x-request-id", "mine"),)
+        call = RunServiceStub(channel).GetRun(GetRunRequest(id="x"), metadata=metadata)
+        await refused(call)
+        program.terminate()
+        _, err = await program.communicate()
+    (event,) = map(json.loads, err.splitlines())
+
+    assert {
+        "event": "call",
+        "level": "info",
+        "request_id": "mine",
+        "identity": "anonymous",
+        "method": "/healthomics.v1.RunService/GetRun",
+        "code": "INVALID_ARGUMENT",
+        "reason": "INVALID_REQUEST",
+        "from_memory": False,
+    } == {
+        k: v for k, v in event.items() if k not in ("timestamp", "peer", "duration_ms")
+    }
+    assert event["peer"].startswith("ipv4:127.0.0.1:")
+    assert datetime.fromisoformat(event["timestamp"])
+
+
+async def test_process_that_cannot_listen_tells_why_and_ends() -> None:
+    """With both ports in use it exits with 2 and a line for each, nothing else."""
+    with taken() as listen, taken() as admin_listen:
+        program = await started(listen=listen, admin_listen=admin_listen)
+        async with asyncio.timeout(MAX_SECONDS):
+            out, err = await program.communicate()
+
+    assert (2, b"") == (program.returncode, out)
+    assert [
+        f"healthomics-gateway: {name}: it can't be bound; is it in use?"
+        for name in (f"admin_listen {admin_listen}", f"listen {listen}")
+    ] == sorted(err.decode().splitlines())
+
+
+SERVED = """
+import asyncio, gc, os, signal
+from healthomics_gateway.app.process import serve
+from healthomics_gateway.settings.load import load
+from testkit.builders import ANYWHERE, aws_at
+async def started(gateway):
+    before = gc.get_freeze_count()
+    gc.collect()
+    print(before, len(gc.get_objects()), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+where = {"listen": ANYWHERE, "admin_listen": ANYWHERE}
+settings = load(flags=where, environ={"GATEWAY_DRAIN_TIME": "0s"}).settings
+asyncio.run(serve(settings, aws_at("http://127.0.0.1:9"), started=started))
+"""
+
+
+def test_what_stays_is_not_collected() -> None:
+    """Once it serves, a collection walks what calls have left and nothing more."""
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED],
+        # The path of this process: a seeded bug comes first in it.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    frozen, walked = map(int, done.stdout.split())
+
+    assert frozen > 50_000  # the libraries, the contract, the tables
+    assert walked < 1000
+
+
+# what it says of its own safety
+
+
+async def test_plaintext_that_others_can_reach_is_logged() -> None:
+    """Where it is served on purpose, each start says so."""
+    settings = load(
+        # By its spelling it isn't loopback, though this machine's it is.
+        flags={"listen": "LOCALHOST:0", "admin_listen": "127.0.0.1:0"},
+        environ={"GATEWAY_TLS__INSECURE": "true"},
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    with capture_logs() as events:
+        await served.start()
+        await served.stop()
+    told = [each for each in events if each["event"] == "serving_plaintext"]
+
+    assert [{"event": "serving_plaintext", "log_level": "warning"}] == [
+        {key: each[key] for key in ("event", "log_level")} for each in told
+    ]
+    assert told[0]["address"].startswith("LOCALHOST:")
+
+
+async def test_tls_that_others_can_reach_is_not_called_plaintext(
+    tmp_path: Path,
+) -> None:
+    """With a certificate `tls.insecure` says nothing about what is served."""
+    pair = trustme.CA().issue_cert("localhost")
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    pair.cert_chain_pems[0].write_to_path(cert)
+    pair.private_key_pem.write_to_path(key)
+    settings = load(
+        flags={"listen": "LOCALHOST:0", "admin_listen": "127.0.0.1:0"},
+        environ={
+            "GATEWAY_TLS__INSECURE": "true",
+            "GATEWAY_TLS__CERT_FILE": str(cert),
+            "GATEWAY_TLS__KEY_FILE": str(key),
+        },
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    with capture_logs() as events:
+        await served.start()
+        await served.stop()
+
+    assert "serving_plaintext" not in {each["event"] for each in events}
+
+
+async def test_withheld_members_that_nobody_knows_are_told() -> None:
+    """A name that is misspelt, in a rule too, would withhold nothing unnoticed."""
+    toml = """
+withhold = ["parameters", "sesionPolicy"]
+
+[[callers]]
+identity = "anonymous"
+withhold = ["name", "parametres"]
+"""
+    with capture_logs() as events:
+        async with gateway(aws_at(NOWHERE), toml=toml):
+            pass
+
+    unknown = "GetRun isn't known to return this member; did you mean"
+    assert [
+        f"withhold sesionPolicy: {unknown} sessionPolicy?",
+        f"callers[0].withhold parametres: {unknown} parameters?",
+    ] == [each["why"] for each in events if each["event"] == "questionable_setting"]
+
+
+async def test_pattern_that_matches_other_identities_is_logged(tmp_path: Path) -> None:
+    """A rule on callers that may be about more of them than was meant is a warning."""
+    (tmp_path / "keys.json").write_text("{}")
+    with capture_logs() as events:
+        async with gateway(
+            aws_at(NOWHERE),
+            toml='[[callers]]\nidentity = "spiffe://corp*"\n',
+            GATEWAY_JWT__ISSUER="https://issuer.example",
+            GATEWAY_JWT__AUDIENCE="gateway",
+            GATEWAY_JWT__JWKS_FILE=str(tmp_path / "keys.json"),
+        ):
+            pass
+
+    (warning,) = [each for each in events if each["event"] == "questionable_setting"]
+    assert "spiffe://corp*: it also matches spiffe://corp.evil/x" in warning["why"]
+    assert "warning" == warning["log_level"]
+
+
+async def test_plaintext_on_loopback_is_not_worth_a_word() -> None:
+    """What only this machine can reach may be plain."""
+    with capture_logs() as events:
+        async with gateway(aws_at(NOWHERE), GATEWAY_TLS__INSECURE="true"):
+            pass
+
+    assert "serving_plaintext" not in {each["event"] for each in events}
+
+
+async def test_certificate_that_is_spoilt_is_told_and_serves_on(tmp_path: Path) -> None:
+    """`/readyz?verbose` says why the new files aren't served; the gateway is ready."""
+    pair = trustme.CA().issue_cert("127.0.0.1")
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    pair.cert_chain_pems[0].write_to_path(cert)
+    pair.private_key_pem.write_to_path(key)
+    files = {"GATEWAY_TLS__CERT_FILE": str(cert), "GATEWAY_TLS__KEY_FILE": str(key)}
+    async with gateway(aws_at(NOWHERE), **files) as served:
+        before = await readyz(served, "?verbose")
+        cert.write_bytes(b"half a certificate")
+        async with asyncio.timeout(MAX_SECONDS):
+            while (after := await readyz(served, "?verbose")) == before:  # noqa: ASYNC110  # it looks by itself, every two seconds
+                await asyncio.sleep(0.05)
+        plain = await readyz(served)
+
+    assert (200, "listeners: ok\naws: ok\ncertificate: ok\n") == before
+    fault = "tls.cert_file: no certificate in PEM is in it; the former is served, until"
+    status, lines = after
+    assert (200, "listeners: ok", "aws: ok") == (status, *lines.splitlines()[:2])
+    assert lines.splitlines()[2].startswith(f"certificate: {fault} ")
+    assert (200, "ok\n") == plain
+
+
+async def test_files_that_changed_before_the_start_are_told(tmp_path: Path) -> None:
+    """What was good when the settings were read may not be when TLS begins."""
+    pair = trustme.CA().issue_cert("127.0.0.1")
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    pair.cert_chain_pems[0].write_to_path(cert)
+    pair.private_key_pem.write_to_path(key)
+    settings = load(
+        flags={"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"},
+        environ={
+            "GATEWAY_TLS__CERT_FILE": str(cert),
+            "GATEWAY_TLS__KEY_FILE": str(key),
+        },
+    ).settings
+    served = Gateway(settings, aws_at(NOWHERE))
+    key.unlink()
+    with pytest.raises(ListenError) as caught:
+        await served.start()
+    await served.stop()
+
+    assert ("tls.key_file: no file of this path can be read",) == caught.value.args

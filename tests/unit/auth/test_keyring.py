@@ -1,0 +1,1146 @@
+"""Where public keys come from: sets that lie, files that change, servers that fail."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import os
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from healthomics_gateway.auth.jwks import KINDS, KeySet, KeySetError, read_keys
+from healthomics_gateway.auth.jwks_fetch import file_reader, url_fault, url_reader
+from healthomics_gateway.auth.keyring import (
+    FILE_REFRESH_SECONDS,
+    MAX_WAITING_OF_HOST,
+    READ_SECONDS,
+    URL_REFRESH_SECONDS,
+    Keyring,
+)
+from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.runs.source import Caller, caller
+from testkit.builders import http
+from testkit.issuer import ABSENT, KIND_OF, KeyServer, Signer, jwks
+from testkit.virtual_time import virtually
+
+OLD = Signer("old", "P-256", "old")
+NEW = Signer("new", "P-256", "new")
+ELLIPTIC = {"x": "AA", "y": "AA"}  # no point of any curve
+HALF = b'HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{"keys'
+
+
+def kids_of(keys: KeySet) -> set[str | None]:
+    """List the good keys."""
+    return {key.kid for key in keys.keys}
+
+
+class Clock:
+    """A clock that is set by hand, and sleeps that last until they are ended."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self._begun: asyncio.Queue[float] = asyncio.Queue()
+        self._ended = asyncio.Semaphore(0)
+
+    def __call__(self) -> float:
+        """Counts the seconds."""
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Falls asleep."""
+        await self._begun.put(seconds)
+        await self._ended.acquire()
+
+    async def begun(self) -> float:
+        """Waits until somebody falls asleep, and tells for how long."""
+        async with asyncio.timeout(5):
+            return await self._begun.get()
+
+    async def slept(self) -> float:
+        """Lets who sleeps sleep it out, and tells how long that was."""
+        seconds = await self.begun()
+        self.end(seconds)
+        return seconds
+
+    def end(self, seconds: float) -> None:
+        """Lets so many seconds pass, and wakes who sleeps."""
+        self.seconds += seconds
+        self._ended.release()
+
+
+class Script:
+    """A source of sets that gives whatever `said` is, or raises it."""
+
+    def __init__(self, said: bytes | Exception) -> None:
+        self.said = said
+        self.reads = 0
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+
+    async def __call__(self) -> bytes:
+        """Counts one read."""
+        self.reads += 1
+        await self.flowing.wait()
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+class World:
+    """A ring of keys, and what it stands on."""
+
+    def __init__(self, *keys: Signer, refresh_seconds: float = 300.0) -> None:
+        self.clock = Clock()
+        self.script = Script(jwks(*keys) if keys else OSError("down"))
+        self.ring = Keyring(
+            self.script,
+            refresh_seconds=refresh_seconds,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+        )
+
+    def publish(self, *keys: Signer) -> None:
+        """Give a set of these from now on."""
+        self.script.said = jwks(*keys)
+
+    async def knows(self, signer: Signer) -> bool:
+        """Tell whether there is a key for this signer's tokens."""
+        return await knows(self.ring, signer)
+
+    async def unavailable(self) -> float:
+        """See that keys can't be had, and tell when they may be."""
+        return await unavailable(self.ring)
+
+
+async def knows(ring: Keyring, signer: Signer) -> bool:
+    """Tell whether a ring has a key for this signer's tokens."""
+    async with asyncio.timeout(10):
+        return await ring.key(signer.kid, "ES256") is not None
+
+
+async def unavailable(ring: Keyring) -> float:
+    """See that a ring's keys can't be had, and tell when they may be."""
+    with pytest.raises(GatewayError) as caught:
+        await knows(ring, OLD)
+    assert Reason.AUTH_BACKEND_UNAVAILABLE is caught.value.reason
+    return caught.value.retry_delay_seconds
+
+
+@asynccontextmanager
+async def following(ring: Keyring) -> AsyncIterator[None]:
+    """Keep a ring's keys fresh, as the gateway does."""
+    task = asyncio.create_task(ring.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await ring.close()
+
+
+async def background() -> None:
+    """Lets others go on until they wait for something."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+# ---- a set ----
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithms"),
+    [
+        pytest.param(each.crv or each.kty, each.algorithms, id=str(each))
+        for each in KINDS
+    ],
+)
+def test_key_verifies_the_algorithms_of_its_kind(
+    kind: str, algorithms: tuple[str, ...]
+) -> None:
+    """A key that doesn't say more verifies each algorithm of its type and curve."""
+    (key,) = read_keys(jwks(Signer("a", kind))).keys
+
+    assert ("a", frozenset(algorithms)) == (key.kid, key.algorithms)
+    assert set(algorithms) == {alg for alg, of in KIND_OF.items() if of == kind}
+
+
+def test_key_verifies_only_the_algorithm_that_it_names() -> None:
+    """A key's own alg narrows what it verifies."""
+    keys = read_keys(jwks(Signer("a").jwk(alg="RS512")))
+
+    assert keys.find("a", "RS512")
+    assert keys.find("a", "RS256") is None
+
+
+@pytest.mark.parametrize(
+    ("jwk", "why"),
+    [
+        pytest.param(7, "kty and crv", id="no object"),
+        pytest.param({"kid": "bad", "kty": "oct", "k": "c2VjcmV0"}, "kty", id="oct"),
+        pytest.param({"kid": "bad", "kty": ["RSA"]}, "kty", id="kty of lists"),
+        pytest.param(Signer("bad", "secp256k1").jwk(), "crv", id="secp256k1"),
+        pytest.param(Signer("bad", "Ed448").jwk(), "crv", id="Ed448"),
+        pytest.param(Signer("bad").jwk(crv="P-256"), "crv", id="RSA with a curve"),
+        pytest.param(Signer("bad").jwk(kty=ABSENT), "kty", id="no kty"),
+        pytest.param(Signer("bad").jwk(use="enc"), "use", id="of encryption"),
+        pytest.param(Signer("bad").jwk(use=["sig"]), "use", id="use of lists"),
+        pytest.param(Signer("bad").jwk(key_ops=["sign"]), "key_ops", id="signs"),
+        pytest.param(Signer("bad").jwk(key_ops="verify"), "key_ops", id="key_ops text"),
+        pytest.param(Signer("bad").jwk(d="AQAB"), "private", id="private"),
+        pytest.param(Signer("bad", "P-256").jwk(d="AQAB"), "private", id="private EC"),
+        pytest.param(Signer("bad").jwk(k="c2VjcmV0"), "private", id="a secret too"),
+        pytest.param(Signer("bad").jwk(kid=7), "kid", id="kid of numbers"),
+        pytest.param(Signer("bad").jwk(alg="HS256"), "alg", id="alg of secrets"),
+        pytest.param(Signer("bad").jwk(alg="none"), "alg", id="alg none"),
+        pytest.param(Signer("bad").jwk(alg="ES256"), "alg", id="alg of another type"),
+        pytest.param(Signer("bad").jwk(alg=["RS256"]), "alg", id="alg of lists"),
+        pytest.param(Signer("bad", "P-384").jwk(alg="ES256"), "alg", id="of P-256"),
+        pytest.param(Signer("bad", "RSA-1024").jwk(), "2048 bits", id="short"),
+        pytest.param(Signer("bad").jwk(n=7), "read", id="n of numbers"),
+        pytest.param(Signer("bad").jwk(n=ABSENT), "read", id="no n"),
+        pytest.param(Signer("bad").jwk(e="AA"), "read", id="exponent zero"),
+        pytest.param(Signer("bad", "P-256").jwk(**ELLIPTIC), "read", id="no point"),
+        pytest.param(Signer("bad", "Ed25519").jwk(x="AA"), "read", id="cut short"),
+    ],
+)
+def test_key_that_is_no_good_is_left_out(jwk: Any, why: str) -> None:
+    """A bad key is told by its kid, and harms no other."""
+    keys = read_keys(jwks(OLD, jwk))
+
+    assert {"old"} == kids_of(keys)
+    (told,) = keys.left_out.items()
+    assert ("bad" if isinstance(jwk, dict) and jwk.get("kid") == "bad" else "") == told[
+        0
+    ]
+    assert why in told[1]
+
+
+def test_kid_of_two_types_is_left_out() -> None:
+    """Where a kid stands for keys of two types, neither is used."""
+    keys = read_keys(jwks(OLD, Signer("twice"), Signer("twice", "Ed25519")))
+
+    assert {"old"} == kids_of(keys)
+    assert {"twice": "another key has the same kid"} == keys.left_out
+
+
+def test_kid_of_two_keys_for_an_algorithm_is_left_out() -> None:
+    """A token whose kid stands for two keys isn't tried with both."""
+    keys = read_keys(jwks(Signer("twice"), Signer("twice", "RSA", "other"), OLD))
+
+    assert {"old"} == kids_of(keys)
+    assert {"twice"} == set(keys.left_out)
+
+
+def test_key_that_is_listed_twice_is_one() -> None:
+    """The same key may stand in a set more than once, also for its algorithms each."""
+    for_each = [Signer("a").jwk(alg="RS256"), Signer("a").jwk(alg="PS256")]
+    keys = read_keys(jwks(OLD, OLD, *for_each))
+
+    assert keys.find("old", "ES256")
+    assert keys.find("a", "RS256")
+    assert keys.find("a", "PS256")
+    assert {} == keys.left_out
+
+
+@pytest.mark.parametrize("nothing", [None, "", []], ids=repr)
+def test_member_that_is_empty_counts_as_absent(nothing: Any) -> None:
+    """Members that an issuer's library writes without a value mean nothing."""
+    optional = ("d", "p", "oth", "k", "alg", "use", "key_ops", "x5t", "x5c", "crv")
+    jwk = Signer("a").jwk() | dict.fromkeys(optional, nothing)
+
+    keys = read_keys(jwks(jwk))
+
+    assert {} == keys.left_out
+    assert keys.find("a", "PS512")
+
+
+def test_key_listed_with_several_certificates_is_one() -> None:
+    """What is said about a key beside its numbers makes no other key of it."""
+    twice = [
+        Signer("a").jwk(x5t="one", x5c=["one"]),
+        Signer("a").jwk(x5t="two", use=ABSENT, key_ops=["verify"]),
+        Signer("b", "Ed25519").jwk(x5t="one"),
+        Signer("b", "Ed25519").jwk(x5t="two", alg="EdDSA"),
+        Signer(None, "P-256").jwk(x5t="one"),
+        Signer(None, "P-256").jwk(x5t="two"),
+    ]
+
+    keys = read_keys(jwks(*twice))
+
+    assert {} == keys.left_out
+    assert 3 == len(keys.keys)
+    assert keys.find("a", "RS256")
+    assert keys.find("b", "EdDSA")
+    assert keys.find(None, "ES256")
+
+
+def test_set_with_a_byte_order_mark_is_read() -> None:
+    """A mark that an editor has put before the text is skipped."""
+    assert {"old"} == kids_of(read_keys(b"\xef\xbb\xbf" + jwks(OLD)))
+
+
+def test_key_of_a_spiffe_bundle_verifies_tokens() -> None:
+    """SPIFFE's bundles name another use, and hold keys of certificates beside."""
+    keys = read_keys(
+        jwks(OLD.jwk(use="jwt-svid"), NEW.jwk(use="x509-svid", kid=ABSENT))
+    )
+
+    assert {"old"} == kids_of(keys)
+    assert ["jwt-svid"] == [key.use for key in keys.keys]
+
+
+def test_token_without_kid_needs_a_key_that_is_the_only_one() -> None:
+    """Without a kid the algorithm must leave no choice."""
+    several = read_keys(jwks(OLD, NEW, Signer("rsa"), Signer(None, "Ed25519")))
+
+    assert several.find(None, "ES256") is None
+    assert several.find(None, "RS256") is several.find("rsa", "RS256")
+    assert several.find(None, "EdDSA")
+    assert several.find("", "EdDSA") is None
+    assert several.find(None, "ES512") is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"<html>", id="html"),
+        pytest.param(b"[]", id="list"),
+        pytest.param(b"{}", id="no keys"),
+        pytest.param(b'{"keys": {}}', id="keys of an object"),
+        pytest.param(jwks(OLD)[:-1], id="cut"),
+        pytest.param(jwks(OLD).decode().encode("utf-16"), id="utf-16"),
+        pytest.param(b'{"keys": ' + b"[" * 5000, id="deep"),
+        pytest.param(json.dumps({"keys": [{}] * 101}).encode(), id="101 keys"),
+        pytest.param(jwks(OLD) + b" " * 1024 * 1024, id="too long"),
+        pytest.param(b'{"a":[%s1],%s' % (b"1," * 32_768, jwks(OLD)[1:]), id="values"),
+    ],
+)
+def test_set_that_is_no_set_is_refused(raw: bytes) -> None:
+    """What can't be read as a JWK set within the bounds is an error."""
+    with pytest.raises(KeySetError):
+        read_keys(raw)
+
+
+def test_set_of_a_hundred_keys_is_read() -> None:
+    """A set may have a hundred keys."""
+    hundred = [Signer(str(number), "Ed25519") for number in range(100)]
+
+    assert {str(number) for number in range(100)} == kids_of(read_keys(jwks(*hundred)))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+MEMBERS = st.sampled_from(sorted({*Signer("a").jwk(), "crv", "x", "y", "alg", "k"}))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(["RSA", "P-256", "Ed25519"]),
+    st.dictionaries(MEMBERS, JSON, min_size=1, max_size=3),
+)
+def test_set_of_whatever_is_read_or_refused(kind: str, changes: dict[str, Any]) -> None:
+    """A key whose members are anything is good or left out, and nothing breaks."""
+    try:
+        keys = read_keys(jwks(Signer("a", kind).jwk(**changes), OLD))
+    except KeySetError:
+        return  # NaN isn't JSON
+
+    assert len(keys.keys) + len(keys.left_out) == 2 or changes.get("kid") == "old"
+
+
+# ---- the ring ----
+
+
+async def test_ring_reads_when_it_is_first_asked() -> None:
+    """The first token waits for the keys; the next ones find them."""
+    world = World(OLD)
+    assert 0 == world.script.reads
+
+    assert await world.knows(OLD)
+    assert await world.knows(OLD)
+    assert 1 == world.script.reads
+
+
+async def test_ring_reads_once_for_all_who_wait() -> None:
+    """A hundred callers without keys share one read."""
+    world = World(OLD)
+
+    known = await asyncio.gather(*(world.knows(OLD) for _ in range(100)))
+
+    assert (100, 1) == (sum(known), world.script.reads)
+
+
+async def test_caller_who_leaves_ends_no_read() -> None:
+    """The one for whom a read began may leave; the others get what it finds."""
+    world = World(OLD)
+    world.script.flowing.clear()
+    first = asyncio.create_task(world.knows(OLD))
+    second = asyncio.create_task(world.knows(OLD))
+    await background()
+
+    first.cancel()
+    await background()
+    world.script.flowing.set()
+
+    assert await second
+    assert first.cancelled()
+    assert 1 == world.script.reads
+
+
+async def test_failing_source_is_asked_no_more_than_its_pause_allows() -> None:
+    """Callers without keys hear at once when to come again, and cause no read."""
+    world = World()
+
+    delays = [await world.unavailable() for _ in range(1000)]
+    assert {5.0} == set(delays)
+    assert 1 == world.script.reads
+
+    world.clock.seconds += 3
+    assert 2.0 == await world.unavailable()
+    world.clock.seconds += 2
+    assert 10.0 == await world.unavailable()
+    assert 2 == world.script.reads
+
+
+async def test_source_that_comes_up_ends_the_failure() -> None:
+    """Keys that can be had again are used from the next try on."""
+    world = World()
+    wait_seconds = await world.unavailable()
+    world.publish(OLD)
+
+    assert wait_seconds == await world.unavailable()
+    world.clock.seconds += wait_seconds
+    assert await world.knows(OLD)
+
+
+async def test_follower_waits_longer_after_each_failure() -> None:
+    """Failures in a row are 5 to 60 seconds apart; a success ends the row."""
+    world = World()
+    async with following(world.ring):
+        pauses = [await world.clock.slept() for _ in range(6)]
+        world.publish(OLD)
+        pauses += [await world.clock.slept() for _ in range(2)]
+        world.script.said = OSError("down")
+        pauses += [await world.clock.slept(), await world.clock.begun()]
+
+    assert [5, 10, 20, 40, 60, 60, 300, 300, 5, 10] == pauses
+
+
+async def test_follower_reads_before_anybody_asks() -> None:
+    """The keys are there when the first caller comes."""
+    world = World(OLD)
+    async with following(world.ring):
+        await world.clock.begun()
+        assert 1 == world.script.reads
+
+        assert await world.knows(OLD)
+    assert 1 == world.script.reads
+
+
+async def test_follower_counts_the_reads_of_callers() -> None:
+    """A read that a caller has caused puts the follower's next one off."""
+    world = World(OLD)
+    async with following(world.ring):
+        assert 300 == await world.clock.begun()
+        world.clock.seconds += 200
+        assert not await world.knows(NEW)
+        assert 2 == world.script.reads
+        world.clock.end(100)
+
+        assert 200 == await world.clock.begun()
+    assert 2 == world.script.reads
+
+
+async def test_read_that_fails_keeps_the_keys() -> None:
+    """Keys outlive any number of failures, and are used without waiting."""
+    world = World(OLD)
+    async with following(world.ring):
+        await world.clock.slept()
+        world.script.said = OSError("down")
+        for _ in range(20):
+            await world.clock.slept()
+
+        assert await world.knows(OLD)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"<html>", id="not JSON"),
+        pytest.param(b"", id="empty"),
+        pytest.param(RuntimeError("anything"), id="a bug"),
+    ],
+)
+async def test_bad_content_keeps_the_keys(said: bytes | Exception) -> None:
+    """What can't be read as a set replaces none."""
+    world = World(OLD)
+    async with following(world.ring):
+        await world.clock.slept()
+        world.script.said = said
+
+        assert 5 == await world.clock.slept()
+        assert 10 == await world.clock.begun()
+        assert await world.knows(OLD)
+
+
+async def test_empty_set_withdraws_all_keys() -> None:
+    """An issuer that publishes no key has withdrawn all."""
+    world = World(OLD)
+    async with following(world.ring):
+        await world.clock.slept()
+        world.publish()
+        await world.clock.begun()
+
+        assert not await world.knows(OLD)
+
+
+async def test_bad_content_at_first_is_no_keys() -> None:
+    """An empty file isn't taken for a set that has been read."""
+    world = World()
+    world.script.said = b""
+
+    assert 5 == await world.unavailable()
+    assert 5 == await world.unavailable()
+
+
+async def test_rotation_replaces_the_keys() -> None:
+    """The follower finds new keys, and lets go of those withdrawn."""
+    world = World(OLD)
+    old = await world.ring.key("old", "ES256")
+    assert old
+    assert world.ring.holds(old)
+    world.publish(NEW)
+    async with following(world.ring):
+        await world.clock.slept()
+        await world.clock.begun()
+
+        assert await world.knows(NEW)
+        assert not world.ring.holds(old)
+    assert 2 == world.script.reads
+
+
+async def test_set_that_stays_the_same_keeps_its_keys() -> None:
+    """A read that finds what was there makes no key anew."""
+    world = World(OLD)
+    old = await world.ring.key("old", "ES256")
+    async with following(world.ring):
+        await world.clock.slept()
+        await world.clock.begun()
+
+    assert 2 == world.script.reads
+    assert old
+    assert world.ring.holds(old)
+
+
+async def test_unknown_kids_cause_one_read() -> None:
+    """A thousand unknown kids, one after another, are one read each 30 seconds."""
+    world = World(OLD)
+    assert await world.knows(OLD)
+    unknown = [Signer(f"unknown {number}") for number in range(1000)]
+
+    assert not any([await world.knows(each) for each in unknown])
+    assert 1 + 1 == world.script.reads
+
+    world.clock.seconds += 29
+    assert not await world.knows(unknown[0])
+    assert 1 + 1 == world.script.reads
+    world.clock.seconds += 1
+    assert not any([await world.knows(each) for each in unknown])
+    assert 1 + 2 == world.script.reads
+
+
+async def test_unknown_kids_of_a_crowd_cause_one_read() -> None:
+    """A crowd of unknown kids waits for the same read, the first of all too."""
+    world = World(OLD)
+    unknown = [Signer(f"unknown {number}") for number in range(MAX_WAITING_OF_HOST)]
+
+    assert not any(await asyncio.gather(*map(world.knows, unknown)))
+    assert 1 == world.script.reads
+    assert not any(await asyncio.gather(*map(world.knows, unknown)))
+    assert 1 + 1 == world.script.reads
+
+
+async def test_calls_that_wait_for_a_read_are_bounded() -> None:
+    """Calls of one host beyond its bound are refused, another host's wait as before."""
+    world = World(OLD)
+    assert await world.knows(OLD)
+    world.script.flowing.clear()
+    unknown = Signer("unknown")
+    waiting = [
+        asyncio.create_task(world.knows(unknown)) for _ in range(MAX_WAITING_OF_HOST)
+    ]
+    await background()
+    with pytest.raises(GatewayError) as caught:
+        await world.knows(unknown)
+    caller.set(Caller("another host"))
+    other = asyncio.create_task(world.knows(unknown))
+    await background()
+    assert not other.done()
+    world.script.flowing.set()
+
+    assert Reason.AUTH_BACKEND_UNAVAILABLE is caught.value.reason
+    assert READ_SECONDS == caught.value.retry_delay_seconds
+    assert not any(await asyncio.gather(*waiting, other))
+    assert await world.knows(OLD)
+
+
+async def test_caller_with_a_new_key_waits_for_the_read_under_way() -> None:
+    """A key that has just been published is found, for those who come meanwhile too."""
+    world = World(OLD)
+    assert await world.knows(OLD)
+    world.publish(OLD, NEW)
+    world.script.flowing.clear()
+    calls = [asyncio.create_task(world.knows(NEW)) for _ in range(3)]
+    await background()
+    calls += [asyncio.create_task(world.knows(NEW)) for _ in range(3)]
+    await background()
+
+    assert await world.knows(OLD), "who has a known key waits for nothing"
+    world.script.flowing.set()
+
+    assert [True] * 6 == await asyncio.gather(*calls)
+    assert 1 + 1 == world.script.reads
+
+
+async def test_unknown_kids_leave_a_failing_source_alone() -> None:
+    """While reads fail, unknown kids cause none before the next is due."""
+    world = World(OLD)
+    assert await world.knows(OLD)
+    world.script.said = OSError("down")
+
+    assert not await world.knows(NEW)
+    assert 1 + 1 == world.script.reads
+    async with following(world.ring):
+        for _ in range(4):
+            await world.clock.slept()
+        await world.clock.begun()
+        reads = world.script.reads
+        world.clock.seconds += 31
+        assert not await world.knows(NEW)
+        assert reads == world.script.reads
+
+
+@pytest.mark.parametrize(
+    ("kid", "alg"),
+    [
+        pytest.param("old", "RS256", id="known kid, other type"),
+        pytest.param("short", "RS256", id="kid of a key that is no good"),
+        pytest.param(None, "ES256", id="no kid, two keys"),
+    ],
+)
+async def test_read_that_would_not_help_is_not_made(kid: str | None, alg: str) -> None:
+    """Only a key that may be new is looked for."""
+    world = World(OLD, NEW, Signer("short", "RSA-1024"))
+    assert await world.knows(OLD)
+
+    assert await world.ring.key(kid, alg) is None
+    assert 1 == world.script.reads
+
+
+async def test_token_without_kid_looks_for_a_key_of_its_algorithm() -> None:
+    """Where no key is of the algorithm, there may be one now."""
+    world = World(OLD)
+    assert await world.knows(OLD)
+    world.publish(OLD, Signer("rsa"))
+
+    assert await world.ring.key(None, "RS256")
+    assert 1 + 1 == world.script.reads
+
+
+def test_caller_waits_five_seconds_at_most() -> None:
+    """A source that stalls is given up, and a caller hears when to come again."""
+
+    async def work() -> tuple[float, float, float]:
+        loop = asyncio.get_running_loop()
+        source = Script(jwks(OLD))
+        source.flowing.clear()
+        ring = Keyring(source, refresh_seconds=300.0, clock=loop.time)
+        delay = await unavailable(ring)
+        at = loop.time()
+        await asyncio.sleep(1)
+        return delay, at, await unavailable(ring)
+
+    assert (5, 1005, 4) == virtually(work)
+
+
+def test_caller_that_comes_late_waits_no_longer_than_the_read() -> None:
+    """Who joins a read that stalls is told with the others."""
+
+    async def work() -> float:
+        loop = asyncio.get_running_loop()
+        source = Script(jwks(OLD))
+        source.flowing.clear()
+        ring = Keyring(source, refresh_seconds=300.0, clock=loop.time)
+        first = asyncio.create_task(unavailable(ring))
+        await asyncio.sleep(3)
+        await asyncio.gather(first, unavailable(ring))
+        return loop.time()
+
+    assert 1005 == virtually(work)
+
+
+def test_caller_waits_no_longer_for_a_read_that_does_not_end() -> None:
+    """Even a read that can't be given up holds nobody longer than five seconds."""
+
+    async def work() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+
+        async def stubborn() -> bytes:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(60)
+            return jwks(OLD)
+
+        ring = Keyring(stubborn, refresh_seconds=300.0, clock=loop.time)
+        return await unavailable(ring), loop.time()
+
+    assert (5, 1005) == virtually(work)
+
+
+def test_close_ends_a_read_under_way() -> None:
+    """Nothing goes on in the background after the end."""
+
+    async def work() -> tuple[float, int]:
+        world = World(OLD)
+        world.script.flowing.clear()
+        call = asyncio.create_task(world.knows(OLD))
+        await background()
+
+        await world.ring.close()
+        with pytest.raises(GatewayError):
+            await call
+        return asyncio.get_running_loop().time(), len(asyncio.all_tasks())
+
+    assert (1000, 1) == virtually(work)
+
+
+async def test_close_of_a_ring_that_was_never_asked_does_nothing() -> None:
+    """A ring without a read has nothing to end."""
+    world = World(OLD)
+
+    await world.ring.close()
+
+    assert 0 == world.script.reads
+
+
+# ---- what is logged ----
+
+
+async def test_keys_that_are_no_good_are_told_once() -> None:
+    """A set that goes on having bad keys doesn't fill the log."""
+    world = World(OLD)
+    bad = Signer("bad", "RSA-1024")
+    with capture_logs() as events:
+        async with following(world.ring):
+            for keys in ([OLD, bad], [OLD, bad], [OLD, NEW, bad]):
+                world.publish(*keys)
+                await world.clock.slept()
+            await world.clock.begun()
+
+    told = [event for event in events if event["event"] == "key_left_out"]
+    assert [("bad", "it is shorter than 2048 bits")] == [
+        (event["kid"], event["why"]) for event in told
+    ]
+    read = [event["kids"] for event in events if event["event"] == "keys_read"]
+    assert [["old"], ["new", "old"]] == read
+
+
+async def test_failure_is_told_once_until_it_changes() -> None:
+    """A file that stays bad is told once, another fault again."""
+    world = World(OLD)
+    with capture_logs() as events:
+        async with following(world.ring):
+            await world.clock.slept()
+            for said in (b"{", b"{", OSError("gone"), OSError("gone")):
+                world.script.said = said
+                await world.clock.slept()
+            await world.clock.begun()
+
+    told = [
+        (event["error"], event["kept"])
+        for event in events
+        if event["event"] == "keys_unavailable"
+    ]
+    assert [("it isn't JSON", 1), ("OSError", 1)] == told
+
+
+# ---- a file ----
+
+
+@asynccontextmanager
+async def of_file(file: Path) -> AsyncIterator[tuple[Keyring, Clock]]:
+    """Follow a file."""
+    clock = Clock()
+    ring = Keyring(
+        file_reader(file),
+        refresh_seconds=FILE_REFRESH_SECONDS,
+        clock=clock,
+        sleep=clock.sleep,
+    )
+    async with following(ring):
+        yield ring, clock
+
+
+async def test_file_is_looked_at_every_few_seconds(tmp_path: Path) -> None:
+    """Keys that are written into the file replace those before."""
+    file = tmp_path / "jwks.json"
+    file.write_bytes(jwks(OLD))
+    async with of_file(file) as (ring, clock):
+        assert 5 == await clock.slept()
+        assert 5 == await clock.begun()
+        assert await knows(ring, OLD)
+        file.write_bytes(jwks(NEW))
+        clock.end(5)
+        await clock.begun()
+
+        assert await knows(ring, NEW)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda file: file.write_bytes(b'{"keys":'), id="half written"),
+        pytest.param(lambda file: file.unlink(), id="gone"),
+        pytest.param(lambda file: (file.unlink(), os.mkfifo(file)), id="fifo"),
+        pytest.param(
+            lambda file: file.write_bytes(b" " * 2**20 + b"{}"), id="too long"
+        ),
+    ],
+)
+async def test_file_that_is_spoilt_keeps_the_keys(
+    tmp_path: Path, spoil: Callable[[Path], Any]
+) -> None:
+    """Bad content is looked at again soon, and the keys stay meanwhile."""
+    file = tmp_path / "jwks.json"
+    file.write_bytes(jwks(OLD))
+    async with of_file(file) as (ring, clock):
+        await clock.begun()
+        spoil(file)
+        clock.end(5)
+
+        assert [5, 5, 5] == [await clock.slept() for _ in range(3)]
+        assert await knows(ring, OLD)
+
+
+def test_file_that_hangs_uses_one_thread(tmp_path: Path) -> None:
+    """What hangs, as network file systems do, is looked at by one thread."""
+    pipe = tmp_path / "jwks.json"
+    os.mkfifo(pipe)
+
+    async def work() -> list[str]:
+        clock = asyncio.get_running_loop().time
+        reader = file_reader(pipe, read=Path.read_bytes)  # which waits for a writer
+        ring = Keyring(reader, refresh_seconds=5.0, clock=clock)
+        async with following(ring):
+            await asyncio.sleep(200)
+        names = [each.name for each in threading.enumerate()]
+        writer = os.open(pipe, os.O_WRONLY)  # waits for what reads
+        pipe.unlink()
+        os.close(writer)  # ends what reads
+        return names
+
+    names = virtually(work)
+
+    assert 1 == names.count("jwks-file")
+    assert [] == [name for name in names if name.startswith("asyncio_")]
+
+
+# ---- a URL ----
+
+
+@asynccontextmanager
+async def of_url(
+    server: KeyServer, ca_file: Path | None = None
+) -> AsyncIterator[tuple[Keyring, Clock]]:
+    """Ask a server for keys."""
+    clock = Clock()
+    ring = Keyring(
+        url_reader(server.url, ca_file=ca_file),
+        refresh_seconds=URL_REFRESH_SECONDS,
+        clock=clock,
+        sleep=clock.sleep,
+    )
+    try:
+        yield ring, clock
+    finally:
+        await ring.close()
+
+
+async def test_url_is_asked_once_for_all() -> None:
+    """A server sees one request, whoever waits."""
+    async with KeyServer(OLD) as server, of_url(server) as (ring, _):
+        known = await asyncio.gather(*(knows(ring, OLD) for _ in range(50)))
+
+    assert (50, 1) == (sum(known), server.asked)
+
+
+async def test_url_that_comes_up_late_ends_the_failure() -> None:
+    """Keys are found as soon as the server has them, and the next try is due."""
+    async with KeyServer() as server, of_url(server) as (ring, clock):
+        server.answer(http(status=503, keep=False))
+        assert 5 == await unavailable(ring)
+        server.publish(OLD)
+        assert 5 == await unavailable(ring)
+        clock.seconds += 5
+
+        assert await knows(ring, OLD)
+    assert 2 == server.asked
+
+
+async def test_url_of_https_needs_an_authority_that_is_trusted(tmp_path: Path) -> None:
+    """A certificate of the authority's own is trusted, of another one it isn't."""
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    async with KeyServer(OLD, tls=tls) as server:
+        async with of_url(server, file) as (ring, _):
+            assert await knows(ring, OLD)
+        async with of_url(server) as (ring, _):
+            await unavailable(ring)
+    assert 1 == server.asked
+
+
+async def test_authorities_that_are_replaced_are_trusted(tmp_path: Path) -> None:
+    """The file of authorities is read anew for each fetch, as they are rotated."""
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    async with KeyServer(OLD, tls=tls) as server:
+        read = url_reader(server.url, ca_file=file)
+        with pytest.raises(KeySetError):
+            await read()
+        authority.cert_pem.write_to_path(file)
+        assert jwks(OLD) == await read()
+        file.write_text("no certificate")
+        with pytest.raises(KeySetError, match=r"jwt\.ca_file: no certificates"):
+            await read()
+
+
+async def test_url_that_redirects_is_not_followed() -> None:
+    """Another server than the one that was set is never asked."""
+    async with KeyServer(OLD) as other, KeyServer() as server:
+        for status in (301, 302, 303, 307, 308):
+            server.answer(http(status=status, keep=False, location=other.url))
+            async with of_url(server) as (ring, _):
+                await unavailable(ring)
+
+    assert (0, 5) == (other.asked, server.asked)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(http(jwks(OLD), status=404, keep=False), id="404"),
+        pytest.param(http(jwks(OLD), status=204, keep=False), id="204"),
+        pytest.param(http("<html>", keep=False), id="html"),
+        pytest.param(http(jwks(OLD) + b" " * 2**20, keep=False), id="too large"),
+        pytest.param(
+            http(gzip.compress(jwks(OLD)), keep=False, content_encoding="gzip"),
+            id="compressed",
+        ),
+        pytest.param(HALF, id="cut"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", id="not HTTP"),
+        pytest.param(b"", id="hung up"),
+    ],
+)
+async def test_url_that_answers_badly_is_asked_once(answer: bytes) -> None:
+    """An answer that is no set is a failure, and nothing repeats the request."""
+    async with KeyServer() as server, of_url(server) as (ring, _):
+        server.answer(answer)
+
+        assert 5 == await unavailable(ring)
+    assert 1 == server.asked
+
+
+async def test_url_that_says_too_much_is_read_no_further() -> None:
+    """A body that never ends isn't read to its end."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n"
+    async with KeyServer() as server, of_url(server) as (ring, _):
+        server.answer(head + b" " * 2 * 2**20)
+        with capture_logs() as events:
+            await unavailable(ring)
+
+    assert ["it is longer than 1 MiB"] == [event["error"] for event in events]
+
+
+async def test_url_of_nobody_is_a_failure() -> None:
+    """Where nobody listens there are no keys."""
+    async with KeyServer(OLD) as server:
+        pass
+    async with of_url(server) as (ring, _):
+        assert 5 == await unavailable(ring)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        pytest.param(
+            http("no", status=401, keep=False, content_type="text/plain"),
+            "status 401, content type text/plain; where the keys aren't public, set"
+            " jwt.jwks_token_file",
+            id="401",
+        ),
+        pytest.param(
+            http("", status=301, keep=False, content_type="text/html"),
+            "status 301, content type text/html; redirects aren't followed: set"
+            " jwt.jwks_url to where the keys are",
+            id="301",
+        ),
+        pytest.param(
+            http("<html>", keep=False, content_type="text/html; charset=utf-8"),
+            "it isn't a JSON object; content type text/html; charset=utf-8",
+            id="html",
+        ),
+        pytest.param(
+            http("", keep=False, content_type="a\x1b[2J/b"),
+            "it isn't a JSON object; content type unknown",
+            id="nothing",
+        ),
+    ],
+)
+async def test_url_that_gives_no_keys_is_told_by_its_answer(
+    answer: bytes, told: str
+) -> None:
+    """One line of the log says what came instead of keys, and so does readiness."""
+    async with KeyServer() as server, of_url(server) as (ring, _):
+        server.answer(answer)
+        with capture_logs() as events:
+            await unavailable(ring)
+
+    assert [told] == [event["error"] for event in events]
+    assert told == ring.fault()
+
+
+async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
+    """The token is read anew for each fetch, without the newline at its end."""
+    file = tmp_path / "token"
+    file.write_text("first.to-ken~=\n")
+    async with KeyServer(OLD) as server:
+        read = url_reader(server.url, token_file=file)
+        await read()
+        file.write_text(" second ")
+        await read()
+        asked = list(server.heads)
+        for bad in ("", "\n", "two words", "t\u00f6ken", "a\r\nHost: b", "a\0"):
+            file.write_text(bad)
+            with pytest.raises(KeySetError, match="jwks_token_file"):
+                await read()
+        file.write_text("t" * 2**20 + "t")
+        with pytest.raises(KeySetError, match="jwks_token_file: it is larger than 1"):
+            await read()
+        file.unlink()
+        with pytest.raises(KeySetError, match="jwks_token_file: no file of this path"):
+            await read()
+
+    assert [b"Bearer first.to-ken~=", b"Bearer second"] == [
+        line.partition(b": ")[2]
+        for head in asked
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"authorization")
+    ]
+    assert 2 == server.asked
+
+
+async def test_url_that_redirects_gets_no_token_elsewhere(tmp_path: Path) -> None:
+    """A bearer token is sent to the URL that was set, and nowhere else."""
+    file = tmp_path / "token"
+    file.write_text("secret")
+    async with KeyServer(OLD) as other, KeyServer() as server:
+        server.answer(http(status=302, keep=False, location=other.url))
+        with pytest.raises(KeySetError, match="302"):
+            await url_reader(server.url, token_file=file)()
+
+    assert (1, 0) == (server.asked, other.asked)
+
+
+async def test_url_is_read_where_others_work_hangs() -> None:
+    """Its name is looked up in a thread of its own: asyncio's may all be taken."""
+    ends = threading.Event()
+    loop = asyncio.get_running_loop()
+    hung = [loop.run_in_executor(None, ends.wait, 10) for _ in range(64)]
+    try:
+        async with KeyServer(OLD) as server, asyncio.timeout(5):
+            raw = await url_reader(server.url.replace("127.0.0.1", "localhost"))()
+    finally:
+        ends.set()
+        await asyncio.gather(*hung)
+
+    assert {OLD.kid} == kids_of(read_keys(raw))
+
+
+def test_url_that_stalls_is_given_up() -> None:
+    """A server that doesn't answer is left after five seconds."""
+
+    async def work() -> tuple[float, int]:
+        async with KeyServer(OLD) as server, of_url(server) as (ring, _):
+            server.stall()
+            await unavailable(ring)
+            return asyncio.get_running_loop().time(), server.asked
+
+    assert (1005, 1) == virtually(work)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://issuer.test/jwks.json",
+        "HTTPS://issuer.test:8443/?set=1",
+        "https://127.0.0.1/",
+        "http://127.0.0.1:8080/jwks",
+        "http://127.9.9.9/",
+        "http://[::1]:8080/",
+        "http://localhost/jwks",
+    ],
+)
+def test_url_that_is_safe_has_no_fault(url: str) -> None:
+    """Keys may come over https, or from this machine."""
+    assert url_fault(url) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "issuer.test/jwks",
+        "/jwks",
+        "https://",
+        "https:///jwks",
+        "http://issuer.test/jwks",
+        "http://127.0.0.1.issuer.test/",
+        "http://localhost.issuer.test/",
+        "http://localhost@issuer.test/",
+        "http://0.0.0.0/",
+        "http://10.0.0.1/",
+        "http://[::]/",
+        "https://user@issuer.test/",
+        "https://:password@issuer.test/",
+        "https://issuer.test/#keys",
+        "https://issuer.test:port/",
+        "https://issuer.test:99999/",
+        "https://[::1/",
+        "ftp://localhost/",
+        "file:///etc/jwks",
+        "unix://localhost/",
+        f"https://{'a' * 64}.test/",
+    ],
+)
+def test_url_that_others_could_answer_has_a_fault(url: str) -> None:
+    """Keys never come in plaintext from elsewhere."""
+    assert url_fault(url)

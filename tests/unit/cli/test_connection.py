@@ -1,0 +1,681 @@
+"""The way to a gateway that a flag or a variable gives, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics.v1.run_service_pb2 import (
+    GetRunRequest,
+    WatchRunRequest,
+    WatchRunResponse,
+)
+from healthomics.v1.run_service_pb2_grpc import (
+    RunServiceServicer,
+    RunServiceStub,
+    add_RunServiceServicer_to_server,
+)
+from healthomics_gateway.cli import client
+from healthomics_gateway.cli.connection import (
+    MAX_TOKEN_BYTES,
+    NAMES,
+    PREFIX,
+    Route,
+    RouteError,
+    find_route,
+    is_near,
+)
+from healthomics_gateway.cli.watch_view import JsonLines
+from testkit.authorities import aged
+from testkit.builders import aws_at, gateway
+
+HOST = "127.0.0.1"
+ELSEWHERE = "gateway.example.org:443"
+TOKEN = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
+BY = pytest.mark.parametrize("by", ["flag", "variable"])
+DURATION = timedelta(seconds=10)
+
+
+class Callers(RunServiceServicer):
+    """A gateway that takes note of its callers; a first watch breaks, if told so."""
+
+    def __init__(self, breaking: Callable[[], object] | None = None) -> None:
+        """Do `breaking` before the first watch breaks."""
+        self._breaking = breaking
+        self.seen: list[str | None] = []
+
+    def GetRun(  # noqa: N802  # gRPC's own name of the method
+        self, request: GetRunRequest, context: Any
+    ) -> Run:
+        """Answer a run that has its id and nothing else."""
+        self._note(context)
+        return Run(id=request.id)
+
+    def WatchRun(  # noqa: N802  # gRPC's own name of the method
+        self, request: WatchRunRequest, context: Any
+    ) -> Iterator[WatchRunResponse]:
+        """Send a state that is the last, or break."""
+        self._note(context)
+        if self._breaking and len(self.seen) == 1:
+            self._breaking()
+            context.abort(grpc.StatusCode.UNAVAILABLE, "it broke")
+        status = RunStatus.RUN_STATUS_COMPLETED
+        yield WatchRunResponse(run=Run(id=request.id, status=status))
+
+    def _note(self, context: Any) -> None:
+        told = [
+            str(value)
+            for name, value in context.invocation_metadata()
+            if name == "authorization"
+        ]
+        assert len(told) < 2
+        self.seen.append(told[0] if told else None)
+
+
+@contextmanager
+def serving(
+    callers: Callers, credentials: grpc.ServerCredentials | None = None
+) -> Iterator[str]:
+    """Serve it, over TLS where there are credentials; give its address."""
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool)
+        add_RunServiceServicer_to_server(callers, server)
+        if credentials:
+            port = server.add_secure_port(f"{HOST}:0", credentials)
+        else:
+            port = server.add_insecure_port(f"{HOST}:0")
+        server.start()
+        try:
+            yield f"{HOST}:{port}"
+        finally:
+            server.stop(None).wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The files of a certificate and its key."""
+
+    cert: str
+    key: str
+
+    def credentials(self, *, trusted: str | None = None) -> grpc.ServerCredentials:
+        """Serve with them; ask for a certificate of the trusted authority."""
+        chain, key = Path(self.cert).read_bytes(), Path(self.key).read_bytes()
+        root = Path(trusted).read_bytes() if trusted else None
+        return grpc.ssl_server_credentials(
+            [(key, chain)], root, require_client_auth=root is not None
+        )
+
+
+class Authority:
+    """An authority whose certificates are files."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write them into a new folder."""
+        folder.mkdir()
+        self._folder = folder
+        self._authority = trustme.CA()
+        self.ca = self._written("ca.pem", self._authority.cert_pem.bytes())
+
+    def issue(self, name: str, not_after: datetime | None = None) -> Pair:
+        """Issue a certificate to a host or whoever."""
+        issued = self._authority.issue_cert(name, not_after=not_after)
+        chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
+        return Pair(
+            self._written(f"{name}.pem", chain),
+            self._written(f"{name}.key", issued.private_key_pem.bytes()),
+        )
+
+    def _written(self, name: str, content: bytes) -> str:
+        file = self._folder / name
+        file.write_bytes(content)
+        return str(file)
+
+
+def written(file: Path, content: str | bytes) -> str:
+    """Write a file, and give its path."""
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(file)
+
+
+def route(*, by: str = "flag", **given: str) -> Route:
+    """Find the way that flags or variables give."""
+    if by == "flag":
+        return find_route(given, {}, default_address="nowhere:1")
+    environ = {PREFIX + name.upper(): text for name, text in given.items()}
+    return find_route({}, environ, default_address="nowhere:1")
+
+
+def faults(*, by: str = "flag", **given: str) -> list[str]:
+    """Give the faults of a way that can't be gone."""
+    with pytest.raises(RouteError) as raised:
+        route(by=by, **given)
+    return list(raised.value.args)
+
+
+def answered(way: Route) -> str:
+    """Make a call that is answered; give the id of the run that came."""
+    with way.open() as channel:
+        stub = RunServiceStub(channel)
+        return stub.GetRun(
+            GetRunRequest(id="7"), timeout=10, metadata=way.metadata()
+        ).id
+
+
+def hinted(way: Route) -> str:
+    """Make a call that reaches no gateway; give what a person is told to try."""
+    answers, failures = io.StringIO(), io.StringIO()
+    with way.open() as channel:
+        code = client.get(
+            *(channel, "7", client.Output(answers, failures)),
+            timeout=DURATION,
+            metadata=way.metadata,
+            over=way.over,
+        )
+    first, hint = failures.getvalue().splitlines()
+    assert (1, "") == (code, answers.getvalue())
+    assert first.startswith("UNAVAILABLE failed to connect")
+    return hint.strip()
+
+
+def watched(way: Route) -> int:
+    """Watch a run to its end, without a wait between two streams."""
+    with way.open(client.WATCH_OPTIONS) as channel:
+        return client.watch(
+            *(channel, "7", JsonLines(io.StringIO(), io.StringIO()), io.StringIO()),
+            timeout=DURATION,
+            metadata=way.metadata,
+            sleep=lambda _: None,
+        )
+
+
+# TLS
+
+
+@BY
+def test_route_trusts_the_authority_it_is_given(by: str, tmp_path: Path) -> None:
+    """A gateway with a certificate of that authority is called over TLS."""
+    own = Authority(tmp_path / "own")
+    with serving(Callers(), own.issue(HOST).credentials()) as address:
+        assert "7" == answered(route(by=by, address=address, tls_ca=own.ca))
+
+
+def test_route_of_another_authority_tells_how_to_trust(tmp_path: Path) -> None:
+    """A certificate that isn't trusted ends the call, and a flag is named."""
+    own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
+    with serving(Callers(), own.issue(HOST).credentials()) as address:
+        hint = hinted(route(address=address, tls_ca=other.ca))
+
+    assert (
+        "the gateway's certificate isn't trusted; name its authority with --tls-ca"
+        == hint
+    )
+
+
+@BY
+def test_route_without_authorities_trusts_public_ones(by: str, tmp_path: Path) -> None:
+    """With TLS alone, a certificate of an authority of one's own isn't trusted."""
+    own = Authority(tmp_path / "own")
+    with serving(Callers(), own.issue(HOST).credentials()) as address:
+        way = route(by=by, address=address, tls="true")
+        assert "--tls-ca" in hinted(way)
+
+
+def test_route_in_plaintext_to_tls_points_at_tls(tmp_path: Path) -> None:
+    """Whoever forgets TLS is reminded of it."""
+    own = Authority(tmp_path / "own")
+    with serving(Callers(), own.issue(HOST).credentials()) as address:
+        hint = hinted(route(address=address))
+
+    assert "what listens there may speak TLS; add --tls or --tls-ca" == hint
+
+
+def test_route_over_tls_to_plaintext_tells_so() -> None:
+    """Whoever asks for TLS where there is none learns it, and nothing is sent."""
+    callers = Callers()
+    with serving(callers) as address:
+        hint = hinted(route(address=address, tls="true"))
+
+    assert [] == callers.seen
+    assert (
+        "what listens there doesn't speak TLS; leave out --tls and the other TLS flags"
+    ) == hint
+
+
+@BY
+def test_route_expects_the_name_it_is_given(by: str, tmp_path: Path) -> None:
+    """Behind a port-forward the certificate's own name is expected, once told."""
+    own = Authority(tmp_path / "own")
+    pair = own.issue("gateway.example.org")
+    with serving(Callers(), pair.credentials()) as address:
+        given = {"address": address, "tls_ca": own.ca}
+        hint = hinted(route(by=by, **given))
+        way = route(by=by, server_name="gateway.example.org", **given)
+        assert "7" == answered(way)
+
+    assert (
+        "the gateway's certificate has another name;"
+        " if it is the right one, set --server-name"
+    ) == hint
+
+
+@BY
+def test_route_brings_its_certificate(by: str, tmp_path: Path) -> None:
+    """A gateway that asks for a certificate of the client's gets it."""
+    own = Authority(tmp_path / "own")
+    asking, mine = own.issue(HOST).credentials(trusted=own.ca), own.issue("me")
+    with serving(Callers(), asking) as address:
+        given = {"address": address, "tls_ca": own.ca}
+        way = route(by=by, tls_cert=mine.cert, tls_key=mine.key, **given)
+        assert "7" == answered(way)
+
+
+@pytest.mark.parametrize("has_another", [False, True])
+def test_route_without_the_certificate_asked_for_tells_how_to_bring_one(
+    tmp_path: Path, *, has_another: bool
+) -> None:
+    """Without one, or with one that isn't trusted, the flags are named."""
+    own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other").issue("me")
+    given = {"tls_cert": other.cert, "tls_key": other.key} if has_another else {}
+    asking = own.issue(HOST).credentials(trusted=own.ca)
+    with serving(Callers(), asking) as address:
+        hint = hinted(route(address=address, tls_ca=own.ca, **given))
+
+    assert (
+        "the gateway may want a client certificate that it trusts;"
+        " set --tls-cert and --tls-key"
+    ) == hint
+
+
+@pytest.mark.parametrize("name", ["tls_ca", "tls_cert", "server_name"])
+def test_route_is_tls_where_anything_of_tls_is_given(name: str, tmp_path: Path) -> None:
+    """What only TLS has a use for asks for it, and a variable can't undo that."""
+    own = Authority(tmp_path / "own")
+    mine = own.issue("me")
+    given = {
+        "tls_ca": {"tls_ca": own.ca},
+        "tls_cert": {"tls_cert": mine.cert, "tls_key": mine.key},
+        "server_name": {"server_name": "gateway"},
+    }[name]
+    environ = {"HEALTHOMICS_GATEWAY_TLS": "false"}
+
+    assert "tls" == find_route(given, environ, default_address=ELSEWHERE).over
+
+
+@pytest.mark.parametrize(("text", "over"), [("true", "tls"), ("False", "plaintext")])
+def test_route_reads_a_word_of_the_environment(text: str, over: str) -> None:
+    """The variable turns TLS on or leaves it off."""
+    assert over == route(by="variable", tls=text).over
+
+
+# Which comes first
+
+
+def test_flag_comes_before_its_variable(tmp_path: Path) -> None:
+    """Whatever the environment has, what a person types is done."""
+    own, token = Authority(tmp_path / "own"), written(tmp_path / "token", TOKEN)
+    mine, callers = own.issue("me"), Callers()
+    asking = own.issue("gateway").credentials(trusted=own.ca)
+    environ = {PREFIX + name.upper(): "nonsense" for name in NAMES}
+    with serving(callers, asking) as address:
+        flags = {
+            "address": address,
+            "tls": "true",
+            "tls_ca": own.ca,
+            "tls_cert": mine.cert,
+            "tls_key": mine.key,
+            "server_name": "gateway",
+            "token_file": token,
+        }
+        assert set(NAMES) == flags.keys()
+        assert "7" == answered(find_route(flags, environ, default_address=ELSEWHERE))
+
+    assert [f"Bearer {TOKEN}"] == callers.seen
+
+
+def test_empty_variable_is_a_fault() -> None:
+    """A variable that is set to nothing may have been meant to turn TLS on."""
+    names = [PREFIX + name.upper() for name in NAMES]
+    with pytest.raises(RouteError) as caught:
+        route(by="variable", **dict.fromkeys(NAMES, ""))
+
+    assert [f"{name}: it is empty; unset it" for name in names] == list(
+        caught.value.args
+    )
+
+
+def test_address_that_is_no_text_is_a_fault() -> None:
+    """Bytes that aren't UTF-8 and control characters would fail inside gRPC."""
+    assert [
+        "--address: write printable characters",
+        "--server-name: write printable characters",
+    ] == faults(address="\udcff:1", server_name="a\tb")
+
+
+def test_token_may_come_through_a_pipe(tmp_path: Path) -> None:
+    """A pipe is read once; later calls send the same token and wait for nothing."""
+    pipe = tmp_path / "token"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(pipe.write_text, TOKEN)
+        way = route(token_file=str(pipe), address="127.0.0.1:1")
+        writing.result(10)
+
+    assert [(("authorization", f"Bearer {TOKEN}"),)] * 2 == [
+        way.metadata(),
+        way.metadata(),
+    ]
+
+
+def test_empty_flag_is_a_fault() -> None:
+    """A flag is given for something, as by a shell's variable that isn't set."""
+    names = [name for name in NAMES if name != "tls"]
+
+    assert [f"--{name.replace('_', '-')}: it is empty" for name in names] == faults(
+        **dict.fromkeys(names, "")
+    )
+
+
+# The token
+
+
+@BY
+def test_token_goes_with_a_call(by: str, tmp_path: Path) -> None:
+    """What stands in the file, without the whitespace around, is the bearer's."""
+    callers, token = Callers(), written(tmp_path / "token", f"\n {TOKEN}\r\n")
+    with serving(callers) as address:
+        answered(route(by=by, address=address, token_file=token))
+        watched(route(by=by, address=address, token_file=token))
+
+    assert [f"Bearer {TOKEN}"] * 2 == callers.seen
+
+
+def test_call_without_a_token_names_nobody() -> None:
+    """Where no file is given no such metadata is sent."""
+    callers = Callers()
+    with serving(callers) as address:
+        answered(route(address=address))
+
+    assert [None] == callers.seen
+
+
+def test_token_is_read_anew_for_each_stream(tmp_path: Path) -> None:
+    """A watch goes on with the token that has replaced the one it began with."""
+    file = tmp_path / "token"
+    token = written(file, "first")
+    callers = Callers(breaking=lambda: written(file, "second\n"))
+    with serving(callers) as address:
+        code = watched(route(address=address, token_file=token))
+
+    assert (0, ["Bearer first", "Bearer second"]) == (code, callers.seen)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda file: file.unlink(), id="missing"),
+        pytest.param(lambda file: written(file, ""), id="empty"),
+        pytest.param(lambda file: written(file, "half a token"), id="bad"),
+    ],
+)
+def test_token_that_was_good_is_used_on(
+    spoil: Callable[[Path], object], tmp_path: Path
+) -> None:
+    """A file that is spoiled during a watch doesn't end it."""
+    file = tmp_path / "token"
+    token = written(file, "first")
+    callers = Callers(breaking=lambda: spoil(file))
+    with serving(callers) as address:
+        code = watched(route(address=address, token_file=token))
+
+    assert (0, ["Bearer first"] * 2) == (code, callers.seen)
+
+
+@BY
+@pytest.mark.parametrize(
+    "address",
+    [
+        ELSEWHERE,
+        "10.0.0.1:50051",
+        "0.0.0.0:50051",
+        "127.0.0.1.example.org:50051",
+        "127.0.0.1:https",
+        "127.1:50051",
+        "127.0.0.1",
+        "127.0.0.1:50051@example.org:50051",
+        "localhost",
+        "localhost.example.org:50051",
+        "[::2]:50051",
+        "::1:50051",
+        "dns://8.8.8.8/localhost:50051",
+        "ipv4:127.0.0.1:50051,10.0.0.1:50051",
+    ],
+)
+def test_token_is_not_sent_in_plaintext_elsewhere(
+    by: str, address: str, tmp_path: Path
+) -> None:
+    """A network could read it: that is a fault, and what to add is told."""
+    token = written(tmp_path / "token", TOKEN)
+    name = {"flag": "--token-file", "variable": "HEALTHOMICS_GATEWAY_TOKEN_FILE"}[by]
+
+    words = (
+        f"{name}: no token is sent in plaintext to {address};"
+        " add --tls, or --tls-ca with the gateway's authorities"
+    )
+    assert [words] == faults(by=by, address=address, token_file=token)
+
+
+def test_token_is_sent_over_tls_to_anywhere(tmp_path: Path) -> None:
+    """Over TLS no network can read it."""
+    token = written(tmp_path / "token", TOKEN)
+    way = route(address=ELSEWHERE, tls="true", token_file=token)
+
+    assert (("authorization", f"Bearer {TOKEN}"),) == way.metadata()
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:50051", "127.8.8.8:1", "localhost:50051", "[::1]:50051"]
+)
+def test_address_of_this_machine_is_known(address: str) -> None:
+    """What stands for this machine alone is near."""
+    assert is_near(address)
+
+
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """GRPC is handed the blocks of PEM alone."""
+    authority = trustme.CA()
+    marked = b"\xef\xbb\xbf  " + authority.cert_pem.bytes()
+    certificate = authority.issue_cert(HOST)
+    credentials = grpc.ssl_server_credentials(
+        [(certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())]
+    )
+    with serving(Callers(), credentials) as address:
+        way = route(address=address, tls_ca=written(tmp_path / "ca.pem", marked))
+        found = answered(way)
+
+    assert found
+
+
+async def test_route_leads_to_a_unix_socket() -> None:
+    """Whatever its path holds; a token may be sent there, as nobody else hears it."""
+    with TemporaryDirectory(prefix="hg-") as folder:
+        address = f"unix:{folder}/a b%41#?"
+        token = written(Path(folder, "token"), TOKEN)
+        async with gateway(aws_at("http://127.0.0.1:9"), listen=address):
+            way = route(address=address, token_file=token)
+            with way.open() as channel:
+                call = RunServiceStub(channel).GetRun
+                with pytest.raises(grpc.RpcError) as caught:
+                    await asyncio.to_thread(
+                        call, GetRunRequest(id="x"), timeout=10, metadata=way.metadata()
+                    )
+
+    assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()  # type: ignore[attr-defined]  # it is a call too
+
+
+def test_unix_socket_has_no_tls() -> None:
+    """TLS that is asked for isn't left out."""
+    (fault,) = faults(address="unix:/run/a", tls="true")
+
+    assert "unix:/run/a: a Unix socket has no TLS" == fault
+
+
+# Faults
+
+
+def encrypted(key: str) -> bytes:
+    """Give the same key under a passphrase."""
+    read = serialization.load_pem_private_key(Path(key).read_bytes(), password=None)
+    return read.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"passphrase"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tls_ca", None, "No such file or directory"),
+        ("tls_ca", "", "certificates as PEM are needed"),
+        ("tls_ca", "canary", "certificates as PEM are needed"),
+        (
+            "tls_ca",
+            "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n",
+            "certificates as PEM are needed",
+        ),
+        ("tls_cert", None, "No such file or directory"),
+        ("tls_cert", "", "a certificate as PEM is needed"),
+        ("tls_cert", "canary", "a certificate as PEM is needed"),
+        ("tls_key", None, "No such file or directory"),
+        ("tls_key", "", "a private key as PEM is needed"),
+        ("tls_key", "canary", "a private key as PEM is needed"),
+        ("token_file", None, "No such file or directory"),
+        ("token_file", " \n", "it is empty"),
+        ("token_file", "canary canary", "one word of visible ASCII is needed"),
+        ("token_file", "canary\x1b", "one word of visible ASCII is needed"),
+        ("token_file", "canary\xe9", "one word of visible ASCII is needed"),
+        (
+            "token_file",
+            "canary" + "x" * MAX_TOKEN_BYTES,
+            "a token of at most 7 KiB is needed",
+        ),
+    ],
+)
+@BY
+def test_file_that_cannot_be_used_is_a_fault(
+    by: str, name: str, content: str | None, words: str, tmp_path: Path
+) -> None:
+    """The flag or variable is named, what would do is told, never what is there."""
+    mine, file = Authority(tmp_path / "own").issue("me"), tmp_path / "file"
+    if content is not None:
+        written(file, content)
+    given = {"address": f"{HOST}:1"}
+    if name in ("tls_cert", "tls_key"):
+        given |= {"tls_cert": mine.cert, "tls_key": mine.key}
+    named = {
+        "flag": "--" + name.replace("_", "-"),
+        "variable": f"HEALTHOMICS_GATEWAY_{name.upper()}",
+    }[by]
+
+    assert [f"{named}: {words}"] == faults(by=by, **given | {name: str(file)})
+
+
+def test_certificates_that_others_take_are_taken(tmp_path: Path) -> None:
+    """An old serial number, or a comment in any script, is no fault, nor a warning."""
+    own = Authority(tmp_path / "own")
+    mine = own.issue("me")
+    ca = written(tmp_path / "ca", "# Zo\xeb's\n" + aged(own.ca))
+    cert = written(tmp_path / "cert", "# Zo\xeb's\n" + aged(mine.cert))
+
+    assert "tls" == route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).over
+
+
+def test_key_under_a_passphrase_is_a_fault(tmp_path: Path) -> None:
+    """Nobody is asked for it: gRPC couldn't be told."""
+    mine = Authority(tmp_path / "own").issue("me")
+    key = written(tmp_path / "key", encrypted(mine.key))
+
+    assert ["--tls-key: a key without a passphrase is needed"] == faults(
+        tls_cert=mine.cert, tls_key=key
+    )
+
+
+@BY
+def test_key_of_another_certificate_is_a_fault(by: str, tmp_path: Path) -> None:
+    """A pair that doesn't fit is told before gRPC gets it."""
+    own = Authority(tmp_path / "own")
+    told_faults = faults(
+        by=by, tls_cert=own.issue("me").cert, tls_key=own.issue("you").key
+    )
+
+    key, cert = {
+        "flag": ("--tls-key", "--tls-cert"),
+        "variable": ("HEALTHOMICS_GATEWAY_TLS_KEY", "HEALTHOMICS_GATEWAY_TLS_CERT"),
+    }[by]
+    assert [f"{key}: it isn't the key of {cert}'s certificate"] == told_faults
+
+
+def test_certificate_that_has_expired_is_a_fault(tmp_path: Path) -> None:
+    """The gateway would end the handshake without a word."""
+    mine = Authority(tmp_path / "own").issue("me", datetime(2026, 1, 2, tzinfo=UTC))
+    (fault,) = faults(tls_cert=mine.cert, tls_key=mine.key)
+
+    assert "--tls-cert: the certificate expired on 2026-01-02T00:00:00Z" == fault
+
+
+def test_half_a_pair_is_a_fault(tmp_path: Path) -> None:
+    """A certificate needs its key, and a key its certificate."""
+    mine = Authority(tmp_path / "own").issue("me")
+
+    assert ["--tls-cert: --tls-key is needed too"] == faults(tls_cert=mine.cert)
+    assert ["--tls-key: --tls-cert is needed too"] == faults(tls_key=mine.key)
+
+
+def test_faults_are_told_all_at_once(tmp_path: Path) -> None:
+    """Each flag and variable that is at fault has one line; none hides another."""
+    pem = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"
+    flags = {
+        "address": ELSEWHERE,
+        "tls_ca": str(tmp_path),
+        "tls_key": written(tmp_path / "key", pem),
+    }
+    environ = {
+        "HEALTHOMICS_GATEWAY_TLS": "canary",
+        "HEALTHOMICS_GATEWAY_TLS_CERT": pem,  # the content, where its path belongs
+        "HEALTHOMICS_GATEWAY_TOKEN_FILE": f"canary.{TOKEN}",
+    }
+    with pytest.raises(RouteError) as raised:
+        find_route(flags, environ, default_address=ELSEWHERE)
+
+    assert (
+        "HEALTHOMICS_GATEWAY_TLS: write true or false",
+        "--tls-ca: Is a directory",
+        "HEALTHOMICS_GATEWAY_TLS_CERT: No such file or directory",
+        "--tls-key: a private key as PEM is needed",
+        "HEALTHOMICS_GATEWAY_TOKEN_FILE: No such file or directory",
+    ) == raised.value.args
+
+
+def test_plaintext_and_a_bad_token_are_told_together(tmp_path: Path) -> None:
+    """Whoever mends the one isn't sent back for the other."""
+    file = written(tmp_path / "token", "")
+    first, second = faults(address=ELSEWHERE, token_file=file)
+
+    assert "no token is sent in plaintext" in first
+    assert "--token-file: it is empty" == second

@@ -1,0 +1,601 @@
+"""What every call passes through, on a real server: ids, failures, log lines."""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Sequence
+from itertools import chain, repeat
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.rpc import code_pb2
+from google.rpc.error_details_pb2 import DebugInfo, RequestInfo, RetryInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
+
+from healthomics.v1.run_service_pb2 import GetRunRequest
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.context import (
+    Exchange,
+    Handler,
+    Stage,
+    running_task,
+)
+from healthomics_gateway.errors.reasons import Advice, GatewayError, Reason
+from healthomics_gateway.interceptors.audit import observe
+from healthomics_gateway.interceptors.status import CODES
+from healthomics_gateway.runs.source import Answer, Call, RunQuery
+from testkit.builders import get_run, refused
+from testkit.serving import (
+    AWS_REQUEST_ID,
+    GET_RUN,
+    Hanging,
+    Scripted,
+    answer,
+    failure,
+    serving,
+)
+
+RUN_ID = "1234567"
+HEX = set("0123456789abcdef")
+
+
+def decoded(body: bytes) -> int:
+    """Read a body, which must be a number's digits."""
+    return int(body)
+
+
+def encoded(number: int) -> bytes:
+    """Write a body."""
+    return b"%d" % number
+
+
+def call_with(
+    channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str | bytes]]
+) -> Any:
+    """Make one GetRun with metadata."""
+    request = GetRunRequest(id=RUN_ID)
+    return RunServiceStub(channel).GetRun(request, timeout=10, metadata=tuple(metadata))
+
+
+# exchange: the call's id
+
+
+@pytest.mark.parametrize(
+    "request_id",
+    [
+        pytest.param("a", id="one-character"),
+        pytest.param("A.b_c-9", id="every-kind"),
+        pytest.param("x" * 64, id="64-characters"),
+    ],
+)
+async def test_request_id_of_the_caller_is_kept(request_id: str) -> None:
+    """A well-formed id comes back in the trailers, of failures too."""
+    metadata = [("x-request-id", request_id)]
+    async with serving(Scripted(answer(), failure())) as channel:
+        call = call_with(channel, metadata)
+        await call
+        trailers = dict(await call.trailing_metadata())
+        told = await refused(call_with(channel, metadata))
+
+    info = told.details["RequestInfo"]
+    assert isinstance(info, RequestInfo)
+    assert request_id == trailers["x-request-id"]
+    assert request_id == told.trailers["x-request-id"] == info.request_id
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param((), id="none"),
+        pytest.param((("x-request-id", ""),), id="empty"),
+        pytest.param((("x-request-id", "x" * 65),), id="65-characters"),
+        pytest.param((("x-request-id", "a b"),), id="space"),
+        pytest.param((("x-request-id", "a/b"),), id="slash"),
+        pytest.param((("x-request-id-bin", b"abc"),), id="binary"),
+        pytest.param((("x-other-id", "abc"),), id="another-key"),
+    ],
+)
+async def test_request_id_is_made_up_where_there_is_no_good_one(
+    metadata: Sequence[tuple[str, str | bytes]],
+) -> None:
+    """A call without a well-formed id gets one of its own, each call another."""
+    async with serving(Scripted(failure())) as channel:
+        refusals = [await refused(call_with(channel, metadata)) for _ in range(3)]
+
+    ids = {told.trailers["x-request-id"] for told in refusals}
+    assert 3 == len(ids)
+    assert all(32 == len(each) and set(each) <= HEX for each in ids)
+
+
+async def test_request_id_is_the_first_good_one() -> None:
+    """Of several ids the first that is well-formed counts."""
+    metadata = [("x-request-id", each) for each in ("no good", "good", "better")]
+    async with serving(Scripted(failure())) as channel:
+        told = await refused(call_with(channel, metadata))
+
+    assert "good" == told.trailers["x-request-id"]
+
+
+# chain: what a call leaves behind
+
+
+async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
+    """Fail in the place of another failure, as callers bound to some runs are told."""
+    try:
+        raise failure(Reason.RUN_NOT_FOUND)
+    except GatewayError:
+        raise failure(Reason.CALLER_NOT_AUTHORIZED) from None
+
+
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        pytest.param(failure(), id="failure"),
+        pytest.param(fail_for_another, id="for-another"),
+    ],
+)
+async def test_refused_call_leaves_no_more_to_the_collector_than_an_answered_one(
+    refusing: Any,
+) -> None:
+    """A failure isn't held by its own frames: floods of them cause no pauses."""
+    calls = 20
+    left = {}
+    async with serving(Scripted(*[answer()] * (calls + 1), refusing)) as channel:
+        stub = RunServiceStub(channel)
+
+        async def ask() -> None:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await get_run(stub, RUN_ID)
+
+        gc.disable()
+        try:
+            for name in ("answered", "refused"):
+                await ask()
+                gc.collect()
+                for _ in range(calls):
+                    await ask()
+                left[name] = gc.collect()
+        finally:
+            gc.enable()
+
+    assert left["refused"] < left["answered"] + calls
+
+
+# errors: one status for each failure
+
+
+def test_every_code_of_google_rpc_has_its_grpc_code() -> None:
+    """Codes mean the same in google.rpc and in gRPC, by number and by name."""
+    assert dict(code_pb2.Code.items()) == {
+        code.name: number for number, code in CODES.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "reason", [pytest.param(each, id=each.name) for each in Reason]
+)
+async def test_failure_is_told_as_its_row_says(reason: Reason) -> None:
+    """Each reason reaches the client with its code, words, delay and pushback."""
+    error = failure(reason)
+    error.retry_delay_seconds = 1.5
+    async with serving(Scripted(error)) as channel:
+        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+
+    delay = told.details.get("RetryInfo", RetryInfo())
+    assert isinstance(delay, RetryInfo)
+    pushback = "-1" if reason.value.advice is Advice.STOP else "1500"
+    assert (CODES[reason.value.code], reason.value.message) == (told.code, told.message)
+    assert (reason.name, {"runId": RUN_ID}) == (told.reason, told.metadata)
+    assert pushback == told.trailers["grpc-retry-pushback-ms"]
+    assert max(0, int(pushback)) == delay.retry_delay.ToMilliseconds()
+
+
+@pytest.mark.parametrize("is_debugging", [True, False])
+async def test_aws_words_reach_the_client_only_when_debugging(
+    *, is_debugging: bool
+) -> None:
+    """AWS's own message is in DebugInfo with `debug`, and nowhere without."""
+    error = failure(Reason.UPSTREAM_ACCESS_DENIED, debug="User: arn:aws:iam::1:role/x")
+    async with serving(Scripted(error), debug=is_debugging) as channel:
+        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+
+    expected = {"DebugInfo"} if is_debugging else set()
+    assert expected == told.details.keys() - {"ErrorInfo", "RequestInfo"}
+    for each in told.details.values():
+        if isinstance(each, DebugInfo):
+            assert "User: arn:aws:iam::1:role/x" == each.detail
+    assert is_debugging == ("arn:aws" in str(told.trailers))
+
+
+@pytest.mark.parametrize(
+    ("aws_request_id", "expected"),
+    [
+        pytest.param(AWS_REQUEST_ID, AWS_REQUEST_ID, id="sent"),
+        pytest.param("", None, id="not-sent"),
+    ],
+)
+async def test_failure_tells_aws_id_of_the_call(
+    aws_request_id: str, expected: str | None
+) -> None:
+    """The trailer has AWS's id where AWS's answer had one."""
+    error = failure(metadata={"awsRequestId": aws_request_id})
+    async with serving(Scripted(error)) as channel:
+        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+
+    assert expected == told.trailers.get("x-amzn-requestid")
+
+
+# chain: every method in the stages of its service
+
+
+def named(name: str, passed: list[str]) -> Stage:
+    """A stage that notes when it is composed, entered and left."""
+
+    def stage(proceed: Handler) -> Handler:
+        passed.append(f"{name} composed")
+
+        async def handle(incoming: Any, exchange: Exchange) -> bytes:
+            passed.append(f"{name} entered by {exchange.method}")
+            try:
+                return await proceed(incoming, exchange)
+            finally:
+                passed.append(f"{name} left")
+
+        return handle
+
+    return stage
+
+
+async def test_stages_are_composed_once_and_passed_outermost_first() -> None:
+    """Two calls of a method pass the same stages, the first one outermost."""
+    passed: list[str] = []
+    inner = [named("a", passed), named("b", passed)]
+    async with serving(Scripted(answer()), inner=inner) as channel:
+        await get_run(RunServiceStub(channel), RUN_ID)
+        await get_run(RunServiceStub(channel), RUN_ID)
+
+    a_call = [
+        f"a entered by {GET_RUN}",
+        f"b entered by {GET_RUN}",
+        "b left",
+        "a left",
+    ]
+    assert ["b composed", "a composed", *a_call, *a_call] == passed
+
+
+async def test_stages_of_a_service_are_not_those_of_others() -> None:
+    """A health check passes none of the stages that stand around RunService."""
+    passed: list[str] = []
+    async with serving(Scripted(answer()), inner=[named("a", passed)]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        told = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+
+    assert health_pb2.HealthCheckResponse.SERVING == told.status
+    assert [] == passed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\xff", id="no-tag"),
+        pytest.param(b"\x0a\x7f1", id="cut"),
+        pytest.param(b"\x0a\x02\xff\xfe", id="bad-utf-8"),
+        pytest.param(b"\x00\x00", id="field-0"),
+    ],
+)
+async def test_request_that_does_not_decode_is_malformed(body: bytes) -> None:
+    """Bytes that are no GetRunRequest are MALFORMED_REQUEST, and nothing is asked."""
+    source = Scripted(answer())
+    async with serving(source) as channel:
+        told = await refused(channel.unary_unary(GET_RUN)(body, timeout=10))
+
+    assert grpc.StatusCode.INVALID_ARGUMENT is told.code
+    assert ("MALFORMED_REQUEST", {}) == (told.reason, told.metadata)
+    assert "-1" == told.trailers["grpc-retry-pushback-ms"]
+    assert [] == source.asked
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(f"{GET_RUN}s", id="of-the-service"),
+        pytest.param("/healthomics.v1.Nothing/GetRun", id="of-no-service"),
+        pytest.param("/healthomics.v1.RunService/", id="empty"),
+        pytest.param("/x", id="no-service-at-all"),
+    ],
+)
+async def test_unknown_method_is_refused(method: str) -> None:
+    """A method that isn't served is METHOD_UNKNOWN, with a request id."""
+    async with serving(Scripted(answer())) as channel:
+        told = await refused(channel.unary_unary(method)(b"", timeout=10))
+
+    assert grpc.StatusCode.UNIMPLEMENTED is told.code
+    assert ("METHOD_UNKNOWN", {}) == (told.reason, told.metadata)
+    assert 32 == len(told.trailers["x-request-id"])
+
+
+async def test_unknown_method_is_refused_before_its_message_comes() -> None:
+    """A client that never sends its message holds no unknown method open."""
+    async with serving(Scripted(answer())) as channel:
+        call: Any = channel.stream_unary("/healthomics.v1.Nothing/Hold")(timeout=10)
+        code = await call.code()
+
+    assert grpc.StatusCode.UNIMPLEMENTED is code
+
+
+async def test_status_of_a_standard_service_is_its_own() -> None:
+    """What a service aborts with by itself, such as NOT_FOUND, isn't rewritten."""
+    async with serving(Scripted(answer())) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest(service="nothing")
+        with capture_logs() as events:
+            told = await refused(stub.Check(request, timeout=10))
+
+    assert grpc.StatusCode.NOT_FOUND is told.code
+    assert {} == told.details
+    assert [] == events
+
+
+async def test_stream_of_a_standard_service_passes() -> None:
+    """`Health.Watch` streams through the chain, which ends with its client."""
+    async with serving(Scripted(answer())) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), timeout=10
+        )
+        first = await watch.read()
+        watch.cancel()
+
+    assert health_pb2.HealthCheckResponse.SERVING == first.status
+
+
+async def double(numbers: AsyncIterator[int], _context: object) -> AsyncIterator[int]:
+    """Answer each number's double."""
+    async for number in numbers:
+        yield 2 * number
+
+
+async def count(number: int, _context: object) -> AsyncIterator[int]:
+    """Count up to a number, then fail."""
+    for each in range(number):
+        yield each
+    raise ValueError("canary")
+
+
+async def lie(_number: int, _context: object) -> None:
+    """Answer nothing, where a number was promised."""
+
+
+NUMBERS = grpc.method_handlers_generic_handler(
+    "tests.Numbers",  # a service beside the gateway's
+    {
+        "Double": grpc.stream_stream_rpc_method_handler(double, decoded, encoded),
+        "Count": grpc.unary_stream_rpc_method_handler(count, decoded, encoded),
+        "Lie": grpc.unary_unary_rpc_method_handler(lie, decoded, encoded),
+    },
+)
+
+
+async def test_streams_of_both_sides_pass() -> None:
+    """What a client streams arrives decoded, what is answered leaves encoded."""
+    async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
+        method = channel.stream_stream("/tests.Numbers/Double")
+        told = [body async for body in method(iter([b"1", b"21"]), timeout=10)]
+
+    assert [b"2", b"42"] == told
+
+
+async def test_streamed_request_that_does_not_decode_is_malformed() -> None:
+    """Bad bytes inside a stream end it with MALFORMED_REQUEST."""
+    async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
+        method = channel.stream_stream("/tests.Numbers/Double")
+        told = await refused(method(iter([b"x"]), timeout=10).read())
+
+    assert "MALFORMED_REQUEST" == told.reason
+
+
+async def test_request_of_a_stream_that_does_not_decode_is_malformed() -> None:
+    """A single bad request is MALFORMED_REQUEST also where a stream answers."""
+    async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
+        method = channel.unary_stream("/tests.Numbers/Count")
+        told = await refused(method(b"x", timeout=10).read())
+
+    assert "MALFORMED_REQUEST" == told.reason
+
+
+async def test_bug_in_a_stream_is_told_after_what_was_answered() -> None:
+    """A stream that fails ends INTERNAL, without the bug's words."""
+    async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
+        call = channel.unary_stream("/tests.Numbers/Count")(b"2", timeout=10)
+        with capture_logs():
+            answers = [await call.read(), await call.read()]
+            told = await refused(call.read())
+
+    assert [b"0", b"1"] == answers
+    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (told.code, told.reason)
+    assert "canary" not in str(told.trailers)
+
+
+async def test_answer_that_does_not_encode_is_a_bug() -> None:
+    """What can't be encoded is INTERNAL, without the encoder's words."""
+    async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
+        with capture_logs():
+            method = channel.unary_unary("/tests.Numbers/Lie")
+            told = await refused(method(b"1", timeout=10))
+
+    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (told.code, told.reason)
+    assert "NoneType" not in str(told.trailers)
+
+
+# observe: one log line a call
+
+
+async def test_answered_call_is_logged_once() -> None:
+    """A success is one line with method, code, id, peer, time and what is known."""
+
+    async def give(_query: RunQuery, call: Call) -> Answer:
+        call.facts["attempts"] = "1"
+        return answer()
+
+    with capture_logs() as events:
+        async with serving(Scripted(give)) as channel:
+            await call_with(channel, [("x-request-id", "mine")])
+
+    (event,) = events
+    assert event.pop("peer").startswith("ipv4:127.0.0.1:")
+    assert 0 < event.pop("duration_ms") < 10_000
+    assert {
+        "event": "call",
+        "log_level": "info",
+        "method": GET_RUN,
+        "code": "OK",
+        "reason": "",
+        "request_id": "mine",
+        "identity": "anonymous",
+        "from_memory": False,
+        "runId": RUN_ID,
+        "attempts": "1",
+        "awsRequestId": AWS_REQUEST_ID,
+    } == event
+
+
+async def test_refused_call_is_logged_with_its_reason() -> None:
+    """A failure is one line with the reason and the metadata that the client has."""
+    error = failure(Reason.RUN_NOT_FOUND, metadata={"awsRequestId": AWS_REQUEST_ID})
+    with capture_logs() as events:
+        async with serving(Scripted(error)) as channel:
+            told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+
+    (event,) = events
+    assert ("info", "NOT_FOUND", "RUN_NOT_FOUND") == (
+        event["log_level"],
+        event["code"],
+        event["reason"],
+    )
+    assert told.trailers["x-request-id"] == event["request_id"]
+    assert told.metadata.items() <= event.items()
+
+
+async def test_failure_that_a_person_must_mend_is_logged_as_an_error() -> None:
+    """INTERNAL is logged at `error`, be it a bug or AWS's doing."""
+    with capture_logs() as events:
+        async with serving(
+            Scripted(failure(Reason.GATEWAY_CREDENTIALS_INVALID))
+        ) as channel:
+            await refused(get_run(RunServiceStub(channel), RUN_ID))
+
+    assert [("call", "error", "GATEWAY_CREDENTIALS_INVALID")] == [
+        (event["event"], event["log_level"], event["reason"]) for event in events
+    ]
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        pytest.param(ValueError("told to us alone"), id="value"),
+        pytest.param(NotImplementedError("told to us alone"), id="not-implemented"),
+    ],
+)
+async def test_bug_is_logged_with_its_exception(bug: Exception) -> None:
+    """The log has what the client isn't told, under the same request id."""
+    with capture_logs() as events:
+        async with serving(Scripted(bug)) as channel:
+            told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+
+    trace, line = events
+    assert ("bug", "error", bug) == (
+        trace["event"],
+        trace["log_level"],
+        trace["exc_info"],
+    )
+    assert ("call", "INTERNAL", "GATEWAY_INTERNAL") == (
+        line["event"],
+        line["code"],
+        line["reason"],
+    )
+    assert {told.trailers["x-request-id"]} == {
+        trace["request_id"],
+        line["request_id"],
+    }
+
+
+async def test_cancelled_call_is_logged_as_such() -> None:
+    """A client that goes away leaves one line, which still knows who it was."""
+    hanging = Hanging()
+    with capture_logs() as events:
+        async with serving(Scripted(hanging)) as channel:
+            call = RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID), timeout=30)
+            await hanging.is_asked.wait()
+            call.cancel()
+            await asyncio.wait_for(hanging.is_left.wait(), 5)
+
+    (event,) = events
+    assert ("CANCELLED", "", RUN_ID) == (
+        event["code"],
+        event["reason"],
+        event["runId"],
+    )
+    assert event["peer"].startswith("ipv4:127.0.0.1:")
+
+
+class Leaving:
+    """The context of a call whose client leaves some of its time."""
+
+    def __init__(self, left: float | None) -> None:
+        """Tell these seconds, None for a call without a deadline."""
+        self._left = left
+
+    def peer(self) -> str:
+        """Tell who called."""
+        return "ipv4:127.0.0.1:1"
+
+    def time_remaining(self) -> float | None:
+        """Tell the seconds that are left."""
+        return self._left
+
+
+LATE = ("DEADLINE_EXCEEDED", "CALLER_DEADLINE")
+LEFT = ("CANCELLED", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "left", "expected"),
+    [
+        pytest.param(0.5, 0.0, LATE, id="late"),
+        pytest.param(0.5, 0.019, LATE, id="late-by-the-client-s-clock"),
+        pytest.param(0.5, 0.1, LEFT, id="in-time"),
+        pytest.param(100.0, 0.99, LATE, id="late-by-a-rounded-deadline"),
+        pytest.param(100.0, 2.0, LEFT, id="in-time-of-a-long-call"),
+        pytest.param(None, None, LEFT, id="no-deadline"),
+    ],
+)
+async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
+    given: float | None, left: float | None, expected: tuple[str, str]
+) -> None:
+    """Who leaves when the deadline has passed is told apart from who cancels."""
+
+    async def proceed(_incoming: Any, _exchange: Exchange) -> bytes:
+        raise asyncio.CancelledError
+
+    exchange = Exchange(
+        cast("Any", Leaving(left)), GET_RUN, "r-1", "peer", running_task()
+    )
+    ended = (given or 0) - (left or 0)
+    times = chain((0.0,), repeat(ended))
+    with capture_logs() as events, pytest.raises(asyncio.CancelledError):
+        await observe(proceed, clock=lambda: next(times))(b"", exchange)
+
+    assert [expected] == [(event["code"], event["reason"]) for event in events]
+
+
+async def test_unknown_method_is_logged_with_its_name_cut() -> None:
+    """A method's name, which can be anything, is logged up to 100 characters."""
+    method = "/" + "x" * 1000
+    with capture_logs() as events:
+        async with serving(Scripted(answer())) as channel:
+            await refused(channel.unary_unary(method)(b"", timeout=10))
+
+    assert [(method[:100], "UNIMPLEMENTED", "METHOD_UNKNOWN")] == [
+        (event["method"], event["code"], event["reason"]) for event in events
+    ]

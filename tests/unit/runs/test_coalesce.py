@@ -1,0 +1,457 @@
+"""Who shares a fetch with whom, and what is remembered, in time that passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from math import inf
+from typing import Any
+
+import pytest
+
+from healthomics.v1.run_pb2 import Run, RunExport
+from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+from healthomics_gateway.runs.coalesce import Coalescing
+from healthomics_gateway.runs.scheduler import throttled
+from healthomics_gateway.runs.source import (
+    OWN,
+    Answer,
+    Call,
+    OneCall,
+    Partition,
+    RunQuery,
+)
+from testkit.serving import failure
+from testkit.virtual_time import virtually
+
+QUERY, OTHER = RunQuery("1234567"), RunQuery("7654321")
+
+
+def now() -> float:
+    """Tell the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+class Turns:
+    """A queue in which a call waits until its source is asked."""
+
+    def __init__(self, expected_seconds: float) -> None:
+        """Expect each call to wait so long."""
+        self._expected_seconds = expected_seconds
+        self.waiting: set[Call] = set()
+        self.asked: list[RunQuery] = []
+
+    def expected_wait(self, query: RunQuery, _call: Call) -> float:
+        """Give what is expected."""
+        self.asked.append(query)
+        return self._expected_seconds
+
+    def refusal(self, _query: RunQuery, wait_seconds: float) -> NotAskedError:
+        """Refuse for a token's sake."""
+        return throttled(wait_seconds)
+
+    def is_waiting(self, _query: RunQuery, call: Call) -> bool:
+        """Tell whether it waits."""
+        return call in self.waiting
+
+
+class Upstream:
+    """A source that takes its time, and names each answer by when it was asked."""
+
+    def __init__(
+        self,
+        *,
+        token_seconds: float = 0.0,
+        seconds: float = 1.0,
+        failing: GatewayError | None = None,
+        max_bytes: int = 10_000,
+        expected_seconds: float = 0.0,
+    ) -> None:
+        """Wait so long for a token, and so long for the answer."""
+        self._token_seconds = token_seconds
+        self._seconds = seconds
+        self.failing = failing
+        self.asked: list[float] = []  # when each fetch was sent
+        self.left = 0  # fetches that were given up
+        self.turns = Turns(expected_seconds)
+        self.runs = Coalescing(
+            self,
+            turns=self.turns,
+            max_bytes=max_bytes,
+            clock=now,
+        )
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Be the next source."""
+        try:
+            self.turns.waiting.add(call)
+            await asyncio.sleep(self._token_seconds)
+            self.turns.waiting.discard(call)
+            call.sent()
+            self.asked.append(now())
+            call.facts["attempts"] = str(len(self.asked))
+            await asyncio.sleep(self._seconds)
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
+        if self.failing:
+            raise self.failing
+        return Answer(Run(id=query.id, name=f"{self.asked[-1]:g}"), "aws-1")
+
+    async def ask(
+        self, query: RunQuery = QUERY, *, seconds: float = inf, staleness: float = 0.0
+    ) -> float:
+        """Give when the answer was asked for."""
+        answer = self.runs.recent(query, staleness) if staleness else None
+        call = OneCall(now() + seconds)
+        answer = answer or await self.runs.get_run(query, call=call)
+        return float(answer.run.name)
+
+    def ask_at(self, at: float, *args: Any, **fields: Any) -> asyncio.Task[float]:
+        """Ask so many seconds after 1000."""
+
+        async def later() -> float:
+            await asyncio.sleep(1000 + at - now())
+            return await self.ask(*args, **fields)
+
+        return asyncio.create_task(later())
+
+
+# sharing
+
+
+def test_callers_at_once_share_one_fetch() -> None:
+    """A hundred calls for one run are one call upstream, and others their own."""
+
+    async def work() -> tuple[set[float], int]:
+        upstream = Upstream(token_seconds=0.1)
+        answers = await asyncio.gather(*(upstream.ask() for _ in range(100)))
+        await upstream.ask(OTHER)
+        return set(answers), len(upstream.asked)
+
+    assert ({1000.1}, 2) == virtually(work)
+
+
+def test_answer_was_asked_for_after_its_caller_came() -> None:
+    """Who comes once a fetch is sent shares the next, which begins at its end."""
+
+    async def work() -> list[float]:
+        upstream = Upstream(token_seconds=0.1)
+        tasks = [upstream.ask_at(at) for at in (0, 0.05, 0.2, 0.5, 1.05, 1.3)]
+        return await asyncio.gather(*tasks)
+
+    # The first ends at 1001.1; the second is sent at 1001.2 and ends at 1002.2.
+    assert [1000.1, 1000.1, 1001.2, 1001.2, 1001.2, 1002.3] == pytest.approx(
+        virtually(work)
+    )
+
+
+def test_no_run_has_more_than_one_fetch_under_way() -> None:
+    """However calls come, a fetch begins when the former has ended."""
+
+    async def work() -> list[float]:
+        upstream = Upstream(seconds=1.0)
+        await asyncio.gather(*(upstream.ask_at(at / 10) for at in range(50)))
+        return upstream.asked
+
+    asked = virtually(work)
+    gaps = [after - before for before, after in pairwise(asked)]
+    assert min(gaps) >= 1.0
+    assert len(asked) <= 7
+
+
+def test_failure_is_shared_and_not_remembered() -> None:
+    """All who waited get it, with what is known; the next call asks anew."""
+
+    async def work() -> tuple[list[Any], dict[str, str], float]:
+        upstream = Upstream(failing=failure(Reason.UPSTREAM_INTERNAL))
+        call = OneCall(inf)
+        ended = await asyncio.gather(
+            upstream.ask(),
+            upstream.runs.get_run(QUERY, call=call),
+            return_exceptions=True,
+        )
+        upstream.failing = None
+        return ended, call.facts, await upstream.ask()
+
+    ended, facts, then = virtually(work)
+    assert [Reason.UPSTREAM_INTERNAL] * 2 == [each.reason for each in ended]
+    assert {"attempts": "1"} == facts
+    assert 1001 == then
+
+
+def test_run_that_is_gone_is_forgotten_whatever_else_was_asked_for() -> None:
+    """A 404 for one export forgets the answers with every other."""
+
+    async def work() -> tuple[float, float, int]:
+        upstream = Upstream(seconds=0.0)
+        exported = RunQuery(QUERY.id, (RunExport.RUN_EXPORT_DEFINITION,))
+        first = await upstream.ask(exported)
+        upstream.failing = failure(Reason.RUN_NOT_FOUND)
+        with pytest.raises(GatewayError):
+            await upstream.ask(QUERY)
+        upstream.failing = None
+        await asyncio.sleep(1)
+        return first, await upstream.ask(exported, staleness=60), len(upstream.asked)
+
+    first, again, number = virtually(work)
+    assert (first + 1, 3) == (again, number)
+
+
+# partitions
+
+ROLE = "arn:aws:iam::123456789012:role/omics-read"
+PARTITIONS = (
+    OWN,
+    Partition(ROLE, "alice"),
+    Partition(ROLE, "bob"),
+    Partition(f"{ROLE}-more", "alice"),
+)
+
+
+def test_no_fetch_and_no_memory_crosses_partitions() -> None:
+    """Each role and caller has answers of its own, shared by nobody else."""
+
+    async def work() -> tuple[list[float], list[float], list[float], int]:
+        upstream = Upstream(seconds=0.0)
+        queries = [RunQuery(QUERY.id, partition=each) for each in PARTITIONS]
+        at_once = [upstream.ask_at(at / 10, q) for at, q in enumerate(queries * 2)]
+        asked = await asyncio.gather(*at_once)
+        later = [await upstream.ask(each, staleness=60) for each in queries]
+        upstream.failing = failure(Reason.RUN_NOT_FOUND)
+        with pytest.raises(GatewayError):
+            await upstream.ask(queries[1])
+        upstream.failing = None
+        await asyncio.sleep(1)
+        last = [await upstream.ask(each, staleness=60) for each in queries]
+        return asked, later, last, len(upstream.asked)
+
+    asked, later, last, number = virtually(work)
+    assert 8 == len(set(asked))
+    assert asked[4:] == later
+    assert [later[0], later[2], later[3]] == [last[0], last[2], last[3]]
+    assert last[1] > max(later)
+    assert 8 + 2 == number
+
+
+def test_callers_of_several_partitions_at_once_share_within_each() -> None:
+    """A crowd for one run is one fetch for each role and caller."""
+
+    async def work() -> int:
+        upstream = Upstream(token_seconds=0.1)
+        queries = [RunQuery(QUERY.id, partition=each) for each in PARTITIONS * 25]
+        await asyncio.gather(*(upstream.ask(each) for each in queries))
+        return len(upstream.asked)
+
+    assert len(PARTITIONS) == virtually(work)
+
+
+def test_wait_is_that_of_the_query_s_account() -> None:
+    """Who is told when its turn comes is told by the bucket that it waits for."""
+
+    async def work() -> list[RunQuery]:
+        upstream = Upstream(expected_seconds=5.0)
+        for partition in PARTITIONS:
+            query = RunQuery(QUERY.id, partition=partition)
+            with pytest.raises(NotAskedError):
+                await upstream.ask(query, seconds=1.0)
+        return upstream.turns.asked
+
+    assert list(PARTITIONS) == [each.partition for each in virtually(work)]
+
+
+# leaving
+
+
+@pytest.mark.parametrize("sent", [False, True], ids=["waiting", "sent"])
+def test_who_leaves_costs_the_others_nothing(*, sent: bool) -> None:
+    """The first who asked may go: the fetch lives for those who stay."""
+
+    async def work() -> tuple[float, int]:
+        upstream = Upstream(token_seconds=0.5)
+        first, second = upstream.ask_at(0), upstream.ask_at(0.1)
+        await asyncio.sleep(0.8 if sent else 0.2)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert first.cancelled()
+        return await second, upstream.left
+
+    assert (1000.5, 0) == virtually(work)
+
+
+def test_last_who_leaves_ends_the_fetch() -> None:
+    """Where nobody waits any more the call upstream is given up at once."""
+
+    async def work() -> tuple[int, float]:
+        upstream = Upstream()
+        tasks = [upstream.ask_at(0) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        left = upstream.left
+        return left, await upstream.ask()
+
+    assert (1, 1000.5) == virtually(work)
+
+
+def test_fetch_lives_as_long_as_the_most_patient() -> None:
+    """Its deadline is that of whoever waits longest, at each moment."""
+
+    async def work() -> list[float]:
+        seen: list[float] = []
+
+        class Watching(Upstream):
+            async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+                seen.append(call.deadline)
+                await asyncio.sleep(0.2)
+                seen.append(call.deadline)
+                await asyncio.sleep(0.4)
+                seen.append(call.deadline)
+                call.sent()
+                return Answer(Run(id=query.id, name="1"), "")
+
+        upstream = Watching()
+        first, second = upstream.ask_at(0, seconds=5), upstream.ask_at(0.1, seconds=9)
+        await asyncio.sleep(0.5)
+        second.cancel()
+        await first
+        return seen
+
+    assert [1005, 1009.1, 1005] == pytest.approx(virtually(work))
+
+
+# deadlines
+
+
+def test_caller_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """Starter or joiner, it is told when its turn would come."""
+
+    async def work() -> tuple[NotAskedError, int, float]:
+        upstream = Upstream(expected_seconds=5.0)
+        with pytest.raises(NotAskedError) as refused:
+            await upstream.ask(seconds=4.9)
+        return refused.value, len(upstream.asked), now()
+
+    error, asked, at = virtually(work)
+    assert (Reason.UPSTREAM_THROTTLED, 5.0) == (error.reason, error.retry_delay_seconds)
+    assert (0, 1000) == (asked, at)
+
+
+def test_joiner_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """A fetch that others wait for is no reason to let it wait in vain."""
+
+    async def work() -> tuple[float, float]:
+        upstream = Upstream(token_seconds=5.0, expected_seconds=5.0)
+        patient = upstream.ask_at(0)
+        await asyncio.sleep(0.5)
+        with pytest.raises(NotAskedError):
+            await upstream.ask(seconds=4.0)
+        return now(), await patient
+
+    assert (1000.5, 1005) == virtually(work)
+
+
+def test_caller_that_waits_for_the_former_fetch_is_not_refused() -> None:
+    """It doesn't wait for its turn, so its own deadline ends it."""
+
+    async def work() -> float:
+        upstream = Upstream(seconds=10.0)
+        first = upstream.ask_at(0)
+        await asyncio.sleep(1)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await upstream.ask(seconds=2.0)
+        await first
+        return now()
+
+    assert 1010 == virtually(work)
+
+
+def test_caller_that_waits_for_credentials_is_not_refused() -> None:
+    """No token and no place is what it lacks, so its own deadline ends it."""
+
+    async def work() -> float:
+        upstream = Upstream(token_seconds=3.0)
+        upstream.turns.is_waiting = lambda *_: False  # type: ignore[method-assign]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await upstream.ask(seconds=1.0)
+        return now()
+
+    assert 1001 == virtually(work)
+
+
+def test_caller_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:
+    """It has 20 ms left to hear so, and the fetch goes on for the others."""
+
+    async def work() -> tuple[float, float]:
+        upstream = Upstream(token_seconds=3.0)
+        patient = upstream.ask_at(0)
+        with pytest.raises(NotAskedError):
+            await upstream.ask_at(0, seconds=1.0)
+        return now(), await patient
+
+    assert (1000.98, 1003) == pytest.approx(virtually(work))
+
+
+def test_caller_whose_fetch_is_on_its_way_is_not_refused() -> None:
+    """Once it is sent, only the caller's own deadline ends the waiting."""
+
+    async def work() -> float:
+        upstream = Upstream(token_seconds=0.5, seconds=0.49)
+        return await upstream.ask(seconds=1.0)
+
+    assert 1000.5 == virtually(work)
+
+
+# memory
+
+
+def test_memory_answers_who_allows_for_it() -> None:
+    """An answer at most so old is given at once; nobody else gets it."""
+
+    async def work() -> list[float]:
+        upstream = Upstream()
+        await upstream.ask()  # read at 1001
+        answers = []
+        for at, staleness in ((2, 1.0), (3, 1.9), (3.1, 5.0), (6, 1.9), (8, 0.0)):
+            await asyncio.sleep(max(0.0, 1000 + at - now()))
+            answers.append(await upstream.ask(staleness=staleness))
+        return answers
+
+    assert [1000, 1003, 1003, 1006, 1008] == virtually(work)
+
+
+def test_memory_is_bounded_in_bytes() -> None:
+    """The answers that were used longest ago make room; too large a one is none."""
+
+    async def work() -> tuple[int, int]:
+        size = Run(id="1", name="1000").ByteSize()
+        upstream = Upstream(seconds=0.0, max_bytes=3 * size)
+        queries = [RunQuery(str(each)) for each in range(4)]
+        for query in queries:
+            await upstream.ask(query)
+        for query in reversed(queries):
+            await upstream.ask(query, staleness=60)
+        small = Upstream(max_bytes=1)
+        await small.ask()
+        await small.ask(staleness=60)
+        return len(upstream.asked), len(small.asked)
+
+    assert (5, 2) == virtually(work)
+
+
+def test_run_that_is_gone_is_forgotten() -> None:
+    """After a 404 nobody is told of the run that was, however stale it might be."""
+
+    async def work() -> float:
+        upstream = Upstream()
+        await upstream.ask()
+        upstream.failing = failure(Reason.RUN_NOT_FOUND)
+        with pytest.raises(GatewayError):
+            await upstream.ask()
+        upstream.failing = None
+        return await upstream.ask(staleness=60)
+
+    assert 1002 == virtually(work)

@@ -1,0 +1,445 @@
+"""Who gets the account's calls, and when, in time that passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import pairwise
+from math import inf
+from typing import Any
+
+import pytest
+
+from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+from healthomics_gateway.runs.bulkhead import Places
+from healthomics_gateway.runs.rate_limit import Paced, Pacers
+from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.source import Caller, OneCall, Partition, RunQuery
+from testkit.serving import Scripted, answer, failure
+from testkit.virtual_time import virtually
+
+QUERY = RunQuery("1234567")
+
+
+def now() -> float:
+    """Tell the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+def pacer(*, tps: float, burst: float, poll_share: float = 0.5) -> Pacer:
+    """Make a pacer with as many places as anybody wants."""
+    places = Places(inf)
+    return Pacer(tps=tps, burst=burst, poll_share=poll_share, places=places, clock=now)
+
+
+def pacers(*, tps: float = 10, burst: float = 1) -> Pacers:
+    """Make the pacers of all accounts."""
+    return Pacers(lambda: pacer(tps=tps, burst=burst))
+
+
+class Turns:
+    """A pacer, and the turns it gives: the caller and the time of each."""
+
+    def __init__(
+        self, *, tps: float = 10, burst: float = 1, poll_share: float = 0.5
+    ) -> None:
+        """Have a bucket of tokens."""
+        self.pacer = pacer(tps=tps, burst=burst, poll_share=poll_share)
+        self.given: list[tuple[str, float]] = []
+        self._begun = now()
+
+    async def take(self, caller: str = "a", **fields: Any) -> None:
+        """Wait for a turn; a digit is a connection of its own of the caller `x`."""
+        deadline = now() + fields.pop("seconds", inf)
+        who = Caller("x", caller) if caller.isdigit() else Caller(caller)
+        await self.pacer.turn(OneCall(deadline, caller=who, **fields))
+        self.given.append((caller, round(now() - self._begun, 6)))
+
+    async def take_all(self, *callers: str, **fields: Any) -> None:
+        """Let all of them come at once, in this order."""
+        await asyncio.gather(*(self.take(each, **fields) for each in callers))
+
+    @property
+    def order(self) -> str:
+        """The callers, in the order of their turns."""
+        return "".join(caller for caller, _ in self.given)
+
+
+# the rate
+
+
+def test_tokens_come_at_the_rate_beyond_the_burst() -> None:
+    """Two at once, then one each tenth of a second."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=10, burst=2)
+        await turns.take_all(*"aaaaaa")
+        return [at for _, at in turns.given]
+
+    assert [0, 0, 0.1, 0.2, 0.3, 0.4] == pytest.approx(virtually(work))
+
+
+def test_no_second_sees_more_than_rate_and_burst() -> None:
+    """However calls come, no window of a second holds more than tps + burst."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=8, burst=2)
+        for pause in (0.0, 0.3, 3.0, 0.1, 0.9, 5.0):
+            await asyncio.sleep(pause)
+            await turns.take_all(*"abcabcabcabc")
+        return [at for _, at in turns.given]
+
+    times = virtually(work)
+    for at, _ in enumerate(times):
+        assert sum(times[at] <= each < times[at] + 1 for each in times) <= 10
+
+
+def test_throttle_cuts_the_rate_once_a_second() -> None:
+    """A throttle costs three tenths of the rate, those that come with it nothing."""
+
+    async def work() -> list[float]:
+        pacer = Turns(tps=10).pacer
+        rates = []
+        for pause in (0.0, 0.1, 0.8, 0.2):
+            await asyncio.sleep(pause)
+            pacer.throttled()
+            rates.append(round(pacer.rate, 1))
+        return rates
+
+    assert [7.0, 7.0, 7.2, 5.1] == virtually(work)
+
+
+def test_rate_comes_back_within_a_minute() -> None:
+    """However low it fell, the whole rate is back after fifty seconds."""
+
+    async def work() -> tuple[float, float]:
+        turns = Turns(tps=8)
+        for _ in range(20):
+            await asyncio.sleep(1.1)
+            turns.pacer.throttled()
+        low = turns.pacer.rate
+        await asyncio.sleep(50)
+        turns.pacer.expected_wait(OneCall(inf))
+        return low, turns.pacer.rate
+
+    low, back = virtually(work)
+    assert low < 1
+    assert 8 == back
+
+
+def test_few_are_throttled_where_others_use_the_account() -> None:
+    """With two of ten calls a second left, at most one in five is throttled."""
+
+    async def work() -> float:
+        turns = Turns(tps=8, burst=2)
+        tokens, filled = 2.0, now()
+        seen: list[bool] = []
+        while now() < 1120:
+            await turns.take()
+            tokens, filled = min(10.0, tokens + 2 * (now() - filled)), now()
+            is_throttled = tokens < 1
+            tokens -= not is_throttled
+            if is_throttled:
+                turns.pacer.throttled()
+            if now() > 1010:
+                seen.append(is_throttled)
+        return sum(seen) / len(seen)
+
+    assert virtually(work) <= 0.2
+
+
+# fairness
+
+
+def test_callers_take_turns() -> None:
+    """A caller with many calls waits no less than one with few."""
+
+    async def work() -> str:
+        turns = Turns()
+        await turns.take_all(*"aaaabbc")
+        return turns.order
+
+    assert "abcabaa" == virtually(work)
+
+
+def test_connections_of_a_caller_take_turns_in_its_turns() -> None:
+    """Two callers have half each, however many connections one of them has."""
+
+    async def work() -> str:
+        turns = Turns()
+        await turns.take_all(*"111123aaaa")
+        return turns.order
+
+    assert "1a2a3a1a11" == virtually(work)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "caller", "turns"),
+    [
+        pytest.param("aaaa", "a", 4, id="behind-its-own"),
+        pytest.param("aaaa", "b", 1, id="beside-a-scanner"),
+        pytest.param("1111", "2", 1, id="beside-a-scanning-connection"),
+        pytest.param("1111", "1", 4, id="of-a-connection"),
+        pytest.param("1111aaaa", "2", 3, id="both"),
+        pytest.param("aabbbc", "a", 6, id="three-callers"),
+    ],
+)
+def test_wait_is_estimated_by_rounds(waiting: str, caller: str, turns: int) -> None:
+    """In each round every caller has a turn, and its connections take turns."""
+
+    async def work() -> float:
+        many = Turns(tps=1)
+        await many.take("z")
+        tasks = [asyncio.create_task(many.take(each)) for each in waiting]
+        await asyncio.sleep(0)
+        who = Caller("x", caller) if caller.isdigit() else Caller(caller)
+        wait = many.pacer.expected_wait(OneCall(inf, caller=who))
+        for task in tasks:
+            task.cancel()
+        return wait
+
+    assert turns + 1 == pytest.approx(virtually(work))
+
+
+def test_caller_that_comes_late_is_not_behind_a_scanner() -> None:
+    """Behind a hundred calls of one caller another has the next turn but one."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=10)
+        scan = asyncio.create_task(turns.take_all(*"s" * 100))
+        waits = []
+        for _ in range(5):
+            await asyncio.sleep(0.5)
+            begun = now()
+            await turns.take("b", seconds=1)
+            waits.append(now() - begun)
+        scan.cancel()
+        return waits
+
+    assert max(virtually(work)) <= 0.2
+
+
+def test_call_of_many_has_the_turn_of_the_first_of_them() -> None:
+    """A fetch stands in the queue of each who waits; whose turn it was is charged."""
+
+    async def work() -> str:
+        turns = Turns()
+
+        class Shared:
+            deadline, is_poll, callers = inf, False, (Caller("a"), Caller("z"))
+
+        async def shared() -> None:
+            await turns.pacer.turn(Shared())  # type: ignore[arg-type]
+            turns.given.append(("*", now()))
+
+        await asyncio.gather(turns.take_all(*"aaaa"), shared(), turns.take_all("z"))
+        return turns.order
+
+    order = virtually(work)
+    assert order.index("*") <= 1
+
+
+def test_polls_get_their_share_while_calls_wait_too() -> None:
+    """Of the turns that both want, polls get the share and calls the rest."""
+
+    async def work() -> str:
+        turns = Turns(poll_share=0.25)
+        polls = asyncio.create_task(turns.take_all(*"p" * 40, is_poll=True))
+        calls = asyncio.create_task(turns.take_all(*"c" * 40))
+        await asyncio.sleep(4)
+        polls.cancel()
+        calls.cancel()
+        return turns.order
+
+    shares = Counter(virtually(work)[1:])
+    assert 0.25 == pytest.approx(shares["p"] / shares.total(), abs=0.03)
+
+
+def test_polls_have_every_turn_that_no_call_wants() -> None:
+    """Alone they get the whole rate."""
+
+    async def work() -> list[float]:
+        turns = Turns(tps=10, poll_share=0.1)
+        await turns.take_all(*"pppp", is_poll=True)
+        return [at for _, at in turns.given]
+
+    gaps = [after - before for before, after in pairwise(virtually(work))]
+    assert [0.1] * 3 == pytest.approx(gaps)
+
+
+# deadlines
+
+
+def test_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """It is told when its turn would come, and takes none."""
+
+    async def work() -> tuple[float, NotAskedError, str]:
+        turns = Turns(tps=10)
+        waiting = asyncio.create_task(turns.take_all(*"aaaaaa"))
+        await asyncio.sleep(0.01)
+        begun = now()
+        with pytest.raises(NotAskedError) as refused:
+            await turns.take("a", seconds=0.5)
+        await waiting
+        return now() - begun - 0.5, refused.value, turns.order
+
+    _, error, order = virtually(work)
+    assert (Reason.UPSTREAM_THROTTLED, {"local": "true"}) == (
+        error.reason,
+        error.metadata,
+    )
+    assert 0.59 == pytest.approx(error.retry_delay_seconds)
+    assert "aaaaaa" == order
+
+
+def test_call_is_let_wait_where_its_turn_comes_in_time() -> None:
+    """The estimate is exact for one caller alone."""
+
+    async def work() -> str:
+        turns = Turns(tps=10)
+        await asyncio.gather(turns.take_all(*"aaaaaa"), turns.take("a", seconds=0.65))
+        return turns.order
+
+    assert "a" * 7 == virtually(work)
+
+
+def test_call_is_refused_before_its_deadline_where_the_rate_fell() -> None:
+    """Where the estimate proves short, 20 ms are left to say so."""
+
+    async def work() -> float:
+        turns = Turns(tps=10)
+        await turns.take()
+        call = asyncio.create_task(turns.take("b", seconds=0.15))
+        await asyncio.sleep(0.01)
+        turns.pacer._bucket.turns = -50.0  # noqa: SLF001  # as after a long throttle
+        begun = now()
+        with pytest.raises(NotAskedError):
+            await call
+        return now() - begun
+
+    assert 0.12 == pytest.approx(virtually(work), abs=0.01)
+
+
+def test_call_that_leaves_takes_no_turn() -> None:
+    """Who is cancelled as it waits is overstepped."""
+
+    async def work() -> list[tuple[str, float]]:
+        turns = Turns(tps=10)
+        first = asyncio.create_task(turns.take_all(*"ab"))
+        await asyncio.sleep(0.01)
+        gone = asyncio.create_task(turns.take("c"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(first, turns.take("d"))
+        return turns.given
+
+    assert [("a", 0.0), ("b", 0.1), ("d", 0.2)] == virtually(work)
+
+
+# accounts
+
+OURS, THEIRS = "123456789012", "210987654321"
+
+
+def of_role(role: str, identity: str = "alice") -> RunQuery:
+    """Ask for the run in a role."""
+    return RunQuery(QUERY.id, partition=Partition(role, identity))
+
+
+def role(account: str, name: str = "x", *, aws: str = "aws") -> str:
+    """Write a role's ARN."""
+    return f"arn:{aws}:iam::{account}:role/{name}"
+
+
+def test_roles_of_one_account_share_one_bucket() -> None:
+    """The own account's with the gateway itself, whoever calls; others have others."""
+
+    async def work() -> None:
+        many = pacers()
+        many.learn(OURS)
+        own = many.of(QUERY)
+        assert own is many.of(of_role(role(OURS)))
+        assert own is many.of(of_role(role(OURS, "path/y"), "bob"))
+        theirs = many.of(of_role(role(THEIRS)))
+        assert own is not theirs
+        assert theirs is many.of(of_role(role(THEIRS, "a:role/b"), "bob"))
+        for aws in ("aws-cn", "aws-us-gov"):
+            assert theirs is many.of(of_role(role(THEIRS, aws=aws)))
+            assert own is many.of(of_role(role(OURS, aws=aws)))
+
+    virtually(work)
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["not-told", "not-yet-told"])
+def test_accounts_share_one_bucket_until_the_own_one_is_known(*, is_told: bool) -> None:
+    """No account's quota is exceeded by calls that are counted as if for one."""
+
+    async def work() -> None:
+        many = pacers()
+        if is_told:
+            many.learn(None)
+        asked = [QUERY, *(of_role(role(each)) for each in (OURS, THEIRS))]
+        assert 1 == len({many.of(each) for each in asked})
+
+    virtually(work)
+
+
+def test_account_that_is_used_up_holds_up_no_other() -> None:
+    """Each bucket fills by the same rate, and a throttle slows down its own alone."""
+
+    async def work() -> tuple[list[float], list[float], list[float]]:
+        many = pacers(tps=10)
+        many.learn(OURS)
+        queries = QUERY, of_role(role(OURS)), of_role(role(THEIRS))
+        throttled = Scripted(failure(Reason.UPSTREAM_THROTTLED), answer())
+        with pytest.raises(GatewayError):
+            await Paced(throttled, many).get_run(queries[2], call=OneCall(inf))
+        rates = [many.of(each).rate for each in queries]
+        await many.of(QUERY).turn(OneCall(inf))
+        waits = [many.expected_wait(each, OneCall(inf)) for each in queries]
+        await asyncio.sleep(60)
+        full = [many.expected_wait(each, OneCall(inf)) for each in queries]
+        return rates, waits, full
+
+    rates, waits, full = virtually(work)
+    assert [10.0, 10.0, 7.0] == rates
+    assert [0.1, 0.1, 1 / 7] == pytest.approx(waits)
+    assert [0.0] * 3 == full
+
+
+# the source
+
+
+def test_source_takes_a_token_tells_so_and_asks() -> None:
+    """The call is told before the next source is asked, and gets its answer."""
+
+    async def work() -> tuple[Any, list[str]]:
+        told: list[str] = []
+
+        class Telling(OneCall):
+            def sent(self) -> None:
+                told.append("sent")
+
+        source = Scripted(answer())
+        paced = Paced(source, pacers())
+        return await paced.get_run(QUERY, call=Telling(inf)), told
+
+    assert (answer(), ["sent"]) == virtually(work)
+
+
+@pytest.mark.parametrize(
+    ("reason", "rate"),
+    [(Reason.UPSTREAM_THROTTLED, 7.0), (Reason.UPSTREAM_INTERNAL, 10.0)],
+)
+def test_source_slows_down_for_throttles_alone(reason: Reason, rate: float) -> None:
+    """A throttle of HealthOmics reaches the pacer, and goes on to the caller."""
+
+    async def work() -> tuple[GatewayError, float]:
+        paced = pacers(tps=10)
+        error = failure(reason)
+        with pytest.raises(GatewayError) as raised:
+            await Paced(Scripted(error), paced).get_run(QUERY, call=OneCall(inf))
+        assert raised.value is error
+        return error, paced.of(QUERY).rate
+
+    assert rate == virtually(work)[1]

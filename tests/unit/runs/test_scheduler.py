@@ -1,0 +1,383 @@
+"""When requests leave, whatever holds them up before, in time that passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from math import inf
+
+import pytest
+
+from healthomics_gateway.errors.reasons import NotAskedError, Reason
+from healthomics_gateway.runs.bulkhead import Places
+from healthomics_gateway.runs.rate_limit import Paced, Pacers
+from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.source import (
+    Answer,
+    Call,
+    Caller,
+    OneCall,
+    Partition,
+    RunQuery,
+)
+from healthomics_gateway.runs.token_bucket import Bucket, Gate
+from testkit.serving import answer
+from testkit.virtual_time import virtually
+
+TPS, BURST = 8.0, 2.0
+THEIRS = Partition("arn:aws:iam::210987654321:role/x", "alice")
+QUERY = RunQuery("1234567")
+
+Wait = Callable[[], Awaitable[None]]
+
+
+def now() -> float:
+    """Tell the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+async def nothing() -> None:
+    """Take no time."""
+
+
+class Session:
+    """Credentials that are usable or not."""
+
+    def __init__(self, getting: Wait = nothing, *, is_ready: bool = True) -> None:
+        """Get others as `getting` does."""
+        self._getting = getting
+        self.is_ready = is_ready
+        self.got = 0
+
+    async def ready(self) -> None:
+        """Get others."""
+        self.got += 1
+        await self._getting()
+        self.is_ready = True
+
+
+class Upstream:
+    """A HealthOmics behind connections, and the way to it."""
+
+    def __init__(
+        self,
+        *,
+        places: int = 32,
+        connecting: Wait = nothing,
+        answering: Wait = nothing,
+        session: Session | None = None,
+        sendings: int = 1,
+    ) -> None:
+        """Connect and answer as told; send each request so many times."""
+        self._connecting, self._answering = connecting, answering
+        self._sendings = sendings
+        shared = Places(places)
+        self.pacers = Pacers(
+            lambda: Pacer(
+                tps=TPS, burst=BURST, poll_share=0.5, places=shared, clock=now
+            )
+        )
+        self.pacers.learn("123456789012")
+        session = session or Session()
+        self.runs = Paced(self, self.pacers, session=lambda _: session)
+        self.inside = 0
+        self.sent: list[tuple[Partition, float]] = []  # by whom, and when it left
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Send a request, and answer it."""
+        del call
+        self.inside += 1
+        try:
+            await self._connecting()
+            for _ in range(self._sendings):
+                await self.pacers.depart(query)
+                self.sent.append((query.partition, now()))
+            await self._answering()
+        finally:
+            self.inside -= 1
+        return answer()
+
+    @asynccontextmanager
+    async def crowd(
+        self, number: int, query: RunQuery = QUERY
+    ) -> AsyncIterator[list[asyncio.Task[Answer]]]:
+        """Let so many calls come, and wait until all are answered."""
+        calls = [OneCall(inf, caller=Caller(str(at))) for at in range(number)]
+        tasks = [
+            asyncio.create_task(self.runs.get_run(query, call=call)) for call in calls
+        ]
+        yield tasks
+        await asyncio.gather(*tasks)
+
+    def most(self, partition: Partition = QUERY.partition) -> int:
+        """Count the most that left in any second, of one account."""
+        times = [at for whose, at in self.sent if whose == partition]
+        return max(sum(at <= each < at + 1 - 1e-9 for each in times) for at in times)
+
+
+def stalling(seconds: float, first: int = 1_000_000) -> Wait:
+    """Take until so many seconds after now, for the first who come."""
+    end, numbers = now() + seconds, count(1)
+
+    async def wait() -> None:
+        if next(numbers) <= first:
+            await asyncio.sleep(max(0.0, end - now()))
+
+    return wait
+
+
+# What may come between a turn and its request.
+
+
+def test_rate_holds_after_healthomics_has_stalled() -> None:
+    """Calls that waited for a place have no tokens in hand when it answers again."""
+
+    async def work() -> tuple[int, float]:
+        upstream = Upstream(places=32, answering=stalling(8.5))
+        async with upstream.crowd(120):
+            await asyncio.sleep(8.0)
+            assert (32, 32) == (upstream.inside, len(upstream.sent))
+        return upstream.most(), upstream.sent[-1][1] - upstream.sent[32][1]
+
+    most, seconds = virtually(work)
+    assert most <= TPS + BURST
+    assert seconds == pytest.approx((120 - 32 - BURST) / TPS, abs=0.2)
+
+
+def test_rate_holds_after_slow_credentials() -> None:
+    """Calls that waited for STS or for the credential chain then have turns."""
+
+    async def work() -> int:
+        upstream = Upstream(session=Session(stalling(4.5), is_ready=False))
+        async with upstream.crowd(60):
+            await asyncio.sleep(4.4)
+            assert [] == upstream.sent
+        return upstream.most()
+
+    assert virtually(work) <= TPS + BURST
+
+
+def test_rate_holds_after_connections_have_stalled() -> None:
+    """Requests whose connections come together don't leave together."""
+
+    async def work() -> tuple[int, float]:
+        begun = now()
+        upstream = Upstream(connecting=stalling(3.0, 20))
+        async with upstream.crowd(60):
+            pass
+        return upstream.most(), now() - begun
+
+    most, seconds = virtually(work)
+    assert most <= TPS + BURST
+    assert seconds <= 3.0 + 60 / TPS
+
+
+def test_rate_holds_where_each_request_is_sent_again() -> None:
+    """A replay takes a token as well."""
+
+    async def work() -> tuple[int, int]:
+        upstream = Upstream(sendings=2)
+        async with upstream.crowd(30):
+            pass
+        return upstream.most(), len(upstream.sent)
+
+    most, sent = virtually(work)
+    assert most <= TPS + BURST
+    assert 60 == sent
+
+
+def test_rate_holds_for_each_account_while_they_share_the_places() -> None:
+    """After a stall each account has its own rate, and neither waits for the other."""
+
+    async def work() -> tuple[int, int, float]:
+        begun = now()
+        upstream = Upstream(places=8, answering=stalling(3.0))
+        theirs = RunQuery(QUERY.id, partition=THEIRS)
+        async with upstream.crowd(60), upstream.crowd(60, theirs):
+            pass
+        return upstream.most(), upstream.most(THEIRS), now() - begun
+
+    ours, theirs, seconds = virtually(work)
+    assert max(ours, theirs) <= TPS + BURST
+    assert seconds <= 3.0 + 60 / TPS
+
+
+def test_throttle_slows_down_what_is_on_its_way_too() -> None:
+    """Requests that had their turn before leave by the rate that was cut."""
+
+    async def work() -> list[float]:
+        begun = now()
+        upstream = Upstream(connecting=stalling(5.0, 30))
+        async with upstream.crowd(30):
+            await asyncio.sleep(5.0 - 1e-9)
+            upstream.pacers.of(QUERY).throttled()
+        return [at - begun for _, at in upstream.sent]
+
+    first, second, *_ = virtually(work)
+    assert 1 / (0.7 * TPS) == pytest.approx(first - 5.0, rel=0.1)
+    assert 1 / (0.7 * TPS) == pytest.approx(second - first, rel=0.1)
+
+
+def test_call_that_need_not_wait_is_sent_at_once() -> None:
+    """Within one turn of the event loop."""
+
+    async def work() -> int:
+        upstream = Upstream()
+        task = asyncio.create_task(upstream.runs.get_run(QUERY, call=OneCall(inf)))
+        await asyncio.sleep(0)
+        sent = len(upstream.sent)
+        await task
+        return sent
+
+    assert 1 == virtually(work)
+
+
+# Credentials that expire while a call waits.
+
+
+def test_call_whose_credentials_expired_as_it_waited_spends_nothing() -> None:
+    """It gets others and waits again; its token and its place are the next call's."""
+
+    async def work() -> tuple[list[float], int, float]:
+        session = Session(stalling(2.0))
+        upstream = Upstream(session=session)
+        begun = now()
+        async with upstream.crowd(3):
+            await asyncio.sleep(0.1)
+            session.is_ready = False
+            await asyncio.sleep(0.1)
+            assert (2, 1) == (len(upstream.sent), session.got)
+            session.is_ready = True
+            await upstream.runs.get_run(QUERY, call=OneCall(inf))
+            other = now() - begun
+        return [at - begun for _, at in upstream.sent], session.got, other
+
+    times, got, other = virtually(work)
+    assert [0, 0, 0.2, 2.0] == pytest.approx(times)
+    assert (1, 0.2) == (got, pytest.approx(other))
+
+
+def test_credentials_that_expire_as_they_come_are_got_once() -> None:
+    """A call doesn't go round for ever."""
+
+    class Expired(Session):
+        async def ready(self) -> None:
+            self.got += 1
+
+    async def work() -> int:
+        session = Expired(is_ready=False)
+        upstream = Upstream(session=session)
+        async with upstream.crowd(3):
+            pass
+        return session.got
+
+    assert 3 + 1 == virtually(work)
+
+
+# Calls that leave.
+
+
+def test_call_that_leaves_as_its_turn_comes_gives_it_back() -> None:
+    """Its token and its place are the next call's, at once."""
+
+    async def work() -> list[float]:
+        upstream = Upstream(places=1, answering=stalling(5.0, 1))
+        begun = now()
+        first, second, third = (
+            asyncio.create_task(upstream.runs.get_run(QUERY, call=OneCall(inf)))
+            for _ in range(3)
+        )
+        await first  # whose place is the second's now
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        assert second.cancelled()
+        await third
+        return [at - begun for _, at in upstream.sent]
+
+    assert [0, 5.0] == pytest.approx(virtually(work))
+
+
+def test_request_that_is_given_up_at_the_gate_takes_no_token() -> None:
+    """Those behind it leave as if it had never been there, in their order."""
+
+    async def work() -> list[tuple[int, float]]:
+        opened: list[float] = []
+        gate = Gate(
+            Bucket(tps=10, burst=1, clock=now), opened=lambda: opened.append(now())
+        )
+        left: list[tuple[int, float]] = []
+        begun = now()
+
+        async def leave(name: int) -> None:
+            await gate.depart()
+            left.append((name, round(now() - begun, 6)))
+
+        tasks = [asyncio.create_task(leave(each)) for each in range(5)]
+        await asyncio.sleep(0.05)
+        for each in (1, 3):
+            tasks[each].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert [now()] == opened
+        return left
+
+    assert [(0, 0.0), (2, 0.1), (4, 0.2)] == virtually(work)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("seconds_each", "reason"),
+    [(0.1, Reason.UPSTREAM_THROTTLED), (10.0, Reason.GATEWAY_OVERLOADED)],
+)
+def test_refusal_names_what_is_short(seconds_each: float, reason: Reason) -> None:
+    """Tokens, or places where these are held so long that tokens are left over."""
+
+    async def work() -> Reason:
+        async def answering() -> None:
+            await asyncio.sleep(seconds_each)
+
+        upstream = Upstream(places=4, answering=answering)
+        calls = [OneCall(inf, caller=Caller(str(at))) for at in range(300)]
+        tasks = [
+            asyncio.create_task(upstream.runs.get_run(QUERY, call=call))
+            for call in calls
+        ]
+        await asyncio.sleep(15)
+        with pytest.raises(NotAskedError) as refused:
+            await upstream.runs.get_run(QUERY, call=OneCall(now() + 0.1))
+        for task in tasks:
+            task.cancel()
+        return refused.value.reason
+
+    assert reason is virtually(work)
+
+
+async def test_refusal_while_nothing_is_short_blames_no_quota() -> None:
+    """While tokens and places are there, a late call isn't blamed on the quota."""
+    pacer = Pacer(tps=TPS, burst=1, poll_share=0.5, places=Places(1))
+    before = pacer.refusal(0.0).reason
+    await pacer.turn(OneCall(inf))
+
+    assert Reason.GATEWAY_OVERLOADED is before
+    assert Reason.UPSTREAM_THROTTLED is pacer.refusal(0.1).reason
+
+
+async def test_call_that_waited_for_a_token_blames_the_quota() -> None:
+    """A token that comes as a call is given up isn't taken for one that was there."""
+    time = 0.0
+    pacer = Pacer(
+        tps=TPS, burst=1, poll_share=0.5, places=Places(1), clock=lambda: time
+    )
+    pacer.leave(await pacer.turn(OneCall(inf)) or 0.0)
+    late = OneCall(1.0)
+    waiting = asyncio.create_task(pacer.turn(late))
+    await asyncio.sleep(0)
+    time = 1.0  # which the event loop hasn't noticed
+    refusal = pacer.refusal(pacer.expected_wait(late))
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    assert Reason.UPSTREAM_THROTTLED is refusal.reason
