@@ -11,8 +11,9 @@ import trustme
 from pydantic import BaseModel
 
 from healthomics_gateway.durations import duration_text, parse_duration
+from healthomics_gateway.settings.effective import rows
 from healthomics_gateway.settings.environment import OF_KUBERNETES, PREFIX, variable_of
-from healthomics_gateway.settings.load import Loaded, SettingsError, load, rows
+from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.settings.schema import CallerRule, Settings
 from healthomics_gateway.settings.sources import leaves
 

@@ -24,11 +24,10 @@ from healthomics_gateway.errors.reasons import (
 from healthomics_gateway.upstream.classify import (
     CODES,
     ERROR_HEADER,
-    Failure,
-    Reply,
     body_of,
     error_of_failure,
 )
+from healthomics_gateway.upstream.reply import Failure, Reply
 from testkit.builders import Upstream, aws_at, calling, gateway, get_run, http, refused
 
 ROOT = Path(__file__).parents[2]

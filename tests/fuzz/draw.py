@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from random import Random
 
-from healthomics_gateway.upstream.classify import Failure
+from healthomics_gateway.upstream.reply import Failure
 from testkit.answers import (
     HALVES,
     NAMES,

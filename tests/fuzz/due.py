@@ -8,7 +8,7 @@ import re
 from typing import Any, NamedTuple, NoReturn
 
 from healthomics_gateway.errors.reasons import Again, Reason
-from healthomics_gateway.upstream.classify import Failure, Reply
+from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,
     ErrorAnswerError,

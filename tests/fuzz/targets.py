@@ -23,13 +23,12 @@ from healthomics_gateway.errors.reasons import (
     status_of,
 )
 from healthomics_gateway.upstream.classify import (
-    Failure,
-    Reply,
     body_of,
     error_of_code,
     error_of_failure,
     names_error,
 )
+from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,
     ErrorAnswerError,

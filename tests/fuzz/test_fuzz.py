@@ -13,7 +13,8 @@ from fuzz import fuzz
 from fuzz.targets import TARGETS, classify, code, read_reply, translate
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
-from healthomics_gateway.upstream.classify import Reply, body_of, facts_of
+from healthomics_gateway.upstream.classify import body_of, facts_of
+from healthomics_gateway.upstream.reply import Reply
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,
     ErrorAnswerError,

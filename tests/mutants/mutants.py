@@ -759,7 +759,7 @@ MUTANTS = (
     ),
     Mutant(
         "throttle-ends-a-watch",
-        "runs/poller.py",
+        "runs/poll_failures.py",
         "return error.reason.value.advice is Advice.STOP",
         "return error.reason.value.advice is not Advice.RETRY",
         "unit/runs/test_watch.py::test_failure_that_may_pass_does_not_end_a_watch",
@@ -804,7 +804,7 @@ MUTANTS = (
     ),
     Mutant(
         "proxy-s-page-ends-a-watch",
-        "runs/poller.py",
+        "runs/poll_failures.py",
         "if error.reason not in IN_DOUBT:",
         "if True:",
         "unit/runs/test_watch.py::test_failure_in_doubt_ends_a_watch_only_if_it_lasts",
@@ -845,7 +845,7 @@ MUTANTS = (
     ),
     Mutant(
         "unread-answers-have-no-bound",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         "*(bounds.unread.stage, bounds.drain.stage),",
         "*(bounds.drain.stage,),",
         "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
@@ -1178,7 +1178,7 @@ MUTANTS = (
     ),
     Mutant(
         "each-listener-has-its-own-limits",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         "            limits = self._limits\n",
         "            limits = Limits()\n",
         "unit/app/test_listener.py::test_limits_hold_over_all_listeners",
@@ -1199,14 +1199,14 @@ MUTANTS = (
     ),
     Mutant(
         "nobody-is-let-in-beside-tokens",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         "else not (by_token or asks_for_certificates)",
         "else True",
         "e2e/test_rules.py::test_caller_without_proof_needs_a_rule_of_its_own",
     ),
     Mutant(
         "strangers-are-told-at-once",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         "    outer = (*outer, bounds.refusals.stage)\n",
         "",
         "e2e/test_rules.py::test_flood_of_strangers_is_refused_at_a_bounded_rate",
@@ -1221,7 +1221,7 @@ MUTANTS = (
     # What callers can't take from one another.
     Mutant(
         "calls-take-their-places-before-they-are-known",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         '*(*outer, *guard("GetRun"), bounds.admission.stage),',
         '*(*outer, bounds.admission.stage, *guard("GetRun")),',
         "e2e/test_overload.py::test_tokens_of_unknown_keys_take_no_place",
@@ -1289,7 +1289,7 @@ MUTANTS = (
     ),
     Mutant(
         "health-streams-have-no-bound",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         "open_ = (*outer[1:], standard)",
         "open_ = (*outer[1:],)",
         "e2e/test_overload.py::test_health_streams_of_a_connection_are_bounded",
@@ -1498,7 +1498,7 @@ MUTANTS = (
     ),
     Mutant(
         "closed-service-is-open-to-every-caller",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         "        if name not in open_services:\n",
         "        if False:\n",
         "e2e/test_rules.py::test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in",
@@ -1951,7 +1951,7 @@ MUTANTS = (
     ),
     Mutant(
         "shutdown-waits-for-watches",
-        "app/grpc_server.py",
+        "app/interceptor_stack.py",
         "            bounds.drain.lasting,\n",
         "            bounds.drain.stage,\n",
         "e2e/test_drain.py::test_drain_ends_watches_and_waits_for_none",
@@ -2016,7 +2016,7 @@ MUTANTS = (
     ),
     Mutant(
         "plaintext-is-served-anywhere",
-        "settings/load.py",
+        "settings/checks.py",
         "if not (each.address.is_loopback or each.files or tls.insecure):",
         "if not (each.address or each.files or tls.insecure):",
         "unit/settings/test_load.py::test_address_that_others_reach_needs_certificates",

@@ -16,7 +16,8 @@ import grpc
 import trustme
 
 from healthomics_gateway.tls.files import ClientAuth, TlsFiles
-from healthomics_gateway.tls.reloader import ServerTls, certificate_of
+from healthomics_gateway.tls.peer import certificate_of
+from healthomics_gateway.tls.reloader import ServerTls
 
 HOST = "127.0.0.1"
 DAY = timedelta(days=1)

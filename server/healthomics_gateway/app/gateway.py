@@ -14,14 +14,8 @@ import structlog
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.app.admin import AdminPages
-from healthomics_gateway.app.grpc_server import (
-    OPTIONS,
-    Bounds,
-    Guards,
-    make_chain,
-    make_server,
-    max_connections,
-)
+from healthomics_gateway.app.grpc_server import OPTIONS, make_server, max_connections
+from healthomics_gateway.app.interceptor_stack import Bounds, Guards, make_chain
 from healthomics_gateway.app.listener import Listener
 from healthomics_gateway.app.listeners import Listeners, MakeServer
 from healthomics_gateway.auth.keyring import keyring_of
@@ -32,12 +26,14 @@ from healthomics_gateway.errors.reasons import GatewayError, Reason
 from healthomics_gateway.interceptors.audit import observe
 from healthomics_gateway.interceptors.authenticate import ByToken
 from healthomics_gateway.interceptors.chain import Chain
-from healthomics_gateway.interceptors.concurrency import Admission, Arrivals
+from healthomics_gateway.interceptors.concurrency import Admission
 from healthomics_gateway.interceptors.credential_expiry import Expiry
 from healthomics_gateway.interceptors.drain import Drain
+from healthomics_gateway.interceptors.first_message import Arrivals
 from healthomics_gateway.interceptors.send_buffer import Unread
 from healthomics_gateway.interceptors.status import errors
 from healthomics_gateway.interceptors.stream_writer import Writer
+from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
 from healthomics_gateway.runs.bulkhead import Places
 from healthomics_gateway.runs.coalesce import Coalescing
@@ -49,10 +45,9 @@ from healthomics_gateway.services.health import HEALTH, SERVICE, Health
 from healthomics_gateway.services.readiness import AWS, Readiness
 from healthomics_gateway.services.reflection import add_reflection
 from healthomics_gateway.services.run_service import REFUSAL_SECONDS, RunService
+from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.endpoints import endpoints_of
-from healthomics_gateway.settings.load import warnings
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.settings.value_types import Address, UnixPath
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import grpc
 
+from healthomics_gateway.app.interceptor_stack import MAX_STANDARD
 from healthomics_gateway.auth.keyring import MAX_WAITING_FOR_KEYS
-from healthomics_gateway.auth.policy import ANONYMOUS, Policy, Rule
-from healthomics_gateway.context import Stage
-from healthomics_gateway.interceptors.authenticate import (
-    ByCertificate,
-    ByToken,
-    authenticate,
-)
-from healthomics_gateway.interceptors.authorize import authorize
-from healthomics_gateway.interceptors.caller_limits import Limits
 from healthomics_gateway.interceptors.chain import Chain
-from healthomics_gateway.interceptors.concurrency import (
-    MAX_WAITING,
-    Admission,
-    Arrivals,
-)
-from healthomics_gateway.interceptors.credential_expiry import Expiry
-from healthomics_gateway.interceptors.drain import Drain
-from healthomics_gateway.interceptors.send_buffer import Unread
-from healthomics_gateway.interceptors.stream_writer import Writer
-from healthomics_gateway.interceptors.tarpit import MAX_REJECTIONS, Refusals
-from healthomics_gateway.services.health import HEALTH, SERVICE
-from healthomics_gateway.services.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
+from healthomics_gateway.interceptors.first_message import MAX_WAITING
+from healthomics_gateway.interceptors.tarpit import MAX_REJECTIONS
 
-# Of health and reflection, in all and of one connection: a client library keeps one
-# health stream for each of its connections.
-MAX_STANDARD = 1024
-MAX_STANDARD_PER_CONNECTION = 32
 # The core refuses without details whatever is beyond this many times the sum of all
 # bounds above it. It never does so before one of them has.
 HEADROOM = 2
@@ -47,12 +23,6 @@ GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
 OWN_FILES = 96
 MIN_CONNECTIONS = 16
 MAX_OPTION = 2**31 - 1  # the largest number that an option of gRPC's can have
-WATCH_RUN = f"/{SERVICE}/WatchRun"
-STANDARD = {  # services, as the rules call them
-    HEALTH: "Health",
-    REFLECTION_V1: "Reflection",
-    REFLECTION_V1ALPHA: "Reflection",
-}
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second process binds the same port unnoticed
     # Enough for 300 calls sent at once on one connection; without a limit one
@@ -70,130 +40,6 @@ OPTIONS = (
     # Clients may ping so often; gRPC's default, 5 minutes, is longer than what they do.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
-
-# Gives the stages that find out who calls a method, by the rules' name of it, and
-# whether that caller may.
-Guard: TypeAlias = Callable[[str], Sequence[Stage]]
-
-
-def _standard_admission() -> Admission:
-    return Admission(
-        max_in_flight=MAX_STANDARD, max_per_connection=MAX_STANDARD_PER_CONNECTION
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What bounds the calls of all listeners together."""
-
-    admission: Admission
-    watching: Admission
-    drain: Drain
-    arrivals: Arrivals  # of RunService
-    arrivals_of_others: Arrivals = field(default_factory=Arrivals)
-    standard: Admission = field(default_factory=_standard_admission)
-    refusals: Refusals = field(default_factory=Refusals)
-    messages: Refusals = field(default_factory=Refusals)  # of clients' streams
-    unread: Unread  # of calls and streams alike
-    writer: Writer
-
-
-class Guards:
-    """Makes the stages that turn away callers who may not call, for each listener.
-
-    The rules, and what each caller may have for itself, are the same on all of them.
-    """
-
-    def __init__(
-        self,
-        rules: Sequence[Rule],
-        *,
-        by_token: ByToken | None,
-        expiry: Expiry,
-        asks_for_certificates: bool,
-    ) -> None:
-        """Take what finds the identity in a token, None if tokens aren't read.
-
-        Once tokens are read or some listener asks for certificates, a caller without
-        identity needs a rule on every listener.
-        """
-        self._policy = Policy(rules)
-        self._limits = Limits()
-        self._by_token = by_token
-        self._expiry = expiry
-        self._is_on = bool(rules or by_token or asks_for_certificates)
-        self._lets_in_anonymous = (
-            self._policy.knows(ANONYMOUS)
-            if rules
-            else not (by_token or asks_for_certificates)
-        )
-
-    def at(self, by_connection: ByCertificate | None) -> Guard:
-        """Return the stages of each method at one listener; none if all may call."""
-        if not (self._is_on or by_connection):
-            return lambda _: ()
-        who = authenticate(
-            by_certificate=by_connection,
-            by_token=self._by_token,
-            lets_in_anonymous=self._lets_in_anonymous,
-        )
-
-        def stages(method: str) -> Sequence[Stage]:
-            limits = self._limits
-            limit = limits.watches if method == "WatchRun" else limits.calls
-            allow = authorize(self._policy, method)
-            if method == "GetRun":  # the one that ends by a deadline
-                return who, allow, limit
-            return who, self._expiry.stage, allow, limit
-
-        return stages
-
-
-def make_chain(
-    *,
-    outer: Sequence[Stage],
-    guard: Guard,
-    bounds: Bounds,
-    open_services: frozenset[str],
-    listener: str,
-) -> Chain:
-    """Compose each method's stages at one listener.
-
-    `outer` is about all calls, `guard` about what isn't open. The order is that of
-    docs/design.md, "Overload order". `guard` comes before any place is taken, so that
-    calls without identity can't use up the places of calls that have one. The places of
-    the standard services are apart for the same reason: they may be open to callers
-    without identity.
-    """
-    standard = bounds.standard.stage
-    open_ = (*outer[1:], standard)  # no audit of what is open
-    # Outside all places: a rejection that waits for its turn must hold none.
-    outer = (*outer, bounds.refusals.stage)
-    of: dict[str, Sequence[Stage]] = {
-        SERVICE: (
-            # The places come after `guard`: they are shared by identity.
-            *(*outer, *guard("GetRun"), bounds.admission.stage),
-            # Inside the places: what is refused for lack of one is no work to drain.
-            *(bounds.unread.stage, bounds.drain.stage),
-        ),
-        WATCH_RUN: (
-            *(*outer, *guard("WatchRun"), bounds.watching.stage),
-            bounds.drain.lasting,
-        ),
-    }
-    for service, name in STANDARD.items():
-        if name not in open_services:
-            of[service] = (*outer, *guard(name), standard)
-    return Chain(
-        of,
-        of_others=open_,
-        of_unknown=outer,
-        arrivals={SERVICE: bounds.arrivals},
-        arrivals_of_others=bounds.arrivals_of_others,
-        writer=bounds.writer,
-        pace=bounds.messages.turn,
-        listener=listener,
-    )
 
 
 def make_server(

@@ -20,10 +20,11 @@ from grpc.aio import ServicerContext
 from healthomics_gateway.auth.client_certificates import Identities
 from healthomics_gateway.auth.policy import Credential
 from healthomics_gateway.interceptors.authenticate import ByCertificate
+from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound, why_refused
 from healthomics_gateway.settings.endpoints import Endpoint
-from healthomics_gateway.settings.value_types import Address, UnixPath
-from healthomics_gateway.tls.reloader import ServerTls, certificate_of
+from healthomics_gateway.tls.peer import certificate_of
+from healthomics_gateway.tls.reloader import ServerTls
 
 NO_SOCKET = "it can't be bound; is its directory there and writable?"
 LOCK_TRIES = 20

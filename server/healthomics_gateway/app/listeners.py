@@ -11,8 +11,8 @@ import grpc
 from healthomics_gateway.app.listener import Listener, ListenFault
 from healthomics_gateway.app.liveness import Liveness, Target, accept_loops
 from healthomics_gateway.interceptors.chain import Chain
+from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.endpoints import Endpoint
-from healthomics_gateway.settings.value_types import Address, UnixPath
 from healthomics_gateway.tls.files import TlsFiles, TlsFilesError
 from healthomics_gateway.tls.reloader import ServerTls
 

@@ -14,7 +14,8 @@ from yarl import URL
 
 from healthomics_gateway.auth.jwks import MAX_BYTES, KeySetError
 from healthomics_gateway.files import FileError, read_regular
-from healthomics_gateway.net.hosts import is_loopback, is_name
+from healthomics_gateway.net.addresses import is_loopback
+from healthomics_gateway.net.hosts import is_name
 from healthomics_gateway.net.proxies import ProxyError, proxy_for
 from healthomics_gateway.net.resolver import Resolver
 from healthomics_gateway.pem import blocks_of

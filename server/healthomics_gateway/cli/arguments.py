@@ -68,7 +68,7 @@ def duration(text: str) -> Any:
 
 def address(text: str) -> Any:
     """Read an address to listen on."""
-    from healthomics_gateway.settings.value_types import parse_address
+    from healthomics_gateway.net.addresses import parse_address
 
     try:
         return parse_address(text)

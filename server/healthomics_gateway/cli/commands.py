@@ -227,7 +227,7 @@ def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
 
 def settings(options: Namespace) -> int:
     """Show the effective settings, beside the faults as far as they can be known."""
-    from healthomics_gateway.settings.load import rows, warnings
+    from healthomics_gateway.settings.effective import rows, warnings
 
     loaded, aws, faults = _read(options, with_aws=not options.sandbox)
     for name, value, origin in rows(loaded) if loaded else ():

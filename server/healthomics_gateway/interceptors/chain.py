@@ -22,7 +22,7 @@ from healthomics_gateway.context import (
     running_task,
 )
 from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.interceptors.concurrency import Arrivals
+from healthomics_gateway.interceptors.first_message import Arrivals
 from healthomics_gateway.interceptors.send_buffer import Unread
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.runs.source import Caller, caller, request_id

@@ -15,14 +15,6 @@ IN_USE = "it can't be bound; is it in use?"
 LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3: whatever resolvers say
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine answers there; an IPv6 address has no brackets."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def is_name(host: str) -> bool:
     """Return whether each label of a host's name has 1 to 63 bytes (RFC 1035)."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.request
 from urllib.parse import urlsplit
 
-from healthomics_gateway.net.hosts import is_loopback
+from healthomics_gateway.net.addresses import is_loopback
 
 
 class ProxyError(Exception):

@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from healthomics.v1.run_pb2 import Run, RunStatus
-from healthomics.v1.run_service_pb2 import WatchRunResponse
-from healthomics_gateway.errors.reasons import Advice, GatewayError, Reason
+from healthomics_gateway.errors.reasons import GatewayError, Reason
 from healthomics_gateway.runs.source import Caller
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
     from healthomics_gateway.runs.source import Answer, RunQuery, RunSource
+from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
+from healthomics_gateway.runs.watch_state import State, View, digest_of
 
 TERMINAL = frozenset(
     {
@@ -33,24 +33,6 @@ TERMINAL = frozenset(
 PASSING_SHARE = 0.5  # of the usual period, where a run passes through in minutes
 PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPING})
 MAX_UNTAKEN = 4  # states that a slow reader may be behind; then it gets the newest
-BACKOFF_SECONDS = 1.0  # after a failure that may pass, doubled by each that follows
-MAX_BACKOFF_SECONDS = 60.0
-MAX_DOUBLINGS = 6
-DOUBT_SECONDS = 60.0  # that a failure in doubt lasts before it ends a watch
-# Answers that may be another's than HealthOmics', such as a proxy's page: what ends a
-# call doesn't end a watch unless it lasts.
-IN_DOUBT = frozenset(
-    {
-        Reason.UPSTREAM_IDENTITY_MISMATCH,
-        Reason.UPSTREAM_MALFORMED_RESPONSE,
-        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
-        Reason.UPSTREAM_TLS_UNTRUSTED,
-        Reason.UPSTREAM_UNEXPECTED_REDIRECT,
-        Reason.UPSTREAM_UNRECOGNIZED,
-    }
-)
-MAX_VIEWS = 16  # selections of a state whose responses are kept
-DIGEST_BYTES = 16
 WAKEN_AT_ONCE = 256  # readers
 
 _log = structlog.get_logger("poll")
@@ -203,7 +185,7 @@ class Poller:
 
     def _take(self, run: Run) -> None:
         """Keep a state, if it is one; wake those who wait."""
-        digest = _digest(run)
+        digest = digest_of(run)
         newest = self._states[-1] if self._states else None
         if newest and newest.digest == digest:
             self._states[-1] = State(newest.number, run, digest)
@@ -293,72 +275,3 @@ class Poller:
         self._is_over = True
         self._unplan()
         self._forget(self)
-
-
-class Failures:
-    """The failures in a row: when to ask again, and which of them is the end."""
-
-    __slots__ = ("_doubted_since", "number")
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._doubted_since = inf
-
-    def is_end(self, error: GatewayError, now: float) -> bool:
-        """Return whether a failure ends a watch; one in doubt does if it lasts."""
-        if error.reason not in IN_DOUBT:
-            self._doubted_since = inf
-            return error.reason.value.advice is Advice.STOP
-        self._doubted_since = min(self._doubted_since, now)
-        return now - self._doubted_since >= DOUBT_SECONDS
-
-    def backoff_seconds(self, error: GatewayError) -> float:
-        """Return in how many seconds to ask again after one more failure."""
-        # Bounded before the power, which would be too large after a day.
-        doublings = min(self.number, MAX_DOUBLINGS)
-        self.number += 1
-        seconds = min(BACKOFF_SECONDS * 2.0**doublings, MAX_BACKOFF_SECONDS)
-        return max(seconds, error.retry_delay_seconds)
-
-
-class View(NamedTuple):
-    """What a selection makes of a state."""
-
-    body: bytes  # the encoded response
-    digest: bytes  # equal for states between which its caller sees no difference
-
-
-class State:
-    """One state of a run, and what selections make of it."""
-
-    __slots__ = ("_views", "digest", "number", "run")
-
-    def __init__(self, number: int, run: Run, digest: bytes) -> None:
-        self.number = number
-        self.run = run
-        self.digest = digest
-        self._views: dict[Selection, View] = {}
-
-    def kept(self, selection: Selection) -> View | None:
-        """Return what was made before, or `None`."""
-        return self._views.get(selection)
-
-    def view(self, selection: Selection) -> View:
-        """Return what a caller receives; the first `MAX_VIEWS` are kept for others."""
-        view = self._views.get(selection)
-        if view is None:
-            run = selection.of(self.run)
-            body = WatchRunResponse(run=run).SerializeToString()
-            view = View(body, self.digest if run is self.run else _digest(run))
-            if len(self._views) < MAX_VIEWS:
-                self._views[selection] = view
-        return view
-
-
-def _digest(run: Run) -> bytes:
-    """Tell two states apart; when they were observed makes no difference."""
-    timeless = Run()
-    timeless.CopyFrom(run)
-    timeless.ClearField("observe_time")
-    written = timeless.SerializeToString(deterministic=True)
-    return blake2b(written, digest_size=DIGEST_BYTES).digest()

@@ -9,7 +9,8 @@ from math import inf
 from typing import TYPE_CHECKING, Self
 
 from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.runs.poller import TERMINAL, Failures, Poller
+from healthomics_gateway.runs.poll_failures import Failures
+from healthomics_gateway.runs.poller import TERMINAL, Poller
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.auth.policy import ANONYMOUS
-from healthomics_gateway.settings.value_types import Address, UnixPath
+from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.tls.files import ClientAuth, TlsFiles
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.settings.value_types import (
-    Address,
     Duration,
     File,
     Listen,

@@ -2,83 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from pydantic_settings import NoDecode
 
 from healthomics_gateway.durations import parse_duration
-from healthomics_gateway.net.hosts import is_loopback
+from healthomics_gateway.net.addresses import (
+    Address,
+    UnixPath,
+    parse_address,
+    parse_listen,
+)
 
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]+")
 _RUN_GROUP = re.compile(r"[0-9]{1,18}")
-_MAX_PORT = 65_535
-_UNIX = "unix:"
-_MAX_PATH_BYTES = 107  # what the system takes, see unix(7)
 _MODE = re.compile(r"0[0-7]{3}")
-_SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock"}  # of gRPC
-
-
-class Address(NamedTuple):
-    """Where to listen. Port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Write it as it is set."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return is_loopback(self.host.strip("[]"))
-
-
-@dataclass(frozen=True, slots=True)
-class UnixPath:
-    """A Unix socket to listen on, by its absolute path."""
-
-    path: str
-
-    def __str__(self) -> str:
-        """Write it as it is set."""
-        return f"{_UNIX}{self.path}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return True
-
-
-def parse_listen(value: Any) -> Address | UnixPath:
-    """Read an address of TCP, or `unix:/path`; raise ValueError if it is invalid."""
-    text = str(value)
-    if not text.startswith(_UNIX):
-        return parse_address(value)
-    path = text.removeprefix(_UNIX)
-    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
-        raise ValueError("write a Unix socket by its absolute path: unix:/run/a.sock")
-    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-        raise ValueError(f"write a path of at most {_MAX_PATH_BYTES} bytes")
-    return UnixPath(path)
-
-
-def parse_address(value: Any) -> Address:
-    """Read `127.0.0.1:50051` or `[::1]:50051`; raise ValueError where it is none."""
-    match = _ADDRESS.fullmatch(str(value))
-    if not match or match[1] in _SCHEMES or int(match[2]) > _MAX_PORT:
-        raise ValueError("write an address like 127.0.0.1:50051 or [::1]:50051")
-    return Address(match[1], int(match[2]))
 
 
 def within(shortest: str, longest: str) -> AfterValidator:

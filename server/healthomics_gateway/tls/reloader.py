@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import grpc
 import structlog
-from grpc.aio import ServicerContext
 
 from healthomics_gateway.threads import OneAtATime
 from healthomics_gateway.tls.files import (
@@ -24,12 +22,6 @@ LOOK_SECONDS = 2.0  # between two looks at the files
 READ_SECONDS = 5.0  # for a look; one that takes longer goes on in its thread
 
 _log = structlog.get_logger("tls")
-
-
-def certificate_of(context: ServicerContext[Any, Any]) -> bytes | None:
-    """Return the verified certificate of a call's client, PEM; None if it has none."""
-    shown = context.auth_context().get("x509_pem_cert")
-    return next(iter(shown)) if shown else None
 
 
 def now_utc() -> datetime:

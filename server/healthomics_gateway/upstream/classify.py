@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
 
 from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
 from healthomics_gateway.upstream.exact_json import parse_object
+from healthomics_gateway.upstream.reply import Failure, Reply
 
 ERROR_HEADER = "x-amzn-errortype"
 SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # hundreds of the status
@@ -29,20 +29,6 @@ class Verdict:
 
     reason: Reason
     again: Again
-
-
-class Failure(Enum):
-    """What can go wrong between the gateway and a readable answer."""
-
-    CONNECTION = auto()  # refused, unreachable, reset, cut
-    DNS = auto()
-    TLS = auto()  # handshake cut or stalled
-    TLS_UNTRUSTED = auto()
-    TIMEOUT = auto()
-    TOO_LARGE = auto()
-    COMPRESSED = auto()
-    MALFORMED = auto()  # not HTTP, or not a JSON object
-    ANOTHER_RUN = auto()
 
 
 FAILURES: Mapping[Failure, Verdict] = {
@@ -142,15 +128,6 @@ CODES: Mapping[str, Verdict] = {
     )
     for code in codes.split()
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """One HTTP answer. `headers` are looked up in any case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes | Failure  # the failure is why there is no readable body
 
 
 def error_of_failure(failure: Failure, reply: Reply | None = None) -> GatewayError:

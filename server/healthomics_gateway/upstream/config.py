@@ -19,7 +19,8 @@ from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
 from healthomics_gateway.files import FileError, read_regular
-from healthomics_gateway.net.hosts import is_loopback, is_name
+from healthomics_gateway.net.addresses import is_loopback
+from healthomics_gateway.net.hosts import is_name
 from healthomics_gateway.net.proxies import ProxyError, proxy_for
 from healthomics_gateway.upstream.credential_chain import (
     HEADER_VALUE,

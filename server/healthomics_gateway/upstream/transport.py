@@ -17,7 +17,8 @@ from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from healthomics_gateway.net.resolver import Resolver
-from healthomics_gateway.upstream.classify import Failure, Reply, names_error
+from healthomics_gateway.upstream.classify import names_error
+from healthomics_gateway.upstream.reply import Failure, Reply
 
 MAX_HEADER_BYTES = 8190  # of one line
 MAX_HEADERS = 64

@@ -21,8 +21,8 @@ from e2e.test_standard_services import health_of, reflect
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.gateway import ListenError
 from healthomics_gateway.app.listener import Listener, ListenFault
+from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.endpoints import Endpoint
-from healthomics_gateway.settings.value_types import Address, UnixPath
 from testkit.builders import Refusal, aws_at, gateway, get_run, refused
 from testkit.callers import outcome, rule
 from testkit.credential_matrix import word

@@ -14,7 +14,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from healthomics_gateway.context import Exchange, running_task
 from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.interceptors.concurrency import Admission, Arrivals
+from healthomics_gateway.interceptors.concurrency import Admission
+from healthomics_gateway.interceptors.first_message import Arrivals
 from healthomics_gateway.runs.source import Caller, caller
 from testkit.builders import (
     ALWAYS,

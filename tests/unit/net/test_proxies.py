@@ -13,7 +13,7 @@ import trustme
 from healthomics_gateway.auth.jwks import KeySetError
 from healthomics_gateway.auth.jwks_fetch import url_reader
 from healthomics_gateway.net.proxies import ProxyError, proxy_for
-from healthomics_gateway.upstream.classify import Failure
+from healthomics_gateway.upstream.reply import Failure
 from healthomics_gateway.upstream.transport import Transport, TransportError
 from testkit.connect_proxy import ConnectProxy
 from testkit.issuer import KeyServer, Signer, jwks

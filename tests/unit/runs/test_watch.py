@@ -16,9 +16,10 @@ from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunResponse
 from healthomics_gateway.errors.reasons import GatewayError, Reason
 from healthomics_gateway.runs.field_mask import Selection
-from healthomics_gateway.runs.poller import IN_DOUBT, MAX_VIEWS, State
+from healthomics_gateway.runs.poll_failures import IN_DOUBT
 from healthomics_gateway.runs.source import Answer, Call, Caller, OneCall, RunQuery
 from healthomics_gateway.runs.watch import Reader, Watches
+from healthomics_gateway.runs.watch_state import MAX_VIEWS, State
 from testkit.serving import failure
 from testkit.virtual_time import virtually
 

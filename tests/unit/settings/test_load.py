@@ -24,18 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from healthomics_gateway.net.addresses import Address, parse_address
+from healthomics_gateway.settings.effective import rows, warnings
 from healthomics_gateway.settings.endpoints import endpoints_of
 from healthomics_gateway.settings.environment import variable_of
-from healthomics_gateway.settings.load import (
-    Loaded,
-    SettingsError,
-    load,
-    rows,
-    warnings,
-)
+from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.settings.schema import CallerRule, Settings
 from healthomics_gateway.settings.sources import leaves, take_faults
-from healthomics_gateway.settings.value_types import Address, parse_address
 
 PAIR = "tls.cert_file and tls.key_file"
 NO_CERTIFICATE = "tls.cert_file: no certificate in PEM is in it"

@@ -18,14 +18,13 @@ from healthomics_gateway.errors.reasons import (
 from healthomics_gateway.upstream.classify import (
     CODES,
     FAILURES,
-    Failure,
-    Reply,
     body_of,
     error_of_code,
     error_of_failure,
     facts_of,
     names_error,
 )
+from healthomics_gateway.upstream.reply import Failure, Reply
 
 # AWS's codes, the reason that each becomes, and whether the gateway tries again.
 ROWS = [

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from healthomics_gateway.upstream.classify import Failure, Reply
+from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.transport import Transport, TransportError
 from testkit.builders import Upstream, http
 

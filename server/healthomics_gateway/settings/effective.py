@@ -1,0 +1,77 @@
+"""The effective settings as the command line shows them, and warnings about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from healthomics_gateway.auth.policy import neighbour_of
+from healthomics_gateway.durations import duration_text
+from healthomics_gateway.net.addresses import Address
+from healthomics_gateway.runs.field_mask import MEMBERS
+from healthomics_gateway.settings.checks import (
+    is_readable,
+)
+from healthomics_gateway.settings.endpoints import endpoints_of
+from healthomics_gateway.settings.load import Loaded
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.sources import leaves
+
+
+def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
+    """Give each setting's name, its value as one would set it, and its origin."""
+    settings = loaded.settings
+    opened = {"open_services": endpoints_of(settings)[0].open_services}  # at `listen`
+    for name, value in leaves(dict(settings) | opened):
+        origin = loaded.origins.get(name, "default")
+        if isinstance(value, tuple) and not isinstance(value, Address):
+            for at, table in enumerate(value):
+                given = _given(table)
+                for inner, each in leaves(given):
+                    yield f"{name}[{at}].{inner}", _written(each), origin
+        else:
+            yield name, _written(value), origin
+
+
+def _given(table: BaseModel) -> dict[str, Any]:
+    """Return what a table of the file sets, in the order of the documentation."""
+    return {key: value for key, value in table if key in table.model_fields_set}
+
+
+def warnings(settings: Settings) -> Iterator[str]:
+    """Yield what is valid and may not be what was meant."""
+    for at, rule in enumerate(settings.callers):
+        if other := neighbour_of(rule.identity):
+            yield (
+                f"callers[{at}].identity {rule.identity}: it also matches {other};"
+                " write the * after a separator, as / or : are"
+            )
+    withheld = {"withhold": settings.withhold} | {
+        f"callers[{at}].withhold": rule.withhold
+        for at, rule in enumerate(settings.callers)
+    }
+    for where, members in withheld.items():
+        for member in sorted(members - MEMBERS.keys()):
+            near = get_close_matches(member, MEMBERS, n=1)
+            advice = f"; did you mean {near[0]}?" if near else ""
+            yield f"{where} {member}: GetRun isn't known to return this member{advice}"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Path) and not is_readable(value):
+        return "(not a file)"  # it may be a key that was pasted instead
+    return "" if value is None else re.sub(r"//[^/]*@", "//***@", str(value))

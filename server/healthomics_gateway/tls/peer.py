@@ -1,0 +1,13 @@
+"""The certificate that the client of a call has shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc.aio import ServicerContext
+
+
+def certificate_of(context: ServicerContext[Any, Any]) -> bytes | None:
+    """Return the verified certificate of a call's client, PEM; None if it has none."""
+    shown = context.auth_context().get("x509_pem_cert")
+    return next(iter(shown)) if shown else None
