@@ -90,7 +90,7 @@ clients: $(READY) ## build and run the clients of other languages against the sa
 	$(BIN)/python clients/run.py
 
 differential: $(READY) ## translate 100,000 random answers and rebuild what was sent
-	$(BIN)/python tests/fuzz/differential.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.differential $(ARGS)
 
 fuzz: $(LOAD) ## fuzz the readers of upstream bytes for a minute; ARGS="--seconds 600"
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)

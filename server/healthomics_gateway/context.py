@@ -1,22 +1,27 @@
-"""One call, as its stages see it."""
+"""The state of one call, as the interceptors and the services see it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
+from math import inf
 from typing import Any, TypeAlias
 from urllib.parse import unquote
+from weakref import ReferenceType, ref
 
 import grpc
 from grpc.aio import ServicerContext
 
-from healthomics_gateway.auth.policy import ANONYMOUS, Credential
-from healthomics_gateway.runs.source import Caller
+from healthomics_gateway.auth.policy import ANONYMOUS, UNRULED, Access, Credential
+from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError, NotAskedError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.source import NOBODY, NOT_ASKED, Caller, UpstreamInfo
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
@@ -28,35 +33,109 @@ MAX_NETWORKS = 10_000  # IPv6 hosts whose network is kept; others are computed a
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+Trailer: TypeAlias = tuple[str, str | bytes]
 
-@dataclass(slots=True)
-class Exchange:
-    """A call under way; the stages fill in how it ends."""
 
-    context: ServicerContext[Any, Any]
+@dataclass(slots=True, weakref_slot=True)
+class CallContext:
+    """One call: who makes it, what is known of it, and how it ends.
+
+    Each interceptor and the service fill in what they find out.
+    """
+
+    rpc: ServicerContext[Any, Any]  # gRPC's
     method: str  # /package.Service/Method
     request_id: str
     peer: str  # the connection, by `peer_at`
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
+    caller: Caller = NOBODY  # whom it counts for: a host until an identity is proven
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
+    access: Access = UNRULED
+    run_id: str = ""  # once it is valid
+    upstream: UpstreamInfo = NOT_ASKED
+    is_from_cache: bool = False
+    end: float = inf  # when a stream has to end, in seconds of the monotonic clock
+    error: GatewayError | None = None
+    hidden: GatewayError | None = None  # what a restricted caller doesn't receive
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)  # `ErrorInfo.metadata`
+
+    def received(self, error: GatewayError) -> GatewayError:
+        """Return what the caller receives of a failure.
+
+        A caller that may see only some runs doesn't learn whether a run exists.
+        """
+        if not self.access.hides(error):
+            return error
+        self.hidden = error
+        return GatewayError(Reason.CALLER_NOT_AUTHORIZED)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is known of the call, as `ErrorInfo.metadata`."""
+        known = {"runId": self.run_id} if self.run_id else {}
+        if self.upstream.attempts:
+            known["region"] = self.upstream.region
+            known["attempts"] = str(self.upstream.attempts)
+        if self._answer:
+            known |= self._answer.metadata
+        error = self.error
+        if isinstance(error, NotAskedError) and error.reason is _THROTTLED:
+            known["local"] = "true"
+        return known
+
+    @property
+    def _answer(self) -> AwsAnswer | None:
+        """AWS's answer: the one that the call has failed with, or that of the run."""
+        failure = self.hidden or self.error
+        return (failure and failure.answer) or self.upstream.answer
+
+    def trailing_ids(self) -> tuple[Trailer, ...]:
+        """Return the trailers of every call: its own id, and AWS's if there is one.
+
+        A caller that isn't authorized doesn't learn that there is one.
+        """
+        own = (REQUEST_ID, self.request_id)
+        is_refused = self.error and self.error.reason is Reason.CALLER_NOT_AUTHORIZED
+        if is_refused or not (self._answer and self._answer.request_id):
+            return (own,)
+        return own, (AWS_REQUEST_ID, self._answer.request_id)
 
 
-# Is given the undecoded messages as they come; gives the encoded answer, or nothing
-# where it has written its answers itself.
-Handler: TypeAlias = Callable[[Any, Exchange], Awaitable[bytes]]
-Trailer: TypeAlias = tuple[str, str | bytes]
-Stage: TypeAlias = Callable[[Handler], Handler]
+_THROTTLED = Reason.UPSTREAM_THROTTLED
+
+# Weak, as a task that outlives the call keeps a copy of these variables.
+_current: ContextVar[ReferenceType[CallContext]] = ContextVar("current_call")
 
 
-def request_id_of(context: ServicerContext[Any, Any]) -> str:
-    """Take the caller's id of the call, or make one up where it is no good."""
-    for key, value in context.invocation_metadata() or ():
+def set_current_call(call: CallContext) -> None:
+    """Make a call the one that is under way in this task and in those it starts."""
+    _current.set(ref(call))
+
+
+def current_call() -> CallContext:
+    """Return the call under way: gRPC hands a service its own context alone.
+
+    Raises LookupError if there is none.
+    """
+    call = _current.get()()
+    if call is None:
+        raise LookupError("the call has ended")
+    return call
+
+
+# Is given the undecoded messages as they come; returns the encoded answer, or nothing
+# if it has written its answers itself.
+Handler: TypeAlias = Callable[[Any, CallContext], Awaitable[bytes]]
+Interceptor: TypeAlias = Callable[[Handler], Handler]
+
+
+def request_id_of(rpc: ServicerContext[Any, Any]) -> str:
+    """Return the id that the client gave the call, or a new one if that is invalid."""
+    for key, value in rpc.invocation_metadata() or ():
         if (
             key == REQUEST_ID
             and isinstance(value, str)
@@ -66,13 +145,13 @@ def request_id_of(context: ServicerContext[Any, Any]) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def peer_at(context: ServicerContext[Any, Any], listener: str) -> str:
+def peer_at(rpc: ServicerContext[Any, Any], listener: str) -> str:
     """Return what names a call's connection; to be asked while the client is there.
 
     gRPC gives all connections of all Unix sockets one name. Those of a socket can't be
     told apart, but its `listener` tells it from other sockets.
     """
-    peer: str = context.peer()
+    peer: str = rpc.peer()
     return listener or peer if peer == UNIX else peer
 
 
@@ -110,15 +189,8 @@ def _network_of(host: str) -> str:
 
 
 def running_task() -> asyncio.Task[Any]:
-    """Give the task that runs."""
+    """Return the task that runs."""
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("a call runs in a task")
     return task
-
-
-def trailing_ids(exchange: Exchange, known: Mapping[str, str]) -> tuple[Trailer, ...]:
-    """Give the trailers that every call ends with: its own id, and AWS's if any."""
-    own = (REQUEST_ID, exchange.request_id)
-    aws_request_id = known.get("awsRequestId")
-    return (own, (AWS_REQUEST_ID, aws_request_id)) if aws_request_id else (own,)

@@ -14,7 +14,8 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from healthomics.v1 import run_pb2
 from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.errors.reasons import Again, Reason
+from healthomics_gateway.errors.exceptions import Again
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import FIRST_OWN_FIELD
 from healthomics_gateway.services.validation import MAX_EXPORTS
 from healthomics_gateway.upstream import config as aws

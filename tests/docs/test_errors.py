@@ -13,14 +13,9 @@ from google.rpc.code_pb2 import Code
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 
 from healthomics.v1.error_reason_pb2 import ErrorReason
-from healthomics_gateway.errors.reasons import (
-    DOMAIN,
-    Advice,
-    Again,
-    GatewayError,
-    Reason,
-    status_of,
-)
+from healthomics_gateway.errors.exceptions import Again, GatewayError
+from healthomics_gateway.errors.reasons import Advice, Reason
+from healthomics_gateway.errors.status import DOMAIN, status_of
 from healthomics_gateway.upstream.classify import (
     CODES,
     ERROR_HEADER,

@@ -7,7 +7,8 @@ import json
 import re
 from typing import Any, NamedTuple, NoReturn
 
-from healthomics_gateway.errors.reasons import Again, Reason
+from healthomics_gateway.errors.exceptions import Again
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,

@@ -17,11 +17,8 @@ from multidict import CIMultiDict
 
 from fuzz.due import Row, code_in, refusal_due, row_due, row_of_code
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.errors.reasons import (
-    MAX_STATUS_BYTES,
-    GatewayError,
-    status_of,
-)
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.status import MAX_STATUS_BYTES, status_of
 from healthomics_gateway.upstream.classify import (
     body_of,
     error_of_code,
@@ -143,7 +140,8 @@ def _check_clean(error: GatewayError, reply: Reply, code: str) -> None:
             request_id if re.fullmatch(r"[A-Za-z0-9-]{1,64}", request_id) else ""
         ),
     }
-    assert due == error.metadata, f"tells {error.metadata}, due is {due}"
+    known = error.answer.metadata if error.answer else {}
+    assert due == known, f"tells {known}, due is {due}"
     assert error.reason.name == str(error), "the exception tells more than its reason"
     told = status_of(error, metadata=due, request_id=CALL_ID)
     constant = status_of(GatewayError(error.reason), metadata=due, request_id=CALL_ID)

@@ -210,9 +210,13 @@ def test_program_stops_at_the_first_answer_that_breaks(
 
 def test_program_explains_itself() -> None:
     """`--help` names the options."""
-    program = Path(differential.__file__)
+    tests = str(Path(differential.__file__).parents[1])
     told = subprocess.run(
-        [sys.executable, program, "--help"], check=True, capture_output=True, text=True
+        [sys.executable, "-m", "fuzz.differential", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": tests},
     )
 
     assert "--answers" in told.stdout

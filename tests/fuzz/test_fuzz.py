@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from multidict import CIMultiDict
 from fuzz import fuzz
 from fuzz.targets import TARGETS, classify, code, read_reply, translate
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
-from healthomics_gateway.upstream.classify import body_of, facts_of
+from healthomics_gateway.errors.exceptions import Again, GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.upstream.classify import answer_of, body_of
 from healthomics_gateway.upstream.reply import Reply
 from healthomics_gateway.upstream.translate import (
     AnotherRunError,
@@ -133,7 +135,7 @@ def following(reply: Reply) -> bytes:
 def literal(reply: Reply) -> bytes:
     """Take every 404 for a run that isn't there."""
     if reply.status == 404:
-        raise GatewayError(Reason.RUN_NOT_FOUND, metadata=facts_of(reply))
+        raise GatewayError(Reason.RUN_NOT_FOUND, answer=answer_of(reply))
     return read_reply(reply)
 
 
@@ -142,8 +144,9 @@ def talkative(reply: Reply) -> bytes:
     try:
         return read_reply(reply)
     except GatewayError as error:
-        error.metadata["awsErrorCode"] = reply.headers.get("x-amzn-errortype", "")
-        raise
+        code = reply.headers.get("x-amzn-errortype", "")
+        answer = replace(answer_of(reply), error_code=code)
+        raise error.replace(answer=answer) from None
 
 
 def frank(reply: Reply) -> bytes:
@@ -160,8 +163,7 @@ def stubborn(reply: Reply) -> bytes:
     try:
         return read_reply(reply)
     except GatewayError as error:
-        error.again = Again.YES
-        raise
+        raise error.replace(again=Again.YES) from None
 
 
 def hasty(reply: Reply) -> bytes:

@@ -17,7 +17,9 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError, Metadata
 
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.errors.reasons import GatewayError, Reason, status_of
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.errors.status import status_of
 from healthomics_gateway.upstream.translate import run_from_json
 from load.soak import main
 from load.soaking.calls import KINDS, plan

@@ -3,18 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
-from healthomics_gateway.context import Stage
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.auth.policy import UNRULED, Access, Credential
+from healthomics_gateway.context import (
+    CallContext,
+    Interceptor,
+    caller_at,
+    running_task,
+)
+from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.audit import observe
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.status import errors
-from healthomics_gateway.runs.source import Answer, Call, RunQuery
+from healthomics_gateway.runs.source import Answer, Call, Caller, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.health import SERVICE, Health
 from healthomics_gateway.services.readiness import Readiness
@@ -31,6 +38,27 @@ Ask = Callable[[RunQuery, Call], Awaitable[Answer]]
 def answer(run_id: str = "1234567", **fields: Any) -> Answer:
     """A run as a source has it."""
     return Answer(Run(id=run_id, **fields), AWS_REQUEST_ID)
+
+
+def call_context(
+    *,
+    rpc: object = None,
+    peer: str = "ipv4:192.0.2.1:40000",
+    caller: Caller | None = None,
+    access: Access = UNRULED,
+    credentials: tuple[Credential, ...] = (),
+) -> CallContext:
+    """Return the context of a call that runs in this task."""
+    return CallContext(
+        cast("Any", rpc),
+        GET_RUN,
+        "r-1",
+        peer,
+        running_task(),
+        caller=caller or caller_at(peer),
+        access=access,
+        credentials=credentials,
+    )
 
 
 def failure(reason: Reason = Reason.UPSTREAM_INTERNAL, **more: Any) -> GatewayError:
@@ -56,6 +84,7 @@ class Scripted:
         self.asked.append(query)
         self.calls.append(call)
         if isinstance(step, Answer):
+            call.upstream = UpstreamInfo(answer=AwsAnswer(step.request_id))
             return step
         if isinstance(step, Exception):
             raise step
@@ -86,7 +115,7 @@ async def serving(
     default_deadline_seconds: float = 30.0,
     withheld: Iterable[str] = (),
     debug: bool = False,
-    inner: Iterable[Stage] = (),
+    inner: Iterable[Interceptor] = (),
     handlers: Iterable[grpc.GenericRpcHandler] = (),
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve RunService over `source`, and open a channel to it.

@@ -1,10 +1,25 @@
-"""Who is taken to call from a peer."""
+"""The context of a call: its caller, its metadata, what a restricted caller gets."""
 
 from __future__ import annotations
 
 import pytest
 
+from healthomics_gateway.auth.policy import ALL_METHODS, UNRULED, Access, Rule
 from healthomics_gateway.context import caller_at
+from healthomics_gateway.errors.exceptions import (
+    AwsAnswer,
+    GatewayError,
+    NotAskedError,
+)
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.source import UpstreamInfo
+from testkit.serving import call_context
+
+RESTRICTED = Access("lims", Rule("lims", ALL_METHODS, run_groups=frozenset({"1"})))
+NOT_FOUND = GatewayError(
+    Reason.RUN_NOT_FOUND, answer=AwsAnswer("aws-1", 404, "ResourceNotFoundException")
+)
+OWN = ("x-request-id", "r-1")
 
 
 @pytest.mark.parametrize(
@@ -30,3 +45,69 @@ def test_caller_without_identity_is_named_by_what_it_cannot_choose(
 ) -> None:
     """Loopback and Unix sockets are one caller, IPv6 counts by /64."""
     assert (f"\0{name}", peer) == caller_at(peer)
+
+
+async def test_metadata_of_an_answered_call_has_its_attempts_and_aws_s_answer() -> None:
+    """The id of the run, where and how often HealthOmics was asked, and its answer."""
+    call = call_context()
+    call.run_id = "1234567"
+    call.upstream = UpstreamInfo("us-east-1", 2, AwsAnswer("aws-1", 200))
+
+    assert {
+        "runId": "1234567",
+        "region": "us-east-1",
+        "attempts": "2",
+        "awsErrorCode": "",
+        "httpStatus": "200",
+        "awsRequestId": "aws-1",
+    } == call.metadata
+    assert (OWN, ("x-amzn-requestid", "aws-1")) == call.trailing_ids()
+
+
+async def test_metadata_of_a_cached_answer_has_the_id_of_the_call_that_read_it() -> (
+    None
+):
+    """An answer from the cache shows AWS's id alone: HealthOmics wasn't asked."""
+    call = call_context()
+    call.upstream = UpstreamInfo(answer=AwsAnswer("aws-1"))
+
+    assert {"awsRequestId": "aws-1"} == call.metadata
+
+
+async def test_refusal_before_healthomics_is_asked_is_local() -> None:
+    """A call that waits for no token in time is told apart from AWS's throttling."""
+    call = call_context()
+    call.error = NotAskedError(Reason.UPSTREAM_THROTTLED)
+    local = call.metadata
+    call.error = GatewayError(Reason.UPSTREAM_THROTTLED)
+
+    assert [{"local": "true"}, {}] == [local, call.metadata]
+
+
+async def test_restricted_caller_does_not_receive_what_reveals_a_run() -> None:
+    """It receives CALLER_NOT_AUTHORIZED without AWS's id; the log has the reason."""
+    call = call_context(access=RESTRICTED)
+    call.error = call.received(NOT_FOUND)
+
+    assert Reason.CALLER_NOT_AUTHORIZED is call.error.reason
+    assert NOT_FOUND is call.hidden
+    assert (OWN,) == call.trailing_ids()
+    assert "404" == call.metadata["httpStatus"]
+
+
+@pytest.mark.parametrize(
+    ("access", "error"),
+    [
+        pytest.param(UNRULED, NOT_FOUND, id="unrestricted"),
+        pytest.param(
+            RESTRICTED, GatewayError(Reason.UPSTREAM_TIMEOUT), id="says-nothing-of-it"
+        ),
+    ],
+)
+async def test_other_errors_are_received_as_they_are(
+    access: Access, error: GatewayError
+) -> None:
+    """Nothing is hidden from others, nor what says nothing of the run."""
+    call = call_context(access=access)
+
+    assert (error, None) == (call.received(error), call.hidden)

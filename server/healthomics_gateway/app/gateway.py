@@ -22,7 +22,8 @@ from healthomics_gateway.auth.keyring import keyring_of
 from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.auth.tokens import Tokens
 from healthomics_gateway.background import Background
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.audit import observe
 from healthomics_gateway.interceptors.authenticate import ByToken
 from healthomics_gateway.interceptors.chain import Chain

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from healthomics_gateway.auth.policy import ANONYMOUS, Policy, Rule
-from healthomics_gateway.context import Stage
+from healthomics_gateway.context import Interceptor
 from healthomics_gateway.interceptors.authenticate import (
     ByCertificate,
     ByToken,
@@ -38,7 +38,7 @@ STANDARD = {  # services, as the rules call them
 }
 # Gives the stages that find out who calls a method, by the rules' name of it, and
 # whether that caller may.
-Guard: TypeAlias = Callable[[str], Sequence[Stage]]
+Guard: TypeAlias = Callable[[str], Sequence[Interceptor]]
 
 
 def _standard_admission() -> Admission:
@@ -103,7 +103,7 @@ class Guards:
             lets_in_anonymous=self._lets_in_anonymous,
         )
 
-        def stages(method: str) -> Sequence[Stage]:
+        def stages(method: str) -> Sequence[Interceptor]:
             limits = self._limits
             limit = limits.watches if method == "WatchRun" else limits.calls
             allow = authorize(self._policy, method)
@@ -116,7 +116,7 @@ class Guards:
 
 def make_chain(
     *,
-    outer: Sequence[Stage],
+    outer: Sequence[Interceptor],
     guard: Guard,
     bounds: Bounds,
     open_services: frozenset[str],
@@ -134,7 +134,7 @@ def make_chain(
     open_ = (*outer[1:], standard)  # no audit of what is open
     # Outside all places: a rejection that waits for its turn must hold none.
     outer = (*outer, bounds.refusals.stage)
-    of: dict[str, Sequence[Stage]] = {
+    of: dict[str, Sequence[Interceptor]] = {
         SERVICE: (
             # The places come after `guard`: they are shared by identity.
             *(*outer, *guard("GetRun"), bounds.admission.stage),

@@ -16,7 +16,8 @@ from cryptography import x509
 
 from healthomics_gateway.auth.policy import ANONYMOUS, Credential
 from healthomics_gateway.auth.spiffe import SCHEME, is_spiffe_id
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 
 MAX_KNOWN = 10_000  # certificates; the others are read again
 

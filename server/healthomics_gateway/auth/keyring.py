@@ -14,9 +14,9 @@ import structlog
 
 from healthomics_gateway.auth.jwks import Key, KeySet, KeySetError, read_keys
 from healthomics_gateway.auth.jwks_fetch import Read, file_reader, url_reader
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.proxies import proxy_for
-from healthomics_gateway.runs.source import caller
 from healthomics_gateway.threads import in_thread
 
 MAX_WAITING_FOR_KEYS, MAX_WAITING_OF_HOST = 256, 128  # calls, for a read
@@ -78,7 +78,7 @@ class Keyring:
         """Tell whether a key is still among those read last."""
         return self._set is not None and key in self._set.keys
 
-    async def key(self, kid: str | None, alg: str) -> Key | None:
+    async def key(self, kid: str | None, alg: str, *, host: str = "") -> Key | None:
         """Give the key that verifies such a token, None where there is none.
 
         Waits for a read where that may help; raises AUTH_BACKEND_UNAVAILABLE where
@@ -87,9 +87,11 @@ class Keyring:
         if self._set is None or self._set.lacks(kid, alg):
             reading = self._reading_for_caller()
             if reading:
-                await self._wait_for(reading)
+                await self._wait_for(reading, host)
         if self._set is None:
-            raise self._unavailable()
+            # A read may still be under way, and fail.
+            wait_seconds = self._due_at - self._clock()
+            raise _unavailable(wait_seconds if wait_seconds > 0 else MIN_PAUSE_SECONDS)
         return self._set.find(kid, alg)
 
     async def follow(self) -> None:
@@ -107,20 +109,18 @@ class Keyring:
             self._reading.cancel()
             await asyncio.wait([self._reading])
 
-    async def _wait_for(self, reading: asyncio.Task[None]) -> None:
+    async def _wait_for(self, reading: asyncio.Task[None], host: str) -> None:
         """Wait for a read; a call that leaves, or waits no longer, doesn't end it.
 
         Raises AUTH_BACKEND_UNAVAILABLE where too many calls wait: anybody can make up
         a key's id, and no call that is waiting here has shown who makes it.
         """
-        host, waiting = caller.get().name, self._waiting
+        waiting = self._waiting
         if (
             waiting.total() >= MAX_WAITING_FOR_KEYS
             or waiting[host] >= MAX_WAITING_OF_HOST
         ):
-            error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
-            error.retry_delay_seconds = READ_SECONDS  # by then the read has ended
-            raise error
+            raise _unavailable(READ_SECONDS)  # by then the read has ended
         waiting[host] += 1
         try:
             await asyncio.wait([reading], timeout=READ_SECONDS)
@@ -145,15 +145,6 @@ class Keyring:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._refresh())
         return self._reading
-
-    def _unavailable(self) -> GatewayError:
-        error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
-        wait_seconds = self._due_at - self._clock()
-        # A read may still be under way, and fail.
-        error.retry_delay_seconds = (
-            wait_seconds if wait_seconds > 0 else MIN_PAUSE_SECONDS
-        )
-        return error
 
     async def _refresh(self) -> None:
         try:
@@ -189,6 +180,12 @@ class Keyring:
             kept = len(self._set.keys) if self._set else 0
             _log.warning("keys_unavailable", error=fault, kept=kept)
         self._fault = fault
+
+
+def _unavailable(wait_seconds: float) -> GatewayError:
+    return GatewayError(
+        Reason.AUTH_BACKEND_UNAVAILABLE, retry_delay_seconds=wait_seconds
+    )
 
 
 def keyring_of(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OWN, Partition
 
 if TYPE_CHECKING:
@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 ANONYMOUS = "anonymous"  # who has proven nothing; nobody can prove this name
 SEPARATORS = ("/", ":", "|", ",")  # between the parts of an identity, the widest first
 MAX_KNOWN = 10_000  # callers whose access is kept; the others' is found again
-
-# What tells whether a run exists, or what it is: of a run that a caller may not see,
-# each of these would be an answer.
-ABOUT_THE_RUN = frozenset(
-    {
-        Reason.RUN_CONFLICT,
-        Reason.RUN_NOT_FOUND,
-        Reason.UPSTREAM_ACCESS_DENIED,
-        Reason.UPSTREAM_IDENTITY_MISMATCH,
-        Reason.UPSTREAM_MALFORMED_RESPONSE,
-        Reason.UPSTREAM_RESPONSE_TOO_LARGE,
-        Reason.UPSTREAM_UNRECOGNIZED,
-        Reason.UPSTREAM_VALIDATION,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +113,10 @@ class Access:
 
     def hides(self, error: GatewayError) -> bool:
         """Return whether a failure would show a bound caller something of the run."""
-        return self.is_bound and error.reason in ABOUT_THE_RUN
-
-    def told(self, error: GatewayError) -> GatewayError:
-        """Give what it is told of a failure: nothing of a run that it may not see.
-
-        Who may see only some runs isn't told whether there is such a run. The metadata
-        is for the log: a caller gets only `runId` with CALLER_NOT_AUTHORIZED.
-        """
-        if self.hides(error):
-            known = {**error.metadata, "hides": error.reason.name}
-            return GatewayError(Reason.CALLER_NOT_AUTHORIZED, metadata=known)
-        return error
+        return self.is_bound and error.reason.value.reveals_run
 
 
 UNRULED = Access(ANONYMOUS, EVERYTHING)
-
-# Of the call under way.
-access: ContextVar[Access] = ContextVar("access", default=UNRULED)
 
 
 class Policy:

@@ -20,13 +20,14 @@ import orjson
 import structlog
 from cachetools import LRUCache
 from jwt.utils import base64url_decode
+from structlog.contextvars import get_contextvars
 
 from healthomics_gateway.auth.jwks import KINDS, SVID_USE, Key
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.auth.policy import ANONYMOUS, Credential
 from healthomics_gateway.auth.spiffe import trust_domain_of
-from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.runs.source import request_id
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 
 ALGORITHMS = tuple(alg for kind in KINDS for alg in kind.algorithms)
 MAX_TOKEN_BYTES = 8192
@@ -111,8 +112,10 @@ class Tokens:
             }
         )
 
-    async def credential_of(self, token: str) -> Credential:
+    async def credential_of(self, token: str, host: str = "") -> Credential:
         """Return the caller's identity, and how long the token proves it.
+
+        `host` is where the call comes from: few calls of one may wait for keys.
 
         Raises TOKEN_INVALID, TOKEN_EXPIRED, or AUTH_BACKEND_UNAVAILABLE.
         """
@@ -121,7 +124,7 @@ class Tokens:
         digest = sha256(token.encode()).digest()
         proof = self._proofs.get(digest)
         if proof is None or not self._keys.holds(proof.key):
-            proof = await self._verified(token)
+            proof = await self._verified(token, host)
             if self._now() < proof.credential.until:
                 self._proofs[digest] = proof
         if self._now() >= proof.credential.until:
@@ -129,7 +132,7 @@ class Tokens:
             raise _refused("exp", Reason.TOKEN_EXPIRED)
         return proof.credential
 
-    async def _verified(self, token: str) -> _Proof:
+    async def _verified(self, token: str, host: str) -> _Proof:
         """Check all but whether it has expired; what costs least comes first."""
         header = _header_of(token)
         kid, alg = header.get("kid"), header.get("alg")
@@ -138,7 +141,7 @@ class Tokens:
         # No extension is understood, and where keys are isn't for a token to say.
         if not isinstance(kid, str | None) or "crit" in header:
             raise _refused("header")
-        key = await self._keys.key(kid, alg)
+        key = await self._keys.key(kid, alg, host=host)
         if key is None:
             raise _refused("key")
         claims = self._signed_claims(token, key, alg)
@@ -217,5 +220,5 @@ def _identity(claim: Any) -> str:
 
 def _refused(check: str, reason: Reason = Reason.TOKEN_INVALID) -> GatewayError:
     """Return the error for a caller; the log alone names the check that failed."""
-    _log.info("token_refused", check=check, request_id=request_id.get())
+    _log.info("token_refused", check=check, **get_contextvars())
     return GatewayError(reason)

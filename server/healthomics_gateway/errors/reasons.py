@@ -1,52 +1,15 @@
-"""Every error the gateway can answer, and its `google.rpc.Status`.
+"""The table of errors: each reason's code, advice, message and details.
 
-The table is `Reason`; docs/errors.md tells it to clients. Codes are those of
-`google.rpc`; an interceptor turns them into gRPC's.
+Each `Reason` is an `ErrorReason` of the contract without its prefix. Codes are those of
+`google.rpc`; `interceptors/status.py` turns them into gRPC's.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum, auto, unique
-from math import inf
-from types import MappingProxyType
 
-from google.protobuf.message import Message
 from google.rpc import code_pb2 as code
-from google.rpc.error_details_pb2 import (
-    BadRequest,
-    DebugInfo,
-    ErrorInfo,
-    PreconditionFailure,
-    QuotaFailure,
-    RequestInfo,
-    ResourceInfo,
-    RetryInfo,
-)
-from google.rpc.status_pb2 import Status
-
-DOMAIN = "healthomics-gateway"
-MAX_STATUS_BYTES = 4096  # message and details; beyond 8 KiB clients may lose them
-MAX_TEXT = 256  # characters of one metadata value
-MAX_DEBUG_TEXT = 1024  # characters of AWS's message, where it is let through
-MIN_RETRY_MS = 50
-MAX_RETRY_MS = 60_000
-PACKING_BYTES = 80  # at most what one packed detail adds to its own size
-
-# What is known of the call under way, whatever error it may end in: `runId`, and what
-# its sources have tried.
-facts: ContextVar[Mapping[str, str]] = ContextVar("facts", default=MappingProxyType({}))
-
-# When the stream under way has to end, in seconds of the monotonic clock.
-ends: ContextVar[float] = ContextVar("ends", default=inf)
-
-# Whether its answer came from memory.
-remembered: ContextVar[bool] = ContextVar("remembered", default=False)
-
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
 class Advice(Enum):
@@ -57,181 +20,29 @@ class Advice(Enum):
     WAIT = auto()  # it may succeed, but not before RetryInfo's delay
 
 
-class Again(Enum):
-    """Whether the gateway itself tries once more."""
+class Detail(Enum):
+    """What an error's details say besides ErrorInfo, RequestInfo and RetryInfo."""
 
-    NO = auto()
-    ONCE = auto()  # once for this reason
-    MENDED = auto()  # once, for the gateway has mended what was wrong on its side
-    YES = auto()  # while attempts and time are left
-
-
-class GatewayError(Exception):
-    """A call's failure: one reason of the table, and what is known about it."""
-
-    def __init__(
-        self,
-        reason: Reason,
-        *,
-        again: Again = Again.NO,
-        metadata: Mapping[str, str] | None = None,
-        violations: tuple[BadRequest.FieldViolation, ...] = (),
-        retry_after_seconds: float | None = None,
-        debug: str = "",
-    ) -> None:
-        """Tell `reason`; `retry_after_seconds` is AWS's wish, `debug` AWS's words."""
-        super().__init__(reason.name)
-        self.reason = reason
-        self.again = again
-        self.metadata = dict(metadata or {})
-        self.violations = violations
-        self.retry_after_seconds = retry_after_seconds
-        self.retry_delay_seconds = 0.0
-        self.debug = debug
-        # Awaited before `again` counts: it may fix the cause, and takes its time.
-        self.fix: Callable[[], Awaitable[None]] | None = None
-
-    @property
-    def pushback_ms(self) -> int:
-        """The wait before a retry, 50 ms to 60 s, or -1 for never (gRFC A6)."""
-        if self.reason.value.advice is Advice.STOP:
-            return -1
-        wait_ms = round(self.retry_delay_seconds * 1000)
-        return min(max(wait_ms, MIN_RETRY_MS), MAX_RETRY_MS)
-
-
-class NotAskedError(GatewayError):
-    """A failure before HealthOmics was asked: the gateway itself refuses the call."""
-
-    def __init__(
-        self,
-        reason: Reason,
-        *,
-        wait_seconds: float,
-        metadata: Mapping[str, str] | None = None,
-    ) -> None:
-        """Tell `reason`, and when a call would be served."""
-        super().__init__(reason, metadata=metadata)
-        self.retry_delay_seconds = wait_seconds
-
-
-def overloaded(jitter: float) -> GatewayError:
-    """Turn a caller away for 0.5 to 1.5 s; `jitter`, from [0, 1), parts the callers."""
-    error = GatewayError(Reason.GATEWAY_OVERLOADED)
-    error.retry_delay_seconds = 0.5 + jitter
-    return error
-
-
-def limited(wait_seconds: float) -> GatewayError:
-    """Turn a caller away that has reached a limit of its own, for so long."""
-    error = GatewayError(Reason.CALLER_RATE_LIMITED)
-    error.retry_delay_seconds = wait_seconds
-    return error
-
-
-def status_of(
-    error: GatewayError,
-    *,
-    metadata: Mapping[str, str],
-    request_id: str,
-    debug: bool = False,
-) -> Status:
-    """Tell an error as AIP-193 wants it, in at most 4 KiB.
-
-    `metadata` is ErrorInfo's, `request_id` the call's own; with `debug` AWS's message
-    rides along.
-    """
-    row = error.reason.value
-    metadata = {key: _clean(value, MAX_TEXT) for key, value in metadata.items()}
-    status = Status(code=row.code, message=row.message)
-    _pack(
-        status,
-        ErrorInfo(reason=error.reason.name, domain=DOMAIN, metadata=metadata),
-        RequestInfo(request_id=request_id),
-    )
-    if error.pushback_ms >= 0:
-        info = RetryInfo()
-        info.retry_delay.FromMilliseconds(error.pushback_ms)
-        _pack(status, info)
-    if debug and error.debug:
-        _pack(status, DebugInfo(detail=_clean(error.debug, MAX_DEBUG_TEXT)))
-    if row.detail:
-        room = MAX_STATUS_BYTES - len(row.message) - status.ByteSize() - PACKING_BYTES
-        _pack(status, row.detail(error, metadata.get("runId", ""), room))
-    return status
-
-
-def _pack(status: Status, *details: Message) -> None:
-    for each in details:
-        status.details.add().Pack(each)
-
-
-def _clean(text: str, limit: int) -> str:
-    """Keep printable ASCII: control characters and surrogates break a status."""
-    return _UNPRINTABLE.sub(" ", text)[:limit]
-
-
-def _bad_request(error: GatewayError, _run_id: str, room: int) -> BadRequest:
-    """Name as many faults as fit."""
-    bad = BadRequest()
-    for violation in error.violations:
-        bad.field_violations.append(violation)
-        if bad.ByteSize() > room:
-            bad.field_violations.pop()
-            break
-    return bad
-
-
-def _refused_input(*_: object) -> BadRequest:
-    text = "HealthOmics finds this id, or its export, invalid."
-    return BadRequest(
-        field_violations=[BadRequest.FieldViolation(field="id", description=text)]
-    )
-
-
-def _run_resource(_error: GatewayError, run_id: str, _room: int) -> ResourceInfo:
-    return ResourceInfo(resource_type="omics.run", resource_name=run_id)
-
-
-def _run_state(_error: GatewayError, run_id: str, _room: int) -> PreconditionFailure:
-    violation = PreconditionFailure.Violation(
-        type="RUN_STATE",
-        subject=run_id,
-        description="The run's current state doesn't allow this.",
-    )
-    return PreconditionFailure(violations=[violation])
-
-
-def _call_rate(*_: object) -> QuotaFailure:
-    text = "The account's GetRun calls a second in this Region."
-    return QuotaFailure(
-        violations=[QuotaFailure.Violation(subject="omics:GetRun", description=text)]
-    )
-
-
-def _service_quota(*_: object) -> QuotaFailure:
-    text = "A service quota of the account in this Region."
-    return QuotaFailure(
-        violations=[QuotaFailure.Violation(subject="omics", description=text)]
-    )
-
-
-def _caller_limit(*_: object) -> QuotaFailure:
-    text = "What the gateway's operator lets this caller ask for."
-    return QuotaFailure(
-        violations=[QuotaFailure.Violation(subject="caller", description=text)]
-    )
+    FIELD_VIOLATIONS = auto()  # BadRequest: each fault of the request
+    REFUSED_ID = auto()  # BadRequest: HealthOmics refuses the id or its export
+    RUN = auto()  # ResourceInfo: the run
+    RUN_STATE = auto()  # PreconditionFailure: the run's state
+    CALL_RATE = auto()  # QuotaFailure: the account's GetRun calls a second
+    SERVICE_QUOTA = auto()  # QuotaFailure: a service quota of the account
+    CALLER_LIMIT = auto()  # QuotaFailure: the caller's own limit
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the client is told for one reason."""
+    """What a client receives for one reason."""
 
     code: int  # google.rpc.Code
     advice: Advice
     message: str
-    # Is given the error, the run's id and how many bytes are left.
-    detail: Callable[[GatewayError, str, int], Message] | None = None
+    detail: Detail | None = None
+    # Whether it shows that a run exists, or what it is. A caller that may see only some
+    # runs receives CALLER_NOT_AUTHORIZED instead.
+    reveals_run: bool = False
 
 
 @unique
@@ -242,7 +53,7 @@ class Reason(Enum):
         code.INVALID_ARGUMENT,
         Advice.STOP,
         "The request breaks the contract; the details name each fault.",
-        _bad_request,
+        Detail.FIELD_VIOLATIONS,
     )
     MALFORMED_REQUEST = Row(
         code.INVALID_ARGUMENT,
@@ -328,36 +139,40 @@ class Reason(Enum):
         code.NOT_FOUND,
         Advice.STOP,
         "There is no run of this id.",
-        _run_resource,
+        Detail.RUN,
+        reveals_run=True,
     )
     RUN_CONFLICT = Row(
         code.FAILED_PRECONDITION,
         Advice.STOP,
         "The run's current state doesn't allow this.",
-        _run_state,
+        Detail.RUN_STATE,
+        reveals_run=True,
     )
     UPSTREAM_VALIDATION = Row(
         code.INVALID_ARGUMENT,
         Advice.STOP,
         "HealthOmics finds the request invalid.",
-        _refused_input,
+        Detail.REFUSED_ID,
+        reveals_run=True,
     )
     UPSTREAM_ACCESS_DENIED = Row(
         code.PERMISSION_DENIED,
         Advice.STOP,
         "AWS refuses the role that the gateway uses for this call.",
+        reveals_run=True,
     )
     UPSTREAM_QUOTA_EXCEEDED = Row(
         code.RESOURCE_EXHAUSTED,
         Advice.STOP,
         "A service quota of the AWS account is exceeded.",
-        _service_quota,
+        Detail.SERVICE_QUOTA,
     )
     UPSTREAM_THROTTLED = Row(
         code.RESOURCE_EXHAUSTED,
         Advice.WAIT,
         "The AWS account's rate of GetRun calls is used up.",
-        _call_rate,
+        Detail.CALL_RATE,
     )
     UPSTREAM_TIMEOUT = Row(
         code.UNAVAILABLE,
@@ -398,6 +213,7 @@ class Reason(Enum):
         code.UNKNOWN,
         Advice.STOP,
         "HealthOmics refused with an error that the gateway doesn't know.",
+        reveals_run=True,
     )
     UPSTREAM_UNEXPECTED_REDIRECT = Row(
         code.INTERNAL,
@@ -408,22 +224,25 @@ class Reason(Enum):
         code.INTERNAL,
         Advice.STOP,
         "HealthOmics' answer can't be read.",
+        reveals_run=True,
     )
     UPSTREAM_IDENTITY_MISMATCH = Row(
         code.INTERNAL,
         Advice.STOP,
         "HealthOmics' answer is about another run.",
+        reveals_run=True,
     )
     UPSTREAM_RESPONSE_TOO_LARGE = Row(
         code.INTERNAL,
         Advice.STOP,
         "HealthOmics' answer is larger than the gateway reads.",
+        reveals_run=True,
     )
     RUN_REPLACED = Row(
         code.NOT_FOUND,
         Advice.STOP,
         "The id names another run than the one that is watched.",
-        _run_resource,
+        Detail.RUN,
     )
     WATCH_RENEW = Row(
         code.UNAVAILABLE,
@@ -459,5 +278,5 @@ class Reason(Enum):
         code.RESOURCE_EXHAUSTED,
         Advice.WAIT,
         "This caller has reached a limit of its own.",
-        _caller_limit,
+        Detail.CALLER_LIMIT,
     )

@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import structlog
 
-from healthomics_gateway.context import Exchange, Handler, trailing_ids
-from healthomics_gateway.errors.reasons import Reason, facts, remembered
+from healthomics_gateway.context import CallContext, Handler
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import AUDIT
 
 # A client's deadline passes before ours does: by what the call was under way, and by
@@ -33,25 +33,24 @@ def observe(
 ) -> Handler:
     """Log each call as it ends, and answer its id in the trailers."""
 
-    async def handle(incoming: Any, exchange: Exchange) -> bytes:
-        context = exchange.context
+    async def handle(incoming: Any, context: CallContext) -> bytes:
         start = clock()
         try:
-            answer = await proceed(incoming, exchange)
-            context.set_trailing_metadata(trailing_ids(exchange, facts.get()))
+            answer = await proceed(incoming, context)
+            context.rpc.set_trailing_metadata(context.trailing_ids())
         except asyncio.CancelledError:
             lasted = clock() - start
-            is_late = _is_late(context.time_remaining(), lasted)
-            exchange.code = (
+            is_late = _is_late(context.rpc.time_remaining(), lasted)
+            context.code = (
                 grpc.StatusCode.DEADLINE_EXCEEDED
                 if is_late
                 else grpc.StatusCode.CANCELLED
             )
-            exchange.reason = Reason.CALLER_DEADLINE.name if is_late else ""
+            context.reason = Reason.CALLER_DEADLINE.name if is_late else ""
             raise
         finally:
             seconds = clock() - start
-            _log_call(exchange, seconds)
+            _log_call(context, seconds)
         return answer
 
     return handle
@@ -64,18 +63,19 @@ def _is_late(left: float | None, lasted: float) -> bool:
     return left <= LATE_SECONDS + LATE_SHARE * (left + lasted)
 
 
-def _log_call(exchange: Exchange, seconds: float) -> None:
-    is_bug = exchange.code is grpc.StatusCode.INTERNAL
+def _log_call(context: CallContext, seconds: float) -> None:
+    is_bug = context.code is grpc.StatusCode.INTERNAL
     (_log.error if is_bug else _log.info)(
         AUDIT,
-        method=exchange.method,
-        code=exchange.code.name,
-        reason=exchange.reason,
-        request_id=exchange.request_id,
-        identity=exchange.identity,
-        peer=exchange.peer,
-        from_memory=remembered.get(),
+        method=context.method,
+        code=context.code.name,
+        reason=context.reason,
+        request_id=context.request_id,
+        identity=context.identity,
+        peer=context.peer,
+        from_memory=context.is_from_cache,
         duration_ms=round(seconds * 1000, 3),
-        **({"listener": exchange.listener} if exchange.listener else {}),
-        **(exchange.facts or facts.get()),
+        **({"listener": context.listener} if context.listener else {}),
+        **context.metadata,
+        **({"hides": context.hidden.reason.name} if context.hidden else {}),
     )

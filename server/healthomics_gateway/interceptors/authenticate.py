@@ -10,9 +10,9 @@ from grpc.aio import ServicerContext
 
 from healthomics_gateway.auth.policy import ANONYMOUS, Credential
 from healthomics_gateway.auth.tokens import bearer
-from healthomics_gateway.context import Exchange, Handler, Stage
-from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.runs.source import request_id
+from healthomics_gateway.context import CallContext, Handler, Interceptor
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 
 _log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 # TOKEN_INVALID or TOKEN_EXPIRED.
 ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], Credential | None]
 # Returns what a token proves, or raises AUTH_BACKEND_UNAVAILABLE too.
-ByToken: TypeAlias = Callable[[str], Awaitable[Credential]]
+ByToken: TypeAlias = Callable[[str, str], Awaitable[Credential]]
 
 
 def authenticate(
@@ -28,21 +28,23 @@ def authenticate(
     by_certificate: ByCertificate | None,
     by_token: ByToken | None,
     lets_in_anonymous: bool,
-) -> Stage:
+) -> Interceptor:
     """Find out each caller's identity; raise TOKEN_MISSING if one is needed."""
 
     async def credentials_of(
-        context: ServicerContext[Any, Any],
+        context: CallContext,
     ) -> tuple[Credential, ...]:
-        certified = by_certificate(context) if by_certificate else None
-        metadata: Any = context.invocation_metadata() or ()
+        certified = by_certificate(context.rpc) if by_certificate else None
+        metadata: Any = context.rpc.invocation_metadata() or ()
         token = bearer(metadata) if by_token else None
-        signed = await by_token(token) if by_token and token else None
+        signed = (
+            await by_token(token, context.caller.name) if by_token and token else None
+        )
         if certified and signed and certified.identity != signed.identity:
             _log.info(
                 "token_refused",
                 check="identity of the connection",
-                request_id=request_id.get(),
+                request_id=context.request_id,
             )
             raise GatewayError(Reason.TOKEN_INVALID)
         shown = tuple(each for each in (certified, signed) if each)
@@ -51,11 +53,11 @@ def authenticate(
         return shown
 
     def stage(proceed: Handler) -> Handler:
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            shown = await credentials_of(exchange.context)
-            exchange.credentials = shown
-            exchange.identity = shown[0].identity if shown else ANONYMOUS
-            return await proceed(incoming, exchange)
+        async def handle(incoming: Any, context: CallContext) -> bytes:
+            shown = await credentials_of(context)
+            context.credentials = shown
+            context.identity = shown[0].identity if shown else ANONYMOUS
+            return await proceed(incoming, context)
 
         return handle
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule, access
-from healthomics_gateway.context import Exchange, Handler
-from healthomics_gateway.errors.reasons import limited
-from healthomics_gateway.runs.source import caller
+from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule
+from healthomics_gateway.context import CallContext, Handler
+from healthomics_gateway.errors.exceptions import limited
 
 MAX_KNOWN = 10_000  # callers whose calls are counted; one who comes back begins anew
 
@@ -55,8 +54,8 @@ class Limits:
         inside: Counter[str],
         most_of: Callable[[Rule], int | None],
     ) -> Handler:
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            name, allowed = caller.get().name, access.get()
+        async def handle(incoming: Any, context: CallContext) -> bytes:
+            name, allowed = context.caller.name, context.access
             rule = allowed.rule
             most = most_of(rule)
             if most is not None and inside[name] >= most:
@@ -65,7 +64,7 @@ class Limits:
                 self._take(name, allowed)
             inside[name] += 1
             try:
-                return await proceed(incoming, exchange)
+                return await proceed(incoming, context)
             finally:
                 inside[name] -= 1
                 if not inside[name]:

@@ -11,21 +11,24 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
+from structlog.contextvars import bind_contextvars
 
 from healthomics_gateway.context import (
-    Exchange,
+    CallContext,
     Handler,
-    Stage,
+    Interceptor,
     caller_at,
     peer_at,
     request_id_of,
     running_task,
+    set_current_call,
 )
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.first_message import Arrivals
 from healthomics_gateway.interceptors.send_buffer import Unread
 from healthomics_gateway.interceptors.stream_writer import Writer
-from healthomics_gateway.runs.source import Caller, caller, request_id
+from healthomics_gateway.runs.source import Caller
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
@@ -43,10 +46,10 @@ class Chain(ServerInterceptor):
 
     def __init__(
         self,
-        of: Mapping[str, Iterable[Stage]],
+        of: Mapping[str, Iterable[Interceptor]],
         *,
-        of_others: Iterable[Stage],
-        of_unknown: Iterable[Stage],
+        of_others: Iterable[Interceptor],
+        of_unknown: Iterable[Interceptor],
         arrivals: Mapping[str, Arrivals] = MappingProxyType({}),
         arrivals_of_others: Arrivals | None = None,
         writer: Writer | None = None,
@@ -113,7 +116,7 @@ class Chain(ServerInterceptor):
         )
 
 
-def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
+def _composed(handler: Handler, stages: Iterable[Interceptor]) -> Handler:
     for stage in reversed(tuple(stages)):
         handler = stage(handler)
     return handler
@@ -122,28 +125,36 @@ def _composed(handler: Handler, stages: Iterable[Stage]) -> Handler:
 def _in_exchange(
     handler: Handler, method: str, listener: str
 ) -> Callable[..., Awaitable[bytes]]:
-    async def handle(incoming: Any, context: ServicerContext[Any, Any]) -> bytes:
-        peer = peer_at(context, listener)
-        caller.set(caller_at(peer))
-        call_id = request_id_of(context)
-        request_id.set(call_id)
-        exchange = Exchange(context, method, call_id, peer, running_task(), listener)
+    async def handle(incoming: Any, rpc: ServicerContext[Any, Any]) -> bytes:
+        peer = peer_at(rpc, listener)
+        request_id = request_id_of(rpc)
+        bind_contextvars(request_id=request_id)  # for events of what the call starts
+        context = CallContext(
+            rpc,
+            method,
+            request_id,
+            peer,
+            running_task(),
+            listener,
+            caller=caller_at(peer),
+        )
+        set_current_call(context)
         try:
-            return await handler(incoming, exchange)
+            return await handler(incoming, context)
         except AbortError as error:
             # gRPC keeps it with the call, and its frames would keep the call: only a
             # collector could part them, and its pauses are felt in a flood.
             error.__traceback__ = None
-            del incoming, context, exchange
+            del incoming, rpc, context
             raise
 
     return handle
 
 
 def _unary(handler: Any, arrivals: Arrivals) -> Handler:
-    async def handle(_incoming: Any, exchange: Exchange) -> bytes:
-        request = await _first(handler, arrivals, exchange)
-        answer = await handler.unary_unary(request, exchange.context)
+    async def handle(_incoming: Any, context: CallContext) -> bytes:
+        request = await _first(handler, arrivals, context)
+        answer = await handler.unary_unary(request, context.rpc)
         return _encoded(handler, answer)
 
     return handle
@@ -152,16 +163,15 @@ def _unary(handler: Any, arrivals: Arrivals) -> Handler:
 def _streaming(handler: Any, arrivals: Arrivals, writer: Writer, pace: Pace) -> Handler:
     behavior = handler.stream_stream or handler.unary_stream
 
-    async def handle(incoming: Any, exchange: Exchange) -> bytes:
-        context = exchange.context
+    async def handle(incoming: Any, context: CallContext) -> bytes:
         if handler.request_streaming:
-            request: Any = _each_decoded(handler, incoming, exchange, pace)
+            request: Any = _each_decoded(handler, incoming, context, pace)
         else:
-            request = await _first(handler, arrivals, exchange)
-        async with aclosing(behavior(request, context)) as answers:
+            request = await _first(handler, arrivals, context)
+        async with aclosing(behavior(request, context.rpc)) as answers:
             async for answer in answers:
                 try:
-                    await writer.write(exchange, _encoded(handler, answer))
+                    await writer.write(context, _encoded(handler, answer))
                 except TimeoutError as error:
                     await answers.athrow(error)  # the method knows its reason
         return b""
@@ -169,20 +179,20 @@ def _streaming(handler: Any, arrivals: Arrivals, writer: Writer, pace: Pace) -> 
     return handle
 
 
-async def _first(handler: Any, arrivals: Arrivals, exchange: Exchange) -> Any:
+async def _first(handler: Any, arrivals: Arrivals, context: CallContext) -> Any:
     """Return a call's request; its bytes are dropped, as a call may last."""
-    body = await arrivals.message(exchange.task, exchange.context.read)
-    exchange.has_message = True
+    body = await arrivals.message(context.task, context.rpc.read)
+    context.has_message = True
     return _decoded(handler, body)
 
 
 async def _each_decoded(
-    handler: Any, bodies: AsyncIterator[bytes], exchange: Exchange, pace: Pace
+    handler: Any, bodies: AsyncIterator[bytes], context: CallContext, pace: Pace
 ) -> AsyncIterator[Any]:
     """Yield a stream's requests, each at its caller's turn: a stream may last."""
     async for body in bodies:
-        exchange.has_message = True
-        await pace(caller.get())
+        context.has_message = True
+        await pace(context.caller)
         yield _decoded(handler, body)
 
 
@@ -210,5 +220,5 @@ async def _at_once(_who: Caller) -> None:
     """Wait for nothing."""
 
 
-async def _refuse_unknown(_incoming: Any, _exchange: Exchange) -> bytes:
+async def _refuse_unknown(_incoming: Any, _context: CallContext) -> bytes:
     raise GatewayError(Reason.METHOD_UNKNOWN)

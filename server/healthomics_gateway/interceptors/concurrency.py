@@ -9,10 +9,9 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from healthomics_gateway.context import Exchange, Handler, may_be_many
-from healthomics_gateway.errors.reasons import overloaded
+from healthomics_gateway.context import CallContext, Handler, may_be_many
+from healthomics_gateway.errors.exceptions import overloaded
 from healthomics_gateway.interceptors.eviction import Evictions
-from healthomics_gateway.runs.source import caller
 
 
 class Admission:
@@ -55,17 +54,17 @@ class Admission:
     def stage(self, proceed: Handler) -> Handler:
         """Count the calls; raise GATEWAY_OVERLOADED in those that get no place."""
 
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            task, name, peer = exchange.task, caller.get().name, exchange.peer
+        async def handle(incoming: Any, context: CallContext) -> bytes:
+            task, name, peer = context.task, context.caller.name, context.peer
             is_full = self._connections[peer] >= self._max_per_connection
             if is_full and not may_be_many(peer):
                 raise overloaded(self._jitter())
             if self._shares.total >= self._max_in_flight:
                 self._make_room(name, peer)
-            self._shares.add(name, exchange)
+            self._shares.add(name, context)
             self._connections[peer] += 1
             try:
-                return await proceed(incoming, exchange)
+                return await proceed(incoming, context)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise
@@ -101,7 +100,7 @@ class _Shares:
         # Each with its connection, the oldest first.
         self._calls: dict[str, dict[asyncio.Task[Any], str]] = {}
         # Those that may still wait for their message, the oldest first.
-        self._silent: dict[str, dict[asyncio.Task[Any], Exchange]] = {}
+        self._silent: dict[str, dict[asyncio.Task[Any], CallContext]] = {}
         self._with: dict[int, dict[str, None]] = {}  # callers by how many they hold
         self._most = 0  # that one caller holds
 
@@ -113,11 +112,11 @@ class _Shares:
         """Return how many places a caller holds."""
         return len(self._calls.get(name, ()))
 
-    def add(self, name: str, exchange: Exchange) -> None:
+    def add(self, name: str, context: CallContext) -> None:
         """Count a call."""
         calls = self._calls.setdefault(name, {})
-        calls[exchange.task] = exchange.peer
-        self._silent.setdefault(name, {})[exchange.task] = exchange
+        calls[context.task] = context.peer
+        self._silent.setdefault(name, {})[context.task] = context
         self.total += 1
         self._move(name, len(calls) - 1, len(calls))
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from healthomics_gateway.auth.policy import Credential
-from healthomics_gateway.context import Exchange, Handler
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.context import CallContext, Handler
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.eviction import Evictions
 
 MAX_WAIT_SECONDS = 3600.0  # of one timer, as the time of day may be set meanwhile
@@ -50,14 +51,14 @@ class Expiry:
         It stands behind the stage that authenticates.
         """
 
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            if not exchange.credentials:
-                return await proceed(incoming, exchange)
-            task = exchange.task
-            self._lasting[task] = exchange.credentials
+        async def handle(incoming: Any, context: CallContext) -> bytes:
+            if not context.credentials:
+                return await proceed(incoming, context)
+            task = context.task
+            self._lasting[task] = context.credentials
             self._look(task)
             try:
-                return await proceed(incoming, exchange)
+                return await proceed(incoming, context)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise

@@ -7,8 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from healthomics_gateway.context import Exchange, Handler
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.context import CallContext, Handler
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.eviction import Evictions
 
 QUIET_SECONDS = 0.5  # without a call under way or arriving, and for the news to spread
@@ -43,13 +44,13 @@ class Drain:
         return self._stage(proceed, self._lasting)
 
     def _stage(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
+        async def handle(incoming: Any, context: CallContext) -> bytes:
             if self._is_closed:
                 raise GatewayError(Reason.GATEWAY_DRAINING)
-            task = exchange.task
+            task = context.task
             tasks.add(task)
             try:
-                return await proceed(incoming, exchange)
+                return await proceed(incoming, context)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from healthomics_gateway.errors.reasons import GatewayError
+from healthomics_gateway.errors.exceptions import GatewayError
 
 
 class Evictions:

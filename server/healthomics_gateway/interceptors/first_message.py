@@ -9,7 +9,8 @@ from typing import Any
 
 from grpc.aio import EOF
 
-from healthomics_gateway.errors.reasons import GatewayError, Reason, overloaded
+from healthomics_gateway.errors.exceptions import GatewayError, overloaded
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.eviction import Evictions
 
 # Calls whose message hasn't come, each about 23 KB: more than come at one moment, as

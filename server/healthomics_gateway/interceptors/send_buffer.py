@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from healthomics_gateway.context import Exchange, Handler
-from healthomics_gateway.errors.reasons import overloaded
-from healthomics_gateway.runs.source import caller
+from healthomics_gateway.context import CallContext, Handler
+from healthomics_gateway.errors.exceptions import overloaded
 
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # gRPC keeps each of them about twice
 MAX_SHARE_BYTES = 1024 * 1024  # of one connection, once there are so many
@@ -67,18 +66,18 @@ class Unread:
     def stage(self, proceed: Handler) -> Handler:
         """Keep account of the answers; refuse those that would be too many."""
 
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
-            self._check(exchange.peer, STREAM_BYTES)
-            answer = await proceed(incoming, exchange)
+        async def handle(incoming: Any, context: CallContext) -> bytes:
+            self._check(context, STREAM_BYTES)
+            answer = await proceed(incoming, context)
             size = len(answer or b"")
-            self._check(exchange.peer, size + STREAM_BYTES)
-            self._keep(exchange, size)
+            self._check(context, size + STREAM_BYTES)
+            self._keep(context, size)
             return answer
 
         return handle
 
     @contextmanager
-    def writing(self, exchange: Exchange, size: int) -> Iterator[None]:
+    def writing(self, context: CallContext, size: int) -> Iterator[None]:
         """Keep account of a stream's message while it is written.
 
         gRPC has sent a message once its write returns, but for what the connection's
@@ -86,56 +85,58 @@ class Unread:
         and so does its status: they count until then. Raises GATEWAY_OVERLOADED if the
         message would be too much.
         """
-        peer = exchange.peer
-        self._check(peer, size)
-        self._add(peer, size)
+        peer, name = context.peer, context.caller.name
+        self._check(context, size)
+        self._add(peer, size, name=name)
         try:
             yield
         except BaseException:
             kept = size + STREAM_BYTES
-            self._add(peer, STREAM_BYTES)
-            exchange.task.add_done_callback(lambda _: self._add(peer, -kept))
+            self._add(peer, STREAM_BYTES, name=name)
+            context.task.add_done_callback(lambda _: self._add(peer, -kept, name=name))
             raise
-        self._add(peer, -size)
+        self._add(peer, -size, name=name)
 
-    def _check(self, peer: str, size: int) -> None:
+    def _check(self, context: CallContext, size: int) -> None:
         most = self._kept_bytes + len(self._sending) * STREAM_BYTES + size
         if most <= self._max_bytes:
             return  # whatever of it counts by now
         kept = self.kept_bytes + size
         if kept > self._max_bytes and (
-            self._kept.get(peer, 0) + size > self._max_share_bytes
-            or (kept > self._max_bytes * CROWDED and self._is_beyond_share(size))
+            self._kept.get(context.peer, 0) + size > self._max_share_bytes
+            or (
+                kept > self._max_bytes * CROWDED
+                and self._is_beyond_share(context.caller.name, size)
+            )
         ):
             raise overloaded(self._jitter())
 
-    def _is_beyond_share(self, size: int) -> bool:
+    def _is_beyond_share(self, name: str, size: int) -> bool:
         """Return whether the caller would hold more than its share by `size` more.
 
         A client can open many connections, each with a share of its own.
         """
-        name = caller.get().name
         callers = len(self._kept_of) + (name not in self._kept_of)
         share = self._max_bytes * CROWDED / callers
         return self._kept_of.get(name, 0) + size > share
 
-    def _keep(self, exchange: Exchange, size: int) -> None:
+    def _keep(self, context: CallContext, size: int) -> None:
         """Keep an answer until gRPC has done with its call."""
-        peer, task = exchange.peer, exchange.task
-        self._add(peer, size)
-        self._sending[task] = peer, caller.get().name, self._clock()
+        peer, task, name = context.peer, context.task, context.caller.name
+        self._add(peer, size, name=name)
+        self._sending[task] = peer, name, self._clock()
 
         def read(_: Any) -> None:
             is_soon = self._sending.pop(task, None)
-            self._add(peer, -size if is_soon else -size - STREAM_BYTES)
+            self._add(peer, -size if is_soon else -size - STREAM_BYTES, name=name)
 
         task.add_done_callback(read)
 
-    def _add(self, peer: str, size: int, *, name: str | None = None) -> None:
-        """Count bytes of a connection and of a caller: by default the context's."""
+    def _add(self, peer: str, size: int, *, name: str) -> None:
+        """Count bytes of a connection, and of the caller of this name."""
         self._kept_bytes += size
         _count(self._kept, peer, size)
-        _count(self._kept_of, caller.get().name if name is None else name, size)
+        _count(self._kept_of, name, size)
 
 
 def _count(kept: dict[str, int], key: str, size: int) -> None:

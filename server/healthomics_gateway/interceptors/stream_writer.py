@@ -7,8 +7,8 @@ import random
 import time
 from collections.abc import Callable
 
-from healthomics_gateway.context import Exchange
-from healthomics_gateway.errors.reasons import ends, overloaded
+from healthomics_gateway.context import CallContext
+from healthomics_gateway.errors.exceptions import overloaded
 from healthomics_gateway.interceptors.send_buffer import Unread
 
 WRITE_SECONDS = 60.0  # for a client to take one message
@@ -34,17 +34,17 @@ class Writer:
         self._clock = clock
         self._jitter = jitter
 
-    async def write(self, exchange: Exchange, message: bytes) -> None:
+    async def write(self, context: CallContext, message: bytes) -> None:
         """Write an encoded message.
 
         Raises TimeoutError when the stream's own time is over, and GATEWAY_OVERLOADED
         if its client doesn't read or too much is unread.
         """
-        left = ends.get() - self._clock()
+        left = context.end - self._clock()
         try:
-            with self._unread.writing(exchange, len(message)):
+            with self._unread.writing(context, len(message)):
                 async with asyncio.timeout(min(self._write_seconds, left)):
-                    await exchange.context.write(message)
+                    await context.rpc.write(message)
         except TimeoutError:
             if left <= self._write_seconds:
                 raise

@@ -6,9 +6,10 @@ import asyncio
 from collections import deque
 from typing import Any, TypeVar
 
-from healthomics_gateway.context import Exchange, Handler
-from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.runs.source import Caller, caller
+from healthomics_gateway.context import CallContext, Handler
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.source import Caller
 
 PER_SECOND = 200.0  # refusals; each takes as much CPU as an answer out of memory
 CROWD = 200  # that wait; of a crowd so many are told:
@@ -66,15 +67,15 @@ class Refusals:
     def stage(self, proceed: Handler) -> Handler:
         """Hold back the rejection of a call until its turn."""
 
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
+        async def handle(incoming: Any, context: CallContext) -> bytes:
             try:
-                return await proceed(incoming, exchange)
+                return await proceed(incoming, context)
             except GatewayError as error:
                 if error.reason not in PACED:
                     raise
                 # Without its traceback, which would hold this frame while it waits.
                 rejection = error.with_traceback(None)
-            await self.turn(caller.get())
+            await self.turn(context.caller)
             raise rejection
 
         return handle

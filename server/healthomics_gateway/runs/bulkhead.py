@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
-from healthomics_gateway.errors.reasons import NotAskedError, Reason
+from healthomics_gateway.errors.exceptions import NotAskedError
+from healthomics_gateway.errors.reasons import Reason
 
 NEWEST_SHARE = 0.1  # of the newest in the average of how long a place is held
 
@@ -80,4 +81,4 @@ class Places:
         The wait is spread, so that callers don't all come back at once.
         """
         wait = wait_seconds * (0.5 + self._jitter())
-        return NotAskedError(Reason.GATEWAY_OVERLOADED, wait_seconds=wait)
+        return NotAskedError(Reason.GATEWAY_OVERLOADED, retry_delay_seconds=wait)

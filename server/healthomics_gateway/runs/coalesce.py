@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from cachetools import LRUCache
 
-from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.source import NOT_ASKED
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import (
@@ -96,7 +98,8 @@ class Coalescing:
         finally:
             if timer:
                 timer.cancel()
-            call.facts |= fetch.facts
+            if fetch.upstream.attempts:
+                call.upstream = fetch.upstream
             self._leave(fetch, call)
 
     def _refuse_late(
@@ -170,7 +173,7 @@ class _Fetch:
     def __init__(self, query: RunQuery, *, close: Callable[[_Fetch], None]) -> None:
         self.query = query
         self._close = close
-        self.facts: dict[str, str] = {}
+        self.upstream = NOT_ASKED
         self.waiting: dict[Call, asyncio.Future[Answer]] = {}
         self._callers: Counter[Caller] = Counter()  # how many calls each waits with
         self.task: asyncio.Task[None] | None = None

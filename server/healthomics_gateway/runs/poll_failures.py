@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from healthomics_gateway.errors.reasons import Advice, GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Advice, Reason
 
 if TYPE_CHECKING:
     pass

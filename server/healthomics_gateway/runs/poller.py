@@ -6,15 +6,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 from healthomics.v1.run_pb2 import Run, RunStatus
-from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.runs.source import Caller
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.source import NOT_ASKED, Caller, UpstreamInfo
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
@@ -62,7 +63,7 @@ class Poll:
     deadline: float = inf
     is_poll: bool = True
     is_sent: bool = False
-    facts: dict[str, str] = field(default_factory=dict)
+    upstream: UpstreamInfo = NOT_ASKED
 
     def sent(self) -> None:
         """Note that its request is about to be sent."""
@@ -76,7 +77,7 @@ class Poller:
         *("_answer", "_clock", "_due", "_failures", "_forget", "_interval_seconds"),
         *("_call", "_is_over", "_joint", "_making", "_names", "_period_seconds"),
         *("_poll", "_polls", "_readers", "_seen", "_states", "_timer"),
-        *("facts", "failure", "query"),
+        *("failure", "query", "upstream"),
     )
 
     def __init__(
@@ -108,7 +109,7 @@ class Poller:
         self._is_over = False
         self._making = asyncio.Lock()
         self.failure: GatewayError | None = None
-        self.facts: dict[str, str] = {}  # of the last poll
+        self.upstream = NOT_ASKED  # of the last poll
 
     def join(self, reader: Reader) -> None:
         """Serve this reader too."""
@@ -216,13 +217,12 @@ class Poller:
     async def _ask(self) -> None:
         callers = tuple(Caller(name, self.query.id) for name in self._names)
         call = self._call = Poll(callers)
-        self.facts = call.facts
         try:
             answer = await self._polls.get_run(self.query, call=call)
-            self._poll = None
+            self._poll, self.upstream = None, call.upstream
             self.learn(answer)
         except GatewayError as error:
-            self._poll = None
+            self._poll, self.upstream = None, call.upstream
             if self._failures.is_end(error, self._clock()):
                 self._fail(error)
             else:

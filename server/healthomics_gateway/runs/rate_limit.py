@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
+from healthomics_gateway.errors.reasons import Reason
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.scheduler import Pacer
@@ -73,10 +74,10 @@ class Paced:
         except GatewayError as error:
             if error.reason is Reason.UPSTREAM_THROTTLED:
                 pacer.throttled()
-            fix, error.fix = error.fix, None  # it refers to the error
-            if fix:  # others needn't wait for it: the place is free
-                await fix()
-            raise
+            if error.fix is None:
+                raise
+            fixed = await error.fix()  # others needn't wait for it: the place is free
+        raise fixed
 
     async def _turn(self, pacer: Pacer, session: Session, call: Call) -> float:
         """Return when the turn began."""

@@ -8,12 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from healthomics_gateway.errors.reasons import (
-    Again,
-    GatewayError,
-    NotAskedError,
-    Reason,
-)
+from healthomics_gateway.errors.exceptions import Again, GatewayError, NotAskedError
+from healthomics_gateway.errors.reasons import Reason
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
@@ -37,7 +33,7 @@ class Retrying:
     asked. It then carries the wait that would have come next.
 
     All calls share the retries in hand, so that retries don't add to an outage. What
-    the gateway has mended by itself is tried again beyond them.
+    the gateway has fixed by itself is tried again beyond them.
     """
 
     def __init__(
@@ -71,11 +67,12 @@ class Retrying:
                 if last:
                     raise last from None
                 raise
-            except GatewayError as error:
-                wait = error.retry_delay_seconds = self._wait_seconds(error, attempt)
+            except GatewayError as failure:
+                wait = self._wait_seconds(failure, attempt)
+                error = failure.replace(retry_delay_seconds=wait)
                 # A watch polls again by itself, and has more patience.
                 again = (error.again is Again.YES and not call.is_poll) or (
-                    error.again in (Again.ONCE, Again.MENDED)
+                    error.again in (Again.ONCE, Again.FIXED)
                     and error.reason not in tried_once
                 )
                 earliest_end = self._clock() + wait + MIN_ATTEMPT_SECONDS
@@ -85,14 +82,14 @@ class Retrying:
                     or earliest_end > call.deadline
                     or not self._afford(error)
                 ):
-                    raise
+                    raise error from None
                 tried_once.add(error.reason)
-                last = error.with_traceback(None)  # which would hold this frame
+                last = error
             await self._sleep(wait)
 
     def _afford(self, error: GatewayError) -> bool:
         """Take a retry out of those in hand, if one is needed and left."""
-        if error.again is Again.MENDED:
+        if error.again is Again.FIXED:
             return True
         if self._in_hand < 1:
             return False

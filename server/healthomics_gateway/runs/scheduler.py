@@ -8,7 +8,8 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
-from healthomics_gateway.errors.reasons import NotAskedError, Reason
+from healthomics_gateway.errors.exceptions import NotAskedError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import Line
 from healthomics_gateway.runs.token_bucket import WHOLE, Bucket, Gate
 
@@ -196,8 +197,4 @@ class Pacer:
 
 def throttled(wait_seconds: float) -> NotAskedError:
     """Create the error of a call that gets no token in time, and would then."""
-    return NotAskedError(
-        Reason.UPSTREAM_THROTTLED,
-        metadata={"local": "true"},
-        wait_seconds=wait_seconds,
-    )
+    return NotAskedError(Reason.UPSTREAM_THROTTLED, retry_delay_seconds=wait_seconds)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from healthomics_gateway.errors.exceptions import AwsAnswer
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run, RunExport
@@ -48,11 +49,21 @@ class Caller(NamedTuple):
 
 NOBODY = Caller()
 
-# Who makes the call under way.
-caller: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
 
-# Its id, for the events that it causes.
-request_id: ContextVar[str] = ContextVar("request_id", default="")
+@dataclass(frozen=True, slots=True)
+class UpstreamInfo:
+    """What is known of a call's attempts at HealthOmics."""
+
+    region: str = ""
+    attempts: int = 0
+    answer: AwsAnswer | None = None  # of the last attempt, once it has succeeded
+
+    def next_attempt(self, region: str) -> UpstreamInfo:
+        """Return what is known once another attempt has begun."""
+        return UpstreamInfo(region, self.attempts + 1)
+
+
+NOT_ASKED = UpstreamInfo()
 
 
 class Call(Protocol):
@@ -62,7 +73,7 @@ class Call(Protocol):
     go.
     """
 
-    facts: dict[str, str]  # as `ErrorInfo.metadata`
+    upstream: UpstreamInfo
 
     @property
     def deadline(self) -> float:
@@ -91,7 +102,7 @@ class OneCall:
     deadline: float
     caller: Caller = NOBODY
     is_poll: bool = False
-    facts: dict[str, str] = field(default_factory=dict)
+    upstream: UpstreamInfo = NOT_ASKED
 
     @property
     def callers(self) -> Collection[Caller]:

@@ -8,14 +8,21 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Self
 
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.poll_failures import Failures
 from healthomics_gateway.runs.poller import TERMINAL, Poller
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
     from healthomics_gateway.runs.field_mask import Selection
-    from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
+    from healthomics_gateway.runs.source import (
+        Answer,
+        Call,
+        RunQuery,
+        RunSource,
+        UpstreamInfo,
+    )
 
 HEARTBEAT = b""  # a response without a run, encoded
 
@@ -189,24 +196,28 @@ class Reader:
         if self._timer:
             self._timer.cancel()
 
-    async def next(self, facts: dict[str, str]) -> bytes | None:
+    @property
+    def upstream(self) -> UpstreamInfo:
+        """What is known of the last poll."""
+        return self._poller.upstream
+
+    async def next(self) -> bytes | None:
         """Return the next encoded response, or `None` when the run has ended.
 
         It is a state that its caller sees a difference in, or a heartbeat. Raises
-        TimeoutError when the watch's time is over, and otherwise what ends the watch;
-        `facts` then has what the last poll learnt.
+        TimeoutError when the watch's time is over, and otherwise what ends the watch.
         """
         if self._heartbeat_seconds is None:
-            return await self._next(facts)
+            return await self._next()
         self._is_silent = False
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._heartbeat_seconds, self._fall_silent)
         try:
-            return await self._next(facts)
+            return await self._next()
         finally:
             timer.cancel()
 
-    async def _next(self, facts: dict[str, str]) -> bytes | None:
+    async def _next(self) -> bytes | None:
         while not self._is_done:
             if self._is_late:
                 raise TimeoutError
@@ -215,14 +226,13 @@ class Reader:
                 self.taken = state.number
                 if not self._allows(state.run):
                     raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
-                self._identify(state.run, facts)
+                self._identify(state.run)
                 self._is_done = state.run.status in TERMINAL
                 body, digest = await self._poller.view(state, self._selection)
                 if digest != self._digest:
                     self._digest = digest
                     return body
             elif self._poller.failure:
-                facts |= self._poller.facts
                 raise self._poller.failure.with_traceback(None)
             elif self._is_silent:
                 return HEARTBEAT
@@ -250,9 +260,8 @@ class Reader:
         finally:
             self._alarm = None
 
-    def _identify(self, run: Run, facts: dict[str, str]) -> None:
+    def _identify(self, run: Run) -> None:
         """See that it is still the same run: ids are used again."""
         if self._uuid and run.uuid and run.uuid != self._uuid:
-            facts |= self._poller.facts
             raise GatewayError(Reason.RUN_REPLACED)
         self._uuid = self._uuid or run.uuid

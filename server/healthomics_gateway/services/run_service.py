@@ -18,14 +18,10 @@ from healthomics.v1.run_service_pb2 import (
     WatchRunResponse,
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
-from healthomics_gateway.auth.policy import Access, access
-from healthomics_gateway.errors.reasons import (
-    GatewayError,
-    Reason,
-    ends,
-    facts,
-    remembered,
-)
+from healthomics_gateway.auth.policy import Access
+from healthomics_gateway.context import CallContext, current_call
+from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.field_mask import ALL, Selection
 from healthomics_gateway.runs.source import (
     Answer,
@@ -33,10 +29,15 @@ from healthomics_gateway.runs.source import (
     OneCall,
     RunQuery,
     RunSource,
-    caller,
+    UpstreamInfo,
 )
 from healthomics_gateway.runs.watch import HEARTBEAT, Reader, Watches
-from healthomics_gateway.services.validation import check_get, check_watch, seconds_of
+from healthomics_gateway.services.validation import (
+    check_get,
+    check_watch,
+    is_run_id,
+    seconds_of,
+)
 from healthomics_gateway.threads import retrieve
 
 MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
@@ -93,56 +94,50 @@ class RunService(RunServiceServicer):
         self._clock = clock
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
-        self, request: GetRunRequest, context: ServicerContext[GetRunRequest, Run]
+        self, request: GetRunRequest, _context: ServicerContext[GetRunRequest, Run]
     ) -> Run:
         """Return one run as HealthOmics knows it (AIP-131)."""
-        allowed = access.get()
-        query, selection = self._accept(request, allowed)
+        call = current_call()
+        query, selection = self._accept(request, call)
         staleness_seconds = self._staleness_seconds(request)
         answer = self._recent(query, staleness_seconds) if staleness_seconds else None
-        if answer is None or not allowed.sees(answer.run):
+        if answer is None or not call.access.sees(answer.run):
             # A caller that may not see it is refused as late as for a missing run.
-            return selection.of((await self._ask(query, allowed, context)).run)
-        facts.set({"runId": query.id, "awsRequestId": answer.request_id})
-        remembered.set(True)
+            return selection.of((await self._ask(query, call)).run)
+        call.upstream = UpstreamInfo(answer=AwsAnswer(answer.request_id))
+        call.is_from_cache = True
         return selection.of(answer.run)
 
-    async def _ask(
-        self, query: RunQuery, allowed: Access, context: ServicerContext[Any, Any]
-    ) -> Answer:
-        """Ask HealthOmics for a run that the caller may see."""
+    async def _ask(self, query: RunQuery, call: CallContext) -> Answer:
+        """Return a run from HealthOmics that the caller may see."""
         begun = self._clock()
-        own_seconds = context.time_remaining()
+        own_seconds = call.rpc.time_remaining()
         is_own = own_seconds is not None and own_seconds <= self._max_deadline_seconds
         seconds = self._default_deadline_seconds
         if own_seconds is not None:
             seconds = min(own_seconds, self._max_deadline_seconds)
-        call = OneCall(
-            begun + seconds,
-            caller=caller.get(),
-            facts={"runId": query.id},
-        )
-        facts.set(call.facts)
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
+        asked = OneCall(begun + seconds, caller=call.caller)
         try:
             async with (
                 asyncio.timeout(seconds) as limit,
-                self._refusals(allowed, begun),
+                self._refusals(call, begun),
             ):
-                answer = await self._runs.get_run(query, call=call)
-                call.facts["awsRequestId"] = answer.request_id
-                allowed.check(answer.run)
+                answer = await self._runs.get_run(query, call=asked)
+                call.access.check(answer.run)
         except TimeoutError:
             if not limit.expired():
                 raise
             reason = Reason.CALLER_DEADLINE if is_own else Reason.SERVER_DEADLINE
             raise GatewayError(reason) from None
+        finally:
+            call.upstream = asked.upstream
         return answer
 
     @asynccontextmanager
-    async def _refusals(self, allowed: Access, begun: float) -> AsyncIterator[None]:
-        """Raise what the caller learns of a failure, at a time that says no more.
+    async def _refusals(self, call: CallContext, begun: float) -> AsyncIterator[None]:
+        """Raise what the caller receives of a failure, at a time that says no more.
 
         What it has taken to read a run, or to try again, would show that it exists. If
         the call's deadline ends the wait, it is the answer in each case.
@@ -150,69 +145,68 @@ class RunService(RunServiceServicer):
         try:
             yield
         except GatewayError as error:
-            told = allowed.told(error)
-            if told.reason is Reason.CALLER_NOT_AUTHORIZED:
+            received = call.received(error)
+            if received.reason is Reason.CALLER_NOT_AUTHORIZED:
                 step = self._refusal_seconds
                 await asyncio.sleep(step - (self._clock() - begun) % step)
-            raise told from None
+            raise received from None
 
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self,
         request: WatchRunRequest,
-        context: ServicerContext[WatchRunRequest, WatchRunResponse],
+        _context: ServicerContext[WatchRunRequest, WatchRunResponse],
     ) -> AsyncIterator[Any]:
         """Yield encoded responses that follow one run to its end."""
+        call = current_call()
+        _accept_id(request, call)
         check_watch(request)
-        known = {"runId": request.id}
-        facts.set(known)
-        own_seconds, seconds = context.time_remaining(), self._max_stream_seconds
+        own_seconds, seconds = call.rpc.time_remaining(), self._max_stream_seconds
         is_own = own_seconds is not None and own_seconds < seconds
         if own_seconds is not None:
             seconds = min(seconds, own_seconds)
         if seconds < MIN_DEADLINE_SECONDS:
             raise GatewayError(Reason.DEADLINE_TOO_SHORT)
-        ends.set(self._clock() + seconds)  # for writes too, which wait for the client
-        allowed, begun, first = access.get(), self._clock(), None
-        query = RunQuery(request.id, partition=allowed.partition)
+        begun, first = self._clock(), None
+        call.end = begun + seconds  # for writes too, which wait for the client
+        query = RunQuery(request.id, partition=call.access.partition)
         try:
-            if allowed.is_bound:
-                look = self._look(query, allowed, begun, seconds, known)
-                looking = asyncio.create_task(look)
+            if call.access.is_bound:
+                looking = asyncio.create_task(self._look(query, call, begun, seconds))
                 beats = _beats(looking, _heartbeat_seconds(request))
                 async with aclosing(beats):
                     async for beat in beats:
                         yield beat
                 first = looking.result()
-            with self._watch(request, query, allowed, first, begun + seconds) as reader:
-                while (body := await reader.next(known)) is not None:
-                    yield body
+            with self._watch(request, query, call, first) as reader:
+                try:
+                    while (body := await reader.next()) is not None:
+                        yield body
+                except GatewayError:
+                    call.upstream = reader.upstream
+                    raise
         except TimeoutError:
             reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
             raise GatewayError(reason) from None
         except GatewayError as error:
-            raise allowed.told(error) from None
+            raise call.received(error) from None
 
     async def _look(
-        self,
-        query: RunQuery,
-        allowed: Access,
-        begun: float,
-        seconds: float,
-        known: dict[str, str],
+        self, query: RunQuery, call: CallContext, begun: float, seconds: float
     ) -> Answer:
         """Return the run by a fetch of the watch's own, or raise TimeoutError.
 
         A caller that may see only some runs begins with it: every refusal follows a
         fetch that was sent after the call, whoever watches the run already.
         """
-        who = Caller(caller.get().name, query.id)
-        call = OneCall(begun + seconds, caller=who, is_poll=True)
+        who = Caller(call.caller.name, query.id)
+        asked = OneCall(begun + seconds, caller=who, is_poll=True)
+        allowed = call.access
         try:
-            async with asyncio.timeout(seconds), self._refusals(allowed, begun):
-                first = await self._watches.look(query, call=call, hides=allowed.hides)
+            async with asyncio.timeout(seconds), self._refusals(call, begun):
+                first = await self._watches.look(query, call=asked, hides=allowed.hides)
                 allowed.check(first.run)
         except GatewayError:
-            known |= call.facts
+            call.upstream = asked.upstream
             raise
         return first
 
@@ -220,31 +214,31 @@ class RunService(RunServiceServicer):
         self,
         request: WatchRunRequest,
         query: RunQuery,
-        allowed: Access,
+        call: CallContext,
         first: Answer | None,
-        end: float,
     ) -> Reader:
-        """Return a reader of what the caller may see, until `end`."""
+        """Return a reader of what the caller may see, until the call's end."""
         return self._watches.watch(
             query,
             first=first,
-            allows=allowed.sees,
-            selection=self._selection(request, allowed),
-            name=caller.get().name,
+            allows=call.access.sees,
+            selection=self._selection(request, call.access),
+            name=call.caller.name,
             uuid=request.uuid,
             period_seconds=self._period_seconds(request),
             heartbeat_seconds=_heartbeat_seconds(request),
-            seconds=end - self._clock(),
+            seconds=call.end - self._clock(),
         )
 
     def _accept(
-        self, request: GetRunRequest, allowed: Access
+        self, request: GetRunRequest, call: CallContext
     ) -> tuple[RunQuery, Selection]:
-        """Check every rule of the contract; tell all faults at once."""
+        """Check every rule of the contract; raise INVALID_REQUEST with all faults."""
+        _accept_id(request, call)
         check_get(request)
         export = tuple(sorted(set(request.export))) if request.export else ()
-        query = RunQuery(request.id, export, allowed.partition)
-        return query, self._selection(request, allowed)
+        query = RunQuery(request.id, export, call.access.partition)
+        return query, self._selection(request, call.access)
 
     def _period_seconds(self, request: WatchRunRequest) -> float | None:
         seconds = seconds_of(request.min_interval)
@@ -269,6 +263,12 @@ class RunService(RunServiceServicer):
         paths = frozenset(request.read_mask.paths)
         asked = None if ALL in paths else paths or None
         return Selection(asked, self._withheld | withheld)
+
+
+def _accept_id(request: GetRunRequest | WatchRunRequest, call: CallContext) -> None:
+    """Note the id of the run, whatever else is wrong with the request."""
+    if is_run_id(request.id):
+        call.run_id = request.id
 
 
 def _heartbeat_seconds(request: WatchRunRequest) -> float | None:

@@ -12,7 +12,8 @@ from google.rpc.error_details_pb2 import BadRequest
 
 from healthomics.v1.run_pb2 import RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.field_mask import unknown_paths
 
 MAX_EXPORTS = 32
@@ -28,14 +29,19 @@ _RUN_ID = re.compile(r"[0-9]{1,18}")
 _EXPORTS = frozenset(RunExport.values()) - {RunExport.RUN_EXPORT_UNSPECIFIED}
 
 
+def is_run_id(text: str) -> bool:
+    """Return whether `text` is an id that a run can have: 1 to 18 digits."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
 def check_get(request: GetRunRequest) -> None:
     """Raise INVALID_REQUEST with all faults, if there are any."""
-    _refuse(request, _get_faults(request))
+    _raise_if_any(_get_faults(request))
 
 
 def check_watch(request: WatchRunRequest) -> None:
     """Raise INVALID_REQUEST with all faults, if there are any."""
-    _refuse(request, _watch_faults(request))
+    _raise_if_any(_watch_faults(request))
 
 
 def seconds_of(duration: Duration) -> float:
@@ -43,20 +49,13 @@ def seconds_of(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def _refuse(
-    request: GetRunRequest | WatchRunRequest, faults: Iterator[tuple[str, str]]
-) -> None:
+def _raise_if_any(faults: Iterator[tuple[str, str]]) -> None:
     violations = tuple(
         BadRequest.FieldViolation(field=field, description=description)
         for field, description in islice(faults, MAX_FAULTS)
     )
     if violations:
-        has_id = _RUN_ID.fullmatch(request.id)
-        raise GatewayError(
-            Reason.INVALID_REQUEST,
-            metadata={"runId": request.id} if has_id else {},
-            violations=violations,
-        )
+        raise GatewayError(Reason.INVALID_REQUEST, violations=violations)
 
 
 def _get_faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:

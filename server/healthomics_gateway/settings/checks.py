@@ -9,13 +9,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from healthomics_gateway.auth.jwks_fetch import url_fault
+from healthomics_gateway.auth.jwks_fetch import ca_file_fault, url_fault
 from healthomics_gateway.auth.policy import ANONYMOUS, Rule
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.endpoints import Endpoint, endpoints_of
-from healthomics_gateway.settings.load import _jwt_file_faults
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.settings.sources import leaves
 from healthomics_gateway.tls.files import TlsFilesError
@@ -230,3 +229,17 @@ def _order_faults(settings: Settings) -> Iterator[_Disagreement]:
                     f" {duration_text(most)}"
                 ),
             )
+
+
+def _jwt_file_faults(jwt: Jwt) -> Iterator[_Disagreement]:
+    for name, file in (
+        ("ca_file", jwt.ca_file),
+        ("jwks_token_file", jwt.jwks_token_file),
+    ):
+        if file and not jwt.jwks_url:
+            fault = f"jwt.{name}: it is for jwt.jwks_url, which isn't set"
+            yield ("jwt.jwks_url",), fault
+    if jwt.ca_file and is_readable(jwt.ca_file):
+        why = ca_file_fault(jwt.ca_file)
+        if why:
+            yield (), f"jwt.ca_file: {why}"

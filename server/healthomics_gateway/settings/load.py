@@ -5,23 +5,20 @@ A fault never hides another: all of them are told together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from healthomics_gateway.auth.jwks_fetch import ca_file_fault
 from healthomics_gateway.settings.checks import (
-    _Disagreement,
     disagreements,
-    is_readable,
 )
 from healthomics_gateway.settings.environment import (
     read_environment,
     unknown_variables,
     variable_of,
 )
-from healthomics_gateway.settings.schema import Jwt, Settings
+from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves, merge, read_file, take_faults
 
 
@@ -88,17 +85,3 @@ def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
     if "default_deadline" not in origins:
         return settings.model_copy(update={"default_deadline": min(default, longest)})
     return settings
-
-
-def _jwt_file_faults(jwt: Jwt) -> Iterator[_Disagreement]:
-    for name, file in (
-        ("ca_file", jwt.ca_file),
-        ("jwks_token_file", jwt.jwks_token_file),
-    ):
-        if file and not jwt.jwks_url:
-            fault = f"jwt.{name}: it is for jwt.jwks_url, which isn't set"
-            yield ("jwt.jwks_url",), fault
-    if jwt.ca_file and is_readable(jwt.ca_file):
-        why = ca_file_fault(jwt.ca_file)
-        if why:
-            yield (), f"jwt.ca_file: {why}"

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
+from healthomics_gateway.errors.exceptions import Again, AwsAnswer, GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.exact_json import parse_object
 from healthomics_gateway.upstream.reply import Failure, Reply
 
@@ -202,27 +203,26 @@ def _verdict(status: int, code: str) -> Verdict:
 def _error(
     verdict: Verdict, *, code: str = "", reply: Reply | None = None, debug: str = ""
 ) -> GatewayError:
-    metadata = {}
-    retry_after_seconds = None
+    answer, retry_after_seconds = None, None
     if reply:
-        metadata = facts_of(reply, code=code)
+        answer = answer_of(reply, code=code)
         wish_ms = reply.headers.get("x-amz-retry-after", "")
         if _DIGITS.fullmatch(wish_ms):
             retry_after_seconds = float(wish_ms) / 1000  # of any length
     return GatewayError(
         verdict.reason,
         again=verdict.again,
-        metadata=metadata,
+        answer=answer,
         retry_after_seconds=retry_after_seconds,
         debug=debug,
     )
 
 
-def facts_of(reply: Reply, *, code: str = "") -> dict[str, str]:
-    """Tell of an answer what can be trusted, as `ErrorInfo.metadata`."""
+def answer_of(reply: Reply, *, code: str = "") -> AwsAnswer:
+    """Return what a reply says about itself, as far as it can be trusted."""
     request_id = reply.headers.get("x-amzn-requestid", "")
-    return {
-        "awsErrorCode": code if SAFE_CODE.fullmatch(code) else "",
-        "httpStatus": str(reply.status),
-        "awsRequestId": request_id if _SAFE_ID.fullmatch(request_id) else "",
-    }
+    return AwsAnswer(
+        request_id if _SAFE_ID.fullmatch(request_id) else "",
+        reply.status,
+        code if SAFE_CODE.fullmatch(code) else "",
+    )

@@ -9,10 +9,11 @@ from importlib.metadata import version
 from typing import Any, Protocol
 
 import structlog
+from structlog.contextvars import get_contextvars
 
 from healthomics_gateway.background import Background
-from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
-from healthomics_gateway.runs.source import request_id
+from healthomics_gateway.errors.exceptions import Again, GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.threads import AtMost, retrieve
 from healthomics_gateway.upstream.sigv4 import Credentials
 
@@ -228,7 +229,7 @@ class ChainIdentity:
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _told(error)
             # A role's are read for calls alone, the gateway's own by itself too.
-            cause = {} if self._looks_out else {"request_id": request_id.get()}
+            cause = {} if self._looks_out else get_contextvars()
             _log.warning("credentials_unavailable", **failure.known, **cause)
             if self._credentials and self._source and not self._expires_within(0):
                 self._refreshed_at = self._clock()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
 from healthomics.v1.run_pb2 import Run, RunExport
-from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
+from healthomics_gateway.errors.exceptions import Again, GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import Answer, Call, RunQuery
 from healthomics_gateway.upstream import classify
 from healthomics_gateway.upstream.clock import Clock
@@ -96,8 +98,7 @@ class HealthOmics:
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise what went wrong with whether to try again."""
         credentials = await self._identity.credentials()
-        attempts = int(call.facts.get("attempts", "0")) + 1
-        call.facts |= {"region": self._region, "attempts": str(attempts)}
+        call.upstream = call.upstream.next_attempt(self._region)
         skew = self._clock.skew
         try:
             depart = partial(self._depart, query) if self._depart else None
@@ -111,8 +112,7 @@ class HealthOmics:
         try:
             run = await _run_of(reply, query)
         except GatewayError as error:
-            self._learn(error, reply, credentials, skew)
-            raise
+            raise self._learned(error, reply, credentials, skew) from None
         if self._clock.skew:
             self._clock.learn(reply.headers.get("Date", ""))
         self._refused = None
@@ -121,9 +121,9 @@ class HealthOmics:
         time = run.observe_time
         time.seconds = since.days * 86400 + since.seconds
         time.nanos = since.microseconds * 1000
-        told = classify.facts_of(reply)
-        call.facts |= told
-        return Answer(run, told["awsRequestId"])
+        answer = classify.answer_of(reply)
+        call.upstream = replace(call.upstream, answer=answer)
+        return Answer(run, answer.request_id)
 
     def _signed(
         self, query: RunQuery, credentials: Credentials
@@ -143,42 +143,48 @@ class HealthOmics:
         url = f"{self._endpoint}/run/{query.id}"
         return f"{url}?{text}" if text else url, headers
 
-    def _learn(
+    def _learned(
         self,
         error: GatewayError,
         reply: Reply,
         credentials: Credentials,
         skew: timedelta,
-    ) -> None:
-        """Take what a refusal says about the gateway's clock and credentials."""
+    ) -> GatewayError:
+        """Take what a refusal says about the gateway's clock and credentials.
+
+        Return the error, with whether that is worth another attempt.
+        """
         match error.reason:
             case Reason.GATEWAY_CLOCK_SKEW | Reason.GATEWAY_SIGNATURE_REJECTED:
                 self._clock.learn(reply.headers.get("Date", ""))
                 if self._clock.differs_from(skew):
-                    error.again = Again.MENDED
+                    return error.replace(again=Again.FIXED)
             case (
                 Reason.GATEWAY_CREDENTIALS_EXPIRED | Reason.GATEWAY_CREDENTIALS_INVALID
             ):
-                error.fix = partial(self._renew, credentials, error)
-            case _ if error.metadata["awsErrorCode"]:
+                return error.replace(fix=partial(self._renewed, credentials, error))
+            case _ if error.answer and error.answer.error_code:
                 self._report(None)
+        return error
 
-    async def _renew(self, refused: Credentials, error: GatewayError) -> None:
-        """Look for others; without any credentials it isn't tried again.
+    async def _renewed(self, refused: Credentials, error: GatewayError) -> GatewayError:
+        """Look for other credentials; return the error with whether to try again.
 
         Others that AWS refuses as well, before it has accepted any, fix nothing.
         """
+        again = error.again
         try:
             is_renewed = await self._identity.renew(refused)
         except GatewayError:
-            error.again = Again.NO
+            again = Again.NO
         else:
             self._refused = self._refused or refused
             if is_renewed and refused == self._refused:
-                error.again = Again.MENDED
+                again = Again.FIXED
         is_invalid = error.reason is Reason.GATEWAY_CREDENTIALS_INVALID
-        if is_invalid and error.again is not Again.MENDED:
+        if is_invalid and again is not Again.FIXED:
             self._report(error.reason)
+        return error.replace(again=again)
 
 
 async def _run_of(reply: Reply, query: RunQuery) -> Run:

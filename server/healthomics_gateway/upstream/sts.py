@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 import structlog
 from botocore.exceptions import ClientError
 
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import Partition
 from healthomics_gateway.runs.token_bucket import Bucket, Gate
 from healthomics_gateway.threads import AtMost, in_thread

@@ -25,7 +25,8 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.gateway import Gateway, ListenError
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import SERVICE
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.config import Aws

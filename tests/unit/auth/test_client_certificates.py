@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healthomics_gateway.auth.client_certificates import Identities
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from testkit.svid import HOUR, Authority, Pair
 
 LIMS = "spiffe://corp/ns/lims/sa/reader"

@@ -27,8 +27,8 @@ from healthomics_gateway.auth.keyring import (
     URL_REFRESH_SECONDS,
     Keyring,
 )
-from healthomics_gateway.errors.reasons import GatewayError, Reason
-from healthomics_gateway.runs.source import Caller, caller
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from testkit.builders import http
 from testkit.issuer import ABSENT, KIND_OF, KeyServer, Signer, jwks
 from testkit.virtual_time import virtually
@@ -113,19 +113,19 @@ class World:
         """Give a set of these from now on."""
         self.script.said = jwks(*keys)
 
-    async def knows(self, signer: Signer) -> bool:
+    async def knows(self, signer: Signer, *, host: str = "") -> bool:
         """Tell whether there is a key for this signer's tokens."""
-        return await knows(self.ring, signer)
+        return await knows(self.ring, signer, host=host)
 
     async def unavailable(self) -> float:
         """See that keys can't be had, and tell when they may be."""
         return await unavailable(self.ring)
 
 
-async def knows(ring: Keyring, signer: Signer) -> bool:
+async def knows(ring: Keyring, signer: Signer, *, host: str = "") -> bool:
     """Tell whether a ring has a key for this signer's tokens."""
     async with asyncio.timeout(10):
-        return await ring.key(signer.kid, "ES256") is not None
+        return await ring.key(signer.kid, "ES256", host=host) is not None
 
 
 async def unavailable(ring: Keyring) -> float:
@@ -586,8 +586,7 @@ async def test_calls_that_wait_for_a_read_are_bounded() -> None:
     await background()
     with pytest.raises(GatewayError) as caught:
         await world.knows(unknown)
-    caller.set(Caller("another host"))
-    other = asyncio.create_task(world.knows(unknown))
+    other = asyncio.create_task(world.knows(unknown, host="another host"))
     await background()
     assert not other.done()
     world.script.flowing.set()

@@ -11,11 +11,13 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from structlog.contextvars import bound_contextvars
 from structlog.testing import capture_logs
 
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.auth.tokens import ALGORITHMS, Tokens, bearer
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from testkit.issuer import (
     ABSENT,
     AUDIENCE,
@@ -40,10 +42,10 @@ class Counted(Keyring):
 
     asked = 0
 
-    async def key(self, kid: str | None, alg: str) -> Any:
+    async def key(self, kid: str | None, alg: str, *, host: str = "") -> Any:
         """Counts one question."""
         self.asked += 1
-        return await super().key(kid, alg)
+        return await super().key(kid, alg, host=host)
 
 
 class World:
@@ -549,7 +551,7 @@ async def test_token_without_issuer_is_of_a_spiffe_domain(
 )
 async def test_check_that_failed_is_logged(token: str, check: str) -> None:
     """The log says why a token was refused, and nothing of what it holds."""
-    with capture_logs() as events:
+    with capture_logs() as events, bound_contextvars(request_id="r-1"):
         await verdict(token)
 
     refused = [event for event in events if event["event"] == "token_refused"]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule, access
-from healthomics_gateway.context import Exchange, Handler
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule
+from healthomics_gateway.context import CallContext, Handler
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.caller_limits import MAX_KNOWN, Limits
-from healthomics_gateway.runs.source import Caller, caller
+from healthomics_gateway.runs.source import Caller
+from testkit.serving import call_context
 
-EXCHANGE = cast("Exchange", None)
 METHODS = frozenset({"GetRun", "WatchRun"})
 
 
@@ -29,7 +30,7 @@ class Door:
         self.watch = self._limits.watches(self._proceed)
         self._inside: list[asyncio.Task[bytes]] = []
 
-    async def _proceed(self, end: Any, _exchange: Exchange) -> bytes:
+    async def _proceed(self, end: Any, _exchange: CallContext) -> bytes:
         answered: bytes = await end
         return answered
 
@@ -40,9 +41,11 @@ class Door:
         end = asyncio.get_running_loop().create_future()
 
         async def come() -> bytes:
-            access.set(Access(identity or name, self._rule))
-            caller.set(Caller(name, "a connection"))
-            return await handler(end, EXCHANGE)
+            call = call_context(
+                access=Access(identity or name, self._rule),
+                caller=Caller(name, "a connection"),
+            )
+            return await handler(end, call)
 
         task = asyncio.create_task(come())
         await asyncio.sleep(0)

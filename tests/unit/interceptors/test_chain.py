@@ -5,7 +5,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Sequence
 from itertools import chain, repeat
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import pytest
@@ -17,15 +17,15 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.context import (
-    Exchange,
+    CallContext,
     Handler,
-    Stage,
-    running_task,
+    Interceptor,
 )
-from healthomics_gateway.errors.reasons import Advice, GatewayError, Reason
+from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
+from healthomics_gateway.errors.reasons import Advice, Reason
 from healthomics_gateway.interceptors.audit import observe
 from healthomics_gateway.interceptors.status import CODES
-from healthomics_gateway.runs.source import Answer, Call, RunQuery
+from healthomics_gateway.runs.source import Answer, Call, RunQuery, UpstreamInfo
 from testkit.builders import get_run, refused
 from testkit.serving import (
     AWS_REQUEST_ID,
@@ -33,6 +33,7 @@ from testkit.serving import (
     Hanging,
     Scripted,
     answer,
+    call_context,
     failure,
     serving,
 )
@@ -178,8 +179,7 @@ def test_every_code_of_google_rpc_has_its_grpc_code() -> None:
 )
 async def test_failure_is_told_as_its_row_says(reason: Reason) -> None:
     """Each reason reaches the client with its code, words, delay and pushback."""
-    error = failure(reason)
-    error.retry_delay_seconds = 1.5
+    error = failure(reason, retry_delay_seconds=1.5)
     async with serving(Scripted(error)) as channel:
         told = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
@@ -220,7 +220,7 @@ async def test_failure_tells_aws_id_of_the_call(
     aws_request_id: str, expected: str | None
 ) -> None:
     """The trailer has AWS's id where AWS's answer had one."""
-    error = failure(metadata={"awsRequestId": aws_request_id})
+    error = failure(answer=AwsAnswer(aws_request_id))
     async with serving(Scripted(error)) as channel:
         told = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
@@ -230,13 +230,13 @@ async def test_failure_tells_aws_id_of_the_call(
 # chain: every method in the stages of its service
 
 
-def named(name: str, passed: list[str]) -> Stage:
+def named(name: str, passed: list[str]) -> Interceptor:
     """A stage that notes when it is composed, entered and left."""
 
     def stage(proceed: Handler) -> Handler:
         passed.append(f"{name} composed")
 
-        async def handle(incoming: Any, exchange: Exchange) -> bytes:
+        async def handle(incoming: Any, exchange: CallContext) -> bytes:
             passed.append(f"{name} entered by {exchange.method}")
             try:
                 return await proceed(incoming, exchange)
@@ -435,7 +435,7 @@ async def test_answered_call_is_logged_once() -> None:
     """A success is one line with method, code, id, peer, time and what is known."""
 
     async def give(_query: RunQuery, call: Call) -> Answer:
-        call.facts["attempts"] = "1"
+        call.upstream = UpstreamInfo("us-east-1", 1, AwsAnswer(AWS_REQUEST_ID))
         return answer()
 
     with capture_logs() as events:
@@ -455,6 +455,7 @@ async def test_answered_call_is_logged_once() -> None:
         "identity": "anonymous",
         "from_memory": False,
         "runId": RUN_ID,
+        "region": "us-east-1",
         "attempts": "1",
         "awsRequestId": AWS_REQUEST_ID,
     } == event
@@ -462,7 +463,7 @@ async def test_answered_call_is_logged_once() -> None:
 
 async def test_refused_call_is_logged_with_its_reason() -> None:
     """A failure is one line with the reason and the metadata that the client has."""
-    error = failure(Reason.RUN_NOT_FOUND, metadata={"awsRequestId": AWS_REQUEST_ID})
+    error = failure(Reason.RUN_NOT_FOUND, answer=AwsAnswer(AWS_REQUEST_ID))
     with capture_logs() as events:
         async with serving(Scripted(error)) as channel:
             told = await refused(get_run(RunServiceStub(channel), RUN_ID))
@@ -575,16 +576,14 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
 ) -> None:
     """Who leaves when the deadline has passed is told apart from who cancels."""
 
-    async def proceed(_incoming: Any, _exchange: Exchange) -> bytes:
+    async def proceed(_incoming: Any, _exchange: CallContext) -> bytes:
         raise asyncio.CancelledError
 
-    exchange = Exchange(
-        cast("Any", Leaving(left)), GET_RUN, "r-1", "peer", running_task()
-    )
+    call = call_context(rpc=Leaving(left))
     ended = (given or 0) - (left or 0)
     times = chain((0.0,), repeat(ended))
     with capture_logs() as events, pytest.raises(asyncio.CancelledError):
-        await observe(proceed, clock=lambda: next(times))(b"", exchange)
+        await observe(proceed, clock=lambda: next(times))(b"", call)
 
     assert [expected] == [(event["code"], event["reason"]) for event in events]
 

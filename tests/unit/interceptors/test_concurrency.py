@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import pytest
@@ -12,11 +12,12 @@ from grpc.aio import EOF
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from healthomics_gateway.context import Exchange, running_task
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.context import CallContext, running_task
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.concurrency import Admission
 from healthomics_gateway.interceptors.first_message import Arrivals
-from healthomics_gateway.runs.source import Caller, caller
+from healthomics_gateway.runs.source import Caller
 from testkit.builders import (
     ALWAYS,
     Upstream,
@@ -26,6 +27,7 @@ from testkit.builders import (
     get_run,
     refused,
 )
+from testkit.serving import call_context
 
 RUN_ID = "1000003"
 NEVER = 600.0
@@ -51,7 +53,7 @@ class Door:
         )
         self._enter = self.admission.stage(self._proceed)
 
-    async def _proceed(self, end: Any, _exchange: Exchange) -> bytes:
+    async def _proceed(self, end: Any, _exchange: CallContext) -> bytes:
         answered: bytes = await end
         return answered
 
@@ -65,9 +67,9 @@ class Door:
         end = asyncio.get_running_loop().create_future()
 
         async def enter() -> bytes:
-            caller.set(Caller(name, peer))
-            call = At(peer, running_task(), not is_silent)
-            return await self._enter(end, cast("Exchange", call))
+            call = call_context(peer=peer, caller=Caller(name, peer))
+            call.has_message = not is_silent
+            return await self._enter(end, call)
 
         task = asyncio.create_task(enter())
         await asyncio.sleep(0)

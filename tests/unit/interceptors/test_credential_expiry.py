@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from healthomics_gateway.auth.policy import Credential
-from healthomics_gateway.context import Exchange, running_task
-from healthomics_gateway.errors.reasons import GatewayError
+from healthomics_gateway.context import CallContext
+from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.interceptors.credential_expiry import Expiry
+from testkit.serving import call_context
 
 NOW = 1_800_000_000.0
 
@@ -38,7 +39,7 @@ class World:
 
     async def call(self, *credentials: Credential) -> str:
         """Make a call that lasts, and return how it ends."""
-        exchange = Exchange(cast("Any", None), "", "", "", running_task())
+        exchange = call_context()
         exchange.credentials = credentials
         try:
             return (await self._stage(None, exchange)).decode()
@@ -64,7 +65,7 @@ class World:
         self.timers.append(Timer(seconds, work))
         return self.timers[-1]
 
-    async def _proceed(self, _incoming: Any, _exchange: Exchange) -> bytes:
+    async def _proceed(self, _incoming: Any, _exchange: CallContext) -> bytes:
         await self._ends.wait()
         return b"ended"
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from healthomics_gateway.context import Exchange, running_task
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.context import CallContext
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.drain import Drain
+from testkit.serving import call_context
 
 QUIET_SECONDS = 0.5
 LOOK_SECONDS = 0.02  # by so much a drain may notice late
@@ -45,7 +47,7 @@ class Gate:
         await self._drain.evict(PATIENCE_SECONDS)
         return took
 
-    async def _proceed(self, call: Any, _exchange: Exchange) -> bytes:
+    async def _proceed(self, call: Any, _exchange: CallContext) -> bytes:
         return await call.answer
 
     async def _sleep(self, seconds: float) -> None:
@@ -89,9 +91,9 @@ class GateCall:
             return error.reason.name
 
 
-def exchange() -> Exchange:
+def exchange() -> CallContext:
     """A call that runs in this task."""
-    return Exchange(cast("Any", None), "", "", "", running_task())
+    return call_context()
 
 
 async def settle() -> None:
@@ -224,7 +226,7 @@ async def test_eviction_does_not_wait_for_ever() -> None:
     stuck = asyncio.Event()
     drain = Drain()
 
-    async def proceed(_call: Any, _exchange: Exchange) -> bytes:
+    async def proceed(_call: Any, _exchange: CallContext) -> bytes:
         await asyncio.Future()
         return b""
 

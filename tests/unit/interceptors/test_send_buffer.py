@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.context import Exchange, running_task
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.context import CallContext
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, Unread
-from healthomics_gateway.runs.source import Caller, caller
+from healthomics_gateway.runs.source import Caller
+from testkit.serving import call_context
 
 ANSWER = b"x" * 1000
 SIZE = STREAM_BYTES + len(ANSWER)
@@ -33,7 +35,7 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
         self._handle = self.unread.stage(self._answer)
 
-    async def _answer(self, incoming: Any, _exchange: Exchange) -> bytes:
+    async def _answer(self, incoming: Any, _exchange: CallContext) -> bytes:
         self.asked += 1
         if incoming:
             await incoming
@@ -46,8 +48,7 @@ class Clients:
         is_read, answered = asyncio.Event(), asyncio.get_running_loop().create_future()
 
         async def as_grpc_does() -> None:
-            caller.set(Caller(name, peer))
-            exchange = Exchange(Any, "", "", peer, running_task())
+            exchange = call_context(peer=peer, caller=Caller(name, peer))
             try:
                 answered.set_result(await self._handle(until, exchange))
             except GatewayError as error:

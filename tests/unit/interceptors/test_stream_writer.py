@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.context import Exchange, running_task
-from healthomics_gateway.errors.reasons import GatewayError, Reason, ends
+from healthomics_gateway.context import CallContext
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, Unread
 from healthomics_gateway.interceptors.stream_writer import Writer
+from testkit.serving import call_context
 from testkit.virtual_time import virtually
 
 MESSAGE = b"x" * 1000
@@ -30,9 +32,9 @@ class Stream:
         self.written.append(message)
 
 
-def exchange(stream: Stream, peer: str = "a") -> Exchange:
+def exchange(stream: Stream, peer: str = "a") -> CallContext:
     """Return the call of a stream that runs in this task."""
-    return Exchange(stream, "", "", peer, running_task())  # type: ignore[arg-type]
+    return call_context(rpc=stream, peer=peer)
 
 
 def writer(unread: Unread) -> Writer:
@@ -70,8 +72,8 @@ def test_message_that_is_not_read_ends_its_stream(
         unread, loop = Unread(), asyncio.get_running_loop()
 
         async def stream() -> float:
-            ends.set(loop.time() + left)
             call = exchange(Stream(seconds=3600))
+            call.end = loop.time() + left
             with pytest.raises(error):
                 await writer(unread).write(call, MESSAGE)
             ended = loop.time()

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from healthomics_gateway.context import Exchange
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.context import CallContext
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.tarpit import PACED, Refusals
-from healthomics_gateway.runs.source import Caller, caller
+from healthomics_gateway.runs.source import Caller
+from testkit.serving import call_context
 from testkit.virtual_time import virtually
 
-EXCHANGE = cast("Exchange", None)
 
-
-async def refuse(incoming: Any, _exchange: Exchange) -> bytes:
+async def refuse(incoming: Any, _exchange: CallContext) -> bytes:
     """Turn a call away for a reason, or answer it."""
     if isinstance(incoming, Reason):
-        raise GatewayError(incoming, metadata={"runId": "1"})
+        raise GatewayError(incoming)
     return b"answer"
 
 
@@ -42,9 +42,9 @@ class Strangers:
         connection: str = "first",
     ) -> None:
         """Make one call, and note when it was rejected."""
-        caller.set(Caller(host, connection))
+        call = call_context(caller=Caller(host, connection))
         with pytest.raises(GatewayError) as caught:
-            await self.handler(reason, EXCHANGE)
+            await self.handler(reason, call)
         assert reason is caught.value.reason
         now = asyncio.get_running_loop().time()
         self.told.append((name, round(now - self._begun, 6)))
@@ -147,13 +147,11 @@ def test_rejection_keeps_the_wait_that_it_advises() -> None:
     """A call whose token can't be verified now is advised when to come back."""
 
     async def work() -> float:
-        async def unavailable(_incoming: Any, _exchange: Exchange) -> bytes:
-            error = GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE)
-            error.retry_delay_seconds = 7.0
-            raise error
+        async def unavailable(_incoming: Any, _exchange: CallContext) -> bytes:
+            raise GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE, retry_delay_seconds=7.0)
 
         with pytest.raises(GatewayError) as caught:
-            await Refusals().stage(unavailable)(None, EXCHANGE)
+            await Refusals().stage(unavailable)(None, call_context())
         return caught.value.retry_delay_seconds
 
     assert 7.0 == virtually(work)
@@ -168,7 +166,7 @@ def test_others_are_told_at_once(reason: Reason) -> None:
         waiting = [asyncio.create_task(strangers.call(name)) for name in "abc"]
         await asyncio.sleep(0)
         await strangers.call("known", reason)
-        assert b"answer" == await strangers.handler("answer", EXCHANGE)
+        assert b"answer" == await strangers.handler("answer", call_context())
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

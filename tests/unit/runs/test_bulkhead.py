@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.errors.reasons import NotAskedError, Reason
+from healthomics_gateway.errors.exceptions import NotAskedError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Places as Shared
 from healthomics_gateway.runs.rate_limit import Paced, Pacers
 from healthomics_gateway.runs.scheduler import Pacer

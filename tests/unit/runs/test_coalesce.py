@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from healthomics.v1.run_pb2 import Run, RunExport
-from healthomics_gateway.errors.reasons import GatewayError, NotAskedError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.coalesce import Coalescing
 from healthomics_gateway.runs.scheduler import throttled
 from healthomics_gateway.runs.source import (
@@ -20,6 +21,7 @@ from healthomics_gateway.runs.source import (
     OneCall,
     Partition,
     RunQuery,
+    UpstreamInfo,
 )
 from testkit.serving import failure
 from testkit.virtual_time import virtually
@@ -89,7 +91,7 @@ class Upstream:
             self.turns.waiting.discard(call)
             call.sent()
             self.asked.append(now())
-            call.facts["attempts"] = str(len(self.asked))
+            call.upstream = UpstreamInfo(attempts=len(self.asked))
             await asyncio.sleep(self._seconds)
         except asyncio.CancelledError:
             self.left += 1
@@ -163,7 +165,7 @@ def test_no_run_has_more_than_one_fetch_under_way() -> None:
 def test_failure_is_shared_and_not_remembered() -> None:
     """All who waited get it, with what is known; the next call asks anew."""
 
-    async def work() -> tuple[list[Any], dict[str, str], float]:
+    async def work() -> tuple[list[Any], int, float]:
         upstream = Upstream(failing=failure(Reason.UPSTREAM_INTERNAL))
         call = OneCall(inf)
         ended = await asyncio.gather(
@@ -172,11 +174,11 @@ def test_failure_is_shared_and_not_remembered() -> None:
             return_exceptions=True,
         )
         upstream.failing = None
-        return ended, call.facts, await upstream.ask()
+        return ended, call.upstream.attempts, await upstream.ask()
 
-    ended, facts, then = virtually(work)
+    ended, attempts, then = virtually(work)
     assert [Reason.UPSTREAM_INTERNAL] * 2 == [each.reason for each in ended]
-    assert {"attempts": "1"} == facts
+    assert 1 == attempts
     assert 1001 == then
 
 

@@ -10,7 +10,8 @@ from math import inf
 
 import pytest
 
-from healthomics_gateway.errors.reasons import NotAskedError, Reason
+from healthomics_gateway.errors.exceptions import NotAskedError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Places
 from healthomics_gateway.runs.rate_limit import Paced, Pacers
 from healthomics_gateway.runs.scheduler import Pacer

@@ -14,10 +14,18 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunResponse
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.field_mask import Selection
 from healthomics_gateway.runs.poll_failures import IN_DOUBT
-from healthomics_gateway.runs.source import Answer, Call, Caller, OneCall, RunQuery
+from healthomics_gateway.runs.source import (
+    Answer,
+    Call,
+    Caller,
+    OneCall,
+    RunQuery,
+    UpstreamInfo,
+)
 from healthomics_gateway.runs.watch import Reader, Watches
 from healthomics_gateway.runs.watch_state import MAX_VIEWS, State
 from testkit.serving import failure
@@ -56,7 +64,7 @@ class World:
         """Be HealthOmics."""
         self.polled.append(round(now() - 1000, 3))
         self.calls.append(call)
-        call.facts["attempts"] = "1"
+        call.upstream = UpstreamInfo(attempts=1)
         try:
             await asyncio.sleep(self._seconds)
         except asyncio.CancelledError:
@@ -86,10 +94,9 @@ class World:
     ) -> list[tuple[float, Any]]:
         """Give what one watch sees, and when; `work` is what it does with each."""
         seen: list[tuple[float, Any]] = []
-        facts: dict[str, str] = {}
         with self.watches.watch(QUERY, selection=selection, **fields) as reader:
             try:
-                while (body := await reader.next(facts)) is not None:
+                while (body := await reader.next()) is not None:
                     told = of(WatchRunResponse.FromString(body).run) if body else "beat"
                     seen.append((round(now() - 1000, 3), told))
                     await asyncio.sleep(work)
@@ -483,8 +490,7 @@ def test_wait_that_is_asked_for_is_kept() -> None:
     """A failure's own wait counts where it is longer; nobody waits beyond a minute."""
 
     async def work() -> Any:
-        error = failure(Reason.UPSTREAM_THROTTLED)
-        error.retry_delay_seconds = 3.0
+        error = failure(Reason.UPSTREAM_THROTTLED, retry_delay_seconds=3.0)
         world = World((0, error), (200, {"status": "FAILED"}))
         await world.follow()
         return world.polled
@@ -525,7 +531,7 @@ def test_refusal_ends_every_watch(reason: Reason) -> None:
         seen = await asyncio.gather(*(world.follow() for _ in range(3)))
         await asyncio.sleep(1)
         with world.watches.watch(QUERY, selection=ALL) as reader:
-            body = await reader.next({})
+            body = await reader.next()
         return seen, body
 
     seen, body = virtually(work)
@@ -533,20 +539,19 @@ def test_refusal_ends_every_watch(reason: Reason) -> None:
     assert "b" == WatchRunResponse.FromString(body).run.name
 
 
-def test_refusal_tells_what_the_poll_has_learnt() -> None:
-    """The facts of the poll are its watch's."""
+def test_watch_knows_the_attempts_of_its_last_poll() -> None:
+    """What is known of the poll is known of the watch that ends with it."""
 
     async def work() -> Any:
         world = World((0, failure(Reason.RUN_NOT_FOUND)))
-        facts = {"runId": QUERY.id}
         with (
             world.watches.watch(QUERY, selection=ALL) as reader,
             pytest.raises(GatewayError),
         ):
-            await reader.next(facts)
-        return facts
+            await reader.next()
+        return reader.upstream
 
-    assert {"runId": QUERY.id, "attempts": "1"} == virtually(work)
+    assert UpstreamInfo(attempts=1) == virtually(work)
 
 
 def test_bug_ends_a_watch_and_is_logged() -> None:

@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_pb2 import Run, RunExport, RunStatus
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.auth.policy import ALL_METHODS, Access, Rule, access
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.auth.policy import ALL_METHODS, UNRULED, Access, Rule
+from healthomics_gateway.context import set_current_call
+from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.field_mask import PATHS
-from healthomics_gateway.runs.source import Answer, Call, RunQuery
+from healthomics_gateway.runs.source import Answer, Call, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.run_service import RunService
 from testkit.builders import Refusal, get_run, refused
@@ -29,6 +31,7 @@ from testkit.serving import (
     Hanging,
     Scripted,
     answer,
+    call_context,
     failure,
     serving,
 )
@@ -36,6 +39,8 @@ from testkit.virtual_time import virtually
 
 RUN_ID = "1234567"
 DEFINITION = RunExport.RUN_EXPORT_DEFINITION
+# May see the runs of one group only.
+BOUND = Access("lims", Rule("lims", ALL_METHODS, run_groups=frozenset({"1"})))
 MAX_SECONDS = 315_576_000_000  # of a Duration
 LIMIT = 4 * 1024 * 1024  # bytes of an answer that stock clients receive
 
@@ -59,14 +64,26 @@ class Context:
         """Take the trailers."""
 
 
+def under_way(seconds: float | None, access: Access) -> Any:
+    """Make a call the one that is under way, and return gRPC's context of it."""
+    call = call_context(rpc=Context(seconds), access=access)
+    set_current_call(call)
+    return call
+
+
 async def ask(
-    source: Scripted, request: GetRunRequest, *, seconds: float | None, **more: Any
+    source: Scripted,
+    request: GetRunRequest,
+    *,
+    seconds: float | None,
+    access: Access = UNRULED,
+    **more: Any,
 ) -> Run:
     """Call the service without a server, with so much time left."""
     watches = Watches(source, polls=source, interval_seconds=1.0)
     options = {"default_deadline_seconds": 30.0, **more}
     service = RunService(source, watches=watches, **options)
-    return await service.GetRun(request, cast("Any", Context(seconds)))
+    return await service.GetRun(request, under_way(seconds, access))
 
 
 def watched(
@@ -74,13 +91,14 @@ def watched(
     *,
     seconds: float | None,
     beat: Duration | None = None,
+    access: Access = UNRULED,
     **more: Any,
 ) -> AsyncIterator[Any]:
     """Watch a run without a server, with so much time left."""
     watches = Watches(source, polls=source, interval_seconds=1.0)
     service = RunService(source, watches=watches, default_deadline_seconds=30.0, **more)
     request = WatchRunRequest(id=RUN_ID, heartbeat_interval=beat)
-    return service.WatchRun(request, cast("Any", Context(seconds)))
+    return service.WatchRun(request, under_way(seconds, access))
 
 
 async def send(source: Scripted, request: GetRunRequest, **more: Any) -> Run:
@@ -535,11 +553,11 @@ async def test_answer_that_is_none_is_a_bug() -> None:
 
 
 async def test_failure_tells_what_its_source_has_told() -> None:
-    """What a source notes on the call is in ErrorInfo; the failure's own word wins."""
+    """The attempts of a call and AWS's answer are in ErrorInfo."""
 
     async def fail(_query: RunQuery, call: Call) -> Answer:
-        call.facts |= {"attempts": "2", "region": "us-east-1", "httpStatus": "200"}
-        raise failure(metadata={"httpStatus": "500", "awsRequestId": AWS_REQUEST_ID})
+        call.upstream = UpstreamInfo("us-east-1", 2)
+        raise failure(answer=AwsAnswer(AWS_REQUEST_ID, 500, "InternalFailure"))
 
     told = await refusal(Scripted(fail), GetRunRequest(id=RUN_ID))
 
@@ -547,6 +565,7 @@ async def test_failure_tells_what_its_source_has_told() -> None:
         "runId": RUN_ID,
         "attempts": "2",
         "region": "us-east-1",
+        "awsErrorCode": "InternalFailure",
         "httpStatus": "500",
         "awsRequestId": AWS_REQUEST_ID,
     } == told.metadata
@@ -572,7 +591,7 @@ async def test_answer_beyond_4_mib_is_refused_with_what_is_known() -> None:
     """One byte more is RESPONSE_TOO_LARGE, with all that is known of the call."""
 
     async def give(_query: RunQuery, call: Call) -> Answer:
-        call.facts |= {"attempts": "1", "awsRequestId": AWS_REQUEST_ID}
+        call.upstream = UpstreamInfo("us-east-1", 1, AwsAnswer(AWS_REQUEST_ID))
         return Answer(run_of_size(LIMIT + 1), AWS_REQUEST_ID)
 
     told = await refusal(Scripted(give), GetRunRequest(id=RUN_ID))
@@ -581,6 +600,7 @@ async def test_answer_beyond_4_mib_is_refused_with_what_is_known() -> None:
     assert "RESPONSE_TOO_LARGE" == told.reason
     assert {
         "runId": RUN_ID,
+        "region": "us-east-1",
         "attempts": "1",
         "awsRequestId": AWS_REQUEST_ID,
     } == told.metadata
@@ -611,9 +631,7 @@ async def test_withheld_member_is_in_no_answer() -> None:
 
 async def test_facts_of_a_call_are_not_told_of_the_next() -> None:
     """After good and failed calls a refusal on their connection knows nothing yet."""
-    source = Scripted(
-        answer(RUN_ID), failure(metadata={"awsRequestId": AWS_REQUEST_ID})
-    )
+    source = Scripted(answer(RUN_ID), failure(answer=AwsAnswer(AWS_REQUEST_ID)))
     async with serving(source) as channel:
         stub = RunServiceStub(channel)
         await get_run(stub, RUN_ID)
@@ -636,7 +654,7 @@ async def test_facts_of_concurrent_calls_are_kept_apart() -> None:
     barrier = asyncio.Barrier(10)
 
     async def fail_together(query: RunQuery, call: Call) -> Answer:
-        call.facts["attempts"] = query.id
+        call.upstream = UpstreamInfo("us-east-1", int(query.id) + 1)
         await barrier.wait()
         raise failure()
 
@@ -646,7 +664,8 @@ async def test_facts_of_concurrent_calls_are_kept_apart() -> None:
         told = await asyncio.gather(*calls)
 
     assert [
-        {"runId": str(number), "attempts": str(number)} for number in range(10)
+        {"runId": str(number), "region": "us-east-1", "attempts": str(number + 1)}
+        for number in range(10)
     ] == [each.metadata for each in told]
 
 
@@ -703,9 +722,15 @@ async def refused_after(
     clock = asyncio.get_running_loop().time
     begun = clock()
     asked = (
-        ask(Scripted(give), GetRunRequest(id=RUN_ID), seconds=deadline, clock=clock)
+        ask(
+            Scripted(give),
+            GetRunRequest(id=RUN_ID),
+            seconds=deadline,
+            access=BOUND,
+            clock=clock,
+        )
         if method == "GetRun"
-        else anext(watched(Scripted(give), seconds=deadline, clock=clock))
+        else anext(watched(Scripted(give), seconds=deadline, access=BOUND, clock=clock))
     )
     with pytest.raises(GatewayError) as refusal:
         await asked
@@ -715,10 +740,7 @@ async def refused_after(
 def giving(
     step: Answer | GatewayError, seconds: float
 ) -> Callable[[RunQuery, Call], Awaitable[Answer]]:
-    """Return a source that answers `step` after `seconds`.
-
-    From now on the caller may see the runs of one group only.
-    """
+    """Return a source that answers `step` after `seconds`."""
 
     async def give(_query: RunQuery, _call: Call) -> Answer:
         await asyncio.sleep(seconds)
@@ -726,8 +748,6 @@ def giving(
             raise step
         return step
 
-    groups = frozenset({"1"})
-    access.set(Access("lims", Rule("lims", ALL_METHODS, run_groups=groups)))
     return give
 
 
@@ -748,7 +768,7 @@ def test_bound_watch_has_heartbeats_before_its_first_state(
         clock = asyncio.get_running_loop().time
         begun, beat = clock(), Duration(seconds=2)
         source = Scripted(giving(step, 5.2))
-        stream = watched(source, seconds=6.0, beat=beat, clock=clock)
+        stream = watched(source, seconds=6.0, beat=beat, access=BOUND, clock=clock)
         came = []
         with contextlib.suppress(GatewayError, StopAsyncIteration):
             while await anext(stream) == b"":

@@ -8,20 +8,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from healthomics_gateway.errors.reasons import (
-    MAX_STATUS_BYTES,
-    Again,
-    GatewayError,
-    Reason,
-    status_of,
-)
+from healthomics_gateway.errors.exceptions import Again, AwsAnswer, GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.errors.status import MAX_STATUS_BYTES, status_of
 from healthomics_gateway.upstream.classify import (
     CODES,
     FAILURES,
+    answer_of,
     body_of,
     error_of_code,
     error_of_failure,
-    facts_of,
     names_error,
 )
 from healthomics_gateway.upstream.reply import Failure, Reply
@@ -153,7 +149,7 @@ def test_code_decides_whatever_the_status(
     for status in (200, 206, 400, 403, 404, 408, 429, 500, 503):
         answer = reply(status, {"message": "Said."}, x_amzn_errortype=code)
         assert (reason, again) == row_of(answer)
-        assert code == error_of(answer).metadata["awsErrorCode"]
+        assert code == error_of(answer).answer.error_code
 
 
 def test_tables_have_no_row_that_these_tests_lack() -> None:
@@ -185,7 +181,7 @@ def test_spellings_of_a_code_all_mean_the_same(text: str) -> None:
 
     for answer in answers:
         assert THROTTLED == row_of(answer)
-        assert "ThrottlingException" == error_of(answer).metadata["awsErrorCode"]
+        assert "ThrottlingException" == error_of(answer).answer.error_code
 
 
 def test_code_of_a_success_can_come_from_the_body_as_aws_spells_it() -> None:
@@ -194,7 +190,7 @@ def test_code_of_a_success_can_come_from_the_body_as_aws_spells_it() -> None:
     error = error_of_code("ns#ThrottlingException", answer)
 
     assert THROTTLED == (error.reason, error.again)
-    assert "ThrottlingException" == error.metadata["awsErrorCode"]
+    assert "ThrottlingException" == error.answer.error_code
     assert "Too fast." == error.debug
 
 
@@ -301,9 +297,7 @@ def test_body_without_a_code_leaves_it_to_the_status(body: Any) -> None:
         error = error_of(reply(status, body))
 
         assert (reason, again) == (error.reason, error.again)
-        assert {"awsErrorCode": "", "httpStatus": str(status), "awsRequestId": ""} == (
-            error.metadata
-        )
+        assert AwsAnswer("", status) == error.answer
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
@@ -357,13 +351,11 @@ def test_failure_is_its_row_with_and_without_an_answer(
 ) -> None:
     """What went wrong on the way is told with what is known of the answer."""
     without = error_of_failure(failure)
-    assert (reason, again, {}) == (without.reason, without.again, without.metadata)
+    assert (reason, again, None) == (without.reason, without.again, without.answer)
 
     of_body = error_of(reply(200, failure, x_amzn_requestid="id-1"))
     assert (reason, again) == (of_body.reason, of_body.again)
-    assert {"awsErrorCode": "", "httpStatus": "200", "awsRequestId": "id-1"} == (
-        of_body.metadata
-    )
+    assert AwsAnswer("id-1", 200) == of_body.answer
 
 
 @pytest.mark.parametrize(
@@ -415,7 +407,7 @@ def test_no_retry_after_is_no_wish() -> None:
 )
 def test_code_that_is_no_plain_word_is_not_told(code: str, told: str) -> None:
     """`awsErrorCode` is letters and digits, 64 at most, or empty."""
-    assert told == error_of(reply(400, {"__type": code})).metadata["awsErrorCode"]
+    assert told == error_of(reply(400, {"__type": code})).answer.error_code
 
 
 @pytest.mark.parametrize(
@@ -437,9 +429,7 @@ def test_request_id_that_is_no_plain_word_is_not_told(
     """`awsRequestId` is letters, digits and hyphens, 64 at most, or empty."""
     answer = reply(200, x_amzn_requestid=request_id)
 
-    assert {"awsErrorCode": "", "httpStatus": "200", "awsRequestId": told} == (
-        facts_of(answer)
-    )
+    assert AwsAnswer(told, 200) == answer_of(answer)
 
 
 @pytest.mark.parametrize(
@@ -462,7 +452,7 @@ def test_debug_text_is_aws_message(status: int, body: Any, debug: str) -> None:
     error = error_of(reply(status, body, x_amzn_errortype="AccessDenied"))
 
     assert debug == error.debug
-    assert not {"Denied.", "a", "b"} & set(error.metadata.values())
+    assert not {"Denied.", "a", "b"} & set(error.answer.metadata.values())
 
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=80)  # surrogates too
@@ -504,7 +494,9 @@ def test_every_answer_is_a_row_or_a_success(
     if error is None:
         assert 200 <= status <= 299
         return
-    row = status_of(error, metadata=error.metadata, request_id="1", debug=True)
-    assert {"awsErrorCode", "httpStatus", "awsRequestId"} == error.metadata.keys()
-    assert all(value.isascii() for value in error.metadata.values())
+    assert error.answer
+    metadata = error.answer.metadata
+    row = status_of(error, metadata=metadata, request_id="1", debug=True)
+    assert {"awsErrorCode", "httpStatus", "awsRequestId"} == metadata.keys()
+    assert all(value.isascii() for value in metadata.values())
     assert row.ByteSize() <= MAX_STATUS_BYTES

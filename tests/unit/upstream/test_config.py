@@ -27,7 +27,7 @@ from healthomics_gateway.upstream.sigv4 import Credentials
 PROGRAM = """
 import asyncio, gc, json, os, sys
 import boto3
-from healthomics_gateway.errors.reasons import GatewayError
+from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.upstream.config import AwsSettingsError, discover
 from healthomics_gateway.upstream.credential_chain import read_chain
 from healthomics_gateway.upstream.credentials import ChainError

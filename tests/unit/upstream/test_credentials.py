@@ -16,7 +16,8 @@ from botocore.exceptions import CredentialRetrievalError
 from structlog.testing import capture_logs
 
 from healthomics_gateway.background import MIN_PAUSE_SECONDS
-from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
+from healthomics_gateway.errors.exceptions import Again, GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.credentials import (
     MAX_THREADS,
     RECOVERY_SECONDS,
@@ -633,7 +634,7 @@ async def test_failure_of_the_chain_is_logged_without_its_words() -> None:
     """One event tells the kind of failure; what a provider says may be secret."""
     program = """
 import asyncio
-from healthomics_gateway.errors.reasons import GatewayError
+from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.telemetry.log_setup import set_up_logging
 from healthomics_gateway.upstream.credentials import ChainIdentity
 

@@ -21,8 +21,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from healthomics.v1.run_pb2 import RUN_EXPORT_DEFINITION, RUN_STATUS_RUNNING, RunExport
-from healthomics_gateway.errors.reasons import Again, GatewayError, Reason
-from healthomics_gateway.runs.source import Answer, Call, OneCall, RunQuery
+from healthomics_gateway.errors.exceptions import Again, AwsAnswer, GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.source import (
+    NOT_ASKED,
+    Answer,
+    Call,
+    OneCall,
+    RunQuery,
+    UpstreamInfo,
+)
 from healthomics_gateway.sandbox import (
     ACCESS_KEY_ID,
     REGION,
@@ -138,10 +146,11 @@ class Source:
         """Returns how an attempt must fail."""
         with pytest.raises(GatewayError) as caught:
             await self.ask(run_id)
-        if caught.value.fix:
+        error: GatewayError = caught.value
+        if error.fix:
             async with asyncio.timeout(10):
-                await caught.value.fix()
-        return caught.value
+                error = await error.fix()
+        return error
 
     async def row(self, run_id: str = RUN_ID) -> tuple[Reason, Again]:
         """Returns what the failure is, and whether the gateway tries again."""
@@ -328,22 +337,14 @@ async def test_call_learns_where_it_was_asked_and_what_aws_said() -> None:
         for call in calls[1:]:
             with pytest.raises(GatewayError) as caught:
                 await asked.ask(call=call)
-            errors.append(caught.value.metadata)
+            errors.append(caught.value.answer)
 
-    own = {"region": REGION, "attempts": "1"}
-    assert calls[0].facts == own | {
-        "awsErrorCode": "",
-        "httpStatus": "200",
-        "awsRequestId": "aws-1",
-    }
-    assert [own] * 2 == [call.facts for call in calls[1:]]
+    answer = AwsAnswer("aws-1", 200)
+    assert UpstreamInfo(REGION, 1, answer) == calls[0].upstream
+    assert [UpstreamInfo(REGION, 1)] * 2 == [call.upstream for call in calls[1:]]
     assert [
-        {
-            "awsErrorCode": "ConflictException",
-            "httpStatus": "409",
-            "awsRequestId": "aws-2",
-        },
-        {"awsErrorCode": "", "httpStatus": "502", "awsRequestId": ""},
+        AwsAnswer("aws-2", 409, "ConflictException"),
+        AwsAnswer("", 502),
     ] == errors
 
 
@@ -372,7 +373,7 @@ async def test_success_that_is_no_json_object_is_malformed(body: bytes) -> None:
         error.reason,
         error.again,
     )
-    assert "aws-1" == error.metadata["awsRequestId"]
+    assert AwsAnswer("aws-1", 200) == error.answer
     assert [] == asked.reports
 
 
@@ -473,7 +474,7 @@ async def test_clock_that_is_off_is_corrected_on_the_second_attempt(
         await asked.ask()
         await asked.ask()
 
-    assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.MENDED) == row
+    assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.FIXED) == row
     assert (3, [None, None]) == (sandbox.calls, asked.reports)
 
 
@@ -487,7 +488,7 @@ async def test_calls_at_once_all_learn_the_time_from_the_first_refusal() -> None
         rows = await asyncio.gather(*(asked.row() for _ in range(8)))
         await asyncio.gather(*(asked.ask() for _ in range(8)))
 
-    assert {(Reason.GATEWAY_SIGNATURE_REJECTED, Again.MENDED)} == set(rows)
+    assert {(Reason.GATEWAY_SIGNATURE_REJECTED, Again.FIXED)} == set(rows)
 
 
 async def test_offset_is_dropped_when_the_clock_is_set_right() -> None:
@@ -500,7 +501,7 @@ async def test_offset_is_dropped_when_the_clock_is_set_right() -> None:
         await asked.refusal()
         await asked.ask()
         clock.time, clock.skew = clock.theirs(), timedelta(0)
-        assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.MENDED) == await asked.row()
+        assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.FIXED) == await asked.row()
         await asked.ask()
 
     assert (
@@ -539,15 +540,15 @@ def http_date(**ahead: float) -> str:
 @pytest.mark.parametrize(
     ("date", "again", "minutes"),
     [
-        pytest.param(http_date(minutes=20), Again.MENDED, 20, id="ahead"),
-        pytest.param(http_date(minutes=-20), Again.MENDED, -20, id="behind"),
-        pytest.param(http_date(seconds=60), Again.MENDED, 1, id="a-minute"),
+        pytest.param(http_date(minutes=20), Again.FIXED, 20, id="ahead"),
+        pytest.param(http_date(minutes=-20), Again.FIXED, -20, id="behind"),
+        pytest.param(http_date(seconds=60), Again.FIXED, 1, id="a-minute"),
         pytest.param(http_date(seconds=59), Again.NO, 0, id="less-than-a-minute"),
         pytest.param(http_date(), Again.NO, 0, id="equal"),
         pytest.param(
-            "Thu, 01 Jan 2026 15:20:00 +0300", Again.MENDED, 20, id="another-zone"
+            "Thu, 01 Jan 2026 15:20:00 +0300", Again.FIXED, 20, id="another-zone"
         ),
-        pytest.param("Thu, 01 Jan 2026 12:20:00 -0000", Again.MENDED, 20, id="no-zone"),
+        pytest.param("Thu, 01 Jan 2026 12:20:00 -0000", Again.FIXED, 20, id="no-zone"),
         pytest.param(None, Again.NO, 0, id="missing"),
         pytest.param("", Again.NO, 0, id="empty"),
         pytest.param("yesterday", Again.NO, 0, id="no-date"),
@@ -590,7 +591,7 @@ async def test_offset_stays_where_an_answer_has_no_date() -> None:
         Upstream(*answers) as upstream,
         source(upstream.url, now=clock.ours) as asked,
     ):
-        assert (Reason.GATEWAY_CLOCK_SKEW, Again.MENDED) == await asked.row()
+        assert (Reason.GATEWAY_CLOCK_SKEW, Again.FIXED) == await asked.row()
         await asked.ask()
         await asked.ask()
         assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO) == await asked.row()
@@ -616,7 +617,7 @@ async def test_expired_credentials_are_renewed_for_another_attempt() -> None:
         row = await asked.row()
         await asked.ask()
 
-    assert (Reason.GATEWAY_CREDENTIALS_EXPIRED, Again.MENDED) == row
+    assert (Reason.GATEWAY_CREDENTIALS_EXPIRED, Again.FIXED) == row
     assert [WRONG] == keyring.refused
     for key, head in zip(("AKIDNOBODY", ACCESS_KEY_ID), upstream.requests, strict=True):
         assert f"Credential={key}/" in head
@@ -640,7 +641,7 @@ async def test_others_that_are_refused_as_well_mend_nothing() -> None:
         keyring.follow(WRONG)
         rows.append(await asked.row())
 
-    again = [Again.MENDED, Again.ONCE, Again.MENDED, Again.MENDED]
+    again = [Again.FIXED, Again.ONCE, Again.FIXED, Again.FIXED]
     assert [(Reason.GATEWAY_CREDENTIALS_EXPIRED, each) for each in again] == rows
 
 
@@ -651,7 +652,7 @@ async def test_invalid_credentials_that_are_replaced_are_no_matter() -> None:
         row = await asked.row()
         await asked.ask()
 
-    assert (Reason.GATEWAY_CREDENTIALS_INVALID, Again.MENDED) == row
+    assert (Reason.GATEWAY_CREDENTIALS_INVALID, Again.FIXED) == row
     assert [None] == asked.reports
 
 
@@ -719,7 +720,7 @@ async def test_credentials_that_there_are_none_of_end_the_attempt() -> None:
             await asked.ask(call=call)
 
     assert UNAVAILABLE is caught.value
-    assert ([], {}) == (upstream.requests, call.facts)  # it wasn't tried
+    assert ([], NOT_ASKED) == (upstream.requests, call.upstream)
 
 
 # What an attempt tells of the gateway's own identity.
@@ -786,10 +787,10 @@ async def test_failure_on_the_way_is_a_row_that_nothing_is_known_of() -> None:
     async with source(f"http://127.0.0.1:{port}") as asked:
         error = await asked.refusal()
 
-    assert (Reason.UPSTREAM_CONNECTION, Again.YES, {}) == (
+    assert (Reason.UPSTREAM_CONNECTION, Again.YES, None) == (
         error.reason,
         error.again,
-        error.metadata,
+        error.answer,
     )
     assert [] == asked.reports
 
@@ -812,11 +813,11 @@ async def test_attempts_are_counted_wherever_healthomics_is_tried() -> None:
     ):
         with pytest.raises(GatewayError):
             await asked.ask(call=call)
-        first = dict(call.facts)
+        first = call.upstream
         await asked.ask(call=call)
 
-    assert {"region": REGION, "attempts": "1"} == first
-    assert "2" == call.facts["attempts"]
+    assert UpstreamInfo(REGION, 1) == first
+    assert 2 == call.upstream.attempts
 
 
 async def test_cancelled_attempt_leaves_no_request() -> None:

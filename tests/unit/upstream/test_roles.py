@@ -15,7 +15,8 @@ import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.errors.reasons import GatewayError, Reason
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OWN, OneCall, Partition, RunQuery
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.clock import Clock
