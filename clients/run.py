@@ -26,7 +26,7 @@ LAST_PRINTED = "AWS_DISABLE_HOST_PREFIX_INJECTION"  # of what the sandbox prints
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0  # the gateway's drain time and what the process needs to end
 
-# Where the code in docs/clients.md is taken from, by the language of its blocks.
+# Where the code in docs/guide/clients.md is taken from, by the language of its blocks.
 DOCUMENTED = {
     "go": GO / "getrun/main.go",
     "python": ROOT / "clients/python/getrun.py",
@@ -57,16 +57,16 @@ def main() -> int:
 
 
 def check_snippets() -> None:
-    """See that each block of code in docs/clients.md stands in a client."""
-    text = (ROOT / "docs/clients.md").read_text()
+    """See that each block of code in docs/guide/clients.md stands in a client."""
+    text = (ROOT / "docs/guide/clients.md").read_text()
     for language, source in DOCUMENTED.items():
         blocks = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
         if not blocks:
-            raise FailedError(f"docs/clients.md shows no {language}")
+            raise FailedError(f"docs/guide/clients.md shows no {language}")
         for block in blocks:
             if block not in source.read_text():
                 raise FailedError(
-                    f"docs/clients.md shows what isn't in {source.name}:\n{block}"
+                    f"docs/guide/clients.md shows what isn't in {source.name}:\n{block}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""docs/design.md, "What bounds it": everything that is served has a row, and a test."""
+"""The table "What bounds it" in the design: all that is served has a row and a test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from healthomics_gateway.settings.schema import Settings
 from testkit.builders import aws_at, gateway
 
 ROOT = Path(__file__).parents[2]
-BOUNDS = (ROOT / "docs" / "design.md").read_text().split("\n## What bounds it\n")[1]
+BOUNDS = (
+    (ROOT / "docs" / "internals" / "design.md")
+    .read_text()
+    .split("\n## What bounds it\n")[1]
+)
 BOUNDS = BOUNDS.split("\n## ")[0]
 NOWHERE = "http://127.0.0.1:9"  # it isn't asked
 

@@ -1,4 +1,4 @@
-"""docs/configuration.md, held to the settings."""
+"""docs/guide/configuration.md, held to the settings."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from healthomics_gateway.settings.schema import CallerRule, Settings
 from healthomics_gateway.settings.sources import leaves
 
 ROOT = Path(__file__).parents[2]
-DOC = (ROOT / "docs" / "configuration.md").read_text()
+DOC = (ROOT / "docs" / "guide" / "configuration.md").read_text()
 
 SECRETS = "/etc/healthomics-gateway"  # where the example's certificate lies
 # What must be set as well, where a setting's bound alone would contradict another.

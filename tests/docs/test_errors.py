@@ -1,4 +1,4 @@
-"""docs/errors.md and error_reason.proto, held to the code."""
+"""docs/guide/errors.md and error_reason.proto, held to the code."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ from testkit.builders import Upstream, aws_at, calling, gateway, get_run, http, 
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "server" / "healthomics_gateway"
-DOC = (ROOT / "docs" / "errors.md").read_text()
+DOC = (ROOT / "docs" / "guide" / "errors.md").read_text()
 PROTO = (ROOT / "protos" / "healthomics" / "v1" / "error_reason.proto").read_text()
 
 OF_EVERY_ERROR = {"ErrorInfo", "RequestInfo"}

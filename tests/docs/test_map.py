@@ -1,7 +1,7 @@
-"""The maps of the repository, held to what is there.
+"""The maps of the repository, compared with what is there.
 
-They are the docstring of `healthomics_gateway`, CONTRIBUTING.md, docs/guarantees.md and
-the links between the pages.
+They are the docstring of `healthomics_gateway`, CONTRIBUTING.md, the guarantees and the
+links between the pages.
 """
 
 import ast
@@ -35,9 +35,9 @@ from mutants.mutants import MUTANTS
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "server" / "healthomics_gateway"
 MAP = healthomics_gateway.__doc__ or ""
-ROOMS, _, BEGINNINGS = MAP.partition("Where to begin:")
+PACKAGES, _, BEGINNINGS = MAP.partition("Where to begin:")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
-GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
+GUARANTEES = (ROOT / "docs" / "internals" / "guarantees.md").read_text()
 PROMISES = {  # the tests of each, by its words
     row.split(" | ")[0].removeprefix("| "): ["::".join(each) for each in tests]
     for row in GUARANTEES.split("## What isn't promised")[0].splitlines()
@@ -52,8 +52,8 @@ WITHOUT_MUTANT = {  # by promise, why no bug of the server breaks it
 }
 PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-# The rooms of each line, from the top of the map to its bottom.
-LINES = [re.findall(r"`(\w+)`", line) for line in ROOMS.split("\n* ")[1:]]
+# The packages of each line, from the top of the map to its bottom.
+LINES = [re.findall(r"`(\w+)`", line) for line in PACKAGES.split("\n* ")[1:]]
 BEGIN = dict(re.findall(r"\* a new (.+): `(.+)`", BEGINNINGS))
 
 
@@ -63,27 +63,11 @@ def sources(*, of: Path = SERVER) -> Iterator[tuple[Path, ast.Module]]:
         yield file, ast.parse(file.read_text())
 
 
-def test_map_names_every_room_and_no_other() -> None:
+def test_map_names_every_package_and_no_other() -> None:
     """Each module and package of the gateway is in the map, once."""
-    rooms = {each.name for each in pkgutil.iter_modules(healthomics_gateway.__path__)}
+    found = {each.name for each in pkgutil.iter_modules(healthomics_gateway.__path__)}
 
-    assert sorted(rooms - {"__main__"}) == sorted(chain(*LINES))
-
-
-def test_rooms_know_only_those_below_them() -> None:
-    """No room imports one that stands above it in the map."""
-    line_of = {room: at for at, line in enumerate(LINES) for room in line}
-    upward = [
-        f"{file.relative_to(SERVER)} imports {node.module}"
-        for file, tree in sources()
-        if (room := file.relative_to(SERVER).parts[0].removesuffix(".py")) in line_of
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        and (known := re.match(r"healthomics_gateway\.(\w+)", node.module or ""))
-        and line_of[known[1]] < line_of[room]
-    ]
-
-    assert [] == upward
+    assert sorted(found - {"__main__"}) == sorted(chain(*LINES))
 
 
 def test_map_tells_where_to_begin() -> None:

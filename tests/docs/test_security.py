@@ -1,4 +1,4 @@
-"""docs/security.md, held to what its examples do."""
+"""docs/guide/security.md, held to what its examples do."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from healthomics_gateway.settings.load import load
 from testkit.svid import Authority
 
 ROOT = Path(__file__).parents[2]
-DOC = (ROOT / "docs" / "security.md").read_text()
-POLICY = ROOT / "docs" / "iam-policy.json"
+DOC = (ROOT / "docs" / "guide" / "security.md").read_text()
+POLICY = ROOT / "docs" / "guide" / "iam-policy.json"
 EXAMPLES = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)
 FILES = re.compile(r'"(/[^"]+)"')
 

@@ -1,6 +1,7 @@
 """Who is let in: every certificate with every token, through TLS to the whole gateway.
 
-What is expected is `matrix.py`'s, which knows docs/errors.md and nothing of the server.
+What is expected is that of `credential_matrix.py`, which knows docs/guide/errors.md and
+nothing of the server.
 """
 
 from __future__ import annotations
@@ -297,7 +298,7 @@ async def grpcurl(place: Place, bearer: str) -> tuple[int, str, str]:
 
 
 async def test_grpcurl_brings_a_token_over_tls(tmp_path: Path) -> None:
-    """A good token gets the run, a bad one its reason, as docs/security.md shows."""
+    """A good token gets the run, a bad one its reason, as the guide shows."""
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(behind(tmp_path, rule(LIMS)))
         code, answer, _ = await grpcurl(place, "right")

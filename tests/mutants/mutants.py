@@ -1,9 +1,9 @@
 """The bugs that the suite must find: one small change of the server each.
 
 To add one, copy an entry: `old` must stand in its file exactly once, and `test` is
-the one that should find the bug. `holds` are tests of docs/guarantees.md: each of them
-must find it too, as the bug breaks what they hold. A test that starts the program in an
-environment without PYTHONPATH finds none there.
+the one that should find the bug. `holds` are tests of docs/internals/guarantees.md:
+each of them must find it too, as the bug breaks what they hold. A test that starts the
+program in an environment without PYTHONPATH finds none there.
 """
 
 from __future__ import annotations
@@ -128,8 +128,12 @@ MUTANTS = (
     Mutant(
         "healthomics-is-asked-without-time",
         "services/run_service.py",
-        "facts.set(call.facts)\n        if seconds < MIN_DEADLINE_SECONDS:",
-        "facts.set(call.facts)\n        if seconds < 0:",
+        "        if seconds < MIN_DEADLINE_SECONDS:\n"
+        "            raise GatewayError(Reason.DEADLINE_TOO_SHORT)\n"
+        "        asked = OneCall(",
+        "        if seconds < 0:\n"
+        "            raise GatewayError(Reason.DEADLINE_TOO_SHORT)\n"
+        "        asked = OneCall(",
         "unit/services/test_run_service.py::test_deadline_that_leaves_no_time_is_refused_unasked",
     ),
     Mutant(
@@ -379,7 +383,7 @@ MUTANTS = (
         "app/listeners.py",
         "            liveness.watch(accept_loops() - before)\n",
         "",
-        "rpc/test_shutdown.py"
+        "e2e/test_shutdown.py"
         "::test_process_whose_accept_loop_ends_makes_room_for_another",
     ),
     Mutant(
@@ -402,7 +406,7 @@ MUTANTS = (
         "app/liveness.py",
         "if has_failed and self._accepted() == accepted:",
         "if has_failed:",
-        "test_liveness.py"
+        "unit/app/test_liveness.py"
         "::test_listener_that_answers_no_call_is_dead_unless_others_come_in",
     ),
     Mutant(
@@ -548,7 +552,7 @@ MUTANTS = (
         "runs/field_mask.py",
         "return member in whole or member in names or _structure_of(member) in names",
         "return member in names or _structure_of(member) in names",
-        "test_selection.py"
+        "unit/runs/test_field_mask.py"
         "::test_withheld_member_is_answered_in_no_shape_that_aws_may_send",
     ),
     Mutant(
@@ -556,7 +560,7 @@ MUTANTS = (
         "runs/field_mask.py",
         "known = name if structure in _STRUCTURES else structure",
         "known = name",
-        "test_selection.py"
+        "unit/runs/test_field_mask.py"
         "::test_withheld_member_is_answered_in_no_shape_that_aws_may_send",
     ),
     # What callers share, and what they leave each other.
@@ -826,8 +830,8 @@ MUTANTS = (
     Mutant(
         "messages-of-streams-count-as-read",
         "interceptors/stream_writer.py",
-        "self._unread.writing(exchange, len(message))",
-        "self._unread.writing(exchange, 0)",
+        "self._unread.writing(context, len(message))",
+        "self._unread.writing(context, 0)",
         "unit/interceptors/test_stream_writer.py::test_message_beyond_what_may_be_unread_is_refused",
         holds=(
             "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
@@ -1014,7 +1018,8 @@ MUTANTS = (
     Mutant(
         "refused-token-is-not-joined-to-its-call",
         "interceptors/chain.py",
-        "        request_id.set(call_id)\n",
+        "        bind_contextvars(request_id=request_id)"
+        "  # for events of what the call starts\n",
         "",
         "e2e/test_rules.py::test_caller_that_shows_both_is_the_same_by_both",
         holds=("faults/test_roles.py::test_failure_of_sts_is_its_callers_alone",),
@@ -1055,7 +1060,7 @@ MUTANTS = (
         "            _log.info(\n"
         '                "token_refused",\n'
         '                check="identity of the connection",\n'
-        "                request_id=request_id.get(),\n"
+        "                request_id=context.request_id,\n"
         "            )\n"
         "            raise GatewayError(Reason.TOKEN_INVALID)\n",
         "",
@@ -1231,7 +1236,7 @@ MUTANTS = (
         "interceptors/concurrency.py",
         "if self._shares.held_by(name) < share:",
         "if self._shares.held_by(name) < 0:",
-        "test_admit.py"
+        "unit/interceptors/test_concurrency.py"
         "::test_caller_takes_the_place_of_one_that_holds_more_than_its_share",
         holds=("e2e/test_overload.py::test_caller_gets_its_share_of_the_places",),
     ),
@@ -1253,7 +1258,7 @@ MUTANTS = (
     Mutant(
         "messages-of-streams-are-not-paced",
         "interceptors/chain.py",
-        "        await pace(caller.get())\n",
+        "        await pace(context.caller)\n",
         "",
         "e2e/test_overload.py::test_messages_of_reflection_are_paced",
     ),
@@ -1277,7 +1282,7 @@ MUTANTS = (
         "interceptors/concurrency.py",
         "task = next(reversed(self._calls[name]))",
         "task = next(iter(self._calls[name]))",
-        "test_admit.py"
+        "unit/interceptors/test_concurrency.py"
         "::test_caller_takes_the_place_of_one_that_holds_more_than_its_share",
     ),
     Mutant(
@@ -1299,7 +1304,7 @@ MUTANTS = (
         "context.py",
         'LOOPBACK if host.startswith("127.") else HOST + host',
         "HOST + host",
-        "test_exchange.py"
+        "unit/test_context.py"
         "::test_caller_without_identity_is_named_by_what_it_cannot_choose",
         holds=("e2e/test_overload.py::test_loopback_addresses_share_one_limit",),
     ),
@@ -1321,8 +1326,10 @@ MUTANTS = (
     Mutant(
         "connections-multiply-what-a-caller-leaves-unread",
         "interceptors/send_buffer.py",
-        "            or (kept > self._max_bytes * CROWDED"
-        " and self._is_beyond_share(size))\n",
+        "            or (\n"
+        "                kept > self._max_bytes * CROWDED\n"
+        "                and self._is_beyond_share(context.caller.name, size)\n"
+        "            )\n",
         "",
         "unit/interceptors/test_send_buffer.py::test_connections_of_one_caller_are_bounded_together",
     ),
@@ -1336,8 +1343,8 @@ MUTANTS = (
     Mutant(
         "calls-are-charged-to-nobody",
         "services/run_service.py",
-        "            begun + seconds,\n            caller=caller.get(),\n",
-        "            begun + seconds,\n",
+        "OneCall(begun + seconds, caller=call.caller)",
+        "OneCall(begun + seconds)",
         "e2e/test_overload.py::test_scanner_delays_no_other_identity",
     ),
     Mutant(
@@ -1406,36 +1413,41 @@ MUTANTS = (
     ),
     Mutant(
         "bound-caller-is-told-that-there-is-no-run",
-        "auth/policy.py",
-        "        Reason.RUN_NOT_FOUND,\n",
-        "",
+        "errors/reasons.py",
+        '        "There is no run of this id.",\n'
+        "        Detail.RUN,\n"
+        "        reveals_run=True,\n",
+        '        "There is no run of this id.",\n        Detail.RUN,\n',
         "unit/auth/test_policy.py::test_every_verdict_on_a_run_is_hidden",
     ),
     Mutant(
         "refusal-tells-what-aws-has-said",
-        "interceptors/status.py",
-        'told = {key: told[key] for key in ("runId",) if key in told}',
-        "told = exchange.facts",
+        "errors/status.py",
+        "        metadata = "
+        "{key: metadata[key] for key in (RUN_ID,) if key in metadata}\n",
+        "        pass\n",
         "e2e/test_rules.py::test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same",
     ),
     Mutant(
         "refusal-carries-aws-request-id",
-        "interceptors/status.py",
-        "*trailing_ids(exchange, told),",
-        "*trailing_ids(exchange, exchange.facts),",
+        "context.py",
+        "        if is_refused or not (self._answer and self._answer.request_id):",
+        "        if not (self._answer and self._answer.request_id):",
         "e2e/test_rules.py::test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same",
     ),
     Mutant(
         "refusal-is-made-from-memory",
         "services/run_service.py",
-        "        if answer is None or not allowed.sees(answer.run):\n",
-        "        if answer:\n            allowed.check(answer.run)\n        else:\n",
+        "        if answer is None or not call.access.sees(answer.run):\n",
+        "        if answer:\n"
+        "            call.access.check(answer.run)\n"
+        "        else:\n",
         "e2e/test_rules.py::test_memory_answers_a_bound_caller_with_what_it_may_see",
     ),
     Mutant(
         "memory-is-open-to-every-caller",
         "services/run_service.py",
-        "if answer is None or not allowed.sees(answer.run):",
+        "if answer is None or not call.access.sees(answer.run):",
         "if answer is None:",
         "e2e/test_rules.py::test_memory_answers_a_bound_caller_with_what_it_may_see",
     ),
@@ -1456,14 +1468,14 @@ MUTANTS = (
     Mutant(
         "answer-is-not-held-to-the-rule",
         "services/run_service.py",
-        "                allowed.check(answer.run)\n",
+        "                call.access.check(answer.run)\n",
         "",
         "e2e/test_rules.py::test_shared_fetch_reaches_only_those_who_may_see_it",
     ),
     Mutant(
         "bound-watch-begins-with-what-others-saw",
         "services/run_service.py",
-        "            if allowed.is_bound:\n",
+        "            if call.access.is_bound:\n",
         "            if False:\n",
         "e2e/test_rules.py::test_bound_watch_begins_with_a_fetch_of_its_own",
     ),
@@ -1514,15 +1526,15 @@ MUTANTS = (
     Mutant(
         "callers-of-a-rule-share-its-limits",
         "interceptors/caller_limits.py",
-        "name, allowed = caller.get().name, access.get()",
-        "allowed = access.get()\n            name = allowed.rule.identity",
+        "name, allowed = context.caller.name, context.access",
+        "allowed = context.access\n            name = allowed.rule.identity",
         "unit/interceptors/test_caller_limits.py::test_calls_at_a_time_are_each_callers_own",
     ),
     Mutant(
         "callers-of-a-host-share-their-limits",
         "interceptors/authorize.py",
         "            if identity != ANONYMOUS:\n"
-        "                caller.set(Caller(identity, exchange.peer))\n",
+        "                context.caller = Caller(identity, context.peer)\n",
         "",
         "e2e/test_rules.py::test_each_caller_has_its_own_limits",
         holds=(
@@ -1541,12 +1553,12 @@ MUTANTS = (
         "failed-call-stays-inside",
         "interceptors/caller_limits.py",
         "            try:\n"
-        "                return await proceed(incoming, exchange)\n"
+        "                return await proceed(incoming, context)\n"
         "            finally:\n"
         "                inside[name] -= 1\n"
         "                if not inside[name]:\n"
         "                    del inside[name]\n",
-        "            answer = await proceed(incoming, exchange)\n"
+        "            answer = await proceed(incoming, context)\n"
         "            inside[name] -= 1\n"
         "            if not inside[name]:\n"
         "                del inside[name]\n"
@@ -1577,14 +1589,14 @@ MUTANTS = (
     Mutant(
         "call-is-made-as-the-gateway",
         "services/run_service.py",
-        "query = RunQuery(request.id, export, allowed.partition)",
+        "query = RunQuery(request.id, export, call.access.partition)",
         "query = RunQuery(request.id, export)",
         "e2e/test_rules.py::test_call_and_watch_are_made_as_the_caller_s_role",
     ),
     Mutant(
         "watch-is-made-as-the-gateway",
         "services/run_service.py",
-        "query = RunQuery(request.id, partition=allowed.partition)",
+        "query = RunQuery(request.id, partition=call.access.partition)",
         "query = RunQuery(request.id)",
         "e2e/test_rules.py::test_call_and_watch_are_made_as_the_caller_s_role",
     ),
@@ -1615,9 +1627,10 @@ MUTANTS = (
     Mutant(
         "place-is-held-while-credentials-are-renewed",
         "upstream/healthomics.py",
-        "            self._learn(error, reply, credentials, skew)\n",
-        "            self._learn(error, reply, credentials, skew)\n"
-        "            await error.fix() if error.fix else None\n",
+        "            raise self._learned(error, reply, credentials, skew) from None\n",
+        "            learned = self._learned(error, reply, credentials, skew)\n"
+        "            raise "
+        "(await learned.fix() if learned.fix else learned) from None\n",
         "faults/test_roles.py"
         "::test_session_that_is_renewed_slowly_holds_up_nobody_else",
     ),
@@ -1682,9 +1695,9 @@ MUTANTS = (
     Mutant(
         "metadata-is-logged",
         "interceptors/audit.py",
-        "        peer=exchange.peer,\n",
-        "        peer=exchange.peer,\n"
-        "        metadata=exchange.context.invocation_metadata(),\n",
+        "        peer=context.peer,\n",
+        "        peer=context.peer,\n"
+        "        invocation=context.rpc.invocation_metadata(),\n",
         "unit/interceptors/test_chain.py::test_answered_call_is_logged_once",
     ),
     Mutant(
@@ -1718,9 +1731,10 @@ MUTANTS = (
     ),
     Mutant(
         "audit-does-not-know-what-is-hidden",
-        "auth/policy.py",
-        'known = {**error.metadata, "hides": error.reason.name}',
-        "known = error.metadata",
+        "interceptors/audit.py",
+        '        **({"hides": context.hidden.reason.name}'
+        " if context.hidden else {}),\n",
+        "",
         "e2e/test_rules.py::test_log_knows_what_the_caller_is_not_told",
     ),
     Mutant(
@@ -1913,7 +1927,7 @@ MUTANTS = (
         "if line:",
         "unit/telemetry/test_log_lines.py::test_harmful_character_is_escaped_wherever_it_is",
     ),
-    # What each guarantee of docs/guarantees.md promises beyond the above.
+    # What each guarantee of docs/internals/guarantees.md promises beyond the above.
     Mutant(
         "error-of-the-model-has-no-row",
         "upstream/classify.py",
@@ -1961,7 +1975,7 @@ MUTANTS = (
         "services/run_service.py",
         "        seconds = self._default_deadline_seconds\n",
         '        seconds = float("inf")\n',
-        "rpc/test_deadlines.py"
+        "e2e/test_deadlines.py"
         "::test_deadline_of_the_server_holds_where_the_caller_has_none",
     ),
     Mutant(

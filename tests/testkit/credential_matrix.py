@@ -1,4 +1,4 @@
-"""Certificates and tokens, good and bad, and what docs/errors.md says of each pair."""
+"""Certificates and tokens, good and bad, and what the page on errors says of each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 NAMED, STRANGER = "console.corp.test", "spiffe://corp/ns/nobody/sa/reader"
 ANONYMOUS = "anonymous"
 NO_CALL = "UNAVAILABLE"  # without details: no call got through the handshake
-CODES = {  # docs/errors.md, the caller
+CODES = {  # docs/guide/errors.md, the caller
     "TOKEN_MISSING": "UNAUTHENTICATED",
     "TOKEN_INVALID": "UNAUTHENTICATED",
     "TOKEN_EXPIRED": "UNAUTHENTICATED",

@@ -208,7 +208,8 @@ class Gateway:
         def make(listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
             endpoint = listener.endpoint
             chain = make_chain(
-                outer=(observe, errors(debug=settings.errors.debug)),
+                audit=observe,
+                status=errors(debug=settings.errors.debug),
                 guard=guards.at(listener.by_connection),
                 bounds=bounds,
                 open_services=endpoint.open_services,

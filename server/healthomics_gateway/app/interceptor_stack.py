@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -116,43 +116,47 @@ class Guards:
 
 def make_chain(
     *,
-    outer: Sequence[Interceptor],
+    audit: Interceptor,
+    status: Interceptor,
     guard: Guard,
     bounds: Bounds,
     open_services: frozenset[str],
     listener: str,
 ) -> Chain:
-    """Compose each method's stages at one listener.
+    """Compose the interceptors of each method at one listener, outermost first.
 
-    `outer` is about all calls, `guard` about what isn't open. The order is that of
-    docs/design.md, "Overload order". `guard` comes before any place is taken, so that
-    calls without identity can't use up the places of calls that have one. The places of
-    the standard services are apart for the same reason: they may be open to callers
-    without identity.
+    docs/internals/design.md, "Overload order", has the reasons. `guard` is for what
+    needs an identity; `open_services` are the standard services that need none.
     """
+    # Apart from RunService's places: their callers may have no identity.
     standard = bounds.standard.stage
-    open_ = (*outer[1:], standard)  # no audit of what is open
-    # Outside all places: a rejection that waits for its turn must hold none.
-    outer = (*outer, bounds.refusals.stage)
-    of: dict[str, Sequence[Interceptor]] = {
-        SERVICE: (
-            # The places come after `guard`: they are shared by identity.
-            *(*outer, *guard("GetRun"), bounds.admission.stage),
-            # Inside the places: what is refused for lack of one is no work to drain.
-            *(bounds.unread.stage, bounds.drain.stage),
-        ),
-        WATCH_RUN: (
-            *(*outer, *guard("WatchRun"), bounds.watching.stage),
-            bounds.drain.lasting,
-        ),
+    tarpit = bounds.refusals.stage
+    get_run: Sequence[Interceptor] = (
+        audit,  # outermost, so that every refusal is logged
+        status,  # around all that can fail, so that each failure has its details
+        tarpit,  # outside all places: a rejection that waits must hold none
+        *guard("GetRun"),  # before the places, which are shared by identity
+        bounds.admission.stage,
+        bounds.unread.stage,
+        bounds.drain.stage,  # inside the places: a refused call needs no drain
+    )
+    watch_run: Sequence[Interceptor] = (
+        audit,
+        status,
+        tarpit,
+        *guard("WatchRun"),
+        bounds.watching.stage,
+        bounds.drain.lasting,
+    )
+    guarded: Mapping[str, Sequence[Interceptor]] = {
+        service: (audit, status, tarpit, *guard(name), standard)
+        for service, name in STANDARD.items()
+        if name not in open_services
     }
-    for service, name in STANDARD.items():
-        if name not in open_services:
-            of[service] = (*outer, *guard(name), standard)
     return Chain(
-        of,
-        of_others=open_,
-        of_unknown=outer,
+        {SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
+        of_others=(status, standard),  # what is open is health and reflection
+        of_unknown=(audit, status, tarpit),
         arrivals={SERVICE: bounds.arrivals},
         arrivals_of_others=bounds.arrivals_of_others,
         writer=bounds.writer,
