@@ -686,8 +686,8 @@ MUTANTS = (
     ),
     Mutant(
         "gateway-has-no-gate",
-        "app/gateway.py",
-        "                depart=self._pacers.depart,\n",
+        "app/wiring.py",
+        "        depart=schedulers.depart,\n",
         "",
         "faults/test_sharing.py::test_replays_count_towards_the_rate",
     ),
@@ -794,9 +794,9 @@ MUTANTS = (
     ),
     Mutant(
         "polls-bypass-their-pacer",
-        "app/gateway.py",
-        "                Paced(fetched, self._poll_pacers), turns=",
-        "                fetched, turns=",
+        "app/wiring.py",
+        "            RateLimited(fetched, upstream.poll_schedulers),\n",
+        "            fetched,\n",
         "faults/test_sharing.py::test_polls_and_first_looks_stay_within_their_share",
     ),
     Mutant(
@@ -850,8 +850,8 @@ MUTANTS = (
     Mutant(
         "unread-answers-have-no-bound",
         "app/interceptor_stack.py",
-        "*(bounds.unread.stage, bounds.drain.stage),",
-        "*(bounds.drain.stage,),",
+        "        bounds.unread.intercept,\n",
+        "",
         "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
     ),
     # Who calls: tokens.
@@ -1176,7 +1176,7 @@ MUTANTS = (
     ),
     Mutant(
         "listener-serves-everything",
-        "app/gateway.py",
+        "app/servers.py",
         'if "RunService" in services:',
         "if True:",
         "unit/app/test_listener.py::test_listener_serves_what_is_named",
@@ -1185,7 +1185,7 @@ MUTANTS = (
         "each-listener-has-its-own-limits",
         "app/interceptor_stack.py",
         "            limits = self._limits\n",
-        "            limits = Limits()\n",
+        "            limits = CallerLimits()\n",
         "unit/app/test_listener.py::test_limits_hold_over_all_listeners",
     ),
     Mutant(
@@ -1212,7 +1212,8 @@ MUTANTS = (
     Mutant(
         "strangers-are-told-at-once",
         "app/interceptor_stack.py",
-        "    outer = (*outer, bounds.refusals.stage)\n",
+        "        tarpit,  # outside all places: a rejection that "
+        "waits must hold none\n",
         "",
         "e2e/test_rules.py::test_flood_of_strangers_is_refused_at_a_bounded_rate",
     ),
@@ -1227,8 +1228,9 @@ MUTANTS = (
     Mutant(
         "calls-take-their-places-before-they-are-known",
         "app/interceptor_stack.py",
-        '*(*outer, *guard("GetRun"), bounds.admission.stage),',
-        '*(*outer, bounds.admission.stage, *guard("GetRun")),',
+        '        *guard("GetRun"),  # before the places, which are shared by identity\n'
+        "        bounds.admission.intercept,\n",
+        '        bounds.admission.intercept,\n        *guard("GetRun"),\n',
         "e2e/test_overload.py::test_tokens_of_unknown_keys_take_no_place",
     ),
     Mutant(
@@ -1295,8 +1297,8 @@ MUTANTS = (
     Mutant(
         "health-streams-have-no-bound",
         "app/interceptor_stack.py",
-        "open_ = (*outer[1:], standard)",
-        "open_ = (*outer[1:],)",
+        "        of_others=(status, standard),",
+        "        of_others=(status,),",
         "e2e/test_overload.py::test_health_streams_of_a_connection_are_bounded",
     ),
     Mutant(
@@ -1511,8 +1513,8 @@ MUTANTS = (
     Mutant(
         "closed-service-is-open-to-every-caller",
         "app/interceptor_stack.py",
-        "        if name not in open_services:\n",
-        "        if False:\n",
+        "        if name not in open_services\n",
+        "        if False\n",
         "e2e/test_rules.py::test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in",
     ),
     Mutant(
@@ -1966,8 +1968,8 @@ MUTANTS = (
     Mutant(
         "shutdown-waits-for-watches",
         "app/interceptor_stack.py",
-        "            bounds.drain.lasting,\n",
-        "            bounds.drain.stage,\n",
+        "        bounds.drain.lasting,\n",
+        "        bounds.drain.intercept,\n",
         "e2e/test_drain.py::test_drain_ends_watches_and_waits_for_none",
     ),
     Mutant(
@@ -1988,7 +1990,7 @@ MUTANTS = (
     Mutant(
         "shutdown-ends-calls-at-once",
         "app/gateway.py",
-        "        await self._drain.drain(seconds)\n",
+        "        await self._servers.drain.drain(seconds)\n",
         "",
         "e2e/test_drain.py::test_drain_loses_none_of_300_calls_in_flight",
     ),

@@ -17,7 +17,7 @@ DEFAULTS = {"GATEWAY_QUOTA__TPS": "8", "GATEWAY_QUOTA__BURST": "2"}
 # many requests as come in that time may seem to come at once.
 JITTER_SECONDS = 0.5
 
-_fakes: dict[str, Arrivals] = {}  # by URL
+_fakes: dict[str, FirstMessages] = {}  # by URL
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Level:
         self.at = at
 
 
-class Arrivals:
+class FirstMessages:
     """The requests to one fake.
 
     In any time `t` a gateway may send `burst + tps * t` requests. A bucket that leaks
@@ -69,9 +69,9 @@ class Arrivals:
         }
 
 
-def noted_at(url: str) -> Arrivals:
+def noted_at(url: str) -> FirstMessages:
     """Begin to note the requests to a fake that listens there from now on."""
-    _fakes[url] = arrivals = Arrivals()
+    _fakes[url] = arrivals = FirstMessages()
     return arrivals
 
 

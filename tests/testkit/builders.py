@@ -25,7 +25,7 @@ from healthomics_gateway.sandbox.signature import ReceivedRequest
 from healthomics_gateway.services.run_service import REFUSAL_SECONDS
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.config import Aws, fixed
-from testkit.arrivals import Arrivals, noted_at, within_quota
+from testkit.arrivals import FirstMessages, noted_at, within_quota
 
 ANYWHERE = "127.0.0.1:0"
 UNPACED = {"GATEWAY_QUOTA__TPS": "10000", "GATEWAY_QUOTA__BURST": "10000"}
@@ -104,7 +104,7 @@ class Sandbox(sandbox.Sandbox):
 
 
 class _Noted(deque[ReceivedRequest]):
-    arrivals: Arrivals
+    arrivals: FirstMessages
 
     def append(self, request: ReceivedRequest, /) -> None:
         self.arrivals.note()

@@ -18,9 +18,9 @@ from healthomics_gateway.context import (
 )
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.interceptors.audit import observe
+from healthomics_gateway.interceptors.audit import audit
 from healthomics_gateway.interceptors.chain import Chain
-from healthomics_gateway.interceptors.status import errors
+from healthomics_gateway.interceptors.status import status
 from healthomics_gateway.runs.source import Answer, Call, Caller, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.health import SERVICE, Health
@@ -120,7 +120,7 @@ async def serving(
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve RunService over `source`, and open a channel to it.
 
-    `inner` are further stages, inside `observe` and `errors`; `handlers` are served
+    `inner` are further stages, inside `audit` and `errors`; `handlers` are served
     as other services.
     """
     service = RunService(
@@ -129,7 +129,7 @@ async def serving(
         default_deadline_seconds=default_deadline_seconds,
         withheld=frozenset(withheld),
     )
-    stages = (observe, errors(debug=debug))
+    stages = (audit, status(debug=debug))
     chain = Chain({SERVICE: (*stages, *inner)}, of_others=stages[1:], of_unknown=stages)
     server = grpc.aio.server(interceptors=(chain,))
     add_RunServiceServicer_to_server(service, server)

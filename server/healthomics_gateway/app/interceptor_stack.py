@@ -14,15 +14,15 @@ from healthomics_gateway.interceptors.authenticate import (
     authenticate,
 )
 from healthomics_gateway.interceptors.authorize import authorize
-from healthomics_gateway.interceptors.caller_limits import Limits
+from healthomics_gateway.interceptors.caller_limits import CallerLimits
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.concurrency import Admission
-from healthomics_gateway.interceptors.credential_expiry import Expiry
+from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
 from healthomics_gateway.interceptors.drain import Drain
-from healthomics_gateway.interceptors.first_message import Arrivals
-from healthomics_gateway.interceptors.send_buffer import Unread
+from healthomics_gateway.interceptors.first_message import FirstMessages
+from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
-from healthomics_gateway.interceptors.tarpit import Refusals
+from healthomics_gateway.interceptors.tarpit import Tarpit
 from healthomics_gateway.services.health import HEALTH, SERVICE
 from healthomics_gateway.services.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
 
@@ -54,12 +54,12 @@ class Bounds:
     admission: Admission
     watching: Admission
     drain: Drain
-    arrivals: Arrivals  # of RunService
-    arrivals_of_others: Arrivals = field(default_factory=Arrivals)
+    arrivals: FirstMessages  # of RunService
+    arrivals_of_others: FirstMessages = field(default_factory=FirstMessages)
     standard: Admission = field(default_factory=_standard_admission)
-    refusals: Refusals = field(default_factory=Refusals)
-    messages: Refusals = field(default_factory=Refusals)  # of clients' streams
-    unread: Unread  # of calls and streams alike
+    refusals: Tarpit = field(default_factory=Tarpit)
+    messages: Tarpit = field(default_factory=Tarpit)  # of clients' streams
+    unread: SendBuffer  # of calls and streams alike
     writer: Writer
 
 
@@ -74,7 +74,7 @@ class Guards:
         rules: Sequence[Rule],
         *,
         by_token: ByToken | None,
-        expiry: Expiry,
+        expiry: CredentialExpiry,
         asks_for_certificates: bool,
     ) -> None:
         """Take what finds the identity in a token, None if tokens aren't read.
@@ -83,7 +83,7 @@ class Guards:
         identity needs a rule on every listener.
         """
         self._policy = Policy(rules)
-        self._limits = Limits()
+        self._limits = CallerLimits()
         self._by_token = by_token
         self._expiry = expiry
         self._is_on = bool(rules or by_token or asks_for_certificates)
@@ -109,7 +109,7 @@ class Guards:
             allow = authorize(self._policy, method)
             if method == "GetRun":  # the one that ends by a deadline
                 return who, allow, limit
-            return who, self._expiry.stage, allow, limit
+            return who, self._expiry.intercept, allow, limit
 
         return stages
 
@@ -129,23 +129,23 @@ def make_chain(
     needs an identity; `open_services` are the standard services that need none.
     """
     # Apart from RunService's places: their callers may have no identity.
-    standard = bounds.standard.stage
-    tarpit = bounds.refusals.stage
+    standard = bounds.standard.intercept
+    tarpit = bounds.refusals.intercept
     get_run: Sequence[Interceptor] = (
         audit,  # outermost, so that every refusal is logged
         status,  # around all that can fail, so that each failure has its details
         tarpit,  # outside all places: a rejection that waits must hold none
         *guard("GetRun"),  # before the places, which are shared by identity
-        bounds.admission.stage,
-        bounds.unread.stage,
-        bounds.drain.stage,  # inside the places: a refused call needs no drain
+        bounds.admission.intercept,
+        bounds.unread.intercept,
+        bounds.drain.intercept,  # inside the places: a refused call needs no drain
     )
     watch_run: Sequence[Interceptor] = (
         audit,
         status,
         tarpit,
         *guard("WatchRun"),
-        bounds.watching.stage,
+        bounds.watching.intercept,
         bounds.drain.lasting,
     )
     guarded: Mapping[str, Sequence[Interceptor]] = {

@@ -17,7 +17,7 @@ import grpc
 import structlog
 from grpc.aio import ServicerContext
 
-from healthomics_gateway.auth.client_certificates import Identities
+from healthomics_gateway.auth.client_certificates import ClientCertificates
 from healthomics_gateway.auth.policy import Credential
 from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.net.addresses import Address, UnixPath
@@ -69,7 +69,7 @@ class Listener:
     def by_connection(self) -> ByCertificate | None:
         """Return what finds a caller's identity by its connection; None if nothing."""
         if self.endpoint.client_auth == "required":
-            return _by_certificate(Identities())
+            return _by_certificate(ClientCertificates())
         named = Credential(self.endpoint.identity)  # that of a socket
         return (lambda _: named) if self.endpoint.proves else None
 
@@ -152,7 +152,7 @@ class Listener:
         path.chmod(self.endpoint.mode)
 
 
-def _by_certificate(identities: Identities) -> ByCertificate:
+def _by_certificate(identities: ClientCertificates) -> ByCertificate:
     def credential_of(context: ServicerContext[Any, Any]) -> Credential | None:
         pem = certificate_of(context)
         return identities.credential_of(pem) if pem else None

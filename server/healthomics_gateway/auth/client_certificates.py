@@ -33,7 +33,7 @@ class _Named:
     until: float
 
 
-class Identities:
+class ClientCertificates:
     """The identities in clients' certificates, each read once."""
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:

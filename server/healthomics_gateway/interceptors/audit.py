@@ -28,7 +28,7 @@ _log = structlog.wrap_logger(
 )
 
 
-def observe(
+def audit(
     proceed: Handler, *, clock: Callable[[], float] = time.perf_counter
 ) -> Handler:
     """Log each call as it ends, and answer its id in the trailers."""

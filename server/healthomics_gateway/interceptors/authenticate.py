@@ -52,7 +52,7 @@ def authenticate(
             raise GatewayError(Reason.TOKEN_MISSING)
         return shown
 
-    def stage(proceed: Handler) -> Handler:
+    def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
             shown = await credentials_of(context)
             context.credentials = shown
@@ -61,4 +61,4 @@ def authenticate(
 
         return handle
 
-    return stage
+    return intercept

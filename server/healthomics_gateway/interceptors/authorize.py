@@ -15,7 +15,7 @@ def authorize(policy: Policy, method: str) -> Interceptor:
     From here on the caller's identity has the turns, whatever host it calls from.
     """
 
-    def stage(proceed: Handler) -> Handler:
+    def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
             identity = context.identity
             context.access = policy.access_of(identity, method)
@@ -25,4 +25,4 @@ def authorize(policy: Policy, method: str) -> Interceptor:
 
         return handle
 
-    return stage
+    return intercept

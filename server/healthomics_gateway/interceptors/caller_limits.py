@@ -18,7 +18,7 @@ from healthomics_gateway.errors.exceptions import limited
 MAX_KNOWN = 10_000  # callers whose calls are counted; one who comes back begins anew
 
 
-class Limits:
+class CallerLimits:
     """Counts each caller's calls, and refuses those that are beyond its limits.
 
     A caller without identity is counted by its host.

@@ -25,8 +25,8 @@ from healthomics_gateway.context import (
 )
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.interceptors.first_message import Arrivals
-from healthomics_gateway.interceptors.send_buffer import Unread
+from healthomics_gateway.interceptors.first_message import FirstMessages
+from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.runs.source import Caller
 
@@ -50,8 +50,8 @@ class Chain(ServerInterceptor):
         *,
         of_others: Iterable[Interceptor],
         of_unknown: Iterable[Interceptor],
-        arrivals: Mapping[str, Arrivals] = MappingProxyType({}),
-        arrivals_of_others: Arrivals | None = None,
+        arrivals: Mapping[str, FirstMessages] = MappingProxyType({}),
+        arrivals_of_others: FirstMessages | None = None,
         writer: Writer | None = None,
         pace: Pace | None = None,
         listener: str = "",
@@ -70,8 +70,8 @@ class Chain(ServerInterceptor):
         self._of = of
         self._of_others = of_others
         self._arrivals = arrivals
-        self._arrivals_of_others = arrivals_of_others or Arrivals()
-        self._writer = writer or Writer(Unread())
+        self._arrivals_of_others = arrivals_of_others or FirstMessages()
+        self._writer = writer or Writer(SendBuffer())
         self._pace = pace or _at_once
         self._unknown = _composed(_refuse_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -117,8 +117,8 @@ class Chain(ServerInterceptor):
 
 
 def _composed(handler: Handler, stages: Iterable[Interceptor]) -> Handler:
-    for stage in reversed(tuple(stages)):
-        handler = stage(handler)
+    for intercept in reversed(tuple(stages)):
+        handler = intercept(handler)
     return handler
 
 
@@ -151,7 +151,7 @@ def _in_exchange(
     return handle
 
 
-def _unary(handler: Any, arrivals: Arrivals) -> Handler:
+def _unary(handler: Any, arrivals: FirstMessages) -> Handler:
     async def handle(_incoming: Any, context: CallContext) -> bytes:
         request = await _first(handler, arrivals, context)
         answer = await handler.unary_unary(request, context.rpc)
@@ -160,7 +160,9 @@ def _unary(handler: Any, arrivals: Arrivals) -> Handler:
     return handle
 
 
-def _streaming(handler: Any, arrivals: Arrivals, writer: Writer, pace: Pace) -> Handler:
+def _streaming(
+    handler: Any, arrivals: FirstMessages, writer: Writer, pace: Pace
+) -> Handler:
     behavior = handler.stream_stream or handler.unary_stream
 
     async def handle(incoming: Any, context: CallContext) -> bytes:
@@ -179,7 +181,7 @@ def _streaming(handler: Any, arrivals: Arrivals, writer: Writer, pace: Pace) -> 
     return handle
 
 
-async def _first(handler: Any, arrivals: Arrivals, context: CallContext) -> Any:
+async def _first(handler: Any, arrivals: FirstMessages, context: CallContext) -> Any:
     """Return a call's request; its bytes are dropped, as a call may last."""
     body = await arrivals.message(context.task, context.rpc.read)
     context.has_message = True

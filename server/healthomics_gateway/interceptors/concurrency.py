@@ -51,7 +51,7 @@ class Admission:
         """The number of calls inside."""
         return self._shares.total
 
-    def stage(self, proceed: Handler) -> Handler:
+    def intercept(self, proceed: Handler) -> Handler:
         """Count the calls; raise GATEWAY_OVERLOADED in those that get no place."""
 
         async def handle(incoming: Any, context: CallContext) -> bytes:

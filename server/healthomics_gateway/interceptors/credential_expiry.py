@@ -26,7 +26,7 @@ class Timer(Protocol):
 CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
 
 
-class Expiry:
+class CredentialExpiry:
     """The lasting calls under way, each with one timer for its first credential to end.
 
     Unary calls don't need it: they end by `max_deadline`.
@@ -45,7 +45,7 @@ class Expiry:
         self._timers: dict[asyncio.Task[Any], Timer] = {}
         self._evictions = Evictions()
 
-    def stage(self, proceed: Handler) -> Handler:
+    def intercept(self, proceed: Handler) -> Handler:
         """End a call with TOKEN_EXPIRED, or with TOKEN_INVALID if one is withdrawn.
 
         It stands behind the stage that authenticates.

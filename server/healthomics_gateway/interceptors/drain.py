@@ -35,7 +35,7 @@ class Drain:
         self._evictions = Evictions()
         self._last_seen = clock()  # when a call was last inside
 
-    def stage(self, proceed: Handler) -> Handler:
+    def intercept(self, proceed: Handler) -> Handler:
         """Count the calls; end with GATEWAY_DRAINING those that come too late."""
         return self._stage(proceed, self._inside)
 

@@ -19,7 +19,7 @@ MAX_WAITING = 2048
 MESSAGE_SECONDS = 10.0  # for a message to come after its call's headers
 
 
-class Arrivals:
+class FirstMessages:
     """Limits the calls whose request message hasn't come yet, in number and in time.
 
     Anybody can begin a call and send no more, and each such call holds memory. A

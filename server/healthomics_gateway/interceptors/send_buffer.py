@@ -19,7 +19,7 @@ STREAM_BYTES = 24 * 1024  # what a call takes beside its answer
 SENDING_SECONDS = 2.0  # that a crowd's answers may take to be sent
 
 
-class Unread:
+class SendBuffer:
     """Answers, kept until their clients have read them or are gone.
 
     A client that stops reading is answered all the same, and what it doesn't read is
@@ -63,7 +63,7 @@ class Unread:
             self._add(peer, STREAM_BYTES, name=name)
         return self._kept_bytes
 
-    def stage(self, proceed: Handler) -> Handler:
+    def intercept(self, proceed: Handler) -> Handler:
         """Keep account of the answers; refuse those that would be too many."""
 
         async def handle(incoming: Any, context: CallContext) -> bytes:

@@ -19,10 +19,10 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}  # by google.rpc.Code
 _log = structlog.get_logger("errors")
 
 
-def errors(*, debug: bool) -> Interceptor:
+def status(*, debug: bool) -> Interceptor:
     """Answer failures; with `debug` AWS's own message rides along."""
 
-    def stage(proceed: Handler) -> Handler:
+    def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
             try:
                 return await proceed(incoming, context)
@@ -40,7 +40,7 @@ def errors(*, debug: bool) -> Interceptor:
 
         return handle
 
-    return stage
+    return intercept
 
 
 def _of_exception(error: Exception, context: CallContext) -> GatewayError:

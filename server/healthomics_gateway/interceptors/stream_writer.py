@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import overloaded
-from healthomics_gateway.interceptors.send_buffer import Unread
+from healthomics_gateway.interceptors.send_buffer import SendBuffer
 
 WRITE_SECONDS = 60.0  # for a client to take one message
 
@@ -22,7 +22,7 @@ class Writer:
 
     def __init__(
         self,
-        unread: Unread,
+        unread: SendBuffer,
         *,
         write_seconds: float = WRITE_SECONDS,
         clock: Callable[[], float] = time.monotonic,

@@ -32,7 +32,7 @@ PACED = frozenset(
 )
 
 
-class Refusals:
+class Tarpit:
     """Rejects calls of unknown and limited callers at a bounded rate, by turns.
 
     A connection may have only so many calls open, and one more costs the gateway next
@@ -64,7 +64,7 @@ class Refusals:
         self._size = 0  # how many wait, those who have hung up too
         self._timer: asyncio.TimerHandle | None = None
 
-    def stage(self, proceed: Handler) -> Handler:
+    def intercept(self, proceed: Handler) -> Handler:
         """Hold back the rejection of a call until its turn."""
 
         async def handle(incoming: Any, context: CallContext) -> bytes:

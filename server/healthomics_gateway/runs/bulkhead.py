@@ -25,7 +25,7 @@ class Queue(Protocol):
         ...
 
 
-class Places:
+class Bulkhead:
     """A number of places. If they are scarce, the accounts take turns.
 
     While a place is free no queue waits for one.

@@ -9,7 +9,7 @@ from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 
 if TYPE_CHECKING:
-    from healthomics_gateway.runs.scheduler import Pacer
+    from healthomics_gateway.runs.scheduler import Scheduler
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
 
 
@@ -35,7 +35,7 @@ class NoSession:
         """Do nothing."""
 
 
-class Paced:
+class RateLimited:
     """Asks once the call's turn has come; a throttle by HealthOmics slows the pacer.
 
     A call gets its credentials before it queues, so that a turn is used at once. Where
@@ -46,7 +46,7 @@ class Paced:
     def __init__(
         self,
         runs: RunSource,
-        pacers: Pacers,
+        pacers: Schedulers,
         *,
         session: Callable[[RunQuery], Session] = lambda _: NoSession(),
     ) -> None:
@@ -79,7 +79,7 @@ class Paced:
             fixed = await error.fix()  # others needn't wait for it: the place is free
         raise fixed
 
-    async def _turn(self, pacer: Pacer, session: Session, call: Call) -> float:
+    async def _turn(self, pacer: Scheduler, session: Session, call: Call) -> float:
         """Return when the turn began."""
         if not session.is_ready:
             await session.ready()
@@ -90,18 +90,18 @@ class Paced:
         return begun
 
 
-class Pacers:
+class Schedulers:
     """A pacer for each AWS account that is asked, all with the same rate.
 
     Until it is known which account is the gateway's own there is one for all accounts:
     it exceeds the quota of none.
     """
 
-    def __init__(self, make: Callable[[], Pacer]) -> None:
+    def __init__(self, make: Callable[[], Scheduler]) -> None:
         """Have the gateway's own; `make` gives one for another account."""
         self._make = make
         self._own = self._make()
-        self._of_account: dict[str, Pacer] | None = None  # none: one for all
+        self._of_account: dict[str, Scheduler] | None = None  # none: one for all
         self._of_role = {"": self._own}
 
     def learn(self, own_account: str | None) -> None:
@@ -110,7 +110,7 @@ class Pacers:
             self._of_account = {own_account: self._own}
             self._of_role = {"": self._own}
 
-    def of(self, query: RunQuery) -> Pacer:
+    def of(self, query: RunQuery) -> Scheduler:
         """Give the pacer of the account that is asked."""
         role = query.partition.role
         return self._of_role.get(role) or self._found(role)
@@ -131,7 +131,7 @@ class Pacers:
         """Wait until a request may leave, which it must do at once."""
         await self.of(query).depart()
 
-    def _found(self, role: str) -> Pacer:
+    def _found(self, role: str) -> Scheduler:
         """Find a role's pacer by its account: arn:aws:iam::123456789012:role/x."""
         if self._of_account is None:
             pacer = self._own

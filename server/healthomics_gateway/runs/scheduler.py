@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import Line
-from healthomics_gateway.runs.token_bucket import WHOLE, Bucket, Gate
+from healthomics_gateway.runs.token_bucket import WHOLE, Gate, TokenBucket
 
 if TYPE_CHECKING:
-    from healthomics_gateway.runs.bulkhead import Places
+    from healthomics_gateway.runs.bulkhead import Bulkhead
     from healthomics_gateway.runs.source import Call
 
 MARGIN_SECONDS = 0.02  # before its deadline a call is told that its turn won't come
 
 
-class Pacer:
+class Scheduler:
     """The calls to one AWS account and Region, and the rate at which they are sent.
 
     A call has its turn when there are a token for it, a free place, and nobody whose
@@ -33,7 +33,7 @@ class Pacer:
         tps: float,
         burst: float,
         poll_share: float,
-        places: Places,
+        places: Bulkhead,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with a full bucket.
@@ -41,7 +41,7 @@ class Pacer:
         While calls and polls both wait, polls get `poll_share` of the turns. `clock` is
         the deadlines'.
         """
-        self._bucket = Bucket(tps=tps, burst=burst, clock=clock)
+        self._bucket = TokenBucket(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._bucket, opened=self._give)
         self._places = places
         self._clock = clock

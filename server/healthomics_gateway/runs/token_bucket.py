@@ -14,7 +14,7 @@ LEAST_TPS = 0.5
 WHOLE = 1 - 1e-6  # token: sums of fractions fall short of one
 
 
-class Bucket:
+class TokenBucket:
     """Tokens that come at `tps` a second, up to `burst` of them.
 
     It holds two kinds, which come alike. A call takes one of `turns` when it is chosen
@@ -66,7 +66,7 @@ class Gate:
     """
 
     def __init__(
-        self, bucket: Bucket, *, opened: Callable[[], None] = lambda: None
+        self, bucket: TokenBucket, *, opened: Callable[[], None] = lambda: None
     ) -> None:
         """Take the departures of `bucket`; call `opened` when nobody waits any more."""
         self._bucket = bucket

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from healthomics_gateway.auth.client_certificates import Identities
+from healthomics_gateway.auth.client_certificates import ClientCertificates
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from testkit.svid import HOUR, Authority, Pair
@@ -21,7 +21,7 @@ AUTHORITY = Authority()
 def named(pair: Pair, **options: Any) -> str | Reason:
     """Tell whom a certificate names, or why nobody."""
     try:
-        return Identities(**options).credential_of(pair.cert).identity
+        return ClientCertificates(**options).credential_of(pair.cert).identity
     except GatewayError as error:
         return error.reason
 
@@ -93,7 +93,7 @@ def test_certificate_outlived_by_its_connection_is_refused() -> None:
     """The dates count for every call, as of a certificate that is known as well."""
     made = time = datetime.now(UTC).timestamp()
     pair = AUTHORITY.certify(LIMS)
-    identities = Identities(now=lambda: time)
+    identities = ClientCertificates(now=lambda: time)
     assert LIMS == identities.credential_of(pair.cert).identity
 
     time = made + 2 * HOUR.total_seconds()

@@ -23,7 +23,7 @@ from healthomics_gateway.context import (
 )
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Advice, Reason
-from healthomics_gateway.interceptors.audit import observe
+from healthomics_gateway.interceptors.audit import audit
 from healthomics_gateway.interceptors.status import CODES
 from healthomics_gateway.runs.source import Answer, Call, RunQuery, UpstreamInfo
 from testkit.builders import get_run, refused
@@ -233,7 +233,7 @@ async def test_failure_tells_aws_id_of_the_call(
 def named(name: str, passed: list[str]) -> Interceptor:
     """A stage that notes when it is composed, entered and left."""
 
-    def stage(proceed: Handler) -> Handler:
+    def intercept(proceed: Handler) -> Handler:
         passed.append(f"{name} composed")
 
         async def handle(incoming: Any, exchange: CallContext) -> bytes:
@@ -245,7 +245,7 @@ def named(name: str, passed: list[str]) -> Interceptor:
 
         return handle
 
-    return stage
+    return intercept
 
 
 async def test_stages_are_composed_once_and_passed_outermost_first() -> None:
@@ -583,7 +583,7 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
     ended = (given or 0) - (left or 0)
     times = chain((0.0,), repeat(ended))
     with capture_logs() as events, pytest.raises(asyncio.CancelledError):
-        await observe(proceed, clock=lambda: next(times))(b"", call)
+        await audit(proceed, clock=lambda: next(times))(b"", call)
 
     assert [expected] == [(event["code"], event["reason"]) for event in events]
 

@@ -16,7 +16,7 @@ from healthomics_gateway.context import CallContext, running_task
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.concurrency import Admission
-from healthomics_gateway.interceptors.first_message import Arrivals
+from healthomics_gateway.interceptors.first_message import FirstMessages
 from healthomics_gateway.runs.source import Caller
 from testkit.builders import (
     ALWAYS,
@@ -51,7 +51,7 @@ class Door:
             max_per_connection=max_per_connection,
             jitter=lambda: jitter,
         )
-        self._enter = self.admission.stage(self._proceed)
+        self._enter = self.admission.intercept(self._proceed)
 
     async def _proceed(self, end: Any, _exchange: CallContext) -> bytes:
         answered: bytes = await end
@@ -290,7 +290,9 @@ def reading(*bodies: bytes) -> Callable[[], Awaitable[Any]]:
     return read
 
 
-async def arriving(arrivals: Arrivals, read: Callable[[], Awaitable[Any]]) -> bytes:
+async def arriving(
+    arrivals: FirstMessages, read: Callable[[], Awaitable[Any]]
+) -> bytes:
     """Await the message of a call that runs in this task."""
     return await arrivals.message(running_task(), read)
 
@@ -310,13 +312,13 @@ class Silent:
 
 async def test_message_is_the_first_that_comes() -> None:
     """A call's message is read, and nothing after it."""
-    assert b"1" == await arriving(Arrivals(), reading(b"1", b"2"))
+    assert b"1" == await arriving(FirstMessages(), reading(b"1", b"2"))
 
 
 async def test_call_without_a_message_is_malformed() -> None:
     """A client that ends its call before its message gets MALFORMED_REQUEST."""
     with pytest.raises(GatewayError) as refusal:
-        await arriving(Arrivals(), reading())
+        await arriving(FirstMessages(), reading())
 
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
@@ -324,14 +326,14 @@ async def test_call_without_a_message_is_malformed() -> None:
 async def test_message_that_does_not_come_is_given_up() -> None:
     """A call whose message is late ends as one without."""
     with pytest.raises(GatewayError) as refusal:
-        await arriving(Arrivals(message_seconds=0.01), Silent().read)
+        await arriving(FirstMessages(message_seconds=0.01), Silent().read)
 
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
 
 async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
     """One timer serves all, and gives nobody up before its time."""
-    arrivals = Arrivals(max_waiting=9, message_seconds=0.05)
+    arrivals = FirstMessages(max_waiting=9, message_seconds=0.05)
     loop = asyncio.get_running_loop()
 
     async def waited(pause: float) -> float:
@@ -346,7 +348,7 @@ async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
 
 async def test_oldest_makes_room_where_too_many_wait() -> None:
     """Each call beyond the limit ends the one that has waited longest."""
-    arrivals = Arrivals(max_waiting=2)
+    arrivals = FirstMessages(max_waiting=2)
     waiting = []
     for _ in range(3):
         silent = Silent()
@@ -368,7 +370,7 @@ async def test_oldest_makes_room_where_too_many_wait() -> None:
 
 async def test_calls_that_come_at_one_moment_are_not_refused() -> None:
     """As many as wait for their message at once are all answered."""
-    arrivals = Arrivals(max_waiting=9)
+    arrivals = FirstMessages(max_waiting=9)
 
     async def read() -> bytes:
         await asyncio.sleep(0)  # gRPC, too, returns no message at once
@@ -381,7 +383,7 @@ async def test_calls_that_come_at_one_moment_are_not_refused() -> None:
 
 async def test_client_that_leaves_waits_no_more() -> None:
     """A call that is cancelled as it waits isn't counted among those that wait."""
-    arrivals = Arrivals(max_waiting=1)
+    arrivals = FirstMessages(max_waiting=1)
     silent = Silent()
     left = asyncio.create_task(arriving(arrivals, silent.read))
     await silent.is_asked.wait()

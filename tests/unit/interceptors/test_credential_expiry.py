@@ -8,7 +8,7 @@ from typing import Any
 from healthomics_gateway.auth.policy import Credential
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import GatewayError
-from healthomics_gateway.interceptors.credential_expiry import Expiry
+from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
 from testkit.serving import call_context
 
 NOW = 1_800_000_000.0
@@ -33,8 +33,10 @@ class World:
     def __init__(self) -> None:
         self.now = NOW
         self.timers: list[Timer] = []
-        self.expiry = Expiry(now=lambda: self.now, call_later=self._call_later)
-        self._stage = self.expiry.stage(self._proceed)
+        self.expiry = CredentialExpiry(
+            now=lambda: self.now, call_later=self._call_later
+        )
+        self._stage = self.expiry.intercept(self._proceed)
         self._ends = asyncio.Event()
 
     async def call(self, *credentials: Credential) -> str:

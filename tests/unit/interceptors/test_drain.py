@@ -26,7 +26,7 @@ class Gate:
         self.now = 1000.0
         self._plans: list[tuple[float, Callable[[], object]]] = []
         self._drain = Drain(clock=lambda: self.now, sleep=self._sleep)
-        self.enter = self._drain.stage(self._proceed)
+        self.enter = self._drain.intercept(self._proceed)
 
     def at(self, seconds: float, what: Callable[[], object]) -> None:
         """Do something so many seconds after the drain began."""
@@ -232,7 +232,7 @@ async def test_eviction_does_not_wait_for_ever() -> None:
 
     async def sent() -> None:
         try:
-            await drain.stage(proceed)(None, exchange())
+            await drain.intercept(proceed)(None, exchange())
         except GatewayError:
             await stuck.wait()
 

@@ -8,7 +8,7 @@ import pytest
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, Unread
+from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, SendBuffer
 from healthomics_gateway.runs.source import Caller
 from testkit.serving import call_context
 
@@ -24,7 +24,7 @@ class Clients:
     ) -> None:
         """Keep so many answers, and so many of one connection where that's too much."""
         self.now = 1000.0
-        self.unread = Unread(
+        self.unread = SendBuffer(
             max_bytes=answers * SIZE,
             max_share_bytes=share * SIZE,
             sending_seconds=sending_seconds,
@@ -33,7 +33,7 @@ class Clients:
         )
         self.asked = 0
         self._tasks: list[asyncio.Task[None]] = []
-        self._handle = self.unread.stage(self._answer)
+        self._handle = self.unread.intercept(self._answer)
 
     async def _answer(self, incoming: Any, _exchange: CallContext) -> bytes:
         self.asked += 1

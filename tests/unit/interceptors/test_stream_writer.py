@@ -10,7 +10,7 @@ import pytest
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, Unread
+from healthomics_gateway.interceptors.send_buffer import STREAM_BYTES, SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from testkit.serving import call_context
 from testkit.virtual_time import virtually
@@ -37,7 +37,7 @@ def exchange(stream: Stream, peer: str = "a") -> CallContext:
     return call_context(rpc=stream, peer=peer)
 
 
-def writer(unread: Unread) -> Writer:
+def writer(unread: SendBuffer) -> Writer:
     """Return a writer that waits a minute, by the loop's time."""
     clock = asyncio.get_running_loop().time
     return Writer(unread, write_seconds=60.0, clock=clock, jitter=lambda: 0.0)
@@ -47,7 +47,7 @@ def test_message_counts_until_it_is_written() -> None:
     """It is as unread as the answer of a call."""
 
     async def work() -> Any:
-        unread, stream = Unread(), Stream(seconds=1)
+        unread, stream = SendBuffer(), Stream(seconds=1)
         writing = asyncio.create_task(
             writer(unread).write(exchange(stream), MESSAGE),
         )
@@ -69,7 +69,7 @@ def test_message_that_is_not_read_ends_its_stream(
     """At the stream's own end or after a minute; it counts until gRPC drops it."""
 
     async def work() -> Any:
-        unread, loop = Unread(), asyncio.get_running_loop()
+        unread, loop = SendBuffer(), asyncio.get_running_loop()
 
         async def stream() -> float:
             call = exchange(Stream(seconds=3600))
@@ -95,7 +95,7 @@ def test_message_beyond_what_may_be_unread_is_refused() -> None:
     """A connection over its share is refused where too much is unread; no other is."""
 
     async def work() -> Any:
-        unread = Unread(max_bytes=2500, max_share_bytes=1500)
+        unread = SendBuffer(max_bytes=2500, max_share_bytes=1500)
         slow = Stream(seconds=10)
         write = writer(unread).write
         held = [asyncio.create_task(write(exchange(slow), MESSAGE)) for _ in range(2)]

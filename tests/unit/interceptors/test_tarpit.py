@@ -10,7 +10,7 @@ import pytest
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.interceptors.tarpit import PACED, Refusals
+from healthomics_gateway.interceptors.tarpit import PACED, Tarpit
 from healthomics_gateway.runs.source import Caller
 from testkit.serving import call_context
 from testkit.virtual_time import virtually
@@ -29,7 +29,7 @@ class Strangers:
     def __init__(self, **options: Any) -> None:
         """Refuse at a rate of two a second, one at once."""
         bounds = {"per_second": 2.0, "at_once": 1.0} | options
-        self.handler = Refusals(**bounds).stage(refuse)
+        self.handler = Tarpit(**bounds).intercept(refuse)
         self._begun = asyncio.get_running_loop().time()
         self.told: list[tuple[str, float]] = []
 
@@ -151,7 +151,7 @@ def test_rejection_keeps_the_wait_that_it_advises() -> None:
             raise GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE, retry_delay_seconds=7.0)
 
         with pytest.raises(GatewayError) as caught:
-            await Refusals().stage(unavailable)(None, call_context())
+            await Tarpit().intercept(unavailable)(None, call_context())
         return caught.value.retry_delay_seconds
 
     assert 7.0 == virtually(work)

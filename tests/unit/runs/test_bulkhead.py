@@ -8,9 +8,9 @@ import pytest
 
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.bulkhead import Places as Shared
-from healthomics_gateway.runs.rate_limit import Paced, Pacers
-from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.bulkhead import Bulkhead as Shared
+from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
+from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import (
     Answer,
     Call,
@@ -30,17 +30,19 @@ TURNS = 10  # of the event loop, in which what can happen has happened
 
 def paced(
     runs: Scripted, max_concurrent: int, *, clock: Any, jitter: float = 0.5
-) -> Paced:
+) -> RateLimited:
     """Make a source with so many places, and more tokens than it needs."""
     places = Shared(max_concurrent, jitter=lambda: jitter)
-    pacers = Pacers(
-        lambda: Pacer(tps=1e6, burst=1e6, poll_share=0.5, places=places, clock=clock)
+    pacers = Schedulers(
+        lambda: Scheduler(
+            tps=1e6, burst=1e6, poll_share=0.5, places=places, clock=clock
+        )
     )
     pacers.learn(ACCOUNTS[0])
-    return Paced(runs, pacers)
+    return RateLimited(runs, pacers)
 
 
-class Places:
+class Bulkhead:
     """A source whose clock the test moves, over calls that it ends."""
 
     def __init__(self, max_concurrent: int, *, jitter: float = 0.5) -> None:
@@ -99,7 +101,7 @@ async def refusal_of(task: asyncio.Task[Answer]) -> NotAskedError:
 
 async def test_no_more_is_asked_at_once_than_there_are_places() -> None:
     """Of eight calls three are asked for, and one more each time that one ends."""
-    places = Places(3)
+    places = Bulkhead(3)
     calls = [await places.came() for _ in range(8)]
     seen = []
     for at in range(8):
@@ -112,7 +114,7 @@ async def test_no_more_is_asked_at_once_than_there_are_places() -> None:
 
 async def test_places_are_given_to_calls_of_a_caller_in_their_order() -> None:
     """None is overtaken, not even by a call that comes as a place gets free."""
-    places = Places(1)
+    places = Bulkhead(1)
     first, second = await places.came(), await places.came()
     places.inside[0].set_result(answer())
     third = await places.came()
@@ -125,7 +127,7 @@ async def test_places_are_given_to_calls_of_a_caller_in_their_order() -> None:
 
 async def test_callers_take_turns_in_places_as_in_tokens() -> None:
     """A caller with many calls waits for a place no less than one with few."""
-    places = Places(1)
+    places = Bulkhead(1)
     order: list[str] = []
     for caller in "aaaabbc":
         task = await places.came(caller=caller)
@@ -138,7 +140,7 @@ async def test_callers_take_turns_in_places_as_in_tokens() -> None:
 
 async def test_accounts_take_turns_in_places() -> None:
     """An account with many calls leaves every other place to another one."""
-    places = Places(1)
+    places = Bulkhead(1)
     ours, theirs = (
         RunQuery(QUERY.id, partition=Partition(f"arn:aws:iam::{account}:role/x", "a"))
         for account in ACCOUNTS
@@ -153,7 +155,7 @@ async def test_accounts_take_turns_in_places() -> None:
 
 async def test_place_of_a_call_that_leaves_as_it_gets_it_is_given_on() -> None:
     """A client that goes in the moment of its turn loses nothing for the others."""
-    places = Places(1)
+    places = Bulkhead(1)
     first, second, third = [await places.came() for _ in range(3)]
     places.inside[0].set_result(answer())
     await first  # the turn is the second's, which hasn't begun
@@ -168,7 +170,7 @@ async def test_place_of_a_call_that_leaves_as_it_gets_it_is_given_on() -> None:
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
 async def test_place_is_given_on_however_a_call_ends(how: str) -> None:
     """A call that fails, or whose client goes, gives its place to the next."""
-    places = Places(1)
+    places = Bulkhead(1)
     first, second = await places.came(), await places.came()
     if how == "fails":
         places.inside[0].set_exception(failure())
@@ -184,7 +186,7 @@ async def test_place_is_given_on_however_a_call_ends(how: str) -> None:
 
 async def test_call_that_leaves_the_queue_takes_no_place() -> None:
     """A client that goes as it waits is overstepped."""
-    places = Places(1)
+    places = Bulkhead(1)
     _, second, third = [await places.came() for _ in range(3)]
     second.cancel()
     await settle()
@@ -203,7 +205,7 @@ async def test_call_whose_turn_comes_too_late_is_refused_at_once(
     *, seconds: float, is_refused: bool
 ) -> None:
     """Two places held for a second each: the third in line waits for 1.5 seconds."""
-    places = Places(2)
+    places = Bulkhead(2)
     await places.warm(1.0)
     for _ in range(4):
         await places.came()
@@ -217,7 +219,7 @@ async def test_call_whose_turn_comes_too_late_is_refused_at_once(
 async def test_refusal_tells_when_there_may_be_room() -> None:
     """The wait is the queue's, times a half to one and a half."""
     for jitter, seconds in ((0.0, 1.0), (0.5, 2.0)):
-        places = Places(1, jitter=jitter)
+        places = Bulkhead(1, jitter=jitter)
         await places.warm(1.0)
         for _ in range(2):
             await places.came()
@@ -229,7 +231,7 @@ async def test_call_is_let_in_where_a_place_is_free_however_little_time_it_has()
     None
 ):
     """Who need not wait isn't refused."""
-    places = Places(1)
+    places = Bulkhead(1)
     await places.warm(10.0)
     call = await places.came(seconds=0.001)
     await places.end(1)
@@ -239,7 +241,7 @@ async def test_call_is_let_in_where_a_place_is_free_however_little_time_it_has()
 
 async def test_newest_counts_for_a_tenth_in_the_average() -> None:
     """Places held for 1 s, then 2 s, are held for 1.1 s on average."""
-    places = Places(1)
+    places = Bulkhead(1)
     await places.warm(1.0)
     await places.warm(2.0)
     await places.came()
@@ -267,6 +269,6 @@ async def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> 
 
 async def test_deadline_within_the_margin_is_refused_where_it_must_wait() -> None:
     """A call with less than the margin doesn't wait for a place at all."""
-    places = Places(1)
+    places = Bulkhead(1)
     await places.came()
     await refusal_of(await places.came(seconds=0.01))

@@ -12,9 +12,9 @@ import pytest
 
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.bulkhead import Places
-from healthomics_gateway.runs.rate_limit import Paced, Pacers
-from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.bulkhead import Bulkhead
+from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
+from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import Caller, OneCall, Partition, RunQuery
 from testkit.serving import Scripted, answer, failure
 from testkit.virtual_time import virtually
@@ -27,15 +27,17 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def pacer(*, tps: float, burst: float, poll_share: float = 0.5) -> Pacer:
+def pacer(*, tps: float, burst: float, poll_share: float = 0.5) -> Scheduler:
     """Make a pacer with as many places as anybody wants."""
-    places = Places(inf)
-    return Pacer(tps=tps, burst=burst, poll_share=poll_share, places=places, clock=now)
+    places = Bulkhead(inf)
+    return Scheduler(
+        tps=tps, burst=burst, poll_share=poll_share, places=places, clock=now
+    )
 
 
-def pacers(*, tps: float = 10, burst: float = 1) -> Pacers:
+def pacers(*, tps: float = 10, burst: float = 1) -> Schedulers:
     """Make the pacers of all accounts."""
-    return Pacers(lambda: pacer(tps=tps, burst=burst))
+    return Schedulers(lambda: pacer(tps=tps, burst=burst))
 
 
 class Turns:
@@ -391,7 +393,7 @@ def test_account_that_is_used_up_holds_up_no_other() -> None:
         queries = QUERY, of_role(role(OURS)), of_role(role(THEIRS))
         throttled = Scripted(failure(Reason.UPSTREAM_THROTTLED), answer())
         with pytest.raises(GatewayError):
-            await Paced(throttled, many).get_run(queries[2], call=OneCall(inf))
+            await RateLimited(throttled, many).get_run(queries[2], call=OneCall(inf))
         rates = [many.of(each).rate for each in queries]
         await many.of(QUERY).turn(OneCall(inf))
         waits = [many.expected_wait(each, OneCall(inf)) for each in queries]
@@ -419,7 +421,7 @@ def test_source_takes_a_token_tells_so_and_asks() -> None:
                 told.append("sent")
 
         source = Scripted(answer())
-        paced = Paced(source, pacers())
+        paced = RateLimited(source, pacers())
         return await paced.get_run(QUERY, call=Telling(inf)), told
 
     assert (answer(), ["sent"]) == virtually(work)
@@ -436,7 +438,7 @@ def test_source_slows_down_for_throttles_alone(reason: Reason, rate: float) -> N
         paced = pacers(tps=10)
         error = failure(reason)
         with pytest.raises(GatewayError) as raised:
-            await Paced(Scripted(error), paced).get_run(QUERY, call=OneCall(inf))
+            await RateLimited(Scripted(error), paced).get_run(QUERY, call=OneCall(inf))
         assert raised.value is error
         return error, paced.of(QUERY).rate
 

@@ -12,9 +12,9 @@ import pytest
 
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.bulkhead import Places
-from healthomics_gateway.runs.rate_limit import Paced, Pacers
-from healthomics_gateway.runs.scheduler import Pacer
+from healthomics_gateway.runs.bulkhead import Bulkhead
+from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
+from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import (
     Answer,
     Call,
@@ -23,7 +23,7 @@ from healthomics_gateway.runs.source import (
     Partition,
     RunQuery,
 )
-from healthomics_gateway.runs.token_bucket import Bucket, Gate
+from healthomics_gateway.runs.token_bucket import Gate, TokenBucket
 from testkit.serving import answer
 from testkit.virtual_time import virtually
 
@@ -74,15 +74,15 @@ class Upstream:
         """Connect and answer as told; send each request so many times."""
         self._connecting, self._answering = connecting, answering
         self._sendings = sendings
-        shared = Places(places)
-        self.pacers = Pacers(
-            lambda: Pacer(
+        shared = Bulkhead(places)
+        self.pacers = Schedulers(
+            lambda: Scheduler(
                 tps=TPS, burst=BURST, poll_share=0.5, places=shared, clock=now
             )
         )
         self.pacers.learn("123456789012")
         session = session or Session()
-        self.runs = Paced(self, self.pacers, session=lambda _: session)
+        self.runs = RateLimited(self, self.pacers, session=lambda _: session)
         self.inside = 0
         self.sent: list[tuple[Partition, float]] = []  # by whom, and when it left
 
@@ -306,7 +306,7 @@ def test_request_that_is_given_up_at_the_gate_takes_no_token() -> None:
     async def work() -> list[tuple[int, float]]:
         opened: list[float] = []
         gate = Gate(
-            Bucket(tps=10, burst=1, clock=now), opened=lambda: opened.append(now())
+            TokenBucket(tps=10, burst=1, clock=now), opened=lambda: opened.append(now())
         )
         left: list[tuple[int, float]] = []
         begun = now()
@@ -358,7 +358,7 @@ def test_refusal_names_what_is_short(seconds_each: float, reason: Reason) -> Non
 
 async def test_refusal_while_nothing_is_short_blames_no_quota() -> None:
     """While tokens and places are there, a late call isn't blamed on the quota."""
-    pacer = Pacer(tps=TPS, burst=1, poll_share=0.5, places=Places(1))
+    pacer = Scheduler(tps=TPS, burst=1, poll_share=0.5, places=Bulkhead(1))
     before = pacer.refusal(0.0).reason
     await pacer.turn(OneCall(inf))
 
@@ -369,8 +369,8 @@ async def test_refusal_while_nothing_is_short_blames_no_quota() -> None:
 async def test_call_that_waited_for_a_token_blames_the_quota() -> None:
     """A token that comes as a call is given up isn't taken for one that was there."""
     time = 0.0
-    pacer = Pacer(
-        tps=TPS, burst=1, poll_share=0.5, places=Places(1), clock=lambda: time
+    pacer = Scheduler(
+        tps=TPS, burst=1, poll_share=0.5, places=Bulkhead(1), clock=lambda: time
     )
     pacer.leave(await pacer.turn(OneCall(inf)) or 0.0)
     late = OneCall(1.0)
