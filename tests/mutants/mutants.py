@@ -439,9 +439,9 @@ MUTANTS = (
     ),
     Mutant(
         "start-waits-for-the-reader-of-stdout",
-        "cli/commands.py",
-        'Thread(target=run, name="introduction", daemon=True).start()',
-        "run()",
+        "cli/serve.py",
+        'Thread(target=show_it, name="introduction", daemon=True).start()',
+        "show_it()",
         "e2e/test_shutdown.py::test_stdout_that_nobody_reads_holds_up_nothing",
     ),
     # What an answer says.

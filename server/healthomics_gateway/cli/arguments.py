@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from healthomics_gateway.durations import parse_duration
+from healthomics_gateway.net.addresses import parse_address
 
 DISTRIBUTION = "healthomics-gateway"
 
@@ -68,8 +69,6 @@ def duration(text: str) -> Any:
 
 def address(text: str) -> Any:
     """Read an address to listen on."""
-    from healthomics_gateway.net.addresses import parse_address
-
     try:
         return parse_address(text)
     except ValueError as error:

@@ -27,7 +27,8 @@ from healthomics_gateway.cli.error_view import (
     write_failure,
 )
 from healthomics_gateway.cli.reconnect import Patience
-from healthomics_gateway.cli.run_view import plain, run_json, run_text
+from healthomics_gateway.cli.run_view import run_json, run_text
+from healthomics_gateway.cli.usage import plain
 
 DONE, FAILED, RUN_FAILED = 0, 1, 3
 ENDINGS = {  # the exit code for each status that a run ends with

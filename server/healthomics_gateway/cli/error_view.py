@@ -15,7 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from healthomics_gateway.cli.run_view import plain
+from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.durations import duration_text
 
 REQUEST_ID = "x-request-id"

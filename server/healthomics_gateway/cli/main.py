@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from healthomics_gateway.cli import commands
 from healthomics_gateway.cli.arguments import (
     DISTRIBUTION,
     Parser,
@@ -19,18 +19,18 @@ from healthomics_gateway.cli.arguments import (
     quota,
     utf8,
 )
-from healthomics_gateway.cli.commands import (
-    ADDRESS,
-    LIVING_RUN,
-    SHOWN_RUN,
-    UsageError,
-    one_line,
-)
 from healthomics_gateway.cli.standard_streams import (
     FAILED,
     is_blocked,
     say,
     standard_streams,
+)
+from healthomics_gateway.cli.usage import (
+    ADDRESS,
+    LIVING_RUN,
+    SHOWN_RUN,
+    UsageError,
+    plain,
 )
 
 MISUSED = 2
@@ -47,6 +47,7 @@ ROUTE = (  # how `get` and `watch` reach a gateway: flag, what it takes, help
     ("--token-file", "FILE", "the JWT to send; it is read anew for each call"),
 )
 
+Command: TypeAlias = Callable[[argparse.Namespace], int]
 Subparsers = Any  # argparse has no public name for what `add_subparsers` gives
 
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int = options.run(options)
         except UsageError as error:
             for fault in error.args:
-                say(one_line(fault))
+                say(plain(fault))
             return MISUSED
         except KeyboardInterrupt as interruption:
             let_go(interruption)
@@ -80,6 +81,20 @@ def let_go(interruption: KeyboardInterrupt) -> None:
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     interruption.__traceback__ = None
     sys.unraisablehook = hook
+
+
+def _command(module: str, function: str) -> Command:
+    """Return a command whose module is imported when it runs.
+
+    What some commands import takes longer than a call.
+    """
+
+    def run(options: argparse.Namespace) -> int:
+        imported = import_module(f"healthomics_gateway.cli.{module}")
+        code: int = getattr(imported, function)(options)
+        return code
+
+    return run
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,7 +139,7 @@ def _add_serve(subparsers: Subparsers) -> None:
         action="store_true",
         help="ask an embedded fake HealthOmics; no AWS account is needed",
     )
-    serve.set_defaults(run=commands.serve)
+    serve.set_defaults(run=_command("serve", "serve"))
 
 
 def _add_sandbox(subparsers: Subparsers) -> None:
@@ -157,7 +172,7 @@ def _add_sandbox(subparsers: Subparsers) -> None:
         metavar="CALLS",
         help="calls a second before it throttles, 0: no limit (default: %(default)s)",
     )
-    sandbox.set_defaults(run=commands.sandbox)
+    sandbox.set_defaults(run=_command("sandbox", "sandbox"))
 
 
 def _add_get(subparsers: Subparsers) -> None:
@@ -190,7 +205,7 @@ def _add_get(subparsers: Subparsers) -> None:
     get.add_argument(
         "--json", action="store_true", help="print one JSON object, on one line"
     )
-    get.set_defaults(run=commands.get)
+    get.set_defaults(run=_command("call", "get"))
 
 
 def _add_watch(subparsers: Subparsers) -> None:
@@ -221,7 +236,7 @@ def _add_watch(subparsers: Subparsers) -> None:
     watch.add_argument(
         "--json", action="store_true", help="print one JSON object a state, on one line"
     )
-    watch.set_defaults(run=commands.watch)
+    watch.set_defaults(run=_command("call", "watch"))
 
 
 def _add_run(command: argparse.ArgumentParser, *, example: str) -> None:
@@ -259,4 +274,4 @@ def _add_settings(subparsers: Subparsers) -> None:
         action="store_true",
         help="as for `serve --sandbox`: AWS's own settings aren't read",
     )
-    settings.set_defaults(run=commands.settings)
+    settings.set_defaults(run=_command("show_settings", "show"))

@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
 from healthomics.v1.run_pb2 import Run, RunStatus, WorkflowType
+from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.durations import elapsed_text
 
 LABEL_COLUMNS = 12
@@ -126,8 +127,3 @@ def _storage(run: Run) -> str:
 def time_of(timestamp: Timestamp) -> datetime:
     """Give a time of the contract, in UTC."""
     return timestamp.ToDatetime(tzinfo=UTC)
-
-
-def plain(text: str) -> str:
-    """Leave out what a terminal would obey."""
-    return "".join(each if each.isprintable() else " " for each in text)

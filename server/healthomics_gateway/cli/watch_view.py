@@ -13,13 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from healthomics.v1.run_pb2 import Run, RunStatus
-from healthomics_gateway.cli.run_view import (
-    plain,
-    run_json,
-    run_text,
-    status_text,
-    time_of,
-)
+from healthomics_gateway.cli.run_view import run_json, run_text, status_text, time_of
+from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.durations import elapsed_text
 
 STATUS_COLUMNS = 9  # of the longest

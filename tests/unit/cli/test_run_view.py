@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healthomics.v1.run_pb2 import Run
-from healthomics_gateway.cli.run_view import plain, run_json, run_text
+from healthomics_gateway.cli.run_view import run_json, run_text
+from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.sandbox import RUNS_HELP
 from healthomics_gateway.sandbox.catalog import Catalog
 from healthomics_gateway.sandbox.runs import DEFINITION

@@ -1,0 +1,61 @@
+"""The commands `get` and `watch`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from healthomics_gateway.cli import client
+from healthomics_gateway.cli.connection import NAMES, Route, RouteError, find_route
+from healthomics_gateway.cli.usage import ADDRESS, UsageError
+from healthomics_gateway.cli.watch_view import JsonLines, Lines
+
+
+def get(options: Namespace, *, environ: Mapping[str, str] = os.environ) -> int:
+    """Make one GetRun through a gateway."""
+    route = _route(options, environ)
+    with route.open() as channel:
+        return client.get(
+            channel,
+            options.id,
+            client.Output(sys.stdout, sys.stderr, as_json=options.json),
+            export=options.export,
+            max_staleness=options.max_staleness,
+            timeout=options.timeout,
+            metadata=route.metadata,
+            over=route.over,
+        )
+
+
+def watch(options: Namespace) -> int:
+    """Follow one run through a gateway."""
+    route = _route(options, os.environ)
+    view: client.View = JsonLines(sys.stdout, sys.stderr)
+    if not options.json:
+        console = Console(highlight=False)
+        # A file keeps all that it is sent, though it may be told to have colours.
+        is_live = sys.stdout.isatty() and console.is_interactive
+        view = Lines(options.id, console, sys.stderr, is_live=is_live)
+    with route.open(client.WATCH_OPTIONS) as channel:
+        return client.watch(
+            channel,
+            options.id,
+            view,
+            sys.stderr,
+            min_interval=options.min_interval,
+            timeout=options.timeout,
+            metadata=route.metadata,
+            over=route.over,
+        )
+
+
+def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
+    flags = {name: getattr(options, name, None) for name in NAMES}
+    try:
+        return find_route(flags, environ, default_address=ADDRESS)
+    except RouteError as error:
+        raise UsageError(*error.args) from None

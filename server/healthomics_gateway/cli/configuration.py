@@ -1,0 +1,54 @@
+"""Reads the settings of `serve`, and AWS's own."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+
+from healthomics_gateway.app.grpc_server import files_fault
+from healthomics_gateway.cli.usage import UsageError
+from healthomics_gateway.settings.load import Loaded, SettingsError, load
+from healthomics_gateway.upstream.config import Aws, AwsSettingsError, discover
+
+
+def checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
+    """Read our settings and AWS's; raise UsageError with the faults of both.
+
+    So few files that the gateway couldn't serve are a fault too.
+    """
+    loaded, aws, faults = read(options, with_aws=with_aws)
+    if loaded and (fault := files_fault(loaded.settings.upstream.max_concurrent)):
+        faults.append(fault)
+    if faults or loaded is None:
+        raise UsageError(*faults)
+    return loaded, aws
+
+
+def read(
+    options: Namespace, *, with_aws: bool
+) -> tuple[Loaded | None, Aws | None, list[str]]:
+    """Return our settings and AWS's, and the faults of both.
+
+    Of settings with faults, those that are valid are returned.
+    """
+    faults: list[str] = []
+    loaded, aws = None, None
+    try:
+        flags = {
+            name: getattr(options, name, None) for name in ("listen", "admin_listen")
+        }
+        loaded = load(flags=flags, environ=os.environ, config_file=options.config)
+    except SettingsError as error:
+        loaded = error.loaded
+        faults += error.args
+    try:
+        aws = discover() if with_aws else None
+    except AwsSettingsError as error:
+        faults += error.args
+    if loaded and not with_aws:
+        faults += [
+            f"callers[{at}].aws_role: the sandbox has no STS to assume a role"
+            for at, rule in enumerate(loaded.settings.callers)
+            if rule.aws_role
+        ]
+    return loaded, aws, faults
