@@ -1,7 +1,7 @@
 # The one door for people and for CI. `make help` lists what it opens.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint format generate descriptor release-descriptor \
-  clients differential fuzz soak flood crowds sigterm indistinguishable mutants bench \
+.PHONY: help setup run test check lint format generate guarantees descriptor \
+  release-descriptor clients differential fuzz soak flood crowds sigterm indistinguishable mutants bench \
   bench-quota audit wheel floor
 .DELETE_ON_ERROR:
 
@@ -78,6 +78,9 @@ generate: $(READY) ## make generated/ anew from protos/
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) \
 	  protos/healthomics/v1/run_service.proto
+
+guarantees: $(READY) ## list the marked tests in docs/internals/guarantees.md
+	$(BIN)/python tests/docs/guarantees.py
 
 descriptor: $(READY) ## write the contract's descriptor set to build/healthomics.v1.binpb
 	@mkdir -p $(dir $(DESCRIPTOR))

@@ -7,7 +7,6 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
-from load import Request
 from programs import (
     BenchError,
     Program,
@@ -19,6 +18,8 @@ from programs import (
     wait_for,
 )
 from report import Sample
+
+from load import Request
 
 
 @dataclass(frozen=True, slots=True)

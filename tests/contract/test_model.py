@@ -108,6 +108,7 @@ def prefix_of(enum: EnumDescriptor) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", enum.name).upper() + "_"
 
 
+@pytest.mark.guarantee("complete-contract")
 def test_members_of_the_model_have_a_field_each() -> None:
     """Every member of the answer is typed: a new one is added to run.proto."""
     missing = sorted(MEMBERS.keys() - FIELDS.keys())
@@ -141,6 +142,7 @@ def words() -> Iterator[tuple[EnumDescriptor, list[str]]]:
     yield RunExport.DESCRIPTOR, OPERATION.input_shape.members["export"].member.enum
 
 
+@pytest.mark.guarantee("complete-contract")
 def test_words_of_the_model_are_values_of_the_enums() -> None:
     """Every word that AWS lists is an enum value: a new one is added to run.proto."""
     missing = [
@@ -188,6 +190,7 @@ def test_enum_is_named_by_its_prefix(enum: EnumDescriptor) -> None:
     assert [] == [name for name in names if not name.startswith(prefix)]
 
 
+@pytest.mark.guarantee("complete-contract")
 def test_errors_of_the_model_are_classified() -> None:
     """Every error of GetRun has its reason: a new one is added to classify.py."""
     unknown = sorted({each.name for each in OPERATION.error_shapes} - CODES.keys())

@@ -78,6 +78,7 @@ def test_reasons_have_exactly_one_row_each() -> None:
     assert {reason.name for reason in Reason} == in_proto - {"UNSPECIFIED"}
 
 
+@pytest.mark.guarantee("error-table")
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
 def test_row_tells_code_details_and_advice(reason: Reason) -> None:
     """The row of a reason says what its status says."""

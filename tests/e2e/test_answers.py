@@ -58,6 +58,7 @@ async def test_answer_has_the_status_typed(run_id: str, word: str) -> None:
     )
 
 
+@pytest.mark.guarantee("exact-answers", "complete-contract")
 async def test_answer_has_every_member_typed() -> None:
     """A run with every member set fills every field, and nothing is left over."""
     async with sandboxed() as (stub, _):
@@ -69,6 +70,7 @@ async def test_answer_has_every_member_typed() -> None:
     assert len(members) > 44
 
 
+@pytest.mark.guarantee("unknown-members")
 async def test_answer_keeps_what_the_contract_does_not_know() -> None:
     """New members, words and values arrive as their JSON text, known ones typed."""
     async with sandboxed() as (stub, _):
@@ -87,6 +89,7 @@ async def test_answer_keeps_what_the_contract_does_not_know() -> None:
     assert "Zoë exome, 第二次" == run.name
 
 
+@pytest.mark.guarantee("stock-clients")
 async def test_answer_decodes_with_a_stock_client() -> None:
     """What was received survives another encoding and decoding unchanged."""
     async with sandboxed() as (stub, _):
@@ -108,6 +111,7 @@ async def test_export_is_in_the_signed_query() -> None:
     assert exported.definition.startswith("s3://")
 
 
+@pytest.mark.guarantee("fresh-answers")
 async def test_answer_is_read_anew_unless_its_caller_allows_for_an_older_one() -> None:
     """Each call is one to AWS, but for those that memory may answer."""
     async with sandboxed() as (stub, sandbox):
@@ -120,6 +124,7 @@ async def test_answer_is_read_anew_unless_its_caller_allows_for_an_older_one() -
     assert second == same
 
 
+@pytest.mark.guarantee("bounded-staleness")
 @pytest.mark.parametrize(
     ("settings", "asked", "calls"),
     [
@@ -160,6 +165,7 @@ async def test_walking_run_is_followed_from_call_to_call() -> None:
     assert ["PENDING", "STARTING", "RUNNING", "STOPPING", "COMPLETED"] == seen
 
 
+@pytest.mark.guarantee("field-mask")
 async def test_mask_selects_fields_and_their_kept_text() -> None:
     """A masked answer has what the mask names, typed or kept, and observe_time."""
     mask = FieldMask(paths=["id", "status", "log_location.run_log_stream"])
@@ -173,6 +179,7 @@ async def test_mask_selects_fields_and_their_kept_text() -> None:
     assert not run.log_location.HasField("engine_log_stream")
 
 
+@pytest.mark.guarantee("withheld-members")
 async def test_withheld_members_reach_nobody() -> None:
     """A member that the operator withholds is neither typed nor kept."""
     withheld = "sessionPolicy,vpcConfig.vpcId,priority"
@@ -214,6 +221,7 @@ async def test_request_id_is_made_up_where_it_is_malformed(given: str) -> None:
     assert 32 == len(trailers["x-request-id"])
 
 
+@pytest.mark.guarantee("own-run")
 async def test_calls_at_once_on_one_connection_are_all_answered() -> None:
     """300 calls sent together on one stock connection each get the run they asked."""
     ids = [str(5000001 + at) for at in range(300)]

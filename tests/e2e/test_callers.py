@@ -140,6 +140,7 @@ async def check(
     ]
 
 
+@pytest.mark.guarantee("authentication")
 @pytest.mark.parametrize("known", KNOWN)
 async def test_only_who_proves_a_known_identity_gets_a_run(
     tmp_path: Path, known: set[str] | None
@@ -173,6 +174,7 @@ def test_table_has_every_end() -> None:
     assert reasons == ends["socket-of-lims"]
 
 
+@pytest.mark.guarantee("every-listener")
 async def test_listeners_stay_right_while_certificates_change_and_at_the_end(
     tmp_path: Path,
 ) -> None:

@@ -31,6 +31,7 @@ async def test_deadline_too_short_asks_nothing(seconds: float) -> None:
     assert [] == upstream.requests
 
 
+@pytest.mark.guarantee("deadlines")
 async def test_deadline_of_the_caller_ends_its_call() -> None:
     """A call ends by its deadline though HealthOmics says nothing, and asks no more."""
     async with (
@@ -49,6 +50,7 @@ async def test_deadline_of_the_caller_ends_its_call() -> None:
     assert 1 == len(upstream.requests)
 
 
+@pytest.mark.guarantee("deadlines")
 async def test_deadline_of_the_server_holds_where_the_caller_has_none() -> None:
     """A call without a deadline ends by the default, and says whose deadline it was."""
     async with (
@@ -87,6 +89,7 @@ async def test_deadline_leaves_the_failure_that_it_cut_short() -> None:
     assert 4000 <= int(failure.trailers["grpc-retry-pushback-ms"]) <= 5000
 
 
+@pytest.mark.guarantee("cancelled-calls")
 async def test_cancelled_call_stops_the_upstream_call() -> None:
     """A caller that leaves takes the call to HealthOmics with it."""
     async with (
@@ -102,6 +105,7 @@ async def test_cancelled_call_stops_the_upstream_call() -> None:
         assert StatusCode.CANCELLED == await call.code()
 
 
+@pytest.mark.guarantee("cancelled-calls")
 async def test_client_that_vanishes_stops_the_upstream_call() -> None:
     """A connection that is closed takes its calls to HealthOmics with it."""
     async with Upstream(NEVER) as upstream, gateway(aws_at(upstream.url)) as served:

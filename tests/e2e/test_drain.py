@@ -153,6 +153,7 @@ async def client(*gateways: Served, **options: Any) -> AsyncIterator[Any]:
         yield RunServiceStub(channel)
 
 
+@pytest.mark.guarantee("drain-calls")
 @pytest.mark.fault(34)
 async def test_drain_loses_none_of_300_calls_in_flight() -> None:
     """At SIGTERM 300 calls are under way: each gets its answer, and it exits 0."""
@@ -188,6 +189,7 @@ async def test_drain_loses_none_of_300_calls_in_flight() -> None:
     assert 0 == code
 
 
+@pytest.mark.guarantee("drain-watches")
 @pytest.mark.fault(35)
 async def test_drain_ends_watches_and_waits_for_none() -> None:
     """Open watches don't hold the process up, and are told to go elsewhere."""
@@ -226,6 +228,7 @@ async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
         assert 0 == await served.ended(25 + STOP_SECONDS)
 
 
+@pytest.mark.guarantee("second-signal")
 @pytest.mark.fault(35)
 async def test_second_signal_ends_the_drain() -> None:
     """What is under way ends GATEWAY_DRAINING then, and the log tells of no failure."""

@@ -101,6 +101,7 @@ SEED = {
 }
 
 
+@pytest.mark.guarantee("aws-errors")
 @pytest.mark.parametrize("run_id", SEED)
 async def test_error_of_the_seed_has_its_row(run_id: str) -> None:
     """Each of the eight has its code, reason, details, trailers and attempts."""
@@ -135,6 +136,7 @@ async def test_error_names_the_run_that_is_not_there() -> None:
     assert ("RUN_STATE", "9000409") == (violation.type, violation.subject)
 
 
+@pytest.mark.guarantee("no-secrets")
 async def test_error_tells_aws_words_only_where_debugging_is_on() -> None:
     """With errors.debug AWS's sentence rides along; without it nothing of it leaves."""
     async with sandboxed(GATEWAY_ERRORS__DEBUG="true") as (stub, _):
@@ -168,6 +170,7 @@ async def ending_of(*answers: Any, **settings: str) -> tuple[Refusal, int]:
         return failure, len(upstream.requests)
 
 
+@pytest.mark.guarantee("own-run", "invalid-success")
 @pytest.mark.parametrize(
     ("answer", "reason", "calls"),
     [
@@ -223,6 +226,7 @@ async def test_answer_over_the_cap_is_refused() -> None:
     assert ("UPSTREAM_RESPONSE_TOO_LARGE", 1) == (failure.reason, calls)
 
 
+@pytest.mark.guarantee("trusted-endpoint")
 @pytest.mark.parametrize("status", [301, 304, 307])
 async def test_redirect_is_not_followed(status: int) -> None:
     """A redirect is an error, and its target hears nothing."""
@@ -233,6 +237,7 @@ async def test_redirect_is_not_followed(status: int) -> None:
     assert [] == target.requests
 
 
+@pytest.mark.guarantee("proxy-pages")
 @pytest.mark.parametrize("status", [401, 403, 404, 407])
 async def test_page_of_a_proxy_is_not_healthomics_word(status: int) -> None:
     """HTML under a client error is unrecognized: no NOT_FOUND, nothing echoed."""
@@ -288,6 +293,7 @@ async def test_upstream_that_is_too_slow_times_out() -> None:
     assert 3 == calls
 
 
+@pytest.mark.guarantee("validation")
 async def test_bad_request_asks_nothing_of_healthomics() -> None:
     """Every fault of a request is named, and no upstream call is made."""
     async with sandboxed() as (stub, sandbox):
@@ -362,6 +368,7 @@ async def test_throttled_account_tells_when_to_come_back() -> None:
     assert "RetryInfo" in failure.details
 
 
+@pytest.mark.guarantee("errors-not-cached")
 async def test_error_is_forgotten_at_once() -> None:
     """The call after a failure is asked anew, and answered."""
     missing = http(status=404, x_amzn_errortype="ResourceNotFoundException")

@@ -142,6 +142,7 @@ async def test_port_is_not_shared_with_a_second_gateway() -> None:
         await second.stop()
 
 
+@pytest.mark.guarantee("request-limits")
 @pytest.mark.parametrize("compression", list(grpc.Compression), ids=str)
 async def test_request_over_64_kib_is_refused(compression: grpc.Compression) -> None:
     """The limit on a request holds for what it decompresses to."""
@@ -155,6 +156,7 @@ async def test_request_over_64_kib_is_refused(compression: grpc.Compression) -> 
     assert 0 == sandbox.calls
 
 
+@pytest.mark.guarantee("request-limits")
 async def test_metadata_is_refused_beyond_one_limit() -> None:
     """Metadata within 8 KiB always passes and beyond never does: no chance between."""
     request, sizes = GetRunRequest(id="1000003"), (7400, 9000, 12_000, 20_000)
@@ -169,6 +171,7 @@ async def test_metadata_is_refused_beyond_one_limit() -> None:
     assert {(size, StatusCode.OK if size < 8192 else beyond) for size in sizes} == codes
 
 
+@pytest.mark.guarantee("rapid-resets")
 async def test_connection_has_so_many_calls_under_way() -> None:
     """The call beyond the streams of a connection is refused by gRPC itself."""
     most = 500
@@ -201,6 +204,7 @@ async def reset_rapidly(served: Gateway) -> None:
             await writer.drain()
 
 
+@pytest.mark.guarantee("rapid-resets")
 async def test_rapid_resets_leave_other_connections_alone() -> None:
     """Thousands of calls opened and reset at once cost another connection no call."""
     async with (
@@ -274,6 +278,7 @@ class Burst:
         return head[3]
 
 
+@pytest.mark.guarantee("rapid-resets")
 async def test_calls_that_wait_for_the_event_loop_are_all_answered() -> None:
     """GRPC loses none of more than 1,000 that it has read while the loop is held up.
 
@@ -324,6 +329,7 @@ async def test_pings_as_often_as_allowed_are_answered() -> None:
     assert (1, 0) == (answered, kinds[GOAWAY])
 
 
+@pytest.mark.guarantee("request-limits")
 async def test_peer_gone_silent_is_dropped() -> None:
     """A peer that answers no ping of keepalive is disconnected."""
     timers = ("keepalive_time_ms", "ping_timeout_ms")
@@ -360,6 +366,7 @@ async def test_old_connection_is_told_to_go() -> None:
     assert NO_ERROR == going.result()
 
 
+@pytest.mark.guarantee("request-limits")
 @pytest.mark.parametrize("with_tls", [False, True], ids=["plaintext", "tls"])
 async def test_connection_that_says_nothing_is_closed(
     tmp_path: Path, *, with_tls: bool

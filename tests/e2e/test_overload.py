@@ -66,6 +66,7 @@ async def attacked(served: Gateway, attack: Attack, units: int) -> AsyncIterator
         await asyncio.gather(attacking, return_exceptions=True)
 
 
+@pytest.mark.guarantee("anonymous-streams")
 @pytest.mark.parametrize(
     ("attack", "units"),
     [
@@ -93,6 +94,7 @@ async def test_calls_without_identity_take_no_place_of_a_known_caller(
     assert OURS == seen.id
 
 
+@pytest.mark.guarantee("anonymous-streams")
 async def test_health_streams_of_a_connection_are_bounded(tmp_path: Path) -> None:
     """Beyond the bound a stream is refused; another connection's is served."""
     async with (
@@ -111,6 +113,7 @@ async def test_health_streams_of_a_connection_are_bounded(tmp_path: Path) -> Non
     assert ["GATEWAY_OVERLOADED"] == [each.reason for each in refused]
 
 
+@pytest.mark.guarantee("anonymous-streams")
 async def test_reflection_streams_of_a_connection_are_bounded(tmp_path: Path) -> None:
     """A reflection stream beyond the bound is refused, though none has asked yet."""
     async with (
@@ -151,6 +154,7 @@ async def test_messages_of_reflection_are_paced() -> None:
     assert time.monotonic() - begun >= (extra - 1) / PER_SECOND
 
 
+@pytest.mark.guarantee("watch-share")
 async def test_watches_of_one_caller_hold_up_no_other_s(tmp_path: Path) -> None:
     """Polls have the turns of the callers: a first state comes in its turn."""
     slow = {"GATEWAY_QUOTA__TPS": "10", "GATEWAY_QUOTA__BURST": "1"}
@@ -169,6 +173,7 @@ async def test_watches_of_one_caller_hold_up_no_other_s(tmp_path: Path) -> None:
     assert between.index(OURS) <= 5
 
 
+@pytest.mark.guarantee("place-shares")
 async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
     """Where one caller has taken every place, another is answered all the same."""
     async with called(tmp_path, **SMALL) as gateway:
@@ -189,6 +194,7 @@ async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
     assert ["GATEWAY_OVERLOADED"] * 6 == [verdict(each) for each in ended]
 
 
+@pytest.mark.guarantee("overload")
 async def test_silent_calls_keep_out_no_other(tmp_path: Path) -> None:
     """A caller whose calls without message have taken every place is answered."""
     async with (
@@ -214,6 +220,7 @@ async def test_silent_calls_keep_out_no_other(tmp_path: Path) -> None:
     assert ["OK"] * 3 == answered
 
 
+@pytest.mark.guarantee("anonymous-streams")
 async def test_tokens_of_unknown_keys_take_no_place() -> None:
     """While their key is looked for in vain, a caller with a known key is answered."""
     async with KeyServer(SIGNER) as keys, LyingUpstream(truth=account) as upstream:
@@ -249,6 +256,7 @@ async def test_tokens_of_unknown_keys_take_no_place() -> None:
     assert ["OK"] * 3 == told
 
 
+@pytest.mark.guarantee("charged-identity")
 async def test_loopback_addresses_share_one_limit(tmp_path: Path) -> None:
     """A client that calls from another loopback address each time is one caller."""
     limited = rule("anonymous", calls_per_second=1)
@@ -288,6 +296,7 @@ async def copied(reader: StreamReader, writer: StreamWriter) -> None:
     writer.close()
 
 
+@pytest.mark.guarantee("charged-identity")
 async def test_scanner_delays_no_other_identity(tmp_path: Path) -> None:
     """A caller of the same host that asks for one run waits for few of its runs."""
     paced = {"GATEWAY_QUOTA__TPS": "10", "GATEWAY_QUOTA__BURST": "1"}

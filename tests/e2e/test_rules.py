@@ -79,6 +79,7 @@ async def test_caller_gets_and_watches_the_runs_of_its_rule(
     assert expected == verdict(found) == verdict(first)
 
 
+@pytest.mark.guarantee("hidden-runs")
 async def test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same(
     tmp_path: Path,
 ) -> None:
@@ -99,6 +100,7 @@ async def test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same(
     assert 1 == len({frozenset(each.trailers) - {"user-agent"} for each in told})
 
 
+@pytest.mark.guarantee("hidden-runs")
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -178,6 +180,7 @@ async def test_method_that_is_not_allowed_is_refused_before_any_work(
     assert 0 == asked
 
 
+@pytest.mark.guarantee("hidden-shared-runs")
 async def test_memory_answers_a_bound_caller_with_what_it_may_see(
     tmp_path: Path,
 ) -> None:
@@ -196,6 +199,7 @@ async def test_memory_answers_a_bound_caller_with_what_it_may_see(
     assert [True, False] == [e["from_memory"] for e in events if e["event"] == "call"]
 
 
+@pytest.mark.guarantee("hidden-shared-runs")
 async def test_shared_fetch_reaches_only_those_who_may_see_it(tmp_path: Path) -> None:
     """Two ask for one run at a time: one call upstream, an answer for one of them."""
     flows = asyncio.Event()
@@ -218,6 +222,7 @@ async def test_shared_fetch_reaches_only_those_who_may_see_it(tmp_path: Path) ->
     assert THEIRS == free.id
 
 
+@pytest.mark.guarantee("hidden-shared-runs")
 async def test_bound_watch_begins_with_a_fetch_of_its_own(tmp_path: Path) -> None:
     """Whoever watches the run already, a refusal follows a fetch after the call."""
     slow = {"GATEWAY_WATCH__INTERVAL": "1h"}
@@ -250,6 +255,7 @@ async def test_bound_watch_waits_for_what_passes(tmp_path: Path) -> None:
     assert [OURS] == [each.id for each in seen]
 
 
+@pytest.mark.guarantee("credential-expiry")
 async def test_watch_ends_with_its_token(tmp_path: Path) -> None:
     """A stream that a short-lived token began ends when the token does."""
     async with called(tmp_path, FREE, GATEWAY_JWT__LEEWAY="0s") as gateway:
@@ -259,6 +265,7 @@ async def test_watch_ends_with_its_token(tmp_path: Path) -> None:
     assert (OURS, "TOKEN_EXPIRED") == (first.id, end.reason)
 
 
+@pytest.mark.guarantee("credential-expiry")
 async def test_watch_ends_with_the_key_of_its_token(tmp_path: Path) -> None:
     """A stream that a token began ends when the issuer withdraws the token's key."""
     async with called(tmp_path, FREE) as gateway:
@@ -276,6 +283,7 @@ async def test_watch_ends_with_the_key_of_its_token(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.guarantee("hidden-shared-runs")
 async def test_watched_run_that_leaves_the_group_is_seen_no_more(
     tmp_path: Path,
 ) -> None:
@@ -294,6 +302,7 @@ async def test_watched_run_that_leaves_the_group_is_seen_no_more(
     assert {"runId": OURS} == told.metadata
 
 
+@pytest.mark.guarantee("caller-limits", "charged-identity")
 async def test_each_caller_has_its_own_limits(tmp_path: Path) -> None:
     """One that asks too often is told when to come back; another isn't held up."""
     limited = rule("spiffe://corp/*", calls_per_second=1, watches=1)

@@ -127,6 +127,7 @@ async def idling(
             each.transport.abort()
 
 
+@pytest.mark.guarantee("shutdown-time")
 @pytest.mark.parametrize("attack", UNREAD)
 async def test_drain_waits_for_no_client(attack: str) -> None:
     """Health streams, watches and answers that aren't read don't hold it up."""
@@ -201,6 +202,7 @@ async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
     assert "GATEWAY_DRAINING" == ended.reason
 
 
+@pytest.mark.guarantee("shutdown-time")
 async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
     """With all that can hold it up at once the process ends in time, and well.
 
@@ -251,6 +253,7 @@ async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
     assert "error" not in {each["level"] for each in served.events()}
 
 
+@pytest.mark.guarantee("shutdown-time")
 async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
     """A start that waits for STS ends as soon as it is asked to."""
     config = tmp_path / "gateway.toml"
@@ -317,6 +320,7 @@ async def test_stdout_that_nobody_reads_holds_up_nothing() -> None:
         assert 0 == await served.ended(PATIENCE_SECONDS)
 
 
+@pytest.mark.guarantee("shutdown-time")
 async def test_process_whose_event_loop_is_blocked_ends_by_force() -> None:
     """A watchdog ends it with a code of its own, a while after the drain."""
     async with planted(NOWHERE, BLOCKED_LOOP, force_seconds=0.1) as served:
@@ -324,6 +328,7 @@ async def test_process_whose_event_loop_is_blocked_ends_by_force() -> None:
         assert FORCED == await served.ended(PATIENCE_SECONDS)
 
 
+@pytest.mark.guarantee("liveness")
 async def test_process_whose_accept_loop_ends_makes_room_for_another() -> None:
     """Calls under way end GATEWAY_DRAINING, and the process with a code of its own."""
     async with (
@@ -341,6 +346,7 @@ async def test_process_whose_accept_loop_ends_makes_room_for_another() -> None:
     assert DEAD == code
 
 
+@pytest.mark.guarantee("liveness")
 async def test_gateway_whose_accept_loop_ends_says_so() -> None:
     """Health is down, and both admin pages fail: a probe sees it before the end."""
     async with (
@@ -368,6 +374,7 @@ async def test_gateway_whose_accept_loop_ends_says_so() -> None:
     assert [503, 503] == statuses
 
 
+@pytest.mark.guarantee("admin-connections")
 async def test_idle_connections_leave_files_for_calls() -> None:
     """With few files and idle connections to each port all attempts get a file."""
     async with AsyncExitStack() as stack:

@@ -50,6 +50,7 @@ async def page(served: Gateway, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+@pytest.mark.guarantee("standard-services")
 async def test_health_is_serving_while_all_is_well() -> None:
     """The process and the service are healthy, and both admin pages say so."""
     async with (
@@ -67,6 +68,7 @@ async def test_health_is_serving_while_all_is_well() -> None:
         ]
 
 
+@pytest.mark.guarantee("credential-renewal")
 async def test_health_follows_the_gateway_own_identity() -> None:
     """Credentials that AWS refuses make the service unready, but not the process."""
     async with Sandbox(quota_per_second=0) as sandbox:
@@ -170,6 +172,7 @@ async def reflect(
     raise AssertionError("the client has lost each status")
 
 
+@pytest.mark.guarantee("standard-services")
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_the_services(version: str) -> None:
     """Both versions list the service, health and reflection itself."""
@@ -228,6 +231,7 @@ async def test_reflection_knows_no_other_symbol(symbol: str) -> None:
     assert grpc.StatusCode.NOT_FOUND.value[0] == answer.error_response.error_code
 
 
+@pytest.mark.guarantee("standard-services")
 async def test_grpcurl_describes_methods_and_enums() -> None:
     """`grpcurl describe` shows a method, an enum and the details of errors."""
     kinds = {

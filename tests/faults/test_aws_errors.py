@@ -102,6 +102,7 @@ def assert_told(refusal: Refusal, status: int, code: str, attempts: int) -> None
     assert "aws-1" == refusal.trailers["x-amzn-requestid"]
 
 
+@pytest.mark.guarantee("upstream-responses")
 @pytest.mark.fault(1)
 @pytest.mark.parametrize(("status", "code", "reason"), rows(*OF_GET_RUN, *COMMON))
 async def test_error_that_stays_is_asked_for_once(
@@ -117,6 +118,7 @@ async def test_error_that_stays_is_asked_for_once(
     assert_told(refusal, status, code, 1)
 
 
+@pytest.mark.guarantee("upstream-responses")
 @pytest.mark.fault(1)
 @pytest.mark.parametrize(("status", "code", "reason"), rows(*PASSING))
 async def test_error_that_may_pass_is_asked_for_three_times(
@@ -187,6 +189,7 @@ async def test_refusal_of_the_gateway_itself_is_not_the_callers(
     assert_told(refusal, 403, code, 2)
 
 
+@pytest.mark.guarantee("upstream-responses")
 @pytest.mark.fault(2)
 async def test_error_is_the_same_wherever_it_is_spelled(rigged: Any) -> None:
     """Header, `__type` and `code`, with namespace and address, are one answer."""
@@ -294,6 +297,7 @@ async def test_wait_that_aws_asks_for_is_waited(rigged: Any) -> None:
     assert second - first >= 1.1
 
 
+@pytest.mark.guarantee("upstream-responses")
 @pytest.mark.fault(6)
 async def test_sentence_of_iam_reaches_nobody(rigged: Any) -> None:
     """AWS's sentence, its ARNs and its account are in no answer and in no log line."""

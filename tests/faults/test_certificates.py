@@ -129,6 +129,7 @@ BAD = {
 BAD_AUTHORITIES = "tls.client_ca_file: it holds a block that isn't whole"
 
 
+@pytest.mark.guarantee("certificate-renewal")
 @pytest.mark.fault(37)
 @WAYS
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
@@ -171,6 +172,7 @@ async def test_bad_authorities_keep_certificate_and_authorities(tmp_path: Path) 
     assert BAD_AUTHORITIES == fault
 
 
+@pytest.mark.guarantee("certificate-renewal")
 @pytest.mark.fault(37)
 @WAYS
 async def test_swapped_folder_is_served(tmp_path: Path, *, is_asking: bool) -> None:
@@ -283,6 +285,7 @@ class Load:
         self.shown[await self._place.shown(self._served)] += 1
 
 
+@pytest.mark.guarantee("certificate-renewal")
 @pytest.mark.fault(37)
 @WAYS
 async def test_no_call_fails_while_certificates_are_replaced(

@@ -59,6 +59,7 @@ def refusing(code: str, date: Callable[[], str | None]) -> Callable[[Request], A
     return answer
 
 
+@pytest.mark.guarantee("clock-skew")
 @pytest.mark.fault(32)
 @OFF_BOTH_WAYS
 async def test_clock_that_is_off_is_corrected_once(rigged: Any, off: timedelta) -> None:
@@ -76,6 +77,7 @@ async def test_clock_that_is_off_is_corrected_once(rigged: Any, off: timedelta) 
     assert READY == ready
 
 
+@pytest.mark.guarantee("clock-skew")
 @pytest.mark.fault(32)
 @OFF_BOTH_WAYS
 async def test_offset_is_dropped_when_the_clock_is_right_again(

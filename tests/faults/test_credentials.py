@@ -118,6 +118,7 @@ async def test_gateway_without_credentials_waits_for_them(
 # A source that stalls.
 
 
+@pytest.mark.guarantee("credential-renewal")
 @pytest.mark.fault(31)
 async def test_callers_leave_a_stalled_source_at_their_deadline(rigged: Any) -> None:
     """Nobody waits longer than it wants; all wait for one read, and ask nothing."""
@@ -257,6 +258,7 @@ def expired_but_for(number: int, came: asyncio.Semaphore | None = None) -> Any:
     return answer
 
 
+@pytest.mark.guarantee("credential-renewal")
 @pytest.mark.fault(31)
 async def test_credentials_that_expire_in_flight_are_renewed_once(rigged: Any) -> None:
     """A hundred calls share one refresh, each is signed anew once, and all succeed."""

@@ -58,6 +58,7 @@ async def quiet(rig: Rig) -> None:
             await asyncio.sleep(0.005)  # and it falls by others' turns of the loop
 
 
+@pytest.mark.guarantee("invalid-bodies")
 @pytest.mark.fault(11)
 @pytest.mark.parametrize(
     "parts",
@@ -164,6 +165,7 @@ async def test_answer_that_is_cut_once_is_hidden(rigged: Any) -> None:
     assert first != second
 
 
+@pytest.mark.guarantee("invalid-bodies")
 @pytest.mark.fault(11)
 @pytest.mark.parametrize(
     "parts",
@@ -240,6 +242,7 @@ async def test_head_out_of_bounds_is_left_unread(
     assert len(used) == len(set(used))
 
 
+@pytest.mark.guarantee("invalid-bodies")
 @pytest.mark.fault(11)
 @pytest.mark.parametrize(
     "parts",

@@ -94,6 +94,7 @@ DOCUMENTS = {
 }
 
 
+@pytest.mark.guarantee("exact-answers")
 @pytest.mark.fault(15)
 @pytest.mark.parametrize(
     ("document", "is_typed"),

@@ -48,6 +48,7 @@ def connections_at(port: int) -> int:
     return sum([remote, ESTABLISHED] == row.split()[2:4] for row in rows)
 
 
+@pytest.mark.guarantee("http2-abuse")
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("attack", ATTACKED)
 async def test_attack_costs_other_connections_no_call(
@@ -75,6 +76,7 @@ async def test_attack_costs_other_connections_no_call(
     assert (attack.units is not nothing) == (attacker.sent >= 50)
 
 
+@pytest.mark.guarantee("http2-abuse")
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("name", ["silent", "preface", "window-zero", "unread"])
 async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
@@ -108,6 +110,7 @@ async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
     assert TRUE_ID == run.id
 
 
+@pytest.mark.guarantee("unread-answers")
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("name", ["window-zero", "watches-zero"])
 async def test_what_is_not_read_is_bounded_for_calls_and_watches(

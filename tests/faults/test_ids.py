@@ -33,6 +33,7 @@ def faults_of(refusal: Refusal) -> list[str]:
     return [each.field for each in violations]
 
 
+@pytest.mark.guarantee("hostile-requests")
 @pytest.mark.fault(17)
 @pytest.mark.parametrize(
     "run_id",

@@ -217,6 +217,7 @@ async def reset_stream(rig: Rig, came: asyncio.Event) -> None:
     writer.close()
 
 
+@pytest.mark.guarantee("cancelled-calls")
 @pytest.mark.fault(20)
 @STALLS
 @pytest.mark.parametrize("leave", [cancel, close_channel, hang_up, abort, reset_stream])
@@ -253,6 +254,7 @@ async def test_client_that_leaves_before_a_retry_ends_it(rigged: Any) -> None:
     assert (1, 0) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
 
 
+@pytest.mark.guarantee("cancelled-calls")
 @pytest.mark.fault(20)
 async def test_crowd_that_leaves_frees_every_place(rigged: Any) -> None:
     """Calls under way are aborted, and those that wait for a place ask nothing."""

@@ -128,6 +128,7 @@ def full() -> Iterator[int]:
     yield os.open("/dev/full", os.O_WRONLY)
 
 
+@pytest.mark.guarantee("blocked-stderr")
 @pytest.mark.parametrize(
     ("stderr", "redirect", "why"),
     [

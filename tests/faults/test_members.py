@@ -29,6 +29,7 @@ def with_id(text: str) -> str:
     return f'{{{id_}"name": "{CANARY}", "status": "RUNNING"}}'
 
 
+@pytest.mark.guarantee("invalid-bodies")
 @pytest.mark.fault(12)
 @pytest.mark.parametrize(
     "text",
@@ -86,6 +87,7 @@ def spliced(name: str, text: str) -> str:
     return json.dumps({"id": ID})[:-1] + f', "{name}": {text}}}'
 
 
+@pytest.mark.guarantee("exact-answers")
 @pytest.mark.fault(16)
 @pytest.mark.parametrize(
     "text",
@@ -332,6 +334,7 @@ INSTANTS = {
 }
 
 
+@pytest.mark.guarantee("exact-answers")
 @pytest.mark.fault(16)
 @pytest.mark.parametrize(
     ("text", "is_typed"),

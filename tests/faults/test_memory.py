@@ -79,6 +79,7 @@ WITHOUT_BOUNDS: dict[str, tuple[Answer, Reason]] = {
 ONCE = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
 
 
+@pytest.mark.guarantee("bounded-memory")
 @pytest.mark.fault(11)
 async def test_answers_without_bounds_take_bounded_memory(tally: Tally) -> None:
     """Little is read beyond the cap, of one answer and of many, whatever came before.
@@ -121,6 +122,7 @@ async def told_of_all(
     return found
 
 
+@pytest.mark.guarantee("bounded-memory")
 @pytest.mark.fault(11)
 async def test_largest_answers_take_bounded_memory(tally: Tally) -> None:
     """As many answers at once as there are places, each as large as the cap, arrive."""

@@ -23,6 +23,7 @@ def attempts_of(refusals: list[Refusal]) -> int:
     return sum(int(each.metadata["attempts"]) for each in refusals)
 
 
+@pytest.mark.guarantee("outage")
 @pytest.mark.fault(9)
 async def test_outage_sees_few_calls_beyond_those_of_the_callers(rigged: Any) -> None:
     """A steady 500 with 200 callers on 200 ids sees the callers' calls, and 50 more."""
@@ -40,6 +41,7 @@ async def test_outage_sees_few_calls_beyond_those_of_the_callers(rigged: Any) ->
     assert {1, 2, 3} >= {int(each.metadata["attempts"]) for each in refusals}
 
 
+@pytest.mark.guarantee("outage")
 @pytest.mark.fault(9)
 async def test_long_outage_sees_six_calls_for_five(rigged: Any) -> None:
     """However long it lasts, each caller adds a fifth of a call to its own."""

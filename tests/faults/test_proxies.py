@@ -18,6 +18,7 @@ NOT_MODIFIED = 304
 UNRECOGNIZED, UNAVAILABLE = Reason.UPSTREAM_UNRECOGNIZED, Reason.UPSTREAM_UNAVAILABLE
 
 
+@pytest.mark.guarantee("upstream-responses")
 @pytest.mark.fault(5)
 @pytest.mark.parametrize(
     ("status", "reason", "calls"),
@@ -99,6 +100,7 @@ def refused_with(body: bytes, status: int, **headers: str) -> bytes:
     return http(body, status=status, **encoding, **headers)
 
 
+@pytest.mark.guarantee("upstream-responses")
 @pytest.mark.fault(7)
 @each_body
 @pytest.mark.parametrize(
@@ -162,6 +164,7 @@ async def test_code_that_nobody_knows_is_told_only_where_it_is_harmless(
     assert told == refusal.metadata["awsErrorCode"] == again.metadata["awsErrorCode"]
 
 
+@pytest.mark.guarantee("upstream-responses")
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 async def test_redirect_is_not_followed(rigged: Any, status: int) -> None:

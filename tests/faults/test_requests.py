@@ -43,6 +43,7 @@ async def refused_by_core(rig: Rig, call: Awaitable[Any]) -> Refusal:
     return refusal
 
 
+@pytest.mark.guarantee("hostile-requests")
 @pytest.mark.fault(19)
 @pytest.mark.parametrize(
     "body",
@@ -215,6 +216,7 @@ async def raw_call(
     return told[b"x-request-id"].decode(), told
 
 
+@pytest.mark.guarantee("hostile-requests")
 @pytest.mark.fault(19)
 async def test_metadata_of_any_bytes_leaves_each_log_line_whole(tally: Tally) -> None:
     """Whatever a caller sends, each call has one line, and an id that is harmless."""

@@ -141,6 +141,7 @@ def truth(request: Request) -> Answer:
 # As whom it is asked.
 
 
+@pytest.mark.guarantee("role-sessions")
 async def test_each_caller_s_session_is_of_its_role_and_name(
     rigged: Any, tmp_path: Path
 ) -> None:
@@ -219,6 +220,7 @@ async def test_crowd_of_one_caller_assumes_its_role_once(
     assert {ALICE} == set(s.asked)
 
 
+@pytest.mark.guarantee("role-sessions")
 async def test_answer_of_one_caller_is_never_another_s(
     rigged: Any, tmp_path: Path
 ) -> None:
@@ -242,6 +244,7 @@ async def test_answer_of_one_caller_is_never_another_s(
 # Sessions that end.
 
 
+@pytest.mark.guarantee("session-renewal")
 async def test_session_that_ends_in_flight_is_replaced_once(
     rigged: Any, tmp_path: Path
 ) -> None:
@@ -303,6 +306,7 @@ async def test_session_that_healthomics_never_takes_is_told_so(
 # What STS may answer.
 
 
+@pytest.mark.guarantee("session-renewal")
 @pytest.mark.parametrize(
     ("answer", "reason", "logged"),
     [
@@ -419,6 +423,7 @@ async def test_role_that_is_granted_later_is_assumed_then(
     assert ({ALICE: 2}, [ALICE]) == (s.sts.names, s.asked)
 
 
+@pytest.mark.guarantee("slow-sts")
 async def test_sts_that_stalls_holds_up_nobody_else(
     rigged: Any, tmp_path: Path
 ) -> None:
@@ -444,6 +449,7 @@ async def test_sts_that_stalls_holds_up_nobody_else(
     )
 
 
+@pytest.mark.guarantee("slow-sts")
 async def test_session_that_is_renewed_slowly_holds_up_nobody_else(
     rigged: Any, tmp_path: Path
 ) -> None:
@@ -466,6 +472,7 @@ async def test_session_that_is_renewed_slowly_holds_up_nobody_else(
     assert 2 == s.sts.names[ALICE]
 
 
+@pytest.mark.guarantee("abandoned-sessions")
 async def test_crowd_that_left_a_stalled_sts_leaves_little_behind(
     rigged: Any, tmp_path: Path
 ) -> None:
@@ -617,6 +624,7 @@ async def test_each_account_has_its_own_quota(rigged: Any, tmp_path: Path) -> No
     assert ["", ALICE, EVE, EVE] == s.asked
 
 
+@pytest.mark.guarantee("quota-at-send")
 async def test_rate_holds_after_slow_sts(rigged: Any, tmp_path: Path) -> None:
     """Calls that waited for their session leave by the account's rate, not at once."""
     ids = [str(4_230_000 + at) for at in range(90)]

@@ -102,6 +102,7 @@ def most_a_second(times: list[float]) -> int:
 # One run.
 
 
+@pytest.mark.guarantee("one-fetch-per-run", "crowds")
 @pytest.mark.fault(22)
 @pytest.mark.usefixtures("_uncollected")
 async def test_crowd_for_one_run_costs_two_calls(rigged: Any) -> None:
@@ -127,6 +128,7 @@ async def test_crowd_for_one_run_costs_two_calls(rigged: Any) -> None:
     assert ["first", *["second"] * CROWD] == names
 
 
+@pytest.mark.guarantee("fresh-answers")
 @pytest.mark.fault(22)
 @pytest.mark.usefixtures("_uncollected")
 async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
@@ -163,6 +165,7 @@ async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
     assert len(sent) <= 2 + (max(came) - min(came)) / 0.2
 
 
+@pytest.mark.guarantee("independent-deadlines")
 @pytest.mark.fault(23)
 @pytest.mark.usefixtures("_uncollected")
 async def test_who_leaves_a_crowd_harms_nobody(rigged: Any) -> None:
@@ -202,6 +205,7 @@ async def test_who_leaves_a_crowd_harms_nobody(rigged: Any) -> None:
     assert asked <= 2
 
 
+@pytest.mark.guarantee("shared-failures")
 @pytest.mark.fault(24)
 @pytest.mark.usefixtures("_uncollected")
 @pytest.mark.parametrize(
@@ -240,6 +244,7 @@ async def test_crowd_shares_a_failure(
     assert asked <= most
 
 
+@pytest.mark.guarantee("independent-deadlines")
 @pytest.mark.fault(24)
 async def test_caller_in_a_crowd_leaves_at_its_own_deadline(rigged: Any) -> None:
     """Where HealthOmics hangs, each waits as long as it wants and no longer."""
@@ -263,6 +268,7 @@ async def test_caller_in_a_crowd_leaves_at_its_own_deadline(rigged: Any) -> None
     assert [] == [(a, b) for a, b in zip(seconds, waits, strict=True) if b > a + 0.5]
 
 
+@pytest.mark.guarantee("errors-not-cached")
 @pytest.mark.fault(28)
 async def test_run_that_appears_is_seen_by_the_next_call(rigged: Any) -> None:
     """An error is never remembered, whatever staleness a caller allows for."""
@@ -317,6 +323,7 @@ class Account:
         return http(true_run(request.run_id))
 
 
+@pytest.mark.guarantee("quota-limit")
 @pytest.mark.fault(25)
 async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
     """Of 100 runs a second eight are answered; the others are refused at once."""
@@ -363,6 +370,7 @@ async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
     assert waits[len(waits) // 2] < 1.0  # of the two seconds that they would have
 
 
+@pytest.mark.guarantee("quota-at-send")
 @pytest.mark.fault(25)
 @pytest.mark.usefixtures("_uncollected")
 async def test_rate_holds_after_healthomics_has_stalled(rigged: Any) -> None:
@@ -395,6 +403,7 @@ async def test_rate_holds_after_healthomics_has_stalled(rigged: Any) -> None:
     assert {} == upstream.arrivals.excess
 
 
+@pytest.mark.guarantee("quota-at-send")
 @pytest.mark.fault(25)
 async def test_replays_count_towards_the_rate(rigged: Any) -> None:
     """A request that a kept-alive connection lost is sent again by the rate, too."""
@@ -416,6 +425,7 @@ async def test_replays_count_towards_the_rate(rigged: Any) -> None:
     assert {} == upstream.arrivals.excess
 
 
+@pytest.mark.guarantee("adaptive-rate")
 @pytest.mark.fault(26)
 async def test_pacer_makes_room_for_others(rigged: Any) -> None:
     """Where the account has less than its quota left, few calls are throttled soon."""
@@ -449,6 +459,7 @@ async def test_pacer_makes_room_for_others(rigged: Any) -> None:
     assert len(throttled) <= 0.35 * len(late)
 
 
+@pytest.mark.guarantee("fair-shares")
 @pytest.mark.fault(27)
 async def test_scanner_does_not_hold_up_a_caller_of_one_run(rigged: Any) -> None:
     """Beside a connection that asks for all runs another has each call answered."""
@@ -492,6 +503,7 @@ run_groups = ["1234567"]
 """
 
 
+@pytest.mark.guarantee("watch-share")
 @pytest.mark.parametrize("toml", ["", BOUND], ids=["polls", "first-looks"])
 async def test_polls_and_first_looks_stay_within_their_share(toml: str) -> None:
     """However many runs are watched, all polls stay within the watches' share."""

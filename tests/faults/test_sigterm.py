@@ -87,6 +87,7 @@ async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
         return failures, ending, asked, upstream.hung_up.total()
 
 
+@pytest.mark.guarantee("drain-calls", "no-lost-calls")
 @pytest.mark.fault(35)
 async def test_drain_ends_every_call_that_hangs(tally: Tally) -> None:
     """300 calls that hang end GATEWAY_DRAINING, and the process in time."""
@@ -116,6 +117,7 @@ async def test_second_sigterm_ends_every_call_that_hangs(tally: Tally) -> None:
     assert PLACES == asked.total() == hung_up
 
 
+@pytest.mark.guarantee("no-lost-calls")
 @pytest.mark.fault(34)
 async def test_sigterm_loses_nothing_beside_another_gateway(tally: Tally) -> None:
     """With 300 calls under way and more arriving, none fails while one of two ends."""
@@ -127,6 +129,7 @@ async def test_sigterm_loses_nothing_beside_another_gateway(tally: Tally) -> Non
     assert ending.seconds <= DRAIN_SECONDS + STOP_SECONDS
 
 
+@pytest.mark.guarantee("drain-calls")
 @pytest.mark.fault(34)
 async def test_sigterm_loses_nothing_that_came_in_time(tally: Tally) -> None:
     """Alone, it sends only late calls elsewhere; they are back when told to be."""

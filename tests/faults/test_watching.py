@@ -113,6 +113,7 @@ async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
     return calls
 
 
+@pytest.mark.guarantee("watch-states", "crowds")
 @pytest.mark.fault(38)
 @pytest.mark.usefixtures("_uncollected")
 async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
@@ -152,6 +153,7 @@ async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
     assert asked <= lasted / INTERVAL_SECONDS + 2
 
 
+@pytest.mark.guarantee("slow-watchers")
 @pytest.mark.fault(39)
 async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> None:
     """Who doesn't read costs the others nothing, and isn't told what is past."""
@@ -182,6 +184,7 @@ async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> 
     assert len(late) < 15
 
 
+@pytest.mark.guarantee("watch-failures")
 @pytest.mark.fault(40)
 async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
     """What may pass isn't told, and the next state comes when it has passed."""
@@ -214,6 +217,7 @@ async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
     assert [["a", "b"]] * len(answers) == states
 
 
+@pytest.mark.guarantee("watch-failures")
 @pytest.mark.fault(40)
 @pytest.mark.parametrize(
     ("answer", "reason", "details"),
@@ -258,6 +262,7 @@ async def test_watch_ends_where_the_run_is_lost(
     assert "1" == refusal.metadata["attempts"]
 
 
+@pytest.mark.guarantee("abandoned-watches")
 @pytest.mark.fault(41)
 @pytest.mark.usefixtures("_uncollected")
 async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
@@ -435,6 +440,7 @@ async def test_watch_does_not_poll_sooner_than_the_operator_lets_it(
     assert 1 == asked
 
 
+@pytest.mark.guarantee("unread-watches")
 async def test_watches_that_are_not_read_end_with_their_time(rigged: Any) -> None:
     """Their places are free again, however long their client reads nothing."""
     attack = replace(ATTACKS["watches-zero"], rate=100.0)

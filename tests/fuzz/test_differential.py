@@ -52,6 +52,7 @@ SEED = 20240501
 # ---- against what was sent ----
 
 
+@pytest.mark.guarantee("exact-answers", "stock-clients")
 @pytest.mark.timeout(SECONDS)
 def test_answers_are_rebuilt() -> None:
     """Of random answers none breaks *typed means exact*, and all decode."""
@@ -88,6 +89,7 @@ def deep(levels: int) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.guarantee("exact-answers")
 @pytest.mark.parametrize(
     ("members", "fields"),
     [
@@ -368,6 +370,7 @@ def plain(value: Any) -> Any:
     return f"<{value}>" if isinstance(value, bool) else value
 
 
+@pytest.mark.guarantee("exact-answers")
 async def test_members_are_those_that_boto3_reads() -> None:
     """On random answers of AWS's shape the gateway and boto3 tell the same."""
     run_ids = [str(at) for at in range(1, ANSWERS + 1)]

@@ -47,6 +47,7 @@ def broken_by(target: Callable[[bytes], None], files: list[Path]) -> dict[str, s
 # ---- the corpus ----
 
 
+@pytest.mark.guarantee("fuzzed-readers")
 @pytest.mark.parametrize("target", [pytest.param(name, id=name) for name in TARGETS])
 def test_corpus_breaks_no_promise(target: str) -> None:
     """Every kept input of a target is read as the contract has it."""
@@ -207,6 +208,7 @@ def nameless(reply: Reply) -> bytes:
     return body_of(Reply(reply.status, CIMultiDict(headers), reply.body))
 
 
+@pytest.mark.guarantee("fuzzed-readers")
 @pytest.mark.parametrize(
     ("target", "bug"),
     [

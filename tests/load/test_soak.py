@@ -252,6 +252,7 @@ def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
     assert [] == faults(ledger, asked(), failed(reason, awsRequestId=AWS_ID))
 
 
+@pytest.mark.guarantee("soak")
 @pytest.mark.parametrize(
     ("told", "told_of"),
     [

@@ -52,6 +52,7 @@ def suite_that_fails(*, of_named: int) -> Suite:
     return suite
 
 
+@pytest.mark.guarantee("seeded-bugs")
 @pytest.mark.parametrize(
     "mutant", [pytest.param(each, id=each.name) for each in MUTANTS]
 )
@@ -112,6 +113,7 @@ def test_run_tells_how_many_are_caught(
     assert before == text_of(TOY)
 
 
+@pytest.mark.guarantee("seeded-bugs")
 @pytest.mark.parametrize(
     ("mutant", "suite", "words"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
 from structlog.testing import capture_logs
 
 from healthomics_gateway.background import Background
@@ -69,6 +70,7 @@ async def fail_after_a_minute(clock: Clock) -> None:
     raise OSError("full")
 
 
+@pytest.mark.guarantee("background-tasks")
 async def test_task_that_fails_runs_again_later_and_later() -> None:
     """The pause begins with a second and doubles up to a minute."""
     clock, _ = await run(*[fail] * 8)
@@ -83,6 +85,7 @@ async def test_task_that_ran_for_a_minute_runs_again_soon() -> None:
     assert [1, 2, 1, 2] == clock.slept
 
 
+@pytest.mark.guarantee("background-tasks")
 async def test_task_that_waits_to_run_again_has_a_fault() -> None:
     """Until it runs again its fault names the error, and the log has it."""
     with capture_logs() as events:

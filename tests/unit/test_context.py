@@ -22,6 +22,7 @@ NOT_FOUND = GatewayError(
 OWN = ("x-request-id", "r-1")
 
 
+@pytest.mark.guarantee("charged-identity")
 @pytest.mark.parametrize(
     ("peer", "name"),
     [

@@ -128,6 +128,7 @@ async def ended(*tasks: asyncio.Task[Any]) -> list[Any]:
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.mark.guarantee("abandoned-sessions")
 async def test_no_more_threads_run_than_there_may_be() -> None:
     """Those beyond wait, and begin in the order they came."""
     work = Work(2)
@@ -140,6 +141,7 @@ async def test_no_more_threads_run_than_there_may_be() -> None:
     assert list(range(5)) == await ended(*tasks) == work.begun
 
 
+@pytest.mark.guarantee("abandoned-sessions")
 async def test_call_that_leaves_as_it_waits_begins_no_thread() -> None:
     """The next begins in its place."""
     work = Work(1)

@@ -227,6 +227,7 @@ async def test_gateway_without_credentials_serves_and_is_not_ready() -> None:
     assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == told.reason
 
 
+@pytest.mark.guarantee("readiness")
 async def test_gateway_is_unready_until_keys_were_read_once() -> None:
     """Without keys no caller can be known: not ready, and a line tells why."""
     keys = http(json.dumps({"keys": []}))
@@ -447,6 +448,7 @@ async def test_life_of_a_process_is_told_in_its_log() -> None:
     assert "stopped" == events[-1]["event"]
 
 
+@pytest.mark.guarantee("audit-log")
 async def test_call_is_audited_whatever_the_log_s_level() -> None:
     """One event a call, with who called, what, and how it ended."""
     with taken() as listen:  # a port that is free again right after
@@ -510,6 +512,7 @@ asyncio.run(serve(settings, aws_at("http://127.0.0.1:9"), started=started))
 """
 
 
+@pytest.mark.guarantee("short-pauses")
 def test_what_stays_is_not_collected() -> None:
     """Once it serves, a collection walks what calls have left and nothing more."""
     done = subprocess.run(

@@ -112,6 +112,7 @@ async def test_name_without_an_address_is_a_fault() -> None:
     assert ["the name doesn't resolve to an address"] * 2 == found
 
 
+@pytest.mark.guarantee("unix-sockets")
 async def test_socket_has_its_mode_and_goes_at_the_end(folder: Path) -> None:
     """Its file is for those that the mode lets in, and is removed."""
     modes = []
@@ -134,6 +135,7 @@ async def test_stale_socket_is_replaced(folder: Path) -> None:
             client.connect(path)
 
 
+@pytest.mark.guarantee("unix-sockets")
 async def test_socket_that_is_served_is_a_fault(folder: Path) -> None:
     """It stays with the process that serves it."""
     path = f"{folder}/socket"
@@ -166,6 +168,7 @@ async def test_socket_that_is_listed_twice_is_a_fault(
     )
 
 
+@pytest.mark.guarantee("unix-sockets")
 @pytest.mark.parametrize("step", ["prepare", "open"])
 async def test_gateways_that_start_at_once_do_not_take_each_other_s_socket(
     folder: Path, step: str
@@ -207,6 +210,7 @@ async def test_lock_that_is_never_released_is_waited_for_a_second(folder: Path) 
     assert 1.0 == pytest.approx(sum(slept))
 
 
+@pytest.mark.guarantee("unix-sockets")
 async def test_file_that_is_no_socket_is_a_fault(folder: Path) -> None:
     """It stays as it is; so does a link, whatever it leads to."""
     (folder / "file").write_text("precious")
@@ -274,6 +278,7 @@ async def test_socket_of_another_process_is_not_removed(folder: Path) -> None:
     assert "another's" == path.read_text()
 
 
+@pytest.mark.guarantee("listener-services")
 async def test_listener_serves_what_is_named(folder: Path) -> None:
     """A method of another service is unknown there, and reflection doesn't list it."""
     toml = f"""
@@ -323,6 +328,7 @@ async def test_sockets_share_no_connection(folder: Path) -> None:
     ]
 
 
+@pytest.mark.guarantee("every-listener")
 async def test_limits_hold_over_all_listeners(folder: Path) -> None:
     """What a caller has used up on one it has used up; the audit names each."""
     toml = rule("batch", calls_per_second=0.01)

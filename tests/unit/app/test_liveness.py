@@ -127,6 +127,7 @@ async def test_listener_that_wants_certificates_is_alive(tmp_path: Path) -> None
         assert ALIVE == await verdict_on(address, is_tls=True, takes_calls=False)
 
 
+@pytest.mark.guarantee("liveness")
 @pytest.mark.parametrize(
     "verdict", [pytest.param(DEAD, id="idle"), pytest.param(ALIVE, id="busy")]
 )

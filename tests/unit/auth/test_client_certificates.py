@@ -53,6 +53,7 @@ def test_certificate_names_one_identity(what: Any, identity: str) -> None:
     assert identity == named(AUTHORITY.certify(*uris, **what))
 
 
+@pytest.mark.guarantee("authentication")
 @pytest.mark.parametrize(
     "what",
     [

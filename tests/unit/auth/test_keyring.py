@@ -563,6 +563,7 @@ async def test_unknown_kids_cause_one_read() -> None:
     assert 1 + 2 == world.script.reads
 
 
+@pytest.mark.guarantee("slow-rejections")
 async def test_unknown_kids_of_a_crowd_cause_one_read() -> None:
     """A crowd of unknown kids waits for the same read, the first of all too."""
     world = World(OLD)

@@ -39,6 +39,7 @@ def refusal(policy: Policy, identity: str, method: str = "GetRun") -> Reason | N
     return None
 
 
+@pytest.mark.guarantee("policy")
 @pytest.mark.parametrize(
     ("pattern", "identity", "is_match"),
     [
@@ -74,6 +75,7 @@ def test_rule_without_a_star_is_about_one_identity(mine: str, other: str) -> Non
     assert (named == other) == rule(named).matches(other)
 
 
+@pytest.mark.guarantee("policy")
 def test_first_rule_about_a_caller_decides() -> None:
     """A later rule neither adds to an earlier one nor takes from it."""
     watcher = rule(LIMS, methods=frozenset({"WatchRun"}))
@@ -84,6 +86,7 @@ def test_first_rule_about_a_caller_decides() -> None:
     assert refusal(policy, "somebody else") is None
 
 
+@pytest.mark.guarantee("policy")
 def test_who_is_in_no_rule_may_nothing() -> None:
     """Once a rule stands, everything is denied that none allows."""
     policy = Policy([rule(LIMS)])
@@ -167,6 +170,7 @@ def test_errors_that_reveal_a_run_are_hidden_from_restricted_callers(
     assert not Access(LIMS, rule()).hides(error)
 
 
+@pytest.mark.guarantee("hidden-runs")
 def test_every_verdict_on_a_run_is_hidden() -> None:
     """Of the errors that AWS answers, only those that may pass say nothing of a run."""
     told = {

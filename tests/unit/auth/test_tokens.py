@@ -129,6 +129,7 @@ async def test_signature_by_another_key_is_refused(alg: str) -> None:
     assert INVALID is await verdict(forged)
 
 
+@pytest.mark.guarantee("token-algorithms")
 @pytest.mark.parametrize("alg", [pytest.param(alg, id=alg) for alg in ALGORITHMS])
 async def test_key_of_another_type_is_not_used(alg: str) -> None:
     """A token whose kid is of a key that isn't of its algorithm is refused."""
@@ -147,6 +148,7 @@ async def test_algorithm_is_the_keys_own() -> None:
     assert IDENTITY == await verdict(RSA.token(alg="PS256"), only)
 
 
+@pytest.mark.guarantee("token-algorithms")
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, ABSENT])
 async def test_token_without_signature_is_refused(alg: Any) -> None:
     """No spelling of none is an algorithm, with an empty signature or any other."""
@@ -180,6 +182,7 @@ SECRETS = {  # what a verifier might take for the secret of HS256
 }
 
 
+@pytest.mark.guarantee("token-algorithms")
 @pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512", "hs256"])
 @pytest.mark.parametrize("form", [pytest.param(form, id=form) for form in SECRETS])
 async def test_public_key_is_no_secret(form: str, alg: str) -> None:
@@ -368,6 +371,7 @@ async def test_payload_that_is_no_object_is_refused(payload: Any) -> None:
     assert INVALID is await verdict(token)
 
 
+@pytest.mark.guarantee("authentication")
 @pytest.mark.parametrize(
     ("claim", "value"),
     [

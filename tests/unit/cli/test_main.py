@@ -928,6 +928,7 @@ async def test_id_that_is_no_text_is_refused_like_any_other(capsys: Capture) -> 
 # serve
 
 
+@pytest.mark.guarantee("no-plaintext")
 def test_serve_where_others_reach_it_asks_for_certificates(capsys: Capture) -> None:
     """Without certificates it doesn't start, and one sentence says what to set."""
     code = main(["serve", "--sandbox", "--listen", "0.0.0.0:0"])

@@ -229,6 +229,7 @@ def test_debug_text_is_cleaned_and_cut_to_1_kib() -> None:
     assert " [31mred " + "x" * 1015 == detail.detail
 
 
+@pytest.mark.guarantee("no-secrets")
 def test_metadata_is_cleaned_and_cut() -> None:
     """Of a metadata value 256 printable characters are told."""
     status = status_of(
@@ -264,6 +265,7 @@ def test_status_names_as_many_violations_as_fit(characters: int) -> None:
     assert size + fault.ByteSize() + 40 > 4096
 
 
+@pytest.mark.guarantee("error-size")
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     reason=reasons,

@@ -62,6 +62,7 @@ class Door:
         return caught.value
 
 
+@pytest.mark.guarantee("caller-limits")
 async def test_calls_at_a_time_are_each_callers_own() -> None:
     """One has as many as its rule says; another's don't count, and ended ones don't."""
     door = Door(concurrent_calls=2)

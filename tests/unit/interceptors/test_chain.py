@@ -86,6 +86,7 @@ async def test_request_id_of_the_caller_is_kept(request_id: str) -> None:
     assert request_id == told.trailers["x-request-id"] == info.request_id
 
 
+@pytest.mark.guarantee("request-ids")
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -130,6 +131,7 @@ async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
         raise failure(Reason.CALLER_NOT_AUTHORIZED) from None
 
 
+@pytest.mark.guarantee("short-pauses")
 @pytest.mark.parametrize(
     "refusing",
     [
@@ -192,6 +194,7 @@ async def test_failure_is_told_as_its_row_says(reason: Reason) -> None:
     assert max(0, int(pushback)) == delay.retry_delay.ToMilliseconds()
 
 
+@pytest.mark.guarantee("no-secrets")
 @pytest.mark.parametrize("is_debugging", [True, False])
 async def test_aws_words_reach_the_client_only_when_debugging(
     *, is_debugging: bool
@@ -209,6 +212,7 @@ async def test_aws_words_reach_the_client_only_when_debugging(
     assert is_debugging == ("arn:aws" in str(told.trailers))
 
 
+@pytest.mark.guarantee("request-ids")
 @pytest.mark.parametrize(
     ("aws_request_id", "expected"),
     [
@@ -431,6 +435,7 @@ async def test_answer_that_does_not_encode_is_a_bug() -> None:
 # observe: one log line a call
 
 
+@pytest.mark.guarantee("audit-log")
 async def test_answered_call_is_logged_once() -> None:
     """A success is one line with method, code, id, peer, time and what is known."""
 
@@ -461,6 +466,7 @@ async def test_answered_call_is_logged_once() -> None:
     } == event
 
 
+@pytest.mark.guarantee("audit-log")
 async def test_refused_call_is_logged_with_its_reason() -> None:
     """A failure is one line with the reason and the metadata that the client has."""
     error = failure(Reason.RUN_NOT_FOUND, answer=AwsAnswer(AWS_REQUEST_ID))

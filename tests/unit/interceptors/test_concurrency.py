@@ -142,6 +142,7 @@ async def test_callers_that_are_turned_away_come_back_apart(
     assert seconds == pytest.approx(refusal.value.retry_delay_seconds)
 
 
+@pytest.mark.guarantee("overload")
 async def test_silent_call_makes_way_for_another_of_its_caller() -> None:
     """The oldest whose message hasn't come is evicted; a call at work never is."""
     door = Door(3)
@@ -174,6 +175,7 @@ async def test_call_leaves_its_place_however_it_ends(how: str) -> None:
     assert 0 == door.admission.inside
 
 
+@pytest.mark.guarantee("place-shares")
 async def test_caller_takes_the_place_of_one_that_holds_more_than_its_share() -> None:
     """Where all places are taken, each caller gets as many as any other."""
     door = Door(6)
@@ -242,6 +244,7 @@ async def test_connections_of_a_socket_are_not_taken_for_one() -> None:
     assert [False] * 6 == [await evicted(each) for each in calls]
 
 
+@pytest.mark.guarantee("overload")
 async def test_gateway_turns_away_what_is_too_much() -> None:
     """Over the wire the excess gets GATEWAY_OVERLOADED, and asks nothing of AWS."""
     async with (
@@ -266,6 +269,7 @@ async def test_gateway_turns_away_what_is_too_much() -> None:
     assert 1 == asked
 
 
+@pytest.mark.guarantee("anonymous-streams")
 async def test_connections_of_a_caller_share_its_places() -> None:
     """A connection that holds less takes a place of the one that holds most."""
     door = Door(5, max_per_connection=4)
@@ -346,6 +350,7 @@ async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
     assert min(await asyncio.gather(waited(0), waited(0.03), waited(0.12))) >= 0.049
 
 
+@pytest.mark.guarantee("overload")
 async def test_oldest_makes_room_where_too_many_wait() -> None:
     """Each call beyond the limit ends the one that has waited longest."""
     arrivals = FirstMessages(max_waiting=2)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from healthomics_gateway.auth.policy import Credential
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -78,6 +80,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.guarantee("credential-expiry")
 async def test_call_ends_when_its_first_credential_expires() -> None:
     """Of a certificate and a token, the one that ends first ends the call."""
     world = World()
@@ -92,6 +95,7 @@ async def test_call_ends_when_its_first_credential_expires() -> None:
     assert "TOKEN_EXPIRED" == await asyncio.wait_for(call, 5)
 
 
+@pytest.mark.guarantee("credential-expiry")
 async def test_call_ends_when_its_key_is_withdrawn() -> None:
     """A change of the keys ends the calls of keys that are no longer published."""
     world = World()

@@ -176,6 +176,7 @@ async def test_new_calls_are_refused_towards_the_end() -> None:
     ]
 
 
+@pytest.mark.guarantee("drain-calls")
 async def test_drain_that_refuses_ends_with_its_last_call() -> None:
     """Once new calls are refused there is no quiet to wait for."""
     gate = Gate()

@@ -81,6 +81,7 @@ async def test_answer_is_kept_until_it_is_read() -> None:
     assert 0 == clients.unread.kept_bytes
 
 
+@pytest.mark.guarantee("unread-answers")
 async def test_client_that_does_not_read_is_refused_and_no_other() -> None:
     """Where too much is kept, who holds a share of it gets no more; who reads does."""
     clients = Clients(answers=5, share=2)

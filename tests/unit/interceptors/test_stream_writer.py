@@ -91,6 +91,7 @@ def test_message_that_is_not_read_ends_its_stream(
     assert (at, kept, 0) == virtually(work)
 
 
+@pytest.mark.guarantee("unread-watches")
 def test_message_beyond_what_may_be_unread_is_refused() -> None:
     """A connection over its share is refused where too much is unread; no other is."""
 

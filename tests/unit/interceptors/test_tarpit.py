@@ -79,6 +79,7 @@ def test_oldest_goes_at_once_where_too_many_wait() -> None:
     )
 
 
+@pytest.mark.guarantee("slow-rejections")
 def test_hosts_and_their_connections_take_turns() -> None:
     """A connection that asks for everything delays neither hosts nor connections."""
 
@@ -157,6 +158,7 @@ def test_rejection_keeps_the_wait_that_it_advises() -> None:
     assert 7.0 == virtually(work)
 
 
+@pytest.mark.guarantee("slow-rejections")
 @pytest.mark.parametrize("reason", sorted(set(Reason) - PACED, key=str))
 def test_others_are_told_at_once(reason: Reason) -> None:
     """Every other call is answered or refused without waiting for rejections."""

@@ -99,6 +99,7 @@ async def refusal_of(task: asyncio.Task[Answer]) -> NotAskedError:
     return refusal.value
 
 
+@pytest.mark.guarantee("bulkhead")
 async def test_no_more_is_asked_at_once_than_there_are_places() -> None:
     """Of eight calls three are asked for, and one more each time that one ends."""
     places = Bulkhead(3)
@@ -125,6 +126,7 @@ async def test_places_are_given_to_calls_of_a_caller_in_their_order() -> None:
     await third
 
 
+@pytest.mark.guarantee("bulkhead")
 async def test_callers_take_turns_in_places_as_in_tokens() -> None:
     """A caller with many calls waits for a place no less than one with few."""
     places = Bulkhead(1)
@@ -138,6 +140,7 @@ async def test_callers_take_turns_in_places_as_in_tokens() -> None:
     assert "abcabaa" == "".join(order)
 
 
+@pytest.mark.guarantee("bulkhead")
 async def test_accounts_take_turns_in_places() -> None:
     """An account with many calls leaves every other place to another one."""
     places = Bulkhead(1)
@@ -197,6 +200,7 @@ async def test_call_that_leaves_the_queue_takes_no_place() -> None:
     assert answer() == await third
 
 
+@pytest.mark.guarantee("overload")
 @pytest.mark.parametrize(
     ("seconds", "is_refused"),
     [pytest.param(1.4, True, id="too-short"), pytest.param(1.6, False, id="enough")],
@@ -250,6 +254,7 @@ async def test_newest_counts_for_a_tenth_in_the_average() -> None:
     assert not (await places.came(seconds=1.11)).done()
 
 
+@pytest.mark.guarantee("overload")
 async def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:
     """Where the estimate was too hopeful, 20 ms are left for the refusal to arrive."""
     clock = asyncio.get_running_loop().time

@@ -134,6 +134,7 @@ def test_callers_at_once_share_one_fetch() -> None:
     assert ({1000.1}, 2) == virtually(work)
 
 
+@pytest.mark.guarantee("fresh-answers")
 def test_answer_was_asked_for_after_its_caller_came() -> None:
     """Who comes once a fetch is sent shares the next, which begins at its end."""
 
@@ -148,6 +149,7 @@ def test_answer_was_asked_for_after_its_caller_came() -> None:
     )
 
 
+@pytest.mark.guarantee("one-fetch-per-run")
 def test_no_run_has_more_than_one_fetch_under_way() -> None:
     """However calls come, a fetch begins when the former has ended."""
 
@@ -297,6 +299,7 @@ def test_last_who_leaves_ends_the_fetch() -> None:
     assert (1, 1000.5) == virtually(work)
 
 
+@pytest.mark.guarantee("independent-deadlines")
 def test_fetch_lives_as_long_as_the_most_patient() -> None:
     """Its deadline is that of whoever waits longest, at each moment."""
 
@@ -340,6 +343,7 @@ def test_caller_whose_turn_comes_too_late_is_refused_at_once() -> None:
     assert (0, 1000) == (asked, at)
 
 
+@pytest.mark.guarantee("early-refusal")
 def test_joiner_whose_turn_comes_too_late_is_refused_at_once() -> None:
     """A fetch that others wait for is no reason to let it wait in vain."""
 
@@ -410,6 +414,7 @@ def test_caller_whose_fetch_is_on_its_way_is_not_refused() -> None:
 # memory
 
 
+@pytest.mark.guarantee("bounded-staleness")
 def test_memory_answers_who_allows_for_it() -> None:
     """An answer at most so old is given at once; nobody else gets it."""
 
@@ -444,6 +449,7 @@ def test_memory_is_bounded_in_bytes() -> None:
     assert (5, 2) == virtually(work)
 
 
+@pytest.mark.guarantee("errors-not-cached")
 def test_run_that_is_gone_is_forgotten() -> None:
     """After a 404 nobody is told of the run that was, however stale it might be."""
 

@@ -111,6 +111,7 @@ members = st.sets(st.sampled_from([*LEAVES.values(), *STRUCTURES.values()]))
 AWS_NAMES = {name: path for path, name in (LEAVES | STRUCTURES).items()}
 
 
+@pytest.mark.guarantee("field-mask")
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(paths=masks)
 def test_mask_selects_typed_and_kept_members_alike(paths: set[str]) -> None:
@@ -129,6 +130,7 @@ def test_withholding_leaves_out_typed_and_kept_members_alike(names: set[str]) ->
     assert expected == kept_leaves(masked(kept_run(), withheld=names))
 
 
+@pytest.mark.guarantee("withheld-members")
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(paths=masks, names=members)
 def test_mask_never_brings_back_what_is_withheld(
@@ -339,6 +341,7 @@ BEARING = st.recursive(  # JSON that has the canary somewhere, in a text or a na
 )
 
 
+@pytest.mark.guarantee("withheld-members")
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(

@@ -82,6 +82,7 @@ def test_tokens_come_at_the_rate_beyond_the_burst() -> None:
     assert [0, 0, 0.1, 0.2, 0.3, 0.4] == pytest.approx(virtually(work))
 
 
+@pytest.mark.guarantee("quota-limit")
 def test_no_second_sees_more_than_rate_and_burst() -> None:
     """However calls come, no window of a second holds more than tps + burst."""
 
@@ -112,6 +113,7 @@ def test_throttle_cuts_the_rate_once_a_second() -> None:
     assert [7.0, 7.0, 7.2, 5.1] == virtually(work)
 
 
+@pytest.mark.guarantee("adaptive-rate")
 def test_rate_comes_back_within_a_minute() -> None:
     """However low it fell, the whole rate is back after fifty seconds."""
 
@@ -130,6 +132,7 @@ def test_rate_comes_back_within_a_minute() -> None:
     assert 8 == back
 
 
+@pytest.mark.guarantee("adaptive-rate")
 def test_few_are_throttled_where_others_use_the_account() -> None:
     """With two of ten calls a second left, at most one in five is throttled."""
 
@@ -154,6 +157,7 @@ def test_few_are_throttled_where_others_use_the_account() -> None:
 # fairness
 
 
+@pytest.mark.guarantee("fair-shares")
 def test_callers_take_turns() -> None:
     """A caller with many calls waits no less than one with few."""
 
@@ -165,6 +169,7 @@ def test_callers_take_turns() -> None:
     assert "abcabaa" == virtually(work)
 
 
+@pytest.mark.guarantee("fair-shares")
 def test_connections_of_a_caller_take_turns_in_its_turns() -> None:
     """Two callers have half each, however many connections one of them has."""
 
@@ -242,6 +247,7 @@ def test_call_of_many_has_the_turn_of_the_first_of_them() -> None:
     assert order.index("*") <= 1
 
 
+@pytest.mark.guarantee("watch-share")
 def test_polls_get_their_share_while_calls_wait_too() -> None:
     """Of the turns that both want, polls get the share and calls the rest."""
 
@@ -273,6 +279,7 @@ def test_polls_have_every_turn_that_no_call_wants() -> None:
 # deadlines
 
 
+@pytest.mark.guarantee("early-refusal")
 def test_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
     """It is told when its turn would come, and takes none."""
 
@@ -320,6 +327,7 @@ def test_call_is_refused_before_its_deadline_where_the_rate_fell() -> None:
     assert 0.12 == pytest.approx(virtually(work), abs=0.01)
 
 
+@pytest.mark.guarantee("abandoned-turns")
 def test_call_that_leaves_takes_no_turn() -> None:
     """Who is cancelled as it waits is overstepped."""
 

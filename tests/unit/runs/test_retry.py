@@ -108,6 +108,7 @@ async def test_failure_that_passes_is_hidden() -> None:
     assert [QUERY] * 3 == source.asked
 
 
+@pytest.mark.guarantee("bounded-attempts")
 @pytest.mark.parametrize("max_attempts", [1, 2, 3])
 async def test_last_failure_stands_when_the_attempts_are_used_up(
     max_attempts: int,
@@ -175,6 +176,7 @@ async def test_failure_worth_one_attempt_is_tried_after_another_kind() -> None:
     assert ANSWER is (await ask(Scripted(passing(), malformed, ANSWER))).answer
 
 
+@pytest.mark.guarantee("bounded-attempts")
 @pytest.mark.parametrize(
     ("seconds", "attempts"),
     [
@@ -250,6 +252,7 @@ async def test_waits_after_throttling_begin_at_a_second(jitter: float) -> None:
     assert max(50, round(4000 * jitter)) == pytest.approx(outcome.pushback_ms, abs=1)
 
 
+@pytest.mark.guarantee("bounded-attempts")
 @pytest.mark.parametrize(
     ("asked_seconds", "waits"),
     [

@@ -132,6 +132,7 @@ def stalling(seconds: float, first: int = 1_000_000) -> Wait:
 # What may come between a turn and its request.
 
 
+@pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_after_healthomics_has_stalled() -> None:
     """Calls that waited for a place have no tokens in hand when it answers again."""
 
@@ -147,6 +148,7 @@ def test_rate_holds_after_healthomics_has_stalled() -> None:
     assert seconds == pytest.approx((120 - 32 - BURST) / TPS, abs=0.2)
 
 
+@pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_after_slow_credentials() -> None:
     """Calls that waited for STS or for the credential chain then have turns."""
 
@@ -160,6 +162,7 @@ def test_rate_holds_after_slow_credentials() -> None:
     assert virtually(work) <= TPS + BURST
 
 
+@pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_after_connections_have_stalled() -> None:
     """Requests whose connections come together don't leave together."""
 
@@ -175,6 +178,7 @@ def test_rate_holds_after_connections_have_stalled() -> None:
     assert seconds <= 3.0 + 60 / TPS
 
 
+@pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_where_each_request_is_sent_again() -> None:
     """A replay takes a token as well."""
 
@@ -189,6 +193,7 @@ def test_rate_holds_where_each_request_is_sent_again() -> None:
     assert 60 == sent
 
 
+@pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_for_each_account_while_they_share_the_places() -> None:
     """After a stall each account has its own rate, and neither waits for the other."""
 
@@ -238,6 +243,7 @@ def test_call_that_need_not_wait_is_sent_at_once() -> None:
 # Credentials that expire while a call waits.
 
 
+@pytest.mark.guarantee("abandoned-turns")
 def test_call_whose_credentials_expired_as_it_waited_spends_nothing() -> None:
     """It gets others and waits again; its token and its place are the next call's."""
 
@@ -280,6 +286,7 @@ def test_credentials_that_expire_as_they_come_are_got_once() -> None:
 # Calls that leave.
 
 
+@pytest.mark.guarantee("abandoned-turns")
 def test_call_that_leaves_as_its_turn_comes_gives_it_back() -> None:
     """Its token and its place are the next call's, at once."""
 
@@ -300,6 +307,7 @@ def test_call_that_leaves_as_its_turn_comes_gives_it_back() -> None:
     assert [0, 5.0] == pytest.approx(virtually(work))
 
 
+@pytest.mark.guarantee("abandoned-turns")
 def test_request_that_is_given_up_at_the_gate_takes_no_token() -> None:
     """Those behind it leave as if it had never been there, in their order."""
 

@@ -139,6 +139,7 @@ def test_state_keeps_so_many_responses() -> None:
     ]
 
 
+@pytest.mark.guarantee("heartbeats")
 def test_heartbeat_is_sent_when_nothing_else_was_for_so_long() -> None:
     """A silence counts from what was sent last, a heartbeat too."""
 
@@ -152,6 +153,7 @@ def test_heartbeat_is_sent_when_nothing_else_was_for_so_long() -> None:
     ] == virtually(work)
 
 
+@pytest.mark.guarantee("watch-states")
 def test_watch_sees_its_snapshot_each_change_and_the_end() -> None:
     """A state comes once, at the poll that sees it, and nothing after the last."""
 
@@ -166,6 +168,7 @@ def test_watch_sees_its_snapshot_each_change_and_the_end() -> None:
     ) == virtually(work)
 
 
+@pytest.mark.guarantee("watch-ends")
 @pytest.mark.parametrize("word", ["COMPLETED", "FAILED", "CANCELLED", "DELETED"])
 def test_watch_of_a_run_that_has_ended_is_one_state(word: str) -> None:
     """A terminal state is told, then the watch has ended well."""
@@ -176,6 +179,7 @@ def test_watch_of_a_run_that_has_ended_is_one_state(word: str) -> None:
     assert [(0, "a"), (0, "end")] == virtually(work)
 
 
+@pytest.mark.guarantee("shared-polls")
 def test_watchers_share_the_polls() -> None:
     """A thousand watchers of one run cost what one costs, and all see all."""
 
@@ -217,6 +221,7 @@ def test_usual_period_holds_for_who_asks_for_none() -> None:
     assert [0, 5, 10] == virtually(work)
 
 
+@pytest.mark.guarantee("watch-states")
 def test_change_that_its_caller_does_not_see_sends_nothing() -> None:
     """A mask and withheld members count: only what is received is compared."""
     life = (
@@ -300,6 +305,7 @@ def test_shortest_period_of_all_watchers_counts() -> None:
     assert [0, 5, 6, 7, 8, 9, 14, 19] == virtually(work)
 
 
+@pytest.mark.guarantee("shared-polls")
 def test_answer_to_a_call_saves_the_next_poll() -> None:
     """What a GetRun has read reaches the watchers, and puts the poll off."""
 
@@ -343,6 +349,7 @@ def test_answer_that_poll_and_calls_share_is_one_state() -> None:
     assert [0, 6, 12] == polled
 
 
+@pytest.mark.guarantee("watch-share")
 def test_polls_have_the_turns_of_those_who_watch() -> None:
     """Callers take turns, and the runs of each; the pacer knows that no call waits."""
 
@@ -382,6 +389,7 @@ def test_poll_that_waits_has_the_turn_of_who_joins(
 # leaving
 
 
+@pytest.mark.guarantee("abandoned-watches")
 def test_last_who_leaves_ends_the_polls() -> None:
     """A poll under way is given up, and who comes back begins anew."""
 
@@ -449,6 +457,7 @@ def test_failure_that_may_pass_does_not_end_a_watch(reason: Reason) -> None:
     ]
 
 
+@pytest.mark.guarantee("watch-failures")
 @pytest.mark.parametrize("reason", sorted(IN_DOUBT, key=lambda each: each.name))
 def test_failure_in_doubt_ends_a_watch_only_if_it_lasts(reason: Reason) -> None:
     """What may be a proxy's answer is waited out for a minute."""

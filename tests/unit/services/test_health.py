@@ -170,6 +170,7 @@ def test_every_part_must_work() -> None:
     assert ("AUTH_BACKEND_UNAVAILABLE", "") == (before, state.why_not)
 
 
+@pytest.mark.guarantee("readiness")
 def test_each_part_has_a_line() -> None:
     """A line has the part's name, and its reason and fault, which forges no line."""
     state = readiness()
@@ -218,6 +219,7 @@ async def check(stub: health_pb2_grpc.HealthStub, service: str) -> int:
     return int(response.status)
 
 
+@pytest.mark.guarantee("standard-services")
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
@@ -267,6 +269,7 @@ async def test_health_of_a_gateway_that_drains_is_down_for_good() -> None:
     assert [SERVING, NOT_SERVING, NOT_SERVING, NOT_SERVING] == seen
 
 
+@pytest.mark.guarantee("health-streams")
 async def test_health_stream_that_is_not_read_holds_up_no_other() -> None:
     """A client without window gets nothing; every other watcher sees each change."""
     state = ready()
@@ -439,6 +442,7 @@ async def is_cut(reader: asyncio.StreamReader) -> bool:
             return True
 
 
+@pytest.mark.guarantee("admin-connections")
 async def test_admin_cuts_the_oldest_connection_for_one_too_many() -> None:
     """However many connections idle, the next one is answered."""
     served = AdminPages(ready(), max_connections=4, connection_seconds=60)
@@ -454,6 +458,7 @@ async def test_admin_cuts_the_oldest_connection_for_one_too_many() -> None:
         assert not idle[3].at_eof()
 
 
+@pytest.mark.guarantee("admin-connections")
 @pytest.mark.parametrize(
     "sent",
     [

@@ -140,6 +140,7 @@ async def test_service_answers_the_run_of_its_source() -> None:
     assert [RunQuery(RUN_ID)] == source.asked
 
 
+@pytest.mark.guarantee("request-ids")
 @pytest.mark.parametrize(
     ("request_id", "expected"),
     [
@@ -338,6 +339,7 @@ async def test_read_mask_of_unknown_paths_is_refused() -> None:
     ] == await faults(request)
 
 
+@pytest.mark.guarantee("validation")
 async def test_faults_are_told_all_at_once() -> None:
     """A request with a fault in every field is refused for each of them."""
     request = GetRunRequest(
@@ -517,6 +519,7 @@ async def test_own_deadline_is_logged_as_the_caller_s() -> None:
     ]
 
 
+@pytest.mark.guarantee("error-table")
 @pytest.mark.parametrize(
     "bug",
     [
@@ -580,6 +583,7 @@ def run_of_size(size: int) -> Run:
     return run
 
 
+@pytest.mark.guarantee("stock-clients")
 async def test_answer_of_4_mib_is_delivered() -> None:
     """A stock client receives an answer of exactly 4 MiB."""
     run = run_of_size(LIMIT)
@@ -679,6 +683,7 @@ async def test_cancelled_call_leaves_its_source() -> None:
         await asyncio.wait_for(hanging.is_left.wait(), 5)
 
 
+@pytest.mark.guarantee("hidden-runs")
 @pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
 @pytest.mark.parametrize(
     ("step", "seconds", "left_after"),
@@ -701,6 +706,7 @@ def test_refusal_of_a_run_leaves_at_a_multiple_of_a_time(
     )
 
 
+@pytest.mark.guarantee("hidden-runs")
 @pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
 @pytest.mark.parametrize("seconds", [0.0, 0.2, 0.4])
 def test_refusal_of_a_run_does_not_outlast_the_deadline(
@@ -751,6 +757,7 @@ def giving(
     return give
 
 
+@pytest.mark.guarantee("heartbeats")
 @pytest.mark.parametrize(
     "step",
     [

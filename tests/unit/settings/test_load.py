@@ -180,6 +180,7 @@ def test_sections_are_merged_setting_by_setting(tmp_path: Path) -> None:
     } == origins
 
 
+@pytest.mark.guarantee("settings-faults")
 def test_every_fault_of_every_source_is_told_at_once(tmp_path: Path) -> None:
     """File, environment, flags and what contradicts another are told in one go."""
     file = config(
@@ -347,6 +348,7 @@ def test_list_is_separated_by_commas(text: str, names: set[str]) -> None:
     assert names == loaded(environ=environ).settings.withhold
 
 
+@pytest.mark.guarantee("empty-settings")
 @pytest.mark.parametrize(
     "text",
     ["a b", "a.b.c", ".a", '["a"]', "a;b", "session-policy", "a,,b", "a,", ","],
@@ -414,6 +416,7 @@ def test_address_of_another_form_is_refused(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.guarantee("no-plaintext")
 def test_address_that_others_reach_needs_certificates() -> None:
     """Without certificates it is a fault that says all that can be set."""
     (fault,) = faults(listen=ALMOST_ALL)
@@ -484,6 +487,7 @@ def test_refused_value_causes_no_second_fault(
     assert fault.startswith(f"GATEWAY_{refused}: it is empty")
 
 
+@pytest.mark.guarantee("empty-settings")
 @pytest.mark.parametrize("text", ["", " "], ids=["nothing", "blank"])
 def test_empty_text_is_a_fault_and_sets_nothing(tmp_path: Path, text: str) -> None:
     """Each setting is refused when empty, by a variable and by text in the file."""
@@ -515,6 +519,7 @@ def in_toml(name: str, value: object) -> str:
     return f"{name} = {json.dumps(value)}\n"
 
 
+@pytest.mark.guarantee("empty-settings")
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -752,6 +757,7 @@ def test_key_with_a_password_is_a_fault_and_not_a_question(
     assert ("", "") == capfd.readouterr()
 
 
+@pytest.mark.guarantee("settings-faults")
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -997,6 +1003,7 @@ def test_tokens_need_issuer_audience_and_keys(alone: str) -> None:
     assert faults(environ={alone: JWT[alone]})
 
 
+@pytest.mark.guarantee("token-algorithms")
 @pytest.mark.parametrize(
     ("environ", "fault"),
     [
@@ -1078,6 +1085,7 @@ def test_clients_are_asked_for_certificates_that_can_be_verified(
     assert [unused] == faults(environ=ca | pair)
 
 
+@pytest.mark.guarantee("authentication")
 def test_optional_certificates_are_a_fault_that_says_what_to_write(
     tmp_path: Path,
 ) -> None:

@@ -47,6 +47,7 @@ def rendered(renderer: Renderer, **event: Any) -> str:
     return renderer(None, "info", event)
 
 
+@pytest.mark.guarantee("log-escapes")
 @pytest.mark.parametrize("renderer", [JSON, TEXT], ids=["json", "text"])
 def test_harmful_character_is_escaped_wherever_it_is(renderer: Renderer) -> None:
     """Keys, values, names and what is nested have printable characters alone."""
@@ -64,6 +65,7 @@ def test_harmful_character_is_escaped_wherever_it_is(renderer: Renderer) -> None
         assert line.isprintable(), (hex(ord(each)), line)
 
 
+@pytest.mark.guarantee("log-escapes")
 @pytest.mark.parametrize("each", ["".join(HARMFUL[:-2]), *HARMFUL[-2:]])
 def test_json_decodes_to_what_was_logged(each: str) -> None:
     """Escapes are those of JSON: nothing is lost, printable text stays readable."""
@@ -95,6 +97,7 @@ def test_text_forges_no_event() -> None:
     assert line.replace("\n", "").isprintable()
 
 
+@pytest.mark.guarantee("log-escapes")
 @pytest.mark.parametrize("renderer", [JSON, TEXT], ids=["json", "text"])
 @pytest.mark.parametrize(
     "value",

@@ -338,6 +338,7 @@ def passed(cap: Cap, name: str, **fields: Any) -> Any:
         return None
 
 
+@pytest.mark.guarantee("log-floods")
 def test_flood_of_one_kind_is_cut_and_counted() -> None:
     """Beyond its lines a second a kind is left out; the next line tells how many."""
     clock = Ticking()
@@ -353,6 +354,7 @@ def test_flood_of_one_kind_is_cut_and_counted() -> None:
     assert known == again
 
 
+@pytest.mark.guarantee("audit-log")
 def test_audit_is_left_out_of_no_flood() -> None:
     """Every call's event is written, however many there are, and at any level."""
     audit = """
@@ -387,6 +389,7 @@ def test_audit_waits_apart_from_other_lines() -> None:
     assert {("warning", 0)} == {(each["level"], each["lost_audit"]) for each in reports}
 
 
+@pytest.mark.guarantee("log-floods")
 def test_flood_hides_no_other_kind() -> None:
     """What is flooded, ours or a library's, leaves each other kind its line."""
     *flood, ours, theirs = events(FLOOD)

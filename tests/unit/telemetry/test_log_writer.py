@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from healthomics_gateway.telemetry.log_writer import LogWriter
 
 PATIENCE_SECONDS = 20.0
@@ -100,6 +102,7 @@ def test_lines_are_written_in_order() -> None:
         assert "" == log.fault()
 
 
+@pytest.mark.guarantee("log-lines")
 def test_reader_that_stalls_costs_lines_that_are_counted_by_kind() -> None:
     """Each kind keeps its own bytes; what is more is lost, and reported first after."""
     clock = Clock()
@@ -135,6 +138,7 @@ def test_reader_that_stalls_costs_lines_that_are_counted_by_kind() -> None:
     assert ["again"] == again
 
 
+@pytest.mark.guarantee("log-lines")
 def test_line_that_is_cut_is_completed() -> None:
     """A write that stops partway goes on from there when it can."""
     with pipe() as (reader, end):
@@ -150,6 +154,7 @@ def test_line_that_is_cut_is_completed() -> None:
         assert "" == log.fault()
 
 
+@pytest.mark.guarantee("log-lines")
 def test_reader_that_is_gone_is_reported_and_may_come_back(tmp_path: Path) -> None:
     """Lines wait for a reader, and the fault says why."""
     path = tmp_path / "fifo"

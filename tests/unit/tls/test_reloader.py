@@ -229,6 +229,7 @@ def indented(pem: bytes) -> bytes:
     return b"".join(b"  " + line for line in pem.splitlines(keepends=True))
 
 
+@pytest.mark.guarantee("checked-pem")
 @pytest.mark.parametrize(
     "change",
     [
@@ -253,6 +254,7 @@ async def test_what_is_around_pem_is_accepted(tmp_path: Path, change: Any) -> No
     assert b"echo" == answer
 
 
+@pytest.mark.guarantee("checked-pem")
 @pytest.mark.parametrize(
     ("name", "setting", "more", "fault"),
     [
@@ -443,6 +445,7 @@ def test_chain_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
     assert "tls.cert_file: a chain has at most 100,000 bytes in DER" in faults_of(files)
 
 
+@pytest.mark.guarantee("authority-certificates")
 async def test_client_s_certificate_does_not_replace_the_authority(
     tmp_path: Path,
 ) -> None:
@@ -482,6 +485,7 @@ def test_certificate_that_may_not_issue_others_is_no_authority(
     ] == faults_of(files)
 
 
+@pytest.mark.guarantee("authority-certificates")
 def test_client_s_certificate_in_place_of_its_authority_is_a_fault(
     tmp_path: Path,
 ) -> None:
@@ -580,6 +584,7 @@ async def test_client_of_an_authority_below_is_let_in(tmp_path: Path) -> None:
     assert None is refused_one
 
 
+@pytest.mark.guarantee("authentication")
 async def test_client_without_a_good_certificate_is_not_let_in(tmp_path: Path) -> None:
     """Where one is required, none, another authority's and old ones are refused."""
     authority, clients = trustme.CA(), trustme.CA()

@@ -477,6 +477,7 @@ BODIES = (
 )
 
 
+@pytest.mark.guarantee("error-table")
 @given(status=st.integers(100, 999), headers=HEADERS, body=BODIES)
 @example(status=500, headers={}, body=b'{"__type":' * 100_000)
 @settings(max_examples=400, deadline=None)

@@ -182,6 +182,7 @@ async def test_credentials_without_a_session_have_no_token() -> None:
         assert Credentials("A", "secret-A", None) == await w.identity.credentials()
 
 
+@pytest.mark.guarantee("credential-reads")
 async def test_callers_at_once_share_one_read() -> None:
     """A hundred callers who find nothing wait for the same read."""
     async with world(static("A")) as w:
@@ -190,6 +191,7 @@ async def test_callers_at_once_share_one_read() -> None:
     assert (["A"] * 100, 1) == (keys, w.chain.reads)
 
 
+@pytest.mark.guarantee("credential-reads")
 async def test_chain_that_blocks_does_not_hold_up_the_loop() -> None:
     """The chain is read in a thread of its own, which can't hold up the exit either."""
     released = threading.Event()
@@ -288,6 +290,7 @@ async def test_expired_credentials_that_nothing_follows_are_unavailable() -> Non
     assert [None, UNAVAILABLE] == w.reports
 
 
+@pytest.mark.guarantee("credential-reads")
 async def test_early_refresh_is_not_waited_for() -> None:
     """In the last minutes others are fetched while the old ones still sign."""
     released = threading.Event()
@@ -351,6 +354,7 @@ async def test_early_refresh_that_brings_the_same_is_not_repeated_at_once() -> N
 # After AWS has refused them.
 
 
+@pytest.mark.guarantee("credential-renewal")
 async def test_renewal_reads_the_chain_once_for_all_who_were_refused() -> None:
     """A hundred calls that were refused with the same sign with others then."""
     async with world(static("A")) as w:

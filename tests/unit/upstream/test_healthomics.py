@@ -244,6 +244,7 @@ async def test_large_answer_is_read_where_others_work_hangs() -> None:
 # What is asked.
 
 
+@pytest.mark.guarantee("signatures")
 @pytest.mark.parametrize(
     ("export", "query"),
     [
@@ -460,6 +461,7 @@ async def test_large_body_does_not_hold_up_the_loop(status: int) -> None:
 # Clocks that differ.
 
 
+@pytest.mark.guarantee("clock-skew")
 @pytest.mark.parametrize("skew", [MINUTES_20, -MINUTES_20], ids=["ahead", "behind"])
 async def test_clock_that_is_off_is_corrected_on_the_second_attempt(
     skew: timedelta,
@@ -491,6 +493,7 @@ async def test_calls_at_once_all_learn_the_time_from_the_first_refusal() -> None
     assert {(Reason.GATEWAY_SIGNATURE_REJECTED, Again.FIXED)} == set(rows)
 
 
+@pytest.mark.guarantee("clock-skew")
 async def test_offset_is_dropped_when_the_clock_is_set_right() -> None:
     """A clock that jumps back to the truth costs one refusal, as when it left it."""
     clock = Clock(MINUTES_20)

@@ -56,6 +56,7 @@ def test_name_is_one_that_aws_takes(identity: str) -> None:
     assert not name.startswith("aws:")
 
 
+@pytest.mark.guarantee("role-sessions")
 @given(st.lists(IDENTITIES | IDENTITIES.map(session_name), unique=True, max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_two_identities_never_share_a_name(identities: list[str]) -> None:

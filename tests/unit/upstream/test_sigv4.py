@@ -102,6 +102,7 @@ POSTS = st.builds(
 )
 
 
+@pytest.mark.guarantee("signatures")
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(GETS | POSTS, WORDS, WORDS)
 def test_headers_are_those_of_botocore(get: Get, region: str, service: str) -> None:
@@ -135,6 +136,7 @@ def test_headers_of_a_run_are_those_of_botocore(get: Get) -> None:
     assert signed_by_botocore(get) == signed(get)
 
 
+@pytest.mark.guarantee("signatures")
 def test_headers_are_what_botocore_itself_adds() -> None:
     """A request that botocore signs as a whole gets the headers compared with here."""
     request = AWSRequest("GET", f"https://{HOST}/run/1234567?export=DEFINITION")

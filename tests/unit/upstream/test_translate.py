@@ -519,6 +519,7 @@ _STRUCTURES = st.dictionaries(_MEMBERS, _VALUES, max_size=3)
 _ANSWERS = st.dictionaries(_MEMBERS, _VALUES | _STRUCTURES, max_size=4)
 
 
+@pytest.mark.guarantee("exact-answers")
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(_ANSWERS)
 def test_any_json_at_any_member_is_rebuilt(members: dict[str, Any]) -> None:

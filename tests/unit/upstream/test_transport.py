@@ -422,6 +422,7 @@ async def test_trusted_certificate_is_answered(tmp_path: Path) -> None:
 NOW = datetime.now(UTC)
 
 
+@pytest.mark.guarantee("trusted-endpoint")
 @pytest.mark.parametrize(
     ("host", "dates", "is_known"),
     [
@@ -509,6 +510,7 @@ async def test_silence_after_the_handshake_is_a_timeout(tmp_path: Path) -> None:
 DRIP = [b"x: keep-alive\r\n", 0.02] * 100
 
 
+@pytest.mark.guarantee("attempt-timeout")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -639,6 +641,7 @@ async def test_cancelled_get_closes_its_connection(begun: bytes) -> None:
 # When a request may leave.
 
 
+@pytest.mark.guarantee("quota-at-send")
 async def test_request_leaves_when_its_connection_is_there_and_it_may(
     tmp_path: Path,
 ) -> None:
@@ -668,6 +671,7 @@ async def test_request_leaves_when_its_connection_is_there_and_it_may(
     assert b"{}" == reply.body
 
 
+@pytest.mark.guarantee("quota-at-send")
 async def test_replay_leaves_when_it_may_too() -> None:
     """Each request that comes to the server was let out, and no other."""
     departed = 0
@@ -752,6 +756,7 @@ async def test_replay_is_made_on_a_fresh_connection() -> None:
     assert (kept + kept, kept + 2 * kept) == (connections, requests)
 
 
+@pytest.mark.guarantee("invalid-bodies")
 @pytest.mark.parametrize("is_later", [False, True], ids=["at-once", "later"])
 async def test_what_was_said_unasked_answers_nothing(*, is_later: bool) -> None:
     """An answer behind the answer isn't taken for the next request's."""
