@@ -9,6 +9,7 @@ from math import inf
 from healthomics_gateway.auth.keyring import Keyring, keyring_of
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Bulkhead
+from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
@@ -112,23 +113,24 @@ def make_run_service(
     Refusals about a run leave at multiples of `refusal_seconds` for each MiB that an
     answer may have.
     """
-    cache, watch = settings.cache, settings.watch
+    watch, cache = settings.watch, Cache(max_bytes=settings.cache.max_bytes)
     fetched = Coalescing(
-        Retrying(
-            RateLimited(
-                upstream.roles, upstream.schedulers, session=upstream.roles.session
+        Caching(
+            Retrying(
+                RateLimited(
+                    upstream.roles, upstream.schedulers, session=upstream.roles.session
+                ),
+                max_attempts=settings.upstream.max_attempts,
             ),
-            max_attempts=settings.upstream.max_attempts,
+            cache,
         ),
         turns=upstream.schedulers,
-        max_bytes=cache.max_bytes,
     )
     runs = Watches(
         fetched,
         polls=Coalescing(  # so that one turn is enough for all who wait for it
             RateLimited(fetched, upstream.poll_schedulers),
             turns=upstream.poll_schedulers,
-            max_bytes=0,
         ),
         interval_seconds=watch.interval.total_seconds(),
     )
@@ -137,11 +139,11 @@ def make_run_service(
     return RunService(
         runs,
         watches=runs,
-        recent=fetched.recent,
+        cache=cache,
         default_deadline_seconds=settings.default_deadline.total_seconds(),
         max_deadline_seconds=settings.max_deadline.total_seconds(),
-        max_staleness_seconds=cache.max_staleness.total_seconds(),
-        max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),
+        max_staleness_seconds=settings.cache.max_staleness.total_seconds(),
+        max_staleness_limit_seconds=settings.cache.max_staleness_limit.total_seconds(),
         min_interval_seconds=watch.min_interval.total_seconds(),
         max_stream_seconds=watch.max_stream.total_seconds(),
         withheld=settings.withhold,

@@ -6,17 +6,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from cachetools import LRUCache
-
-from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
-from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import NOT_ASKED
 
 if TYPE_CHECKING:
+    from healthomics_gateway.errors.exceptions import NotAskedError
     from healthomics_gateway.runs.source import (
         Answer,
         Call,
@@ -58,29 +54,14 @@ class Coalescing:
         runs: RunSource,
         *,
         turns: Turns,
-        max_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wrap `runs`.
-
-        `turns` is where the fetches wait. Answers of `max_bytes` in all are remembered.
-        `clock` is the deadlines'.
-        """
+        """Wrap `runs`, whose fetches wait in `turns`; `clock` is the deadlines'."""
         self._runs = runs
         self._turns = turns
         self._clock = clock
         self._open: dict[RunQuery, _Fetch] = {}  # not sent yet
         self._sent: dict[RunQuery, _Fetch] = {}
-        self._memory: LRUCache[RunQuery, dict[RunQuery, _Remembered]] = LRUCache(
-            max_bytes, getsizeof=lambda each: sum(one.size for one in each.values())
-        )  # by what is gone where one of them is: whatever else was asked for
-
-    def recent(self, query: RunQuery, max_staleness_seconds: float) -> Answer | None:
-        """Give the last answer if it was read so short a time ago."""
-        remembered = self._memory.get(query.bare, {}).get(query)
-        if remembered and self._clock() - remembered.at <= max_staleness_seconds:
-            return remembered.answer
-        return None
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Answer the run by the next fetch that is sent."""
@@ -133,22 +114,11 @@ class Coalescing:
                 await asyncio.wait((former.task,))
             answer = await self._runs.get_run(query, call=fetch)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is theirs
-            if isinstance(error, GatewayError) and error.reason is Reason.RUN_NOT_FOUND:
-                self._memory.pop(query.bare, None)
             self._forget(fetch)
             fetch.fail(error)
         else:
-            self._remember(query, answer)
             self._forget(fetch)
             fetch.succeed(answer)
-
-    def _remember(self, query: RunQuery, answer: Answer) -> None:
-        new = {query: _Remembered(answer, self._clock(), answer.run.ByteSize())}
-        of_run = self._memory.pop(query.bare, {}) | new
-        for each in (of_run, new):  # all that is known of the run, or else the newest
-            if self._memory.getsizeof(each) <= self._memory.maxsize:
-                self._memory[query.bare] = each
-                break
 
     def _leave(self, fetch: _Fetch, call: Call) -> None:
         fetch.part(call)
@@ -221,12 +191,3 @@ class _Fetch:
         self._close(self)
         for each in self.waiting:
             each.sent()
-
-
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    """An answer, and when it was read."""
-
-    answer: Answer
-    at: float  # seconds of the clock
-    size: int  # bytes

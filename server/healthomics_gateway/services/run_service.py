@@ -22,6 +22,7 @@ from healthomics_gateway.auth.policy import Access
 from healthomics_gateway.context import CallContext, current_call
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.runs.field_mask import ALL, Selection
 from healthomics_gateway.runs.source import (
     Answer,
@@ -46,10 +47,6 @@ MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
 REFUSAL_SECONDS = 0.5
 
 
-def nothing(_query: RunQuery, _max_staleness_seconds: float) -> None:
-    """Remember nothing."""
-
-
 class RunService(RunServiceServicer):
     """Answers calls from one source of runs."""
 
@@ -58,7 +55,7 @@ class RunService(RunServiceServicer):
         runs: RunSource,
         *,
         watches: Watches,
-        recent: Callable[[RunQuery, float], Answer | None] = nothing,
+        cache: Cache | None = None,
         default_deadline_seconds: float,
         max_deadline_seconds: float = inf,
         max_staleness_seconds: float = 0.0,
@@ -69,7 +66,7 @@ class RunService(RunServiceServicer):
         refusal_seconds: float = REFUSAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask `runs`, unless `recent` has an answer at most so many seconds old.
+        """Ask `runs`, unless `cache` has an answer that is recent enough.
 
         A call without a deadline has `default_deadline_seconds`, and none has longer
         than `max_deadline_seconds`. A request that doesn't say how old an answer may be
@@ -80,7 +77,7 @@ class RunService(RunServiceServicer):
         `refusal_seconds` after its call.
         """
         self._runs = runs
-        self._recent = recent
+        self._cache = cache or Cache(max_bytes=0)
         self._default_deadline_seconds = default_deadline_seconds
         self._max_deadline_seconds = max_deadline_seconds
         self._max_staleness_seconds = max_staleness_seconds
@@ -99,8 +96,8 @@ class RunService(RunServiceServicer):
         """Return one run as HealthOmics knows it (AIP-131)."""
         call = current_call()
         query, selection = self._accept(request, call)
-        staleness_seconds = self._staleness_seconds(request)
-        answer = self._recent(query, staleness_seconds) if staleness_seconds else None
+        max_age_seconds = self._staleness_seconds(request)
+        answer = self._cache.get(query, max_age_seconds=max_age_seconds)
         if answer is None or not call.access.sees(answer.run):
             # A caller that may not see it is refused as late as for a missing run.
             return selection.of((await self._ask(query, call)).run)

@@ -12,6 +12,7 @@ import pytest
 from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
 from healthomics_gateway.runs.scheduler import throttled
 from healthomics_gateway.runs.source import (
@@ -76,12 +77,8 @@ class Upstream:
         self.asked: list[float] = []  # when each fetch was sent
         self.left = 0  # fetches that were given up
         self.turns = Turns(expected_seconds)
-        self.runs = Coalescing(
-            self,
-            turns=self.turns,
-            max_bytes=max_bytes,
-            clock=now,
-        )
+        self.cache = Cache(max_bytes=max_bytes, clock=now)
+        self.runs = Coalescing(Caching(self, self.cache), turns=self.turns, clock=now)
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Be the next source."""
@@ -104,7 +101,7 @@ class Upstream:
         self, query: RunQuery = QUERY, *, seconds: float = inf, staleness: float = 0.0
     ) -> float:
         """Give when the answer was asked for."""
-        answer = self.runs.recent(query, staleness) if staleness else None
+        answer = self.cache.get(query, max_age_seconds=staleness)
         call = OneCall(now() + seconds)
         answer = answer or await self.runs.get_run(query, call=call)
         return float(answer.run.name)

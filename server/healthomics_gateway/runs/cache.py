@@ -1,0 +1,85 @@
+"""The answer cache, and the source that fills it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from cachetools import LRUCache
+
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
+
+if TYPE_CHECKING:
+    from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
+
+
+class Cache:
+    """The last answer to each query, up to `max_bytes` in all.
+
+    The answers to all queries for a run of a partition are one entry: they are evicted
+    together, the least recently used run first, and removed when the run is gone.
+    """
+
+    def __init__(
+        self, *, max_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Create an empty cache; `clock` measures the age of answers, in seconds."""
+        self._clock = clock
+        self._entries: LRUCache[RunQuery, dict[RunQuery, _Cached]] = LRUCache(
+            max_bytes, getsizeof=lambda entry: sum(each.size for each in entry.values())
+        )  # by `RunQuery.bare`
+
+    def get(self, query: RunQuery, *, max_age_seconds: float) -> Answer | None:
+        """Return the last answer, or `None` if it is older; 0 allows for no answer."""
+        if not max_age_seconds:
+            return None
+        try:
+            cached = self._entries[query.bare][query]
+        except KeyError:
+            return None
+        is_recent = self._clock() - cached.at <= max_age_seconds
+        return cached.answer if is_recent else None
+
+    def put(self, query: RunQuery, answer: Answer) -> None:
+        """Keep an answer that has just been read, if it fits."""
+        new = {query: _Cached(answer, self._clock(), answer.run.ByteSize())}
+        entry = self._entries.pop(query.bare, {}) | new
+        for each in (entry, new):  # if all answers about the run don't fit, the newest
+            if self._entries.getsizeof(each) <= self._entries.maxsize:
+                self._entries[query.bare] = each
+                break
+
+    def remove_run(self, query: RunQuery) -> None:
+        """Remove the answers to all queries for the run, in the query's partition."""
+        self._entries.pop(query.bare, None)
+
+
+class _Cached(NamedTuple):
+    answer: Answer
+    at: float  # when it was read, in seconds of the clock
+    size: int  # bytes
+
+
+class Caching:
+    """A source that keeps each answer of the next one in `cache`.
+
+    It never answers from the cache: RunService does, for requests that allow it.
+    """
+
+    def __init__(self, runs: RunSource, cache: Cache) -> None:
+        """Wrap `runs`."""
+        self._runs = runs
+        self._cache = cache
+
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+        """Return the next source's answer; remove a run that isn't found."""
+        try:
+            answer = await self._runs.get_run(query, call=call)
+        except GatewayError as error:
+            if error.reason is Reason.RUN_NOT_FOUND:
+                self._cache.remove_run(query)
+            raise
+        self._cache.put(query, answer)
+        return answer
