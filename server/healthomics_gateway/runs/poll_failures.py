@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
 
+from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Advice, Reason
 
-if TYPE_CHECKING:
-    pass
-
-
 BACKOFF_SECONDS = 1.0  # after a failure that may pass, doubled by each that follows
 MAX_BACKOFF_SECONDS = 60.0
-MAX_DOUBLINGS = 6
 DOUBT_SECONDS = 60.0  # that a failure in doubt lasts before it ends a watch
 # Answers that may be another's than HealthOmics', such as a proxy's page: what ends a
 # call doesn't end a watch unless it lasts.
@@ -49,8 +44,8 @@ class Failures:
 
     def backoff_seconds(self, error: GatewayError) -> float:
         """Return in how many seconds to ask again after one more failure."""
-        # Bounded before the power, which would be too large after a day.
-        doublings = min(self.number, MAX_DOUBLINGS)
+        seconds = backoff_seconds(
+            self.number, base_seconds=BACKOFF_SECONDS, max_seconds=MAX_BACKOFF_SECONDS
+        )
         self.number += 1
-        seconds = min(BACKOFF_SECONDS * 2.0**doublings, MAX_BACKOFF_SECONDS)
         return max(seconds, error.retry_delay_seconds)

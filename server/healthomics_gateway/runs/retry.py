@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.errors.exceptions import Again, GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 
@@ -101,6 +102,6 @@ class Retrying:
             return LOOK_BASE_SECONDS + self._jitter() * LOOK_JITTER_SECONDS
         throttled = error.reason is Reason.UPSTREAM_THROTTLED
         base = THROTTLED_BASE_SECONDS if throttled else BASE_SECONDS
-        computed = self._jitter() * base * 2.0 ** (attempt - 1)
+        computed = self._jitter() * backoff_seconds(attempt - 1, base_seconds=base)
         asked = error.retry_after_seconds or 0.0
         return min(max(asked, computed), computed + RETRY_AFTER_BEYOND_SECONDS)
