@@ -1,62 +1,41 @@
-"""One poller: it asks for a run now and then, as long as somebody reads it."""
+"""The poller of a watched run: it makes one series of polls for all subscribers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics.v1.run_pb2 import RunStatus
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
 from healthomics_gateway.runs.source import NOT_ASKED, Caller, UpstreamInfo
+from healthomics_gateway.runs.subscribers import Subscribers
+from healthomics_gateway.runs.watch_state import TERMINAL, History, State, View
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
     from healthomics_gateway.runs.source import Answer, RunQuery, RunSource
-from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
-from healthomics_gateway.runs.watch_state import State, View, digest_of
+    from healthomics_gateway.runs.subscribers import Subscriber
 
-TERMINAL = frozenset(
-    {
-        RunStatus.RUN_STATUS_COMPLETED,
-        RunStatus.RUN_STATUS_FAILED,
-        RunStatus.RUN_STATUS_CANCELLED,
-        RunStatus.RUN_STATUS_DELETED,
-    }
-)
-PASSING_SHARE = 0.5  # of the usual period, where a run passes through in minutes
+# A run stays in these for minutes only, so it is polled more often.
 PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPING})
-MAX_UNTAKEN = 4  # states that a slow reader may be behind; then it gets the newest
-WAKEN_AT_ONCE = 256  # readers
+PASSING_SHARE = 0.5  # of the usual period
 
 _log = structlog.get_logger("poll")
-
-
-class Reader(Protocol):
-    """Who reads: what its poller needs to know."""
-
-    name: str  # of its caller, whose turn a poll may have
-    since: float  # a first state may have been seen then, or later
-    taken: int | None  # the number of the last state that it has seen
-    period_seconds: float | None  # its own wish
-
-    def wake(self) -> None:
-        """Look again."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
 class Poll:
     """A call on behalf of the callers that watch its run.
 
-    Callers take turns, and the runs that one of them watches.
+    Each caller has a connection, for its share of turns, for each run that it watches.
     """
 
     callers: tuple[Caller, ...]
@@ -71,12 +50,12 @@ class Poll:
 
 
 class Poller:
-    """Asks for one run as long as somebody reads it."""
+    """Polls one run for as long as it has subscribers, or until the run has ended."""
 
     __slots__ = (
-        *("_answer", "_clock", "_due", "_failures", "_forget", "_interval_seconds"),
-        *("_call", "_is_over", "_joint", "_making", "_names", "_period_seconds"),
-        *("_poll", "_polls", "_readers", "_seen", "_states", "_timer"),
+        *("_answer", "_answered_at", "_call", "_clock", "_due", "_encoding"),
+        *("_failures", "_forget", "_history", "_interval_seconds", "_is_over"),
+        *("_joined", "_period_seconds", "_polls", "_subscribers", "_task", "_timer"),
         *("failure", "query", "upstream"),
     )
 
@@ -89,156 +68,143 @@ class Poller:
         clock: Callable[[], float],
         forget: Callable[[Poller], None],
     ) -> None:
+        """Poll `polls` for `query`; `forget` is called when no more polls follow."""
         self.query = query
         self._polls = polls
         self._interval_seconds = interval_seconds
         self._clock = clock
         self._forget = forget
-        self._readers: dict[Reader, None] = {}
-        self._names: Counter[str] = Counter()  # of their callers
-        self._states: list[State] = []  # that some reader hasn't taken, and the newest
+        self._subscribers = Subscribers()
+        self._history = History()
         self._answer: Answer | None = None  # the last
-        self._seen = -inf  # when it came
-        self._period_seconds = inf  # the shortest that a reader wants
-        self._due = inf  # when to ask
+        self._answered_at = -inf
+        self._period_seconds = inf  # the shortest that a subscriber wants
+        self._due = inf  # when the next poll is made
         self._failures = Failures()
-        self._timer: asyncio.TimerHandle | None = None  # until it is due
-        self._poll: asyncio.Task[None] | None = None  # under way
+        self._timer: asyncio.TimerHandle | None = None  # of the next poll
+        self._task: asyncio.Task[None] | None = None  # of the poll under way
         self._call: Poll | None = None  # of the newest poll
-        self._joint: set[asyncio.Task[None]] = set()  # calls that share that poll
+        self._joined: set[asyncio.Task[None]] = set()  # calls that share that poll
         self._is_over = False
-        self._making = asyncio.Lock()
-        self.failure: GatewayError | None = None
+        self._encoding = asyncio.Lock()
+        self.failure: GatewayError | None = None  # that ends the watches
         self.upstream = NOT_ASKED  # of the last poll
 
-    def join(self, reader: Reader) -> None:
-        """Serve this reader too."""
-        self._readers[reader] = None
-        self._names[reader.name] += 1
-        if self._names[reader.name] == 1:
-            self._speed_up(reader.name)
-        self._period_seconds = min(self._period_seconds, self._period_of(reader))
+    def join(self, subscriber: Subscriber) -> None:
+        """Add a subscriber."""
+        self._subscribers.add(subscriber)
+        if self._subscribers.names[subscriber.name] == 1:
+            self._add_caller(subscriber.name)
+        self._period_seconds = min(self._period_seconds, self._period_of(subscriber))
         if self._failures.number:
             due = self._clock() + BACKOFF_SECONDS
-        elif self._seen >= reader.since:
-            due = self._seen + self._period_seconds
+        elif self._answered_at >= subscriber.since:
+            due = self._answered_at + self._period_seconds
         else:
             due = -inf
-        self._ask_at(min(due, self._due))
+        self._schedule(min(due, self._due))
 
-    def leave(self, reader: Reader) -> None:
-        """Serve it no more."""
-        del self._readers[reader]
-        self._names -= Counter((reader.name,))
-        if not self._readers:
+    def leave(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber; the polls end with the last."""
+        self._subscribers.remove(subscriber)
+        if not self._subscribers:
             self._end()
-            for task in (*self._joint, *((self._poll,) if self._poll else ())):
+            for task in (*self._joined, *((self._task,) if self._task else ())):
                 task.cancel()
 
-    def _speed_up(self, name: str) -> None:
-        """Let a poll that waits for its turn have that of one more caller."""
-        if self._poll and self._call and not self._call.is_sent:
-            task = asyncio.create_task(self._share(name))
-            self._joint.add(task)
-            task.add_done_callback(self._joint.discard)
+    def _add_caller(self, name: str) -> None:
+        """Let a poll that waits for its turn use the turn of one more caller."""
+        if self._task and self._call and not self._call.is_sent:
+            task = asyncio.create_task(self._join_poll(name))
+            self._joined.add(task)
+            task.add_done_callback(self._joined.discard)
 
-    async def _share(self, name: str) -> None:
+    async def _join_poll(self, name: str) -> None:
         with suppress(GatewayError):  # the poll itself handles it
             call = Poll((Caller(name, self.query.id),))
             await self._polls.get_run(self.query, call=call)
 
-    def state_for(self, reader: Reader) -> State | None:
-        """Give the next state, or the newest to who is too far behind.
+    def state_for(self, subscriber: Subscriber) -> State | None:
+        """Return the next state for a subscriber, or `None` if there is none yet.
 
-        Who has taken none gets the newest, unless that is older than it wants.
+        A subscriber that is more than `MAX_UNTAKEN` states behind gets the newest. A
+        new one gets the newest too, unless it was read before `subscriber.since`.
         """
-        if not self._states:
+        if subscriber.taken is None and self._answered_at < subscriber.since:
             return None
-        newest, oldest = self._states[-1], self._states[0]
-        if reader.taken is None:
-            return newest if self._seen >= reader.since else None
-        if reader.taken >= newest.number:
-            return None
-        ahead = reader.taken + 1 - oldest.number
-        return self._states[ahead] if ahead >= 0 else newest
+        return self._history.after(subscriber.taken)
 
     async def view(self, state: State, selection: Selection) -> View:
-        """Return what a selection makes of a state.
+        """Return the view of a state.
 
-        One is made in a pass of the event loop: each reader may have a selection of
-        its own, and other calls wait meanwhile.
+        At most one view is made in a pass of the event loop, as each subscriber may
+        have a selection of its own, and other calls wait meanwhile.
         """
         kept = state.kept(selection)
         if kept:
             return kept
-        async with self._making:
+        async with self._encoding:
             return state.view(selection)
 
     def learn(self, answer: Answer) -> None:
-        """Take an answer, from whomever; many may share it and tell of it in turn."""
-        self._seen = self._clock()
+        """Use an answer, whichever call fetched it; the same one may come again."""
+        self._answered_at = self._clock()
         self._failures = Failures()
         if answer is not self._answer:
             self._answer = answer
-            self._take(answer.run)
-            self._period_seconds = min(map(self._period_of, self._readers), default=inf)
-        self._ask_at(self._seen + self._period_seconds)
+            self._history.add(
+                answer.run, taken=(each.taken for each in self._subscribers)
+            )
+            if answer.run.status in TERMINAL:
+                self._end()
+            self._subscribers.wake()
+            periods = map(self._period_of, self._subscribers)
+            self._period_seconds = min(periods, default=inf)
+        self._schedule(self._answered_at + self._period_seconds)
 
-    def _take(self, run: Run) -> None:
-        """Keep a state, if it is one; wake those who wait."""
-        digest = digest_of(run)
-        newest = self._states[-1] if self._states else None
-        if newest and newest.digest == digest:
-            self._states[-1] = State(newest.number, run, digest)
-        else:
-            number = newest.number + 1 if newest else 0
-            self._states = [*self._untaken(), State(number, run, digest)]
-        if run.status in TERMINAL:
-            self._end()
-        self._wake_readers()
-
-    def _ask_at(self, due: float) -> None:
-        """Ask then; a poll that is under way plans the next itself."""
+    def _schedule(self, due: float) -> None:
+        """Poll at `due`; a poll that is under way schedules the next itself."""
         self._due = due
-        if self._poll is None and not self._is_over:
-            self._unplan()
+        if self._task is None and not self._is_over:
+            self._cancel_timer()
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(due - self._clock(), 0), self._begin)
 
-    def _unplan(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
     def _begin(self) -> None:
         self._timer = None
-        self._poll = asyncio.create_task(self._ask())
+        self._task = asyncio.create_task(self._poll())
 
-    async def _ask(self) -> None:
-        callers = tuple(Caller(name, self.query.id) for name in self._names)
+    async def _poll(self) -> None:
+        names = self._subscribers.names
+        callers = tuple(Caller(name, self.query.id) for name in names)
         call = self._call = Poll(callers)
         try:
             answer = await self._polls.get_run(self.query, call=call)
-            self._poll, self.upstream = None, call.upstream
+            self._task, self.upstream = None, call.upstream
             self.learn(answer)
         except GatewayError as error:
-            self._poll, self.upstream = None, call.upstream
+            self._task, self.upstream = None, call.upstream
             if self._failures.is_end(error, self._clock()):
                 self._fail(error)
             else:
                 self._back_off(error)
-        except Exception as error:  # noqa: BLE001  # else its readers wait for ever
+        except Exception as error:  # noqa: BLE001  # else the subscribers wait for ever
             _log.error("bug", runId=self.query.id, exc_info=error)
             self._fail(GatewayError(Reason.GATEWAY_INTERNAL))
 
-    def _period_of(self, reader: Reader) -> float:
-        if reader.period_seconds is not None:
-            return reader.period_seconds
+    def _period_of(self, subscriber: Subscriber) -> float:
+        if subscriber.period_seconds is not None:
+            return subscriber.period_seconds
         is_passing = self._answer and self._answer.run.status in PASSING
         return self._interval_seconds * (PASSING_SHARE if is_passing else 1.0)
 
     def _back_off(self, error: GatewayError) -> None:
-        self._ask_at(self._clock() + self._failures.backoff_seconds(error))
+        self._schedule(self._clock() + self._failures.backoff_seconds(error))
         _log.info(
             "poll_failed",
             runId=self.query.id,
@@ -246,32 +212,13 @@ class Poller:
             failures=self._failures.number,
         )
 
-    def _untaken(self) -> list[State]:
-        least = min(
-            (each.taken for each in self._readers if each.taken is not None),
-            default=inf,
-        )
-        untaken = [each for each in self._states if each.number > least]
-        return untaken[1 - MAX_UNTAKEN :]
-
     def _fail(self, error: GatewayError) -> None:
         self.failure = error
         self._end()
-        self._wake_readers()
-
-    def _wake_readers(self) -> None:
-        self._wake(tuple(self._readers), 0)
-
-    def _wake(self, readers: tuple[Reader, ...], first: int) -> None:
-        """Wake so many and then the next: there can be thousands, and others wait."""
-        next_ = first + WAKEN_AT_ONCE
-        for reader in readers[first:next_]:
-            reader.wake()
-        if next_ < len(readers):
-            asyncio.get_running_loop().call_soon(self._wake, readers, next_)
+        self._subscribers.wake()
 
     def _end(self) -> None:
-        """Ask no more; who comes now begins anew."""
+        """Make no more polls; the next subscriber begins with a new poller."""
         self._is_over = True
-        self._unplan()
+        self._cancel_timer()
         self._forget(self)

@@ -1,30 +1,40 @@
-"""The states of a watched run, and what each selection makes of them."""
+"""The states of a watched run, and the responses that are made from them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunResponse
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
 
-
+TERMINAL = frozenset(
+    {
+        RunStatus.RUN_STATUS_COMPLETED,
+        RunStatus.RUN_STATUS_FAILED,
+        RunStatus.RUN_STATUS_CANCELLED,
+        RunStatus.RUN_STATUS_DELETED,
+    }
+)
+MAX_UNTAKEN = 4  # states that a slow subscriber may be behind; then it gets the newest
 MAX_VIEWS = 16  # selections of a state whose responses are kept
 DIGEST_BYTES = 16
 
 
 class View(NamedTuple):
-    """What a selection makes of a state."""
+    """The response that a selection makes of a state."""
 
     body: bytes  # the encoded response
-    digest: bytes  # equal for states between which its caller sees no difference
+    digest: bytes  # equal for states that look the same through the selection
 
 
 class State:
-    """One state of a run, and what selections make of it."""
+    """One state of a run, and the responses that were made of it."""
 
     __slots__ = ("_views", "digest", "number", "run")
 
@@ -35,11 +45,11 @@ class State:
         self._views: dict[Selection, View] = {}
 
     def kept(self, selection: Selection) -> View | None:
-        """Return what was made before, or `None`."""
+        """Return the view if it was made before, or `None`."""
         return self._views.get(selection)
 
     def view(self, selection: Selection) -> View:
-        """Return what a caller receives; the first `MAX_VIEWS` are kept for others."""
+        """Return the view of a selection; the first `MAX_VIEWS` are kept."""
         view = self._views.get(selection)
         if view is None:
             run = selection.of(self.run)
@@ -50,8 +60,47 @@ class State:
         return view
 
 
+class History:
+    """The newest state of a run, and the ones before it that weren't taken by all."""
+
+    __slots__ = ("_states",)
+
+    def __init__(self) -> None:
+        self._states: list[State] = []  # in order, with consecutive numbers
+
+    def add(self, run: Run, *, taken: Iterable[int | None]) -> None:
+        """Add the run as it was just read: a new state, or the newest one again.
+
+        `taken` are the numbers of the last states that the subscribers have taken.
+        """
+        digest = digest_of(run)
+        newest = self._states[-1] if self._states else None
+        if newest and newest.digest == digest:
+            self._states[-1] = State(newest.number, run, digest)
+            return
+        least = min((each for each in taken if each is not None), default=inf)
+        untaken = [each for each in self._states if each.number > least]
+        number = newest.number + 1 if newest else 0
+        self._states = [*untaken[1 - MAX_UNTAKEN :], State(number, run, digest)]
+
+    def after(self, taken: int | None) -> State | None:
+        """Return the state after number `taken`, or `None` if there is none yet.
+
+        Return the newest if `taken` is `None`, or if the state is no longer kept.
+        """
+        if not self._states:
+            return None
+        newest, oldest = self._states[-1], self._states[0]
+        if taken is None:
+            return newest
+        if taken >= newest.number:
+            return None
+        index = taken + 1 - oldest.number
+        return self._states[index] if index >= 0 else newest
+
+
 def digest_of(run: Run) -> bytes:
-    """Tell two states apart; when they were observed makes no difference."""
+    """Return a digest of a run; `observe_time` makes no difference."""
     timeless = Run()
     timeless.CopyFrom(run)
     timeless.ClearField("observe_time")

@@ -32,7 +32,8 @@ from healthomics_gateway.runs.source import (
     RunSource,
     UpstreamInfo,
 )
-from healthomics_gateway.runs.watch import HEARTBEAT, Reader, Watches
+from healthomics_gateway.runs.subscription import HEARTBEAT, Subscription
+from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.validation import (
     check_get,
     check_watch,
@@ -174,12 +175,12 @@ class RunService(RunServiceServicer):
                     async for beat in beats:
                         yield beat
                 first = looking.result()
-            with self._watch(request, query, call, first) as reader:
+            with self._watch(request, query, call, first) as subscription:
                 try:
-                    while (body := await reader.next()) is not None:
+                    while (body := await subscription.next()) is not None:
                         yield body
                 except GatewayError:
-                    call.upstream = reader.upstream
+                    call.upstream = subscription.upstream
                     raise
         except TimeoutError:
             reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
@@ -213,8 +214,8 @@ class RunService(RunServiceServicer):
         query: RunQuery,
         call: CallContext,
         first: Answer | None,
-    ) -> Reader:
-        """Return a reader of what the caller may see, until the call's end."""
+    ) -> Subscription:
+        """Return a subscription to what the caller may see, until the call's end."""
         return self._watches.watch(
             query,
             first=first,

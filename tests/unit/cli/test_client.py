@@ -34,7 +34,7 @@ from healthomics.v1.run_service_pb2_grpc import (
 )
 from healthomics_gateway.cli.client import ENDINGS, WATCH_OPTIONS, Output, get, watch
 from healthomics_gateway.cli.run_view import STYLES
-from healthomics_gateway.runs.watch import TERMINAL
+from healthomics_gateway.runs.watch_state import TERMINAL
 from testkit.cutting_proxy import CUTS, proxy
 
 SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"]

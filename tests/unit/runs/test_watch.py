@@ -26,7 +26,8 @@ from healthomics_gateway.runs.source import (
     RunQuery,
     UpstreamInfo,
 )
-from healthomics_gateway.runs.watch import Reader, Watches
+from healthomics_gateway.runs.subscription import Subscription
+from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.runs.watch_state import MAX_VIEWS, State
 from testkit.serving import failure
 from testkit.virtual_time import virtually
@@ -627,6 +628,6 @@ def test_reader_that_is_never_entered_costs_nothing() -> None:
         world = World((0, {}))
         reader = world.watches.watch(QUERY, selection=ALL)
         await asyncio.sleep(10)
-        return isinstance(reader, Reader), world.polled, world.watches.pollers
+        return isinstance(reader, Subscription), world.polled, world.watches.pollers
 
     assert (True, [], 0) == virtually(work)

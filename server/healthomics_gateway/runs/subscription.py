@@ -1,0 +1,154 @@
+"""One watch of a run: it returns the states that its caller hasn't seen yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Self
+
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.watch_state import TERMINAL
+
+if TYPE_CHECKING:
+    from healthomics.v1.run_pb2 import Run
+    from healthomics_gateway.runs.field_mask import Selection
+    from healthomics_gateway.runs.poller import Poller
+    from healthomics_gateway.runs.source import Answer, UpstreamInfo
+
+HEARTBEAT = b""  # a response without a run, encoded
+
+
+class Subscription:
+    """A subscriber of a poller, while it is entered; there can be thousands."""
+
+    __slots__ = (
+        *("_alarm", "_allows", "_digest", "_find_poller", "_first"),
+        *("_heartbeat_seconds", "_is_done", "_is_late", "_is_silent", "_poller"),
+        *("_seconds", "_selection", "_timer", "_uuid"),
+        *("name", "period_seconds", "since", "taken"),
+    )
+    _poller: Poller
+
+    def __init__(
+        self,
+        find_poller: Callable[[], Poller],
+        *,
+        first: Answer | None,
+        allows: Callable[[Run], bool],
+        selection: Selection,
+        name: str,
+        uuid: str,
+        period_seconds: float | None,
+        heartbeat_seconds: float | None,
+        since: float,
+        seconds: float,
+    ) -> None:
+        """Subscribe to what `find_poller` returns; see `Watches.watch`."""
+        self._find_poller = find_poller
+        self._first = first
+        self._allows = allows
+        self._selection = selection
+        self.name = name
+        self._uuid = uuid
+        self.period_seconds = period_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self.since = since
+        self._seconds = seconds
+        self.taken: int | None = None  # the number of the last state that it has taken
+        self._digest = b""  # of the view that it returned last
+        self._is_done = False  # the run has ended
+        self._is_late = False  # the watch's time is over
+        self._is_silent = False  # a heartbeat is due
+        self._alarm: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        """Join the poller; the first subscriber starts the polls."""
+        if self._seconds < inf:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self._expire)
+        self._poller = self._find_poller()
+        self._poller.join(self)
+        if self._first:
+            self._poller.learn(self._first)
+            self._first = None
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Leave the poller; the last subscriber ends the polls."""
+        self._poller.leave(self)
+        if self._timer:
+            self._timer.cancel()
+
+    @property
+    def upstream(self) -> UpstreamInfo:
+        """What is known of the last poll."""
+        return self._poller.upstream
+
+    async def next(self) -> bytes | None:
+        """Return the next encoded response, or `None` when the run has ended.
+
+        It is a state that looks different to the caller, or a heartbeat. Raises
+        TimeoutError when the watch's time is over, and otherwise the error that ends
+        the watch.
+        """
+        if self._heartbeat_seconds is None:
+            return await self._next()
+        self._is_silent = False
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._heartbeat_seconds, self._fall_silent)
+        try:
+            return await self._next()
+        finally:
+            timer.cancel()
+
+    async def _next(self) -> bytes | None:
+        while not self._is_done:
+            if self._is_late:
+                raise TimeoutError
+            state = self._poller.state_for(self)
+            if state:
+                self.taken = state.number
+                self._check(state.run)
+                self._is_done = state.run.status in TERMINAL
+                body, digest = await self._poller.view(state, self._selection)
+                if digest != self._digest:
+                    self._digest = digest
+                    return body
+            elif self._poller.failure:
+                raise self._poller.failure.with_traceback(None)
+            elif self._is_silent:
+                return HEARTBEAT
+            else:
+                await self._woken()
+        return None
+
+    def _check(self, run: Run) -> None:
+        """Raise an error if the caller may not see the run, or if it is another run."""
+        if not self._allows(run):
+            raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
+        if self._uuid and run.uuid and run.uuid != self._uuid:
+            raise GatewayError(Reason.RUN_REPLACED)  # HealthOmics reuses ids
+        self._uuid = self._uuid or run.uuid
+
+    def wake(self) -> None:
+        """Look for a new state, or for the failure of the poller."""
+        if self._alarm and not self._alarm.done():
+            self._alarm.set_result(None)
+
+    def _expire(self) -> None:
+        self._is_late = True
+        self.wake()
+
+    def _fall_silent(self) -> None:
+        self._is_silent = True
+        self.wake()
+
+    async def _woken(self) -> None:
+        self._alarm = asyncio.get_running_loop().create_future()
+        try:
+            await self._alarm
+        finally:
+            self._alarm = None
