@@ -25,7 +25,7 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from healthomics_gateway.services.run_service import REFUSAL_SECONDS
+from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from load.soaking.report import say
 from testkit.builders import Refusal, http
 from testkit.callers import (

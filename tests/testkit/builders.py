@@ -22,7 +22,7 @@ from healthomics_gateway import sandbox
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.sandbox.signature import ReceivedRequest
-from healthomics_gateway.services.run_service import REFUSAL_SECONDS
+from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.config import Aws, fixed
 from testkit.arrivals import FirstMessages, noted_at, within_quota

@@ -24,6 +24,7 @@ from healthomics_gateway.interceptors.status import status
 from healthomics_gateway.runs.source import Answer, Call, Caller, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.health import SERVICE, Health
+from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.services.run_service import RunService
 
@@ -126,8 +127,10 @@ async def serving(
     service = RunService(
         source,
         watches=Watches(source, polls=source, interval_seconds=INTERVAL_SECONDS),
-        default_deadline_seconds=default_deadline_seconds,
-        withheld=frozenset(withheld),
+        limits=Limits(
+            default_deadline_seconds=default_deadline_seconds,
+            withheld=frozenset(withheld),
+        ),
     )
     stages = (audit, status(debug=debug))
     chain = Chain({SERVICE: (*stages, *inner)}, of_others=stages[1:], of_unknown=stages)

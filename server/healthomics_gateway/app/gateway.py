@@ -20,8 +20,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
 from healthomics_gateway.services.health import Health
+from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, Readiness
-from healthomics_gateway.services.run_service import REFUSAL_SECONDS
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.endpoints import endpoints_of
 from healthomics_gateway.settings.schema import Settings

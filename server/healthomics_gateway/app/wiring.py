@@ -15,6 +15,7 @@ from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.watch import Watches
+from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.upstream.clock import Clock
@@ -113,7 +114,7 @@ def make_run_service(
     Refusals about a run leave at multiples of `refusal_seconds` for each MiB that an
     answer may have.
     """
-    watch, cache = settings.watch, Cache(max_bytes=settings.cache.max_bytes)
+    cache = Cache(max_bytes=settings.cache.max_bytes)
     fetched = Coalescing(
         Caching(
             Retrying(
@@ -132,18 +133,26 @@ def make_run_service(
             RateLimited(fetched, upstream.poll_schedulers),
             turns=upstream.poll_schedulers,
         ),
-        interval_seconds=watch.interval.total_seconds(),
+        interval_seconds=settings.watch.interval.total_seconds(),
     )
-    # A larger answer takes longer to read, and so must every refusal.
-    most_mib = max(1.0, settings.upstream.max_body_bytes / MIB)
     return RunService(
         runs,
         watches=runs,
         cache=cache,
+        limits=make_limits(settings, refusal_seconds=refusal_seconds),
+    )
+
+
+def make_limits(settings: Settings, *, refusal_seconds: float) -> Limits:
+    """Return the limits on calls of RunService."""
+    cache, watch = settings.cache, settings.watch
+    # A larger answer takes longer to read, and so must every refusal.
+    most_mib = max(1.0, settings.upstream.max_body_bytes / MIB)
+    return Limits(
         default_deadline_seconds=settings.default_deadline.total_seconds(),
         max_deadline_seconds=settings.max_deadline.total_seconds(),
-        max_staleness_seconds=settings.cache.max_staleness.total_seconds(),
-        max_staleness_limit_seconds=settings.cache.max_staleness_limit.total_seconds(),
+        max_staleness_seconds=cache.max_staleness.total_seconds(),
+        max_staleness_limit_seconds=cache.max_staleness_limit.total_seconds(),
         min_interval_seconds=watch.min_interval.total_seconds(),
         max_stream_seconds=watch.max_stream.total_seconds(),
         withheld=settings.withhold,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from healthomics_gateway.runs.source import NOT_ASKED
+from healthomics_gateway.runs.source import NOT_ASKED, REFUSAL_MARGIN_SECONDS
 
 if TYPE_CHECKING:
     from healthomics_gateway.errors.exceptions import NotAskedError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
         RunQuery,
         RunSource,
     )
-
-MARGIN_SECONDS = 0.02  # before its deadline a caller is told that its turn won't come
 
 
 class Turns(Protocol):
@@ -96,7 +94,7 @@ class Coalescing:
                 wait = self._turns.expected_wait(query, fetch)
                 answer.set_exception(self._turns.refusal(query, wait))
 
-        left = call.deadline - MARGIN_SECONDS - self._clock()
+        left = call.deadline - REFUSAL_MARGIN_SECONDS - self._clock()
         if left == inf:
             return None
         return asyncio.get_running_loop().call_later(max(left, 0), refuse)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.errors.exceptions import Again, GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.source import MIN_ATTEMPT_SECONDS
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
 
-MIN_ATTEMPT_SECONDS = 0.01  # no upstream answers in less
 BASE_SECONDS = 0.05
 THROTTLED_BASE_SECONDS = 1.0
 # Without usable credentials none of the calls succeeds before the next look for some.

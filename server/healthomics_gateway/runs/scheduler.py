@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import Line
+from healthomics_gateway.runs.source import REFUSAL_MARGIN_SECONDS
 from healthomics_gateway.runs.token_bucket import WHOLE, Gate, TokenBucket
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.bulkhead import Bulkhead
     from healthomics_gateway.runs.source import Call
-
-MARGIN_SECONDS = 0.02  # before its deadline a call is told that its turn won't come
 
 
 class Scheduler:
@@ -68,7 +67,7 @@ class Scheduler:
         self._give()
         try:
             while not ticket.turn.done():  # callers who join may bring more time
-                left = call.deadline - MARGIN_SECONDS - self._clock()
+                left = call.deadline - REFUSAL_MARGIN_SECONDS - self._clock()
                 if left <= 0:
                     raise self.refusal(self.expected_wait(call))
                 await asyncio.wait(

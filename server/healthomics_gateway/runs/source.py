@@ -11,6 +11,9 @@ from healthomics_gateway.errors.exceptions import AwsAnswer
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run, RunExport
 
+MIN_ATTEMPT_SECONDS = 0.01  # no request to HealthOmics takes less
+# A call whose turn won't come in time is refused so long before its deadline.
+REFUSAL_MARGIN_SECONDS = 0.02
 FIRST_OWN_FIELD = 1000  # of Run: from here on the gateway's own, no member of AWS's
 
 

@@ -1,4 +1,4 @@
-"""RunService: a request becomes a query, the answer becomes the response."""
+"""RunService: GetRun and WatchRun."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from math import inf
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -18,12 +17,11 @@ from healthomics.v1.run_service_pb2 import (
     WatchRunResponse,
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceServicer
-from healthomics_gateway.auth.policy import Access
 from healthomics_gateway.context import CallContext, current_call
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.cache import Cache
-from healthomics_gateway.runs.field_mask import ALL, Selection
+from healthomics_gateway.runs.field_mask import Selection
 from healthomics_gateway.runs.source import (
     Answer,
     Caller,
@@ -34,94 +32,60 @@ from healthomics_gateway.runs.source import (
 )
 from healthomics_gateway.runs.subscription import HEARTBEAT, Subscription
 from healthomics_gateway.runs.watch import Watches
-from healthomics_gateway.services.validation import (
-    check_get,
-    check_watch,
-    is_run_id,
-    seconds_of,
-)
+from healthomics_gateway.services.limits import Limits, time_limit
+from healthomics_gateway.services.requests import RequestReader, heartbeat_seconds
 from healthomics_gateway.threads import retrieve
-
-MIN_DEADLINE_SECONDS = 0.01  # no answer of HealthOmics takes less
-# A refusal about a run leaves at a multiple of this time after its call. Reading a run
-# takes the gateway time that a missing one doesn't: less than half of this for 1 MiB.
-REFUSAL_SECONDS = 0.5
 
 
 class RunService(RunServiceServicer):
-    """Answers calls from one source of runs."""
+    """Answers calls from a source of runs, or from the cache."""
 
     def __init__(
         self,
         runs: RunSource,
         *,
         watches: Watches,
+        limits: Limits,
         cache: Cache | None = None,
-        default_deadline_seconds: float,
-        max_deadline_seconds: float = inf,
-        max_staleness_seconds: float = 0.0,
-        max_staleness_limit_seconds: float = 0.0,
-        min_interval_seconds: float = 1.0,
-        max_stream_seconds: float = 600.0,
-        withheld: frozenset[str] = frozenset(),
-        refusal_seconds: float = REFUSAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask `runs`, unless `cache` has an answer that is recent enough.
-
-        A call without a deadline has `default_deadline_seconds`, and none has longer
-        than `max_deadline_seconds`. A request that doesn't say how old an answer may be
-        gets one of `max_staleness_seconds`, none an older one than the limit. A watch
-        of `watches` lasts at most `max_stream_seconds` and can't ask for a shorter
-        period than `min_interval_seconds`. `withheld` are AWS's names of members that
-        nobody receives. A caller that may not see a run is refused at a multiple of
-        `refusal_seconds` after its call.
-        """
+        """Use `runs` for GetRun, unless `cache` has a recent answer."""
         self._runs = runs
-        self._cache = cache or Cache(max_bytes=0)
-        self._default_deadline_seconds = default_deadline_seconds
-        self._max_deadline_seconds = max_deadline_seconds
-        self._max_staleness_seconds = max_staleness_seconds
-        self._max_staleness_limit_seconds = max_staleness_limit_seconds
         self._watches = watches
-        self._min_interval_seconds = min_interval_seconds
-        self._max_stream_seconds = max_stream_seconds
-        self._withheld = withheld
-        self._refusal_seconds = refusal_seconds
-        self._whole: dict[frozenset[str], Selection] = {}  # by what a rule withholds
+        self._limits = limits
+        self._cache = cache or Cache(max_bytes=0)
         self._clock = clock
+        self._requests = RequestReader(limits)
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
         self, request: GetRunRequest, _context: ServicerContext[GetRunRequest, Run]
     ) -> Run:
         """Return one run as HealthOmics knows it (AIP-131)."""
         call = current_call()
-        query, selection = self._accept(request, call)
-        max_age_seconds = self._staleness_seconds(request)
+        query, selection = self._requests.get(request, call)
+        max_age_seconds = self._requests.max_age_seconds(request)
         answer = self._cache.get(query, max_age_seconds=max_age_seconds)
         if answer is None or not call.access.sees(answer.run):
             # A caller that may not see it is refused as late as for a missing run.
-            return selection.of((await self._ask(query, call)).run)
+            return selection.of((await self._fetch(query, call)).run)
         call.upstream = UpstreamInfo(answer=AwsAnswer(answer.request_id))
         call.is_from_cache = True
         return selection.of(answer.run)
 
-    async def _ask(self, query: RunQuery, call: CallContext) -> Answer:
-        """Return a run from HealthOmics that the caller may see."""
+    async def _fetch(self, query: RunQuery, call: CallContext) -> Answer:
+        """Return a run from HealthOmics; raise an error if the caller may not see it.
+
+        Raises CALLER_DEADLINE or SERVER_DEADLINE if the call's time is over.
+        """
         begun = self._clock()
-        own_seconds = call.rpc.time_remaining()
-        is_own = own_seconds is not None and own_seconds <= self._max_deadline_seconds
-        seconds = self._default_deadline_seconds
-        if own_seconds is not None:
-            seconds = min(own_seconds, self._max_deadline_seconds)
-        if seconds < MIN_DEADLINE_SECONDS:
-            raise GatewayError(Reason.DEADLINE_TOO_SHORT)
+        seconds, is_own = time_limit(
+            call.rpc.time_remaining(),
+            default=self._limits.default_deadline_seconds,
+            longest=self._limits.max_deadline_seconds,
+        )
         asked = OneCall(begun + seconds, caller=call.caller)
         try:
-            async with (
-                asyncio.timeout(seconds) as limit,
-                self._refusals(call, begun),
-            ):
+            async with asyncio.timeout(seconds) as limit, self._hiding(call, begun):
                 answer = await self._runs.get_run(query, call=asked)
                 call.access.check(answer.run)
         except TimeoutError:
@@ -134,18 +98,19 @@ class RunService(RunServiceServicer):
         return answer
 
     @asynccontextmanager
-    async def _refusals(self, call: CallContext, begun: float) -> AsyncIterator[None]:
-        """Raise what the caller receives of a failure, at a time that says no more.
+    async def _hiding(self, call: CallContext, begun: float) -> AsyncIterator[None]:
+        """Replace an error that the caller may not receive, and delay it.
 
-        What it has taken to read a run, or to try again, would show that it exists. If
-        the call's deadline ends the wait, it is the answer in each case.
+        The time that it took to read a run, or to retry, would show that the run
+        exists. So CALLER_NOT_AUTHORIZED is raised at a multiple of `refusal_seconds`
+        after `begun`, or the call's deadline ends the wait.
         """
         try:
             yield
         except GatewayError as error:
             received = call.received(error)
             if received.reason is Reason.CALLER_NOT_AUTHORIZED:
-                step = self._refusal_seconds
+                step = self._limits.refusal_seconds
                 await asyncio.sleep(step - (self._clock() - begun) % step)
             raise received from None
 
@@ -156,31 +121,26 @@ class RunService(RunServiceServicer):
     ) -> AsyncIterator[Any]:
         """Yield encoded responses that follow one run to its end."""
         call = current_call()
-        _accept_id(request, call)
-        check_watch(request)
-        own_seconds, seconds = call.rpc.time_remaining(), self._max_stream_seconds
-        is_own = own_seconds is not None and own_seconds < seconds
-        if own_seconds is not None:
-            seconds = min(seconds, own_seconds)
-        if seconds < MIN_DEADLINE_SECONDS:
-            raise GatewayError(Reason.DEADLINE_TOO_SHORT)
+        query, selection = self._requests.watch(request, call)
+        longest = self._limits.max_stream_seconds
+        own_seconds = call.rpc.time_remaining()
+        seconds, is_own = time_limit(own_seconds, default=longest, longest=longest)
         begun, first = self._clock(), None
         call.end = begun + seconds  # for writes too, which wait for the client
-        query = RunQuery(request.id, partition=call.access.partition)
         try:
             if call.access.is_bound:
-                looking = asyncio.create_task(self._look(query, call, begun, seconds))
-                beats = _beats(looking, _heartbeat_seconds(request))
+                looking = asyncio.create_task(self._look(query, call, begun))
+                beats = _heartbeats(looking, heartbeat_seconds(request))
                 async with aclosing(beats):
                     async for beat in beats:
                         yield beat
                 first = looking.result()
-            with self._watch(request, query, call, first) as subscription:
+            with self._subscribe(request, query, selection, call, first) as watch:
                 try:
-                    while (body := await subscription.next()) is not None:
+                    while (body := await watch.next()) is not None:
                         yield body
                 except GatewayError:
-                    call.upstream = subscription.upstream
+                    call.upstream = watch.upstream
                     raise
         except TimeoutError:
             reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
@@ -188,30 +148,29 @@ class RunService(RunServiceServicer):
         except GatewayError as error:
             raise call.received(error) from None
 
-    async def _look(
-        self, query: RunQuery, call: CallContext, begun: float, seconds: float
-    ) -> Answer:
+    async def _look(self, query: RunQuery, call: CallContext, begun: float) -> Answer:
         """Return the run by a fetch of the watch's own, or raise TimeoutError.
 
-        A caller that may see only some runs begins with it: every refusal follows a
-        fetch that was sent after the call, whoever watches the run already.
+        The watch of a restricted caller begins with it. So each of its refusals follows
+        a fetch that was sent after the call, even if the run is watched already.
         """
-        who = Caller(call.caller.name, query.id)
-        asked = OneCall(begun + seconds, caller=who, is_poll=True)
-        allowed = call.access
+        caller = Caller(call.caller.name, query.id)
+        asked = OneCall(call.end, caller=caller, is_poll=True)
+        access = call.access
         try:
-            async with asyncio.timeout(seconds), self._refusals(call, begun):
-                first = await self._watches.look(query, call=asked, hides=allowed.hides)
-                allowed.check(first.run)
+            async with asyncio.timeout(call.end - begun), self._hiding(call, begun):
+                first = await self._watches.look(query, call=asked, hides=access.hides)
+                access.check(first.run)
         except GatewayError:
             call.upstream = asked.upstream
             raise
         return first
 
-    def _watch(
+    def _subscribe(
         self,
         request: WatchRunRequest,
         query: RunQuery,
+        selection: Selection,
         call: CallContext,
         first: Answer | None,
     ) -> Subscription:
@@ -220,65 +179,19 @@ class RunService(RunServiceServicer):
             query,
             first=first,
             allows=call.access.sees,
-            selection=self._selection(request, call.access),
+            selection=selection,
             name=call.caller.name,
             uuid=request.uuid,
-            period_seconds=self._period_seconds(request),
-            heartbeat_seconds=_heartbeat_seconds(request),
+            period_seconds=self._requests.period_seconds(request),
+            heartbeat_seconds=heartbeat_seconds(request),
             seconds=call.end - self._clock(),
         )
 
-    def _accept(
-        self, request: GetRunRequest, call: CallContext
-    ) -> tuple[RunQuery, Selection]:
-        """Check every rule of the contract; raise INVALID_REQUEST with all faults."""
-        _accept_id(request, call)
-        check_get(request)
-        export = tuple(sorted(set(request.export))) if request.export else ()
-        query = RunQuery(request.id, export, call.access.partition)
-        return query, self._selection(request, call.access)
 
-    def _period_seconds(self, request: WatchRunRequest) -> float | None:
-        seconds = seconds_of(request.min_interval)
-        return max(seconds, self._min_interval_seconds) if seconds else None
-
-    def _staleness_seconds(self, request: GetRunRequest) -> float:
-        if not request.HasField("max_staleness"):
-            return self._max_staleness_seconds
-        seconds = seconds_of(request.max_staleness)
-        return min(seconds, self._max_staleness_limit_seconds)
-
-    def _selection(
-        self, request: GetRunRequest | WatchRunRequest, allowed: Access
-    ) -> Selection:
-        withheld = allowed.rule.withhold
-        if not request.HasField("read_mask"):
-            whole = self._whole.get(withheld)
-            if whole is None:
-                whole = Selection(withheld=self._withheld | withheld)
-                self._whole[withheld] = whole
-            return whole
-        paths = frozenset(request.read_mask.paths)
-        asked = None if ALL in paths else paths or None
-        return Selection(asked, self._withheld | withheld)
-
-
-def _accept_id(request: GetRunRequest | WatchRunRequest, call: CallContext) -> None:
-    """Note the id of the run, whatever else is wrong with the request."""
-    if is_run_id(request.id):
-        call.run_id = request.id
-
-
-def _heartbeat_seconds(request: WatchRunRequest) -> float | None:
-    if not request.HasField("heartbeat_interval"):
-        return None
-    return seconds_of(request.heartbeat_interval)
-
-
-async def _beats(
+async def _heartbeats(
     looking: asyncio.Task[Answer], seconds: float | None
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a heartbeat each so many seconds while a watch's first fetch goes on.
+    """Yield a heartbeat every `seconds` until a watch's first fetch has ended.
 
     Closing the generator cancels the fetch.
     """

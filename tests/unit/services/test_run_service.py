@@ -23,6 +23,7 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.field_mask import PATHS
 from healthomics_gateway.runs.source import Answer, Call, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
+from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from testkit.builders import Refusal, get_run, refused
 from testkit.serving import (
@@ -71,6 +72,18 @@ def under_way(seconds: float | None, access: Access) -> Any:
     return call
 
 
+def service_of(
+    source: Scripted, *, clock: Callable[[], float] = time.monotonic, **limits: Any
+) -> RunService:
+    """Return a service that asks `source`."""
+    return RunService(
+        source,
+        watches=Watches(source, polls=source, interval_seconds=1.0),
+        limits=Limits(**{"default_deadline_seconds": 30.0, **limits}),
+        clock=clock,
+    )
+
+
 async def ask(
     source: Scripted,
     request: GetRunRequest,
@@ -80,9 +93,7 @@ async def ask(
     **more: Any,
 ) -> Run:
     """Call the service without a server, with so much time left."""
-    watches = Watches(source, polls=source, interval_seconds=1.0)
-    options = {"default_deadline_seconds": 30.0, **more}
-    service = RunService(source, watches=watches, **options)
+    service = service_of(source, **more)
     return await service.GetRun(request, under_way(seconds, access))
 
 
@@ -95,8 +106,7 @@ def watched(
     **more: Any,
 ) -> AsyncIterator[Any]:
     """Watch a run without a server, with so much time left."""
-    watches = Watches(source, polls=source, interval_seconds=1.0)
-    service = RunService(source, watches=watches, default_deadline_seconds=30.0, **more)
+    service = service_of(source, **more)
     request = WatchRunRequest(id=RUN_ID, heartbeat_interval=beat)
     return service.WatchRun(request, under_way(seconds, access))
 

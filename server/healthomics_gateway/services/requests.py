@@ -1,0 +1,83 @@
+"""Turns requests into queries and selections, within the limits."""
+
+from __future__ import annotations
+
+from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
+from healthomics_gateway.auth.policy import Access
+from healthomics_gateway.context import CallContext
+from healthomics_gateway.runs.field_mask import ALL, Selection
+from healthomics_gateway.runs.source import RunQuery
+from healthomics_gateway.services.limits import Limits
+from healthomics_gateway.services.validation import (
+    check_get,
+    check_watch,
+    is_run_id,
+    seconds_of,
+)
+
+
+class RequestReader:
+    """Reads requests; a request that breaks the contract raises INVALID_REQUEST."""
+
+    def __init__(self, limits: Limits) -> None:
+        """Read requests within `limits`."""
+        self._limits = limits
+        self._whole: dict[frozenset[str], Selection] = {}  # by what a rule withholds
+
+    def get(
+        self, request: GetRunRequest, call: CallContext
+    ) -> tuple[RunQuery, Selection]:
+        """Return what a GetRun request asks for."""
+        _note_id(request, call)
+        check_get(request)
+        export = tuple(sorted(set(request.export))) if request.export else ()
+        query = RunQuery(request.id, export, call.access.partition)
+        return query, self._selection(request, call.access)
+
+    def watch(
+        self, request: WatchRunRequest, call: CallContext
+    ) -> tuple[RunQuery, Selection]:
+        """Return what a WatchRun request asks for."""
+        _note_id(request, call)
+        check_watch(request)
+        query = RunQuery(request.id, partition=call.access.partition)
+        return query, self._selection(request, call.access)
+
+    def max_age_seconds(self, request: GetRunRequest) -> float:
+        """Return how old the answer may be."""
+        if not request.HasField("max_staleness"):
+            return self._limits.max_staleness_seconds
+        seconds = seconds_of(request.max_staleness)
+        return min(seconds, self._limits.max_staleness_limit_seconds)
+
+    def period_seconds(self, request: WatchRunRequest) -> float | None:
+        """Return the time between polls, or `None` for the usual one."""
+        seconds = seconds_of(request.min_interval)
+        return max(seconds, self._limits.min_interval_seconds) if seconds else None
+
+    def _selection(
+        self, request: GetRunRequest | WatchRunRequest, access: Access
+    ) -> Selection:
+        withheld = access.rule.withhold
+        if not request.HasField("read_mask"):
+            whole = self._whole.get(withheld)
+            if whole is None:
+                whole = Selection(withheld=self._limits.withheld | withheld)
+                self._whole[withheld] = whole
+            return whole
+        paths = frozenset(request.read_mask.paths)
+        asked = None if ALL in paths else paths or None
+        return Selection(asked, self._limits.withheld | withheld)
+
+
+def heartbeat_seconds(request: WatchRunRequest) -> float | None:
+    """Return the time without a response after which a heartbeat is sent, if any."""
+    if not request.HasField("heartbeat_interval"):
+        return None
+    return seconds_of(request.heartbeat_interval)
+
+
+def _note_id(request: GetRunRequest | WatchRunRequest, call: CallContext) -> None:
+    """Note the run's id if it is valid, even if the rest of the request isn't."""
+    if is_run_id(request.id):
+        call.run_id = request.id
