@@ -260,15 +260,15 @@ MUTANTS = (
     ),
     Mutant(
         "memory-is-as-old-as-it-likes",
-        "runs/coalesce.py",
-        "self._clock() - remembered.at <= max_staleness_seconds",
-        "self._clock() - remembered.at >= 0",
+        "runs/cache.py",
+        "self._clock() - cached.at <= max_age_seconds",
+        "self._clock() - cached.at >= 0",
         "unit/runs/test_coalesce.py::test_memory_answers_who_allows_for_it",
     ),
     Mutant(
         "run-that-is-gone-stays-in-memory",
-        "runs/coalesce.py",
-        "                self._memory.pop(query.bare, None)\n",
+        "runs/cache.py",
+        "                self._cache.remove_run(query)\n",
         "                pass\n",
         "unit/runs/test_coalesce.py::test_run_that_is_gone_is_forgotten",
     ),
@@ -330,7 +330,7 @@ MUTANTS = (
     ),
     Mutant(
         "watch-goes-on-after-the-end",
-        "runs/watch.py",
+        "runs/subscription.py",
         "                self._is_done = state.run.status in TERMINAL\n",
         "",
         "unit/runs/test_watch.py::test_watch_of_a_run_that_has_ended_is_one_state",
@@ -340,9 +340,9 @@ MUTANTS = (
     ),
     Mutant(
         "slow-watcher-gets-every-state",
-        "runs/poller.py",
-        "        return untaken[1 - MAX_UNTAKEN :]",
-        "        return untaken",
+        "runs/watch_state.py",
+        "*untaken[1 - MAX_UNTAKEN :]",
+        "*untaken",
         "unit/runs/test_watch.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
         holds=(
             "faults/test_watching.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
@@ -357,7 +357,7 @@ MUTANTS = (
     ),
     Mutant(
         "heartbeats-are-never-sent",
-        "runs/watch.py",
+        "runs/subscription.py",
         "            elif self._is_silent:\n",
         "            elif False:\n",
         "unit/runs/test_watch.py::test_heartbeat_is_sent_when_nothing_else_was_for_so_long",
@@ -575,9 +575,9 @@ MUTANTS = (
     ),
     Mutant(
         "call-without-deadline-never-ends",
-        "services/run_service.py",
-        "        seconds = self._default_deadline_seconds\n",
-        '        seconds = float("inf")\n',
+        "services/limits.py",
+        "seconds = default if own_seconds is None",
+        "seconds = inf if own_seconds is None",
         "e2e/test_deadlines.py"
         "::test_deadline_of_the_server_holds_where_the_caller_has_none",
     ),
