@@ -21,7 +21,7 @@ from grpc.aio import ServicerContext
 from healthomics_gateway.auth.policy import ANONYMOUS, UNRULED, Access, Credential
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.source import NOBODY, NOT_ASKED, Caller, UpstreamInfo
+from healthomics_gateway.runs.source import NO_ATTEMPT, NO_CALLER, Caller, UpstreamInfo
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
@@ -50,12 +50,12 @@ class CallContext:
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
-    caller: Caller = NOBODY  # whom it counts for: a host until an identity is proven
+    caller: Caller = NO_CALLER  # whom it counts for: a host until an identity is proven
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
     access: Access = UNRULED
     run_id: str = ""  # once it is valid
-    upstream: UpstreamInfo = NOT_ASKED
+    upstream: UpstreamInfo = NO_ATTEMPT
     is_from_cache: bool = False
     end: float = inf  # when a stream has to end, in seconds of the monotonic clock
     error: GatewayError | None = None

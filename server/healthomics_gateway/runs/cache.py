@@ -29,14 +29,14 @@ class Cache:
         self._clock = clock
         self._entries: LRUCache[RunQuery, dict[RunQuery, _Cached]] = LRUCache(
             max_bytes, getsizeof=lambda entry: sum(each.size for each in entry.values())
-        )  # by `RunQuery.bare`
+        )  # by `RunQuery.without_export`
 
     def get(self, query: RunQuery, *, max_age_seconds: float) -> Answer | None:
         """Return the last answer, or `None` if it is older; 0 allows for no answer."""
         if not max_age_seconds:
             return None
         try:
-            cached = self._entries[query.bare][query]
+            cached = self._entries[query.without_export][query]
         except KeyError:
             return None
         is_recent = self._clock() - cached.at <= max_age_seconds
@@ -45,15 +45,15 @@ class Cache:
     def put(self, query: RunQuery, answer: Answer) -> None:
         """Keep an answer that has just been read, if it fits."""
         new = {query: _Cached(answer, self._clock(), answer.run.ByteSize())}
-        entry = self._entries.pop(query.bare, {}) | new
+        entry = self._entries.pop(query.without_export, {}) | new
         for each in (entry, new):  # if all answers about the run don't fit, the newest
             if self._entries.getsizeof(each) <= self._entries.maxsize:
-                self._entries[query.bare] = each
+                self._entries[query.without_export] = each
                 break
 
     def remove_run(self, query: RunQuery) -> None:
         """Remove the answers to all queries for the run, in the query's partition."""
-        self._entries.pop(query.bare, None)
+        self._entries.pop(query.without_export, None)
 
 
 class _Cached(NamedTuple):

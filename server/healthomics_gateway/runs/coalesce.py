@@ -1,4 +1,4 @@
-"""A source that asks the next one once for many callers, and remembers for a while."""
+"""The source that makes one fetch for many callers (single flight)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from healthomics_gateway.runs.source import NOT_ASKED, REFUSAL_MARGIN_SECONDS
+from healthomics_gateway.runs.source import NO_ATTEMPT, REFUSAL_MARGIN_SECONDS
 
 if TYPE_CHECKING:
     from healthomics_gateway.errors.exceptions import NotAskedError
@@ -26,7 +26,7 @@ class Turns(Protocol):
     """The queue in which fetches wait for their turn."""
 
     def expected_wait(self, query: RunQuery, call: Call) -> float:
-        """Estimate in how many seconds it would be a call's turn."""
+        """Estimate in how many seconds a call would have its turn."""
         ...
 
     def refusal(self, query: RunQuery, wait_seconds: float) -> NotAskedError:
@@ -34,17 +34,16 @@ class Turns(Protocol):
         ...
 
     def is_waiting(self, query: RunQuery, call: Call) -> bool:
-        """Return whether a call waits for its turn, and for nothing else."""
+        """Return whether a call waits for its turn."""
         ...
 
 
 class Coalescing:
-    """Fetches a run once for all who ask for it before the fetch is sent.
+    """Makes one fetch for all calls with equal queries that come before it is sent.
 
-    A fetch that was sent is closed to those who come later, through its retries too:
-    they share the next one, which begins when the former has ended. So an answer was
-    always read by a request that was sent after its caller came; only who allows for
-    staleness is answered from memory. A fetch lives as long as somebody waits for it.
+    Calls can't join a fetch that was sent, nor its retries: they share the next one,
+    which begins when the former has ended. So each answer was read by a request that
+    was sent after its call came. A fetch is cancelled when no call waits for it.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Coalescing:
         turns: Turns,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wrap `runs`, whose fetches wait in `turns`; `clock` is the deadlines'."""
+        """Wrap `runs`; fetches wait in `turns`, deadlines are times of `clock`."""
         self._runs = runs
         self._turns = turns
         self._clock = clock
@@ -62,7 +61,7 @@ class Coalescing:
         self._sent: dict[RunQuery, _Fetch] = {}
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Answer the run by the next fetch that is sent."""
+        """Return the answer to the next fetch that is sent."""
         fetch = self._open.get(query)
         wait = self._turns.expected_wait(query, call)
         if fetch and wait:
@@ -71,7 +70,7 @@ class Coalescing:
             raise self._turns.refusal(query, wait)
         fetch = fetch or self._begin(query)
         answer = fetch.join(call)
-        timer = self._refuse_late(fetch, call, answer)
+        timer = self._refuse_in_time(fetch, call, answer)
         try:
             return await answer
         finally:
@@ -81,10 +80,10 @@ class Coalescing:
                 call.upstream = fetch.upstream
             self._leave(fetch, call)
 
-    def _refuse_late(
+    def _refuse_in_time(
         self, fetch: _Fetch, call: Call, answer: asyncio.Future[Answer]
     ) -> asyncio.TimerHandle | None:
-        """Give a caller up whose turn hasn't come by its deadline."""
+        """Refuse a call shortly before its deadline if its turn hasn't come by then."""
         query = fetch.query
 
         def refuse() -> None:
@@ -105,13 +104,13 @@ class Coalescing:
         return fetch
 
     async def _fetch(self, fetch: _Fetch, former: _Fetch | None) -> None:
-        """Ask, once the former has ended, and tell all who wait."""
+        """Fetch the run once the former fetch has ended, for all calls that wait."""
         query = fetch.query
         try:
             if former and former.task:
                 await asyncio.wait((former.task,))
             answer = await self._runs.get_run(query, call=fetch)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is theirs
+        except Exception as error:  # noqa: BLE001  # it is raised in those calls
             self._forget(fetch)
             fetch.fail(error)
         else:
@@ -136,56 +135,56 @@ class Coalescing:
 
 
 class _Fetch:
-    """A call on behalf of all who wait for it."""
+    """A call on behalf of all calls that wait for it."""
 
     def __init__(self, query: RunQuery, *, close: Callable[[_Fetch], None]) -> None:
         self.query = query
         self._close = close
-        self.upstream = NOT_ASKED
+        self.upstream = NO_ATTEMPT
         self.waiting: dict[Call, asyncio.Future[Answer]] = {}
-        self._callers: Counter[Caller] = Counter()  # how many calls each waits with
+        self._callers: Counter[Caller] = Counter()  # the number of calls of each
         self.task: asyncio.Task[None] | None = None
 
     def join(self, call: Call) -> asyncio.Future[Answer]:
-        """Fetch for this call too; give what it is to wait for."""
+        """Add a call; return the future of its answer."""
         answer = self.waiting[call] = asyncio.get_running_loop().create_future()
         self._callers.update(call.callers)
         return answer
 
     def part(self, call: Call) -> None:
-        """Fetch for this call no more."""
+        """Remove a call."""
         del self.waiting[call]
         self._callers -= Counter(call.callers)
 
     def succeed(self, answer: Answer) -> None:
-        """Give the answer to all who wait."""
+        """Return the answer to all calls that wait."""
         for each in self.waiting.values():
             if not each.done():
                 each.set_result(answer)
 
     def fail(self, error: Exception) -> None:
-        """Give the failure to all who wait."""
+        """Raise the error in all calls that wait."""
         for each in self.waiting.values():
             if not each.done():
                 each.set_exception(error)
 
     @property
     def deadline(self) -> float:
-        """That of the most patient who waits."""
+        """The latest of the deadlines of the calls that wait."""
         return max((each.deadline for each in self.waiting), default=-inf)
 
     @property
     def callers(self) -> Collection[Caller]:
-        """All who wait."""
+        """The callers that wait."""
         return self._callers
 
     @property
     def is_poll(self) -> bool:
-        """Whether nobody waits but watches."""
+        """Whether only watches wait."""
         return all(each.is_poll for each in self.waiting)
 
     def sent(self) -> None:
-        """Let nobody join from now on."""
+        """Note that its first request is about to be sent: no more calls can join."""
         self._close(self)
         for each in self.waiting:
             each.sent()

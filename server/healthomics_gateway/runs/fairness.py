@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from healthomics_gateway.runs.source import NOBODY, Caller
+from healthomics_gateway.runs.source import NO_CALLER, Caller
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Call
@@ -113,7 +113,7 @@ class LastTurns:
 
     def first(self, callers: Iterable[Caller]) -> Caller:
         """Return the one of these callers that had its last turn longest ago."""
-        return min(callers, key=self.of, default=NOBODY)
+        return min(callers, key=self.of, default=NO_CALLER)
 
     def charge(self, caller: Caller) -> None:
         """Note that a caller has a turn now."""

@@ -1,4 +1,4 @@
-"""Failures of a poller in a row: when to ask again, and which of them is the end."""
+"""The consecutive failures of polls: when to poll again, and when to give up."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Advice, Reason
 
-BACKOFF_SECONDS = 1.0  # after a failure that may pass, doubled by each that follows
+BACKOFF_SECONDS = 1.0  # after the first failure; doubled for each that follows
 MAX_BACKOFF_SECONDS = 60.0
-DOUBT_SECONDS = 60.0  # that a failure in doubt lasts before it ends a watch
-# Answers that may be another's than HealthOmics', such as a proxy's page: what ends a
-# call doesn't end a watch unless it lasts.
+DOUBT_SECONDS = 60.0  # after which a failure in `IN_DOUBT` ends a watch
+# Answers that HealthOmics may not have sent, such as a proxy's page: they end a call,
+# but a watch only if they last.
 IN_DOUBT = frozenset(
     {
         Reason.UPSTREAM_IDENTITY_MISMATCH,
@@ -26,7 +26,7 @@ IN_DOUBT = frozenset(
 
 
 class Failures:
-    """The failures in a row: when to ask again, and which of them is the end."""
+    """The failures since the last answer."""
 
     __slots__ = ("_doubted_since", "number")
 
@@ -35,7 +35,7 @@ class Failures:
         self._doubted_since = inf
 
     def is_end(self, error: GatewayError, now: float) -> bool:
-        """Return whether a failure ends a watch; one in doubt does if it lasts."""
+        """Return whether an error ends a watch; one in `IN_DOUBT` does if it lasts."""
         if error.reason not in IN_DOUBT:
             self._doubted_since = inf
             return error.reason.value.advice is Advice.STOP
@@ -43,7 +43,7 @@ class Failures:
         return now - self._doubted_since >= DOUBT_SECONDS
 
     def backoff_seconds(self, error: GatewayError) -> float:
-        """Return in how many seconds to ask again after one more failure."""
+        """Count one more failure; return the seconds until the next poll."""
         seconds = backoff_seconds(
             self.number, base_seconds=BACKOFF_SECONDS, max_seconds=MAX_BACKOFF_SECONDS
         )

@@ -15,7 +15,7 @@ from healthomics.v1.run_pb2 import RunStatus
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
-from healthomics_gateway.runs.source import NOT_ASKED, Caller, UpstreamInfo
+from healthomics_gateway.runs.source import NO_ATTEMPT, Caller, UpstreamInfo
 from healthomics_gateway.runs.subscribers import Subscribers
 from healthomics_gateway.runs.watch_state import TERMINAL, History, State, View
 
@@ -42,7 +42,7 @@ class Poll:
     deadline: float = inf
     is_poll: bool = True
     is_sent: bool = False
-    upstream: UpstreamInfo = NOT_ASKED
+    upstream: UpstreamInfo = NO_ATTEMPT
 
     def sent(self) -> None:
         """Note that its request is about to be sent."""
@@ -88,7 +88,7 @@ class Poller:
         self._is_over = False
         self._encoding = asyncio.Lock()
         self.failure: GatewayError | None = None  # that ends the watches
-        self.upstream = NOT_ASKED  # of the last poll
+        self.upstream = NO_ATTEMPT  # of the last poll
 
     def join(self, subscriber: Subscriber) -> None:
         """Add a subscriber."""

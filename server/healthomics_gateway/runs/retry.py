@@ -1,4 +1,4 @@
-"""A source that tries the next one again, within the caller's deadline."""
+"""The source that retries, within the caller's deadline."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 BASE_SECONDS = 0.05
 THROTTLED_BASE_SECONDS = 1.0
-# Without usable credentials none of the calls succeeds before the next look for some.
+# Without usable credentials no call succeeds before they are looked for again.
 UNUSABLE = {Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, Reason.GATEWAY_CREDENTIALS_EXPIRED}
-LOOK_BASE_SECONDS, LOOK_JITTER_SECONDS = 1.0, 4.0
-RETRY_AFTER_BEYOND_SECONDS = 5.0  # AWS may ask for this much more than computed
-RETRIES_IN_HAND = 10.0  # at the start, and at most
-RETRIES_PER_CALL = 0.2  # that each call earns: a dead upstream sees 1.2 calls for one
+UNUSABLE_BASE_SECONDS, UNUSABLE_JITTER_SECONDS = 1.0, 4.0
+RETRY_AFTER_BEYOND_SECONDS = 5.0  # that AWS's Retry-After may add to our own wait
+RETRY_BUDGET = 10.0  # retries, at the start and at most
+RETRIES_PER_CALL = 0.2  # added by each call: so a dead upstream gets 1.2 per call
 
 
 class Retrying:
-    """Asks up to `max_attempts` times, with full jitter between.
+    """Makes up to `max_attempts` attempts, with exponential back-off and full jitter.
 
-    The last failure stands when the reason isn't worth another attempt, no attempt,
-    no time or no retry is left, or another attempt is refused before HealthOmics is
-    asked. It then carries the wait that would have come next.
+    The last error is raised if its reason isn't retried, if no attempt, no time or no
+    retry is left, or if the next attempt is refused before it is sent. Its
+    `retry_delay_seconds` is the wait that would have come next.
 
-    All calls share the retries in hand, so that retries don't add to an outage. What
-    the gateway has fixed by itself is tried again beyond them.
+    All calls share the retry budget, so that retries don't add to an outage. A failure
+    whose cause the gateway has fixed is retried without using the budget.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class Retrying:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Wrap `runs`; `jitter` draws from [0, 1), `clock` is the deadlines'."""
+        """Wrap `runs`; `jitter` draws from [0, 1); deadlines are times of `clock`."""
         self._runs = runs
         self._max_attempts = max_attempts
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
-        self._in_hand = RETRIES_IN_HAND
+        self._budget = RETRY_BUDGET
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Answer the run as soon as an attempt succeeds."""
-        self._in_hand = min(self._in_hand + RETRIES_PER_CALL, RETRIES_IN_HAND)
+        """Return the answer of the first attempt that succeeds."""
+        self._budget = min(self._budget + RETRIES_PER_CALL, RETRY_BUDGET)
         tried_once: set[Reason] = set()
         attempt = 0
         last: GatewayError | None = None
@@ -71,7 +71,7 @@ class Retrying:
             except GatewayError as failure:
                 wait = self._wait_seconds(failure, attempt)
                 error = failure.replace(retry_delay_seconds=wait)
-                # A watch polls again by itself, and has more patience.
+                # A watch polls again by itself, after a longer wait.
                 again = (error.again is Again.YES and not call.is_poll) or (
                     error.again in (Again.ONCE, Again.FIXED)
                     and error.reason not in tried_once
@@ -81,25 +81,25 @@ class Retrying:
                     not again
                     or attempt >= self._max_attempts
                     or earliest_end > call.deadline
-                    or not self._afford(error)
+                    or not self._take_retry(error)
                 ):
                     raise error from None
                 tried_once.add(error.reason)
                 last = error
             await self._sleep(wait)
 
-    def _afford(self, error: GatewayError) -> bool:
-        """Take a retry out of those in hand, if one is needed and left."""
+    def _take_retry(self, error: GatewayError) -> bool:
+        """Take a retry out of the budget; return False if it is used up."""
         if error.again is Again.FIXED:
             return True
-        if self._in_hand < 1:
+        if self._budget < 1:
             return False
-        self._in_hand -= 1
+        self._budget -= 1
         return True
 
     def _wait_seconds(self, error: GatewayError, attempt: int) -> float:
         if error.again is Again.NO and error.reason in UNUSABLE:
-            return LOOK_BASE_SECONDS + self._jitter() * LOOK_JITTER_SECONDS
+            return UNUSABLE_BASE_SECONDS + self._jitter() * UNUSABLE_JITTER_SECONDS
         throttled = error.reason is Reason.UPSTREAM_THROTTLED
         base = THROTTLED_BASE_SECONDS if throttled else BASE_SECONDS
         computed = self._jitter() * backoff_seconds(attempt - 1, base_seconds=base)

@@ -1,4 +1,4 @@
-"""What is asked and answered: the one shape that every source of runs has."""
+"""The interface of every source of runs: queries, calls and answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 MIN_ATTEMPT_SECONDS = 0.01  # no request to HealthOmics takes less
 # A call whose turn won't come in time is refused so long before its deadline.
 REFUSAL_MARGIN_SECONDS = 0.02
-FIRST_OWN_FIELD = 1000  # of Run: from here on the gateway's own, no member of AWS's
+FIRST_OWN_FIELD = 1000  # of Run: fields from this number on are the gateway's own
 
 
 class Partition(NamedTuple):
-    """As whom HealthOmics is asked: an answer never leaves its partition."""
+    """The AWS identity that a run is read with; answers aren't shared across them."""
 
-    role: str = ""  # ARN of a role that is assumed; empty: the gateway's own identity
-    identity: str = ""  # of the caller whom it is assumed for; empty without a role
+    role: str = ""  # ARN of the role that is assumed; empty: the gateway's own identity
+    identity: str = ""  # of the caller that it is assumed for; empty without a role
 
 
 OWN = Partition()
@@ -29,72 +29,75 @@ OWN = Partition()
 
 @dataclass(frozen=True, slots=True)
 class RunQuery:
-    """What is asked, and as whom: two calls with equal queries ask the same."""
+    """A request for a run; calls with equal queries share a fetch."""
 
     id: str  # 1 to 18 ASCII digits
     export: tuple[RunExport.ValueType, ...] = ()  # sorted, no duplicates
     partition: Partition = OWN
 
     @property
-    def bare(self) -> RunQuery:
-        """The same run, asked for as the same identity, without further wishes."""
+    def without_export(self) -> RunQuery:
+        """The query for the same run in the same partition, without exports."""
         if not self.export:
             return self
         return RunQuery(self.id, partition=self.partition)
 
 
 class Caller(NamedTuple):
-    """Who asks: callers have equal shares, and so have the connections of each."""
+    """Who makes a call.
+
+    Callers have equal shares of the turns, and so have the connections of each.
+    """
 
     name: str = ""
     connection: str = ""
 
 
-NOBODY = Caller()
+NO_CALLER = Caller()
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamInfo:
-    """What is known of a call's attempts at HealthOmics."""
+    """What is known of a call's attempts."""
 
     region: str = ""
     attempts: int = 0
-    answer: AwsAnswer | None = None  # of the last attempt, once it has succeeded
+    answer: AwsAnswer | None = None  # to the last attempt, if it has succeeded
 
     def next_attempt(self, region: str) -> UpstreamInfo:
-        """Return what is known once another attempt has begun."""
+        """Return the info for when another attempt has begun."""
         return UpstreamInfo(region, self.attempts + 1)
 
 
-NOT_ASKED = UpstreamInfo()
+NO_ATTEMPT = UpstreamInfo()
 
 
 class Call(Protocol):
-    """On whose behalf a run is asked for, for how long, and what is learnt on the way.
+    """The callers and the deadline of a call, and what is known of its attempts.
 
-    A source reads it when it needs it: a call that many share changes as they come and
-    go.
+    A source reads these each time that it needs them: those of a shared fetch change as
+    callers join and leave.
     """
 
     upstream: UpstreamInfo
 
     @property
     def deadline(self) -> float:
-        """Until when it may take, in seconds of the event loop's clock."""
+        """The time by which it has to end, in seconds of the event loop's clock."""
         ...
 
     @property
     def callers(self) -> Collection[Caller]:
-        """Who waits for it, those who share it too; nobody twice."""
+        """The callers that wait for it, each once."""
         ...
 
     @property
     def is_poll(self) -> bool:
-        """Whether a watch asks, and nobody else waits."""
+        """Whether only watches wait for it."""
         ...
 
     def sent(self) -> None:
-        """Learn that its first request is about to be sent."""
+        """Note that its first request is about to be sent."""
         ...
 
 
@@ -103,30 +106,30 @@ class OneCall:
     """One caller's call."""
 
     deadline: float
-    caller: Caller = NOBODY
+    caller: Caller = NO_CALLER
     is_poll: bool = False
-    upstream: UpstreamInfo = NOT_ASKED
+    upstream: UpstreamInfo = NO_ATTEMPT
 
     @property
     def callers(self) -> Collection[Caller]:
-        """The one."""
+        """The only one."""
         return (self.caller,)
 
     def sent(self) -> None:
-        """Do nothing: nobody could join."""
+        """Do nothing: no other caller could join."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A run as a source has it. It is shared: nobody changes it."""
+    """A run as a source has it; it is shared and must not be changed."""
 
     run: Run
-    request_id: str  # AWS's id of the upstream call; empty where AWS sent none
+    request_id: str  # AWS's id of the upstream call; empty if AWS sent none
 
 
 class RunSource(Protocol):
-    """Anything that can be asked for a run: each room asks the next of its kind."""
+    """Anything that has `get_run`; each source wraps the next."""
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Answer the run, or raise `errors.GatewayError`."""
+        """Return the run, or raise GatewayError."""
         ...

@@ -24,7 +24,7 @@ from healthomics.v1.run_pb2 import RUN_EXPORT_DEFINITION, RUN_STATUS_RUNNING, Ru
 from healthomics_gateway.errors.exceptions import Again, AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import (
-    NOT_ASKED,
+    NO_ATTEMPT,
     Answer,
     Call,
     OneCall,
@@ -723,7 +723,7 @@ async def test_credentials_that_there_are_none_of_end_the_attempt() -> None:
             await asked.ask(call=call)
 
     assert UNAVAILABLE is caught.value
-    assert ([], NOT_ASKED) == (upstream.requests, call.upstream)
+    assert ([], NO_ATTEMPT) == (upstream.requests, call.upstream)
 
 
 # What an attempt tells of the gateway's own identity.
