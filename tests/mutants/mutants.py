@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "retries-never-run-out",
         "runs/retry.py",
-        "        self._in_hand -= 1\n",
+        "        self._budget -= 1\n",
         "",
         "unit/runs/test_retry.py::test_dead_upstream_sees_few_more_calls_than_callers_make",
         holds=(
@@ -282,7 +282,7 @@ MUTANTS = (
     Mutant(
         "throttle-is-not-heeded",
         "runs/rate_limit.py",
-        "                pacer.throttled()\n",
+        "                scheduler.throttled()\n",
         "                pass\n",
         "unit/runs/test_rate_limit.py::test_source_slows_down_for_throttles_alone",
         holds=("faults/test_sharing.py::test_pacer_makes_room_for_others",),
@@ -324,7 +324,7 @@ MUTANTS = (
     Mutant(
         "turn-of-who-leaves-is-lost",
         "runs/scheduler.py",
-        "                self._give_back()\n",
+        "                self._return_turn()\n",
         "                pass\n",
         "unit/runs/test_scheduler.py::test_call_that_leaves_as_its_turn_comes_gives_it_back",
     ),

@@ -1,4 +1,4 @@
-"""Which call is next: equal shares for callers, and for the connections of each."""
+"""The order of the calls that wait: equal shares for callers and their connections."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from healthomics_gateway.runs.source import NO_CALLER, Caller
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Call
 
-MAX_CALLERS = 8192  # and their connections, whose last turns are known
+MAX_CALLERS = 8192  # and connections, whose last turns are kept
 MAX_POLL_SHARE = 0.9  # of the turns, while calls wait too
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A call that waits for its turn; it stands in the queue of each of its callers."""
+    """A call that waits for its turn, on behalf of one or more callers."""
 
     call: Call
-    caller: Caller  # for the estimate: the one whose turn seemed the first as it came
-    is_poll: bool  # as it came
+    caller: Caller  # for estimates: the first in turn of its callers, when it came
+    is_poll: bool  # when it came
     is_ready: Callable[[], bool]
     turn: asyncio.Future[bool] = field(  # whether the call may be sent
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
-class Line:
-    """The calls that wait.
+class TurnQueue:
+    """The calls that wait for their turn.
 
-    The caller that was served longest ago has the next turn, and of its connections the
-    one that was; a call that many wait for has the turn of the first of them, who is
-    charged. While calls and polls both wait, polls get `poll_share` of the turns.
+    The next turn belongs to the caller whose last turn was longest ago, and among its
+    connections to the one whose last turn was longest ago. A call with several callers
+    takes the turn of the first in this order, and only this one is charged. While calls
+    and polls both wait, polls get `poll_share` of the turns.
     """
 
     def __init__(self, *, poll_share: float) -> None:
-        """Begin with none."""
+        """Create an empty queue."""
         self._poll_share = min(poll_share, MAX_POLL_SHARE)
         self._tickets: dict[Call, Ticket] = {}  # in the order they came
         self._waiting = {True: Waiting(), False: Waiting()}  # polls and calls
@@ -48,7 +49,7 @@ class Line:
         self._poll_credit = 0.0  # turns that polls are owed
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of calls that wait."""
         return len(self._tickets)
 
     def __contains__(self, call: Call) -> bool:
@@ -56,23 +57,23 @@ class Line:
         return call in self._tickets
 
     def add(self, call: Call, is_ready: Callable[[], bool]) -> Ticket:
-        """Let a call wait; return its ticket."""
+        """Add a call; return its ticket."""
         ticket = Ticket(call, self._last.first(call.callers), call.is_poll, is_ready)
         self._tickets[call] = ticket
         self._waiting[ticket.is_poll].add(ticket.caller, 1)
         return ticket
 
     def remove(self, ticket: Ticket) -> None:
-        """Let it wait no more."""
+        """Remove a call."""
         del self._tickets[ticket.call]
         self._waiting[ticket.is_poll].add(ticket.caller, -1)
 
     def charge(self, call: Call) -> None:
-        """Note that a call has a turn now."""
+        """Charge the turn of a call to the first in turn of its callers."""
         self._last.charge(self._last.first(call.callers))
 
     def turns_before(self, call: Call) -> float:
-        """Estimate the turns that others have first, each caller one in a round."""
+        """Estimate how many turns others have first; each caller has one per round."""
         is_poll = call.is_poll
         waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total
         ticket = self._tickets.get(call)
@@ -82,7 +83,7 @@ class Line:
         return turns + min(others, turns * (1 - share) / share + 1)
 
     def next(self) -> Ticket:
-        """Return the ticket whose caller was served longest ago."""
+        """Return the ticket of the call that has the next turn."""
         first: dict[bool, tuple[tuple[int, int], Ticket]] = {}  # of polls and of calls
         for call, ticket in self._tickets.items():
             served = min(map(self._last.of, call.callers), default=(0, 0))
@@ -99,24 +100,24 @@ class Line:
 
 
 class LastTurns:
-    """When each caller, and each connection of it, had its last turn."""
+    """The last turn of each caller, and of each of its connections."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Begin before any turn."""
         self._turns = count(1)
         # By caller's name, and by caller: the oldest first.
         self._last: dict[str | Caller, int] = {}
 
     def of(self, caller: Caller) -> tuple[int, int]:
-        """Return the numbers of a caller's last turn and its connection's; 0: none."""
+        """Return the numbers of the last turns of a caller and its connection, or 0."""
         return self._last.get(caller.name, 0), self._last.get(caller, 0)
 
     def first(self, callers: Iterable[Caller]) -> Caller:
-        """Return the one of these callers that had its last turn longest ago."""
+        """Return the caller whose last turn was longest ago."""
         return min(callers, key=self.of, default=NO_CALLER)
 
     def charge(self, caller: Caller) -> None:
-        """Note that a caller has a turn now."""
+        """Count a turn of a caller and its connection."""
         turn = next(self._turns)
         for each in (caller.name, caller):
             self._last.pop(each, None)
@@ -126,15 +127,15 @@ class LastTurns:
 
 
 class Waiting:
-    """How many calls wait, by caller and connection."""
+    """The numbers of calls that wait, by caller and connection."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Begin with no calls."""
         self._of: dict[str, Counter[Caller]] = {}  # by caller's name
         self.total = 0
 
     def add(self, caller: Caller, number: int) -> None:
-        """Count so many more."""
+        """Add `number` calls of a caller, or remove them if it is negative."""
         of = self._of.setdefault(caller.name, Counter())
         of[caller] += number
         self.total += number
@@ -144,9 +145,10 @@ class Waiting:
             del self._of[caller.name]
 
     def before(self, caller: Caller, own: Caller | None) -> int:
-        """Count the turns before that of this caller's next; `own` is one of those.
+        """Count the turns before that of the caller's next call.
 
-        In each round every caller has a turn, and its connections take turns in it.
+        If `own` is the caller, the call is one of those that wait. Each caller has one
+        turn per round, and its connections share its turns equally.
         """
         mine = self._of.get(caller.name, Counter[Caller]())
         ahead = mine[caller] - (own == caller)

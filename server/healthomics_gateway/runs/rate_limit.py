@@ -1,4 +1,4 @@
-"""A source that waits for its call's turn, then asks the next one."""
+"""The source that holds requests to the rate limit of each AWS account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Session(Protocol):
-    """The credentials that sign what a query asks."""
+    """The credentials that sign the requests of a query."""
 
     @property
     def is_ready(self) -> bool:
@@ -22,12 +22,12 @@ class Session(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Wait until a request can be signed, or raise why none can."""
+        """Wait until a request can be signed; raise GatewayError if it can't be."""
         ...
 
 
 class NoSession:
-    """What signs nothing is always ready."""
+    """A session for requests that aren't signed: it is always ready."""
 
     is_ready = True
 
@@ -36,87 +36,89 @@ class NoSession:
 
 
 class RateLimited:
-    """Asks once the call's turn has come; a throttle by HealthOmics slows the pacer.
+    """Waits for the call's turn, then asks the next source.
 
-    A call gets its credentials before it queues, so that a turn is used at once. Where
-    they expire while it queues, it gets others and queues again; a call does so once,
-    as credentials that expire as they arrive are no better the next time.
+    A throttle by HealthOmics lowers the rate.
+
+    A call gets its credentials before it queues, so that its turn is used at once. If
+    they expire while it queues, it gets new ones and queues again. It does so only
+    once: if new credentials have expired too, newer ones would as well.
     """
 
     def __init__(
         self,
         runs: RunSource,
-        pacers: Schedulers,
+        schedulers: Schedulers,
         *,
         session: Callable[[RunQuery], Session] = lambda _: NoSession(),
     ) -> None:
-        """Wrap `runs`; each of `pacers` is an AWS account's, in this Region.
+        """Wrap `runs`; each of `schedulers` is for one AWS account, in this Region.
 
-        A query keeps what `session` returns until it is answered.
+        `session` is called once for each query that is asked.
         """
         self._runs = runs
-        self._pacers = pacers
+        self._schedulers = schedulers
         self._session = session
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Wait for the turn, then ask.
+        """Return the next source's answer, once the call has had its turn.
 
-        Raises UPSTREAM_THROTTLED or GATEWAY_OVERLOADED where no turn comes in time.
+        Raises UPSTREAM_THROTTLED or GATEWAY_OVERLOADED if its turn won't come in time.
         """
-        pacer, session = self._pacers.of(query), self._session(query)
-        begun = await self._turn(pacer, session, call)
+        scheduler, session = self._schedulers.of(query), self._session(query)
+        begun = await self._turn(scheduler, session, call)
         try:
             call.sent()
             try:
                 return await self._runs.get_run(query, call=call)
             finally:
-                pacer.leave(begun)
+                scheduler.leave(begun)
         except GatewayError as error:
             if error.reason is Reason.UPSTREAM_THROTTLED:
-                pacer.throttled()
+                scheduler.throttled()
             if error.fix is None:
                 raise
-            fixed = await error.fix()  # others needn't wait for it: the place is free
+            fixed = await error.fix()  # the place is free for others meanwhile
         raise fixed
 
-    async def _turn(self, pacer: Scheduler, session: Session, call: Call) -> float:
+    async def _turn(self, scheduler: Scheduler, session: Session, call: Call) -> float:
         """Return when the turn began."""
         if not session.is_ready:
             await session.ready()
-        begun = await pacer.turn(call, is_ready=lambda: session.is_ready)
+        begun = await scheduler.turn(call, is_ready=lambda: session.is_ready)
         while begun is None:
             await session.ready()
-            begun = await pacer.turn(call)
+            begun = await scheduler.turn(call)
         return begun
 
 
 class Schedulers:
-    """A pacer for each AWS account that is asked, all with the same rate.
+    """A scheduler for each AWS account, all with the same rate.
 
-    Until it is known which account is the gateway's own there is one for all accounts:
-    it exceeds the quota of none.
+    Until the gateway's own account is known, all accounts share one scheduler, so that
+    no account's quota is exceeded.
     """
 
     def __init__(self, make: Callable[[], Scheduler]) -> None:
-        """Have the gateway's own; `make` gives one for another account."""
+        """Begin with one scheduler; `make` creates that of an account."""
         self._make = make
         self._own = self._make()
-        self._of_account: dict[str, Scheduler] | None = None  # none: one for all
+        self._of_account: dict[str, Scheduler] | None = None  # `None`: all share one
         self._of_role = {"": self._own}
 
     def learn(self, own_account: str | None) -> None:
-        """Know the gateway's own account from now on, before the first call."""
+        """Set the gateway's own account, if it is known, before the first call."""
         if own_account:
             self._of_account = {own_account: self._own}
             self._of_role = {"": self._own}
 
     def of(self, query: RunQuery) -> Scheduler:
-        """Give the pacer of the account that is asked."""
+        """Return the scheduler of the account that a query is for."""
         role = query.partition.role
         return self._of_role.get(role) or self._found(role)
 
     def expected_wait(self, query: RunQuery, call: Call) -> float:
-        """Estimate in how many seconds it would be this call's turn."""
+        """Estimate in how many seconds a call would have its turn."""
         return self.of(query).expected_wait(call)
 
     def refusal(self, query: RunQuery, wait_seconds: float) -> NotAskedError:
@@ -124,20 +126,20 @@ class Schedulers:
         return self.of(query).refusal(wait_seconds)
 
     def is_waiting(self, query: RunQuery, call: Call) -> bool:
-        """Return whether a call waits for its turn, and for nothing else."""
+        """Return whether a call waits for its turn."""
         return self.of(query).is_waiting(call)
 
     async def depart(self, query: RunQuery) -> None:
-        """Wait until a request may leave, which it must do at once."""
+        """Wait until a request may be sent, which must be done at once."""
         await self.of(query).depart()
 
     def _found(self, role: str) -> Scheduler:
-        """Find a role's pacer by its account: arn:aws:iam::123456789012:role/x."""
+        """Find a role's scheduler by its account: arn:aws:iam::123456789012:role/x."""
         if self._of_account is None:
-            pacer = self._own
+            scheduler = self._own
         else:
             account = role.split(":")[4]
-            pacer = self._of_account.get(account) or self._make()
-            self._of_account[account] = pacer
-        self._of_role[role] = pacer
-        return pacer
+            scheduler = self._of_account.get(account) or self._make()
+            self._of_account[account] = scheduler
+        self._of_role[role] = scheduler
+        return scheduler

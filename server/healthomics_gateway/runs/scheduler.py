@@ -1,4 +1,4 @@
-"""The queue of the calls to one AWS account: whose turn is next, and when it comes."""
+"""The scheduler of one AWS account's calls: it grants turns within the rate limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.fairness import Line
+from healthomics_gateway.runs.fairness import TurnQueue
 from healthomics_gateway.runs.source import REFUSAL_MARGIN_SECONDS
 from healthomics_gateway.runs.token_bucket import WHOLE, Gate, TokenBucket
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Scheduler:
     """The calls to one AWS account and Region, and the rate at which they are sent.
 
-    A call has its turn when there are a token for it, a free place, and nobody whose
-    turn has come and whose request still waits to leave. `Line` orders those who wait.
+    A call has its turn when a token and a place are free for it, and no request of an
+    earlier turn still waits to be sent. `TurnQueue` orders the calls that wait.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Scheduler:
     ) -> None:
         """Begin with a full bucket.
 
-        While calls and polls both wait, polls get `poll_share` of the turns. `clock` is
-        the deadlines'.
+        While calls and polls both wait, polls get `poll_share` of the turns. Deadlines
+        are times of `clock`.
         """
         self._bucket = TokenBucket(tps=tps, burst=burst, clock=clock)
-        self._gate = Gate(self._bucket, opened=self._give)
+        self._gate = Gate(self._bucket, opened=self._grant_all)
         self._places = places
         self._clock = clock
-        self._line = Line(poll_share=poll_share)
+        self._queue = TurnQueue(poll_share=poll_share)
         self._timer: asyncio.TimerHandle | None = None
 
     async def turn(
@@ -52,21 +52,23 @@ class Scheduler:
     ) -> float | None:
         """Wait for the turn of a call that is ready to be sent.
 
-        Return when it began, for `leave` once the call has ended; or None if the turn
-        had come and the call was no longer ready: it took nothing. Raises
-        UPSTREAM_THROTTLED if no token comes in time, and GATEWAY_OVERLOADED if no place
-        does.
+        Return the time at which the turn began, for `leave` when the call has ended.
+        Return `None` if the call wasn't ready any more when its turn came: then it took
+        no token and no place. Raises UPSTREAM_THROTTLED if no token comes in time, and
+        GATEWAY_OVERLOADED if no place does.
         """
-        if not self._line and self._may_give():
+        if not self._queue and self._can_grant():
             self._spend(call)
             return self._clock()
         wait = self.expected_wait(call)
         if self._clock() + wait > call.deadline:
             raise self.refusal(wait)
-        ticket = self._line.add(call, is_ready)
-        self._give()
+        ticket = self._queue.add(call, is_ready)
+        self._grant_all()
         try:
-            while not ticket.turn.done():  # callers who join may bring more time
+            while (
+                not ticket.turn.done()
+            ):  # callers that join may have more time
                 left = call.deadline - REFUSAL_MARGIN_SECONDS - self._clock()
                 if left <= 0:
                     raise self.refusal(self.expected_wait(call))
@@ -75,43 +77,43 @@ class Scheduler:
                 )
         except asyncio.CancelledError:
             if ticket.turn.done() and ticket.turn.result():
-                self._give_back()
+                self._return_turn()
             raise
         finally:
-            if call in self._line:
-                self._line.remove(ticket)
+            if call in self._queue:
+                self._queue.remove(ticket)
         return self._clock() if ticket.turn.result() else None
 
     def leave(self, begun: float) -> None:
-        """End a call whose turn began then: its place is free."""
+        """Free the place of a call whose turn began at `begun`."""
         self._places.release(self._clock() - begun)
 
     async def depart(self) -> None:
-        """Wait until a request may leave, which it must do at once."""
+        """Wait until a request may be sent, which must be done at once."""
         await self._gate.depart()
 
     def throttled(self) -> None:
-        """Slow down, once for all throttles within a second."""
+        """Lower the rate, once for all throttles within a second."""
         self._bucket.cut()
 
     @property
     def rate(self) -> float:
-        """How many turns a second it gives, at the moment."""
+        """The turns that are granted per second, at the moment."""
         return self._bucket.rate
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for their turn."""
-        return len(self._line)
+        """The number of calls that wait for their turn."""
+        return len(self._queue)
 
     def is_waiting(self, call: Call) -> bool:
         """Return whether a call waits for its turn."""
-        return call in self._line
+        return call in self._queue
 
     def expected_wait(self, call: Call) -> float:
-        """Estimate in how many seconds it would be this call's turn."""
+        """Estimate in how many seconds a call would have its turn."""
         self._bucket.fill()
-        turns = 1 + (self._line.turns_before(call) if self._line else 0)
+        turns = 1 + (self._queue.turns_before(call) if self._queue else 0)
         tokens = turns + self._gate.waiting - self._bucket.turns
         return max(
             0.0,
@@ -120,15 +122,16 @@ class Scheduler:
         )
 
     def refusal(self, wait_seconds: float) -> NotAskedError:
-        """Create the error of a call whose turn doesn't come in time, and would then.
+        """Create the error of a call whose turn would come only after `wait_seconds`.
 
-        It names what is short at the moment: tokens or places. If nothing is, the
-        gateway itself is too late. Calls that wait while a place is free wait for
-        tokens, even if one has just come and isn't given yet.
+        Its reason is what is short at the moment: UPSTREAM_THROTTLED for tokens, else
+        GATEWAY_OVERLOADED for places. If neither is short, the gateway itself was too
+        late, which is GATEWAY_OVERLOADED too. Calls that wait while a place is free
+        wait for tokens, even if a token has just come and isn't granted yet.
         """
         is_token_short = bool(
             self._bucket.turns - self._gate.waiting < WHOLE
-            or (self._line and self._places.free)
+            or (self._queue and self._places.free)
         )
         is_place_shorter = (
             not self._places.free and self._places.seconds_each >= 1 / self._bucket.rate
@@ -137,7 +140,7 @@ class Scheduler:
             return throttled(wait_seconds)
         return self._places.refusal(wait_seconds)
 
-    def _may_give(self) -> bool:
+    def _can_grant(self) -> bool:
         self._bucket.fill()
         return bool(
             self._bucket.turns >= WHOLE and self._places.free and not self._gate.waiting
@@ -146,30 +149,30 @@ class Scheduler:
     def _spend(self, call: Call) -> None:
         self._bucket.turns -= 1
         self._places.take()
-        self._line.charge(call)
+        self._queue.charge(call)
 
-    def _give_back(self) -> None:
-        """Take back a turn that was given to a call that had just left."""
+    def _return_turn(self) -> None:
+        """Take back a turn that was granted to a call that has just been cancelled."""
         self._bucket.turns += 1
         self._places.restore()
-        self._give()
+        self._grant_all()
 
-    def _give(self) -> None:
-        """Give every turn that can be given now."""
-        while self._give_turn():
+    def _grant_all(self) -> None:
+        """Grant every turn that can be granted now."""
+        while self._grant_next():
             pass
         self._plan()
 
-    def give_one(self) -> None:
-        """Give one turn, as a place is free; other accounts may have the next place."""
-        self._give_turn()
+    def grant_one(self) -> None:
+        """Grant one turn, as a place is free; the next may go to another account."""
+        self._grant_next()
         self._plan()
 
-    def _give_turn(self) -> bool:
-        """Give the next turn, if there is one; pass over calls that aren't ready."""
-        while self._line and self._may_give():
-            ticket = self._line.next()
-            self._line.remove(ticket)
+    def _grant_next(self) -> bool:
+        """Grant the next turn if possible; skip calls that aren't ready."""
+        while self._queue and self._can_grant():
+            ticket = self._queue.next()
+            self._queue.remove(ticket)
             is_ready = ticket.is_ready()
             if is_ready:
                 self._spend(ticket.call)
@@ -179,21 +182,21 @@ class Scheduler:
         return False
 
     def _plan(self) -> None:
-        """Arrange for the next turn, for when a token and a place are there."""
-        if not self._line or self._gate.waiting:  # which gives turns as it opens
+        """Arrange to grant the next turn when a token and a place are free."""
+        if not self._queue or self._gate.waiting:  # when it opens, it grants turns
             return
         if self._bucket.turns >= WHOLE:
             self._places.wait_for(self)
         elif self._timer is None:
             seconds = (1 - self._bucket.turns) / self._bucket.rate
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._come_back)
+            self._timer = loop.call_later(seconds, self._on_timer)
 
-    def _come_back(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._give()
+        self._grant_all()
 
 
 def throttled(wait_seconds: float) -> NotAskedError:
-    """Create the error of a call that gets no token in time, and would then."""
+    """Create the error of a call that would get a token only after `wait_seconds`."""
     return NotAskedError(Reason.UPSTREAM_THROTTLED, retry_delay_seconds=wait_seconds)
