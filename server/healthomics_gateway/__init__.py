@@ -1,22 +1,21 @@
 """The HealthOmics gateway: GetRun of AWS HealthOmics over gRPC.
 
-The packages and modules, in reading order. Each imports only from those on the lines
+The packages and modules, in reading order. Each imports only from those in the items
 below its own:
 
 * `cli` is the command line;
-* `app` is one gateway process: composed, listening, drained, ended;
-* `services` has the gRPC services, `interceptors` what every call passes, `settings`
-  what can be set and where it comes from;
+* `app` is one gateway process: its composition, listeners and shutdown;
+* `services` has the gRPC services, `interceptors` the code around every call,
+  `settings` the settings and their sources;
 * `context` is the state of one call;
-* `auth` finds out who calls and what they may do, `upstream` is everything that knows
-  AWS;
+* `auth` authenticates and authorizes callers, `upstream` has everything about AWS;
 * `runs` has the sources of runs: caching, retrying, rate limiting and watching; `tls`
   reads, checks and reloads the server's certificates;
 * `errors` has every error that the gateway can return, `telemetry` the log, `net`
-  addresses, names and proxies, `background` tasks that run as long as the gateway,
-  `backoff` the pauses between attempts,
-  `durations`, `files` and `pem` read what people write, `threads` runs what blocks;
-* `sandbox` is the embedded fake HealthOmics, which imports nothing of the above.
+  addresses, names and proxies; `background` runs background tasks, `backoff` computes
+  the pauses between attempts, `durations`, `files` and `pem` read what people write,
+  `threads` runs blocking work;
+* `sandbox` is the embedded fake HealthOmics, which imports nothing from the others.
 
 Where to begin:
 

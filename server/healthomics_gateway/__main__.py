@@ -1,4 +1,4 @@
-"""The program: `healthomics-gateway`, or `python -m healthomics_gateway`."""
+"""The program `healthomics-gateway`, also run by `python -m healthomics_gateway`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INTERRUPTED = 1  # exit code
 def main() -> int:
     """Run one command; return its exit code.
 
-    Signals are handled before anything else is imported, as that takes a second.
+    Signal handlers are set before the other imports, as these take about a second.
     """
     if sys.argv[1:2] == ["serve"]:
         handle(end_at_once)

@@ -1,4 +1,4 @@
-"""Tasks that run as long as the gateway: one that ends in an error runs again."""
+"""Runs background tasks, and restarts each that fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-MIN_PAUSE_SECONDS = 1.0  # before it runs again; doubles with each failure in a row
+MIN_PAUSE_SECONDS = 1.0  # before a restart; doubles with each failure in a row
 MAX_PAUSE_SECONDS = 60.0
 
 _log = structlog.get_logger("supervision")
@@ -24,25 +24,25 @@ class Background:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Run nothing yet."""
+        """Begin without tasks."""
         self._clock = clock
         self._sleep = sleep
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._faults: dict[str, str] = {}
 
     def fault(self, name: str) -> str:
-        """Return why the task of this name doesn't run at the moment, or ""."""
+        """Return why the task of this name doesn't run at the moment; empty if it does."""
         return self._faults.get(name, "")
 
     def runs(self, name: str) -> bool:
-        """Return whether the task of this name runs, or waits to run again."""
+        """Return whether the task of this name runs or waits for its restart."""
         return name in self._tasks and not self._tasks[name].done()
 
     def start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` until it returns, and again whenever it raises.
+        """Run `work` until it returns, and restart it each time that it raises.
 
-        The pause before that is 1 s and doubles up to a minute; a run that lasts as
-        long as the longest pause begins with 1 s again.
+        The pause before a restart is 1 s, and doubles up to a minute. It is 1 s again
+        after `work` has run for a minute or longer.
         """
         self._tasks[name] = asyncio.create_task(self._supervise(name, work))
 
@@ -73,14 +73,14 @@ class Background:
 
 
 async def _failure_of(run: Coroutine[Any, Any, None]) -> BaseException | None:
-    """Await `run`, and return what it raised; pass on this task's own cancellation."""
+    """Await `run` and return what it raises, except this task's own cancellation."""
     try:
         await run
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        return error  # of something else that it awaited
-    except Exception as error:  # noqa: BLE001  # whatever it is, the task runs again
+        return error  # something that it awaited was cancelled
+    except Exception as error:  # noqa: BLE001  # the task is restarted after any error
         return error
     return None

@@ -25,11 +25,11 @@ from healthomics_gateway.runs.source import NO_ATTEMPT, NO_CALLER, Caller, Upstr
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
-HOST = "\0"  # before a host's name: no identity can have it, and so none is a host
-# All loopback addresses and Unix sockets: one client can call from any of them.
+HOST = "\0"  # begins the names of hosts; no identity can begin with it
+# The name for all loopback addresses and Unix sockets: one client can use them all.
 LOOPBACK = f"{HOST}loopback"
-UNIX = "unix:"  # begins the peers of Unix sockets
-MAX_NETWORKS = 10_000  # IPv6 hosts whose network is kept; others are computed again
+UNIX = "unix:"  # begins the peer names of Unix sockets
+MAX_NETWORKS = 10_000  # IPv6 hosts whose network is cached
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -38,23 +38,23 @@ Trailer: TypeAlias = tuple[str, str | bytes]
 
 @dataclass(slots=True, weakref_slot=True)
 class CallContext:
-    """One call: who makes it, what is known of it, and how it ends.
+    """The caller of one call, what is known of the call, and how it ends.
 
-    Each interceptor and the service fill in what they find out.
+    Each interceptor and the service set what they learn.
     """
 
     rpc: ServicerContext[Any, Any]  # gRPC's
     method: str  # /package.Service/Method
     request_id: str
-    peer: str  # the connection, by `peer_at`
+    peer: str  # the connection, as `peer_at` returns it
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
-    caller: Caller = NO_CALLER  # whom it counts for: a host until an identity is proven
+    caller: Caller = NO_CALLER  # that it counts for: a host until an identity is proven
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
     access: Access = UNRULED
-    run_id: str = ""  # once it is valid
+    run_id: str = ""  # if it is valid
     upstream: UpstreamInfo = NO_ATTEMPT
     is_from_cache: bool = False
     end: float = inf  # when a stream has to end, in seconds of the monotonic clock
@@ -64,9 +64,9 @@ class CallContext:
     reason: str = ""
 
     def received(self, error: GatewayError) -> GatewayError:
-        """Return what the caller receives of a failure.
+        """Return the error that the caller receives for an error.
 
-        A caller that may see only some runs doesn't learn whether a run exists.
+        A restricted caller must not learn whether a run exists.
         """
         if not self.access.hides(error):
             return error
@@ -75,7 +75,7 @@ class CallContext:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What is known of the call, as `ErrorInfo.metadata`."""
+        """What is known of the call, for `ErrorInfo.metadata`."""
         known = {"runId": self.run_id} if self.run_id else {}
         if self.upstream.attempts:
             known["region"] = self.upstream.region
@@ -89,14 +89,14 @@ class CallContext:
 
     @property
     def _answer(self) -> AwsAnswer | None:
-        """AWS's answer: the one that the call has failed with, or that of the run."""
+        """AWS's answer: that of the call's error, or else that of the last attempt."""
         failure = self.hidden or self.error
         return (failure and failure.answer) or self.upstream.answer
 
     def trailing_ids(self) -> tuple[Trailer, ...]:
-        """Return the trailers of every call: its own id, and AWS's if there is one.
+        """Return the call's own id, and AWS's request id if there is one, as trailers.
 
-        A caller that isn't authorized doesn't learn that there is one.
+        A caller that isn't authorized doesn't receive AWS's.
         """
         own = (REQUEST_ID, self.request_id)
         is_refused = self.error and self.error.reason is Reason.CALLER_NOT_AUTHORIZED
@@ -107,19 +107,19 @@ class CallContext:
 
 _THROTTLED = Reason.UPSTREAM_THROTTLED
 
-# Weak, as a task that outlives the call keeps a copy of these variables.
+# Weak, as a task that outlives the call keeps a copy of this variable.
 _current: ContextVar[ReferenceType[CallContext]] = ContextVar("current_call")
 
 
 def set_current_call(call: CallContext) -> None:
-    """Make a call the one that is under way in this task and in those it starts."""
+    """Set the current call of this task and of the tasks that it starts."""
     _current.set(ref(call))
 
 
 def current_call() -> CallContext:
-    """Return the call under way: gRPC hands a service its own context alone.
+    """Return the current call, as gRPC passes a service only its own context.
 
-    Raises LookupError if there is none.
+    Raises LookupError if there is no current call.
     """
     call = _current.get()()
     if call is None:
@@ -127,14 +127,14 @@ def current_call() -> CallContext:
     return call
 
 
-# Is given the undecoded messages as they come; returns the encoded answer, or nothing
-# if it has written its answers itself.
+# Takes the encoded request messages as they come. Returns the encoded response, or
+# b"" if it has written its responses itself.
 Handler: TypeAlias = Callable[[Any, CallContext], Awaitable[bytes]]
 Interceptor: TypeAlias = Callable[[Handler], Handler]
 
 
 def request_id_of(rpc: ServicerContext[Any, Any]) -> str:
-    """Return the id that the client gave the call, or a new one if that is invalid."""
+    """Return the request id that the client sent, or a new one if it isn't valid."""
     for key, value in rpc.invocation_metadata() or ():
         if (
             key == REQUEST_ID
@@ -146,10 +146,10 @@ def request_id_of(rpc: ServicerContext[Any, Any]) -> str:
 
 
 def peer_at(rpc: ServicerContext[Any, Any], listener: str) -> str:
-    """Return what names a call's connection; to be asked while the client is there.
+    """Return the name of a call's connection; the client must still be connected.
 
-    gRPC gives all connections of all Unix sockets one name. Those of a socket can't be
-    told apart, but its `listener` tells it from other sockets.
+    gRPC has one name for all connections of all Unix sockets. So the connections of a
+    Unix socket have the name of its `listener`.
     """
     peer: str = rpc.peer()
     return listener or peer if peer == UNIX else peer
@@ -161,21 +161,21 @@ def may_be_many(peer: str) -> bool:
 
 
 def caller_at(peer: str) -> Caller:
-    """Return the caller at a peer, as gRPC names it: its host, and its connection."""
+    """Return the caller for a peer name of gRPC: its host and its connection."""
     scheme, _, address = peer.partition(":")
     if scheme == "ipv4":
         host = address.rpartition(":")[0]
         return Caller(LOOPBACK if host.startswith("127.") else HOST + host, peer)
     if scheme == "ipv6":
         return Caller(_network_of(address.rpartition(":")[0]), peer)
-    return Caller(LOOPBACK, peer)  # a Unix socket's
+    return Caller(LOOPBACK, peer)  # of a Unix socket
 
 
 @lru_cache(maxsize=MAX_NETWORKS)
 def _network_of(host: str) -> str:
-    """Return the network of an IPv6 host, written as gRPC does: %5B2001:db8::1%5D.
+    """Return the network of an IPv6 host, which gRPC writes as %5B2001:db8::1%5D.
 
-    One client may have all of a /64, so its addresses count as one.
+    One client may have a whole /64, so its addresses count as one.
     """
     try:
         address = IPv6Address(unquote(host).strip("[]"))
@@ -189,7 +189,7 @@ def _network_of(host: str) -> str:
 
 
 def running_task() -> asyncio.Task[Any]:
-    """Return the task that runs."""
+    """Return the current task; raise RuntimeError if there is none."""
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("a call runs in a task")

@@ -1,18 +1,18 @@
-"""Durations as people write and read them."""
+"""Parses and formats durations such as `250ms` or `2m`."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 
-LONGEST = timedelta(days=365)  # beyond it gRPC's own arithmetic fails
+LONGEST = timedelta(days=365)  # gRPC's own arithmetic fails with longer ones
 
 _UNITS_US = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1000}
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h)")
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read `250ms`, `5s`, `2m` or `1h`; raise ValueError where it is none."""
+    """Parse a duration like `250ms`, `5s`, `2m` or `1h`; raise ValueError."""
     match = _DURATION.fullmatch(text)
     if not match:
         raise ValueError("write a duration like 250ms, 5s or 2m")
@@ -23,7 +23,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def duration_text(duration: timedelta) -> str:
-    """Write a duration of at most a year as `parse_duration` reads it."""
+    """Format a duration of at most a year so that `parse_duration` can parse it."""
     us = duration // timedelta(microseconds=1)
     if not us:
         return "0s"
@@ -34,7 +34,7 @@ def duration_text(duration: timedelta) -> str:
 
 
 def elapsed_text(duration: timedelta) -> str:
-    """Write about how long something took: its two largest units."""
+    """Format a duration roughly, with its two largest units, such as `3h 5m`."""
     seconds = max(0, int(duration.total_seconds()))
     days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
     if days:

@@ -1,4 +1,4 @@
-"""Reads the files that settings and flags name, each with a bound on its size."""
+"""Reads the files that settings and flags name, up to a size limit."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TOO_LARGE = "it is larger than 1 MiB"
 
 
 class FileError(ValueError):
-    """A file isn't read; the argument says why and never holds the path.
+    """A file that isn't read; the argument is the reason, and never has the path.
 
-    The path may be a key that was pasted instead.
+    Someone may have pasted a key in place of the path.
     """
 
 
 def read_regular(path: Path) -> bytes:
-    """Return what a regular file, or a link to one, holds; raises FileError.
+    """Return the content of a regular file, or of a link to one; raise FileError.
 
-    For files that are read anew while the gateway runs.
+    Use it for files that are read again while the gateway runs.
     """
     try:
         with _opened(path) as number:
@@ -35,7 +35,7 @@ def read_regular(path: Path) -> bytes:
             content = _content(number, PIPE_SECONDS) if is_regular else b""
     except FileError:
         raise
-    except (OSError, ValueError):  # ValueError if the path holds a NUL
+    except (OSError, ValueError):  # ValueError if the path has a NUL
         raise FileError("no file of this path can be read") from None
     if not is_regular:
         raise FileError(NOT_REGULAR)
@@ -43,26 +43,26 @@ def read_regular(path: Path) -> bytes:
 
 
 def read_once(path: Path, *, pipe_seconds: float = PIPE_SECONDS) -> bytes:
-    """Return what a file of any kind holds, a pipe too (`--config <(...)`).
+    """Return the content of a file of any kind, also of a pipe (`--config <(...)`).
 
-    Raises OSError if it can't be read, and FileError if it is too large, or if nothing
-    comes from a pipe for `pipe_seconds`.
+    Raises OSError if it can't be read, and FileError if it is too large, or if a pipe
+    has no data for `pipe_seconds`.
     """
     with _opened(path) as number:
         is_pipe = stat.S_ISFIFO(os.fstat(number).st_mode)
-        # A FIFO has a path, so that its writer may come later. That of `<(...)` has
-        # none: the command that writes to it has been started, or has ended.
+        # A FIFO has a path, so its writer may come later. A pipe of `<(...)` has no
+        # path: the command that writes to it runs already, or has ended.
         is_fifo = is_pipe and path.resolve().exists()
         content = _content(number, pipe_seconds, awaits_writer=is_fifo)
         if is_pipe and not content:
-            # The command that should have written to it may have failed.
+            # The command that writes to it may have failed.
             raise FileError("nothing could be read from this pipe")
         return content
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    # Without O_NONBLOCK a FIFO that nothing writes to would be waited for.
+    # Without O_NONBLOCK, opening a FIFO without a writer would block.
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         yield number
@@ -71,9 +71,9 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _content(number: int, pipe_seconds: float, *, awaits_writer: bool = False) -> bytes:
-    """Return all bytes up to the end of file; raises FileError.
+    """Return all bytes up to the end of the file; raise FileError.
 
-    With `awaits_writer` it waits for a first writer.
+    With `awaits_writer`, wait for a first writer.
     """
     poll = select.poll()
     poll.register(number, select.POLLIN)
@@ -92,7 +92,7 @@ def _content(number: int, pipe_seconds: float, *, awaits_writer: bool = False) -
 
 
 def _read(number: int) -> bytes | None:
-    """Return the next bytes, none at the end, None if a writer may write more."""
+    """Return the next bytes, b"" at the end, or `None` if more may be written."""
     try:
         return os.read(number, CHUNK_BYTES)
     except BlockingIOError:

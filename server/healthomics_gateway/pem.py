@@ -1,8 +1,8 @@
-"""Splits PEM files (RFC 7468) into their blocks, whatever stands around these.
+"""Splits PEM files (RFC 7468) into their blocks.
 
 A byte order mark, indentation, CRLF and text between the blocks are accepted. OpenSSL
-and BoringSSL each skip blocks that they find malformed, so what is checked and handed
-on is one block at a time.
+and BoringSSL each skip blocks that they find malformed. So each block is checked and
+passed to them on its own.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _PART_OF_A_BLOCK = re.compile(rb"^-|-----(BEGIN|END)", re.MULTILINE)
 
 
 class Block(NamedTuple):
-    """One block: its label, such as `CERTIFICATE`, and its text with both borders."""
+    """One block: its label, such as `CERTIFICATE`, and its text with its boundaries."""
 
     label: str
     pem: bytes
 
 
 def blocks_of(content: bytes) -> list[Block]:
-    """Return the blocks of a file; raise ValueError if one isn't whole."""
+    """Return the blocks of a file; raise ValueError if one is incomplete."""
     lines = content.replace(_BYTE_ORDER_MARK, b"").splitlines()
     text = b"\n".join(line.strip() for line in lines)
     if _PART_OF_A_BLOCK.search(_BLOCK.sub(b"", text)):

@@ -1,6 +1,6 @@
-"""Blocking work beside the event loop, in threads that may hang without harm.
+"""Runs blocking work in daemon threads, which may hang without harm.
 
-The loop's own executor has few threads, and a process that ends waits for them.
+The event loop's own executor has few threads, and the process waits for them at exit.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _T = TypeVar("_T")
 
 
 class OneAtATime:
-    """Runs blocking work, such as reading a file, never two pieces at once.
+    """Runs blocking work, such as reading a file, in one thread at a time.
 
-    Work that hangs, on a pipe or a network file system, uses one thread and no more.
+    Work that hangs, such as on a network file system, uses only one thread.
     """
 
     def __init__(self, name: str) -> None:
-        """Run nothing yet; `name` is the thread's."""
+        """Name the thread `name`."""
         self._name = name
         self._running: asyncio.Future[Any] | None = None
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Return what `work` returns, or raise what it raises.
 
-        Where earlier work hasn't ended, that is waited for instead, so all work of one
+        If earlier work hasn't ended, wait for its result instead. So all work of one
         instance must be of the same kind. Cancellation ends the wait, not the work.
         """
         if self._running is None or self._running.done():
@@ -39,10 +39,10 @@ class OneAtATime:
 
 
 class AtMost:
-    """Runs blocking work in at most `number` threads, in the order it comes.
+    """Runs blocking work in at most `number` threads, in the order in which it comes.
 
-    Work that is cancelled as it waits takes no thread. A thread can't be cancelled:
-    it counts until its work has ended.
+    Work that is cancelled while it waits uses no thread. Work in a thread can't be
+    cancelled: the thread counts until the work has ended.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AtMost:
         *,
         begin: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Run nothing yet; `name` is the threads', `begin` is awaited before each."""
+        """Name the threads `name`; `begin` is awaited before each starts."""
         self._free = asyncio.Semaphore(number)
         self._name = name
         self._begin = begin
@@ -76,7 +76,7 @@ class AtMost:
 
 
 async def in_thread(work: Callable[[], _T], *, name: str) -> _T:
-    """Return what `work` returns, or raise what it raises, from a thread of its own."""
+    """Run `work` in its own thread; return what it returns, or raise what it raises."""
     return await _started(work, name)
 
 
@@ -106,6 +106,6 @@ def _started(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
 
 
 def retrieve(done: asyncio.Future[Any]) -> None:
-    """Mark the exception of a future as retrieved: nobody may be waiting for it."""
+    """Mark the exception of a future as retrieved, as no task may wait for it."""
     if not done.cancelled():
         done.exception()

@@ -1,6 +1,7 @@
-"""Which members of a run a caller receives: the request's mask, less what is withheld.
+"""Selects the members of a run that a caller receives.
 
-A member is in its field or in `unmodeled_json`, so both are always treated alike.
+These are the members in the request's field mask, without those that are withheld. A
+member may be in its field or in `unmodeled_json`, so both are always treated alike.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ALL = "*"
 
 
 def _paths_of(message: Descriptor) -> dict[str, str]:
-    """Give every path of a mask with AWS's path of the same member."""
+    """Map each path that a mask may have to AWS's path of the same member."""
     paths = {}
     for field in message.fields:
         paths[field.name] = field.json_name
@@ -42,13 +43,13 @@ _STRUCTURE_FIELDS = {path.partition(".")[0] for path in PATHS if "." in path}
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The paths of `Run` to answer, None for all, and AWS's names to withhold."""
+    """The paths of `Run` to return, `None` for all, and AWS's names to withhold."""
 
     paths: frozenset[str] | None = None
     withheld: frozenset[str] = frozenset()
 
     def of(self, run: Run) -> Run:
-        """Give the run itself, or a copy where anything is left out."""
+        """Return the run itself, or a copy without the members that are left out."""
         if self.paths is None and not self.withheld:
             return run
         selected = self._masked(run)
@@ -66,24 +67,24 @@ class Selection:
         names = {PATHS[path] for path in self.paths}
         around = {name.partition(".")[0] for name in names}
         for key, text in run.unmodeled_json.items():
-            # A kept member that is named, inside one that is, or around one.
+            # A member that the mask names, or one inside or around such a member.
             if key in names or key in around or _structure_of(key) in names:
                 selected.unmodeled_json[key] = text
         return selected
 
 
 def _structure_of(key: str) -> str:
-    """Return the structure that a kept member is inside of, or an empty string."""
+    """Return the structure that holds a member, or an empty string."""
     structure, dot, _ = key.partition(".")
     return structure if dot and structure in _STRUCTURES else ""
 
 
 def _withhold(run: Run, names: frozenset[str]) -> None:
-    """Leave out the named members, and whatever may hold them.
+    """Remove the named members, and each member that may hold one of them.
 
-    Only a structure of the contract is taken apart. Any other member is left out whole,
-    also if the name is of something inside it (`parameters.token`), or if AWS sent a
-    structure as another type.
+    Members of a structure of the contract are removed one by one. Any other member is
+    removed as a whole, even if the name is of something inside it (`parameters.token`),
+    or if AWS sent a structure as another type.
     """
     whole = {name.partition(".")[0] for name in names}
     for key in [each for each in run.unmodeled_json if _may_hold(each, names, whole)]:
@@ -107,21 +108,21 @@ def _clear(run: Run, name: str) -> None:
 
 
 def _may_hold(key: str, names: frozenset[str], whole: set[str]) -> bool:
-    """Return whether a kept member is a named one, inside one or around one.
+    """Return whether a member of `unmodeled_json` may hold a named one, or part of it.
 
-    A key is quoted where a member's own name reads like a path: it counts as that path.
+    A key is quoted if the member's own name looks like a path. It counts as that path.
     """
     member = json.loads(key) if key.startswith('"') else key
     return member in whole or member in names or _structure_of(member) in names
 
 
 def _clear_empty_structures(run: Any) -> None:
-    """Leave absent what nothing is left of: it would read as absent too."""
+    """Clear the structures that have no members left."""
     for field in _STRUCTURE_FIELDS:
         if run.HasField(field) and not getattr(run, field).ListFields():
             run.ClearField(field)
 
 
 def unknown_paths(paths: Iterable[str]) -> list[int]:
-    """Give the positions of the paths that no mask may hold."""
+    """Return the positions of the paths that a mask may not have."""
     return [at for at, path in enumerate(paths) if path != ALL and path not in PATHS]

@@ -66,9 +66,7 @@ class Scheduler:
         ticket = self._queue.add(call, is_ready)
         self._grant_all()
         try:
-            while (
-                not ticket.turn.done()
-            ):  # callers that join may have more time
+            while not ticket.turn.done():  # callers that join may have more time
                 left = call.deadline - REFUSAL_MARGIN_SECONDS - self._clock()
                 if left <= 0:
                     raise self.refusal(self.expected_wait(call))

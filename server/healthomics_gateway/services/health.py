@@ -1,7 +1,7 @@
-"""The standard health service of gRPC: what `Readiness` says, for the same port.
+"""The standard health service of gRPC, which reports `Readiness`.
 
-The empty name means the process: it serves until it is about to end. The name of
-RunService means readiness, like `/readyz` on the admin address.
+The empty name means the process, which is serving until it begins to drain. The name
+of RunService means readiness, like `/readyz` on the admin address.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """Answers `Check` and `Watch`; each stream stands alone.
+    """Answers `Check` and `Watch`; no stream waits for another.
 
     The servicer of grpcio-health-checking writes to its watchers while it holds the
-    condition that its other watchers and its own shutdown wait for, so one client that
+    condition that its other watchers and its own shutdown wait for. So one client that
     doesn't read blocks them all:
     https://github.com/grpc/grpc/blob/v1.80.0/src/python/grpcio_health_checking/grpc_health/v1/_async.py
     Here a stream holds nothing while it writes.
     """
 
     def __init__(self, readiness: Readiness) -> None:
-        """Answer what `readiness` says at the moment."""
+        """Report `readiness`."""
         self._readiness = readiness
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Serve it."""
+        """Add the service to a server."""
         health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     async def Check(  # noqa: N802  # gRPC's own name of the method
@@ -59,13 +59,13 @@ class Health(health_pb2_grpc.HealthServicer):
         request: HealthCheckRequest,
         _context: ServicerContext[Any, Any],
     ) -> AsyncIterator[HealthCheckResponse]:
-        """Send the health of a service, then each change of it, without end.
+        """Yield the health of a service, then each change of it, without end.
 
-        A client that reads slowly misses changes, but never the newest.
+        A client that reads slowly misses changes, but never the newest one.
         """
         sent = None
         while True:
-            change = self._readiness.change  # before the look, so that none is missed
+            change = self._readiness.change  # read first: no change is missed
             status = self._status(request.service)
             if status != sent:
                 yield HealthCheckResponse(status=status)

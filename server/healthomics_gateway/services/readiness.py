@@ -1,4 +1,4 @@
-"""What calls depend on, part by part, and whether the gateway is ready for them."""
+"""The readiness of the gateway, and of each part that calls depend on."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import escaped
 
-DOUBT_SECONDS = 30.0  # how long a refused identity keeps the gateway unready
+DOUBT_SECONDS = 30.0  # that an identity which AWS refused keeps the gateway unready
 LISTENERS = "listeners"
 AWS = "aws"
 
 
 @dataclass(slots=True)
 class _Part:
-    why: Reason | None  # why calls can't be answered without it
-    fault: Callable[[], str]  # what is wrong with it, for people
+    why: Reason | None  # why the part keeps the gateway unready
+    fault: Callable[[], str]  # what is wrong with the part, as text
 
 
 class Readiness:
-    """Whether each part that calls depend on works, as far as is known.
+    """The state of each part that calls depend on.
 
-    A part is unready for a reason, or has a fault that calls don't notice yet, such as
-    a certificate that can't be replaced.
+    A part may be unready, for a reason. Or it may have a fault that doesn't affect
+    calls yet, such as a certificate that can't be reloaded.
 
-    The part `aws` is the gateway's own identity. AWS's refusal of it is doubted after
-    30 s: then the next call decides.
+    The part `aws` is the gateway's own identity. If AWS refuses it, the part is unready
+    for 30 s; after that it is ready again, and the next call shows if it still fails.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Readiness:
         call_later: Callable[[float, Callable[[], None]], object],
         fault_of_task: Callable[[str], str] = lambda _: "",
     ) -> None:
-        """Begin not ready, without credentials; `call_later` is the loop's.
+        """Begin unready, without credentials; `call_later` is the event loop's.
 
         `fault_of_task` returns what is wrong with the background task of a part.
         """
@@ -57,22 +57,22 @@ class Readiness:
         fault: Callable[[], str] = lambda: "",
         why: Reason | None = None,
     ) -> None:
-        """Add a part, unready for `why`; `fault` returns what is wrong with it."""
+        """Add a part, unready for `why`; `fault` returns its fault as text."""
         self._parts[name] = _Part(why, fault)
 
     @property
     def why_not(self) -> str:
-        """Why the gateway isn't ready; empty if it is."""
+        """The reason for which the gateway isn't ready; empty if it is."""
         return next((part.why.name for part in self._parts.values() if part.why), "")
 
     @property
     def is_dead(self) -> bool:
-        """Whether no new call can reach the gateway any more."""
+        """Whether no new call can reach the gateway."""
         return bool(self._listeners_fault)
 
     @property
     def lines(self) -> list[str]:
-        """One line for each part: its name and `ok`, or what is wrong with it."""
+        """One line for each part: its name, and `ok` or what is wrong with it."""
         return [f"{name}: {self._text(name) or 'ok'}" for name in self._parts]
 
     @property
@@ -81,7 +81,7 @@ class Readiness:
         return self._changed
 
     def report(self, why: Reason | None, name: str = AWS) -> None:
-        """Note that a part works, or why it doesn't."""
+        """Set a part to ready, or to unready because of `why`."""
         if name == AWS:
             self._reports += 1
             if why and why is not Reason.GATEWAY_CREDENTIALS_UNAVAILABLE:
@@ -90,12 +90,12 @@ class Readiness:
         self._set(name, why)
 
     def drain(self) -> None:
-        """Be unready for good."""
+        """Be unready from now on."""
         self.is_draining = True
         self._set(LISTENERS, Reason.GATEWAY_DRAINING)
 
     def die(self, fault: str) -> None:
-        """Be unready for good, as `fault` keeps new calls from coming in."""
+        """Be unready from now on, as `fault` keeps new calls from coming in."""
         self._listeners_fault = fault
         self.drain()
 
@@ -103,7 +103,7 @@ class Readiness:
         part = self._parts[name]
         why = part.why.name if part.why else ""
         fault = part.fault() or self._fault_of_task(name)
-        fault = escaped(fault)  # may have words of a file or an issuer
+        fault = escaped(fault)  # may quote a file or an issuer
         return ": ".join(filter(None, (why, fault)))
 
     def _doubt(self, number: int) -> None:
@@ -114,6 +114,6 @@ class Readiness:
         part = self._parts[name]
         if why is not part.why:
             part.why = why
-            # Wake everyone that waits for this change; the next has another event.
+            # Each change has its own event: set this one, and make that of the next.
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()

@@ -1,4 +1,4 @@
-"""gRPC's server reflection, v1 and v1alpha: clients need no proto files."""
+"""gRPC's server reflection, v1 and v1alpha, for clients without the proto files."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from healthomics_gateway.services.health import HEALTH, SERVICE
 
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 REFLECTION_V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
-# No method names their types, so nothing else makes the pool know them.
+# No method has their types, so they are imported to be in the descriptor pool.
 ERRORS = (error_reason_pb2, error_details_pb2)
 
 
 def add_reflection(
     server: grpc.aio.Server, *, beside: Sequence[str] = (SERVICE, HEALTH)
 ) -> None:
-    """Serve reflection, v1 and v1alpha: their messages are the same on the wire.
+    """Add reflection, v1 and v1alpha, whose messages have the same encoding.
 
-    `beside` are the other services of the server.
+    `beside` are the names of the server's other services.
     """
     names = (*beside, REFLECTION_V1, REFLECTION_V1ALPHA)
     pool = descriptor_pool.Default()
     _describe_v1()
     servicer = reflection_aio.ReflectionServicer(names, Symbols(pool))
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # the stubs leave it out
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # has no type in the stubs
         servicer, server
     )
     handler = grpc.stream_stream_rpc_method_handler(
@@ -48,17 +48,17 @@ def add_reflection(
 
 
 class Symbols:
-    """A pool of descriptors that finds methods by name too.
+    """A descriptor pool that finds methods by name too.
 
-    That of protobuf 6 and 7 finds services, but not their methods.
+    The pool of protobuf 6 and 7 finds services, but not their methods.
     """
 
     def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
-        """Answer everything else as `pool` does."""
+        """Wrap `pool`."""
         self._pool = pool
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the pool itself has."""
+        """Return an attribute of the pool itself."""
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802  # protobuf's own name
@@ -73,9 +73,9 @@ class Symbols:
             return service.file
 
 
-@cache  # the pool is the process's, and keeps it
+@cache  # once per process, as the default pool is
 def _describe_v1() -> None:
-    """Describe v1 as well: the package brings v1alpha alone."""
+    """Add v1 to the default pool, as the package has only v1alpha."""
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace("v1alpha", "v1")

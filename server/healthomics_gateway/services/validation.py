@@ -1,4 +1,4 @@
-"""The rules of the contract on requests; a request that breaks some is told all."""
+"""Validates requests, and reports all violations of a request at once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.field_mask import unknown_paths
 
 MAX_EXPORTS = 32
-MAX_PATHS = 128  # of a mask, more than `Run` has; a request can hold twenty thousand
+MAX_PATHS = 128  # of a mask: more than `Run` has; a request could have 20,000
 MAX_UUID = 64  # characters
-MAX_FAULTS = 128  # more than fit an error; a request can hold sixty thousand
+MAX_FAULTS = 128  # more than fit in an error; a request could have 60,000
 MAX_DURATION_SECONDS = 315_576_000_000  # of google.protobuf.Duration
 MAX_NANOS = 999_999_999
 MIN_HEARTBEAT_SECONDS = 1
@@ -30,22 +30,22 @@ _EXPORTS = frozenset(RunExport.values()) - {RunExport.RUN_EXPORT_UNSPECIFIED}
 
 
 def is_run_id(text: str) -> bool:
-    """Return whether `text` is an id that a run can have: 1 to 18 digits."""
+    """Return whether `text` is 1 to 18 digits, as a run's id is."""
     return _RUN_ID.fullmatch(text) is not None
 
 
 def check_get(request: GetRunRequest) -> None:
-    """Raise INVALID_REQUEST with all faults, if there are any."""
+    """Raise INVALID_REQUEST with all violations, if there are any."""
     _raise_if_any(_get_faults(request))
 
 
 def check_watch(request: WatchRunRequest) -> None:
-    """Raise INVALID_REQUEST with all faults, if there are any."""
+    """Raise INVALID_REQUEST with all violations, if there are any."""
     _raise_if_any(_watch_faults(request))
 
 
 def seconds_of(duration: Duration) -> float:
-    """Give a valid duration in seconds."""
+    """Return a valid duration in seconds."""
     return duration.seconds + duration.nanos / 1e9
 
 
@@ -64,7 +64,7 @@ def _get_faults(request: GetRunRequest) -> Iterator[tuple[str, str]]:
         yield "export", f"At most {MAX_EXPORTS} values are allowed."
     for at, export in enumerate(request.export):
         if export not in _EXPORTS:
-            text = "A value of RunExport is needed, and not the unspecified one."
+            text = "Must be a value of RunExport, and not RUN_EXPORT_UNSPECIFIED."
             yield f"export[{at}]", text
     if request.HasField("max_staleness"):
         yield from _duration_faults("max_staleness", request.max_staleness)
@@ -90,12 +90,12 @@ def _heartbeat_faults(duration: Duration) -> Iterator[tuple[str, str]]:
     if faults:
         yield from faults
     elif not MIN_HEARTBEAT_SECONDS <= seconds <= MAX_HEARTBEAT_SECONDS:
-        yield "heartbeat_interval", "1 second to 1 hour is needed."
+        yield "heartbeat_interval", "Must be between 1 second and 1 hour."
 
 
 def _id_faults(run_id: str) -> Iterator[tuple[str, str]]:
     if not _RUN_ID.fullmatch(run_id):
-        yield "id", "1 to 18 ASCII digits are needed."
+        yield "id", "Must be 1 to 18 ASCII digits."
 
 
 def _mask_faults(mask: FieldMask) -> Iterator[tuple[str, str]]:
@@ -103,7 +103,7 @@ def _mask_faults(mask: FieldMask) -> Iterator[tuple[str, str]]:
         yield "read_mask", f"At most {MAX_PATHS} paths are allowed."
         return
     for at in unknown_paths(mask.paths):
-        text = "It isn't a field of Run or of its structures."
+        text = "Must be the path of a field of Run or of its structures."
         yield f"read_mask.paths[{at}]", text
 
 
@@ -113,6 +113,6 @@ def _duration_faults(field: str, duration: Duration) -> Iterator[tuple[str, str]
         or abs(duration.nanos) > MAX_NANOS
         or duration.seconds * duration.nanos < 0
     ):
-        yield field, "It isn't a valid Duration."
+        yield field, "Must be a valid Duration."
     elif duration.seconds < 0 or duration.nanos < 0:
-        yield field, "It must not be negative."
+        yield field, "Must not be negative."

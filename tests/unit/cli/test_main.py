@@ -420,7 +420,7 @@ async def test_get_of_a_bad_id_tells_what_an_id_looks_like(capsys: Capture) -> N
 
     assert (1, "") == (code, out)
     assert err.startswith("INVALID_ARGUMENT INVALID_REQUEST ")
-    assert "\n  id: 1 to 18 ASCII digits are needed.\n" in err
+    assert "\n  id: Must be 1 to 18 ASCII digits.\n" in err
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
