@@ -31,7 +31,7 @@ class Background:
         self._faults: dict[str, str] = {}
 
     def fault(self, name: str) -> str:
-        """Return why the task of this name doesn't run at the moment; empty if it does."""
+        """Return why the task of this name is stopped, or an empty string."""
         return self._faults.get(name, "")
 
     def runs(self, name: str) -> bool:

@@ -75,7 +75,7 @@ class CallContext:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What is known of the call, for `ErrorInfo.metadata`."""
+        """The facts about the call for `ErrorInfo.metadata`."""
         known = {"runId": self.run_id} if self.run_id else {}
         if self.upstream.attempts:
             known["region"] = self.upstream.region

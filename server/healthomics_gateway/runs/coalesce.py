@@ -180,7 +180,7 @@ class _Fetch:
 
     @property
     def is_poll(self) -> bool:
-        """Whether only watches wait."""
+        """True if only watches wait."""
         return all(each.is_poll for each in self.waiting)
 
     def sent(self) -> None:

@@ -18,7 +18,7 @@ class Session(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a request can be signed without a wait."""
+        """True if a request can be signed without a wait."""
         ...
 
     async def ready(self) -> None:

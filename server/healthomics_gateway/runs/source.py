@@ -44,7 +44,7 @@ class RunQuery:
 
 
 class Caller(NamedTuple):
-    """Who makes a call.
+    """The caller of a call, and its connection.
 
     Callers have equal shares of the turns, and so have the connections of each.
     """
@@ -58,7 +58,7 @@ NO_CALLER = Caller()
 
 @dataclass(frozen=True, slots=True)
 class UpstreamInfo:
-    """What is known of a call's attempts."""
+    """The attempts of a call so far."""
 
     region: str = ""
     attempts: int = 0
@@ -93,7 +93,7 @@ class Call(Protocol):
 
     @property
     def is_poll(self) -> bool:
-        """Whether only watches wait for it."""
+        """True if only watches wait for it."""
         ...
 
     def sent(self) -> None:

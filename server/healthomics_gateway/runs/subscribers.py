@@ -11,7 +11,7 @@ WAKEN_AT_ONCE = 256
 
 
 class Subscriber(Protocol):
-    """What a poller needs to know of a watch."""
+    """The interface of a watch to its poller."""
 
     name: str  # of its caller, whose turn a poll may take
     since: float  # its first state must have been read then, or later

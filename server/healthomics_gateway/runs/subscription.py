@@ -84,7 +84,7 @@ class Subscription:
 
     @property
     def upstream(self) -> UpstreamInfo:
-        """What is known of the last poll."""
+        """The attempts of the last poll."""
         return self._poller.upstream
 
     async def next(self) -> bytes | None:

@@ -67,7 +67,7 @@ class Readiness:
 
     @property
     def is_dead(self) -> bool:
-        """Whether no new call can reach the gateway."""
+        """True if no new call can reach the gateway."""
         return bool(self._listeners_fault)
 
     @property
