@@ -118,7 +118,7 @@ class Coalescing:
             fetch.succeed(answer)
 
     def _leave(self, fetch: _Fetch, call: Call) -> None:
-        fetch.part(call)
+        fetch.leave(call)
         if not fetch.waiting and fetch.task and not fetch.task.done():
             self._forget(fetch, is_sent=False)
             fetch.task.add_done_callback(lambda _: self._forget(fetch))
@@ -151,7 +151,7 @@ class _Fetch:
         self._callers.update(call.callers)
         return answer
 
-    def part(self, call: Call) -> None:
+    def leave(self, call: Call) -> None:
         """Remove a call."""
         del self.waiting[call]
         self._callers -= Counter(call.callers)
