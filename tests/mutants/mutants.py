@@ -263,14 +263,14 @@ MUTANTS = (
         "runs/cache.py",
         "self._clock() - cached.at <= max_age_seconds",
         "self._clock() - cached.at >= 0",
-        "unit/runs/test_coalesce.py::test_memory_answers_who_allows_for_it",
+        "unit/runs/test_cache.py::test_answer_is_returned_up_to_its_maximum_age",
     ),
     Mutant(
         "run-that-is-gone-stays-in-memory",
         "runs/cache.py",
         "                self._cache.remove_run(query)\n",
         "                pass\n",
-        "unit/runs/test_coalesce.py::test_run_that_is_gone_is_forgotten",
+        "unit/runs/test_cache.py::test_run_that_is_not_found_is_removed",
     ),
     Mutant(
         "burst-has-no-end",

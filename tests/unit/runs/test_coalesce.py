@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from healthomics.v1.run_pb2 import Run, RunExport
+from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
 from healthomics_gateway.runs.scheduler import throttled
 from healthomics_gateway.runs.source import (
@@ -67,7 +66,6 @@ class Upstream:
         token_seconds: float = 0.0,
         seconds: float = 1.0,
         failing: GatewayError | None = None,
-        max_bytes: int = 10_000,
         expected_seconds: float = 0.0,
     ) -> None:
         """Wait so long for a token, and so long for the answer."""
@@ -77,8 +75,7 @@ class Upstream:
         self.asked: list[float] = []  # when each fetch was sent
         self.left = 0  # fetches that were given up
         self.turns = Turns(expected_seconds)
-        self.cache = Cache(max_bytes=max_bytes, clock=now)
-        self.runs = Coalescing(Caching(self, self.cache), turns=self.turns, clock=now)
+        self.runs = Coalescing(self, turns=self.turns, clock=now)
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Be the next source."""
@@ -97,13 +94,9 @@ class Upstream:
             raise self.failing
         return Answer(Run(id=query.id, name=f"{self.asked[-1]:g}"), "aws-1")
 
-    async def ask(
-        self, query: RunQuery = QUERY, *, seconds: float = inf, staleness: float = 0.0
-    ) -> float:
-        """Give when the answer was asked for."""
-        answer = self.cache.get(query, max_age_seconds=staleness)
-        call = OneCall(now() + seconds)
-        answer = answer or await self.runs.get_run(query, call=call)
+    async def ask(self, query: RunQuery = QUERY, *, seconds: float = inf) -> float:
+        """Return the time at which the answer's fetch was sent."""
+        answer = await self.runs.get_run(query, call=OneCall(now() + seconds))
         return float(answer.run.name)
 
     def ask_at(self, at: float, *args: Any, **fields: Any) -> asyncio.Task[float]:
@@ -181,24 +174,6 @@ def test_failure_is_shared_and_not_remembered() -> None:
     assert 1001 == then
 
 
-def test_run_that_is_gone_is_forgotten_whatever_else_was_asked_for() -> None:
-    """A 404 for one export forgets the answers with every other."""
-
-    async def work() -> tuple[float, float, int]:
-        upstream = Upstream(seconds=0.0)
-        exported = RunQuery(QUERY.id, (RunExport.RUN_EXPORT_DEFINITION,))
-        first = await upstream.ask(exported)
-        upstream.failing = failure(Reason.RUN_NOT_FOUND)
-        with pytest.raises(GatewayError):
-            await upstream.ask(QUERY)
-        upstream.failing = None
-        await asyncio.sleep(1)
-        return first, await upstream.ask(exported, staleness=60), len(upstream.asked)
-
-    first, again, number = virtually(work)
-    assert (first + 1, 3) == (again, number)
-
-
 # partitions
 
 ROLE = "arn:aws:iam::123456789012:role/omics-read"
@@ -208,31 +183,6 @@ PARTITIONS = (
     Partition(ROLE, "bob"),
     Partition(f"{ROLE}-more", "alice"),
 )
-
-
-def test_no_fetch_and_no_memory_crosses_partitions() -> None:
-    """Each role and caller has answers of its own, shared by nobody else."""
-
-    async def work() -> tuple[list[float], list[float], list[float], int]:
-        upstream = Upstream(seconds=0.0)
-        queries = [RunQuery(QUERY.id, partition=each) for each in PARTITIONS]
-        at_once = [upstream.ask_at(at / 10, q) for at, q in enumerate(queries * 2)]
-        asked = await asyncio.gather(*at_once)
-        later = [await upstream.ask(each, staleness=60) for each in queries]
-        upstream.failing = failure(Reason.RUN_NOT_FOUND)
-        with pytest.raises(GatewayError):
-            await upstream.ask(queries[1])
-        upstream.failing = None
-        await asyncio.sleep(1)
-        last = [await upstream.ask(each, staleness=60) for each in queries]
-        return asked, later, last, len(upstream.asked)
-
-    asked, later, last, number = virtually(work)
-    assert 8 == len(set(asked))
-    assert asked[4:] == later
-    assert [later[0], later[2], later[3]] == [last[0], last[2], last[3]]
-    assert last[1] > max(later)
-    assert 8 + 2 == number
 
 
 def test_callers_of_several_partitions_at_once_share_within_each() -> None:
@@ -406,57 +356,3 @@ def test_caller_whose_fetch_is_on_its_way_is_not_refused() -> None:
         return await upstream.ask(seconds=1.0)
 
     assert 1000.5 == virtually(work)
-
-
-# memory
-
-
-@pytest.mark.guarantee("bounded-staleness")
-def test_memory_answers_who_allows_for_it() -> None:
-    """An answer at most so old is given at once; nobody else gets it."""
-
-    async def work() -> list[float]:
-        upstream = Upstream()
-        await upstream.ask()  # read at 1001
-        answers = []
-        for at, staleness in ((2, 1.0), (3, 1.9), (3.1, 5.0), (6, 1.9), (8, 0.0)):
-            await asyncio.sleep(max(0.0, 1000 + at - now()))
-            answers.append(await upstream.ask(staleness=staleness))
-        return answers
-
-    assert [1000, 1003, 1003, 1006, 1008] == virtually(work)
-
-
-def test_memory_is_bounded_in_bytes() -> None:
-    """The answers that were used longest ago make room; too large a one is none."""
-
-    async def work() -> tuple[int, int]:
-        size = Run(id="1", name="1000").ByteSize()
-        upstream = Upstream(seconds=0.0, max_bytes=3 * size)
-        queries = [RunQuery(str(each)) for each in range(4)]
-        for query in queries:
-            await upstream.ask(query)
-        for query in reversed(queries):
-            await upstream.ask(query, staleness=60)
-        small = Upstream(max_bytes=1)
-        await small.ask()
-        await small.ask(staleness=60)
-        return len(upstream.asked), len(small.asked)
-
-    assert (5, 2) == virtually(work)
-
-
-@pytest.mark.guarantee("errors-not-cached")
-def test_run_that_is_gone_is_forgotten() -> None:
-    """After a 404 nobody is told of the run that was, however stale it might be."""
-
-    async def work() -> float:
-        upstream = Upstream()
-        await upstream.ask()
-        upstream.failing = failure(Reason.RUN_NOT_FOUND)
-        with pytest.raises(GatewayError):
-            await upstream.ask()
-        upstream.failing = None
-        return await upstream.ask(staleness=60)
-
-    assert 1002 == virtually(work)
