@@ -225,7 +225,7 @@ MUTANTS = (
         "runs/field_mask.py",
         "        selected.observe_time.CopyFrom(run.observe_time)\n",
         "",
-        "unit/runs/test_field_mask.py::test_observe_time_is_always_answered",
+        "unit/runs/test_field_mask.py::test_observe_time_is_always_returned",
         holds=("e2e/test_answers.py::test_mask_selects_fields_and_their_kept_text",),
     ),
     Mutant(
@@ -233,7 +233,7 @@ MUTANTS = (
         "runs/field_mask.py",
         "if self.paths is None and not self.withheld:",
         "if self.paths is None:",
-        "unit/runs/test_field_mask.py::test_withholding_leaves_out_typed_and_kept_members_alike",
+        "unit/runs/test_field_mask.py::test_withheld_members_are_left_out_of_fields_and_unmodeled_json",
         holds=("e2e/test_answers.py::test_withheld_members_reach_nobody",),
     ),
     # What callers share, and what they leave each other.
@@ -242,7 +242,7 @@ MUTANTS = (
         "runs/coalesce.py",
         "            self._sent[fetch.query] = self._open.pop(fetch.query)",
         "            self._sent[fetch.query] = self._open[fetch.query]",
-        "unit/runs/test_coalesce.py::test_answer_was_asked_for_after_its_caller_came",
+        "unit/runs/test_coalesce.py::test_answer_is_read_after_its_call_came",
         holds=("faults/test_sharing.py::test_crowd_for_one_run_costs_two_calls",),
     ),
     Mutant(
@@ -250,7 +250,7 @@ MUTANTS = (
         "runs/coalesce.py",
         "            fetch.task.cancel()",
         "            pass",
-        "unit/runs/test_coalesce.py::test_last_who_leaves_ends_the_fetch",
+        "unit/runs/test_coalesce.py::test_last_cancelled_call_ends_the_fetch",
         holds=(
             "e2e/test_deadlines.py::test_cancelled_call_stops_the_upstream_call",
             "faults/test_leaving.py::test_client_that_leaves_takes_its_upstream_call_along",
@@ -293,9 +293,7 @@ MUTANTS = (
         "        return self._last.get(caller.name, 0), self._last.get(caller, 0)",
         "        return 0, 0",
         "unit/runs/test_rate_limit.py::test_callers_take_turns",
-        holds=(
-            "unit/runs/test_bulkhead.py::test_callers_take_turns_in_places_as_in_tokens",
-        ),
+        holds=("unit/runs/test_bulkhead.py::test_callers_take_turns_for_places",),
     ),
     Mutant(
         "polls-wait-for-every-call",

@@ -1,4 +1,4 @@
-"""How many requests are under way at a time, and which calls have the next places."""
+"""The number of requests under way, and the order in which calls get places."""
 
 import asyncio
 from math import inf
@@ -31,7 +31,7 @@ TURNS = 10  # of the event loop, in which what can happen has happened
 def paced(
     runs: Scripted, max_concurrent: int, *, clock: Any, jitter: float = 0.5
 ) -> RateLimited:
-    """Make a source with so many places, and more tokens than it needs."""
+    """Return a source with `places`, and more tokens than it needs."""
     places = Shared(max_concurrent, jitter=lambda: jitter)
     pacers = Schedulers(
         lambda: Scheduler(
@@ -46,7 +46,7 @@ class Bulkhead:
     """A source whose clock the test moves, over calls that it ends."""
 
     def __init__(self, max_concurrent: int, *, jitter: float = 0.5) -> None:
-        """Have so many places."""
+        """Create so many places."""
         self.now = NOW
         self.inside: list[asyncio.Future[Answer]] = []  # in the order they were asked
         self.asked: list[RunQuery] = []
@@ -67,14 +67,14 @@ class Bulkhead:
     async def came(
         self, *, seconds: float = inf, caller: str = "", query: RunQuery = QUERY
     ) -> asyncio.Task[Answer]:
-        """Let a call come that has so many seconds."""
+        """Start a call that has so many seconds."""
         call = OneCall(deadline=self.now + seconds, caller=Caller(caller))
         task = asyncio.create_task(self._paced.get_run(query, call=call))
         await settle()
         return task
 
     async def end(self, at: int, *, after_seconds: float = 0.0) -> None:
-        """Answer a call that is inside."""
+        """Answer a call that is under way."""
         self.now += after_seconds
         self.inside[at].set_result(answer())
         await settle()
@@ -86,13 +86,13 @@ class Bulkhead:
 
 
 async def settle() -> None:
-    """Let everything happen that can."""
+    """Run the event loop until nothing more happens."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
 
 async def refusal_of(task: asyncio.Task[Answer]) -> NotAskedError:
-    """Give the refusal that a call ends with."""
+    """Return the error that a call ends with."""
     with pytest.raises(NotAskedError) as refusal:
         await asyncio.wait_for(task, 5)
     assert Reason.GATEWAY_OVERLOADED is refusal.value.reason
@@ -100,8 +100,8 @@ async def refusal_of(task: asyncio.Task[Answer]) -> NotAskedError:
 
 
 @pytest.mark.guarantee("bulkhead")
-async def test_no_more_is_asked_at_once_than_there_are_places() -> None:
-    """Of eight calls three are asked for, and one more each time that one ends."""
+async def test_requests_under_way_are_limited_to_the_places() -> None:
+    """Of eight calls three are sent, and one more each time that one ends."""
     places = Bulkhead(3)
     calls = [await places.came() for _ in range(8)]
     seen = []
@@ -113,8 +113,8 @@ async def test_no_more_is_asked_at_once_than_there_are_places() -> None:
     assert [answer()] * 8 == await asyncio.gather(*calls)
 
 
-async def test_places_are_given_to_calls_of_a_caller_in_their_order() -> None:
-    """None is overtaken, not even by a call that comes as a place gets free."""
+async def test_calls_of_a_caller_get_places_in_their_order() -> None:
+    """No call is overtaken, not even by one that comes when a place is freed."""
     places = Bulkhead(1)
     first, second = await places.came(), await places.came()
     places.inside[0].set_result(answer())
@@ -127,8 +127,8 @@ async def test_places_are_given_to_calls_of_a_caller_in_their_order() -> None:
 
 
 @pytest.mark.guarantee("bulkhead")
-async def test_callers_take_turns_in_places_as_in_tokens() -> None:
-    """A caller with many calls waits for a place no less than one with few."""
+async def test_callers_take_turns_for_places() -> None:
+    """A caller with many calls waits for a place as long as one with few."""
     places = Bulkhead(1)
     order: list[str] = []
     for caller in "aaaabbc":
@@ -141,8 +141,8 @@ async def test_callers_take_turns_in_places_as_in_tokens() -> None:
 
 
 @pytest.mark.guarantee("bulkhead")
-async def test_accounts_take_turns_in_places() -> None:
-    """An account with many calls leaves every other place to another one."""
+async def test_accounts_take_turns_for_places() -> None:
+    """An account with many calls gets every other place, as another one waits too."""
     places = Bulkhead(1)
     ours, theirs = (
         RunQuery(QUERY.id, partition=Partition(f"arn:aws:iam::{account}:role/x", "a"))
@@ -156,8 +156,8 @@ async def test_accounts_take_turns_in_places() -> None:
     assert [ours, ours, theirs, ours, theirs, ours] == places.asked
 
 
-async def test_place_of_a_call_that_leaves_as_it_gets_it_is_given_on() -> None:
-    """A client that goes in the moment of its turn loses nothing for the others."""
+async def test_place_of_a_call_that_is_cancelled_at_its_turn_is_reused() -> None:
+    """A client that leaves at the moment of its turn wastes no place."""
     places = Bulkhead(1)
     first, second, third = [await places.came() for _ in range(3)]
     places.inside[0].set_result(answer())
@@ -171,8 +171,8 @@ async def test_place_of_a_call_that_leaves_as_it_gets_it_is_given_on() -> None:
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
-async def test_place_is_given_on_however_a_call_ends(how: str) -> None:
-    """A call that fails, or whose client goes, gives its place to the next."""
+async def test_place_is_freed_by_a_failed_or_cancelled_call(how: str) -> None:
+    """A call that fails, or whose client leaves, frees its place for the next."""
     places = Bulkhead(1)
     first, second = await places.came(), await places.came()
     if how == "fails":
@@ -187,8 +187,8 @@ async def test_place_is_given_on_however_a_call_ends(how: str) -> None:
     assert answer() == await second
 
 
-async def test_call_that_leaves_the_queue_takes_no_place() -> None:
-    """A client that goes as it waits is overstepped."""
+async def test_call_that_is_cancelled_in_the_queue_takes_no_place() -> None:
+    """A call whose client leaves while it waits is skipped."""
     places = Bulkhead(1)
     _, second, third = [await places.came() for _ in range(3)]
     second.cancel()
@@ -208,7 +208,7 @@ async def test_call_that_leaves_the_queue_takes_no_place() -> None:
 async def test_call_whose_turn_comes_too_late_is_refused_at_once(
     *, seconds: float, is_refused: bool
 ) -> None:
-    """Two places held for a second each: the third in line waits for 1.5 seconds."""
+    """Two places are held for 1 s each, so the third call in the queue waits 1.5 s."""
     places = Bulkhead(2)
     await places.warm(1.0)
     for _ in range(4):
@@ -220,8 +220,8 @@ async def test_call_whose_turn_comes_too_late_is_refused_at_once(
         await refusal_of(third_in_line)
 
 
-async def test_refusal_tells_when_there_may_be_room() -> None:
-    """The wait is the queue's, times a half to one and a half."""
+async def test_refusal_has_the_wait_with_jitter() -> None:
+    """The wait is that of the queue, times 0.5 to 1.5."""
     for jitter, seconds in ((0.0, 1.0), (0.5, 2.0)):
         places = Bulkhead(1, jitter=jitter)
         await places.warm(1.0)
@@ -231,10 +231,8 @@ async def test_refusal_tells_when_there_may_be_room() -> None:
         assert seconds == pytest.approx(refusal.retry_delay_seconds)
 
 
-async def test_call_is_let_in_where_a_place_is_free_however_little_time_it_has() -> (
-    None
-):
-    """Who need not wait isn't refused."""
+async def test_call_with_little_time_is_sent_if_a_place_is_free() -> None:
+    """A call that needn't wait isn't refused."""
     places = Bulkhead(1)
     await places.warm(10.0)
     call = await places.came(seconds=0.001)
@@ -243,8 +241,8 @@ async def test_call_is_let_in_where_a_place_is_free_however_little_time_it_has()
     assert answer() == await call
 
 
-async def test_newest_counts_for_a_tenth_in_the_average() -> None:
-    """Places held for 1 s, then 2 s, are held for 1.1 s on average."""
+async def test_newest_time_counts_for_a_tenth_of_the_average() -> None:
+    """Places held for 1 s, then for 2 s, are held for 1.1 s on average."""
     places = Bulkhead(1)
     await places.warm(1.0)
     await places.warm(2.0)
@@ -256,7 +254,7 @@ async def test_newest_counts_for_a_tenth_in_the_average() -> None:
 
 @pytest.mark.guarantee("overload")
 async def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:
-    """Where the estimate was too hopeful, 20 ms are left for the refusal to arrive."""
+    """If the estimate was too low, the refusal comes 20 ms before the deadline."""
     clock = asyncio.get_running_loop().time
     hanging = Hanging()
     source = paced(Scripted(hanging), 1, clock=clock)
@@ -272,8 +270,8 @@ async def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> 
     assert ended >= deadline - 0.02
 
 
-async def test_deadline_within_the_margin_is_refused_where_it_must_wait() -> None:
-    """A call with less than the margin doesn't wait for a place at all."""
+async def test_call_with_less_than_the_margin_does_not_wait() -> None:
+    """A call with less than 20 ms is refused at once if it would have to wait."""
     places = Bulkhead(1)
     await places.came()
     await refusal_of(await places.came(seconds=0.01))

@@ -1,4 +1,4 @@
-"""Who shares a fetch with whom, and what is remembered, in time that passes at once."""
+"""How calls share fetches, in virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUERY, OTHER = RunQuery("1234567"), RunQuery("7654321")
 
 
 def now() -> float:
-    """Tell the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
@@ -38,27 +38,27 @@ class Turns:
     """A queue in which a call waits until its source is asked."""
 
     def __init__(self, expected_seconds: float) -> None:
-        """Expect each call to wait so long."""
+        """Expect each call to wait for `expected_seconds`."""
         self._expected_seconds = expected_seconds
         self.waiting: set[Call] = set()
         self.asked: list[RunQuery] = []
 
     def expected_wait(self, query: RunQuery, _call: Call) -> float:
-        """Give what is expected."""
+        """Return the same wait for each call."""
         self.asked.append(query)
         return self._expected_seconds
 
     def refusal(self, _query: RunQuery, wait_seconds: float) -> NotAskedError:
-        """Refuse for a token's sake."""
+        """Return the error of a call that gets no token."""
         return throttled(wait_seconds)
 
     def is_waiting(self, _query: RunQuery, call: Call) -> bool:
-        """Tell whether it waits."""
+        """Return whether a call waits."""
         return call in self.waiting
 
 
 class Upstream:
-    """A source that takes its time, and names each answer by when it was asked."""
+    """A source that takes time, and names each answer by the time it was asked."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Upstream:
         failing: GatewayError | None = None,
         expected_seconds: float = 0.0,
     ) -> None:
-        """Wait so long for a token, and so long for the answer."""
+        """Wait `token_seconds` for a token, then `seconds` for the answer."""
         self._token_seconds = token_seconds
         self._seconds = seconds
         self.failing = failing
@@ -78,7 +78,7 @@ class Upstream:
         self.runs = Coalescing(self, turns=self.turns, clock=now)
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Be the next source."""
+        """Return a run, or raise `failing`."""
         try:
             self.turns.waiting.add(call)
             await asyncio.sleep(self._token_seconds)
@@ -100,7 +100,7 @@ class Upstream:
         return float(answer.run.name)
 
     def ask_at(self, at: float, *args: Any, **fields: Any) -> asyncio.Task[float]:
-        """Ask so many seconds after 1000."""
+        """Ask at second 1000 + `at`."""
 
         async def later() -> float:
             await asyncio.sleep(1000 + at - now())
@@ -112,8 +112,8 @@ class Upstream:
 # sharing
 
 
-def test_callers_at_once_share_one_fetch() -> None:
-    """A hundred calls for one run are one call upstream, and others their own."""
+def test_concurrent_calls_share_one_fetch() -> None:
+    """A hundred calls for one run make one fetch; another run has its own fetch."""
 
     async def work() -> tuple[set[float], int]:
         upstream = Upstream(token_seconds=0.1)
@@ -125,8 +125,8 @@ def test_callers_at_once_share_one_fetch() -> None:
 
 
 @pytest.mark.guarantee("fresh-answers")
-def test_answer_was_asked_for_after_its_caller_came() -> None:
-    """Who comes once a fetch is sent shares the next, which begins at its end."""
+def test_answer_is_read_after_its_call_came() -> None:
+    """Calls that come after a fetch was sent share the next one, sent at its end."""
 
     async def work() -> list[float]:
         upstream = Upstream(token_seconds=0.1)
@@ -141,7 +141,7 @@ def test_answer_was_asked_for_after_its_caller_came() -> None:
 
 @pytest.mark.guarantee("one-fetch-per-run")
 def test_no_run_has_more_than_one_fetch_under_way() -> None:
-    """However calls come, a fetch begins when the former has ended."""
+    """A fetch begins only when the former has ended."""
 
     async def work() -> list[float]:
         upstream = Upstream(seconds=1.0)
@@ -154,8 +154,8 @@ def test_no_run_has_more_than_one_fetch_under_way() -> None:
     assert len(asked) <= 7
 
 
-def test_failure_is_shared_and_not_remembered() -> None:
-    """All who waited get it, with what is known; the next call asks anew."""
+def test_error_is_shared_and_not_cached() -> None:
+    """All waiting calls get the error and the attempts; the next call asks again."""
 
     async def work() -> tuple[list[Any], int, float]:
         upstream = Upstream(failing=failure(Reason.UPSTREAM_INTERNAL))
@@ -185,8 +185,8 @@ PARTITIONS = (
 )
 
 
-def test_callers_of_several_partitions_at_once_share_within_each() -> None:
-    """A crowd for one run is one fetch for each role and caller."""
+def test_concurrent_calls_share_one_fetch_per_partition() -> None:
+    """Calls for one run make one fetch for each role and caller."""
 
     async def work() -> int:
         upstream = Upstream(token_seconds=0.1)
@@ -197,8 +197,8 @@ def test_callers_of_several_partitions_at_once_share_within_each() -> None:
     assert len(PARTITIONS) == virtually(work)
 
 
-def test_wait_is_that_of_the_query_s_account() -> None:
-    """Who is told when its turn comes is told by the bucket that it waits for."""
+def test_wait_is_estimated_for_the_query_s_account() -> None:
+    """The expected wait of a call is that of its own partition."""
 
     async def work() -> list[RunQuery]:
         upstream = Upstream(expected_seconds=5.0)
@@ -215,8 +215,8 @@ def test_wait_is_that_of_the_query_s_account() -> None:
 
 
 @pytest.mark.parametrize("sent", [False, True], ids=["waiting", "sent"])
-def test_who_leaves_costs_the_others_nothing(*, sent: bool) -> None:
-    """The first who asked may go: the fetch lives for those who stay."""
+def test_cancelled_call_does_not_end_the_fetch_of_others(*, sent: bool) -> None:
+    """If the call that began a fetch is cancelled, the fetch goes on for the others."""
 
     async def work() -> tuple[float, int]:
         upstream = Upstream(token_seconds=0.5)
@@ -230,8 +230,8 @@ def test_who_leaves_costs_the_others_nothing(*, sent: bool) -> None:
     assert (1000.5, 0) == virtually(work)
 
 
-def test_last_who_leaves_ends_the_fetch() -> None:
-    """Where nobody waits any more the call upstream is given up at once."""
+def test_last_cancelled_call_ends_the_fetch() -> None:
+    """When no call waits any more, the request to HealthOmics is cancelled at once."""
 
     async def work() -> tuple[int, float]:
         upstream = Upstream()
@@ -247,8 +247,8 @@ def test_last_who_leaves_ends_the_fetch() -> None:
 
 
 @pytest.mark.guarantee("independent-deadlines")
-def test_fetch_lives_as_long_as_the_most_patient() -> None:
-    """Its deadline is that of whoever waits longest, at each moment."""
+def test_fetch_has_the_latest_deadline_of_its_calls() -> None:
+    """At each moment, its deadline is the latest of the calls that wait."""
 
     async def work() -> list[float]:
         seen: list[float] = []
@@ -276,8 +276,8 @@ def test_fetch_lives_as_long_as_the_most_patient() -> None:
 # deadlines
 
 
-def test_caller_whose_turn_comes_too_late_is_refused_at_once() -> None:
-    """Starter or joiner, it is told when its turn would come."""
+def test_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """A call that would begin a fetch too late gets the time until its turn."""
 
     async def work() -> tuple[NotAskedError, int, float]:
         upstream = Upstream(expected_seconds=5.0)
@@ -291,8 +291,8 @@ def test_caller_whose_turn_comes_too_late_is_refused_at_once() -> None:
 
 
 @pytest.mark.guarantee("early-refusal")
-def test_joiner_whose_turn_comes_too_late_is_refused_at_once() -> None:
-    """A fetch that others wait for is no reason to let it wait in vain."""
+def test_joining_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
+    """A call isn't let join a fetch that will be sent after the call's deadline."""
 
     async def work() -> tuple[float, float]:
         upstream = Upstream(token_seconds=5.0, expected_seconds=5.0)
@@ -305,8 +305,8 @@ def test_joiner_whose_turn_comes_too_late_is_refused_at_once() -> None:
     assert (1000.5, 1005) == virtually(work)
 
 
-def test_caller_that_waits_for_the_former_fetch_is_not_refused() -> None:
-    """It doesn't wait for its turn, so its own deadline ends it."""
+def test_call_that_waits_for_the_former_fetch_is_not_refused() -> None:
+    """It doesn't wait for its turn, so only its own deadline ends it."""
 
     async def work() -> float:
         upstream = Upstream(seconds=10.0)
@@ -321,8 +321,8 @@ def test_caller_that_waits_for_the_former_fetch_is_not_refused() -> None:
     assert 1010 == virtually(work)
 
 
-def test_caller_that_waits_for_credentials_is_not_refused() -> None:
-    """No token and no place is what it lacks, so its own deadline ends it."""
+def test_call_that_waits_for_credentials_is_not_refused() -> None:
+    """It doesn't wait for a token or a place, so only its own deadline ends it."""
 
     async def work() -> float:
         upstream = Upstream(token_seconds=3.0)
@@ -335,8 +335,8 @@ def test_caller_that_waits_for_credentials_is_not_refused() -> None:
     assert 1001 == virtually(work)
 
 
-def test_caller_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:
-    """It has 20 ms left to hear so, and the fetch goes on for the others."""
+def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> None:
+    """It is refused 20 ms before its deadline; the fetch goes on for the others."""
 
     async def work() -> tuple[float, float]:
         upstream = Upstream(token_seconds=3.0)
@@ -348,8 +348,8 @@ def test_caller_whose_turn_did_not_come_is_refused_before_its_deadline() -> None
     assert (1000.98, 1003) == pytest.approx(virtually(work))
 
 
-def test_caller_whose_fetch_is_on_its_way_is_not_refused() -> None:
-    """Once it is sent, only the caller's own deadline ends the waiting."""
+def test_call_whose_fetch_was_sent_is_not_refused() -> None:
+    """Once the fetch is sent, only the call's own deadline ends the wait."""
 
     async def work() -> float:
         upstream = Upstream(token_seconds=0.5, seconds=0.49)

@@ -1,4 +1,4 @@
-"""What of a run a caller receives: typed and kept members alike."""
+"""The members of a run that a caller receives, in fields and in `unmodeled_json`."""
 
 import json
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ STRANGE_NAME = '"logLocation.runLogStream"'  # of a top-level member with a dot 
 
 
 def leaves_of(message: Descriptor = Run.DESCRIPTOR) -> dict[str, str]:
-    """Every member of AWS's that is no structure: its path and AWS's own."""
+    """Return each member of AWS's that isn't a structure: its path and AWS's path."""
     leaves = {}
     for field in message.fields:
         if field.name in STRUCTURES:
@@ -41,7 +41,7 @@ KEPT_LEAVES = {name: path for path, name in LEAVES.items()}
 
 
 def full_run() -> Run:
-    """A run with every member in its field, at its type's plainest value."""
+    """Return a run with the simplest value of its type in every field."""
     run = Run()
     for path in LEAVES:
         *outer, name = path.split(".")
@@ -51,7 +51,7 @@ def full_run() -> Run:
 
 
 def put(message: Any, name: str) -> None:
-    """Fill a field; whatever has presence gets the value that is easiest lost."""
+    """Set a field; one with presence gets its default value, which is easily lost."""
     field = message.DESCRIPTOR.fields_by_name[name]
     kind = field.message_type.full_name if field.message_type else None
     if kind == "google.protobuf.Timestamp":
@@ -69,14 +69,14 @@ def put(message: Any, name: str) -> None:
 
 
 def kept_run() -> Run:
-    """A run with every member kept as text, under AWS's name."""
+    """Return a run with every member in `unmodeled_json`, under AWS's name."""
     run = Run(unmodeled_json=dict.fromkeys(KEPT_LEAVES, "1"))
     run.observe_time.seconds = 7
     return run
 
 
 def typed_leaves(run: Run) -> set[str]:
-    """The paths of the members that are in their fields."""
+    """Return the paths of the members that are in their fields."""
     leaves = set()
     for field, value in run.ListFields():
         if field.name in STRUCTURES:
@@ -87,17 +87,17 @@ def typed_leaves(run: Run) -> set[str]:
 
 
 def kept_leaves(run: Run) -> set[str]:
-    """The paths of the members that are kept as text."""
+    """Return the paths of the members that are in `unmodeled_json`."""
     return {KEPT_LEAVES[name] for name in run.unmodeled_json}
 
 
 def masked(run: Run, *paths: str, withheld: Iterable[str] = ()) -> Run:
-    """What a caller with a mask of `paths` receives; none stands for no mask."""
+    """Return what a caller with a mask of `paths` receives; `None` for no mask."""
     return Selection(frozenset(paths) or None, frozenset(withheld)).of(run)
 
 
 def chosen(paths: set[str]) -> set[str]:
-    """The members that a mask means: each path's own, or those inside it."""
+    """Return the members that a mask selects: those of each path, or inside it."""
     return {
         leaf
         for leaf in LEAVES
@@ -115,14 +115,16 @@ AWS_NAMES = {name: path for path, name in (LEAVES | STRUCTURES).items()}
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(paths=masks)
 def test_mask_selects_typed_and_kept_members_alike(paths: set[str]) -> None:
-    """A mask of any paths gives their members, be they in a field or kept as text."""
+    """A mask selects its members in fields and in `unmodeled_json` alike."""
     assert chosen(paths) == typed_leaves(masked(full_run(), *paths))
     assert chosen(paths) == kept_leaves(masked(kept_run(), *paths))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(names=members)
-def test_withholding_leaves_out_typed_and_kept_members_alike(names: set[str]) -> None:
+def test_withheld_members_are_left_out_of_fields_and_unmodeled_json(
+    names: set[str],
+) -> None:
     """Members withheld by AWS's names are in neither place; the others stay."""
     expected = LEAVES.keys() - chosen({AWS_NAMES[name] for name in names})
 
@@ -133,10 +135,10 @@ def test_withholding_leaves_out_typed_and_kept_members_alike(names: set[str]) ->
 @pytest.mark.guarantee("withheld-members")
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(paths=masks, names=members)
-def test_mask_never_brings_back_what_is_withheld(
+def test_mask_does_not_select_withheld_members(
     paths: set[str], names: set[str]
 ) -> None:
-    """A mask gives its members less the withheld ones, whatever it names."""
+    """A mask selects its members without the withheld ones."""
     expected = chosen(paths) - chosen({AWS_NAMES[name] for name in names})
 
     assert expected == typed_leaves(masked(full_run(), *paths, withheld=names))
@@ -148,7 +150,7 @@ def test_mask_never_brings_back_what_is_withheld(
 def test_selection_never_changes_the_shared_run(
     paths: set[str], names: set[str]
 ) -> None:
-    """The run that a source has is the same after any selection."""
+    """The run that a source returned is the same after any selection."""
     for run, before in ((full_run(), full_run()), (kept_run(), kept_run())):
         masked(run, *paths, withheld=names).Clear()
         masked(run, *paths).Clear()
@@ -158,8 +160,8 @@ def test_selection_never_changes_the_shared_run(
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(paths=masks, names=members)
-def test_observe_time_is_always_answered(paths: set[str], names: set[str]) -> None:
-    """No mask and no withheld name takes away when the run was observed."""
+def test_observe_time_is_always_returned(paths: set[str], names: set[str]) -> None:
+    """No mask and no withheld name removes `observe_time`."""
     withheld = {*names, "observeTime"}
 
     assert 7 == masked(full_run(), *paths, withheld=withheld).observe_time.seconds
@@ -167,33 +169,33 @@ def test_observe_time_is_always_answered(paths: set[str], names: set[str]) -> No
 
 
 def test_selection_of_everything_is_the_run_itself() -> None:
-    """Without a mask and without withheld names nothing is copied."""
+    """Without a mask and without withheld names, nothing is copied."""
     run = full_run()
 
     assert run is Selection().of(run)
 
 
-def test_mask_of_every_member_gives_every_value_as_it_is() -> None:
+def test_mask_of_every_member_changes_no_value() -> None:
     """A mask of all members changes nothing, not even a zero or an empty text."""
     assert full_run() == masked(full_run(), *LEAVES)
 
 
 @pytest.mark.parametrize("path", sorted(LEAVES))
-def test_mask_leaves_absent_what_is_absent(path: str) -> None:
-    """A member that AWS didn't send isn't there for having been asked for."""
+def test_mask_adds_no_member(path: str) -> None:
+    """A member that AWS didn't send stays absent if a mask names it."""
     assert Run(observe_time={"seconds": 7}) == masked(
         Run(observe_time={"seconds": 7}), path
     )
 
 
-def test_mask_of_observe_time_gives_nothing_else() -> None:
-    """The path `observe_time` is a field's, and selects no member."""
+def test_mask_of_observe_time_selects_nothing_else() -> None:
+    """The path `observe_time` selects no member."""
     assert [] == unknown_paths(["observe_time"])
     assert Run(observe_time={"seconds": 7}) == masked(full_run(), "observe_time")
 
 
-def test_mask_of_unmodeled_json_gives_every_kept_member() -> None:
-    """The path `unmodeled_json` selects all that is kept, and nothing typed."""
+def test_mask_of_unmodeled_json_selects_all_of_it() -> None:
+    """The path `unmodeled_json` selects all of it, and no field."""
     run = full_run()
     run.unmodeled_json["newMember"] = "1"
     run.unmodeled_json["logLocation.newStream"] = "2"
@@ -205,8 +207,8 @@ def test_mask_of_unmodeled_json_gives_every_kept_member() -> None:
     ) == masked(run, "unmodeled_json")
 
 
-def test_mask_of_unmodeled_json_and_a_member_gives_both() -> None:
-    """Paths add up: everything kept, and the field of one member."""
+def test_mask_of_unmodeled_json_and_a_member_selects_both() -> None:
+    """Paths add up: all of `unmodeled_json`, and the field of one member."""
     run = Run(name="mine", arn="arn", unmodeled_json={"newMember": "1"})
 
     assert ("mine", "", {"newMember": "1"}) == (
@@ -216,8 +218,8 @@ def test_mask_of_unmodeled_json_and_a_member_gives_both() -> None:
     )
 
 
-def test_unmodeled_json_gives_nothing_that_is_withheld() -> None:
-    """What is withheld isn't kept as text either, also when all of it is asked for."""
+def test_withheld_member_is_not_in_unmodeled_json() -> None:
+    """A withheld member isn't in `unmodeled_json`, even if a mask selects all of it."""
     run = Run(unmodeled_json={"newMember": "1", "sessionPolicy": "2", "other": "3"})
     selected = masked(run, "unmodeled_json", withheld={"sessionPolicy", "newMember"})
 
@@ -239,8 +241,8 @@ def test_unmodeled_json_gives_nothing_that_is_withheld() -> None:
         pytest.param("tags", {"tags"}, id="map"),
     ],
 )
-def test_mask_selects_kept_members_of_its_own_alone(path: str, keys: set[str]) -> None:
-    """A path selects what is kept of its member, and of no other with a like name."""
+def test_mask_selects_no_member_with_a_similar_name(path: str, keys: set[str]) -> None:
+    """A path selects its member in `unmodeled_json`, and none with a similar name."""
     run = Run(
         unmodeled_json={
             "logLocation.newStream": "1",
@@ -255,8 +257,8 @@ def test_mask_selects_kept_members_of_its_own_alone(path: str, keys: set[str]) -
     assert keys == masked(run, path).unmodeled_json.keys()
 
 
-def test_mask_into_a_structure_selects_it_where_it_is_kept_whole() -> None:
-    """A structure that AWS sent as another type answers for the members inside it."""
+def test_mask_into_a_structure_selects_it_if_it_is_unmodeled() -> None:
+    """A structure that AWS sent as another type is selected by paths inside it."""
     run = Run(unmodeled_json={"logLocation": '"text"', "vpcConfig": "[]"})
 
     assert {"logLocation": '"text"'} == dict(
@@ -275,10 +277,10 @@ def test_mask_into_a_structure_selects_it_where_it_is_kept_whole() -> None:
         ),
     ],
 )
-def test_withheld_member_that_no_model_knows_is_left_out(
+def test_withheld_member_outside_the_contract_is_left_out(
     name: str, left: set[str]
 ) -> None:
-    """A member newer than the contract is withheld by its name, alone."""
+    """A member newer than the contract is withheld by its name, and no other is."""
     run = Run(
         unmodeled_json={"newMember": "1", "newMembers": "2", "logLocation.a": "3"}
     )
@@ -286,7 +288,7 @@ def test_withheld_member_that_no_model_knows_is_left_out(
     assert left == masked(run, withheld={name}).unmodeled_json.keys()
 
 
-def test_withheld_member_of_a_structure_leaves_its_neighbours() -> None:
+def test_withheld_member_of_a_structure_keeps_the_others() -> None:
     """`logLocation.runLogStream` is withheld, the engine's stream stays."""
     run = Run(log_location={"run_log_stream": "run", "engine_log_stream": "engine"})
 
@@ -295,14 +297,14 @@ def test_withheld_member_of_a_structure_leaves_its_neighbours() -> None:
     )
 
 
-def test_withheld_member_of_an_absent_structure_makes_none() -> None:
-    """Nothing appears for having been withheld."""
+def test_withheld_member_of_an_absent_structure_adds_nothing() -> None:
+    """An absent structure stays absent if a member of it is withheld."""
     assert Run(observe_time={}) == masked(Run(), withheld={"logLocation.runLogStream"})
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
-def test_structure_of_which_nothing_is_left_is_absent(structure: str) -> None:
-    """A mask and a withheld member leave no empty structure behind."""
+def test_structure_without_members_is_absent(structure: str) -> None:
+    """A mask and a withheld member leave no empty structure."""
     inside, outside = [path for path in LEAVES if path.startswith(f"{structure}.")][:2]
     run = Run()
     put(getattr(run, structure), outside.partition(".")[2])
@@ -313,8 +315,8 @@ def test_structure_of_which_nothing_is_left_is_absent(structure: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["logLocation.runLogStream", "logLocation"])
-def test_withheld_path_is_also_a_member_of_this_name(name: str) -> None:
-    """A top-level member whose name reads like a withheld path is withheld too."""
+def test_withheld_path_withholds_a_member_of_this_name_too(name: str) -> None:
+    """A top-level member whose name looks like a withheld path is withheld too."""
     run = Run(unmodeled_json={STRANGE_NAME: "1", '"logLocations.x"': "2"})
 
     assert {'"logLocations.x"': "2"} == dict(
@@ -352,10 +354,10 @@ BEARING = st.recursive(  # JSON that has the canary somewhere, in a text or a na
     others=st.dictionaries(st.sampled_from([*AWS_NAMES, "newer"]), JSON, max_size=3),
     paths=st.none() | masks | st.just({"unmodeled_json"}),
 )
-def test_withheld_member_is_answered_in_no_shape_that_aws_may_send(
+def test_withheld_member_is_left_out_whatever_its_type(
     name: str, bearing: Any, shape: str, others: dict[str, Any], paths: set[str] | None
 ) -> None:
-    """Whatever type AWS sends in its place, nothing that stands there is answered."""
+    """No value is returned for it, even if AWS sends it as another type."""
     outer, _, inner = name.partition(".")
     value: Any = {inner: bearing} if inner else bearing
     sent: dict[str, Any] = {
@@ -378,7 +380,7 @@ def test_withheld_member_is_answered_in_no_shape_that_aws_may_send(
 
 
 def test_value_outside_its_enum_is_selected_with_the_field() -> None:
-    """A status that no contract knows comes with the path `status`."""
+    """A status outside the contract is selected by the path `status`."""
     run = Run(name="mine", unmodeled_json={"status": '"PAUSED"'})
     selected = masked(run, "status")
 
@@ -387,7 +389,7 @@ def test_value_outside_its_enum_is_selected_with_the_field() -> None:
 
 
 def test_paths_of_every_field_are_known() -> None:
-    """Every field of Run, every field of its structures and `*` can be in a mask."""
+    """Every field of Run and of its structures, and `*`, may be in a mask."""
     paths = [*LEAVES, *STRUCTURES, *OWN, ALL]
 
     assert [] == unknown_paths(paths)
@@ -417,5 +419,5 @@ def test_paths_of_every_field_are_known() -> None:
     ],
 )
 def test_path_of_no_field_is_unknown(path: str) -> None:
-    """A path is a field's name as the contract writes it, or it is refused."""
+    """A path must be a field's name as it is written in the contract."""
     assert [1] == unknown_paths(["status", path, "name"])
