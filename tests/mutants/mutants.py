@@ -76,7 +76,7 @@ MUTANTS = (
         "runs/retry.py",
         "attempt >= self._max_attempts",
         "attempt > self._max_attempts",
-        "unit/runs/test_retry.py::test_last_failure_stands_when_the_attempts_are_used_up",
+        "unit/runs/test_retry.py::test_last_error_is_raised_after_the_last_attempt",
         holds=(
             "faults/test_sharing.py::test_crowd_shares_a_failure",
             "faults/test_aws_errors.py::test_error_that_may_pass_is_asked_for_three_times",
@@ -87,7 +87,7 @@ MUTANTS = (
         "runs/retry.py",
         "        self._budget -= 1\n",
         "",
-        "unit/runs/test_retry.py::test_dead_upstream_sees_few_more_calls_than_callers_make",
+        "unit/runs/test_retry.py::test_retry_budget_limits_the_retries_of_an_outage",
         holds=(
             "faults/test_outage.py::test_outage_sees_few_calls_beyond_those_of_the_callers",
         ),
@@ -165,7 +165,7 @@ MUTANTS = (
         "background.py",
         "            if failure is None:\n",
         "            if True:\n",
-        "unit/test_background.py::test_task_that_fails_runs_again_later_and_later",
+        "unit/test_background.py::test_failed_task_is_restarted_with_back_off",
     ),
     Mutant(
         "admin-connections-pile-up",
@@ -277,14 +277,14 @@ MUTANTS = (
         "runs/token_bucket.py",
         "self.turns = min(self.turns + tokens, self._burst)",
         "self.turns = self.turns + tokens",
-        "unit/runs/test_rate_limit.py::test_no_second_sees_more_than_rate_and_burst",
+        "unit/runs/test_rate_limit.py::test_no_second_has_more_turns_than_rate_and_burst",
     ),
     Mutant(
         "throttle-is-not-heeded",
         "runs/rate_limit.py",
         "                scheduler.throttled()\n",
         "                pass\n",
-        "unit/runs/test_rate_limit.py::test_source_slows_down_for_throttles_alone",
+        "unit/runs/test_rate_limit.py::test_source_cuts_the_rate_only_for_throttles",
         holds=("faults/test_sharing.py::test_pacer_makes_room_for_others",),
     ),
     Mutant(
@@ -300,7 +300,7 @@ MUTANTS = (
         "runs/fairness.py",
         "        is_poll = self._poll_credit >= 1\n",
         "        is_poll = False\n",
-        "unit/runs/test_rate_limit.py::test_polls_get_their_share_while_calls_wait_too",
+        "unit/runs/test_rate_limit.py::test_polls_get_their_share_while_calls_wait",
     ),
     Mutant(
         "token-is-taken-without-time",
@@ -324,14 +324,14 @@ MUTANTS = (
         "runs/scheduler.py",
         "                self._return_turn()\n",
         "                pass\n",
-        "unit/runs/test_scheduler.py::test_call_that_leaves_as_its_turn_comes_gives_it_back",
+        "unit/runs/test_scheduler.py::test_call_that_is_cancelled_at_its_turn_returns_it",
     ),
     Mutant(
         "watch-goes-on-after-the-end",
         "runs/subscription.py",
         "                self._is_done = state.run.status in TERMINAL\n",
         "",
-        "unit/runs/test_watch.py::test_watch_of_a_run_that_has_ended_is_one_state",
+        "unit/runs/test_watch.py::test_watch_of_a_run_that_has_ended_returns_one_state",
         holds=(
             "faults/test_watching.py::test_crowd_that_watches_one_run_sees_every_state",
         ),
@@ -341,7 +341,7 @@ MUTANTS = (
         "runs/watch_state.py",
         "*untaken[1 - MAX_UNTAKEN :]",
         "*untaken",
-        "unit/runs/test_watch.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
+        "unit/runs/test_watch.py::test_slow_watch_gets_the_newest_state_and_delays_no_other",
         holds=(
             "faults/test_watching.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
         ),
@@ -358,7 +358,7 @@ MUTANTS = (
         "runs/subscription.py",
         "            elif self._is_silent:\n",
         "            elif False:\n",
-        "unit/runs/test_watch.py::test_heartbeat_is_sent_when_nothing_else_was_for_so_long",
+        "unit/runs/test_watch.py::test_heartbeat_is_sent_after_its_interval_without_a_response",
     ),
     Mutant(
         "messages-of-streams-count-as-read",
@@ -559,7 +559,7 @@ MUTANTS = (
         "runs/watch.py",
         "        if poller is None:\n            poller = self._pollers[query]",
         "        if True:\n            poller = self._pollers[query]",
-        "unit/runs/test_watch.py::test_watchers_share_the_polls",
+        "unit/runs/test_watch.py::test_watches_of_a_run_share_its_polls",
         holds=(
             "faults/test_watching.py::test_watchers_that_vanish_leave_no_poll_and_may_come_back",
         ),

@@ -1,4 +1,4 @@
-"""What becomes of a background task that fails, on a clock that the test moves."""
+"""The restarts of background tasks, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 5.0  # for what must happen soon
 
 
 class Clock:
-    """A clock that sleeping moves, and what was slept."""
+    """A clock that only sleeping moves, and the sleeps."""
 
     def __init__(self, background: Callable[[], Background]) -> None:
         """Begin at 0."""
@@ -24,7 +24,7 @@ class Clock:
         self.faults: list[str] = []  # at each sleep
 
     async def sleep(self, seconds: float) -> None:
-        """Move on at once."""
+        """Move the clock at once."""
         self.slept.append(seconds)
         self.faults.append(self._background().fault("work"))
         self.now += seconds
@@ -53,41 +53,41 @@ async def run(*steps: Callable[[Clock], Awaitable[None]]) -> tuple[Clock, Backgr
 
 
 async def fail(_clock: Clock) -> None:
-    """End by an error."""
+    """Raise an error."""
     raise OSError("full")
 
 
 async def be_cancelled_by_another(_clock: Clock) -> None:
-    """End as something that it awaits was cancelled."""
+    """Raise CancelledError, as if something that it awaits was cancelled."""
     other = asyncio.create_task(asyncio.sleep(60))
     other.cancel()
     await other
 
 
 async def fail_after_a_minute(clock: Clock) -> None:
-    """Run well for a minute, then end by an error."""
+    """Run for a minute, then raise an error."""
     clock.now += 60
     raise OSError("full")
 
 
 @pytest.mark.guarantee("background-tasks")
-async def test_task_that_fails_runs_again_later_and_later() -> None:
-    """The pause begins with a second and doubles up to a minute."""
+async def test_failed_task_is_restarted_with_back_off() -> None:
+    """The pause is 1 s at first, and doubles up to a minute."""
     clock, _ = await run(*[fail] * 8)
 
     assert [1, 2, 4, 8, 16, 32, 60, 60] == clock.slept
 
 
-async def test_task_that_ran_for_a_minute_runs_again_soon() -> None:
-    """After a run of a minute the pause begins anew."""
+async def test_task_that_ran_for_a_minute_is_restarted_soon() -> None:
+    """After a run of a minute the pause is 1 s again."""
     clock, _ = await run(fail, fail, fail_after_a_minute, fail)
 
     assert [1, 2, 1, 2] == clock.slept
 
 
 @pytest.mark.guarantee("background-tasks")
-async def test_task_that_waits_to_run_again_has_a_fault() -> None:
-    """Until it runs again its fault names the error, and the log has it."""
+async def test_task_that_waits_for_its_restart_has_a_fault() -> None:
+    """Until it runs again, its fault names the error, which is logged too."""
     with capture_logs() as events:
         clock, _ = await run(fail, be_cancelled_by_another)
 
@@ -100,8 +100,8 @@ async def test_task_that_waits_to_run_again_has_a_fault() -> None:
     ]
 
 
-async def test_task_that_returns_has_done_its_work() -> None:
-    """It isn't run again, and nothing is wrong with it."""
+async def test_task_that_returns_is_not_restarted() -> None:
+    """A task that returns isn't run again and has no fault."""
     background = Background(sleep=lambda _: asyncio.sleep(0))
     runs = 0
 
@@ -117,8 +117,8 @@ async def test_task_that_returns_has_done_its_work() -> None:
     assert (1, "") == (runs, background.fault("work"))
 
 
-async def test_stop_ends_a_task_that_runs() -> None:
-    """A task under way is cancelled once, and waited for."""
+async def test_stop_cancels_a_running_task() -> None:
+    """A running task is cancelled once, and waited for."""
     background = Background()
     begun, ended = asyncio.Event(), asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The context of a call: its caller, its metadata, what a restricted caller gets."""
+"""The context of a call: its caller, its metadata, and the error that it receives."""
 
 from __future__ import annotations
 
@@ -41,15 +41,13 @@ OWN = ("x-request-id", "r-1")
         pytest.param("unix:/run/client.sock", "loopback", id="unix-path"),
     ],
 )
-def test_caller_without_identity_is_named_by_what_it_cannot_choose(
-    peer: str, name: str
-) -> None:
-    """Loopback and Unix sockets are one caller, IPv6 counts by /64."""
+def test_caller_without_identity_is_named_by_its_host(peer: str, name: str) -> None:
+    """Loopback and Unix sockets are one caller, and each /64 of IPv6 is one."""
     assert (f"\0{name}", peer) == caller_at(peer)
 
 
 async def test_metadata_of_an_answered_call_has_its_attempts_and_aws_s_answer() -> None:
-    """The id of the run, where and how often HealthOmics was asked, and its answer."""
+    """It has the run's id, the Region, the attempts and AWS's answer."""
     call = call_context()
     call.run_id = "1234567"
     call.upstream = UpstreamInfo("us-east-1", 2, AwsAnswer("aws-1", 200))
@@ -65,10 +63,8 @@ async def test_metadata_of_an_answered_call_has_its_attempts_and_aws_s_answer() 
     assert (OWN, ("x-amzn-requestid", "aws-1")) == call.trailing_ids()
 
 
-async def test_metadata_of_a_cached_answer_has_the_id_of_the_call_that_read_it() -> (
-    None
-):
-    """An answer from the cache shows AWS's id alone: HealthOmics wasn't asked."""
+async def test_metadata_of_a_cached_answer_has_only_aws_s_request_id() -> None:
+    """A cached answer has the id of the request that read it, and no attempts."""
     call = call_context()
     call.upstream = UpstreamInfo(answer=AwsAnswer("aws-1"))
 
@@ -76,7 +72,7 @@ async def test_metadata_of_a_cached_answer_has_the_id_of_the_call_that_read_it()
 
 
 async def test_refusal_before_healthomics_is_asked_is_local() -> None:
-    """A call that waits for no token in time is told apart from AWS's throttling."""
+    """`local` marks a throttle by the gateway, not by HealthOmics."""
     call = call_context()
     call.error = NotAskedError(Reason.UPSTREAM_THROTTLED)
     local = call.metadata
@@ -85,7 +81,7 @@ async def test_refusal_before_healthomics_is_asked_is_local() -> None:
     assert [{"local": "true"}, {}] == [local, call.metadata]
 
 
-async def test_restricted_caller_does_not_receive_what_reveals_a_run() -> None:
+async def test_restricted_caller_does_not_receive_errors_that_reveal_a_run() -> None:
     """It receives CALLER_NOT_AUTHORIZED without AWS's id; the log has the reason."""
     call = call_context(access=RESTRICTED)
     call.error = call.received(NOT_FOUND)
@@ -108,7 +104,7 @@ async def test_restricted_caller_does_not_receive_what_reveals_a_run() -> None:
 async def test_other_errors_are_received_as_they_are(
     access: Access, error: GatewayError
 ) -> None:
-    """Nothing is hidden from others, nor what says nothing of the run."""
+    """Errors that reveal no run, and those of other callers, aren't replaced."""
     call = call_context(access=access)
 
     assert (error, None) == (call.received(error), call.hidden)

@@ -1,4 +1,4 @@
-"""Durations as people write and read them."""
+"""Parsing and formatting durations."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ UNITS = {
 
 @settings(max_examples=300, deadline=None)
 @given(st.timedeltas(timedelta(0), LONGEST))
-def test_duration_is_read_as_it_was_written(duration: timedelta) -> None:
-    """What `duration_text` writes, `parse_duration` reads as the same duration."""
+def test_formatted_duration_is_parsed_to_the_same_duration(duration: timedelta) -> None:
+    """`parse_duration` returns the duration that `duration_text` formatted."""
     assert duration == parse_duration(duration_text(duration))
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 8760), st.sampled_from(sorted(UNITS)))
 def test_duration_is_a_number_of_its_unit(number: int, unit: str) -> None:
-    """A number with a unit is so many of that unit, and is written as few as can be."""
+    """A number of a unit is parsed, and formatted in the largest possible unit."""
     duration = parse_duration(f"{number}{unit}")
 
     assert number * UNITS[unit] == duration
@@ -66,10 +66,10 @@ def test_duration_may_have_a_fraction(text: str, duration: timedelta) -> None:
         pytest.param(timedelta(days=1), "24h", id="hours"),
     ],
 )
-def test_duration_is_written_in_its_largest_whole_unit(
+def test_duration_is_formatted_in_its_largest_whole_unit(
     duration: timedelta, text: str
 ) -> None:
-    """The unit is the largest of which there is a whole number."""
+    """The unit is the largest of which the duration is a whole number."""
     assert text == duration_text(duration)
 
 
@@ -82,14 +82,14 @@ def test_duration_is_written_in_its_largest_whole_unit(
     ],
 )
 def test_duration_of_another_form_is_refused(text: str) -> None:
-    """Whatever isn't a plain number and a unit is refused with an example."""
+    """Text other than a number and a unit is refused with an example."""
     with pytest.raises(ValueError, match="write a duration like 250ms, 5s or 2m"):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["8761h", "8760.001h", "999999999999h"])
 def test_duration_of_more_than_a_year_is_refused(text: str) -> None:
-    """A duration that no clock of a call could count is refused."""
+    """A duration that gRPC can't count is refused."""
     with pytest.raises(ValueError, match="at most a year"):
         parse_duration(text)
 
@@ -108,6 +108,6 @@ def test_duration_of_more_than_a_year_is_refused(text: str) -> None:
         pytest.param(40 * 86400 + 3 * 3600 + 59 * 60, "40d 3h", id="days"),
     ],
 )
-def test_elapsed_time_is_told_in_two_units(seconds: float, text: str) -> None:
-    """What has passed is told in its two largest units, cut, never below nothing."""
+def test_elapsed_time_is_formatted_in_two_units(seconds: float, text: str) -> None:
+    """It has the two largest units, is rounded down, and is never negative."""
     assert text == elapsed_text(timedelta(seconds=seconds))

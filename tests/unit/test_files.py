@@ -1,4 +1,4 @@
-"""Files that settings name: which are read, and how much of them."""
+"""The files that settings name: which are read, and up to which size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from healthomics_gateway.files import (
 
 @pytest.fixture(params=[read_regular, read_once])
 def read(request: pytest.FixtureRequest) -> Callable[[Path], bytes]:
-    """Return each function that reads."""
+    """Return each function that reads files."""
     found: Callable[[Path], bytes] = request.param
     return found
 
@@ -36,7 +36,7 @@ def fault_of(read: Callable[[Path], bytes], path: Path) -> str:
 def test_file_is_read_up_to_a_mebibyte(
     tmp_path: Path, read: Callable[[Path], bytes]
 ) -> None:
-    """A file of exactly that size is read whole, one of a byte more is refused."""
+    """A file of exactly 1 MiB is read, one with a byte more is refused."""
     file = tmp_path / "file"
     file.write_bytes(b"x" * MAX_BYTES)
     found = read(file)
@@ -48,21 +48,21 @@ def test_file_is_read_up_to_a_mebibyte(
 
 
 def test_endless_device_is_refused() -> None:
-    """A device isn't a regular file, and no reader reads it for ever."""
+    """A device isn't a regular file, and no function reads it for ever."""
     assert NOT_REGULAR == fault_of(read_regular, Path("/dev/zero"))
     assert TOO_LARGE == fault_of(read_once, Path("/dev/zero"))
 
 
 def test_pipe_is_no_regular_file(tmp_path: Path) -> None:
-    """A FIFO that nothing writes to is refused at once, as is a folder."""
+    """A FIFO without a writer is refused at once, as is a directory."""
     os.mkfifo(tmp_path / "fifo")
 
     assert NOT_REGULAR == fault_of(read_regular, tmp_path / "fifo")
     assert NOT_REGULAR == fault_of(read_regular, tmp_path)
 
 
-def test_pipe_is_read_as_far_as_its_writer_writes(tmp_path: Path) -> None:
-    """A FIFO is waited for, but not for ever, and never longer than for its writer."""
+def test_pipe_is_read_until_its_writer_closes_it(tmp_path: Path) -> None:
+    """A FIFO is read until its writer closes it, or until no data comes for a time."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     faults = [impatient_fault(fifo)]  # nobody writes to it
@@ -80,7 +80,7 @@ def test_pipe_is_read_as_far_as_its_writer_writes(tmp_path: Path) -> None:
 
 
 def test_writer_of_a_pipe_may_come_late(tmp_path: Path) -> None:
-    """What reads a FIFO waits until it is written to, as it would without a bound."""
+    """The first writer of a FIFO is waited for."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with ThreadPoolExecutor(1) as pool:
@@ -91,11 +91,11 @@ def test_writer_of_a_pipe_may_come_late(tmp_path: Path) -> None:
 
 
 def impatient_fault(fifo: Path) -> str:
-    """Return why a pipe isn't read by a reader that doesn't wait."""
+    """Return why a pipe isn't read without a wait."""
     return fault_of(lambda path: read_once(path, pipe_seconds=0.0), fifo)
 
 
-def test_path_is_never_repeated() -> None:
-    """It may be a key that was pasted in the place of a path."""
+def test_fault_does_not_have_the_path() -> None:
+    """The path may be a key that was pasted by mistake."""
     for path in ("/missing/canary", "can\0ary", "canary" * 1000):
         assert "no file of this path can be read" == fault_of(read_regular, Path(path))

@@ -1,4 +1,4 @@
-"""Blocking work beside the event loop: files that hang hold up nothing else."""
+"""Blocking work in threads: work that hangs delays nothing else."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ TURNS = 10  # of the event loop, in which what can happen has happened
 
 
 async def test_work_that_hangs_uses_one_thread(tmp_path: Path) -> None:
-    """Reads of a pipe without a writer share one thread, however often they are tried.
-
-    What they wait for is given to all of them when it comes.
-    """
+    """All reads of a pipe without a writer share one thread, and its result."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reads = OneAtATime("test-hanging")
@@ -40,8 +37,8 @@ async def test_work_that_hangs_uses_one_thread(tmp_path: Path) -> None:
     assert b"late" == await waiting
 
 
-async def test_look_up_that_hangs_uses_one_thread() -> None:
-    """However often a name is asked for, it is looked up once, and others beside it."""
+async def test_lookup_that_hangs_uses_one_thread() -> None:
+    """A name is looked up once at a time, and other names beside it."""
     answers = threading.Event()
 
     def look_up(host: str, port: int, **_: Any) -> list[Any]:
@@ -64,14 +61,14 @@ async def test_look_up_that_hangs_uses_one_thread() -> None:
     assert ["hangs.test"] == [each["hostname"] for each in await waiting]
 
 
-async def test_name_that_is_no_name_does_not_resolve() -> None:
-    """A label that is too long is an error of the look-up, as any other."""
+async def test_invalid_name_does_not_resolve() -> None:
+    """A label that is too long is an error of the lookup, as any other."""
     with pytest.raises(socket.gaierror):
         await Resolver().resolve("a" * 64, 443)
 
 
-async def test_work_that_has_ended_is_followed_by_other_work() -> None:
-    """Each piece of work that starts when none is under way has its own result."""
+async def test_later_work_has_its_own_result() -> None:
+    """Work that starts when no other runs returns its own result."""
     work = OneAtATime("test")
 
     assert [1, 2] == [await work.run(lambda n=n: n) for n in (1, 2)]  # type: ignore[misc]  # mypy can't infer such a lambda
@@ -80,8 +77,8 @@ async def test_work_that_has_ended_is_followed_by_other_work() -> None:
     assert 3 == await work.run(lambda: 3)
 
 
-async def test_work_in_a_thread_is_in_one_of_its_own() -> None:
-    """A thread runs what blocks, and passes on what it returns or raises."""
+async def test_work_runs_in_its_own_thread() -> None:
+    """A thread runs blocking work, and its result or exception is passed on."""
     thread = await in_thread(threading.current_thread, name="test-own")
 
     assert ("test-own", True) == (thread.name, thread.daemon)
@@ -90,10 +87,10 @@ async def test_work_in_a_thread_is_in_one_of_its_own() -> None:
 
 
 class Work:
-    """Calls that block until they may end."""
+    """Work that blocks until it is allowed to end."""
 
     def __init__(self, number: int) -> None:
-        """Have so many threads for them."""
+        """Use so many threads for the work."""
         self.threads = AtMost(number, "test", begin=self._asked)
         self.asked = 0
         self.may_end = threading.Event()
@@ -104,7 +101,7 @@ class Work:
         self.asked += 1
 
     def begin(self, name: int) -> asyncio.Task[int]:
-        """Begin a call that returns its name."""
+        """Begin work that returns its name."""
 
         def read() -> int:
             self.begun.append(name)
@@ -123,14 +120,14 @@ class Work:
 
 
 async def ended(*tasks: asyncio.Task[Any]) -> list[Any]:
-    """Wait for tasks, whatever they end with."""
+    """Wait for tasks, and ignore their results and exceptions."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.guarantee("abandoned-sessions")
-async def test_no_more_threads_run_than_there_may_be() -> None:
-    """Those beyond wait, and begin in the order they came."""
+async def test_number_of_threads_is_limited() -> None:
+    """Further work waits, and begins in the order in which it came."""
     work = Work(2)
     tasks = [work.begin(each) for each in range(5)]
     await work.wait(2)
@@ -142,8 +139,8 @@ async def test_no_more_threads_run_than_there_may_be() -> None:
 
 
 @pytest.mark.guarantee("abandoned-sessions")
-async def test_call_that_leaves_as_it_waits_begins_no_thread() -> None:
-    """The next begins in its place."""
+async def test_work_that_is_cancelled_while_it_waits_starts_no_thread() -> None:
+    """The next work begins in its place."""
     work = Work(1)
     first, second, third = (work.begin(each) for each in range(3))
     await work.wait(1)
@@ -156,8 +153,8 @@ async def test_call_that_leaves_as_it_waits_begins_no_thread() -> None:
     assert 2 == work.asked
 
 
-async def test_thread_whose_caller_has_left_counts_until_it_ends() -> None:
-    """A call that leaves can't end a thread, which would be one more then."""
+async def test_thread_of_cancelled_work_counts_until_it_ends() -> None:
+    """Cancellation doesn't end a thread, so the thread still counts."""
     work = Work(1)
     first, second = work.begin(0), work.begin(1)
     await work.wait(1)
@@ -171,8 +168,8 @@ async def test_thread_whose_caller_has_left_counts_until_it_ends() -> None:
     assert [1] == await ended(second)
 
 
-async def test_failure_of_a_thread_is_its_caller_s() -> None:
-    """It is raised to who waits, and the thread is free for the next."""
+async def test_exception_of_a_thread_is_raised_to_its_caller() -> None:
+    """It is raised by `run`, and the thread is free for other work."""
     threads = AtMost(1, "test", begin=lambda: asyncio.sleep(0))
 
     def fail() -> None:

@@ -28,18 +28,18 @@ ACCOUNTS = "123456789012", "210987654321"
 TURNS = 10  # of the event loop, in which what can happen has happened
 
 
-def paced(
+def limited(
     runs: Scripted, max_concurrent: int, *, clock: Any, jitter: float = 0.5
 ) -> RateLimited:
     """Return a source with `places`, and more tokens than it needs."""
     places = Shared(max_concurrent, jitter=lambda: jitter)
-    pacers = Schedulers(
+    schedulers = Schedulers(
         lambda: Scheduler(
             tps=1e6, burst=1e6, poll_share=0.5, places=places, clock=clock
         )
     )
-    pacers.learn(ACCOUNTS[0])
-    return RateLimited(runs, pacers)
+    schedulers.learn(ACCOUNTS[0])
+    return RateLimited(runs, schedulers)
 
 
 class Bulkhead:
@@ -50,7 +50,7 @@ class Bulkhead:
         self.now = NOW
         self.inside: list[asyncio.Future[Answer]] = []  # in the order they were asked
         self.asked: list[RunQuery] = []
-        self._paced = paced(
+        self._paced = limited(
             Scripted(self._asked),
             max_concurrent,
             clock=lambda: self.now,
@@ -257,7 +257,7 @@ async def test_call_whose_turn_did_not_come_is_refused_before_its_deadline() -> 
     """If the estimate was too low, the refusal comes 20 ms before the deadline."""
     clock = asyncio.get_running_loop().time
     hanging = Hanging()
-    source = paced(Scripted(hanging), 1, clock=clock)
+    source = limited(Scripted(hanging), 1, clock=clock)
     inside = asyncio.create_task(source.get_run(QUERY, call=OneCall(inf)))
     await hanging.is_asked.wait()
     deadline = clock() + SOON_SECONDS

@@ -1,4 +1,4 @@
-"""Who gets the account's calls, and when, in time that passes at once."""
+"""The callers that get turns, and when, in virtual time."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ QUERY = RunQuery("1234567")
 
 
 def now() -> float:
-    """Tell the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
-def pacer(*, tps: float, burst: float, poll_share: float = 0.5) -> Scheduler:
-    """Make a pacer with as many places as anybody wants."""
+def scheduler(*, tps: float, burst: float, poll_share: float = 0.5) -> Scheduler:
+    """Return a scheduler with as many places as are needed."""
     places = Bulkhead(inf)
     return Scheduler(
         tps=tps, burst=burst, poll_share=poll_share, places=places, clock=now
     )
 
 
-def pacers(*, tps: float = 10, burst: float = 1) -> Schedulers:
-    """Make the pacers of all accounts."""
-    return Schedulers(lambda: pacer(tps=tps, burst=burst))
+def schedulers(*, tps: float = 10, burst: float = 1) -> Schedulers:
+    """Return the schedulers of all accounts."""
+    return Schedulers(lambda: scheduler(tps=tps, burst=burst))
 
 
 class Turns:
-    """A pacer, and the turns it gives: the caller and the time of each."""
+    """A scheduler, and the turns that it grants: the caller and the time of each."""
 
     def __init__(
         self, *, tps: float = 10, burst: float = 1, poll_share: float = 0.5
     ) -> None:
-        """Have a bucket of tokens."""
-        self.pacer = pacer(tps=tps, burst=burst, poll_share=poll_share)
+        """Create a scheduler with a bucket of tokens."""
+        self.scheduler = scheduler(tps=tps, burst=burst, poll_share=poll_share)
         self.given: list[tuple[str, float]] = []
         self._begun = now()
 
@@ -55,16 +55,16 @@ class Turns:
         """Wait for a turn; a digit is a connection of its own of the caller `x`."""
         deadline = now() + fields.pop("seconds", inf)
         who = Caller("x", caller) if caller.isdigit() else Caller(caller)
-        await self.pacer.turn(OneCall(deadline, caller=who, **fields))
+        await self.scheduler.turn(OneCall(deadline, caller=who, **fields))
         self.given.append((caller, round(now() - self._begun, 6)))
 
     async def take_all(self, *callers: str, **fields: Any) -> None:
-        """Let all of them come at once, in this order."""
+        """Wait for turns with all of them at once, in this order."""
         await asyncio.gather(*(self.take(each, **fields) for each in callers))
 
     @property
     def order(self) -> str:
-        """The callers, in the order of their turns."""
+        """Return the callers in the order of their turns."""
         return "".join(caller for caller, _ in self.given)
 
 
@@ -72,7 +72,7 @@ class Turns:
 
 
 def test_tokens_come_at_the_rate_beyond_the_burst() -> None:
-    """Two at once, then one each tenth of a second."""
+    """Two turns come at once, then one each tenth of a second."""
 
     async def work() -> list[float]:
         turns = Turns(tps=10, burst=2)
@@ -83,8 +83,8 @@ def test_tokens_come_at_the_rate_beyond_the_burst() -> None:
 
 
 @pytest.mark.guarantee("quota-limit")
-def test_no_second_sees_more_than_rate_and_burst() -> None:
-    """However calls come, no window of a second holds more than tps + burst."""
+def test_no_second_has_more_turns_than_rate_and_burst() -> None:
+    """No window of a second has more than tps + burst turns."""
 
     async def work() -> list[float]:
         turns = Turns(tps=8, burst=2)
@@ -99,33 +99,33 @@ def test_no_second_sees_more_than_rate_and_burst() -> None:
 
 
 def test_throttle_cuts_the_rate_once_a_second() -> None:
-    """A throttle costs three tenths of the rate, those that come with it nothing."""
+    """A throttle cuts the rate by 30 %; others in the same second don't."""
 
     async def work() -> list[float]:
-        pacer = Turns(tps=10).pacer
+        scheduler = Turns(tps=10).scheduler
         rates = []
         for pause in (0.0, 0.1, 0.8, 0.2):
             await asyncio.sleep(pause)
-            pacer.throttled()
-            rates.append(round(pacer.rate, 1))
+            scheduler.throttled()
+            rates.append(round(scheduler.rate, 1))
         return rates
 
     assert [7.0, 7.0, 7.2, 5.1] == virtually(work)
 
 
 @pytest.mark.guarantee("adaptive-rate")
-def test_rate_comes_back_within_a_minute() -> None:
-    """However low it fell, the whole rate is back after fifty seconds."""
+def test_rate_recovers_within_a_minute() -> None:
+    """After any number of cuts, the whole rate is back after fifty seconds."""
 
     async def work() -> tuple[float, float]:
         turns = Turns(tps=8)
         for _ in range(20):
             await asyncio.sleep(1.1)
-            turns.pacer.throttled()
-        low = turns.pacer.rate
+            turns.scheduler.throttled()
+        low = turns.scheduler.rate
         await asyncio.sleep(50)
-        turns.pacer.expected_wait(OneCall(inf))
-        return low, turns.pacer.rate
+        turns.scheduler.expected_wait(OneCall(inf))
+        return low, turns.scheduler.rate
 
     low, back = virtually(work)
     assert low < 1
@@ -133,7 +133,7 @@ def test_rate_comes_back_within_a_minute() -> None:
 
 
 @pytest.mark.guarantee("adaptive-rate")
-def test_few_are_throttled_where_others_use_the_account() -> None:
+def test_few_calls_are_throttled_if_others_use_the_account() -> None:
     """With two of ten calls a second left, at most one in five is throttled."""
 
     async def work() -> float:
@@ -146,7 +146,7 @@ def test_few_are_throttled_where_others_use_the_account() -> None:
             is_throttled = tokens < 1
             tokens -= not is_throttled
             if is_throttled:
-                turns.pacer.throttled()
+                turns.scheduler.throttled()
             if now() > 1010:
                 seen.append(is_throttled)
         return sum(seen) / len(seen)
@@ -159,7 +159,7 @@ def test_few_are_throttled_where_others_use_the_account() -> None:
 
 @pytest.mark.guarantee("fair-shares")
 def test_callers_take_turns() -> None:
-    """A caller with many calls waits no less than one with few."""
+    """A caller with many calls waits as long as one with few."""
 
     async def work() -> str:
         turns = Turns()
@@ -170,8 +170,8 @@ def test_callers_take_turns() -> None:
 
 
 @pytest.mark.guarantee("fair-shares")
-def test_connections_of_a_caller_take_turns_in_its_turns() -> None:
-    """Two callers have half each, however many connections one of them has."""
+def test_connections_share_the_turns_of_their_caller() -> None:
+    """Two callers have half each, even if one of them has more connections."""
 
     async def work() -> str:
         turns = Turns()
@@ -193,7 +193,7 @@ def test_connections_of_a_caller_take_turns_in_its_turns() -> None:
     ],
 )
 def test_wait_is_estimated_by_rounds(waiting: str, caller: str, turns: int) -> None:
-    """In each round every caller has a turn, and its connections take turns."""
+    """In each round every caller has a turn, and its connections share its turns."""
 
     async def work() -> float:
         many = Turns(tps=1)
@@ -201,7 +201,7 @@ def test_wait_is_estimated_by_rounds(waiting: str, caller: str, turns: int) -> N
         tasks = [asyncio.create_task(many.take(each)) for each in waiting]
         await asyncio.sleep(0)
         who = Caller("x", caller) if caller.isdigit() else Caller(caller)
-        wait = many.pacer.expected_wait(OneCall(inf, caller=who))
+        wait = many.scheduler.expected_wait(OneCall(inf, caller=who))
         for task in tasks:
             task.cancel()
         return wait
@@ -209,8 +209,8 @@ def test_wait_is_estimated_by_rounds(waiting: str, caller: str, turns: int) -> N
     assert turns + 1 == pytest.approx(virtually(work))
 
 
-def test_caller_that_comes_late_is_not_behind_a_scanner() -> None:
-    """Behind a hundred calls of one caller another has the next turn but one."""
+def test_late_caller_does_not_wait_for_a_caller_with_many_calls() -> None:
+    """Behind a hundred calls of one caller, another has the next turn but one."""
 
     async def work() -> list[float]:
         turns = Turns(tps=10)
@@ -227,8 +227,8 @@ def test_caller_that_comes_late_is_not_behind_a_scanner() -> None:
     assert max(virtually(work)) <= 0.2
 
 
-def test_call_of_many_has_the_turn_of_the_first_of_them() -> None:
-    """A fetch stands in the queue of each who waits; whose turn it was is charged."""
+def test_call_of_several_callers_has_the_turn_of_the_first() -> None:
+    """A fetch takes the turn of one of its callers, and only this one is charged."""
 
     async def work() -> str:
         turns = Turns()
@@ -237,7 +237,7 @@ def test_call_of_many_has_the_turn_of_the_first_of_them() -> None:
             deadline, is_poll, callers = inf, False, (Caller("a"), Caller("z"))
 
         async def shared() -> None:
-            await turns.pacer.turn(Shared())  # type: ignore[arg-type]
+            await turns.scheduler.turn(Shared())  # type: ignore[arg-type]
             turns.given.append(("*", now()))
 
         await asyncio.gather(turns.take_all(*"aaaa"), shared(), turns.take_all("z"))
@@ -248,8 +248,8 @@ def test_call_of_many_has_the_turn_of_the_first_of_them() -> None:
 
 
 @pytest.mark.guarantee("watch-share")
-def test_polls_get_their_share_while_calls_wait_too() -> None:
-    """Of the turns that both want, polls get the share and calls the rest."""
+def test_polls_get_their_share_while_calls_wait() -> None:
+    """Polls get their share of the turns that both want, and calls get the rest."""
 
     async def work() -> str:
         turns = Turns(poll_share=0.25)
@@ -264,8 +264,8 @@ def test_polls_get_their_share_while_calls_wait_too() -> None:
     assert 0.25 == pytest.approx(shares["p"] / shares.total(), abs=0.03)
 
 
-def test_polls_have_every_turn_that_no_call_wants() -> None:
-    """Alone they get the whole rate."""
+def test_polls_get_all_turns_if_no_call_waits() -> None:
+    """Without calls, polls get the whole rate."""
 
     async def work() -> list[float]:
         turns = Turns(tps=10, poll_share=0.1)
@@ -281,7 +281,7 @@ def test_polls_have_every_turn_that_no_call_wants() -> None:
 
 @pytest.mark.guarantee("early-refusal")
 def test_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
-    """It is told when its turn would come, and takes none."""
+    """Its error has the time until its turn, and it takes no turn."""
 
     async def work() -> tuple[float, NotAskedError, str]:
         turns = Turns(tps=10)
@@ -299,8 +299,8 @@ def test_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
     assert "aaaaaa" == order
 
 
-def test_call_is_let_wait_where_its_turn_comes_in_time() -> None:
-    """The estimate is exact for one caller alone."""
+def test_call_waits_if_its_turn_comes_in_time() -> None:
+    """The estimate is exact for a single caller."""
 
     async def work() -> str:
         turns = Turns(tps=10)
@@ -310,15 +310,15 @@ def test_call_is_let_wait_where_its_turn_comes_in_time() -> None:
     assert "a" * 7 == virtually(work)
 
 
-def test_call_is_refused_before_its_deadline_where_the_rate_fell() -> None:
-    """Where the estimate proves short, 20 ms are left to say so."""
+def test_call_is_refused_before_its_deadline_if_the_rate_falls() -> None:
+    """If the estimate was too low, it is refused 20 ms before its deadline."""
 
     async def work() -> float:
         turns = Turns(tps=10)
         await turns.take()
         call = asyncio.create_task(turns.take("b", seconds=0.15))
         await asyncio.sleep(0.01)
-        turns.pacer._bucket.turns = -50.0  # noqa: SLF001  # as after a long throttle
+        turns.scheduler._bucket.turns = -50.0  # noqa: SLF001  # as after a long throttle
         begun = now()
         with pytest.raises(NotAskedError):
             await call
@@ -328,8 +328,8 @@ def test_call_is_refused_before_its_deadline_where_the_rate_fell() -> None:
 
 
 @pytest.mark.guarantee("abandoned-turns")
-def test_call_that_leaves_takes_no_turn() -> None:
-    """Who is cancelled as it waits is overstepped."""
+def test_cancelled_call_takes_no_turn() -> None:
+    """A call that is cancelled while it waits is skipped."""
 
     async def work() -> list[tuple[str, float]]:
         turns = Turns(tps=10)
@@ -350,20 +350,20 @@ OURS, THEIRS = "123456789012", "210987654321"
 
 
 def of_role(role: str, identity: str = "alice") -> RunQuery:
-    """Ask for the run in a role."""
+    """Return a query in a role."""
     return RunQuery(QUERY.id, partition=Partition(role, identity))
 
 
 def role(account: str, name: str = "x", *, aws: str = "aws") -> str:
-    """Write a role's ARN."""
+    """Return a role's ARN."""
     return f"arn:{aws}:iam::{account}:role/{name}"
 
 
 def test_roles_of_one_account_share_one_bucket() -> None:
-    """The own account's with the gateway itself, whoever calls; others have others."""
+    """The gateway and all roles of its account share one; other accounts don't."""
 
     async def work() -> None:
-        many = pacers()
+        many = schedulers()
         many.learn(OURS)
         own = many.of(QUERY)
         assert own is many.of(of_role(role(OURS)))
@@ -378,13 +378,15 @@ def test_roles_of_one_account_share_one_bucket() -> None:
     virtually(work)
 
 
-@pytest.mark.parametrize("is_told", [True, False], ids=["not-told", "not-yet-told"])
-def test_accounts_share_one_bucket_until_the_own_one_is_known(*, is_told: bool) -> None:
-    """No account's quota is exceeded by calls that are counted as if for one."""
+@pytest.mark.parametrize("is_known", [True, False], ids=["unknown", "not-yet-known"])
+def test_accounts_share_one_bucket_until_the_own_account_is_known(
+    *, is_known: bool
+) -> None:
+    """No quota is exceeded, as all calls count as if for one account."""
 
     async def work() -> None:
-        many = pacers()
-        if is_told:
+        many = schedulers()
+        if is_known:
             many.learn(None)
         asked = [QUERY, *(of_role(role(each)) for each in (OURS, THEIRS))]
         assert 1 == len({many.of(each) for each in asked})
@@ -392,11 +394,11 @@ def test_accounts_share_one_bucket_until_the_own_one_is_known(*, is_told: bool) 
     virtually(work)
 
 
-def test_account_that_is_used_up_holds_up_no_other() -> None:
-    """Each bucket fills by the same rate, and a throttle slows down its own alone."""
+def test_accounts_have_separate_buckets() -> None:
+    """Each bucket has the same rate, and a throttle cuts only that of its account."""
 
     async def work() -> tuple[list[float], list[float], list[float]]:
-        many = pacers(tps=10)
+        many = schedulers(tps=10)
         many.learn(OURS)
         queries = QUERY, of_role(role(OURS)), of_role(role(THEIRS))
         throttled = Scripted(failure(Reason.UPSTREAM_THROTTLED), answer())
@@ -418,19 +420,19 @@ def test_account_that_is_used_up_holds_up_no_other() -> None:
 # the source
 
 
-def test_source_takes_a_token_tells_so_and_asks() -> None:
-    """The call is told before the next source is asked, and gets its answer."""
+def test_source_takes_a_token_and_notes_that_it_is_sent() -> None:
+    """`sent` is called before the next source is asked, and its answer is returned."""
 
     async def work() -> tuple[Any, list[str]]:
-        told: list[str] = []
+        calls: list[str] = []
 
-        class Telling(OneCall):
+        class Noting(OneCall):
             def sent(self) -> None:
-                told.append("sent")
+                calls.append("sent")
 
         source = Scripted(answer())
-        paced = RateLimited(source, pacers())
-        return await paced.get_run(QUERY, call=Telling(inf)), told
+        limited = RateLimited(source, schedulers())
+        return await limited.get_run(QUERY, call=Noting(inf)), calls
 
     assert (answer(), ["sent"]) == virtually(work)
 
@@ -439,15 +441,15 @@ def test_source_takes_a_token_tells_so_and_asks() -> None:
     ("reason", "rate"),
     [(Reason.UPSTREAM_THROTTLED, 7.0), (Reason.UPSTREAM_INTERNAL, 10.0)],
 )
-def test_source_slows_down_for_throttles_alone(reason: Reason, rate: float) -> None:
-    """A throttle of HealthOmics reaches the pacer, and goes on to the caller."""
+def test_source_cuts_the_rate_only_for_throttles(reason: Reason, rate: float) -> None:
+    """A throttle by HealthOmics cuts the rate, and the error is raised."""
 
     async def work() -> tuple[GatewayError, float]:
-        paced = pacers(tps=10)
+        many = schedulers(tps=10)
         error = failure(reason)
         with pytest.raises(GatewayError) as raised:
-            await RateLimited(Scripted(error), paced).get_run(QUERY, call=OneCall(inf))
+            await RateLimited(Scripted(error), many).get_run(QUERY, call=OneCall(inf))
         assert raised.value is error
-        return error, paced.of(QUERY).rate
+        return error, many.of(QUERY).rate
 
     assert rate == virtually(work)[1]

@@ -1,4 +1,4 @@
-"""How a failed attempt is tried again, with clock, sleep and jitter handed in."""
+"""When and how a failed attempt is retried, with a clock that the test moves."""
 
 import asyncio
 from math import inf
@@ -18,7 +18,7 @@ ANSWER = answer()
 
 
 class Time:
-    """A clock that only sleep moves; it remembers each sleep."""
+    """A clock that only sleeping moves, and the sleeps."""
 
     def __init__(self) -> None:
         """Begin at 1000 seconds."""
@@ -26,13 +26,13 @@ class Time:
         self.slept: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
-        """Move on at once."""
+        """Move the clock at once."""
         self.slept.append(seconds)
         self.now += seconds
 
 
 class Outcome:
-    """How a question went: what came of it, the sleeps and what was told."""
+    """The outcome of a call: its answer or error, the sleeps, and the call's facts."""
 
     def __init__(self, seconds: float) -> None:
         """Give the call so many seconds."""
@@ -42,7 +42,7 @@ class Outcome:
         self.error: GatewayError | None = None
 
     def ended_with(self, failure: GatewayError) -> bool:
-        """Return whether it failed so, whatever wait the client is asked for."""
+        """Return whether the call failed with this error, apart from its wait."""
         if self.error is None:
             return False
         expected = failure.replace(retry_delay_seconds=self.error.retry_delay_seconds)
@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def pushback_ms(self) -> int:
-        """What the client is told to wait, in milliseconds."""
+        """Return the wait that the client is asked for, in milliseconds."""
         assert self.error
         return self.error.pushback_ms
 
@@ -62,7 +62,7 @@ async def ask(
     max_attempts: int = 3,
     jitter: float = 0.5,
 ) -> Outcome:
-    """Ask through `Retrying`, with so many seconds left."""
+    """Call `Retrying` with so many seconds left."""
     outcome = Outcome(seconds)
     runs = Retrying(
         source,
@@ -79,17 +79,17 @@ async def ask(
 
 
 def passing(reason: Reason = Reason.UPSTREAM_INTERNAL) -> GatewayError:
-    """A failure that is worth another attempt."""
+    """Return an error that is retried."""
     return failure(reason, again=Again.YES)
 
 
 def once(reason: Reason) -> GatewayError:
-    """A failure that is worth one other attempt."""
+    """Return an error that is retried once."""
     return failure(reason, again=Again.ONCE)
 
 
-async def test_answer_is_given_without_a_second_attempt() -> None:
-    """A first attempt that succeeds is the only one."""
+async def test_success_needs_no_second_attempt() -> None:
+    """If the first attempt succeeds, it is the only one."""
     source = Scripted(ANSWER)
     outcome = await ask(source)
 
@@ -99,8 +99,8 @@ async def test_answer_is_given_without_a_second_attempt() -> None:
     assert [] == outcome.time.slept
 
 
-async def test_failure_that_passes_is_hidden() -> None:
-    """Two failures worth another attempt and a success are a success."""
+async def test_failures_before_a_success_are_hidden() -> None:
+    """Two failures that are retried and then a success are a success."""
     source = Scripted(passing(), passing(), ANSWER)
     outcome = await ask(source)
 
@@ -110,10 +110,10 @@ async def test_failure_that_passes_is_hidden() -> None:
 
 @pytest.mark.guarantee("bounded-attempts")
 @pytest.mark.parametrize("max_attempts", [1, 2, 3])
-async def test_last_failure_stands_when_the_attempts_are_used_up(
+async def test_last_error_is_raised_after_the_last_attempt(
     max_attempts: int,
 ) -> None:
-    """The failure of the last attempt that is allowed is the call's."""
+    """The error of the last allowed attempt is that of the call."""
     failures = [
         passing(Reason.UPSTREAM_TIMEOUT),
         passing(Reason.UPSTREAM_INTERNAL),
@@ -127,8 +127,8 @@ async def test_last_failure_stands_when_the_attempts_are_used_up(
     assert max_attempts - 1 == len(outcome.time.slept)
 
 
-async def test_final_failure_is_not_tried_again() -> None:
-    """A failure that isn't worth another attempt stands at once."""
+async def test_final_error_is_not_retried() -> None:
+    """An error that isn't worth another attempt is raised at once."""
     final = failure(Reason.RUN_NOT_FOUND, again=Again.NO)
     source = Scripted(final, ANSWER)
     outcome = await ask(source)
@@ -138,8 +138,8 @@ async def test_final_failure_is_not_tried_again() -> None:
     assert [] == outcome.time.slept
 
 
-async def test_final_failure_ends_attempts_under_way() -> None:
-    """A final failure stands though attempts are left."""
+async def test_final_error_ends_the_attempts() -> None:
+    """A final error is raised even if attempts are left."""
     final = failure(Reason.UPSTREAM_ACCESS_DENIED, again=Again.NO)
     source = Scripted(passing(), final, ANSWER)
     outcome = await ask(source)
@@ -148,8 +148,8 @@ async def test_final_failure_ends_attempts_under_way() -> None:
     assert [QUERY] * 2 == source.asked
 
 
-async def test_failure_worth_one_attempt_is_tried_once() -> None:
-    """The second failure of such a reason stands, with an attempt left."""
+async def test_error_worth_one_retry_is_retried_once() -> None:
+    """The second error of such a reason is raised, even if an attempt is left."""
     second = once(Reason.UPSTREAM_MALFORMED_RESPONSE).replace(debug="second")
     source = Scripted(once(Reason.UPSTREAM_MALFORMED_RESPONSE), second, ANSWER)
     outcome = await ask(source)
@@ -158,8 +158,8 @@ async def test_failure_worth_one_attempt_is_tried_once() -> None:
     assert 2 == len(source.asked)
 
 
-async def test_failures_worth_one_attempt_count_by_reason() -> None:
-    """Another such reason is worth an attempt of its own, while any is left."""
+async def test_errors_worth_one_retry_count_by_reason() -> None:
+    """Another such reason has its own retry, while attempts are left."""
     skewed = once(Reason.GATEWAY_CLOCK_SKEW)
     expired = once(Reason.GATEWAY_CREDENTIALS_EXPIRED)
     foreign = once(Reason.UPSTREAM_IDENTITY_MISMATCH)
@@ -169,8 +169,8 @@ async def test_failures_worth_one_attempt_count_by_reason() -> None:
     assert outcome.ended_with(foreign)
 
 
-async def test_failure_worth_one_attempt_is_tried_after_another_kind() -> None:
-    """What came before under other reasons doesn't use up the one attempt."""
+async def test_error_worth_one_retry_is_retried_after_other_errors() -> None:
+    """Earlier errors of other reasons don't use up its retry."""
     malformed = once(Reason.UPSTREAM_MALFORMED_RESPONSE)
 
     assert ANSWER is (await ask(Scripted(passing(), malformed, ANSWER))).answer
@@ -186,10 +186,10 @@ async def test_failure_worth_one_attempt_is_tried_after_another_kind() -> None:
         pytest.param(0.086, 3, id="enough-for-both"),
     ],
 )
-async def test_last_failure_stands_when_no_time_is_left(
+async def test_error_is_raised_if_no_time_is_left(
     seconds: float, attempts: int
 ) -> None:
-    """Without time for the wait and 10 ms more the failure stands, unslept."""
+    """Without time for the wait and 10 ms more, the error is raised without a wait."""
     source = Scripted(passing())
     outcome = await ask(source, seconds=seconds)
 
@@ -198,8 +198,8 @@ async def test_last_failure_stands_when_no_time_is_left(
     assert [QUERY] * attempts == source.asked
 
 
-async def test_last_attempt_stands_when_the_next_is_not_made() -> None:
-    """A call whose next attempt the gateway refuses tells what HealthOmics said."""
+async def test_last_error_is_raised_if_the_next_attempt_is_refused() -> None:
+    """If the gateway refuses the next attempt, HealthOmics' last error is raised."""
     said = passing()
     refused = NotAskedError(Reason.GATEWAY_OVERLOADED, retry_delay_seconds=7.0)
 
@@ -208,8 +208,8 @@ async def test_last_attempt_stands_when_the_next_is_not_made() -> None:
     assert 7.0 == refused.retry_delay_seconds
 
 
-async def test_time_that_an_attempt_takes_is_missing_for_the_next() -> None:
-    """An attempt that uses up the deadline is the last."""
+async def test_attempt_that_uses_up_the_time_is_the_last() -> None:
+    """No attempt follows one that uses up the deadline."""
     outcome = Outcome(seconds=1.0)
 
     async def slowly(_query: RunQuery, _call: Call) -> Answer:
@@ -233,8 +233,8 @@ async def test_time_that_an_attempt_takes_is_missing_for_the_next() -> None:
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(jitter=st.floats(0, 1, exclude_max=True))
-async def test_waits_are_drawn_up_to_a_bound_that_doubles(jitter: float) -> None:
-    """A wait is the drawn share of 50 ms, then of 100 ms; the next is told: 200 ms."""
+async def test_waits_have_full_jitter_and_double(jitter: float) -> None:
+    """Waits are random shares of 50 ms, then 100 ms; the error has that of 200 ms."""
     outcome = await ask(Scripted(passing()), jitter=jitter)
 
     assert [0.05 * jitter, 0.1 * jitter] == pytest.approx(outcome.time.slept)
@@ -244,7 +244,7 @@ async def test_waits_are_drawn_up_to_a_bound_that_doubles(jitter: float) -> None
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(jitter=st.floats(0, 1, exclude_max=True))
 async def test_waits_after_throttling_begin_at_a_second(jitter: float) -> None:
-    """After throttling a wait is the drawn share of 1 s, then of 2 s, then of 4 s."""
+    """After throttling, a wait is a random share of 1 s, then of 2 s, then of 4 s."""
     throttled = passing(Reason.UPSTREAM_THROTTLED)
     outcome = await ask(Scripted(throttled), jitter=jitter)
 
@@ -264,10 +264,10 @@ async def test_waits_after_throttling_begin_at_a_second(jitter: float) -> None:
         pytest.param(999_999.999, [5.5, 6.0], id="beyond"),
     ],
 )
-async def test_wait_that_aws_asks_for_is_honoured_within_bounds(
+async def test_retry_after_of_aws_lengthens_the_wait_within_bounds(
     asked_seconds: float | None, waits: list[float]
 ) -> None:
-    """AWS's wish never shortens a wait, and lengthens it by at most 5 s."""
+    """Retry-After never shortens a wait, and lengthens it by at most 5 s."""
     throttled = failure(
         Reason.UPSTREAM_THROTTLED, again=Again.YES, retry_after_seconds=asked_seconds
     )
@@ -284,10 +284,10 @@ async def test_wait_that_aws_asks_for_is_honoured_within_bounds(
         pytest.param(999_999.999, 5500, id="beyond"),
     ],
 )
-async def test_failure_tells_the_wait_that_would_come_next(
+async def test_error_has_the_wait_that_would_come_next(
     asked_seconds: float | None, milliseconds: int
 ) -> None:
-    """A client is told the wait that the gateway itself would take next."""
+    """A client is asked to wait as long as the gateway itself would."""
     throttled = failure(
         Reason.UPSTREAM_THROTTLED, again=Again.YES, retry_after_seconds=asked_seconds
     )
@@ -301,17 +301,17 @@ async def test_failure_tells_the_wait_that_would_come_next(
     "reason",
     [Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, Reason.GATEWAY_CREDENTIALS_EXPIRED],
 )
-async def test_failure_for_want_of_credentials_puts_clients_off(
+async def test_error_without_credentials_asks_clients_to_wait(
     reason: Reason, jitter: float
 ) -> None:
-    """All calls fail until credentials are found: clients come back in 1 to 5 s."""
+    """All calls fail until credentials are found: clients retry after 1 to 5 s."""
     outcome = await ask(Scripted(failure(reason, again=Again.NO)), jitter=jitter)
 
     assert 1000 + 4000 * jitter == outcome.pushback_ms
 
 
-async def test_failure_that_leaves_no_time_tells_its_wait() -> None:
-    """A wait that the deadline doesn't allow is told to the client instead."""
+async def test_error_without_time_for_a_retry_has_its_wait() -> None:
+    """If the deadline is too short for the wait, the client is asked to wait."""
     throttled = passing(Reason.UPSTREAM_THROTTLED)
     outcome = await ask(Scripted(throttled), seconds=0.1)
 
@@ -319,8 +319,8 @@ async def test_failure_that_leaves_no_time_tells_its_wait() -> None:
     assert 500 == outcome.pushback_ms
 
 
-async def test_wait_that_aws_asks_for_counts_against_the_deadline() -> None:
-    """AWS's wish for a longer wait than the deadline allows ends the attempts."""
+async def test_retry_after_beyond_the_deadline_ends_the_attempts() -> None:
+    """If AWS asks for a longer wait than the deadline allows, no attempt follows."""
     throttled = failure(
         Reason.UPSTREAM_THROTTLED, again=Again.YES, retry_after_seconds=3.0
     )
@@ -332,7 +332,7 @@ async def test_wait_that_aws_asks_for_counts_against_the_deadline() -> None:
 
 @pytest.mark.parametrize("attempt", [1, 2])
 async def test_cancellation_ends_an_attempt_and_starts_no_other(attempt: int) -> None:
-    """A cancelled call ends as such; its failure isn't one to try again."""
+    """A cancelled call isn't retried."""
     hanging = Hanging()
     source = Scripted(*[passing()] * (attempt - 1), hanging)
     task = asyncio.create_task(ask(source))
@@ -363,8 +363,8 @@ async def test_cancellation_ends_a_wait() -> None:
     assert 1 == len(source.asked)
 
 
-async def test_bug_is_not_tried_again() -> None:
-    """What isn't one of the table's failures passes through at once."""
+async def test_bug_is_not_retried() -> None:
+    """An exception other than GatewayError is raised at once."""
     source = Scripted(ValueError("a bug"), ANSWER)
 
     with pytest.raises(ValueError, match="a bug"):
@@ -373,7 +373,7 @@ async def test_bug_is_not_tried_again() -> None:
 
 
 def retrying(source: Scripted) -> Retrying:
-    """Share one stock of retries among the calls, and lose no time."""
+    """Return a source with one retry budget for all calls, which loses no time."""
     time = Time()
     return Retrying(source, max_attempts=3, clock=lambda: time.now, sleep=time.sleep)
 
@@ -387,10 +387,10 @@ async def refusals(runs: Retrying, count: int) -> None:
 
 @given(calls=st.integers(1, 300), successes=st.integers(0, 300))
 @settings(max_examples=30, deadline=None)
-async def test_dead_upstream_sees_few_more_calls_than_callers_make(
+async def test_retry_budget_limits_the_retries_of_an_outage(
     calls: int, successes: int
 ) -> None:
-    """Retries end with the ten in hand and one for five calls, whatever went well."""
+    """Ten retries are made, then one for five calls, even if other calls succeed."""
     source = Scripted(*[ANSWER] * successes, passing())
     runs = retrying(source)
     for _ in range(successes):
@@ -400,8 +400,8 @@ async def test_dead_upstream_sees_few_more_calls_than_callers_make(
     assert len(source.asked) - successes <= calls + min(2 * calls, 10 + calls / 5)
 
 
-async def test_retries_come_back_with_further_calls() -> None:
-    """Five calls earn the retry of one, once those in hand are used up."""
+async def test_retry_budget_is_refilled_by_calls() -> None:
+    """Five calls add one retry to a budget that is used up."""
     source = Scripted(passing())
     runs = retrying(source)
     await refusals(runs, 50)
@@ -411,8 +411,8 @@ async def test_retries_come_back_with_further_calls() -> None:
     assert 100 + 20 == len(source.asked) - before
 
 
-async def test_what_is_mended_is_tried_again_without_a_retry_in_hand() -> None:
-    """A renewal of the gateway's own credentials costs the retries nothing."""
+async def test_failure_that_was_fixed_is_retried_without_budget() -> None:
+    """A renewal of the gateway's own credentials uses no retry of the budget."""
     mended = failure(Reason.GATEWAY_CREDENTIALS_EXPIRED, again=Again.FIXED)
     source = Scripted(*[passing()] * 100, *[mended, ANSWER] * 20, mended)
     runs = retrying(source)

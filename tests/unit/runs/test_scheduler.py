@@ -1,4 +1,4 @@
-"""When requests leave, whatever holds them up before, in time that passes at once."""
+"""The times at which requests are sent after stalls, in virtual time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Wait = Callable[[], Awaitable[None]]
 
 
 def now() -> float:
-    """Tell the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
@@ -47,20 +47,20 @@ class Session:
     """Credentials that are usable or not."""
 
     def __init__(self, getting: Wait = nothing, *, is_ready: bool = True) -> None:
-        """Get others as `getting` does."""
+        """Get new credentials with `getting`."""
         self._getting = getting
         self.is_ready = is_ready
         self.got = 0
 
     async def ready(self) -> None:
-        """Get others."""
+        """Get new credentials."""
         self.got += 1
         await self._getting()
         self.is_ready = True
 
 
 class Upstream:
-    """A HealthOmics behind connections, and the way to it."""
+    """A HealthOmics behind connections, and the sources in front of it."""
 
     def __init__(
         self,
@@ -71,29 +71,29 @@ class Upstream:
         session: Session | None = None,
         sendings: int = 1,
     ) -> None:
-        """Connect and answer as told; send each request so many times."""
+        """Connect and answer as given; send each request so many times."""
         self._connecting, self._answering = connecting, answering
         self._sendings = sendings
         shared = Bulkhead(places)
-        self.pacers = Schedulers(
+        self.schedulers = Schedulers(
             lambda: Scheduler(
                 tps=TPS, burst=BURST, poll_share=0.5, places=shared, clock=now
             )
         )
-        self.pacers.learn("123456789012")
+        self.schedulers.learn("123456789012")
         session = session or Session()
-        self.runs = RateLimited(self, self.pacers, session=lambda _: session)
+        self.runs = RateLimited(self, self.schedulers, session=lambda _: session)
         self.inside = 0
         self.sent: list[tuple[Partition, float]] = []  # by whom, and when it left
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Send a request, and answer it."""
+        """Send a request, and return its answer."""
         del call
         self.inside += 1
         try:
             await self._connecting()
             for _ in range(self._sendings):
-                await self.pacers.depart(query)
+                await self.schedulers.depart(query)
                 self.sent.append((query.partition, now()))
             await self._answering()
         finally:
@@ -104,7 +104,7 @@ class Upstream:
     async def crowd(
         self, number: int, query: RunQuery = QUERY
     ) -> AsyncIterator[list[asyncio.Task[Answer]]]:
-        """Let so many calls come, and wait until all are answered."""
+        """Start so many calls, and wait until all are answered."""
         calls = [OneCall(inf, caller=Caller(str(at))) for at in range(number)]
         tasks = [
             asyncio.create_task(self.runs.get_run(query, call=call)) for call in calls
@@ -113,13 +113,13 @@ class Upstream:
         await asyncio.gather(*tasks)
 
     def most(self, partition: Partition = QUERY.partition) -> int:
-        """Count the most that left in any second, of one account."""
+        """Return the largest number of requests of an account in any second."""
         times = [at for whose, at in self.sent if whose == partition]
         return max(sum(at <= each < at + 1 - 1e-9 for each in times) for at in times)
 
 
 def stalling(seconds: float, first: int = 1_000_000) -> Wait:
-    """Take until so many seconds after now, for the first who come."""
+    """Return a wait until so many seconds from now, for the first that come."""
     end, numbers = now() + seconds, count(1)
 
     async def wait() -> None:
@@ -134,7 +134,7 @@ def stalling(seconds: float, first: int = 1_000_000) -> Wait:
 
 @pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_after_healthomics_has_stalled() -> None:
-    """Calls that waited for a place have no tokens in hand when it answers again."""
+    """Calls that waited for a place have saved no tokens when it answers again."""
 
     async def work() -> tuple[int, float]:
         upstream = Upstream(places=32, answering=stalling(8.5))
@@ -150,7 +150,7 @@ def test_rate_holds_after_healthomics_has_stalled() -> None:
 
 @pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_after_slow_credentials() -> None:
-    """Calls that waited for STS or for the credential chain then have turns."""
+    """Calls that waited for STS or for the credential chain get turns by the rate."""
 
     async def work() -> int:
         upstream = Upstream(session=Session(stalling(4.5), is_ready=False))
@@ -164,7 +164,7 @@ def test_rate_holds_after_slow_credentials() -> None:
 
 @pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_after_connections_have_stalled() -> None:
-    """Requests whose connections come together don't leave together."""
+    """Requests whose connections open together aren't sent together."""
 
     async def work() -> tuple[int, float]:
         begun = now()
@@ -179,8 +179,8 @@ def test_rate_holds_after_connections_have_stalled() -> None:
 
 
 @pytest.mark.guarantee("quota-at-send")
-def test_rate_holds_where_each_request_is_sent_again() -> None:
-    """A replay takes a token as well."""
+def test_rate_holds_if_each_request_is_replayed() -> None:
+    """A replay takes a token too."""
 
     async def work() -> tuple[int, int]:
         upstream = Upstream(sendings=2)
@@ -210,15 +210,15 @@ def test_rate_holds_for_each_account_while_they_share_the_places() -> None:
     assert seconds <= 3.0 + 60 / TPS
 
 
-def test_throttle_slows_down_what_is_on_its_way_too() -> None:
-    """Requests that had their turn before leave by the rate that was cut."""
+def test_throttle_slows_requests_that_have_had_their_turn() -> None:
+    """Requests that have had their turn are sent by the rate that was cut."""
 
     async def work() -> list[float]:
         begun = now()
         upstream = Upstream(connecting=stalling(5.0, 30))
         async with upstream.crowd(30):
             await asyncio.sleep(5.0 - 1e-9)
-            upstream.pacers.of(QUERY).throttled()
+            upstream.schedulers.of(QUERY).throttled()
         return [at - begun for _, at in upstream.sent]
 
     first, second, *_ = virtually(work)
@@ -227,7 +227,7 @@ def test_throttle_slows_down_what_is_on_its_way_too() -> None:
 
 
 def test_call_that_need_not_wait_is_sent_at_once() -> None:
-    """Within one turn of the event loop."""
+    """A call is sent within one turn of the event loop if it needn't wait."""
 
     async def work() -> int:
         upstream = Upstream()
@@ -244,8 +244,8 @@ def test_call_that_need_not_wait_is_sent_at_once() -> None:
 
 
 @pytest.mark.guarantee("abandoned-turns")
-def test_call_whose_credentials_expired_as_it_waited_spends_nothing() -> None:
-    """It gets others and waits again; its token and its place are the next call's."""
+def test_call_whose_credentials_expired_while_it_waited_takes_nothing() -> None:
+    """It gets new ones and waits again; the next call uses its token and its place."""
 
     async def work() -> tuple[list[float], int, float]:
         session = Session(stalling(2.0))
@@ -266,8 +266,8 @@ def test_call_whose_credentials_expired_as_it_waited_spends_nothing() -> None:
     assert (1, 0.2) == (got, pytest.approx(other))
 
 
-def test_credentials_that_expire_as_they_come_are_got_once() -> None:
-    """A call doesn't go round for ever."""
+def test_new_credentials_that_have_expired_are_fetched_once() -> None:
+    """A call doesn't fetch credentials again and again."""
 
     class Expired(Session):
         async def ready(self) -> None:
@@ -287,8 +287,8 @@ def test_credentials_that_expire_as_they_come_are_got_once() -> None:
 
 
 @pytest.mark.guarantee("abandoned-turns")
-def test_call_that_leaves_as_its_turn_comes_gives_it_back() -> None:
-    """Its token and its place are the next call's, at once."""
+def test_call_that_is_cancelled_at_its_turn_returns_it() -> None:
+    """The next call uses its token and its place at once."""
 
     async def work() -> list[float]:
         upstream = Upstream(places=1, answering=stalling(5.0, 1))
@@ -308,8 +308,8 @@ def test_call_that_leaves_as_its_turn_comes_gives_it_back() -> None:
 
 
 @pytest.mark.guarantee("abandoned-turns")
-def test_request_that_is_given_up_at_the_gate_takes_no_token() -> None:
-    """Those behind it leave as if it had never been there, in their order."""
+def test_request_that_is_cancelled_at_the_gate_takes_no_token() -> None:
+    """Later requests are sent in their order as if it had not been there."""
 
     async def work() -> list[tuple[int, float]]:
         opened: list[float] = []
@@ -342,7 +342,7 @@ def test_request_that_is_given_up_at_the_gate_takes_no_token() -> None:
     [(0.1, Reason.UPSTREAM_THROTTLED), (10.0, Reason.GATEWAY_OVERLOADED)],
 )
 def test_refusal_names_what_is_short(seconds_each: float, reason: Reason) -> None:
-    """Tokens, or places where these are held so long that tokens are left over."""
+    """The reason is a lack of tokens, or of places if these are held for too long."""
 
     async def work() -> Reason:
         async def answering() -> None:
@@ -364,28 +364,28 @@ def test_refusal_names_what_is_short(seconds_each: float, reason: Reason) -> Non
     assert reason is virtually(work)
 
 
-async def test_refusal_while_nothing_is_short_blames_no_quota() -> None:
-    """While tokens and places are there, a late call isn't blamed on the quota."""
-    pacer = Scheduler(tps=TPS, burst=1, poll_share=0.5, places=Bulkhead(1))
-    before = pacer.refusal(0.0).reason
-    await pacer.turn(OneCall(inf))
+async def test_refusal_while_nothing_is_short_is_overload() -> None:
+    """While tokens and places are free, a late call isn't refused for the quota."""
+    scheduler = Scheduler(tps=TPS, burst=1, poll_share=0.5, places=Bulkhead(1))
+    before = scheduler.refusal(0.0).reason
+    await scheduler.turn(OneCall(inf))
 
     assert Reason.GATEWAY_OVERLOADED is before
-    assert Reason.UPSTREAM_THROTTLED is pacer.refusal(0.1).reason
+    assert Reason.UPSTREAM_THROTTLED is scheduler.refusal(0.1).reason
 
 
-async def test_call_that_waited_for_a_token_blames_the_quota() -> None:
-    """A token that comes as a call is given up isn't taken for one that was there."""
+async def test_call_that_waited_for_a_token_is_refused_for_the_quota() -> None:
+    """A token that comes when a call is refused doesn't make it an overload."""
     time = 0.0
-    pacer = Scheduler(
+    scheduler = Scheduler(
         tps=TPS, burst=1, poll_share=0.5, places=Bulkhead(1), clock=lambda: time
     )
-    pacer.leave(await pacer.turn(OneCall(inf)) or 0.0)
+    scheduler.leave(await scheduler.turn(OneCall(inf)) or 0.0)
     late = OneCall(1.0)
-    waiting = asyncio.create_task(pacer.turn(late))
+    waiting = asyncio.create_task(scheduler.turn(late))
     await asyncio.sleep(0)
     time = 1.0  # which the event loop hasn't noticed
-    refusal = pacer.refusal(pacer.expected_wait(late))
+    refusal = scheduler.refusal(scheduler.expected_wait(late))
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
 

@@ -1,4 +1,4 @@
-"""How a run is followed, in time that passes at once."""
+"""Watches of runs, in virtual time."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ ALL = Selection()
 
 
 def now() -> float:
-    """Tell the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
 def status(word: str) -> RunStatus.ValueType:
-    """Give the status by AWS's word."""
+    """Return the status for AWS's word."""
     return RunStatus.Value(f"RUN_STATUS_{word}")
 
 
@@ -62,7 +62,7 @@ class World:
         self.watches = Watches(self, polls=self, interval_seconds=5.0, clock=now)
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Be HealthOmics."""
+        """Answer as HealthOmics."""
         self.polled.append(round(now() - 1000, 3))
         self.calls.append(call)
         call.upstream = UpstreamInfo(attempts=1)
@@ -81,7 +81,7 @@ class World:
         return Answer(run, "aws-1")
 
     async def look(self) -> Answer:
-        """Make the first look of a watch, for a caller that may know of every run."""
+        """Make the first fetch of a watch, for a caller that may know of every run."""
         call = OneCall(inf)
         return await self.watches.look(QUERY, call=call, hides=lambda _: False)
 
@@ -93,13 +93,13 @@ class World:
         selection: Selection = ALL,
         **fields: Any,
     ) -> list[tuple[float, Any]]:
-        """Give what one watch sees, and when; `work` is what it does with each."""
+        """Return what one watch sees, and when; it takes `work` seconds for each."""
         seen: list[tuple[float, Any]] = []
-        with self.watches.watch(QUERY, selection=selection, **fields) as reader:
+        with self.watches.watch(QUERY, selection=selection, **fields) as watch:
             try:
-                while (body := await reader.next()) is not None:
-                    told = of(WatchRunResponse.FromString(body).run) if body else "beat"
-                    seen.append((round(now() - 1000, 3), told))
+                while (body := await watch.next()) is not None:
+                    what = of(WatchRunResponse.FromString(body).run) if body else "beat"
+                    seen.append((round(now() - 1000, 3), what))
                     await asyncio.sleep(work)
             except GatewayError as error:
                 seen.append((round(now() - 1000, 3), error.reason))
@@ -110,7 +110,7 @@ class World:
         return seen
 
     def follow_at(self, at: float, **fields: Any) -> asyncio.Task[Any]:
-        """Begin so many seconds after 1000."""
+        """Begin to watch at second 1000 + `at`."""
 
         async def later() -> Any:
             await asyncio.sleep(1000 + at - now())
@@ -129,8 +129,8 @@ LIFE = (
 # states
 
 
-def test_state_keeps_so_many_responses() -> None:
-    """A caller may choose another mask for each stream; the first are shared."""
+def test_state_keeps_a_limited_number_of_responses() -> None:
+    """Each stream may have its own mask; the responses of the first masks are kept."""
     masks = [Selection(frozenset({"id"}), frozenset({str(at)})) for at in range(20)]
     state = State(0, Run(id="1234567"), b"")
     made = [state.view(each) for each in masks]
@@ -141,8 +141,8 @@ def test_state_keeps_so_many_responses() -> None:
 
 
 @pytest.mark.guarantee("heartbeats")
-def test_heartbeat_is_sent_when_nothing_else_was_for_so_long() -> None:
-    """A silence counts from what was sent last, a heartbeat too."""
+def test_heartbeat_is_sent_after_its_interval_without_a_response() -> None:
+    """The interval begins with the last response, which may be a heartbeat."""
 
     async def work() -> Any:
         return await World(*LIFE).follow(heartbeat_seconds=3.0, period_seconds=10.0)
@@ -155,8 +155,8 @@ def test_heartbeat_is_sent_when_nothing_else_was_for_so_long() -> None:
 
 
 @pytest.mark.guarantee("watch-states")
-def test_watch_sees_its_snapshot_each_change_and_the_end() -> None:
-    """A state comes once, at the poll that sees it, and nothing after the last."""
+def test_watch_returns_each_state_once() -> None:
+    """Each state comes once, at the poll that sees it, and nothing after the last."""
 
     async def work() -> Any:
         world = World(*LIFE)
@@ -171,8 +171,8 @@ def test_watch_sees_its_snapshot_each_change_and_the_end() -> None:
 
 @pytest.mark.guarantee("watch-ends")
 @pytest.mark.parametrize("word", ["COMPLETED", "FAILED", "CANCELLED", "DELETED"])
-def test_watch_of_a_run_that_has_ended_is_one_state(word: str) -> None:
-    """A terminal state is told, then the watch has ended well."""
+def test_watch_of_a_run_that_has_ended_returns_one_state(word: str) -> None:
+    """The watch returns the terminal state and ends without an error."""
 
     async def work() -> Any:
         return await World((0, {"name": "a", "status": word})).follow()
@@ -181,8 +181,8 @@ def test_watch_of_a_run_that_has_ended_is_one_state(word: str) -> None:
 
 
 @pytest.mark.guarantee("shared-polls")
-def test_watchers_share_the_polls() -> None:
-    """A thousand watchers of one run cost what one costs, and all see all."""
+def test_watches_of_a_run_share_its_polls() -> None:
+    """A thousand watches of one run cost as many polls as one, and see all states."""
 
     async def work() -> Any:
         world = World(*LIFE, seconds=0.1)
@@ -197,7 +197,7 @@ def test_watchers_share_the_polls() -> None:
 
 
 def test_first_state_may_be_the_pollers_last() -> None:
-    """Who comes while that is younger than a period has it at once, others a poll."""
+    """A new watch gets a state younger than a period at once, else that of a poll."""
 
     async def work() -> Any:
         world = World((0, {"name": "a"}), (16, {"status": "FAILED"}))
@@ -210,8 +210,8 @@ def test_first_state_may_be_the_pollers_last() -> None:
     assert [0, 5, 12, 17] == polled
 
 
-def test_usual_period_holds_for_who_asks_for_none() -> None:
-    """One who wants to be told rarely doesn't make the others wait."""
+def test_usual_period_holds_for_watches_without_their_own() -> None:
+    """A watch with a long period doesn't slow the polls of the others."""
 
     async def work() -> Any:
         world = World((0, {"name": "a"}), (6, {"status": "FAILED"}))
@@ -223,8 +223,8 @@ def test_usual_period_holds_for_who_asks_for_none() -> None:
 
 
 @pytest.mark.guarantee("watch-states")
-def test_change_that_its_caller_does_not_see_sends_nothing() -> None:
-    """A mask and withheld members count: only what is received is compared."""
+def test_change_of_unselected_members_sends_nothing() -> None:
+    """Only the members that the caller receives are compared."""
     life = (
         (0, {"name": "a", "priority": 1}),
         (5, {"name": "a", "priority": 2}),
@@ -244,8 +244,8 @@ def test_change_that_its_caller_does_not_see_sends_nothing() -> None:
     assert [(0, "a"), (10, "b"), (15, "end")] == masked
 
 
-def test_slow_watcher_gets_the_newest_and_holds_up_nobody() -> None:
-    """Who takes too long skips states, and is not behind afterwards."""
+def test_slow_watch_gets_the_newest_state_and_delays_no_other() -> None:
+    """A watch that is too slow skips states, and isn't behind afterwards."""
     life = [(5.0 * at, {"name": str(at)}) for at in range(20)]
     life.append((100.0, {"name": "end", "status": "COMPLETED"}))
 
@@ -262,8 +262,8 @@ def test_slow_watcher_gets_the_newest_and_holds_up_nobody() -> None:
     assert "end" == behind[-2][1]
 
 
-def test_watcher_that_is_a_little_behind_misses_no_state() -> None:
-    """Up to four states are kept for whoever hasn't taken them."""
+def test_watch_that_is_a_little_behind_misses_no_state() -> None:
+    """Up to four states are kept for a watch that hasn't taken them."""
     life = [(5.0 * at, {"name": str(at)}) for at in range(4)]
     life.append((100.0, {"name": "end", "status": "COMPLETED"}))
 
@@ -277,7 +277,7 @@ def test_watcher_that_is_a_little_behind_misses_no_state() -> None:
 
 
 def test_passing_states_are_polled_twice_as_often() -> None:
-    """A run that starts or stops is about to change."""
+    """A run that starts or stops is polled in half of the usual period."""
     life = (
         (0, {"status": "STARTING"}),
         (10, {"status": "RUNNING"}),
@@ -293,8 +293,8 @@ def test_passing_states_are_polled_twice_as_often() -> None:
     assert [0, 2.5, 5, 7.5, 10, 15, 20, 22.5, 25] == virtually(work)
 
 
-def test_shortest_period_of_all_watchers_counts() -> None:
-    """One who wants to know sooner hurries the polls while it is there."""
+def test_shortest_period_of_all_watches_counts() -> None:
+    """A watch with a shorter period speeds up the polls while it lasts."""
 
     async def work() -> Any:
         world = World((0, {}), (18, {"status": "FAILED"}))
@@ -307,8 +307,8 @@ def test_shortest_period_of_all_watchers_counts() -> None:
 
 
 @pytest.mark.guarantee("shared-polls")
-def test_answer_to_a_call_saves_the_next_poll() -> None:
-    """What a GetRun has read reaches the watchers, and puts the poll off."""
+def test_answer_to_a_call_postpones_the_next_poll() -> None:
+    """The answer to a GetRun call reaches the watches, and the next poll is later."""
 
     async def work() -> Any:
         world = World((0, {"name": "a"}), (3, {"name": "b"}), (9, {"status": "FAILED"}))
@@ -325,7 +325,7 @@ def test_answer_to_a_call_saves_the_next_poll() -> None:
 
 
 def test_answer_that_poll_and_calls_share_is_one_state() -> None:
-    """Whoever tells of it first, the next poll comes a period later."""
+    """If a poll and calls share an answer, the next poll comes a period later."""
 
     async def work() -> Any:
         world = World((0, {"name": "a"}), (9, {"status": "FAILED"}), seconds=1.0)
@@ -351,8 +351,8 @@ def test_answer_that_poll_and_calls_share_is_one_state() -> None:
 
 
 @pytest.mark.guarantee("watch-share")
-def test_polls_have_the_turns_of_those_who_watch() -> None:
-    """Callers take turns, and the runs of each; the pacer knows that no call waits."""
+def test_polls_have_the_turns_of_the_watching_callers() -> None:
+    """Callers take turns, and so do the runs of each; the call is a poll."""
 
     async def work() -> Any:
         world = World((0, {}), (5, {"status": "FAILED"}))
@@ -368,10 +368,10 @@ def test_polls_have_the_turns_of_those_who_watch() -> None:
 
 
 @pytest.mark.parametrize(("is_sent", "shared"), [(False, [("b",)]), (True, [])])
-def test_poll_that_waits_has_the_turn_of_who_joins(
+def test_waiting_poll_may_use_the_turn_of_a_caller_that_joins(
     *, is_sent: bool, shared: list[tuple[str]]
 ) -> None:
-    """A caller that watches too needn't wait for the turn of the first."""
+    """A second caller needn't wait for the turn of the first."""
 
     async def work() -> Any:
         world = World((0, {"status": "FAILED"}), seconds=3)
@@ -391,8 +391,8 @@ def test_poll_that_waits_has_the_turn_of_who_joins(
 
 
 @pytest.mark.guarantee("abandoned-watches")
-def test_last_who_leaves_ends_the_polls() -> None:
-    """A poll under way is given up, and who comes back begins anew."""
+def test_last_watch_that_ends_ends_the_polls() -> None:
+    """A later watch of the run begins with a new poll."""
 
     async def work() -> Any:
         world = World((0, {"name": "a"}), seconds=1.0)
@@ -412,8 +412,8 @@ def test_last_who_leaves_ends_the_polls() -> None:
     assert ((0, 0, 1), [0, 70]) == virtually(work)
 
 
-def test_poll_under_way_is_given_up_with_the_last_watcher() -> None:
-    """Nobody waits for it any more."""
+def test_poll_under_way_is_cancelled_with_the_last_watch() -> None:
+    """A poll is cancelled when no watch waits for it."""
 
     async def work() -> Any:
         world = World((0, {}), seconds=1.0)
@@ -442,7 +442,7 @@ def test_poll_under_way_is_given_up_with_the_last_watcher() -> None:
     ],
 )
 def test_failure_that_may_pass_does_not_end_a_watch(reason: Reason) -> None:
-    """It asks again after 1 s, then 2 and so on, and then as before."""
+    """The poller polls again after 1 s, then 2 s and so on, and then as before."""
 
     async def work() -> Any:
         life = ((0, {"name": "a"}), (4, failure(reason)), (11, {"name": "b"}))
@@ -461,7 +461,7 @@ def test_failure_that_may_pass_does_not_end_a_watch(reason: Reason) -> None:
 @pytest.mark.guarantee("watch-failures")
 @pytest.mark.parametrize("reason", sorted(IN_DOUBT, key=lambda each: each.name))
 def test_failure_in_doubt_ends_a_watch_only_if_it_lasts(reason: Reason) -> None:
-    """What may be a proxy's answer is waited out for a minute."""
+    """An answer that may be a proxy's ends a watch only after a minute."""
 
     async def work() -> Any:
         life = ((0, {"name": "a"}), (4, failure(reason)), (30, {"name": "b"}))
@@ -471,8 +471,8 @@ def test_failure_in_doubt_ends_a_watch_only_if_it_lasts(reason: Reason) -> None:
     assert [(0, "a"), (36, "b"), (104, reason)] == virtually(work)
 
 
-def test_first_look_waits_out_a_failure_in_doubt_too() -> None:
-    """It has the answer that comes within the minute, and else the failure."""
+def test_first_fetch_retries_a_failure_in_doubt() -> None:
+    """It returns an answer that comes within a minute, else it raises the error."""
 
     async def work() -> Any:
         error = failure(Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -486,8 +486,8 @@ def test_first_look_waits_out_a_failure_in_doubt_too() -> None:
     assert ("b", Reason.UPSTREAM_MALFORMED_RESPONSE, 1103) == virtually(work)
 
 
-def test_answer_that_is_nobody_s_word_is_in_doubt() -> None:
-    """Whatever of HealthOmics is INTERNAL or UNKNOWN may be a proxy's doing."""
+def test_every_upstream_reason_of_unknown_origin_is_in_doubt() -> None:
+    """Upstream reasons with the code INTERNAL or UNKNOWN may be caused by a proxy."""
     assert {
         each
         for each in Reason
@@ -496,8 +496,8 @@ def test_answer_that_is_nobody_s_word_is_in_doubt() -> None:
     } == IN_DOUBT
 
 
-def test_wait_that_is_asked_for_is_kept() -> None:
-    """A failure's own wait counts where it is longer; nobody waits beyond a minute."""
+def test_retry_delay_of_an_error_lengthens_the_back_off() -> None:
+    """An error's longer delay counts; the back-off itself is at most a minute."""
 
     async def work() -> Any:
         error = failure(Reason.UPSTREAM_THROTTLED, retry_delay_seconds=3.0)
@@ -510,8 +510,8 @@ def test_wait_that_is_asked_for_is_kept() -> None:
     assert [3, 3, 4, 8, 16, 32, 60, 60, 60] == gaps[:9]
 
 
-def test_new_watcher_does_not_wait_for_a_long_back_off() -> None:
-    """Where polls have failed for long, it is tried again a second after it came."""
+def test_new_watch_does_not_wait_for_a_long_back_off() -> None:
+    """After many failures, a poll is made one second after a new watch begins."""
 
     async def work() -> Any:
         error = failure(Reason.UPSTREAM_INTERNAL)
@@ -533,15 +533,15 @@ def test_new_watcher_does_not_wait_for_a_long_back_off() -> None:
         Reason.GATEWAY_CREDENTIALS_INVALID,
     ],
 )
-def test_refusal_ends_every_watch(reason: Reason) -> None:
-    """All who watch are told why; the next to come asks anew."""
+def test_final_error_ends_every_watch(reason: Reason) -> None:
+    """All watches raise it; the next watch polls again."""
 
     async def work() -> Any:
         world = World((0, {"name": "a"}), (4, failure(reason)), (6, {"name": "b"}))
         seen = await asyncio.gather(*(world.follow() for _ in range(3)))
         await asyncio.sleep(1)
-        with world.watches.watch(QUERY, selection=ALL) as reader:
-            body = await reader.next()
+        with world.watches.watch(QUERY, selection=ALL) as watch:
+            body = await watch.next()
         return seen, body
 
     seen, body = virtually(work)
@@ -550,22 +550,22 @@ def test_refusal_ends_every_watch(reason: Reason) -> None:
 
 
 def test_watch_knows_the_attempts_of_its_last_poll() -> None:
-    """What is known of the poll is known of the watch that ends with it."""
+    """A watch that ends with a poll's error has the attempts of this poll."""
 
     async def work() -> Any:
         world = World((0, failure(Reason.RUN_NOT_FOUND)))
         with (
-            world.watches.watch(QUERY, selection=ALL) as reader,
+            world.watches.watch(QUERY, selection=ALL) as watch,
             pytest.raises(GatewayError),
         ):
-            await reader.next()
-        return reader.upstream
+            await watch.next()
+        return watch.upstream
 
     assert UpstreamInfo(attempts=1) == virtually(work)
 
 
 def test_bug_ends_a_watch_and_is_logged() -> None:
-    """Nobody waits for a poll that died."""
+    """No watch waits for a poll that failed with another exception."""
 
     async def work() -> Any:
         with capture_logs() as log:
@@ -582,14 +582,14 @@ def test_bug_ends_a_watch_and_is_logged() -> None:
         pytest.param("", "1", "2", ["1", Reason.RUN_REPLACED], id="changed"),
         pytest.param("1", "2", "2", [Reason.RUN_REPLACED], id="not-the-one-asked-for"),
         pytest.param("1", "1", "2", ["1", Reason.RUN_REPLACED], id="resumed"),
-        pytest.param("1", "", "1", ["", "1", "end"], id="untold"),
-        pytest.param("", "", "2", ["", "2", "end"], id="told-later"),
+        pytest.param("1", "", "1", ["", "1", "end"], id="unknown-at-first"),
+        pytest.param("", "", "2", ["", "2", "end"], id="known-later"),
     ],
 )
 def test_another_run_under_the_id_ends_a_watch(
     uuid: str, first: str, second: str, expected: list[Any]
 ) -> None:
-    """The uuid is the identity; the new run's state isn't delivered."""
+    """If the uuid changes, the state of the new run isn't returned."""
 
     async def work() -> Any:
         world = World((0, {"uuid": first}), (5, {"uuid": second, "status": "FAILED"}))
@@ -598,7 +598,7 @@ def test_another_run_under_the_id_ends_a_watch(
     assert expected == [what for _, what in virtually(work)]
 
 
-def test_watch_of_a_run_by_its_uuid_needs_no_uuid_in_what_it_receives() -> None:
+def test_uuid_is_checked_even_if_a_mask_leaves_it_out() -> None:
     """A mask hides the uuid from the caller, not from the watch."""
 
     async def work() -> Any:
@@ -609,7 +609,7 @@ def test_watch_of_a_run_by_its_uuid_needs_no_uuid_in_what_it_receives() -> None:
 
 
 def test_watch_ends_when_its_time_is_over() -> None:
-    """Each at its own time; the others go on."""
+    """Each watch ends at its own time; the others go on."""
 
     async def work() -> Any:
         world = World((0, {"name": "a"}), (9, {"status": "FAILED"}))
@@ -621,13 +621,13 @@ def test_watch_ends_when_its_time_is_over() -> None:
     ] == virtually(work)
 
 
-def test_reader_that_is_never_entered_costs_nothing() -> None:
-    """Polls begin with the first who reads."""
+def test_subscription_that_is_not_entered_makes_no_poll() -> None:
+    """Polls begin with the first subscription that is entered."""
 
     async def work() -> Any:
         world = World((0, {}))
-        reader = world.watches.watch(QUERY, selection=ALL)
+        watch = world.watches.watch(QUERY, selection=ALL)
         await asyncio.sleep(10)
-        return isinstance(reader, Subscription), world.polled, world.watches.pollers
+        return isinstance(watch, Subscription), world.polled, world.watches.pollers
 
     assert (True, [], 0) == virtually(work)
