@@ -172,14 +172,14 @@ MUTANTS = (
         "app/admin.py",
         "[: -self._most]",
         "[:0]",
-        "unit/services/test_health.py::test_admin_cuts_the_oldest_connection_for_one_too_many",
+        "unit/services/test_health.py::test_admin_closes_the_oldest_connection_for_one_too_many",
     ),
     Mutant(
         "livez-stays-up",
         "app/admin.py",
         "        if self._readiness.is_dead:\n",
         "        if False:\n",
-        "unit/services/test_health.py::test_livez_fails_once_no_new_call_can_reach_the_gateway",
+        "unit/services/test_health.py::test_livez_fails_if_no_new_call_can_reach_the_gateway",
         holds=("e2e/test_shutdown.py::test_gateway_whose_accept_loop_ends_says_so",),
     ),
     Mutant(
@@ -634,7 +634,7 @@ MUTANTS = (
         '                lock = __import__("asyncio").Lock()\n'
         '                async with self.__dict__.setdefault("lock", lock):\n'
         "                    yield HealthCheckResponse(status=status)\n",
-        "unit/services/test_health.py::test_health_stream_that_is_not_read_holds_up_no_other",
+        "unit/services/test_health.py::test_health_stream_that_is_not_read_delays_no_other",
     ),
     Mutant(
         "silent-peer-keeps-its-connection",

@@ -1,4 +1,4 @@
-"""What others are told of the gateway's state: by gRPC health and the admin pages."""
+"""The gateway's state as gRPC health and the admin pages report it."""
 
 import asyncio
 import socket
@@ -24,19 +24,19 @@ UNTRUSTED = Reason.UPSTREAM_TLS_UNTRUSTED
 
 
 class Timers:
-    """What was asked to be called later, called when the test says so."""
+    """The calls that were scheduled, made when the test moves the time."""
 
     def __init__(self) -> None:
-        """Have nothing to call."""
+        """Begin without calls."""
         self._due: list[tuple[float, Callable[[], None]]] = []
         self._now = 0.0
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Take note."""
+        """Schedule a call."""
         self._due.append((self._now + seconds, call))
 
     def go_on(self, seconds: float) -> None:
-        """Let time pass, and call what is due."""
+        """Move the time, and make the calls that are due."""
         self._now += seconds
         for each in [each for each in self._due if each[0] <= self._now]:
             self._due.remove(each)
@@ -44,12 +44,12 @@ class Timers:
 
 
 def readiness(timers: Timers | None = None) -> Readiness:
-    """A gateway's readiness at its start."""
+    """Return a gateway's readiness at its start."""
     return Readiness(call_later=(timers or Timers()).call_later)
 
 
 def ready() -> Readiness:
-    """The readiness of a gateway whose identity works."""
+    """Return the readiness of a gateway whose identity works."""
     state = readiness()
     state.report(None)
     return state
@@ -59,7 +59,7 @@ def ready() -> Readiness:
 
 
 def test_gateway_is_unready_until_it_has_credentials() -> None:
-    """At the start nothing is known, so the gateway isn't ready."""
+    """At the start the gateway isn't ready, as it has no credentials yet."""
     state = readiness()
     at_first = state.why_not
     state.report(None)
@@ -69,7 +69,7 @@ def test_gateway_is_unready_until_it_has_credentials() -> None:
 
 @pytest.mark.parametrize("why", [NO_CREDENTIALS, INVALID, UNTRUSTED])
 def test_gateway_is_unready_for_the_last_reason(why: Reason) -> None:
-    """What stands between the gateway and AWS is told by its reason."""
+    """The reason that was reported last is the one that counts."""
     state = ready()
     state.report(why)
 
@@ -77,7 +77,7 @@ def test_gateway_is_unready_for_the_last_reason(why: Reason) -> None:
 
 
 def test_gateway_is_ready_again_once_its_identity_works() -> None:
-    """A call that AWS accepts ends the doubt."""
+    """A call that AWS accepts makes the gateway ready."""
     state = ready()
     state.report(INVALID)
     state.report(None)
@@ -86,7 +86,7 @@ def test_gateway_is_ready_again_once_its_identity_works() -> None:
 
 
 @pytest.mark.parametrize("why", [INVALID, UNTRUSTED])
-def test_refusal_is_doubted_after_half_a_minute(why: Reason) -> None:
+def test_gateway_is_ready_again_half_a_minute_after_a_refusal(why: Reason) -> None:
     """After 30 s the gateway is ready again, so that the next call can decide."""
     timers = Timers()
     state = readiness(timers)
@@ -98,8 +98,8 @@ def test_refusal_is_doubted_after_half_a_minute(why: Reason) -> None:
     assert (why.name, "") == (before, state.why_not)
 
 
-def test_refusal_that_is_repeated_is_doubted_later() -> None:
-    """The half minute begins anew with each refusal."""
+def test_half_a_minute_begins_anew_with_each_refusal() -> None:
+    """A repeated refusal keeps the gateway unready for another 30 s."""
     timers = Timers()
     state = readiness(timers)
     state.report(INVALID)
@@ -112,8 +112,8 @@ def test_refusal_that_is_repeated_is_doubted_later() -> None:
     assert (UNTRUSTED.name, "") == (before, state.why_not)
 
 
-def test_doubt_of_an_old_refusal_does_not_end_a_new_one() -> None:
-    """A refusal after a success has its own half minute."""
+def test_timer_of_an_old_refusal_does_not_end_a_new_one() -> None:
+    """A refusal after a success has its own 30 s."""
     timers = Timers()
     state = readiness(timers)
     state.report(INVALID)
@@ -125,8 +125,8 @@ def test_doubt_of_an_old_refusal_does_not_end_a_new_one() -> None:
     assert INVALID.name == state.why_not
 
 
-def test_missing_credentials_are_not_doubted() -> None:
-    """Without credentials no call can succeed: time alone changes nothing."""
+def test_missing_credentials_keep_the_gateway_unready() -> None:
+    """Without credentials no call can succeed, so time alone changes nothing."""
     timers = Timers()
     state = readiness(timers)
     state.report(INVALID)
@@ -136,8 +136,8 @@ def test_missing_credentials_are_not_doubted() -> None:
     assert NO_CREDENTIALS.name == state.why_not
 
 
-def test_draining_is_for_good() -> None:
-    """A gateway that drains isn't ready, whatever AWS says."""
+def test_draining_gateway_is_never_ready_again() -> None:
+    """A gateway that drains isn't ready, even if AWS accepts calls."""
     state = ready()
     state.drain()
     state.report(None)
@@ -160,8 +160,8 @@ def test_each_change_sets_its_own_event() -> None:
     assert [False, True, False, True, False, True, True, False] == seen
 
 
-def test_every_part_must_work() -> None:
-    """The gateway is ready once no part has a reason why it isn't."""
+def test_gateway_is_ready_if_every_part_is() -> None:
+    """The gateway is ready when no part has a reason why it isn't."""
     state = ready()
     state.add("keys", why=Reason.AUTH_BACKEND_UNAVAILABLE)
     before = state.why_not
@@ -172,7 +172,7 @@ def test_every_part_must_work() -> None:
 
 @pytest.mark.guarantee("readiness")
 def test_each_part_has_a_line() -> None:
-    """A line has the part's name, and its reason and fault, which forges no line."""
+    """A line has the part's name, reason and fault, with control characters escaped."""
     state = readiness()
     state.add("keys", fault=lambda: "status 401", why=Reason.AUTH_BACKEND_UNAVAILABLE)
     state.add("certificate", fault=lambda: "expired\nlog: ok\x1b[2J")
@@ -191,7 +191,7 @@ def test_each_part_has_a_line() -> None:
 
 @asynccontextmanager
 async def serving(state: Readiness) -> AsyncIterator[str]:
-    """Serve the health service over a readiness, and tell where."""
+    """Serve the health service over a readiness, and return its address."""
     server = grpc.aio.server()
     Health(state).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -204,7 +204,7 @@ async def serving(state: Readiness) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def watched(state: Readiness) -> AsyncIterator[health_pb2_grpc.HealthStub]:
-    """Serve the health service over a readiness, and call it."""
+    """Serve the health service over a readiness, and watch a service."""
     async with (
         serving(state) as address,
         grpc.aio.insecure_channel(address) as channel,
@@ -213,7 +213,7 @@ async def watched(state: Readiness) -> AsyncIterator[health_pb2_grpc.HealthStub]
 
 
 async def check(stub: health_pb2_grpc.HealthStub, service: str) -> int:
-    """Ask for the health of a service."""
+    """Return the health of a service."""
     request = health_pb2.HealthCheckRequest(service=service)
     response = await stub.Check(request, timeout=10)
     return int(response.status)
@@ -230,7 +230,7 @@ async def check(stub: health_pb2_grpc.HealthStub, service: str) -> int:
 async def test_health_of_the_service_is_readiness(
     state: Callable[[], Readiness], expected: int
 ) -> None:
-    """The process serves from its start, the service when it is ready."""
+    """The process is serving from its start, the service when it is ready."""
     async with watched(state()) as stub:
         assert (SERVING, expected) == (
             await check(stub, ""),
@@ -238,8 +238,8 @@ async def test_health_of_the_service_is_readiness(
         )
 
 
-async def test_health_is_kept_at_every_change() -> None:
-    """A watcher is told of each change of readiness as it comes."""
+async def test_health_stream_has_every_change() -> None:
+    """A watcher receives each change of readiness when it comes."""
     state = readiness()
     seen = []
     async with watched(state) as stub:
@@ -253,8 +253,8 @@ async def test_health_is_kept_at_every_change() -> None:
     assert [NOT_SERVING, SERVING, NOT_SERVING, SERVING] == seen
 
 
-async def test_health_of_a_gateway_that_drains_is_down_for_good() -> None:
-    """While it drains neither the process nor the service serves, come what may."""
+async def test_health_of_a_draining_gateway_is_not_serving() -> None:
+    """While it drains, neither the process nor the service is serving again."""
     state = ready()
     async with watched(state) as stub:
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
@@ -270,8 +270,8 @@ async def test_health_of_a_gateway_that_drains_is_down_for_good() -> None:
 
 
 @pytest.mark.guarantee("health-streams")
-async def test_health_stream_that_is_not_read_holds_up_no_other() -> None:
-    """A client without window gets nothing; every other watcher sees each change."""
+async def test_health_stream_that_is_not_read_delays_no_other() -> None:
+    """A client without a window gets nothing; every other watcher sees each change."""
     state = ready()
     async with (
         serving(state) as address,
@@ -288,7 +288,7 @@ async def test_health_stream_that_is_not_read_holds_up_no_other() -> None:
     assert [SERVING, NOT_SERVING] == seen
 
 
-async def test_health_of_a_service_that_is_not_served() -> None:
+async def test_health_of_an_unknown_service() -> None:
     """`Watch` says SERVICE_UNKNOWN and stays open, `Check` fails with NOT_FOUND."""
     async with watched(ready()) as stub:
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="nope"), timeout=10)
@@ -318,19 +318,19 @@ async def pages(state: Readiness) -> AsyncIterator[tuple[aiohttp.ClientSession, 
 
 
 async def page(state: Readiness, path: str) -> tuple[int, str]:
-    """Read one page."""
+    """Return one page."""
     async with pages(state) as (session, url):
         return await read(session, url + path)
 
 
 async def read(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
-    """Read a page of a server."""
+    """Return a page of a server."""
     async with session.get(url) as response:
         return response.status, await response.text()
 
 
 def draining() -> Readiness:
-    """The readiness of a gateway that drains."""
+    """Return the readiness of a gateway that drains."""
     state = ready()
     state.drain()
     return state
@@ -346,7 +346,7 @@ def draining() -> Readiness:
         pytest.param(draining, (503, "GATEWAY_DRAINING\n"), id="draining"),
     ],
 )
-async def test_readyz_tells_why_the_gateway_is_not_ready(
+async def test_readyz_has_the_reason_of_an_unready_gateway(
     state: Callable[[], Readiness], answer: tuple[int, str]
 ) -> None:
     """`/readyz` is 200, or 503 with the reason."""
@@ -354,14 +354,14 @@ async def test_readyz_tells_why_the_gateway_is_not_ready(
 
 
 def dead() -> Readiness:
-    """The readiness of a gateway that no new call can reach."""
+    """Return the readiness of a gateway that no new call can reach."""
     state = ready()
     state.die("its accept loop has ended")
     return state
 
 
-async def test_livez_fails_once_no_new_call_can_reach_the_gateway() -> None:
-    """`/livez` is 503 then, and `/readyz` as well; its line tells why."""
+async def test_livez_fails_if_no_new_call_can_reach_the_gateway() -> None:
+    """`/livez` and `/readyz` are 503 then, with the cause."""
     state = dead()
     async with pages(state) as (session, url):
         answers = [
@@ -377,22 +377,22 @@ async def test_livez_fails_once_no_new_call_can_reach_the_gateway() -> None:
 
 
 @pytest.mark.parametrize("state", [readiness, ready, draining])
-async def test_livez_tells_that_the_process_lives(
+async def test_livez_succeeds_while_the_process_is_alive(
     state: Callable[[], Readiness],
 ) -> None:
-    """`/livez` is 200 whatever else there is to tell."""
+    """`/livez` is 200 even if the gateway isn't ready."""
     assert (200, "ok\n") == await page(state(), "/livez")
 
 
 async def test_admin_has_no_other_pages() -> None:
-    """Anything else isn't found."""
+    """Other paths are 404."""
     status, _ = await page(ready(), "/")
 
     assert 404 == status
 
 
 async def test_readyz_follows_readiness() -> None:
-    """The page tells the state of the moment."""
+    """The page has the state at the moment."""
     state = ready()
     seen = []
     async with pages(state) as (session, url):
@@ -405,7 +405,7 @@ async def test_readyz_follows_readiness() -> None:
 
 
 async def test_admin_address_in_use_is_an_os_error() -> None:
-    """An address that can't be had is told, and leaves nothing open."""
+    """An address that is in use raises OSError, and no socket stays open."""
     served = AdminPages(ready())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(OSError, match="address already in use"):
@@ -414,7 +414,7 @@ async def test_admin_address_in_use_is_an_os_error() -> None:
 
 
 async def test_admin_stops_listening() -> None:
-    """After the stop nobody is answered."""
+    """After the stop, connections are refused."""
     served = AdminPages(ready())
     port = await served.start("127.0.0.1", 0)
     await served.stop()
@@ -425,7 +425,7 @@ async def test_admin_stops_listening() -> None:
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[asyncio.StreamReader]:
-    """Connect to the admin pages, and ask for nothing."""
+    """Connect to the admin pages, and send nothing."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield reader
@@ -434,7 +434,7 @@ async def connected(port: int) -> AsyncIterator[asyncio.StreamReader]:
 
 
 async def is_cut(reader: asyncio.StreamReader) -> bool:
-    """Wait until the server closes a connection that it never wrote to."""
+    """Wait until the server closes a connection without a response."""
     async with asyncio.timeout(10):
         try:
             return await reader.read() == b""
@@ -443,8 +443,8 @@ async def is_cut(reader: asyncio.StreamReader) -> bool:
 
 
 @pytest.mark.guarantee("admin-connections")
-async def test_admin_cuts_the_oldest_connection_for_one_too_many() -> None:
-    """However many connections idle, the next one is answered."""
+async def test_admin_closes_the_oldest_connection_for_one_too_many() -> None:
+    """A new connection is served even if many others are idle."""
     served = AdminPages(ready(), max_connections=4, connection_seconds=60)
     port = await served.start("127.0.0.1", 0)
     async with AsyncExitStack() as stack:
@@ -470,7 +470,7 @@ async def test_admin_cuts_the_oldest_connection_for_one_too_many() -> None:
     ],
 )
 async def test_admin_connection_has_a_time_limit(sent: bytes) -> None:
-    """A connection ends in time, wherever its client stops."""
+    """A connection is closed in time, whichever part of a request its client sent."""
     served = AdminPages(ready(), connection_seconds=0.05)
     port = await served.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -510,10 +510,10 @@ async def test_admin_page_needs_no_host_and_no_body(
     assert [] == caplog.records
 
 
-async def test_admin_request_that_is_malformed_is_no_event_of_the_log(
+async def test_malformed_admin_request_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whoever reaches the address could fill the log otherwise."""
+    """Otherwise any client of the address could fill the log."""
     served = AdminPages(ready())
     port = await served.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""RunService over real sockets, asking a source that each test scripts."""
+"""RunService over real sockets, with a source that each test scripts."""
 
 import asyncio
 import contextlib
@@ -50,23 +50,23 @@ class Context:
     """A call's context that says how much time is left."""
 
     def __init__(self, seconds: float | None) -> None:
-        """Leave so many seconds, None for a call without a deadline."""
+        """Leave so many seconds, `None` for a call without a deadline."""
         self._seconds = seconds
 
     def time_remaining(self) -> float | None:
-        """Tell the seconds that are left."""
+        """Return the seconds that are left."""
         return self._seconds
 
     def peer(self) -> str:
-        """Tell who calls."""
+        """Return the peer's name."""
         return "ipv4:127.0.0.1:40000"
 
     def set_trailing_metadata(self, _trailers: object) -> None:
-        """Take the trailers."""
+        """Ignore the trailers."""
 
 
 def under_way(seconds: float | None, access: Access) -> Any:
-    """Make a call the one that is under way, and return gRPC's context of it."""
+    """Make a call the current one, and return its context."""
     call = call_context(rpc=Context(seconds), access=access)
     set_current_call(call)
     return call
@@ -119,29 +119,29 @@ async def send(source: Scripted, request: GetRunRequest, **more: Any) -> Run:
 
 
 async def refusal(source: Scripted, request: GetRunRequest, **more: Any) -> Refusal:
-    """Call the service on its own server, and tell how it refuses."""
+    """Call the service on its own server, and return its error."""
     return await refused(send(source, request, **more))
 
 
 async def faults(request: GetRunRequest) -> list[str]:
-    """Name the fields that a request is refused for, without asking the source."""
+    """Return the fields that a request is refused for, without asking the source."""
     source = Scripted(answer())
-    told = await refusal(source, request)
+    error = await refusal(source, request)
 
     assert (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST") == (
-        told.code,
-        told.reason,
+        error.code,
+        error.reason,
     )
     assert [] == source.asked
-    return [each.field for each in violations(told)]
+    return [each.field for each in violations(error)]
 
 
-def violations(told: Refusal) -> list[BadRequest.FieldViolation]:
-    """The violations of a refused request."""
-    return list(cast("BadRequest", told.details["BadRequest"]).field_violations)
+def violations(error: Refusal) -> list[BadRequest.FieldViolation]:
+    """Return the violations of a refused request."""
+    return list(cast("BadRequest", error.details["BadRequest"]).field_violations)
 
 
-async def test_service_answers_the_run_of_its_source() -> None:
+async def test_service_returns_the_run_of_its_source() -> None:
     """A caller receives the run as its source has it."""
     source = Scripted(answer(RUN_ID, name="mine", priority=0))
     run = await send(source, GetRunRequest(id=RUN_ID))
@@ -158,10 +158,10 @@ async def test_service_answers_the_run_of_its_source() -> None:
         pytest.param("", None, id="not-sent"),
     ],
 )
-async def test_answer_carries_both_request_ids(
+async def test_answer_has_both_request_ids(
     request_id: str, expected: str | None
 ) -> None:
-    """The trailers tell the call's id, and AWS's where AWS sent one."""
+    """The trailers have the call's id, and AWS's if AWS sent one."""
     source = Scripted(Answer(Run(id=RUN_ID), request_id))
     async with serving(source) as channel:
         call = RunServiceStub(channel).GetRun(
@@ -176,7 +176,7 @@ async def test_answer_carries_both_request_ids(
 
 @pytest.mark.parametrize("run_id", ["0", "007", "1" * 18])
 async def test_id_of_1_to_18_digits_is_accepted(run_id: str) -> None:
-    """An id is asked for as it is written."""
+    """The source is asked for the id as it is written."""
     source = Scripted(answer(run_id))
     await send(source, GetRunRequest(id=run_id))
 
@@ -209,7 +209,7 @@ async def test_id_of_another_form_is_refused(run_id: str) -> None:
 
 
 async def test_refused_id_is_not_echoed() -> None:
-    """A refusal tells no `runId` unless the id is good."""
+    """The error has a `runId` only if the id is valid."""
     bad = await refusal(Scripted(answer()), GetRunRequest(id="1/../2"))
     good = await refusal(Scripted(answer()), GetRunRequest(id="12", export=[0]))
 
@@ -229,7 +229,7 @@ async def test_refused_id_is_not_echoed() -> None:
 async def test_export_is_asked_for_once(
     export: list[RunExport], asked: tuple[RunExport, ...]
 ) -> None:
-    """Up to 32 exports are accepted, of which duplicates count once."""
+    """Up to 32 exports are accepted, and duplicates count once."""
     source = Scripted(answer())
     await send(source, GetRunRequest(id=RUN_ID, export=export))
 
@@ -266,7 +266,7 @@ async def test_export_beyond_the_contract_is_refused(
 async def test_max_staleness_of_any_valid_length_is_accepted(
     staleness: Duration,
 ) -> None:
-    """A duration that isn't negative is accepted, however long."""
+    """Any duration that isn't negative is accepted."""
     source = Scripted(answer())
     await send(source, GetRunRequest(id=RUN_ID, max_staleness=staleness))
 
@@ -285,9 +285,7 @@ async def test_max_staleness_of_any_valid_length_is_accepted(
         pytest.param(Duration(seconds=MAX_SECONDS + 1), "valid", id="too-long"),
     ],
 )
-async def test_max_staleness_that_is_none_is_refused(
-    staleness: Duration, word: str
-) -> None:
+async def test_invalid_max_staleness_is_refused(staleness: Duration, word: str) -> None:
     """A negative duration and one that protobuf calls invalid are refused."""
     request = GetRunRequest(id=RUN_ID, max_staleness=staleness)
     (violation,) = violations(await refusal(Scripted(answer()), request))
@@ -297,7 +295,7 @@ async def test_max_staleness_that_is_none_is_refused(
 
 
 async def test_read_mask_leaves_out_the_rest() -> None:
-    """A caller with a mask receives its fields and when the run was observed."""
+    """A caller with a mask receives its fields and `observe_time`."""
     source = Scripted(
         answer(
             RUN_ID,
@@ -329,7 +327,7 @@ async def test_read_mask_leaves_out_the_rest() -> None:
         pytest.param(["name", "*"], id="star-among-others"),
     ],
 )
-async def test_read_mask_of_nothing_or_a_star_asks_for_all(paths: list[str]) -> None:
+async def test_empty_read_mask_or_a_star_selects_all(paths: list[str]) -> None:
     """An empty mask and one with `*` leave nothing out."""
     source = Scripted(answer(RUN_ID, name="mine", priority=3))
     run = await send(source, GetRunRequest(id=RUN_ID, read_mask=FieldMask(paths=paths)))
@@ -338,7 +336,7 @@ async def test_read_mask_of_nothing_or_a_star_asks_for_all(paths: list[str]) -> 
 
 
 async def test_read_mask_of_unknown_paths_is_refused() -> None:
-    """Each path that isn't a field is named by its position, `*` or not."""
+    """Each path that isn't a field is reported by its position, with `*` or without."""
     paths = ["status", "startTime", "*", "tags.mine", ""]
     request = GetRunRequest(id=RUN_ID, read_mask=FieldMask(paths=paths))
 
@@ -350,8 +348,8 @@ async def test_read_mask_of_unknown_paths_is_refused() -> None:
 
 
 @pytest.mark.guarantee("validation")
-async def test_faults_are_told_all_at_once() -> None:
-    """A request with a fault in every field is refused for each of them."""
+async def test_all_violations_are_reported_at_once() -> None:
+    """A request with an invalid value in every field is refused for each of them."""
     request = GetRunRequest(
         id="x",
         export=cast("list[RunExport]", [*[DEFINITION] * 33, 0]),
@@ -368,15 +366,15 @@ async def test_faults_are_told_all_at_once() -> None:
     ] == await faults(request)
 
 
-async def test_faults_are_told_as_far_as_they_fit() -> None:
-    """Of many faults the first ones fill 4 KiB and no more."""
+async def test_violations_are_reported_as_far_as_they_fit() -> None:
+    """Of many violations, the first ones are reported, in at most 4 KiB."""
     request = GetRunRequest(id="x", read_mask=FieldMask(paths=["nothing"] * 128))
-    told = await refusal(Scripted(answer()), request)
-    fields = [each.field for each in violations(told)]
+    error = await refusal(Scripted(answer()), request)
+    fields = [each.field for each in violations(error)]
     positions = [f"read_mask.paths[{at}]" for at in range(128)]
 
     assert ["id", *positions][: len(fields)] == fields
-    assert 4096 - 128 < told.size <= 4096
+    assert 4096 - 128 < error.size <= 4096
 
 
 @pytest.mark.parametrize(
@@ -387,21 +385,21 @@ async def test_faults_are_told_as_far_as_they_fit() -> None:
         pytest.param("WatchRun", "uuid", "u" * 65, id="uuid"),
     ],
 )
-async def test_request_holds_no_more_than_is_needed(
+async def test_request_with_too_many_paths_or_a_long_uuid_is_refused(
     method: str, field: str, value: Any
 ) -> None:
-    """A mask of more paths than `Run` has, or a long uuid, is a fault."""
+    """A mask with more paths than `Run` has, and a long uuid, are violations."""
     requests = {"GetRun": GetRunRequest, "WatchRun": WatchRunRequest}
     request = requests[method](id=RUN_ID, **{field: value})
     async with serving(Scripted(answer())) as channel:
         call = getattr(RunServiceStub(channel), method)(request, timeout=10)
-        told = await refused(call if method == "GetRun" else call.read())
+        error = await refused(call if method == "GetRun" else call.read())
 
-    assert [field] == [each.field for each in violations(told)]
+    assert [field] == [each.field for each in violations(error)]
 
 
 async def test_mask_may_have_as_many_paths_as_a_run() -> None:
-    """All paths at once are fewer than a mask may hold."""
+    """A mask may have all paths of `Run` at once."""
     mask = FieldMask(paths=[*PATHS, "*"])
 
     assert (
@@ -425,10 +423,10 @@ async def test_mask_may_have_as_many_paths_as_a_run() -> None:
         ),
     ],
 )
-async def test_request_full_of_faults_does_not_hold_up_the_loop(
+async def test_request_full_of_violations_does_not_block_the_loop(
     request_: GetRunRequest,
 ) -> None:
-    """The largest request there can be is refused in less than 50 ms of CPU time."""
+    """The largest possible request is refused in less than 50 ms of CPU time."""
     start = time.thread_time()
     with pytest.raises(GatewayError):
         await ask(Scripted(answer()), request_, seconds=10)
@@ -437,7 +435,9 @@ async def test_request_full_of_faults_does_not_hold_up_the_loop(
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.0099])
-async def test_deadline_that_leaves_no_time_is_refused_unasked(seconds: float) -> None:
+async def test_call_without_time_is_refused_before_the_source_is_asked(
+    seconds: float,
+) -> None:
     """A call with less than 10 ms left ends before the source is asked."""
     source = Scripted(answer())
     with pytest.raises(GatewayError) as caught:
@@ -448,13 +448,13 @@ async def test_deadline_that_leaves_no_time_is_refused_unasked(seconds: float) -
 
 
 async def test_deadline_too_short_names_the_run() -> None:
-    """A call that is refused for its deadline tells which run it was about."""
+    """The error of a call that is refused for its deadline has the run's id."""
     async with serving(Scripted(answer()), default_deadline_seconds=0.001) as channel:
-        told = await refused(RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID)))
+        error = await refused(RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID)))
 
-    assert grpc.StatusCode.DEADLINE_EXCEEDED is told.code
-    assert "DEADLINE_TOO_SHORT" == told.reason
-    assert {"runId": RUN_ID} == told.metadata
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is error.code
+    assert "DEADLINE_TOO_SHORT" == error.reason
+    assert {"runId": RUN_ID} == error.metadata
 
 
 @pytest.mark.parametrize(
@@ -465,10 +465,8 @@ async def test_deadline_too_short_names_the_run() -> None:
         pytest.param(36_000.0, 1300.0, id="beyond-the-longest"),
     ],
 )
-async def test_source_is_told_the_deadline(
-    seconds: float | None, deadline: float
-) -> None:
-    """The source is given the caller's deadline, the default, or the longest one."""
+async def test_source_gets_the_deadline(seconds: float | None, deadline: float) -> None:
+    """The source gets the caller's deadline, the default, or the longest one."""
     source = Scripted(answer())
     request = GetRunRequest(id=RUN_ID)
     limits: Any = {"max_deadline_seconds": 300.0, "clock": lambda: 1000.0}
@@ -486,7 +484,7 @@ async def test_source_is_told_the_deadline(
     ],
 )
 async def test_call_ends_at_its_deadline(seconds: float | None, reason: Reason) -> None:
-    """A source that hangs is left at the caller's, the default or the longest one."""
+    """A source that hangs is cancelled at the caller's, default or longest deadline."""
     hanging = Hanging()
     with pytest.raises(GatewayError) as caught:
         await ask(
@@ -501,14 +499,14 @@ async def test_call_ends_at_its_deadline(seconds: float | None, reason: Reason) 
     assert hanging.is_left.is_set()
 
 
-async def test_default_deadline_is_told_as_the_server_s() -> None:
-    """A call without a deadline ends DEADLINE_EXCEEDED for the server's own reason."""
+async def test_default_deadline_is_reported_as_the_server_s() -> None:
+    """A call without a deadline ends with the reason SERVER_DEADLINE."""
     async with serving(Scripted(Hanging()), default_deadline_seconds=0.05) as channel:
-        told = await refused(RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID)))
+        error = await refused(RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID)))
 
-    assert grpc.StatusCode.DEADLINE_EXCEEDED is told.code
-    assert "SERVER_DEADLINE" == told.reason
-    assert {"runId": RUN_ID} == told.metadata
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is error.code
+    assert "SERVER_DEADLINE" == error.reason
+    assert {"runId": RUN_ID} == error.metadata
 
 
 async def test_own_deadline_is_logged_as_the_caller_s() -> None:
@@ -542,37 +540,37 @@ async def test_own_deadline_is_logged_as_the_caller_s() -> None:
         pytest.param(ExceptionGroup("canary", [ValueError("canary")]), id="group"),
     ],
 )
-async def test_bug_of_a_source_is_told_without_its_words(bug: Exception) -> None:
-    """Whatever a source raises is INTERNAL with a constant text and the run's id."""
-    told = await refusal(Scripted(bug), GetRunRequest(id=RUN_ID))
+async def test_bug_of_a_source_is_reported_without_its_text(bug: Exception) -> None:
+    """Any other exception is INTERNAL, with a constant text and the run's id."""
+    error = await refusal(Scripted(bug), GetRunRequest(id=RUN_ID))
 
-    assert grpc.StatusCode.INTERNAL is told.code
-    assert "GATEWAY_INTERNAL" == told.reason
-    assert "The gateway failed; report this with the request id." == told.message
-    assert {"runId": RUN_ID} == told.metadata
-    assert "-1" == told.trailers["grpc-retry-pushback-ms"]
-    assert "canary" not in str(told.trailers)
+    assert grpc.StatusCode.INTERNAL is error.code
+    assert "GATEWAY_INTERNAL" == error.reason
+    assert "The gateway failed; report this with the request id." == error.message
+    assert {"runId": RUN_ID} == error.metadata
+    assert "-1" == error.trailers["grpc-retry-pushback-ms"]
+    assert "canary" not in str(error.trailers)
 
 
-async def test_answer_that_is_none_is_a_bug() -> None:
-    """A source that breaks its word is INTERNAL, not an answer."""
+async def test_answer_of_another_type_is_a_bug() -> None:
+    """A source that returns something else is INTERNAL, not an answer."""
 
     async def give(_query: RunQuery, _call: Call) -> Answer:
         return cast("Answer", None)
 
-    told = await refusal(Scripted(give), GetRunRequest(id=RUN_ID))
+    error = await refusal(Scripted(give), GetRunRequest(id=RUN_ID))
 
-    assert "GATEWAY_INTERNAL" == told.reason
+    assert "GATEWAY_INTERNAL" == error.reason
 
 
-async def test_failure_tells_what_its_source_has_told() -> None:
-    """The attempts of a call and AWS's answer are in ErrorInfo."""
+async def test_error_has_the_facts_of_its_source() -> None:
+    """ErrorInfo has the attempts of a call and AWS's answer."""
 
     async def fail(_query: RunQuery, call: Call) -> Answer:
         call.upstream = UpstreamInfo("us-east-1", 2)
         raise failure(answer=AwsAnswer(AWS_REQUEST_ID, 500, "InternalFailure"))
 
-    told = await refusal(Scripted(fail), GetRunRequest(id=RUN_ID))
+    error = await refusal(Scripted(fail), GetRunRequest(id=RUN_ID))
 
     assert {
         "runId": RUN_ID,
@@ -581,12 +579,12 @@ async def test_failure_tells_what_its_source_has_told() -> None:
         "awsErrorCode": "InternalFailure",
         "httpStatus": "500",
         "awsRequestId": AWS_REQUEST_ID,
-    } == told.metadata
-    assert AWS_REQUEST_ID == told.trailers["x-amzn-requestid"]
+    } == error.metadata
+    assert AWS_REQUEST_ID == error.trailers["x-amzn-requestid"]
 
 
 def run_of_size(size: int) -> Run:
-    """A run whose encoding has so many bytes."""
+    """Return a run whose encoding has so many bytes."""
     run = Run(id=RUN_ID, definition="x" * size)
     run.definition = "x" * (2 * size - run.ByteSize())
     assert size == run.ByteSize()
@@ -601,25 +599,25 @@ async def test_answer_of_4_mib_is_delivered() -> None:
     assert run == await send(Scripted(Answer(run, "")), GetRunRequest(id=RUN_ID))
 
 
-async def test_answer_beyond_4_mib_is_refused_with_what_is_known() -> None:
-    """One byte more is RESPONSE_TOO_LARGE, with all that is known of the call."""
+async def test_answer_beyond_4_mib_is_refused_with_its_facts() -> None:
+    """One byte more is RESPONSE_TOO_LARGE, with the facts of the call."""
 
     async def give(_query: RunQuery, call: Call) -> Answer:
         call.upstream = UpstreamInfo("us-east-1", 1, AwsAnswer(AWS_REQUEST_ID))
         return Answer(run_of_size(LIMIT + 1), AWS_REQUEST_ID)
 
-    told = await refusal(Scripted(give), GetRunRequest(id=RUN_ID))
+    error = await refusal(Scripted(give), GetRunRequest(id=RUN_ID))
 
-    assert grpc.StatusCode.RESOURCE_EXHAUSTED is told.code
-    assert "RESPONSE_TOO_LARGE" == told.reason
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED is error.code
+    assert "RESPONSE_TOO_LARGE" == error.reason
     assert {
         "runId": RUN_ID,
         "region": "us-east-1",
         "attempts": "1",
         "awsRequestId": AWS_REQUEST_ID,
-    } == told.metadata
-    assert AWS_REQUEST_ID == told.trailers["x-amzn-requestid"]
-    assert "-1" == told.trailers["grpc-retry-pushback-ms"]
+    } == error.metadata
+    assert AWS_REQUEST_ID == error.trailers["x-amzn-requestid"]
+    assert "-1" == error.trailers["grpc-retry-pushback-ms"]
 
 
 async def test_answer_beyond_4_mib_is_delivered_in_part() -> None:
@@ -633,7 +631,7 @@ async def test_answer_beyond_4_mib_is_delivered_in_part() -> None:
 
 
 async def test_withheld_member_is_in_no_answer() -> None:
-    """A member that is withheld is left out, the shared run stays as it is."""
+    """A withheld member is left out, and the shared run stays as it is."""
     shared = answer(RUN_ID, session_policy="{}", name="mine")
     run = await send(
         Scripted(shared), GetRunRequest(id=RUN_ID), withheld={"sessionPolicy"}
@@ -643,8 +641,8 @@ async def test_withheld_member_is_in_no_answer() -> None:
     assert "{}" == shared.run.session_policy
 
 
-async def test_facts_of_a_call_are_not_told_of_the_next() -> None:
-    """After good and failed calls a refusal on their connection knows nothing yet."""
+async def test_facts_of_a_call_are_not_in_the_next() -> None:
+    """After other calls, an error on their connection has none of their facts."""
     source = Scripted(answer(RUN_ID), failure(answer=AwsAnswer(AWS_REQUEST_ID)))
     async with serving(source) as channel:
         stub = RunServiceStub(channel)
@@ -654,17 +652,17 @@ async def test_facts_of_a_call_are_not_told_of_the_next() -> None:
         invalid = await refused(get_run(stub, "x"))
         unknown = await refused(channel.unary_unary(f"{GET_RUN}s")(b"", timeout=10))
 
-    for told, reason in (
+    for error, reason in (
         (malformed, "MALFORMED_REQUEST"),
         (invalid, "INVALID_REQUEST"),
         (unknown, "METHOD_UNKNOWN"),
     ):
-        assert (reason, {}) == (told.reason, told.metadata)
-        assert "x-amzn-requestid" not in told.trailers
+        assert (reason, {}) == (error.reason, error.metadata)
+        assert "x-amzn-requestid" not in error.trailers
 
 
 async def test_facts_of_concurrent_calls_are_kept_apart() -> None:
-    """Calls that overlap on one connection each tell of their own run."""
+    """Concurrent calls on one connection each have the facts of their own run."""
     barrier = asyncio.Barrier(10)
 
     async def fail_together(query: RunQuery, call: Call) -> Answer:
@@ -675,16 +673,16 @@ async def test_facts_of_concurrent_calls_are_kept_apart() -> None:
     async with serving(Scripted(fail_together)) as channel:
         stub = RunServiceStub(channel)
         calls = [refused(get_run(stub, str(number))) for number in range(10)]
-        told = await asyncio.gather(*calls)
+        error = await asyncio.gather(*calls)
 
     assert [
         {"runId": str(number), "region": "us-east-1", "attempts": str(number + 1)}
         for number in range(10)
-    ] == [each.metadata for each in told]
+    ] == [each.metadata for each in error]
 
 
-async def test_cancelled_call_leaves_its_source() -> None:
-    """A client that goes away ends what is done for it."""
+async def test_cancelled_call_cancels_its_source() -> None:
+    """If the client leaves, the work for its call is cancelled."""
     hanging = Hanging()
     async with serving(Scripted(hanging)) as channel:
         call = RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID), timeout=30)
@@ -707,10 +705,10 @@ async def test_cancelled_call_leaves_its_source() -> None:
         pytest.param(answer(run_group_id="2"), 6.9, 7.0, id="not-allowed-and-slow"),
     ],
 )
-def test_refusal_of_a_run_leaves_at_a_multiple_of_a_time(
+def test_refusal_of_a_run_comes_at_a_multiple_of_a_time(
     step: Answer | GatewayError, seconds: float, left_after: float, method: str
 ) -> None:
-    """How long a run was read doesn't show, be it there or not."""
+    """The time that a read takes isn't visible, whether the run exists or not."""
     assert ("CALLER_NOT_AUTHORIZED", pytest.approx(left_after)) == virtually(
         lambda: refused_after(step, method, seconds=seconds, deadline=None)
     )
@@ -733,7 +731,7 @@ def test_refusal_of_a_run_does_not_outlast_the_deadline(
 async def refused_after(
     step: Answer | GatewayError, method: str, *, seconds: float, deadline: float | None
 ) -> tuple[str, float]:
-    """Ask, as a bound caller, what is answered after so long; give reason and time."""
+    """Call as a restricted caller; return the reason and the time of the error."""
     give = giving(step, seconds)
     clock = asyncio.get_running_loop().time
     begun = clock()
@@ -776,10 +774,10 @@ def giving(
         pytest.param(failure(Reason.RUN_NOT_FOUND), id="not-there"),
     ],
 )
-def test_bound_watch_has_heartbeats_before_its_first_state(
+def test_restricted_watch_has_heartbeats_before_its_first_state(
     step: Answer | GatewayError,
 ) -> None:
-    """However long its first fetch takes, it is never silent for longer."""
+    """It has heartbeats while its first fetch takes long."""
 
     async def silences() -> list[float]:
         clock = asyncio.get_running_loop().time
