@@ -25,7 +25,7 @@ from healthomics_gateway.runs.source import NO_ATTEMPT, NO_CALLER, Caller, Upstr
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
-HOST = "\0"  # begins the names of hosts; no identity can begin with it
+HOST = "\0"  # begins the names of hosts, as no identity can contain it
 # The name for all loopback addresses and Unix sockets: one client can use them all.
 LOOPBACK = f"{HOST}loopback"
 UNIX = "unix:"  # begins the peer names of Unix sockets

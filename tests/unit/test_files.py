@@ -65,7 +65,7 @@ def test_pipe_is_read_until_its_writer_closes_it(tmp_path: Path) -> None:
     """A FIFO is read until its writer closes it, or until no data comes for a time."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    faults = [impatient_fault(fifo)]  # nobody writes to it
+    faults = [impatient_fault(fifo)]  # it has no writer
     reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # for a writer to open it
     writing = os.open(fifo, os.O_WRONLY)
     os.write(writing, b"lost")

@@ -35,7 +35,7 @@ _log = structlog.get_logger("poll")
 class Poll:
     """A call on behalf of the callers that watch its run.
 
-    Each caller has a connection, for its share of turns, for each run that it watches.
+    Each run that a caller watches counts as a connection of the caller.
     """
 
     callers: tuple[Caller, ...]

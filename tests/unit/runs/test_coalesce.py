@@ -73,7 +73,7 @@ class Upstream:
         self._seconds = seconds
         self.failing = failing
         self.asked: list[float] = []  # when each fetch was sent
-        self.left = 0  # fetches that were given up
+        self.left = 0  # fetches that were cancelled
         self.turns = Turns(expected_seconds)
         self.runs = Coalescing(self, turns=self.turns, clock=now)
 
@@ -211,7 +211,7 @@ def test_wait_is_estimated_for_the_query_s_account() -> None:
     assert list(PARTITIONS) == [each.partition for each in virtually(work)]
 
 
-# leaving
+# cancellation
 
 
 @pytest.mark.parametrize("sent", [False, True], ids=["waiting", "sent"])

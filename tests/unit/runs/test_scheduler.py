@@ -71,7 +71,7 @@ class Upstream:
         session: Session | None = None,
         sendings: int = 1,
     ) -> None:
-        """Connect and answer as given; send each request so many times."""
+        """Connect and answer by these functions; send each request so many times."""
         self._connecting, self._answering = connecting, answering
         self._sendings = sendings
         shared = Bulkhead(places)
@@ -84,7 +84,9 @@ class Upstream:
         session = session or Session()
         self.runs = RateLimited(self, self.schedulers, session=lambda _: session)
         self.inside = 0
-        self.sent: list[tuple[Partition, float]] = []  # by whom, and when it left
+        self.sent: list[
+            tuple[Partition, float]
+        ] = []  # the partition and the time of each
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Send a request, and return its answer."""
@@ -129,7 +131,7 @@ def stalling(seconds: float, first: int = 1_000_000) -> Wait:
     return wait
 
 
-# What may come between a turn and its request.
+# delays between a turn and its request
 
 
 @pytest.mark.guarantee("quota-at-send")
@@ -240,7 +242,7 @@ def test_call_that_need_not_wait_is_sent_at_once() -> None:
     assert 1 == virtually(work)
 
 
-# Credentials that expire while a call waits.
+# credentials that expire while a call waits
 
 
 @pytest.mark.guarantee("abandoned-turns")
@@ -283,7 +285,7 @@ def test_new_credentials_that_have_expired_are_fetched_once() -> None:
     assert 3 + 1 == virtually(work)
 
 
-# Calls that leave.
+# cancellation
 
 
 @pytest.mark.guarantee("abandoned-turns")
@@ -297,7 +299,7 @@ def test_call_that_is_cancelled_at_its_turn_returns_it() -> None:
             asyncio.create_task(upstream.runs.get_run(QUERY, call=OneCall(inf)))
             for _ in range(3)
         )
-        await first  # whose place is the second's now
+        await first  # the second has its place now
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         assert second.cancelled()
@@ -334,7 +336,7 @@ def test_request_that_is_cancelled_at_the_gate_takes_no_token() -> None:
     assert [(0, 0.0), (2, 0.1), (4, 0.2)] == virtually(work)
 
 
-# Refusals.
+# refusals
 
 
 @pytest.mark.parametrize(

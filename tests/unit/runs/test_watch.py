@@ -58,7 +58,7 @@ class World:
         self._seconds = seconds
         self.polled: list[float] = []
         self.calls: list[Call] = []
-        self.left = 0  # polls that were given up
+        self.left = 0  # polls that were cancelled
         self.watches = Watches(self, polls=self, interval_seconds=5.0, clock=now)
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
@@ -387,7 +387,7 @@ def test_waiting_poll_may_use_the_turn_of_a_caller_that_joins(
     assert shared == [tuple(each.name for each in call.callers) for call in others]
 
 
-# leaving
+# cancellation
 
 
 @pytest.mark.guarantee("abandoned-watches")
