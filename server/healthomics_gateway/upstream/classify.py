@@ -1,7 +1,7 @@
-"""An AWS or transport failure to one of our errors: the code tables.
+"""Classifies failures of AWS and of the transport: the tables of codes.
 
-AWS's error code decides, the HTTP status only where no known code is there: a bare
-404 of a proxy isn't "run not found".
+AWS's error code decides. The HTTP status decides only if the answer has no known
+code: a bare 404 may come from a proxy, so it doesn't mean "run not found".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DIGITS = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a failure becomes, and whether the gateway tries again."""
+    """The reason of a failure, and whether the gateway makes another attempt."""
 
     reason: Reason
     again: Again
@@ -48,7 +48,8 @@ _THROTTLED = Verdict(Reason.UPSTREAM_THROTTLED, Again.YES)
 _TIMED_OUT = Verdict(Reason.UPSTREAM_TIMEOUT, Again.YES)
 _UNAVAILABLE = Verdict(Reason.UPSTREAM_UNAVAILABLE, Again.YES)
 
-# AWS's code: the eight of GetRun, then the errors common to all actions.
+# The codes that GetRun documents, those common to all AWS actions, and the spellings
+# of both that botocore knows.
 CODES: Mapping[str, Verdict] = {
     code: verdict
     for verdict, codes in (
@@ -106,7 +107,7 @@ CODES: Mapping[str, Verdict] = {
             ),
         ),
         (
-            # Worth another attempt only where AWS's clock differs: see healthomics.
+            # HealthOmics tries again if AWS's clock differs from this machine's.
             Verdict(Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
             (
                 "InvalidSignatureException SignatureDoesNotMatch"
@@ -132,22 +133,25 @@ CODES: Mapping[str, Verdict] = {
 
 
 def error_of_failure(failure: Failure, reply: Reply | None = None) -> GatewayError:
-    """Make the error of a failure, with what a reply tells of it."""
+    """Return the error for `failure`, with the facts that `reply` has of it."""
     return _error(FAILURES[failure], reply=reply)
 
 
 def error_of_code(code: str, reply: Reply) -> GatewayError:
-    """Make the error of AWS's code, however spelled, as it came in `reply`."""
+    """Return the error for AWS's `code`, in any of its spellings, from `reply`."""
     return _refusal(bare_code(code), reply, _members(reply.body))
 
 
 def names_error(headers: Mapping[str, str]) -> bool:
-    """Tell whether a header alone says which error an answer is."""
+    """Return whether the headers name AWS's error, so that no body is needed."""
     return bool(bare_code(headers.get(ERROR_HEADER, "")))
 
 
 def body_of(reply: Reply) -> bytes:
-    """Give the body of an answer, or raise the error that the reply tells of."""
+    """Return the body of a successful reply.
+
+    Raises GatewayError for any other reply, or if the body could not be read.
+    """
     code = bare_code(reply.headers.get(ERROR_HEADER, ""))
     family = reply.status // 100
     if family == REDIRECT:
@@ -173,14 +177,14 @@ def _members(body: bytes | Failure) -> dict[str, Any]:
 
 
 def bare_code(text: Any) -> str:
-    """Cut `ns#Code:http://…` down to `Code`; what isn't text is no code."""
-    if type(text) is not str:  # a JSON number is a kind of str here
+    """Return `Code` of `ns#Code:http://…`, or "" if `text` isn't a string."""
+    if type(text) is not str:  # exact_json.Number is a subclass of str
         return ""
     return text.partition(":")[0].rpartition("#")[2].strip()
 
 
 def _refusal(code: str, reply: Reply, members: Mapping[str, Any]) -> GatewayError:
-    """Make the error of a bare code; `members` are the body's."""
+    """Return the error for a bare code; `members` are those of the body."""
     message = members.get("message") or members.get("Message")
     debug = message if type(message) is str else ""
     verdict = _verdict(reply.status, code)
@@ -208,7 +212,7 @@ def _error(
         answer = answer_of(reply, code=code)
         wish_ms = reply.headers.get("x-amz-retry-after", "")
         if _DIGITS.fullmatch(wish_ms):
-            retry_after_seconds = float(wish_ms) / 1000  # of any length
+            retry_after_seconds = float(wish_ms) / 1000  # int() limits the digits
     return GatewayError(
         verdict.reason,
         again=verdict.again,
@@ -219,7 +223,7 @@ def _error(
 
 
 def answer_of(reply: Reply, *, code: str = "") -> AwsAnswer:
-    """Return what a reply says about itself, as far as it can be trusted."""
+    """Return the facts of a reply, without those that may hold arbitrary text."""
     request_id = reply.headers.get("x-amzn-requestid", "")
     return AwsAnswer(
         request_id if _SAFE_ID.fullmatch(request_id) else "",

@@ -1,7 +1,7 @@
-"""JSON as it was written: exact numbers, duplicate keys and the text of each member.
+"""Parses JSON without loss: exact numbers, duplicate names, and each member's text.
 
-A parsed object is a tuple of (name, value) pairs, an array a list, a number a
-`Number`; the rest is what the standard library makes of it.
+An object is parsed to a tuple of (name, value) pairs, an array to a list and a number
+to a `Number`; other values are parsed as the standard library parses them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 MAX_LEVELS = 500  # of nesting, the outermost object counted
-MAX_VALUES = 131_072  # in a text, an empty object or array counted twice
+MAX_VALUES = 131_072  # in a text; an empty object or array counts twice
 SAFE_INT32_DIGITS = 9
-SAFE_DIGITS = 15  # a double carries every decimal of so many digits
+SAFE_DIGITS = 15  # a double represents every decimal with this many digits
 
-# A run is polled, and its times stay the same: a fifth of its translation is theirs.
-KEPT_INSTANTS = 4096
+# Parsing timestamps is a fifth of a translation, and the times of a run that is polled
+# stay the same.
+CACHED_INSTANTS = 4096
 
-EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # in the zone of what is read
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # local to the timestamp that is parsed
 MIN_INSTANT = -62_135_596_800  # 0001-01-01T00:00:00Z
 MAX_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z
 
@@ -33,11 +34,11 @@ _RFC_3339 = re.compile(
 
 
 class TooManyValuesError(ValueError):
-    """The text holds more values than are read: the cost of reading grows with them."""
+    """The text holds more than MAX_VALUES values; parsing them would take too long."""
 
 
 class Number(str):
-    """A JSON number, as it was written."""
+    """The text of a JSON number."""
 
     __slots__ = ()
 
@@ -56,10 +57,11 @@ _DECODER = json.JSONDecoder(
 
 
 def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
-    """Read one JSON object of at most 500 levels, and nothing after it.
+    """Return the members of the JSON object that `text` is.
 
-    Raises TooManyValuesError for more than MAX_VALUES, before any of them is read, and
-    ValueError where `text` is anything else.
+    Raises TooManyValuesError if it has more than MAX_VALUES values, before any is
+    parsed, and ValueError if it is no JSON object, is nested deeper than MAX_LEVELS or
+    is followed by other text.
     """
     _check_values(text)
     try:
@@ -74,14 +76,14 @@ def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
 
 
 def _check_values(text: str) -> None:
-    if _marks(text) > MAX_VALUES:  # seldom, as in a long text
+    if _marks(text) > MAX_VALUES:  # rare: count again without the marks in strings
         escapes_left_out = text.replace(r"\\", "").replace(r"\"", "")
         if _marks("".join(escapes_left_out.split('"')[::2])) > MAX_VALUES:
             raise TooManyValuesError("too many values")
 
 
 def _marks(text: str) -> int:
-    """Count the marks before values: a comma, or what opens an object or array."""
+    """Return the number of commas and opening brackets: each precedes a value."""
     return text.count(",") + text.count("{") + text.count("[")
 
 
@@ -99,9 +101,9 @@ def _containers(value: Any) -> list[Any]:
 
 
 def member_spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
-    """Find where each member's value of the object at `start` begins and ends.
+    """Return where the value of each member of the object at `start` begins and ends.
 
-    The text must have been parsed before. Of a duplicate member the last counts.
+    `text` must be valid JSON. The last of several members with one name wins.
     """
     spans = {}
     at = _after_space(text, _after_space(text, start) + 1)
@@ -122,7 +124,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def exact_int32(number: Number) -> int:
-    """Read a number as an integer of 32 bits; raise ValueError where it isn't one."""
+    """Return the number as an integer; raise ValueError if it isn't one of 32 bits."""
     if len(number) <= SAFE_INT32_DIGITS and number.isdigit():
         return int(number)
     value = _decimal(number)
@@ -132,24 +134,24 @@ def exact_int32(number: Number) -> int:
 
 
 def exact_double(number: Number) -> float:
-    """Read a number as a double that carries it exactly, or raise ValueError.
+    """Return the double that represents the number exactly, or raise ValueError.
 
-    It does when the shortest decimal that reads back to the double is equal to
-    the number by value.
+    The representation is exact if the shortest decimal that is parsed to the double
+    has the same value as the number.
     """
     value = float(number)
     if len(number) <= SAFE_DIGITS and "e" not in number and "E" not in number:
         return value
     if _decimal(repr(value)) != _decimal(number):
-        raise ValueError("no double carries it")
+        raise ValueError("no double represents it exactly")
     return value
 
 
-@lru_cache(maxsize=KEPT_INSTANTS)
+@lru_cache(maxsize=CACHED_INSTANTS)
 def exact_instant(text: str) -> tuple[int, int]:
-    """Read an RFC 3339 timestamp as seconds of the epoch and nanoseconds.
+    """Return the seconds since the Unix epoch and the nanoseconds of an RFC 3339 time.
 
-    Raises ValueError where `google.protobuf.Timestamp` can't tell the instant.
+    Raises ValueError if `google.protobuf.Timestamp` can't represent it.
     """
     match = _RFC_3339.fullmatch(text)
     if not match:
@@ -161,14 +163,14 @@ def exact_instant(text: str) -> tuple[int, int]:
         east = int(offset[1:3]) * 3600 + int(offset[4:]) * 60
         seconds -= east if offset[0] == "+" else -east
     if not MIN_INSTANT <= seconds <= MAX_INSTANT:
-        raise ValueError("beyond the timestamps")
+        raise ValueError("out of a timestamp's range")
     return seconds, int((fraction or "").ljust(9, "0"))
 
 
 def _decimal(text: str) -> Decimal:
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent of more than 18 digits
+    except InvalidOperation:  # the exponent has more than 18 digits
         if not text.lower().partition("e")[0].strip("-0."):
-            return Decimal(0)  # to which an exponent does nothing
-        raise ValueError("beyond every number") from None
+            return Decimal(0)  # zero with any exponent
+        raise ValueError("out of range") from None

@@ -1,8 +1,8 @@
-"""What each type of field takes, exactly: a parsed JSON value into a message.
+"""Sets the fields of a message from parsed JSON values, exactly or not at all.
 
-The table of members and of enum words is the contract itself: a field is AWS's
-member of the field's JSON name, an enum value is AWS's word behind the enum's
-prefix. So a member becomes typed by adding its field to run.proto.
+The contract is the table: a field holds AWS's member with the field's JSON name, and an
+enum value is AWS's value after the enum's prefix. So adding a field to run.proto is
+enough to type a member.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from healthomics_gateway.upstream.exact_json import (
     exact_int32,
 )
 
-# Stock clients decode 100 levels of messages below the outermost one. One level
-# is left to the message of a stream around the Run.
+# Unmodified clients decode 100 levels of messages below the outermost one. One level
+# is left for the response message that contains the Run.
 MAX_MESSAGE_LEVELS = 99
 
-Path: TypeAlias = tuple[str, ...]  # of a member: its name, behind its structure's
+Path: TypeAlias = tuple[str, ...]  # names of structures, then the member's name
 
-# Puts a member's value into a message and answers the path of each part that it
-# couldn't put. Raises ValueError, with the message as before, where it can't put
-# the value exactly.
+# Sets a member's value in a message and returns the path of each part that did not fit.
+# Raises ValueError, with the message unchanged, if the value has no exact
+# representation.
 Put: TypeAlias = Callable[[Any, Any], Sequence[Path]]
 
 
 def puts_of(message: Descriptor) -> dict[str, Put]:
-    """Make the table of a message: AWS's name of each member, and how it is put."""
+    """Return the function that sets each member, by AWS's name of the member."""
     return {
         field.json_name: _put_of(field)
         for field in message.fields
@@ -64,7 +64,10 @@ def _put_of(field: FieldDescriptor) -> Put:
 def put_members(
     message: Any, sent: Mapping[str, Any], puts: Mapping[str, Put]
 ) -> list[Path]:
-    """Put what fits; answer the paths of the rest. Null counts as absent."""
+    """Set the members that fit and return the paths of the rest.
+
+    A member that is null counts as absent.
+    """
     untyped: list[Path] = []
     for name, value in sent.items():
         if value is None:
@@ -82,13 +85,13 @@ def _refuse(_message: Any, _value: Any) -> NoReturn:
 
 
 def text(name: str) -> Put:
-    """Take text."""
+    """Return a function that sets a string field."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not str:
             raise ValueError("not text")
         if not value.isascii():
-            value.encode()  # a lone surrogate raises before a structure is present
+            value.encode()  # raises for a lone surrogate, before a submessage exists
         setattr(message, name, value)
         return ()
 
@@ -96,7 +99,7 @@ def text(name: str) -> Put:
 
 
 def integer(name: str) -> Put:
-    """Take an integer of 32 bits."""
+    """Return a function that sets an int32 field."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not Number:
@@ -108,12 +111,12 @@ def integer(name: str) -> Put:
 
 
 def enum(name: str, descriptor: EnumDescriptor) -> Put:
-    """Take one of the enum's words."""
+    """Return a function that sets an enum field."""
     numbers = enum_numbers(descriptor)
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not str or value not in numbers:
-            raise ValueError("not a word of the enum")
+            raise ValueError("not a value of the enum")
         setattr(message, name, numbers[value])
         return ()
 
@@ -121,7 +124,7 @@ def enum(name: str, descriptor: EnumDescriptor) -> Put:
 
 
 def text_map(name: str) -> Put:
-    """Take an object of texts without a duplicate key."""
+    """Return a function that sets a map of strings; duplicate keys don't fit."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not tuple:
@@ -136,7 +139,7 @@ def text_map(name: str) -> Put:
 
 
 def text_list(name: str) -> Put:
-    """Take an array of texts."""
+    """Return a function that sets a list of strings."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not list:
@@ -149,7 +152,7 @@ def text_list(name: str) -> Put:
 
 
 def structure(name: str, puts: Mapping[str, Put]) -> Put:
-    """Take an object, member by member."""
+    """Return a function that sets the members of a submessage."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not tuple:
@@ -160,7 +163,7 @@ def structure(name: str, puts: Mapping[str, Put]) -> Put:
 
 
 def timestamp(name: str) -> Put:
-    """Take an RFC 3339 timestamp."""
+    """Return a function that sets a timestamp from RFC 3339 text."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         seconds, nanos = exact_instant(_checked_text(value))
@@ -172,7 +175,7 @@ def timestamp(name: str) -> Put:
 
 
 def document(name: str) -> Put:
-    """Take any JSON value that a `google.protobuf.Value` carries exactly."""
+    """Return a function that sets a `google.protobuf.Value` from any JSON value."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         try:
@@ -189,14 +192,15 @@ def _checked_text(value: Any) -> str:
     if type(value) is not str:
         raise ValueError("not text")
     if not value.isascii():
-        value.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+        value.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
     return value
 
 
 def put_document(message: Value, value: Any, level: int = 1) -> None:
-    """Put any parsed JSON value into a `Value` that stands `level` below the Run.
+    """Set a `Value`, nested `level` messages below the Run, from a parsed JSON value.
 
-    Raises ValueError, with the message half filled, where it can't be exact.
+    Raises ValueError if the value has no exact representation; `message` is then
+    partly set.
     """
     if type(value) is str:
         message.string_value = value
@@ -232,10 +236,10 @@ def _put_object(message: Value, members: tuple[Any, ...], level: int) -> None:
 
 def _check_level(level: int) -> None:
     if level > MAX_MESSAGE_LEVELS:
-        raise ValueError("nested deeper than stock clients decode")
+        raise ValueError("nested deeper than clients decode")
 
 
 def enum_numbers(enum: EnumDescriptor) -> dict[str, int]:
-    """Give AWS's words of an enum with their numbers, the unspecified one left out."""
+    """Return the number of each of AWS's values, without the unspecified one."""
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return {each.name.removeprefix(prefix): each.number for each in enum.values[1:]}

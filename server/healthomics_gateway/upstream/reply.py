@@ -1,4 +1,4 @@
-"""An HTTP response of AWS, or the failure that stands for one."""
+"""An HTTP response of AWS, and the failures that leave none to read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 
 class Failure(Enum):
-    """What can go wrong between the gateway and a readable answer."""
+    """Why there is no response, or none that can be read."""
 
     CONNECTION = auto()  # refused, unreachable, reset, cut
     DNS = auto()
@@ -23,8 +23,8 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer. `headers` are looked up in any case."""
+    """One HTTP response. The names in `headers` are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes | Failure  # the failure is why there is no readable body
+    body: bytes | Failure  # a failure says why the body could not be read

@@ -1,5 +1,6 @@
-"""Signature Version 4 of a request that has no headers of its own.
+"""Signs requests by AWS Signature Version 4.
 
+Only the headers that this module adds are signed. The algorithm is documented at
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -17,18 +18,21 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """One set of AWS credentials; only the access key id may be shown."""
+    """A set of AWS credentials. Its representation shows only the access key id."""
 
     access_key: str
     secret_key: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)  # of a session
+    token: str | None = field(default=None, repr=False)  # the session token, if any
 
 
 class Signer:
-    """Signs for one service in one Region, and keeps the day's key."""
+    """Signs requests to one service in one Region.
+
+    The signing key of the day is cached: deriving it takes most of the time.
+    """
 
     def __init__(self, *, region: str, service: str) -> None:
-        """Sign for `service`'s signing name in `region`."""
+        """Create a signer; `service` is the service's signing name."""
         self._region = region
         self._service = service
         self._key_of: tuple[str, str] = ("", "")  # day and secret key
@@ -45,10 +49,10 @@ class Signer:
         method: str = "GET",
         body: bytes = b"",
     ) -> dict[str, str]:
-        """Give the headers, `Host` included, that make `method path?query` signed.
+        """Return the headers, `host` included, of the signed `method path?query`.
 
-        `path` is the URL's, encoded, without dot segments and empty ones; `query` is
-        sorted and encoded; `now` is UTC.
+        `path` is percent-encoded and has no dot segments and no empty ones; `query` is
+        sorted and percent-encoded; `now` is in UTC.
         """
         moment = now.isoformat(timespec="seconds")[:19]
         time = f"{moment.replace('-', '').replace(':', '')}Z"

@@ -1,4 +1,8 @@
-"""AWS's bytes to a `Run`: typed means exact, and what isn't typed is kept as text."""
+"""Translates the body of GetRun's response to a `Run`.
+
+A typed field holds exactly what AWS sent. A member that has no typed field, or doesn't
+fit it exactly, is kept in `unmodeled_json` as the JSON text that AWS sent.
+"""
 
 from __future__ import annotations
 
@@ -28,36 +32,36 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class MalformedAnswerError(ValueError):
-    """The bytes aren't an answer: not one JSON object in UTF-8."""
+    """The body isn't one JSON object in UTF-8."""
 
 
 class AnotherRunError(ValueError):
-    """The answer doesn't say that it is about the run that was asked for."""
+    """The body's `id` isn't that of the requested run."""
 
 
 class ErrorAnswerError(ValueError):
-    """The answer is an error in a success's clothes."""
+    """The body of a response with status 200 describes an error."""
 
     def __init__(self, error_type: str) -> None:
-        """Tell AWS's `__type`."""
+        """Create an error with `error_type`, the body's `__type`."""
         super().__init__(error_type)
         self.error_type = error_type
 
 
 def run_from_json(body: bytes, *, run_id: str) -> Run:
-    """Translate the body of GetRun's answer about the run `run_id`.
+    """Return the run `run_id` from the body of GetRun's response.
 
-    `observe_time` is left to the caller. Raises one of the three errors above, or
-    TooManyValuesError.
+    The function's caller sets `observe_time`. Raises MalformedAnswerError,
+    AnotherRunError, ErrorAnswerError or TooManyValuesError.
     """
     try:
         text = body.decode()
-        sent = dict(parse_object(text))  # of a duplicate member the last counts
+        sent = dict(parse_object(text))  # the last of several equal names wins
     except TooManyValuesError:
         raise
     except ValueError as error:
         raise MalformedAnswerError from error
-    error_type = sent.get("__type")  # without a code in it a member like any other
+    error_type = sent.get("__type")  # an ordinary member if it holds no code
     if type(error_type) is str and bare_code(error_type):
         raise ErrorAnswerError(error_type)
     if type(sent.get("id")) is not str or sent["id"] != run_id:
@@ -71,7 +75,7 @@ def run_from_json(body: bytes, *, run_id: str) -> Run:
 def _keep_text(run: Run, text: str, untyped: list[Path]) -> None:
     @cache
     def spans(structure: Path) -> Mapping[str, tuple[int, int]]:
-        """Look through a structure once, however many of its members are kept."""
+        """Return the span of each member; cached, as several may be kept."""
         start = spans(structure[:-1])[structure[-1]][0] if structure else 0
         return member_spans(text, start)
 
@@ -81,7 +85,11 @@ def _keep_text(run: Run, text: str, untyped: list[Path]) -> None:
 
 
 def _entry(path: Path) -> str:
-    """Name a member by its path, and what could be misread as a JSON literal."""
+    """Return the member's name in `unmodeled_json`: its path, joined by dots.
+
+    A name that contains a dot and could be taken for a path is written as a JSON
+    string, and so is a name that begins with a quotation mark or has lone surrogates.
+    """
     head, *below = path
     structure, dot, _ = head.partition(".")
     if dot and structure in _STRUCTURES:

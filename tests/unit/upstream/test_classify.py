@@ -1,4 +1,4 @@
-"""AWS's errors, and the failures on the way to it, become rows of the table."""
+"""Tests of the classification of failures: each code and failure has its row."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ from healthomics_gateway.upstream.classify import (
 )
 from healthomics_gateway.upstream.reply import Failure, Reply
 
-# AWS's codes, the reason that each becomes, and whether the gateway tries again.
+# AWS's codes, the reason of each, and whether the gateway tries again.
 ROWS = [
     # The eight of GetRun.
     ("ValidationException", Reason.UPSTREAM_VALIDATION, Again.NO),
@@ -33,7 +33,7 @@ ROWS = [
     ("ConflictException", Reason.RUN_CONFLICT, Again.NO),
     ("ThrottlingException", Reason.UPSTREAM_THROTTLED, Again.YES),
     ("InternalServerException", Reason.UPSTREAM_INTERNAL, Again.YES),
-    # Those of every service.
+    # The errors common to all actions.
     ("AccessDenied", Reason.UPSTREAM_ACCESS_DENIED, Again.NO),
     ("NotAuthorized", Reason.UPSTREAM_ACCESS_DENIED, Again.NO),
     ("ExpiredToken", Reason.GATEWAY_CREDENTIALS_EXPIRED, Again.ONCE),
@@ -119,7 +119,7 @@ THROTTLED = (Reason.UPSTREAM_THROTTLED, Again.YES)
 
 
 def reply(status: int = 400, body: Any = b"", **headers: str) -> Reply:
-    """Builds an answer; header names have `_` for `-`, what isn't bytes is JSON."""
+    """Return a reply; header names have `_` for `-`, and a body is bytes or JSON."""
     if not isinstance(body, bytes | Failure):
         body = json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -127,14 +127,14 @@ def reply(status: int = 400, body: Any = b"", **headers: str) -> Reply:
 
 
 def error_of(answer: Reply) -> GatewayError:
-    """Returns the error that the answer must be."""
+    """Return the error that `body_of` raises for the reply."""
     with pytest.raises(GatewayError) as caught:
         body_of(answer)
     return caught.value
 
 
 def row_of(answer: Reply) -> tuple[Reason, Again]:
-    """Returns what the answer becomes."""
+    """Return the reason and the retry decision that a reply is classified as."""
     error = error_of(answer)
     return error.reason, error.again
 
@@ -145,7 +145,7 @@ def row_of(answer: Reply) -> tuple[Reason, Again]:
 def test_code_decides_whatever_the_status(
     code: str, reason: Reason, again: Again
 ) -> None:
-    """A code of the table is its row under every status, a success's too."""
+    """A known code decides under every status, also under a successful one."""
     for status in (200, 206, 400, 403, 404, 408, 429, 500, 503):
         answer = reply(status, {"message": "Said."}, x_amzn_errortype=code)
         assert (reason, again) == row_of(answer)
@@ -170,7 +170,7 @@ def test_tables_have_no_row_that_these_tests_lack() -> None:
     ],
 )
 def test_spellings_of_a_code_all_mean_the_same(text: str) -> None:
-    """Namespace and address around a code are cut off, wherever the code is."""
+    """The namespace and the address around a code are ignored, wherever the code is."""
     answers = [
         reply(400, b"{}", x_amzn_errortype=text),
         reply(400, b"{}", X_Amzn_ErrorType=text),
@@ -185,7 +185,7 @@ def test_spellings_of_a_code_all_mean_the_same(text: str) -> None:
 
 
 def test_code_of_a_success_can_come_from_the_body_as_aws_spells_it() -> None:
-    """Whoever reads a success and finds an error's type in it gets that type's row."""
+    """An error type in the body of a successful response is classified by its code."""
     answer = reply(200, {"__type": "ns#ThrottlingException", "message": "Too fast."})
     error = error_of_code("ns#ThrottlingException", answer)
 
@@ -195,21 +195,21 @@ def test_code_of_a_success_can_come_from_the_body_as_aws_spells_it() -> None:
 
 
 def test_header_beats_the_body() -> None:
-    """Where header and body name different codes, the header's counts."""
+    """If header and body name different codes, the header's decides."""
     body = {"__type": "AccessDeniedException", "code": "ConflictException"}
 
     assert THROTTLED == row_of(reply(403, body, x_amzn_errortype="Throttling"))
 
 
 def test_unknown_code_of_the_header_beats_a_known_one_of_the_body() -> None:
-    """A header that names a code which nobody knows isn't overruled by the body."""
+    """An unknown code in the header isn't overruled by a known one in the body."""
     answer = reply(404, {"__type": "ResourceNotFoundException"}, x_amzn_errortype="Odd")
 
     assert (Reason.UPSTREAM_UNRECOGNIZED, Again.NO) == row_of(answer)
 
 
 def test_type_of_the_body_beats_its_code() -> None:
-    """Where the body names two codes, `__type` counts."""
+    """If the body has a `__type` and a `code`, `__type` decides."""
     body = {"code": "ConflictException", "__type": "ThrottlingException"}
 
     assert THROTTLED == row_of(reply(409, body))
@@ -217,7 +217,7 @@ def test_type_of_the_body_beats_its_code() -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "#", "ns#", ":http://a.example/", "ns#:x"])
 def test_header_without_a_code_leaves_it_to_the_body(text: str) -> None:
-    """A header that holds no code says nothing."""
+    """If the header holds no code, the body's code decides."""
     assert THROTTLED == row_of(
         reply(400, {"__type": "ThrottlingException"}, x_amzn_errortype=text)
     )
@@ -225,7 +225,7 @@ def test_header_without_a_code_leaves_it_to_the_body(text: str) -> None:
 
 
 def test_empty_type_leaves_it_to_the_code() -> None:
-    """A `__type` without a code in it is passed over."""
+    """A `__type` without a code is ignored."""
     assert THROTTLED == row_of(reply(400, {"__type": "ns#", "code": "Throttling"}))
 
 
@@ -242,7 +242,7 @@ def test_error_is_named_by_its_header_alone(
     headers: dict[str, str],
     is_named: bool,  # noqa: FBT001  # a parameter of the table above
 ) -> None:
-    """Whether an error needs its body to be known is told by the headers."""
+    """`names_error` returns whether the headers alone name the error."""
     assert is_named == names_error(CIMultiDict(headers))
 
 
@@ -261,7 +261,7 @@ def test_error_is_named_by_its_header_alone(
 def test_unknown_code_is_unrecognized_below_500_and_unavailable_from_there(
     status: int, reason: Reason, again: Again
 ) -> None:
-    """A code that no table has is never read as the status alone would be."""
+    """A status below 500 isn't classified by itself if the code is unknown."""
     for code in ("BrandNewException", "throttlingexception", "404"):
         assert (reason, again) == row_of(reply(status, x_amzn_errortype=code))
 
@@ -292,7 +292,7 @@ def test_unknown_code_is_unrecognized_below_500_and_unavailable_from_there(
     ],
 )
 def test_body_without_a_code_leaves_it_to_the_status(body: Any) -> None:
-    """An error body that isn't AWS's is judged by its status, and never as AWS's."""
+    """An error body without a code is classified by its status, never as AWS's."""
     for status, reason, again in BARE:
         error = error_of(reply(status, body))
 
@@ -305,7 +305,7 @@ def test_body_without_a_code_leaves_it_to_the_status(body: Any) -> None:
 def test_code_in_the_header_decides_whatever_the_body(
     failure: Failure, status: int
 ) -> None:
-    """A body that is too large, compressed or cut doesn't hide a header's code."""
+    """A body that is too large, compressed or cut doesn't hide the header's code."""
     answer = reply(status, failure, x_amzn_errortype="ConflictException")
 
     assert (Reason.RUN_CONFLICT, Again.NO) == row_of(answer)
@@ -319,10 +319,10 @@ def test_code_in_the_header_decides_whatever_the_body(
         pytest.param({"x_amzn_errortype": "ThrottlingException"}, id="code"),
     ],
 )
-def test_redirect_is_a_redirect_whatever_else_it_says(
+def test_redirect_is_unexpected_whatever_code_it_has(
     status: int, headers: dict[str, str]
 ) -> None:
-    """Every 3xx, 304 too, is an unexpected redirect, before any code is looked at."""
+    """Every 3xx, also 304, is an unexpected redirect, whatever code it has."""
     for body in (b"", {"__type": "AccessDenied"}, Failure.COMPRESSED):
         assert (Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO) == row_of(
             reply(status, body, location="https://elsewhere.example/", **headers)
@@ -330,26 +330,26 @@ def test_redirect_is_a_redirect_whatever_else_it_says(
 
 
 @pytest.mark.parametrize("status", [101, 199, 600, 999])
-def test_status_of_no_known_kind_is_malformed(status: int) -> None:
-    """A status that is neither success nor error can't be read."""
+def test_status_that_is_neither_success_nor_error_is_malformed(status: int) -> None:
+    """A status below 200 or above 599 is a malformed response."""
     assert (Reason.UPSTREAM_MALFORMED_RESPONSE, Again.ONCE) == row_of(
         reply(status, b"{}")
     )
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
-def test_success_gives_its_bytes(status: int) -> None:
-    """The body of any 2xx is handed on as it is; reading it is another's business."""
+def test_success_returns_the_body(status: int) -> None:
+    """The body of any 2xx is returned unparsed."""
     body = b'{"code": "ThrottlingException", "__type": "Throttling"}\xff'
 
     assert body == body_of(reply(status, body))
 
 
 @pytest.mark.parametrize(("failure", "reason", "again"), MISHAPS)
-def test_failure_is_its_row_with_and_without_an_answer(
+def test_failure_has_its_row_with_and_without_a_reply(
     failure: Failure, reason: Reason, again: Again
 ) -> None:
-    """What went wrong on the way is told with what is known of the answer."""
+    """A failure is classified by its row, with the facts of its reply, if any."""
     without = error_of_failure(failure)
     assert (reason, again, None) == (without.reason, without.again, without.answer)
 
@@ -380,14 +380,14 @@ def test_failure_is_its_row_with_and_without_an_answer(
 def test_retry_after_is_read_in_milliseconds_or_ignored(
     text: str, seconds: float | None
 ) -> None:
-    """`x-amz-retry-after` counts when it is digits alone, however many."""
+    """`x-amz-retry-after` is used if it consists of digits, however many."""
     answer = reply(429, x_amz_retry_after=text)
 
     assert pytest.approx(seconds) == error_of(answer).retry_after_seconds
 
 
-def test_no_retry_after_is_no_wish() -> None:
-    """Without `x-amz-retry-after`, and with HTTP's own header, AWS wishes nothing."""
+def test_error_without_retry_after_has_none() -> None:
+    """Without `x-amz-retry-after` no wait is requested, not even by `Retry-After`."""
     assert error_of(reply(429, retry_after="7")).retry_after_seconds is None
     assert error_of_failure(Failure.TIMEOUT).retry_after_seconds is None
 
@@ -405,8 +405,8 @@ def test_no_retry_after_is_no_wish() -> None:
         pytest.param("arn/aws/iam/123456789012", "", id="slashes"),
     ],
 )
-def test_code_that_is_no_plain_word_is_not_told(code: str, told: str) -> None:
-    """`awsErrorCode` is letters and digits, 64 at most, or empty."""
+def test_code_with_other_characters_is_left_out(code: str, told: str) -> None:
+    """The AWS error code is up to 64 letters and digits, or empty."""
     assert told == error_of(reply(400, {"__type": code})).answer.error_code
 
 
@@ -423,10 +423,10 @@ def test_code_that_is_no_plain_word_is_not_told(code: str, told: str) -> None:
         pytest.param("", "", id="empty"),
     ],
 )
-def test_request_id_that_is_no_plain_word_is_not_told(
+def test_request_id_with_other_characters_is_left_out(
     request_id: str, told: str
 ) -> None:
-    """`awsRequestId` is letters, digits and hyphens, 64 at most, or empty."""
+    """The AWS request id is up to 64 letters, digits and hyphens, or empty."""
     answer = reply(200, x_amzn_requestid=request_id)
 
     assert AwsAnswer(told, 200) == answer_of(answer)
@@ -448,7 +448,7 @@ def test_request_id_that_is_no_plain_word_is_not_told(
 )
 @pytest.mark.parametrize("status", [200, 403])
 def test_debug_text_is_aws_message(status: int, body: Any, debug: str) -> None:
-    """AWS's message is kept for whoever lets it through, and is nowhere else."""
+    """AWS's message is kept as debug text, and only there."""
     error = error_of(reply(status, body, x_amzn_errortype="AccessDenied"))
 
     assert debug == error.debug
@@ -484,7 +484,7 @@ BODIES = (
 def test_every_answer_is_a_row_or_a_success(
     status: int, headers: dict[str, str], body: bytes | Failure
 ) -> None:
-    """Any bytes under any status and headers are an error of the table, or a 2xx's."""
+    """Any bytes with any status and headers are a row of the table or a success."""
     answer = Reply(status, CIMultiDict(headers), body)
     error = None
     try:

@@ -1,4 +1,4 @@
-"""What each type of field takes, and what it leaves alone."""
+"""Tests of the functions that set a field from a parsed JSON value."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,15 +26,15 @@ TIME = "2024-05-01T00:00:00Z"
 
 
 def test_table_has_the_members_of_the_contract() -> None:
-    """Each of AWS's fields takes its member, and the gateway's own take none."""
+    """The table has each of AWS's members and none of the gateway's own fields."""
     assert {path[0] for path in FIELDS} == set(PUTS)
     assert {"securityGroupIds", "subnetIds", "vpcId", "vpcOwnerAccountId"} == set(
         puts_of(VpcConfig.DESCRIPTOR)
     )
 
 
-def test_words_of_an_enum_are_those_of_aws() -> None:
-    """An enum's words lack the prefix, and the unspecified one isn't a word."""
+def test_values_of_an_enum_are_those_of_aws() -> None:
+    """AWS's values of an enum have no prefix, and the unspecified one is left out."""
     assert {
         "PENDING": 1,
         "STARTING": 2,
@@ -75,7 +75,7 @@ def test_words_of_an_enum_are_those_of_aws() -> None:
     ],
 )
 def test_put_sets_the_field(member: str, value: Any, expected: dict[str, Any]) -> None:
-    """A value of the right type is put whole; what is empty sets nothing."""
+    """A value of the field's type is set whole; an empty one sets nothing."""
     run = Run()
 
     assert [] == list(PUTS[member](run, value))
@@ -122,7 +122,7 @@ def test_put_refuses_what_the_field_cannot_hold(member: str, value: Any) -> None
 )
 @pytest.mark.parametrize("name", ["vpcId", "subnetIds", "new"])
 def test_structure_of_which_nothing_fits_stays_absent(name: str, value: Any) -> None:
-    """A structure none of whose members was put isn't made present."""
+    """A structure stays absent if none of its members fits."""
     run = Run()
     untyped = PUTS["vpcConfig"](run, ((name, value),))
 
@@ -150,7 +150,7 @@ JSON = st.recursive(
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(PUTS.keys() - STRUCTURES)), JSON)
 def test_put_that_refuses_leaves_the_message_alone(member: str, value: Any) -> None:
-    """A value that doesn't fit raises ValueError, and the message is as before."""
+    """A value that doesn't fit raises ValueError and leaves the message unchanged."""
     run = Run()
     try:
         PUTS[member](run, value)
@@ -165,7 +165,7 @@ def test_put_that_refuses_leaves_the_message_alone(member: str, value: Any) -> N
 def test_put_of_a_structure_without_a_member_that_fits_leaves_it_absent(
     member: str, value: Any
 ) -> None:
-    """A structure is present if, and only if, one of its members was put."""
+    """A structure is present if, and only if, one of its members was set."""
     run = Run()
     try:
         PUTS[member](run, value)
@@ -174,8 +174,8 @@ def test_put_of_a_structure_without_a_member_that_fits_leaves_it_absent(
     assert all(structure.ListFields() for _, structure in run.ListFields())
 
 
-def test_members_that_do_not_fit_are_told_by_their_paths() -> None:
-    """The paths of what wasn't put come back, null left out, the rest is put."""
+def test_paths_of_members_that_do_not_fit_are_returned() -> None:
+    """The paths of members that don't fit are returned, without those that are null."""
     run = Run()
     sent = {
         "name": "n",
@@ -200,17 +200,17 @@ def test_members_that_do_not_fit_are_told_by_their_paths() -> None:
 
 
 def arrays(levels: int) -> Any:
-    """Nest arrays, parsed."""
+    """Return nested arrays, as parsed."""
     return [arrays(levels - 1)] if levels else Number("1")
 
 
 def objects(levels: int) -> Any:
-    """Nest objects, parsed."""
+    """Return nested objects, as parsed."""
     return (("a", objects(levels - 1)),) if levels else Number("1")
 
 
 def plain(value: Any) -> Any:
-    """Make of parsed JSON what the standard library would."""
+    """Return parsed JSON as the standard library would return it."""
     match value:
         case list():
             return [plain(each) for each in value]
@@ -227,7 +227,7 @@ def plain(value: Any) -> Any:
 def test_document_is_put_as_deep_as_stock_clients_decode(
     nest: Callable[[int], Any], most: int
 ) -> None:
-    """The deepest document that is put is the deepest that a client can decode."""
+    """The deepest document that is set is the deepest that a client can decode."""
     run = Run(id=RUN_ID)
     put_document(run.parameters, nest(most))
     deeper = ParseDict(plain(nest(most + 1)), Value(), max_recursion_depth=500)
@@ -235,7 +235,7 @@ def test_document_is_put_as_deep_as_stock_clients_decode(
 
     assert decodes(run)
     assert not decodes(beyond)
-    with pytest.raises(ValueError, match="deeper than stock clients decode"):
+    with pytest.raises(ValueError, match="deeper than clients decode"):
         put_document(Value(), nest(most + 1))
 
 
@@ -251,9 +251,9 @@ def test_document_is_put_as_deep_as_stock_clients_decode(
     ],
 )
 def test_document_counts_the_levels_above_it(value: Any, most: int) -> None:
-    """A document that stands deeper itself may be that much less deep."""
+    """The deeper a document is placed, the fewer levels it may have."""
     put_document(Value(), value, level=most)
-    with pytest.raises(ValueError, match="deeper than stock clients decode"):
+    with pytest.raises(ValueError, match="deeper than clients decode"):
         put_document(Value(), value, level=most + 1)
 
 
@@ -277,7 +277,7 @@ def test_document_counts_the_levels_above_it(value: Any, most: int) -> None:
     ],
 )
 def test_document_has_the_kind_that_was_sent(value: Any, expected: Value) -> None:
-    """Each kind of JSON value has its kind of Value, empty ones too."""
+    """Each kind of JSON value has its kind of Value, also when it is empty."""
     message = Value()
     put_document(message, value)
 
