@@ -23,11 +23,10 @@ class _ErrorReason:
 class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
-    """Names nothing; never answered."""
+    """No reason; never returned."""
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 1
-    """The request breaks a rule of the contract: `google.rpc.BadRequest` names
-    each fault. Nothing was asked of HealthOmics. INVALID_ARGUMENT; fix the
-    request.
+    """The request breaks a rule of the contract: `google.rpc.BadRequest` lists
+    the faults. HealthOmics wasn't asked. INVALID_ARGUMENT; fix the request.
 
     Example:
 
@@ -35,8 +34,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway" }
     """
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
-    """The request's bytes aren't the message that the method takes.
-    INVALID_ARGUMENT; fix the client.
+    """The request's message is missing, or its bytes don't decode as the method's
+    request. INVALID_ARGUMENT; fix the client.
 
     Example:
 
@@ -52,8 +51,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway" }
     """
     ERROR_REASON_DEADLINE_TOO_SHORT: _ErrorReason.ValueType  # 4
-    """The call came with less time than any answer takes. Nothing was asked of
-    HealthOmics. DEADLINE_EXCEEDED; give more time.
+    """The time left until the deadline is shorter than any answer takes.
+    HealthOmics wasn't asked. DEADLINE_EXCEEDED; give more time.
 
     Example:
 
@@ -73,8 +72,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "attempts": "1" } }
     """
     ERROR_REASON_SERVER_DEADLINE: _ErrorReason.ValueType  # 6
-    """The call came without a deadline, and the server's default passed.
-    DEADLINE_EXCEEDED; set a deadline.
+    """The call had no deadline and the server's default passed, or it had a longer
+    deadline than the operator allows. DEADLINE_EXCEEDED; set a deadline.
 
     Example:
 
@@ -84,8 +83,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "attempts": "1" } }
     """
     ERROR_REASON_RESPONSE_TOO_LARGE: _ErrorReason.ValueType  # 7
-    """The answer is larger than a stock client receives. RESOURCE_EXHAUSTED; ask
-    for less with `read_mask`.
+    """The answer is larger than stock clients accept. RESOURCE_EXHAUSTED; ask for
+    less with `read_mask`.
 
     Example:
 
@@ -106,7 +105,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway" }
     """
     ERROR_REASON_GATEWAY_DRAINING: _ErrorReason.ValueType  # 8
-    """This gateway is shutting down. UNAVAILABLE; retry, another one answers.
+    """The gateway is shutting down. UNAVAILABLE; retry: another gateway answers.
 
     Example:
 
@@ -122,7 +121,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway" }
     """
     ERROR_REASON_GATEWAY_CREDENTIALS_UNAVAILABLE: _ErrorReason.ValueType  # 10
-    """The gateway finds no AWS credentials of its own. UNAVAILABLE; retry.
+    """The gateway has no AWS credentials at the moment, of its own or for the
+    caller's role. UNAVAILABLE; retry.
 
     Example:
 
@@ -214,7 +214,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 17
     """HealthOmics has no run of this id in this account and Region. NOT_FOUND;
-    `google.rpc.ResourceInfo` names it.
+    `google.rpc.ResourceInfo` has the id.
 
     Example:
 
@@ -228,7 +228,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_RUN_CONFLICT: _ErrorReason.ValueType  # 18
     """HealthOmics can't answer in the run's current state. FAILED_PRECONDITION;
-    `google.rpc.PreconditionFailure` names it.
+    `google.rpc.PreconditionFailure` names the run.
 
     Example:
 
@@ -240,8 +240,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_UPSTREAM_VALIDATION: _ErrorReason.ValueType  # 19
-    """HealthOmics finds the request invalid. INVALID_ARGUMENT;
-    `google.rpc.BadRequest` stands by. Mend the request.
+    """HealthOmics rejects the request as invalid. INVALID_ARGUMENT, with a
+    `google.rpc.BadRequest`; fix the request.
 
     Example:
 
@@ -254,7 +254,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UPSTREAM_ACCESS_DENIED: _ErrorReason.ValueType  # 20
     """AWS refuses the role that the gateway uses for this call.
-    PERMISSION_DENIED; its operator must grant it.
+    PERMISSION_DENIED; the gateway's operator must grant the permission.
 
     Example:
 
@@ -267,8 +267,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_UPSTREAM_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 21
-    """The AWS account is at a quota that waiting doesn't lift.
-    RESOURCE_EXHAUSTED; `google.rpc.QuotaFailure` names it.
+    """The AWS account has reached a quota, and waiting doesn't help.
+    RESOURCE_EXHAUSTED; `google.rpc.QuotaFailure` names the quota.
 
     Example:
 
@@ -282,7 +282,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UPSTREAM_THROTTLED: _ErrorReason.ValueType  # 22
     """The AWS account's rate of GetRun calls is used up. RESOURCE_EXHAUSTED; wait
-    as `google.rpc.RetryInfo` says, then retry.
+    for the delay of `google.rpc.RetryInfo`, then retry.
 
     Example:
 
@@ -317,7 +317,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_UPSTREAM_UNAVAILABLE: _ErrorReason.ValueType  # 25
-    """HealthOmics, or what stands before it, is unavailable. UNAVAILABLE; retry.
+    """HealthOmics, or a proxy in front of it, is unavailable. UNAVAILABLE; retry.
 
     Example:
 
@@ -341,7 +341,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "attempts": "3" } }
     """
     ERROR_REASON_UPSTREAM_DNS: _ErrorReason.ValueType  # 27
-    """The name of the HealthOmics endpoint isn't resolved. UNAVAILABLE; retry.
+    """The name of the HealthOmics endpoint can't be resolved. UNAVAILABLE; retry.
 
     Example:
 
@@ -361,8 +361,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "attempts": "3" } }
     """
     ERROR_REASON_UPSTREAM_TLS_UNTRUSTED: _ErrorReason.ValueType  # 29
-    """The certificate of the HealthOmics endpoint can't be trusted; no request
-    was sent. INTERNAL; the gateway's operator must look.
+    """The certificate of the HealthOmics endpoint isn't trusted; no request was
+    sent. INTERNAL; the gateway's operator must fix it.
 
     Example:
 
@@ -372,7 +372,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "attempts": "1" } }
     """
     ERROR_REASON_UPSTREAM_UNRECOGNIZED: _ErrorReason.ValueType  # 30
-    """HealthOmics, or what stands before it, refused with an error that the
+    """HealthOmics, or a proxy in front of it, answered with an error that the
     gateway doesn't know. UNKNOWN; look at `awsErrorCode` and `httpStatus`.
 
     Example:
@@ -385,8 +385,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_UPSTREAM_UNEXPECTED_REDIRECT: _ErrorReason.ValueType  # 31
-    """HealthOmics, or what stands before it, redirected the call; redirects
-    aren't followed. INTERNAL; the gateway's operator must look.
+    """HealthOmics, or a proxy in front of it, redirected the call; redirects
+    aren't followed. INTERNAL; the gateway's operator must fix it.
 
     Example:
 
@@ -398,7 +398,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_UPSTREAM_MALFORMED_RESPONSE: _ErrorReason.ValueType  # 32
-    """The answer isn't what HealthOmics sends. INTERNAL; report it.
+    """The answer can't be read: it isn't an answer of HealthOmics. INTERNAL; report
+    it.
 
     Example:
 
@@ -410,7 +411,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_UPSTREAM_IDENTITY_MISMATCH: _ErrorReason.ValueType  # 33
-    """The answer is about another run than the one asked for; it isn't delivered.
+    """The answer is about another run than the requested one, and isn't returned.
     INTERNAL; report it.
 
     Example:
@@ -436,9 +437,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_RUN_REPLACED: _ErrorReason.ValueType  # 36
-    """The id names another run than the one that is watched: ids are used again
-    once a run is deleted. NOT_FOUND; `google.rpc.ResourceInfo` names the id.
-    Watch without `uuid` to follow the new run.
+    """The run of this id has another `uuid` than the watched run: HealthOmics uses
+    the id of a deleted run again. NOT_FOUND; `google.rpc.ResourceInfo` has the
+    id. Watch without `uuid` to follow the new run.
 
     Example:
 
@@ -447,7 +448,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "runId": "1234567" } }
     """
     ERROR_REASON_WATCH_RENEW: _ErrorReason.ValueType  # 37
-    """The stream has lasted as long as the operator lets one last. UNAVAILABLE;
+    """The stream has reached the time limit that the operator sets. UNAVAILABLE;
     watch again with the run's `uuid`.
 
     Example:
@@ -457,9 +458,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "runId": "1234567" } }
     """
     ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 38
-    """The call brought neither a token nor a client certificate, and one is
-    needed. UNAUTHENTICATED; send `authorization: Bearer <JWT>`, or call with a
-    certificate.
+    """The call has neither a token nor a client certificate, and the gateway
+    requires one. UNAUTHENTICATED; send `authorization: Bearer <JWT>`, or call
+    with a certificate.
 
     Example:
 
@@ -468,10 +469,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {} }
     """
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 39
-    """The caller's token or certificate isn't accepted: malformed, signed by
-    nobody known, for another audience, by another issuer, not valid yet, sent
-    twice, or of another identity than the certificate. UNAUTHENTICATED; get
-    another one.
+    """The caller's token or certificate isn't accepted: it is malformed, is signed
+    with an unknown key, has another audience or issuer, isn't valid yet, or has
+    no identity; or the call has two tokens, or its token and certificate name
+    different identities. UNAUTHENTICATED; get another one.
 
     Example:
 
@@ -490,8 +491,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {} }
     """
     ERROR_REASON_AUTH_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 41
-    """The keys that verify tokens can't be had at the moment. UNAVAILABLE; try
-    again.
+    """The gateway can't fetch the keys that verify tokens at the moment.
+    UNAVAILABLE; retry.
 
     Example:
 
@@ -500,8 +501,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {} }
     """
     ERROR_REASON_CALLER_NOT_AUTHORIZED: _ErrorReason.ValueType  # 42
-    """The caller is known and may not do this: call this method, or see this run.
-    The same whether the run exists or not. PERMISSION_DENIED; ask the
+    """The caller has an identity, but may not call this method or see this run. The
+    error is the same whether the run exists or not. PERMISSION_DENIED; ask the
     gateway's operator.
 
     Example:
@@ -511,8 +512,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "runId": "1234567" } }
     """
     ERROR_REASON_CALLER_RATE_LIMITED: _ErrorReason.ValueType  # 43
-    """The caller has reached a limit of its own: calls a second, calls at a time,
-    or watches. RESOURCE_EXHAUSTED; wait for `google.rpc.RetryInfo`'s delay.
+    """The caller has reached its own limit on calls a second, concurrent calls or
+    watches. RESOURCE_EXHAUSTED; wait for the delay of `google.rpc.RetryInfo`,
+    then retry.
 
     Example:
 
@@ -523,22 +525,22 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: `google.rpc.ErrorInfo.reason` is one of these names without
-    the prefix `ERROR_REASON_`, `ErrorInfo.domain` is `healthomics-gateway`. One
-    reason asks for one action of the client.
+    the prefix `ERROR_REASON_`, and `ErrorInfo.domain` is `healthomics-gateway`.
+    Each reason asks the client for one action.
 
-    Metadata: `runId` wherever an id was accepted; `attempts` and `region` wherever
-    HealthOmics was tried; `awsErrorCode`, `httpStatus` and `awsRequestId` wherever
-    an HTTP answer came; `local` where the gateway itself refused for the account's
-    rate. Every reason whose advice is to retry comes with a
-    `google.rpc.RetryInfo`, and every error with a `google.rpc.RequestInfo`.
+    `ErrorInfo.metadata` has `runId` if the request's id was valid, `attempts` and
+    `region` if HealthOmics was asked, `awsErrorCode`, `httpStatus` and
+    `awsRequestId` if an HTTP response arrived, and `local` if the gateway itself
+    refused the call to keep within the account's rate. Every error has a
+    `google.rpc.RequestInfo`, and every reason whose advice is to retry or to wait
+    has a `google.rpc.RetryInfo`.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
-"""Names nothing; never answered."""
+"""No reason; never returned."""
 ERROR_REASON_INVALID_REQUEST: ErrorReason.ValueType  # 1
-"""The request breaks a rule of the contract: `google.rpc.BadRequest` names
-each fault. Nothing was asked of HealthOmics. INVALID_ARGUMENT; fix the
-request.
+"""The request breaks a rule of the contract: `google.rpc.BadRequest` lists
+the faults. HealthOmics wasn't asked. INVALID_ARGUMENT; fix the request.
 
 Example:
 
@@ -546,8 +548,8 @@ Example:
       "domain": "healthomics-gateway" }
 """
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 2
-"""The request's bytes aren't the message that the method takes.
-INVALID_ARGUMENT; fix the client.
+"""The request's message is missing, or its bytes don't decode as the method's
+request. INVALID_ARGUMENT; fix the client.
 
 Example:
 
@@ -563,8 +565,8 @@ Example:
       "domain": "healthomics-gateway" }
 """
 ERROR_REASON_DEADLINE_TOO_SHORT: ErrorReason.ValueType  # 4
-"""The call came with less time than any answer takes. Nothing was asked of
-HealthOmics. DEADLINE_EXCEEDED; give more time.
+"""The time left until the deadline is shorter than any answer takes.
+HealthOmics wasn't asked. DEADLINE_EXCEEDED; give more time.
 
 Example:
 
@@ -584,8 +586,8 @@ Example:
                     "attempts": "1" } }
 """
 ERROR_REASON_SERVER_DEADLINE: ErrorReason.ValueType  # 6
-"""The call came without a deadline, and the server's default passed.
-DEADLINE_EXCEEDED; set a deadline.
+"""The call had no deadline and the server's default passed, or it had a longer
+deadline than the operator allows. DEADLINE_EXCEEDED; set a deadline.
 
 Example:
 
@@ -595,8 +597,8 @@ Example:
                     "attempts": "1" } }
 """
 ERROR_REASON_RESPONSE_TOO_LARGE: ErrorReason.ValueType  # 7
-"""The answer is larger than a stock client receives. RESOURCE_EXHAUSTED; ask
-for less with `read_mask`.
+"""The answer is larger than stock clients accept. RESOURCE_EXHAUSTED; ask for
+less with `read_mask`.
 
 Example:
 
@@ -617,7 +619,7 @@ Example:
       "domain": "healthomics-gateway" }
 """
 ERROR_REASON_GATEWAY_DRAINING: ErrorReason.ValueType  # 8
-"""This gateway is shutting down. UNAVAILABLE; retry, another one answers.
+"""The gateway is shutting down. UNAVAILABLE; retry: another gateway answers.
 
 Example:
 
@@ -633,7 +635,8 @@ Example:
       "domain": "healthomics-gateway" }
 """
 ERROR_REASON_GATEWAY_CREDENTIALS_UNAVAILABLE: ErrorReason.ValueType  # 10
-"""The gateway finds no AWS credentials of its own. UNAVAILABLE; retry.
+"""The gateway has no AWS credentials at the moment, of its own or for the
+caller's role. UNAVAILABLE; retry.
 
 Example:
 
@@ -725,7 +728,7 @@ Example:
 """
 ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 17
 """HealthOmics has no run of this id in this account and Region. NOT_FOUND;
-`google.rpc.ResourceInfo` names it.
+`google.rpc.ResourceInfo` has the id.
 
 Example:
 
@@ -739,7 +742,7 @@ Example:
 """
 ERROR_REASON_RUN_CONFLICT: ErrorReason.ValueType  # 18
 """HealthOmics can't answer in the run's current state. FAILED_PRECONDITION;
-`google.rpc.PreconditionFailure` names it.
+`google.rpc.PreconditionFailure` names the run.
 
 Example:
 
@@ -751,8 +754,8 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_UPSTREAM_VALIDATION: ErrorReason.ValueType  # 19
-"""HealthOmics finds the request invalid. INVALID_ARGUMENT;
-`google.rpc.BadRequest` stands by. Mend the request.
+"""HealthOmics rejects the request as invalid. INVALID_ARGUMENT, with a
+`google.rpc.BadRequest`; fix the request.
 
 Example:
 
@@ -765,7 +768,7 @@ Example:
 """
 ERROR_REASON_UPSTREAM_ACCESS_DENIED: ErrorReason.ValueType  # 20
 """AWS refuses the role that the gateway uses for this call.
-PERMISSION_DENIED; its operator must grant it.
+PERMISSION_DENIED; the gateway's operator must grant the permission.
 
 Example:
 
@@ -778,8 +781,8 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_UPSTREAM_QUOTA_EXCEEDED: ErrorReason.ValueType  # 21
-"""The AWS account is at a quota that waiting doesn't lift.
-RESOURCE_EXHAUSTED; `google.rpc.QuotaFailure` names it.
+"""The AWS account has reached a quota, and waiting doesn't help.
+RESOURCE_EXHAUSTED; `google.rpc.QuotaFailure` names the quota.
 
 Example:
 
@@ -793,7 +796,7 @@ Example:
 """
 ERROR_REASON_UPSTREAM_THROTTLED: ErrorReason.ValueType  # 22
 """The AWS account's rate of GetRun calls is used up. RESOURCE_EXHAUSTED; wait
-as `google.rpc.RetryInfo` says, then retry.
+for the delay of `google.rpc.RetryInfo`, then retry.
 
 Example:
 
@@ -828,7 +831,7 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_UPSTREAM_UNAVAILABLE: ErrorReason.ValueType  # 25
-"""HealthOmics, or what stands before it, is unavailable. UNAVAILABLE; retry.
+"""HealthOmics, or a proxy in front of it, is unavailable. UNAVAILABLE; retry.
 
 Example:
 
@@ -852,7 +855,7 @@ Example:
                     "attempts": "3" } }
 """
 ERROR_REASON_UPSTREAM_DNS: ErrorReason.ValueType  # 27
-"""The name of the HealthOmics endpoint isn't resolved. UNAVAILABLE; retry.
+"""The name of the HealthOmics endpoint can't be resolved. UNAVAILABLE; retry.
 
 Example:
 
@@ -872,8 +875,8 @@ Example:
                     "attempts": "3" } }
 """
 ERROR_REASON_UPSTREAM_TLS_UNTRUSTED: ErrorReason.ValueType  # 29
-"""The certificate of the HealthOmics endpoint can't be trusted; no request
-was sent. INTERNAL; the gateway's operator must look.
+"""The certificate of the HealthOmics endpoint isn't trusted; no request was
+sent. INTERNAL; the gateway's operator must fix it.
 
 Example:
 
@@ -883,7 +886,7 @@ Example:
                     "attempts": "1" } }
 """
 ERROR_REASON_UPSTREAM_UNRECOGNIZED: ErrorReason.ValueType  # 30
-"""HealthOmics, or what stands before it, refused with an error that the
+"""HealthOmics, or a proxy in front of it, answered with an error that the
 gateway doesn't know. UNKNOWN; look at `awsErrorCode` and `httpStatus`.
 
 Example:
@@ -896,8 +899,8 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_UPSTREAM_UNEXPECTED_REDIRECT: ErrorReason.ValueType  # 31
-"""HealthOmics, or what stands before it, redirected the call; redirects
-aren't followed. INTERNAL; the gateway's operator must look.
+"""HealthOmics, or a proxy in front of it, redirected the call; redirects
+aren't followed. INTERNAL; the gateway's operator must fix it.
 
 Example:
 
@@ -909,7 +912,8 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_UPSTREAM_MALFORMED_RESPONSE: ErrorReason.ValueType  # 32
-"""The answer isn't what HealthOmics sends. INTERNAL; report it.
+"""The answer can't be read: it isn't an answer of HealthOmics. INTERNAL; report
+it.
 
 Example:
 
@@ -921,7 +925,7 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_UPSTREAM_IDENTITY_MISMATCH: ErrorReason.ValueType  # 33
-"""The answer is about another run than the one asked for; it isn't delivered.
+"""The answer is about another run than the requested one, and isn't returned.
 INTERNAL; report it.
 
 Example:
@@ -947,9 +951,9 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_RUN_REPLACED: ErrorReason.ValueType  # 36
-"""The id names another run than the one that is watched: ids are used again
-once a run is deleted. NOT_FOUND; `google.rpc.ResourceInfo` names the id.
-Watch without `uuid` to follow the new run.
+"""The run of this id has another `uuid` than the watched run: HealthOmics uses
+the id of a deleted run again. NOT_FOUND; `google.rpc.ResourceInfo` has the
+id. Watch without `uuid` to follow the new run.
 
 Example:
 
@@ -958,7 +962,7 @@ Example:
       "metadata": { "runId": "1234567" } }
 """
 ERROR_REASON_WATCH_RENEW: ErrorReason.ValueType  # 37
-"""The stream has lasted as long as the operator lets one last. UNAVAILABLE;
+"""The stream has reached the time limit that the operator sets. UNAVAILABLE;
 watch again with the run's `uuid`.
 
 Example:
@@ -968,9 +972,9 @@ Example:
       "metadata": { "runId": "1234567" } }
 """
 ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 38
-"""The call brought neither a token nor a client certificate, and one is
-needed. UNAUTHENTICATED; send `authorization: Bearer <JWT>`, or call with a
-certificate.
+"""The call has neither a token nor a client certificate, and the gateway
+requires one. UNAUTHENTICATED; send `authorization: Bearer <JWT>`, or call
+with a certificate.
 
 Example:
 
@@ -979,10 +983,10 @@ Example:
       "metadata": {} }
 """
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 39
-"""The caller's token or certificate isn't accepted: malformed, signed by
-nobody known, for another audience, by another issuer, not valid yet, sent
-twice, or of another identity than the certificate. UNAUTHENTICATED; get
-another one.
+"""The caller's token or certificate isn't accepted: it is malformed, is signed
+with an unknown key, has another audience or issuer, isn't valid yet, or has
+no identity; or the call has two tokens, or its token and certificate name
+different identities. UNAUTHENTICATED; get another one.
 
 Example:
 
@@ -1001,8 +1005,8 @@ Example:
       "metadata": {} }
 """
 ERROR_REASON_AUTH_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 41
-"""The keys that verify tokens can't be had at the moment. UNAVAILABLE; try
-again.
+"""The gateway can't fetch the keys that verify tokens at the moment.
+UNAVAILABLE; retry.
 
 Example:
 
@@ -1011,8 +1015,8 @@ Example:
       "metadata": {} }
 """
 ERROR_REASON_CALLER_NOT_AUTHORIZED: ErrorReason.ValueType  # 42
-"""The caller is known and may not do this: call this method, or see this run.
-The same whether the run exists or not. PERMISSION_DENIED; ask the
+"""The caller has an identity, but may not call this method or see this run. The
+error is the same whether the run exists or not. PERMISSION_DENIED; ask the
 gateway's operator.
 
 Example:
@@ -1022,8 +1026,9 @@ Example:
       "metadata": { "runId": "1234567" } }
 """
 ERROR_REASON_CALLER_RATE_LIMITED: ErrorReason.ValueType  # 43
-"""The caller has reached a limit of its own: calls a second, calls at a time,
-or watches. RESOURCE_EXHAUSTED; wait for `google.rpc.RetryInfo`'s delay.
+"""The caller has reached its own limit on calls a second, concurrent calls or
+watches. RESOURCE_EXHAUSTED; wait for the delay of `google.rpc.RetryInfo`,
+then retry.
 
 Example:
 

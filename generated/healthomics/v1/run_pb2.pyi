@@ -34,29 +34,27 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     RUN_STATUS_PENDING: _RunStatus.ValueType  # 1
     """The run waits for its turn."""
     RUN_STATUS_STARTING: _RunStatus.ValueType  # 2
-    """The run's resources are being made ready."""
+    """The run's resources are being prepared."""
     RUN_STATUS_RUNNING: _RunStatus.ValueType  # 3
     """The run's tasks are working."""
     RUN_STATUS_STOPPING: _RunStatus.ValueType  # 4
-    """The run's outputs are being saved and its resources released. More follows:
-    this isn't an end.
+    """The run's outputs are being saved and its resources released. Another status
+    follows.
     """
     RUN_STATUS_COMPLETED: _RunStatus.ValueType  # 5
-    """The run ended well. An end."""
+    """The run succeeded. Final."""
     RUN_STATUS_DELETED: _RunStatus.ValueType  # 6
-    """The run was deleted. An end. HealthOmics usually answers that a deleted run
-    isn't found.
+    """The run was deleted. Final. For a deleted run HealthOmics usually answers
+    that it isn't found.
     """
     RUN_STATUS_CANCELLED: _RunStatus.ValueType  # 7
-    """The run was cancelled. An end."""
+    """The run was cancelled. Final."""
     RUN_STATUS_FAILED: _RunStatus.ValueType  # 8
-    """The run failed. An end. `Run.failure_reason` and `Run.status_message` tell
-    why.
-    """
+    """The run failed. Final. `Run.failure_reason` and `Run.status_message` say why."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
-    """Where a run is in its life: PENDING, STARTING, RUNNING, STOPPING, then
-    COMPLETED or FAILED; a cancel leads to CANCELLED.
+    """The status of a run: PENDING, STARTING, RUNNING, STOPPING, then COMPLETED or
+    FAILED. A cancelled run becomes CANCELLED.
     """
 
 RUN_STATUS_UNSPECIFIED: RunStatus.ValueType  # 0
@@ -66,25 +64,23 @@ RUN_STATUS_UNSPECIFIED: RunStatus.ValueType  # 0
 RUN_STATUS_PENDING: RunStatus.ValueType  # 1
 """The run waits for its turn."""
 RUN_STATUS_STARTING: RunStatus.ValueType  # 2
-"""The run's resources are being made ready."""
+"""The run's resources are being prepared."""
 RUN_STATUS_RUNNING: RunStatus.ValueType  # 3
 """The run's tasks are working."""
 RUN_STATUS_STOPPING: RunStatus.ValueType  # 4
-"""The run's outputs are being saved and its resources released. More follows:
-this isn't an end.
+"""The run's outputs are being saved and its resources released. Another status
+follows.
 """
 RUN_STATUS_COMPLETED: RunStatus.ValueType  # 5
-"""The run ended well. An end."""
+"""The run succeeded. Final."""
 RUN_STATUS_DELETED: RunStatus.ValueType  # 6
-"""The run was deleted. An end. HealthOmics usually answers that a deleted run
-isn't found.
+"""The run was deleted. Final. For a deleted run HealthOmics usually answers
+that it isn't found.
 """
 RUN_STATUS_CANCELLED: RunStatus.ValueType  # 7
-"""The run was cancelled. An end."""
+"""The run was cancelled. Final."""
 RUN_STATUS_FAILED: RunStatus.ValueType  # 8
-"""The run failed. An end. `Run.failure_reason` and `Run.status_message` tell
-why.
-"""
+"""The run failed. Final. `Run.failure_reason` and `Run.status_message` say why."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
 
 class _RunLogLevel:
@@ -98,7 +94,7 @@ class _RunLogLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunLogLev
     RUN_LOG_LEVEL_OFF: _RunLogLevel.ValueType  # 1
     """The run logs nothing."""
     RUN_LOG_LEVEL_FATAL: _RunLogLevel.ValueType  # 2
-    """The run logs what ended it."""
+    """The run logs fatal errors."""
     RUN_LOG_LEVEL_ERROR: _RunLogLevel.ValueType  # 3
     """The run logs errors."""
     RUN_LOG_LEVEL_ALL: _RunLogLevel.ValueType  # 4
@@ -112,7 +108,7 @@ RUN_LOG_LEVEL_UNSPECIFIED: RunLogLevel.ValueType  # 0
 RUN_LOG_LEVEL_OFF: RunLogLevel.ValueType  # 1
 """The run logs nothing."""
 RUN_LOG_LEVEL_FATAL: RunLogLevel.ValueType  # 2
-"""The run logs what ended it."""
+"""The run logs fatal errors."""
 RUN_LOG_LEVEL_ERROR: RunLogLevel.ValueType  # 3
 """The run logs errors."""
 RUN_LOG_LEVEL_ALL: RunLogLevel.ValueType  # 4
@@ -130,17 +126,17 @@ class _WorkflowTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Workflow
     WORKFLOW_TYPE_PRIVATE: _WorkflowType.ValueType  # 1
     """The workflow was made by a customer."""
     WORKFLOW_TYPE_READY2RUN: _WorkflowType.ValueType  # 2
-    """The workflow is offered ready to run by HealthOmics."""
+    """The workflow is one of HealthOmics' Ready2Run workflows."""
 
 class WorkflowType(_WorkflowType, metaclass=_WorkflowTypeEnumTypeWrapper):
-    """Whose workflow a run executes."""
+    """Whether a run's workflow is the customer's own or Ready2Run."""
 
 WORKFLOW_TYPE_UNSPECIFIED: WorkflowType.ValueType  # 0
 """AWS sent no workflow type, or one newer than this contract."""
 WORKFLOW_TYPE_PRIVATE: WorkflowType.ValueType  # 1
 """The workflow was made by a customer."""
 WORKFLOW_TYPE_READY2RUN: WorkflowType.ValueType  # 2
-"""The workflow is offered ready to run by HealthOmics."""
+"""The workflow is one of HealthOmics' Ready2Run workflows."""
 Global___WorkflowType: _TypeAlias = WorkflowType  # noqa: Y015
 
 class _RunRetentionMode:
@@ -157,7 +153,7 @@ class _RunRetentionModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunR
     """The oldest run's metadata is removed to make room."""
 
 class RunRetentionMode(_RunRetentionMode, metaclass=_RunRetentionModeEnumTypeWrapper):
-    """What becomes of a run's metadata when the account's limit on runs is reached."""
+    """What happens to a run's metadata when the account's limit on runs is reached."""
 
 RUN_RETENTION_MODE_UNSPECIFIED: RunRetentionMode.ValueType  # 0
 """AWS sent no retention mode, or one newer than this contract."""
@@ -194,15 +190,15 @@ class _RunExport:
 class _RunExportEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunExport.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RUN_EXPORT_UNSPECIFIED: _RunExport.ValueType  # 0
-    """Names nothing; a request that holds it is refused."""
+    """No part; a request with this value is refused."""
     RUN_EXPORT_DEFINITION: _RunExport.ValueType  # 1
     """The workflow's definition."""
 
 class RunExport(_RunExport, metaclass=_RunExportEnumTypeWrapper):
-    """What HealthOmics can add to an answer."""
+    """An optional part that HealthOmics can add to an answer."""
 
 RUN_EXPORT_UNSPECIFIED: RunExport.ValueType  # 0
-"""Names nothing; a request that holds it is refused."""
+"""No part; a request with this value is refused."""
 RUN_EXPORT_DEFINITION: RunExport.ValueType  # 1
 """The workflow's definition."""
 Global___RunExport: _TypeAlias = RunExport  # noqa: Y015
@@ -242,7 +238,7 @@ class _CacheBehaviorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheBe
     CACHE_BEHAVIOR_CACHE_ON_FAILURE: _CacheBehavior.ValueType  # 1
     """The run saves to its cache when it fails."""
     CACHE_BEHAVIOR_CACHE_ALWAYS: _CacheBehavior.ValueType  # 2
-    """The run saves to its cache always."""
+    """The run always saves to its cache."""
 
 class CacheBehavior(_CacheBehavior, metaclass=_CacheBehaviorEnumTypeWrapper):
     """When a run saves its tasks' outputs to its cache."""
@@ -252,7 +248,7 @@ CACHE_BEHAVIOR_UNSPECIFIED: CacheBehavior.ValueType  # 0
 CACHE_BEHAVIOR_CACHE_ON_FAILURE: CacheBehavior.ValueType  # 1
 """The run saves to its cache when it fails."""
 CACHE_BEHAVIOR_CACHE_ALWAYS: CacheBehavior.ValueType  # 2
-"""The run saves to its cache always."""
+"""The run always saves to its cache."""
 Global___CacheBehavior: _TypeAlias = CacheBehavior  # noqa: Y015
 
 class _NetworkingMode:
@@ -320,7 +316,7 @@ class _OutputUriPrefixModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_O
     OUTPUT_URI_PREFIX_MODE_UNSPECIFIED: _OutputUriPrefixMode.ValueType  # 0
     """AWS sent no prefix mode, or one newer than this contract."""
     OUTPUT_URI_PREFIX_MODE_SERVICE_DEFINED: _OutputUriPrefixMode.ValueType  # 1
-    """HealthOmics puts the outputs below a prefix of its own, named by the run."""
+    """HealthOmics puts the outputs below a prefix that it names after the run."""
     OUTPUT_URI_PREFIX_MODE_NONE_WITH_OVERWRITE: _OutputUriPrefixMode.ValueType  # 2
     """The outputs go directly below `Run.output_uri` and replace what is there."""
 
@@ -330,7 +326,7 @@ class OutputUriPrefixMode(_OutputUriPrefixMode, metaclass=_OutputUriPrefixModeEn
 OUTPUT_URI_PREFIX_MODE_UNSPECIFIED: OutputUriPrefixMode.ValueType  # 0
 """AWS sent no prefix mode, or one newer than this contract."""
 OUTPUT_URI_PREFIX_MODE_SERVICE_DEFINED: OutputUriPrefixMode.ValueType  # 1
-"""HealthOmics puts the outputs below a prefix of its own, named by the run."""
+"""HealthOmics puts the outputs below a prefix that it names after the run."""
 OUTPUT_URI_PREFIX_MODE_NONE_WITH_OVERWRITE: OutputUriPrefixMode.ValueType  # 2
 """The outputs go directly below `Run.output_uri` and replace what is there."""
 Global___OutputUriPrefixMode: _TypeAlias = OutputUriPrefixMode  # noqa: Y015
@@ -459,16 +455,16 @@ class Run(_message.Message):
     arn: _builtins.str
     """The run's ARN, 1 to 128 characters."""
     definition: _builtins.str
-    """The workflow's definition, 1 to 256 characters. Answered only where the
-    request exports `RUN_EXPORT_DEFINITION`.
+    """The workflow's definition, 1 to 256 characters. Set only if the request's
+    `export` has `RUN_EXPORT_DEFINITION`.
     """
     digest: _builtins.str
     """The digest of the run's workflow, 1 to 64 characters."""
     failure_reason: _builtins.str
     """Why the run failed, 1 to 64 characters. Absent unless it failed."""
     id: _builtins.str
-    """The run's id, 1 to 18 digits: always the one that was asked for. HealthOmics
-    uses an id again after its run was deleted; `uuid` is the identity.
+    """The run's id, 1 to 18 digits: always the requested one. HealthOmics uses the
+    id of a deleted run again; `uuid` is the run's identity.
     """
     log_level: Global___RunLogLevel.ValueType
     """How much the run logs."""
@@ -479,33 +475,35 @@ class Run(_message.Message):
     priority: _builtins.int
     """The run's priority within its group. Range: [0, 100000]."""
     retention_mode: Global___RunRetentionMode.ValueType
-    """What becomes of the run's metadata when the account's limit on runs is
+    """What happens to the run's metadata when the account's limit on runs is
     reached.
     """
     role_arn: _builtins.str
-    """The ARN of the role that the run works with, 1 to 128 characters."""
+    """The ARN of the role that the run uses, 1 to 128 characters."""
     run_group_id: _builtins.str
-    """The id of the run's group, 1 to 18 digits. Absent outside groups."""
+    """The id of the run's group, 1 to 18 digits. Absent if the run has no group."""
     run_id: _builtins.str
-    """The run's id once more, as AWS sends it beside `id`."""
+    """The run's id again: AWS sends it in addition to `id`."""
     run_output_uri: _builtins.str
     """Where this run's own outputs are, as an S3 URI of 1 to 750 characters."""
     started_by: _builtins.str
-    """The ARN of who started the run, 1 to 128 characters."""
+    """The ARN of the identity that started the run, 1 to 128 characters."""
     status: Global___RunStatus.ValueType
-    """Where the run is in its life."""
+    """The run's status."""
     status_message: _builtins.str
-    """What HealthOmics says about the status, in words."""
+    """HealthOmics' text about the status."""
     storage_capacity: _builtins.int
-    """The run's storage in GiB. Range: [0, 100000]. With dynamic storage, after
-    completion, the most that was used.
+    """The run's storage in GiB. Range: [0, 100000]. With dynamic storage, after the
+    run's completion, the largest amount that was used.
     """
     uuid: _builtins.str
-    """The run's identity, 1 to 128 characters: never used again, unlike `id`."""
+    """The run's identity, 1 to 128 characters. Unlike an `id`, it is never used
+    again.
+    """
     workflow_id: _builtins.str
     """The id of the run's workflow, 1 to 18 digits."""
     workflow_type: Global___WorkflowType.ValueType
-    """Whose workflow the run executes."""
+    """Whether the workflow is the customer's own or Ready2Run."""
     storage_type: Global___StorageType.ValueType
     """How the run's storage is sized."""
     workflow_owner_id: _builtins.str
@@ -533,8 +531,8 @@ class Run(_message.Message):
     output_uri_prefix_mode: Global___OutputUriPrefixMode.ValueType
     """How the outputs' prefix below `output_uri` is chosen."""
     session_policy: _builtins.str
-    """The IAM policy that narrows the run's role, as JSON text of 1 to 2048
-    characters. Sensitive: an operator can withhold it.
+    """The IAM policy that restricts the run's role further, as JSON text of 1 to
+    2048 characters. Sensitive: an operator can withhold it.
     """
     @_builtins.property
     def creation_time(self) -> _timestamp_pb2.Timestamp:
@@ -554,11 +552,11 @@ class Run(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the run started. Absent before it did."""
+        """When the run started. Absent before that."""
 
     @_builtins.property
     def stop_time(self) -> _timestamp_pb2.Timestamp:
-        """When the run stopped. Absent before it did."""
+        """When the run stopped. Absent before that."""
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -566,11 +564,11 @@ class Run(_message.Message):
 
     @_builtins.property
     def configuration(self) -> Global___ConfigurationDetails:
-        """The configuration that the run uses. Absent without one."""
+        """The configuration that the run uses. Absent if it uses none."""
 
     @_builtins.property
     def vpc_config(self) -> Global___VpcConfig:
-        """The VPC that the run is connected to. Absent without one."""
+        """The VPC that the run is connected to. Absent if there is none."""
 
     @_builtins.property
     def engine_settings(self) -> _struct_pb2.Value:
@@ -578,14 +576,15 @@ class Run(_message.Message):
 
     @_builtins.property
     def unmodeled_json(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The members that no field above can hold exactly, each as its JSON text
-        under AWS's name: members newer than this contract (`newMember`), enum values
-        newer than it (`status`), values of another type, and such members of a
-        nested structure by their path (`logLocation.runLogStream`).
+        """The members that no field above can hold exactly: AWS's name of the member,
+        and the JSON text of its value. These are members that this contract doesn't
+        know (`newMember`), members with an enum value that it doesn't know
+        (`status`) or with a value of another type. Such a member of a nested
+        structure has its path as key (`logLocation.runLogStream`).
 
-        A name that could be taken for another stands here as a JSON string literal,
-        quotes included: one that isn't Unicode text (it holds a lone surrogate), that
-        begins with a quote, or that reads like a path into a structure.
+        A key is a JSON string literal, quotes included, if AWS's name itself isn't
+        Unicode text (it has a lone surrogate), begins with a quote, or looks like a
+        path into a structure.
         """
 
     @_builtins.property

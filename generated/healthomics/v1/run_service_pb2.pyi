@@ -35,24 +35,25 @@ class GetRunRequest(_message.Message):
     """The run's id: 1 to 18 ASCII digits. Required."""
     @_builtins.property
     def export(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.RunExport.ValueType]:
-        """What HealthOmics adds to the answer: 0 to 32 values, of which duplicates
-        count once. `RUN_EXPORT_DEFINITION` fills `Run.definition`.
+        """Optional parts that HealthOmics adds to the answer: 0 to 32 values;
+        duplicates have no further effect. `RUN_EXPORT_DEFINITION` sets
+        `Run.definition`.
         """
 
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
-        """How old the answer may be. Not negative; more than the operator's bound is
-        read as the bound. 0 asks for an answer that HealthOmics gives after this
-        call arrived, and so does absent unless the operator sets another default.
-        `Run.observe_time` tells how old it is.
+        """How old the answer may be. Must not be negative; a value above the operator's
+        limit means the limit. 0 asks for an answer that is read from HealthOmics
+        after this call has arrived. Absent means the operator's default, which is 0
+        unless set. `Run.observe_time` shows how old the answer is.
         """
 
     @_builtins.property
     def read_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `Run` to answer (AIP-157), also of its nested structures:
-        `status`, `log_location.run_log_stream`. Absent, empty or `*` asks for all.
-        A path selects the member's entry in `Run.unmodeled_json` too.
-        `observe_time` is always answered. At most 128 paths.
+        """The fields of `Run` to return (AIP-157), also of its nested structures:
+        `status`, `log_location.run_log_stream`. Absent, empty or `*` selects all.
+        A path also selects the member's entry in `Run.unmodeled_json`.
+        `observe_time` is always returned. At most 128 paths.
         """
 
     def __init__(
@@ -73,7 +74,7 @@ Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
 
 @_typing.final
 class WatchRunRequest(_message.Message):
-    """Asks to follow one run."""
+    """Asks to watch one run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -85,28 +86,29 @@ class WatchRunRequest(_message.Message):
     id: _builtins.str
     """The run's id: 1 to 18 ASCII digits. Required."""
     uuid: _builtins.str
-    """The run's identity, `Run.uuid`, where it was seen before: ids are used again
-    once a run is deleted. A run of another uuid ends the stream NOT_FOUND with
-    RUN_REPLACED. Absent: whichever run has the id. At most 64 characters.
+    """The run's identity, `Run.uuid`, if the client knows it: HealthOmics uses the
+    id of a deleted run again. If the run of this id has another uuid, the stream
+    ends NOT_FOUND with RUN_REPLACED. Absent: any run of this id. At most 64
+    characters.
     """
     @_builtins.property
     def min_interval(self) -> _duration_pb2.Duration:
-        """How often HealthOmics is asked at most, and more often than the operator's
-        usual period only on this wish. Not negative; less than the operator's bound
-        is read as the bound. Absent or 0: the operator's period.
+        """The shortest time between two polls of the run; it may be shorter than the
+        operator's usual period. Must not be negative; a value below the operator's
+        limit means the limit. Absent or 0: the operator's period.
         """
 
     @_builtins.property
     def read_mask(self) -> _field_mask_pb2.FieldMask:
-        """The fields of `Run` to answer, as for GetRun. A change of others sends
-        nothing.
+        """The fields of `Run` to return, as for GetRun. If only other fields change,
+        nothing is sent.
         """
 
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """How long the stream may be silent: when nothing was sent for so long, a
-        response without a run is sent, for proxies that end silent streams. 1 s to
-        1 h, anything else is INVALID_REQUEST. Absent: no such responses.
+        """Asks for heartbeats, for proxies that end silent streams: whenever nothing
+        was sent for this time, a response without a run is sent. 1 s to 1 h; any
+        other value is INVALID_REQUEST. Absent: no heartbeats.
         """
 
     def __init__(
@@ -128,15 +130,15 @@ Global___WatchRunRequest: _TypeAlias = WatchRunRequest  # noqa: Y015
 
 @_typing.final
 class WatchRunResponse(_message.Message):
-    """One state of the run that is followed."""
+    """One state of the watched run, or a heartbeat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as HealthOmics has it. `observe_time` tells since when that is known.
-        Absent in a heartbeat, which says nothing about the run: ignore it.
+        """The run's state. `observe_time` is when the gateway first read this state.
+        Absent in a heartbeat, which says nothing about the run.
         """
 
     def __init__(

@@ -66,13 +66,13 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchRun(self, request, context):
-        """Follows one run: its state now, then each state that is observed to differ,
-        in order.
+        """Watches one run: streams its current state, then each state that the gateway
+        observes to differ from the one before, in order.
 
-        The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
-        It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
-        operator lets it: begin another with the run's `uuid`. Failures of
-        HealthOmics that may pass don't end it.
+        The stream ends OK after a state that is COMPLETED, FAILED, CANCELLED or
+        DELETED. It ends UNAVAILABLE with WATCH_RENEW when it has reached the time
+        limit that the operator sets: begin another with the run's `uuid`. Temporary
+        failures of HealthOmics don't end it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

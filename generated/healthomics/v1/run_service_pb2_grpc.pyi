@@ -41,13 +41,13 @@ class RunServiceStub:
     GetRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_pb2.Run]
     """Returns one run as HealthOmics knows it (AIP-131)."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_service_pb2.WatchRunResponse]
-    """Follows one run: its state now, then each state that is observed to differ,
-    in order.
+    """Watches one run: streams its current state, then each state that the gateway
+    observes to differ from the one before, in order.
 
-    The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
-    It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
-    operator lets it: begin another with the run's `uuid`. Failures of
-    HealthOmics that may pass don't end it.
+    The stream ends OK after a state that is COMPLETED, FAILED, CANCELLED or
+    DELETED. It ends UNAVAILABLE with WATCH_RENEW when it has reached the time
+    limit that the operator sets: begin another with the run's `uuid`. Temporary
+    failures of HealthOmics don't end it.
     """
 
 @_typing.type_check_only
@@ -62,13 +62,13 @@ class RunServiceAsyncStub(RunServiceStub):
     GetRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.GetRunRequest, _run_pb2.Run]  # type: ignore[assignment]
     """Returns one run as HealthOmics knows it (AIP-131)."""
     WatchRun: _aio.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_service_pb2.WatchRunResponse]  # type: ignore[assignment]
-    """Follows one run: its state now, then each state that is observed to differ,
-    in order.
+    """Watches one run: streams its current state, then each state that the gateway
+    observes to differ from the one before, in order.
 
-    The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
-    It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
-    operator lets it: begin another with the run's `uuid`. Failures of
-    HealthOmics that may pass don't end it.
+    The stream ends OK after a state that is COMPLETED, FAILED, CANCELLED or
+    DELETED. It ends UNAVAILABLE with WATCH_RENEW when it has reached the time
+    limit that the operator sets: begin another with the run's `uuid`. Temporary
+    failures of HealthOmics don't end it.
     """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -92,13 +92,13 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _run_service_pb2.WatchRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_run_service_pb2.WatchRunResponse], _abc.AsyncIterator[_run_service_pb2.WatchRunResponse]]:
-        """Follows one run: its state now, then each state that is observed to differ,
-        in order.
+        """Watches one run: streams its current state, then each state that the gateway
+        observes to differ from the one before, in order.
 
-        The stream ends OK after the run was COMPLETED, FAILED, CANCELLED or DELETED.
-        It ends UNAVAILABLE with WATCH_RENEW once it has lasted as long as the
-        operator lets it: begin another with the run's `uuid`. Failures of
-        HealthOmics that may pass don't end it.
+        The stream ends OK after a state that is COMPLETED, FAILED, CANCELLED or
+        DELETED. It ends UNAVAILABLE with WATCH_RENEW when it has reached the time
+        limit that the operator sets: begin another with the run's `uuid`. Temporary
+        failures of HealthOmics don't end it.
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
