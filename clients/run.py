@@ -1,7 +1,7 @@
-"""Runs every client against a gateway that asks a sandbox: `make clients`.
+"""Runs every client against a gateway whose upstream is a sandbox: `make clients`.
 
-A client whose toolchain is absent is skipped with the reason; where the variable
-CI is set, that is a failure.
+A client whose toolchain is missing is skipped, with a message; if the variable CI is
+set, this is a failure.
 """
 
 import http.client
@@ -18,15 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent  # the environment that runs this has the rest too
+BIN = Path(sys.executable).parent  # where the other programs are installed too
 GO = ROOT / "clients/go"
 LOOPBACK = "127.0.0.1"
 PROGRAM = "healthomics-gateway"
-LAST_PRINTED = "AWS_DISABLE_HOST_PREFIX_INJECTION"  # of what the sandbox prints
+LAST_PRINTED = "AWS_DISABLE_HOST_PREFIX_INJECTION"  # the sandbox's last line
 START_SECONDS = 30.0
-STOP_SECONDS = 30.0  # the gateway's drain time and what the process needs to end
+STOP_SECONDS = 30.0  # the gateway's drain time, and some more for the process to end
 
-# Where the code in docs/guide/clients.md is taken from, by the language of its blocks.
+# The files that contain the code blocks of docs/guide/clients.md, by language.
 DOCUMENTED = {
     "go": GO / "getrun/main.go",
     "python": ROOT / "clients/python/getrun.py",
@@ -35,11 +35,11 @@ DOCUMENTED = {
 
 
 class FailedError(Exception):
-    """What failed, in one line."""
+    """A check or a command failed; the message is one line."""
 
 
 def main() -> int:
-    """Check the snippets, then run the clients; answer the exit code."""
+    """Check the code blocks, then run the clients; return the exit code."""
     try:
         check_snippets()
         with_go = has_go()
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def check_snippets() -> None:
-    """See that each block of code in docs/guide/clients.md stands in a client."""
+    """Check that a client contains each code block of docs/guide/clients.md."""
     text = (ROOT / "docs/guide/clients.md").read_text()
     for language, source in DOCUMENTED.items():
         blocks = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
@@ -71,7 +71,7 @@ def check_snippets() -> None:
 
 
 def has_go() -> bool:
-    """Tell whether Go is there; say so where the Go client is skipped."""
+    """Return whether Go is installed; if not, print that its client is skipped."""
     if shutil.which("go"):
         return True
     if os.environ.get("CI"):
@@ -83,7 +83,7 @@ def has_go() -> bool:
 def run_python(address: str) -> None:
     """Run the Python client: once for an answer, once for an error."""
     program = "clients/python/getrun.py"
-    # The C core would ask a proxy for a loopback address too.
+    # gRPC's C core would use a proxy for a loopback address too.
     environment = os.environ | {"no_grpc_proxy": LOOPBACK}
     for run_id, expected in (("1000003", 0), ("9000404", 1)):
         run(
@@ -109,7 +109,7 @@ def run(
     environment: dict[str, str] | None = None,
     expected: int = 0,
 ) -> None:
-    """Run a command to its end and see that it exits as expected."""
+    """Run a command; raise FailedError unless its exit code is the expected one."""
     shown = " ".join(str(part).removeprefix(f"{BIN}/") for part in command)
     print(f"clients: {shown}", flush=True)
     code = subprocess.run(command, cwd=cwd, env=environment, check=False).returncode
@@ -119,7 +119,7 @@ def run(
 
 @contextmanager
 def sandbox() -> Iterator[dict[str, str]]:
-    """Serve a sandbox without quota, and give the environment that points at it."""
+    """Serve a sandbox without quota; yield the variables that point to it."""
     process = subprocess.Popen(
         [BIN / PROGRAM, "sandbox", "--quota", "0", "--listen", f"{LOOPBACK}:0"],
         stdout=subprocess.PIPE,
@@ -130,7 +130,7 @@ def sandbox() -> Iterator[dict[str, str]]:
         while LAST_PRINTED not in printed and process.stdout:
             line = process.stdout.readline()
             if not line:
-                raise FailedError("the sandbox ended at its start")
+                raise FailedError("the sandbox ended during its start")
             name, _, value = line.strip().removeprefix("export ").partition("=")
             printed[name] = value
         yield printed
@@ -141,7 +141,7 @@ def sandbox() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def gateway(aws: dict[str, str]) -> Iterator[str]:
-    """Serve a gateway on a free port, and give the address once it is ready."""
+    """Serve a gateway on a free port; yield its address when it is ready."""
     address, admin = free_address(), free_address()
     listen = ["--listen", address, "--admin-listen", admin]
     own = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
@@ -166,13 +166,13 @@ def gateway(aws: dict[str, str]) -> Iterator[str]:
 
 
 def free_address() -> str:
-    """Find an address that nothing listens on."""
+    """Return an unused loopback address."""
     with socket.create_server((LOOPBACK, 0)) as listener:
         return f"{LOOPBACK}:{listener.getsockname()[1]}"
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], admin: str) -> None:
-    """Wait for the gateway, as long as it lives and START_SECONDS at most."""
+    """Wait until the gateway is ready, for START_SECONDS at most."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -184,7 +184,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], admin: str) -> None:
 
 
 def is_ready(admin: str) -> bool:
-    """Ask the gateway's readiness page once."""
+    """Return whether the gateway's readiness page answers 200."""
     connection = http.client.HTTPConnection(admin, timeout=1)
     try:
         connection.request("GET", "/readyz")
@@ -196,7 +196,7 @@ def is_ready(admin: str) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the gateway as an operator does, and see that it ends well."""
+    """Stop the gateway with SIGTERM; raise FailedError unless it exits with 0."""
     process.terminate()
     try:
         code = process.wait(STOP_SECONDS)

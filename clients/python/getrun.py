@@ -1,7 +1,7 @@
 """Asks a HealthOmics gateway for one run, with the service config of this folder.
 
 `python clients/python/getrun.py 127.0.0.1:50051 1000003` prints the run's status
-and exits 0, or prints why there is no answer and exits 1.
+and exits 0, or prints the error and exits 1.
 """
 
 import sys
@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 5.0  # for the whole call, retries included
 
 
 def main(address: str, run_id: str) -> int:
-    """Print the run's status, or why there is none; answer the exit code."""
+    """Print the run's status, or the error; return the exit code."""
     options = [("grpc.service_config", SERVICE_CONFIG.read_text())]
     with grpc.insecure_channel(address, options=options) as channel:
         stub = run_service_pb2_grpc.RunServiceStub(channel)
@@ -33,9 +33,9 @@ def main(address: str, run_id: str) -> int:
 
 
 def print_failure(error: grpc.RpcError) -> None:
-    """Print the error's code, its reason and what the reason's details say."""
+    """Print the error's code, reason and details."""
     print(f"{error.code().name}: {error.details()}", file=sys.stderr)
-    status = rpc_status.from_call(error)  # None where no gateway answered
+    status = rpc_status.from_call(error)  # None if no gateway answered
     for detail in status.details if status else ():
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo.FromString(detail.value)

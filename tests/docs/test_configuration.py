@@ -167,7 +167,7 @@ def test_list_of_words_accepts_each_and_no_more(name: str) -> None:
 
 def test_rules_have_a_row_for_each_key() -> None:
     """The page explains every key of a rule, in the order of the code."""
-    found = re.search(r"\| key \| where absent.*?\n\n", DOC, re.DOTALL)
+    found = re.search(r"\| key \| default.*?\n\n", DOC, re.DOTALL)
     assert found
     keys = re.findall(r"^\| `(\w+)`", found[0], re.MULTILINE)
 

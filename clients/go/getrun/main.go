@@ -1,7 +1,7 @@
-// Command getrun asks a HealthOmics gateway for one run and prints the run's
-// status and where its logs are, or why there is no answer.
+// Command getrun asks a HealthOmics gateway for one run. It prints the run's
+// status and log streams, or the error.
 //
-// It exits 0 with an answer, 1 when the call failed and 2 on bad usage.
+// The exit code is 0 for an answer, 1 if the call failed and 2 on bad usage.
 package main
 
 import (
@@ -61,8 +61,8 @@ func run(arguments []string, out, errOut io.Writer) int {
 	return 0
 }
 
-// connect makes a channel that keeps to the service config in the file. It
-// connects when the first call comes.
+// connect returns a channel that uses the service config in the file. The
+// channel connects at the first call.
 func connect(address, serviceConfig string) (*grpc.ClientConn, error) {
 	config, err := os.ReadFile(serviceConfig)
 	if err != nil {
@@ -73,7 +73,7 @@ func connect(address, serviceConfig string) (*grpc.ClientConn, error) {
 		grpc.WithDefaultServiceConfig(string(config)))
 }
 
-// getRun asks for one run, within the deadline. The trailer is there with an
+// getRun asks for one run, within the deadline. It returns the trailer with an
 // error too.
 func getRun(
 	ctx context.Context, connection grpc.ClientConnInterface, id string, deadline time.Duration,
@@ -95,8 +95,8 @@ func printRun(out io.Writer, answer *healthomicsv1.Run, trailer metadata.MD) {
 	printTrailer(out, trailer)
 }
 
-// statusOf is AWS's word for the run's status, also where it is newer than this
-// client's stubs.
+// statusOf returns AWS's word for the run's status, even if it is newer than
+// this client's stubs.
 func statusOf(answer *healthomicsv1.Run) string {
 	if unmodeled, ok := answer.GetUnmodeledJson()["status"]; ok {
 		return unmodeled

@@ -1,5 +1,5 @@
-// These tests ask a gateway that asks a sandbox. `make clients` starts both and
-// names the gateway in GATEWAY_ADDRESS.
+// These tests call a gateway whose upstream is a sandbox. `make clients` starts
+// both and sets GATEWAY_ADDRESS to the gateway's address.
 package main
 
 import (
@@ -27,7 +27,7 @@ const (
 	patience = 25 * time.Second
 )
 
-// The status of a run comes typed.
+// The status of a run is an enum value.
 func TestGetRunAnswersTheStatus(t *testing.T) {
 	answer, _, err := getRun(t.Context(), gateway(t), "1000003", patience)
 	if err != nil {
@@ -37,8 +37,8 @@ func TestGetRunAnswersTheStatus(t *testing.T) {
 	expect(t, "id", "1000003", answer.GetId())
 }
 
-// Every member that the contract knows reaches these stubs, those of nested
-// structures too.
+// Every member of the contract, also of nested structures, is set in the
+// complete run.
 func TestGetRunAnswersEveryMember(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -57,8 +57,8 @@ func TestGetRunAnswersEveryMember(t *testing.T) {
 	}
 }
 
-// unset lists the fields that the message, or a message of the contract inside
-// it, leaves unset.
+// unset returns the unset fields of the message and of the contract's messages
+// inside it.
 func unset(message protoreflect.Message) []protoreflect.FullName {
 	var names []protoreflect.FullName
 	fields := message.Descriptor().Fields()
@@ -75,7 +75,7 @@ func unset(message protoreflect.Message) []protoreflect.FullName {
 	return names
 }
 
-// What is newer than the contract comes as JSON under AWS's names.
+// Members newer than the contract are JSON text under AWS's names.
 func TestGetRunAnswersUnmodeledMembers(t *testing.T) {
 	answer, _, err := getRun(t.Context(), gateway(t), "3000002", patience)
 	if err != nil {
@@ -87,8 +87,8 @@ func TestGetRunAnswersUnmodeledMembers(t *testing.T) {
 	}
 }
 
-// Each error of HealthOmics comes with its code and reason, and with RetryInfo
-// exactly where a retry is the advice.
+// Each error of HealthOmics has its code and reason, and a RetryInfo exactly if
+// the advice is to retry.
 func TestGetRunAnswersTypedErrors(t *testing.T) {
 	connection := gateway(t)
 	for _, row := range []struct {
@@ -128,7 +128,7 @@ func TestGetRunAnswersTypedErrors(t *testing.T) {
 	}
 }
 
-// A run that isn't there is named.
+// The error for a missing run names the run.
 func TestGetRunNamesTheMissingRun(t *testing.T) {
 	_, _, err := getRun(t.Context(), gateway(t), "9000404", patience)
 	missing := detail[*errdetails.ResourceInfo](t, err)
@@ -136,7 +136,7 @@ func TestGetRunNamesTheMissingRun(t *testing.T) {
 	expect(t, "resource name", "9000404", missing.GetResourceName())
 }
 
-// A malformed id is refused by the name of its field.
+// The error for a malformed id names the field.
 func TestGetRunNamesTheFieldAtFault(t *testing.T) {
 	_, _, err := getRun(t.Context(), gateway(t), "abc", patience)
 	expect(t, "code", codes.InvalidArgument, status.Code(err))
@@ -147,7 +147,7 @@ func TestGetRunNamesTheFieldAtFault(t *testing.T) {
 	}
 }
 
-// An answer carries the id of the call and of the upstream call behind it.
+// An answer's trailers have the ids of the call and of the call to HealthOmics.
 func TestGetRunEndsWithTheRequestIDs(t *testing.T) {
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-request-id", "clients.go-1")
 	_, trailer, err := getRun(ctx, gateway(t), "1000005", patience)
@@ -173,7 +173,7 @@ func TestProgramPrintsARun(t *testing.T) {
 	contains(t, out, "trailer x-request-id: clients.go-2\n")
 }
 
-// The program prints why there is no answer, and exits 1.
+// The program prints the error, and exits 1.
 func TestProgramPrintsAFailure(t *testing.T) {
 	exit, _, errOut := program(t, "-id", "9000404", "-request-id", "clients.go-3")
 	expect(t, "exit", 1, exit)
@@ -211,7 +211,7 @@ func address(t *testing.T) string {
 	return address
 }
 
-// detail is the error's one detail of this type.
+// detail returns the error's only detail of this type.
 func detail[T proto.Message](t *testing.T, err error) T {
 	t.Helper()
 	found := details[T](err)
@@ -221,7 +221,7 @@ func detail[T proto.Message](t *testing.T, err error) T {
 	return found[0]
 }
 
-// details are those of the error's details that are of this type.
+// details returns the error's details of this type.
 func details[T proto.Message](err error) []T {
 	var found []T
 	for _, candidate := range status.Convert(err).Details() {
@@ -232,7 +232,7 @@ func details[T proto.Message](err error) []T {
 	return found
 }
 
-// one is the trailer's one value under the key, which isn't empty.
+// one returns the trailer's only value under the key, which must not be empty.
 func one(t *testing.T, trailer metadata.MD, key string) string {
 	t.Helper()
 	values := trailer.Get(key)
