@@ -1,4 +1,4 @@
-# The one door for people and for CI. `make help` lists what it opens.
+# Every task of the repository, for developers and for CI. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint format generate guarantees descriptor \
   release-descriptor clients differential fuzz soak flood crowds sigterm indistinguishable mutants bench \
@@ -20,7 +20,7 @@ DESCRIPTOR := build/healthomics.v1.binpb
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make the development environment in .venv
+setup: $(READY) ## create the development environment in .venv
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -32,17 +32,17 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 $(LOAD): $(READY)
-	@echo "Adding what the loads need"
+	@echo "Installing what the load tests need"
 	@$(PIP) install -c constraints.txt --group load
 	@touch $@
 
 run: $(READY) ## serve against the sandbox and show one answer; Ctrl-C ends it
 	@exec $(BIN)/healthomics-gateway serve --sandbox
 
-test: $(READY) ## run the tests; ARGS="-k drain" picks some
+test: $(READY) ## run the tests; ARGS="-k drain" selects some
 	$(BIN)/pytest --numprocesses auto $(COVERAGE) $(ARGS)
 
-check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage, short loads
+check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, short loads
 	$(MAKE) lint
 	$(MAKE) wheel
 	$(MAKE) floor
@@ -55,21 +55,24 @@ check: $(READY) ## all that CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) sigterm ARGS="--times 1"
 	$(MAKE) mutants ARGS="--short"
 
-lint: $(READY) ## check style, types, the contract and who imports whom
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+lint: lint-quick ## check style, types, imports between packages and the contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against $(RELEASED)
 
-format: $(READY) ## bring code and protos into shape
+.PHONY: lint-quick
+lint-quick: $(READY) ## check style alone, in seconds
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/buf lint
+
+format: $(READY) ## format code and protos
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 	$(BIN)/buf format --write
 
-generate: $(READY) ## make generated/ anew from protos/
+generate: $(READY) ## generate the code in generated/ from protos/
 	@rm -rf $(OUT) && mkdir -p $(OUT)
 	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
@@ -86,34 +89,34 @@ descriptor: $(READY) ## write the contract's descriptor set to build/healthomics
 	@mkdir -p $(dir $(DESCRIPTOR))
 	$(BIN)/buf build --as-file-descriptor-set --output $(DESCRIPTOR)
 
-release-descriptor: $(READY) ## take the contract as it is for the one last released
+release-descriptor: $(READY) ## record the current contract as the last released one
 	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
 
 clients: $(READY) ## build and run the clients of other languages against the sandbox
 	$(BIN)/python clients/run.py
 
-differential: $(READY) ## translate 100,000 random answers and rebuild what was sent
+differential: $(READY) ## translate 100,000 random answers and rebuild the original of each
 	PYTHONPATH=tests $(BIN)/python -m fuzz.differential $(ARGS)
 
-fuzz: $(LOAD) ## fuzz the readers of upstream bytes for a minute; ARGS="--seconds 600"
+fuzz: $(LOAD) ## fuzz the parsers of AWS's answers for a minute; ARGS="--seconds 600"
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
-soak: $(LOAD) ## load the gateway with random faults for ten minutes; draws build/soak.png
+soak: $(LOAD) ## load a gateway for ten minutes with random faults; draws build/soak.png
 	PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
 
-flood: $(READY) ## abuse HTTP/2 beside a victim, and compare its errors and its p99
+flood: $(READY) ## abuse HTTP/2, and measure what another client notices of it
 	PYTHONPATH=tests $(BIN)/python -m load.flood $(ARGS)
 
-crowds: $(LOAD) ## load it with crowds of calls and watches; draws build/watches.png
+crowds: $(LOAD) ## load a gateway with many calls and watches; draws build/watches.png
 	PYTHONPATH=tests $(BIN)/python -m load.crowds $(ARGS)
 
-sigterm: $(READY) ## end a gateway under load ten times, with another one beside it
+sigterm: $(READY) ## stop a gateway under load ten times, with another one beside it
 	PYTHONPATH=tests $(BIN)/python -m load.sigterm $(ARGS)
 
-indistinguishable: $(READY) ## compare a run that a caller may not see with one that isn't there
+indistinguishable: $(READY) ## compare the delays of a hidden run and of a missing one
 	PYTHONPATH=tests $(BIN)/python -m load.indistinguishable $(ARGS)
 
-mutants: $(READY) ## see that the suite finds each of the seeded bugs
+mutants: $(READY) ## check that the tests find each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
@@ -122,13 +125,13 @@ bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
 bench-quota: $(LOAD) ## share a quota of 10 calls a second; draws build/bench-quota.png
 	$(BIN)/python bench/quota.py $(ARGS)
 
-audit: $(READY) ## look up known vulnerabilities of all that is installed (needs their service)
+audit: $(READY) ## look up known vulnerabilities of the dependencies (needs network)
 	@$(PYTHON) -m venv build/audit
 	@build/audit/bin/python -m pip --disable-pip-version-check --quiet install pip-audit
 	build/audit/bin/pip-audit --path $$($(BIN)/python -c \
 	  'import sysconfig; print(sysconfig.get_path("purelib"))') --progress-spinner off
 
-wheel: $(READY) ## build the wheel and try it in an environment of its own
+wheel: $(READY) ## build the wheel and try it in a new environment
 	@rm -rf build/wheel && mkdir -p build/wheel
 	$(PIP) wheel --no-deps --wheel-dir build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
@@ -137,7 +140,7 @@ wheel: $(READY) ## build the wheel and try it in an environment of its own
 	cd build/wheel && venv/bin/healthomics-gateway sandbox --help > /dev/null
 
 FLOOR := build/floor
-floor: $(READY) ## run tests/e2e/test_paths.py with the oldest grpcio that is supported
+floor: $(READY) ## run tests/e2e/test_paths.py with the oldest supported grpcio
 	@mkdir -p $(FLOOR)
 	@sed -E -e 's/^(grpcio(-health-checking|-reflection|-status|-testing)?)==.*/\1==1.78.0/' \
 	  -e 's/^protobuf==.*/protobuf==6.33.5/' constraints.txt > $(FLOOR)/constraints.txt

@@ -45,7 +45,7 @@ WITHOUT_MUTANT = {  # by promise, why no bug of the server breaks it
     " test shows that its judge notices a wrong answer",
     "seeded-bugs": "it is about the bugs",
 }
-PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 # The packages of each line, from the top of the map to its bottom.
 LINES = [re.findall(r"`(\w+)`", line) for line in PACKAGES.split("\n* ")[1:]]
@@ -217,6 +217,15 @@ def test_contributing_lists_the_targets_of_make() -> None:
 
     assert sorted(targets) == sorted(explained)
     assert set(named) == set(targets)
+
+
+def test_pre_commit_runs_targets_of_make() -> None:
+    """Each hook of pre-commit runs a make target that CONTRIBUTING.md explains."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    commands = re.findall(r"^ +entry: (.*)$", hooks, re.MULTILINE)
+
+    assert commands
+    assert [] == [each for each in commands if f"| `{each}` |" not in CONTRIBUTING]
 
 
 def test_contributing_names_files_that_exist() -> None:

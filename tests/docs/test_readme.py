@@ -32,6 +32,12 @@ CALLS = [
 HASTE = 20.0  # times faster than usual the sandbox's runs walk
 FAILING = "9000404"  # the one id in README whose answer is an error
 ADDRESS = "127.0.0.1:50051"
+RECORDING = [  # each command of README's recording, with the lines that it prints
+    each.splitlines()
+    for block in re.findall(r"(?ms)^```console\n\$ (.*?)^```$", README)
+    for each in block.split("\n$ ")
+]
+CUT = "  ..."  # stands for the lines that the recording omits
 
 
 async def run(served: Gateway, command: str) -> tuple[int, str]:
@@ -73,6 +79,35 @@ async def test_readme_command_works(command: str) -> None:
         assert (0, True) == (code, "Run" in output or "RUN" in output)
 
 
+def shape_of(line: str) -> str:
+    """Return a line without ids, times and durations, which differ between runs."""
+    line = re.sub(r"\b[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\b", "ID", line)
+    line = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", line)
+    return " ".join(re.sub(r"\b\d+(ms|s|m|h|d)\b", "DURATION", line).split())
+
+
+@pytest.mark.parametrize("recorded", RECORDING, ids=lambda lines: lines[0])
+async def test_readme_recording_matches_the_output(recorded: list[str]) -> None:
+    """A command of README's recording prints the recorded lines in their order."""
+    command, *lines = recorded
+    async with (
+        Sandbox(
+            quota_per_second=0, monotonic=lambda: time.monotonic() * HASTE / 2
+        ) as sandbox,
+        gateway(
+            aws_at(sandbox.url),
+            GATEWAY_QUOTA__TPS="1000",
+            GATEWAY_WATCH__INTERVAL="50ms",
+        ) as served,
+    ):
+        _, output = await run(served, command)
+
+    printed = [shape_of(line) for line in output.splitlines()]
+    shown = [shape_of(line) for line in lines if line != CUT]
+    assert shown == [line for line in printed if line in shown]
+    assert CUT in lines or len(shown) == len(printed)
+
+
 async def test_readme_lists_describes_and_calls() -> None:
     """README shows grpcurl listing, describing, calling, and a call that fails."""
     grpcurl = [each for each in CALLS if "grpcurl" in each]
@@ -110,7 +145,9 @@ def test_readme_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(((?!http)[^)]+)\)", README)
     folders = re.findall(r"(?m)^\| `([a-z]+/)` \|", README)
 
-    assert [] == [each for each in links + folders if not (ROOT / each).exists()]
+    # Headings are tested in test_map.py.
+    paths = [ROOT / each.partition("#")[0] for each in links + folders]
+    assert [] == [str(path) for path in paths if not path.exists()]
 
 
 def test_readme_is_short() -> None:
