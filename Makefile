@@ -1,8 +1,8 @@
 # Every task of the repository, for developers and for CI. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint format generate guarantees descriptor \
-  release-descriptor clients differential fuzz soak flood crowds sigterm indistinguishable mutants bench \
-  bench-quota audit wheel floor
+.PHONY: help setup run test check lint format generate guarantees package-graph \
+  descriptor release-descriptor clients differential fuzz soak flood crowds sigterm \
+  indistinguishable mutants mutation bench bench-quota audit wheel floor
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 LOAD := $(VENV)/load
+MUTATION := $(VENV)/mutation
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := $(sort $(wildcard protos/healthomics/v1/*.proto))
 CODE := server bench clients tests
@@ -34,6 +35,11 @@ $(READY): pyproject.toml constraints.txt
 $(LOAD): $(READY)
 	@echo "Installing what the load tests need"
 	@$(PIP) install -c constraints.txt --group load
+	@touch $@
+
+$(MUTATION): $(READY)
+	@echo "Adding what mutation testing needs"
+	@$(PIP) install -c constraints.txt --group mutation
 	@touch $@
 
 run: $(READY) ## serve against the sandbox and show one answer; Ctrl-C ends it
@@ -85,6 +91,9 @@ generate: $(READY) ## generate the code in generated/ from protos/
 guarantees: $(READY) ## list the marked tests in docs/internals/guarantees.md
 	$(BIN)/python tests/docs/guarantees.py
 
+package-graph: $(READY) ## print which packages import which, and check the layers
+	@$(BIN)/python tests/docs/package_graph.py $(ARGS)
+
 descriptor: $(READY) ## write the contract's descriptor set to build/healthomics.v1.binpb
 	@mkdir -p $(dir $(DESCRIPTOR))
 	$(BIN)/buf build --as-file-descriptor-set --output $(DESCRIPTOR)
@@ -118,6 +127,9 @@ indistinguishable: $(READY) ## compare the delays of a hidden run and of a missi
 
 mutants: $(READY) ## check that the tests find each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+mutation: $(MUTATION) ## mutate modules and run their unit tests; ARGS="runs/retry" or "--all"
+	@$(BIN)/python tests/mutants/mutation.py $(ARGS)
 
 bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
 	$(BIN)/python bench/bench.py $(ARGS)

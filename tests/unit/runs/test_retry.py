@@ -310,6 +310,15 @@ async def test_error_without_credentials_asks_clients_to_wait(
     assert 1000 + 4000 * jitter == outcome.pushback_ms
 
 
+async def test_failure_that_was_fixed_is_retried_without_the_longer_wait() -> None:
+    """Renewed credentials are used after the usual back-off."""
+    expired = failure(Reason.GATEWAY_CREDENTIALS_EXPIRED, again=Again.FIXED)
+    outcome = await ask(Scripted(expired, ANSWER))
+
+    assert outcome.answer == ANSWER
+    assert [0.025] == outcome.time.slept
+
+
 async def test_error_without_time_for_a_retry_has_its_wait() -> None:
     """If the deadline is too short for the wait, the client is asked to wait."""
     throttled = passing(Reason.UPSTREAM_THROTTLED)

@@ -1,0 +1,120 @@
+"""Mutation testing of the modules that only compute, with mutmut.
+
+mutmut changes one expression of a module at a time and runs the unit tests that reach
+it. A mutant that no test finds has survived: its difference is printed. Survivors don't
+fail the run, as many are equivalent to the original. Ends with 1 if mutmut fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "build" / "mutation"
+MUTMUT = Path(sys.executable).with_name("mutmut")
+TESTS = {  # by module of the server, the unit tests that should find its mutants
+    "auth/policy": "auth/test_policy",
+    "durations": "test_durations",
+    "errors/status": "errors/test_status",
+    "interceptors/concurrency": "interceptors/test_concurrency",
+    "net/hosts": "settings/test_load",
+    "runs/fairness": "runs/test_rate_limit",
+    "runs/field_mask": "runs/test_field_mask",
+    "runs/poll_failures": "runs/test_watch",
+    "runs/retry": "runs/test_retry",
+    "runs/token_bucket": "runs/test_rate_limit",
+    "settings/value_types": "settings/test_load",
+    "upstream/classify": "upstream/test_classify",
+    "upstream/clock": "upstream/test_healthomics",
+    "upstream/exact_json": "upstream/test_exact_json",
+    "upstream/fields": "upstream/test_fields upstream/test_translate",
+    "upstream/sigv4": "upstream/test_sigv4",
+    "upstream/translate": "upstream/test_translate",
+}
+SHORT = ("durations", "runs/poll_failures", "runs/retry", "upstream/clock")
+_CONFIG = """\
+[mutmut]
+source_paths = src
+also_copy = generated
+process_isolation = forkserver
+timeout_multiplier = 4.0
+pytest_add_cli_args =
+    --numprocesses=0
+    --cache-clear
+do_not_mutate_patterns = raise \\w+\\("
+only_mutate =
+    {modules}
+pytest_add_cli_args_test_selection =
+    {tests}
+"""  # the text of an exception may change
+_RESULT = re.compile(r"^ +healthomics_gateway\.(\S+)\.(x\S+): (.+)$", re.MULTILINE)
+
+
+def main() -> int:
+    """Run mutmut as the command line says and return the exit code."""
+    parser = argparse.ArgumentParser(prog="mutation", description=__doc__)
+    parser.add_argument(
+        "modules",
+        nargs="*",
+        metavar="module",
+        help=f"one of {', '.join(TESTS)} (default: {', '.join(SHORT)})",
+    )
+    parser.add_argument("--all", action="store_true", help="test all these modules")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants tested at once")
+    options = parser.parse_args()
+    if unknown := set(options.modules) - set(TESTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    _prepare(list(TESTS) if options.all else options.modules or SHORT)
+    if _mutmut("run", f"--max-children={options.jobs}").returncode:
+        return 1
+    results = _mutmut("results", "--all", "true", stdout=subprocess.PIPE).stdout
+    _report(_RESULT.findall(results))
+    return 0
+
+
+def _prepare(modules: Sequence[str]) -> None:
+    """Copy the sources and the tests to where mutmut expects them, and configure it."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    for source, target in (("server", "src"), ("generated",) * 2, ("tests",) * 2):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / source, FOLDER / target, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", FOLDER)
+    files = [f"src/healthomics_gateway/{each}.py" for each in modules]
+    tests = {test for each in modules for test in TESTS[each].split()}
+    config = _CONFIG.format(
+        modules="\n    ".join(files),
+        tests="\n    ".join(f"tests/unit/{each}.py" for each in sorted(tests)),
+    )
+    (FOLDER / "setup.cfg").write_text(config)
+
+
+def _mutmut(
+    *arguments: str, stdout: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of mutmut in the folder."""
+    return subprocess.run(
+        (MUTMUT, *arguments), cwd=FOLDER, stdout=stdout, text=True, check=False
+    )
+
+
+def _report(results: Sequence[tuple[str, str, str]]) -> None:
+    """Print the mutants that survived, and how many ended how in each module."""
+    tallies: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for module, name, status in results:
+        tallies[module][status] += 1
+        if status == "survived":
+            _mutmut("show", f"healthomics_gateway.{module}.{name}")
+    for module, tally in tallies.items():
+        counts = ", ".join(f"{count} {status}" for status, count in tally.items())
+        print(f"{module}: {counts}")  # noqa: T201  # a program's own words
+
+
+if __name__ == "__main__":
+    sys.exit(main())
