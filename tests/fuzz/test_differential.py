@@ -4,12 +4,9 @@ import asyncio
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -183,14 +180,6 @@ def crashing(_body: bytes) -> Run:
     raise KeyError("status")
 
 
-def test_program_says_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
-    """When every answer is exact, the program says so with its seed and ends with 0."""
-    assert 0 == differential.main(["--answers", "20", "--seed", "7"])
-
-    told = capsys.readouterr().out
-    assert "20 answers of seed 7\nevery answer is exact\n" == told
-
-
 @pytest.mark.parametrize(
     ("translate", "fault"),
     [
@@ -208,21 +197,6 @@ def test_program_stops_at_the_first_answer_that_breaks(
     assert fault in told
     [at] = re.findall("answer (.*) of seed 7 breaks:", told)
     assert told.endswith(f"\n{differential.answer_of(7, int(at))!r}\n")
-
-
-def test_program_explains_itself() -> None:
-    """`--help` names the options."""
-    tests = str(Path(differential.__file__).parents[1])
-    told = subprocess.run(
-        [sys.executable, "-m", "fuzz.differential", "--help"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": tests},
-    )
-
-    assert "--answers" in told.stdout
-    assert "--seed" in told.stdout
 
 
 # ---- against boto3 ----

@@ -247,7 +247,6 @@ import sys
 from pathlib import Path
 
 target, dictionary, *options = sys.argv[1:]
-Path(dictionary).write_text(" ".join(options))
 print("INFO: nothing that anybody reads")
 print("#512 NEW cov: 7 ft: 8 corp: 3/9b lim: 4 exec/s: 100", flush=True)
 if target == "classify":
@@ -294,34 +293,6 @@ def test_program_tells_a_worker_that_fails_from_a_finding(
     assert told.endswith("broken: code\n")
 
 
-def test_program_hands_on_its_time_and_its_seed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The seconds are shared among the targets that are named, each with the seed."""
-    arguments = ["code", "translate", "--seconds", "9", "--seed", "7"]
-
-    assert 0 == fuzz.main(arguments, engine="json", worker=FAKE, found=tmp_path)
-
-    told = capsys.readouterr().out.splitlines()
-    assert "code, translate: 4 s each, seed 7" == told[0]
-    assert "found nothing" == told[-1]
-    assert not (tmp_path / "classify").exists()
-    for target in ("code", "translate"):
-        options = (tmp_path / target / "dictionary").read_text().split()
-        assert {"-max_total_time=4", "-seed=7"} <= set(options)
-        assert [str(tmp_path / target / "learned"), str(fuzz.CORPUS / target)] == (
-            options[-2:]
-        )
-
-
-def test_program_tries_an_input_again(capfd: pytest.CaptureFixture[str]) -> None:
-    """An input is tried on the target that its folder names, and 0 says it holds."""
-    [file, *_] = kept("code")
-
-    assert 0 == fuzz.main(["--replay", str(file)], engine="no_such_engine")
-    assert f"code: {file.name} is all right\n" == capfd.readouterr().out
-
-
 def test_program_says_that_an_input_still_breaks(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,37 +320,3 @@ def test_program_says_who_brings_its_engine(
     told = capsys.readouterr()
     assert "" == told.out
     assert f"fuzz: {missing} is missing: `make fuzz` installs it\n" == told.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fault"),
-    [
-        pytest.param(["nothing"], "none of translate, classify, code", id="target"),
-        pytest.param(["--seconds", "0"], "not a number from 1", id="no-time"),
-        pytest.param(["--seconds", "1.5"], "not a number from 1", id="half-a-second"),
-        pytest.param(["--seed", "2147483648"], "not a number from 1", id="seed"),
-        pytest.param(["--replay", "nowhere"], "not a file", id="no-file"),
-        pytest.param(["--replay", __file__], "of a target's name", id="no-target"),
-    ],
-)
-def test_program_refuses_bad_usage(
-    arguments: list[str], fault: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What can't be meant ends in 2, with the fault."""
-    with pytest.raises(SystemExit) as ended:
-        fuzz.main(arguments)
-
-    assert 2 == ended.value.code
-    assert fault in capsys.readouterr().err
-
-
-def test_program_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--help` names the options and the targets."""
-    with pytest.raises(SystemExit) as ended:
-        fuzz.main(["--help"])
-
-    assert 0 == ended.value.code
-    told = capsys.readouterr().out
-    assert [] == [
-        word for word in ("--seconds", "--seed", *TARGETS) if word not in told
-    ]

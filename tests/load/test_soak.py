@@ -21,8 +21,6 @@ from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.errors.status import status_of
 from healthomics_gateway.upstream.translate import run_from_json
-from load.soak import main
-from load.soaking.calls import KINDS, plan
 from load.soaking.judge import (
     CODES,
     DETAILS,
@@ -31,10 +29,9 @@ from load.soaking.judge import (
     Asked,
     Judge,
     Told,
-    label_of,
 )
 from load.soaking.ledger import KEPT_SECONDS, Ledger, Served
-from load.soaking.lies import WEIGHTS, lie
+from load.soaking.lies import lie
 from load.soaking.process import (
     Log,
     connections_to,
@@ -42,8 +39,7 @@ from load.soaking.process import (
     open_files,
 )
 from load.soaking.record import MOST_TOLD, Record
-from load.soaking.samples import OUTCOMES, Sample, outcome_of, percentile, verdict
-from load.soaking.truths import truth
+from load.soaking.samples import Sample, verdict
 from load.soaking.upstream import SoakUpstream
 from testkit.fault_table import CASES
 
@@ -433,31 +429,6 @@ def test_lies_have_a_case_and_a_row() -> None:
     assert DETAILS.keys() == CODES.keys()
 
 
-@pytest.mark.parametrize("make", [pytest.param(it, id=it.__name__) for it in WEIGHTS])
-def test_lies_repeat_by_their_seed(make: Any) -> None:
-    """The same seed draws the same fault."""
-    one, again = (make(Random(5), ID, TEXT) for _ in range(2))
-
-    assert one == again
-
-
-def test_truths_are_about_their_run() -> None:
-    """Every true answer is an object whose last id is the run's, and changes."""
-    texts = [truth(Random(seed), ID, seed) for seed in range(200)]
-
-    assert {ID} == {json.loads(each)["id"] for each in texts}
-    assert len(texts) == len(set(texts))
-
-
-def test_plan_repeats_by_its_seed() -> None:
-    """The same seed makes the same calls, another one others, of every kind."""
-    calls = [plan(7, number) for number in range(500)]
-
-    assert calls == [plan(7, number) for number in range(500)]
-    assert calls != [plan(8, number) for number in range(500)]
-    assert KINDS.keys() == {each.kind for each in calls}
-
-
 # ---- the upstream ----
 
 
@@ -596,23 +567,6 @@ def test_verdict_leaves_out_the_warming_up() -> None:
     assert not any(each.fails for each in verdict(seen))
 
 
-def test_verdict_of_a_short_run_decides_nothing() -> None:
-    """A run of less than two minutes is told as the others, and says so."""
-    found = verdict(samples(60, memory_mib=200.0))
-
-    assert not any(each.fails for each in found)
-    assert "200.0 MiB in the last fifth" in found[0].sentence
-    assert all("doesn't decide" in each.sentence for each in found)
-
-
-@pytest.mark.parametrize("seconds", [pytest.param(it, id=f"{it}s") for it in (0, 1)])
-def test_verdict_of_hardly_anything_says_so(seconds: int) -> None:
-    """A run without a sample in both windows can't be compared."""
-    (finding,) = verdict(samples(seconds))
-
-    assert (False, True) == (finding.fails, "too short" in finding.sentence)
-
-
 def test_record_counts_every_disagreement_and_tells_the_first() -> None:
     """All are counted, as many told as a person reads; one fails the run."""
     record = Record()
@@ -625,68 +579,3 @@ def test_record_counts_every_disagreement_and_tells_the_first() -> None:
     assert f"{MOST_TOLD + 5} disagreements in 0 calls" == count.sentence
     assert count.fails
     assert not Record().findings()[0].fails
-
-
-def test_record_samples_what_came_since_the_last_one() -> None:
-    """A sample has the latencies of answers and the ends of all calls of its second."""
-    record = Record()
-    record.end("usual", asked(), answered())
-    record.end("usual", asked(), failed("RUN_NOT_FOUND"))
-    for at in (1.0, 2.0):
-        record.sample(at=at, memory_mib=1.0, files=1, threads=1, connections=1)
-    first, second = record.samples
-
-    assert {"answered": 1, "upstream failed": 1} == first.outcomes
-    assert 200.0 == pytest.approx(first.p50_ms)
-    assert not second.outcomes
-    assert {"usual: OK": 1, "usual: RUN_NOT_FOUND": 1} == record.ends
-
-
-@pytest.mark.parametrize(
-    ("told", "outcome"),
-    [
-        pytest.param(answered(), "answered", id="ok"),
-        pytest.param(failed("GATEWAY_CLOCK_SKEW"), "upstream failed", id="upstream"),
-        pytest.param(failed("INVALID_REQUEST"), "caller's fault", id="request"),
-        pytest.param(bare(StatusCode.RESOURCE_EXHAUSTED), "caller's fault", id="size"),
-        pytest.param(failed("CALLER_DEADLINE"), "too late or left", id="late"),
-        pytest.param(Told(ENDED, None, {}), "too late or left", id="left"),
-    ],
-)
-def test_outcome_of_an_end(told: Told, outcome: str) -> None:
-    """Every end of a call counts as one of the four outcomes."""
-    assert outcome in OUTCOMES
-    assert outcome == outcome_of(label_of(told))
-
-
-def test_percentile_is_a_value_that_was_seen() -> None:
-    """The share of all values that don't exceed it is at least the one asked for."""
-    values = [float(each) for each in range(100, 0, -1)]
-
-    assert (50.0, 99.0) == (percentile(values, 0.5), percentile(values, 0.99))
-    assert 3.0 == percentile([3.0], 0.01)
-
-
-# ---- the command line ----
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        pytest.param(["--help"], 0, id="help"),
-        pytest.param(["--seconds", "0"], 2, id="no-time"),
-        pytest.param(["--seconds", "nan"], 2, id="not-a-number"),
-        pytest.param(["--rate", "301"], 2, id="too-many"),
-        pytest.param(["--seed", "x"], 2, id="seed"),
-    ],
-)
-def test_soak_reads_its_arguments(
-    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Help is given, and what can't be done is refused before anything starts."""
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    told = capsys.readouterr()
-
-    assert code == ended.value.code
-    assert "--seconds" in told.out + told.err
