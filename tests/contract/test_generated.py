@@ -1,4 +1,4 @@
-"""What is checked in as generated is what the tools make of the protos."""
+"""The generated files in the repository are what the tools generate from the protos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    """Read every file below a folder, by its path in it; caches apart."""
+    """Read every file below a folder, by its relative path, without caches."""
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in folder.rglob("*")
@@ -22,9 +22,9 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def make(*words: str) -> None:
-    """Run make as people do."""
+    """Run make."""
     subprocess.run(
-        ["make", *words],  # noqa: S607  # make is found as people find it
+        ["make", *words],  # noqa: S607  # make is found on the PATH, as usual
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -32,14 +32,14 @@ def make(*words: str) -> None:
 
 
 def test_generated_is_fresh(tmp_path: Path) -> None:
-    """`make generate` makes, from nothing, exactly what is checked in."""
+    """`make generate` generates exactly the files in the repository, from nothing."""
     make("generate", f"OUT={tmp_path / 'generated'}")
 
     assert files_in(tmp_path / "generated") == files_in(ROOT / "generated")
 
 
 def without_json_names(file: FileDescriptorProto) -> FileDescriptorProto:
-    """Leave out what buf writes and protoc leaves to be derived."""
+    """Return a descriptor without the JSON names, which protoc leaves out."""
     file.ClearField("source_code_info")
     for message in file.message_type:
         for each in (message, *message.nested_type):

@@ -1,6 +1,6 @@
-"""The newest installed model of GetRun, held to the contract.
+"""The contract agrees with the newest installed model of GetRun.
 
-A member, a word or an error that AWS has added is named by the failing test.
+A failing test names the member, the word or the error that AWS has added.
 """
 
 import re
@@ -26,7 +26,7 @@ SERVICE = botocore.session.Session().get_service_model("omics")
 OPERATION = SERVICE.operation_model("GetRun")
 PACKAGE = "healthomics.v1"
 
-# The members of AWS's reference page in its order, which is the order of the numbers.
+# The members of AWS's reference page in the order of the field numbers.
 REFERENCE_PAGE = (
     *("accelerators", "arn", "creationTime", "definition", "digest", "failureReason"),
     *("id", "logLevel", "logLocation", "name", "outputUri", "parameters", "priority"),
@@ -34,11 +34,11 @@ REFERENCE_PAGE = (
     *("runOutputUri", "startedBy", "startTime", "status", "statusMessage", "stopTime"),
     *("storageCapacity", "tags", "uuid", "workflowId", "workflowType"),
 )
-OWN_REQUEST_FIELDS = {"maxStaleness", "readMask"}  # HealthOmics isn't told of them
+OWN_REQUEST_FIELDS = {"maxStaleness", "readMask"}  # not sent to HealthOmics
 
 
 def modeled(shape: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give each member of a structure by its path, nested ones too, with its shape."""
+    """Return each member of a structure by its path, nested ones too, and its shape."""
     for name, member in shape.members.items():
         yield f"{prefix}{name}", member
         if member.type_name == "structure" and not member.is_document_type:
@@ -48,7 +48,7 @@ def modeled(shape: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def fields_of(
     message: Descriptor, prefix: str = ""
 ) -> Iterator[tuple[str, FieldDescriptor]]:
-    """Give each field of AWS's by its member's path, nested ones too."""
+    """Return each field of AWS's by its member's path, nested ones too."""
     for field in message.fields:
         if field.number >= FIRST_OWN_FIELD:
             continue
@@ -63,7 +63,7 @@ FIELDS = dict(fields_of(Run.DESCRIPTOR))
 
 
 def kind_of_member(shape: Any) -> str:
-    """Tell what a member is in AWS's model."""
+    """Return the kind of a member in AWS's model."""
     match shape.type_name:
         case "string":
             return "enum" if shape.enum else "string"
@@ -88,7 +88,7 @@ WELL_KNOWN = {
 
 
 def kind_of_field(field: FieldDescriptor) -> str:
-    """Tell which kind of member a field is made for."""
+    """Return the kind of member that a field is made for."""
     inner = field.message_type
     if inner and inner.GetOptions().map_entry:
         key, value = (SCALARS.get(each.type) for each in inner.fields)
@@ -99,32 +99,32 @@ def kind_of_field(field: FieldDescriptor) -> str:
         kind = "enum" if field.enum_type else SCALARS.get(field.type, "unknown")
     if field.is_repeated:
         return f"list of {kind}"
-    # A scalar tells absence from emptiness; an enum has a value for it.
+    # An optional scalar can be absent or empty; an enum has a value for absent.
     return kind if field.has_presence or kind == "enum" else f"{kind} without presence"
 
 
 def prefix_of(enum: EnumDescriptor) -> str:
-    """Give what every value of an enum begins with: `RunStatus`, `RUN_STATUS_`."""
+    """Return the prefix of an enum's values: `RunStatus` has `RUN_STATUS_`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", enum.name).upper() + "_"
 
 
 @pytest.mark.guarantee("complete-contract")
 def test_members_of_the_model_have_a_field_each() -> None:
-    """Every member of the answer is typed: a new one is added to run.proto."""
+    """Every member of the answer has a field. Add a new one to run.proto."""
     missing = sorted(MEMBERS.keys() - FIELDS.keys())
 
     assert [] == missing, f"add to run.proto: {missing}"
 
 
 def test_fields_stand_for_members_of_the_model() -> None:
-    """No field below 1000 stands for a member that AWS doesn't have."""
+    """Every field below 1000 has a member of AWS's."""
     surplus = sorted(FIELDS.keys() - MEMBERS.keys())
 
     assert [] == surplus, f"not in AWS's model: {surplus}"
 
 
 def test_fields_have_the_types_of_their_members() -> None:
-    """What a field can hold is what AWS's model says of the member."""
+    """The type of a field agrees with its member in AWS's model."""
     wrong = [
         f"{path} is {kind_of_member(shape)}, not {kind_of_field(FIELDS[path])}"
         for path, shape in MEMBERS.items()
@@ -135,7 +135,7 @@ def test_fields_have_the_types_of_their_members() -> None:
 
 
 def words() -> Iterator[tuple[EnumDescriptor, list[str]]]:
-    """Give each enum of the contract with the words that AWS lists for it."""
+    """Return each enum of the contract with the words that AWS lists for it."""
     for path, shape in MEMBERS.items():
         if path in FIELDS and (enum := FIELDS[path].enum_type):
             yield enum, shape.enum
@@ -143,8 +143,8 @@ def words() -> Iterator[tuple[EnumDescriptor, list[str]]]:
 
 
 @pytest.mark.guarantee("complete-contract")
-def test_words_of_the_model_are_values_of_the_enums() -> None:
-    """Every word that AWS lists is an enum value: a new one is added to run.proto."""
+def test_words_of_the_model_are_enum_values() -> None:
+    """Every word that AWS lists is an enum value. Add a new one to run.proto."""
     missing = [
         f"{enum.name}: {prefix_of(enum)}{word}"
         for enum, listed in words()
@@ -156,7 +156,7 @@ def test_words_of_the_model_are_values_of_the_enums() -> None:
 
 
 def test_enums_have_no_value_that_the_model_lacks() -> None:
-    """No enum has a word that AWS doesn't list."""
+    """Every enum value is a word that AWS lists."""
     surplus = [
         f"{enum.name}: {value.name}"
         for enum, listed in words()
@@ -168,7 +168,7 @@ def test_enums_have_no_value_that_the_model_lacks() -> None:
 
 
 def test_enums_are_all_compared_with_the_model() -> None:
-    """Each enum of run.proto stands for the words of a member."""
+    """Each enum of run.proto has the words of a member."""
     compared = {enum.name for enum, _ in words()}
 
     assert set(run_pb2.DESCRIPTOR.enum_types_by_name) == compared
@@ -182,7 +182,7 @@ def test_enums_are_all_compared_with_the_model() -> None:
     ],
 )
 def test_enum_is_named_by_its_prefix(enum: EnumDescriptor) -> None:
-    """An enum's value 0 is the unspecified one, and all values begin alike."""
+    """An enum's value 0 is unspecified, and all values have the same prefix."""
     names = [value.name for value in enum.values]
     prefix = prefix_of(enum)
 
@@ -192,21 +192,21 @@ def test_enum_is_named_by_its_prefix(enum: EnumDescriptor) -> None:
 
 @pytest.mark.guarantee("complete-contract")
 def test_errors_of_the_model_are_classified() -> None:
-    """Every error of GetRun has its reason: a new one is added to classify.py."""
+    """Every error of GetRun has a reason. Add a new one to classify.py."""
     unknown = sorted({each.name for each in OPERATION.error_shapes} - CODES.keys())
 
     assert [] == unknown, f"add to upstream/classify.py: {unknown}"
 
 
 def test_errors_of_the_model_are_spelled_as_their_shapes_are() -> None:
-    """AWS sends an error's name as its code, which is what is looked up."""
+    """AWS sends an error's name as its code, which the gateway looks up."""
     codes = {shape.name: shape.error_code for shape in OPERATION.error_shapes}
 
     assert {name: name for name in codes} == codes
 
 
 def test_retryable_errors_are_tried_again() -> None:
-    """What AWS's model marks retryable the gateway tries again, and waits if told."""
+    """The gateway retries the errors that AWS's model marks retryable."""
     marked: Mapping[str, Any] = {
         shape.name: shape.metadata["retryable"]
         for shape in OPERATION.error_shapes
@@ -220,7 +220,7 @@ def test_retryable_errors_are_tried_again() -> None:
 
 
 def test_request_has_the_members_of_the_model() -> None:
-    """Every member of the request can be asked: a new one is added to the proto."""
+    """Every member of the request is in the contract. Add a new one to the proto."""
     names = {field.json_name for field in GetRunRequest.DESCRIPTOR.fields}
     members = set(OPERATION.input_shape.members)
     missing = sorted(members - names)
@@ -230,7 +230,7 @@ def test_request_has_the_members_of_the_model() -> None:
 
 
 def test_request_is_checked_by_the_rules_of_the_model() -> None:
-    """Ids and exports are limited as AWS limits them."""
+    """Ids and exports have the limits of AWS's model."""
     run_id, export = (OPERATION.input_shape.members[name] for name in ("id", "export"))
 
     assert {"min": 1, "max": 18, "pattern": "[0-9]+"} == run_id.metadata
@@ -238,7 +238,7 @@ def test_request_is_checked_by_the_rules_of_the_model() -> None:
 
 
 def test_request_goes_where_the_model_says() -> None:
-    """The gateway calls the address that AWS's model gives to GetRun."""
+    """The gateway sends requests to the path that AWS's model has for GetRun."""
     places = {
         name: (shape.serialization["location"], shape.serialization["name"])
         for name, shape in OPERATION.input_shape.members.items()
@@ -254,7 +254,7 @@ def test_request_goes_where_the_model_says() -> None:
 
 
 def test_members_of_the_reference_page_have_the_first_numbers() -> None:
-    """The members of AWS's reference page are the fields 1 to 29, in its order."""
+    """The fields 1 to 29 are the members of AWS's reference page, in its order."""
     by_number = Run.DESCRIPTOR.fields_by_number
     numbered = tuple(by_number[number].json_name for number in range(1, 30))
 
@@ -262,7 +262,7 @@ def test_members_of_the_reference_page_have_the_first_numbers() -> None:
 
 
 def test_fields_have_the_names_of_their_members() -> None:
-    """A field is called like its member, in snake_case and without exception."""
+    """A field's name is its member's in snake_case, without exception."""
     named = {path: path.rpartition(".")[2] for path in FIELDS}
     snake = {
         path: re.sub(r"(?=[A-Z])", "_", name).lower() for path, name in named.items()

@@ -108,7 +108,7 @@ def main() -> int:
 
 def say(text: str) -> None:
     """Print a text."""
-    print(text)  # noqa: T201  # a program's own words
+    print(text)  # noqa: T201  # output of a program
 
 
 if __name__ == "__main__":

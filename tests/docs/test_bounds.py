@@ -1,4 +1,4 @@
-"""The table "What bounds it" in the design: all that is served has a row and a test."""
+"""The table "What bounds it" in the design has a row and a test for each method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BOUNDS = (
     .split("\n## What bounds it\n")[1]
 )
 BOUNDS = BOUNDS.split("\n## ")[0]
-NOWHERE = "http://127.0.0.1:9"  # it isn't asked
+NOWHERE = "http://127.0.0.1:9"  # no request is sent to it
 
 
 def rows(part: str = "") -> list[list[str]]:
@@ -34,12 +34,12 @@ def rows(part: str = "") -> list[list[str]]:
 
 
 def named(part: str) -> set[str]:
-    """Return what the first cells of a part's table name as code."""
+    """Return the names in code font in the first cells of a part's table."""
     return {name for each in rows(part) for name in re.findall("`([^`]+)`", each[0])}
 
 
 async def served_methods() -> set[str]:
-    """Ask a running gateway by reflection; return Service.Method of all it serves."""
+    """Return Service.Method of each method that a gateway's reflection lists."""
     async with (
         gateway(aws_at(NOWHERE)) as served,
         grpc.aio.insecure_channel(str(served.address)) as channel,
@@ -58,18 +58,18 @@ async def served_methods() -> set[str]:
 
 
 async def test_every_method_that_is_served_has_a_row() -> None:
-    """A method can't be added without saying how many calls of it are let in."""
+    """Every method has a row that says how many of its calls are admitted."""
     assert await served_methods() <= named("Methods")
 
 
 @pytest.mark.parametrize("column", [1, 2])
 def test_every_method_is_bounded_for_callers_of_each_kind(column: int) -> None:
-    """Each row says what holds with an identity and without."""
+    """Each row says what applies to callers with an identity and without one."""
     assert all(each[column] for each in rows("Methods"))
 
 
 def test_every_listener_has_a_row() -> None:
-    """An address can't be added without saying how many connections it takes."""
+    """Every listener has a row that says how many connections it accepts."""
     listeners = {name for name in Settings.model_fields if "listen" in name}
 
     assert listeners
@@ -77,12 +77,12 @@ def test_every_listener_has_a_row() -> None:
 
 
 def test_every_row_is_whole() -> None:
-    """Each row says what is bounded, how, what happens beyond it, and which test."""
+    """Each row says what is bounded, how, what happens beyond it, and names a test."""
     assert [] == [each for each in rows() if len(each) != 4 or not all(each)]
 
 
 def test_every_row_names_tests_that_exist() -> None:
-    """The test that fills a bound is there."""
+    """The test that each row names exists."""
     tests = {
         each[0]: re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", each[-1])
         for each in rows()

@@ -1,4 +1,4 @@
-"""docs/guide/configuration.md, held to the settings."""
+"""docs/guide/configuration.md agrees with the settings."""
 
 import re
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from healthomics_gateway.settings.sources import leaves
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "guide" / "configuration.md").read_text()
 
-SECRETS = "/etc/healthomics-gateway"  # where the example's certificate lies
-# What must be set as well, where a setting's bound alone would contradict another.
+SECRETS = "/etc/healthomics-gateway"  # the folder of the example's certificate
+# What must also be set, because the setting's bound alone would contradict another.
 COMPANIONS = {
     "upstream.attempt_timeout": {"GATEWAY_UPSTREAM__CONNECT_TIMEOUT": "100ms"},
     "upstream.connect_timeout": {"GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT": "2m"},
@@ -30,7 +30,7 @@ COMPANIONS = {
 
 
 def table() -> dict[str, list[str]]:
-    """Give the row of each setting: variable, default, range and meaning."""
+    """Return the row of each setting: variable, default, range and meaning."""
     found = {}
     for line in DOC.splitlines():
         if line.startswith("| `") and PREFIX in line:
@@ -40,19 +40,19 @@ def table() -> dict[str, list[str]]:
 
 
 def words(cell: str) -> list[str]:
-    """Give what a cell writes as code."""
+    """Return the words that a cell writes in code font."""
     return re.findall(r"`([^`]+)`", cell)
 
 
 def block(language: str) -> str:
-    """Give the page's example in a language."""
+    """Return the page's example in a language."""
     match = re.search(rf"```{language}\n(.*?)```", DOC, re.DOTALL)
     assert match
     return match[1]
 
 
 def annotation_of(name: str) -> Any:
-    """Give the declared type of a setting."""
+    """Return the declared type of a setting."""
     model: Any = Settings
     *outer, last = name.split(".")
     for each in outer:
@@ -67,7 +67,7 @@ def loaded(environ: Mapping[str, str]) -> Loaded:
 
 
 def faults_with(name: str, value: str) -> list[str]:
-    """Give the faults of one setting's value, as an operator sees them."""
+    """Return the faults of one setting's value, as an operator sees them."""
     try:
         loaded({variable_of(name): value, **COMPANIONS.get(name, {})})
     except SettingsError as error:
@@ -86,7 +86,7 @@ CHOSEN = [
 
 
 def test_settings_have_a_row_each() -> None:
-    """Every setting is in the table, in the order of the code, and nothing else."""
+    """The table lists every setting, in the order of the code, and nothing else."""
     assert NAMES == list(TABLE)
 
 
@@ -98,7 +98,7 @@ def test_settings_have_their_variables() -> None:
 
 
 def test_settings_have_their_defaults() -> None:
-    """The table writes each default as `healthomics-gateway settings` does."""
+    """The table has each default as `healthomics-gateway settings` prints it."""
     defaults = {name: words(cells[1]) for name, cells in TABLE.items()}
     written = rows(loaded({}))
 
@@ -107,7 +107,7 @@ def test_settings_have_their_defaults() -> None:
 
 @pytest.mark.parametrize("name", RANGED)
 def test_setting_accepts_its_range_and_no_more(name: str) -> None:
-    """A number or duration is accepted at both ends of its range, and not beyond."""
+    """A setting accepts both ends of the range in the table, and nothing beyond."""
     low, high = words(TABLE[name][2])
     if annotation_of(name) is int:
         below, above = str(int(low) - 1), str(int(high) + 1)
@@ -127,21 +127,21 @@ def test_setting_accepts_its_range_and_no_more(name: str) -> None:
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_setting_accepts_its_words_and_no_more(name: str) -> None:
-    """A choice accepts each of its words, and the table lists them all."""
+    """A setting accepts each of its words, and the table lists them all."""
     listed = words(TABLE[name][2])
     declared = get_args(annotation_of(name)) or ("true", "false")
 
-    def told(word: str) -> list[str]:
+    def faults_of(word: str) -> list[str]:
         faults = faults_with(name, word)
         return [fault for fault in faults if fault.startswith(variable_of(name))]
 
     assert list(declared) == listed
-    assert {word: [] for word in listed} == {word: told(word) for word in listed}
-    assert told("other")
+    assert {word: [] for word in listed} == {word: faults_of(word) for word in listed}
+    assert faults_of("other")
 
 
 def test_settings_of_a_bounded_kind_have_a_range() -> None:
-    """What isn't a number, a duration or a choice says in words what it takes."""
+    """Settings other than numbers, durations and choices have a range in words."""
     unbounded = {name: TABLE[name][2] for name in NAMES if name not in RANGED + CHOSEN}
 
     assert {
@@ -153,7 +153,7 @@ def test_settings_of_a_bounded_kind_have_a_range() -> None:
 
 @pytest.mark.parametrize("name", ["open_services", "jwt.algorithms"])
 def test_list_of_words_accepts_each_and_no_more(name: str) -> None:
-    """The table lists all words of a list, and the gateway takes no other."""
+    """The table lists all words of a list, and the gateway accepts no other."""
     listed = words(TABLE[name][2])
 
     assert {word: [] for word in listed} == {
@@ -174,8 +174,8 @@ def test_rules_have_a_row_for_each_key() -> None:
     assert list(CallerRule.model_fields) == keys
 
 
-def test_example_rule_is_one(tmp_path: Path) -> None:
-    """The page's rule is accepted, and sets every key."""
+def test_example_rule_is_accepted(tmp_path: Path) -> None:
+    """The page's example rule is accepted and sets every key."""
     file = tmp_path / "gateway.toml"
     example = re.search(r"```toml\n(\[\[callers.*?)```", DOC, re.DOTALL)
     assert example
@@ -186,7 +186,7 @@ def test_example_rule_is_one(tmp_path: Path) -> None:
 
 
 def test_example_file_loads(tmp_path: Path) -> None:
-    """The page's TOML is a file that the gateway starts with; all of it counts."""
+    """The gateway accepts the page's TOML, and every setting in it takes effect."""
     authority = trustme.CA()
     pair = authority.issue_cert("gateway.example.com")
     pair.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
@@ -204,7 +204,7 @@ def test_example_file_loads(tmp_path: Path) -> None:
 
 
 def test_example_environment_says_what_the_example_file_says(tmp_path: Path) -> None:
-    """The page's variables set the same values as its file does."""
+    """The page's variables set the same values as its file."""
     environ = dict(line.split("=", 1) for line in block("sh").splitlines())
     file = tmp_path / "gateway.toml"
     file.write_text(block("toml").partition("[tls]")[0])
@@ -222,7 +222,7 @@ def test_example_environment_says_what_the_example_file_says(tmp_path: Path) -> 
 
 
 def test_variables_of_the_page_exist() -> None:
-    """No variable is named that the gateway would refuse."""
+    """The gateway accepts every variable that the page names."""
     named = set(re.findall(r"\bGATEWAY_[A-Z]+(?:_+[A-Z]+)*\b", DOC))
     known = {variable_of(name) for name in NAMES}
     reasons = {

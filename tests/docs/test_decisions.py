@@ -1,4 +1,4 @@
-"""docs/decisions: short, numbered, each in the same three parts."""
+"""The pages in docs/decisions are short, numbered, and have the same three parts."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ each_decision = pytest.mark.parametrize(
 
 
 def test_decisions_are_numbered_without_a_gap() -> None:
-    """The files are 0001-….md and onwards."""
+    """The files are numbered 0001-….md and onwards."""
     names = [
         re.sub(r"^(\d{4})-[a-z0-9-]+\.md$", r"\1", file.name) for file in DECISIONS
     ]
@@ -24,7 +24,7 @@ def test_decisions_are_numbered_without_a_gap() -> None:
 
 @each_decision
 def test_decision_has_its_number_and_its_parts(file: Path) -> None:
-    """A decision tells its number, the context, what is decided and what follows."""
+    """A decision has its number, the context, the decision and the consequences."""
     title, *parts = re.findall(r"^#+ .+$", file.read_text(), re.MULTILINE)
 
     assert title.startswith(f"# {int(file.name[:4])}. ")

@@ -1,4 +1,4 @@
-"""docs/guide/errors.md and error_reason.proto, held to the code."""
+"""docs/guide/errors.md and error_reason.proto agree with the code."""
 
 import ast
 import json
@@ -36,11 +36,11 @@ METADATA = {
     *("awsErrorCode", "httpStatus", "awsRequestId"),
     "local",
 }
-WORDS = {"again": Again.YES, "once": Again.ONCE, "no": Again.NO}  # of the gateway
+WORDS = {"again": Again.YES, "once": Again.ONCE, "no": Again.NO}  # the gateway retries
 STATUSES = (300, 304, 399, 400, 404, 408, 429, 499, 500, 503, 599)
-MAKERS = {"GatewayError", "Verdict"}  # of what ends a call
-# What a refusal can tell besides its code: AWS's clock, or that the credential chain
-# yields nothing any more.
+MAKERS = {"GatewayError", "Verdict"}  # calls that create an error
+# What a refusal may contain besides its code: AWS's clock, or that the credential chain
+# has no other credentials.
 LEARNED = {
     Reason.GATEWAY_CREDENTIALS_EXPIRED: {Again.NO},
     Reason.GATEWAY_CREDENTIALS_INVALID: {Again.NO},
@@ -49,7 +49,7 @@ LEARNED = {
 
 
 def table(first_column: str) -> list[list[str]]:
-    """Give the rows of every table of the page whose first column has this title."""
+    """Return the rows of every table of the page whose first column has this title."""
     found = []
     for block in re.findall(r"(?:^\|.*\n)+", DOC, re.MULTILINE):
         title, _, *rows = (
@@ -61,7 +61,7 @@ def table(first_column: str) -> list[list[str]]:
 
 
 def words(cell: str) -> list[str]:
-    """Give what a cell writes as code."""
+    """Return the words that a cell writes in code font."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -69,7 +69,7 @@ ROWS = {words(row[0])[0]: row for row in table("reason")}
 
 
 def test_reasons_have_exactly_one_row_each() -> None:
-    """Every reason of the code, of the contract and of the page is in all three."""
+    """Every reason is in the code, in the contract and on the page."""
     in_page = [words(row[0])[0] for row in table("reason")]
     values = ErrorReason.DESCRIPTOR.values_by_name
     in_proto = {name.removeprefix("ERROR_REASON_") for name in values}
@@ -80,8 +80,8 @@ def test_reasons_have_exactly_one_row_each() -> None:
 
 @pytest.mark.guarantee("error-table")
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
-def test_row_tells_code_details_and_advice(reason: Reason) -> None:
-    """The row of a reason says what its status says."""
+def test_row_has_code_details_and_advice(reason: Reason) -> None:
+    """The row of a reason agrees with the status that the gateway sends."""
     _, _, code, details, client, _ = ROWS[reason.name]
     error = GatewayError(reason)
     status = status_of(error, metadata={}, request_id="r-1")
@@ -94,7 +94,7 @@ def test_row_tells_code_details_and_advice(reason: Reason) -> None:
 
 
 def classified() -> dict[Reason, set[Again]]:
-    """Give what becomes of any answer and of any failure, and what is tried again."""
+    """Return the errors of all answers and failures, and which of them are retried."""
     failures = [error_of_failure(failure) for failure in Failure]
     for code in (*CODES, "BrandNewException", ""):
         for status in STATUSES:
@@ -107,20 +107,20 @@ def classified() -> dict[Reason, set[Again]]:
     return {reason: LEARNED.get(reason, set()) | own for reason, own in found.items()}
 
 
-# The last is of the chain, not of an answer.
+# The last one comes from the credential chain, not from a response.
 TRIED = classified() | {Reason.GATEWAY_CREDENTIALS_UNAVAILABLE: {Again.NO}}
 
 
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
-def test_row_tells_what_the_gateway_tries_itself(reason: Reason) -> None:
-    """The row of a reason says each thing that the gateway does in its cases."""
+def test_row_lists_what_the_gateway_retries(reason: Reason) -> None:
+    """The row of a reason lists what the gateway itself tries in these cases."""
     told = re.findall(r"\b(again|once|no)\b", ROWS[reason.name][5])
 
     assert TRIED.get(reason, set()) == {WORDS[word] for word in told}
 
 
-def test_aws_codes_stand_under_the_reason_that_they_become() -> None:
-    """Every AWS code that the gateway knows is in the page, and no other."""
+def test_aws_codes_are_listed_under_their_reason() -> None:
+    """The page lists every AWS code that the gateway knows, and no other."""
     in_page = {
         code: words(reason)[0]
         for reason, *codes in table("becomes")
@@ -130,14 +130,14 @@ def test_aws_codes_stand_under_the_reason_that_they_become() -> None:
     assert {code: verdict.reason.name for code, verdict in CODES.items()} == in_page
 
 
-def test_aws_codes_stand_in_the_page_once() -> None:
+def test_aws_codes_are_listed_once() -> None:
     """No code is listed under two reasons."""
     codes = [code for row in table("becomes") for code in words(" ".join(row[1:]))]
 
     assert sorted(set(codes)) == sorted(codes)
 
 
-# One answer of an upstream for each row of "Answers that don't fit".
+# One response of an upstream for each row of "Answers that don't fit".
 RUN = '{"id": "1"}'
 SHAPES = {
     "a code that another status belongs to": (
@@ -211,13 +211,13 @@ SHAPE_ROWS = {row[0]: row[1] for row in table("what came")}
 
 
 def test_shapes_of_the_page_have_an_example_each() -> None:
-    """Every row about an answer that doesn't fit is tried below."""
+    """Every row about a malformed answer has an example below."""
     assert sorted(SHAPES) == sorted(SHAPE_ROWS)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_shape_becomes_the_reason_of_its_row(shape: str) -> None:
-    """An answer that doesn't fit ends the call with the reason that the page names."""
+    """A malformed answer ends the call with the reason that the page names."""
     answer, expected = SHAPES[shape]
     async with (
         Upstream(answer) as upstream,
@@ -231,8 +231,8 @@ async def test_shape_becomes_the_reason_of_its_row(shape: str) -> None:
     assert not named or [expected.name] == named
 
 
-# What a client does, for the rows of "What gRPC refuses by itself" that can be driven
-# with one call. The method, the request's bytes, the metadata.
+# The client's part, for the rows of "What gRPC refuses by itself" that one call can
+# cause: the method, the request's bytes and the metadata.
 GET_RUN = "/healthomics.v1.RunService/GetRun"
 BY_ITSELF = {
     "a request message beyond 64 KiB, decompressed": (GET_RUN, b"\n" * 65_537, ()),
@@ -247,7 +247,7 @@ BY_ITSELF = {
 
 @pytest.mark.parametrize("what", BY_ITSELF)
 async def test_refusal_of_grpc_has_the_code_of_its_row(what: str) -> None:
-    """What gRPC refuses by itself has the page's code, and no details."""
+    """A call that gRPC itself refuses has the page's code, and no details."""
     method, request, metadata = BY_ITSELF[what]
     code = {row[0]: row[1] for row in table("what happened")}[what]
     async with (
@@ -265,8 +265,8 @@ async def test_refusal_of_grpc_has_the_code_of_its_row(what: str) -> None:
     assert {} == refusal.details
 
 
-def test_page_names_no_reason_and_no_key_that_is_none() -> None:
-    """Every reason and every metadata key in the page exists."""
+def test_page_names_reasons_and_keys_that_exist() -> None:
+    """Every reason and every metadata key on the page exists."""
     named = {word for word in words(DOC) if re.fullmatch(r"[A-Z]+_[A-Z_]+", word)}
     keys = {words(row[0])[0] for row in table("metadata key")}
 
@@ -275,7 +275,7 @@ def test_page_names_no_reason_and_no_key_that_is_none() -> None:
 
 
 def proto_values() -> Iterator[tuple[str, str, str]]:
-    """Give each reason of the proto: its name, what it means and its example."""
+    """Return each reason of the proto: its name, its meaning and its example."""
     for comment, name in re.findall(
         r"((?:^ +//.*\n)+) +ERROR_REASON_(\w+) = [1-9]", PROTO, re.MULTILINE
     ):
@@ -288,7 +288,7 @@ VALUES = [pytest.param(*each, id=each[0]) for each in proto_values()]
 
 
 def test_reasons_of_the_proto_have_a_comment_each() -> None:
-    """None of the contract's reasons is left out by the tests below."""
+    """The tests below cover every reason of the contract."""
     assert [reason.name for reason in Reason] == [each.id for each in VALUES]
 
 
@@ -310,10 +310,10 @@ def test_reason_of_the_proto_has_an_example(
 
 
 @pytest.mark.parametrize(("name", "meaning", "example"), VALUES)
-def test_reason_of_the_proto_tells_its_code(
+def test_reason_of_the_proto_names_its_code(
     name: str, meaning: str, example: str
 ) -> None:
-    """A reason's comment names the one gRPC code that it comes with."""
+    """A reason's comment names the gRPC code of the reason."""
     codes = Code.DESCRIPTOR.values_by_name
     named = [word for word in re.findall(r"\b[A-Z_]+\b", meaning) if word in codes]
 
@@ -322,7 +322,7 @@ def test_reason_of_the_proto_tells_its_code(
 
 
 def made(tree: ast.AST) -> set[str]:
-    """Give the reasons that the errors and verdicts of a module are made of."""
+    """Return the reasons of the errors and verdicts that a module creates."""
     values: dict[str, list[ast.expr]] = defaultdict(list)  # of each variable
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -337,7 +337,7 @@ def made(tree: ast.AST) -> set[str]:
 
 
 def test_reasons_are_reachable() -> None:
-    """Some module makes an error of every reason."""
+    """Some module creates an error of every reason."""
     trees = [ast.parse(file.read_text()) for file in SERVER.rglob("*.py")]
 
     assert set(Reason.__members__) == set().union(*map(made, trees))

@@ -1,7 +1,7 @@
-"""The maps of the repository, compared with what is there.
+"""The maps of the repository agree with its files.
 
-They are the docstring of `healthomics_gateway`, CONTRIBUTING.md, the guarantees and the
-links between the pages.
+The maps are the docstring of `healthomics_gateway`, CONTRIBUTING.md, the guarantees and
+the links between the pages.
 """
 
 import ast
@@ -40,7 +40,7 @@ PACKAGES, _, BEGINNINGS = MAP.partition("Where to begin:")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 GUARANTEES = PAGE.read_text()
 MARKED = marked_tests()
-WITHOUT_MUTANT = {  # by promise, why no bug of the server breaks it
+WITHOUT_MUTANT = {  # by promise, the reason why no bug of the server breaks it
     "soak": "it is about every bug at once; `make soak` runs for ten minutes, and its"
     " test shows that its judge notices a wrong answer",
     "seeded-bugs": "it is about the bugs",
@@ -53,26 +53,26 @@ BEGIN = dict(re.findall(r"\* a new (.+): `(.+)`", BEGINNINGS))
 
 
 def sources(*, of: Path = SERVER) -> Iterator[tuple[Path, ast.Module]]:
-    """Give every module of a folder, parsed."""
+    """Return every module of a folder, parsed."""
     for file in sorted(of.rglob("*.py")):
         yield file, ast.parse(file.read_text())
 
 
 def test_map_names_every_package_and_no_other() -> None:
-    """Each module and package of the gateway is in the map, once."""
+    """The map lists each module and package of the gateway once."""
     found = {each.name for each in pkgutil.iter_modules(healthomics_gateway.__path__)}
 
     assert sorted(found - {"__main__"}) == sorted(chain(*LINES))
 
 
-def test_map_tells_where_to_begin() -> None:
-    """Each place to begin is a file."""
+def test_map_names_files_to_begin_with() -> None:
+    """Each file that the map names as a beginning exists."""
     assert [] == [file for file in BEGIN.values() if not (ROOT / file).is_file()]
     assert {"response field", "AWS error code", "error reason", "setting"} == set(BEGIN)
 
 
 def run_of_tomorrow() -> Descriptor:
-    """Describe the `Run` of a contract with one more field and one more status."""
+    """Return a descriptor of `Run` with one more field and one more status."""
     file = FileDescriptorProto()
     Run.DESCRIPTOR.file.CopyToProto(file)
     run = next(each for each in file.message_type if each.name == "Run")
@@ -92,7 +92,7 @@ def run_of_tomorrow() -> Descriptor:
 
 
 def test_response_field_begins_in_the_proto_of_runs() -> None:
-    """A member and a status become typed by standing in run.proto, and not before."""
+    """A member or a status becomes typed by a line in run.proto, and not before."""
     sent = {"newMember": "text", "status": "PAUSED"}
     descriptor = run_of_tomorrow()
     today, tomorrow = Run(), GetMessageClass(descriptor)()
@@ -106,7 +106,7 @@ def test_response_field_begins_in_the_proto_of_runs() -> None:
 
 
 def defined_in(file: str) -> set[str]:
-    """Give the names that a module defines at its top."""
+    """Return the names that a module defines at its top level."""
     names = set()
     for node in ast.parse((ROOT / file).read_text()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -117,7 +117,7 @@ def defined_in(file: str) -> set[str]:
 
 
 def test_aws_error_code_begins_in_the_code_tables() -> None:
-    """AWS's codes stand in one module, and in no other of the gateway."""
+    """AWS's codes are in one module of the gateway only."""
     elsewhere = {
         (file.name, word)
         for file, tree in sources()
@@ -132,7 +132,7 @@ def test_aws_error_code_begins_in_the_code_tables() -> None:
 
 
 def test_error_reason_begins_in_the_table_of_reasons() -> None:
-    """The rows of all reasons are made in one module."""
+    """All rows of reasons are created in one module."""
     rows = [
         file
         for file, tree in sources()
@@ -145,7 +145,7 @@ def test_error_reason_begins_in_the_table_of_reasons() -> None:
 
 
 def test_setting_begins_in_the_settings() -> None:
-    """A setting is known to every source by its line in the class alone."""
+    """One line in the class makes a setting known to every source of settings."""
 
     class Tomorrow(Settings):
         new_one: int = 1
@@ -161,7 +161,7 @@ def test_setting_begins_in_the_settings() -> None:
 
 
 def test_guarantees_have_tests() -> None:
-    """Each promise has an id of its own and a test, and each mark names a promise."""
+    """Each promise has a unique id and a test, and each mark names a promise."""
     ids = [promise for promise, _ in promises_of(GUARANTEES)]
 
     assert ids
@@ -169,12 +169,12 @@ def test_guarantees_have_tests() -> None:
 
 
 def test_guarantees_list_the_marked_tests() -> None:
-    """The page is as `make guarantees` writes it."""
+    """The page is what `make guarantees` writes."""
     assert with_tests(GUARANTEES, MARKED) == GUARANTEES
 
 
 def test_guarantees_are_broken_by_mutants() -> None:
-    """For each promise a seeded bug exists that one of its tests must find."""
+    """For each promise there is a seeded bug that one of its tests must find."""
     finders = {f"tests/{test}" for each in MUTANTS for test in each.tests}
     unproven = {
         promise for promise, tests in MARKED.items() if finders.isdisjoint(tests)
@@ -186,19 +186,19 @@ def test_guarantees_are_broken_by_mutants() -> None:
 @pytest.mark.parametrize(
     "page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
 )
-def test_links_of_a_page_lead_somewhere(page: Path) -> None:
-    """Every link to a file or to a heading of the repository leads to one."""
+def test_links_of_a_page_have_targets(page: Path) -> None:
+    """Every link to a file or a heading of the repository has a target."""
     dead = [
         link
         for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-        if "://" not in link and not leads_somewhere(page, link)
+        if "://" not in link and not has_target(page, link)
     ]
 
     assert [] == dead
 
 
-def leads_somewhere(page: Path, link: str) -> bool:
-    """Tell whether a relative link's file is there, and its heading in it."""
+def has_target(page: Path, link: str) -> bool:
+    """Return whether a relative link's file exists, and the heading in it."""
     file, _, anchor = link.partition("#")
     target = (page.parent / file).resolve() if file else page
     if not target.exists() or not anchor:
@@ -209,7 +209,7 @@ def leads_somewhere(page: Path, link: str) -> bool:
 
 
 def test_contributing_lists_the_targets_of_make() -> None:
-    """Every target that `make help` lists is explained, and every one named exists."""
+    """Every target of `make help` is explained, and every named target exists."""
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
     explained = re.findall(r"^\| `make ([a-z-]+)` \|", CONTRIBUTING, re.MULTILINE)
@@ -229,7 +229,7 @@ def test_pre_commit_runs_targets_of_make() -> None:
 
 
 def test_contributing_names_files_that_exist() -> None:
-    """Every path in CONTRIBUTING.md leads to something, but for what make writes."""
+    """Every path in CONTRIBUTING.md exists, except those that make writes."""
     words = re.findall(r"`([\w./-]+)`", CONTRIBUTING)
     paths = [each for each in words if re.search(r"/|\.(md|txt|toml|proto)$", each)]
     known = {each.name for each in SERVER.iterdir()} | {"error_reason.proto"}

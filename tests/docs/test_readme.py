@@ -1,4 +1,4 @@
-"""README promises nothing that isn't there: commands run, lists are complete."""
+"""README agrees with the code: its commands run, and its lists are complete."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CALLS = [
     for each in COMMANDS
     if any(word in each for word in ("grpcurl", " get ", " watch "))
 ]
-HASTE = 20.0  # times faster than usual the sandbox's runs walk
-FAILING = "9000404"  # the one id in README whose answer is an error
+HASTE = 20.0  # how many times faster than usual the sandbox's runs change
+FAILING = "9000404"  # the only id in README that is answered with an error
 ADDRESS = "127.0.0.1:50051"
 RECORDING = [  # each command of README's recording, with the lines that it prints
     each.splitlines()
@@ -41,7 +41,7 @@ CUT = "  ..."  # stands for the lines that the recording omits
 
 
 async def run(served: Gateway, command: str) -> tuple[int, str]:
-    """Run a command of README against a gateway: its exit code and what it wrote."""
+    """Run a command of README against a gateway and return its exit code and output."""
     words = shlex.split(command.replace(ADDRESS, str(served.address)))
     program = BIN / Path(words[0]).name
     assert program.exists()
@@ -62,7 +62,7 @@ async def run(served: Gateway, command: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", CALLS)
 async def test_readme_command_works(command: str) -> None:
-    """Each command of README that calls the gateway runs as it stands there."""
+    """Each command of README that calls the gateway runs as written."""
     async with (
         Sandbox(
             quota_per_second=0, monotonic=lambda: time.monotonic() * HASTE
@@ -109,7 +109,7 @@ async def test_readme_recording_matches_the_output(recorded: list[str]) -> None:
 
 
 async def test_readme_lists_describes_and_calls() -> None:
-    """README shows grpcurl listing, describing, calling, and a call that fails."""
+    """README shows how grpcurl lists, describes and calls, and a call that fails."""
     grpcurl = [each for each in CALLS if "grpcurl" in each]
 
     assert [True] * 4 == [
@@ -118,8 +118,8 @@ async def test_readme_lists_describes_and_calls() -> None:
     ]
 
 
-def test_readme_commands_are_all_known() -> None:
-    """Every make target in README exists, and every command is one that is run here."""
+def test_readme_commands_are_tested() -> None:
+    """Every make target in README exists, and every command is tested here."""
     targets = set(re.findall(r"(?m)^([a-z-]+):.*##", (ROOT / "Makefile").read_text()))
     named = set(re.findall(r"(?m)(?:`|^)make ([a-z-]+)", README))
     others = [each for each in COMMANDS if each not in CALLS]
@@ -132,7 +132,7 @@ def test_readme_commands_are_all_known() -> None:
 
 
 def test_readme_lists_the_sandbox_runs() -> None:
-    """README's table of the sandbox's runs is the one of `sandbox --help`."""
+    """README's table of the sandbox's runs equals the one of `sandbox --help`."""
     rows = re.findall(r"(?m)^\| ([0-9][-0-9]*|any other) \| (.*) \|$", README)
 
     assert [
@@ -140,8 +140,8 @@ def test_readme_lists_the_sandbox_runs() -> None:
     ] == [list(row) for row in rows]
 
 
-def test_readme_links_lead_somewhere() -> None:
-    """Every file and folder that README links or names in its map exists."""
+def test_readme_links_have_targets() -> None:
+    """Every file and folder that README links or lists exists."""
     links = re.findall(r"\]\(((?!http)[^)]+)\)", README)
     folders = re.findall(r"(?m)^\| `([a-z]+/)` \|", README)
 
@@ -151,14 +151,14 @@ def test_readme_links_lead_somewhere() -> None:
 
 
 def test_readme_is_short() -> None:
-    """README stays within 150 lines."""
+    """README has at most 150 lines."""
     assert len(README.splitlines()) <= 150
 
 
 def test_help_of_make_lists_every_target_of_the_contract() -> None:
-    """`make help` names the targets that people and CI rely on."""
+    """`make help` lists the targets that people and CI use."""
     listed = subprocess.run(
-        ["make", "help"],  # noqa: S607  # make is found as people find it
+        ["make", "help"],  # noqa: S607  # make is found on the PATH, as usual
         cwd=ROOT,
         capture_output=True,
         text=True,

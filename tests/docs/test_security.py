@@ -1,4 +1,4 @@
-"""docs/guide/security.md, held to what its examples do."""
+"""docs/guide/security.md agrees with the gateway and the policy."""
 
 import json
 import re
@@ -23,7 +23,7 @@ FILES = re.compile(r'"(/[^"]+)"')
 def test_example_is_a_file_that_the_gateway_starts_with(
     tmp_path: Path, example: str
 ) -> None:
-    """Each start of the page is accepted as it stands, once its files are there."""
+    """The gateway accepts each example of the page, once its files exist."""
     pair = trustme.CA().issue_cert("gateway.corp")
     contents = {
         "key": pair.private_key_pem.bytes(),
@@ -42,7 +42,7 @@ def test_example_is_a_file_that_the_gateway_starts_with(
 
 
 def test_policies_allow_what_the_page_says_and_no_more() -> None:
-    """The policy has the actions of the page's table, and the role's trust both."""
+    """The policy has the actions of the page's table, and the role's trust has both."""
     policy = json.loads(POLICY.read_text())
     (trust,) = (
         json.loads(block) for block in re.findall(r"```json\n(.*?)```", DOC, re.DOTALL)

@@ -1,7 +1,7 @@
-"""Translates random answers and rebuilds what was sent, up to the first that breaks.
+"""Translate random answers and rebuild what was sent, up to the first that fails.
 
-An answer breaks when it can't be translated, when what AWS sent can't be rebuilt from
-the translation by the rule *typed means exact*, or when a stock client can't decode it.
+An answer fails if it can't be translated, if what AWS sent can't be rebuilt from the
+translation by the rule *typed means exact*, or if a stock client can't decode it.
 """
 
 import argparse
@@ -16,39 +16,39 @@ from testkit.answers import RUN_ID, answer
 from testkit.rebuild import differences
 
 NIGHTLY = 100_000  # answers
-PROGRESS = 10_000  # answers from line to line
+PROGRESS = 10_000  # answers between two lines of progress
 
 Translate = Callable[[bytes], Run]
 
 
 def translate(body: bytes) -> Run:
-    """Translate as the gateway does."""
+    """Translate an answer as the gateway does."""
     return run_from_json(body, run_id=RUN_ID)
 
 
 def broken(body: bytes, translate: Translate = translate) -> list[str]:
-    """Tell how the translation of an answer breaks: not at all, if all is well."""
+    """Return what is wrong with the translation of an answer, or an empty string."""
     try:
         return differences(body.decode(), translate(body))
-    except Exception:  # noqa: BLE001  # whatever it is, it is a finding
+    except Exception:  # noqa: BLE001  # any exception is a finding
         return [traceback.format_exc()]
 
 
 def answer_of(seed: int, at: int) -> bytes:
-    """Write the answer `at` of a seed."""
-    return answer(Random(f"{seed} {at}"))  # it must be told by its seed
+    """Return answer number `at` of a seed."""
+    return answer(Random(f"{seed} {at}"))  # its seed must reproduce it
 
 
 def main(
     arguments: Sequence[str] | None = None, translate: Translate = translate
 ) -> int:
-    """Run the program; give its exit code."""
+    """Run the program and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--answers", type=int, default=NIGHTLY, help="how many (default %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=int, help="what tells the answers (default: any)"
+        "--seed", type=int, help="the seed of the answers (default: any)"
     )
     options = parser.parse_args(arguments)
     seed = SystemRandom().getrandbits(32) if options.seed is None else options.seed
@@ -65,8 +65,8 @@ def main(
 
 
 def say(*lines: str) -> None:
-    """Print at once."""
-    print(*lines, sep="\n", flush=True)  # noqa: T201  # a program's own words
+    """Print a line at once."""
+    print(*lines, sep="\n", flush=True)  # noqa: T201  # output of a program
 
 
 if __name__ == "__main__":

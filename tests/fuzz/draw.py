@@ -1,4 +1,4 @@
-"""Inputs of each target's own shape, drawn where flipping bytes would take long."""
+"""Draws inputs in each target's format, which flipping bytes would rarely produce."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from testkit.answers import (
 from testkit.rebuild import FIELDS, words_of
 from unit.upstream.test_classify import ROWS
 
-MAX_BYTES = 4096  # of an input: of more, numbers outgrow what the oracles read
+MAX_BYTES = 4096  # of an input: larger numbers are beyond what the oracles can read
 
 CODES = tuple(code for code, *_ in ROWS)
 STATUSES = (200, 200, 206, 304, 400, 403, 404, 408, 429, 500, 503, 599, 100, 999)
@@ -33,7 +33,7 @@ LITERAL = re.compile(rb'(?<=[:\[,])\s*("[^"\\]*"|[-0-9.eE+]+|true|false|null)')
 
 
 def words(target: str) -> list[str]:
-    """List what the fuzzer may put into any input of a target."""
+    """Return the words that the fuzzer may insert into any input of a target."""
     if target != "translate":
         return [*CODES, "x-amzn-errortype:", "x-amzn-requestid:", "x-amz-retry-after:"]
     names = {name for path in FIELDS for name in path}
@@ -48,7 +48,7 @@ def words(target: str) -> list[str]:
 
 
 def changed(target: str, data: bytes, random: Random) -> bytes:
-    """Put a whole new value for one in `data`, or draw another input."""
+    """Replace one value in `data`, or draw another input."""
     literals = [*LITERAL.finditer(data)] if random.random() < 0.7 else []
     if target == "code" or not literals:
         return DRAWS[target](random)
@@ -57,7 +57,7 @@ def changed(target: str, data: bytes, random: Random) -> bytes:
 
 
 def a_value(random: Random) -> str:
-    """Write any value of JSON, seldom a deep one."""
+    """Return any JSON value, rarely a deep one."""
     kind = random.random()
     if kind < 0.3:
         return number(random)
@@ -69,13 +69,13 @@ def a_value(random: Random) -> str:
 
 
 def a_code(random: Random) -> bytes:
-    """Spell a code as AWS does, or hardly."""
+    """Return a code as AWS spells it, or nearly so."""
     word = random.choice((*CODES, *ODD_CODES))
     return random.choice(SPELLINGS).format(word).encode("utf-8", "surrogateescape")
 
 
 def a_reply(random: Random) -> bytes:
-    """Write a reply: mostly an error of AWS, or nearly one."""
+    """Return a reply: mostly an error of AWS, or nearly one."""
     head = [str(random.choice(STATUSES)).encode()]
     if random.random() < 0.15:
         head[0] += b" " + random.choice(list(Failure)).name.encode()
@@ -90,7 +90,7 @@ def a_reply(random: Random) -> bytes:
 
 
 def a_body(random: Random) -> bytes:
-    """Write the body of an error, of a run or of a proxy."""
+    """Return the body of an error, of a run or of a proxy's page."""
     kind = random.random()
     if kind < 0.2:
         return random.choice((b"", b"<html>canary_</html>", b"[]", b"null", b"\xff{}"))
@@ -109,7 +109,7 @@ def a_body(random: Random) -> bytes:
 
 
 def a_text(random: Random) -> str:
-    """Choose AWS's words, or any."""
+    """Return one of AWS's words, or any text."""
     return random.choice((*TEXTS, "User: arn:aws:sts::1:role/canary_ is not allowed"))
 
 

@@ -1,6 +1,6 @@
-"""What any upstream bytes must become, by the contract and the error table alone.
+"""The expected result of any upstream bytes, by the contract and the error table.
 
-Nothing of the readers is used here, so that the two can disagree.
+Nothing of the gateway's parsers is used here, so that the two can disagree.
 """
 
 import json
@@ -18,18 +18,18 @@ from healthomics_gateway.upstream.translate import (
 from testkit.answers import RUN_ID
 from unit.upstream.test_classify import MISHAPS, ROWS
 
-MAX_LEVELS = 500  # of nesting that are read
+MAX_LEVELS = 500  # levels of nesting that are read
 
 
 class Row(NamedTuple):
-    """What a reply must become."""
+    """The expected result of a reply."""
 
     reason: Reason
     again: Again
 
 
 def refusal_due(data: bytes) -> type[ValueError] | None:
-    """Tell as what a success's body must be refused, if at all."""
+    """Return the error with which a success's body must be refused, or None."""
     members = object_in(data)
     if members is None:
         return MalformedAnswerError
@@ -42,7 +42,7 @@ _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 def object_in(data: bytes) -> dict[str, Any] | None:
-    """Read one JSON object of at most 500 levels in UTF-8, or nothing."""
+    """Return a UTF-8 JSON object of at most 500 levels, or None if it isn't one."""
     try:
         text = data.decode()
         value = json.loads(
@@ -76,7 +76,7 @@ NO_CODE = Row(Reason.UPSTREAM_UNRECOGNIZED, Again.ONCE)
 
 
 def row_due(reply: Reply) -> tuple[Row | None, str]:
-    """Tell what a reply must become, None for a success, and by which code."""
+    """Return the expected row and code of a reply; the row is None for a success."""
     kind = reply.status // 100
     if kind == 3:
         return REDIRECTED, ""
@@ -102,7 +102,7 @@ def _success_due(reply: Reply) -> tuple[Row | None, str]:
 
 
 def row_of_code(status: int, code: str) -> Row:
-    """Give the row of a code, empty for none, under a status."""
+    """Return the row of a code, which may be empty, with a status."""
     if code in TABLE:
         return TABLE[code]
     if status // 100 == 5:
@@ -116,6 +116,6 @@ _SPELLED = re.compile(r"(?:[^:]*#)?([^:#]*)(?::.*)?", re.DOTALL)
 
 
 def code_in(spelled: Any) -> str:
-    """Find the code in one of AWS's spellings; there is none in what isn't text."""
+    """Return the code in one of AWS's spellings; empty unless it is text."""
     match = _SPELLED.fullmatch(spelled) if isinstance(spelled, str) else None
     return match[1].strip() if match else ""

@@ -1,9 +1,9 @@
-"""Fuzzes the readers of upstream bytes for a given time.
+"""Fuzz the parsers of upstream bytes for a given time.
 
-Each target is fuzzed in a process of its own, so that a finding in one doesn't hide the
-others. It begins with the kept corpus and with what earlier runs have learned, which
-stays in build/fuzz. Ends with 0 when nothing was found, with 1 when an input breaks a
-promise, with 2 on bad usage or without atheris.
+Each target is fuzzed in a separate process, so that a finding in one doesn't stop the
+others. A run begins with the kept corpus and with the inputs that earlier runs added to
+build/fuzz. Ends with 0 if nothing was found, with 1 if an input breaks a promise, and
+with 2 on bad usage or without atheris.
 """
 
 import argparse
@@ -31,14 +31,14 @@ REPLAY = (sys.executable, "-m", "fuzz.targets")
 USUAL_SECONDS = 60
 INPUT_SECONDS = 5  # an input that takes longer is a finding
 MEMORY_MB = 1024  # a target that needs more is a finding
-END_SECONDS = 60.0  # what a worker may take beyond its time, to start and to end
-QUIET_SECONDS = 5.0  # between lines of progress
+END_SECONDS = 60.0  # that a worker may take beyond its time, to start and to end
+QUIET_SECONDS = 5.0  # between two lines of progress
 TOLD_LINES = 25  # of a finding
-TOLD_WIDTH = 400  # of one of them
+TOLD_WIDTH = 400  # of one of these lines
 SMALL_TALK = ("INFO:", "WARNING:", "Dictionary:", "stat::", "0x", "\\x")
-MAX_SEED = 2**31 - 1  # the fuzzer takes 0 for any
+MAX_SEED = 2**31 - 1  # the fuzzer takes 0 for any seed
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 _PROGRESS = re.compile(
     r"#(?P<inputs>\d+)\s.*?cov: (?P<cov>\d+) ft: \d+ corp: (?P<corpus>\d+)/"
 )
@@ -53,16 +53,16 @@ def main(
     replay: Sequence[str] = REPLAY,
     found: Path = FOUND,
 ) -> int:
-    """Fuzz as the command line says and return the exit code.
+    """Fuzz the targets that the command line names and return the exit code.
 
-    `engine` is the module that `worker` needs, the program that fuzzes one target;
-    `replay` tries one input. What is learned and found goes to the folder `found`.
+    `engine` is the module that `worker` needs, which is the program that fuzzes one
+    target; `replay` runs one input. New inputs and findings go to the folder `found`.
     """
     options = _parser().parse_args(arguments)
     if options.replay:
         return max(replayed(file, replay) for file in options.replay)
     if find_spec(engine) is None:
-        print(f"fuzz: {engine} is missing: `make fuzz` installs it", file=sys.stderr)  # noqa: T201  # a program's own words
+        print(f"fuzz: {engine} is missing: `make fuzz` installs it", file=sys.stderr)  # noqa: T201  # output of a program
         return 2
     targets = list(dict.fromkeys(options.targets)) or TARGETS
     seed = options.seed or SystemRandom().randint(1, MAX_SEED)
@@ -133,7 +133,7 @@ def _input(text: str) -> Path:
 def fuzzed(
     target: str, worker: Sequence[str], *, seconds: int, seed: int, found: Path
 ) -> bool:
-    """Fuzz one target; tell whether it holds."""
+    """Fuzz one target and return whether it keeps its promises."""
     folder = found / target
     learned = folder / "learned"
     learned.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def fuzzed(
 def _followed(
     target: str, command: Sequence[str], *, seconds: float
 ) -> tuple[int, list[str]]:
-    """Run a worker and tell how far it is; give its exit code and last words."""
+    """Run a worker, print its progress, and return its exit code and last lines."""
     words: deque[str] = deque(maxlen=TOLD_LINES)
     began = told = time.monotonic()
     last = ""
@@ -196,7 +196,7 @@ def _followed(
 
 
 def _environment() -> dict[str, str]:
-    """Let a program of the tests import what lies beside it, wherever it runs."""
+    """Return the environment in which a program can import the tests' modules."""
     paths = filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -220,7 +220,7 @@ def _tell_finding(target: str, exit_code: int, lines: list[str]) -> None:
 
 
 def replayed(file: Path, replay: Sequence[str]) -> int:
-    """Try an input again on its target; give 1 where it breaks a promise, else 0."""
+    """Run an input on its target again; return 1 if it breaks a promise, else 0."""
     target = file.parent.name
     command = (*replay, target, str(file))
     exit_code = subprocess.run(command, env=_environment(), check=False).returncode
@@ -229,11 +229,11 @@ def replayed(file: Path, replay: Sequence[str]) -> int:
 
 
 def say(*lines: str) -> str:
-    """Print at once; give back that nothing is left to say."""
-    print(*lines, sep="\n", flush=True)  # noqa: T201  # a program's own words
+    """Print a text at once and return an empty list, as nothing is left to print."""
+    print(*lines, sep="\n", flush=True)  # noqa: T201  # output of a program
     return ""
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end its worker
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end its worker too
     sys.exit(main())

@@ -1,7 +1,7 @@
-"""What the readers of upstream bytes promise for any bytes, as functions to fuzz.
+"""The promises that the parsers of upstream bytes keep for any bytes, as fuzz targets.
 
-A target takes one input and raises AssertionError where a promise breaks. The oracles
-are written from the contract and the error table; they don't use the readers.
+A target takes one input and raises AssertionError if a promise is broken. The oracles
+are written from the contract and the error table; they don't use the parsers.
 """
 
 import json
@@ -37,24 +37,24 @@ from testkit.rebuild import differences
 
 MAX_GROWTH = 8  # bytes of a Run for each byte of the answer: `0,` takes eleven
 SPARE_BYTES = 64  # for the smallest answers
-DAY_SECONDS = 86_400.0  # nobody waits longer, whatever is asked
+DAY_SECONDS = 86_400.0  # an upper bound, whatever AWS asks for
 CALL_ID = "fuzz"
 
 Target = Callable[[bytes], None]
 
 
 class Read(Protocol):
-    """Reads an answer about a run."""
+    """A function that parses an answer about a run."""
 
     def __call__(self, body: bytes, *, run_id: str) -> Run:
-        """Give the run, or raise one of the three refusals."""
+        """Return the run, or raise one of the three refusals."""
 
 
 # ---- the answer ----
 
 
 def translate(data: bytes, read: Read = run_from_json) -> None:
-    """Any bytes are translated exactly, or refused as what they are."""
+    """Any bytes are translated exactly, or refused with the right error."""
     run, refused_as = None, None
     try:
         run = read(data, run_id=RUN_ID)
@@ -77,7 +77,7 @@ def translate(data: bytes, read: Read = run_from_json) -> None:
 
 
 def read_reply(reply: Reply) -> bytes:
-    """Read a reply as the gateway does; give the body that was translated."""
+    """Read a reply as the gateway does and return the body to translate."""
     body = body_of(reply)
     try:
         run_from_json(body, run_id=RUN_ID)
@@ -91,7 +91,7 @@ def read_reply(reply: Reply) -> bytes:
 
 
 def classify(data: bytes, read: Callable[[Reply], bytes] = read_reply) -> None:
-    """Any reply is a success's own bytes or one clean row of the error table."""
+    """Any reply becomes a success's own bytes or one row of the error table."""
     reply = reply_of(data)
     due, code = row_due(reply)
     try:
@@ -111,11 +111,11 @@ _HEAD_LINE = re.compile(rb"([0-9]{1,3})(?: ([A-Z_]+))?")
 
 
 def reply_of(data: bytes) -> Reply:
-    """Make a reply of any bytes, which look best like an HTTP answer.
+    """Return a reply of any bytes, which are best in the form of an HTTP response.
 
-    The first line is the status, and the failure that took the body's place, if any.
-    Headers follow, a line each, then an empty line and the body. What isn't a status is
-    taken for 200.
+    The first line is the status, and the failure that replaced the body, if any.
+    Headers follow, one a line, then an empty line and the body. A status that is
+    invalid counts as 200.
     """
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.split(b"\n")
@@ -131,7 +131,7 @@ def reply_of(data: bytes) -> Reply:
 
 
 def _check_clean(error: GatewayError, reply: Reply, code: str) -> None:
-    """See that nothing of a reply leaves but two plain words and its status."""
+    """Check that an error has nothing of a reply but two plain words and its status."""
     request_id = reply.headers.get("x-amzn-requestid", "")
     due = {
         "awsErrorCode": code if re.fullmatch(r"[A-Za-z0-9]{1,64}", code) else "",
@@ -151,7 +151,7 @@ def _check_clean(error: GatewayError, reply: Reply, code: str) -> None:
 
 
 def _check_debug(error: GatewayError, metadata: Mapping[str, str]) -> None:
-    """See that AWS's message, where it is let through, is short and plain."""
+    """Check that AWS's message, if it is included, is short and printable."""
     status = status_of(error, metadata=metadata, request_id=CALL_ID, debug=True)
     assert status.ByteSize() <= MAX_STATUS_BYTES, f"{status.ByteSize()} bytes leave"
     told = [
@@ -165,7 +165,7 @@ def _check_debug(error: GatewayError, metadata: Mapping[str, str]) -> None:
 
 
 def _check_wish(seconds: float | None, wish: str) -> None:
-    """See that AWS's wish to wait is a number of milliseconds, or none."""
+    """Check that the wait that AWS asks for is a number of milliseconds, or absent."""
     if not re.fullmatch(r"[0-9]+", wish):
         assert seconds is None, f"{wish!r} is read as {seconds} s"
         return
@@ -178,7 +178,7 @@ def _check_wish(seconds: float | None, wish: str) -> None:
 
 
 def code(data: bytes, read: Callable[[Reply], bytes] = body_of) -> None:
-    """Any text names the same error wherever and however AWS spells it."""
+    """Any text is the same error wherever and however AWS spells it."""
     text = data.decode("utf-8", "surrogateescape")
     bare = code_in(text)
     headers = CIMultiDict({"X-Amzn-ErrorType": text})
@@ -192,7 +192,7 @@ def code(data: bytes, read: Callable[[Reply], bytes] = body_of) -> None:
 
 
 def _replies(status: int, spelled: str) -> list[Reply]:
-    """Spell a code in each of its places."""
+    """Return replies with a code in each of its places."""
     none: CIMultiDict[str] = CIMultiDict()
     return [
         Reply(status, CIMultiDict({"x-amzn-errortype": spelled}), b"<html>"),
@@ -232,7 +232,7 @@ TARGETS: Mapping[str, Target] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Try the files of `arguments` on the target that comes first."""
+    """Run the files of `arguments` on the target that comes first."""
     name, *files = arguments
     for file in files:
         TARGETS[name](Path(file).read_bytes())

@@ -1,4 +1,4 @@
-"""The gateway against what was sent, and against boto3, on random answers."""
+"""The gateway agrees with what was sent, and with boto3, on random answers."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ from testkit.rebuild import (
 )
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "500"))
-SECONDS = 60 + EXAMPLES // 100  # for so many, on a slow machine
+SECONDS = 60 + EXAMPLES // 100  # for this number of answers, on a slow machine
 SEED = 20240501
 
 # ---- against what was sent ----
@@ -52,14 +52,14 @@ SEED = 20240501
 @pytest.mark.guarantee("exact-answers", "stock-clients")
 @pytest.mark.timeout(SECONDS)
 def test_answers_are_rebuilt() -> None:
-    """Of random answers none breaks *typed means exact*, and all decode."""
+    """All random answers keep *typed means exact*, and all can be decoded."""
     for at in range(EXAMPLES):
         body = differential.answer_of(SEED, at)
         assert [] == differential.broken(body), body
 
 
 def test_answers_have_every_member_typed_and_kept() -> None:
-    """The random answers have each member both as its field can hold it and not."""
+    """The random answers have each member both typed and as JSON text."""
     typed: set[tuple[str, ...]] = set()
     kept: set[tuple[str, ...]] = set()
     for at in range(500):
@@ -74,12 +74,12 @@ def test_answers_have_every_member_typed_and_kept() -> None:
 
 
 def sent(members: str) -> str:
-    """Write an answer: the id, and `members` as JSON text."""
+    """Return an answer: the id, and `members` as JSON text."""
     return f'{{"id":"{RUN_ID}",{members}}}'
 
 
 def deep(levels: int) -> dict[str, Any]:
-    """Nest arrays, as a Value."""
+    """Return nested arrays, as a Value."""
     value: dict[str, Any] = {"number_value": 1}
     for _ in range(levels):
         value = {"list_value": {"values": [value]}}
@@ -159,24 +159,24 @@ def deep(levels: int) -> dict[str, Any]:
         ),
     ],
 )
-def test_rebuilding_notices_what_is_not_exact(
+def test_rebuilding_detects_an_inexact_run(
     members: str, fields: dict[str, Any]
 ) -> None:
-    """A run that isn't exactly what was sent is told from it."""
+    """A run that isn't exactly what was sent is reported."""
     run = Run(id=RUN_ID, **fields)
 
     assert [] != differences(sent(members), run)
 
 
 def forgetful(body: bytes) -> Run:
-    """Translate, and keep nothing."""
+    """Translate without `unmodeled_json`."""
     run = differential.translate(body)
     run.ClearField("unmodeled_json")
     return run
 
 
 def crashing(_body: bytes) -> Run:
-    """Translate nothing."""
+    """Raise an unexpected exception."""
     raise KeyError("status")
 
 
@@ -190,13 +190,13 @@ def crashing(_body: bytes) -> Run:
 def test_program_stops_at_the_first_answer_that_breaks(
     translate: differential.Translate, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first answer that breaks is printed, with its seed and why, and ends in 1."""
+    """The first failing answer is printed with its seed and the reason; exit code 1."""
     assert 1 == differential.main(["--answers", "20", "--seed", "7"], translate)
 
-    told = capsys.readouterr().out
-    assert fault in told
-    [at] = re.findall("answer (.*) of seed 7 breaks:", told)
-    assert told.endswith(f"\n{differential.answer_of(7, int(at))!r}\n")
+    output = capsys.readouterr().out
+    assert fault in output
+    [at] = re.findall("answer (.*) of seed 7 breaks:", output)
+    assert output.endswith(f"\n{differential.answer_of(7, int(at))!r}\n")
 
 
 # ---- against boto3 ----
@@ -206,37 +206,37 @@ ANSWERS = 300
 
 
 def drawn(random: Random, shape: Any) -> str:
-    """Write a value of a shape of AWS's model, in a way that boto3 can read."""
+    """Return a value of a shape of AWS's model that boto3 can read."""
     if getattr(shape, "is_document_type", False):
         return any_json(random, levels=4)
     return DRAWN.get(shape.type_name, drawn_text)(random, shape)
 
 
 def drawn_text(random: Random, shape: Any) -> str:
-    """Write any text, or a word of an enum, newer ones too."""
+    """Return any text, or a word of an enum, also a future one."""
     words = shape.enum and (*shape.enum, "NEWER")
     return text(random, random.choice(words or (*TEXTS, *HALVES)))
 
 
 def drawn_integer(random: Random, shape: Any) -> str:
-    """Write an integer of the range that the model tells."""
+    """Return an integer in the range of the model."""
     return str(random.randint(shape.metadata["min"], shape.metadata["max"]))
 
 
 def drawn_map(random: Random, shape: Any) -> str:
-    """Write a map."""
+    """Return a map."""
     names = random.sample(TEXTS, random.choice((0, 1, 3)))
     return an_object(random, [(name, drawn(random, shape.value)) for name in names])
 
 
 def drawn_list(random: Random, shape: Any) -> str:
-    """Write a list."""
+    """Return a list."""
     count = random.choice((0, 1, 3))
     return an_array(random, [drawn(random, shape.member) for _ in range(count)])
 
 
 def drawn_structure(random: Random, shape: Any) -> str:
-    """Write a structure, with some of its members and some that nobody knows."""
+    """Return a structure with some of its members and some unknown ones."""
     known = [name for name in shape.members if random.random() < 0.6]
     newer = [name for name in NAMES if name not in shape.members]
     members = [(name, drawn(random, shape.members[name])) for name in known]
@@ -256,7 +256,7 @@ DRAWN: Mapping[str, Callable[[Random, Any], str]] = {
 
 
 def moment(random: Random) -> str:
-    """Write a timestamp of our time."""
+    """Return a timestamp of the present era."""
     since = timedelta(seconds=random.randrange(4_000_000_000))
     time = (EPOCH + since).strftime("%Y-%m-%dT%H:%M:%S")
     digits = random.choice((0, 3, 6, 9))
@@ -265,8 +265,8 @@ def moment(random: Random) -> str:
 
 
 def drawn_answer(run_id: str) -> str:
-    """Write a random answer about a run, the same whenever it is asked."""
-    random = Random(f"{SEED} {run_id}")  # it must be told by its seed
+    """Return a random answer about a run, the same for each request."""
+    random = Random(f"{SEED} {run_id}")  # its seed must reproduce it
     answer = drawn(random, SHAPE.output_shape).rstrip()
     more = "" if answer.strip("{ \t\r\n") == "}" else ","
     return f'{answer[:-1]}{more}"id":"{run_id}"}}'
@@ -280,7 +280,7 @@ async def answered(request: web.Request) -> web.Response:
 
 @asynccontextmanager
 async def random_upstream() -> AsyncIterator[str]:
-    """Serve random answers, a different one for each id; give the URL."""
+    """Serve random answers, a different one for each id, and return the URL."""
     app = web.Application()
     app.router.add_get("/run/{id}", answered)
     runner = web.AppRunner(app)
@@ -294,7 +294,7 @@ async def random_upstream() -> AsyncIterator[str]:
 
 
 def read_by_boto3(url: str, run_ids: list[str]) -> list[Mapping[str, Any]]:
-    """Ask for runs as any program does."""
+    """Read runs with boto3."""
     client = boto3.client(
         "omics",
         region_name=REGION,
@@ -310,7 +310,7 @@ def read_by_boto3(url: str, run_ids: list[str]) -> list[Mapping[str, Any]]:
 
 
 def members_of(answer: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-    """Give boto3's members by path, without what reads like absent."""
+    """Return boto3's members by path, without empty ones, which equal absent ones."""
     members: dict[tuple[str, ...], Any] = {}
     for name, value in answer.items():
         if name in STRUCTURES:
@@ -325,14 +325,14 @@ def members_of(answer: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
 
 
 def members_in(run: Run) -> dict[tuple[str, ...], Any]:
-    """Give the gateway's members by path as boto3 has them, without unknown ones."""
+    """Return the gateway's members by path as boto3 has them, without unknown ones."""
     return {
         path: plain(value) for path, value in rebuilt(run).items() if path in FIELDS
     }
 
 
 def plain(value: Any) -> Any:
-    """Make a value comparable: one and true differ, a time has microseconds."""
+    """Return a comparable value: 1 and true differ, times are in microseconds."""
     if isinstance(value, Instant):
         return EPOCH + timedelta(microseconds=value.nanos // 1000)
     if isinstance(value, Kept | Number):
@@ -346,7 +346,7 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.guarantee("exact-answers")
 async def test_members_are_those_that_boto3_reads() -> None:
-    """On random answers of AWS's shape the gateway and boto3 tell the same."""
+    """The gateway and boto3 return the same members of random answers."""
     run_ids = [str(at) for at in range(1, ANSWERS + 1)]
     async with (
         random_upstream() as url,

@@ -1,4 +1,4 @@
-"""The kept corpus holds all that the fuzzed readers promise, and the program works."""
+"""The kept corpus keeps the promises of the fuzzed parsers, and the program works."""
 
 import json
 import sys
@@ -24,17 +24,17 @@ from healthomics_gateway.upstream.translate import (
     run_from_json,
 )
 
-MAX_KEPT_BYTES = 2048  # of an input, so that a person can read it
-MAX_KEPT = 64  # of a target, so that all are tried in no time
+MAX_KEPT_BYTES = 2048  # bytes of an input, so that a person can read it
+MAX_KEPT = 64  # inputs of a target, so that all of them run quickly
 
 
 def kept(target: str) -> list[Path]:
-    """List the kept inputs of a target."""
+    """Return the kept inputs of a target."""
     return sorted((fuzz.CORPUS / target).iterdir())
 
 
 def broken_by(target: Callable[[bytes], None], files: list[Path]) -> dict[str, str]:
-    """Try inputs; tell of each that breaks a promise which one."""
+    """Run inputs and return the promise that each failing one breaks."""
     faults = {}
     for file in files:
         try:
@@ -50,7 +50,7 @@ def broken_by(target: Callable[[bytes], None], files: list[Path]) -> dict[str, s
 @pytest.mark.guarantee("fuzzed-readers")
 @pytest.mark.parametrize("target", [pytest.param(name, id=name) for name in TARGETS])
 def test_corpus_breaks_no_promise(target: str) -> None:
-    """Every kept input of a target is read as the contract has it."""
+    """The parser keeps its promises for every kept input of a target."""
     files = kept(target)
 
     assert {} == broken_by(TARGETS[target], files)
@@ -59,7 +59,7 @@ def test_corpus_breaks_no_promise(target: str) -> None:
 
 
 def test_corpus_has_a_folder_for_each_target() -> None:
-    """What is fuzzed, what is tried and what is kept have the same names."""
+    """The targets, the worker's targets and the corpus folders have the same names."""
     folders = {folder.name for folder in fuzz.CORPUS.iterdir()}
 
     assert set(TARGETS) == set(fuzz.TARGETS) == folders
@@ -69,14 +69,14 @@ def test_corpus_has_a_folder_for_each_target() -> None:
 
 
 def forgetful(body: bytes, *, run_id: str) -> Run:
-    """Keep nothing that isn't typed."""
+    """Drop what isn't typed."""
     run = run_from_json(body, run_id=run_id)
     run.ClearField("unmodeled_json")
     return run
 
 
 def normalizing(body: bytes, *, run_id: str) -> Run:
-    """Read what Python's json makes of an answer: rounded, and each name once."""
+    """Parse with Python's json, which rounds numbers and keeps each name once."""
     try:
         body = json.dumps(json.loads(body)).encode()
     except (ValueError, RecursionError):
@@ -85,7 +85,7 @@ def normalizing(body: bytes, *, run_id: str) -> Run:
 
 
 def credulous(body: bytes, *, run_id: str) -> Run:
-    """Take the answer about any run."""
+    """Accept an answer about any run."""
     try:
         return run_from_json(body, run_id=run_id)
     except AnotherRunError:
@@ -93,7 +93,7 @@ def credulous(body: bytes, *, run_id: str) -> Run:
 
 
 def innocent(body: bytes, *, run_id: str) -> Run:
-    """Take an error for an answer about another run."""
+    """Treat an error as an answer about another run."""
     try:
         return run_from_json(body, run_id=run_id)
     except ErrorAnswerError:
@@ -101,19 +101,19 @@ def innocent(body: bytes, *, run_id: str) -> Run:
 
 
 def shallow(body: bytes, *, run_id: str) -> Run:
-    """Give up on what is nested deep."""
+    """Fail on deeply nested JSON."""
     if body.count(b"[") > 400:
         raise RecursionError
     return run_from_json(body, run_id=run_id)
 
 
 def indulgent(body: bytes, *, run_id: str) -> Run:
-    """Read bytes that aren't UTF-8."""
+    """Accept bytes that aren't UTF-8."""
     return run_from_json(body.decode(errors="replace").encode(), run_id=run_id)
 
 
 def shortening(body: bytes, *, run_id: str) -> Run:
-    """Cut the fractions of seconds."""
+    """Drop the fractions of seconds."""
     run = run_from_json(body, run_id=run_id)
     run.start_time.nanos = 0
     return run
@@ -123,25 +123,25 @@ def shortening(body: bytes, *, run_id: str) -> Run:
 
 
 def deaf(reply: Reply) -> bytes:
-    """Pass over the header."""
+    """Ignore the header."""
     return read_reply(Reply(reply.status, CIMultiDict(), reply.body))
 
 
 def following(reply: Reply) -> bytes:
-    """Take a redirect for a success."""
+    """Treat a redirect as a success."""
     status = 200 if reply.status // 100 == 3 else reply.status
     return read_reply(Reply(status, reply.headers, reply.body))
 
 
 def literal(reply: Reply) -> bytes:
-    """Take every 404 for a run that isn't there."""
+    """Treat every 404 as a run that doesn't exist."""
     if reply.status == 404:
         raise GatewayError(Reason.RUN_NOT_FOUND, answer=answer_of(reply))
     return read_reply(reply)
 
 
 def talkative(reply: Reply) -> bytes:
-    """Tell a code that is no plain word."""
+    """Report a code that isn't a plain word."""
     try:
         return read_reply(reply)
     except GatewayError as error:
@@ -151,7 +151,7 @@ def talkative(reply: Reply) -> bytes:
 
 
 def frank(reply: Reply) -> bytes:
-    """Tell AWS's words in the exception."""
+    """Put AWS's message into the exception."""
     try:
         return read_reply(reply)
     except GatewayError as error:
@@ -160,7 +160,7 @@ def frank(reply: Reply) -> bytes:
 
 
 def stubborn(reply: Reply) -> bytes:
-    """Try again whatever was said."""
+    """Retry every failure."""
     try:
         return read_reply(reply)
     except GatewayError as error:
@@ -168,7 +168,7 @@ def stubborn(reply: Reply) -> bytes:
 
 
 def hasty(reply: Reply) -> bytes:
-    """Pass over AWS's wish to wait."""
+    """Ignore the wait that AWS asks for."""
     try:
         return read_reply(reply)
     except GatewayError as error:
@@ -177,12 +177,12 @@ def hasty(reply: Reply) -> bytes:
 
 
 def tidy(reply: Reply) -> bytes:
-    """Hand on less than was sent."""
+    """Strip the body."""
     return read_reply(reply).strip()
 
 
 def fragile(reply: Reply) -> bytes:
-    """Need a body of bytes."""
+    """Fail unless the body is bytes."""
     return read_reply(Reply(reply.status, reply.headers, bytes(reply.body)))
 
 
@@ -190,12 +190,12 @@ def fragile(reply: Reply) -> bytes:
 
 
 def particular(reply: Reply) -> bytes:
-    """Look a header up in small letters alone."""
+    """Look headers up in lower case only."""
     return body_of(Reply(reply.status, dict(reply.headers), reply.body))
 
 
 def one_eyed(reply: Reply) -> bytes:
-    """See no `code` in a body."""
+    """Ignore `code` in a body."""
     if isinstance(reply.body, bytes):
         body = reply.body.replace(b'"code"', b'"cod"')
         return body_of(Reply(reply.status, reply.headers, body))
@@ -203,7 +203,7 @@ def one_eyed(reply: Reply) -> bytes:
 
 
 def nameless(reply: Reply) -> bytes:
-    """Cut no namespace off."""
+    """Keep the namespace of a code."""
     headers = {name: each.replace("#", "") for name, each in reply.headers.items()}
     return body_of(Reply(reply.status, CIMultiDict(headers), reply.body))
 
@@ -235,13 +235,13 @@ def nameless(reply: Reply) -> bytes:
 def test_corpus_notices_a_planted_bug(
     target: Callable[..., None], bug: Callable[..., Any]
 ) -> None:
-    """A reader that breaks one promise is told from a good one by some kept input."""
+    """Some kept input finds each parser that breaks one promise."""
     assert broken_by(lambda data: target(data, bug), kept(target.__name__))
 
 
 # ---- the program ----
 
-# Fuzzes nothing, and finds something in one target.
+# Fuzzes nothing, and reports a finding in one target.
 WORKER = """
 import sys
 from pathlib import Path
@@ -259,44 +259,44 @@ if target == "classify":
 FAKE = (sys.executable, "-c", WORKER)
 
 
-def test_program_tells_a_finding_and_fuzzes_the_others(
+def test_program_reports_a_finding_and_fuzzes_the_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A finding is told with its input and what to do with it, and ends in 1."""
+    """A finding is printed with its input and what to do with it; exit code 1."""
     found = tmp_path / "fuzz"
     arguments = ["classify", "translate"]
 
     assert 1 == fuzz.main(arguments, engine="json", worker=FAKE, found=found)
 
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     crash = found / "classify/crash-1"
     assert crash.is_file()
-    assert "AssertionError: becomes another row" in told
-    assert "nothing that anybody reads" not in told
-    assert f"{crash.name}'\nto keep it:" in told
-    assert "tests/fuzz/corpus/classify/crash-1" in told
-    assert told.index("classify: FOUND") < told.index("translate: 0 s, 512 inputs")
-    assert told.endswith("broken: classify\n")
+    assert "AssertionError: becomes another row" in output
+    assert "nothing that anybody reads" not in output
+    assert f"{crash.name}'\nto keep it:" in output
+    assert "tests/fuzz/corpus/classify/crash-1" in output
+    assert output.index("classify: FOUND") < output.index("translate: 0 s, 512 inputs")
+    assert output.endswith("broken: classify\n")
 
 
-def test_program_tells_a_worker_that_fails_from_a_finding(
+def test_program_reports_a_worker_that_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A worker that ends without an input has found nothing, and yet ends in 1."""
+    """A worker that fails without an input has found nothing; the exit code is 1."""
     failing = (sys.executable, "-c", "raise SystemExit('ImportError: no targets')")
 
     assert 1 == fuzz.main(["code"], engine="json", worker=failing, found=tmp_path)
 
-    told = capsys.readouterr().out
-    assert "code: FAILED, without an input (the worker ended with 1)" in told
-    assert "ImportError: no targets" in told
-    assert told.endswith("broken: code\n")
+    output = capsys.readouterr().out
+    assert "code: FAILED, without an input (the worker ended with 1)" in output
+    assert "ImportError: no targets" in output
+    assert output.endswith("broken: code\n")
 
 
-def test_program_says_that_an_input_still_breaks(
+def test_program_reports_an_input_that_still_breaks(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An input that breaks a promise once more ends in 1, with the reason."""
+    """An input that breaks a promise again ends with exit code 1 and the reason."""
     file = tmp_path / "code/crash-1"
     file.parent.mkdir()
     file.write_bytes(b"")
@@ -304,19 +304,19 @@ def test_program_says_that_an_input_still_breaks(
 
     assert 1 == fuzz.main(["--replay", str(file)], replay=failing)
 
-    told = capfd.readouterr()
-    assert "AssertionError: it breaks\n" == told.err
-    assert "code: crash-1 breaks a promise\n" == told.out
+    output = capfd.readouterr()
+    assert "AssertionError: it breaks\n" == output.err
+    assert "code: crash-1 breaks a promise\n" == output.out
 
 
-def test_program_says_who_brings_its_engine(
+def test_program_reports_a_missing_engine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without the engine nothing is fuzzed, and the way to get it is told."""
+    """Without the engine nothing is fuzzed, and the program says how to install it."""
     missing = "no_such_engine"
 
     assert 2 == fuzz.main([], engine=missing, worker=FAKE, found=tmp_path)
 
-    told = capsys.readouterr()
-    assert "" == told.out
-    assert f"fuzz: {missing} is missing: `make fuzz` installs it\n" == told.err
+    output = capsys.readouterr()
+    assert "" == output.out
+    assert f"fuzz: {missing} is missing: `make fuzz` installs it\n" == output.err

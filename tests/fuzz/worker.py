@@ -1,7 +1,7 @@
-"""Fuzzes one target in this process: `python -m fuzz.worker TARGET DICTIONARY …`.
+"""Fuzz one target in this process: `python -m fuzz.worker TARGET DICTIONARY …`.
 
-What follows the dictionary's path are options and folders of libFuzzer. It is fuzz.py
-that starts this, a process for each target, as a finding ends the process.
+The options and corpus folders of libFuzzer follow the dictionary's path. fuzz.py starts
+this program once for each target, as a finding ends the process.
 """
 
 import sys
@@ -23,7 +23,7 @@ def main(program: str, target: str, dictionary: str, *options: str) -> None:
     Path(dictionary).write_text("\n".join(entries) + "\n", encoding="ascii")
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-        random = Random(seed)  # the run must be told by its seed
+        random = Random(seed)  # its seed must reproduce the run
         if random.random() < DRAWN:
             return changed(target, data, random)[:max_size]
         mutated: bytes = atheris.Mutate(data, max_size)
@@ -38,7 +38,7 @@ def main(program: str, target: str, dictionary: str, *options: str) -> None:
 
 
 def _entry(word: bytes) -> str:
-    """Spell a word as libFuzzer's dictionaries have it."""
+    """Return a word in the format of libFuzzer's dictionaries."""
     spelled = "".join(f"\\x{byte:02x}" for byte in word)
     return f'"{spelled}"'
 

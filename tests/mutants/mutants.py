@@ -29,7 +29,7 @@ class Mutant:
 
 
 MUTANTS = (
-    # What the client is told.
+    # Errors that clients receive.
     Mutant(
         "throttle-has-another-code",
         "errors/reasons.py",
@@ -38,7 +38,7 @@ MUTANTS = (
         "unit/errors/test_status.py::test_code_answers_what_the_caller_should_do",
         holds=(
             "e2e/test_errors.py::test_error_of_the_seed_has_its_row",
-            "docs/test_errors.py::test_row_tells_code_details_and_advice",
+            "docs/test_errors.py::test_row_has_code_details_and_advice",
         ),
     ),
     Mutant(
@@ -58,7 +58,7 @@ MUTANTS = (
         "",
         "unit/interceptors/test_chain.py::test_request_id_is_made_up_where_there_is_no_good_one",
     ),
-    # What is asked.
+    # Validation of requests.
     Mutant(
         "id-may-have-a-tail",
         "services/validation.py",
@@ -70,7 +70,7 @@ MUTANTS = (
             "faults/test_ids.py::test_id_that_is_none_is_refused",
         ),
     ),
-    # How often, and for how long.
+    # Attempts and waits.
     Mutant(
         "one-attempt-too-many",
         "runs/retry.py",
@@ -92,7 +92,7 @@ MUTANTS = (
             "faults/test_outage.py::test_outage_sees_few_calls_beyond_those_of_the_callers",
         ),
     ),
-    # What is trusted on the way.
+    # Requests to HealthOmics.
     Mutant(
         "body-is-capped-by-the-chunk",
         "upstream/transport.py",
@@ -132,7 +132,7 @@ MUTANTS = (
             "faults/test_proxies.py::test_page_of_a_proxy_is_judged_by_its_status_alone",
         ),
     ),
-    # Whose identity it is.
+    # The gateway's AWS credentials, and readiness.
     Mutant(
         "clock-s-offset-is-never-dropped",
         "upstream/clock.py",
@@ -196,7 +196,7 @@ MUTANTS = (
         "call_soon_threadsafe(self.first.set)",
         "e2e/test_drain.py::test_second_signal_ends_the_drain",
     ),
-    # What an answer says.
+    # The content of answers.
     Mutant(
         "answer-about-another-run-is-given",
         "upstream/translate.py",
@@ -236,7 +236,7 @@ MUTANTS = (
         "unit/runs/test_field_mask.py::test_withheld_members_are_left_out_of_fields_and_unmodeled_json",
         holds=("e2e/test_answers.py::test_withheld_members_reach_nobody",),
     ),
-    # What callers share, and what they leave each other.
+    # Shared fetches, the quota and watches.
     Mutant(
         "crowd-joins-a-fetch-that-was-sent",
         "runs/coalesce.py",
@@ -370,7 +370,7 @@ MUTANTS = (
             "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
         ),
     ),
-    # Who calls: tokens.
+    # Authentication by tokens.
     Mutant(
         "audience-is-not-checked",
         "auth/tokens.py",
@@ -394,7 +394,7 @@ MUTANTS = (
         "unit/interceptors/test_credential_expiry.py::test_call_ends_when_its_first_credential_expires",
         ("e2e/test_rules.py::test_watch_ends_with_its_token",),
     ),
-    # Who calls: certificates, and who shows nothing.
+    # Certificates, listeners and callers without identity.
     Mutant(
         "bad-certificate-replaces-the-good",
         "tls/reloader.py",
@@ -431,7 +431,7 @@ MUTANTS = (
         "            limits = CallerLimits()\n",
         "unit/app/test_listener.py::test_limits_hold_over_all_listeners",
     ),
-    # What they may.
+    # Authorization.
     Mutant(
         "who-is-in-no-rule-may-everything",
         "auth/policy.py",
@@ -449,7 +449,7 @@ MUTANTS = (
             "e2e/test_rules.py::test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same",
         ),
     ),
-    # What each may have for itself.
+    # Limits of each caller.
     Mutant(
         "callers-of-a-host-share-their-limits",
         "interceptors/authorize.py",
@@ -462,7 +462,7 @@ MUTANTS = (
             "e2e/test_overload.py::test_scanner_delays_no_other_identity",
         ),
     ),
-    # As whom AWS is asked.
+    # Roles that are assumed for callers.
     Mutant(
         "callers-of-a-role-share-a-session",
         "auth/policy.py",
@@ -490,7 +490,7 @@ MUTANTS = (
         "            if False:",
         "faults/test_roles.py::test_crowd_that_left_a_stalled_sts_leaves_little_behind",
     ),
-    # What is told of callers, and of their secrets.
+    # The log and secrets.
     Mutant(
         "metadata-is-logged",
         "interceptors/audit.py",
@@ -507,7 +507,7 @@ MUTANTS = (
         "unit/telemetry/test_log_writer.py::"
         "test_reader_that_stalls_costs_lines_that_are_counted_by_kind",
     ),
-    # What an operator reads.
+    # Settings, files and log lines.
     Mutant(
         "fault-repeats-what-was-set",
         "settings/sources.py",
@@ -546,7 +546,7 @@ MUTANTS = (
         "return value",
         "unit/telemetry/test_log_lines.py::test_harmful_character_is_escaped_wherever_it_is",
     ),
-    # What each guarantee of docs/internals/guarantees.md promises beyond the above.
+    # Promises that no bug above breaks.
     Mutant(
         "error-of-the-model-has-no-row",
         "upstream/classify.py",

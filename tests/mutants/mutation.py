@@ -113,7 +113,7 @@ def _report(results: Sequence[tuple[str, str, str]]) -> None:
             _mutmut("show", f"healthomics_gateway.{module}.{name}")
     for module, tally in tallies.items():
         counts = ", ".join(f"{count} {status}" for status, count in tally.items())
-        print(f"{module}: {counts}")  # noqa: T201  # a program's own words
+        print(f"{module}: {counts}")  # noqa: T201  # output of a program
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Seeds bugs into a copy of the server and tells whether the suite finds each.
+"""Seed bugs into a copy of the server and report whether the test suite finds each.
 
-One is seeded at a time. First the test that should find it is run, and where that
-passes the whole suite. A test that holds a guarantee which the bug breaks must find it
-too. Ends with 0 when every bug was found, with 1 when one survived, with 2 when the run
-itself went wrong.
+One bug is seeded at a time. First the tests that should find it are run; if the first
+of them passes, the whole suite is run. Ends with 0 if every bug was found, with 1 if
+one survived, and with 2 if the run itself failed.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from typing import TypeAlias
 
 TESTS = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
-    sys.path[0] = str(TESTS)  # as in a test, and not the folder of this program
+    sys.path[0] = str(TESTS)  # as in a test, instead of this program's folder
 
-from mutants.mutants import MUTANTS, Mutant  # noqa: E402  # found where the path ends
+from mutants.mutants import MUTANTS, Mutant  # noqa: E402  # importable only after the path is set
 
-# Runs the named tests, or all where none is named, against a copy of the server; gives
-# the first that failed, empty where all passed.
+# Runs the named tests, or all if none is named, against a copy of the server. Returns
+# the first test that failed, or an empty string.
 Suite: TypeAlias = Callable[[Sequence[str], Path], str]
 
 ROOT = TESTS.parent
@@ -41,19 +40,22 @@ SUITE_SECONDS = 1200.0
 IMPORT_SECONDS = 60.0
 TEST_SECONDS = 15  # a named test that takes longer has found its bug
 
-FAILED, FAULTY = 1, 2  # pytest's exit code of tests that failed; ours of a bad run
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+FAILED, FAULTY = (
+    1,
+    2,
+)  # exit codes: pytest's of failed tests, ours of a run that failed
+_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 _FAILED_TEST = re.compile(r"^FAILED (.+?)(?: - |$)", re.MULTILINE)
 _WHERE = "import importlib, sys; print(importlib.import_module(sys.argv[1]).__file__)"
 
 
 class RunError(Exception):
-    """The run itself went wrong, and tells nothing of the suite."""
+    """The run itself failed, so it says nothing about the suite."""
 
 
 def tested(tests: Sequence[str], source: Path) -> str:
-    """Run the suite itself."""
-    # With workers pytest ends with another code where it stops at the first failure.
+    """Run the test suite."""
+    # With workers, pytest has another exit code if it stops at the first failure.
     alone = ("-n", "0", "-x", f"--timeout={TEST_SECONDS}")
     command = (
         *(sys.executable, "-m", "pytest", "-q", "--tb=no", "-rf"),
@@ -76,7 +78,7 @@ def main(
     mutants: Sequence[Mutant] = MUTANTS,
     suite: Suite = tested,
 ) -> int:
-    """Seed as the command line says and return the exit code."""
+    """Seed the bugs that the command line chooses and return the exit code."""
     options = _parser(mutants).parse_args(arguments)
     chosen = [each for each in mutants if not options.only or each.name in options.only]
     if options.short:
@@ -114,7 +116,7 @@ def _parser(mutants: Sequence[Mutant]) -> argparse.ArgumentParser:
 
 
 def _survivors(mutants: Sequence[Mutant], folder: Path, suite: Suite) -> list[str]:
-    """Seed the bugs one by one and tell how it goes; give those that none found."""
+    """Seed the bugs one by one, print each result, and return those that survived."""
     began = time.monotonic()
     clean = _copied(SERVER, folder / "clean")
     named = {test for each in mutants for test in each.tests}
@@ -134,7 +136,7 @@ def _survivors(mutants: Sequence[Mutant], folder: Path, suite: Suite) -> list[st
 
 
 def _tried(mutant: Mutant, folder: Path, suite: Suite, *, clean: Path) -> str:
-    """Seed a bug; give the test that finds it, empty where none does."""
+    """Seed a bug and return the test that finds it, or an empty string."""
     source = _copied(clean, folder / mutant.name)
     try:
         file = source / PACKAGE / mutant.file
@@ -156,20 +158,20 @@ def _tried(mutant: Mutant, folder: Path, suite: Suite, *, clean: Path) -> str:
 
 
 def _copied(source: Path, folder: Path) -> Path:
-    """Copy the server's sources; give the folder that an import path names."""
+    """Copy the server's sources and return the folder for the import path."""
     ignored = shutil.ignore_patterns("__pycache__")
     return Path(shutil.copytree(source, folder, ignore=ignored))
 
 
 def mutated(mutant: Mutant, text: str) -> str:
-    """Give a file's text with the bug; raise RunError where its place isn't one."""
+    """Return a file's text with the bug. Raises RunError unless `old` is in it once."""
     if (places := text.count(mutant.old)) != 1:
         raise RunError(f"{mutant.name}: its place is {places} times in {mutant.file}")
     return text.replace(mutant.old, mutant.new)
 
 
 def _check_import(mutant: Mutant, source: Path) -> None:
-    """Make sure that tests see the copy, and that it can be imported at all."""
+    """Check that tests import the copy, and that it can be imported."""
     module = ".".join([PACKAGE, *Path(mutant.file).with_suffix("").parts])
     command = (sys.executable, "-c", _WHERE, module)
     code, output = _ended(command, source, seconds=IMPORT_SECONDS)
@@ -180,10 +182,10 @@ def _check_import(mutant: Mutant, source: Path) -> None:
 
 
 def _ended(command: Sequence[str], source: Path, *, seconds: float) -> tuple[int, str]:
-    """Run a program against a copy; give its exit code and what it wrote."""
+    """Run a program against a copy and return its exit code and output."""
     environ = {
         **os.environ,
-        # Beside the copy: what is found for a bug is of no use to other runs.
+        # Outside the copy: other runs can't use an example that was found for a bug.
         "HYPOTHESIS_STORAGE_DIRECTORY": str(source.parent / "hypothesis"),
         "PYTHONPATH": str(source),
     }
@@ -202,16 +204,16 @@ def _ended(command: Sequence[str], source: Path, *, seconds: float) -> tuple[int
         except subprocess.TimeoutExpired:
             raise RunError(f"not ended after {seconds:.0f} s: {command}") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):  # all have ended
+            with contextlib.suppress(ProcessLookupError):  # all processes have ended
                 os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, output
 
 
 def say(line: str) -> None:
-    """Print at once."""
-    print(line, flush=True)  # noqa: T201  # a program's own words
+    """Print a line at once."""
+    print(line, flush=True)  # noqa: T201  # output of a program
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end its tests
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to end its tests too
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The seeded bugs fit the server as it is, and a run tells which the suite misses."""
+"""The seeded bugs fit the server's sources, and a run reports those that survive."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ELSEWHERE = Mutant("elsewhere", "durations.py", "no such text", "", TOY.test)
 
 
 def text_of(mutant: Mutant) -> str:
-    """Give the text of the file that a bug is seeded into."""
+    """Return the text of the file that a bug is seeded into."""
     return (SERVER / PACKAGE / mutant.file).read_text()
 
 
 def suite_that_finds(*, named: bool = False, whole: bool = False) -> Suite:
-    """Make a suite that passes on the server as it is and may find the toy."""
+    """Return a suite that passes without a bug and may find the toy bug."""
 
     def suite(tests: Sequence[str], source: Path) -> str:
         text = (source / PACKAGE / TOY.file).read_text()
@@ -41,7 +41,7 @@ def suite_that_finds(*, named: bool = False, whole: bool = False) -> Suite:
 
 
 def suite_that_fails(*, of_named: int) -> Suite:
-    """Make a suite that finds the toy, of which a test fails without it in the end."""
+    """Return a suite that finds the toy bug, but finally fails without it too."""
     calls: Counter[bool] = Counter()
 
     def suite(tests: Sequence[str], _source: Path) -> str:
@@ -56,7 +56,7 @@ def suite_that_fails(*, of_named: int) -> Suite:
     "mutant", [pytest.param(each, id=each.name) for each in MUTANTS]
 )
 def test_mutant_has_one_place_and_compiles(mutant: Mutant) -> None:
-    """A bug fits exactly one place of its file, changes it, and is still Python."""
+    """A bug fits exactly one place of its file, changes it, and is valid Python."""
     text = text_of(mutant)
     changed = mutated(mutant, text)
 
@@ -64,7 +64,7 @@ def test_mutant_has_one_place_and_compiles(mutant: Mutant) -> None:
 
 
 def test_mutants_name_tests_that_exist() -> None:
-    """Each bug names tests that are there to find it."""
+    """The tests that each bug names exist."""
     named = {test.partition("::")[::2] for each in MUTANTS for test in each.tests}
     known = {
         (file, node.name)
@@ -76,8 +76,8 @@ def test_mutants_name_tests_that_exist() -> None:
     assert set() == named - known
 
 
-def test_mutants_have_names_of_their_own() -> None:
-    """No two bugs share a name, and no two are the same."""
+def test_mutants_have_unique_names() -> None:
+    """No two bugs have the same name or the same change."""
     names = Counter(each.name for each in MUTANTS)
     bugs = Counter((each.file, each.old, each.new) for each in MUTANTS)
 
@@ -93,10 +93,10 @@ def test_mutants_have_names_of_their_own() -> None:
         pytest.param(suite_that_finds(), 1, "0 of 1", id="survivor"),
     ],
 )
-def test_run_tells_how_many_are_caught(
+def test_run_reports_how_many_are_caught(
     suite: Suite, code: int, end: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run ends well only where each bug is found, by whichever test."""
+    """A run succeeds only if each bug is found, by a named test or the whole suite."""
     before = text_of(TOY)
 
     assert code == main([], mutants=[TOY], suite=suite)
@@ -127,7 +127,7 @@ def test_run_tells_how_many_are_caught(
 def test_run_that_goes_wrong_catches_nothing(
     mutant: Mutant, suite: Suite, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is no bug, or fails without it, is an error of the run."""
+    """A bug that can't be seeded, or a test that fails without it, is an error."""
     assert 2 == main([], mutants=[mutant], suite=suite)
     said = capsys.readouterr().out
     assert words in said

@@ -63,7 +63,7 @@ class Plan:
 
 def plan(seed: int, number: int) -> Plan:
     """Say what a call is."""
-    random = Random(f"{seed} call {number}")  # told by a seed
+    random = Random(f"{seed} call {number}")  # reproduced by its seed
     (kind,) = random.choices(list(KINDS), weights=list(KINDS.values()))
     request_id = f"soak-{number}"
     run_id = str(FIRST_ID + random.randrange(RUNS))

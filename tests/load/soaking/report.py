@@ -20,7 +20,7 @@ LINE_SECONDS = 10  # from line to line, where there is no terminal
 
 def say(*lines: str) -> None:
     """Print at once."""
-    print(*lines, sep="\n", flush=True)  # noqa: T201  # a program's own words
+    print(*lines, sep="\n", flush=True)  # noqa: T201  # output of a program
 
 
 class Progress:

@@ -110,7 +110,7 @@ class Soak:
     async def _make_calls(
         self, served: Served, channels: list[grpc.aio.Channel]
     ) -> None:
-        random = Random(f"{self._seed} arrivals")  # told by a seed
+        random = Random(f"{self._seed} arrivals")  # reproduced by its seed
         due = time.monotonic()
         end = due + self._seconds
         for number in itertools.count():

@@ -76,7 +76,7 @@ class SoakUpstream(LyingUpstream):
         if request.fault or not _is_proper(request):
             self.strays.append(f"{request.target} {request.fault}".rstrip())
             return [http(status=500)]
-        random = Random(f"{self._seed} {run_id} {nth}")  # told by a seed
+        random = Random(f"{self._seed} {run_id} {nth}")  # reproduced by its seed
         text = truth(random, run_id, nth)
         if random.random() < self._fault_share(request.at):
             return self._lied(random, request, text)
@@ -84,7 +84,7 @@ class SoakUpstream(LyingUpstream):
 
     def _fault_share(self, at: float) -> float:
         second = int(at - self._begun)
-        random = Random(f"{self._seed} second {second}")  # told by a seed
+        random = Random(f"{self._seed} second {second}")  # reproduced by its seed
         return FAULT_SHARE[random.random() < BURST_SHARE]
 
     def _lied(self, random: Random, request: Request, text: str) -> Sequence[Part]:
