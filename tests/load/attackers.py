@@ -1,4 +1,4 @@
-"""Runs attacks on a gateway, at a bounded rate, for a bounded time."""
+"""Run attacks on a gateway, at a limited rate, for a limited time."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from hyperframe.frame import HeadersFrame, RstStreamFrame
 from load.attacks import ATTACKS, UNKNOWN_CALLERS, Attack
 
 MOST_SECONDS = 60.0
-TICK_SECONDS = 0.005  # from burst to burst
-AGAIN_SECONDS = 0.02  # until a connection that was closed is opened anew
+TICK_SECONDS = 0.005  # between two bursts
+AGAIN_SECONDS = 0.02  # before a closed connection is opened again
 MOST_BURST = 1000  # units sent at once, after a pause
 BLOCK = 65_536
 FRAME_HEADER, END_STREAM = 9, 1
 
 
 class Attacker:
-    """One attack under way."""
+    """A running attack."""
 
     def __init__(self, attack: Attack, address: str, *, again: bool = True) -> None:
-        """Aim an attack at a gateway; a connection that it closes is opened `again`."""
+        """Prepare an attack; a connection that the gateway closes is opened `again`."""
         self._attack = attack
         self._again = again
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
-        self.begun = asyncio.Event()  # all of its connections are open
+        self.begun = asyncio.Event()  # set when all connections are open
         self.sent = 0  # units
         self.opened = 0  # connections
-        self.closed = 0  # connections, by the gateway
+        self.closed = 0  # connections that the gateway closed
 
     async def run(self, seconds: float) -> None:
-        """Attack for so long; then close every connection."""
+        """Attack for this time; then close every connection."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
                 for number in range(self._attack.connections):
                     group.create_task(self._go_on(number))
 
     async def _go_on(self, number: int) -> None:
-        """Attack on one connection, and on the next one when it is closed."""
+        """Attack on one connection, and on a new one when it is closed."""
         while True:
             source = f"127.1.0.{number % self._attack.sources + 1}"
             reader, writer = await asyncio.open_connection(
@@ -67,7 +67,7 @@ class Attacker:
             self.closed += 1
             if not self._again:
                 return
-            await asyncio.sleep(AGAIN_SECONDS)  # bounds how often it connects
+            await asyncio.sleep(AGAIN_SECONDS)  # limits how often it connects
 
     async def _on(
         self, reader: StreamReader, writer: StreamWriter, number: int
@@ -91,7 +91,7 @@ class Attacker:
     async def _send_as_answered(
         self, writer: StreamWriter, number: int, room: _Room
     ) -> None:
-        """Send as fast as it goes, as many at a time as the connection may have."""
+        """Send as fast as units end, as many at a time as the connection may have."""
         units = self._attack.units(number)
         while True:
             burst = list(islice(units, await room.wait()))
@@ -115,11 +115,11 @@ class Attacker:
                 await writer.drain()
                 sent += len(burst)
                 self.sent += len(burst)
-            await asyncio.sleep(TICK_SECONDS)  # keeps to the rate
+            await asyncio.sleep(TICK_SECONDS)  # keeps the average rate
 
 
 class _Room:
-    """How many more units a connection may send; each that ends makes room."""
+    """The number of units that a connection may still send; each end adds one."""
 
     def __init__(self, size: int | None) -> None:
         self._size = size
@@ -129,7 +129,7 @@ class _Room:
         self._freed = asyncio.Event()
 
     async def wait(self) -> int:
-        """Take what room there is, once there is some."""
+        """Wait until units may be sent, and return their number."""
         assert self._size
         while len(self._open) >= self._size:
             self._freed.clear()
@@ -141,7 +141,7 @@ class _Room:
         return taken
 
     def read(self, block: bytes) -> None:
-        """Note the streams that end: by a flag, or by a reset."""
+        """Count the streams that end, by a flag or by a reset."""
         if self._size is None:
             return
         data, at = self._unread + block, 0
@@ -161,7 +161,7 @@ class _Room:
 
 async def _attack(options: argparse.Namespace) -> None:
     attack = (ATTACKS | UNKNOWN_CALLERS)[options.attack]
-    if options.rate and math.isfinite(options.rate):  # and not as it is answered
+    if options.rate and math.isfinite(options.rate):  # not at the rate of the answers
         attack = replace(attack, rate=options.rate, in_hand=None)
     attacker = Attacker(attack, options.address)
     running = asyncio.create_task(attacker.run(options.seconds))
@@ -182,11 +182,11 @@ async def _attack(options: argparse.Namespace) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  # told to the process that started this one
+    print(line, flush=True)  # noqa: T201  # read by the process that started this one
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one attack as a program of its own; tell what it came to as JSON."""
+    """Run one attack as a separate program and print its results as JSON."""
     parser = argparse.ArgumentParser(prog="attackers", description=__doc__)
     parser.add_argument("attack", choices=ATTACKS | UNKNOWN_CALLERS)
     parser.add_argument("address", help="the gateway's, as HOST:PORT")

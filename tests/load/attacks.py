@@ -1,4 +1,4 @@
-"""What clients that abuse HTTP/2 send, and at which rate."""
+"""The frames that clients who abuse HTTP/2 send, and their rates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from healthomics.v1.run_service_pb2 import WatchRunRequest
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CANCEL = 8
 STREAMS = 500  # that the gateway allows on a connection
-FIRST_ID = 4_000_000  # of the runs that are asked for
+FIRST_ID = 4_000_000  # ids of the requested runs
 WATCHES = 300  # on one connection
 SECRET_BYTES = 64  # of a signature
 SIZES = MappingProxyType({20_000: 100.0, 900_000: 10.0})
@@ -53,7 +53,7 @@ def _greeting(**settings: int) -> bytes:
 
 
 def _header(name: str | bytes, value: str | bytes) -> bytes:
-    """Write one header as a literal, so that it means the same in any place."""
+    """Return one header as a literal, which doesn't depend on earlier headers."""
     raw = [each.encode() if isinstance(each, str) else each for each in (name, value)]
     return bytes(Encoder().encode([NeverIndexedHeaderTuple(*raw)]))
 
@@ -111,30 +111,30 @@ def rapid_resets(_number: int) -> Iterator[bytes]:
 
 
 def pings(_number: int) -> Iterator[bytes]:
-    """Ping without end."""
+    """Send pings without end."""
     return _again(PingFrame(0, b"attacker"))
 
 
 def settings(_number: int) -> Iterator[bytes]:
-    """Change a setting without end; each is to be acknowledged."""
+    """Change a setting without end; the server must acknowledge each change."""
     table = SettingsFrame.HEADER_TABLE_SIZE
     return _again(SettingsFrame(settings={table: 4096}))
 
 
 def continuations(_number: int) -> Iterator[bytes]:
-    """Begin one call's headers, and never end them."""
+    """Begin the headers of one call, and never end them."""
     yield HeadersFrame(1, CALL).serialize()
     yield from _again(ContinuationFrame(1, _header("filler", "x" * 200)))
 
 
 def headers_alone(_number: int) -> Iterator[bytes]:
-    """Begin call after call, and send no message to any."""
+    """Begin call after call without sending a message."""
     for at in count():
         yield _begun(2 * at + 1)
 
 
 def empty_data(_number: int) -> Iterator[bytes]:
-    """Begin one call, and send it data of no bytes without end."""
+    """Begin one call, and send empty data frames without end."""
     yield _begun(1)
     yield from _again(DataFrame(1, b""))
 
@@ -145,7 +145,7 @@ def window_updates(_number: int) -> Iterator[bytes]:
 
 
 def unread_calls(number: int) -> Iterator[bytes]:
-    """Make as many calls as a connection may, each about a run of its own."""
+    """Make as many calls as a connection may, each for a different run."""
     for at in range(STREAMS):
         yield _called(2 * at + 1, FIRST_ID + number * STREAMS + at)
 
@@ -156,12 +156,12 @@ def strangers_calls(_number: int) -> Iterator[bytes]:
 
 
 def forgers_calls(_number: int) -> Iterator[bytes]:
-    """Make call after call with a token of nobody's."""
+    """Make call after call with a token of an unknown issuer."""
     return (_called(2 * at + 1, FIRST_ID, GARBAGE) for at in count())
 
 
 def bad_paths(_number: int) -> Iterator[bytes]:
-    """Make call after call whose path isn't UTF-8."""
+    """Make call after call with a path that isn't UTF-8."""
     return (_begun(2 * at + 1, BAD_PATH) for at in count())
 
 
@@ -171,13 +171,13 @@ def health_watches(_number: int) -> Iterator[bytes]:
 
 
 def watches(_number: int) -> Iterator[bytes]:
-    """Watch one run by many streams."""
+    """Watch one run with many streams."""
     request = WatchRunRequest(id=str(FIRST_ID)).SerializeToString()
     return (_sent(2 * at + 1, WATCH, request) for at in range(WATCHES))
 
 
 def masked_watches(_number: int) -> Iterator[bytes]:
-    """Watch one run by many streams, each with a field mask of its own."""
+    """Watch one run with many streams, each with a different field mask."""
     for at in range(WATCHES):
         request = WatchRunRequest(id=str(FIRST_ID))
         paths = [path for bit, path in enumerate(MASKED) if at >> bit & 1]
@@ -186,14 +186,14 @@ def masked_watches(_number: int) -> Iterator[bytes]:
 
 
 def calls_with_unknown_keys(number: int) -> Iterator[bytes]:
-    """Make call after call with a token that names another unknown key each time."""
+    """Make call after call, each with a token that names another unknown key."""
     for at in count():
         headers = CALL + _bearer(_token(f"unknown-{number}-{at}"))
         yield _called(2 * at + 1, FIRST_ID, headers)
 
 
 def _token(kid: str) -> str:
-    """Write a token of the right form whose signature is nothing."""
+    """Return a token of the right form without a valid signature."""
     claims = {"iss": "https://issuer.test", "aud": "gateway", "sub": "nobody"}
     parts = (
         json.dumps({"alg": "ES256", "typ": "JWT", "kid": kid}).encode(),
@@ -210,20 +210,20 @@ def nothing(_number: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """What an attacker sends on each of its connections."""
+    """The frames that an attacker sends on each of its connections."""
 
     title: str
-    unit: str  # what is counted
-    units: Units  # of the connection of a number
+    unit: str  # the name of a unit
+    units: Units  # frames for the connection with a number
     rate: float = 20_000.0  # units a second, on all connections together
     connections: int = 4
     greeting: bytes = _greeting()
     is_reading: bool = True
-    in_hand: int | None = None  # units that wait for their end on each connection
-    sources: int = 1  # loopback addresses that the connections come from
-    # The sizes of the answers in bytes, and the rate with each: attacks that ask for
-    # them are slow enough to be answered. What they prove isn't that many calls at once
-    # make others wait, but what becomes of answers that nobody reads.
+    in_hand: int | None = None  # units that may be open on each connection
+    sources: int = 1  # loopback addresses of the connections
+    # The sizes of the answers in bytes, and the rate for each: attacks that ask for
+    # them are slow enough to be answered. They don't show that many calls make others
+    # wait, but what happens to answers that no client reads.
     sizes: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -284,7 +284,7 @@ ATTACKS = {
         sizes=MappingProxyType({98_000: 300.0}),
     ),
 }
-# As fast as they are answered: what a gateway that knows its callers must bear.
+# As fast as they are answered: a gateway that authenticates its callers must bear it.
 UNKNOWN_CALLERS = {
     "no-token": Attack(
         "calls without a token",

@@ -1,9 +1,9 @@
-"""Crowds: thousands of calls for one run, more runs than the quota, many watches.
+"""Measure crowds: many calls for one run, more runs than the quota, many watches.
 
-The real gateway runs in a process of its own, at default settings unless a figure
-needs others, against a fake account with a quota of 10 calls a second. Ends with 0
-when every figure is as it must be, with 1 and the figures that aren't otherwise, with
-130 when it was interrupted.
+The real gateway runs in a separate process, with default settings except where a figure
+needs others, against a fake account with a quota of 10 calls a second. Ends with 0 if
+every figure is as it must be, with 1 and the wrong figures otherwise, and with 130 if
+it was interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from load.crowding.account import Report
 from load.soaking.report import say
 
 PICTURE = Path(__file__).parents[2] / "build" / "watches.png"
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 SHORT = 0.05  # of the usual length or number
 MOST_POLLS = watches.TPS * watches.QUOTA_SHARE
 
@@ -41,7 +41,7 @@ EXPERIMENTS: dict[str, Callable[[float], Awaitable[Report]]] = {
     "watches": watches.one_run,
     "watched-runs": partial(watches.many_runs, draw=_draw),
 }
-LONG = ("others",)  # they have no short form
+LONG = ("others",)  # these have no short form
 ABOUT = {
     "one-run": calls.one_run.__doc__,
     "many-runs": calls.many_runs.__doc__,
@@ -72,7 +72,7 @@ async def _all(names: Sequence[str], *, is_short: bool) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="crowds",
         description=__doc__,
@@ -83,18 +83,18 @@ def parser() -> argparse.ArgumentParser:
         "experiment",
         nargs="*",
         metavar="EXPERIMENT",
-        help=f"of {', '.join(EXPERIMENTS)}; all where none is named",
+        help=f"one of {', '.join(EXPERIMENTS)} (default: all)",
     )
     made.add_argument(
         "--short",
         action="store_true",
-        help="a twentieth of each, without others; times and memory don't decide",
+        help="a twentieth of each but others; times and memory aren't judged",
     )
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
+    """Run the program and return its exit code."""
     made = parser()
     options = made.parse_args(arguments)
     if unknown := set(options.experiment) - EXPERIMENTS.keys():

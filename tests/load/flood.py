@@ -1,10 +1,10 @@
-"""Floods the gateway by each abuse of HTTP/2, while a client on its own calls on.
+"""Flood the gateway with each abuse of HTTP/2, while another client makes calls.
 
-The gateway, its upstream, the attacker and the client that must not suffer are four
-processes. Ends with 0 when all of that client's calls were answered, its 99th
-percentile rose no more than tenfold (the median of three rounds or more; in fewer it
-decides nothing) and the gateway took no more than 64 MiB; with 1 otherwise; with 130
-when it was interrupted.
+The gateway, its upstream, the attacker and the client that must not be affected are
+four processes. Ends with 0 if all calls of that client were answered, its 99th
+percentile rose at most tenfold (the median of at least three rounds; with fewer it
+isn't judged) and the gateway took at most 64 MiB; with 1 otherwise; with 130 if it was
+interrupted.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ from testkit.lying_upstream import (
 
 USUAL_SECONDS, USUAL_ROUNDS, MOST_ROUNDS = 5.0, 3, 20
 LEAST_SECONDS = 1.0
-LEAD_SECONDS = 0.5  # that an attack lasts beyond what is measured
-REST_SECONDS = 1.0  # from a flood to the next measurement without
+LEAD_SECONDS = 0.5  # that an attack lasts longer than the measurement
+REST_SECONDS = 1.0  # between a flood and the next measurement without one
 RATE = 50.0  # of the client's calls, a second
 WARM_CALLS = 200
 DEADLINE_SECONDS = 10.0
 TOKEN_SECONDS = 3600.0
-WATCH_SECONDS = 0.05  # from one look at the memory to the next
+WATCH_SECONDS = 0.05  # between two readings of the memory
 MAX_RATIO = 10.0
 MAX_GROWTH_MIB = 64.0
-# What is remembered has a bound of its own, and large answers would fill it.
+# The cache has a limit of its own, and large answers would fill it.
 SETTINGS = {"GATEWAY_CACHE__MAX_BYTES": "1048576"}
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 ALL = ATTACKS | UNKNOWN_CALLERS
 FLOODS = [
@@ -67,13 +67,13 @@ FLOODS = [
     for name, each in ALL.items()
     for size, rate in (each.sizes or {0: each.rate}).items()
 ]
-# Beside strangers the client is known, and HealthOmics takes its time, as it does.
+# With unauthenticated attackers the client has an identity, and HealthOmics is slow.
 LATENCY_SECONDS = 0.02
 
 
 @dataclass(slots=True)
 class Calls:
-    """What the client's calls came to."""
+    """The results of the client's calls."""
 
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Calls:
 
 @dataclass(slots=True)
 class Row:
-    """What one attack came to, round by round."""
+    """The results of one attack, round by round."""
 
     title: str
     unit: str
@@ -94,11 +94,11 @@ class Row:
     closed: int = 0  # of the attacker's connections, by the gateway
     quiet: list[Calls] = field(default_factory=list)
     flooded: list[Calls] = field(default_factory=list)
-    growth_mib: float = 0.0  # beyond what it took before the first flood
+    growth_mib: float = 0.0  # more than before the first flood
 
     @property
     def errors(self) -> list[str]:
-        """What the client was told instead of answers."""
+        """The errors that the client received instead of answers."""
         return [error for calls in self.flooded + self.quiet for error in calls.errors]
 
     @property
@@ -108,7 +108,7 @@ class Row:
         return median(flooded.p99_ms / quiet.p99_ms for flooded, quiet in pairs)
 
     def faults(self) -> Iterator[str]:
-        """Say what isn't as it must be; times decide nothing in fewer rounds."""
+        """Return what is wrong; with few rounds times aren't judged."""
         for error in sorted(set(self.errors)):
             yield f"{self.errors.count(error)} calls ended with {error}"
         if len(self.flooded) >= USUAL_ROUNDS and not self.ratio <= MAX_RATIO:
@@ -118,7 +118,7 @@ class Row:
 
 
 async def call_on(stub: Any, seconds: float) -> Calls:
-    """Call at a steady rate, whatever becomes of the calls before."""
+    """Make calls at a steady rate, without waiting for earlier calls."""
     calls = Calls()
 
     async def call() -> None:
@@ -133,7 +133,7 @@ async def call_on(stub: Any, seconds: float) -> Calls:
     begun = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for at in range(int(seconds * RATE)):
-            # The rate is kept whatever the calls before took.
+            # Earlier calls don't change the rate.
             await asyncio.sleep(begun + at / RATE - time.monotonic())
             group.create_task(call())
     return calls
@@ -143,7 +143,7 @@ async def call_on(stub: Any, seconds: float) -> Calls:
 async def attacking(
     name: str, address: str, *, rate: float, seconds: float
 ) -> AsyncIterator[Row]:
-    """Attack from another process; fill in at the end what it did."""
+    """Attack from another process, and store its results at the end."""
     attack = ALL[name]
     row = Row(attack.title, attack.unit)
     process = await asyncio.create_subprocess_exec(
@@ -153,7 +153,7 @@ async def attacking(
     )
     try:
         assert process.stdout
-        await process.stdout.readline()  # it has begun
+        await process.stdout.readline()  # set when it has begun
         yield row
         told = json.loads(await process.stdout.readline())
         await process.wait()
@@ -168,13 +168,13 @@ async def highest_memory(pid: int, seen: list[float]) -> None:
     """Add the process's memory to `seen`, again and again."""
     while True:
         seen.append(memory_and_threads(pid)[0])
-        await asyncio.sleep(WATCH_SECONDS)  # /proc tells only who looks
+        await asyncio.sleep(WATCH_SECONDS)  # /proc has no event
 
 
 async def flood(
     name: str, size: int, *, rate: float, seconds: float, rounds: int
 ) -> Row:
-    """Measure one attack on a gateway of its own."""
+    """Measure one attack on a new gateway."""
     attack = ALL[name]
     title = f"{attack.title}, {size // 1000} KB each" if size else attack.title
     row = Row(title, attack.unit)
@@ -209,14 +209,14 @@ async def flood(
                 f" +{row.growth_mib:.1f} MiB"
             )
             gc.collect()
-            await asyncio.sleep(REST_SECONDS)  # what the flood left ends here
+            await asyncio.sleep(REST_SECONDS)  # the streams of the flood end here
     return row
 
 
 async def _one_flood(
     name: str, row: Row, served: Served, stub: Any, *, rate: float, seconds: float
 ) -> float:
-    """Call on under attack; give the gateway's highest memory in MiB."""
+    """Make calls during an attack; return the gateway's highest memory in MiB."""
     seen: list[float] = []
     watching = asyncio.create_task(highest_memory(served.process.pid, seen))
     lasting = seconds + LEAD_SECONDS
@@ -233,19 +233,19 @@ async def _one_flood(
 
 
 class _Known:
-    """A client whose calls bring a token."""
+    """A client whose calls have a token."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
         self._metadata = bearing(token(exp=time.time() + TOKEN_SECONDS))
 
-    def GetRun(self, request: Any, *, timeout: float) -> Any:  # noqa: N802  # as a stub's own
+    def GetRun(self, request: Any, *, timeout: float) -> Any:  # noqa: N802  # as a stub's method
         return self._stub.GetRun(request, timeout=timeout, metadata=self._metadata)
 
 
 @asynccontextmanager
 async def _upstream(size: int, latency_seconds: float) -> AsyncIterator[str]:
-    """Serve HealthOmics in a process of its own."""
+    """Serve HealthOmics in a separate process."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     process = context.Process(
@@ -261,7 +261,7 @@ async def _upstream(size: int, latency_seconds: float) -> AsyncIterator[str]:
 
 
 def serve_upstream(told: Connection, size: int, latency_seconds: float = 0.0) -> None:
-    """Tell where it listens; answer the attacker's runs by so many bytes."""
+    """Print its address, and answer the attacker's runs with this number of bytes."""
 
     def truth(request: Request) -> Answer:
         answer = http(true_run(request.run_id))
@@ -281,7 +281,7 @@ def serve_upstream(told: Connection, size: int, latency_seconds: float = 0.0) ->
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Write a line for each attack."""
+    """Return a line for each attack."""
     yield (
         f"{'attack':42}{'a second':>16}{'closed':>8}{'calls':>7}{'errors':>8}"
         f"{'p99 ms':>8}{'flooded':>9}{'ratio':>7}{'MiB':>7}"
@@ -309,32 +309,32 @@ async def _all(options: argparse.Namespace) -> list[Row]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="flood",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
-        "attack", nargs="*", metavar="ATTACK", help=f"of {', '.join(ALL)}"
+        "attack", nargs="*", metavar="ATTACK", help=f"one of {', '.join(ALL)}"
     )
     made.add_argument(
         "--seconds",
         type=float,
         default=USUAL_SECONDS,
-        help="how long each measurement lasts (default %(default)g)",
+        help="duration of each measurement (default %(default)g)",
     )
     made.add_argument(
         "--rounds",
         type=int,
         default=USUAL_ROUNDS,
-        help="how often each attack is measured (default %(default)d)",
+        help="measurements of each attack (default %(default)d)",
     )
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
+    """Run the program and return its exit code."""
     made = parser()
     options = made.parse_args(arguments)
     if unknown := set(options.attack) - ALL.keys():

@@ -1,11 +1,11 @@
-"""Measures whether a caller can tell by time that a run exists which it may not see.
+"""Measure whether a caller can find out by time that a run exists that it may not see.
 
-A caller that a rule binds to a group asks by turns for a run of another group and for
-one that isn't there, one call at a time; the run is once of 1 KB, once of 1 MB.
-HealthOmics answers both at once, so that whatever differs is the gateway's. Ends with 0
-when the medians of both differ by at most 10 ms (the median of the rounds), with 1
-otherwise, with 130 when it was interrupted. Other load on the machine makes it err; it
-says what it measured.
+A caller that a rule restricts to a group alternately asks for a run of another group
+and for one that doesn't exist, one call at a time; the run has 1 KB, then 1 MB.
+HealthOmics answers both at once, so any difference is the gateway's. Ends with 0 if the
+medians of both differ by at most 10 ms (the median of the rounds), with 1 otherwise,
+and with 130 if it was interrupted. Other load on the machine distorts the result; all
+measurements are printed.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ from testkit.callers import (
 from testkit.lying_upstream import Answer, LyingUpstream, Request, said, true_run
 
 RULES = rule(LIMS, run_groups=[GROUP]), rule(OTHER)
-SLOWLY = {"GATEWAY_WATCH__INTERVAL": "1h"}  # no poll comes between the calls
+SLOWLY = {"GATEWAY_WATCH__INTERVAL": "1h"}  # no poll happens between the calls
 TOKEN_SECONDS = 3600.0
 USUAL_CALLS, LEAST_CALLS, MOST_CALLS = 15, 2, 100_000  # half a second each
 USUAL_ROUNDS, MOST_ROUNDS = 3, 100
 WARM_CALLS = 3
 MAX_DIFFERENCE_MS = 10.0
-# Reading a large run is what could be felt: this is about `upstream.max_body_bytes`.
+# Parsing a large run could be measurable: this is about `upstream.max_body_bytes`.
 LARGE = {f"input_{at}": "x" * 20 for at in range(26_000)}
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 Ask = Callable[[Called, str], Awaitable[Any]]
 
 
 @cache
 def bearer(identity: str) -> str:
-    """Sign a caller's token, once."""
+    """Return a caller's signed token; it is created once."""
     return token(identity, exp=time.time() + TOKEN_SECONDS)
 
 
 def truth_of(parameters: dict[str, str]) -> Callable[[Request], Answer]:
-    """Make an account that has one run of another group, with these parameters."""
+    """Return an account with one run of another group, with these parameters."""
     there = http(true_run(THEIRS, runGroupId="7654322", parameters=parameters))
 
     def truth(request: Request) -> Answer:
@@ -83,13 +83,13 @@ async def get(gateway: Called, run_id: str) -> Any:
 
 
 async def get_remembered(gateway: Called, run_id: str) -> Any:
-    """Make one GetRun that memory may answer, where another caller keeps it there."""
+    """Make one GetRun that the cache may answer; another caller keeps the run there."""
     stale = {"max_staleness": {"seconds": 60}}
     return await outcome(gateway.get(run_id, bearer(LIMS), **stale))
 
 
 async def watch(gateway: Called, run_id: str) -> Any:
-    """Begin one WatchRun, and tell what its first message is."""
+    """Begin one WatchRun, and return its first message."""
     call = gateway.watch(run_id, bearer(LIMS))
     found = await outcome(call.read())
     call.cancel()
@@ -105,11 +105,11 @@ ASKS: dict[str, Ask] = {
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round of calls, by turns about both runs, has come to."""
+    """The results of one round of calls, alternately for both runs."""
 
     existing_ms: float  # the median
     absent_ms: float
-    told: frozenset[tuple[object, ...]]  # all that differs between two answers
+    told: frozenset[tuple[object, ...]]  # all differences between two answers
 
     @property
     def difference_ms(self) -> float:
@@ -118,7 +118,7 @@ class Round:
 
 
 async def measure(gateway: Called, ask: Ask, calls: int) -> Round:
-    """Ask for both runs by turns, so often for each, one call at a time."""
+    """Ask for both runs alternately, this often for each, one call at a time."""
     seconds: dict[str, list[float]] = {THEIRS: [], NOWHERE: []}
     told = set()
     gc.collect()
@@ -138,7 +138,7 @@ async def measure(gateway: Called, ask: Ask, calls: int) -> Round:
 
 
 def shown(refusal: Any) -> tuple[object, ...]:
-    """Give all that a caller sees of a refusal, but for the ids that it knows."""
+    """Return all that a refusal shows to the caller, except the ids that it knows."""
     assert isinstance(refusal, Refusal), refusal
     return (
         refusal.code,
@@ -154,7 +154,7 @@ def shown(refusal: Any) -> tuple[object, ...]:
 async def rounds_of(
     ask: Ask, of: Callable[[Request], Answer], *, calls: int, rounds: int
 ) -> list[Round]:
-    """Measure one way to ask, on a gateway of its own."""
+    """Measure one way to ask, on a new gateway."""
     with TemporaryDirectory() as folder:
         async with called(
             Path(folder),
@@ -163,13 +163,13 @@ async def rounds_of(
             refusal_seconds=REFUSAL_SECONDS,
             **SLOWLY,
         ) as gateway:
-            await gateway.get(THEIRS, bearer(OTHER))  # memory has it from now on
+            await gateway.get(THEIRS, bearer(OTHER))  # the cache has it from now on
             await measure(gateway, ask, WARM_CALLS)
             return [await measure(gateway, ask, calls) for _ in range(rounds)]
 
 
 def table(found: dict[str, list[Round]]) -> Iterator[str]:
-    """Write a line for each way to ask."""
+    """Return a line for each way to ask."""
     yield f"{'':36}{'exists ms':>11}{'absent ms':>11}{'differ ms':>11}"
     for name, rounds in found.items():
         existing = median(each.existing_ms for each in rounds)
@@ -179,7 +179,7 @@ def table(found: dict[str, list[Round]]) -> Iterator[str]:
 
 
 def faults(found: dict[str, list[Round]]) -> Iterator[str]:
-    """Say what isn't as it must be."""
+    """Return what is wrong."""
     for name, rounds in found.items():
         differ = median(each.difference_ms for each in rounds)
         if differ > MAX_DIFFERENCE_MS:
@@ -189,7 +189,7 @@ def faults(found: dict[str, list[Round]]) -> Iterator[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="indistinguishable",
         description=__doc__,
@@ -199,13 +199,13 @@ def parser() -> argparse.ArgumentParser:
         "--calls",
         type=int,
         default=USUAL_CALLS,
-        help="about each of both runs in a round (default %(default)d)",
+        help="calls for each of both runs in a round (default %(default)d)",
     )
     made.add_argument(
         "--rounds",
         type=int,
         default=USUAL_ROUNDS,
-        help="how often each way to ask is measured (default %(default)d)",
+        help="measurements of each way to ask (default %(default)d)",
     )
     return made
 
@@ -221,7 +221,7 @@ async def _all(options: argparse.Namespace) -> dict[str, list[Round]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
+    """Run the program and return its exit code."""
     made = parser()
     options = made.parse_args(arguments)
     if not LEAST_CALLS <= options.calls <= MOST_CALLS:
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 1 <= options.rounds <= MOST_ROUNDS:
         made.error(f"--rounds: write 1 to {MOST_ROUNDS}")
     try:
-        with capture_logs():  # an event a call
+        with capture_logs():  # one event a call
             found = asyncio.run(_all(options))
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -1,10 +1,10 @@
-"""Ends gateways with SIGTERM while 300 calls are under way, and counts what is lost.
+"""End gateways with SIGTERM while 300 calls are under way, and count the lost calls.
 
-Each time one of two gateways behind the same channel ends, its client keeping to the
-documented service config: no call may fail. Then a gateway ends that has no other
-beside it, its clients retrying nothing: only calls that come late, or outlast the
-drain time, may be sent elsewhere. Ends with 0 when nothing was lost and every process
-ended well and in time, with 1 otherwise, with 130 when it was interrupted.
+Each time one of two gateways behind the same channel ends, and its client uses the
+documented service config: no call may fail. Then a gateway ends that is alone, and its
+clients retry nothing: only calls that arrive late, or outlast the drain time, may be
+refused with the advice to retry elsewhere. Ends with 0 if nothing was lost and every
+process ended well and in time, with 1 otherwise, and with 130 if it was interrupted.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from testkit.builders import Refusal, get_run, http
 from testkit.lying_upstream import Answer, LyingUpstream, Request, Wait, true_run
 
 CALLERS = 300
-IDS = [str(4_000_001 + at) for at in range(CALLERS)]  # a run of each caller's own
+IDS = [str(4_000_001 + at) for at in range(CALLERS)]  # a different run for each caller
 ANSWER_SECONDS = (0.4, 0.8)  # that HealthOmics takes
 DEADLINE_SECONDS = 30.0
 DRAIN_SECONDS = 3.0
 SETTINGS = {
     "GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s",
-    "GATEWAY_UPSTREAM__MAX_CONCURRENT": str(CALLERS),  # none waits for a place
+    "GATEWAY_UPSTREAM__MAX_CONCURRENT": str(CALLERS),  # no call waits for a place
 }
-OPEN_SHARE = 0.8  # of the drain time, in which new calls are let in
-CLOCKS_SECONDS = 0.05  # that the gateway's drain and this clock may be apart
-ELSEWHERE = {"GATEWAY_DRAINING", "UNAVAILABLE"}  # the latter where nobody listens
-BACK_SECONDS = (0.05, 0.5)  # after which a caller who was sent elsewhere is back
+OPEN_SHARE = 0.8  # of the drain time, during which new calls are accepted
+CLOCKS_SECONDS = 0.05  # by which the gateway's drain and this clock may differ
+ELSEWHERE = {"GATEWAY_DRAINING", "UNAVAILABLE"}  # the latter if nothing listens
+BACK_SECONDS = (0.05, 0.5)  # after which a refused caller calls again
 MOST_TIMES = 1000
 USUAL_TIMES = 10
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended: OK, its reason, or its code where it has none."""
+    """Return how a call ended: OK, its reason, or its code if it has no reason."""
 
     told: str
     ended: float
-    is_accepted: bool  # HealthOmics was asked for it
+    is_accepted: bool  # HealthOmics received a request for it
 
 
 @dataclass(slots=True)
 class Ending:
-    """How a gateway ended, and what became of the calls."""
+    """How a gateway ended, and how the calls ended."""
 
-    exit_code: int | None  # None where it didn't end in time
+    exit_code: int | None  # None unless it ended in time
     seconds: float
     calls: int = 0
-    lost: Counter[str] = field(default_factory=Counter)  # by what the caller was told
-    late: int = 0  # calls that were sent elsewhere, rightly
+    lost: Counter[str] = field(default_factory=Counter)  # by reason or code
+    late: int = 0  # calls that were rightly refused
 
     @property
     def is_good(self) -> bool:
@@ -70,7 +70,7 @@ class Ending:
         return self.exit_code == 0 and not self.lost
 
     def __str__(self) -> str:
-        """Tell it in a line."""
+        """Return the result as one line."""
         end = "didn't end" if self.exit_code is None else f"exit {self.exit_code}"
         lost = "".join(f" {name}:{count}" for name, count in sorted(self.lost.items()))
         return (
@@ -80,7 +80,7 @@ class Ending:
 
 
 class Callers:
-    """So many callers, each with a call under way until they are asked to stop."""
+    """A number of callers, each with a call under way until they are stopped."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Callers:
         *,
         back_seconds: tuple[float, float] = BACK_SECONDS,
     ) -> None:
-        """Call by `stub` for runs of `upstream`; who fails is back after a while."""
+        """Call `stub` for runs of `upstream`; a failed caller pauses, then retries."""
         self._stub = stub
         self._back_seconds = back_seconds
         self._upstream = upstream
@@ -103,12 +103,12 @@ class Callers:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        """Make no more calls; wait for those under way."""
+        """Make no further calls; wait for those under way."""
         self._is_over = True
         await asyncio.gather(*self._tasks)
 
     async def ended(self, number: int) -> None:
-        """Wait until so many more calls have ended."""
+        """Wait until this number of further calls has ended."""
         event = asyncio.Event()
         self._more.append((len(self.outcomes) + number, event))
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -137,12 +137,12 @@ class Callers:
 
 
 def slow(request: Request) -> Answer:
-    """Tell of a run after a while."""
+    """Return a run after a while."""
     return [Wait(random.uniform(*ANSWER_SECONDS)), http(true_run(request.run_id))]
 
 
 async def beside_another() -> Ending:
-    """End one of two gateways; its client has the service config."""
+    """End one of two gateways; the client uses the service config."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(slow_upstream())
         leaving, staying = [
@@ -159,7 +159,7 @@ async def beside_another() -> Ending:
 
 
 async def alone(back_seconds: tuple[float, float] = BACK_SECONDS) -> Ending:
-    """End the only gateway, its clients retrying nothing and coming back for more."""
+    """End the only gateway; its clients retry nothing and make further calls."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(slow_upstream())
         served = await stack.enter_async_context(serving(upstream.url, **SETTINGS))
@@ -172,7 +172,7 @@ async def alone(back_seconds: tuple[float, float] = BACK_SECONDS) -> Ending:
 
 
 def slow_upstream() -> LyingUpstream:
-    """Make a HealthOmics that takes its time."""
+    """Return a HealthOmics that answers slowly."""
     upstream = LyingUpstream()
     for run_id in IDS:
         upstream.lie(run_id, slow)
@@ -182,11 +182,11 @@ def slow_upstream() -> LyingUpstream:
 async def terminated(
     served: Served, *, drain_seconds: float = DRAIN_SECONDS
 ) -> tuple[Ending, float]:
-    """Send SIGTERM and wait for the end; give it, and when it was asked for."""
+    """Send SIGTERM and wait for the end; return it, and the time of the signal."""
     begun = time.monotonic()
     served.terminate()
     code: int | None = None
-    with suppress(TimeoutError):  # no exit code tells of it
+    with suppress(TimeoutError):  # no exit code is known
         code = await served.ended(drain_seconds + STOP_SECONDS)
     return Ending(code, time.monotonic() - begun), begun
 
@@ -194,9 +194,9 @@ async def terminated(
 def counted(
     ending: Ending, outcomes: Sequence[Outcome], *, terminated_at: float | None
 ) -> Ending:
-    """Count into `ending` what became of the calls.
+    """Count the ends of the calls into `ending`.
 
-    `terminated_at` is None where another gateway was there for every call.
+    `terminated_at` is None if another gateway was there for every call.
     """
     ending.calls = len(outcomes)
     for each in outcomes:
@@ -210,14 +210,14 @@ def counted(
 
 
 def is_late(outcome: Outcome, terminated_at: float) -> bool:
-    """Whether a call was sent elsewhere as it came late, or outlasted the drain."""
+    """Return whether a call was refused as it was late, or outlasted the drain."""
     open_seconds = DRAIN_SECONDS * (1.0 if outcome.is_accepted else OPEN_SHARE)
     earliest = terminated_at + open_seconds - CLOCKS_SECONDS
     return outcome.told in ELSEWHERE and outcome.ended >= earliest
 
 
 async def repeated(times: int) -> dict[str, list[Ending]]:
-    """End gateways so often; tell each time."""
+    """End gateways this often; print each result."""
     endings: dict[str, list[Ending]] = {"two gateways": [], "one gateway": []}
     for number in range(1, times + 1):
         for (name, those), end in zip(
@@ -229,7 +229,7 @@ async def repeated(times: int) -> dict[str, list[Ending]]:
 
 
 def table(endings: dict[str, list[Ending]]) -> Iterator[str]:
-    """Sum it up."""
+    """Return the summary."""
     yield f"{'':12}  times    calls  lost   late  longest  bad"
     for name, those in endings.items():
         yield (
@@ -242,7 +242,7 @@ def table(endings: dict[str, list[Ending]]) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
+    """Run the program and return its exit code."""
     times = parser().parse_args(arguments).times
     say(f"{CALLERS} calls under way, drain time {DRAIN_SECONDS:g} s")
     try:
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="sigterm",
         description=__doc__,
@@ -264,7 +264,7 @@ def parser() -> argparse.ArgumentParser:
         "--times",
         type=_times,
         default=USUAL_TIMES,
-        help="how often gateways are ended (default %(default)d)",
+        help="number of shutdowns (default %(default)d)",
     )
     return made
 

@@ -1,9 +1,9 @@
-"""Soaks the gateway: mixed calls, random faults, every answer held to what was served.
+"""Soak the gateway: mixed calls and random faults, with every answer checked.
 
-The real gateway runs in a process of its own, against an upstream that tells of
-changing runs, takes down every byte it serves, and lies in bursts. Ends with 0 when
-no answer disagrees and nothing grows, with 1 and a sentence for each finding
-otherwise, with 130 when it was interrupted and had found nothing until then.
+The real gateway runs in a separate process, against an upstream whose runs change. The
+upstream records every byte that it serves, and has bursts of faults. Ends with 0 if
+every answer is right and nothing grows, with 1 and a sentence for each finding
+otherwise, and with 130 if it was interrupted without a finding.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PICTURE = ROOT / "build" / "soak.png"
 USUAL_SECONDS = 600.0
 MOST_SECONDS = 86_400.0
 USUAL_RATE, MOST_RATE = 150.0, 300.0  # calls a second
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
+    """Run the program and return its exit code."""
     options = parser().parse_args(arguments)
     from load.soaking.picture import draw  # noqa: PLC0415  # --help needs no matplotlib
 
@@ -68,7 +68,7 @@ def _near(file: Path) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="soak",
         description=__doc__,
@@ -78,10 +78,10 @@ def parser() -> argparse.ArgumentParser:
         "--seconds",
         type=_within(1, MOST_SECONDS),
         default=USUAL_SECONDS,
-        help="how long the load lasts (default %(default)g)",
+        help="duration of the load (default %(default)g)",
     )
     made.add_argument(
-        "--seed", type=int, help="what calls and faults are drawn from (default: any)"
+        "--seed", type=int, help="the seed of calls and faults (default: any)"
     )
     made.add_argument(
         "--rate",
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         default=PICTURE,
         metavar="FILE",
-        help="where the picture is drawn (default build/soak.png)",
+        help="the file of the picture (default build/soak.png)",
     )
     return made
 

@@ -1,4 +1,4 @@
-"""The pieces that decide a soak: what was served, what may come of it, the verdict."""
+"""The parts that decide a soak: what was served, the allowed results, the verdict."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ TEXT = (
 
 
 def served(at: float = 100.1, **fields: Any) -> Served:
-    """Make an answer of the upstream: the truth, unless `fields` make it a fault."""
+    """Return an answer of the upstream: the truth, unless `fields` make it a fault."""
     if "reasons" in fields:
         fields["reasons"] = frozenset(fields["reasons"])
         return Served(at, fields.pop("request_id", AWS_ID), **fields)
@@ -63,7 +63,7 @@ def served(at: float = 100.1, **fields: Any) -> Served:
 
 
 def ledger_of(*answers: Served, run_id: str = ID) -> Ledger:
-    """Make a ledger of answers about one run."""
+    """Return a ledger of answers about one run."""
     made = Ledger()
     for each in answers:
         made.serve(run_id, each)
@@ -71,7 +71,7 @@ def ledger_of(*answers: Served, run_id: str = ID) -> Ledger:
 
 
 def asked(**fields: Any) -> Asked:
-    """Make a usual call."""
+    """Return a usual call."""
     return replace(Asked(BEGUN, 10.0, CALL_ID, ID), **fields)
 
 
@@ -83,7 +83,7 @@ def answered(
     observed: float = 100.1,
     without: str = "",
 ) -> Told:
-    """Make the end of a call that was answered, as the gateway answers."""
+    """Return the end of a call that was answered, as the gateway answers."""
     run = run_from_json(text.encode(), run_id=json.loads(text)["id"])
     run.observe_time.FromNanoseconds(round(observed * 1e9))
     if without:
@@ -101,7 +101,7 @@ def failed(
     call_id: str = CALL_ID,
     **metadata: str,
 ) -> Told:
-    """Make the end of a call that failed; without a detail whose name is `drop`."""
+    """Return the end of a call that failed, without the detail whose name is `drop`."""
     error = GatewayError(Reason[reason])
     facts = {"runId": ID, **metadata}
     status = status_of(error, metadata=facts, request_id=call_id)
@@ -122,20 +122,20 @@ def failed(
 
 
 def bare(code: StatusCode, *, ended: float = ENDED, message: str = "") -> Told:
-    """Make the end of a call that gRPC itself ended."""
+    """Return the end of a call that gRPC itself ended."""
     return Told(ended, AioRpcError(code, Metadata(), Metadata(), message), {})
 
 
 def faults(ledger: Ledger, call: Asked, told: Told) -> list[str]:
-    """Judge the end of a call, both clocks being one."""
+    """Judge the end of a call, with equal clocks."""
     return list(Judge(ledger, ahead_seconds=0.0).faults(call, told))
 
 
 # ---- the ledger ----
 
 
-def test_ledger_gives_what_was_served_about_a_run_in_a_time() -> None:
-    """Neither what was served before or after nor what is about another run."""
+def test_ledger_returns_what_was_served_about_a_run_in_a_time() -> None:
+    """Neither earlier and later answers nor those about another run are returned."""
     ledger = ledger_of(served(99.9), served(100.1), served(100.3))
     ledger.serve(OTHER, served(100.1, request_id="aws-2"))
 
@@ -150,7 +150,7 @@ def test_ledger_forgets_what_no_call_can_ask_for() -> None:
 
 
 def test_ledger_knows_an_outage_that_goes_on() -> None:
-    """An outage is there from its beginning, and gone after its end."""
+    """An outage begins at its start, and is over after its end."""
     ledger = Ledger()
     ledger.outage(50.0)
     during = ledger.had_outage(BEGUN, ENDED)
@@ -177,7 +177,7 @@ def test_ledger_knows_an_outage_that_goes_on() -> None:
     ],
 )
 def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: Told) -> None:
-    """An answer that is what was served, as far as the mask goes, is right."""
+    """An answer with the selected part of what was served is right."""
     assert isinstance(told.answer, Run)
     if "id" not in mask and mask:
         told.answer.ClearField("id")
@@ -206,7 +206,7 @@ def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: Told) -> Non
     ],
 )
 def test_judge_notices_a_wrong_answer(told: Told, told_of: str) -> None:
-    """An answer that isn't what was served during the call disagrees, by name."""
+    """An answer that isn't what was served during the call is a named fault."""
     ledger = ledger_of(served(99.5, request_id=OLD_AWS_ID), served())
     ledger.serve(ID, served(reasons=["RUN_NOT_FOUND"], request_id="aws-3"))
     ledger.serve(OTHER, served(request_id="aws-2"))
@@ -222,14 +222,14 @@ def test_judge_notices_a_wrong_answer(told: Told, told_of: str) -> None:
     ],
 )
 def test_judge_notices_more_than_the_mask(mask: tuple[str, ...], told_of: str) -> None:
-    """A member that the mask leaves out disagrees."""
+    """A member outside the mask is a fault."""
     found = faults(ledger_of(served()), asked(mask=mask), answered())
 
     assert any(told_of in fault for fault in found)
 
 
 def test_judge_notices_an_answer_to_a_bad_request() -> None:
-    """A call that must be refused before the upstream is asked must not succeed."""
+    """A call that must be refused before the upstream is called must not succeed."""
     call = asked(run_id="", expected="INVALID_REQUEST")
 
     assert ["OK where INVALID_REQUEST must come"] == faults(
@@ -242,7 +242,7 @@ def test_judge_notices_an_answer_to_a_bad_request() -> None:
 
 @pytest.mark.parametrize("reason", sorted(CODES.keys() - LATE - {"DEADLINE_TOO_SHORT"}))
 def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
-    """Every reason has its row: the gateway's own status of it is well made."""
+    """Every reason has its row, and the gateway's status of it is right."""
     ledger = ledger_of(served(reasons=[reason]))
 
     assert [] == faults(ledger, asked(), failed(reason, awsRequestId=AWS_ID))
@@ -280,21 +280,21 @@ def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
     ],
 )
 def test_judge_notices_a_wrong_error(told: Told, told_of: str) -> None:
-    """An error other than the row of what was served disagrees, by name."""
+    """An error other than the row of what was served is a named fault."""
     ledger = ledger_of(served(reasons=["UPSTREAM_TIMEOUT"]))
 
     assert any(told_of in fault for fault in faults(ledger, asked(), told))
 
 
 def test_judge_notices_an_error_where_the_truth_was_served() -> None:
-    """Where nothing but the truth was served no error may come."""
+    """An error is a fault if only the truth was served."""
     found = faults(ledger_of(served()), asked(), failed("UPSTREAM_CONNECTION"))
 
     assert ["UPSTREAM_CONNECTION where no error may come"] == found
 
 
-def test_judge_takes_an_outage_for_a_reason() -> None:
-    """While the upstream lets nobody in the connection may fail."""
+def test_judge_allows_failed_connections_during_an_outage() -> None:
+    """During an outage of the upstream the connection may fail."""
     ledger = Ledger()
     ledger.outage(99.0)
 
@@ -335,10 +335,10 @@ def test_judge_takes_an_outage_for_a_reason() -> None:
         pytest.param(asked(), bare(StatusCode.CANCELLED), 0.0, False, id="cut-off"),
     ],
 )
-def test_judge_knows_who_may_be_late(
+def test_judge_allows_late_ends_during_an_attempt(
     call: Asked, told: Told, lasts: float, *, is_right: bool
 ) -> None:
-    """A deadline passes only while an attempt is under way; only who leaves is gone."""
+    """A deadline passes only in an attempt; only a caller that leaves has no end."""
     found = faults(ledger_of(served(lasts_seconds=lasts)), call, told)
 
     assert is_right == (found == [])
@@ -351,10 +351,10 @@ def test_judge_knows_who_may_be_late(
         pytest.param(10.0, False, id="long-after-it"),
     ],
 )
-def test_judge_knows_that_a_deadline_may_pass_in_the_attempt_after_a_throttle(
+def test_judge_allows_a_deadline_in_the_attempt_after_a_throttle(
     seconds: float, *, is_right: bool
 ) -> None:
-    """The gateway waits up to a second before it tries again."""
+    """The gateway waits up to a second before it retries."""
     ledger = ledger_of(served(reasons=["UPSTREAM_THROTTLED"]))
     told = bare(StatusCode.DEADLINE_EXCEEDED, ended=BEGUN + seconds)
 
@@ -369,7 +369,7 @@ def test_judge_knows_that_a_deadline_may_pass_in_the_attempt_after_a_throttle(
         pytest.param(0.05, "UPSTREAM_INTERNAL", False, id="without-a-throttle"),
     ],
 )
-def test_judge_knows_that_a_throttle_is_everybody_s(
+def test_judge_allows_a_throttle_of_another_run(
     seconds: float, reason: str, *, is_right: bool
 ) -> None:
     """A throttle of any run empties the bucket, and a call may have no time to wait."""
@@ -388,17 +388,17 @@ def test_judge_knows_that_a_throttle_is_everybody_s(
         pytest.param(StatusCode.CANCELLED, False, id="cancelled"),
     ],
 )
-def test_judge_knows_how_grpc_itself_refuses(
+def test_judge_allows_refusals_of_grpc_itself(
     code: StatusCode, *, is_right: bool
 ) -> None:
-    """What gRPC refuses by itself has its code, or that of a connection that ends."""
+    """A call that gRPC itself refuses has its code, or that of a closing connection."""
     call = asked(run_id="", expected="RESOURCE_EXHAUSTED without details")
 
     assert is_right == ([] == faults(Ledger(), call, bare(code)))
 
 
 def test_judge_notices_a_call_that_outlives_its_deadline() -> None:
-    """Who isn't answered by the deadline and a second has been forgotten."""
+    """A call that isn't answered a second after its deadline was forgotten."""
     ledger = ledger_of(served(lasts_seconds=10.0))
     late = bare(StatusCode.DEADLINE_EXCEEDED, ended=111.5)
 
@@ -407,8 +407,8 @@ def test_judge_notices_a_call_that_outlives_its_deadline() -> None:
     )
 
 
-def test_judge_trusts_no_time_while_the_soak_is_held_up() -> None:
-    """Lateness that the soak itself may have caused isn't held against the gateway."""
+def test_judge_ignores_times_while_the_soak_is_delayed() -> None:
+    """A delay that the soak itself may have caused isn't the gateway's fault."""
     ledger = ledger_of(served())
     ledger.stall(100.0, 101.5)
     late = bare(StatusCode.DEADLINE_EXCEEDED, ended=111.5)
@@ -420,7 +420,7 @@ def test_judge_trusts_no_time_while_the_soak_is_held_up() -> None:
 
 
 def test_lies_have_a_case_and_a_row() -> None:
-    """Every fault that can be drawn is of a listed case, and becomes listed reasons."""
+    """Every fault has a number in the table, and becomes reasons of the table."""
     drawn = [lie(Random(seed), ID, TEXT) for seed in range(2000)]
 
     assert {each.fault for each in drawn} <= CASES.keys()
@@ -432,8 +432,8 @@ def test_lies_have_a_case_and_a_row() -> None:
 # ---- the upstream ----
 
 
-async def test_upstream_takes_down_a_stray() -> None:
-    """A request that isn't signed, or isn't GetRun of a known run, is noticed."""
+async def test_upstream_records_a_stray() -> None:
+    """A request that isn't signed, or isn't GetRun of a known run, is recorded."""
     async with SoakUpstream(Ledger(), seed=1) as upstream:
         reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
         writer.write(b"GET /elsewhere/1000001 HTTP/1.1\r\nhost: here\r\n\r\n")
@@ -444,8 +444,8 @@ async def test_upstream_takes_down_a_stray() -> None:
     assert ["/elsewhere/1000001 MissingAuthenticationTokenException"] == upstream.strays
 
 
-async def test_upstream_lets_nobody_in_during_an_outage() -> None:
-    """While it lasts nobody can connect, and the ledger knows; then all can again."""
+async def test_upstream_refuses_connections_during_an_outage() -> None:
+    """During an outage connections fail and the ledger says so; then they succeed."""
     ledger = Ledger()
     begun = time.monotonic()
     async with SoakUpstream(ledger, seed=1) as upstream:
@@ -479,8 +479,8 @@ async def test_upstream_lets_nobody_in_during_an_outage() -> None:
         ),
     ],
 )
-def test_log_notices_a_line_that_must_not_be(line: bytes, told_of: str) -> None:
-    """What isn't one event, tells of a bug or tells a secret is a disagreement."""
+def test_log_reports_an_invalid_line(line: bytes, told_of: str) -> None:
+    """A line that isn't one event, reports a bug or has a secret is a fault."""
     log = Log()
     log.take(b'{"event": "call", "level": "info"}\n')
     log.take(line)
@@ -490,7 +490,7 @@ def test_log_notices_a_line_that_must_not_be(line: bytes, told_of: str) -> None:
     assert 1 == log.events["info call"]
 
 
-def test_process_is_seen_from_outside(tmp_path: Path) -> None:
+def test_process_is_measured_from_outside(tmp_path: Path) -> None:
     """Open files, memory and threads are those of the process."""
     before = open_files(os.getpid())
     with (tmp_path / "more").open("w"):
@@ -503,7 +503,7 @@ def test_process_is_seen_from_outside(tmp_path: Path) -> None:
 
 
 def test_connections_are_those_to_the_port() -> None:
-    """Only open connections that came in on the port are counted."""
+    """Only open connections that were accepted on the port are counted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         before = connections_to(port)
@@ -519,7 +519,7 @@ def test_connections_are_those_to_the_port() -> None:
 
 
 def samples(seconds: int, **late: float) -> list[Sample]:
-    """Make a flat run whose last fifth has other values."""
+    """Return a flat run whose last fifth has other values."""
     flat = {"memory_mib": 100.0, "files": 30, "threads": 13, "connections": 6}
     return [
         Sample(at=float(at), **{**flat, **(late if at >= seconds * 0.8 else {})})  # type: ignore[arg-type]  # counts are integers
@@ -545,14 +545,14 @@ def samples(seconds: int, **late: float) -> list[Sample]:
 def test_verdict_compares_the_last_fifth_with_the_second(
     late: dict[str, float], fails: list[str]
 ) -> None:
-    """What is larger in the end than the stated bound fails the run, and is named."""
+    """A value that exceeds its bound at the end fails the run, by name."""
     found = [each for each in verdict(samples(600, **late)) if each.fails]
 
     assert fails == [each.sentence.partition(":")[0] for each in found]
 
 
 def test_verdict_forgives_a_peak() -> None:
-    """A few seconds' peak is no growth: medians are compared."""
+    """A peak of a few seconds isn't growth: medians are compared."""
     seen = samples(600)
     seen[550:560] = [replace(each, memory_mib=900.0) for each in seen[550:560]]
 
@@ -560,15 +560,15 @@ def test_verdict_forgives_a_peak() -> None:
 
 
 def test_verdict_leaves_out_the_warming_up() -> None:
-    """The first fifth of a run is compared with nothing."""
+    """The first fifth of a run isn't compared."""
     seen = samples(600)
     seen[:115] = [replace(each, memory_mib=10.0, files=1) for each in seen[:115]]
 
     assert not any(each.fails for each in verdict(seen))
 
 
-def test_record_counts_every_disagreement_and_tells_the_first() -> None:
-    """All are counted, as many told as a person reads; one fails the run."""
+def test_record_counts_every_disagreement_and_prints_the_first() -> None:
+    """All disagreements are counted, some are printed, and one fails the run."""
     record = Record()
     for number in range(MOST_TOLD + 5):
         record.disagree(f"call {number}", "it is wrong")

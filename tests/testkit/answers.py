@@ -1,6 +1,6 @@
-"""Random answers of GetRun, as the bytes that AWS could send, friendly and hostile.
+"""Random answers of GetRun, as bytes that AWS could send, valid and unusual ones.
 
-Everything is drawn from one `random.Random`, so that a seed tells an answer.
+All is drawn from one `random.Random`, so that a seed reproduces an answer.
 """
 
 import json
@@ -9,7 +9,7 @@ from random import Random
 
 from testkit.rebuild import FIELDS, Field, Path, words_of
 
-RUN_ID = "1234567"  # whose answers all are
+RUN_ID = "1234567"  # the run of all answers
 
 HALVES = ("\ud800", "\udfff", "x\ud83dy", "\ude00\ud83d", "\ud800\U00010000")
 TEXTS = (
@@ -68,7 +68,7 @@ NESTED = [(path, field) for path, field in KNOWN if len(path) > 1]
 
 
 def answer(random: Random) -> bytes:
-    """Write one answer about `RUN_ID`."""
+    """Return one answer about `RUN_ID`."""
     hostility = random.choice((0.0, 0.1, 0.1, 0.5, 1.0))
     fullness = random.choice((0.1, 0.4, 0.8))
     members = [
@@ -85,7 +85,7 @@ def answer(random: Random) -> bytes:
 
 
 def member(random: Random, field: Field, hostility: float) -> str:
-    """Write the value of a known member, of its type or of any other."""
+    """Return the value of a known member, of its type or of any other."""
     if random.random() >= hostility:
         return FRIENDLY[field.kind](random, field, hostility)
     if random.random() < 0.5:
@@ -94,14 +94,14 @@ def member(random: Random, field: Field, hostility: float) -> str:
 
 
 def others(random: Random, hostility: float) -> list[tuple[str, str]]:
-    """Write members that nobody knows, and known ones once more."""
+    """Return unknown members, and known ones a second time."""
     count = int(random.random() < 0.2 + hostility) * random.randint(0, 4)
     found = [(random.choice((*NAMES, *HALVES)), any_json(random)) for _ in range(count)]
     if random.random() < hostility / 2:
         path, field = random.choice(TOP)
         found.append((path[0], member(random, field, hostility)))
     if random.random() < hostility / 4:
-        found.append(("__type", number(random)))  # text would make it an error
+        found.append(("__type", number(random)))  # a text would make it an error
     return found
 
 
@@ -109,22 +109,22 @@ def others(random: Random, hostility: float) -> list[tuple[str, str]]:
 
 
 def a_text(random: Random, _field: Field, _hostility: float) -> str:
-    """Write any text."""
+    """Return any text."""
     return text(random, random.choice(TEXTS))
 
 
 def an_integer(random: Random, _field: Field, _hostility: float) -> str:
-    """Write an integer of 32 bits, in one of its ways."""
+    """Return an integer of 32 bits, in one of its spellings."""
     return random.choice((*PLAIN_NUMBERS, str(random.randint(-(2**31), 2**31 - 1))))
 
 
 def a_word(random: Random, field: Field, _hostility: float) -> str:
-    """Write one of an enum's words."""
+    """Return one of an enum's words."""
     return text(random, random.choice(list(words_of(field.descriptor))))
 
 
 def a_time(random: Random, _field: Field, _hostility: float) -> str:
-    """Write RFC 3339 of some time between the years 1 and 9999."""
+    """Return an RFC 3339 timestamp between the years 1 and 9999."""
     year = random.choice((2, 1969, 1970, 2024, random.randint(2, 9998), 9998))
     days = f"{year:04}-{random.randint(1, 12):02}-{random.randint(1, 28):02}"
     clock = f"{random.randint(0, 23):02}:{random.choice(('00:00', '59:59', '07:42'))}"
@@ -136,19 +136,19 @@ def a_time(random: Random, _field: Field, _hostility: float) -> str:
 
 
 def a_map(random: Random, _field: Field, _hostility: float) -> str:
-    """Write a map of texts."""
+    """Return a map of texts."""
     names = random.sample(TEXTS, random.choice((0, 1, 2, 5)))
     return an_object(random, [(each, text(random, each[::-1])) for each in names])
 
 
 def a_list(random: Random, _field: Field, _hostility: float) -> str:
-    """Write a list of texts."""
+    """Return a list of texts."""
     texts = random.choices(TEXTS, k=random.choice((0, 1, 3)))
     return an_array(random, [text(random, each) for each in texts])
 
 
 def a_structure(random: Random, field: Field, hostility: float) -> str:
-    """Write a structure: its members as a run's are, and some that nobody knows."""
+    """Return a structure: its members as those of a run, and some unknown ones."""
     outer = field.descriptor.json_name
     members = [
         (path[1], member(random, inner, hostility))
@@ -161,7 +161,7 @@ def a_structure(random: Random, field: Field, hostility: float) -> str:
 
 
 def a_document(random: Random, _field: Field, _hostility: float) -> str:
-    """Write a document that a Value carries."""
+    """Return a document that a Value can represent."""
     return any_json(random, numbers=(*PLAIN_NUMBERS, *DOUBLES), texts=TEXTS)
 
 
@@ -181,27 +181,27 @@ FRIENDLY: Mapping[str, Callable[[Random, Field, float], str]] = {
 
 
 def an_odd_text(random: Random, _field: Field) -> str:
-    """Write text that isn't Unicode."""
+    """Return text that isn't Unicode."""
     return text(random, random.choice(HALVES))
 
 
 def an_odd_integer(random: Random, _field: Field) -> str:
-    """Write a number that isn't an integer of 32 bits, or hardly."""
+    """Return a number that isn't an integer of 32 bits, or just fits."""
     return random.choice(("1.5", "true", "2147483648", "-2147483649", number(random)))
 
 
 def an_odd_word(random: Random, _field: Field) -> str:
-    """Write a word that the enum doesn't have."""
+    """Return a word that the enum doesn't have."""
     return text(random, random.choice(ODD_WORDS))
 
 
 def an_odd_time(random: Random, _field: Field) -> str:
-    """Write what isn't a timestamp, or one that has no instant that can be told."""
+    """Return text that isn't a timestamp, or one that a Timestamp can't represent."""
     return random.choice((text(random, random.choice(ODD_TIMES)), number(random)))
 
 
 def an_odd_map(random: Random, _field: Field) -> str:
-    """Write a map that isn't all text, or has a name twice."""
+    """Return a map with a value that isn't text, or with a duplicate name."""
     names = random.choices((*TEXTS, *HALVES), k=random.randint(1, 3))
     values = ("null", "1", "[]", text(random, random.choice(HALVES)))
     members = [(each, text(random, random.choice(TEXTS))) for each in names]
@@ -210,14 +210,14 @@ def an_odd_map(random: Random, _field: Field) -> str:
 
 
 def an_odd_list(random: Random, _field: Field) -> str:
-    """Write a list that isn't all text."""
+    """Return a list with an entry that isn't text."""
     odd = (*("null", "1", "[]", "{}"), text(random, random.choice(HALVES)))
     values = [text(random, random.choice(TEXTS)), random.choice(odd)]
     return an_array(random, random.sample(values, 2))
 
 
 def an_odd_document(random: Random, _field: Field) -> str:
-    """Write a document with something that a Value doesn't carry, or very deep."""
+    """Return a document that a Value can't represent, or a very deep one."""
     if random.random() < 0.5:
         return nested(random, random.choice((31, 32, 33, 34, 48, 49, 50, 51, 100, 400)))
     odd = (number(random), text(random, random.choice(HALVES)), '{"a":1,"a":1}')
@@ -226,7 +226,7 @@ def an_odd_document(random: Random, _field: Field) -> str:
 
 
 def an_odd_structure(random: Random, _field: Field) -> str:
-    """Write what isn't a structure, or one without a known member."""
+    """Return a value that isn't a structure, or one without a known member."""
     unknown = an_object(random, [("newMember", any_json(random))])
     return random.choice(("[]", "{}", '""', "0", '{"runLogStream":null}', unknown))
 
@@ -253,7 +253,7 @@ def any_json(
     numbers: tuple[str, ...] | None = None,
     texts: tuple[str, ...] = (*TEXTS, *HALVES),
 ) -> str:
-    """Write any JSON value of at most `levels` levels; names may come twice."""
+    """Return any JSON value of at most `levels` levels; names may be duplicates."""
 
     def value(levels: int) -> str:
         kind = random.random()
@@ -273,7 +273,7 @@ def any_json(
 
 
 def number(random: Random) -> str:
-    """Write any number, likely one that is hard to carry."""
+    """Return any number, often one that is hard to represent."""
     if random.random() < 0.7:
         return random.choice((*PLAIN_NUMBERS, *DOUBLES, *ODD_NUMBERS))
     whole = str(random.randrange(10 ** random.randint(1, 40)))
@@ -284,7 +284,7 @@ def number(random: Random) -> str:
 
 
 def nested(random: Random, levels: int) -> str:
-    """Write a value in so many arrays and objects."""
+    """Return a value inside this number of arrays and objects."""
     array, single = ("[", "]"), ('{"a":', "}")
     kinds = random.choice(((array, single), (array,), (single,)))
     brackets = random.choices(kinds, k=levels)
@@ -297,7 +297,7 @@ def nested(random: Random, levels: int) -> str:
 
 
 def text(random: Random, value: str) -> str:
-    """Spell text in one of the ways that JSON has."""
+    """Return text in one of the spellings that JSON has."""
     style = random.random()
     if style < 0.5:
         return json.dumps(value)
@@ -310,7 +310,7 @@ def text(random: Random, value: str) -> str:
 
 
 def an_object(random: Random, members: list[tuple[str, str]]) -> str:
-    """Write an object."""
+    """Return an object."""
     lines = [
         f"{blank(random)}{text(random, name)}{blank(random)}:{blank(random)}{value}"
         for name, value in members
@@ -319,10 +319,10 @@ def an_object(random: Random, members: list[tuple[str, str]]) -> str:
 
 
 def an_array(random: Random, values: list[str]) -> str:
-    """Write an array."""
+    """Return an array."""
     return f"[{f'{blank(random)},'.join(blank(random) + each for each in values)}]"
 
 
 def blank(random: Random) -> str:
-    """Leave space as JSON allows it: mostly none."""
+    """Return white space, mostly an empty string."""
     return random.choice((" ", "\n", "\t", "\r\n  ")) if random.random() < 0.1 else ""

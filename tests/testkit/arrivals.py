@@ -1,7 +1,7 @@
-"""How many requests came to each fake HealthOmics, held to the quota of who asks it.
+"""Checks the requests to each fake HealthOmics against the quota of the gateway.
 
-Every fake notes what comes, and whatever runs a gateway checks at its end that no
-account got more than the gateway's settings allow. So each test holds the quota.
+Every fake notes its requests. Every fixture that runs a gateway checks at its end that
+no account received more than the gateway's settings allow. So each test checks it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 DEFAULTS = {"GATEWAY_QUOTA__TPS": "8", "GATEWAY_QUOTA__BURST": "2"}
-# That a request may be on its way, or wait for this busy machine to look at it. As
-# many requests as come in that time may seem to come at once.
+# That a request may be under way, or wait for this busy machine to read it. As many
+# requests as arrive in that time may seem to arrive at once.
 JITTER_SECONDS = 0.5
 
 _fakes: dict[str, FirstMessages] = {}  # by URL
@@ -22,7 +22,7 @@ _fakes: dict[str, FirstMessages] = {}  # by URL
 
 @dataclass(slots=True)
 class _Level:
-    """What a leaky bucket has in it that each request fills by one."""
+    """The level of a leaky bucket that each request raises by one."""
 
     now: float = 0.0
     most: float = 0.0
@@ -37,30 +37,30 @@ class _Level:
 class FirstMessages:
     """The requests to one fake.
 
-    In any time `t` a gateway may send `burst + tps * t` requests. A bucket that leaks
-    `tps` a second and gets each request holds at most `burst` then; the jitter adds
-    what comes in its time.
+    In any time `t` a gateway may send `burst + tps * t` requests. So a bucket that each
+    request raises by one, and that leaks `tps` a second, has at most `burst` in it, and
+    in addition the requests of the jitter's time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with none."""
+        """Begin without requests."""
         self._clock = clock
-        self._tps = self._burst = 0.0  # of all gateways that ask it
+        self._tps = self._burst = 0.0  # of all gateways that call the fake
         self._levels: defaultdict[str, _Level] = defaultdict(_Level)
 
     def allow(self, *, tps: float, burst: float) -> None:
-        """Know of one more gateway that asks it."""
+        """Add the quota of one more gateway that calls the fake."""
         self._tps += tps
         self._burst += burst
 
     def note(self, account: str = "") -> None:
-        """Note a request, made as an identity of some account."""
+        """Note a request, signed with an identity of some account."""
         if self._tps:
             self._levels[account].note(self._clock(), self._tps)
 
     @property
     def excess(self) -> dict[str, float]:
-        """By how many requests the rate was exceeded, by account; none is none."""
+        """Return the requests beyond the rate by account; empty if there are none."""
         allowed = self._burst + self._tps * JITTER_SECONDS
         return {
             account: level.most - allowed
@@ -70,14 +70,14 @@ class FirstMessages:
 
 
 def noted_at(url: str) -> FirstMessages:
-    """Begin to note the requests to a fake that listens there from now on."""
+    """Note the requests to a fake at this URL from now on."""
     _fakes[url] = arrivals = FirstMessages()
     return arrivals
 
 
 @contextmanager
 def within_quota(url: str, environ: Mapping[str, str]) -> Iterator[None]:
-    """Run a gateway of these settings, and check what the fake at `url` got of it."""
+    """Run a gateway with these settings and check its requests to the fake at `url`."""
     arrivals = _fakes.get(url)
     quota = DEFAULTS | environ
     if arrivals:

@@ -1,4 +1,4 @@
-"""Authorities, certificates in files, and a server of TLS that tells who calls."""
+"""Authorities, certificates in files, and a TLS server that records its callers."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ ECHO = "/test.Echo/Echo"
 
 
 def chain_of(certificate: trustme.LeafCert) -> bytes:
-    """A certificate and what it was issued with, as PEM."""
+    """Return a certificate and its intermediate certificates, as PEM."""
     return b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
 
 
 def key_of(certificate: trustme.LeafCert) -> bytes:
-    """Its key, as PEM."""
+    """Return a certificate's key, as PEM."""
     return certificate.private_key_pem.bytes()
 
 
 def own_pem(certificate: trustme.LeafCert) -> bytes:
-    """The certificate alone, as PEM."""
+    """Return the certificate alone, as PEM."""
     return certificate.cert_chain_pems[0].bytes()
 
 
 def root_of(authority: trustme.CA) -> bytes:
-    """The certificate that the others trust, as PEM."""
+    """Return the root certificate, as PEM."""
     return authority.cert_pem.bytes()
 
 
 def expired(authority: trustme.CA, name: str = HOST) -> trustme.LeafCert:
-    """A certificate whose last day was yesterday."""
+    """Return a certificate that expired yesterday."""
     now = datetime.now(UTC)
     return authority.issue_cert(name, not_before=now - 2 * DAY, not_after=now - DAY)
 
 
 def premature(authority: trustme.CA, name: str = HOST) -> trustme.LeafCert:
-    """A certificate whose first day is tomorrow."""
+    """Return a certificate that becomes valid tomorrow."""
     now = datetime.now(UTC)
     return authority.issue_cert(name, not_before=now + DAY, not_after=now + 2 * DAY)
 
@@ -84,7 +84,7 @@ def write(certificate: trustme.LeafCert, folder: Path) -> None:
 def aged(file: str | Path) -> str:
     """Return a file's certificate with a negative serial number, as old ones have."""
     der = bytearray(ssl.PEM_cert_to_DER_cert(Path(file).read_text(encoding="ascii")))
-    version = b"\xa0\x03\x02\x01\x02"  # which the serial number follows
+    version = b"\xa0\x03\x02\x01\x02"  # the serial number follows these bytes
     der[der.index(version) + len(version) + 2] |= 0x80
     return ssl.DER_cert_to_PEM_cert(bytes(der))
 
@@ -93,10 +93,10 @@ class Steps:
     """A sleep that ends when the test says so."""
 
     def __init__(self) -> None:
-        """Let nobody sleep yet."""
+        """Begin with every sleep pending."""
         self._sleepers: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
         self._sleeping: asyncio.Future[None] | None = None
-        self.seconds = 0.0  # that the last one asked for
+        self.seconds = 0.0  # set when the present sleep ends
 
     async def __call__(self, seconds: float) -> None:
         """Sleep until the next step."""
@@ -106,7 +106,7 @@ class Steps:
         await sleeping
 
     async def step(self) -> None:
-        """Wake who sleeps, and wait until it sleeps again."""
+        """End the present sleep, and wait until the next one begins."""
         sleeping = self._sleeping or await self._sleepers.get()
         sleeping.set_result(None)
         self._sleeping = await self._sleepers.get()
@@ -116,16 +116,16 @@ class Clock:
     """A clock that can be set."""
 
     def __init__(self) -> None:
-        """Tell the machine's time."""
+        """Begin at the machine's time."""
         self.off = timedelta()
 
     def __call__(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return datetime.now(UTC) + self.off
 
 
 class Echo(grpc.GenericRpcHandler):
-    """A service that echoes, and remembers the certificates and peers of its calls."""
+    """A service that echoes, and records the certificates and peers of its calls."""
 
     def __init__(self) -> None:
         """Begin without calls."""
@@ -133,7 +133,7 @@ class Echo(grpc.GenericRpcHandler):
         self.peers: list[str] = []
 
     def service(self, _details: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        """Handle every method alike."""
+        """Return the same handler for every method."""
         return grpc.unary_unary_rpc_method_handler(self._echo)
 
     async def _echo(self, request: bytes, context: Any) -> bytes:
@@ -144,7 +144,7 @@ class Echo(grpc.GenericRpcHandler):
 
 @dataclass(slots=True)
 class Served:
-    """A server under way."""
+    """A server that is running."""
 
     tls: ServerTls
     port: int
@@ -153,19 +153,19 @@ class Served:
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Return the server's address."""
         return f"{HOST}:{self.port}"
 
     async def look(self) -> None:
-        """Let it look at its files, to the end."""
+        """Let the server check its files once, and wait until it has."""
         await self.steps.step()
 
 
 @asynccontextmanager
 async def echoing(files: TlsFiles, **given: Any) -> AsyncIterator[Served]:
-    """Serve over TLS, asking for certificates if there are authorities of clients.
+    """Serve over TLS; ask for certificates if there are authorities of clients.
 
-    `given` goes to ServerTls.
+    `given` are arguments of ServerTls.
     """
     steps = Steps()
     tls = ServerTls(files, sleep=steps, **given)
@@ -186,7 +186,7 @@ async def echoing(files: TlsFiles, **given: Any) -> AsyncIterator[Served]:
 async def channel_to(
     address: str, trusted: bytes, shown: trustme.LeafCert | None = None
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """Open a channel that trusts one authority, and may show a certificate."""
+    """Open a channel that trusts one authority, and may send a certificate."""
     pair = (key_of(shown), chain_of(shown)) if shown else (None, None)
     credentials = grpc.ssl_channel_credentials(trusted, *pair)
     # Channels to one address with equal credentials share their connection.
@@ -211,7 +211,7 @@ async def echo(
 
 @dataclass(frozen=True, slots=True)
 class Shaken:
-    """A handshake that was let in."""
+    """A completed handshake."""
 
     version: str | None
     certificate: bytes  # the server's, as PEM
@@ -222,7 +222,7 @@ class Shaken:
 async def shake(
     port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> Shaken | None:
-    """Make one handshake; None where the server lets nobody in."""
+    """Make one handshake; return None if the server refuses it."""
     return await asyncio.to_thread(_shake, port, context, session)
 
 
@@ -236,14 +236,14 @@ def _shake(
                 connection, server_hostname=HOST, session=session
             ) as tls,
         ):
-            # With TLS 1.3 what comes first tells whether the client is let in.
+            # With TLS 1.3 the first byte shows whether the client is accepted.
             if not tls.recv(1):
                 return None
             shown = ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b"")
             shaken = Shaken(
                 tls.version(), shown.encode(), tls.session, bool(tls.session_reused)
             )
-            with suppress(OSError):  # OpenSSL forgets a session that isn't ended well
+            with suppress(OSError):  # without it OpenSSL drops the session
                 tls.unwrap()
             return shaken
     except OSError:
@@ -255,10 +255,10 @@ def shaking(
     shown: trustme.LeafCert | None = None,
     *,
     version: ssl.TLSVersion | None = None,
-    ciphers: str = "DEFAULT@SECLEVEL=0",  # else OpenSSL offers no old versions
+    ciphers: str = "DEFAULT@SECLEVEL=0",  # otherwise OpenSSL offers no old versions
     alpn: tuple[str, ...] = ("h2",),
 ) -> ssl.SSLContext:
-    """Make a client's side of handshakes; it trusts one authority."""
+    """Return a client's TLS context that trusts one authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     if shown:

@@ -1,4 +1,4 @@
-"""Clients that open streams and then take nothing in."""
+"""Clients that open streams and then read nothing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ async def blocking(
     streams: int = 1,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Open `streams` of an attack on one connection, without flow control window.
+    """Open `streams` of an attack on one connection, without a flow-control window.
 
-    Each has been answered by its headers, so its server waits to send a message.
+    The headers of each have been answered, so the server waits to send a message.
     """
     host, _, port = address.rpartition(":")
     kind = ATTACKS[attack]

@@ -1,4 +1,4 @@
-"""What tests are built from: a gateway on real sockets, and upstreams that can lie."""
+"""Builders for tests: a gateway on real sockets, and upstreams of scripted answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CANARIES = (
 
 
 def aws_at(endpoint: str) -> Aws:
-    """Point a gateway at a place, with the sandbox's credentials."""
+    """Return the AWS of a gateway: an endpoint, with the sandbox's credentials."""
     return fixed(
         region=REGION,
         endpoint=endpoint,
@@ -63,8 +63,8 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """Serve a gateway on free ports; `environ` are settings, as their variables.
 
-    `toml` is its file of settings. Unless a test sets another it has the quota that any
-    test needs; whatever it has isn't exceeded.
+    `toml` is the content of its settings file. The quota is large enough for any test,
+    unless a test sets another one; it is checked that the gateway doesn't exceed it.
     """
     environ = UNPACED | environ
     with NamedTemporaryFile("w", suffix=".toml") as file:
@@ -86,7 +86,7 @@ async def gateway(
 
 @asynccontextmanager
 async def calling(served: Gateway, **options: Any) -> AsyncIterator[RunServiceStub]:
-    """Open a channel of its own to a gateway."""
+    """Open a new channel to a gateway."""
     async with grpc.aio.insecure_channel(
         str(served.address), options=list(options.items())
     ) as channel:
@@ -94,10 +94,10 @@ async def calling(served: Gateway, **options: Any) -> AsyncIterator[RunServiceSt
 
 
 class Sandbox(sandbox.Sandbox):
-    """The sandbox; its requests count towards the quota of the gateway that asks."""
+    """The sandbox; its requests count towards the quota of their gateway."""
 
     async def start(self) -> None:
-        """Listen, and note what comes."""
+        """Listen, and note each request."""
         await super().start()
         self.requests = _Noted(self.requests, self.requests.maxlen)
         self.requests.arrivals = noted_at(self.url)
@@ -113,7 +113,7 @@ class _Noted(deque[ReceivedRequest]):
 
 @asynccontextmanager
 async def sandboxed(**environ: str) -> AsyncIterator[tuple[RunServiceStub, Sandbox]]:
-    """Call a gateway that asks a sandbox without quota."""
+    """Open a channel to a gateway whose upstream is a sandbox without quota."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url), **environ) as served,
@@ -131,7 +131,7 @@ async def get_run(
 
 
 async def refused(call: Awaitable[Any]) -> Refusal:
-    """Await a call that must fail, and tell how it did."""
+    """Await a call that must fail, and return its failure."""
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
@@ -140,7 +140,7 @@ async def refused(call: Awaitable[Any]) -> Refusal:
 
 
 class Refusal:
-    """A failed call, its details unpacked."""
+    """A failed call, with its details unpacked."""
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         """Read the error's trailers."""
@@ -159,17 +159,17 @@ class Refusal:
 
     @property
     def reason(self) -> str:
-        """ErrorInfo's reason."""
+        """The reason of ErrorInfo."""
         return self.details["ErrorInfo"].reason
 
     @property
     def metadata(self) -> dict[str, str]:
-        """ErrorInfo's metadata."""
+        """The metadata of ErrorInfo."""
         return dict(self.details["ErrorInfo"].metadata)
 
 
 def assert_well_made(failure: Refusal) -> None:
-    """See to what every error of the gateway has."""
+    """Check the properties that every error of the gateway has."""
     assert ALWAYS <= set(failure.details)
     assert "healthomics-gateway" == failure.details["ErrorInfo"].domain
     assert failure.trailers["x-request-id"] == failure.details["RequestInfo"].request_id
@@ -186,19 +186,19 @@ def assert_well_made(failure: Refusal) -> None:
 
 
 class Upstream:
-    """An HTTP server of scripted bytes: the n-th request gets the n-th answer.
+    """An HTTP server of scripted bytes: request number n gets answer number n.
 
-    The last answer goes on for ever. An answer is sent as it is, then the connection
-    is closed unless the answer says `keep-alive`; a number waits so many seconds.
+    The last answer repeats. An answer is sent as it is, then the connection is closed
+    unless the answer has `keep-alive`; a number is a pause in seconds.
     """
 
     def __init__(self, *answers: bytes | list[bytes | float]) -> None:
-        """Say `answers`, in that order."""
+        """Send `answers`, in that order."""
         self._answers = answers
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[str] = []  # each request's head
-        self.asked = asyncio.Event()  # a request has come
-        self.hung_up = asyncio.Event()  # a client left while it waited
+        self.asked = asyncio.Event()  # a request has arrived
+        self.hung_up = asyncio.Event()  # a client has disconnected in a pause
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -236,7 +236,7 @@ class Upstream:
                 for part in answer if isinstance(answer, list) else [answer]:
                     await self._say(part, reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has left
+            pass  # the client has disconnected
         finally:
             writer.close()
 
@@ -264,7 +264,7 @@ class Upstream:
 def http(
     body: bytes | str = b"", *, status: int = 200, keep: bool = True, **headers: str
 ) -> bytes:
-    """Write one HTTP answer; header names have `_` for `-`."""
+    """Return one HTTP response; header names have `_` for `-`."""
     raw = body.encode() if isinstance(body, str) else body
     lines = {
         "content-type": "application/json",

@@ -34,7 +34,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def token(identity: str = LIMS, **claims: Any) -> str:
-    """Sign a token that is valid now; `claims` are others than the usual."""
+    """Return a signed token that is valid now; `claims` replace the usual ones."""
     now = time.time()
     return SIGNER.token(
         **{"sub": identity, "iat": now - 10, "exp": now + 300, **claims}
@@ -42,7 +42,7 @@ def token(identity: str = LIMS, **claims: Any) -> str:
 
 
 def settings_of_tokens(folder: Path, *signers: Signer) -> dict[str, str]:
-    """Give the variables of a gateway that reads the issuer's keys from a file."""
+    """Return the variables of a gateway that reads the issuer's keys from a file."""
     file = folder / "jwks.json"
     file.write_bytes(jwks(*(signers or (SIGNER,))))
     return {
@@ -54,7 +54,7 @@ def settings_of_tokens(folder: Path, *signers: Signer) -> dict[str, str]:
 
 
 def rule(identity: str, **what: Any) -> str:
-    """Write a rule as it stands in a file of settings."""
+    """Return a rule as it is written in a settings file."""
     lines = [
         f'identity = "{identity}"',
         *(f"{k} = {_toml(v)}" for k, v in what.items()),
@@ -70,7 +70,7 @@ def _toml(value: Any) -> str:
 
 
 def account(request: Request) -> Answer:
-    """Tell of the account's runs, as HealthOmics does."""
+    """Return a run of the account, as HealthOmics does."""
     run = RUNS.get(request.run_id)
     if run is None:
         return said(404, "ResourceNotFoundException")
@@ -79,27 +79,27 @@ def account(request: Request) -> Answer:
 
 @dataclass
 class Called:
-    """A gateway whose callers bring tokens, and what it asks."""
+    """A gateway whose callers send tokens, and its upstream."""
 
     served: Gateway
     upstream: LyingUpstream
     stub: Any
 
     async def get(self, run_id: str, bearer: str | None = None, **fields: Any) -> Run:
-        """Make one GetRun with a token, or none."""
+        """Make one GetRun, with a token if there is one."""
         run: Run = await self.stub.GetRun(
             GetRunRequest(id=run_id, **fields), timeout=10, metadata=bearing(bearer)
         )
         return run
 
     def watch(self, run_id: str, bearer: str | None = None, **fields: Any) -> Any:
-        """Begin a WatchRun with a token, or none."""
+        """Begin a WatchRun, with a token if there is one."""
         request = WatchRunRequest(id=run_id, **fields)
         return self.stub.WatchRun(request, timeout=10, metadata=bearing(bearer))
 
 
 def bearing(*tokens: str | None) -> tuple[tuple[str, str], ...]:
-    """Give a call's metadata: each token in an `authorization` of its own."""
+    """Return a call's metadata: an `authorization` for each token."""
     return tuple(("authorization", f"Bearer {each}") for each in tokens if each)
 
 
@@ -127,7 +127,7 @@ async def called(
 
 
 async def outcome(call: Any) -> Any:
-    """Await a call: its run, or how it failed."""
+    """Await a call and return its run, or its failure."""
     try:
         return await call
     except grpc.aio.AioRpcError as error:
@@ -135,7 +135,7 @@ async def outcome(call: Any) -> Any:
 
 
 async def states(stream: Any) -> list[Any]:
-    """Read a watch to its end: the runs' names, and the reason of a failure."""
+    """Read a watch to its end; return the runs' names, and the reason of a failure."""
     seen: list[Any] = []
     try:
         while (response := await stream.read()) is not EOF:
@@ -146,12 +146,12 @@ async def states(stream: Any) -> list[Any]:
 
 
 def stub_on(channel: grpc.aio.Channel) -> Any:
-    """Give the stub of a channel."""
+    """Return the stub of a channel."""
     return RunServiceStub(channel)
 
 
 async def until(condition: Any) -> None:
-    """Wait until something has come true."""
+    """Wait until a condition is true."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # nothing tells when it has
+        while not condition():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.001)

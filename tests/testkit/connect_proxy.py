@@ -1,4 +1,4 @@
-"""An HTTP proxy that opens tunnels by CONNECT, to one place whatever is asked for."""
+"""An HTTP proxy that opens CONNECT tunnels to one port, whatever the target is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Self
 
 
 class ConnectProxy:
-    """Counts what it is asked for; it may refuse."""
+    """Records the targets of its requests; it may refuse them."""
 
     def __init__(self, port: int, *, status: int = 200) -> None:
-        """Lead every tunnel to a port of this machine, or answer another `status`."""
+        """Open every tunnel to a local port, or answer with another `status`."""
         self.heads: list[str] = []  # of the requests
         self.url = ""
         self._port = port
@@ -46,7 +46,7 @@ class ConnectProxy:
                 finally:
                     back.transport.abort()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has left
+            pass  # the client has disconnected
         finally:
             writer.transport.abort()
 

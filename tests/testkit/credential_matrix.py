@@ -1,4 +1,4 @@
-"""Certificates and tokens, good and bad, and what the page on errors says of each."""
+"""Certificates and tokens, valid and invalid, and the error that each should cause."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 NAMED, STRANGER = "console.corp.test", "spiffe://corp/ns/nobody/sa/reader"
 ANONYMOUS = "anonymous"
-NO_CALL = "UNAVAILABLE"  # without details: no call got through the handshake
+NO_CALL = "UNAVAILABLE"  # without details: no call completed the handshake
 CODES = {  # docs/guide/errors.md, the caller
     "TOKEN_MISSING": "UNAUTHENTICATED",
     "TOKEN_INVALID": "UNAUTHENTICATED",
@@ -48,7 +48,7 @@ MINUTE_SECONDS = 60.0  # more than clocks may differ
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a certificate or a token proves: an identity, or why it isn't accepted."""
+    """The identity that a certificate or a token proves, or why it is refused."""
 
     identity: str = ""
     fault: str = ""  # a reason, or NO_CALL
@@ -60,29 +60,29 @@ UNTRUSTED = Proof(fault=NO_CALL)
 
 
 # The listeners of one gateway, in the order of their addresses: TLS that requires a
-# certificate, TLS that asks for none, a Unix socket, one with an identity.
+# certificate, TLS that doesn't ask for one, a Unix socket, one with an identity.
 LISTENERS = ("required", "none", "socket", "socket-of-lims")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A caller: what it shows, and at which listener."""
+    """A caller: its certificate, its token and its listener."""
 
     certificate: str
     token: str
     listener: str
 
     def __str__(self) -> str:
-        """Name it, as a request's id can."""
+        """Return its name, as a request id can contain it."""
         return f"{self.certificate}.{self.token}.{self.listener}"
 
     def expected(self, known: Collection[str] | None) -> tuple[str, str]:
-        """Give how its calls end, and as whose, where rules are about the `known`.
+        """Return how its calls end, and its identity; rules allow only the `known`.
 
-        Without rules, None, every caller with an identity may call. What is wrong with
-        a certificate is answered before what is wrong with a token.
+        Without rules, None, every caller with an identity may call. A fault of the
+        certificate is reported before a fault of the token.
         """
-        certificate = NOTHING  # the others don't ask for it
+        certificate = NOTHING  # the other listeners don't ask for it
         if self.listener == "required":
             certificate = certificates()[self.certificate][1]
             if certificate is NOTHING:
@@ -108,7 +108,7 @@ def _told(fault: str) -> str:
 
 
 def rows() -> list[Row]:
-    """Give each token at each listener, with each certificate where one is required."""
+    """Return each token at each listener, with each certificate if one is required."""
     shown = {"required": certificates(), "none": ("no-certificate", "spiffe")}
     return [
         Row(certificate, bearer, listener)
@@ -120,13 +120,13 @@ def rows() -> list[Row]:
 
 @cache
 def clients() -> Authority:
-    """Give the authority that the gateway verifies callers with."""
+    """Return the authority that the gateway verifies callers with."""
     return Authority()
 
 
 @cache
 def certificates() -> Mapping[str, tuple[Pair | None, Proof]]:
-    """Make every certificate, once."""
+    """Create every certificate, once."""
     ours, others = clients(), Authority()  # of the same name
     return {
         "no-certificate": (None, NOTHING),
@@ -144,7 +144,7 @@ def certificates() -> Mapping[str, tuple[Pair | None, Proof]]:
 
 
 def self_signed(uri: str) -> Pair:
-    """Make a certificate that nobody but its own key has signed."""
+    """Create a certificate that only its own key has signed."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "self")])
     alternative = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
@@ -164,7 +164,7 @@ def self_signed(uri: str) -> Pair:
 
 @cache
 def tokens() -> Mapping[str, tuple[Metadata, Proof]]:
-    """Write every token, once: the metadata that brings it, and what it proves."""
+    """Create every token, once: its metadata, and what it proves."""
     now = time.time()
     forger = Signer(SIGNER.kid, SIGNER.kind, "forger")
     usual = {"sub": LIMS, "iat": now - 10, "exp": now + 300}
@@ -214,10 +214,10 @@ def _by_public_key(text: bytes) -> bytes:
 
 
 class Files:
-    """The files and settings of a gateway with all the listeners, that reads tokens."""
+    """The files and settings of a gateway with all the listeners, and tokens."""
 
     def __init__(self, folder: Path, sockets: Path) -> None:
-        """Write them; the path of `sockets` is short."""
+        """Write the files; the path of `sockets` must be short."""
         self.folder = folder
         self.sockets = sockets
         self._authority = trustme.CA()
@@ -231,7 +231,7 @@ class Files:
         write(self._authority.issue_cert(HOST), self.folder)
 
     def toml(self, *rules: str, top: str = "", keys: str = "") -> str:
-        """Write the settings; `keys` is the line that says where the issuer's are."""
+        """Return the settings; `keys` is the line that names the issuer's keys."""
         keys = keys or f'jwks_file = "{self.folder}/jwks.json"'
         return f"""{top}
 [tls]
@@ -257,7 +257,7 @@ audience = ["{AUDIENCE}"]
     async def channel(
         self, address: object, certificate: str, **options: Any
     ) -> AsyncIterator[grpc.aio.Channel]:
-        """Open a channel with a connection of its own; it shows a certificate."""
+        """Open a channel with a new connection; it sends a certificate."""
         shown, _ = certificates()[certificate]
         pair = (shown.key, shown.cert) if shown else (None, None)
         own = [("grpc.use_local_subchannel_pool", 1), *options.items()]
@@ -271,7 +271,7 @@ audience = ["{AUDIENCE}"]
 
 
 def word(found: Any) -> str:
-    """Tell how a call ended: OK, or its code, and its reason where it has one."""
+    """Return how a call ended: OK, or its code, and its reason if it has one."""
     if not isinstance(found, Refusal):
         return "OK"
     if not found.details:

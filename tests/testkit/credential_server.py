@@ -1,4 +1,4 @@
-"""A source of credentials over HTTP, as a container's, and it can lie too."""
+"""A source of credentials over HTTP, like a container's, with scripted answers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from healthomics_gateway.upstream.credentials import ChainIdentity
 from testkit.builders import aws_at, http
 
 HOUR = timedelta(hours=1)
-PATIENCE_SECONDS = 30.0  # longer than any test stalls, so that nothing is asked twice
-PAUSE_SECONDS = 0.02  # where botocore, and the look-outs, would take seconds
+PATIENCE_SECONDS = 30.0  # longer than any stall, so that nothing is requested twice
+PAUSE_SECONDS = 0.02  # botocore, and the look-outs, would take seconds
 
 
 def session(number: int, *, lasting: timedelta = HOUR) -> bytes:
-    """Give the account's credentials under the session token of that number."""
+    """Return the account's credentials with the session token of that number."""
     told = {
         "AccessKeyId": ACCESS_KEY_ID,
         "SecretAccessKey": SECRET_ACCESS_KEY,
@@ -36,7 +36,7 @@ def session(number: int, *, lasting: timedelta = HOUR) -> bytes:
 
 
 def token(number: int) -> str:
-    """Name a session token."""
+    """Return the session token of that number."""
     return f"session-token-{number}"
 
 
@@ -44,13 +44,13 @@ NOTHING = http(b'{"message": "session-token of nobody"}', keep=False, status=404
 
 
 class CredentialSource:
-    """Answers the n-th request with the n-th answer, the last for ever.
+    """Answers request number n with answer number n; the last answer repeats.
 
-    While it is `stalled` it takes requests, and answers when it isn't any more.
+    While it is `stalled` it accepts requests and answers them later.
     """
 
     def __init__(self, *answers: bytes) -> None:
-        """Give `answers`, in that order."""
+        """Send `answers`, in that order."""
         self._answers = answers
         self._talks: set[asyncio.Task[None]] = set()
         self._is_flowing = asyncio.Event()
@@ -60,16 +60,16 @@ class CredentialSource:
         self.url = ""
 
     def answer(self, *answers: bytes) -> None:
-        """Give other answers from now on."""
+        """Send other answers from now on."""
         self._answers = answers
         self.asked = 0
 
     def stall(self) -> None:
-        """Answer nobody."""
+        """Stop answering."""
         self._is_flowing.clear()
 
     def flow(self) -> None:
-        """Answer again, those who wait too."""
+        """Answer again, also the requests that wait."""
         self._is_flowing.set()
 
     async def __aenter__(self) -> Self:
@@ -87,23 +87,23 @@ class CredentialSource:
         await asyncio.gather(*self._talks, return_exceptions=True)
 
     def aws(self, **options: Any) -> Callable[[str], Aws]:
-        """Make the AWS of a gateway that has its credentials from here.
+        """Return the AWS of a gateway that reads its credentials from here.
 
-        They come by botocore's own provider; `options` are the identity's.
+        They are read with botocore's own provider; `options` are the identity's.
         """
 
         def identity(report: Any) -> ChainIdentity:
             return ChainIdentity(
                 report,
                 chain=self._provided,
-                # The chain is looked at again at once, not every five seconds.
+                # The chain is read again at once, instead of every five seconds.
                 **{"sleep": lambda _: asyncio.sleep(PAUSE_SECONDS)} | options,
             )
 
         return lambda url: replace(aws_at(url), identity=identity)
 
     def _provided(self) -> Any:
-        """Blocks: read what this source gives, over HTTP."""
+        """Read the credentials of this source over HTTP; this blocks."""
         return ContainerProvider(
             environ={ContainerProvider.ENV_VAR_FULL: self.url},
             fetcher=ContainerMetadataFetcher(
@@ -131,6 +131,6 @@ class CredentialSource:
             writer.write(answer)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has left
+            pass  # the client has disconnected
         finally:
             writer.close()

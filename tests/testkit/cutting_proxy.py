@@ -1,4 +1,4 @@
-"""Something between a client and a gateway that ends streams, as proxies do."""
+"""A proxy between a client and a gateway that ends streams early."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def reset(code: ErrorCodes) -> Cut:
 
 
 def go_away(connection: H2Connection, _stream: int) -> None:
-    """Leave the connection, with what is on it."""
+    """Send GOAWAY, and close the connection with its streams."""
     connection.close_connection(ErrorCodes.NO_ERROR, last_stream_id=0)
 
 
 def hang_up(_connection: H2Connection, _stream: int) -> None:
-    """Close the connection without a word."""
+    """Close the connection without a frame."""
 
 
 def end_without_status(connection: H2Connection, stream: int) -> None:
-    """End the stream well for HTTP, without what gRPC needs at its end."""
+    """End the stream correctly for HTTP, without gRPC's status."""
     connection.end_stream(stream)
 
 
 def end_in_a_message(connection: H2Connection, stream: int) -> None:
-    """End the stream amid a message."""
+    """End the stream inside a message."""
     connection.send_data(stream, b"\0\0\0\0\x09abc", end_stream=True)
 
 
@@ -69,10 +69,10 @@ CUTS: dict[str, Cut] = {
 
 @dataclass
 class Proxy:
-    """Answers each stream with one state, and ends it as the next of `cuts` does.
+    """Answers each stream with one state, and ends it with the next function of `cuts`.
 
-    It does so once the client has `seen` the state: gRPC may drop what has come with
-    the end of a stream.
+    It ends a stream once the client has `seen` the state, as gRPC may drop messages
+    that arrive together with the end of a stream.
     """
 
     cuts: Sequence[Cut]
@@ -112,7 +112,7 @@ class Proxy:
     def _answer(
         self, client: socket.socket, connection: H2Connection, stream: int
     ) -> bool:
-        """Answer a stream; return whether the connection is left too."""
+        """Answer a stream; return whether the connection is closed too."""
         at = len(self.requests) - 1
         cut = [*self.cuts, say_ok][at]
         message = WatchRunResponse(run=self.states[at]).SerializeToString()
@@ -126,7 +126,7 @@ class Proxy:
 
 @contextmanager
 def proxy(cuts: Sequence[Cut], states: Sequence[Run]) -> Iterator[tuple[str, Proxy]]:
-    """Serve it; give its address."""
+    """Serve the proxy and return its address."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         ThreadPoolExecutor(1) as pool,

@@ -1,4 +1,4 @@
-"""The faults that are driven, by number, and what the tests of each have seen."""
+"""The table of faults, by number, with the outcomes of the tests of each."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ CASES = {
 
 @dataclass(slots=True)
 class Tally:
-    """What one test, or all tests of a case, have seen."""
+    """The outcomes of one test, or of all tests of a case."""
 
-    calls: int = 0  # to the gateway, the witness's apart
+    calls: int = 0  # to the gateway, except the witness's
     outcomes: Counter[str] = field(default_factory=Counter)  # by reason
-    wrong: int = 0  # another code or reason than the row's
+    wrong: int = 0  # a code or reason other than the row's
     silent: int = 0  # neither an answer nor a reason in time
-    leaked: int = 0  # canaries told
+    leaked: int = 0  # canaries in errors or logs
 
     def plain(self) -> dict[str, object]:
-        """Give it as what can travel between processes."""
+        """Return the tally as values that can be sent between processes."""
         return {
             "calls": self.calls,
             "outcomes": dict(self.outcomes),
@@ -74,14 +74,14 @@ class Tally:
 
 @dataclass(slots=True)
 class Row:
-    """What the tests of a case have come to."""
+    """The results of the tests of a case."""
 
     passed: int = 0
     failed: int = 0
     tally: Tally = field(default_factory=Tally)
 
     def add(self, tally: Mapping[str, object]) -> None:
-        """Add what one more test has seen."""
+        """Add the outcomes of one more test."""
         for name, value in tally.items():
             if isinstance(value, dict):
                 self.tally.outcomes.update(value)
@@ -90,7 +90,7 @@ class Row:
 
 
 def table(rows: Mapping[int, Row]) -> Iterator[str]:
-    """Write a line for each case that ran, and what they come to."""
+    """Return a line for each case that ran."""
     yield f"{'case':>4}  {'':44}{'tests':>6}{'calls':>7}  outcomes"
     for number, title in CASES.items():
         if number in rows:

@@ -1,4 +1,4 @@
-"""An OIDC issuer: keys of each kind, tokens that they sign, a server of its keys."""
+"""An OIDC issuer: keys of each type, signed tokens, and a server of its keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUDIENCE = "gateway"
 IDENTITY = "alice"
 NOW = 1_800_000_000.0
 ABSENT: Any = object()  # a claim or member that is left out
-KIND_OF = {  # what signs an algorithm
+KIND_OF = {  # the key type of each algorithm
     "RS256": "RSA",
     "RS384": "RSA",
     "RS512": "RSA",
@@ -40,7 +40,7 @@ _ALGORITHM_OF = {kind: alg for alg, kind in reversed(KIND_OF.items())} | {
 }
 _MAKERS: dict[str, Callable[[], Any]] = {
     "RSA": lambda: rsa.generate_private_key(65_537, 2048),
-    "RSA-1024": lambda: rsa.generate_private_key(65_537, 1024),  # noqa: S505  # no good, and that is tested
+    "RSA-1024": lambda: rsa.generate_private_key(65_537, 1024),  # noqa: S505  # too weak, and a test shows that it is refused
     "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
@@ -52,7 +52,7 @@ _MAKERS: dict[str, Callable[[], Any]] = {
 
 @cache
 def private_key(kind: str, name: str = "") -> Any:
-    """Make a key of a kind, once; others of the kind have other names."""
+    """Create a key of a type, once; further keys of the type have other names."""
     assert name is not None
     return _MAKERS[kind]()
 
@@ -63,15 +63,15 @@ class Signer:
 
     kid: str | None
     kind: str = "RSA"
-    name: str = ""  # of the key, where there are several of a kind
+    name: str = ""  # of the key, if there are several of a type
 
     @property
     def private(self) -> Any:
-        """Give the private key."""
+        """Return the private key."""
         return private_key(self.kind, self.name)
 
     def jwk(self, **changes: Any) -> dict[str, Any]:
-        """Write the public key as a JWK; `changes` are members, or ABSENT."""
+        """Return the public key as a JWK; `changes` are members, or ABSENT."""
         public = self.private.public_key()
         algorithm = jwt.get_algorithm_by_name(_ALGORITHM_OF[self.kind])
         written: dict[str, Any] = algorithm.to_jwk(public, as_dict=True)
@@ -82,7 +82,7 @@ class Signer:
     def token(
         self, *, alg: str = "", header: dict[str, Any] | None = None, **claims: Any
     ) -> str:
-        """Sign a token; `claims` and members of the `header` may be ABSENT."""
+        """Return a signed token; `claims` and members of the `header` may be ABSENT."""
         alg = alg or _ALGORITHM_OF[self.kind]
         named = {"alg": alg, "typ": "JWT", "kid": self.kid or ABSENT}
         return compact(
@@ -92,13 +92,13 @@ class Signer:
         )
 
     def signature(self, text: bytes, alg: str) -> bytes:
-        """Sign a text."""
+        """Return the signature of a text."""
         algorithm = jwt.get_algorithm_by_name(alg)
         return algorithm.sign(text, self.private)
 
 
 def right_claims() -> dict[str, Any]:
-    """Give what a gateway accepts at NOW."""
+    """Return claims that a gateway accepts at NOW."""
     return {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -109,13 +109,13 @@ def right_claims() -> dict[str, Any]:
 
 
 def compact(header: Any, claims: Any, *, sign: Callable[[bytes], bytes]) -> str:
-    """Write any token; what isn't bytes yet is written as JSON."""
+    """Return any token; parts that aren't bytes are encoded as JSON."""
     text = b".".join(base64url_encode(_written(part)) for part in (header, claims))
     return (text + b"." + base64url_encode(sign(text))).decode()
 
 
 def jwks(*keys: Signer | dict[str, Any]) -> bytes:
-    """Write a set of keys."""
+    """Return a JWK set."""
     written = [key.jwk() if isinstance(key, Signer) else key for key in keys]
     return json.dumps({"keys": written}).encode()
 
@@ -129,12 +129,12 @@ def _written(part: Any) -> bytes:
 
 
 class KeyServer:
-    """Serves a JWK set over HTTP; it counts who asks, and may stall or fail."""
+    """Serves a JWK set over HTTP; it counts requests, and may stall or fail."""
 
     def __init__(
         self, *keys: Signer | dict[str, Any], tls: ssl.SSLContext | None = None
     ) -> None:
-        """Publish `keys`; over TLS where there is something to serve it with."""
+        """Serve `keys`, over TLS if there is a certificate to serve them with."""
         self.asked = 0
         self.heads: list[bytes] = []  # of the requests
         self.url = ""
@@ -149,15 +149,15 @@ class KeyServer:
         self.answer(http(jwks(*keys), keep=False))
 
     def answer(self, answer: bytes) -> None:
-        """Answer with these bytes from now on, then hang up."""
+        """Answer with these bytes from now on, then close the connection."""
         self._answer = answer
 
     def stall(self) -> None:
-        """Answer nobody."""
+        """Stop answering."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Answer all who have asked."""
+        """Answer all requests that wait."""
         self._flowing.set()
 
     async def __aenter__(self) -> Self:
@@ -188,6 +188,6 @@ class KeyServer:
             writer.write(self._answer)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has left
+            pass  # the client has disconnected
         finally:
             writer.close()

@@ -1,4 +1,4 @@
-"""A HealthOmics that tells the truth, but for the runs it is told to lie about."""
+"""A HealthOmics that answers correctly, except for the runs that it has lies for."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from healthomics_gateway.sandbox.signature import ReceivedRequest, verify
 from testkit.arrivals import noted_at
 from testkit.builders import http
 
-TRUE_ID = "1000003"  # a run that nobody lies about
-CANARY = "canary-5f1d"  # stands in all that AWS tells and callers must not hear
+TRUE_ID = "1000003"  # a run without a lie
+CANARY = "canary-5f1d"  # part of all that AWS sends and callers must not receive
 ARN = f"arn:aws:iam::123456789012:role/{CANARY}"
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A pause, which ends early where the client leaves."""
+    """A pause, which ends early if the client disconnects."""
 
     seconds: float
 
@@ -50,18 +50,18 @@ Lie: TypeAlias = Answer | Callable[["Request"], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came; `fault` is AWS's code where its signature isn't right."""
+    """A received request; `fault` is AWS's code if its signature is invalid."""
 
     run_id: str
     target: str
     headers: CIMultiDictProxy[str]
-    connection: int  # which one it came on, counted from 1
+    connection: int  # number of the connection, counted from 1
     at: float  # seconds of the loop's clock
     fault: str
 
 
 def true_run(run_id: str, **members: object) -> str:
-    """Tell of a run, as JSON; ARNs and values in it are canaries."""
+    """Return a run as JSON; ARNs and values in it are canaries."""
     return json.dumps(
         {
             "id": run_id,
@@ -76,7 +76,7 @@ def true_run(run_id: str, **members: object) -> str:
 
 
 def said(status: int, code: str = "", message: str = CANARY, **headers: str) -> bytes:
-    """Write an error as AWS writes it, its code in the header."""
+    """Return an error as AWS sends it, with its code in the header."""
     named = {"x_amzn_errortype": code} if code else {}
     id_ = {"x_amzn_requestid": str(uuid4())}
     return http(
@@ -91,7 +91,7 @@ def _truth(request: Request) -> Answer:
 
 
 class LyingUpstream:
-    """Answers over real sockets; every request is recorded, its signature verified."""
+    """Answers over real sockets, records every request and verifies its signature."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class LyingUpstream:
     ) -> None:
         """Accept signatures of `session_token`, and of about `now`.
 
-        `truth` tells of the runs that nobody lies about.
+        `truth` returns the runs without a lie.
         """
         self._tls = tls
         self._truth = truth
@@ -116,28 +116,28 @@ class LyingUpstream:
         self.requests: list[Request] = []
         self.asked: Counter[str] = Counter()  # by run's id
         self.accepted = 0  # connections
-        self.hung_up: Counter[str] = Counter()  # clients gone mid-answer, by run's id
+        self.hung_up: Counter[str] = Counter()  # disconnects, by run's id
         self.port = 0
 
     def lie(self, run_id: str, *lies: Lie) -> None:
-        """Answer the n-th request about a run with the n-th lie, the last for ever.
+        """Answer request number n about a run with lie number n; the last one repeats.
 
         A lie is bytes, or parts of them with pauses and an end; a function of the
-        request gives one. What doesn't end in CLOSE, RESET or HANG keeps the
-        connection, unless its bytes say `connection: close`.
+        request may return one. A lie that doesn't end in CLOSE, RESET or HANG keeps the
+        connection open, unless its bytes say `connection: close`.
         """
         self._lies[run_id] = lies
         self.asked[run_id] = 0
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the upstream."""
         place = "https://localhost" if self._tls else "http://127.0.0.1"
         return f"{place}:{self.port}"
 
     @property
     def busy(self) -> int:
-        """How many requests are being answered."""
+        """The number of requests that are being answered."""
         return len(self._busy)
 
     async def __aenter__(self) -> Self:
@@ -155,7 +155,7 @@ class LyingUpstream:
         await self._end(list(self._open))
 
     async def hang_up_idle(self) -> None:
-        """Close the connections that are kept alive behind an answer."""
+        """Close the idle connections."""
         await self._end(list(self._idle))
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -221,7 +221,7 @@ class LyingUpstream:
         return request
 
     def _account(self, _request: Request) -> str:
-        """Tell whose quota a request is charged to: here all are of one account."""
+        """Return the account that a request is charged to: there is only one here."""
         return ""
 
     def _answer(self, request: Request) -> Sequence[Part]:

@@ -1,4 +1,4 @@
-"""An event loop that knows how much CPU time its longest callback took."""
+"""An event loop that measures the CPU time of its longest callback."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from grpc.aio import EOF
 
 
 class MeasuringLoop(asyncio.SelectorEventLoop):
-    """Times each callback by the CPU time of its thread, which no neighbour adds to."""
+    """Measures each callback by the CPU time of its thread, without other processes."""
 
     def __init__(self) -> None:
-        """Begin with nothing measured."""
+        """Begin without a measurement."""
         super().__init__()
         self.forget()
 
     def forget(self) -> None:
-        """Begin to measure anew."""
+        """Begin to measure again."""
         self.longest_seconds = 0.0
-        self.longest = ""  # what it was
+        self.longest = ""  # the longest callback
 
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        """Measure what is called soon: the steps of tasks, too."""
+        """Measure a callback that is called soon, also a step of a task."""
         return super().call_soon(self._timed, callback, *args, context=context)
 
     def call_soon_threadsafe(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        """Measure what other threads hand in."""
+        """Measure a callback from another thread."""
         return super().call_soon_threadsafe(
             self._timed, callback, *args, context=context
         )
@@ -45,7 +45,7 @@ class MeasuringLoop(asyncio.SelectorEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Measure what is called later."""
+        """Measure a callback that is called later."""
         return super().call_at(when, self._timed, callback, *args, context=context)
 
     def _add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
@@ -66,10 +66,10 @@ class MeasuringLoop(asyncio.SelectorEventLoop):
 
 
 def _is_of_a_client(callback: Callable[..., Any]) -> bool:
-    """Tell the end of a client's stream from what the gateway does.
+    """Return whether a callback ends a client's stream: not the gateway's work.
 
-    gRPC reads it in a task of its own, and does there what a thousand other streams
-    that end in that moment have left to do.
+    gRPC handles it in a separate task, which may also do the remaining work of a
+    thousand other streams that end at that moment.
     """
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task) or not task.done() or task.cancelled():

@@ -1,4 +1,4 @@
-"""What AWS sent, rebuilt from a `Run` by the contract alone, and compared with it.
+"""Rebuilds what AWS sent from a `Run` by the contract alone, and compares the two.
 
 Nothing of the translation is used here, so that the two can disagree.
 """
@@ -20,28 +20,28 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from healthomics.v1.run_pb2 import Run
 
-OWN_FIELDS = 1000  # from here on a field isn't AWS's
+OWN_FIELDS = 1000  # fields from this number on aren't AWS's
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_HOUR, LAST_MINUTE = 23, 59
-LEVELS_TO_TYPE = 32  # a document of no more levels is decoded by every client
+LEVELS_TO_TYPE = 32  # every client decodes a document of at most this many levels
 
-Path: TypeAlias = tuple[str, ...]  # a member's name, behind that of its structure
+Path: TypeAlias = tuple[str, ...]  # a member's name, after that of its structure
 
 
 class Number(str):
-    """A JSON number as it was written."""
+    """A JSON number in its spelling."""
 
     __slots__ = ()
 
 
 class Pairs(tuple[tuple[str, Any], ...]):
-    """A JSON object: its names, duplicates too, with their values."""
+    """A JSON object: its names, also duplicates, with their values."""
 
     __slots__ = ()
 
 
 class Instant(NamedTuple):
-    """A point in time, in nanoseconds of the epoch."""
+    """A point in time, in nanoseconds since the epoch."""
 
     nanos: int
 
@@ -54,11 +54,11 @@ class Kept:
 
 
 class AmbiguousError(ValueError):
-    """What was sent can't be rebuilt."""
+    """What was sent can't be rebuilt, because the answer is ambiguous."""
 
 
 class Field(NamedTuple):
-    """Where a member is typed."""
+    """The typed field of a member."""
 
     kind: str
     descriptor: FieldDescriptor
@@ -95,14 +95,14 @@ STRUCTURES = {path[0] for path, field in FIELDS.items() if field.kind == "struct
 
 
 def words_of(field: FieldDescriptor) -> dict[str, int]:
-    """Give AWS's words of an enum field, with their numbers."""
+    """Return AWS's words of an enum field, with their numbers."""
     unspecified, *values = field.enum_type.values
     prefix = unspecified.name.removesuffix("UNSPECIFIED")
     return {value.name.removeprefix(prefix): value.number for value in values}
 
 
 def differences(sent: str, run: Run) -> list[str]:
-    """Tell where an answer breaks *typed means exact*: nowhere, if all is well."""
+    """Return where an answer breaks *typed means exact*; empty if nowhere."""
     try:
         answered = rebuilt(run)
     except AmbiguousError as error:
@@ -140,9 +140,9 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def sent_members(text: str) -> dict[Path, str]:
-    """Take the text of an answer apart: each member's path, and its JSON text.
+    """Return each member's path in the text of an answer, with its JSON text.
 
-    The last of duplicates counts, and null counts as absent.
+    Of duplicates the last one counts, and null counts as absent.
     """
     sent: dict[Path, str] = {}
     for name, value in dict(_members(text)).items():
@@ -169,7 +169,7 @@ def _members(text: str) -> Iterator[tuple[str, str]]:
 
 
 def read(text: str) -> Any:
-    """Read JSON with its numbers and its objects as they were written."""
+    """Parse JSON; numbers and objects keep their spelling."""
     return json.loads(
         text, parse_int=Number, parse_float=Number, object_pairs_hook=Pairs
     )
@@ -179,9 +179,9 @@ def read(text: str) -> Any:
 
 
 def rebuilt(run: Run) -> dict[Path, Any]:
-    """Give each member of the answer, typed as read from JSON or `Kept`.
+    """Return each member of the answer, typed as parsed from JSON or `Kept`.
 
-    Raises AmbiguousError where a member is there twice.
+    Raises AmbiguousError if a member is there twice.
     """
     members = dict(_typed(run, ()))
     outer = {path[:1] for path in members if len(path) > 1}
@@ -200,7 +200,7 @@ def rebuilt(run: Run) -> dict[Path, Any]:
 
 
 def path_of(entry: str) -> Path:
-    """Read a name in `unmodeled_json`; raise AmbiguousError where it is ill made."""
+    """Parse a name in `unmodeled_json`. Raises AmbiguousError if it is malformed."""
     head, dot, below = entry.partition(".")
     structure = (head,) if dot and head in STRUCTURES else ()
     written = below if structure else entry
@@ -263,7 +263,7 @@ def _tree(value: Value) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Tell whether two JSON values are equal as the contract has it."""
+    """Return whether two JSON values are equal as the contract defines it."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Number):
@@ -279,7 +279,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def decimal(number: Number) -> tuple[int, str, int]:
-    """Give a number's value: its sign, its digits without zeros outside, and where."""
+    """Return a number's sign, its digits without outer zeros, and their position."""
     mantissa, _, exponent = number.lower().removeprefix("-").partition("e")
     whole, _, fraction = mantissa.partition(".")
     digits = (whole + fraction).lstrip("0")
@@ -293,7 +293,7 @@ _RFC_3339 = re.compile(r"0000-00-00T00:00:00(\.0{1,9})?(Z|[+-]00:00)")  # in zer
 
 
 def instant(value: Any) -> Instant | None:
-    """Read RFC 3339, as far as a Timestamp can tell it."""
+    """Parse RFC 3339, as far as a Timestamp can represent it."""
     if not isinstance(value, str):
         return None
     text = value.upper()
@@ -317,14 +317,14 @@ def instant(value: Any) -> Instant | None:
 
 
 def _fits(field: Field, value: Any) -> bool:
-    """Tell whether a field must hold a value, as it can do so exactly."""
+    """Return whether a field can hold a value exactly, and therefore must."""
     if field.kind == "enum":
         return isinstance(value, str) and value in words_of(field.descriptor)
     return _FITS[field.kind](value)
 
 
 def _is_carried(value: Any, levels: int) -> bool:
-    """Tell whether a Value carries a document exactly."""
+    """Return whether a Value represents a document exactly."""
     if isinstance(value, Number):
         double = float(value)
         return isfinite(double) and decimal(Number(repr(double))) == decimal(value)
@@ -339,7 +339,7 @@ def _is_carried(value: Any, levels: int) -> bool:
 
 
 def _is_object(value: Any) -> bool:
-    """Tell whether a value is an object of names that are text, none twice."""
+    """Return whether a value is an object whose names are text, without duplicates."""
     if not isinstance(value, Pairs):
         return False
     names = [name for name, _ in value]
@@ -351,7 +351,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_broken(text: str) -> bool:
-    """Tell whether text holds half a character: it isn't Unicode then."""
+    """Return whether text has half a surrogate pair, so that it isn't Unicode."""
     return any("\ud800" <= each <= "\udfff" for each in text)
 
 
@@ -396,7 +396,7 @@ AroundRun: Any = _message_around()
 
 
 def decodes(run: Run) -> bool:
-    """Tell whether a stock client reads a run as it is, also inside a message."""
+    """Return whether a stock client decodes a run unchanged, also inside a message."""
     try:
         alone = Run.FromString(run.SerializeToString())
         inside = AroundRun.FromString(AroundRun(run=run).SerializeToString()).run

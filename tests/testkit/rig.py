@@ -1,4 +1,4 @@
-"""A gateway between an upstream that lies and clients that watch what becomes of it."""
+"""A gateway between a lying upstream and clients, with checks for every fault case."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from testkit.lying_upstream import ARN, CANARY, TRUE_ID, LyingUpstream
 from testkit.measuring_loop import MeasuringLoop
 
 GRACE_SECONDS = 1.0  # beyond a deadline: this machine may be busy
-BACK_SECONDS = 5.0  # until everything is as it was
+BACK_SECONDS = 5.0  # until all resources are as before
 MAX_CALLBACK_SECONDS = 0.05  # of CPU time
 WITNESS_PAUSE_SECONDS = 0.02
 CANARIES = (CANARY, ARN, ACCESS_KEY_ID, SECRET_ACCESS_KEY, "123456789012", "arn:")
-SECRETS = (SECRET_ACCESS_KEY, "session-token")  # these not even in the log
+SECRETS = (SECRET_ACCESS_KEY, "session-token")  # these must not even be in the log
 LATE = {Reason.CALLER_DEADLINE, Reason.SERVER_DEADLINE, Reason.DEADLINE_TOO_SHORT}
 
 
 class Rig:
-    """Makes calls, and checks what every case must leave behind."""
+    """Makes calls, and checks what must be true after every case."""
 
     def __init__(self, tally: Tally, upstream: LyingUpstream, served: Gateway) -> None:
-        """Count in `tally`."""
+        """Count outcomes in `tally`."""
         self.tally = tally
         self.upstream = upstream
         self.served = served
@@ -64,11 +64,11 @@ class Rig:
         is_truth_served: bool = True,
         **environ: str,
     ) -> AsyncIterator[Rig]:
-        """Serve a gateway over a lying upstream; check everything at the end.
+        """Serve a gateway over a lying upstream, and check everything at the end.
 
-        Where no truth can be served (nobody listens, nothing is trusted) there is
-        neither a witness nor a good call right after. `aws` makes the gateway's AWS
-        of the upstream's URL, `environ` are settings.
+        If no correct answer is possible (nothing listens, nothing is trusted), there is
+        neither a witness nor a good call afterwards. `aws` returns the gateway's AWS
+        for the upstream's URL, `environ` are settings.
         """
         async with AsyncExitStack() as stack:
             log = stack.enter_context(capture_logs())
@@ -82,7 +82,7 @@ class Rig:
             elsewhere = await stack.enter_async_context(
                 calling(served, **{"grpc.use_local_subchannel_pool": 1})
             )
-            for stub in (rig.stub, elsewhere):  # each has its connection from now on
+            for stub in (rig.stub, elsewhere):  # each has a connection from now on
                 await (get_run(stub, TRUE_ID) if is_truth_served else _connect(stub))
             async with rig._checked(elsewhere if is_truth_served else None):  # its own
                 yield rig
@@ -109,7 +109,7 @@ class Rig:
     async def refused(
         self, call: Awaitable[Any], reason: Reason, *, seconds: float = 10.0
     ) -> Refusal:
-        """Await any call that must fail for `reason`, `seconds` being its deadline."""
+        """Await any call that must fail for `reason`; `seconds` is its deadline."""
         begun = time.monotonic()
         self.tally.calls += 1
         try:
@@ -138,11 +138,11 @@ class Rig:
 
     @asynccontextmanager
     async def _checked(self, witness: Any) -> AsyncIterator[None]:
-        """Check what must hold during and after every case."""
+        """Check what must be true during and after every case."""
         loop = cast("MeasuringLoop", asyncio.get_running_loop())
         await self.upstream.hang_up_idle()
         before = self._resources()
-        gc.freeze()  # as in a gateway's own process: the tests' heap isn't measured
+        gc.freeze()  # the heap of the tests isn't measured
         await asyncio.sleep(0)  # nor is this
         loop.forget()
         witnessed: list[str] = []
@@ -184,7 +184,7 @@ class Rig:
             if not more:
                 return
             assert time.monotonic() < end, f"{more}, before: {before}"
-            await asyncio.sleep(0.001)  # nothing tells when all is closed
+            await asyncio.sleep(0.001)  # there is no event when all is closed
 
 
 async def _connect(stub: Any) -> None:
@@ -192,7 +192,7 @@ async def _connect(stub: Any) -> None:
 
 
 async def _watch(witness: Any, witnessed: list[str], ended: asyncio.Event) -> None:
-    """Call on another connection all the while, and once in the shortest case."""
+    """Make calls on another connection until the case ends, at least one."""
     while witness:
         try:
             run = await get_run(witness, TRUE_ID)

@@ -37,7 +37,7 @@ Ask = Callable[[RunQuery, Call], Awaitable[Answer]]
 
 
 def answer(run_id: str = "1234567", **fields: Any) -> Answer:
-    """A run as a source has it."""
+    """Return an answer as a source does."""
     return Answer(Run(id=run_id, **fields), AWS_REQUEST_ID)
 
 
@@ -63,14 +63,14 @@ def call_context(
 
 
 def failure(reason: Reason = Reason.UPSTREAM_INTERNAL, **more: Any) -> GatewayError:
-    """A failure as a source raises it."""
+    """Return a failure as a source raises it."""
     return GatewayError(reason, **more)
 
 
 class Scripted:
-    """A source that takes one step for each question; the last goes on for ever.
+    """A source that takes one step for each query; the last step repeats.
 
-    A step is answered, raised where it is an error, or asked where it can be.
+    A step is returned, raised if it is an error, or called if it can be.
     """
 
     def __init__(self, *steps: Answer | Exception | Ask) -> None:
@@ -93,15 +93,15 @@ class Scripted:
 
 
 class Hanging:
-    """A step that never answers, and what becomes of it."""
+    """A step that never answers, and records whether it was called and cancelled."""
 
     def __init__(self) -> None:
-        """Be neither asked nor left."""
+        """Begin without a call."""
         self.is_asked = asyncio.Event()
         self.is_left = asyncio.Event()
 
     async def __call__(self, _query: RunQuery, _call: Call) -> Answer:
-        """Hang until the call is given up."""
+        """Wait until the call is cancelled."""
         self.is_asked.set()
         try:
             return await asyncio.Future[Answer]()
@@ -121,7 +121,7 @@ async def serving(
 ) -> AsyncIterator[grpc.aio.Channel]:
     """Serve RunService over `source`, and open a channel to it.
 
-    `inner` are further stages, inside `audit` and `errors`; `handlers` are served
+    `inner` are further interceptors, inside `audit` and `status`; `handlers` are served
     as other services.
     """
     service = RunService(

@@ -1,4 +1,4 @@
-"""STS over real sockets: it gives sessions of roles, and can refuse and stall."""
+"""A fake STS over real sockets: it creates sessions of roles, or refuses, or stalls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAID = f"User: arn:aws:sts::{ACCOUNT}:assumed-role/gateway/canary-5f1d isn't all
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as it came; `fault` is AWS's code where its signature isn't right."""
+    """A received request; `fault` is AWS's code if its signature is invalid."""
 
     action: str
     role: str
@@ -41,10 +41,9 @@ class Asked:
 
 
 class FakeSts:
-    """Gives a session to whom the gateway asks one for; each request is recorded.
+    """Creates the sessions that the gateway asks for, and records each request.
 
-    Roles are told apart: what one is refused with, or has to wait for, isn't the
-    others' matter.
+    Refusals and stalls apply to one role each.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class FakeSts:
         own_token: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Give sessions that last so long; `own_token` is of the gateway's session."""
+        """Create sessions of this duration; `own_token` is of the gateway's session."""
         self._answers: dict[str, bytes] = {}  # by role
         self._stalled: dict[str, asyncio.Event] = {}  # by role
         self._talks: set[asyncio.Task[None]] = set()
@@ -67,23 +66,23 @@ class FakeSts:
         self.url = ""
 
     def refuse(self, role: str, answer: bytes) -> None:
-        """Answer with these bytes from now on, as far as this role goes."""
+        """Answer requests for this role with these bytes from now on."""
         self._answers[role] = answer
 
     def allow(self, role: str) -> None:
-        """Refuse this role no more."""
+        """Stop refusing this role."""
         del self._answers[role]
 
     def stall(self, role: str) -> None:
-        """Answer nobody who asks for this role."""
+        """Stop answering requests for this role."""
         self._stalled[role] = asyncio.Event()
 
     def flow(self, role: str) -> None:
-        """Answer again, those who wait too."""
+        """Answer again, also the requests that wait."""
         self._stalled.pop(role).set()
 
     def aws(self, url: str) -> Aws:
-        """Point a gateway at HealthOmics, and here."""
+        """Return the AWS of a gateway that uses a HealthOmics and this STS."""
         return fixed(
             region=REGION,
             endpoint=url,
@@ -94,16 +93,16 @@ class FakeSts:
 
     @property
     def assumed(self) -> list[Asked]:
-        """The requests for a session, in the order they came."""
+        """The requests for a session, in the order of their arrival."""
         return [each for each in self.asked if each.action == "AssumeRole"]
 
     @property
     def names(self) -> Counter[str]:
-        """How often a session of each name was asked for."""
+        """The number of requests for each session name."""
         return Counter(each.name for each in self.assumed)
 
     def name_of(self, request: Request) -> str:
-        """Tell which session signed a request to HealthOmics; none is the gateway."""
+        """Return the session that signed a request; empty for the gateway's own."""
         given = self.given.get(key_of(request.headers))
         return given.name if given else ""
 
@@ -141,7 +140,7 @@ class FakeSts:
             writer.write(self._answer(asked))
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has left
+            pass  # the client has disconnected
         finally:
             writer.close()
 
@@ -200,7 +199,7 @@ class FakeSts:
 
 
 def granting(*, access_key: str = "ASIAODD", expiration: str = "2099-01-01") -> bytes:
-    """Write a session as STS does, with values that it never has."""
+    """Return a session in STS's format, with values that STS never returns."""
     return _success(
         "AssumeRole",
         Credentials={
@@ -213,12 +212,12 @@ def granting(*, access_key: str = "ASIAODD", expiration: str = "2099-01-01") -> 
 
 
 def identified(**members: str) -> bytes:
-    """Write the answer that tells whose credentials the gateway has."""
+    """Return the response of GetCallerIdentity."""
     return _success("GetCallerIdentity", **members)
 
 
 def refusing(code: str, *, status: int = 403, **headers: str) -> bytes:
-    """Write an error as STS does; its text is a canary."""
+    """Return an error in STS's format; its text is a canary."""
     text = (
         f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code>"
         f"<Message>{SAID}</Message></Error><RequestId>{uuid4()}</RequestId>"

@@ -1,4 +1,4 @@
-"""Sessions of STS: whose signature a request has, and a HealthOmics that takes them."""
+"""Sessions of STS: the signer of a request, and a HealthOmics that accepts sessions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _AUTHORIZATION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A session that was given, and for whom."""
+    """A session that was created, and its caller."""
 
     access_key: str
     secret_key: str
@@ -40,10 +40,10 @@ class Given:
 
 
 class SessionUpstream(LyingUpstream):
-    """A HealthOmics that verifies by the session that signed, or as its base does."""
+    """A HealthOmics that verifies with the signing session, or as its base does."""
 
     def __init__(self, given: Mapping[str, Given], **options: Any) -> None:
-        """Take the sessions that are `given`, by access key."""
+        """Accept the sessions in `given`, by access key."""
         super().__init__(**options)
         self._given = given
 
@@ -69,7 +69,7 @@ class SessionUpstream(LyingUpstream):
 
 
 def key_of(headers: Mapping[str, str]) -> str:
-    """Tell whose access key signed a request; empty where it isn't signed."""
+    """Return the access key that signed a request; empty if it isn't signed."""
     claim = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
     return claim["key"] if claim else ""
 
@@ -83,7 +83,7 @@ def signature_fault(
     service: str,
     now: datetime,
 ) -> str:
-    """Give AWS's code for what is wrong with a signature; empty where it is right.
+    """Return AWS's code for the fault of a signature; empty if it is valid.
 
     `line` is method and target; `keys` are the secret and the session token of each
     access key.

@@ -27,10 +27,10 @@ class Pair:
 
 
 class Authority:
-    """Signs whatever it is asked to."""
+    """Signs any certificate."""
 
     def __init__(self, name: str = "clients") -> None:
-        """Begin with a key of its own."""
+        """Begin with a new key."""
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
         builder = _builder(self._name, self._name, self._key.public_key())
@@ -47,7 +47,7 @@ class Authority:
         since: timedelta = -HOUR,
         until: timedelta = HOUR,
     ) -> Pair:
-        """Certify a new key; `since` and `until` are from now."""
+        """Certify a new key; `since` and `until` are relative to now."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(
             _name(subject), self._name, key.public_key(), since=since, until=until

@@ -1,4 +1,4 @@
-"""Certificates of an upstream: good ones, and each kind that must not be trusted."""
+"""Certificates of an upstream: valid ones, and each kind that must not be trusted."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import trustme
 from healthomics_gateway.upstream.config import Aws
 from testkit.builders import aws_at
 
-HOST = "localhost"  # as a lying upstream over TLS is called
+HOST = "localhost"  # host of a lying upstream over TLS
 DAY = timedelta(days=1)
 
 
 class Certified:
-    """An upstream's side of TLS: what it shows, to how many handshakes.
+    """An upstream's TLS: its certificate, and the number of handshakes.
 
-    What it shows can be changed while it listens.
+    The certificate can be replaced while it listens.
     """
 
     def __init__(self) -> None:
-        """Show a good certificate."""
+        """Begin with a valid certificate."""
         self._ca = trustme.CA()
         self.handshakes = 0
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -33,12 +33,12 @@ class Certified:
         self.show()
 
     def show(self, host: str = HOST, *, is_known: bool = True, **dates: Any) -> None:
-        """Show a certificate for `host`, by a known authority or by another."""
+        """Use a certificate for `host`, by a known authority or by another."""
         ca = self._ca if is_known else trustme.CA()
         ca.issue_cert(host, **dates).configure_cert(self.context)
 
     def show_self_signed(self, folder: Path) -> None:
-        """Show a certificate that nobody but itself vouches for."""
+        """Use a certificate that only its own key has signed."""
         self_signed = trustme.CA()
         file = folder / "self-signed.pem"
         self_signed.private_key_pem.write_to_path(file)
@@ -46,15 +46,15 @@ class Certified:
         self.context.load_cert_chain(file)
 
     def show_expired(self) -> None:
-        """Show one whose last day was yesterday."""
+        """Use a certificate that expired yesterday."""
         self.show(not_before=datetime.now(UTC) - 2 * DAY, not_after=_days_off(-1))
 
     def show_premature(self) -> None:
-        """Show one whose first day is tomorrow."""
+        """Use a certificate that becomes valid tomorrow."""
         self.show(not_before=_days_off(1), not_after=_days_off(2))
 
     def trusted_by(self, folder: Path) -> Callable[[str], Aws]:
-        """Make the AWS of a gateway that trusts the known authority alone."""
+        """Return the AWS of a gateway that trusts the known authority alone."""
         file = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(file)
         return lambda url: replace(aws_at(url), ca_file=str(file))

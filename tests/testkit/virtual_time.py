@@ -1,4 +1,4 @@
-"""An event loop whose time passes at once: an hour of sleep takes none."""
+"""An event loop with virtual time: an hour of sleep takes no time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEVER_SECONDS = 86_400.0  # as far as asyncio looks ahead
 
 
 class _Jumping(selectors.SelectSelector):
-    """Waits for nothing: where nothing has happened, time goes on to what is due."""
+    """A selector that doesn't wait: without events time advances to the next timer."""
 
     def __init__(self) -> None:
         """Begin at 1000 seconds."""
@@ -19,7 +19,7 @@ class _Jumping(selectors.SelectSelector):
         self.now = 1000.0
 
     def select(self, timeout: float | None = None) -> Any:
-        """Give what has happened by now."""
+        """Return the events that are ready."""
         events = super().select(0)
         if not events:
             if timeout is None or timeout >= NEVER_SECONDS:
@@ -29,7 +29,7 @@ class _Jumping(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Keeps a time of its own."""
+    """An event loop with virtual time."""
 
     def __init__(self) -> None:
         """Begin at 1000 seconds."""
@@ -37,11 +37,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Tell its time, in seconds."""
+        """Return the virtual time, in seconds."""
         return self._jumping.now
 
 
 def virtually(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Run it in time of its own."""
+    """Run a coroutine in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work())

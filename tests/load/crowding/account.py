@@ -1,4 +1,4 @@
-"""An AWS account as the crowds see it: a quota, runs that change, a clock."""
+"""The AWS account of the crowds: a quota, runs that change, and a clock."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ACCOUNT_TPS = 10.0
 
 @dataclass
 class Account:
-    """Answers `tps` calls a second, as many at once, whoever asks; 0 is no quota."""
+    """Answers `tps` calls a second, as many at once, for any caller; 0 is no quota."""
 
     tps: float = ACCOUNT_TPS
     latency_seconds: float = 0.0
     statuses: dict[str, str] = field(default_factory=dict)  # by run's id
-    asked: list[float] = field(default_factory=list)  # when, by the monotonic clock
+    asked: list[float] = field(default_factory=list)  # by the monotonic clock
     throttled: list[float] = field(default_factory=list)
     of_run: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -40,7 +40,7 @@ class Account:
         )
 
     def answer(self, request: Request) -> Answer:
-        """Be HealthOmics; a run's name is the number of the call that has read it."""
+        """Answer GetRun; a run's name is the number of the call that read it."""
         now = time.monotonic()
         self.asked.append(now)
         times = self.of_run[request.run_id]
@@ -57,7 +57,7 @@ class Account:
 
 
 def most_a_second(times: Sequence[float]) -> int:
-    """Count the most that came in any second; `times` are in order."""
+    """Return the highest number of calls in one second; `times` are in order."""
     most, first = 0, 0
     for last, at in enumerate(times):
         while times[first] <= at - 1:
@@ -68,7 +68,7 @@ def most_a_second(times: Sequence[float]) -> int:
 
 @asynccontextmanager
 async def gateway(account: Account, **settings: str) -> AsyncIterator[Served]:
-    """Serve a gateway in a process of its own, over this account."""
+    """Serve a gateway in a separate process, with this account as its upstream."""
     async with (
         LyingUpstream(truth=account.answer) as upstream,
         serving(upstream.url, **(DEFAULT_QUOTA | settings)) as served,
@@ -78,7 +78,7 @@ async def gateway(account: Account, **settings: str) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def connected(served: Served, number: int) -> AsyncIterator[list[Any]]:
-    """Open so many connections that retry nothing; give a stub for each."""
+    """Open this number of connections without retries; return a stub for each."""
     own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     async with AsyncExitStack() as stack:
         channels = [
@@ -93,16 +93,16 @@ async def connected(served: Served, number: int) -> AsyncIterator[list[Any]]:
 
 @dataclass
 class Report:
-    """What an experiment has seen, and what was wrong with it."""
+    """The figures of an experiment, and its faults."""
 
     lines: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)  # faults that a busy machine explains
 
     def told(self, line: str, *, must: bool = True, timed: bool = False) -> None:
-        """Tell a figure; it is a fault where it isn't as it must be.
+        """Print a figure; it is a fault unless it is as it must be.
 
-        A `timed` one, of time or memory, is no fault of a short form.
+        A `timed` figure, of time or memory, is no fault in the short form.
         """
         self.lines.append(line)
         if not must:

@@ -37,7 +37,7 @@ SAMPLE_SECONDS = 8.0
 
 
 async def one_run(share: float) -> Report:
-    """5,000 calls for one run: two calls to HealthOmics, or one each 200 ms."""
+    """Make 5,000 calls for one run: two calls to HealthOmics, or one every 200 ms."""
     report = Report()
     for latency in (5.0, 0.2):
         account = Account(tps=0, latency_seconds=latency)
@@ -58,7 +58,7 @@ async def one_run(share: float) -> Report:
 async def _crowd(
     stubs: list[Any], account: Account, calls: int
 ) -> tuple[Counter[str], list[float], int]:
-    """Give how they ended, when they came, and how many answers were too old."""
+    """Return the ends of calls, their times, and the number of outdated answers."""
     ends: Counter[str] = Counter()
     came: list[float] = []
     stale = 0
@@ -85,7 +85,7 @@ async def _crowd(
 
 
 async def many_runs(share: float) -> Report:
-    """100 distinct runs a second for a minute: the quota is used, not exceeded."""
+    """Ask for 100 distinct runs a second for a minute: exactly the quota is used."""
     seconds = 60 * share
     account = Account()
     answered: list[float] = []
@@ -136,7 +136,7 @@ async def many_runs(share: float) -> Report:
 
 
 async def scanner(share: float) -> Report:
-    """One connection asks for 10,000 runs, another polls one each second."""
+    """Ask for 10,000 runs on one connection, while another asks for one each second."""
     seconds = 60 * share
     ends: Counter[str] = Counter()
     lasted: list[float] = []
@@ -173,7 +173,7 @@ async def scanner(share: float) -> Report:
 
 
 async def others(share: float) -> Report:
-    """Somebody else uses 8 of 10 calls a second, and then stops."""
+    """Let another program use 8 of 10 calls a second, and then stop."""
     busy_seconds, free_seconds = 60 * share, BACK_SECONDS + 10
     account = Account()
     ids = count(FIRST_ID)

@@ -1,4 +1,4 @@
-"""How late watchers hear of a change, as a picture."""
+"""Draws how long watchers wait for a change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-SECONDS = 10  # that a bar of polls stands for
+SECONDS = 10  # seconds of polls in a bar
 
 
 def draw(
@@ -18,11 +18,11 @@ def draw(
     file: Path,
     share: float,
 ) -> None:
-    """Draw delays by when the run changed, polls a second, and runs that are watched.
+    """Draw delays by the time of the change, polls a second, and watched runs.
 
-    `share` is the most polls a second.
+    `share` is the highest number of polls a second.
     """
-    mpl.use("Agg")  # there need be no screen
+    mpl.use("Agg")  # without a screen
     from matplotlib import pyplot as plt  # noqa: PLC0415  # only after the choice above
 
     figure, (late, polls, runs) = plt.subplots(

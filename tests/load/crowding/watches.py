@@ -27,7 +27,7 @@ ONE_ID = "2000038"
 FIRST_ID = 6_000_000
 WATCHES, PER_CONNECTION = 5000, 400
 MOST_KIB, MOST_SECONDS = 30.0, 2.0
-UNHURRIED = 100  # watches opened in a row
+UNHURRIED = 100  # watches opened at once
 RUNS, CHANGES_A_SECOND = 500, 1.0
 TPS, QUOTA_SHARE = 8.0, 0.5
 COMPLETED = RunStatus.RUN_STATUS_COMPLETED
@@ -37,7 +37,7 @@ Draw = Callable[[list[tuple[float, float]], list[float], list[tuple[float, int]]
 
 
 async def one_run(share: float) -> Report:
-    """5,000 watches of one run: their memory, and how fast a change reaches all."""
+    """Open 5,000 watches of one run: their memory, and the delay of a change."""
     number = round(WATCHES * share)
     account = Account(tps=0)
     ended: list[float] = []
@@ -51,29 +51,29 @@ async def one_run(share: float) -> Report:
                 ended.append(time.monotonic())
 
     connections = -(-number // PER_CONNECTION)
-    settings = {"GATEWAY_WATCH__INTERVAL": "1s"}  # the change is seen within a second
+    settings = {"GATEWAY_WATCH__INTERVAL": "1s"}  # all see the change within a second
     async with (
         gateway(account, **settings) as served,
         connected(served, connections) as stubs,
     ):
-        for stub in stubs:  # what a connection takes isn't a watch's
+        for stub in stubs:  # the connections' memory doesn't count
             call = stub.WatchRun(WatchRunRequest(id=ONE_ID))
             await call.read()
             call.cancel()
-        await asyncio.sleep(1.0)  # until they are gone
+        await asyncio.sleep(1.0)  # for all watches to end
         before, _ = memory_and_threads(served.process.pid)
         tasks = []
         for at in range(number):
             tasks.append(asyncio.create_task(follow(stubs[at % connections])))
             if at % UNHURRIED == 0:
-                await asyncio.sleep(0.05)  # a crowd comes over seconds
+                await asyncio.sleep(0.05)  # a crowd arrives over several seconds
         await _until(lambda: seen >= number)
         await asyncio.sleep(2.0)  # a poll or two
         after, _ = memory_and_threads(served.process.pid)
         asked = len(account.asked)
         account.statuses[ONE_ID] = "COMPLETED"
         await _until(lambda: len(account.asked) > asked)
-        changed = account.asked[asked]  # the poll that sees it
+        changed = account.asked[asked]  # the poll that reads the change
         await asyncio.gather(*tasks)
     kib = (after - before) * 1024 / number
     spread = max(ended) - changed
@@ -91,12 +91,12 @@ async def one_run(share: float) -> Report:
 
 
 async def many_runs(share: float, draw: Draw) -> Report:
-    """500 runs watched at default settings, one change a second in all."""
+    """Watch 500 runs with default settings, with one change a second in all."""
     number = round(RUNS * share)
     account = Account()
     ids = [str(FIRST_ID + at) for at in range(number)]
     changed: dict[str, float] = {}
-    delays: list[tuple[float, float]] = []  # when it changed, and the delay
+    delays: list[tuple[float, float]] = []  # the time of the change, and the delay
     last: dict[str, int] = {}
     renewed = 0
 
@@ -111,7 +111,7 @@ async def many_runs(share: float, draw: Draw) -> Report:
                     uuid = response.run.uuid
                     last[run_id] = response.run.status
             except grpc.aio.AioRpcError as error:
-                assert Refusal(error).reason == "WATCH_RENEW"  # noqa: PT017  # resumes
+                assert Refusal(error).reason == "WATCH_RENEW"  # noqa: PT017  # the watch resumes
                 renewed += 1
         now = time.monotonic()
         delays.append((changed[run_id] - begun, now - changed[run_id]))
@@ -166,5 +166,5 @@ def _open_runs(
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # what is counted has no event
+        while not condition():  # noqa: ASYNC110  # there is no event for a count
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The attackers beside the load: one after the other, each in a process of its own."""
+"""The attackers beside the load: one after the other, each in a separate process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ATTACKS = (
     *("health-zero", "watches-zero", "masks-zero", "health-streams"),
     *("unknown-key", "sybils", "bad-path"),
 )
-SECONDS = 5.0  # that each lasts
+SECONDS = 5.0  # of each attack
 # Units a second: the attacker and the judge share the machine with the gateway, and
-# what a flood costs is for `make flood`.
+# `make flood` measures the cost of a flood.
 RATE = 200.0
-PAUSE_SECONDS = 3.0  # from the end of one to the beginning of the next
+PAUSE_SECONDS = 3.0  # between two attacks
 
 
 async def attack(address: str) -> None:
@@ -31,4 +31,4 @@ async def attack(address: str) -> None:
         finally:
             if process.returncode is None:
                 process.kill()
-        await asyncio.sleep(PAUSE_SECONDS)  # its connections end, and what they held
+        await asyncio.sleep(PAUSE_SECONDS)  # for its connections to end

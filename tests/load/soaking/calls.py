@@ -1,4 +1,4 @@
-"""The calls of the soak: what the seed says of each, and how it is made."""
+"""The calls of the soak: how the seed determines each, and how it is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ METHODS = (
 )
 USUAL_SECONDS = 10.0
 DEFAULT_SECONDS = 5.0  # the gateway's own, for calls without a deadline
-OVERSIZE_BYTES = 70_000  # the gateway takes 64 KiB
+OVERSIZE_BYTES = 70_000  # the gateway accepts 64 KiB
 
 KINDS: Mapping[str, int] = {  # with their weights
     "usual": 54,
@@ -39,7 +39,7 @@ KINDS: Mapping[str, int] = {  # with their weights
     "undecodable": 3,
     "oversize": 1,
 }
-EXPECTED = {  # of those that never come to the upstream
+EXPECTED = {  # of those that never reach the upstream
     "bad request": "INVALID_REQUEST",
     "unknown method": "METHOD_UNKNOWN",
     "undecodable": "MALFORMED_REQUEST",
@@ -49,12 +49,12 @@ EXPECTED = {  # of those that never come to the upstream
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One call to be made."""
+    """A planned call."""
 
     kind: str
     request_id: str
     payload: bytes
-    run_id: str = ""  # empty where the upstream isn't to be asked
+    run_id: str = ""  # empty if the upstream must not be called
     method: str = GET_RUN
     seconds: float | None = USUAL_SECONDS
     mask: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Plan:
 
 
 def plan(seed: int, number: int) -> Plan:
-    """Say what a call is."""
+    """Return the call of a seed and a number."""
     random = Random(f"{seed} call {number}")  # reproduced by its seed
     (kind,) = random.choices(list(KINDS), weights=list(KINDS.values()))
     request_id = f"soak-{number}"

@@ -1,7 +1,7 @@
-"""Whether an answer is one that the ledger allows.
+"""Judges whether the ledger allows an answer.
 
-The table of reasons is the project's error table once more, written down apart from
-the gateway's own, so that the two can disagree.
+The table of reasons is the project's error table, written independently of the
+gateway's own, so that the two can disagree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from testkit.rebuild import Path, differences, sent_members
 
 SESSION_TOKEN = "canary-session-token"
 SLACK_SECONDS = 1.0  # beyond a deadline, and around the time of an observation
-BUSY_SECONDS = 0.5  # that an attempt may take beyond what its answer takes
+BUSY_SECONDS = 0.5  # that an attempt may take beyond the time of its answer
 BARE = " without details"  # as gRPC itself ends calls
 LATE = {"CALLER_DEADLINE", "SERVER_DEADLINE", f"DEADLINE_EXCEEDED{BARE}"}
 
@@ -41,7 +41,7 @@ MASKED: Mapping[str, Path] = {  # paths of masks, and the members they select
     "vpc_config.subnet_ids": ("vpcConfig", "subnetIds"),
 }
 
-_ROWS = {  # a code: its reasons, each with what it tells besides
+_ROWS = {  # a code: its reasons, each with its further details
     StatusCode.INVALID_ARGUMENT: (
         "INVALID_REQUEST+BadRequest MALFORMED_REQUEST UPSTREAM_VALIDATION+BadRequest"
     ),
@@ -68,7 +68,7 @@ _ROWS = {  # a code: its reasons, each with what it tells besides
     ),
 }
 CODES: dict[str, StatusCode] = {}  # by reason
-DETAILS: dict[str, set[str]] = {}  # by reason, beside those of every error
+DETAILS: dict[str, set[str]] = {}  # by reason, in addition to those of every error
 for _code, _reasons in _ROWS.items():
     for _reason, *_details in (each.split("+") for each in _reasons.split()):
         CODES[_reason], DETAILS[_reason] = _code, set(_details)
@@ -79,11 +79,11 @@ class Asked:
     """A call as it was made."""
 
     begun: float  # of the monotonic clock
-    seconds: float  # its deadline, or the gateway's own where it brings none
+    seconds: float  # its deadline, or the gateway's own if it has none
     request_id: str
     run_id: str = ""
     mask: tuple[str, ...] = ()
-    expected: str = ""  # the reason of a call that never comes to the upstream
+    expected: str = ""  # the reason of a call that never reaches the upstream
     leaves: bool = False  # the caller cancels
 
 
@@ -92,12 +92,12 @@ class Told:
     """How a call ended."""
 
     ended: float
-    answer: Run | AioRpcError | None  # none where the caller has left
+    answer: Run | AioRpcError | None  # None if the caller has left
     trailers: Mapping[str, str | bytes]  # of a success
 
 
 def label_of(told: Told) -> str:
-    """Name the end of a call: OK, a reason, or a code without details."""
+    """Return the name of a call's end: OK, a reason, or a code without details."""
     if told.answer is None:
         return f"CANCELLED{BARE}"
     if isinstance(told.answer, Run):
@@ -107,15 +107,15 @@ def label_of(told: Told) -> str:
 
 
 class Judge:
-    """Holds the ends of calls to the ledger."""
+    """Compares the ends of calls with the ledger."""
 
     def __init__(self, ledger: Ledger, *, ahead_seconds: float) -> None:
-        """Know by how much the wall clock is ahead of the monotonic one."""
+        """Take the seconds by which the wall clock is ahead of the monotonic one."""
         self._ledger = ledger
         self._ahead_seconds = ahead_seconds
 
     def faults(self, asked: Asked, told: Told) -> Iterator[str]:
-        """Say in which ways an end isn't allowed: in none, if all is well."""
+        """Return what is wrong with an end; empty if it is allowed."""
         served = self._ledger.served(asked.run_id, asked.begun, told.ended)
         is_stalled = self._ledger.had_stall(asked.begun, told.ended)
         lasted = told.ended - asked.begun
@@ -155,7 +155,7 @@ class Judge:
         self, asked: Asked, told: Told, served: list[Served], *, is_stalled: bool
     ) -> set[str]:
         if asked.expected.endswith(BARE):  # gRPC's own refusal
-            # It may meet the end of its connection, which comes by age.
+            # It may coincide with the end of its connection, which has a maximum age.
             return {asked.expected, f"UNAVAILABLE{BARE}"}
         if asked.expected:
             return {asked.expected}
@@ -167,7 +167,7 @@ class Judge:
             allowed |= LATE
         if is_short:
             allowed.add("DEADLINE_TOO_SHORT")
-        if is_short or is_stalled:  # who can't be served in time is told so early
+        if is_short or is_stalled:  # a call without enough time is refused early
             allowed.add("GATEWAY_OVERLOADED")
         throttled = self._ledger.last_of("UPSTREAM_THROTTLED")
         if is_short and throttled >= asked.begun - BUSY_SECONDS:
@@ -216,7 +216,7 @@ def _faults_of_error(
         yield "the call's id didn't come back"
     if asked.run_id and metadata.get("runId") != asked.run_id:
         yield f"{reason} names the run {metadata.get('runId')}"
-    # Who is too late may know of the answer that came too late, whatever it said.
+    # A call that is too late may report the answer that came too late, whatever it was.
     if (named := metadata.get("awsRequestId", "")) and not any(
         each.request_id == named and (reason in LATE or reason in each.reasons)
         for each in served
@@ -225,7 +225,7 @@ def _faults_of_error(
 
 
 def selected(text: str, mask: tuple[str, ...]) -> str:
-    """Give what a mask leaves of an answer's text; all of it without a mask."""
+    """Return the part of an answer's text that a mask selects, or all of it."""
     if not mask:
         return text
     chosen = [MASKED[each] for each in mask]
@@ -244,6 +244,6 @@ def selected(text: str, mask: tuple[str, ...]) -> str:
 
 
 def _concerns(path: Path, chosen: Path) -> bool:
-    """Tell whether a member is the chosen one, inside it or around it."""
+    """Return whether a member is the chosen one, inside it or around it."""
     shorter = min(len(path), len(chosen))
     return path[:shorter] == chosen[:shorter]

@@ -1,4 +1,4 @@
-"""What was served about each run, when, and what it may come to."""
+"""Records what was served about each run, when, and its allowed results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ KEPT_SECONDS = 60.0  # no call lasts as long
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One answer of the upstream: either the truth or a fault."""
+    """One answer of the upstream: the truth or a fault."""
 
     at: float  # seconds of the monotonic clock, before its first byte left
     request_id: str  # AWS's; empty where the answer has none
     text: str | None = None  # the truth, as it was sent
-    reasons: frozenset[str] = frozenset()  # what a fault may become
-    lasts_seconds: float = 0.0  # at most, as far as it holds up the gateway's attempt
+    reasons: frozenset[str] = frozenset()  # the reasons that a fault may become
+    lasts_seconds: float = 0.0  # at most, as far as it delays the gateway's attempt
 
 
 class Ledger:
@@ -33,7 +33,7 @@ class Ledger:
         self.faults: Counter[int] = Counter()  # by the fault's number
 
     def serve(self, run_id: str, served: Served, *, fault: int = 0) -> None:
-        """Take down an answer about a run; `fault` is its number, 0 for the truth."""
+        """Record an answer about a run; `fault` is its number, 0 for the truth."""
         kept = self._served[run_id]
         while kept and kept[0].at < served.at - KEPT_SECONDS:
             kept.popleft()
@@ -45,30 +45,30 @@ class Ledger:
             self.truths += 1
 
     def outage(self, begun: float, ended: float = math.inf) -> None:
-        """Take down when the upstream lets nobody in; once more when it has ended."""
+        """Record the time of an outage of the upstream, and again when it has ended."""
         if self._outages and self._outages[-1][0] == begun:
             self._outages.pop()
         _keep(self._outages, begun, ended)
 
     def stall(self, begun: float, ended: float) -> None:
-        """Take down when this very program was held up, and its times mean little."""
+        """Record when this program was delayed, so that its times aren't reliable."""
         _keep(self._stalls, begun, ended)
 
     def served(self, run_id: str, begun: float, ended: float) -> list[Served]:
-        """Give what was served about a run between two times."""
+        """Return what was served about a run between two times."""
         kept = self._served.get(run_id, ())
         return [each for each in kept if begun <= each.at <= ended]
 
     def last_of(self, reason: str) -> float:
-        """Give when a fault was last served that may become a reason."""
+        """Return when a fault was last served that may become a reason."""
         return self._last_of.get(reason, -math.inf)
 
     def had_outage(self, begun: float, ended: float) -> bool:
-        """Tell whether somebody may have found the upstream closed."""
+        """Return whether a connection may have found the upstream closed."""
         return _touches(self._outages, begun, ended)
 
     def had_stall(self, begun: float, ended: float) -> bool:
-        """Tell whether times between the two can't be relied on."""
+        """Return whether times between the two aren't reliable."""
         return _touches(self._stalls, begun, ended)
 
 

@@ -1,6 +1,6 @@
 """The faults that an answer may have, each with the reasons that it may become.
 
-AWS's codes are written down here apart from the gateway's own table.
+AWS's codes are written here independently of the gateway's own table.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from random import Random
 from testkit.builders import http
 from testkit.lying_upstream import ARN, CANARY, CLOSE, HANG, RESET, Drip, Part, Wait
 
-ATTEMPT_SECONDS = 1.0  # what the gateway gives an attempt here
+ATTEMPT_SECONDS = 1.0  # the gateway's attempt timeout here
 CAP_BYTES = 262_144  # of a body, here
 OVER_CAP = b" " * (CAP_BYTES + 1)
-DRIP_SECONDS = 0.1  # from byte to byte
+DRIP_SECONDS = 0.1  # between two bytes
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n"
 
-CODES: Mapping[str, str] = {  # AWS's codes, by what they become
+CODES: Mapping[str, str] = {  # AWS's codes, by the reasons that they become
     "UPSTREAM_VALIDATION": (
         "ValidationException ValidationError InvalidParameterValue MissingParameter"
     ),
@@ -45,7 +45,7 @@ CODES: Mapping[str, str] = {  # AWS's codes, by what they become
     "GATEWAY_REQUEST_REJECTED": "UnknownOperationException SerializationException",
     "UPSTREAM_UNRECOGNIZED": "TeapotException",
 }
-STATUSES = {  # of the eight errors that GetRun has
+STATUSES = {  # of the eight errors of GetRun
     "UPSTREAM_VALIDATION": 400,
     "UPSTREAM_QUOTA_EXCEEDED": 402,
     "UPSTREAM_ACCESS_DENIED": 403,
@@ -64,19 +64,19 @@ class Lie:
     fault: int  # its number in the table of faults
     parts: Sequence[Part]
     reasons: frozenset[str]
-    request_id: str = ""  # AWS's; empty where the answer has none
+    request_id: str = ""  # AWS's; empty if the answer has none
     lasts_seconds: float = 0.0
 
 
 def lie(random: Random, run_id: str, text: str) -> Lie:
-    """Draw a fault for an answer about a run whose truth is `text`."""
+    """Return a random fault for an answer about a run whose truth is `text`."""
     makers = list(WEIGHTS)
     (make,) = random.choices(makers, weights=[WEIGHTS[each] for each in makers])
     return make(random, run_id, text)
 
 
 def an_error(random: Random, _run_id: str, _text: str) -> Lie:
-    """Write one of AWS's errors, in one of its spellings."""
+    """Return one of AWS's errors, in one of its spellings."""
     reason = random.choice(list(CODES))
     code = random.choice(CODES[reason].split())
     status = STATUSES.get(reason, 400)
@@ -107,14 +107,14 @@ def an_error(random: Random, _run_id: str, _text: str) -> Lie:
 
 
 def a_page(random: Random, _run_id: str, _text: str) -> Lie:
-    """Write what a proxy shows."""
+    """Return a proxy's page."""
     status = random.choice((401, 403, 404, 407, 408, 429, 502, 503))
     page = f"<html><h1>{CANARY}</h1>{ARN}</html>"
     return _by_status(5, status, http(page, status=status, content_type="text/html"))
 
 
 def a_hollow_error(random: Random, _run_id: str, _text: str) -> Lie:
-    """Write an error whose body tells nothing, or can't be read."""
+    """Return an error whose body is empty, or can't be parsed."""
     status = random.choice((400, 403, 404, 500, 503))
     told = b'{"__type": "ResourceNotFoundException"}'
     squeezed = http(gzip.compress(told), status=status, content_encoding="gzip")
@@ -131,21 +131,21 @@ def _by_status(fault: int, status: int, answer: bytes) -> Lie:
 
 
 def a_redirect(random: Random, run_id: str, _text: str) -> Lie:
-    """Send the gateway elsewhere: back to here, where a stray is noticed."""
+    """Return a redirect to this upstream, which records a stray if it is followed."""
     status = random.choice((301, 302, 303, 304, 307, 308))
     answer = http(status=status, location=f"/elsewhere/{run_id}")
     return Lie(8, (answer,), frozenset(("UPSTREAM_UNEXPECTED_REDIRECT",)))
 
 
 def a_false_success(random: Random, _run_id: str, text: str) -> Lie:
-    """Write a 200 that isn't one JSON object."""
+    """Return a 200 that isn't one JSON object."""
     bodies = ("", f"<html>{CANARY}</html>", text[:-1], "[]", "null", f"{text}x")
     odd = random.choice((*bodies, f"\ufeff{text}", '{"a": NaN}', f"{'[' * 10_000}"))
     return Lie(10, (http(odd),), frozenset(("UPSTREAM_MALFORMED_RESPONSE",)))
 
 
 def a_broken_body(random: Random, _run_id: str, text: str) -> Lie:
-    """Cut a body, or send too much of it, or squeeze it."""
+    """Return a body that is cut off, too large or compressed."""
     body = text.encode()
     end = random.choice((CLOSE, RESET))
     longer = HEAD + b"content-length: %d\r\n\r\n" % (len(body) + 9)
@@ -166,7 +166,7 @@ def a_broken_body(random: Random, _run_id: str, text: str) -> Lie:
 
 
 def another_run(random: Random, run_id: str, text: str) -> Lie:
-    """Tell of another run, or of none."""
+    """Return an answer about another run, or without an id."""
     other = json.dumps(str(int(run_id) + 1))
     spoiled = random.choice(
         (f'{text[:-1]}, "id": {other}}}', f'{text[:-1]}, "id": {run_id}}}', "{}")
@@ -175,7 +175,7 @@ def another_run(random: Random, run_id: str, text: str) -> Lie:
 
 
 def a_slow_one(random: Random, _run_id: str, text: str) -> Lie:
-    """Say nothing, or hardly anything."""
+    """Return a response that is very slow, or never begins."""
     answer = http(text, x_filler="." * 50)
     head, _, body = answer.partition(b"\r\n\r\n")
     head += b"\r\n\r\n"
@@ -192,7 +192,7 @@ def a_slow_one(random: Random, _run_id: str, text: str) -> Lie:
 
 
 def a_named_silence(random: Random, _run_id: str, _text: str) -> Lie:
-    """Name an error in the header, and never end the body."""
+    """Return an error named in the header, whose body never ends."""
     head = (
         b"HTTP/1.1 500 Said\r\nx-amzn-errortype: InternalServerException\r\n"
         b"content-length: 99\r\n\r\n"
@@ -203,7 +203,7 @@ def a_named_silence(random: Random, _run_id: str, _text: str) -> Lie:
 
 
 def a_closed_one(random: Random, _run_id: str, _text: str) -> Lie:
-    """Close the connection at the request: on a kept-alive one it is asked again."""
+    """Close the connection at the request; a kept-alive one is requested again."""
     end = random.choice((CLOSE, RESET))
     return Lie(14, (end,), frozenset(("UPSTREAM_CONNECTION",)))
 

@@ -1,4 +1,4 @@
-"""The run as a picture: memory, files, latency and outcomes over time."""
+"""Draws memory, files, latency and outcomes over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLORS = ("#4c9f70", "#d1495b", "#edae49", "#8d99ae")  # of OUTCOMES, in their o
 
 def draw(samples: Sequence[Sample], file: Path, *, title: str) -> None:
     """Draw the samples into a PNG."""
-    mpl.use("Agg")  # there need be no screen
+    mpl.use("Agg")  # without a screen
     from matplotlib import pyplot as plt  # noqa: PLC0415  # only after the choice above
 
     figure, rows = plt.subplots(4, figsize=(11, 13), sharex=True, layout="constrained")

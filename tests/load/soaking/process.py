@@ -1,4 +1,4 @@
-"""The gateway in a process of its own, watched from outside."""
+"""Runs the gateway in a separate process and measures it from outside."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ SETTINGS = {
     "GATEWAY_UPSTREAM__MAX_BODY_BYTES": str(CAP_BYTES),
     "GATEWAY_DEFAULT_DEADLINE": f"{DEFAULT_SECONDS:g}s",
     "GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS}s",
-    # Full within the first fifth of ten minutes: what grows after it isn't the cache.
+    # Full within the first fifth of ten minutes, so that later growth isn't the cache.
     "GATEWAY_CACHE__MAX_BYTES": "2097152",
     **UNPACED,
 }
-SECRETS = (SECRET_ACCESS_KEY, SESSION_TOKEN)  # not even the log tells them
+SECRETS = (SECRET_ACCESS_KEY, SESSION_TOKEN)  # must not even be in the log
 # The load's caller has no limits, the attackers' anonymous callers have few places.
 KNOWN = "soak"
 RULES = rule(KNOWN) + rule("anonymous", calls_per_second=20, watches=400)
@@ -59,7 +59,7 @@ class Log:
         """Begin empty."""
         self.events: Counter[str] = Counter()  # by level and name
         self.faults: list[str] = []
-        self.serving: dict[str, Any] = {}  # the event that tells its addresses
+        self.serving: dict[str, Any] = {}  # the event that contains its addresses
 
     def take(self, line: bytes) -> None:
         """Read one more line."""
@@ -79,10 +79,10 @@ class Log:
 
 
 class Served:
-    """A gateway under way; its log is read as it comes."""
+    """A running gateway; its log is read continuously."""
 
     def __init__(self, process: Process) -> None:
-        """Know the process."""
+        """Take the process."""
         self._process = process
         self.pid = process.pid
         self.log = Log()
@@ -92,7 +92,7 @@ class Served:
         self._reader = asyncio.create_task(self._read())
 
     async def stall(self) -> None:
-        """Leave the log unread for a while, again and again, until cancelled."""
+        """Stop reading the log for a while, again and again, until cancelled."""
         while True:
             await asyncio.sleep(STALL_EVERY_SECONDS)
             self._may_read.clear()
@@ -108,21 +108,21 @@ class Served:
             self.log.take(line)
             if self.log.serving:
                 self._is_serving.set()
-        self._is_serving.set()  # or will never be
+        self._is_serving.set()  # or never will be
 
     @property
     def address(self) -> str:
-        """Where it serves gRPC."""
+        """The address that serves gRPC."""
         return str(self.log.serving["address"])
 
     @property
     def admin_address(self) -> str:
-        """Where it serves its admin pages."""
+        """The address of the admin pages."""
         return str(self.log.serving["admin_address"])
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self._process.returncode is not None
 
     async def started(self) -> None:
@@ -133,7 +133,7 @@ class Served:
             raise RuntimeError(f"the gateway doesn't start: {self.log.faults}")
 
     async def stop(self) -> str:
-        """Ask it to end, and tell what was wrong with that; nothing, if all is well."""
+        """Ask it to end, and return what was wrong with that; empty if nothing was."""
         if self.has_ended:
             return f"the gateway ended by itself with {self._process.returncode}"
         self._process.terminate()
@@ -145,7 +145,7 @@ class Served:
         return f"the gateway ended with {code}" if code else ""
 
     async def kill(self) -> None:
-        """End it whatever it does."""
+        """Kill the process."""
         if not self.has_ended:
             self._process.kill()
         await self._process.wait()
@@ -154,7 +154,7 @@ class Served:
 
 @asynccontextmanager
 async def serving(url: str) -> AsyncIterator[Served]:
-    """Run `healthomics-gateway serve`, asking HealthOmics at `url`."""
+    """Run `healthomics-gateway serve` with HealthOmics at `url`."""
     own = {
         name: value
         for name, value in os.environ.items()
@@ -173,7 +173,7 @@ async def serving(url: str) -> AsyncIterator[Served]:
             stdout=DEVNULL,
             stderr=PIPE,
             limit=MAX_LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is for the soak, which then ends it
+            start_new_session=True,  # Ctrl-C ends the soak, which then ends the gateway
         )
         served = Served(process)
         try:
@@ -185,25 +185,25 @@ async def serving(url: str) -> AsyncIterator[Served]:
 
 
 def credential() -> tuple[str, str]:
-    """Return the metadata that shows who makes the load's calls."""
+    """Return the metadata that identifies the load's caller."""
     known = token(KNOWN, exp=time.time() + TOKEN_SECONDS)
     return "authorization", f"Bearer {known}"
 
 
 def memory_and_threads(pid: int) -> tuple[float, int]:
-    """Give a process's resident memory in MiB, and the number of its threads."""
+    """Return a process's resident memory in MiB, and the number of its threads."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])
 
 
 def open_files(pid: int) -> int:
-    """Give the number of a process's open files."""
+    """Return the number of a process's open files."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def connections_to(port: int) -> int:
-    """Give the number of open connections that were accepted on a port of loopback."""
+    """Return the number of open connections that a port of loopback accepted."""
     rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
     local = f"0100007F:{port:04X}"
     return sum(

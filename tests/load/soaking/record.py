@@ -1,4 +1,4 @@
-"""What the soak has seen so far."""
+"""What the soak has measured so far."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from load.soaking.judge import Asked, Told, label_of
 from load.soaking.samples import Finding, Sample, outcome_of, percentile
 
-MOST_TOLD = 30  # disagreements; all are counted
+MOST_TOLD = 30  # disagreements that are printed; all are counted
 
 
 @dataclass(slots=True)
 class Record:
-    """Counts calls, ends and disagreements; gives what came since the last sample."""
+    """Counts calls, ends and disagreements, in all and since the last sample."""
 
     calls: int = 0
-    unmade: int = 0  # calls, as too many were open
+    unmade: int = 0  # calls, because too many were open
     stalls: int = 0  # of this program
     disagreements: int = 0
     told: list[str] = field(default_factory=list)  # the first disagreements
@@ -34,7 +34,7 @@ class Record:
             self._latencies_ms.append((told.ended - asked.begun) * 1000)
 
     def disagree(self, name: str, *faults: str) -> None:
-        """Take down what disagrees about something: nothing, if all is well."""
+        """Record what is wrong with something; nothing if `faults` is empty."""
         self.disagreements += len(faults)
         room = MOST_TOLD - len(self.told)
         self.told += [f"{name}: {fault}" for fault in faults[:room]]
@@ -48,7 +48,7 @@ class Record:
         threads: int,
         connections: int,
     ) -> None:
-        """Take down one second: what is seen of the gateway, and what came of calls."""
+        """Record one second: the gateway's resources, and the ends of calls."""
         latencies, self._latencies_ms = self._latencies_ms, []
         outcomes, self._outcomes = self._outcomes, Counter()
         sample = Sample(
@@ -64,7 +64,7 @@ class Record:
         self.samples.append(sample)
 
     def findings(self) -> list[Finding]:
-        """Give the disagreements as findings, and their number."""
+        """Return the disagreements as findings, and their number."""
         sentence = f"{self.disagreements} disagreements in {self.calls} calls"
         count = Finding(sentence, fails=self.disagreements > 0)
         return [*(Finding(each, fails=True) for each in self.told), count]

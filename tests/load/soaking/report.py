@@ -1,4 +1,4 @@
-"""What the soak says: while it runs, and at its end."""
+"""The output of the soak, while it runs and at its end."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from testkit.fault_table import CASES
 if TYPE_CHECKING:
     from load.soaking.run import Soak
 
-LINE_SECONDS = 10  # from line to line, where there is no terminal
+LINE_SECONDS = 10  # between two lines without a terminal
 
 
 def say(*lines: str) -> None:
-    """Print at once."""
+    """Print a line at once."""
     print(*lines, sep="\n", flush=True)  # noqa: T201  # output of a program
 
 
 class Progress:
-    """One line that changes on a terminal, a line every 10 seconds elsewhere."""
+    """One line that changes on a terminal, or a line every 10 seconds elsewhere."""
 
     def __init__(self, seconds: float) -> None:
-        """Know how long it takes."""
+        """Take the duration of the soak."""
         self._seconds = seconds
         console = Console(highlight=False)
         self._status = Status("", console=console) if console.is_terminal else None
 
     def __enter__(self) -> Self:
-        """Begin to show it."""
+        """Begin to show the progress."""
         if self._status:
             self._status.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._status:
             self._status.stop()
 
     def tell(self, record: Record) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         last = record.samples[-1]
         line = (
             f"{last.at:5.0f} of {self._seconds:.0f} s  {record.calls:,} calls,"
@@ -59,7 +59,7 @@ class Progress:
 
 
 def summary(soak: Soak) -> Iterator[str]:
-    """Tell what was called, served and logged."""
+    """Return what was called, served and logged."""
     yield "how the calls ended:"
     yield from _counts(soak.record.ends)
     ledger = soak.ledger

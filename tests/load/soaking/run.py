@@ -1,4 +1,4 @@
-"""One soak: the upstream, the gateway, the load, the end."""
+"""Runs one soak: the upstream, the gateway, the load, the end."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from load.soaking.watch import Watch
 
 CHANNELS = 6
 MOST_OPEN = 400  # calls at a time
-MOST_BEHIND_SECONDS = 1.0  # of the plan; what lies further back isn't caught up
-HEALTH_EVERY = 40  # of the calls one is a health check
+MOST_BEHIND_SECONDS = 1.0  # of the plan; calls that are later than this are skipped
+HEALTH_EVERY = 40  # one of this number of calls is a health check
 HEALTH_SECONDS = 5.0
 LAST_CALLS_SECONDS = 20.0  # for the calls under way when the load ends
-JUDGED_SECONDS = 0.2  # after a call: then it is known whether this program was held up
+JUDGED_SECONDS = 0.2  # after a call: then it is known whether this program was delayed
 MISSING_SECONDS = 15.0  # a call that hasn't ended by then is missing
 
 
 class Soak:
-    """Runs the load, and knows what came of it."""
+    """Runs the load and collects its results."""
 
     def __init__(self, *, seed: int, seconds: float, rate: float) -> None:
-        """Make `rate` calls a second for so many seconds."""
+        """Make `rate` calls a second for this number of seconds."""
         self._seed = seed
         self._seconds = seconds
         self._rate = rate
@@ -52,17 +52,17 @@ class Soak:
         self.is_interrupted = False
 
     def interrupt(self) -> None:
-        """End the load now; what was seen until then is judged."""
+        """End the load now; what was measured until then is judged."""
         self.is_interrupted = True
         self._stop.set()
 
     def findings(self) -> list[Finding]:
-        """Give the verdict."""
+        """Return the findings."""
         compared = verdict(self.record.samples)
         return [*self.record.findings(), *self._ends, *compared]
 
     async def run(self) -> None:
-        """Do everything, from the start of the gateway to its end."""
+        """Run the soak, from the start of the gateway to its end."""
         async with (
             SoakUpstream(self.ledger, seed=self._seed) as upstream,
             serving(upstream.url) as served,
@@ -92,7 +92,7 @@ class Soak:
         self.record.disagree("a stray request", *upstream.strays)
 
     async def _load(self, served: Served) -> None:
-        """Make the calls over channels of their own, and wait for the last ends."""
+        """Make the calls over separate channels, and wait for the last ends."""
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with AsyncExitStack() as stack:
             channels = [

@@ -1,4 +1,4 @@
-"""What is seen of the gateway second by second, and the verdict on it."""
+"""The gateway's resources second by second, and the verdict on them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from statistics import median
 
 EARLY, LATE = (0.2, 0.4), (0.8, 1.0)  # of the run: the windows that are compared
-MAX_GROWTH = 0.05  # of the median memory, from the early window to the late one
-MORE_FILES = 8  # than the early median: as many connections as a burst's chance adds
+MAX_GROWTH = 0.05  # growth of the median memory, from the early window to the late one
+MORE_FILES = 8  # more than the early median: as many connections as a burst may add
 MORE_THREADS = 2
 MORE_CONNECTIONS = 8
-WARM_SECONDS = 120.0  # a shorter run is all warming up: nothing is held against it
+WARM_SECONDS = 120.0  # a shorter run is all warm-up and isn't judged
 OUTCOMES = ("answered", "upstream failed", "caller's fault", "too late or left")
 
 
@@ -33,14 +33,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A sentence of the verdict, and whether the run fails for it."""
+    """A sentence of the verdict, and whether it fails the run."""
 
     sentence: str
     fails: bool = False
 
 
 def outcome_of(label: str) -> str:
-    """Sort a call's end, by its reason or OK, into one of OUTCOMES."""
+    """Return the one of OUTCOMES that a call's end, its reason or OK, belongs to."""
     if label == "OK":
         return "answered"
     if label.startswith(("UPSTREAM_", "RUN_", "GATEWAY_")):
@@ -51,7 +51,7 @@ def outcome_of(label: str) -> str:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the value that a share of all don't exceed; NaN of none."""
+    """Return the value that a share of all values don't exceed; NaN for none."""
     ordered = sorted(values)
     at = math.ceil(share * len(ordered)) - 1
     return ordered[max(at, 0)] if ordered else math.nan

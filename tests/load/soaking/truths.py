@@ -1,4 +1,4 @@
-"""The runs that the upstream tells of: they change from answer to answer."""
+"""The runs of the upstream, which change from answer to answer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from testkit.answers import answer, any_json
 from testkit.lying_upstream import ARN
 
 WALK = ("PENDING", "STARTING", "RUNNING", "STOPPING", "COMPLETED")
-ANSWERS_A_STEP = 3  # of its walk
+ANSWERS_A_STEP = 3  # statuses of a run, in order
 NOVELTIES = ("queuePosition", "newMember", "energyUse", "region")
 BIG_BYTES = (2_000, 8_000, 20_000, 60_000, 200_000)  # of parameters; beyond 16 KiB
-# an answer is read in a thread
+# an answer of this size is parsed in a thread
 
 
 def truth(random: Random, run_id: str, nth: int) -> str:
-    """Write the n-th answer about a run, as the JSON text that is sent."""
+    """Return answer number n about a run, as the JSON text that is sent."""
     kind = random.random()
     if kind < 0.25:
         return _about(run_id, answer(random).decode())
@@ -32,7 +32,7 @@ def truth(random: Random, run_id: str, nth: int) -> str:
 
 
 def _about(run_id: str, text: str) -> str:
-    """Make any answer one about this run: of a duplicate member the last counts."""
+    """Make any answer one about this run: of duplicate members the last counts."""
     return f'{text.rstrip()[:-1]}, "id": "{run_id}"}}'
 
 

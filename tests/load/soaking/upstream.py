@@ -1,4 +1,4 @@
-"""A HealthOmics that tells the truth, takes it down, and lies in bursts."""
+"""A HealthOmics that records the truths it serves, and has bursts of faults."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from testkit.lying_upstream import (
 
 FIRST_ID, RUNS = 1_000_000, 2_000
 BURST_SHARE = 0.3  # of the seconds
-FAULT_SHARE = {True: 0.45, False: 0.03}  # of the answers: in a burst, in a calm
-CLOSING_SHARE = 0.02  # of the true answers: the connection closes behind them
-LEFTOVER_SHARE = 0.01  # of the true answers: an error nobody asked for comes with it
-UNREAD = {"sample": "x" * 98_000}  # of the run that attackers watch and don't read
+FAULT_SHARE = {True: 0.45, False: 0.03}  # of the answers: in a burst, and outside one
+CLOSING_SHARE = 0.02  # of the true answers: the connection closes after them
+LEFTOVER_SHARE = 0.01  # of the true answers: an unrequested error follows
+UNREAD = {"sample": "x" * 98_000}  # the run that attackers watch without reading
 MOST_SECONDS = 0.03  # that a true answer waits
 REBINDS = 100  # at most, as another program may take the port for a moment
 REBIND_SECONDS = 0.05
 
 
 class SoakUpstream(LyingUpstream):
-    """Answers about each run by what the seed says of its n-th answer."""
+    """Answers request number n about a run as the seed determines."""
 
     def __init__(self, ledger: Ledger, *, seed: int) -> None:
-        """Take down everything in `ledger`."""
+        """Record everything in `ledger`."""
         super().__init__(session_token=SESSION_TOKEN)
         self._ledger = ledger
         self._seed = seed
@@ -46,7 +46,7 @@ class SoakUpstream(LyingUpstream):
         self.strays: list[str] = []  # requests that the gateway must not make
 
     async def outage(self, seconds: float) -> None:
-        """Let nobody in for a while; who is in stays."""
+        """Accept no connections for a while; open connections stay."""
         begun = time.monotonic()
         self._ledger.outage(begun)
         self._server.close()
@@ -69,7 +69,7 @@ class SoakUpstream(LyingUpstream):
         raise OSError(f"port {self.port} can't be had again")
 
     def _answer(self, request: Request) -> Sequence[Part]:
-        self.requests.clear()  # the ledger has what counts
+        self.requests.clear()  # the ledger has the necessary data
         run_id, nth = request.run_id, self.asked[request.run_id]
         if run_id == str(FIRST_ATTACKED) and not request.fault:
             return [http(true_run(run_id, parameters=UNREAD))]

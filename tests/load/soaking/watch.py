@@ -1,4 +1,4 @@
-"""What goes on beside the calls: samples, health pages, disturbances."""
+"""Runs beside the calls: samples, health pages, disturbances."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from load.soaking.upstream import SoakUpstream
 
 SAMPLE_SECONDS = 1.0
 PAGE_SECONDS = 5.0
-LOOK_SECONDS = 0.05  # between looks at whether this program is held up
-STALL_SECONDS = 0.25  # a look that comes as late tells that it is
+LOOK_SECONDS = 0.05  # between two checks whether this program is delayed
+STALL_SECONDS = 0.25  # a check that is this late shows a delay
 OUTAGE_EVERY_SECONDS, OUTAGE_SECONDS = 15.0, 0.3
 HANG_UP_EVERY_SECONDS = 5.0
-REST_SECONDS = 5.0  # until all is as it was before the load
+REST_SECONDS = 5.0  # until all resources are as before the load
 MORE_AT_REST = 4  # open files
 REFUSED = "GATEWAY_CREDENTIALS_INVALID"
-DOUBT_SECONDS = 35.0  # so long refused credentials may keep the gateway unready
+DOUBT_SECONDS = 35.0  # refused credentials may keep the gateway unready for so long
 
 
 class Watch:
-    """Looks at the gateway while it is loaded, and disturbs its upstream."""
+    """Measures the gateway under load, and disturbs its upstream."""
 
     def __init__(
         self, ledger: Ledger, record: Record, upstream: SoakUpstream, served: Served
     ) -> None:
-        """Take down what it sees in `record`."""
+        """Record the measurements in `record`."""
         self._ledger = ledger
         self._record = record
         self._upstream = upstream
@@ -46,7 +46,7 @@ class Watch:
         self._files = open_files(served.pid)  # before the load
 
     async def run(self, seconds: float) -> None:
-        """Go on until cancelled; the load is to last so many seconds."""
+        """Run until cancelled; the load lasts this number of seconds."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sample(seconds))
             group.create_task(self._look_for_stalls())
@@ -54,7 +54,7 @@ class Watch:
             group.create_task(self._hang_ups())
 
     async def rest(self) -> Finding:
-        """Wait until nothing is left of the load: neither calls nor open files."""
+        """Wait until nothing of the load is left: neither calls nor open files."""
         end = time.monotonic() + REST_SECONDS
         while True:
             await self._upstream.hang_up_idle()
@@ -93,7 +93,7 @@ class Watch:
                     progress.tell(self._record)
 
     async def _ask_pages(self, session: aiohttp.ClientSession) -> None:
-        """See that it lives; unready is right only after refused credentials."""
+        """Check that it is live; it may be unready only after refused credentials."""
         pages = f"http://{self._served.admin_address}"
         try:
             async with asyncio.timeout(PAGE_SECONDS):
@@ -110,7 +110,7 @@ class Watch:
             self._record.disagree("admin pages", f"live: {is_live}, ready: {why}")
 
     async def _look_for_stalls(self) -> None:
-        """Notice when this program is held up: its times mean little then."""
+        """Record when this program is delayed: its times aren't reliable then."""
         while True:
             begun = time.monotonic()
             await asyncio.sleep(LOOK_SECONDS)
