@@ -107,6 +107,16 @@ def test_without_rules_everyone_may_everything() -> None:
     assert not access.is_bound
 
 
+@pytest.mark.guarantee("role-sessions")
+def test_access_has_the_identity_of_its_caller() -> None:
+    """Two callers that match the same rule keep their own identities."""
+    policy = Policy([rule("*")])
+
+    assert "alice" == policy.access_of("alice", "GetRun").identity
+    assert "bob" == policy.access_of("bob", "GetRun").identity
+    assert policy.knows("alice")
+
+
 @pytest.mark.parametrize(
     ("what", "run", "is_seen"),
     [

@@ -230,6 +230,15 @@ def test_debug_text_is_cleaned_and_cut_to_1_kib() -> None:
 
 
 @pytest.mark.guarantee("no-secrets")
+def test_debug_text_is_left_out_by_default() -> None:
+    """Only an explicit `debug` adds AWS's message."""
+    error = GatewayError(Reason.UPSTREAM_INTERNAL, debug="words")
+    status = status_of(error, metadata={}, request_id="r-1")
+
+    assert b"words" not in status.SerializeToString()
+
+
+@pytest.mark.guarantee("no-secrets")
 def test_metadata_is_cleaned_and_cut() -> None:
     """Of a metadata value 256 printable characters are told."""
     status = status_of(

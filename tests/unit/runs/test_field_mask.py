@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from healthomics.v1.run_pb2 import Run, RunStatus
@@ -354,6 +354,8 @@ BEARING = st.recursive(  # JSON that has the canary somewhere, in a text or a na
     others=st.dictionaries(st.sampled_from([*AWS_NAMES, "newer"]), JSON, max_size=3),
     paths=st.none() | masks | st.just({"unmodeled_json"}),
 )
+@example("parameters.secret", CANARY, "member", {}, None)
+@example("tags.secret", CANARY, "member", {}, None)
 def test_withheld_member_is_left_out_whatever_its_type(
     name: str, bearing: Any, shape: str, others: dict[str, Any], paths: set[str] | None
 ) -> None:
