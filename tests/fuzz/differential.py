@@ -45,7 +45,10 @@ def main(
     """Run the program and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--answers", type=int, default=NIGHTLY, help="how many (default %(default)s)"
+        "--answers",
+        type=int,
+        default=NIGHTLY,
+        help="number (default %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, help="the seed of the answers (default: any)"

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="in all, shared among the targets (default %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=_positive, help="of what is drawn (default: any; it is printed)"
+        "--seed", type=_positive, help="the seed of the inputs (default: any; printed)"
     )
     parser.add_argument(
         "--replay",
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _target(text: str) -> str:
     if text not in TARGETS:
-        raise argparse.ArgumentTypeError(f"none of {', '.join(TARGETS)}: {text}")
+        raise argparse.ArgumentTypeError(f"not one of {', '.join(TARGETS)}: {text}")
     return text
 
 
@@ -214,7 +214,7 @@ def _tell_finding(target: str, exit_code: int, lines: list[str]) -> None:
             f"the input:       {name}",
             f"to try it again: make fuzz ARGS={replay}",
             f"to keep it:      cp {name} {kept}",
-            "                 and give it a name that says what it is:",
+            "                 and name it after what it shows:",
             '                 make test ARGS="-k test_fuzz" tries it each time',
         )
 
@@ -224,7 +224,8 @@ def replayed(file: Path, replay: Sequence[str]) -> int:
     target = file.parent.name
     command = (*replay, target, str(file))
     exit_code = subprocess.run(command, env=_environment(), check=False).returncode
-    say(f"{target}: {file.name} {'breaks a promise' if exit_code else 'is all right'}")
+    end = "breaks a promise" if exit_code else "keeps its promises"
+    say(f"{target}: {file.name} {end}")
     return 1 if exit_code else 0
 
 

@@ -62,9 +62,7 @@ async def _all(names: Sequence[str], *, is_short: bool) -> list[str]:
         say(*(f"  {line}" for line in report.lines))
         say(f"  took {time.monotonic() - begun:.0f} s")
         if is_short:
-            say(
-                *(f"  it doesn't decide in a short run: {line}" for line in report.slow)
-            )
+            say(*(f"  not judged in a short run: {line}" for line in report.slow))
         else:
             report.faults += report.slow
         faults += [f"FAILED {name}: {line}" for line in report.faults]

@@ -185,7 +185,7 @@ def faults(found: dict[str, list[Round]]) -> Iterator[str]:
         if differ > MAX_DIFFERENCE_MS:
             yield f"{name}: {differ:.1f} ms apart, beyond {MAX_DIFFERENCE_MS:g}"
         if len(frozenset.union(*(each.told for each in rounds))) > 1:
-            yield f"{name}: the refusals differ in what they tell"
+            yield f"{name}: the contents of the refusals differ"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     say(*table(found))
     wrong = [f"FAILED {each}" for each in faults(found)]
-    say(*wrong or ["ok: nobody can tell them apart"])
+    say(*wrong or ["ok: the refusals can't be distinguished"])
     return 1 if wrong else 0
 
 

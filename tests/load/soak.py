@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if soak.record.samples:
         title = f"Soak of seed {seed}, {options.rate:g} calls a second"
         draw(soak.record.samples, options.picture, title=title)
-        say(f"the picture is {_near(options.picture)}")
+        say(f"the picture is in {_near(options.picture)}")
     if any(each.fails for each in findings):
         say(f"FAILED, seed {seed}")
         return 1

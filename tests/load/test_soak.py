@@ -27,8 +27,8 @@ from load.soaking.judge import (
     LATE,
     SESSION_TOKEN,
     Asked,
+    CallEnd,
     Judge,
-    Told,
 )
 from load.soaking.ledger import KEPT_SECONDS, Ledger, Served
 from load.soaking.lies import lie
@@ -82,14 +82,14 @@ def answered(
     call_id: str = CALL_ID,
     observed: float = 100.1,
     without: str = "",
-) -> Told:
+) -> CallEnd:
     """Return the end of a call that was answered, as the gateway answers."""
     run = run_from_json(text.encode(), run_id=json.loads(text)["id"])
     run.observe_time.FromNanoseconds(round(observed * 1e9))
     if without:
         run.ClearField(without)
     trailers = {"x-request-id": call_id, "x-amzn-requestid": aws_id}
-    return Told(ENDED, run, trailers)
+    return CallEnd(ENDED, run, trailers)
 
 
 def failed(
@@ -100,7 +100,7 @@ def failed(
     drop: str = "",
     call_id: str = CALL_ID,
     **metadata: str,
-) -> Told:
+) -> CallEnd:
     """Return the end of a call that failed, without the detail whose name is `drop`."""
     error = GatewayError(Reason[reason])
     facts = {"runId": ID, **metadata}
@@ -118,15 +118,15 @@ def failed(
     )
     codes = {each.value[0]: each for each in StatusCode}
     answer = AioRpcError(codes[status.code], Metadata(), trailers, message)
-    return Told(ENDED, answer, {})
+    return CallEnd(ENDED, answer, {})
 
 
-def bare(code: StatusCode, *, ended: float = ENDED, message: str = "") -> Told:
+def bare(code: StatusCode, *, ended: float = ENDED, message: str = "") -> CallEnd:
     """Return the end of a call that gRPC itself ended."""
-    return Told(ended, AioRpcError(code, Metadata(), Metadata(), message), {})
+    return CallEnd(ended, AioRpcError(code, Metadata(), Metadata(), message), {})
 
 
-def faults(ledger: Ledger, call: Asked, told: Told) -> list[str]:
+def faults(ledger: Ledger, call: Asked, told: CallEnd) -> list[str]:
     """Judge the end of a call, with equal clocks."""
     return list(Judge(ledger, ahead_seconds=0.0).faults(call, told))
 
@@ -176,7 +176,7 @@ def test_ledger_knows_an_outage_that_goes_on() -> None:
         ),
     ],
 )
-def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: Told) -> None:
+def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: CallEnd) -> None:
     """An answer with the selected part of what was served is right."""
     assert isinstance(told.answer, Run)
     if "id" not in mask and mask:
@@ -205,7 +205,7 @@ def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: Told) -> Non
         pytest.param(answered(without="observe_time"), "observed", id="time-missing"),
     ],
 )
-def test_judge_notices_a_wrong_answer(told: Told, told_of: str) -> None:
+def test_judge_notices_a_wrong_answer(told: CallEnd, told_of: str) -> None:
     """An answer that isn't what was served during the call is a named fault."""
     ledger = ledger_of(served(99.5, request_id=OLD_AWS_ID), served())
     ledger.serve(ID, served(reasons=["RUN_NOT_FOUND"], request_id="aws-3"))
@@ -260,7 +260,7 @@ def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
             failed("UPSTREAM_TIMEOUT", drop="RetryInfo"), "details", id="no-detail"
         ),
         pytest.param(
-            failed("UPSTREAM_TIMEOUT", drop="RequestInfo"), "well made", id="no-id"
+            failed("UPSTREAM_TIMEOUT", drop="RequestInfo"), "malformed", id="no-id"
         ),
         pytest.param(
             failed("UPSTREAM_TIMEOUT", message="arn:aws:x"), "'arn:'", id="canary"
@@ -273,13 +273,13 @@ def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
             failed("UPSTREAM_TIMEOUT", awsRequestId="aws-9"), "aws-9", id="never-served"
         ),
         pytest.param(
-            failed("UPSTREAM_TIMEOUT", call_id="soak-2"), "well made", id="call-id"
+            failed("UPSTREAM_TIMEOUT", call_id="soak-2"), "malformed", id="call-id"
         ),
         pytest.param(bare(StatusCode.UNAVAILABLE), "UNAVAILABLE", id="no-details"),
         pytest.param(bare(StatusCode.UNKNOWN, message="<class 'X'>"), "<class", id="x"),
     ],
 )
-def test_judge_notices_a_wrong_error(told: Told, told_of: str) -> None:
+def test_judge_notices_a_wrong_error(told: CallEnd, told_of: str) -> None:
     """An error other than the row of what was served is a named fault."""
     ledger = ledger_of(served(reasons=["UPSTREAM_TIMEOUT"]))
 
@@ -331,12 +331,14 @@ def test_judge_allows_failed_connections_during_an_outage() -> None:
         pytest.param(
             asked(), failed("GATEWAY_OVERLOADED"), 9.6, False, id="not-crowded"
         ),
-        pytest.param(asked(leaves=True), Told(ENDED, None, {}), 0.0, True, id="left"),
+        pytest.param(
+            asked(leaves=True), CallEnd(ENDED, None, {}), 0.0, True, id="left"
+        ),
         pytest.param(asked(), bare(StatusCode.CANCELLED), 0.0, False, id="cut-off"),
     ],
 )
 def test_judge_allows_late_ends_during_an_attempt(
-    call: Asked, told: Told, lasts: float, *, is_right: bool
+    call: Asked, told: CallEnd, lasts: float, *, is_right: bool
 ) -> None:
     """A deadline passes only in an attempt; only a caller that leaves has no end."""
     found = faults(ledger_of(served(lasts_seconds=lasts)), call, told)

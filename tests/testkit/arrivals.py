@@ -87,5 +87,5 @@ def within_quota(url: str, environ: Mapping[str, str]) -> Iterator[None]:
         )
     yield
     assert not (arrivals and arrivals.excess), (
-        "more requests came than the quota allows"
+        "more requests arrived than the quota allows"
     )

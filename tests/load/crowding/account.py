@@ -99,7 +99,7 @@ class Report:
     faults: list[str] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)  # faults that a busy machine explains
 
-    def told(self, line: str, *, must: bool = True, timed: bool = False) -> None:
+    def add(self, line: str, *, must: bool = True, timed: bool = False) -> None:
         """Print a figure; it is a fault unless it is as it must be.
 
         A `timed` figure, of time or memory, is no fault in the short form.

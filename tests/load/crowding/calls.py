@@ -47,11 +47,11 @@ async def one_run(share: float) -> Report:
         lasted = max(came) - min(came)
         most = 2 if lasted < latency else 2 + lasted / latency
         text = f"{len(came):,} calls over {lasted:.1f} s, upstream {latency:g} s"
-        report.told(f"{text}: {answered:,} OK", must=answered == len(came))
-        report.told(
+        report.add(f"{text}: {answered:,} OK", must=answered == len(came))
+        report.add(
             f"{text}: {asked} upstream calls, at most {most:.0f}", must=asked <= most
         )
-        report.told(f"{text}: {stale} answers older than their call", must=not stale)
+        report.add(f"{text}: {stale} answers older than their call", must=not stale)
     return report
 
 
@@ -116,22 +116,22 @@ async def many_runs(share: float) -> Report:
     useful = len(answered) / (TPS * lasted + BURST)
     most, throttled = most_a_second(account.asked), len(account.throttled)
     report = Report()
-    report.told(
+    report.add(
         f"useful share of the rate {useful:.1%}",
         must=useful >= USEFUL_SHARE,
         timed=True,
     )
-    report.told(
+    report.add(
         f"at most {most} calls in a second", must=most <= TPS + BURST, timed=True
     )
-    report.told(f"{throttled} throttles", must=not throttled, timed=True)
+    report.add(f"{throttled} throttles", must=not throttled, timed=True)
     at_once = median(waits)
-    report.told(
+    report.add(
         f"{len(waits):,} refusals, median after {at_once * 1000:.0f} ms",
         must=at_once <= AT_ONCE_SECONDS,
         timed=True,
     )
-    report.told(f"refusals that lack something: {dict(odd)}", must=not odd)
+    report.add(f"refusals that lack something: {dict(odd)}", must=not odd)
     return report
 
 
@@ -163,7 +163,7 @@ async def scanner(share: float) -> Report:
         await asyncio.gather(*scans)
     served_share = ends["OK"] / ends.total()
     report = Report()
-    report.told(
+    report.add(
         f"{served_share:.1%} of {ends.total()} polls answered beside"
         f" {next(ids) - FIRST_ID:,} runs, the slowest after {max(lasted):.2f} s",
         must=served_share >= SERVED_SHARE,
@@ -211,12 +211,12 @@ async def others(share: float) -> Report:
     ]
     rate = len(back) / 8
     report = Report()
-    report.told(
+    report.add(
         f"beside others {share_throttled:.1%} of {len(late)} calls are throttled",
         must=share_throttled <= THROTTLED_SHARE,
         timed=True,
     )
-    report.told(
+    report.add(
         f"{BACK_SECONDS:g} s after they stopped {rate:.1f} calls a second",
         must=rate >= USEFUL_SHARE * TPS,
         timed=True,

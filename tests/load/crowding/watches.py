@@ -78,10 +78,10 @@ async def one_run(share: float) -> Report:
     kib = (after - before) * 1024 / number
     spread = max(ended) - changed
     report = Report()
-    report.told(
+    report.add(
         f"{number:,} watches of one run: {kib:.1f} KiB each", must=kib <= MOST_KIB
     )
-    report.told(
+    report.add(
         f"its change reaches the first after {min(ended) - changed:.2f} s and all after"
         f" {spread:.2f} s",
         must=spread <= MOST_SECONDS,
@@ -141,16 +141,16 @@ async def many_runs(share: float, draw: Draw) -> Report:
     waited = sorted(delay for _, delay in delays)
     draw(delays, [at - begun for at in account.asked], _open_runs(delays, number))
     report = Report()
-    report.told(f"{number} runs had their first state within {opened:.0f} s")
-    report.told(f"{missed} of {number} ends missed", must=not missed)
-    report.told(f"{renewed} streams were renewed")
-    report.told(
+    report.add(f"{number} runs had their first state within {opened:.0f} s")
+    report.add(f"{missed} of {number} ends missed", must=not missed)
+    report.add(f"{renewed} streams were renewed")
+    report.add(
         f"{rate:.2f} polls a second of {TPS * QUOTA_SHARE:g}, {most} at most in one",
         must=rate <= TPS * QUOTA_SHARE * 1.01 and not account.throttled,
         timed=True,
     )
     p99 = waited[int(0.99 * len(waited))]
-    report.told(
+    report.add(
         f"delay: median {median(waited):.1f} s, p99 {p99:.1f} s,"
         f" longest {waited[-1]:.1f} s"
     )

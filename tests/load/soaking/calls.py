@@ -14,7 +14,7 @@ from grpc.aio import AioRpcError
 
 from healthomics.v1.run_pb2 import RUN_EXPORT_DEFINITION, Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from load.soaking.judge import BARE, MASKED, Asked, Told
+from load.soaking.judge import BARE, MASKED, Asked, CallEnd
 from load.soaking.upstream import FIRST_ID, RUNS
 
 GET_RUN = "/healthomics.v1.RunService/GetRun"
@@ -114,7 +114,7 @@ def _bad_payload(random: Random, kind: str) -> bytes:
 
 async def make(
     channel: grpc.aio.Channel, planned: Plan, credential: tuple[str, str]
-) -> tuple[Asked, Told]:
+) -> tuple[Asked, CallEnd]:
     """Make a call with a credential in its metadata; return how it ended."""
     method: Any = channel.unary_unary(
         planned.method, response_deserializer=Run.FromString
@@ -137,9 +137,9 @@ async def make(
         run = await call
         trailers = dict(await call.trailing_metadata())
     except AioRpcError as error:
-        return asked, Told(time.monotonic(), error, {})
+        return asked, CallEnd(time.monotonic(), error, {})
     except asyncio.CancelledError:
         if not (asked.leaves and call.cancelled()):
             raise
-        return asked, Told(time.monotonic(), None, {})
-    return asked, Told(time.monotonic(), run, trailers)
+        return asked, CallEnd(time.monotonic(), None, {})
+    return asked, CallEnd(time.monotonic(), run, trailers)

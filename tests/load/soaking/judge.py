@@ -88,7 +88,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CallEnd:
     """How a call ended."""
 
     ended: float
@@ -96,7 +96,7 @@ class Told:
     trailers: Mapping[str, str | bytes]  # of a success
 
 
-def label_of(told: Told) -> str:
+def label_of(told: CallEnd) -> str:
     """Return the name of a call's end: OK, a reason, or a code without details."""
     if told.answer is None:
         return f"CANCELLED{BARE}"
@@ -114,7 +114,7 @@ class Judge:
         self._ledger = ledger
         self._ahead_seconds = ahead_seconds
 
-    def faults(self, asked: Asked, told: Told) -> Iterator[str]:
+    def faults(self, asked: Asked, told: CallEnd) -> Iterator[str]:
         """Return what is wrong with an end; empty if it is allowed."""
         served = self._ledger.served(asked.run_id, asked.begun, told.ended)
         is_stalled = self._ledger.had_stall(asked.begun, told.ended)
@@ -131,7 +131,7 @@ class Judge:
             yield from _faults_of_error(asked, told.answer, served)
 
     def _faults_of_run(
-        self, asked: Asked, told: Told, run: Run, served: list[Served]
+        self, asked: Asked, told: CallEnd, run: Run, served: list[Served]
     ) -> Iterator[str]:
         if asked.expected:
             yield f"OK where {asked.expected} must come"
@@ -152,7 +152,7 @@ class Judge:
             yield f"it was observed {asked.begun - observed:.2f} s before the call"
 
     def _allowed(
-        self, asked: Asked, told: Told, served: list[Served], *, is_stalled: bool
+        self, asked: Asked, told: CallEnd, served: list[Served], *, is_stalled: bool
     ) -> set[str]:
         if asked.expected.endswith(BARE):  # gRPC's own refusal
             # It may coincide with the end of its connection, which has a maximum age.
@@ -199,7 +199,7 @@ def _faults_of_error(
     everything = f"{refusal.message} {refusal.details} {refusal.trailers}"
     for canary in (*CANARIES, CANARY, SESSION_TOKEN):
         if canary in everything:
-            yield f"it tells {canary!r}"
+            yield f"it contains {canary!r}"
     if not refusal.details:
         return
     reason, metadata = refusal.reason, refusal.metadata
@@ -211,7 +211,7 @@ def _faults_of_error(
         assert_well_made(refusal)
     except AssertionError as fault:
         frame = traceback.extract_tb(fault.__traceback__)[-1]
-        yield f"{reason} isn't well made: {frame.line}"
+        yield f"{reason} is malformed: {frame.line}"
     if refusal.trailers.get("x-request-id") != asked.request_id:
         yield "the call's id didn't come back"
     if asked.run_id and metadata.get("runId") != asked.run_id:

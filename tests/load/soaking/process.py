@@ -71,9 +71,9 @@ class Log:
             return
         self.events[f"{level} {name}"] += 1
         if name == "bug":
-            self.faults.append(f"the log tells of a bug: {str(event)[:2000]}")
+            self.faults.append(f"the log reports a bug: {str(event)[:2000]}")
         if any(each.encode() in line for each in SECRETS):
-            self.faults.append(f"the log tells a secret: {name}")
+            self.faults.append(f"the log contains a secret: {name}")
         if name == "serving":
             self.serving = event
 

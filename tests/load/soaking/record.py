@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from load.soaking.judge import Asked, Told, label_of
+from load.soaking.judge import Asked, CallEnd, label_of
 from load.soaking.samples import Finding, Sample, outcome_of, percentile
 
 MOST_TOLD = 30  # disagreements that are printed; all are counted
@@ -25,7 +25,7 @@ class Record:
     _outcomes: Counter[str] = field(default_factory=Counter)  # since the last sample
     _latencies_ms: list[float] = field(default_factory=list)  # of answers, as above
 
-    def end(self, kind: str, asked: Asked, told: Told) -> None:
+    def end(self, kind: str, asked: Asked, told: CallEnd) -> None:
         """Count how a call ended."""
         label = label_of(told)
         self.ends[f"{kind}: {label}"] += 1

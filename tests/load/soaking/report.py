@@ -64,17 +64,17 @@ def summary(soak: Soak) -> Iterator[str]:
     yield from _counts(soak.record.ends)
     ledger = soak.ledger
     total = ledger.truths + ledger.faults.total()
-    yield f"what {total:,} answers of the upstream were:"
+    yield f"the {total:,} answers of the upstream:"
     yield from _counts(
         Counter({"the truth": ledger.truths})
         + Counter({f"{n}: {CASES[n]}": ledger.faults[n] for n in ledger.faults})
     )
-    yield "what the gateway logged:"
+    yield "events in the gateway's log:"
     yield from _counts(soak.events)
     if soak.record.unmade:
         yield f"{soak.record.unmade} calls weren't made: too many were open"
     if soak.record.stalls:
-        yield f"{soak.record.stalls} times this program itself was held up"
+        yield f"this program itself was delayed {soak.record.stalls} times"
 
 
 def _counts(counts: Counter[str]) -> Iterator[str]:

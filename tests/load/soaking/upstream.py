@@ -66,7 +66,7 @@ class SoakUpstream(LyingUpstream):
                 await asyncio.sleep(REBIND_SECONDS)
             else:
                 return
-        raise OSError(f"port {self.port} can't be had again")
+        raise OSError(f"port {self.port} is taken")
 
     def _answer(self, request: Request) -> Sequence[Part]:
         self.requests.clear()  # the ledger has the necessary data
