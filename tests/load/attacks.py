@@ -1,4 +1,4 @@
-"""The frames that clients who abuse HTTP/2 send, and their rates."""
+"""The frames of clients that abuse HTTP/2, and their rates."""
 
 from __future__ import annotations
 

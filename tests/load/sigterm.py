@@ -66,7 +66,7 @@ class Ending:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing was lost, and the process ended in time."""
+        """Return whether nothing was lost, and the process ended in time."""
         return self.exit_code == 0 and not self.lost
 
     def __str__(self) -> str:

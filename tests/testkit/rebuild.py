@@ -54,7 +54,7 @@ class Kept:
 
 
 class AmbiguousError(ValueError):
-    """What was sent can't be rebuilt, because the answer is ambiguous."""
+    """The answer is ambiguous, so that what was sent can't be rebuilt."""
 
 
 class Field(NamedTuple):

@@ -59,7 +59,7 @@ STATUSES = {  # of the eight errors of GetRun
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """What is sent in place of the truth."""
+    """A response that is sent in place of the truth."""
 
     fault: int  # its number in the table of faults
     parts: Sequence[Part]

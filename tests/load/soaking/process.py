@@ -122,7 +122,7 @@ class Served:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process has ended."""
+        """Return whether the process has ended."""
         return self._process.returncode is not None
 
     async def started(self) -> None:

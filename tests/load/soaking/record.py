@@ -1,4 +1,4 @@
-"""What the soak has measured so far."""
+"""Collects the results of a soak."""
 
 from __future__ import annotations
 
