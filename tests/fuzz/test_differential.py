@@ -168,14 +168,14 @@ def test_rebuilding_detects_an_inexact_run(
     assert [] != differences(sent(members), run)
 
 
-def forgetful(body: bytes) -> Run:
+def drop_unmodeled(body: bytes) -> Run:
     """Translate without `unmodeled_json`."""
     run = differential.translate(body)
     run.ClearField("unmodeled_json")
     return run
 
 
-def crashing(_body: bytes) -> Run:
+def raise_key_error(_body: bytes) -> Run:
     """Raise an unexpected exception."""
     raise KeyError("status")
 
@@ -183,8 +183,8 @@ def crashing(_body: bytes) -> Run:
 @pytest.mark.parametrize(
     ("translate", "fault"),
     [
-        pytest.param(forgetful, "neither typed nor kept", id="forgetful"),
-        pytest.param(crashing, "KeyError: 'status'", id="crashing"),
+        pytest.param(drop_unmodeled, "neither typed nor kept", id="unmodeled"),
+        pytest.param(raise_key_error, "KeyError: 'status'", id="exception"),
     ],
 )
 def test_program_stops_at_the_first_answer_that_breaks(

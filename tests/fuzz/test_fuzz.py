@@ -68,14 +68,14 @@ def test_corpus_has_a_folder_for_each_target() -> None:
 # ---- planted bugs of the translation ----
 
 
-def forgetful(body: bytes, *, run_id: str) -> Run:
+def drop_unmodeled(body: bytes, *, run_id: str) -> Run:
     """Drop what isn't typed."""
     run = run_from_json(body, run_id=run_id)
     run.ClearField("unmodeled_json")
     return run
 
 
-def normalizing(body: bytes, *, run_id: str) -> Run:
+def normalize_json(body: bytes, *, run_id: str) -> Run:
     """Parse with Python's json, which rounds numbers and keeps each name once."""
     try:
         body = json.dumps(json.loads(body)).encode()
@@ -84,7 +84,7 @@ def normalizing(body: bytes, *, run_id: str) -> Run:
     return run_from_json(body, run_id=run_id)
 
 
-def credulous(body: bytes, *, run_id: str) -> Run:
+def accept_any_run(body: bytes, *, run_id: str) -> Run:
     """Accept an answer about any run."""
     try:
         return run_from_json(body, run_id=run_id)
@@ -92,7 +92,7 @@ def credulous(body: bytes, *, run_id: str) -> Run:
         return Run(id=run_id)
 
 
-def innocent(body: bytes, *, run_id: str) -> Run:
+def mistake_errors(body: bytes, *, run_id: str) -> Run:
     """Treat an error as an answer about another run."""
     try:
         return run_from_json(body, run_id=run_id)
@@ -100,19 +100,19 @@ def innocent(body: bytes, *, run_id: str) -> Run:
         raise AnotherRunError from None
 
 
-def shallow(body: bytes, *, run_id: str) -> Run:
+def refuse_deep_json(body: bytes, *, run_id: str) -> Run:
     """Fail on deeply nested JSON."""
     if body.count(b"[") > 400:
         raise RecursionError
     return run_from_json(body, run_id=run_id)
 
 
-def indulgent(body: bytes, *, run_id: str) -> Run:
+def accept_invalid_utf8(body: bytes, *, run_id: str) -> Run:
     """Accept bytes that aren't UTF-8."""
     return run_from_json(body.decode(errors="replace").encode(), run_id=run_id)
 
 
-def shortening(body: bytes, *, run_id: str) -> Run:
+def drop_fractions(body: bytes, *, run_id: str) -> Run:
     """Drop the fractions of seconds."""
     run = run_from_json(body, run_id=run_id)
     run.start_time.nanos = 0
@@ -122,25 +122,25 @@ def shortening(body: bytes, *, run_id: str) -> Run:
 # ---- planted bugs of the classification ----
 
 
-def deaf(reply: Reply) -> bytes:
+def ignore_header(reply: Reply) -> bytes:
     """Ignore the header."""
     return read_reply(Reply(reply.status, CIMultiDict(), reply.body))
 
 
-def following(reply: Reply) -> bytes:
+def accept_redirect(reply: Reply) -> bytes:
     """Treat a redirect as a success."""
     status = 200 if reply.status // 100 == 3 else reply.status
     return read_reply(Reply(status, reply.headers, reply.body))
 
 
-def literal(reply: Reply) -> bytes:
+def trust_bare_404(reply: Reply) -> bytes:
     """Treat every 404 as a run that doesn't exist."""
     if reply.status == 404:
         raise GatewayError(Reason.RUN_NOT_FOUND, answer=answer_of(reply))
     return read_reply(reply)
 
 
-def talkative(reply: Reply) -> bytes:
+def report_odd_code(reply: Reply) -> bytes:
     """Report a code that isn't a plain word."""
     try:
         return read_reply(reply)
@@ -150,7 +150,7 @@ def talkative(reply: Reply) -> bytes:
         raise error.replace(answer=answer) from None
 
 
-def frank(reply: Reply) -> bytes:
+def reveal_message(reply: Reply) -> bytes:
     """Put AWS's message into the exception."""
     try:
         return read_reply(reply)
@@ -159,7 +159,7 @@ def frank(reply: Reply) -> bytes:
         raise
 
 
-def stubborn(reply: Reply) -> bytes:
+def retry_all(reply: Reply) -> bytes:
     """Retry every failure."""
     try:
         return read_reply(reply)
@@ -167,7 +167,7 @@ def stubborn(reply: Reply) -> bytes:
         raise error.replace(again=Again.YES) from None
 
 
-def hasty(reply: Reply) -> bytes:
+def ignore_wait(reply: Reply) -> bytes:
     """Ignore the wait that AWS asks for."""
     try:
         return read_reply(reply)
@@ -176,12 +176,12 @@ def hasty(reply: Reply) -> bytes:
         raise
 
 
-def tidy(reply: Reply) -> bytes:
+def strip_body(reply: Reply) -> bytes:
     """Strip the body."""
     return read_reply(reply).strip()
 
 
-def fragile(reply: Reply) -> bytes:
+def need_bytes(reply: Reply) -> bytes:
     """Fail unless the body is bytes."""
     return read_reply(Reply(reply.status, reply.headers, bytes(reply.body)))
 
@@ -189,12 +189,12 @@ def fragile(reply: Reply) -> bytes:
 # ---- planted bugs of the code's parser ----
 
 
-def particular(reply: Reply) -> bytes:
+def match_case(reply: Reply) -> bytes:
     """Look headers up in lower case only."""
     return body_of(Reply(reply.status, dict(reply.headers), reply.body))
 
 
-def one_eyed(reply: Reply) -> bytes:
+def ignore_code(reply: Reply) -> bytes:
     """Ignore `code` in a body."""
     if isinstance(reply.body, bytes):
         body = reply.body.replace(b'"code"', b'"cod"')
@@ -202,7 +202,7 @@ def one_eyed(reply: Reply) -> bytes:
     return body_of(reply)
 
 
-def nameless(reply: Reply) -> bytes:
+def keep_namespace(reply: Reply) -> bytes:
     """Keep the namespace of a code."""
     headers = {name: each.replace("#", "") for name, each in reply.headers.items()}
     return body_of(Reply(reply.status, CIMultiDict(headers), reply.body))
@@ -215,20 +215,34 @@ def nameless(reply: Reply) -> bytes:
         *(
             pytest.param(translate, bug, id=bug.__name__)
             for bug in (
-                *(forgetful, normalizing, credulous, innocent, shallow),
-                *(indulgent, shortening),
+                *(
+                    drop_unmodeled,
+                    normalize_json,
+                    accept_any_run,
+                    mistake_errors,
+                    refuse_deep_json,
+                ),
+                *(accept_invalid_utf8, drop_fractions),
             )
         ),
         *(
             pytest.param(classify, bug, id=bug.__name__)
             for bug in (
-                *(deaf, following, literal, talkative, frank, stubborn, hasty),
-                *(tidy, fragile),
+                *(
+                    ignore_header,
+                    accept_redirect,
+                    trust_bare_404,
+                    report_odd_code,
+                    reveal_message,
+                    retry_all,
+                    ignore_wait,
+                ),
+                *(strip_body, need_bytes),
             )
         ),
         *(
             pytest.param(code, bug, id=bug.__name__)
-            for bug in (particular, one_eyed, nameless)
+            for bug in (match_case, ignore_code, keep_namespace)
         ),
     ],
 )

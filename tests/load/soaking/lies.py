@@ -113,7 +113,7 @@ def a_page(random: Random, _run_id: str, _text: str) -> Lie:
     return _by_status(5, status, http(page, status=status, content_type="text/html"))
 
 
-def a_hollow_error(random: Random, _run_id: str, _text: str) -> Lie:
+def an_empty_error(random: Random, _run_id: str, _text: str) -> Lie:
     """Return an error whose body is empty, or can't be parsed."""
     status = random.choice((400, 403, 404, 500, 503))
     told = b'{"__type": "ResourceNotFoundException"}'
@@ -174,7 +174,7 @@ def another_run(random: Random, run_id: str, text: str) -> Lie:
     return Lie(12, (http(spoiled),), frozenset(("UPSTREAM_IDENTITY_MISMATCH",)))
 
 
-def a_slow_one(random: Random, _run_id: str, text: str) -> Lie:
+def a_slow_response(random: Random, _run_id: str, text: str) -> Lie:
     """Return a response that is very slow, or never begins."""
     answer = http(text, x_filler="." * 50)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -191,7 +191,7 @@ def a_slow_one(random: Random, _run_id: str, text: str) -> Lie:
     return Lie(13, parts, timeout, lasts_seconds=ATTEMPT_SECONDS)
 
 
-def a_named_silence(random: Random, _run_id: str, _text: str) -> Lie:
+def an_endless_error(random: Random, _run_id: str, _text: str) -> Lie:
     """Return an error named in the header, whose body never ends."""
     head = (
         b"HTTP/1.1 500 Said\r\nx-amzn-errortype: InternalServerException\r\n"
@@ -202,7 +202,7 @@ def a_named_silence(random: Random, _run_id: str, _text: str) -> Lie:
     return Lie(13, parts, internal, lasts_seconds=ATTEMPT_SECONDS)
 
 
-def a_closed_one(random: Random, _run_id: str, _text: str) -> Lie:
+def a_closed_connection(random: Random, _run_id: str, _text: str) -> Lie:
     """Close the connection at the request; a kept-alive one is requested again."""
     end = random.choice((CLOSE, RESET))
     return Lie(14, (end,), frozenset(("UPSTREAM_CONNECTION",)))
@@ -211,14 +211,14 @@ def a_closed_one(random: Random, _run_id: str, _text: str) -> Lie:
 WEIGHTS: Mapping[Callable[[Random, str, str], Lie], int] = {
     an_error: 34,
     a_page: 10,
-    a_hollow_error: 8,
+    an_empty_error: 8,
     a_redirect: 4,
     a_false_success: 10,
     a_broken_body: 12,
     another_run: 6,
-    a_slow_one: 6,
-    a_named_silence: 2,
-    a_closed_one: 8,
+    a_slow_response: 6,
+    an_endless_error: 2,
+    a_closed_connection: 8,
 }
 
 
