@@ -215,29 +215,15 @@ def keep_namespace(reply: Reply) -> bytes:
         *(
             pytest.param(translate, bug, id=bug.__name__)
             for bug in (
-                *(
-                    drop_unmodeled,
-                    normalize_json,
-                    accept_any_run,
-                    mistake_errors,
-                    refuse_deep_json,
-                ),
-                *(accept_invalid_utf8, drop_fractions),
+                *(drop_unmodeled, normalize_json, accept_any_run, mistake_errors),
+                *(refuse_deep_json, accept_invalid_utf8, drop_fractions),
             )
         ),
         *(
             pytest.param(classify, bug, id=bug.__name__)
             for bug in (
-                *(
-                    ignore_header,
-                    accept_redirect,
-                    trust_bare_404,
-                    report_odd_code,
-                    reveal_message,
-                    retry_all,
-                    ignore_wait,
-                ),
-                *(strip_body, need_bytes),
+                *(ignore_header, accept_redirect, trust_bare_404, report_odd_code),
+                *(reveal_message, retry_all, ignore_wait, strip_body, need_bytes),
             )
         ),
         *(
