@@ -30,7 +30,6 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "runs/poll_failures": "runs/test_watch",
     "runs/retry": "runs/test_retry",
     "runs/token_bucket": "runs/test_rate_limit",
-    "settings/value_types": "settings/test_load",
     "upstream/classify": "upstream/test_classify",
     "upstream/clock": "upstream/test_healthomics",
     "upstream/exact_json": "upstream/test_exact_json",
