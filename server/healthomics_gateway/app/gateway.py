@@ -17,6 +17,7 @@ from healthomics_gateway.app.wiring import make_keyring, make_run_service, make_
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
 from healthomics_gateway.services.health import Health
@@ -34,7 +35,7 @@ GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
 _log = structlog.get_logger("app")
 
 
-class ListenError(Exception):
+class ListenError(FaultsError):
     """An address can't be listened on."""
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from healthomics_gateway.cli import client
-from healthomics_gateway.cli.connection import NAMES, Route, RouteError, find_route
-from healthomics_gateway.cli.usage import ADDRESS, UsageError
+from healthomics_gateway.cli.connection import NAMES, Route, find_route
+from healthomics_gateway.cli.usage import ADDRESS
 from healthomics_gateway.cli.watch_view import JsonLines, Lines
 
 
@@ -55,7 +55,4 @@ def watch(options: Namespace) -> int:
 
 def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
     flags = {name: getattr(options, name, None) for name in NAMES}
-    try:
-        return find_route(flags, environ, default_address=ADDRESS)
-    except RouteError as error:
-        raise UsageError(*error.args) from None
+    return find_route(flags, environ, default_address=ADDRESS)

@@ -6,13 +6,13 @@ import os
 from argparse import Namespace
 
 from healthomics_gateway.app.grpc_server import files_fault
-from healthomics_gateway.cli.usage import UsageError
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.upstream.config import Aws, AwsSettingsError, discover
 
 
 def checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
-    """Read our settings and AWS's; raise UsageError with the faults of both.
+    """Read our settings and AWS's; raise FaultsError with the faults of both.
 
     So few files that the gateway couldn't serve are a fault too.
     """
@@ -20,7 +20,7 @@ def checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
     if loaded and (fault := files_fault(loaded.settings.upstream.max_concurrent)):
         faults.append(fault)
     if faults or loaded is None:
-        raise UsageError(*faults)
+        raise FaultsError(*faults)
     return loaded, aws
 
 

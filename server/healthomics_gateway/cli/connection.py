@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import grpc
 
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.files import read_once
 from healthomics_gateway.pem import blocks_of
 
@@ -29,7 +30,7 @@ TOKEN = re.compile(rb"[!-~]+")  # visible ASCII
 UNIX = "unix:"
 
 
-class RouteError(Exception):
+class RouteError(FaultsError):
     """A gateway can't be called as it was asked for; `args` are the faults."""
 
 

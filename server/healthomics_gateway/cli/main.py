@@ -25,13 +25,8 @@ from healthomics_gateway.cli.standard_streams import (
     say,
     standard_streams,
 )
-from healthomics_gateway.cli.usage import (
-    ADDRESS,
-    LIVING_RUN,
-    SHOWN_RUN,
-    UsageError,
-    plain,
-)
+from healthomics_gateway.cli.usage import ADDRESS, LIVING_RUN, SHOWN_RUN, plain
+from healthomics_gateway.faults import FaultsError
 
 MISUSED = 2
 ADMIN_ADDRESS = "127.0.0.1:9464"
@@ -62,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         try:
             code: int = options.run(options)
-        except UsageError as error:
+        except FaultsError as error:
             for fault in error.args:
                 say(plain(fault))
             return MISUSED

@@ -6,7 +6,8 @@ import asyncio
 from argparse import Namespace
 from contextlib import AsyncExitStack
 
-from healthomics_gateway.cli.usage import DONE, UsageError
+from healthomics_gateway.cli.usage import DONE
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.sandbox import Sandbox, environment
 
 
@@ -31,7 +32,7 @@ async def _serve_sandbox_alone(options: Namespace) -> None:
                 )
             )
         except OSError:
-            raise UsageError(
+            raise FaultsError(
                 f"--listen {options.listen}: it can't be bound; is it in use?"
             ) from None
         for name, value in environment(sandbox).items():

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 
-from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.process import serve as serve_until_signal
 from healthomics_gateway.cli.call import get
 from healthomics_gateway.cli.configuration import checked
 from healthomics_gateway.cli.standard_streams import say
-from healthomics_gateway.cli.usage import DONE, LIVING_RUN, SHOWN_RUN, UsageError
+from healthomics_gateway.cli.usage import DONE, LIVING_RUN, SHOWN_RUN
 from healthomics_gateway.sandbox import (
     ACCESS_KEY_ID,
     REGION,
@@ -38,10 +38,7 @@ def serve(options: Namespace) -> int:
     """Serve the gateway until a signal ends it."""
     loaded, aws = checked(options, with_aws=not options.sandbox)
     work = serve_until_signal(loaded.settings, aws) if aws else _serve_sandbox(loaded)
-    try:
-        run(work)
-    except ListenError as error:
-        raise UsageError(*error.args) from None
+    run(work)
     return DONE
 
 

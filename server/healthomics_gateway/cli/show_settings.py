@@ -6,7 +6,8 @@ from argparse import Namespace
 
 from healthomics_gateway.cli.configuration import read
 from healthomics_gateway.cli.standard_streams import say
-from healthomics_gateway.cli.usage import DONE, UsageError, plain
+from healthomics_gateway.cli.usage import DONE, plain
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.settings.effective import rows, warnings
 
 
@@ -21,5 +22,5 @@ def show(options: Namespace) -> int:
     for warning in warnings(loaded.settings) if loaded else ():
         say(f"warning: {plain(warning)}")
     if faults:
-        raise UsageError(*faults)
+        raise FaultsError(*faults)
     return DONE

@@ -1,4 +1,4 @@
-"""What the commands share: an exit code, defaults, and the faults of their usage."""
+"""What the commands share: an exit code, defaults, and text that is safe to print."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ DONE = 0
 ADDRESS = "127.0.0.1:50051"
 SHOWN_RUN = "1000003"  # of the sandbox: the answer that `serve --sandbox` shows
 LIVING_RUN = "2000001"  # of the sandbox: one that changes
-
-
-class UsageError(Exception):
-    """The command can't be done as it was asked for; `args` are the faults."""
 
 
 def plain(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.settings.checks import (
     disagreements,
 )
@@ -22,7 +23,7 @@ from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves, merge, read_file, take_faults
 
 
-class SettingsError(Exception):
+class SettingsError(FaultsError):
     """The settings can't be used; `args` are the faults, a sentence each."""
 
     def __init__(self, *faults: str, loaded: Loaded | None = None) -> None:
