@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from healthomics_gateway.cli import client
-from healthomics_gateway.cli.connection import NAMES, Route, find_route
+from healthomics_gateway.cli.connection import Route, find_route
+from healthomics_gateway.cli.gateway_options import OPTIONS
 from healthomics_gateway.cli.usage import ADDRESS
 from healthomics_gateway.cli.watch_view import JsonLines, Lines
 
@@ -54,5 +55,5 @@ def watch(options: Namespace) -> int:
 
 
 def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
-    flags = {name: getattr(options, name, None) for name in NAMES}
+    flags = {name: getattr(options, name, None) for name in OPTIONS}
     return find_route(flags, environ, default_address=ADDRESS)

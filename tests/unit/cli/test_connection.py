@@ -31,16 +31,11 @@ from healthomics.v1.run_service_pb2_grpc import (
     add_RunServiceServicer_to_server,
 )
 from healthomics_gateway.cli import client
-from healthomics_gateway.cli.connection import (
-    MAX_TOKEN_BYTES,
-    NAMES,
-    PREFIX,
-    Route,
-    RouteError,
-    find_route,
-    is_near,
-)
+from healthomics_gateway.cli.connection import Route, find_route, is_near
+from healthomics_gateway.cli.credential_files import MAX_TOKEN_BYTES
+from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX
 from healthomics_gateway.cli.watch_view import JsonLines
+from healthomics_gateway.faults import FaultsError
 from testkit.authorities import aged
 from testkit.builders import aws_at, gateway
 
@@ -163,7 +158,7 @@ def route(*, by: str = "flag", **given: str) -> Route:
 
 def faults(*, by: str = "flag", **given: str) -> list[str]:
     """Give the faults of a way that can't be gone."""
-    with pytest.raises(RouteError) as raised:
+    with pytest.raises(FaultsError) as raised:
         route(by=by, **given)
     return list(raised.value.args)
 
@@ -331,7 +326,7 @@ def test_flag_comes_before_its_variable(tmp_path: Path) -> None:
     own, token = Authority(tmp_path / "own"), written(tmp_path / "token", TOKEN)
     mine, callers = own.issue("me"), Callers()
     asking = own.issue("gateway").credentials(trusted=own.ca)
-    environ = {PREFIX + name.upper(): "nonsense" for name in NAMES}
+    environ = {PREFIX + name.upper(): "nonsense" for name in OPTIONS}
     with serving(callers, asking) as address:
         flags = {
             "address": address,
@@ -342,7 +337,7 @@ def test_flag_comes_before_its_variable(tmp_path: Path) -> None:
             "server_name": "gateway",
             "token_file": token,
         }
-        assert set(NAMES) == flags.keys()
+        assert set(OPTIONS) == flags.keys()
         assert "7" == answered(find_route(flags, environ, default_address=ELSEWHERE))
 
     assert [f"Bearer {TOKEN}"] == callers.seen
@@ -350,9 +345,9 @@ def test_flag_comes_before_its_variable(tmp_path: Path) -> None:
 
 def test_empty_variable_is_a_fault() -> None:
     """A variable that is set to nothing may have been meant to turn TLS on."""
-    names = [PREFIX + name.upper() for name in NAMES]
-    with pytest.raises(RouteError) as caught:
-        route(by="variable", **dict.fromkeys(NAMES, ""))
+    names = [PREFIX + name.upper() for name in OPTIONS]
+    with pytest.raises(FaultsError) as caught:
+        route(by="variable", **dict.fromkeys(OPTIONS, ""))
 
     assert [f"{name}: it is empty; unset it" for name in names] == list(
         caught.value.args
@@ -384,7 +379,7 @@ def test_token_may_come_through_a_pipe(tmp_path: Path) -> None:
 
 def test_empty_flag_is_a_fault() -> None:
     """A flag is given for something, as by a shell's variable that isn't set."""
-    names = [name for name in NAMES if name != "tls"]
+    names = [name for name in OPTIONS if name != "tls"]
 
     assert [f"--{name.replace('_', '-')}: it is empty" for name in names] == faults(
         **dict.fromkeys(names, "")
@@ -660,7 +655,7 @@ def test_faults_are_told_all_at_once(tmp_path: Path) -> None:
         "HEALTHOMICS_GATEWAY_TLS_CERT": pem,  # the content, where its path belongs
         "HEALTHOMICS_GATEWAY_TOKEN_FILE": f"canary.{TOKEN}",
     }
-    with pytest.raises(RouteError) as raised:
+    with pytest.raises(FaultsError) as raised:
         find_route(flags, environ, default_address=ELSEWHERE)
 
     assert (

@@ -35,7 +35,7 @@ from healthomics.v1.run_service_pb2_grpc import (
     RunServiceStub,
     add_RunServiceServicer_to_server,
 )
-from healthomics_gateway.cli.connection import NAMES, PREFIX
+from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX, flag_of
 from healthomics_gateway.cli.main import let_go, main
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from testkit.builders import aws_at, calling, gateway, get_run
@@ -241,7 +241,7 @@ def test_help_names_every_command_and_exit_code(capsys: Capture) -> None:
     text = capsys.readouterr().out
 
     assert 0 == left.value.code
-    codes = ("0 done", "1 the call failed", "2 bad usage", "3 the watched run ended")
+    codes = ("0 success", "1 the call failed", "2 invalid usage", "3 the watched run")
     for words in (*COMMANDS, *codes):
         assert words in " ".join(text.split())
 
@@ -252,7 +252,7 @@ def test_help_of_watch_tells_every_exit_code(capsys: Capture) -> None:
         main(["watch", "--help"])
     text = " ".join(capsys.readouterr().out.split())
 
-    for words in ("0 the run COMPLETED", "1 the call failed", "2 bad usage"):
+    for words in ("0 the run COMPLETED", "1 the call failed", "2 invalid usage"):
         assert words in text
     assert "3 the run ended FAILED, CANCELLED or DELETED" in text
 
@@ -269,7 +269,8 @@ def test_help_names_the_variable_beside_each_flag(
         r"^  (--[a-z-]+)(?:(?!^  --)[^[])*\[(\w+)", text, flags=re.MULTILINE
     )
 
-    assert {f"--{name.replace('_', '-')}": PREFIX + name.upper() for name in NAMES} == {
+    expected = {flag_of(name): PREFIX + name.upper() for name in OPTIONS}
+    assert expected == {
         flag: variable for flag, variable in shown if flag in ROUTE.split()
     }
 
