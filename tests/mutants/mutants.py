@@ -617,7 +617,7 @@ MUTANTS = (
     ),
     Mutant(
         "plaintext-is-served-anywhere",
-        "settings/checks.py",
+        "settings/endpoint_checks.py",
         "if not (each.address.is_loopback or each.files or tls.insecure):",
         "if not (each.address or each.files or tls.insecure):",
         "unit/settings/test_load.py::test_address_that_others_reach_needs_certificates",

@@ -15,10 +15,8 @@ from healthomics_gateway.auth.policy import neighbour_of
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.runs.field_mask import MEMBERS
-from healthomics_gateway.settings.checks import (
-    is_readable,
-)
 from healthomics_gateway.settings.endpoints import endpoints_of
+from healthomics_gateway.settings.file_checks import is_readable
 from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves

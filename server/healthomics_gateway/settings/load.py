@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from healthomics_gateway.faults import FaultsError
-from healthomics_gateway.settings.checks import (
-    disagreements,
-)
+from healthomics_gateway.settings.checks import faults_of
 from healthomics_gateway.settings.environment import (
     read_environment,
     unknown_variables,
@@ -71,7 +69,7 @@ def load(
         refused = (refused | given.keys()) - valid.keys()
     settings = _with_deadlines(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
-    faults += disagreements(settings, origins, refused)
+    faults += faults_of(settings, origins, refused)
     loaded = Loaded(settings, origins)
     if faults:
         raise SettingsError(*faults, loaded=loaded if is_file_read else None)

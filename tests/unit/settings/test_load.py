@@ -253,7 +253,7 @@ def test_name_of_the_file_switches_no_check_off(tmp_path: Path) -> None:
     file.write_text('listen = "0.0.0.0:50051"\n[tls]\ninsecure = false\n')
     (fault,) = faults(file)
 
-    assert "others can reach this address" in fault
+    assert "other machines can reach this address" in fault
 
 
 def test_what_tokens_lack_is_named_and_nothing_else(tmp_path: Path) -> None:
@@ -971,9 +971,9 @@ def test_rule_that_can_never_decide_is_a_fault(
     rules = "".join(f"[[callers]]\nidentity = '{each}'\n" for each in (earlier, later))
     file = config(tmp_path, rules)
     if is_dead:
-        assert [
-            f"callers[1].identity {later}: callers[0] is about all of these already"
-        ] == faults(file, JWT)
+        fault = "callers[0] already matches all of these callers"
+        advice = "remove this rule, or move it up"
+        assert [f"callers[1].identity {later}: {fault}; {advice}"] == faults(file, JWT)
     else:
         loaded(file, JWT)
 
@@ -985,7 +985,7 @@ def test_rule_about_an_identity_that_nobody_can_prove_is_a_fault(
     (told,) = faults(config(tmp_path, RULE))
     anonymous = RULE.replace("spiffe://corp/ns/lims/*", "anonymous")
 
-    assert told.startswith("callers[0].identity spiffe://corp/ns/lims/*: nobody can")
+    assert told.startswith("callers[0].identity spiffe://corp/ns/lims/*: no caller")
     loaded(config(tmp_path, anonymous))
 
 
@@ -1052,13 +1052,11 @@ def test_authorities_of_keys_are_for_a_url(tmp_path: Path) -> None:
         "GATEWAY_JWT__CA_FILE": str(file),
     }
 
+    url_only = "it is used only with jwt.jwks_url; set that too, or remove this"
     unread = "jwt.ca_file: no certificates can be read from it"
-    assert [
-        "jwt.ca_file: it is for jwt.jwks_url, which isn't set",
-        unread,
-    ] == faults(environ=environ)
+    assert [f"jwt.ca_file: {url_only}", unread] == faults(environ=environ)
     token = {"GATEWAY_JWT__CA_FILE": "", "GATEWAY_JWT__JWKS_TOKEN_FILE": str(file)}
-    assert ["jwt.jwks_token_file: it is for jwt.jwks_url, which isn't set"] == faults(
+    assert [f"jwt.jwks_token_file: {url_only}"] == faults(
         environ={name: value for name, value in (environ | token).items() if value}
     )
     assert [unread] == faults(environ=JWT | {"GATEWAY_JWT__CA_FILE": str(file)})
@@ -1117,15 +1115,15 @@ def test_optional_certificates_are_a_fault_that_says_what_to_write(
         ('address = "unix:/a"\nmode = "0566"', "write one that lets the owner write"),
         (
             'address = "unix:/a"\nclient_auth = "none"',
-            "a Unix socket has no client_auth",
+            "remove client_auth: it is a Unix socket",
         ),
         (
             'address = "unix:/a"\nidentity = "anonymous"',
-            "anonymous is what its callers",
+            "write another name than anonymous",
         ),
         (
             'address = "127.0.0.1:1"\nidentity = "a"',
-            "an address of TCP has no identity",
+            "remove identity: it is a TCP address",
         ),
         (
             'address = "127.0.0.1:1"\nservices = []',
@@ -1135,9 +1133,9 @@ def test_optional_certificates_are_a_fault_that_says_what_to_write(
         ('address = "127.0.0.1:1"\nclient_auth = "required"', "set tls.client_ca_file"),
         ('address = "127.0.0.1:1"\ncert_file = "FILE"', "set both or neither"),
         ('address = "127.0.0.1:1"\ncert_file = "/none"\nkey_file = "/none"', "no file"),
-        ('address = "127.0.0.1:50051"', "listen has this address too"),
-        ('address = "127.0.0.1:9464"', "admin_listen has this address too"),
-        (f'address = "{ALMOST_ALL}"', "others can reach this address"),
+        ('address = "127.0.0.1:50051"', "listen has the same address"),
+        ('address = "127.0.0.1:9464"', "admin_listen has the same address"),
+        (f'address = "{ALMOST_ALL}"', "other machines can reach this address"),
     ],
 )
 def test_listener_that_cannot_be_served_is_a_fault(
@@ -1206,7 +1204,9 @@ def test_rule_is_about_the_identity_of_a_socket(tmp_path: Path) -> None:
     )
     (fault,) = faults(file)
 
-    assert fault.startswith("callers[1].identity other: nobody can prove it")
+    assert fault.startswith(
+        "callers[1].identity other: no caller can prove this identity"
+    )
 
 
 def test_certificate_that_has_expired_is_a_fault(tmp_path: Path) -> None:
