@@ -18,7 +18,7 @@ from healthomics_gateway.cli.arguments import (
     utf8,
 )
 from healthomics_gateway.cli.gateway_options import OPTIONS, flag_of, variable_of
-from healthomics_gateway.cli.usage import ADDRESS, LIVING_RUN, SHOWN_RUN
+from healthomics_gateway.cli.usage import ADDRESS, CHANGING_RUN, SHOWN_RUN
 
 ADMIN_ADDRESS = "127.0.0.1:9464"
 SANDBOX_ADDRESS = "127.0.0.1:9900"
@@ -161,7 +161,7 @@ def _add_watch(subparsers: Subparsers) -> None:
         " how the run ended; 2 invalid usage; 3 the run ended FAILED, CANCELLED or"
         " DELETED.",
     )
-    _add_run(watch, example=LIVING_RUN)
+    _add_run(watch, example=CHANGING_RUN)
     watch.add_argument(
         "--min-interval",
         **DURATION,

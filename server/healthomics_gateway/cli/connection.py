@@ -34,7 +34,7 @@ def find_route(
     is_tls = _is_tls(given, faults)
     contents = tls_contents(given, faults)
     address = given["address"].text if "address" in given else default_address
-    if "token_file" in given and not (is_tls or is_near(address)):
+    if "token_file" in given and not (is_tls or is_local(address)):
         faults.append(
             f"{given['token_file'].source}: no token is sent in plaintext to {address};"
             " add --tls, or --tls-ca with the gateway's authorities"
@@ -66,7 +66,7 @@ class Route:
     token: TokenFile | None
 
     @property
-    def over(self) -> Literal["plaintext", "tls", "unix"]:
+    def transport(self) -> Literal["plaintext", "tls", "unix"]:
         """Return the transport of the calls."""
         if self.address.startswith(UNIX):
             return "unix"
@@ -78,7 +78,7 @@ class Route:
         target = self.address
         if target.startswith(UNIX):
             target = UNIX + quote(target.removeprefix(UNIX))
-        if is_near(self.address):
+        if is_local(self.address):
             # A proxy can't connect to an address of this machine.
             chosen.append(("grpc.enable_http_proxy", 0))
         if self.server_name is not None:
@@ -95,7 +95,7 @@ class Route:
         return (("authorization", f"Bearer {self.token.read()}"),)
 
 
-def is_near(address: str) -> bool:
+def is_local(address: str) -> bool:
     """Return whether an address is on this machine, whatever names resolve to."""
     try:
         return address.startswith(UNIX) or parse_address(address).is_loopback

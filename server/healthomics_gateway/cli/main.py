@@ -8,21 +8,18 @@ from collections.abc import Sequence
 
 from healthomics_gateway.cli.commands import make_parser
 from healthomics_gateway.cli.standard_streams import (
-    FAILED,
     is_blocked,
-    say,
+    print_error,
     standard_streams,
 )
-from healthomics_gateway.cli.usage import plain
+from healthomics_gateway.cli.usage import FAILED, MISUSED, plain
 from healthomics_gateway.faults import FaultsError
-
-MISUSED = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
-    Raises SystemExit for bad usage, for help, and if stdout can't be written to.
+    Raises SystemExit if the usage is invalid, for help, and if writing to stdout fails.
     """
     with standard_streams():
         # Keeps the C core from writing lines of its own to stderr.
@@ -32,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code: int = options.run(options)
         except FaultsError as error:
             for fault in error.args:
-                say(plain(fault))
+                print_error(plain(fault))
             return MISUSED
         except KeyboardInterrupt as interruption:
-            let_go(interruption)
+            release_traceback(interruption)
             return FAILED
         except OSError:
             if not is_blocked(sys.stdout):
@@ -44,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
-def let_go(interruption: KeyboardInterrupt) -> None:
+def release_traceback(interruption: KeyboardInterrupt) -> None:
     """Free what a traceback holds, without the complaints of gRPC's pending calls."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     interruption.__traceback__ = None

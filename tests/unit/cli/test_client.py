@@ -220,7 +220,7 @@ def test_failure_that_passes_tells_when_to_try_again() -> None:
         grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED", "Used up.", retry
     )
 
-    assert "  it may succeed in 1250ms" in done.failures.splitlines()
+    assert "  retry in 1250ms" in done.failures.splitlines()
 
 
 def test_failure_without_an_answer_points_at_the_address() -> None:
@@ -237,7 +237,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "words", "hint"),
+    ("transport", "words", "hint"),
     [
         pytest.param(
             *("tls", "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: expired"),
@@ -252,19 +252,19 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         pytest.param(
             *("tls", "UNAUTHENTICATED: Hostname Verification Check failed."),
             "the gateway's certificate has another name; if it is the right"
-            " one, set --server-name",
+            " gateway, set --server-name",
             id="name",
         ),
         pytest.param(
             *("tls", "SSL_ERROR_SSL: WRONG_VERSION_NUMBER"),
-            "what listens there doesn't speak TLS; leave out --tls and the"
+            "the server at this address doesn't use TLS; remove --tls and the"
             " other TLS flags",
             id="plaintext",
         ),
         *(
             pytest.param(
                 *("tls", words),
-                "the gateway may want a client certificate that it trusts; set"
+                "the gateway may require a client certificate that it trusts; set"
                 " --tls-cert and --tls-key",
                 id=name,
             )
@@ -279,7 +279,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         *(
             pytest.param(
                 *("plaintext", words),
-                "what listens there may speak TLS; add --tls or --tls-ca",
+                "the server at this address may use TLS; add --tls or --tls-ca",
                 id=name,
             )
             for name, words in {
@@ -303,11 +303,16 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         ),
     ],
 )
-def test_failure_to_connect_tells_what_to_try(words: str, hint: str, over: str) -> None:
+def test_failure_to_connect_tells_what_to_try(
+    words: str, hint: str, transport: str
+) -> None:
     """What gRPC says of the connection decides which flag is named."""
     message = f"failed to connect to all addresses; last error: UNKNOWN: {words}"
     done = call(
-        code=grpc.StatusCode.UNAVAILABLE, message=message, trailers=(), over=over
+        code=grpc.StatusCode.UNAVAILABLE,
+        message=message,
+        trailers=(),
+        transport=transport,
     )
 
     assert [f"UNAVAILABLE {message}", f"  {hint}"] == done.failures.splitlines()
@@ -339,7 +344,7 @@ def test_failure_to_tell_who_calls_names_what_does(reason: str) -> None:
 def test_caller_on_a_unix_socket_is_not_advised_to_use_tls() -> None:
     """A socket has no TLS, so that only a token can prove who calls."""
     code = grpc.StatusCode.UNAUTHENTICATED
-    done = refused(code, "TOKEN_MISSING", "It is so.", over="unix")
+    done = refused(code, "TOKEN_MISSING", "It is so.", transport="unix")
 
     assert "  send a valid token with --token-file" == done.failures.splitlines()[1]
 
@@ -350,7 +355,7 @@ def test_failure_in_time_points_at_the_timeout() -> None:
 
     assert [
         "DEADLINE_EXCEEDED",
-        "  no answer came in time; set a longer --timeout",
+        "  the answer took too long; set a longer --timeout",
     ] == done.failures.splitlines()
 
 
@@ -430,7 +435,7 @@ def broken(
 
 
 RENEW = broken("WATCH_RENEW", 0.05)
-GONE = Break(grpc.StatusCode.UNAVAILABLE, "connection refused")
+UNREACHABLE = Break(grpc.StatusCode.UNAVAILABLE, "connection refused")
 
 Step = Run | WatchRunResponse | Break | Callable[[], None]
 
@@ -509,7 +514,7 @@ class Watched:
         assert self.is_open
         self.shown.append(run)
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Take note."""
         assert self.is_open
         self.told.append(line)
@@ -595,7 +600,7 @@ def test_watch_of_a_withheld_status_ends_with_the_stream(
     done = watched(runs)
 
     assert (1, runs, [last]) == (done.code, done.shown, done.ended)
-    assert "it isn't known how the run ended" in done.failures
+    assert "the final status of the run is unknown" in done.failures
 
 
 def test_watch_asks_as_it_is_told() -> None:
@@ -613,7 +618,9 @@ def test_watch_asks_as_it_is_told() -> None:
 
 def test_watch_that_breaks_is_begun_again_with_the_uuid() -> None:
     """The next stream is asked for the same run, by its identity, as often."""
-    done = watched([RUNNING, GONE], [COMPLETED], min_interval=timedelta(seconds=2))
+    done = watched(
+        [RUNNING, UNREACHABLE], [COMPLETED], min_interval=timedelta(seconds=2)
+    )
 
     assert [("", 2), ("u-7", 2)] == [
         (each.uuid, each.min_interval.seconds) for each in done.requests
@@ -625,7 +632,7 @@ def test_watch_tells_each_stream_anew_who_calls() -> None:
     """A token may have been replaced since the last stream."""
     tokens = iter(["first", "second", "third"])
     done = watched(
-        *([RUNNING, GONE], [RENEW], [COMPLETED]),
+        *([RUNNING, UNREACHABLE], [RENEW], [COMPLETED]),
         metadata=lambda: [("authorization", next(tokens))],
     )
 
@@ -662,14 +669,16 @@ def test_watch_is_renewed_where_no_state_came_in_time() -> None:
     """A gateway that can't tell the state yet has answered all the same."""
     view = Watched()
     wait = lambda: view.pass_by(600)  # noqa: E731  # a step
-    done = watched([wait, RENEW], [wait, RENEW], [GONE], [COMPLETED], view=view)
+    done = watched([wait, RENEW], [wait, RENEW], [UNREACHABLE], [COMPLETED], view=view)
 
     assert (0, [0.05, 0.05, 0.5]) == (done.code, done.slept)
 
 
 def test_watch_backs_off_until_a_state_comes() -> None:
     """Waits double up to 30 s, and begin anew after a success."""
-    done = watched(*[[GONE]] * 8, [RUNNING, GONE], [COMPLETED], seconds=3600)
+    done = watched(
+        *[[UNREACHABLE]] * 8, [RUNNING, UNREACHABLE], [COMPLETED], seconds=3600
+    )
 
     assert [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5] == done.slept
     assert 0 == done.code
@@ -678,7 +687,7 @@ def test_watch_backs_off_until_a_state_comes() -> None:
 @pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 0.4), (0.99, 0.598)])
 def test_watch_parts_those_who_come_back(jitter: float, seconds: float) -> None:
     """Not all clients of a gateway that is gone try again at the same time."""
-    done = watched([GONE], [COMPLETED], jitter=jitter)
+    done = watched([UNREACHABLE], [COMPLETED], jitter=jitter)
 
     assert [pytest.approx(seconds)] == done.slept
 
@@ -702,10 +711,10 @@ def test_watch_waits_as_long_as_the_gateway_asks(break_: Break) -> None:
 def test_watch_tells_each_outage_once() -> None:
     """One line a broken connection: what is wrong, and when it tries again."""
     done = watched(
-        *([RUNNING, GONE], [GONE], [GONE]),
+        *([RUNNING, UNREACHABLE], [UNREACHABLE], [UNREACHABLE]),
         [RUNNING, broken("GATEWAY_DRAINING", 1.5)],
         [RENEW],
-        *([GONE], [COMPLETED]),
+        *([UNREACHABLE], [COMPLETED]),
     )
 
     assert [
@@ -716,14 +725,14 @@ def test_watch_tells_each_outage_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "flags"),
+    ("transport", "flags"),
     [("plaintext", "--tls or --tls-ca"), ("tls", "--tls-cert and --tls-key")],
 )
-def test_watch_tells_at_once_what_to_try(flags: str, over: str) -> None:
+def test_watch_tells_at_once_what_to_try(flags: str, transport: str) -> None:
     """Nobody waits for the timeout to learn that TLS is in the way."""
     message = "failed to connect to all addresses; last error: UNKNOWN: Socket closed"
     cut = Break(grpc.StatusCode.UNAVAILABLE, message)
-    done = watched([cut], over=over, seconds=1)
+    done = watched([cut], transport=transport, seconds=1)
     _, hint = done.failures.splitlines()
 
     assert flags in hint
@@ -739,7 +748,7 @@ def test_watch_keeps_control_characters_from_a_terminal() -> None:
 
 def test_watch_gives_up_where_no_gateway_answers() -> None:
     """After the timeout, and one last try at its end, the failure is told."""
-    done = watched([GONE])
+    done = watched([UNREACHABLE])
 
     assert [0.5, 1, 2, 4, 8, 14.5] == done.slept
     assert (1, [], []) == (done.code, done.shown, done.ended)
@@ -752,7 +761,9 @@ def test_watch_gives_up_where_no_gateway_answers() -> None:
 def test_watch_gives_up_after_a_long_outage() -> None:
     """An outage counts from when the stream broke, not from its last state."""
     view = Watched()
-    done = watched([RUNNING, lambda: view.pass_by(7200), GONE], [GONE], view=view)
+    done = watched(
+        [RUNNING, lambda: view.pass_by(7200), UNREACHABLE], [UNREACHABLE], view=view
+    )
 
     assert [0.5, 1, 2, 4, 8, 14.5] == done.slept
     assert (1, [RUNNING], []) == (done.code, done.shown, done.ended)
@@ -765,7 +776,7 @@ def test_watch_gives_up_where_it_is_asked_to_wait_too_long() -> None:
     assert (1, []) == (done.code, done.slept)
     assert [
         "UNAVAILABLE GATEWAY_OVERLOADED It is so.",
-        "  it may succeed in 1m",
+        "  retry in 1m",
         "  request id: call-7",
     ] == done.failures.splitlines()
 
@@ -854,7 +865,7 @@ def test_watch_tells_of_cuts_only_where_they_go_on(code: grpc.StatusCode) -> Non
 
     assert (0, []) == (quiet.code, quiet.told)
     assert (1, [0.5, 1, 2, 4, 8, 14.5]) == (lasting.code, lasting.slept)
-    assert ["the stream is cut on its way; trying again in 1 s"] == lasting.told
+    assert ["the connection was cut; trying again in 1 s"] == lasting.told
 
 
 def test_watch_asks_for_heartbeats_and_does_not_show_them() -> None:
@@ -862,8 +873,8 @@ def test_watch_asks_for_heartbeats_and_does_not_show_them() -> None:
     view = Watched()
     heartbeat = WatchRunResponse()
     done = watched(
-        [RUNNING, heartbeat, GONE],
-        [heartbeat, lambda: view.pass_by(7200), GONE],
+        [RUNNING, heartbeat, UNREACHABLE],
+        [heartbeat, lambda: view.pass_by(7200), UNREACHABLE],
         [heartbeat, COMPLETED],
         view=view,
     )
@@ -876,7 +887,7 @@ def test_watch_without_a_state_says_so_once() -> None:
     heartbeat = WatchRunResponse()
     done = watched([heartbeat, heartbeat, COMPLETED, heartbeat])
 
-    assert ["no state of the run yet; `get 7` may say why"] == done.told
+    assert ["no state of the run yet; run `get 7` to find out why"] == done.told
     assert [COMPLETED] == done.shown
 
 
@@ -895,7 +906,7 @@ def test_watch_is_begun_again_with_the_next_token_once_the_last_has_expired() ->
     assert (1, [0.5]) == (stale.code, stale.slept)
 
 
-@pytest.mark.parametrize("break_", [GONE, broken("RUN_NOT_FOUND", None)])
+@pytest.mark.parametrize("break_", [UNREACHABLE, broken("RUN_NOT_FOUND", None)])
 def test_watch_that_breaks_after_the_end_is_done(break_: Break) -> None:
     """Once the run's end is known, it makes no difference how the stream ends."""
     done = watched([state("FAILED"), break_])

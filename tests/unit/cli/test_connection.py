@@ -31,7 +31,7 @@ from healthomics.v1.run_service_pb2_grpc import (
     add_RunServiceServicer_to_server,
 )
 from healthomics_gateway.cli import client
-from healthomics_gateway.cli.connection import Route, find_route, is_near
+from healthomics_gateway.cli.connection import Route, find_route, is_local
 from healthomics_gateway.cli.credential_files import MAX_TOKEN_BYTES
 from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX
 from healthomics_gateway.cli.watch_view import JsonLines
@@ -180,7 +180,7 @@ def hinted(way: Route) -> str:
             *(channel, "7", client.Output(answers, failures)),
             timeout=DURATION,
             metadata=way.metadata,
-            over=way.over,
+            transport=way.transport,
         )
     first, hint = failures.getvalue().splitlines()
     assert (1, "") == (code, answers.getvalue())
@@ -237,7 +237,7 @@ def test_route_in_plaintext_to_tls_points_at_tls(tmp_path: Path) -> None:
     with serving(Callers(), own.issue(HOST).credentials()) as address:
         hint = hinted(route(address=address))
 
-    assert "what listens there may speak TLS; add --tls or --tls-ca" == hint
+    assert "the server at this address may use TLS; add --tls or --tls-ca" == hint
 
 
 def test_route_over_tls_to_plaintext_tells_so() -> None:
@@ -247,9 +247,8 @@ def test_route_over_tls_to_plaintext_tells_so() -> None:
         hint = hinted(route(address=address, tls="true"))
 
     assert [] == callers.seen
-    assert (
-        "what listens there doesn't speak TLS; leave out --tls and the other TLS flags"
-    ) == hint
+    advice = "remove --tls and the other TLS flags"
+    assert f"the server at this address doesn't use TLS; {advice}" == hint
 
 
 @BY
@@ -265,7 +264,7 @@ def test_route_expects_the_name_it_is_given(by: str, tmp_path: Path) -> None:
 
     assert (
         "the gateway's certificate has another name;"
-        " if it is the right one, set --server-name"
+        " if it is the right gateway, set --server-name"
     ) == hint
 
 
@@ -292,7 +291,7 @@ def test_route_without_the_certificate_asked_for_tells_how_to_bring_one(
         hint = hinted(route(address=address, tls_ca=own.ca, **given))
 
     assert (
-        "the gateway may want a client certificate that it trusts;"
+        "the gateway may require a client certificate that it trusts;"
         " set --tls-cert and --tls-key"
     ) == hint
 
@@ -309,13 +308,15 @@ def test_route_is_tls_where_anything_of_tls_is_given(name: str, tmp_path: Path) 
     }[name]
     environ = {"HEALTHOMICS_GATEWAY_TLS": "false"}
 
-    assert "tls" == find_route(given, environ, default_address=ELSEWHERE).over
+    assert "tls" == find_route(given, environ, default_address=ELSEWHERE).transport
 
 
-@pytest.mark.parametrize(("text", "over"), [("true", "tls"), ("False", "plaintext")])
-def test_route_reads_a_word_of_the_environment(text: str, over: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "transport"), [("true", "tls"), ("False", "plaintext")]
+)
+def test_route_reads_a_word_of_the_environment(text: str, transport: str) -> None:
     """The variable turns TLS on or leaves it off."""
-    assert over == route(by="variable", tls=text).over
+    assert transport == route(by="variable", tls=text).transport
 
 
 # Which comes first
@@ -476,7 +477,7 @@ def test_token_is_not_sent_in_plaintext_elsewhere(
 
 
 def test_token_is_sent_over_tls_to_anywhere(tmp_path: Path) -> None:
-    """Over TLS no network can read it."""
+    """Transport TLS no network can read it."""
     token = written(tmp_path / "token", TOKEN)
     way = route(address=ELSEWHERE, tls="true", token_file=token)
 
@@ -488,7 +489,7 @@ def test_token_is_sent_over_tls_to_anywhere(tmp_path: Path) -> None:
 )
 def test_address_of_this_machine_is_known(address: str) -> None:
     """What stands for this machine alone is near."""
-    assert is_near(address)
+    assert is_local(address)
 
 
 def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -598,7 +599,7 @@ def test_certificates_that_others_take_are_taken(tmp_path: Path) -> None:
     ca = written(tmp_path / "ca", "# Zo\xeb's\n" + aged(own.ca))
     cert = written(tmp_path / "cert", "# Zo\xeb's\n" + aged(mine.cert))
 
-    assert "tls" == route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).over
+    assert "tls" == route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).transport
 
 
 def test_key_under_a_passphrase_is_a_fault(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from healthomics.v1.run_service_pb2_grpc import (
     add_RunServiceServicer_to_server,
 )
 from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX, flag_of
-from healthomics_gateway.cli.main import let_go, main
+from healthomics_gateway.cli.main import main, release_traceback
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from testkit.builders import aws_at, calling, gateway, get_run
 from unit.cli.test_connection import HOST, TOKEN, Authority, Callers, serving, written
@@ -650,7 +650,7 @@ def test_call_that_ctrl_c_leaves_half_made_goes_quietly() -> None:
     try:
         interrupted()
     except KeyboardInterrupt as interruption:
-        let_go(interruption)
+        release_traceback(interruption)
 
     gc.collect()
 
@@ -662,7 +662,7 @@ def test_call_that_ctrl_c_leaves_half_made_goes_quietly() -> None:
 def test_flags_tell_how_a_gateway_is_called(
     command: str, tmp_path: Path, capsys: Capture
 ) -> None:
-    """Over TLS, with a certificate and with a token."""
+    """Transport TLS, with a certificate and with a token."""
     with secured(tmp_path) as (given, callers):
         flags = [
             part
@@ -1024,8 +1024,8 @@ def test_serve_with_a_sandbox_and_rules_shows_where_it_is(tmp_path: Path) -> Non
     rules.write_text('[[callers]]\nidentity = "anonymous"\n', encoding="utf-8")
     command = [PROGRAM, "serve", "--sandbox", *ANYWHERE, "--config", str(rules)]
     with started(command) as server:
-        shown = read_until(server, "Ctrl-C ends it")
-        found = re.search(r"serves at (\S+), against its own sandbox", shown)
+        shown = read_until(server, "Ctrl-C stops it")
+        found = re.search(r"listens on (\S+) and uses its own sandbox", shown)
         assert found
         code = main(["get", "1000003", "--address", found[1]])
 
@@ -1043,10 +1043,8 @@ def test_serve_with_a_sandbox_assumes_no_role(tmp_path: Path, capsys: Capture) -
     code = main(["serve", "--sandbox", *ANYWHERE, "--config", str(rules)])
 
     assert 2 == code
-    assert (
-        "healthomics-gateway: callers[0].aws_role: the sandbox has no STS to assume a"
-        " role\n"
-    ) == capsys.readouterr().err
+    fault = "callers[0].aws_role: the sandbox has no roles; remove aws_role"
+    assert f"healthomics-gateway: {fault}\n" == capsys.readouterr().err
 
 
 # sandbox
@@ -1102,5 +1100,5 @@ def test_sandbox_does_not_start_on_a_port_in_use(capsys: Capture) -> None:
     assert (2, "") == (code, out)
     assert (
         f"healthomics-gateway: --listen 127.0.0.1:{port}:"
-        " it can't be bound; is it in use?\n"
+        " the address can't be bound; is it in use?\n"
     ) == err

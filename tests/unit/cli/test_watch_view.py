@@ -19,9 +19,9 @@ from healthomics_gateway.cli.run_view import run_text
 from healthomics_gateway.cli.watch_view import (
     JsonLines,
     Lines,
-    Sight,
+    Observation,
     live_text,
-    sight_of,
+    observation_of,
     state_text,
 )
 
@@ -38,11 +38,11 @@ def run(word: str, at: str = "", /, **more: Any) -> Run:
     return made
 
 
-def sights(*runs: Run) -> list[Sight]:
+def sights(*runs: Run) -> list[Observation]:
     """See states one after the other."""
-    seen: list[Sight] = []
+    seen: list[Observation] = []
     for each in runs:
-        seen.append(sight_of(each, seen[-1] if seen else None, now=NOW))
+        seen.append(observation_of(each, seen[-1] if seen else None, now=NOW))
     return seen
 
 
@@ -237,7 +237,7 @@ def test_lines_are_plain_where_there_is_no_terminal() -> None:
     with lines_ as view:
         for each in states:
             view.show(each)
-        view.tell("it broke")
+        view.note("it broke")
     view.end(states[0])
 
     assert "it broke\n" == failures.getvalue()
@@ -255,7 +255,7 @@ def test_live_line_gives_way_to_what_is_written() -> None:
     with Lines("7", console, failures, is_live=True, now=lambda: NOW) as view:
         view.show(run("RUNNING", "09:59:55"))
         shown = sent(console)
-        view.tell("it broke")
+        view.note("it broke")
         told = sent(console).removeprefix(shown)
     left = sent(console).removeprefix(shown + told)
 
@@ -313,7 +313,7 @@ def test_json_is_one_object_a_state_and_nothing_else() -> None:
     with JsonLines(pipe, failures) as view:
         for each in states:
             view.show(each)
-        view.tell("it broke")
+        view.note("it broke")
     view.end(states[1])
     written = pipe.getvalue().splitlines()
 
