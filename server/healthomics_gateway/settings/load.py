@@ -1,6 +1,6 @@
-"""What an operator has set: read once, from flags, environment, file and defaults.
+"""Loads the settings once, from flags, environment, file and defaults.
 
-A fault never hides another: all of them are told together.
+All faults are reported together.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from healthomics_gateway.settings.sources import leaves, merge, read_file, take_
 
 
 class SettingsError(FaultsError):
-    """The settings can't be used; `args` are the faults, a sentence each."""
+    """The settings are invalid."""
 
     def __init__(self, *faults: str, loaded: Loaded | None = None) -> None:
-        """Create it with what is valid of the settings, None if too little is known."""
+        """Create an error; `loaded` is None if the file couldn't be read."""
         super().__init__(*faults)
         self.loaded = loaded
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, and where each that isn't a default came from."""
+    """The settings, and the origin of each that isn't a default."""
 
     settings: Settings
     origins: Mapping[str, str]  # by dotted name
@@ -44,21 +44,23 @@ def load(
     environ: Mapping[str, str],
     config_file: Path | None = None,
 ) -> Loaded:
-    """Read every source; raise SettingsError with all faults.
+    """Return the settings from all sources; raise SettingsError with all faults.
 
-    `flags` are by setting's name, None where a flag wasn't given.
+    `flags` are by name of the setting, None if a flag wasn't given.
     """
     in_file, faults = read_file(config_file)
     is_file_read = not faults
     in_flags = {name: value for name, value in flags.items() if value is not None}
-    sources = (  # each before those that override it
+    sources = (  # in ascending priority
         (in_file, lambda name: f"{name} in {config_file}"),
         (read_environment(Settings, environ), variable_of),
         (in_flags, lambda name: "--" + name.replace("_", "-")),
     )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    refused: set[str] = set()  # names whose value would be another if it were valid
+    refused: set[str] = (
+        set()
+    )  # names whose value is invalid, so that a lower one applies
     for source, origin in sources:
         given = {name: origin(name) for name, _ in leaves(source)}
         faults += take_faults(Settings, source, origin)
@@ -77,7 +79,7 @@ def load(
 
 
 def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
-    """Let that of the two deadlines which isn't set follow the one that is."""
+    """Adapt a deadline that isn't set to the other one."""
     default, longest = settings.default_deadline, settings.max_deadline
     if "max_deadline" not in origins:
         return settings.model_copy(update={"max_deadline": max(default, longest)})

@@ -934,8 +934,8 @@ def test_rule_with_a_fault_is_told_by_its_place(
 @pytest.mark.parametrize(
     ("identity", "text"),
     [
-        pytest.param("a*b", "write * at the end only", id="star"),
-        pytest.param("**", "write * at the end only", id="stars"),
+        pytest.param("a*b", "write * only at the end", id="star"),
+        pytest.param("**", "write * only at the end", id="stars"),
         pytest.param("", "it is empty; unset it, or write a text", id="empty"),
         pytest.param(" a", "write it without spaces around it", id="space"),
         pytest.param("a\tb", "write printable characters", id="tab"),
@@ -1111,8 +1111,14 @@ def test_optional_certificates_are_a_fault_that_says_what_to_write(
         ('mode = "0600"', "listeners[0].address in FILE: it is missing"),
         ('address = "unix:/a"\nmode = 384', "write a text in quotes"),
         ('address = "unix:/a"\nmode = "0888"', "write the mode of a file as text"),
-        ('address = "unix:/a"\nmode = "0000"', "write one that lets the owner write"),
-        ('address = "unix:/a"\nmode = "0566"', "write one that lets the owner write"),
+        (
+            'address = "unix:/a"\nmode = "0000"',
+            "write a mode with write permission for the owner",
+        ),
+        (
+            'address = "unix:/a"\nmode = "0566"',
+            "write a mode with write permission for the owner",
+        ),
         (
             'address = "unix:/a"\nclient_auth = "none"',
             "remove client_auth: it is a Unix socket",
