@@ -415,7 +415,7 @@ MUTANTS = (
     Mutant(
         "socket-is-taken-from-who-serves-it",
         "app/listener.py",
-        'raise ListenFault("it is served already")',
+        'raise ListenError("it is in use; stop what serves it, or change the path")',
         "path.unlink()",
         "unit/app/test_listener.py::test_socket_that_is_served_is_a_fault",
     ),

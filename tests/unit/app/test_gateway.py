@@ -24,7 +24,8 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import SERVICE
@@ -638,7 +639,7 @@ async def test_certificate_that_is_spoilt_is_told_and_serves_on(tmp_path: Path) 
         plain = await readyz(served)
 
     assert (200, "listeners: ok\naws: ok\ncertificate: ok\n") == before
-    fault = "tls.cert_file: no certificate in PEM is in it; the former is served, until"
+    fault = "tls.cert_file: no certificate in PEM is in it; the old one is used until"
     status, lines = after
     assert (200, "listeners: ok", "aws: ok") == (status, *lines.splitlines()[:2])
     assert lines.splitlines()[2].startswith(f"certificate: {fault} ")

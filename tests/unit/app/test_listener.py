@@ -19,8 +19,7 @@ from structlog.testing import capture_logs
 
 from e2e.test_standard_services import health_of, reflect
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app.gateway import ListenError
-from healthomics_gateway.app.listener import Listener, ListenFault
+from healthomics_gateway.app.listener import Listener, ListenError
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.endpoints import Endpoint
 from testkit.builders import Refusal, aws_at, gateway, get_run, refused
@@ -57,7 +56,7 @@ async def listening(address: Address | UnixPath, **given: Any) -> AsyncIterator[
 
 async def fault_of(address: Address | UnixPath) -> str:
     """Return why an address can't be listened on."""
-    with pytest.raises(ListenFault) as caught:
+    with pytest.raises(ListenError) as caught:
         async with listening(address):
             pass
     return str(caught.value)
@@ -146,7 +145,7 @@ async def test_socket_that_is_served_is_a_fault(folder: Path) -> None:
         with closing(socket.socket(socket.AF_UNIX)) as client:
             client.connect(path)
 
-    assert "it is served already" == found
+    assert "it is in use; stop what serves it, or change the path" == found
 
 
 @pytest.mark.parametrize("spelling", ["/./socket", "//socket", "/link/socket"])
@@ -163,8 +162,9 @@ async def test_socket_that_is_listed_twice_is_a_fault(
         async with gateway(aws_at(NOWHERE), toml=toml):
             pass
 
+    fault = "it is in use; stop what serves it, or change the path"
     assert caught.value.args == (
-        f"listeners[1].address unix:{folder}{spelling}: it is served already",
+        f"listeners[1].address unix:{folder}{spelling}: {fault}",
     )
 
 
@@ -189,7 +189,7 @@ async def test_gateways_that_start_at_once_do_not_take_each_other_s_socket(
             await listener.prepare()
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ListenFault, match="it is served already"):
+        with pytest.raises(ListenError, match="it is in use"):
             await steps[step]()
     await server.stop(None)
 
@@ -217,7 +217,7 @@ async def test_file_that_is_no_socket_is_a_fault(folder: Path) -> None:
     (folder / "link").symlink_to("nowhere")
     found = {await fault_of(UnixPath(f"{folder}/{name}")) for name in ("file", "link")}
 
-    assert {"a file is there that isn't a socket; remove it"} == found
+    assert {"the path is a file that isn't a socket; remove it"} == found
     assert "precious" == (folder / "file").read_text()
 
 
@@ -225,7 +225,7 @@ async def test_socket_in_no_folder_is_a_fault(folder: Path) -> None:
     """The fault says where to look."""
     found = await fault_of(UnixPath(f"{folder}/none/socket"))
 
-    assert "it can't be bound; is its directory there and writable?" == found
+    assert "it can't be bound; does its directory exist, and is it writable?" == found
 
 
 @contextmanager
@@ -252,7 +252,7 @@ async def test_stale_socket_that_cannot_be_removed_is_a_fault(folder: Path) -> N
     with unwritable(folder):
         fault = await fault_of(UnixPath(str(path)))
 
-    assert "it can't be bound; is its directory there and writable?" == fault
+    assert "it can't be bound; does its directory exist, and is it writable?" == fault
 
 
 async def test_socket_that_cannot_be_removed_holds_up_no_end(folder: Path) -> None:
@@ -368,7 +368,7 @@ insecure = true
             pass
 
     no_socket, no_name = caught.value.args
-    assert no_socket.startswith(f"listeners[0].address unix:{folder}/file: a file is")
+    assert no_socket.startswith(f"listeners[0].address unix:{folder}/file: the path is")
     assert no_name.startswith("listeners[1].address no-such-host.invalid:1: the name")
 
 
