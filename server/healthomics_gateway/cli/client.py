@@ -142,8 +142,8 @@ def watch(
     watch_run = RunServiceStub(channel).WatchRun
     run, is_silence_reported = Run(id=run_id), False
 
-    def begin(asked: WatchRunRequest) -> Iterable[WatchRunResponse]:
-        return watch_run(asked, metadata=tuple(metadata()))
+    def begin(request: WatchRunRequest) -> Iterable[WatchRunResponse]:
+        return watch_run(request, metadata=tuple(metadata()))
 
     def report(failure: Failure, wait_seconds: float) -> None:
         view.note(plain(_retry_text(failure, wait_seconds, transport=transport)))
@@ -190,11 +190,11 @@ def _states(
     """
     last = Run()
     while True:
-        asked = WatchRunRequest()
-        asked.CopyFrom(request)
-        asked.uuid = last.uuid  # so that another run with the same id is noticed
+        resumed = WatchRunRequest()
+        resumed.CopyFrom(request)
+        resumed.uuid = last.uuid  # so that another run with the same id is noticed
         try:
-            for response in begin(asked):
+            for response in begin(resumed):
                 policy.renew()
                 if not response.HasField("run"):
                     beat(last)

@@ -125,8 +125,8 @@ def hint_of(failure: Failure, *, transport: Transport) -> str:
     return next(
         (
             hint
-            for words, hint in HINTS[transport].items()
-            if re.search(words, failure.message)
+            for pattern, hint in HINTS[transport].items()
+            if re.search(pattern, failure.message)
         ),
         "",
     )

@@ -59,10 +59,10 @@ def run_text(run: Run, *, now: datetime) -> Text:
 def status_text(run: Run) -> Text:
     """Return AWS's name of the status, coloured."""
     if run.status:
-        word = _word(RunStatus.DESCRIPTOR, run.status, "RUN_STATUS_")
+        name = _enum_name(RunStatus.DESCRIPTOR, run.status, "RUN_STATUS_")
     else:
-        word = plain(run.unmodeled_json.get("status", "no status").strip('"'))
-    return Text(word, style=STYLES.get(run.status, "bold cyan"))
+        name = plain(run.unmodeled_json.get("status", "no status").strip('"'))
+    return Text(name, style=STYLES.get(run.status, "bold cyan"))
 
 
 def _lines(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
@@ -109,12 +109,12 @@ def _times(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _workflow(run: Run) -> str:
-    kind = _word(WorkflowType.DESCRIPTOR, run.workflow_type, "WORKFLOW_TYPE_")
+    kind = _enum_name(WorkflowType.DESCRIPTOR, run.workflow_type, "WORKFLOW_TYPE_")
     parts = [run.workflow_id, run.workflow_version_name]
     return " ".join([*filter(None, parts), *([kind] if run.workflow_type else [])])
 
 
-def _word(enum: EnumDescriptor, number: int, prefix: str) -> str:
+def _enum_name(enum: EnumDescriptor, number: int, prefix: str) -> str:
     """Return AWS's name of an enum value, or the number of one that is unknown here."""
     known = enum.values_by_number.get(number)
     return known.name.removeprefix(prefix) if known else str(number)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from healthomics_gateway.settings.sources import UNKNOWN, leaves, no_such
+from healthomics_gateway.settings.sources import UNKNOWN, leaves, unknown_fault
 
 PREFIX = "GATEWAY_"
 OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gateway
@@ -78,7 +78,7 @@ def unknown_variables(
     return [
         f"{name}: {UNKNOWN}; write {meant[_loosely(name)]}"
         if _loosely(name) in meant
-        else f"{name}: {no_such(name.removeprefix(PREFIX), plain, prefix=PREFIX)}"
+        else f"{name}: {unknown_fault(name.removeprefix(PREFIX), plain, prefix=PREFIX)}"
         for name in sorted(environ)
         if (name.startswith(PREFIX) or name.upper() in known)
         and name not in known

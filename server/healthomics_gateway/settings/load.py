@@ -18,7 +18,12 @@ from healthomics_gateway.settings.environment import (
     variable_of,
 )
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.settings.sources import leaves, merge, read_file, take_faults
+from healthomics_gateway.settings.sources import (
+    leaves,
+    merge,
+    read_file,
+    remove_invalid,
+)
 
 
 class SettingsError(FaultsError):
@@ -58,12 +63,10 @@ def load(
     )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    refused: set[str] = (
-        set()
-    )  # names whose value is invalid, so that a lower one applies
+    refused: set[str] = set()  # names whose value would be another if it were valid
     for source, origin in sources:
         given = {name: origin(name) for name, _ in leaves(source)}
-        faults += take_faults(Settings, source, origin)
+        faults += remove_invalid(Settings, source, origin)
         merge(merged, source)
         valid = {name: given[name] for name, _ in leaves(source)}
         invalid = {name: f"default, {given[name]} is refused" for name in given}

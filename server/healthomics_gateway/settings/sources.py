@@ -22,7 +22,7 @@ from healthomics_gateway.files import FileError, read_once
 UNKNOWN = "there is no such setting"
 SIMILAR = 0.8  # least similarity of a name and a suggestion, 0 to 1
 
-_WORDS = {  # by pydantic's type of error; {} are pydantic's variables
+_ADVICE = {  # by pydantic's type of error; {} are pydantic's variables
     "bool_type": "write true or false",
     "dict_type": "write it as a table",
     "extra_forbidden": UNKNOWN,
@@ -92,7 +92,7 @@ def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
             into[name] = dict(value) if isinstance(value, Mapping) else value
 
 
-def take_faults(
+def remove_invalid(
     schema: type[BaseSettings], values: dict[str, Any], origin: Callable[[str], str]
 ) -> list[str]:
     """Remove the invalid settings from a source; return a fault for each."""
@@ -101,7 +101,7 @@ def take_faults(
     for name in unknown:
         del values[name]
     known = list(names_in(schema))
-    faults = [f"{origin(name)}: {no_such(name, known)}" for name in unknown]
+    faults = [f"{origin(name)}: {unknown_fault(name, known)}" for name in unknown]
     try:
         schema(**values)
     except ValidationError as error:
@@ -109,10 +109,10 @@ def take_faults(
             path = [str(part) for part in each["loc"]]
             name = _name(each["loc"])
             is_unknown = each["type"] == "extra_forbidden"
-            fault = no_such(name, known) if is_unknown else _advice(each)
+            fault = unknown_fault(name, known) if is_unknown else _advice(each)
             faults.append(f"{origin(name)}: {fault}")
             _remove(values, path)
-        return faults + take_faults(schema, values, origin)
+        return faults + remove_invalid(schema, values, origin)
     return faults
 
 
@@ -131,7 +131,7 @@ def _table_in(annotation: Any) -> type[BaseModel] | None:
     return next(filter(None, map(_table_in, get_args(annotation))), None)
 
 
-def no_such(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+def unknown_fault(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """Return the fault of an unknown name; `prefix` goes before a suggestion."""
     plain = re.sub(r"\[\d+\]", "", name)
     near = get_close_matches(plain, known, n=1, cutoff=SIMILAR)
@@ -163,13 +163,13 @@ def _advice(error: ErrorDetails) -> str:
     """Return what to write instead, without the value, which may be a secret."""
     kind, written = error["type"], error["input"]
     name = _name(error["loc"])
-    words = _WORDS[kind].format_map({"name": name, **error.get("ctx", {})})
+    words = _ADVICE[kind].format_map({"name": name, **error.get("ctx", {})})
     if isinstance(written, str) and not written.strip():
         return f"it is empty; unset it, or {words}"
     if kind in _UNQUOTED and _is_quoted(written, _UNQUOTED[kind]):
         return f"{words}, without quotes"
     if kind == "model_type" and isinstance(error["loc"][-1], int):
-        return _WORDS["tuple_type"].format(name=name)
+        return _ADVICE["tuple_type"].format(name=name)
     if kind == "tuple_type" and isinstance(written, dict):
         return f"{words} instead of [{name}]"
     return words

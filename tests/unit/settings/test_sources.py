@@ -17,7 +17,7 @@ from healthomics_gateway.settings.sources import (
     leaves,
     merge,
     read_file,
-    take_faults,
+    remove_invalid,
 )
 
 
@@ -55,7 +55,7 @@ def config(folder: Path, content: str | bytes) -> Path:
 
 def faults_of(values: dict[str, Any]) -> list[str]:
     """Take the faults out of values, their origin being their name in angles."""
-    return take_faults(Kitchen, values, lambda name: f"<{name}>")
+    return remove_invalid(Kitchen, values, lambda name: f"<{name}>")
 
 
 def test_file_is_read_as_tables(tmp_path: Path) -> None:
@@ -238,5 +238,5 @@ def test_list_with_a_fault_in_it_is_taken_out_whole() -> None:
     """A fault of a list's entry is the list's, and the list goes."""
     values = {"spoons": [1, "x"], "owner": "ada"}
 
-    assert ["spoons: write a whole number"] == take_faults(Drawer, values, str)
+    assert ["spoons: write a whole number"] == remove_invalid(Drawer, values, str)
     assert {"owner": "ada"} == values
