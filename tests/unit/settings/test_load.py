@@ -30,7 +30,7 @@ from healthomics_gateway.settings.endpoints import endpoints_of
 from healthomics_gateway.settings.environment import variable_of
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.settings.schema import CallerRule, Settings
-from healthomics_gateway.settings.sources import leaves, take_faults
+from healthomics_gateway.settings.sources import leaves, remove_invalid
 
 PAIR = "tls.cert_file and tls.key_file"
 NO_CERTIFICATE = "tls.cert_file: no certificate in PEM is in it"
@@ -591,7 +591,7 @@ def test_fault_always_says_what_is_wrong_and_what_to_write(odd: object) -> None:
         and issubclass(field.annotation, BaseModel)
     }
     for source in (values, {"callers": [rule, {}]}, sections):
-        for told in take_faults(Settings, copy.deepcopy(source), str):
+        for told in remove_invalid(Settings, copy.deepcopy(source), str):
             assert words.match(told.partition(": ")[2])
 
 
