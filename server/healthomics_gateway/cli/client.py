@@ -85,16 +85,19 @@ def get(
             request, timeout=timeout.total_seconds(), metadata=tuple(metadata())
         )
     except grpc.RpcError as error:
-        # At run time the error is the call itself, which grpc's type stubs don't say.
-        failure = failure_of(cast("grpc.Call", error))
-        write_failure(failure, output.failures, transport=transport)
-        return FAILED
+        return _write_error(error, output.failures, transport=transport)
     if output.as_json:
         output.answers.write(run_json(run) + "\n")
     else:
         console = Console(file=output.answers, highlight=False)
         console.print(run_text(run, now=output.now()), soft_wrap=True)
     return DONE
+
+
+def _write_error(error: grpc.RpcError, stream: TextIO, *, transport: Transport) -> int:
+    # At run time the error is the call itself, which grpc's type stubs don't say.
+    write_failure(failure_of(cast("grpc.Call", error)), stream, transport=transport)
+    return FAILED
 
 
 class View(Protocol):
@@ -140,7 +143,8 @@ def watch(
         request.min_interval.FromTimedelta(min_interval)
     policy = RetryPolicy(timeout.total_seconds(), clock=clock, jitter=jitter)
     watch_run = RunServiceStub(channel).WatchRun
-    run, is_silence_reported = Run(id=run_id), False
+    run: Run | None = None
+    note = f"no state of the run yet; run `get {plain(run_id)}` to find out why"
 
     def begin(request: WatchRunRequest) -> Iterable[WatchRunResponse]:
         return watch_run(request, metadata=tuple(metadata()))
@@ -148,29 +152,21 @@ def watch(
     def report(failure: Failure, wait_seconds: float) -> None:
         view.note(plain(_retry_text(failure, wait_seconds, transport=transport)))
 
-    def beat(last: Run) -> None:
-        nonlocal is_silence_reported
-        if not (last.id or is_silence_reported):
-            is_silence_reported = True
-            view.note(
-                f"no state of the run yet; run `get {plain(run_id)}` to find out why"
-            )
-
     try:
         with view:
-            for run in _states(
-                begin, request, policy, report=report, beat=beat, sleep=sleep
-            ):
-                view.show(run)
+            for state in _states(begin, request, policy, report=report, sleep=sleep):
+                if state is not None:
+                    run = state
+                    view.show(run)
+                elif run is None and note:
+                    view.note(note)
+                    note = ""  # once is enough
     except grpc.RpcError as error:
-        failure = failure_of(cast("grpc.Call", error))
-        write_failure(failure, failures, transport=transport)
-        return FAILED
+        return _write_error(error, failures, transport=transport)
+    run = run or Run(id=run_id)
     view.end(run)
     if run.status not in ENDINGS:
-        failures.write(
-            "The watch has ended, but the final status of the run is unknown.\n"
-        )
+        failures.write("The watch has ended, but the run's final status is unknown.\n")
     return ENDINGS.get(run.status, FAILED)
 
 
@@ -180,13 +176,11 @@ def _states(
     policy: RetryPolicy,
     *,
     report: Callable[[Failure, float], None],
-    beat: Callable[[Run], None],
     sleep: Callable[[float], object],
-) -> Iterator[Run]:
+) -> Iterator[Run | None]:
     """Yield each state that differs from the previous one; reconnect when needed.
 
-    `beat` is called for each heartbeat, with the last state, or with an empty run if
-    there is no state yet.
+    For each heartbeat, yield None.
     """
     last = Run()
     while True:
@@ -195,12 +189,10 @@ def _states(
         resumed.uuid = last.uuid  # so that another run with the same id is noticed
         try:
             for response in begin(resumed):
-                policy.renew()
+                policy.reset()
                 if not response.HasField("run"):
-                    beat(last)
-                    continue
-                state = _timeless(response.run)
-                if state != last:
+                    yield None
+                elif (state := _timeless(response.run)) != last:
                     last = state
                     yield response.run
         except grpc.RpcError as error:

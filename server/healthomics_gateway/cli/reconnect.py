@@ -31,7 +31,7 @@ class RetryPolicy:
         )  # start of the failures; None: the last attempt succeeded
         self.failures = 0  # consecutive
 
-    def renew(self) -> None:
+    def reset(self) -> None:
         """Forget the earlier failures, because an attempt has succeeded."""
         self._since = None
         self.failures = 0
@@ -44,7 +44,7 @@ class RetryPolicy:
         if not (failure.is_retryable or is_renewable):
             return None
         if failure.reason == RENEW and asked_seconds is not None:
-            self.renew()
+            self.reset()
             return asked_seconds
         now = self._clock()
         if self._since is None:

@@ -598,7 +598,7 @@ def test_watch_with_a_withheld_status_fails(runs: list[Run], last: Run) -> None:
     done = watched(runs)
 
     assert (1, runs, [last]) == (done.code, done.shown, done.ended)
-    assert "the final status of the run is unknown" in done.failures
+    assert "the run's final status is unknown" in done.failures
 
 
 def test_watch_sends_its_options() -> None:
