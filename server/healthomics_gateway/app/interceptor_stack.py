@@ -53,12 +53,12 @@ class Bounds:
     admission: Admission
     watching: Admission
     drain: Drain
-    arrivals: FirstMessages  # of RunService
-    arrivals_of_others: FirstMessages = field(default_factory=FirstMessages)
+    first_messages: FirstMessages  # of RunService
+    other_first_messages: FirstMessages = field(default_factory=FirstMessages)
     standard: Admission = field(default_factory=_standard_admission)
-    refusals: Tarpit = field(default_factory=Tarpit)
-    messages: Tarpit = field(default_factory=Tarpit)  # on streams of clients
-    unread: SendBuffer  # of calls and streams alike
+    tarpit: Tarpit = field(default_factory=Tarpit)
+    message_pace: Tarpit = field(default_factory=Tarpit)  # on streams of clients
+    send_buffer: SendBuffer  # of calls and streams alike
     writer: Writer
 
 
@@ -129,14 +129,14 @@ def make_chain(
     """
     # Not the places of RunService, because these callers may have no identity.
     standard = bounds.standard.intercept
-    tarpit = bounds.refusals.intercept
+    tarpit = bounds.tarpit.intercept
     get_run: Sequence[Interceptor] = (
         audit,  # outermost, so that every refusal is logged
         status,  # around all that can fail, so that each failure has its details
         tarpit,  # before the places: a delayed rejection must not occupy one
         *guard("GetRun"),  # before the places, which are shared by identity
         bounds.admission.intercept,
-        bounds.unread.intercept,
+        bounds.send_buffer.intercept,
         bounds.drain.intercept,  # after the places: a refused call needs no drain
     )
     watch_run: Sequence[Interceptor] = (
@@ -156,9 +156,9 @@ def make_chain(
         {SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
         of_others=(status, standard),  # open services: health and reflection
         of_unknown=(audit, status, tarpit),
-        arrivals={SERVICE: bounds.arrivals},
-        arrivals_of_others=bounds.arrivals_of_others,
+        arrivals={SERVICE: bounds.first_messages},
+        arrivals_of_others=bounds.other_first_messages,
         writer=bounds.writer,
-        pace=bounds.messages.turn,
+        pace=bounds.message_pace.turn,
         listener=listener,
     )

@@ -76,14 +76,14 @@ class Servers:
             expiry=expiry,
             asks_for_certificates=listeners.asks_for_certificates,
         )
-        unread = SendBuffer()
+        send_buffer = SendBuffer()
         self._bounds = Bounds(
             admission=self._admission,
             watching=self._watching,
             drain=self.drain,
-            arrivals=FirstMessages(),
-            unread=unread,
-            writer=Writer(unread),
+            first_messages=FirstMessages(),
+            send_buffer=send_buffer,
+            writer=Writer(send_buffer),
         )
 
     @property
