@@ -94,17 +94,17 @@ class Gateway:
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
-        """The addresses of all listeners; after `start` with their real ports."""
+        """Return the addresses of all listeners; after `start` with real ports."""
         return self._listeners.addresses
 
     @property
     def address(self) -> Address | UnixPath:
-        """The address of `listen`; after `start` with its real port."""
+        """Return the address of `listen`; after `start` with its real port."""
         return self.addresses[0]
 
     @property
     def in_flight(self) -> int:
-        """The number of calls under way, including watches."""
+        """Return the number of calls under way, including watches."""
         return self._servers.in_flight
 
     async def start(self) -> None:

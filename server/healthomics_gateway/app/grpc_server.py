@@ -13,8 +13,8 @@ from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.first_message import MAX_WAITING
 from healthomics_gateway.interceptors.tarpit import MAX_REJECTIONS
 
-# gRPC refuses calls without details beyond this many times the sum of the gateway's own
-# limits, so that one of these always refuses first.
+# gRPC refuses calls, without details, beyond this multiple of the sum of the gateway's
+# own limits. So one of these limits always refuses first.
 HEADROOM = 2
 GRACE_SECONDS = 60.0  # for a watch to end after its longest time
 # The most files that the gateway itself opens: the interpreter, the event loop,

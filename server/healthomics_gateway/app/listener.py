@@ -65,12 +65,12 @@ class Listener:
 
     @property
     def targets(self) -> int:
-        """The number of addresses that gRPC binds, after `prepare`."""
+        """Return the number of addresses that gRPC binds, after `prepare`."""
         return len(self._targets)
 
     @property
     def by_connection(self) -> ByCertificate | None:
-        """The function that returns a caller's identity by its connection, or None."""
+        """Return a function that returns a caller's identity by its connection."""
         if self.endpoint.client_auth == "required":
             return _by_certificate(ClientCertificates())
         named = Credential(self.endpoint.identity)  # the identity of a Unix socket

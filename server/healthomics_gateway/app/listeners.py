@@ -38,12 +38,12 @@ class Listeners:
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
-        """The addresses in order; after `open` with their real ports."""
+        """Return the addresses in order; after `open` with their real ports."""
         return tuple(each.address for each in self._listeners or self._endpoints)
 
     @property
     def in_plaintext(self) -> tuple[Address | UnixPath, ...]:
-        """The addresses that other machines can reach without TLS."""
+        """Return the addresses that other machines can reach without TLS."""
         return tuple(
             each.address
             for each in self._endpoints
@@ -52,12 +52,12 @@ class Listeners:
 
     @property
     def asks_for_certificates(self) -> bool:
-        """Whether a listener requires client certificates."""
+        """Return whether a listener requires client certificates."""
         return any(each.client_auth == "required" for each in self._endpoints)
 
     @property
     def has_certificates(self) -> bool:
-        """Whether a listener uses TLS."""
+        """Return whether a listener uses TLS."""
         return any(each.files for each in self._endpoints)
 
     def certificate_fault(self) -> str:

@@ -154,7 +154,7 @@ async def _until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
 def _end_process(log: LogWriter, code: int) -> NoReturn:
     """End the process without stopping the gRPC server.
 
-    A server that stops would cancel new calls with CANCELLED. The end of the process
+    A server that stops would end new calls with CANCELLED. The end of the process
     closes the connections instead, so that these calls are UNAVAILABLE.
     """
     _log.info("stopped", exit_code=code)

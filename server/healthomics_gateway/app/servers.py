@@ -88,7 +88,7 @@ class Servers:
 
     @property
     def in_flight(self) -> int:
-        """The number of calls under way, including watches."""
+        """Return the number of calls under way, including watches."""
         return self._admission.inside + self._watching.inside
 
     def make(self, listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:

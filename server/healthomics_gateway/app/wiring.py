@@ -39,7 +39,7 @@ class Upstream:
     transport: Transport
 
     async def learn_account(self) -> None:
-        """Find out which roles share the quota of the gateway's account."""
+        """Look up the gateway's account, to know which roles share its quota."""
         account = await self.sts.account()
         for each in (self.schedulers, self.poll_schedulers):
             each.learn(account)

@@ -55,7 +55,7 @@ class Version(argparse.Action):
 
 
 def utf8(argument: str) -> str:
-    """Decode an argument as UTF-8; the gateway refuses replacement characters."""
+    """Decode an argument as UTF-8; invalid bytes become replacement characters."""
     return os.fsencode(argument).decode(errors="replace")
 
 

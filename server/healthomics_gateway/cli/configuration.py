@@ -29,7 +29,7 @@ def read(
 ) -> tuple[Loaded | None, Aws | None, list[str]]:
     """Return the gateway's settings and AWS's, and the faults of both.
 
-    Invalid settings have their defaults.
+    An invalid setting has its value from the next source, or its default.
     """
     faults: list[str] = []
     loaded, aws = None, None

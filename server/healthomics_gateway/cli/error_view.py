@@ -75,7 +75,7 @@ class Failure:
 
     @property
     def is_retryable(self) -> bool:
-        """Whether a retry may succeed."""
+        """Return whether a retry may succeed."""
         if not self.is_from_gateway:
             return self.code in CUT_CODES or RESET in self.message
         if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -84,7 +84,7 @@ class Failure:
 
     @property
     def is_cut(self) -> bool:
-        """Whether a proxy or the network ended the stream."""
+        """Return whether a proxy or the network ended the stream."""
         is_unreachable = self.code is grpc.StatusCode.UNAVAILABLE
         return self.is_retryable and not (self.is_from_gateway or is_unreachable)
 

@@ -9,5 +9,5 @@ CHANGING_RUN = "2000001"  # a run of the sandbox whose status changes
 
 
 def plain(text: str) -> str:
-    """Return `text` with a space for each control character."""
+    """Return `text` with a space for each unprintable character."""
     return "".join(each if each.isprintable() else " " for each in text)

@@ -94,9 +94,9 @@ class Lines:
     def show(self, run: Run) -> None:
         """Write a line for a new state."""
         with self._aside():
-            former = self._last
-            self._last = observation_of(run, former, now=self._now())
-            self._console.print(state_text(self._last, former), soft_wrap=True)
+            previous = self._last
+            self._last = observation_of(run, previous, now=self._now())
+            self._console.print(state_text(self._last, previous), soft_wrap=True)
 
     def note(self, line: str) -> None:
         """Write a line to the other stream, which may be the same terminal."""
@@ -126,56 +126,56 @@ class Observation:
     run: Run
     at: datetime
     since: datetime
-    is_since_begin: bool  # False: `since` is when the status was first seen
+    is_exact: bool  # False: the status was there before `since`
 
     @property
     def status(self) -> str:
-        """AWS's name of the status."""
+        """Return AWS's name of the status."""
         return status_text(self.run).plain
 
     def lasted_text(self, until: datetime) -> str:
         """Return how long the run has had its status."""
-        least = "" if self.is_since_begin else "at least "
+        least = "" if self.is_exact else "at least "
         return least + elapsed_text(until - self.since)
 
 
 def observation_of(
-    run: Run, former: Observation | None, *, now: datetime
+    run: Run, previous: Observation | None, *, now: datetime
 ) -> Observation:
-    """Return a seen of a state, dated by its time of observation."""
+    """Return the observation of a state; its time is that of the state, or now."""
     at = time_of(run.observe_time) if run.HasField("observe_time") else now
-    if former and former.status == status_text(run).plain:
-        return Observation(run, at, former.since, former.is_since_begin)
-    if former:
-        return Observation(run, at, at, is_since_begin=True)
+    if previous and previous.status == status_text(run).plain:
+        return Observation(run, at, previous.since, previous.is_exact)
+    if previous:
+        return Observation(run, at, at, is_exact=True)
     if run.status == RunStatus.RUN_STATUS_PENDING and run.HasField("creation_time"):
-        return Observation(run, at, time_of(run.creation_time), is_since_begin=True)
-    return Observation(run, at, at, is_since_begin=False)
+        return Observation(run, at, time_of(run.creation_time), is_exact=True)
+    return Observation(run, at, at, is_exact=False)
 
 
-def state_text(seen: Observation, former: Observation | None) -> Text:
+def state_text(seen: Observation, previous: Observation | None) -> Text:
     """Return the time, the status, and what has changed."""
     text = Text(f"{seen.at:%Y-%m-%d %H:%M:%S} UTC  ")
     text.append(status_text(seen.run))
-    news = "; ".join(_news(seen, former))
-    if news:
+    details = "; ".join(_details(seen, previous))
+    if details:
         text.append(" " * (STATUS_COLUMNS - len(seen.status)) + "  ")
-        text.append(plain(news))
+        text.append(plain(details))
     return text
 
 
-def _news(seen: Observation, former: Observation | None) -> Iterator[str]:
-    if former and former.status != seen.status:
-        yield f"after {former.lasted_text(seen.at)} of {former.status}"
-    elif former:
+def _details(seen: Observation, previous: Observation | None) -> Iterator[str]:
+    if previous and previous.status != seen.status:
+        yield f"after {previous.lasted_text(seen.at)} of {previous.status}"
+    elif previous:
         # A field that only a newer version knows has no name here.
-        yield f"changed: {', '.join(_changes(seen.run, former.run)) or 'unknown'}"
+        yield f"changed: {', '.join(_changes(seen.run, previous.run)) or 'unknown'}"
     yield from filter(None, [seen.run.failure_reason, seen.run.status_message])
 
 
-def _changes(run: Run, former: Run) -> list[str]:
+def _changes(run: Run, previous: Run) -> list[str]:
     """Return the names of the members that differ: of fields, or AWS's own."""
-    new, old = _members(run), _members(former)
+    new, old = _members(run), _members(previous)
     return sorted(name for name in new | old if new.get(name) != old.get(name))
 
 

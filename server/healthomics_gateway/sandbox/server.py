@@ -103,7 +103,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The URL for this machine, after `start`."""
+        """Return the URL for this machine, after `start`."""
         host, port = self._runner.addresses[0][:2]
         host = _LOOPBACK.get(host, host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -34,7 +34,7 @@ class Endpoint:
 
     @property
     def proves(self) -> bool:
-        """Whether a connection alone proves the identity of its caller."""
+        """Return whether a connection alone proves the identity of its caller."""
         return self.client_auth == "required" or self.identity != ANONYMOUS
 
 

@@ -82,7 +82,7 @@ def load(
 
 
 def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
-    """Adapt a deadline that isn't set to the other one."""
+    """Derive a deadline that isn't set from the other one."""
     default, longest = settings.default_deadline, settings.max_deadline
     if "max_deadline" not in origins:
         return settings.model_copy(update={"max_deadline": max(default, longest)})

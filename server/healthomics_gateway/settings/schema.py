@@ -154,7 +154,7 @@ class Jwt(_Section):
 
     @property
     def is_on(self) -> bool:
-        """Whether tokens are verified."""
+        """Return whether tokens are verified."""
         return bool(self.jwks_url or self.jwks_file)
 
 

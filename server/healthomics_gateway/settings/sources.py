@@ -139,7 +139,7 @@ def unknown_fault(name: str, known: Iterable[str], *, prefix: str = "") -> str:
 
 
 def _name(path: tuple[int | str, ...]) -> str:
-    """Return the name of a setting (`callers[0].methods`), for a list item the list."""
+    """Return the name of a setting (`callers[0].methods`); an item has its list's."""
     name = ""
     for at, part in enumerate(path):
         if isinstance(part, str):
