@@ -36,7 +36,7 @@ from testkit.builders import Upstream, aws_at, calling, gateway, get_run, http, 
 
 RUN_ID = "1234567"
 ANSWER = http(json.dumps({"id": RUN_ID, "name": "mine", "sessionPolicy": "{}"}))
-FAILURE = http('{"message": "told to debuggers alone"}', status=500)
+FAILURE = http('{"message": "reported to debuggers alone"}', status=500)
 THROTTLE = http("{}", status=429, x_amz_retry_after="60000")
 NOWHERE = "http://127.0.0.1:9"  # for tests without a request to HealthOmics
 OURS = re.compile("AWS_|GATEWAY_")  # settings of this machine, which tests remove
@@ -84,10 +84,10 @@ async def test_stack_makes_max_attempts() -> None:
         gateway(aws_at(upstream.url), GATEWAY_UPSTREAM__MAX_ATTEMPTS="2") as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID))
+        reported = await refused(get_run(stub, RUN_ID))
 
-    assert "UPSTREAM_UNAVAILABLE" == told.reason
-    assert ("2", 2) == (told.metadata["attempts"], len(upstream.requests))
+    assert "UPSTREAM_UNAVAILABLE" == reported.reason
+    assert ("2", 2) == (reported.metadata["attempts"], len(upstream.requests))
 
 
 async def test_stack_returns_a_retry_delay_beyond_the_deadline() -> None:
@@ -97,10 +97,10 @@ async def test_stack_returns_a_retry_delay_beyond_the_deadline() -> None:
         gateway(aws_at(upstream.url)) as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID, seconds=4))
+        reported = await refused(get_run(stub, RUN_ID, seconds=4))
 
-    assert "UPSTREAM_THROTTLED" == told.reason
-    assert 5000 <= int(str(told.trailers["grpc-retry-pushback-ms"])) <= 6000
+    assert "UPSTREAM_THROTTLED" == reported.reason
+    assert 5000 <= int(str(reported.trailers["grpc-retry-pushback-ms"])) <= 6000
     assert 1 == len(upstream.requests)
 
 
@@ -117,7 +117,7 @@ async def test_stack_withholds_a_member() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("true", ["told to debuggers alone"]), ("false", [])]
+    ("value", "expected"), [("true", ["reported to debuggers alone"]), ("false", [])]
 )
 async def test_stack_returns_aws_message_in_debug(
     value: str, expected: list[str]
@@ -129,10 +129,10 @@ async def test_stack_returns_aws_message_in_debug(
         gateway(aws_at(upstream.url), **settings) as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID))
+        reported = await refused(get_run(stub, RUN_ID))
 
     assert expected == [
-        each.detail for each in told.details.values() if isinstance(each, DebugInfo)
+        each.detail for each in reported.details.values() if isinstance(each, DebugInfo)
     ]
 
 
@@ -143,14 +143,18 @@ async def test_stack_ends_a_call_at_the_default_deadline() -> None:
         gateway(aws_at(upstream.url), GATEWAY_DEFAULT_DEADLINE="100ms") as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID, seconds=None))
+        reported = await refused(get_run(stub, RUN_ID, seconds=None))
         await asyncio.wait_for(upstream.hung_up.wait(), 5)
 
     assert (grpc.StatusCode.DEADLINE_EXCEEDED, "SERVER_DEADLINE") == (
-        told.code,
-        told.reason,
+        reported.code,
+        reported.reason,
     )
-    assert {"runId": RUN_ID, "region": "us-east-1", "attempts": "1"} == told.metadata
+    assert {
+        "runId": RUN_ID,
+        "region": "us-east-1",
+        "attempts": "1",
+    } == reported.metadata
 
 
 # readiness
@@ -220,12 +224,12 @@ async def test_gateway_without_credentials_is_unready() -> None:
         watching(served) as watch,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID))
+        reported = await refused(get_run(stub, RUN_ID))
         first = await watch.read()
         assert (503, "GATEWAY_CREDENTIALS_UNAVAILABLE\n") == await readyz(served)
 
     assert health_pb2.HealthCheckResponse.NOT_SERVING == first.status
-    assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == told.reason
+    assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == reported.reason
 
 
 @pytest.mark.guarantee("readiness")
@@ -241,12 +245,12 @@ async def test_gateway_is_unready_until_keys_are_read() -> None:
     ):
         await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
         async with asyncio.timeout(MAX_SECONDS):
-            while "401" not in (told := (await readyz(unready, "?verbose"))[1]):
+            while "401" not in (reported := (await readyz(unready, "?verbose"))[1]):
                 pass
 
         assert (503, "AUTH_BACKEND_UNAVAILABLE\n") == await readyz(unready)
         why = "AUTH_BACKEND_UNAVAILABLE: status 401, "
-        assert f"listeners: ok\naws: ok\nkeys: {why}" in told
+        assert f"listeners: ok\naws: ok\nkeys: {why}" in reported
         assert (200, "listeners: ok\naws: ok\nkeys: ok\n") == await readyz(
             served, "?verbose"
         )
@@ -275,11 +279,11 @@ async def test_failed_task_is_a_fault_of_its_part() -> None:
     aws = replace(aws_at(NOWHERE), identity=lambda _report: BrokenIdentity())
     fault = "its task ended by RuntimeError and waits to run again"
     async with gateway(aws) as served, asyncio.timeout(MAX_SECONDS):
-        while fault not in (told := (await readyz(served, "?verbose"))[1]):
+        while fault not in (reported := (await readyz(served, "?verbose"))[1]):
             pass
 
     why = "GATEWAY_CREDENTIALS_UNAVAILABLE"
-    assert f"listeners: ok\naws: {why}: {fault}\n" == told
+    assert f"listeners: ok\naws: {why}: {fault}\n" == reported
 
 
 async def test_drained_gateway_is_unready() -> None:
@@ -316,11 +320,14 @@ async def test_call_evicted_by_a_drain_has_a_reason() -> None:
         await upstream.asked.wait()
         await served.drain(0)
         await served.stop()
-        told = await call
+        reported = await call
         await asyncio.wait_for(upstream.hung_up.wait(), 5)
 
-    assert (grpc.StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (told.code, told.reason)
-    assert RUN_ID == told.metadata["runId"]
+    assert (grpc.StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (
+        reported.code,
+        reported.reason,
+    )
+    assert RUN_ID == reported.metadata["runId"]
 
 
 # addresses
@@ -391,12 +398,12 @@ async def test_address_has_the_real_port(host: str) -> None:
     await served.start()
     try:
         async with calling(served) as stub:
-            told = await refused(get_run(stub, "x"))
+            reported = await refused(get_run(stub, "x"))
         status, _ = await readyz(served)
     finally:
         await served.stop()
 
-    assert "INVALID_REQUEST" == told.reason
+    assert "INVALID_REQUEST" == reported.reason
     assert status in (200, 503)
     assert {host} == {served.address.host, served.admin_address.host}
 
@@ -544,12 +551,12 @@ async def test_public_plaintext_address_is_logged() -> None:
     with capture_logs() as events:
         await served.start()
         await served.stop()
-    told = [each for each in events if each["event"] == "serving_plaintext"]
+    reported = [each for each in events if each["event"] == "serving_plaintext"]
 
     assert [{"event": "serving_plaintext", "log_level": "warning"}] == [
-        {key: each[key] for key in ("event", "log_level")} for each in told
+        {key: each[key] for key in ("event", "log_level")} for each in reported
     ]
-    assert told[0]["address"].startswith("LOCALHOST:")
+    assert reported[0]["address"].startswith("LOCALHOST:")
 
 
 async def test_public_tls_address_is_not_logged_as_plaintext(

@@ -295,7 +295,7 @@ services = ["RunService", "Reflection"]
             grpc.aio.insecure_channel(probes) as probing,
             grpc.aio.insecure_channel(described) as describing,
         ):
-            told = [
+            reported = [
                 await refused(get_run(RunServiceStub(probing), "1")),
                 await refused(reflect(probing, "v1", list_services="")),
                 await refused(health_of(describing, "")),
@@ -303,7 +303,7 @@ services = ["RunService", "Reflection"]
             health = await health_of(probing, "")
             listed = await reflect(describing, "v1", list_services="")
 
-    assert ["METHOD_UNKNOWN"] * 3 == [each.reason for each in told]
+    assert ["METHOD_UNKNOWN"] * 3 == [each.reason for each in reported]
     assert SERVING == health
     names = {each.name for each in listed.list_services_response.service}
     assert "healthomics.v1.RunService" in names
@@ -381,8 +381,8 @@ async def test_listen_and_admin_listen_bind_all_addresses(folder: Path) -> None:
         port = served.admin_address.port
         found = [connects(host, port) for host in ("127.0.0.1", "::1")]
         async with grpc.aio.insecure_channel(str(served.address)) as channel:
-            told = await outcome(get_run(RunServiceStub(channel), "x"))
+            reported = await outcome(get_run(RunServiceStub(channel), "x"))
 
     assert [True, True] == found
-    assert isinstance(told, Refusal)
-    assert "INVALID_REQUEST" == told.reason
+    assert isinstance(reported, Refusal)
+    assert "INVALID_REQUEST" == reported.reason

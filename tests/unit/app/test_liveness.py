@@ -137,11 +137,11 @@ async def test_silent_listener_is_dead_unless_it_accepts_calls(
     """Silence counts only if no call is accepted; a busy server may be slow."""
     accepted = count() if verdict == ALIVE else repeat(0)
     async with scripted(SETTINGS) as address:
-        told = await verdict_on(
+        reported = await verdict_on(
             address, accepted=lambda: next(accepted), tick_seconds=0.005
         )
 
-    assert verdict == told
+    assert verdict == reported
 
 
 async def test_unix_socket_is_probed(tmp_path: Path) -> None:

@@ -136,9 +136,9 @@ def test_get_leaves_options_unset() -> None:
 
 def test_get_sends_metadata() -> None:
     """The given metadata is sent with the request."""
-    told = call(answer=running(), metadata=lambda: [("authorization", "Bearer token")])
+    notes = call(answer=running(), metadata=lambda: [("authorization", "Bearer token")])
 
-    assert "Bearer token" == told.metadata["authorization"]
+    assert "Bearer token" == notes.metadata["authorization"]
     assert "authorization" not in call(answer=running()).metadata
 
 
@@ -490,7 +490,7 @@ class Watched:
     """The result of a watch; it is also its view and its clock."""
 
     shown: list[Run] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     ended: list[Run] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     requests: list[WatchRunRequest] = field(default_factory=list)
@@ -517,21 +517,21 @@ class Watched:
     def note(self, line: str) -> None:
         """Record it."""
         assert self.is_open
-        self.told.append(line)
+        self.notes.append(line)
 
     def end(self, run: Run) -> None:
         """Record it."""
         assert not self.is_open
         self.ended.append(run)
 
-    def pass_by(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Advance the clock."""
         self.now += seconds
 
     def sleep(self, seconds: float) -> None:
         """Advance the clock, and record the time."""
         self.slept.append(seconds)
-        self.pass_by(seconds)
+        self.advance(seconds)
 
 
 def watched(
@@ -571,7 +571,7 @@ def test_watch_shows_each_state_and_then_the_last() -> None:
 
     assert [PENDING, RUNNING, COMPLETED] == done.shown
     assert [COMPLETED] == done.ended
-    assert (0, [], [], "") == (done.code, done.told, done.slept, done.failures)
+    assert (0, [], [], "") == (done.code, done.notes, done.slept, done.failures)
 
 
 @pytest.mark.parametrize(
@@ -603,14 +603,14 @@ def test_watch_with_a_withheld_status_fails(runs: list[Run], last: Run) -> None:
 
 def test_watch_sends_its_options() -> None:
     """The interval is sent as given; without options it isn't set, nor is a uuid."""
-    told = watched([COMPLETED], min_interval=timedelta(seconds=1.5)).requests
+    requests = watched([COMPLETED], min_interval=timedelta(seconds=1.5)).requests
     default = watched([COMPLETED]).requests
 
     interval = Duration(seconds=1, nanos=500_000_000)
     beat = Duration(seconds=20)
     assert [
         WatchRunRequest(id="7", min_interval=interval, heartbeat_interval=beat)
-    ] == told
+    ] == requests
     assert [WatchRunRequest(id="7", heartbeat_interval=beat)] == default
 
 
@@ -660,13 +660,13 @@ def test_watch_renews_silently() -> None:
     """WATCH_RENEW isn't an outage, however often it comes, at any timeout."""
     done = watched(*[[RUNNING, RENEW]] * 3, [COMPLETED], seconds=0)
 
-    assert (0, [0.05] * 3, []) == (done.code, done.slept, done.told)
+    assert (0, [0.05] * 3, []) == (done.code, done.slept, done.notes)
 
 
 def test_watch_renews_without_a_state() -> None:
     """WATCH_RENEW counts as an answer even if no state has come."""
     view = Watched()
-    wait = lambda: view.pass_by(600)  # noqa: E731  # a step
+    wait = lambda: view.advance(600)  # noqa: E731  # a step
     done = watched([wait, RENEW], [wait, RENEW], [UNREACHABLE], [COMPLETED], view=view)
 
     assert (0, [0.05, 0.05, 0.5]) == (done.code, done.slept)
@@ -719,7 +719,7 @@ def test_watch_reports_each_outage_once() -> None:
         "the gateway can't be reached; trying again in 0.5 s",
         "GATEWAY_DRAINING It is so. Trying again in 1.5 s",
         "the gateway can't be reached; trying again in 0.5 s",
-    ] == done.told
+    ] == done.notes
 
 
 @pytest.mark.parametrize(
@@ -734,14 +734,14 @@ def test_watch_suggests_a_flag_at_once(flags: str, transport: str) -> None:
     _, hint = done.failures.splitlines()
 
     assert flags in hint
-    assert [f"{hint.strip()}; trying again in 0.5 s"] == done.told
+    assert [f"{hint.strip()}; trying again in 0.5 s"] == done.notes
 
 
 def test_watch_has_no_control_characters() -> None:
     """The reason of an outage can't send control characters to the terminal."""
     done = watched([broken("RED\x1b[31m", 1)], [COMPLETED])
 
-    assert ["RED [31m It is so. Trying again in 1 s"] == done.told
+    assert ["RED [31m It is so. Trying again in 1 s"] == done.notes
 
 
 def test_watch_fails_without_a_gateway() -> None:
@@ -760,7 +760,7 @@ def test_watch_fails_after_a_long_outage() -> None:
     """An outage starts when the stream breaks, not at its last state."""
     view = Watched()
     done = watched(
-        [RUNNING, lambda: view.pass_by(7200), UNREACHABLE], [UNREACHABLE], view=view
+        [RUNNING, lambda: view.advance(7200), UNREACHABLE], [UNREACHABLE], view=view
     )
 
     assert [0.5, 1, 2, 4, 8, 14.5] == done.slept
@@ -803,7 +803,7 @@ def test_watch_fails_by_a_permanent_error(break_: Break) -> None:
     assert done.failures.endswith("  request id: call-7\n")
 
 
-class Seeing(Watched):
+class SignallingView(Watched):
     """A view that signals when it has shown a state."""
 
     def __init__(self, seen: Semaphore) -> None:
@@ -828,7 +828,7 @@ def test_watch_resumes_after_a_proxy_ends_the_stream(cut: str) -> None:
             address, options=[("grpc.enable_http_proxy", 0), *WATCH_OPTIONS]
         ) as channel,
     ):
-        view = Seeing(cutting.seen)
+        view = SignallingView(cutting.seen)
         code = watch(
             *(channel, "7", view, failures),
             timeout=timedelta(seconds=30),
@@ -861,9 +861,9 @@ def test_watch_reports_only_repeated_cuts(code: grpc.StatusCode) -> None:
     quiet = watched([RUNNING, cut(code)], [RUNNING, cut(code)], [COMPLETED])
     lasting = watched([RUNNING, cut(code)], [cut(code)])
 
-    assert (0, []) == (quiet.code, quiet.told)
+    assert (0, []) == (quiet.code, quiet.notes)
     assert (1, [0.5, 1, 2, 4, 8, 14.5]) == (lasting.code, lasting.slept)
-    assert ["the connection was cut; trying again in 1 s"] == lasting.told
+    assert ["the connection was cut; trying again in 1 s"] == lasting.notes
 
 
 def test_watch_requests_heartbeats_and_hides_them() -> None:
@@ -872,7 +872,7 @@ def test_watch_requests_heartbeats_and_hides_them() -> None:
     heartbeat = WatchRunResponse()
     done = watched(
         [RUNNING, heartbeat, UNREACHABLE],
-        [heartbeat, lambda: view.pass_by(7200), UNREACHABLE],
+        [heartbeat, lambda: view.advance(7200), UNREACHABLE],
         [heartbeat, COMPLETED],
         view=view,
     )
@@ -885,7 +885,7 @@ def test_watch_reports_a_missing_state_once() -> None:
     heartbeat = WatchRunResponse()
     done = watched([heartbeat, heartbeat, COMPLETED, heartbeat])
 
-    assert ["no state of the run yet; run `get 7` to find out why"] == done.told
+    assert ["no state of the run yet; run `get 7` to find out why"] == done.notes
     assert [COMPLETED] == done.shown
 
 

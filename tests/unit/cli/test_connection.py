@@ -73,13 +73,13 @@ class Callers(RunServiceServicer):
         yield WatchRunResponse(run=Run(id=request.id, status=status))
 
     def _note(self, context: Any) -> None:
-        told = [
+        reported = [
             str(value)
             for name, value in context.invocation_metadata()
             if name == "authorization"
         ]
-        assert len(told) < 2
-        self.seen.append(told[0] if told else None)
+        assert len(reported) < 2
+        self.seen.append(reported[0] if reported else None)
 
 
 @contextmanager
@@ -163,24 +163,24 @@ def faults(*, by: str = "flag", **given: str) -> list[str]:
     return list(raised.value.args)
 
 
-def answered(way: Route) -> str:
+def answered(found_route: Route) -> str:
     """Make a call that succeeds; return the id of the run."""
-    with way.open() as channel:
+    with found_route.open() as channel:
         stub = RunServiceStub(channel)
         return stub.GetRun(
-            GetRunRequest(id="7"), timeout=10, metadata=way.metadata()
+            GetRunRequest(id="7"), timeout=10, metadata=found_route.metadata()
         ).id
 
 
-def hinted(way: Route) -> str:
+def advice_of(found_route: Route) -> str:
     """Make a call that reaches no gateway; return the advice."""
     answers, failures = io.StringIO(), io.StringIO()
-    with way.open() as channel:
+    with found_route.open() as channel:
         code = client.get(
             *(channel, "7", client.Output(answers, failures)),
             timeout=DURATION,
-            metadata=way.metadata,
-            transport=way.transport,
+            metadata=found_route.metadata,
+            transport=found_route.transport,
         )
     first, hint = failures.getvalue().splitlines()
     assert (1, "") == (code, answers.getvalue())
@@ -188,13 +188,13 @@ def hinted(way: Route) -> str:
     return hint.strip()
 
 
-def watched(way: Route) -> int:
+def watched(found_route: Route) -> int:
     """Watch a run to its end, without waiting between two streams."""
-    with way.open(client.WATCH_OPTIONS) as channel:
+    with found_route.open(client.WATCH_OPTIONS) as channel:
         return client.watch(
             *(channel, "7", JsonLines(io.StringIO(), io.StringIO()), io.StringIO()),
             timeout=DURATION,
-            metadata=way.metadata,
+            metadata=found_route.metadata,
             sleep=lambda _: None,
         )
 
@@ -214,7 +214,7 @@ def test_untrusted_certificate_suggests_tls_ca(tmp_path: Path) -> None:
     """An untrusted certificate ends the call, and a flag is suggested."""
     own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
-        hint = hinted(route(address=address, tls_ca=other.ca))
+        hint = advice_of(route(address=address, tls_ca=other.ca))
 
     assert (
         "the gateway's certificate isn't trusted; name its authority with --tls-ca"
@@ -227,15 +227,15 @@ def test_tls_trusts_only_public_authorities(by: str, tmp_path: Path) -> None:
     """With `--tls` alone, a certificate of a private authority isn't trusted."""
     own = Authority(tmp_path / "own")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
-        way = route(by=by, address=address, tls="true")
-        assert "--tls-ca" in hinted(way)
+        found_route = route(by=by, address=address, tls="true")
+        assert "--tls-ca" in advice_of(found_route)
 
 
 def test_plaintext_to_a_tls_gateway_suggests_tls(tmp_path: Path) -> None:
     """A plaintext call to a gateway with TLS suggests `--tls`."""
     own = Authority(tmp_path / "own")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
-        hint = hinted(route(address=address))
+        hint = advice_of(route(address=address))
 
     assert "the server at this address may use TLS; add --tls or --tls-ca" == hint
 
@@ -244,7 +244,7 @@ def test_tls_to_a_plaintext_gateway_suggests_plaintext() -> None:
     """A TLS call to a plaintext gateway sends nothing and says so."""
     callers = Callers()
     with serving(callers) as address:
-        hint = hinted(route(address=address, tls="true"))
+        hint = advice_of(route(address=address, tls="true"))
 
     assert [] == callers.seen
     advice = "remove --tls and the other TLS flags"
@@ -258,9 +258,9 @@ def test_server_name_is_expected(by: str, tmp_path: Path) -> None:
     pair = own.issue("gateway.example.org")
     with serving(Callers(), pair.credentials()) as address:
         given = {"address": address, "tls_ca": own.ca}
-        hint = hinted(route(by=by, **given))
-        way = route(by=by, server_name="gateway.example.org", **given)
-        assert "7" == answered(way)
+        hint = advice_of(route(by=by, **given))
+        found_route = route(by=by, server_name="gateway.example.org", **given)
+        assert "7" == answered(found_route)
 
     assert (
         "the gateway's certificate has another name;"
@@ -275,8 +275,8 @@ def test_client_certificate_is_sent(by: str, tmp_path: Path) -> None:
     asking, mine = own.issue(HOST).credentials(trusted=own.ca), own.issue("me")
     with serving(Callers(), asking) as address:
         given = {"address": address, "tls_ca": own.ca}
-        way = route(by=by, tls_cert=mine.cert, tls_key=mine.key, **given)
-        assert "7" == answered(way)
+        found_route = route(by=by, tls_cert=mine.cert, tls_key=mine.key, **given)
+        assert "7" == answered(found_route)
 
 
 @pytest.mark.parametrize("has_another", [False, True])
@@ -288,7 +288,7 @@ def test_missing_client_certificate_suggests_the_flags(
     given = {"tls_cert": other.cert, "tls_key": other.key} if has_another else {}
     asking = own.issue(HOST).credentials(trusted=own.ca)
     with serving(Callers(), asking) as address:
-        hint = hinted(route(address=address, tls_ca=own.ca, **given))
+        hint = advice_of(route(address=address, tls_ca=own.ca, **given))
 
     assert (
         "the gateway may require a client certificate that it trusts;"
@@ -369,12 +369,12 @@ def test_token_file_may_be_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(pipe.write_text, TOKEN)
-        way = route(token_file=str(pipe), address="127.0.0.1:1")
+        found_route = route(token_file=str(pipe), address="127.0.0.1:1")
         writing.result(10)
 
     assert [(("authorization", f"Bearer {TOKEN}"),)] * 2 == [
-        way.metadata(),
-        way.metadata(),
+        found_route.metadata(),
+        found_route.metadata(),
     ]
 
 
@@ -422,7 +422,7 @@ def test_token_file_is_read_for_each_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "invalidate",
     [
         pytest.param(lambda file: file.unlink(), id="missing"),
         pytest.param(lambda file: written(file, ""), id="empty"),
@@ -430,12 +430,12 @@ def test_token_file_is_read_for_each_stream(tmp_path: Path) -> None:
     ],
 )
 def test_last_valid_token_is_kept(
-    spoil: Callable[[Path], object], tmp_path: Path
+    invalidate: Callable[[Path], object], tmp_path: Path
 ) -> None:
     """A token file that becomes invalid during a watch doesn't end it."""
     file = tmp_path / "token"
     token = written(file, "first")
-    callers = Callers(breaking=lambda: spoil(file))
+    callers = Callers(breaking=lambda: invalidate(file))
     with serving(callers) as address:
         code = watched(route(address=address, token_file=token))
 
@@ -479,9 +479,9 @@ def test_token_in_plaintext_to_another_machine_is_a_fault(
 def test_token_is_sent_over_tls_to_any_address(tmp_path: Path) -> None:
     """Over TLS the network can't read it."""
     token = written(tmp_path / "token", TOKEN)
-    way = route(address=ELSEWHERE, tls="true", token_file=token)
+    found_route = route(address=ELSEWHERE, tls="true", token_file=token)
 
-    assert (("authorization", f"Bearer {TOKEN}"),) == way.metadata()
+    assert (("authorization", f"Bearer {TOKEN}"),) == found_route.metadata()
 
 
 @pytest.mark.parametrize(
@@ -501,8 +501,10 @@ def test_pem_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
         [(certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())]
     )
     with serving(Callers(), credentials) as address:
-        way = route(address=address, tls_ca=written(tmp_path / "ca.pem", marked))
-        found = answered(way)
+        found_route = route(
+            address=address, tls_ca=written(tmp_path / "ca.pem", marked)
+        )
+        found = answered(found_route)
 
     assert found
 
@@ -513,12 +515,15 @@ async def test_unix_socket_is_called() -> None:
         address = f"unix:{folder}/a b%41#?"
         token = written(Path(folder, "token"), TOKEN)
         async with gateway(aws_at("http://127.0.0.1:9"), listen=address):
-            way = route(address=address, token_file=token)
-            with way.open() as channel:
+            found_route = route(address=address, token_file=token)
+            with found_route.open() as channel:
                 call = RunServiceStub(channel).GetRun
                 with pytest.raises(grpc.RpcError) as caught:
                     await asyncio.to_thread(
-                        call, GetRunRequest(id="x"), timeout=10, metadata=way.metadata()
+                        call,
+                        GetRunRequest(id="x"),
+                        timeout=10,
+                        metadata=found_route.metadata(),
                     )
 
     assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()  # type: ignore[attr-defined]  # the error is a call

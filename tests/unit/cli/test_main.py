@@ -203,11 +203,11 @@ def test_unknown_flag_is_reported_with_usage(
     """The usage is that of the command, and a similar flag is suggested."""
     with pytest.raises(SystemExit) as left:
         main(["serve", "--lsten", "127.0.0.1:0"])
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
 
     assert 2 == left.value.code
-    assert told.startswith("usage: healthomics-gateway serve ")
-    assert told.endswith("arguments: --lsten 127.0.0.1:0; did you mean --listen?\n")
+    assert reported.startswith("usage: healthomics-gateway serve ")
+    assert reported.endswith("arguments: --lsten 127.0.0.1:0; did you mean --listen?\n")
 
 
 @pytest.mark.parametrize(
@@ -393,8 +393,8 @@ async def test_get_command_sends_its_options(capsys: Capture) -> None:
     expected = GetRunRequest(id="5", export=[RunExport.RUN_EXPORT_DEFINITION] * 2)
     expected.max_staleness.FromSeconds(5)
     assert [expected, GetRunRequest(id="6")] == recorder.requests
-    told, default = recorder.seconds
-    assert 4 < told < 8
+    reported, default = recorder.seconds
+    assert 4 < reported < 8
     assert 27 < default < 31
     assert "Run 5  no status\nRun 6  no status\n" == capsys.readouterr().out
 
@@ -634,7 +634,7 @@ def test_watch_stops_silently_at_ctrl_c() -> None:
                 assert (1, "", "") == ended(process, signal.SIGINT)
 
 
-class HalfMade:
+class UnfinishedCall:
     """An object that raises when it is deleted, as an unfinished call of gRPC."""
 
     def __del__(self) -> None:
@@ -646,7 +646,7 @@ def test_unfinished_call_is_freed_silently() -> None:
     """Python prints nothing about an exception in its `__del__`."""
 
     def interrupted() -> None:
-        _call = HalfMade()
+        _call = UnfinishedCall()
         raise KeyboardInterrupt
 
     try:
@@ -960,14 +960,14 @@ def test_serve_does_not_start_on_ports_in_use() -> None:
         )
 
     assert (2, "") == (done.returncode, done.stdout)
-    told = [each for each in done.stderr.splitlines() if not each.startswith("{")]
+    reported = [each for each in done.stderr.splitlines() if not each.startswith("{")]
     assert {
         f"healthomics-gateway: {name}: it can't be bound; is it in use?"
         for name in (
             f"listen 127.0.0.1:{port}",
             f"admin_listen 127.0.0.1:{admin_port}",
         )
-    } == set(told)
+    } == set(reported)
 
 
 def test_serve_with_a_sandbox_shows_an_answer_and_commands_that_work() -> None:

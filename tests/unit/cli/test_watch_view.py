@@ -254,8 +254,8 @@ def test_live_line_is_below_other_lines() -> None:
         view.show(run("RUNNING", "09:59:55"))
         shown = sent(console)
         view.note("it broke")
-        told = sent(console).removeprefix(shown)
-    left = sent(console).removeprefix(shown + told)
+        reported = sent(console).removeprefix(shown)
+    left = sent(console).removeprefix(shown + reported)
 
     hide, erase, restore = "\x1b[?25l", "\r\x1b[1A\x1b[2K", "\x1b[?25h"
     waiting, _, again = shown.partition(erase)
@@ -265,7 +265,7 @@ def test_live_line_is_below_other_lines() -> None:
     assert again.startswith("2025-11-18 09:59:55 UTC  ")
     assert "then STOPPING" in again
     assert "it broke\n" == failures.getvalue()
-    assert told.partition(erase)[2].startswith(hide)
+    assert reported.partition(erase)[2].startswith(hide)
     assert left.endswith(restore + erase)
 
 

@@ -241,9 +241,9 @@ def test_error_has_the_valid_settings(tmp_path: Path) -> None:
         loaded(config(tmp_path, "listen ="))
 
     assert caught.value.loaded
-    told = shown(caught.value.loaded)
-    assert ("1m", f"drain_time in {file}") == told["drain_time"]
-    assert ("info", f"default, log.level in {file} is refused") == told["log.level"]
+    reported = shown(caught.value.loaded)
+    assert ("1m", f"drain_time in {file}") == reported["drain_time"]
+    assert ("info", f"default, log.level in {file} is refused") == reported["log.level"]
     assert unread.value.loaded is None
 
 
@@ -490,13 +490,13 @@ def test_invalid_value_causes_no_second_fault(
 def test_empty_text_is_a_fault(tmp_path: Path, text: str) -> None:
     """Every setting refuses an empty text, in a variable and in the file."""
     environ = {variable(name): text for name, _, _ in rows(loaded())}
-    told = [
+    reported = [
         each for each in faults(environ=environ) if ": it is empty; unset it" in each
     ]
     file = config(tmp_path, "".join(in_toml(name, text) for name in dotted(Settings)))
     in_file = [each for each in faults(file) if ": it is empty; unset it" in each]
 
-    assert set(environ) == {each.partition(":")[0] for each in told}
+    assert set(environ) == {each.partition(":")[0] for each in reported}
     assert set(dotted(Settings)) == {each.partition(" in ")[0] for each in in_file}
 
 
@@ -589,8 +589,8 @@ def test_fault_always_has_advice(odd: object) -> None:
         and issubclass(field.annotation, BaseModel)
     }
     for source in (values, {"callers": [rule, {}]}, sections):
-        for told in remove_invalid(Settings, copy.deepcopy(source), str):
-            assert words.match(told.partition(": ")[2])
+        for reported in remove_invalid(Settings, copy.deepcopy(source), str):
+            assert words.match(reported.partition(": ")[2])
 
 
 @pytest.mark.parametrize(
@@ -768,11 +768,11 @@ def test_encrypted_key_is_a_fault(
 )
 def test_fault_does_not_contain_the_value(setting: str, value: str) -> None:
     """A secret in the wrong setting isn't printed."""
-    told = "\n".join(faults(environ={f"GATEWAY_{setting}": value}))
+    reported = "\n".join(faults(environ={f"GATEWAY_{setting}": value}))
 
-    assert f"GATEWAY_{setting}: " in told
-    assert "canary" not in told
-    assert "PRIVATE KEY" not in told
+    assert f"GATEWAY_{setting}: " in reported
+    assert "canary" not in reported
+    assert "PRIVATE KEY" not in reported
 
 
 DURATIONS = st.integers(100_000, 10_000_000).map(lambda us: f"{us / 1000:.3f}ms")
@@ -883,7 +883,7 @@ def test_rule_is_shown_as_written(tmp_path: Path) -> None:
     """Each part of a rule is shown, and only the parts that are set."""
     found = loaded(config(tmp_path, RULE), JWT)
     (rule,) = found.settings.callers
-    told = {name: value for name, (value, _) in shown(found).items()}
+    reported = {name: value for name, (value, _) in shown(found).items()}
 
     assert frozenset({"GetRun"}) == rule.methods
     assert frozenset({"1234567"}) == rule.run_groups
@@ -898,7 +898,7 @@ def test_rule_is_shown_as_written(tmp_path: Path) -> None:
         "callers[0].concurrent_calls": "20",
         "callers[0].watches": "500",
         "callers[0].aws_role": "arn:aws:iam::123456789012:role/omics-read-lims",
-    } == {name: value for name, value in told.items() if name.startswith("callers")}
+    } == {name: value for name, value in reported.items() if name.startswith("callers")}
 
 
 @pytest.mark.parametrize(
@@ -920,9 +920,9 @@ def test_fault_of_a_rule_has_its_index(tmp_path: Path, line: str, fault: str) ->
     """The fault has the index of the rule, and the invalid part."""
     file = config(tmp_path, f"{RULE}\n[[callers]]\nidentity = 'a'\n{line}\n")
     part, _, text = fault.partition(": ")
-    (told,) = faults(file, JWT)
+    (reported,) = faults(file, JWT)
 
-    assert told.startswith(f"callers[1].{part} in {file}: {text}")
+    assert reported.startswith(f"callers[1].{part} in {file}: {text}")
 
 
 @pytest.mark.parametrize(
@@ -941,9 +941,9 @@ def test_rule_with_an_invalid_identity_is_a_fault(
     """An identity is printable, and may have a star only at its end."""
     written = identity.replace("\t", "\\t")
     file = config(tmp_path, f'[[callers]]\nidentity = "{written}"\n')
-    (told,) = faults(file, JWT)
+    (reported,) = faults(file, JWT)
 
-    assert told.startswith(f"callers[0].identity in {file}: {text}")
+    assert reported.startswith(f"callers[0].identity in {file}: {text}")
 
 
 @pytest.mark.parametrize(
@@ -976,10 +976,10 @@ def test_rule_with_an_unprovable_identity_is_a_fault(
     tmp_path: Path,
 ) -> None:
     """Without certificates and tokens all callers are anonymous."""
-    (told,) = faults(config(tmp_path, RULE))
+    (reported,) = faults(config(tmp_path, RULE))
     anonymous = RULE.replace("spiffe://corp/ns/lims/*", "anonymous")
 
-    assert told.startswith("callers[0].identity spiffe://corp/ns/lims/*: no caller")
+    assert reported.startswith("callers[0].identity spiffe://corp/ns/lims/*: no caller")
     loaded(config(tmp_path, anonymous))
 
 
@@ -1030,9 +1030,9 @@ def test_tokens_need_issuer_audience_and_keys(alone: str) -> None:
 )
 def test_insecure_jwt_settings_are_faults(environ: dict[str, str], fault: str) -> None:
     """Settings with which any caller could prove any identity are refused."""
-    (told,) = faults(environ=JWT | environ)
+    (reported,) = faults(environ=JWT | environ)
 
-    assert told.startswith(fault)
+    assert reported.startswith(fault)
 
 
 def test_ca_file_of_jwt_requires_a_url(tmp_path: Path) -> None:
