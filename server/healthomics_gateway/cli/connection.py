@@ -40,7 +40,7 @@ def find_route(
             " add --tls, or --tls-ca with the gateway's authorities"
         )
     if is_tls and address.startswith(UNIX):
-        faults.append(f"{address}: a Unix socket has no TLS")
+        faults.append(f"{address}: a Unix socket has no TLS; remove the TLS options")
     token = token_file(given.get("token_file"), faults)
     if faults:
         raise FaultsError(*faults)

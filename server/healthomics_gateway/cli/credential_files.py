@@ -94,7 +94,7 @@ def _certified_key(pem: bytes) -> object:
         raise ValueError("a certificate as PEM is needed") from None
     if datetime.now(UTC) > certificate.not_valid_after_utc:
         until = f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
-        raise ValueError(f"the certificate expired on {until}")
+        raise ValueError(f"the certificate expired on {until}; use a valid one")
     return key
 
 

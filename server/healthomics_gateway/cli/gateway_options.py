@@ -52,7 +52,7 @@ def read_options(
         if text:
             given[name] = OptionValue(flag, text)
         elif text is not None:
-            faults.append(f"{flag}: it is empty")
+            faults.append(f"{flag}: it is empty; write a value, or leave it out")
         elif environ.get(variable):
             given[name] = OptionValue(variable, environ[variable])
         elif variable in environ:

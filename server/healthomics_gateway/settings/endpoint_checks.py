@@ -83,7 +83,8 @@ def _listener_faults(
         unfit = ONLY_TCP if is_socket else ONLY_SOCKETS
         if given := unfit & table.model_fields_set:
             kind = "a Unix socket" if is_socket else "a TCP address"
-            yield (), f"{name}: remove {', '.join(sorted(given))}: it is {kind}"
+            keys = " or ".join(sorted(given))
+            yield (), f"{name}: {kind} can't have {keys}; remove that"
         if bool(table.cert_file) != bool(table.key_file):
             yield (), f"{name}.cert_file and {name}.key_file: set both or neither"
         if table.identity == ANONYMOUS:

@@ -382,7 +382,8 @@ def test_empty_flag_is_a_fault() -> None:
     """An empty flag is a mistake, such as a shell variable that isn't set."""
     names = [name for name in OPTIONS if name != "tls"]
 
-    assert [f"--{name.replace('_', '-')}: it is empty" for name in names] == faults(
+    fault = "it is empty; write a value, or leave it out"
+    assert [f"--{name.replace('_', '-')}: {fault}" for name in names] == faults(
         **dict.fromkeys(names, "")
     )
 
@@ -533,7 +534,7 @@ def test_tls_on_a_unix_socket_is_a_fault() -> None:
     """Options of TLS aren't ignored."""
     (fault,) = faults(address="unix:/run/a", tls="true")
 
-    assert "unix:/run/a: a Unix socket has no TLS" == fault
+    assert "unix:/run/a: a Unix socket has no TLS; remove the TLS options" == fault
 
 
 # Faults
@@ -637,7 +638,8 @@ def test_expired_client_certificate_is_a_fault(tmp_path: Path) -> None:
     mine = Authority(tmp_path / "own").issue("me", datetime(2026, 1, 2, tzinfo=UTC))
     (fault,) = faults(tls_cert=mine.cert, tls_key=mine.key)
 
-    assert "--tls-cert: the certificate expired on 2026-01-02T00:00:00Z" == fault
+    expired = "the certificate expired on 2026-01-02T00:00:00Z; use a valid one"
+    assert f"--tls-cert: {expired}" == fault
 
 
 def test_certificate_without_its_key_is_a_fault(tmp_path: Path) -> None:

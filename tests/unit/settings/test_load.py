@@ -1113,7 +1113,7 @@ def test_optional_client_certificates_are_a_fault(
         ),
         (
             'address = "unix:/a"\nclient_auth = "none"',
-            "remove client_auth: it is a Unix socket",
+            "a Unix socket can't have client_auth",
         ),
         (
             'address = "unix:/a"\nidentity = "anonymous"',
@@ -1121,7 +1121,7 @@ def test_optional_client_certificates_are_a_fault(
         ),
         (
             'address = "127.0.0.1:1"\nidentity = "a"',
-            "remove identity: it is a TCP address",
+            "a TCP address can't have identity",
         ),
         (
             'address = "127.0.0.1:1"\nservices = []',
