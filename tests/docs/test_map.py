@@ -28,7 +28,7 @@ from healthomics_gateway.settings.environment import (
     variable_of,
 )
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.settings.sources import take_faults
+from healthomics_gateway.settings.sources import remove_invalid
 from healthomics_gateway.upstream.classify import CODES
 from healthomics_gateway.upstream.fields import put_members, puts_of
 from mutants.mutants import MUTANTS
@@ -156,7 +156,7 @@ def test_setting_begins_in_the_settings() -> None:
     assert "GATEWAY_NEW_ONE" == variable_of("new_one")
     assert {"new_one": 2} == read_environment(Tomorrow, environ)
     assert [] == unknown_variables(Tomorrow, environ)
-    assert [] == take_faults(Tomorrow, {"new_one": "2"}, variable_of)
+    assert [] == remove_invalid(Tomorrow, {"new_one": "2"}, variable_of)
     assert unknown_variables(Settings, environ)
 
 

@@ -19,8 +19,9 @@ import trustme
 from grpc import StatusCode
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
-from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.grpc_server import OPTIONS
+from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.settings.load import load
 from testkit.builders import (
     ANYWHERE,

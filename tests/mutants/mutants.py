@@ -158,7 +158,7 @@ MUTANTS = (
         "app/gateway.py",
         "fault=self._keyring.fault, why=unread)",
         "fault=self._keyring.fault)",
-        "unit/app/test_gateway.py::test_gateway_is_unready_until_keys_were_read_once",
+        "unit/app/test_gateway.py::test_gateway_is_unready_until_keys_are_read",
     ),
     Mutant(
         "task-that-fails-stays-dead",
@@ -413,23 +413,23 @@ MUTANTS = (
     Mutant(
         "socket-is-taken-from-who-serves-it",
         "app/listener.py",
-        'raise ListenFault("it is served already")',
+        'raise ListenError("it is in use; stop what serves it, or change the path")',
         "path.unlink()",
-        "unit/app/test_listener.py::test_socket_that_is_served_is_a_fault",
+        "unit/app/test_listener.py::test_socket_in_use_is_a_fault",
     ),
     Mutant(
         "listener-serves-everything",
         "app/servers.py",
         'if "RunService" in services:',
         "if True:",
-        "unit/app/test_listener.py::test_listener_serves_what_is_named",
+        "unit/app/test_listener.py::test_listener_has_only_its_services",
     ),
     Mutant(
         "each-listener-has-its-own-limits",
         "app/interceptor_stack.py",
         "            limits = self._limits\n",
         "            limits = CallerLimits()\n",
-        "unit/app/test_listener.py::test_limits_hold_over_all_listeners",
+        "unit/app/test_listener.py::test_limits_are_shared_by_all_listeners",
     ),
     # Authorization.
     Mutant(
@@ -513,14 +513,14 @@ MUTANTS = (
         "settings/sources.py",
         '**error.get("ctx", {})})\n',
         '**error.get("ctx", {})}) + f": {error[\'input\']}"\n',
-        "unit/settings/test_load.py::test_fault_does_not_repeat_what_was_set",
+        "unit/settings/test_load.py::test_fault_does_not_contain_the_value",
     ),
     Mutant(
         "empty-text-is-none",
         "settings/value_types.py",
         "if is_optional and value is None:",
         'if is_optional and value in ("", None):',
-        "unit/settings/test_load.py::test_empty_text_is_a_fault_and_sets_nothing",
+        "unit/settings/test_load.py::test_empty_text_is_a_fault",
     ),
     Mutant(
         "client-s-certificate-is-an-authority",
@@ -615,10 +615,10 @@ MUTANTS = (
     ),
     Mutant(
         "plaintext-is-served-anywhere",
-        "settings/checks.py",
+        "settings/endpoint_checks.py",
         "if not (each.address.is_loopback or each.files or tls.insecure):",
         "if not (each.address or each.files or tls.insecure):",
-        "unit/settings/test_load.py::test_address_that_others_reach_needs_certificates",
+        "unit/settings/test_load.py::test_public_address_requires_certificates",
     ),
     Mutant(
         "connection-has-any-number-of-calls",
@@ -651,7 +651,7 @@ MUTANTS = (
         "app/process.py",
         "    gc.freeze()\n",
         "",
-        "unit/app/test_gateway.py::test_what_stays_is_not_collected",
+        "unit/app/test_gateway.py::test_permanent_objects_are_not_collected",
     ),
     Mutant(
         "flood-fills-the-log",

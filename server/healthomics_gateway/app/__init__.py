@@ -1,1 +1,1 @@
-"""One gateway process: composed, listening, drained, ended."""
+"""The gateway process: its composition, its listeners, and its shutdown."""

@@ -1,4 +1,4 @@
-"""The HTTP server of the admin address, with few connections, none of them for long."""
+"""The HTTP server of the admin address: few connections, each for a short time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from healthomics_gateway.services.readiness import Readiness
 
 MAX_CONNECTIONS = 32
-CONNECTION_SECONDS = 5.0  # for one request and its answer
-STOP_SECONDS = 0.1  # for answers under way when it stops
+CONNECTION_SECONDS = 5.0  # for one request and its response
+STOP_SECONDS = 0.1  # for responses under way when the server stops
 
 _log = logging.getLogger("admin")
 
@@ -22,9 +22,8 @@ _log = logging.getLogger("admin")
 class AdminPages:
     """Serves `/livez` and `/readyz`.
 
-    `/readyz?verbose` has a line for each part. The fault of a part that serves all the
-    same, such as a certificate that can't be replaced, doesn't make the gateway
-    unready.
+    `/readyz?verbose` has a line for each part. A fault with which the gateway can still
+    serve, such as a new certificate that is invalid, doesn't make it unready.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class AdminPages:
         max_connections: int = MAX_CONNECTIONS,
         connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        """Show what `readiness` says."""
+        """Serve the state of `readiness`."""
         self._readiness = readiness
         self._max_connections = max_connections
         self._connection_seconds = connection_seconds
@@ -42,7 +41,7 @@ class AdminPages:
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int, *others: str) -> int:
-        """Listen on these hosts, and return the port; raise OSError if it can't."""
+        """Listen on these hosts and return the port; raises OSError if that fails."""
         connections = _Connections(
             self._answer,
             most=self._max_connections,
@@ -50,7 +49,7 @@ class AdminPages:
         )
         self._runner = web.ServerRunner(connections, shutdown_timeout=STOP_SECONDS)
         await self._runner.setup()
-        # All that wait are accepted in one go, so let few of them wait.
+        # All connections in the backlog are accepted at once, so keep it short.
         for each in (host, *others):
             site = web.TCPSite(self._runner, each, port, backlog=self._max_connections)
             await site.start()
@@ -58,7 +57,7 @@ class AdminPages:
         return bound
 
     async def stop(self) -> None:
-        """Stop listening and close every connection."""
+        """Stop listening and close all connections."""
         if self._runner:
             await self._runner.cleanup()
 
@@ -70,12 +69,12 @@ class AdminPages:
             response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
         else:
             response = page(request)
-        response.force_close()  # a connection that idles would take another's place
+        response.force_close()  # an idle connection would count towards the limit
         return response
 
     def _livez(self, _request: web.BaseRequest) -> web.Response:
         if self._readiness.is_dead:
-            return web.Response(text="no new call can reach it\n", status=503)
+            return web.Response(text="new calls can't reach the gateway\n", status=503)
         return web.Response(text="ok\n")
 
     def _readyz(self, request: web.BaseRequest) -> web.Response:
@@ -88,7 +87,7 @@ class AdminPages:
 
 
 class _Connections(web.Server):
-    """The open connections: the oldest makes way for one too many."""
+    """The HTTP server; it closes the oldest connection if there are too many."""
 
     def __init__(self, handler: Any, *, most: int, seconds: float) -> None:
         super().__init__(
@@ -103,9 +102,9 @@ class _Connections(web.Server):
         self._timers: dict[web.RequestHandler, asyncio.TimerHandle] = {}
 
     def _request(self, message: RawRequestMessage, *others: Any) -> web.BaseRequest:
-        """Make a request without the host of its URL.
+        """Create a request without the host in its URL.
 
-        No page needs one, and aiohttp drops a request whose host it can't decode.
+        No page needs the host, and aiohttp drops a request whose host it can't decode.
         """
         if message.url.absolute:
             message = message._replace(url=message.url.relative())
@@ -114,7 +113,7 @@ class _Connections(web.Server):
     def connection_made(
         self, handler: web.RequestHandler, transport: asyncio.Transport
     ) -> None:
-        """Let it in, for so many seconds, and cut the oldest if there are too many."""
+        """Accept it for a limited time; abort the oldest if there are too many."""
         super().connection_made(handler, transport)
         loop = asyncio.get_running_loop()
         self._timers[handler] = loop.call_later(self._seconds, transport.abort)
@@ -125,15 +124,15 @@ class _Connections(web.Server):
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
-        """Forget it."""
+        """Cancel the timer of the connection."""
         super().connection_lost(handler, exc)
         self._timers.pop(handler).cancel()
 
 
-def _is_of_ours(record: logging.LogRecord) -> bool:
-    """Return whether an event isn't about a request that a client wrote badly."""
+def _is_own_event(record: logging.LogRecord) -> bool:
+    """Return whether an event isn't about a malformed request of a client."""
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, HttpProcessingError)
 
 
-_log.addFilter(_is_of_ours)
+_log.addFilter(_is_own_event)

@@ -1,4 +1,4 @@
-"""The composition root: builds the stack, serves, drains."""
+"""The gateway: it composes its parts, listens, and drains."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import structlog
 
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.grpc_server import OPTIONS
+from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
 from healthomics_gateway.app.servers import Servers
 from healthomics_gateway.app.wiring import make_keyring, make_run_service, make_upstream
@@ -27,19 +28,15 @@ from healthomics_gateway.settings.endpoints import endpoints_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.upstream.config import Aws
 
-EVICTION_SECONDS = 0.8  # for what a drain has left inside to end
-STOP_SECONDS = 5.0  # for an end without a drain, as after a start that failed
-GOING_SECONDS = 0.05  # for the last statuses to leave after a drain
+EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
+STOP_SECONDS = 5.0  # for stopping without a drain, as when the start has failed
+GOING_SECONDS = 0.05  # for sending the last statuses after a drain
 
 _log = structlog.get_logger("app")
 
 
-class ListenError(Exception):
-    """An address can't be listened on."""
-
-
 class Gateway:
-    """One gateway: its services, its listeners and its admin pages."""
+    """A gateway with its services, listeners and admin pages."""
 
     def __init__(
         self,
@@ -50,12 +47,11 @@ class Gateway:
         parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
         refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
-        """Build it, inside a running event loop; nothing is listening yet.
+        """Create the parts in a running event loop, without listening yet.
 
-        `options` are gRPC's, for the server. `parts` are those of the process that
-        `/readyz?verbose` reports: each returns what is wrong with it, or nothing.
-        Refusals about a run leave at multiples of `refusal_seconds` for each MiB that
-        an answer may have.
+        `options` are gRPC's server options. `parts` are more parts for
+        `/readyz?verbose`, by name; each returns its fault, or an empty text.
+        `refusal_seconds` is the interval of refusals, see `make_run_service`.
         """
         self._settings = settings
         self._background = Background()
@@ -67,7 +63,7 @@ class Gateway:
         self._keyring = make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
-        self._listeners = Listeners(endpoints_of(settings))  # the first: `listen`
+        self._listeners = Listeners(endpoints_of(settings))  # `listen` is the first
         self._servers = Servers(
             settings,
             self._listeners,
@@ -84,13 +80,13 @@ class Gateway:
         self._eviction: asyncio.Task[None] | None = None
 
     def _add_parts(self, parts: Mapping[str, Callable[[], str]]) -> None:
-        """Let readiness know the parts that the settings ask for."""
+        """Add to readiness the parts that the settings enable."""
         for name, fault in parts.items():
             self._readiness.add(name, fault=fault)
-        unlooked = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until the first look
-        self._readiness.add(AWS, fault=self._upstream.identity.fault, why=unlooked)
+        unknown = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until they are read
+        self._readiness.add(AWS, fault=self._upstream.identity.fault, why=unknown)
         if self._keyring:
-            unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until a read succeeds
+            unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until they are read
             self._readiness.add("keys", fault=self._keyring.fault, why=unread)
         if self._listeners.has_certificates:
             certificates = self._listeners.certificate_fault
@@ -98,21 +94,21 @@ class Gateway:
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
-        """The addresses of all listeners, with their ports once they are open."""
+        """Return the addresses of all listeners; after `start` with real ports."""
         return self._listeners.addresses
 
     @property
     def address(self) -> Address | UnixPath:
-        """The address of `listen`, with its port once it is open."""
+        """Return the address of `listen`; after `start` with its real port."""
         return self.addresses[0]
 
     @property
     def in_flight(self) -> int:
-        """How many calls are inside, watches too."""
+        """Return the number of calls under way, including watches."""
         return self._servers.in_flight
 
     async def start(self) -> None:
-        """Listen on every address, or raise ListenError with all faults."""
+        """Listen on all addresses; raises ListenError with all faults."""
         if any(each.aws_role for each in self._settings.callers):
             await self._upstream.learn_account()
         faults: list[str] = []
@@ -125,7 +121,7 @@ class Gateway:
         if faults:
             raise ListenError(*faults)
         self._background.start("listeners", self._listeners.probe)
-        self._background.start("aws", self._look_for_credentials)
+        self._background.start("aws", self._read_credentials)
         self._background.start("certificate", self._listeners.follow_certificates)
         if self._keyring:
             self._background.start("keys", self._keyring.follow)
@@ -138,28 +134,28 @@ class Gateway:
         self._warn()
 
     def _warn(self) -> None:
-        """Log what is valid in the settings and may not be what was meant."""
+        """Log the settings that are valid but may be a mistake."""
         for warning in warnings(self._settings):
             _log.warning("questionable_setting", why=warning)
 
     async def died(self) -> str:
-        """Wait until no new call can come in; make that known, and return why."""
+        """Wait until new calls can't reach the gateway; set it unready; return why."""
         fault = await self._listeners.died()
         self._readiness.die(fault)
         return fault
 
     async def drain(self, seconds: float) -> None:
-        """Send callers elsewhere; serve on for `seconds` at most, then `evict`."""
+        """Become unready, serve for at most `seconds` more, then `evict`."""
         _log.info("draining", seconds=seconds)
         self._readiness.drain()
         await self._servers.drain.drain(seconds)
         await self.evict()
 
     async def evict(self) -> None:
-        """End every call that is inside or still comes, in less than 1 s.
+        """End all calls, and those that still arrive, in less than 1 s.
 
-        Where that goes on already, wait for its end: it takes no longer if it is asked
-        for twice, or if the drain that began it is cancelled.
+        If that is already under way, wait for it: neither a second call nor the
+        cancellation of the drain that started it makes it take longer.
         """
         if self._eviction is None:
             self._eviction = asyncio.create_task(self._evict())
@@ -167,18 +163,15 @@ class Gateway:
 
     async def _evict(self) -> None:
         await self._servers.drain.evict(EVICTION_SECONDS)
-        await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't tell when they are sent
+        await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't report when they are sent
         self.remove_sockets()
 
     def remove_sockets(self) -> None:
-        """Remove the files of Unix sockets: the process is about to end."""
+        """Remove the files of Unix sockets, because the process is about to end."""
         self._listeners.remove_sockets()
 
     async def stop(self) -> None:
-        """End what is listening and what goes on in the background, at once.
-
-        Takes at most STOP_SECONDS, whatever is left then.
-        """
+        """Stop all servers and background tasks at once, in at most STOP_SECONDS."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._stop()
@@ -197,8 +190,8 @@ class Gateway:
         bound = await self._admin.start(first, port, *others)
         return Address(address.host, bound)
 
-    async def _look_for_credentials(self) -> None:
-        """Look before the first call does, so that readiness tells the truth early."""
+    async def _read_credentials(self) -> None:
+        """Read the credentials before the first call, so that readiness is known."""
         try:
             await self._upstream.identity.credentials()
         except GatewayError:

@@ -1,4 +1,4 @@
-"""The gRPC server: its options, and the stages that each method's calls pass."""
+"""The gRPC server: its options, and its limits on files and connections."""
 
 from __future__ import annotations
 
@@ -13,31 +13,37 @@ from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.first_message import MAX_WAITING
 from healthomics_gateway.interceptors.tarpit import MAX_REJECTIONS
 
-# The core refuses without details whatever is beyond this many times the sum of all
-# bounds above it. It never does so before one of them has.
+# gRPC refuses calls, without details, beyond this multiple of the sum of the gateway's
+# own limits. So one of these limits always refuses first.
 HEADROOM = 2
-GRACE_SECONDS = 60.0  # for a watch's end, beyond the longest
-# Open files: what the gateway itself opens at most (the interpreter, the event loop,
-# listeners, the admin pages, threads that ask STS or read files), each attempt at
-# HealthOmics has one more, and what is left of all is for callers' connections.
+GRACE_SECONDS = 60.0  # for a watch to end after its longest time
+# The most files that the gateway itself opens: the interpreter, the event loop,
+# listeners, the admin pages, threads that call STS or read files. Each attempt at
+# HealthOmics needs one more. The rest of the limit is for connections of callers.
 OWN_FILES = 96
 MIN_CONNECTIONS = 16
-MAX_OPTION = 2**31 - 1  # the largest number that an option of gRPC's can have
+MAX_OPTION = 2**31 - 1  # the largest value of an option of gRPC
 OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else a second process binds the same port unnoticed
-    # Enough for 300 calls sent at once on one connection; without a limit one
-    # connection's rapid resets cancel the calls of others.
+    (
+        "grpc.so_reuseport",
+        0,
+    ),  # else a second process could bind the same port, without an error
+    # Enough for 300 calls at once on one connection. Without a limit, rapid resets on
+    # one connection cancel the calls of others.
     ("grpc.max_concurrent_streams", 500),
     ("grpc.max_receive_message_length", 65_536),  # of a request, decompressed
-    # As gRPC's `max_metadata_size`: between the two a call is refused at random.
+    # Equal to gRPC's `max_metadata_size`: calls between the two are refused at random.
     ("grpc.absolute_max_metadata_size", 8192),
     ("grpc.server_handshake_timeout_ms", 5000),
     ("grpc.max_connection_idle_ms", 120_000),
     ("grpc.max_connection_age_ms", 300_000),
-    ("grpc.keepalive_time_ms", 60_000),  # these three close a peer gone silent
+    (
+        "grpc.keepalive_time_ms",
+        60_000,
+    ),  # these three close the connection of a dead peer
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.ping_timeout_ms", 20_000),
-    # Clients may ping so often; gRPC's default, 5 minutes, is longer than what they do.
+    # How often clients may ping; many ping more often than gRPC's default, 5 minutes.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
 
@@ -51,12 +57,13 @@ def make_server(
     max_stream_seconds: float,
     connections: int,
 ) -> grpc.aio.Server:
-    """Make a server without services, for so many calls and watches inside.
+    """Create a server without services.
 
-    Each address that it is bound to may have so many `connections`.
+    It takes `max_in_flight` calls and `max_open` watches at a time, and `connections`
+    on each address that it is bound to.
     """
     most_connections = ("grpc.max_allowed_incoming_connections", connections)
-    # A connection that has grown old still carries the streams that it has.
+    # A connection that has reached its maximum age keeps its streams.
     grace_seconds = max_stream_seconds + GRACE_SECONDS
     grace = ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000))
     return grpc.aio.server(
@@ -66,7 +73,7 @@ def make_server(
         * (
             max_in_flight
             + max_open
-            + 2 * MAX_WAITING  # for their message, of RunService and of the others
+            + 2 * MAX_WAITING  # without a message: RunService, and the other services
             + MAX_STANDARD
             + MAX_REJECTIONS
             + MAX_WAITING_FOR_KEYS
@@ -75,10 +82,10 @@ def make_server(
 
 
 def files_fault(max_concurrent: int, files: int | None = None) -> str | None:
-    """Return what is wrong with the limit on open files, None if nothing is.
+    """Return a fault if the limit on open files is too low, else None.
 
-    `max_concurrent` attempts have a file each. `files` is the limit, that of this
-    process by default.
+    Each of `max_concurrent` attempts needs a file. `files` is the limit; the default is
+    that of this process.
     """
     if files is None:
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -93,9 +100,9 @@ def files_fault(max_concurrent: int, files: int | None = None) -> str | None:
 
 
 def max_connections(max_concurrent: int, addresses: int, files: int) -> int:
-    """Return how many connections each address may have, by the limit on open files.
+    """Return the limit on connections of each address, by the limit on open files.
 
-    All together have half of the files, or less if HealthOmics and the gateway itself
+    Connections use half of the files, or less if HealthOmics and the gateway itself
     need more than the other half.
     """
     if files == resource.RLIM_INFINITY:

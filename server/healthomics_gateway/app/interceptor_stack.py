@@ -1,4 +1,4 @@
-"""The interceptors that each method's calls pass, and the bounds that they share."""
+"""The interceptors of each method, and the limits that all listeners share."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ from healthomics_gateway.interceptors.tarpit import Tarpit
 from healthomics_gateway.services.health import HEALTH, SERVICE
 from healthomics_gateway.services.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
 
-# Of health and reflection, in all and of one connection: a client library keeps one
-# health stream for each of its connections.
+# Calls of health and reflection under way, in all and on one connection. A client
+# library keeps one health stream for each of its connections.
 MAX_STANDARD = 1024
 MAX_STANDARD_PER_CONNECTION = 32
 WATCH_RUN = f"/{SERVICE}/WatchRun"
-STANDARD = {  # services, as the rules call them
+STANDARD = {  # services, by their names in rules
     HEALTH: "Health",
     REFLECTION_V1: "Reflection",
     REFLECTION_V1ALPHA: "Reflection",
 }
-# Gives the stages that find out who calls a method, by the rules' name of it, and
-# whether that caller may.
+# Returns the interceptors that authenticate and authorize the callers of a method.
 Guard: TypeAlias = Callable[[str], Sequence[Interceptor]]
 
 
@@ -49,24 +48,24 @@ def _standard_admission() -> Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What bounds the calls of all listeners together."""
+    """The limits on calls that all listeners share."""
 
     admission: Admission
     watching: Admission
     drain: Drain
-    arrivals: FirstMessages  # of RunService
-    arrivals_of_others: FirstMessages = field(default_factory=FirstMessages)
+    first_messages: FirstMessages  # of RunService
+    other_first_messages: FirstMessages = field(default_factory=FirstMessages)
     standard: Admission = field(default_factory=_standard_admission)
-    refusals: Tarpit = field(default_factory=Tarpit)
-    messages: Tarpit = field(default_factory=Tarpit)  # of clients' streams
-    unread: SendBuffer  # of calls and streams alike
+    tarpit: Tarpit = field(default_factory=Tarpit)
+    message_pace: Tarpit = field(default_factory=Tarpit)  # on streams of clients
+    send_buffer: SendBuffer  # of calls and streams alike
     writer: Writer
 
 
 class Guards:
-    """Makes the stages that turn away callers who may not call, for each listener.
+    """Creates the interceptors that authenticate, authorize and limit callers.
 
-    The rules, and what each caller may have for itself, are the same on all of them.
+    All listeners share the rules and the limits of each caller.
     """
 
     def __init__(
@@ -77,9 +76,9 @@ class Guards:
         expiry: CredentialExpiry,
         asks_for_certificates: bool,
     ) -> None:
-        """Take what finds the identity in a token, None if tokens aren't read.
+        """Create them from the rules; `by_token` is None if tokens aren't verified.
 
-        Once tokens are read or some listener asks for certificates, a caller without
+        If tokens are verified or a listener requires certificates, a caller without
         identity needs a rule on every listener.
         """
         self._policy = Policy(rules)
@@ -94,10 +93,10 @@ class Guards:
         )
 
     def at(self, by_connection: ByCertificate | None) -> Guard:
-        """Return the stages of each method at one listener; none if all may call."""
+        """Return the guard of one listener; it is empty if every caller is allowed."""
         if not (self._is_on or by_connection):
             return lambda _: ()
-        who = authenticate(
+        authentication = authenticate(
             by_certificate=by_connection,
             by_token=self._by_token,
             lets_in_anonymous=self._lets_in_anonymous,
@@ -106,10 +105,10 @@ class Guards:
         def stages(method: str) -> Sequence[Interceptor]:
             limits = self._limits
             limit = limits.watches if method == "WatchRun" else limits.calls
-            allow = authorize(self._policy, method)
-            if method == "GetRun":  # the one that ends by a deadline
-                return who, allow, limit
-            return who, self._expiry.intercept, allow, limit
+            authorization = authorize(self._policy, method)
+            if method == "GetRun":  # it ends by its deadline, so needs no expiry
+                return authentication, authorization, limit
+            return authentication, self._expiry.intercept, authorization, limit
 
         return stages
 
@@ -125,20 +124,20 @@ def make_chain(
 ) -> Chain:
     """Compose the interceptors of each method at one listener, outermost first.
 
-    docs/internals/design.md, "Overload order", has the reasons. `guard` is for what
-    needs an identity; `open_services` are the standard services that need none.
+    "Overload order" in docs/internals/design.md has the reasons. `open_services` are
+    the standard services that need no identity, so no `guard`.
     """
-    # Apart from RunService's places: their callers may have no identity.
+    # Not the places of RunService, because these callers may have no identity.
     standard = bounds.standard.intercept
-    tarpit = bounds.refusals.intercept
+    tarpit = bounds.tarpit.intercept
     get_run: Sequence[Interceptor] = (
         audit,  # outermost, so that every refusal is logged
         status,  # around all that can fail, so that each failure has its details
-        tarpit,  # outside all places: a rejection that waits must hold none
+        tarpit,  # before the places: a delayed rejection must not occupy one
         *guard("GetRun"),  # before the places, which are shared by identity
         bounds.admission.intercept,
-        bounds.unread.intercept,
-        bounds.drain.intercept,  # inside the places: a refused call needs no drain
+        bounds.send_buffer.intercept,
+        bounds.drain.intercept,  # after the places: a refused call needs no drain
     )
     watch_run: Sequence[Interceptor] = (
         audit,
@@ -155,11 +154,11 @@ def make_chain(
     }
     return Chain(
         {SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
-        of_others=(status, standard),  # what is open is health and reflection
+        of_others=(status, standard),  # open services: health and reflection
         of_unknown=(audit, status, tarpit),
-        arrivals={SERVICE: bounds.arrivals},
-        arrivals_of_others=bounds.arrivals_of_others,
+        arrivals={SERVICE: bounds.first_messages},
+        arrivals_of_others=bounds.other_first_messages,
         writer=bounds.writer,
-        pace=bounds.messages.turn,
+        pace=bounds.message_pace.turn,
         listener=listener,
     )

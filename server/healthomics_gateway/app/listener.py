@@ -1,4 +1,4 @@
-"""Listeners: the addresses that callers connect to, each served by a gRPC server."""
+"""A listener: an address of the gateway, served by a gRPC server of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from grpc.aio import ServicerContext
 
 from healthomics_gateway.auth.client_certificates import ClientCertificates
 from healthomics_gateway.auth.policy import Credential
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound, why_refused
@@ -26,21 +27,21 @@ from healthomics_gateway.settings.endpoints import Endpoint
 from healthomics_gateway.tls.peer import certificate_of
 from healthomics_gateway.tls.reloader import ServerTls
 
-NO_SOCKET = "it can't be bound; is its directory there and writable?"
+NO_SOCKET = "it can't be bound; does its directory exist, and is it writable?"
 LOCK_TRIES = 20
-LOCK_PAUSE_SECONDS = 0.05  # between two of them
+LOCK_PAUSE_SECONDS = 0.05  # between two tries
 
-_log = structlog.get_logger("door")
+_log = structlog.get_logger("listener")
 
 
-class ListenFault(Exception):  # noqa: N818  # it is one fault of several
-    """An address can't be listened on; the argument says why."""
+class ListenError(FaultsError):
+    """Addresses can't be bound."""
 
 
 class Listener:
-    """One address, over TCP with TLS or without, or a Unix socket.
+    """An address over TCP, with or without TLS, or a Unix socket.
 
-    gRPC doesn't tell which of its server's ports a call came in by, so each listener
+    gRPC doesn't report on which port of a server a call has arrived, so each listener
     has a server of its own.
     """
 
@@ -51,30 +52,32 @@ class Listener:
         tls: ServerTls | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Listen as `endpoint` says, once opened; without `tls` in plaintext."""
+        """Create a listener for `endpoint`; without `tls` it serves plaintext."""
         self._sleep = sleep
         self.endpoint = endpoint
-        self.address = endpoint.address  # with its port, once it is open
+        self.address = endpoint.address  # after `open` with the real port
         self._tls = tls
-        self._targets: Sequence[str] = ()  # the address, as gRPC binds it
-        self.bound: Sequence[str] = ()  # what gRPC has bound: no names, real ports
-        self._file: tuple[int, int] | None = None  # the socket's, once it is there
+        self._targets: Sequence[str] = ()  # the addresses for gRPC to bind
+        self.bound: Sequence[str] = ()  # the bound addresses: no names, real ports
+        self._file: tuple[int, int] | None = (
+            None  # device and inode of the socket, after `open`
+        )
 
     @property
     def targets(self) -> int:
-        """How many addresses gRPC binds for it, once it is prepared."""
+        """Return the number of addresses that gRPC binds, after `prepare`."""
         return len(self._targets)
 
     @property
     def by_connection(self) -> ByCertificate | None:
-        """Return what finds a caller's identity by its connection; None if nothing."""
+        """Return a function that returns a caller's identity by its connection."""
         if self.endpoint.client_auth == "required":
             return _by_certificate(ClientCertificates())
-        named = Credential(self.endpoint.identity)  # that of a socket
+        named = Credential(self.endpoint.identity)  # the identity of a Unix socket
         return (lambda _: named) if self.endpoint.proves else None
 
     async def prepare(self) -> None:
-        """Find out what to bind; raise ListenFault if that can't be done."""
+        """Resolve the addresses to bind; raises ListenError."""
         address = self.address
         if isinstance(address, UnixPath):
             path = Path(address.path)
@@ -82,7 +85,7 @@ class Listener:
                 async with _locked(path.parent, self._sleep):
                     _remove_stale(path)
             except OSError:
-                raise ListenFault(NO_SOCKET) from None
+                raise ListenError(NO_SOCKET) from None
             self._targets = ("unix:" + quote(address.path),)
             return
         try:
@@ -90,20 +93,20 @@ class Listener:
                 address.host.strip("[]"), address.port
             )
         except OSError as error:
-            raise ListenFault(why_not_bound(error)) from None
+            raise ListenError(why_not_bound(error)) from None
         self._targets = [
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts
         ]
 
     async def open(self, server: grpc.aio.Server) -> None:
-        """Bind and start the server, after `prepare`; raise ListenFault."""
+        """Bind and start the server, after `prepare`; raises ListenError."""
         address = self.address
         try:
             if isinstance(address, UnixPath):
                 path = Path(address.path)
                 async with _locked(path.parent, self._sleep):
-                    # Another may have come since: a listener of this process, whose
-                    # path is written in another way, or another process.
+                    # There may be a new socket since `prepare`: of another process, or
+                    # of a listener whose path is another spelling of this one.
                     _remove_stale(path)
                     self._bind_socket(server, path)
                 self.bound = (str(address),)
@@ -115,11 +118,11 @@ class Listener:
                     for target, port in zip(self._targets, ports, strict=True)
                 ]
         except (OSError, RuntimeError):  # RuntimeError is gRPC's
-            raise ListenFault(NO_SOCKET) from None
+            raise ListenError(NO_SOCKET) from None
         await server.start()
 
     def close(self) -> None:
-        """Remove the socket's file, unless others have replaced it since."""
+        """Remove the file of the socket, unless another process has replaced it."""
         file, self._file = self._file, None
         if file and isinstance(self.address, UnixPath):
             path = Path(self.address.path)
@@ -130,7 +133,7 @@ class Listener:
                 _log.warning("socket_not_removed", why=error.strerror)
 
     def _bind(self, server: grpc.aio.Server, target: str) -> int:
-        """Bind one address, and return its port; raise ListenFault if it can't be."""
+        """Bind one address and return its port; raises ListenError."""
         try:
             if self._tls is None:
                 return server.add_insecure_port(target)
@@ -138,10 +141,10 @@ class Listener:
             return server.add_secure_port(target, credentials)
         except RuntimeError:  # gRPC's, which doesn't say why
             host, _, port = target.rpartition(":")
-            raise ListenFault(why_refused(host.strip("[]"), int(port))) from None
+            raise ListenError(why_refused(host.strip("[]"), int(port))) from None
 
     def _bind_socket(self, server: grpc.aio.Server, path: Path) -> None:
-        """Bind it so that at no time others than `mode` lets in can connect."""
+        """Bind the socket so that `mode` is never exceeded, not even for a moment."""
         umask = os.umask(0o777)
         try:
             for target in self._targets:
@@ -162,34 +165,34 @@ def _by_certificate(identities: ClientCertificates) -> ByCertificate:
 
 @asynccontextmanager
 async def _locked(
-    folder: Path, sleep: Callable[[float], Awaitable[object]]
+    directory: Path, sleep: Callable[[float], Awaitable[object]]
 ) -> AsyncIterator[None]:
-    """Keep other gateways from looking at sockets of a folder, and binding them.
+    """Lock a directory, so that no other gateway checks or binds sockets in it.
 
-    Two that start at the same moment would both find no socket that is served, and the
-    second would take the path from the first. The wait for the lock has an end, as any
-    program that can read the folder can hold it for ever.
+    Without the lock, two gateways that start at the same time could both find the path
+    free, and the second would replace the socket of the first. The wait is limited,
+    because any program that can read the directory can hold the lock for ever.
     """
     with ExitStack() as stack:
-        with suppress(OSError):  # what is wrong with the folder shows when it is used
-            number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            stack.callback(os.close, number)  # which releases the lock
+        with suppress(OSError):  # an invalid directory is reported when it is used
+            number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, number)  # this releases the lock
             for _ in range(LOCK_TRIES):
                 with suppress(BlockingIOError):
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                await sleep(LOCK_PAUSE_SECONDS)  # nothing tells when it is free
+                await sleep(LOCK_PAUSE_SECONDS)  # flock has no asynchronous wait
         yield
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody serves; raise ListenFault for anything else there.
+    """Remove a socket that no process serves; raises ListenError for anything else.
 
-    gRPC itself would take the path away from a process that serves it.
+    gRPC itself would replace the socket of a running process.
     """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ListenFault("a file is there that isn't a socket; remove it")
+            raise ListenError("the path is a file that isn't a socket; remove it")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(0)
             probe.connect(str(path))
@@ -197,10 +200,10 @@ def _remove_stale(path: Path) -> None:
         return
     except ConnectionRefusedError:
         path.unlink(missing_ok=True)
-    except OSError:  # BlockingIOError: so many wait to be accepted
-        raise ListenFault("it can't be bound; is it in use?") from None
+    except OSError:  # BlockingIOError: its backlog is full
+        raise ListenError("it can't be bound; is it in use?") from None
     else:
-        raise ListenFault("it is served already")
+        raise ListenError("it is in use; stop what serves it, or change the path")
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:

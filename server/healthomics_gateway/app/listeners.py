@@ -1,4 +1,4 @@
-"""All listeners of a gateway: opened together, watched, and ended together."""
+"""All listeners of a gateway: opened, probed and stopped together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import grpc
 
-from healthomics_gateway.app.listener import Listener, ListenFault
+from healthomics_gateway.app.listener import Listener, ListenError
 from healthomics_gateway.app.liveness import Liveness, Target, accept_loops
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.net.addresses import Address, UnixPath
@@ -16,8 +16,8 @@ from healthomics_gateway.settings.endpoints import Endpoint
 from healthomics_gateway.tls.files import TlsFiles, TlsFilesError
 from healthomics_gateway.tls.reloader import ServerTls
 
-# Makes the server of a listener and its chain, with the services on it. Is given how
-# many addresses all servers of the process are bound to.
+# Returns the server of a listener, with its services, and its chain. The number is that
+# of the addresses that all servers are bound to.
 MakeServer: TypeAlias = Callable[[Listener, int], tuple[grpc.aio.Server, Chain]]
 
 
@@ -25,7 +25,7 @@ class Listeners:
     """The listeners, their servers and their certificates."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        """Listen on nothing yet."""
+        """Create no listener yet."""
         self._endpoints = endpoints
         self._listeners: list[Listener] = []
         self._tls: list[ServerTls] = []
@@ -33,17 +33,17 @@ class Listeners:
         self.servers: list[grpc.aio.Server] = []  # one for each listener
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of listeners."""
         return len(self._endpoints)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
-        """The addresses, in their order; with ports once they are open."""
+        """Return the addresses in order; after `open` with their real ports."""
         return tuple(each.address for each in self._listeners or self._endpoints)
 
     @property
     def in_plaintext(self) -> tuple[Address | UnixPath, ...]:
-        """The addresses that others can reach without TLS."""
+        """Return the addresses that other machines can reach without TLS."""
         return tuple(
             each.address
             for each in self._endpoints
@@ -52,18 +52,18 @@ class Listeners:
 
     @property
     def asks_for_certificates(self) -> bool:
-        """Whether callers need a certificate on some listener."""
+        """Return whether a listener requires client certificates."""
         return any(each.client_auth == "required" for each in self._endpoints)
 
     @property
     def has_certificates(self) -> bool:
-        """Whether TLS is served on some listener."""
+        """Return whether a listener uses TLS."""
         return any(each.files for each in self._endpoints)
 
     def certificate_fault(self) -> str:
-        """Return what is wrong with the certificates, or nothing."""
+        """Return the faults of the certificates, or an empty text."""
         return "; ".join(
-            f"{each.fault}; the former is served, until {each.served_until}"
+            f"{each.fault}; the old one is used until {each.served_until}"
             if each.served_until
             else each.fault
             for each in self._tls
@@ -71,7 +71,7 @@ class Listeners:
         )
 
     async def open(self, make_server: MakeServer) -> list[str]:
-        """Listen on every address; return the faults of those that can't be had."""
+        """Listen on all addresses; return the faults."""
         faults = self._load_certificates()
         for each in self._listeners:
             faults += await _faults_of(each, each.prepare())
@@ -89,13 +89,13 @@ class Listeners:
         return faults
 
     async def follow_certificates(self) -> None:
-        """Serve what replaces the files, until cancelled."""
+        """Use new certificates when their files change, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for each in self._tls:
                 tasks.create_task(each.follow())
 
     async def died(self) -> str:
-        """Wait until no new call can come in at some listener, and return why."""
+        """Wait until new calls can't reach one of the listeners; return why."""
         ends = [asyncio.create_task(each.end()) for each in self._liveness]
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -105,7 +105,7 @@ class Listeners:
         return next(iter(done)).result()
 
     async def probe(self) -> None:
-        """Probe each address again and again; `died` returns once nothing answers."""
+        """Probe each address repeatedly; if one doesn't answer, `died` returns."""
         async with asyncio.TaskGroup() as tasks:
             for liveness, listener in zip(self._liveness, self._listeners, strict=True):
                 for target in _targets_of(listener):
@@ -117,16 +117,16 @@ class Listeners:
             each.close()
 
     async def stop(self) -> None:
-        """Stop every server at once."""
+        """Stop all servers at once."""
         for each in self._liveness:
             each.stop()
-        # A server raises what its accept loop has raised.
+        # `stop` raises the exception of the accept loop, if there was one.
         stopping = (each.stop(None) for each in self.servers)
         await asyncio.gather(*stopping, return_exceptions=True)
         self.remove_sockets()
 
     def _load_certificates(self) -> list[str]:
-        """Make the listeners; those with the same files share what follows these."""
+        """Create the listeners; those with the same files share a ServerTls."""
         loaded: dict[TlsFiles, ServerTls | None] = {}
         faults: list[str] = []
         for endpoint in self._endpoints:
@@ -144,17 +144,17 @@ class Listeners:
 
 
 async def _faults_of(listener: Listener, step: Awaitable[None]) -> list[str]:
-    """Take a step of a listener's start; return its fault, if any."""
+    """Await a step of a listener's start; return its faults."""
     try:
         await step
-    except ListenFault as fault:
+    except ListenError as error:
         endpoint = listener.endpoint
-        return [f"{endpoint.setting} {endpoint.address}: {fault}"]
+        return [f"{endpoint.setting} {endpoint.address}: {error}"]
     return []
 
 
 def _targets_of(listener: Listener) -> Iterator[Target]:
-    """Yield what to probe: addresses, as names would be looked up for each probe."""
+    """Yield the targets of probes: bound addresses, so that no name is resolved."""
     endpoint = listener.endpoint
     is_open = "Health" in endpoint.open_services & endpoint.services
     for address in listener.bound:

@@ -1,7 +1,7 @@
-"""Whether new calls still reach the gateway: its accept loops, and probes of its ports.
+"""Detects that new calls can't reach the gateway, by its accept loops and by probes.
 
-grpc.aio accepts the calls of a server in one task. When that ends, the process lives on
-and serves nobody, as 1.81 and newer do after one call whose path isn't UTF-8.
+grpc.aio accepts the calls of a server in one task. If that task ends, the process goes
+on without serving. Since grpcio 1.81 this happens after a call whose path isn't UTF-8.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import structlog
 
 PAUSE_SECONDS = 2.0  # between two probes of a listener
 TICK_SECONDS = 0.2
-TICKS = 25  # of the event loop, for an answer: one that is held up makes no ticks
-FAILURES = 3  # in a row, until a listener counts as dead
+TICKS = 25  # time limit of a probe; a blocked event loop makes no ticks
+FAILURES = 3  # consecutive ones, until a listener counts as dead
 
-_ACCEPT_LOOP = "_server_main_loop"  # grpc.aio's coroutine
+_ACCEPT_LOOP = "_server_main_loop"  # the coroutine of grpc.aio
 _FRAME_HEADER = 9
 _DATA, _HEADERS, _SETTINGS = 0, 1, 4
 _END_STREAM, _END_HEADERS = 1, 4
@@ -31,24 +31,24 @@ _log = structlog.get_logger("liveness")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An address of the gateway's own that is probed."""
+    """An address of the gateway to probe."""
 
     address: str  # host:port, or unix: and a path
     is_tls: bool
-    takes_calls: bool  # to the health service, without an identity
+    takes_calls: bool  # whether it serves health without an identity
 
 
 class Outcome(Enum):
-    """What a probe has shown."""
+    """The outcome of a probe."""
 
     ANSWERED = auto()
-    SILENT = auto()  # the connection was answered, the call wasn't
+    SILENT = auto()  # the connection was accepted, but the call wasn't answered
     REFUSED = auto()  # nothing listens
-    UNKNOWN = auto()  # such as a connection that is one too many
+    UNKNOWN = auto()  # such as a connection beyond the limit
 
 
 def accept_loops() -> frozenset[asyncio.Task[Any]]:
-    """Return the tasks in which servers of grpc.aio accept calls."""
+    """Return the tasks in which grpc.aio accepts calls."""
     return frozenset(
         task
         for task in asyncio.all_tasks()
@@ -57,7 +57,7 @@ def accept_loops() -> frozenset[asyncio.Task[Any]]:
 
 
 class Liveness:
-    """Notices that no new call can reach a listener any more."""
+    """Detects that new calls can't reach a listener."""
 
     def __init__(
         self,
@@ -66,9 +66,9 @@ class Liveness:
         tick_seconds: float = TICK_SECONDS,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Begin alive; `accepted` counts the calls that have come in.
+        """Create it alive; `accepted` returns the number of calls so far.
 
-        While that number grows, a probe that isn't answered proves nothing.
+        While that number grows, a probe without an answer doesn't count.
         """
         self._accepted = accepted
         self._tick_seconds = tick_seconds
@@ -77,23 +77,23 @@ class Liveness:
         self._fault: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def stop(self) -> None:
-        """Report nothing from now on: the server is about to be stopped."""
+        """Stop reporting, because the server is about to stop."""
         self._is_stopped = True
 
     async def end(self) -> str:
-        """Wait until no new call can come in, and return why."""
+        """Wait until new calls can't reach the listener; return why."""
         return await asyncio.shield(self._fault)
 
     def watch(self, loops: Iterable[asyncio.Task[Any]]) -> None:
-        """Notice at once when one of these accept loops ends."""
+        """Report the listener as dead when one of these accept loops ends."""
         for each in loops:
             each.add_done_callback(lambda _: self._die("its accept loop has ended"))
 
     async def probe(self, target: Target) -> None:
-        """Probe an address again and again, until nothing answers there."""
+        """Probe an address repeatedly until FAILURES probes in a row fail."""
         failures = 0
         while failures < FAILURES:
-            await self._sleep(PAUSE_SECONDS)  # between two probes
+            await self._sleep(PAUSE_SECONDS)
             accepted = self._accepted()
             outcome = await self._outcome(target)
             has_failed = outcome in (Outcome.SILENT, Outcome.REFUSED)
@@ -107,7 +107,7 @@ class Liveness:
         self._die(f"{target.address} doesn't answer")
 
     async def _outcome(self, target: Target) -> Outcome:
-        """Probe once; a held-up event loop gives the answer the time that it needs."""
+        """Probe once; the time limit doesn't count while the event loop is blocked."""
         probe = _Probe(target)
         running = asyncio.create_task(probe.run())
         for _ in range(TICKS):
@@ -126,13 +126,13 @@ class Liveness:
 
 @dataclass(slots=True)
 class _Probe:
-    """One connection, and what it has shown so far."""
+    """One connection, and its outcome so far."""
 
     target: Target
     outcome: Outcome = Outcome.UNKNOWN
 
     async def run(self) -> None:
-        """Connect, call and read, until it is clear what that shows."""
+        """Connect, call and read until the outcome is known."""
         try:
             async with _connected(self.target) as (reader, writer):
                 if self.target.takes_calls:
@@ -143,7 +143,7 @@ class _Probe:
         except (ConnectionRefusedError, FileNotFoundError):
             self.outcome = Outcome.REFUSED
         except ssl.SSLError:
-            self.outcome = Outcome.ANSWERED  # TLS refuses it, so something answers
+            self.outcome = Outcome.ANSWERED  # a TLS error is an answer
         except (OSError, EOFError):
             self.outcome = Outcome.UNKNOWN
 
@@ -175,7 +175,7 @@ async def _connected(
 
 
 def _tls() -> ssl.SSLContext:
-    """Trust anybody: the certificate names the gateway as its clients know it."""
+    """Return a context that doesn't verify, as the certificate has another name."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.check_hostname = False
     tls.verify_mode = ssl.CERT_NONE
@@ -190,11 +190,11 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _header(name: str, value: str) -> bytes:
-    """Write a header of HPACK, a literal whose name is a literal too."""
+    """Return an HPACK header, a literal with a literal name."""
     return b"\0%c%b%c%b" % (len(name), name.encode(), len(value), value.encode())
 
 
-# A call of Health.Check, and nothing more of HTTP/2 than that needs.
+# The HTTP/2 frames of a Health.Check call.
 REQUEST = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     + _frame(_SETTINGS, 0, 0, b"")
@@ -214,5 +214,5 @@ REQUEST = (
             )
         ),
     )
-    + _frame(_DATA, _END_STREAM, 1, bytes(5))  # a message of no bytes
+    + _frame(_DATA, _END_STREAM, 1, bytes(5))  # an empty message
 )

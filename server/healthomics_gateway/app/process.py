@@ -1,4 +1,4 @@
-"""The process of a gateway: its start, its signals, its end."""
+"""The process of a gateway: its start, its signals and its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from healthomics_gateway.telemetry.log_writer import LogWriter
 from healthomics_gateway.upstream.config import Aws
 
 FORCED, DEAD = 1, 70  # exit codes; 70 is EX_SOFTWARE
-FORCE_SECONDS = 1.5  # beyond the drain time, until the process is ended by force
+FORCE_SECONDS = 1.5  # after the drain time, until the process is ended by force
 
 _log = structlog.get_logger("process")
 
@@ -41,9 +41,9 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
 
-    A second signal ends the drain. What lives `force_seconds` after the drain, or after
-    a second signal, is ended by force. If no new call can reach the gateway any more,
-    the process ends with 70. Raises ListenError if it can't listen.
+    A second signal ends the drain. The process is ended by force `force_seconds` after
+    the drain time, or after a second signal. If new calls can't reach the gateway, the
+    process ends with 70. Raises ListenError if an address can't be bound.
     """
     log = set_up_logging(level=settings.log.level, log_format=settings.log.format)
     drain_seconds = settings.drain_time.total_seconds()
@@ -68,8 +68,8 @@ async def _start(
     gateway: Gateway, started: Callable[[Gateway], Awaitable[None]] | None
 ) -> None:
     await gateway.start()
-    # What is there now stays. A collection that walks it too, the SDK's 100,000
-    # objects, holds up every call for a tenth of a second.
+    # The objects so far are permanent. A collection that visits them, the SDK's 100,000
+    # included, delays all calls by a tenth of a second.
     gc.collect()
     gc.freeze()
     if started:
@@ -77,10 +77,10 @@ async def _start(
 
 
 class Signals:
-    """The signals that end the process; a second ends the drain, a third the process.
+    """Handles the signals: the first starts the drain, a second ends it.
 
-    The process ends in time even if the event loop is held up: faulthandler's watchdog,
-    which doesn't depend on Python's interpreter, then ends it with exit code 1.
+    A third ends the process. It also ends in time if the event loop is blocked: the
+    watchdog of faulthandler, a thread in C, then ends it with exit code 1.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Signals:
         end_in: Callable[[float], None] | None = None,
         end_now: Callable[[int], object] = os._exit,
     ) -> None:
-        """Handle signals; the process ends in time after the first, whatever follows.
+        """Install the signal handlers.
 
-        It is ended by force `force_seconds` after a drain of `drain_seconds`, or after
-        a second signal if that is earlier. `end_in` has the watchdog end the process
-        after so many seconds, whatever it was given before. `end_now` ends the process
-        with an exit code.
+        The watchdog ends the process `force_seconds` after a drain of `drain_seconds`,
+        or after a second signal if that is earlier. `end_in` sets the watchdog to a
+        number of seconds, replacing the earlier one. `end_now` ends the process with an
+        exit code.
         """
         self.first = asyncio.Event()
         self.second = asyncio.Event()
@@ -106,27 +106,27 @@ class Signals:
         self._clock = clock
         self._end_in = end_in or _watchdog()
         self._end_now = end_now
-        self._end = inf  # by the clock: when the watchdog ends the process
-        self._heard = 0
+        self._end = inf  # time at which the watchdog ends the process
+        self._received = 0
         self._loop = asyncio.get_running_loop()
-        handle(self._hear)
+        handle(self._receive)
 
-    def _hear(self, _number: int, _frame: Any) -> None:
-        """Run between two instructions of the main thread, whatever it does."""
+    def _receive(self, _number: int, _frame: Any) -> None:
+        """Handle a signal; Python calls this between two instructions."""
         if self._loop.is_closed():
             return  # the process is about to end by itself
-        self._heard += 1
-        if self._heard == 1:
+        self._received += 1
+        if self._received == 1:
             self._end_within(self._drain_seconds + self._force_seconds)
             self._loop.call_soon_threadsafe(self.first.set)
-        elif self._heard == 2:  # noqa: PLR2004  # the event's name
+        elif self._received == 2:  # noqa: PLR2004  # as in the name of the event
             self._end_within(self._force_seconds)
             self._loop.call_soon_threadsafe(self.second.set)
         else:
             self._end_now(FORCED)
 
     def _end_within(self, seconds: float) -> None:
-        """Have the process end after so long, but no later than was said before."""
+        """Set the watchdog, unless it already ends the process earlier."""
         end = self._clock() + seconds
         if end < self._end:
             self._end = end
@@ -134,12 +134,12 @@ class Signals:
 
 
 def _watchdog() -> Callable[[float], None]:
-    nowhere = os.open(os.devnull, os.O_WRONLY)  # for what it writes
-    return partial(faulthandler.dump_traceback_later, exit=True, file=nowhere)
+    null = os.open(os.devnull, os.O_WRONLY)  # for the traceback
+    return partial(faulthandler.dump_traceback_later, exit=True, file=null)
 
 
 async def _until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
-    """Return whether `work` has ended before the event; cancel it if it hasn't."""
+    """Return whether `work` ends before the event; cancel it if it doesn't."""
     waiting = asyncio.create_task(event.wait())
     working = asyncio.create_task(work)
     await asyncio.wait((waiting, working), return_when=asyncio.FIRST_COMPLETED)
@@ -147,15 +147,15 @@ async def _until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
     if not working.done():
         working.cancel()
         return False
-    await working  # raises what it has raised
+    await working  # raises its exception
     return True
 
 
 def _end_process(log: LogWriter, code: int) -> NoReturn:
-    """End without stopping the gRPC server.
+    """End the process without stopping the gRPC server.
 
-    A server that stops cancels whoever calls before having heard of it. The end of the
-    process cuts the connections instead, and then a call is UNAVAILABLE.
+    A server that stops would end new calls with CANCELLED. The end of the process
+    closes the connections instead, so that these calls are UNAVAILABLE.
     """
     _log.info("stopped", exit_code=code)
     log.flush(FLUSH_SECONDS)

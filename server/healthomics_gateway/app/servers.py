@@ -1,4 +1,4 @@
-"""Makes the gRPC server of each listener; all share their bounds."""
+"""Creates the gRPC server of each listener; all share their limits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _by_token(jwt: Jwt, keyring: Keyring | None) -> ByToken | None:
 
 
 class Servers:
-    """Makes the server of each listener; all share their bounds and their services."""
+    """Creates the server of each listener; all share their limits and services."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Servers:
         keyring: Keyring | None,
         options: Sequence[tuple[str, int]],
     ) -> None:
-        """Have no server yet; make it inside a running event loop."""
+        """Create the shared parts in a running event loop, but no server yet."""
         self._settings = settings
         self._listeners = listeners
         self._service = service
@@ -76,23 +76,26 @@ class Servers:
             expiry=expiry,
             asks_for_certificates=listeners.asks_for_certificates,
         )
-        unread = SendBuffer()
+        send_buffer = SendBuffer()
         self._bounds = Bounds(
             admission=self._admission,
             watching=self._watching,
             drain=self.drain,
-            arrivals=FirstMessages(),
-            unread=unread,
-            writer=Writer(unread),
+            first_messages=FirstMessages(),
+            send_buffer=send_buffer,
+            writer=Writer(send_buffer),
         )
 
     @property
     def in_flight(self) -> int:
-        """How many calls are under way, watches too."""
+        """Return the number of calls under way, including watches."""
         return self._admission.inside + self._watching.inside
 
     def make(self, listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
-        """Return the server of a listener; the process is bound to `addresses`."""
+        """Return the server of a listener, and its chain.
+
+        `addresses` is the number of addresses that all servers are bound to.
+        """
         settings, endpoint = self._settings, listener.endpoint
         chain = make_chain(
             audit=audit,
@@ -109,7 +112,7 @@ class Servers:
             max_in_flight=settings.max_in_flight,
             max_open=settings.watch.max_open,
             max_stream_seconds=settings.watch.max_stream.total_seconds(),
-            # gRPC counts them for each address that a server is bound to.
+            # gRPC counts connections for each address of a server.
             connections=max_connections(
                 settings.upstream.max_concurrent, addresses, files
             ),

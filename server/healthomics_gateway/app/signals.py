@@ -1,4 +1,4 @@
-"""The signals that end `serve` and those that it ignores, from its first lines on."""
+"""The signals that end `serve`, and those that it ignores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 def handle(ending: Callable[[int, FrameType | None], None]) -> None:
     """Call `ending` for each signal that ends the process.
 
-    A signal that is ignored already stays ignored, as SIGHUP under `nohup`.
+    A signal that is already ignored stays ignored, such as SIGHUP under `nohup`.
     """
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -25,5 +25,5 @@ def handle(ending: Callable[[int, FrameType | None], None]) -> None:
 
 
 def end_at_once(_number: int, _frame: FrameType | None) -> None:
-    """Exit with code 0 at once: as long as nothing is served there is no drain."""
+    """Exit with code 0 at once: before anything is served, no drain is needed."""
     os._exit(ENDED)

@@ -31,30 +31,30 @@ MIB = 1_048_576
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """HealthOmics, and what is needed to ask it."""
+    """The sources and clients that send requests to AWS."""
 
     roles: Roles  # the innermost source of runs
     sts: Sts
-    identity: Identity  # the gateway's own
+    identity: Identity  # of the gateway
     schedulers: Schedulers  # of all attempts
-    poll_schedulers: Schedulers  # of the watches' polls, which also take those
+    poll_schedulers: Schedulers  # of the polls of watches, in addition
     transport: Transport
 
     async def learn_account(self) -> None:
-        """Know which roles share the own account's quota, before the first call."""
+        """Look up the gateway's account, to know which roles share its quota."""
         account = await self.sts.account()
         for each in (self.schedulers, self.poll_schedulers):
             each.learn(account)
 
     async def close(self) -> None:
-        """Close every connection, and end what goes on in the background."""
+        """Close all connections and end the background tasks."""
         await self.roles.close()
         await self.identity.close()
         await self.transport.close()
 
 
 def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> Upstream:
-    """Compose what asks HealthOmics; `report` is called for the part `aws`."""
+    """Create the upstream; `report` is called with the state of the part `aws`."""
     upstream = settings.upstream
     identity, clock = aws.identity(report), Clock()
     schedulers, poll_schedulers = make_schedulers(settings)
@@ -87,7 +87,7 @@ def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> Upstream:
 
 
 def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
-    """Return the schedulers of all attempts, and those of the watches' polls."""
+    """Return the schedulers of all attempts, and those of the polls of watches."""
     quota, share = settings.quota, settings.watch.quota_share
     places = Bulkhead(settings.upstream.max_concurrent)
     attempts = Schedulers(
@@ -100,7 +100,7 @@ def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
             tps=quota.tps * share,
             burst=max(1.0, quota.burst * share),
             poll_share=share,
-            places=Bulkhead(inf),  # a poll takes one of the others with its fetch
+            places=Bulkhead(inf),  # the fetch of a poll takes a place of `attempts`
         )
     )
     return attempts, polls
@@ -109,10 +109,10 @@ def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
 def make_run_service(
     settings: Settings, upstream: Upstream, *, refusal_seconds: float
 ) -> RunService:
-    """Compose the stack of sources, and RunService over it.
+    """Create RunService over the stack of sources.
 
-    Refusals about a run leave at multiples of `refusal_seconds` for each MiB that an
-    answer may have.
+    A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
+    MiB that an answer may have, so that its time doesn't show whether the run exists.
     """
     cache = Cache(max_bytes=settings.cache.max_bytes)
     fetched = Coalescing(
@@ -129,7 +129,7 @@ def make_run_service(
     )
     runs = Watches(
         fetched,
-        polls=Coalescing(  # so that one turn is enough for all who wait for it
+        polls=Coalescing(  # so that all watchers of a run share one turn
             RateLimited(fetched, upstream.poll_schedulers),
             turns=upstream.poll_schedulers,
         ),
@@ -163,7 +163,7 @@ def make_limits(settings: Settings, *, refusal_seconds: float) -> Limits:
 def make_keyring(
     jwt: Jwt, *, report: Callable[[Reason | None], None]
 ) -> Keyring | None:
-    """Return the issuer's keys, or None if tokens aren't read."""
+    """Return the keys of the issuer, or None if tokens aren't verified."""
     return keyring_of(
         jwt.jwks_file,
         jwt.jwks_url,

@@ -1,4 +1,4 @@
-"""How the command line reads single arguments, and prints help and version."""
+"""The parser class of the commands, and the types of their arguments."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ DISTRIBUTION = "healthomics-gateway"
 
 
 class Parser(argparse.ArgumentParser):
-    """A command's parser, which reports unknown flags itself and suggests known ones.
+    """The parser of one command: it rejects unknown flags and suggests known ones.
 
-    It adds the sandbox's runs to the help that asks for them, and not before.
+    With `shows_runs` the help lists the runs of the sandbox.
     """
 
     shows_runs = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return what was parsed; exit with the usage of this command if not all was.
+        """Parse arguments; exit with the usage of this command if some are unknown.
 
-        `argparse` reports what a command doesn't know with the usage of the program.
+        `argparse` itself would print the usage of the whole program.
         """
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def format_help(self) -> str:
-        """Return the help."""
+        """Return the help text; import the list of runs only if it is shown."""
         if self.shows_runs:
             from healthomics_gateway.sandbox import RUNS_HELP
 
@@ -44,10 +44,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """Prints the version, which is looked up only when it is asked for."""
+    """Prints the version, which is looked up only when it is needed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_args: object) -> None:
-        """Print it, and exit with 0."""
+        """Print the name and the version, and exit with 0."""
         from importlib.metadata import version
 
         print(f"{parser.prog} {version(DISTRIBUTION)}")
@@ -55,12 +55,12 @@ class Version(argparse.Action):
 
 
 def utf8(argument: str) -> str:
-    """Read an argument as UTF-8; what isn't is for the gateway to refuse."""
+    """Decode an argument as UTF-8; invalid bytes become replacement characters."""
     return os.fsencode(argument).decode(errors="replace")
 
 
 def duration(text: str) -> Any:
-    """Read a duration such as 5s."""
+    """Parse a duration such as 5s."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -68,7 +68,7 @@ def duration(text: str) -> Any:
 
 
 def address(text: str) -> Any:
-    """Read an address to listen on."""
+    """Parse an address to listen on."""
     try:
         return parse_address(text)
     except ValueError as error:
@@ -76,7 +76,7 @@ def address(text: str) -> Any:
 
 
 def quota(text: str) -> int:
-    """Read a number of calls."""
+    """Parse a number of calls."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: write a number of calls, or 0")
     return int(text)

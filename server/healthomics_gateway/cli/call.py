@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from healthomics_gateway.cli import client
-from healthomics_gateway.cli.connection import NAMES, Route, RouteError, find_route
-from healthomics_gateway.cli.usage import ADDRESS, UsageError
+from healthomics_gateway.cli.connection import Route, find_route
+from healthomics_gateway.cli.gateway_options import OPTIONS
+from healthomics_gateway.cli.usage import ADDRESS
 from healthomics_gateway.cli.watch_view import JsonLines, Lines
 
 
 def get(options: Namespace, *, environ: Mapping[str, str] = os.environ) -> int:
-    """Make one GetRun through a gateway."""
+    """Call GetRun through a gateway and print the run."""
     route = _route(options, environ)
     with route.open() as channel:
         return client.get(
@@ -27,17 +28,17 @@ def get(options: Namespace, *, environ: Mapping[str, str] = os.environ) -> int:
             max_staleness=options.max_staleness,
             timeout=options.timeout,
             metadata=route.metadata,
-            over=route.over,
+            transport=route.transport,
         )
 
 
 def watch(options: Namespace) -> int:
-    """Follow one run through a gateway."""
+    """Watch one run through a gateway and print its states."""
     route = _route(options, os.environ)
     view: client.View = JsonLines(sys.stdout, sys.stderr)
     if not options.json:
         console = Console(highlight=False)
-        # A file keeps all that it is sent, though it may be told to have colours.
+        # Never live in a file, even if FORCE_COLOR makes rich treat it as a terminal.
         is_live = sys.stdout.isatty() and console.is_interactive
         view = Lines(options.id, console, sys.stderr, is_live=is_live)
     with route.open(client.WATCH_OPTIONS) as channel:
@@ -49,13 +50,10 @@ def watch(options: Namespace) -> int:
             min_interval=options.min_interval,
             timeout=options.timeout,
             metadata=route.metadata,
-            over=route.over,
+            transport=route.transport,
         )
 
 
 def _route(options: Namespace, environ: Mapping[str, str]) -> Route:
-    flags = {name: getattr(options, name, None) for name in NAMES}
-    try:
-        return find_route(flags, environ, default_address=ADDRESS)
-    except RouteError as error:
-        raise UsageError(*error.args) from None
+    flags = {name: getattr(options, name, None) for name in OPTIONS}
+    return find_route(flags, environ, default_address=ADDRESS)

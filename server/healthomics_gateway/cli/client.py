@@ -1,4 +1,4 @@
-"""Calls through a gateway, for the command line."""
+"""GetRun and WatchRun calls of the command line."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ from healthomics.v1.run_service_pb2 import (
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.cli.error_view import (
     Failure,
-    Over,
+    Transport,
     failure_of,
     hint_of,
     write_failure,
 )
-from healthomics_gateway.cli.reconnect import Patience
+from healthomics_gateway.cli.reconnect import RetryPolicy
 from healthomics_gateway.cli.run_view import run_json, run_text
-from healthomics_gateway.cli.usage import plain
+from healthomics_gateway.cli.usage import DONE, FAILED, RUN_FAILED, plain
 
-DONE, FAILED, RUN_FAILED = 0, 1, 3
-ENDINGS = {  # the exit code for each status that a run ends with
+ENDINGS = {  # the exit code by the final status of a run
     RunStatus.RUN_STATUS_COMPLETED: DONE,
     RunStatus.RUN_STATUS_FAILED: RUN_FAILED,
     RunStatus.RUN_STATUS_CANCELLED: RUN_FAILED,
     RunStatus.RUN_STATUS_DELETED: RUN_FAILED,
 }
-GONE = "the gateway can't be reached"
-HEARTBEAT = timedelta(seconds=20)  # proxies end a stream that is silent for longer
-WATCH_OPTIONS = (  # of a channel that lasts as long as a run
-    ("grpc.keepalive_time_ms", 60_000),  # these three notice a peer gone silent
+UNREACHABLE = "the gateway can't be reached"
+HEARTBEAT = timedelta(seconds=20)  # proxies end streams that are idle for longer
+WATCH_OPTIONS = (  # for a channel that stays open as long as a run lasts
+    ("grpc.keepalive_time_ms", 60_000),  # these three detect a dead peer
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 500),  # else our backoff is added to gRPC's
-    ("grpc.min_reconnect_backoff_ms", 5000),  # how long connecting takes at most
+    (
+        "grpc.initial_reconnect_backoff_ms",
+        500,
+    ),  # else gRPC's back-off is added to RetryPolicy's
+    ("grpc.min_reconnect_backoff_ms", 5000),  # also the time limit for connecting
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
 
@@ -53,7 +55,7 @@ Metadata = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a command writes: answers to one stream, failures to the other."""
+    """The streams that a command writes to, and the format of an answer."""
 
     answers: TextIO
     failures: TextIO
@@ -70,9 +72,9 @@ def get(
     max_staleness: timedelta | None = None,
     timeout: timedelta,
     metadata: Callable[[], Metadata] = lambda: (),
-    over: Over = "plaintext",
+    transport: Transport = "plaintext",
 ) -> int:
-    """Make one GetRun and write its answer; give the exit code."""
+    """Call GetRun and write the answer; return the exit code."""
     request = GetRunRequest(
         id=run_id, export=[RunExport.Value(f"RUN_EXPORT_{each}") for each in export]
     )
@@ -83,10 +85,7 @@ def get(
             request, timeout=timeout.total_seconds(), metadata=tuple(metadata())
         )
     except grpc.RpcError as error:
-        # grpc's stubs don't say so, but a failed call is its own error.
-        failure = failure_of(cast("grpc.Call", error))
-        write_failure(failure, output.failures, over=over)
-        return FAILED
+        return _write_error(error, output.failures, transport=transport)
     if output.as_json:
         output.answers.write(run_json(run) + "\n")
     else:
@@ -95,23 +94,29 @@ def get(
     return DONE
 
 
+def _write_error(error: grpc.RpcError, stream: TextIO, *, transport: Transport) -> int:
+    # At run time the error is the call itself, which grpc's type stubs don't say.
+    write_failure(failure_of(cast("grpc.Call", error)), stream, transport=transport)
+    return FAILED
+
+
 class View(Protocol):
-    """Shows a run that is watched, between its entering and its leaving."""
+    """Shows a watched run, as a context manager."""
 
     def __enter__(self) -> object:
-        """Begin."""
+        """Start the display."""
 
     def __exit__(self, *exc: object) -> None:
-        """Leave everything as it was, whatever has happened."""
+        """Restore the terminal, whether or not the watch has failed."""
 
     def show(self, run: Run) -> None:
-        """Show a state that differs from the one before."""
+        """Show a state that differs from the previous one."""
 
-    def tell(self, line: str) -> None:
-        """Tell what stands in the way."""
+    def note(self, line: str) -> None:
+        """Write a line about the watch itself, such as a retry."""
 
     def end(self, run: Run) -> None:
-        """Show the last state once more, when all is over."""
+        """Show the final state after the watch has ended."""
 
 
 def watch(
@@ -123,107 +128,101 @@ def watch(
     min_interval: timedelta | None = None,
     timeout: timedelta,
     metadata: Callable[[], Metadata] = lambda: (),
-    over: Over = "plaintext",
+    transport: Transport = "plaintext",
     sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
     jitter: Callable[[], float] = random.random,
 ) -> int:
-    """Follow one run to its end; give the exit code.
+    """Watch one run to its end; return the exit code.
 
-    A stream that breaks is begun again, until none has answered for `timeout`.
+    A broken stream is started again until no gateway has answered for `timeout`.
     """
     request = WatchRunRequest(id=run_id)
     request.heartbeat_interval.FromTimedelta(HEARTBEAT)
     if min_interval is not None:
         request.min_interval.FromTimedelta(min_interval)
-    patience = Patience(timeout.total_seconds(), clock=clock, jitter=jitter)
+    policy = RetryPolicy(timeout.total_seconds(), clock=clock, jitter=jitter)
     watch_run = RunServiceStub(channel).WatchRun
-    run, is_silence_told = Run(id=run_id), False
+    run: Run | None = None
+    note = f"no state of the run yet; run `get {plain(run_id)}` to find out why"
 
-    def begin(asked: WatchRunRequest) -> Iterable[WatchRunResponse]:
-        return watch_run(asked, metadata=tuple(metadata()))
+    def begin(request: WatchRunRequest) -> Iterable[WatchRunResponse]:
+        return watch_run(request, metadata=tuple(metadata()))
 
-    def tell(failure: Failure, wait_seconds: float) -> None:
-        view.tell(plain(_trouble(failure, wait_seconds, over=over)))
-
-    def beat(last: Run) -> None:
-        nonlocal is_silence_told
-        if not (last.id or is_silence_told):
-            is_silence_told = True
-            view.tell(f"no state of the run yet; `get {plain(run_id)}` may say why")
+    def report(failure: Failure, wait_seconds: float) -> None:
+        view.note(plain(_retry_text(failure, wait_seconds, transport=transport)))
 
     try:
         with view:
-            for run in _states(
-                begin, request, patience, tell=tell, beat=beat, sleep=sleep
-            ):
-                view.show(run)
+            for state in _states(begin, request, policy, report=report, sleep=sleep):
+                if state is not None:
+                    run = state
+                    view.show(run)
+                elif run is None and note:
+                    view.note(note)
+                    note = ""  # once is enough
     except grpc.RpcError as error:
-        failure = failure_of(cast("grpc.Call", error))
-        write_failure(failure, failures, over=over)
-        return FAILED
+        return _write_error(error, failures, transport=transport)
+    run = run or Run(id=run_id)
     view.end(run)
     if run.status not in ENDINGS:
-        failures.write("The watch is over, but it isn't known how the run ended.\n")
+        failures.write("The watch has ended, but the run's final status is unknown.\n")
     return ENDINGS.get(run.status, FAILED)
 
 
 def _states(
     begin: Callable[[WatchRunRequest], Iterable[WatchRunResponse]],
     request: WatchRunRequest,
-    patience: Patience,
+    policy: RetryPolicy,
     *,
-    tell: Callable[[Failure, float], None],
-    beat: Callable[[Run], None],
+    report: Callable[[Failure, float], None],
     sleep: Callable[[float], object],
-) -> Iterator[Run]:
-    """Yield each state that differs, over as many streams as it takes.
+) -> Iterator[Run | None]:
+    """Yield each state that differs from the previous one; reconnect when needed.
 
-    `beat` is called for each heartbeat, with the last state; an empty one is none.
+    For each heartbeat, yield None.
     """
     last = Run()
     while True:
-        asked = WatchRunRequest()
-        asked.CopyFrom(request)
-        asked.uuid = last.uuid  # tells the run apart from another that has got its id
+        resumed = WatchRunRequest()
+        resumed.CopyFrom(request)
+        resumed.uuid = last.uuid  # so that another run with the same id is noticed
         try:
-            for response in begin(asked):
-                patience.renew()
+            for response in begin(resumed):
+                policy.reset()
                 if not response.HasField("run"):
-                    beat(last)
-                    continue
-                state = _timeless(response.run)
-                if state != last:
+                    yield None
+                elif (state := _timeless(response.run)) != last:
                     last = state
                     yield response.run
         except grpc.RpcError as error:
             if last.status in ENDINGS:
-                return  # all is known, however the stream ends
+                return  # the final state is known
             failure = failure_of(cast("grpc.Call", error))
-            wait_seconds = patience.wait_seconds(failure)
+            wait_seconds = policy.wait_seconds(failure)
             if wait_seconds is None:
                 raise
-            # A proxy that ends a stream every minute isn't worth a line each time.
-            if patience.failures == (2 if failure.is_cut else 1):
-                tell(failure, wait_seconds)
-            sleep(wait_seconds)  # what the gateway asks for, or the backoff
+            # Some proxies cut a stream every minute: report only the second cut.
+            if policy.failures == (2 if failure.is_cut else 1):
+                report(failure, wait_seconds)
+            sleep(wait_seconds)  # the retry delay from the gateway, or the back-off
         else:
             return
 
 
 def _timeless(run: Run) -> Run:
-    """Give what a state is, whenever it was observed."""
+    """Return a copy of a state without the time of observation."""
     timeless = Run()
     timeless.CopyFrom(run)
     timeless.ClearField("observe_time")
     return timeless
 
 
-def _trouble(failure: Failure, wait_seconds: float, *, over: Over) -> str:
+def _retry_text(failure: Failure, wait_seconds: float, *, transport: Transport) -> str:
     wait = f"in {round(wait_seconds, 1):g} s"
     if failure.reason:
         return f"{failure.reason} {failure.message} Trying again {wait}"
-    what = hint_of(failure, over=over) or (
-        "the stream is cut on its way" if failure.is_cut else GONE
+    cause = hint_of(failure, transport=transport) or (
+        "the connection was cut" if failure.is_cut else UNREACHABLE
     )
-    return f"{what}; trying again {wait}"
+    return f"{cause}; trying again {wait}"

@@ -1,4 +1,4 @@
-"""Reads the settings of `serve`, and AWS's own."""
+"""Reads the gateway's settings and those of AWS."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import os
 from argparse import Namespace
 
 from healthomics_gateway.app.grpc_server import files_fault
-from healthomics_gateway.cli.usage import UsageError
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.upstream.config import Aws, AwsSettingsError, discover
 
 
 def checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
-    """Read our settings and AWS's; raise UsageError with the faults of both.
+    """Return the gateway's settings and AWS's; raise FaultsError with all faults.
 
-    So few files that the gateway couldn't serve are a fault too.
+    A limit on open files that is too low for the gateway is a fault too.
     """
     loaded, aws, faults = read(options, with_aws=with_aws)
     if loaded and (fault := files_fault(loaded.settings.upstream.max_concurrent)):
         faults.append(fault)
     if faults or loaded is None:
-        raise UsageError(*faults)
+        raise FaultsError(*faults)
     return loaded, aws
 
 
 def read(
     options: Namespace, *, with_aws: bool
 ) -> tuple[Loaded | None, Aws | None, list[str]]:
-    """Return our settings and AWS's, and the faults of both.
+    """Return the gateway's settings and AWS's, and the faults of both.
 
-    Of settings with faults, those that are valid are returned.
+    An invalid setting has its value from the next source, or its default.
     """
     faults: list[str] = []
     loaded, aws = None, None
@@ -47,7 +47,7 @@ def read(
         faults += error.args
     if loaded and not with_aws:
         faults += [
-            f"callers[{at}].aws_role: the sandbox has no STS to assume a role"
+            f"callers[{at}].aws_role: the sandbox has no roles; remove aws_role"
             for at, rule in enumerate(loaded.settings.callers)
             if rule.aws_role
         ]

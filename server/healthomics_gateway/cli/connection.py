@@ -1,36 +1,22 @@
-"""How the command line reaches a gateway: where, in plaintext or over TLS, as whom."""
+"""The connection of a command to a gateway: its address, TLS and credentials."""
 
 from __future__ import annotations
 
-import re
-import ssl
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from ipaddress import AddressValueError, IPv4Address
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
 import grpc
 
-from healthomics_gateway.files import read_once
-from healthomics_gateway.pem import blocks_of
-
-PREFIX = "HEALTHOMICS_GATEWAY_"
-OF_TLS = ("tls_ca", "tls_cert", "tls_key", "server_name")  # each implies TLS
-NAMES = ("address", "tls", *OF_TLS, "token_file")
-MAX_TOKEN_BYTES = 7 * 1024  # a gateway takes 8 KiB of metadata; the rest needs some
-TOKEN = re.compile(rb"[!-~]+")  # visible ASCII
-
-
-UNIX = "unix:"
-
-
-class RouteError(Exception):
-    """A gateway can't be called as it was asked for; `args` are the faults."""
+from healthomics_gateway.cli.credential_files import (
+    TokenFile,
+    tls_contents,
+    token_file,
+)
+from healthomics_gateway.cli.gateway_options import OF_TLS, OptionValue, read_options
+from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.net.addresses import UNIX, parse_address
 
 
 def find_route(
@@ -39,25 +25,25 @@ def find_route(
     *,
     default_address: str,
 ) -> Route:
-    """Read and check what was given, by its names; a flag comes before its variable.
+    """Return the route that flags and environment variables describe.
 
-    Raises RouteError with all faults, none of which tells what a file holds.
+    Raises FaultsError with all faults. None of them quotes what a file contains.
     """
     faults: list[str] = []
-    given = _all_given(flags, environ, faults)
+    given = read_options(flags, environ, faults)
     is_tls = _is_tls(given, faults)
-    contents = _contents(given, faults)
+    contents = tls_contents(given, faults)
     address = given["address"].text if "address" in given else default_address
-    if "token_file" in given and not (is_tls or is_near(address)):
+    if "token_file" in given and not (is_tls or is_local(address)):
         faults.append(
-            f"{given['token_file'].name}: no token is sent in plaintext to {address};"
+            f"{given['token_file'].source}: no token is sent in plaintext to {address};"
             " add --tls, or --tls-ca with the gateway's authorities"
         )
     if is_tls and address.startswith(UNIX):
-        faults.append(f"{address}: a Unix socket has no TLS")
-    token = _token_file(given.get("token_file"), faults)
+        faults.append(f"{address}: a Unix socket has no TLS; remove the TLS options")
+    token = token_file(given.get("token_file"), faults)
     if faults:
-        raise RouteError(*faults)
+        raise FaultsError(*faults)
     return Route(
         address=address,
         credentials=grpc.ssl_channel_credentials(
@@ -72,28 +58,28 @@ def find_route(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to a gateway."""
+    """How to connect to a gateway, and which credentials to send."""
 
     address: str
-    credentials: grpc.ChannelCredentials | None  # without them it is plaintext
-    server_name: str | None  # where it isn't the address's own
+    credentials: grpc.ChannelCredentials | None  # None: plaintext
+    server_name: str | None  # None: the host of the address
     token: TokenFile | None
 
     @property
-    def over(self) -> Literal["plaintext", "tls", "unix"]:
-        """Return what the calls are made over."""
+    def transport(self) -> Literal["plaintext", "tls", "unix"]:
+        """Return the transport of the calls."""
         if self.address.startswith(UNIX):
             return "unix"
         return "plaintext" if self.credentials is None else "tls"
 
     def open(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
-        """Make a channel, with `options` of gRPC's."""
+        """Create a channel with these options of gRPC."""
         chosen = [*options]
         target = self.address
         if target.startswith(UNIX):
             target = UNIX + quote(target.removeprefix(UNIX))
-        if is_near(self.address):
-            # A proxy can't reach what listens on this machine.
+        if is_local(self.address):
+            # A proxy can't connect to an address of this machine.
             chosen.append(("grpc.enable_http_proxy", 0))
         if self.server_name is not None:
             chosen.append(("grpc.ssl_target_name_override", self.server_name))
@@ -102,172 +88,24 @@ class Route:
         return grpc.secure_channel(target, self.credentials, chosen)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Give what the next call says of its caller."""
+        """Return the metadata of the next call, with the current token."""
         if self.token is None:
             return ()
-        # gRPC's own credentials of a call would refuse a plaintext channel.
+        # gRPC's call credentials can't be used on a plaintext channel.
         return (("authorization", f"Bearer {self.token.read()}"),)
 
 
-class TokenFile:
-    """A token on disk, where others renew it."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._last = _token_in(file)
-
-    def read(self) -> str:
-        """Give the token as it is by now, or the last that was good."""
-        with suppress(OSError, ValueError):
-            if self._file.is_file():  # a pipe has given what it had
-                self._last = _token_in(self._file)
-        return self._last
-
-
-def is_near(address: str) -> bool:
-    """Tell whether it can be nowhere but on this machine, whatever names resolve to."""
-    if address.startswith(UNIX):
-        return True
-    host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdecimal()):
-        return False
+def is_local(address: str) -> bool:
+    """Return whether an address is on this machine, whatever names resolve to."""
     try:
-        return host in ("localhost", "[::1]") or IPv4Address(host).is_loopback
-    except AddressValueError:
+        return address.startswith(UNIX) or parse_address(address).is_loopback
+    except ValueError:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What was given, and the flag or variable that gave it."""
-
-    name: str
-    text: str
-
-
-def _all_given(
-    flags: Mapping[str, str | None], environ: Mapping[str, str], faults: list[str]
-) -> dict[str, Given]:
-    given = {}
-    for name in NAMES:
-        flag, variable = _flag(name), PREFIX + name.upper()
-        text = flags.get(name)
-        if text:
-            given[name] = Given(flag, text)
-        elif text is not None:
-            faults.append(f"{flag}: it is empty")
-        elif environ.get(variable):
-            given[name] = Given(variable, environ[variable])
-        elif variable in environ:
-            # It may have been meant to turn TLS on.
-            faults.append(f"{variable}: it is empty; unset it")
-    unprintable = [
-        given.pop(name).name
-        for name in ("address", "server_name")
-        if name in given and not given[name].text.isprintable()
-    ]
-    faults += [f"{name}: write printable characters" for name in unprintable]
-    return given
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _is_tls(given: Mapping[str, Given], faults: list[str]) -> bool:
-    told = given.get("tls", Given("", "false"))
-    word = told.text.lower()
+def _is_tls(given: Mapping[str, OptionValue], faults: list[str]) -> bool:
+    tls = given.get("tls", OptionValue("", "false"))
+    word = tls.text.lower()
     if word not in ("true", "false"):
-        faults.append(f"{told.name}: write true or false")
+        faults.append(f"{tls.source}: write true or false")
     return word != "false" or not given.keys().isdisjoint(OF_TLS)
-
-
-def _contents(given: Mapping[str, Given], faults: list[str]) -> dict[str, bytes]:
-    """Read the files of TLS; gRPC itself would fail late and say little."""
-    contents: dict[str, bytes] = {}
-    keys: dict[str, object] = {}
-    for name, key_in in (
-        ("tls_ca", _check_authorities),
-        ("tls_cert", _certified_key),
-        ("tls_key", _private_key),
-    ):
-        if name not in given:
-            continue
-        try:
-            blocks = blocks_of(read_once(Path(given[name].text)))
-            contents[name] = b"".join(each.pem for each in blocks)
-            keys[name] = key_in(contents[name])
-        except OSError as error:
-            faults.append(f"{given[name].name}: {error.strerror}")
-        except ValueError as error:
-            faults.append(f"{given[name].name}: {error}")
-    for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
-        if one in given and other not in given:
-            faults.append(f"{given[one].name}: {_flag(other)} is needed too")
-    if {"tls_cert", "tls_key"} <= keys.keys() and keys["tls_cert"] != keys["tls_key"]:
-        cert, key = given["tls_cert"], given["tls_key"]
-        faults.append(f"{key.name}: it isn't the key of {cert.name}'s certificate")
-    return contents
-
-
-def _check_authorities(pem: bytes) -> None:
-    """See to it that there is one; `ssl` is as lenient with old ones as gRPC is."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
-            cadata=pem.decode("ascii", "ignore")  # what isn't ASCII is a comment
-        )
-    except (ssl.SSLError, ValueError):
-        raise ValueError("certificates as PEM are needed") from None
-
-
-def _certified_key(pem: bytes) -> object:
-    """Give the public key of the first certificate."""
-    from cryptography import exceptions, utils, x509  # slow, and few need it
-
-    # They would go to stderr.
-    warnings.filterwarnings("ignore", category=utils.CryptographyDeprecationWarning)
-    try:
-        certificate = x509.load_pem_x509_certificates(pem)[0]
-        key = certificate.public_key()
-    except (exceptions.UnsupportedAlgorithm, ValueError):
-        raise ValueError("a certificate as PEM is needed") from None
-    if datetime.now(UTC) > certificate.not_valid_after_utc:
-        until = f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
-        raise ValueError(f"the certificate expired on {until}")
-    return key
-
-
-def _private_key(pem: bytes) -> object:
-    """Give the public key that belongs to it."""
-    from cryptography import exceptions  # slow, and few need it
-    from cryptography.hazmat.primitives import serialization  # as above
-
-    try:
-        return serialization.load_pem_private_key(pem, password=None).public_key()
-    except TypeError:
-        raise ValueError("a key without a passphrase is needed") from None
-    except (exceptions.UnsupportedAlgorithm, ValueError):
-        raise ValueError("a private key as PEM is needed") from None
-
-
-def _token_file(given: Given | None, faults: list[str]) -> TokenFile | None:
-    if given is None:
-        return None
-    try:
-        return TokenFile(Path(given.text))
-    except OSError as error:
-        faults.append(f"{given.name}: {error.strerror}")
-    except ValueError as error:
-        faults.append(f"{given.name}: {error}")
-    return None
-
-
-def _token_in(file: Path) -> str:
-    raw = read_once(file).strip()
-    if not raw:
-        raise ValueError("it is empty")
-    if len(raw) > MAX_TOKEN_BYTES:
-        raise ValueError("a token of at most 7 KiB is needed")
-    if not TOKEN.fullmatch(raw):
-        raise ValueError("one word of visible ASCII is needed")
-    return raw.decode("ascii")

@@ -1,4 +1,4 @@
-"""A failed call as the command line reads and tells it."""
+"""Reads the error of a failed call and writes it for people."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.durations import duration_text
 
 REQUEST_ID = "x-request-id"
-DOMAIN = "healthomics-gateway"  # of each ErrorInfo of a gateway's
-# What gRPC makes of a stream that a proxy or the network has ended, by the code of
-# RST_STREAM, by the HTTP status, or by what was missing. A gateway's own errors with
-# these codes have an ErrorInfo.
+DOMAIN = "healthomics-gateway"  # of the ErrorInfo in errors of a gateway
+# The codes that gRPC reports when a proxy or the network has ended a stream. It derives
+# them from the code of RST_STREAM, from the HTTP status, or from missing trailers. If a
+# gateway itself returns one of these codes, the error has an ErrorInfo.
 CUT_CODES = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -32,10 +32,10 @@ CUT_CODES = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
-RESET = "RST_STREAM"  # in gRPC's words on a stream that was reset
-UNCONNECTED = "failed to connect"  # how gRPC's words on a connection begin
+RESET = "RST_STREAM"  # in gRPC's message about a stream that was reset
+UNCONNECTED = "failed to connect"  # start of gRPC's message about a connection
 CUT = "Socket closed|Connection reset|Broken pipe"
-TLS_HINTS = {  # what gRPC's words have if TLS fails, and what to try
+TLS_HINTS = {  # by a pattern in gRPC's message when TLS fails
     "certificate has expired": "the gateway's certificate has expired;"
     " its operator must renew it",
     "certificate is not yet valid": "the gateway's certificate isn't valid yet;"
@@ -43,40 +43,40 @@ TLS_HINTS = {  # what gRPC's words have if TLS fails, and what to try
     "CERTIFICATE_VERIFY_FAILED": "the gateway's certificate isn't trusted;"
     " name its authority with --tls-ca",
     "Hostname Verification": "the gateway's certificate has another name;"
-    " if it is the right one, set --server-name",
-    "WRONG_VERSION_NUMBER": "what listens there doesn't speak TLS;"
-    " leave out --tls and the other TLS flags",
-    f"_ALERT_|Unwrap failed|{CUT}": "the gateway may want a client certificate that"
-    " it trusts; set --tls-cert and --tls-key",
+    " if it is the right gateway, set --server-name",
+    "WRONG_VERSION_NUMBER": "the server at this address doesn't use TLS;"
+    " remove --tls and the other TLS flags",
+    f"_ALERT_|Unwrap failed|{CUT}": "the gateway may require a client"
+    " certificate that it trusts; set --tls-cert and --tls-key",
 }
 PLAINTEXT_HINTS = {
-    f"Failed parsing HTTP/2|{CUT}": "what listens there may speak TLS;"
+    f"Failed parsing HTTP/2|{CUT}": "the server at this address may use TLS;"
     " add --tls or --tls-ca",
 }
-Over: TypeAlias = Literal["plaintext", "tls", "unix"]  # what a call is made over
-HINTS: Mapping[Over, Mapping[str, str]] = {
+Transport: TypeAlias = Literal["plaintext", "tls", "unix"]  # the transport of a call
+HINTS: Mapping[Transport, Mapping[str, str]] = {
     "plaintext": PLAINTEXT_HINTS,
     "tls": TLS_HINTS,
-    "unix": {},  # which has no TLS
+    "unix": {},  # no TLS
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed call, its details unpacked."""
+    """The error of a failed call, with its details."""
 
     code: grpc.StatusCode
     message: str
     reason: str
-    is_of_gateway: bool  # whether a gateway has answered it, or something on the way
+    is_from_gateway: bool  # False: the error comes from a proxy or the client
     bad: BadRequest
-    retry_seconds: float | None  # what the gateway asks to wait
+    retry_seconds: float | None  # the retry delay that the gateway asks for
     request_id: str | None
 
     @property
-    def is_passing(self) -> bool:
-        """Return whether another try may succeed."""
-        if not self.is_of_gateway:
+    def is_retryable(self) -> bool:
+        """Return whether a retry may succeed."""
+        if not self.is_from_gateway:
             return self.code in CUT_CODES or RESET in self.message
         if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return self.retry_seconds is not None
@@ -84,13 +84,13 @@ class Failure:
 
     @property
     def is_cut(self) -> bool:
-        """Whether something on the way ended a stream, as proxies do after a while."""
+        """Return whether a proxy or the network ended the stream."""
         is_unreachable = self.code is grpc.StatusCode.UNAVAILABLE
-        return self.is_passing and not (self.is_of_gateway or is_unreachable)
+        return self.is_retryable and not (self.is_from_gateway or is_unreachable)
 
 
 def failure_of(call: grpc.Call) -> Failure:
-    """Read what a call has ended with."""
+    """Return the error that a call has ended with."""
     status = _rich_status(call)
     info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
     for each in status.details:
@@ -101,7 +101,7 @@ def failure_of(call: grpc.Call) -> Failure:
         code=call.code(),
         message=status.message,
         reason=info.reason,
-        is_of_gateway=info.domain == DOMAIN,
+        is_from_gateway=info.domain == DOMAIN,
         bad=bad,
         retry_seconds=_seconds(retry.retry_delay)
         if retry.HasField("retry_delay")
@@ -114,32 +114,32 @@ def _seconds(duration: Duration) -> float:
     return max(0.0, duration.ToTimedelta().total_seconds())
 
 
-def hint_of(failure: Failure, *, over: Over) -> str:
-    """Return what else to try, if the way in which the call failed shows that."""
+def hint_of(failure: Failure, *, transport: Transport) -> str:
+    """Return advice on authentication or TLS, or an empty text."""
     if failure.code is grpc.StatusCode.UNAUTHENTICATED:
         advice = "send a valid token with --token-file"
         certificate = ", or a certificate with --tls-cert and --tls-key"
-        return advice if over == "unix" else advice + certificate
+        return advice if transport == "unix" else advice + certificate
     if not failure.message.startswith(UNCONNECTED):
         return ""
     return next(
         (
             hint
-            for words, hint in HINTS[over].items()
-            if re.search(words, failure.message)
+            for pattern, hint in HINTS[transport].items()
+            if re.search(pattern, failure.message)
         ),
         "",
     )
 
 
 def write_failure(
-    failure: Failure, stream: TextIO, *, over: Over = "plaintext"
+    failure: Failure, stream: TextIO, *, transport: Transport = "plaintext"
 ) -> None:
-    """Write status, reason, each fault of a bad request, and what to do next."""
-    hint = hint_of(failure, over=over)
-    words = [failure.code.name, failure.reason, failure.message]
+    """Write the status, the reason, each invalid field, and what to do next."""
+    hint = hint_of(failure, transport=transport)
+    parts = [failure.code.name, failure.reason, failure.message]
     lines = [
-        " ".join(filter(None, words)),
+        " ".join(filter(None, parts)),
         *(
             f"  {each.field}: {each.description}"
             for each in failure.bad.field_violations
@@ -147,20 +147,20 @@ def write_failure(
     ]
     if failure.retry_seconds is not None:
         wait = duration_text(timedelta(seconds=failure.retry_seconds))
-        lines.append(f"  it may succeed in {wait}")
+        lines.append(f"  retry in {wait}")
     if hint:
         lines.append(f"  {hint}")
     if failure.request_id is not None:
         lines.append(f"  request id: {failure.request_id}")
     elif failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        lines.append("  no answer came in time; set a longer --timeout")
+        lines.append("  the answer took too long; set a longer --timeout")
     elif not hint:
         lines.append("  no gateway answered; check --address")
     stream.writelines(f"{plain(line)}\n" for line in lines)
 
 
 def _rich_status(call: grpc.Call) -> Status:
-    """Give the status with details, or what there is: not all servers are gateways."""
+    """Return the status with its details, or only its message if it has none."""
     try:
         rich = rpc_status.from_call(call)
     except (ValueError, DecodeError):

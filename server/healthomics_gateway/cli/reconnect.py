@@ -1,4 +1,4 @@
-"""Whether and when a watch that has failed is begun again."""
+"""Decides whether and when to start a failed watch again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from healthomics_gateway.cli.error_view import Failure
 
 RENEW = "WATCH_RENEW"
 EXPIRED = "TOKEN_EXPIRED"
-BACKOFF_SECONDS = 0.5  # after a failure, doubled by each that follows
+BACKOFF_SECONDS = 0.5  # after the first failure, doubled for each further one
 MAX_BACKOFF_SECONDS = 30.0
-JITTER = 0.2  # of the backoff, either way
+JITTER = 0.2  # of the back-off, plus or minus
 
 
-class Patience:
-    """Decides whether and when to try again, within `timeout_seconds`."""
+class RetryPolicy:
+    """Decides whether and when to retry; gives up after `timeout_seconds`."""
 
     def __init__(
         self,
@@ -26,23 +26,25 @@ class Patience:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._jitter = jitter
-        self._since: float | None = clock()  # when the last success was over
-        self.failures = 0  # in a row
+        self._since: float | None = (
+            clock()
+        )  # start of the failures; None: the last attempt succeeded
+        self.failures = 0  # consecutive
 
-    def renew(self) -> None:
-        """Count from the next failure."""
+    def reset(self) -> None:
+        """Forget the earlier failures, because an attempt has succeeded."""
         self._since = None
         self.failures = 0
 
     def wait_seconds(self, failure: Failure) -> float | None:
-        """Return the time until the next try, None if there is to be none."""
+        """Return the time until the next attempt, None to give up."""
         asked_seconds = failure.retry_seconds
-        # The file of the token that has begun this stream may have a new one by now.
+        # The token file may contain a new token since this stream was started.
         is_renewable = failure.reason == EXPIRED and self._since is None
-        if not (failure.is_passing or is_renewable):
+        if not (failure.is_retryable or is_renewable):
             return None
         if failure.reason == RENEW and asked_seconds is not None:
-            self.renew()
+            self.reset()
             return asked_seconds
         now = self._clock()
         if self._since is None:

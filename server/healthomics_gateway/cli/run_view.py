@@ -1,4 +1,4 @@
-"""A run as people read it, and as programs read it from the command line."""
+"""Formats a run as text and as JSON."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ STYLES = {
 def run_json(run: Run) -> str:
     """Return the run as one JSON object on one line.
 
-    It is protobuf's JSON, but for whole numbers of documents: these are written as
-    integers, as many readers take nothing else for one.
+    This is protobuf's JSON, except that whole numbers in `Struct` values are written
+    as integers, because many programs accept no other form.
     """
     return json.dumps(_with_integers(json_format.MessageToDict(run)))
 
@@ -41,13 +41,13 @@ def _with_integers(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_integers(each) for each in value]
     if isinstance(value, float) and value.is_integer():
-        # The number that was sent is the shortest decimal: 1e23 isn't int(1e23).
+        # The shortest decimal is the number that was sent: 1e23 isn't int(1e23).
         return int(Decimal(repr(value)))
     return value
 
 
 def run_text(run: Run, *, now: datetime) -> Text:
-    """Tell status, times as durations, and where logs and outputs are."""
+    """Return the status, the times as durations, and where logs and outputs are."""
     text = Text.assemble(("Run ", "bold"), (plain(run.id), "bold"), "  ")
     text.append(status_text(run))
     for label, value in _lines(run, now):
@@ -57,12 +57,12 @@ def run_text(run: Run, *, now: datetime) -> Text:
 
 
 def status_text(run: Run) -> Text:
-    """Give AWS's word, in the colour of how the run stands."""
+    """Return AWS's name of the status, coloured."""
     if run.status:
-        word = _word(RunStatus.DESCRIPTOR, run.status, "RUN_STATUS_")
+        name = _enum_name(RunStatus.DESCRIPTOR, run.status, "RUN_STATUS_")
     else:
-        word = plain(run.unmodeled_json.get("status", "no status").strip('"'))
-    return Text(word, style=STYLES.get(run.status, "bold cyan"))
+        name = plain(run.unmodeled_json.get("status", "no status").strip('"'))
+    return Text(name, style=STYLES.get(run.status, "bold cyan"))
 
 
 def _lines(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
@@ -89,7 +89,7 @@ def _if(label: str, value: str) -> Iterator[tuple[str, str]]:
 
 
 def _times(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
-    untyped = run.unmodeled_json  # has a time that came and can't be reckoned with
+    untyped = run.unmodeled_json  # contains the times that AWS sent in an unknown form
     if run.HasField("creation_time"):
         created = time_of(run.creation_time)
         ago = elapsed_text(now - created)
@@ -109,14 +109,14 @@ def _times(run: Run, now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _workflow(run: Run) -> str:
-    kind = _word(WorkflowType.DESCRIPTOR, run.workflow_type, "WORKFLOW_TYPE_")
+    kind = _enum_name(WorkflowType.DESCRIPTOR, run.workflow_type, "WORKFLOW_TYPE_")
     parts = [run.workflow_id, run.workflow_version_name]
     return " ".join([*filter(None, parts), *([kind] if run.workflow_type else [])])
 
 
-def _word(words: EnumDescriptor, number: int, prefix: str) -> str:
-    """Give AWS's word, or the number of one that only a newer gateway knows."""
-    known = words.values_by_number.get(number)
+def _enum_name(enum: EnumDescriptor, number: int, prefix: str) -> str:
+    """Return AWS's name of an enum value, or the number of one that is unknown here."""
+    known = enum.values_by_number.get(number)
     return known.name.removeprefix(prefix) if known else str(number)
 
 
@@ -125,5 +125,5 @@ def _storage(run: Run) -> str:
 
 
 def time_of(timestamp: Timestamp) -> datetime:
-    """Give a time of the contract, in UTC."""
+    """Return a timestamp as a datetime in UTC."""
     return timestamp.ToDatetime(tzinfo=UTC)

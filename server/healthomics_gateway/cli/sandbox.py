@@ -1,4 +1,4 @@
-"""The command `sandbox`: serve the fake HealthOmics alone."""
+"""The command `sandbox`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 from argparse import Namespace
 from contextlib import AsyncExitStack
 
-from healthomics_gateway.cli.usage import DONE, UsageError
+from healthomics_gateway.cli.usage import DONE
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.sandbox import Sandbox, environment
 
 
 def sandbox(options: Namespace) -> int:
-    """Serve the fake HealthOmics alone."""
+    """Serve only the fake HealthOmics, until Ctrl-C."""
     try:
         asyncio.run(_serve_sandbox_alone(options))
-    except KeyboardInterrupt:  # how a person ends it
+    except KeyboardInterrupt:
         return DONE
     return DONE
 
@@ -31,8 +32,8 @@ async def _serve_sandbox_alone(options: Namespace) -> None:
                 )
             )
         except OSError:
-            raise UsageError(
-                f"--listen {options.listen}: it can't be bound; is it in use?"
+            raise FaultsError(
+                f"--listen {options.listen}: the address can't be bound; is it in use?"
             ) from None
         for name, value in environment(sandbox).items():
             print(f"export {name}={value}", flush=True)

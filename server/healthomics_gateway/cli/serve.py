@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 
-from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.process import serve as serve_until_signal
 from healthomics_gateway.cli.call import get
 from healthomics_gateway.cli.configuration import checked
-from healthomics_gateway.cli.standard_streams import say
-from healthomics_gateway.cli.usage import DONE, LIVING_RUN, SHOWN_RUN, UsageError
+from healthomics_gateway.cli.standard_streams import print_error
+from healthomics_gateway.cli.usage import CHANGING_RUN, DONE, SHOWN_RUN
 from healthomics_gateway.sandbox import (
     ACCESS_KEY_ID,
     REGION,
@@ -27,21 +27,18 @@ from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.upstream.config import fixed
 
 try:
-    from uvloop import run  # takes less CPU a call
-except ImportError:  # it is an extra
-    from asyncio import run  # type: ignore[assignment]  # uvloop takes one more argument
+    from uvloop import run  # uses less CPU for each call
+except ImportError:  # it is an optional dependency
+    from asyncio import run  # type: ignore[assignment]  # uvloop.run has one more parameter
 
 SHOW_TIMEOUT = timedelta(seconds=10)
 
 
 def serve(options: Namespace) -> int:
-    """Serve the gateway until a signal ends it."""
+    """Serve the gateway until a signal stops it."""
     loaded, aws = checked(options, with_aws=not options.sandbox)
     work = serve_until_signal(loaded.settings, aws) if aws else _serve_sandbox(loaded)
-    try:
-        run(work)
-    except ListenError as error:
-        raise UsageError(*error.args) from None
+    run(work)
     return DONE
 
 
@@ -60,22 +57,22 @@ async def _serve_sandbox(loaded: Loaded) -> None:
 
 
 async def _introduce(show: Callable[[Gateway], None], gateway: Gateway) -> None:
-    """Print what is served in a thread: the reader of stdout may stall or have left."""
+    """Print what is served, in a thread, as writing to stdout may block or fail."""
 
     def show_it() -> None:
         try:
             show(gateway)
         except OSError as error:
-            say(f"standard output: {error.strerror}")
+            print_error(f"standard output: {error.strerror}")
 
     Thread(target=show_it, name="introduction", daemon=True).start()
 
 
 def _show_address(gateway: Gateway) -> None:
-    """Print the address alone: the rules may not let this program call."""
+    """Print only the address, as the settings may not allow a call by this program."""
     print(
-        f"The gateway serves at {gateway.address}, against its own sandbox."
-        " Ctrl-C ends it.",
+        f"The gateway listens on {gateway.address} and uses its own sandbox."
+        " Ctrl-C stops it.",
         flush=True,
     )
 
@@ -95,18 +92,18 @@ def _show_one_answer(gateway: Gateway) -> None:
     get(asked, environ={})
     print(
         f"""
-The gateway serves at {address}, against its own sandbox. In another terminal:
+The gateway listens on {address} and uses its own sandbox. In another terminal:
 
-  {_command("grpcurl")} -plaintext -d '{{"id": "{LIVING_RUN}"}}' {address} \\
+  {_command("grpcurl")} -plaintext -d '{{"id": "{CHANGING_RUN}"}}' {address} \\
     healthomics.v1.RunService/GetRun
 
-`{own} sandbox --help` lists the sandbox's runs. Ctrl-C ends it.""",
+`{own} sandbox --help` lists the sandbox's runs. Ctrl-C stops it.""",
         flush=True,
     )
 
 
 def _command(name: str) -> str:
-    """Return what runs a program in this directory: the one installed beside Python."""
+    """Return the command of a program, relative to this directory if possible."""
     own = Path(sys.executable).with_name(name)
     if not own.exists():
         return name

@@ -1,4 +1,4 @@
-"""A command's standard streams: closed ones are replaced, failed writes reported."""
+"""The standard streams of a command: closed ones are replaced, errors reported."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-FAILED = 1
+from healthomics_gateway.cli.usage import FAILED
 
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Write out at the end what a command has printed.
+    """Flush stdout when the command has ended.
 
-    Raises SystemExit with the code of a failure if it can't be written: without a word
-    if the reader has left, as `head` does, else with one line on stderr.
+    Raises SystemExit with the exit code FAILED if that fails. The error is written to
+    stderr unless the reader has closed the pipe, as `head` does.
     """
     _open_closed_streams()
     _buffer_output()
@@ -25,7 +25,7 @@ def standard_streams() -> Iterator[None]:
         yield
     finally:
         try:
-            sys.stdout.flush()  # what an earlier write has left fails again
+            sys.stdout.flush()  # fails again if an earlier write has failed
         except OSError as error:
             _report(error)
             raise SystemExit(FAILED) from None
@@ -34,15 +34,17 @@ def standard_streams() -> Iterator[None]:
 def _open_closed_streams() -> None:
     """Open `/dev/null` in place of standard files that are closed, as by `2>&-`.
 
-    Otherwise the next socket gets the number of stderr, and what a library or Python
-    itself writes to stderr is sent to a client. They are opened for reading: a write
-    fails as before, so that no answer and no line of the log is lost without an error.
+    Otherwise the next socket would get the file descriptor of stderr, and what Python
+    or a library writes to stderr would be sent to a client. `/dev/null` is opened for
+    reading: a write still fails, so that no output is lost without an error.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY)  # POSIX: it gets the lowest number
+            os.open(
+                os.devnull, os.O_RDONLY
+            )  # POSIX: it gets the lowest free descriptor
     sys.stdout = sys.stdout or _stream(1)
     sys.stderr = sys.stderr or _stream(2)
 
@@ -53,19 +55,19 @@ def _stream(number: int) -> io.TextIOWrapper:
 
 
 def _buffer_output() -> None:
-    """Make stdout keep what it couldn't write, and write what its encoding lacks."""
+    """Buffer stdout, and escape the characters that its encoding lacks."""
     stream = sys.stdout
     if not isinstance(stream, io.TextIOWrapper):
         return
-    is_own = stream is sys.__stdout__  # and not one that a test has put in its place
+    is_own = stream is sys.__stdout__  # False if a test has replaced it
     if is_own and isinstance(stream.buffer, io.RawIOBase):  # as with PYTHONUNBUFFERED
         sys.stdout = stream = _stream(1)
-    # A run's name may have characters that the terminal's encoding lacks.
+    # The name of a run may have characters that the encoding of the terminal lacks.
     stream.reconfigure(errors="backslashreplace")
 
 
 def is_blocked(stream: TextIO) -> bool:
-    """Return whether what was printed can't be written."""
+    """Return whether the buffered output can't be written."""
     try:
         stream.flush()
     except OSError:
@@ -74,14 +76,14 @@ def is_blocked(stream: TextIO) -> bool:
 
 
 def _report(error: OSError) -> None:
-    # Python writes what is left when it ends, and would complain.
+    # Python flushes stdout when it ends, and would report the error again.
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):
-        say(f"standard output: {error.strerror}")
+        print_error(f"standard output: {error.strerror}")
 
 
-def say(line: str) -> None:
-    """Write a line to stderr; if that fails too, the exit code has to say it."""
+def print_error(line: str) -> None:
+    """Write a line to stderr; ignore a failure, as the exit code shows one too."""
     with suppress(OSError):
         print(f"healthomics-gateway: {line}", file=sys.stderr)

@@ -1,17 +1,13 @@
-"""What the commands share: an exit code, defaults, and the faults of their usage."""
+"""What the commands share: exit codes, defaults, and text that is safe to print."""
 
 from __future__ import annotations
 
-DONE = 0
+DONE, FAILED, MISUSED, RUN_FAILED = range(4)  # exit codes
 ADDRESS = "127.0.0.1:50051"
-SHOWN_RUN = "1000003"  # of the sandbox: the answer that `serve --sandbox` shows
-LIVING_RUN = "2000001"  # of the sandbox: one that changes
-
-
-class UsageError(Exception):
-    """The command can't be done as it was asked for; `args` are the faults."""
+SHOWN_RUN = "1000003"  # the run of the sandbox that `serve --sandbox` shows
+CHANGING_RUN = "2000001"  # a run of the sandbox whose status changes
 
 
 def plain(text: str) -> str:
-    """Return `text` with a space for each character that a terminal could obey."""
+    """Return `text` with a space for each unprintable character."""
     return "".join(each if each.isprintable() else " " for each in text)

@@ -1,4 +1,4 @@
-"""A run that is watched, as a person or a program reads it."""
+"""Shows a watched run as lines of text or of JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.durations import elapsed_text
 
 STATUS_COLUMNS = 9  # of the longest
-NAME_COLUMNS = 40  # of the line that lives, which must keep room for the rest
+NAME_COLUMNS = 40  # of the name in the live line, to leave room for the rest
 NEXT = {
     RunStatus.RUN_STATUS_PENDING: "STARTING",
     RunStatus.RUN_STATUS_STARTING: "RUNNING",
@@ -35,27 +35,27 @@ class JsonLines:
         self._failures = failures
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Do nothing."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """End."""
+        """Do nothing."""
 
     def show(self, run: Run) -> None:
-        """Write a state at once: a program waits for it."""
+        """Write a state and flush it, because a program waits for it."""
         self._answers.write(run_json(run) + "\n")
         self._answers.flush()
 
-    def tell(self, line: str) -> None:
-        """Write a line beside the answers."""
+    def note(self, line: str) -> None:
+        """Write a line to the other stream."""
         self._failures.write(f"{line}\n")
 
     def end(self, _run: Run) -> None:
-        """Write nothing: the last state has been written."""
+        """Do nothing: the final state is already written."""
 
 
 class Lines:
-    """Writes a line a state, and on a terminal one more that lives."""
+    """Writes a line for each state, and on a terminal a live line below."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Lines:
         self._failures = failures
         self._is_live = is_live
         self._now = now
-        self._sight: Sight | None = None  # the last
+        self._last: Observation | None = None  # of the last state
         self._live = Live(
             console=console,
             get_renderable=self._live_text,
@@ -82,24 +82,24 @@ class Lines:
         )
 
     def __enter__(self) -> Self:
-        """Begin to show the line that lives."""
+        """Start the live line."""
         if self._is_live:
             self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Leave the terminal as it was."""
+        """Remove the live line."""
         self._live.stop()
 
     def show(self, run: Run) -> None:
-        """Write what is new."""
+        """Write a line for a new state."""
         with self._aside():
-            former = self._sight
-            self._sight = sight_of(run, former, now=self._now())
-            self._console.print(state_text(self._sight, former), soft_wrap=True)
+            previous = self._last
+            self._last = observation_of(run, previous, now=self._now())
+            self._console.print(state_text(self._last, previous), soft_wrap=True)
 
-    def tell(self, line: str) -> None:
-        """Write a line beside the answers, which may go to the same terminal."""
+    def note(self, line: str) -> None:
+        """Write a line to the other stream, which may be the same terminal."""
         with self._aside():
             self._failures.write(f"{line}\n")
             self._failures.flush()
@@ -110,70 +110,72 @@ class Lines:
 
     @contextmanager
     def _aside(self) -> Iterator[None]:
-        """Take the line that lives away for a moment."""
+        """Remove the live line while other lines are written."""
         self._live.stop()
         yield
         self.__enter__()
 
     def _live_text(self) -> Text:
-        return live_text(self._run_id, self._sight, now=self._now())
+        return live_text(self._run_id, self._last, now=self._now())
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """A state of a run, and since when its status is known."""
+class Observation:
+    """A state of a run, and since when the run has this status."""
 
     run: Run
     at: datetime
     since: datetime
-    is_since_begin: bool  # the status was seen to begin, or tells when it began
+    is_exact: bool  # False: the status was there before `since`
 
     @property
     def status(self) -> str:
-        """AWS's word."""
+        """Return AWS's name of the status."""
         return status_text(self.run).plain
 
     def lasted_text(self, until: datetime) -> str:
-        """Tell how long the run has had its status."""
-        least = "" if self.is_since_begin else "at least "
+        """Return how long the run has had its status."""
+        least = "" if self.is_exact else "at least "
         return least + elapsed_text(until - self.since)
 
 
-def sight_of(run: Run, former: Sight | None, *, now: datetime) -> Sight:
-    """Date a state by when it was observed."""
+def observation_of(
+    run: Run, previous: Observation | None, *, now: datetime
+) -> Observation:
+    """Return the observation of a state; its time is that of the state, or now."""
     at = time_of(run.observe_time) if run.HasField("observe_time") else now
-    if former and former.status == status_text(run).plain:
-        return Sight(run, at, former.since, former.is_since_begin)
-    if former:
-        return Sight(run, at, at, is_since_begin=True)
+    if previous and previous.status == status_text(run).plain:
+        return Observation(run, at, previous.since, previous.is_exact)
+    if previous:
+        return Observation(run, at, at, is_exact=True)
     if run.status == RunStatus.RUN_STATUS_PENDING and run.HasField("creation_time"):
-        return Sight(run, at, time_of(run.creation_time), is_since_begin=True)
-    return Sight(run, at, at, is_since_begin=False)
+        return Observation(run, at, time_of(run.creation_time), is_exact=True)
+    return Observation(run, at, at, is_exact=False)
 
 
-def state_text(sight: Sight, former: Sight | None) -> Text:
-    """Tell when, which status, and what has changed."""
-    text = Text(f"{sight.at:%Y-%m-%d %H:%M:%S} UTC  ")
-    text.append(status_text(sight.run))
-    news = "; ".join(_news(sight, former))
-    if news:
-        text.append(" " * (STATUS_COLUMNS - len(sight.status)) + "  ")
-        text.append(plain(news))
+def state_text(seen: Observation, previous: Observation | None) -> Text:
+    """Return the time, the status, and what has changed."""
+    text = Text(f"{seen.at:%Y-%m-%d %H:%M:%S} UTC  ")
+    text.append(status_text(seen.run))
+    details = "; ".join(_details(seen, previous))
+    if details:
+        text.append(" " * (STATUS_COLUMNS - len(seen.status)) + "  ")
+        text.append(plain(details))
     return text
 
 
-def _news(sight: Sight, former: Sight | None) -> Iterator[str]:
-    if former and former.status != sight.status:
-        yield f"after {former.lasted_text(sight.at)} of {former.status}"
-    elif former:
-        # A member that only a newer gateway knows has no name here.
-        yield f"changed: {', '.join(_changes(sight.run, former.run)) or 'unknown'}"
-    yield from filter(None, [sight.run.failure_reason, sight.run.status_message])
+def _details(seen: Observation, previous: Observation | None) -> Iterator[str]:
+    if previous and previous.status != seen.status:
+        yield f"after {previous.lasted_text(seen.at)} of {previous.status}"
+    elif previous:
+        # A field that only a newer version knows has no name here.
+        yield f"changed: {', '.join(_changes(seen.run, previous.run)) or 'unknown'}"
+    yield from filter(None, [seen.run.failure_reason, seen.run.status_message])
 
 
-def _changes(run: Run, former: Run) -> list[str]:
-    """Name the members that differ; what has no field goes by AWS's name."""
-    new, old = _members(run), _members(former)
+def _changes(run: Run, previous: Run) -> list[str]:
+    """Return the names of the members that differ: of fields, or AWS's own."""
+    new, old = _members(run), _members(previous)
     return sorted(name for name in new | old if new.get(name) != old.get(name))
 
 
@@ -184,18 +186,18 @@ def _members(run: Run) -> dict[str, Any]:
     return members
 
 
-def live_text(run_id: str, sight: Sight | None, *, now: datetime) -> Text:
-    """Tell in one line how the run stands now, and what comes next."""
+def live_text(run_id: str, seen: Observation | None, *, now: datetime) -> Text:
+    """Return one line with the current status and the next one."""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"Run {plain(run_id)}", style="bold")
-    if not sight:
+    if not seen:
         return text.append("  waiting for its state")
-    run = sight.run
+    run = seen.run
     if run.name:
         name = Text(plain(run.name))
         name.truncate(NAME_COLUMNS, overflow="ellipsis")
         text.append(" ").append(name)
-    text.append("  ").append(status_text(run)).append(f" for {sight.lasted_text(now)}")
+    text.append("  ").append(status_text(run)).append(f" for {seen.lasted_text(now)}")
     if run.HasField("start_time"):
         text.append(f", started {elapsed_text(now - time_of(run.start_time))} ago")
     elif run.HasField("creation_time"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import urllib.request
 from urllib.parse import urlsplit
 
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.net.addresses import is_loopback
 
 
-class ProxyError(Exception):
+class ProxyError(FaultsError):
     """The variables name something that can't be used; it doesn't say what."""
 
 

@@ -1,18 +1,18 @@
 """The sandbox: an embedded fake HealthOmics, a real HTTP server with scripted runs.
 
-The rooms, in reading order:
+The modules, in reading order:
 
-* `server` listens, and takes each request through the rooms below;
+* `server` receives requests, and uses the modules below to answer them;
 * `signature` verifies SigV4 as AWS does;
 * `quota` is the account's rate of calls;
-* `catalog` says which id is answered with what;
-* `life` is the run that walks from PENDING to COMPLETED;
-* `showcase` has the two runs that show members at their limits;
-* `runs` is how a run looks in each status;
-* `failure` is an error as AWS writes it;
-* `account` is the made-up AWS account that all this happens in.
+* `catalog` has the answer for each id;
+* `lifecycle` is the run that goes from PENDING to COMPLETED;
+* `showcase` has two runs with unusual members;
+* `runs` has the members of a run in each status;
+* `errors` has the errors of AWS;
+* `account` is the fictitious AWS account of the sandbox.
 
-Nothing of the gateway is imported here: the sandbox must be able to disagree.
+The sandbox imports nothing of the gateway, so that it can't share its mistakes.
 """
 
 from healthomics_gateway.sandbox.account import (

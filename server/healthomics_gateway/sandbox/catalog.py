@@ -1,11 +1,10 @@
-"""Which id the sandbox answers with what: every run and every error it has."""
+"""The answer of the sandbox for each id: its runs and its errors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from healthomics_gateway.sandbox import lifecycle as life
-from healthomics_gateway.sandbox import showcase
+from healthomics_gateway.sandbox import lifecycle, showcase
 from healthomics_gateway.sandbox.account import ACCOUNT_ID, REGION
 from healthomics_gateway.sandbox.errors import AwsError
 from healthomics_gateway.sandbox.runs import History, Members, run
@@ -49,7 +48,7 @@ _SETTLED = {
     ),
 }
 
-_DENIAL = (  # an IAM sentence, ARNs and all
+_DENIAL = (  # a message as from IAM, with ARNs
     f"User: arn:aws:sts::{ACCOUNT_ID}:assumed-role/gateway/session is not authorized "
     f"to perform: omics:GetRun on resource: arn:aws:omics:{REGION}:{ACCOUNT_ID}:run/"
     "9000403 because no identity-based policy allows the omics:GetRun action"
@@ -69,35 +68,35 @@ _ERRORS = {
 }
 
 _COMPLETE, _UNMODELED = "3000001", "3000002"
-_WALKING = ("2000001", "2999999")  # first and last id of the range
+_CHANGING = ("2000001", "2999999")  # first and last id of the range
 _RUNNING = ("5000001", "5999999")  # first and last id of the range
-_PACE = f"in {life.LIFE_SECONDS:.0f} s, once asked for"
+_PACE = f"in the {lifecycle.LIFE_SECONDS:.0f} s after its first request"
 
 _ANSWERS = [
     *((run_id, of.status) for run_id, of in _SETTLED.items()),
-    ("-".join(_WALKING), f"each walks from PENDING to COMPLETED {_PACE}"),
-    (_COMPLETE, "every member set"),
-    (_UNMODELED, "members and enum values that no model knows"),
-    ("-".join(_RUNNING), "each RUNNING, for load"),
+    ("-".join(_CHANGING), f"each goes from PENDING to COMPLETED {_PACE}"),
+    (_COMPLETE, "all members set"),
+    (_UNMODELED, "members and enum values that no model has"),
+    ("-".join(_RUNNING), "each RUNNING, for load tests"),
     *((run_id, code) for run_id, (code, _) in _ERRORS.items()),
     ("any other", "ResourceNotFoundException"),
 ]
 RUNS_HELP = "\n".join(f"{ids:<15}  {answer}" for ids, answer in _ANSWERS)
-"""The ids and what each is answered with, one a line, for a person to read."""
+"""The ids and their answers, one on each line, for `--help`."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Birth:
-    """When a walking run was first asked for, by both clocks."""
+class _Creation:
+    """When a changing run was first requested, by both clocks."""
 
     created: datetime
     monotonic_seconds: float
 
 
 class Catalog:
-    """The runs of one sandbox; it remembers when each walking run was first asked for.
+    """The runs of one sandbox, with the time of the first request for changing runs.
 
-    `now` tells the time of day, `monotonic` counts seconds.
+    `now` returns the time of day, `monotonic` seconds.
     """
 
     def __init__(
@@ -105,10 +104,10 @@ class Catalog:
     ) -> None:
         self._now = now
         self._monotonic = monotonic
-        self._births: dict[str, _Birth] = {}
+        self._creations: dict[str, _Creation] = {}
 
     def run(self, run_id: str) -> Members:
-        """Returns the run's members but its definition, or raises the id's AwsError."""
+        """Return the members of a run without its definition, or raise its AwsError."""
         if run_id in _SETTLED:
             return run(run_id, _SETTLED[run_id])
         if run_id in _ERRORS:
@@ -119,14 +118,18 @@ class Catalog:
             return showcase.unmodeled_run(run_id)
         if _within(_RUNNING, run_id):
             return run(run_id, _SETTLED["1000003"])
-        if _within(_WALKING, run_id):
-            return run(run_id, self._walk(run_id))
+        if _within(_CHANGING, run_id):
+            return run(run_id, self._history(run_id))
         raise AwsError("ResourceNotFoundException", f"Run {run_id} was not found.")
 
-    def _walk(self, run_id: str) -> History:
+    def _history(self, run_id: str) -> History:
         monotonic_seconds = self._monotonic()
-        birth = self._births.setdefault(run_id, _Birth(self._now(), monotonic_seconds))
-        return life.history(birth.created, monotonic_seconds - birth.monotonic_seconds)
+        creation = self._creations.setdefault(
+            run_id, _Creation(self._now(), monotonic_seconds)
+        )
+        return lifecycle.history(
+            creation.created, monotonic_seconds - creation.monotonic_seconds
+        )
 
 
 def _within(ids: tuple[str, str], run_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""An error as HealthOmics answers it: AWS's code, its HTTP status, a message."""
+"""The errors of HealthOmics: AWS's code, its HTTP status and a message."""
 
 _STATUSES = {
     "ValidationException": 400,
@@ -18,7 +18,7 @@ _STATUSES = {
 
 
 class AwsError(Exception):
-    """A refusal under one of AWS's codes, with the status that goes with it."""
+    """An error with one of AWS's codes, and the HTTP status of that code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

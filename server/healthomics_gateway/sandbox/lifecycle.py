@@ -1,14 +1,14 @@
-"""The life of a run in half a minute, from PENDING to COMPLETED; pure."""
+"""The history of a run that goes from PENDING to COMPLETED in half a minute."""
 
 from datetime import datetime, timedelta
 
 from healthomics_gateway.sandbox.runs import History, timestamp
 
 LIFE_SECONDS = 30.0
-"""From the creation of a walking run until it is COMPLETED."""
+"""The time from the creation of a run until it is COMPLETED."""
 
 _STARTED_AFTER_SECONDS = 8.0
-_STEPS = (  # the status from so many seconds after creation on, latest first
+_STEPS = (  # from these seconds after creation, the status; latest first
     (LIFE_SECONDS, "COMPLETED"),
     (25.0, "STOPPING"),
     (_STARTED_AFTER_SECONDS, "RUNNING"),
@@ -18,7 +18,7 @@ _STEPS = (  # the status from so many seconds after creation on, latest first
 
 
 def history(created: datetime, age_seconds: float) -> History:
-    """Returns what has happened to a run of this age; once COMPLETED it stays so."""
+    """Return the history of a run of this age; COMPLETED is the last status."""
     status = next(status for since, status in _STEPS if age_seconds >= since)
 
     def moment(after_seconds: float) -> str | None:

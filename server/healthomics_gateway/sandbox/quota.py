@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 
 class TokenBucket:
-    """Lets `rate_per_second` calls a second through, and `depth` at once.
+    """Allows `rate_per_second` calls a second, and `depth` at once.
 
-    A rate of 0 is no quota at all. `monotonic` is a clock in seconds.
+    With a rate of 0 there is no quota. `monotonic` is a clock in seconds.
     """
 
     def __init__(
@@ -19,7 +19,7 @@ class TokenBucket:
         self._filled_at = monotonic()
 
     def take(self) -> bool:
-        """Takes one token; False when there is none."""
+        """Take one token; return False if there is none."""
         if not self._rate_per_second:
             return True
         now = self._monotonic()

@@ -1,4 +1,4 @@
-"""How a run looks in each status: pure functions from a history to AWS's members."""
+"""The members of a run in AWS's JSON, by its history."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,21 +7,21 @@ from uuid import UUID, uuid5
 from healthomics_gateway.sandbox.account import ACCOUNT_ID, REGION
 
 Members = dict[str, object]
-"""A run as it goes into the answer's JSON."""
+"""The members of a run in the JSON of an answer."""
 
-_NAMESPACE = UUID("6b1f0c52-6f3c-4d7e-9a40-5d0e6f5f2c11")  # of every uuid made up here
+_NAMESPACE = UUID("6b1f0c52-6f3c-4d7e-9a40-5d0e6f5f2c11")  # of all uuids of the sandbox
 _SAMPLES = ("HG001", "HG002", "HG003", "HG004", "HG005", "HG006", "HG007")
 _BUCKET = "s3://example-genomics"
 _LOG_GROUP = f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:/aws/omics/WorkflowLog"
 WORKFLOW_ID = "4815162"
 
 DEFINITION = "s3://example-genomics/workflows/germline-variant-calling-2.3.0.zip"
-"""The answer to `export=DEFINITION`, of every run."""
+"""The definition of every run, for `export=DEFINITION`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What has happened to a run, its times as AWS writes them; None: not yet."""
+    """The status and the times of a run, as AWS writes them; None: not yet."""
 
     status: str
     created: str
@@ -30,7 +30,7 @@ class History:
 
 
 def run(run_id: str, history: History) -> Members:
-    """Returns the run's members: few while it is young, more with each step."""
+    """Return the members of a run; each status adds some."""
     members = _submitted(run_id, history)
     if history.status != "PENDING":
         members |= _prepared(run_id)
@@ -42,17 +42,17 @@ def run(run_id: str, history: History) -> Members:
 
 
 def timestamp(instant: datetime, timespec: str) -> str:
-    """Writes an instant as AWS does; `timespec` as in `datetime.isoformat`."""
+    """Return a time as AWS writes it; `timespec` is that of `datetime.isoformat`."""
     return instant.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def identity(*of: str) -> str:
-    """Returns the uuid that belongs to these words, always the same."""
+    """Return the uuid for these words; the same words have the same uuid."""
     return str(uuid5(_NAMESPACE, "/".join(of)))
 
 
 def _submitted(run_id: str, history: History) -> Members:
-    """Returns what StartRun was told; a run is another one when created anew."""
+    """Return the members set by StartRun; another creation time has another uuid."""
     sample = _SAMPLES[int(run_id) % len(_SAMPLES)]
     return {
         "arn": f"arn:aws:omics:{REGION}:{ACCOUNT_ID}:run/{run_id}",
@@ -84,7 +84,7 @@ def _submitted(run_id: str, history: History) -> Members:
 
 
 def _prepared(run_id: str) -> Members:
-    """Returns what is known once the run has left the queue."""
+    """Return the members that a run has after PENDING."""
     return {
         "digest": "9b2d5b1c1e3f4a0a8d7c6e5f40312213f4e5d6c7b8a990817263544536271809",
         "engineVersion": "24.10.8",
@@ -103,7 +103,7 @@ def _prepared(run_id: str) -> Members:
 
 
 def _started(run_id: str, started: str) -> Members:
-    """Returns what is known once tasks run."""
+    """Return the members that a run has after its tasks have started."""
     stream = f"{_LOG_GROUP}:log-stream:run/{run_id}"
     return {
         "logLocation": {

@@ -1,4 +1,4 @@
-"""The HTTP server: what a request passes through, and how the answer is written."""
+"""The HTTP server of the sandbox: it checks a request and writes the answer."""
 
 import asyncio
 import json
@@ -27,9 +27,9 @@ from healthomics_gateway.sandbox.runs import DEFINITION
 from healthomics_gateway.sandbox.signature import ReceivedRequest, verify
 
 _KEPT_REQUESTS = 1000
-_SHUTDOWN_SECONDS = 0.1  # for answers under way; then they are cut
+_SHUTDOWN_SECONDS = 0.1  # for answers under way
 _MAX_EXPORTS = 32
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- every address has one
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- the loopback address for each wildcard
 _RUN_PATH = re.compile(r"/run/([^/]+)")
 _RUN_ID = re.compile(r"[0-9]{1,18}")
 
@@ -40,14 +40,14 @@ def _utc_now() -> datetime:
 
 @dataclass(kw_only=True, eq=False)
 class Sandbox:
-    """A fake HealthOmics that listens on `host` and `port` (0: any free one).
+    """A fake HealthOmics that listens on `host` and `port` (0: any free port).
 
-    `latency_seconds` passes before every answer. `quota_per_second` (0: none) calls a
-    second are answered, as many at once, the others throttled. With `session_token`
-    the credentials are temporary ones. The clocks and `sleep` are asyncio's and the
-    machine's own unless a test hands in others.
+    Each answer is delayed by `latency_seconds`. The sandbox answers `quota_per_second`
+    calls a second (0: no limit), and as many at once; it throttles all others. With
+    `session_token` the credentials are temporary. Tests can replace the clocks and
+    `sleep`.
 
-    `calls` counts every request received; `requests` are the latest of them.
+    `calls` is the number of all requests received; `requests` are the latest.
     """
 
     host: str = "127.0.0.1"
@@ -66,7 +66,7 @@ class Sandbox:
     _runner: web.ServerRunner = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Fills the bucket and forgets every walking run."""
+        """Create the runs, the quota and the server."""
         self.requests = deque(maxlen=_KEPT_REQUESTS)
         self._catalog = Catalog(now=self.now, monotonic=self.monotonic)
         self._quota = TokenBucket(
@@ -80,16 +80,16 @@ class Sandbox:
         )
 
     async def __aenter__(self) -> Self:
-        """Starts it."""
+        """Start the server."""
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stops it."""
+        """Stop the server."""
         await self.stop()
 
     async def start(self) -> None:
-        """Listens; an OSError where the address can't be had."""
+        """Listen; raises OSError if the address can't be bound."""
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.host, self.port).start()
@@ -98,12 +98,12 @@ class Sandbox:
             raise
 
     async def stop(self) -> None:
-        """Stops listening and closes every connection."""
+        """Stop listening and close all connections."""
         await self._runner.cleanup()
 
     @property
     def url(self) -> str:
-        """Where to call it from this machine, once it is started."""
+        """Return the URL for this machine, after `start`."""
         host, port = self._runner.addresses[0][:2]
         host = _LOOPBACK.get(host, host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -128,7 +128,7 @@ class Sandbox:
         return web.Response(status=status, headers=headers, body=content)
 
     def _get_run(self, request: ReceivedRequest) -> Mapping[str, object]:
-        """Checks operation, signature, quota and input, in this order; then answers."""
+        """Check operation, signature, quota and input, in this order; return a run."""
         path = _RUN_PATH.fullmatch(request.path)
         if request.method != "GET" or path is None:
             raise AwsError("UnknownOperationException", "Unknown operation.")
@@ -142,15 +142,15 @@ class Sandbox:
 
 
 def environment(sandbox: Sandbox) -> dict[str, str]:
-    """Returns the variables that point a gateway, or the AWS CLI, at this sandbox."""
+    """Return the variables with which a gateway or the AWS CLI uses this sandbox."""
     return {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-        # Empty is none: a token left in the shell belongs to other credentials.
+        # Empty means no token: one set in the shell would belong to other credentials.
         "AWS_SESSION_TOKEN": sandbox.session_token or "",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ENDPOINT_URL_OMICS": sandbox.url,
-        # Or the AWS CLI would call the host workflows-127.0.0.1.
+        # Otherwise the AWS CLI would connect to the host workflows-127.0.0.1.
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
     }
 

@@ -1,4 +1,4 @@
-"""Two runs at the limits: one with every member set, one that no model knows."""
+"""Two unusual runs: one with all members set, one with unknown members."""
 
 import json
 
@@ -14,7 +14,7 @@ _COMPLETED = History(
 
 
 def complete_run(run_id: str) -> Members:
-    """Returns a run with every member that botocore's model has, but the definition."""
+    """Return a run with all members in botocore's model, except the definition."""
     return run(run_id, _COMPLETED) | {
         "accelerators": "GPU",
         "batchId": "7300114",
@@ -47,7 +47,7 @@ def complete_run(run_id: str) -> Members:
 
 
 def unmodeled_run(run_id: str) -> Members:
-    """Returns a run with members, words and values that no published model knows."""
+    """Return a run with members, enum values and types that no model has."""
     history = History(
         status="ARCHIVING",
         created="2025-10-07T06:05:04.123456789Z",

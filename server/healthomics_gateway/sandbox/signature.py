@@ -1,8 +1,8 @@
-"""Verifies a request's SigV4 signature, and refuses as AWS refuses.
+"""Verifies the SigV4 signature of a request, with the errors of AWS.
 
-botocore recomputes the signature from the request that was received. One limit
-comes with that: a signature over a header that botocore never signs (`user-agent`,
-`expect`, ...) doesn't verify here, though AWS takes it.
+botocore recomputes the signature from the received request. So a signature over a
+header that botocore never signs (`user-agent`, `expect`, ...) is refused here, although
+AWS accepts it.
 """
 
 import hmac
@@ -25,7 +25,9 @@ from healthomics_gateway.sandbox.account import (
 )
 from healthomics_gateway.sandbox.errors import AwsError
 
-_TOLERANCE = timedelta(minutes=5)  # between the signer's clock and ours
+_TOLERANCE = timedelta(
+    minutes=5
+)  # between the clock of the signer and that of the sandbox
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 +"
@@ -45,7 +47,7 @@ _MISMATCH = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedRequest:
-    """A request as it came over the wire; path and query still percent-encoded."""
+    """A request as received; path and query are percent-encoded."""
 
     method: str
     path: str
@@ -57,7 +59,7 @@ class ReceivedRequest:
 def verify(
     request: ReceivedRequest, *, now: datetime, session_token: str | None
 ) -> None:
-    """Raises an AwsError unless the sandbox's own credentials signed this just now."""
+    """Raise AwsError unless the sandbox's credentials have just signed the request."""
     _check_text(request)
     authorization = request.headers.get("authorization")
     if authorization is None:
@@ -81,7 +83,7 @@ def verify(
 
 
 def _check_text(request: ReceivedRequest) -> None:
-    """Checks that the headers are UTF-8: other bytes can't have been signed."""
+    """Check that the headers are UTF-8; other bytes can't be signed."""
     try:
         "".join(request.headers.values()).encode()
     except UnicodeEncodeError:
@@ -91,7 +93,7 @@ def _check_text(request: ReceivedRequest) -> None:
 def _check_identity(
     claim: re.Match[str], request: ReceivedRequest, session_token: str | None
 ) -> None:
-    """Checks that key and session token, or its absence, are the sandbox's own."""
+    """Check the access key and the session token, or that there is none."""
     token = request.headers.get("x-amz-security-token")
     if claim["key_id"] != ACCESS_KEY_ID or token != session_token:
         raise AwsError(
@@ -101,10 +103,10 @@ def _check_identity(
 
 
 def _check_time(request: ReceivedRequest, now: datetime) -> str:
-    """Returns the time of signing as it was sent; it must be about now.
+    """Return the time of signing as it was sent; it must be about now.
 
-    Of AWS's words for a clock that is off (RequestTimeTooSkewed is S3's) this is the
-    one of its JSON services: InvalidSignatureException.
+    The error is InvalidSignatureException, as in AWS's JSON services. Other services
+    have others, such as S3's RequestTimeTooSkewed.
     """
     sent = request.headers.get("x-amz-date", "")
     try:
@@ -132,7 +134,7 @@ def _check_time(request: ReceivedRequest, now: datetime) -> str:
 
 
 def _check_scope(claim: re.Match[str], signed_at: str) -> None:
-    """Checks that the credential is scoped to this day, Region and service."""
+    """Check that the credential scope has this day, Region and service."""
     scope = {
         "date": (claim["day"], signed_at[:8]),
         "region": (claim["region"], REGION),
@@ -148,7 +150,7 @@ def _check_scope(claim: re.Match[str], signed_at: str) -> None:
 
 
 def _check_coverage(claim: re.Match[str], request: ReceivedRequest) -> None:
-    """Checks that the host, every `x-amz-` header and this very body are signed."""
+    """Check that the host, all `x-amz-` headers and the body are signed."""
     covered = set(claim["signed_headers"].split(";"))
     names = (name.lower() for name in request.headers)
     needed = {"host", *(name for name in names if name.startswith("x-amz-"))}
@@ -163,16 +165,18 @@ def _check_coverage(claim: re.Match[str], request: ReceivedRequest) -> None:
 
 
 def _signature(request: ReceivedRequest, names: list[str], signed_at: str) -> str:
-    """Signs what was received, under the headers of these names alone."""
+    """Return the signature of the received request over the headers of these names."""
     headers = request.headers
     query = urlencode(parse_qsl(request.query, keep_blank_values=True), quote_via=quote)
-    again = AWSRequest(
+    request_to_sign = AWSRequest(
         method=request.method,
-        url=f"http://host{request.path}?{query}",  # the host signed is the header's
+        url=f"http://host{request.path}?{query}",  # the Host header is signed, not this
         headers={name: ",".join(headers.getall(name, ())) for name in names},
         data=request.body,
     )
-    again.context["timestamp"] = signed_at
-    text = _SIGNER.string_to_sign(again, _SIGNER.canonical_request(again))
-    signature: str = _SIGNER.signature(text, again)
+    request_to_sign.context["timestamp"] = signed_at
+    text = _SIGNER.string_to_sign(
+        request_to_sign, _SIGNER.canonical_request(request_to_sign)
+    )
+    signature: str = _SIGNER.signature(text, request_to_sign)
     return signature

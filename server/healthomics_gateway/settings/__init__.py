@@ -1,1 +1,1 @@
-"""The settings: their schema, where they are read from, how they are checked."""
+"""The settings: their schema, their sources and their checks."""

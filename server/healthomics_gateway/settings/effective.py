@@ -15,19 +15,17 @@ from healthomics_gateway.auth.policy import neighbour_of
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.runs.field_mask import MEMBERS
-from healthomics_gateway.settings.checks import (
-    is_readable,
-)
 from healthomics_gateway.settings.endpoints import endpoints_of
+from healthomics_gateway.settings.file_checks import is_readable
 from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves
 
 
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
-    """Give each setting's name, its value as one would set it, and its origin."""
+    """Yield the name, the value as it would be written, and the origin of settings."""
     settings = loaded.settings
-    opened = {"open_services": endpoints_of(settings)[0].open_services}  # at `listen`
+    opened = {"open_services": endpoints_of(settings)[0].open_services}  # of `listen`
     for name, value in leaves(dict(settings) | opened):
         origin = loaded.origins.get(name, "default")
         if isinstance(value, tuple) and not isinstance(value, Address):
@@ -40,17 +38,17 @@ def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
 
 
 def _given(table: BaseModel) -> dict[str, Any]:
-    """Return what a table of the file sets, in the order of the documentation."""
+    """Return the settings that a table contains, in the order of the schema."""
     return {key: value for key, value in table if key in table.model_fields_set}
 
 
 def warnings(settings: Settings) -> Iterator[str]:
-    """Yield what is valid and may not be what was meant."""
+    """Yield a warning for each value that is valid but may be a mistake."""
     for at, rule in enumerate(settings.callers):
         if other := neighbour_of(rule.identity):
             yield (
                 f"callers[{at}].identity {rule.identity}: it also matches {other};"
-                " write the * after a separator, as / or : are"
+                " write the * after a separator, such as / or :"
             )
     withheld = {"withhold": settings.withhold} | {
         f"callers[{at}].withhold": rule.withhold
@@ -73,5 +71,5 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Path) and not is_readable(value):
-        return "(not a file)"  # it may be a key that was pasted instead
+        return "(not a file)"  # perhaps a key, pasted by mistake
     return "" if value is None else re.sub(r"//[^/]*@", "//***@", str(value))

@@ -1,4 +1,4 @@
-"""The addresses that gRPC is served at, and what is particular to each."""
+"""The addresses of the gRPC servers, with the settings of each."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ STANDARD_SERVICES = frozenset({"Health", "Reflection"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One address and how it is served; every default is filled in."""
+    """An address and its settings, with all defaults applied."""
 
-    setting: str  # that set it: `listen` or `listeners[0].address`
+    setting: str  # the name: `listen` or `listeners[0].address`
     address: Address | UnixPath
-    files: TlsFiles | None = None  # None: plaintext, always so for a Unix socket
+    files: TlsFiles | None = None  # None: plaintext; always None for a Unix socket
     client_auth: ClientAuth = "none"
     services: frozenset[str] = ALL_SERVICES
-    open_services: frozenset[str] = STANDARD_SERVICES  # that need no identity
-    identity: str = ANONYMOUS  # of all callers, for a Unix socket
+    open_services: frozenset[str] = STANDARD_SERVICES  # those that need no identity
+    identity: str = ANONYMOUS  # of all callers of a Unix socket
     mode: int = SOCKET_MODE  # of a Unix socket's file
 
     @property
     def proves(self) -> bool:
-        """Return whether a connection alone proves its caller's identity."""
+        """Return whether a connection alone proves the identity of its caller."""
         return self.client_auth == "required" or self.identity != ANONYMOUS
 
 
 def endpoints_of(settings: Settings) -> tuple[Endpoint, ...]:
-    """Return every address: `listen`, then the listeners in their order."""
+    """Return the endpoint of `listen`, then those of `[[listeners]]` in order."""
     tls = settings.tls
     listen = Endpoint(
         setting="listen",
@@ -55,7 +55,7 @@ def endpoints_of(settings: Settings) -> tuple[Endpoint, ...]:
 
 
 def _further(settings: Settings, at: int, table: ListenerTable) -> Endpoint:
-    """Fill in what a listener leaves out."""
+    """Return the endpoint of a listener, with the defaults of `[tls]`."""
     tls, section = settings.tls, f"listeners[{at}]"
     is_tcp = isinstance(table.address, Address)
     files = (
@@ -78,7 +78,7 @@ def _further(settings: Settings, at: int, table: ListenerTable) -> Endpoint:
 def _files(
     settings: Settings, cert_file: Path | None, key_file: Path | None, section: str
 ) -> TlsFiles | None:
-    """Return the files that TLS is served from; None if it isn't."""
+    """Return the files for TLS, None for plaintext."""
     if not (cert_file and key_file):
         return None
     return TlsFiles(
@@ -90,7 +90,11 @@ def _files(
 
 
 def _open_services(settings: Settings, address: Address | UnixPath) -> frozenset[str]:
-    """Return what needs no identity; if unset, less on an address that others reach."""
+    """Return the services that need no identity.
+
+    If `open_services` isn't set, only Health is open on an address that other machines
+    can reach.
+    """
     if "open_services" in settings.model_fields_set or address.is_loopback:
         return settings.open_services
     return OPEN_TO_OTHERS

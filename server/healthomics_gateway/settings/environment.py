@@ -1,6 +1,6 @@
-"""Environment variables: which are settings, which are Kubernetes', which are neither.
+"""Reads settings from environment variables, and finds variables that are no settings.
 
-No setting is known here by name: the schema is handed in.
+This module works with any schema.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
-from healthomics_gateway.settings.sources import UNKNOWN, leaves, no_such
+from healthomics_gateway.settings.sources import UNKNOWN, leaves, unknown_fault
 
 PREFIX = "GATEWAY_"
 OF_KUBERNETES = re.compile(r"GATEWAY_(SERVICE_|PORT).*")  # a Service named gateway
 
-# What Kubernetes sets for a Service: after its name, and with what value.
+# The variables that Kubernetes sets for a Service, without its name, and their values.
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _HOST = "_SERVICE_HOST"
 _PROTOCOL, _IP, _PORT = "(tcp|udp|sctp)", "[0-9A-Fa-f.:]+", "[0-9]{1,5}"
@@ -41,7 +41,7 @@ def variable_of(name: str) -> str:
 def read_environment(
     schema: type[BaseSettings], environ: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return what the environment sets; a number or boolean that parses is one."""
+    """Return the settings in the environment, numbers and booleans parsed."""
     known = _variables(schema)
     source = EnvSettingsSource(schema)
     source.env_vars = {
@@ -59,22 +59,26 @@ def _parse(values: dict[str, Any], defaults: Any) -> None:
         if isinstance(value, dict):
             _parse(value, default)
         elif type(default) in _PARSED:
-            with suppress(ValidationError):  # what stays a text is refused as one
+            with suppress(
+                ValidationError
+            ):  # a text that remains is reported as a fault
                 values[name] = _PARSED[type(default)].validate_python(value)
 
 
 def unknown_variables(
     schema: type[BaseSettings], environ: Mapping[str, str]
 ) -> list[str]:
-    """Return a fault for each variable that looks like a setting and isn't one."""
+    """Return a fault for each variable that looks like a setting but isn't one."""
     known = _variables(schema)
     meant = {_loosely(name): name for name in known}
     others = set(_of_services(environ))
-    plain = [each.removeprefix(PREFIX) for each in known]  # all alike with the prefix
+    plain = [
+        each.removeprefix(PREFIX) for each in known
+    ]  # the common prefix would make all names similar
     return [
         f"{name}: {UNKNOWN}; write {meant[_loosely(name)]}"
         if _loosely(name) in meant
-        else f"{name}: {no_such(name.removeprefix(PREFIX), plain, prefix=PREFIX)}"
+        else f"{name}: {unknown_fault(name.removeprefix(PREFIX), plain, prefix=PREFIX)}"
         for name in sorted(environ)
         if (name.startswith(PREFIX) or name.upper() in known)
         and name not in known
@@ -88,10 +92,10 @@ def _loosely(name: str) -> str:
 
 
 def _of_services(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the variables that Kubernetes has set for its Services.
+    """Yield the variables that Kubernetes sets for Services.
 
-    The host's variable names the Service. Of the others only those count that begin
-    with that name and have the form that Kubernetes gives them.
+    A Service is found by its variable `…_SERVICE_HOST`. Its other variables must start
+    with the same name and have the form that Kubernetes documents.
     """
     services = {
         name.removesuffix(_HOST)
@@ -108,7 +112,7 @@ def _of_services(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _variables(schema: type[BaseSettings]) -> set[str]:
-    """Return the variables that exist; a list of tables is for the file alone."""
+    """Return the variables of all settings; only the file can set lists of tables."""
     return {
         variable_of(name)
         for name, value in leaves(schema())

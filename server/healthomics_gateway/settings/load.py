@@ -1,6 +1,6 @@
-"""What an operator has set: read once, from flags, environment, file and defaults.
+"""Loads the settings once, from flags, environment, file and defaults.
 
-A fault never hides another: all of them are told together.
+All faults are reported together.
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from healthomics_gateway.settings.checks import (
-    disagreements,
-)
+from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.settings.checks import faults_of
 from healthomics_gateway.settings.environment import (
     read_environment,
     unknown_variables,
     variable_of,
 )
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.settings.sources import leaves, merge, read_file, take_faults
+from healthomics_gateway.settings.sources import (
+    leaves,
+    merge,
+    read_file,
+    remove_invalid,
+)
 
 
-class SettingsError(Exception):
-    """The settings can't be used; `args` are the faults, a sentence each."""
+class SettingsError(FaultsError):
+    """The settings are invalid."""
 
     def __init__(self, *faults: str, loaded: Loaded | None = None) -> None:
-        """Create it with what is valid of the settings, None if too little is known."""
+        """Create an error; `loaded` is None if the file couldn't be read."""
         super().__init__(*faults)
         self.loaded = loaded
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, and where each that isn't a default came from."""
+    """The settings, and the origin of each that isn't a default."""
 
     settings: Settings
     origins: Mapping[str, str]  # by dotted name
@@ -45,14 +49,14 @@ def load(
     environ: Mapping[str, str],
     config_file: Path | None = None,
 ) -> Loaded:
-    """Read every source; raise SettingsError with all faults.
+    """Return the settings from all sources; raise SettingsError with all faults.
 
-    `flags` are by setting's name, None where a flag wasn't given.
+    `flags` are by name of the setting, None if a flag wasn't given.
     """
     in_file, faults = read_file(config_file)
     is_file_read = not faults
     in_flags = {name: value for name, value in flags.items() if value is not None}
-    sources = (  # each before those that override it
+    sources = (  # in ascending priority
         (in_file, lambda name: f"{name} in {config_file}"),
         (read_environment(Settings, environ), variable_of),
         (in_flags, lambda name: "--" + name.replace("_", "-")),
@@ -62,7 +66,7 @@ def load(
     refused: set[str] = set()  # names whose value would be another if it were valid
     for source, origin in sources:
         given = {name: origin(name) for name, _ in leaves(source)}
-        faults += take_faults(Settings, source, origin)
+        faults += remove_invalid(Settings, source, origin)
         merge(merged, source)
         valid = {name: given[name] for name, _ in leaves(source)}
         invalid = {name: f"default, {given[name]} is refused" for name in given}
@@ -70,7 +74,7 @@ def load(
         refused = (refused | given.keys()) - valid.keys()
     settings = _with_deadlines(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
-    faults += disagreements(settings, origins, refused)
+    faults += faults_of(settings, origins, refused)
     loaded = Loaded(settings, origins)
     if faults:
         raise SettingsError(*faults, loaded=loaded if is_file_read else None)
@@ -78,7 +82,7 @@ def load(
 
 
 def _with_deadlines(settings: Settings, origins: Mapping[str, str]) -> Settings:
-    """Let that of the two deadlines which isn't set follow the one that is."""
+    """Derive a deadline that isn't set from the other one."""
     default, longest = settings.default_deadline, settings.max_deadline
     if "max_deadline" not in origins:
         return settings.model_copy(update={"max_deadline": max(default, longest)})

@@ -1,4 +1,4 @@
-"""What can be set: each setting's kind, range and default."""
+"""The schema of the settings: the type, range and default of each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from healthomics_gateway.settings.value_types import (
 )
 from healthomics_gateway.tls.files import ClientAuth
 
-# Of signatures whose maker alone has the key: who verifies can't sign.
+# Only asymmetric signatures: with HMAC, whoever verifies tokens could also sign them.
 Algorithm = Literal[
     "RS256",
     "RS384",
@@ -50,20 +50,20 @@ class _Section(BaseModel):
 
 
 class Log(_Section):
-    """How it logs."""
+    """The log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
 
 
 class Errors(_Section):
-    """What errors tell."""
+    """The details of errors."""
 
     debug: Switch = False
 
 
 class Upstream(_Section):
-    """How HealthOmics is asked."""
+    """Requests to HealthOmics."""
 
     attempt_timeout: Annotated[Duration, within("100ms", "2m")] = timedelta(seconds=10)
     connect_timeout: Annotated[Duration, within("100ms", "2m")] = timedelta(seconds=3)
@@ -73,14 +73,14 @@ class Upstream(_Section):
 
 
 class Quota(_Section):
-    """How much of the account's quota is used."""
+    """The share of the account's quota that the gateway may use."""
 
     tps: Annotated[Number, Field(ge=0.5, le=10_000)] = 8.0
     burst: Annotated[Number, Field(ge=1, le=10_000)] = 2.0
 
 
 class Cache(_Section):
-    """What is remembered, and for whom."""
+    """The cache of answers."""
 
     max_staleness: Annotated[Duration, within("0s", "1h")] = timedelta(0)
     max_staleness_limit: Annotated[Duration, within("0s", "1h")] = timedelta(minutes=1)
@@ -88,7 +88,7 @@ class Cache(_Section):
 
 
 class Watch(_Section):
-    """How runs are watched."""
+    """Watches of runs."""
 
     interval: Annotated[Duration, within("10ms", "1h")] = timedelta(seconds=5)
     min_interval: Annotated[Duration, within("10ms", "1h")] = timedelta(seconds=1)
@@ -110,7 +110,7 @@ _ClientAuth = Annotated[ClientAuth, BeforeValidator(_client_auth)]
 
 
 class Tls(_Section):
-    """The certificate that is served, and whose certificates prove who calls."""
+    """The server certificate, and the authorities of client certificates."""
 
     cert_file: File = None
     key_file: File = None
@@ -120,7 +120,7 @@ class Tls(_Section):
 
 
 class ListenerTable(_Section):
-    """A further address, and how it differs from `listen`."""
+    """An additional address; what isn't set is as for `listen`."""
 
     address: Listen
     client_auth: _ClientAuth | None = None
@@ -135,7 +135,7 @@ class ListenerTable(_Section):
 
 
 class Jwt(_Section):
-    """Whose tokens prove who calls."""
+    """The issuer of the tokens that prove identities."""
 
     issuer: MaybeText = None
     audience: Annotated[
@@ -154,12 +154,12 @@ class Jwt(_Section):
 
     @property
     def is_on(self) -> bool:
-        """Whether tokens are read at all."""
+        """Return whether tokens are verified."""
         return bool(self.jwks_url or self.jwks_file)
 
 
 class CallerRule(_Section):
-    """What callers of an identity may."""
+    """What the callers of an identity may do."""
 
     identity: Pattern
     methods: frozenset[Literal["GetRun", "WatchRun", "Health", "Reflection"]] = (
@@ -175,7 +175,7 @@ class CallerRule(_Section):
 
 
 class Settings(BaseSettings):
-    """All of them, valid."""
+    """All settings, valid."""
 
     model_config = SettingsConfigDict(
         env_prefix="GATEWAY_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
         words("services", "Health"),
     ] = frozenset(
         {"Health", "Reflection"}
-    )  # if unset: Health alone where others reach it
+    )  # if unset: only Health on addresses that other machines reach
     log: Log = Log()
     errors: Errors = Errors()
     upstream: Upstream = Upstream()
@@ -208,5 +208,5 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Take only what `load` hands in: it has read every source."""
+        """Take the values only from `load`, which has read all sources."""
         return (kwargs["init_settings"],)

@@ -1,7 +1,7 @@
-"""Reads settings from a file, checks each source against the schema, merges sources.
+"""Reads settings from a file, validates each source, and merges the sources.
 
-No setting is known here by name: the schema is handed in. An origin tells where the
-setting of a dotted name (`log.level`) came from.
+This module works with any schema. An origin is the text that names the source of a
+setting; it is found by the dotted name of the setting (`log.level`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pydantic_settings import BaseSettings
 from healthomics_gateway.files import FileError, read_once
 
 UNKNOWN = "there is no such setting"
-SIMILAR = 0.8  # how alike a name and a suggestion must be, at most 1
+SIMILAR = 0.8  # least similarity of a name and a suggestion, 0 to 1
 
-_WORDS = {  # by pydantic's type of error, with pydantic's own variables
+_ADVICE = {  # by pydantic's type of error; {} are pydantic's variables
     "bool_type": "write true or false",
     "dict_type": "write it as a table",
     "extra_forbidden": UNKNOWN,
@@ -39,7 +39,7 @@ _WORDS = {  # by pydantic's type of error, with pydantic's own variables
     "tuple_type": "write it as a list of tables, each below [[{name}]]",
     "value_error": "{error}",
 }
-_UNQUOTED: dict[str, TypeAdapter[Any]] = {  # by what is refused if it is a text
+_UNQUOTED: dict[str, TypeAdapter[Any]] = {  # by the type of error that a text causes
     "bool_type": TypeAdapter(bool),
     "float_type": TypeAdapter(float),
     "int_type": TypeAdapter(int),
@@ -49,7 +49,7 @@ _UNQUOTED: dict[str, TypeAdapter[Any]] = {  # by what is refused if it is a text
 def leaves(
     values: Mapping[str, Any] | BaseModel, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """Yield each setting by its dotted name."""
+    """Yield the dotted name and the value of each setting."""
     for name, value in dict(values).items():
         if isinstance(value, Mapping | BaseModel):
             yield from leaves(value, f"{prefix}{name}.")
@@ -58,17 +58,19 @@ def leaves(
 
 
 def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
-    """Return what a TOML file sets, and what is wrong with the file.
+    """Return the settings in a TOML file, and the faults of the file.
 
-    It is read once, so that it can be a pipe (`--config <(...)`).
+    The file is read only once, so that it can be a pipe (`--config <(...)`).
     """
     if file is None:
         return {}, []
     try:
         content = read_once(file)
-        # Editors may have put a byte order mark there.
+        # Some editors write a byte order mark.
         values = tomllib.loads(content.decode("utf-8-sig"))
-        list(leaves(values))  # a dotted key can nest them deeper than can be walked
+        list(
+            leaves(values)
+        )  # raises RecursionError if a dotted key nests them too deeply
     except OSError as error:
         return {}, [f"--config {file}: {error.strerror}"]
     except FileError as fault:
@@ -81,7 +83,7 @@ def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
 
 
 def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
-    """Let a source override, setting by setting, what was read before it."""
+    """Override settings in `into`, one by one, by those of `source`."""
     for name, value in source.items():
         inner = into.get(name)
         if isinstance(inner, dict) and isinstance(value, Mapping):
@@ -90,16 +92,16 @@ def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:
             into[name] = dict(value) if isinstance(value, Mapping) else value
 
 
-def take_faults(
+def remove_invalid(
     schema: type[BaseSettings], values: dict[str, Any], origin: Callable[[str], str]
 ) -> list[str]:
-    """Remove from a source what the schema doesn't accept; return a fault for each."""
-    # A name of pydantic's own, such as _env_file, would be obeyed.
+    """Remove the invalid settings from a source; return a fault for each."""
+    # pydantic would accept names of its own parameters, such as _env_file.
     unknown = [name for name in values if name not in schema.model_fields]
     for name in unknown:
         del values[name]
     known = list(names_in(schema))
-    faults = [f"{origin(name)}: {no_such(name, known)}" for name in unknown]
+    faults = [f"{origin(name)}: {unknown_fault(name, known)}" for name in unknown]
     try:
         schema(**values)
     except ValidationError as error:
@@ -107,10 +109,10 @@ def take_faults(
             path = [str(part) for part in each["loc"]]
             name = _name(each["loc"])
             is_unknown = each["type"] == "extra_forbidden"
-            fault = no_such(name, known) if is_unknown else _told(each)
+            fault = unknown_fault(name, known) if is_unknown else _advice(each)
             faults.append(f"{origin(name)}: {fault}")
             _remove(values, path)
-        return faults + take_faults(schema, values, origin)
+        return faults + remove_invalid(schema, values, origin)
     return faults
 
 
@@ -123,21 +125,21 @@ def names_in(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _table_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the model of a table or of the tables of a list."""
+    """Return the model of a table, or of the tables in a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_table_in, get_args(annotation))), None)
 
 
-def no_such(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """Return the fault of a name that no setting has; a suggestion gets `prefix`."""
+def unknown_fault(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Return the fault of an unknown name; `prefix` goes before a suggestion."""
     plain = re.sub(r"\[\d+\]", "", name)
     near = get_close_matches(plain, known, n=1, cutoff=SIMILAR)
     return f"{UNKNOWN}; did you mean {prefix}{near[0]}?" if near else UNKNOWN
 
 
 def _name(path: tuple[int | str, ...]) -> str:
-    """Name a setting: `callers[0].methods`, an entry of a list of words by its list."""
+    """Return the name of a setting (`callers[0].methods`); an item has its list's."""
     name = ""
     for at, part in enumerate(path):
         if isinstance(part, str):
@@ -157,24 +159,24 @@ def _remove(values: dict[str, Any], path: list[str]) -> None:
     values.pop(last, None)
 
 
-def _told(error: ErrorDetails) -> str:
-    """Return what to write instead; what was written may be a secret."""
+def _advice(error: ErrorDetails) -> str:
+    """Return what to write instead, without the value, which may be a secret."""
     kind, written = error["type"], error["input"]
     name = _name(error["loc"])
-    words = _WORDS[kind].format_map({"name": name, **error.get("ctx", {})})
+    words = _ADVICE[kind].format_map({"name": name, **error.get("ctx", {})})
     if isinstance(written, str) and not written.strip():
         return f"it is empty; unset it, or {words}"
     if kind in _UNQUOTED and _is_quoted(written, _UNQUOTED[kind]):
         return f"{words}, without quotes"
     if kind == "model_type" and isinstance(error["loc"][-1], int):
-        return _WORDS["tuple_type"].format(name=name)
+        return _ADVICE["tuple_type"].format(name=name)
     if kind == "tuple_type" and isinstance(written, dict):
         return f"{words} instead of [{name}]"
     return words
 
 
 def _is_quoted(written: Any, adapter: TypeAdapter[Any]) -> bool:
-    """Return whether it is a text that would be right without its quotes."""
+    """Return whether a value is a text that would be valid without quotes."""
     try:
         return isinstance(written, str) and adapter.validate_python(written) is not None
     except ValidationError:

@@ -1,4 +1,4 @@
-"""How single settings are written: addresses, durations, files, names, rules' words."""
+"""The types of single settings: addresses, durations, files, names, lists."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MODE = re.compile(r"0[0-7]{3}")
 
 
 def within(shortest: str, longest: str) -> AfterValidator:
-    """Bound a duration."""
+    """Return a validator that limits a duration to a range, both ends included."""
 
     def check(duration: timedelta) -> timedelta:
         if not parse_duration(shortest) <= duration <= parse_duration(longest):
@@ -40,9 +40,10 @@ def within(shortest: str, longest: str) -> AfterValidator:
 def words(
     what: str, example: str, of: re.Pattern[str] = re.compile(r"\S+")
 ) -> BeforeValidator:
-    """Read a list, separated by commas in the environment, of what `of` matches.
+    """Return a validator of a list whose items match `of`.
 
-    An empty entry is refused: what was to stand there would be missing.
+    In the environment the items are separated by commas. Empty items are refused,
+    because a value may be missing there.
     """
 
     def read(value: Any) -> Any:
@@ -60,7 +61,7 @@ def words(
 
 
 def _not_empty(value: Any) -> Any:
-    """Refuse what is empty in a file: it would protect less than it seems to."""
+    """Refuse an empty list or table, which would not restrict what it seems to."""
     if value in ([], {}):
         raise ValueError("write at least one, or leave it out")
     return value
@@ -79,7 +80,7 @@ def _file(value: Any) -> Any:
 def _text(
     check: Callable[[str], str | None], *, is_optional: bool = False
 ) -> PlainValidator:
-    """Accept text that `check` finds no fault in, and None if it is optional."""
+    """Return a validator of text; `check` returns the fault of a text, or None."""
 
     def read(value: Any) -> str | None:
         if is_optional and value is None:
@@ -99,7 +100,7 @@ def _text(
 
 def _pattern_fault(text: str) -> str | None:
     if "*" in text[:-1]:
-        return "write * at the end only, where it stands for one character or more"
+        return "write * only at the end; it matches one or more characters"
     return None if text.isprintable() else "write printable characters"
 
 
@@ -117,15 +118,13 @@ def _mode_fault(text: str) -> str | None:
     if not _MODE.fullmatch(text):
         return 'write the mode of a file as text, such as "0660"'
     if not int(text, 8) & stat.S_IWUSR:
-        # The owner is the gateway itself, which probes its own sockets.
-        return (
-            'write one that lets the owner write, such as "0660": to connect needs that'
-        )
+        # The owner is the gateway, which connects to its own sockets to probe them.
+        return 'write a mode with write permission for the owner, such as "0660"'
     return None
 
 
 NotEmpty = BeforeValidator(_not_empty)
-# Of one type in the file; in the environment they are parsed before they get here.
+# Strict in the file; in the environment they are parsed before they are validated.
 Switch = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True)]

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.utils import CryptographyDeprecationWarning
 
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.pem import Block, blocks_of
 
@@ -53,7 +54,7 @@ _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
-class TlsFilesError(Exception):
+class TlsFilesError(FaultsError):
     """The files can't be served from; `args` are the faults, a sentence each."""
 
 

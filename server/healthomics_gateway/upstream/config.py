@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
+from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.net.addresses import is_loopback
 from healthomics_gateway.net.hosts import is_name
@@ -62,7 +63,7 @@ STS_CONFIG = Config(
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
-class AwsSettingsError(Exception):
+class AwsSettingsError(FaultsError):
     """AWS's own settings don't name a place to call; `args` are the faults."""
 
 
@@ -108,7 +109,7 @@ def discover() -> Aws:
         try:
             proxy = proxy_for(endpoint)
         except ProxyError as error:
-            faults.append(str(error))
+            faults += error.args
     if faults:
         raise AwsSettingsError(*faults)
     return Aws(

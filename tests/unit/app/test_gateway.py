@@ -1,4 +1,4 @@
-"""A gateway put together: its stack, its addresses, its end."""
+"""A composed gateway: its stack of sources, its addresses and its end."""
 
 import asyncio
 import json
@@ -24,7 +24,8 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app.gateway import Gateway, ListenError
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import SERVICE
@@ -35,24 +36,24 @@ from testkit.builders import Upstream, aws_at, calling, gateway, get_run, http, 
 
 RUN_ID = "1234567"
 ANSWER = http(json.dumps({"id": RUN_ID, "name": "mine", "sessionPolicy": "{}"}))
-FAILURE = http('{"message": "told to debuggers alone"}', status=500)
+FAILURE = http('{"message": "reported to debuggers alone"}', status=500)
 THROTTLE = http("{}", status=429, x_amz_retry_after="60000")
-NOWHERE = "http://127.0.0.1:9"  # no test that names it asks HealthOmics
-OURS = re.compile("AWS_|GATEWAY_")  # settings of this machine that a test leaves out
+NOWHERE = "http://127.0.0.1:9"  # for tests without a request to HealthOmics
+OURS = re.compile("AWS_|GATEWAY_")  # settings of this machine, which tests remove
 OWN_EVENTS = {"serving", "draining", "stopped"}
-TURNS = 20  # of the event loop, in which what can happen has happened
-MAX_SECONDS = 20  # for a process to do what it must
+TURNS = 20  # of the event loop, enough for all pending callbacks
+MAX_SECONDS = 20  # time limit of a process
 
 
 @contextmanager
 def taken() -> Iterator[str]:
-    """An address that somebody else listens on."""
+    """An address that another socket listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def has_ipv6() -> bool:
-    """Tell whether this machine has the loopback address of IPv6."""
+    """Return whether this machine has the loopback address of IPv6."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
@@ -63,8 +64,8 @@ def has_ipv6() -> bool:
 # the stack
 
 
-async def test_stack_answers_after_failures_that_pass() -> None:
-    """Two failures of HealthOmics and an answer are an answer, after three requests."""
+async def test_stack_retries_until_an_answer() -> None:
+    """Two failures of HealthOmics and an answer are an answer, by three requests."""
     async with (
         Upstream(FAILURE, FAILURE, ANSWER) as upstream,
         gateway(aws_at(upstream.url)) as served,
@@ -76,35 +77,35 @@ async def test_stack_answers_after_failures_that_pass() -> None:
     assert 3 == len(upstream.requests)
 
 
-async def test_stack_tries_as_often_as_is_set() -> None:
-    """`upstream.max_attempts` bounds the attempts, which the error counts."""
+async def test_stack_makes_max_attempts() -> None:
+    """`upstream.max_attempts` limits the attempts; the error has their number."""
     async with (
         Upstream(FAILURE) as upstream,
         gateway(aws_at(upstream.url), GATEWAY_UPSTREAM__MAX_ATTEMPTS="2") as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID))
+        reported = await refused(get_run(stub, RUN_ID))
 
-    assert "UPSTREAM_UNAVAILABLE" == told.reason
-    assert ("2", 2) == (told.metadata["attempts"], len(upstream.requests))
+    assert "UPSTREAM_UNAVAILABLE" == reported.reason
+    assert ("2", 2) == (reported.metadata["attempts"], len(upstream.requests))
 
 
-async def test_stack_tells_the_wait_that_it_has_no_time_for() -> None:
-    """A throttle that asks for more than the deadline is told after one request."""
+async def test_stack_returns_a_retry_delay_beyond_the_deadline() -> None:
+    """A throttle with a delay beyond the deadline is returned after one request."""
     async with (
         Upstream(THROTTLE) as upstream,
         gateway(aws_at(upstream.url)) as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID, seconds=4))
+        reported = await refused(get_run(stub, RUN_ID, seconds=4))
 
-    assert "UPSTREAM_THROTTLED" == told.reason
-    assert 5000 <= int(str(told.trailers["grpc-retry-pushback-ms"])) <= 6000
+    assert "UPSTREAM_THROTTLED" == reported.reason
+    assert 5000 <= int(str(reported.trailers["grpc-retry-pushback-ms"])) <= 6000
     assert 1 == len(upstream.requests)
 
 
-async def test_stack_withholds_what_is_set() -> None:
-    """`withhold` takes a member out of every answer."""
+async def test_stack_withholds_a_member() -> None:
+    """`withhold` removes a member from every answer."""
     async with (
         Upstream(ANSWER) as upstream,
         gateway(aws_at(upstream.url), GATEWAY_WITHHOLD="sessionPolicy") as served,
@@ -116,40 +117,44 @@ async def test_stack_withholds_what_is_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [("true", ["told to debuggers alone"]), ("false", [])]
+    ("value", "expected"), [("true", ["reported to debuggers alone"]), ("false", [])]
 )
-async def test_stack_tells_aws_words_when_it_is_set(
+async def test_stack_returns_aws_message_in_debug(
     value: str, expected: list[str]
 ) -> None:
-    """`errors.debug` lets AWS's own message out."""
+    """With `errors.debug` the error has AWS's own message."""
     settings = {"GATEWAY_ERRORS__DEBUG": value, "GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
     async with (
         Upstream(FAILURE) as upstream,
         gateway(aws_at(upstream.url), **settings) as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID))
+        reported = await refused(get_run(stub, RUN_ID))
 
     assert expected == [
-        each.detail for each in told.details.values() if isinstance(each, DebugInfo)
+        each.detail for each in reported.details.values() if isinstance(each, DebugInfo)
     ]
 
 
-async def test_stack_gives_up_at_the_default_deadline_that_is_set() -> None:
-    """`default_deadline` ends a call that brings no deadline, and its request too."""
+async def test_stack_ends_a_call_at_the_default_deadline() -> None:
+    """`default_deadline` ends a call without a deadline, and its request."""
     async with (
         Upstream([30.0]) as upstream,
         gateway(aws_at(upstream.url), GATEWAY_DEFAULT_DEADLINE="100ms") as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID, seconds=None))
+        reported = await refused(get_run(stub, RUN_ID, seconds=None))
         await asyncio.wait_for(upstream.hung_up.wait(), 5)
 
     assert (grpc.StatusCode.DEADLINE_EXCEEDED, "SERVER_DEADLINE") == (
-        told.code,
-        told.reason,
+        reported.code,
+        reported.reason,
     )
-    assert {"runId": RUN_ID, "region": "us-east-1", "attempts": "1"} == told.metadata
+    assert {
+        "runId": RUN_ID,
+        "region": "us-east-1",
+        "attempts": "1",
+    } == reported.metadata
 
 
 # readiness
@@ -167,69 +172,69 @@ async def watching(served: Gateway) -> AsyncIterator[Any]:
 
 
 async def readyz(served: Gateway, query: str = "") -> tuple[int, str]:
-    """Read the page that tells whether a gateway is ready."""
+    """Return the status and the body of `/readyz`."""
     url = f"http://{served.admin_address}/readyz{query}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return response.status, await response.text()
 
 
 async def next_health(watch: Any, status: int) -> None:
-    """Wait until the health is this one."""
+    """Wait until the health has this status."""
     while (await watch.read()).status != status:
         pass
 
 
 class NoIdentity:
-    """An identity that has nothing to sign with."""
+    """An identity without credentials."""
 
     is_usable = False
 
     async def credentials(self) -> Credentials:
-        """Have none."""
+        """Raise the error of missing credentials."""
         raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
 
     async def renew(self, refused: Credentials) -> bool:  # noqa: ARG002  # as Identity has it
-        """Have no others."""
+        """Return that there are no others."""
         return False
 
     def fault(self) -> str:
-        """Find nothing wrong."""
+        """Return that there is no fault."""
         return ""
 
     async def close(self) -> None:
-        """Have nothing to end."""
+        """Do nothing."""
 
 
 def without_credentials() -> Aws:
-    """A place to ask, and nothing to sign with."""
+    """Return AWS's settings without credentials."""
     return replace(aws_at(NOWHERE), identity=lambda _report: NoIdentity())
 
 
 async def test_gateway_with_credentials_is_ready_before_its_first_call() -> None:
-    """Credentials are looked for at the start: health and `/readyz` tell."""
+    """Credentials are read at the start; health and `/readyz` show it."""
     async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
         await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
         assert (200, "ok\n") == await readyz(served)
 
 
-async def test_gateway_without_credentials_serves_and_is_not_ready() -> None:
-    """Without credentials it starts, answers calls with its reason and isn't ready."""
+async def test_gateway_without_credentials_is_unready() -> None:
+    """It starts, and answers calls with the reason; it isn't ready."""
     async with (
         gateway(without_credentials()) as served,
         watching(served) as watch,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, RUN_ID))
+        reported = await refused(get_run(stub, RUN_ID))
         first = await watch.read()
         assert (503, "GATEWAY_CREDENTIALS_UNAVAILABLE\n") == await readyz(served)
 
     assert health_pb2.HealthCheckResponse.NOT_SERVING == first.status
-    assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == told.reason
+    assert "GATEWAY_CREDENTIALS_UNAVAILABLE" == reported.reason
 
 
 @pytest.mark.guarantee("readiness")
-async def test_gateway_is_unready_until_keys_were_read_once() -> None:
-    """Without keys no caller can be known: not ready, and a line tells why."""
+async def test_gateway_is_unready_until_keys_are_read() -> None:
+    """Without keys no token can be verified; `/readyz` has a line for it."""
     keys = http(json.dumps({"keys": []}))
     async with (
         Upstream(http(status=401)) as refusing,
@@ -240,19 +245,19 @@ async def test_gateway_is_unready_until_keys_were_read_once() -> None:
     ):
         await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
         async with asyncio.timeout(MAX_SECONDS):
-            while "401" not in (told := (await readyz(unready, "?verbose"))[1]):
+            while "401" not in (reported := (await readyz(unready, "?verbose"))[1]):
                 pass
 
         assert (503, "AUTH_BACKEND_UNAVAILABLE\n") == await readyz(unready)
         why = "AUTH_BACKEND_UNAVAILABLE: status 401, "
-        assert f"listeners: ok\naws: ok\nkeys: {why}" in told
+        assert f"listeners: ok\naws: ok\nkeys: {why}" in reported
         assert (200, "listeners: ok\naws: ok\nkeys: ok\n") == await readyz(
             served, "?verbose"
         )
 
 
 def issuer_at(upstream: Upstream) -> dict[str, str]:
-    """Settings that take callers' tokens, with keys from a server."""
+    """Return settings that verify tokens with keys from a server."""
     return {
         "GATEWAY_JWT__ISSUER": "https://issuer.example.org",
         "GATEWAY_JWT__AUDIENCE": "gateway",
@@ -262,27 +267,27 @@ def issuer_at(upstream: Upstream) -> dict[str, str]:
 
 
 class BrokenIdentity(NoIdentity):
-    """An identity that fails in a way that nobody expects."""
+    """An identity that raises an unexpected exception."""
 
     async def credentials(self) -> Credentials:
-        """Fail."""
+        """Raise an unexpected error."""
         raise RuntimeError("a bug")
 
 
-async def test_task_that_fails_is_a_fault_of_its_part() -> None:
-    """`/readyz?verbose` says that the task of a part has failed and runs again."""
+async def test_failed_task_is_a_fault_of_its_part() -> None:
+    """`/readyz?verbose` shows that the task of a part has failed and runs again."""
     aws = replace(aws_at(NOWHERE), identity=lambda _report: BrokenIdentity())
     fault = "its task ended by RuntimeError and waits to run again"
     async with gateway(aws) as served, asyncio.timeout(MAX_SECONDS):
-        while fault not in (told := (await readyz(served, "?verbose"))[1]):
+        while fault not in (reported := (await readyz(served, "?verbose"))[1]):
             pass
 
     why = "GATEWAY_CREDENTIALS_UNAVAILABLE"
-    assert f"listeners: ok\naws: {why}: {fault}\n" == told
+    assert f"listeners: ok\naws: {why}: {fault}\n" == reported
 
 
-async def test_gateway_that_has_drained_says_so() -> None:
-    """After the drain health and `/readyz` are down."""
+async def test_drained_gateway_is_unready() -> None:
+    """After the drain, health and `/readyz` show that it isn't serving."""
     async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
         await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
         await served.drain(0)
@@ -290,11 +295,11 @@ async def test_gateway_that_has_drained_says_so() -> None:
         assert (503, "GATEWAY_DRAINING\n") == await readyz(served)
 
 
-async def test_eviction_that_goes_on_takes_no_longer_if_asked_for_again() -> None:
-    """A second signal towards the end of a drain doesn't begin the eviction anew."""
+async def test_second_eviction_takes_no_longer() -> None:
+    """A second signal near the end of a drain doesn't start the eviction again."""
     async with gateway(aws_at(NOWHERE)) as served:
         first = asyncio.create_task(served.evict())
-        await asyncio.sleep(0)  # it has begun, and gives statuses time to leave
+        await asyncio.sleep(0)  # the eviction has started
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await served.evict()
@@ -304,8 +309,8 @@ async def test_eviction_that_goes_on_takes_no_longer_if_asked_for_again() -> Non
         assert again.done()
 
 
-async def test_call_evicted_by_a_drain_is_told_why() -> None:
-    """A call that outlasts the drain gets its status, and its request is ended."""
+async def test_call_evicted_by_a_drain_has_a_reason() -> None:
+    """A call that lasts longer than the drain gets a status; its request ends."""
     async with (
         Upstream([30.0]) as upstream,
         gateway(aws_at(upstream.url)) as served,
@@ -315,18 +320,21 @@ async def test_call_evicted_by_a_drain_is_told_why() -> None:
         await upstream.asked.wait()
         await served.drain(0)
         await served.stop()
-        told = await call
+        reported = await call
         await asyncio.wait_for(upstream.hung_up.wait(), 5)
 
-    assert (grpc.StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (told.code, told.reason)
-    assert RUN_ID == told.metadata["runId"]
+    assert (grpc.StatusCode.UNAVAILABLE, "GATEWAY_DRAINING") == (
+        reported.code,
+        reported.reason,
+    )
+    assert RUN_ID == reported.metadata["runId"]
 
 
-# its addresses
+# addresses
 
 
-async def test_addresses_that_are_taken_are_told_together() -> None:
-    """A gateway that can't listen on either address tells of both."""
+async def test_addresses_in_use_are_reported_together() -> None:
+    """If both addresses are in use, both are reported."""
     with taken() as listen, taken() as admin_listen:
         settings = load(
             flags={"listen": listen, "admin_listen": admin_listen}, environ={}
@@ -343,8 +351,8 @@ async def test_addresses_that_are_taken_are_told_together() -> None:
 
 
 @pytest.mark.parametrize("setting", ["admin_listen", "listeners[0].address"])
-async def test_address_that_is_taken_is_the_only_fault(setting: str) -> None:
-    """A server that is stopped again isn't reported as one that fails."""
+async def test_address_in_use_is_the_only_fault(setting: str) -> None:
+    """A server that is stopped again isn't reported as a fault."""
     with taken() as address, capture_logs() as events:
         is_admin = setting == "admin_listen"
         where = {"admin_listen": address} if is_admin else {}
@@ -352,7 +360,7 @@ async def test_address_that_is_taken_is_the_only_fault(setting: str) -> None:
         with pytest.raises(ListenError) as caught:
             async with gateway(aws_at(NOWHERE), toml=further, **where):
                 pass
-        await asyncio.sleep(0)  # the accept loop's last callback
+        await asyncio.sleep(0)  # for the last callback of the accept loop
 
     assert (f"{setting} {address}: it can't be bound; is it in use?",) == (
         caught.value.args
@@ -361,7 +369,7 @@ async def test_address_that_is_taken_is_the_only_fault(setting: str) -> None:
 
 
 async def test_addresses_are_free_after_the_stop() -> None:
-    """A gateway that has stopped listens no more."""
+    """A stopped gateway doesn't listen."""
     async with gateway(aws_at(NOWHERE)) as served:
         addresses = [served.address, served.admin_address]
 
@@ -381,8 +389,8 @@ async def test_addresses_are_free_after_the_stop() -> None:
         ),
     ],
 )
-async def test_address_is_told_with_the_port_that_it_got(host: str) -> None:
-    """With port 0 both addresses name the port that is really listened on."""
+async def test_address_has_the_real_port(host: str) -> None:
+    """With port 0 both addresses have the port that was chosen."""
     settings = load(
         flags={"listen": f"{host}:0", "admin_listen": f"{host}:0"}, environ={}
     ).settings
@@ -390,12 +398,12 @@ async def test_address_is_told_with_the_port_that_it_got(host: str) -> None:
     await served.start()
     try:
         async with calling(served) as stub:
-            told = await refused(get_run(stub, "x"))
+            reported = await refused(get_run(stub, "x"))
         status, _ = await readyz(served)
     finally:
         await served.stop()
 
-    assert "INVALID_REQUEST" == told.reason
+    assert "INVALID_REQUEST" == reported.reason
     assert status in (200, 503)
     assert {host} == {served.address.host, served.admin_address.host}
 
@@ -409,7 +417,7 @@ async def started(
     admin_listen: str = "127.0.0.1:0",
     **environ: str,
 ) -> asyncio.subprocess.Process:
-    """Start `healthomics-gateway serve` with none of the machine's settings."""
+    """Start `healthomics-gateway serve` without settings of the machine."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "healthomics_gateway", "serve"),
         *("--listen", listen, "--admin-listen", admin_listen),
@@ -421,14 +429,14 @@ async def started(
             "AWS_SECRET_ACCESS_KEY": "made-up",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL_OMICS": NOWHERE,
-            "PYTHONWARNINGS": "always",  # what is left open is told
+            "PYTHONWARNINGS": "always",  # so that unclosed resources are reported
             **environ,
         },
     )
 
 
-async def test_life_of_a_process_is_told_in_its_log() -> None:
-    """From start to end all that it writes is one JSON event a line, on stderr."""
+async def test_log_has_the_start_and_the_end_of_a_process() -> None:
+    """All its output is one JSON event on each line of stderr."""
     program = await started()
     assert program.stderr
     async with asyncio.timeout(MAX_SECONDS):
@@ -449,9 +457,9 @@ async def test_life_of_a_process_is_told_in_its_log() -> None:
 
 
 @pytest.mark.guarantee("audit-log")
-async def test_call_is_audited_whatever_the_log_s_level() -> None:
-    """One event a call, with who called, what, and how it ended."""
-    with taken() as listen:  # a port that is free again right after
+async def test_call_is_audited_at_every_log_level() -> None:
+    """Each call has one event with caller, method and outcome."""
+    with taken() as listen:  # a port that is free afterwards
         pass
     program = await started(listen=listen, GATEWAY_LOG__LEVEL="error")
     async with (
@@ -482,8 +490,8 @@ async def test_call_is_audited_whatever_the_log_s_level() -> None:
     assert datetime.fromisoformat(event["timestamp"])
 
 
-async def test_process_that_cannot_listen_tells_why_and_ends() -> None:
-    """With both ports in use it exits with 2 and a line for each, nothing else."""
+async def test_process_that_cannot_listen_exits() -> None:
+    """If both ports are in use it exits with 2 and one line for each."""
     with taken() as listen, taken() as admin_listen:
         program = await started(listen=listen, admin_listen=admin_listen)
         async with asyncio.timeout(MAX_SECONDS):
@@ -513,11 +521,11 @@ asyncio.run(serve(settings, aws_at("http://127.0.0.1:9"), started=started))
 
 
 @pytest.mark.guarantee("short-pauses")
-def test_what_stays_is_not_collected() -> None:
-    """Once it serves, a collection walks what calls have left and nothing more."""
+def test_permanent_objects_are_not_collected() -> None:
+    """Once it serves, a collection visits only the objects of calls."""
     done = subprocess.run(
         [sys.executable, "-c", SERVED],
-        # The path of this process: a seeded bug comes first in it.
+        # The path of this process, which a seeded bug prepends to.
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=True,
@@ -525,17 +533,17 @@ def test_what_stays_is_not_collected() -> None:
     )
     frozen, walked = map(int, done.stdout.split())
 
-    assert frozen > 50_000  # the libraries, the contract, the tables
+    assert frozen > 50_000  # of the libraries and the contract
     assert walked < 1000
 
 
-# what it says of its own safety
+# warnings
 
 
-async def test_plaintext_that_others_can_reach_is_logged() -> None:
-    """Where it is served on purpose, each start says so."""
+async def test_public_plaintext_address_is_logged() -> None:
+    """With `tls.insecure`, each start logs it."""
     settings = load(
-        # By its spelling it isn't loopback, though this machine's it is.
+        # This spelling isn't taken for loopback, although it is.
         flags={"listen": "LOCALHOST:0", "admin_listen": "127.0.0.1:0"},
         environ={"GATEWAY_TLS__INSECURE": "true"},
     ).settings
@@ -543,18 +551,18 @@ async def test_plaintext_that_others_can_reach_is_logged() -> None:
     with capture_logs() as events:
         await served.start()
         await served.stop()
-    told = [each for each in events if each["event"] == "serving_plaintext"]
+    reported = [each for each in events if each["event"] == "serving_plaintext"]
 
     assert [{"event": "serving_plaintext", "log_level": "warning"}] == [
-        {key: each[key] for key in ("event", "log_level")} for each in told
+        {key: each[key] for key in ("event", "log_level")} for each in reported
     ]
-    assert told[0]["address"].startswith("LOCALHOST:")
+    assert reported[0]["address"].startswith("LOCALHOST:")
 
 
-async def test_tls_that_others_can_reach_is_not_called_plaintext(
+async def test_public_tls_address_is_not_logged_as_plaintext(
     tmp_path: Path,
 ) -> None:
-    """With a certificate `tls.insecure` says nothing about what is served."""
+    """With a certificate, `tls.insecure` has no effect."""
     pair = trustme.CA().issue_cert("localhost")
     cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     pair.cert_chain_pems[0].write_to_path(cert)
@@ -575,8 +583,8 @@ async def test_tls_that_others_can_reach_is_not_called_plaintext(
     assert "serving_plaintext" not in {each["event"] for each in events}
 
 
-async def test_withheld_members_that_nobody_knows_are_told() -> None:
-    """A name that is misspelt, in a rule too, would withhold nothing unnoticed."""
+async def test_unknown_withheld_member_is_logged() -> None:
+    """A misspelt name, in a rule too, would withhold nothing."""
     toml = """
 withhold = ["parameters", "sesionPolicy"]
 
@@ -596,7 +604,7 @@ withhold = ["name", "parametres"]
 
 
 async def test_pattern_that_matches_other_identities_is_logged(tmp_path: Path) -> None:
-    """A rule on callers that may be about more of them than was meant is a warning."""
+    """A rule that may match more callers than intended causes a warning."""
     (tmp_path / "keys.json").write_text("{}")
     with capture_logs() as events:
         async with gateway(
@@ -613,8 +621,8 @@ async def test_pattern_that_matches_other_identities_is_logged(tmp_path: Path) -
     assert "warning" == warning["log_level"]
 
 
-async def test_plaintext_on_loopback_is_not_worth_a_word() -> None:
-    """What only this machine can reach may be plain."""
+async def test_plaintext_on_loopback_is_not_logged() -> None:
+    """An address that only this machine can reach may be plaintext."""
     with capture_logs() as events:
         async with gateway(aws_at(NOWHERE), GATEWAY_TLS__INSECURE="true"):
             pass
@@ -622,8 +630,10 @@ async def test_plaintext_on_loopback_is_not_worth_a_word() -> None:
     assert "serving_plaintext" not in {each["event"] for each in events}
 
 
-async def test_certificate_that_is_spoilt_is_told_and_serves_on(tmp_path: Path) -> None:
-    """`/readyz?verbose` says why the new files aren't served; the gateway is ready."""
+async def test_invalid_new_certificate_is_reported_and_the_old_one_used(
+    tmp_path: Path,
+) -> None:
+    """`/readyz?verbose` shows the fault of the new files; the gateway is ready."""
     pair = trustme.CA().issue_cert("127.0.0.1")
     cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     pair.cert_chain_pems[0].write_to_path(cert)
@@ -638,15 +648,17 @@ async def test_certificate_that_is_spoilt_is_told_and_serves_on(tmp_path: Path) 
         plain = await readyz(served)
 
     assert (200, "listeners: ok\naws: ok\ncertificate: ok\n") == before
-    fault = "tls.cert_file: no certificate in PEM is in it; the former is served, until"
+    fault = "tls.cert_file: no certificate in PEM is in it; the old one is used until"
     status, lines = after
     assert (200, "listeners: ok", "aws: ok") == (status, *lines.splitlines()[:2])
     assert lines.splitlines()[2].startswith(f"certificate: {fault} ")
     assert (200, "ok\n") == plain
 
 
-async def test_files_that_changed_before_the_start_are_told(tmp_path: Path) -> None:
-    """What was good when the settings were read may not be when TLS begins."""
+async def test_certificate_that_changes_before_the_start_is_a_fault(
+    tmp_path: Path,
+) -> None:
+    """Files that were valid for the settings may be invalid when TLS starts."""
     pair = trustme.CA().issue_cert("127.0.0.1")
     cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
     pair.cert_chain_pems[0].write_to_path(cert)

@@ -1,4 +1,4 @@
-"""How many connections each address may have."""
+"""The limits on open files and on connections of each address."""
 
 import resource
 
@@ -27,10 +27,10 @@ NEEDED = OWN_FILES + 64 + MIN_CONNECTIONS
         pytest.param(resource.RLIM_INFINITY, 64, 1, 2**31 - 1, id="unlimited"),
     ],
 )
-async def test_connections_have_half_of_the_files_at_most(
+async def test_connections_use_at_most_half_of_the_files(
     files: int, max_concurrent: int, addresses: int, most: int
 ) -> None:
-    """Addresses share it evenly, and gRPC takes the number whatever the limit is."""
+    """The addresses share them evenly; gRPC accepts the number for any limit."""
     found = max_connections(max_concurrent, addresses, files)
     option = ("grpc.max_allowed_incoming_connections", found)
     await grpc.aio.server(options=(option,)).stop(None)
@@ -38,8 +38,8 @@ async def test_connections_have_half_of_the_files_at_most(
     assert most == found
 
 
-def test_few_files_are_a_fault() -> None:
-    """The fault has the limit and what to set; no limit, or a high one, is none."""
+def test_low_limit_on_files_is_a_fault() -> None:
+    """The fault has the limit and what to set; a high limit or none is valid."""
     fault = f"limit on open files {NEEDED - 1}: at least {NEEDED} are needed"
 
     assert (files_fault(64, NEEDED - 1) or "").startswith(fault)

@@ -1,4 +1,4 @@
-"""Listeners: what is bound for an address, and what becomes of a Unix socket's file."""
+"""Listeners: what is bound for an address, and the file of a Unix socket."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from structlog.testing import capture_logs
 
 from e2e.test_standard_services import health_of, reflect
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-from healthomics_gateway.app.gateway import ListenError
-from healthomics_gateway.app.listener import Listener, ListenFault
+from healthomics_gateway.app.listener import Listener, ListenError
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.endpoints import Endpoint
 from testkit.builders import Refusal, aws_at, gateway, get_run, refused
@@ -28,7 +27,7 @@ from testkit.callers import outcome, rule
 from testkit.credential_matrix import word
 from testkit.lying_upstream import LyingUpstream
 
-NOWHERE = "http://127.0.0.1:9"  # no such test asks HealthOmics
+NOWHERE = "http://127.0.0.1:9"  # for tests without a request to HealthOmics
 SERVING = health_pb2.HealthCheckResponse.SERVING
 IN_USE = "it can't be bound; is it in use?"
 NOBODY = 65_534  # a user that owns nothing
@@ -36,14 +35,14 @@ NOBODY = 65_534  # a user that owns nothing
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Give a folder whose path is short enough for sockets."""
+    """Yield a directory whose path is short enough for sockets."""
     with TemporaryDirectory(prefix="hg-") as name:
         yield Path(name)
 
 
 @asynccontextmanager
 async def listening(address: Address | UnixPath, **given: Any) -> AsyncIterator[Any]:
-    """Serve nothing at an address."""
+    """Listen at an address without accepting."""
     listener = Listener(Endpoint(setting="listen", address=address, **given))
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     try:
@@ -56,15 +55,15 @@ async def listening(address: Address | UnixPath, **given: Any) -> AsyncIterator[
 
 
 async def fault_of(address: Address | UnixPath) -> str:
-    """Return why an address can't be listened on."""
-    with pytest.raises(ListenFault) as caught:
+    """Return why an address can't be bound."""
+    with pytest.raises(ListenError) as caught:
         async with listening(address):
             pass
     return str(caught.value)
 
 
 def connects(host: str, port: int) -> bool:
-    """Tell whether something listens there."""
+    """Return whether something listens at a path."""
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError:
@@ -73,7 +72,7 @@ def connects(host: str, port: int) -> bool:
 
 
 async def test_every_address_of_localhost_is_bound() -> None:
-    """IPv4 and IPv6 alike, both at one port where the system chooses it."""
+    """IPv4 and IPv6 are bound, with port 0 both at the same port."""
     async with listening(Address("localhost", 0)) as listener:
         port = listener.address.port
         bound = listener.bound
@@ -81,13 +80,13 @@ async def test_every_address_of_localhost_is_bound() -> None:
 
     assert [True, True] == found
     assert port
-    # What is probed: a name would be looked up for each probe.
+    # The addresses to probe; a name would be resolved for each probe.
     assert [f"127.0.0.1:{port}", f"[::1]:{port}"] == bound
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
-async def test_address_of_a_name_that_is_taken_is_a_fault(taken: str) -> None:
-    """GRPC itself would serve the other address, and callers reach another program."""
+async def test_address_of_a_name_in_use_is_a_fault(taken: str) -> None:
+    """Otherwise gRPC would bind only the other address of the name."""
     family = socket.AF_INET6 if ":" in taken else socket.AF_INET
     with closing(socket.create_server((taken, 0), family=family)) as other:
         found = await fault_of(Address("localhost", other.getsockname()[1]))
@@ -96,14 +95,14 @@ async def test_address_of_a_name_that_is_taken_is_a_fault(taken: str) -> None:
 
 
 async def test_address_of_another_machine_is_a_fault() -> None:
-    """The fault doesn't send the operator after a process that isn't there."""
+    """The fault doesn't say that the address is in use."""
     found = await fault_of(Address("192.0.2.1", 50051))
 
     assert "it can't be bound; this machine has no such address" == found
 
 
 async def test_name_without_an_address_is_a_fault() -> None:
-    """A name that doesn't resolve is reported as such."""
+    """A name that can't be resolved is reported as such."""
     found = [
         await fault_of(Address(name, 1))
         for name in ("no-such-host.invalid", "x" * 70 + ".invalid")
@@ -113,8 +112,8 @@ async def test_name_without_an_address_is_a_fault() -> None:
 
 
 @pytest.mark.guarantee("unix-sockets")
-async def test_socket_has_its_mode_and_goes_at_the_end(folder: Path) -> None:
-    """Its file is for those that the mode lets in, and is removed."""
+async def test_socket_has_its_mode_and_is_removed(folder: Path) -> None:
+    """The file has its mode, and is removed at the end."""
     modes = []
     for mode in (0o600, 0o660):
         path = UnixPath(f"{folder}/mode {mode:o}%41#?é")
@@ -126,7 +125,7 @@ async def test_socket_has_its_mode_and_goes_at_the_end(folder: Path) -> None:
 
 
 async def test_stale_socket_is_replaced(folder: Path) -> None:
-    """The file of a process that is gone is in nobody's way."""
+    """The socket of a process that has ended is replaced."""
     path = f"{folder}/socket"
     with closing(socket.socket(socket.AF_UNIX)) as gone:
         gone.bind(path)
@@ -136,8 +135,8 @@ async def test_stale_socket_is_replaced(folder: Path) -> None:
 
 
 @pytest.mark.guarantee("unix-sockets")
-async def test_socket_that_is_served_is_a_fault(folder: Path) -> None:
-    """It stays with the process that serves it."""
+async def test_socket_in_use_is_a_fault(folder: Path) -> None:
+    """The socket of a running process isn't replaced."""
     path = f"{folder}/socket"
     with closing(socket.socket(socket.AF_UNIX)) as other:
         other.bind(path)
@@ -146,14 +145,14 @@ async def test_socket_that_is_served_is_a_fault(folder: Path) -> None:
         with closing(socket.socket(socket.AF_UNIX)) as client:
             client.connect(path)
 
-    assert "it is served already" == found
+    assert "it is in use; stop what serves it, or change the path" == found
 
 
 @pytest.mark.parametrize("spelling", ["/./socket", "//socket", "/link/socket"])
 async def test_socket_that_is_listed_twice_is_a_fault(
     folder: Path, spelling: str
 ) -> None:
-    """However its path is written, its first listener isn't replaced by the second."""
+    """The second listener doesn't replace the first, whatever the spelling."""
     (folder / "link").symlink_to(folder)
     toml = "".join(
         f'[[listeners]]\naddress = "unix:{folder}{path}"\n'
@@ -163,17 +162,18 @@ async def test_socket_that_is_listed_twice_is_a_fault(
         async with gateway(aws_at(NOWHERE), toml=toml):
             pass
 
+    fault = "it is in use; stop what serves it, or change the path"
     assert caught.value.args == (
-        f"listeners[1].address unix:{folder}{spelling}: it is served already",
+        f"listeners[1].address unix:{folder}{spelling}: {fault}",
     )
 
 
 @pytest.mark.guarantee("unix-sockets")
 @pytest.mark.parametrize("step", ["prepare", "open"])
-async def test_gateways_that_start_at_once_do_not_take_each_other_s_socket(
+async def test_gateways_that_start_together_do_not_replace_a_socket(
     folder: Path, step: str
 ) -> None:
-    """While one looks at a path and binds it, another waits and then finds it."""
+    """While one checks a path and binds it, the other waits, then finds it in use."""
     path, server = folder / "socket", grpc.aio.server()
     endpoint = Endpoint(setting="listen", address=UnixPath(str(path)))
     with socket.socket(socket.AF_UNIX) as other:
@@ -189,13 +189,13 @@ async def test_gateways_that_start_at_once_do_not_take_each_other_s_socket(
             await listener.prepare()
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ListenFault, match="it is served already"):
+        with pytest.raises(ListenError, match="it is in use"):
             await steps[step]()
     await server.stop(None)
 
 
 async def test_lock_that_is_never_released_is_waited_for_a_second(folder: Path) -> None:
-    """Any program that can read the folder can hold it, so the start goes on."""
+    """Any program that can read the directory can hold it, so the wait ends."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -211,29 +211,29 @@ async def test_lock_that_is_never_released_is_waited_for_a_second(folder: Path) 
 
 
 @pytest.mark.guarantee("unix-sockets")
-async def test_file_that_is_no_socket_is_a_fault(folder: Path) -> None:
-    """It stays as it is; so does a link, whatever it leads to."""
+async def test_path_of_another_file_is_a_fault(folder: Path) -> None:
+    """The file isn't removed, nor is a link."""
     (folder / "file").write_text("precious")
     (folder / "link").symlink_to("nowhere")
     found = {await fault_of(UnixPath(f"{folder}/{name}")) for name in ("file", "link")}
 
-    assert {"a file is there that isn't a socket; remove it"} == found
+    assert {"the path is a file that isn't a socket; remove it"} == found
     assert "precious" == (folder / "file").read_text()
 
 
-async def test_socket_in_no_folder_is_a_fault(folder: Path) -> None:
-    """The fault says where to look."""
+async def test_socket_without_its_directory_is_a_fault(folder: Path) -> None:
+    """The fault names the directory as the cause."""
     found = await fault_of(UnixPath(f"{folder}/none/socket"))
 
-    assert "it can't be bound; is its directory there and writable?" == found
+    assert "it can't be bound; does its directory exist, and is it writable?" == found
 
 
 @contextmanager
 def unwritable(folder: Path) -> Iterator[None]:
-    """Be a user who can read a folder and can't write to it."""
+    """Run as a user who can read a directory but not write to it."""
     folder.chmod(0o555)
     is_root = os.geteuid() == 0
-    if is_root:  # to whom modes mean nothing
+    if is_root:  # for whom modes have no effect
         os.seteuid(NOBODY)
     try:
         yield
@@ -244,19 +244,19 @@ def unwritable(folder: Path) -> Iterator[None]:
 
 
 async def test_stale_socket_that_cannot_be_removed_is_a_fault(folder: Path) -> None:
-    """In a folder that the gateway can't write to it is no traceback."""
+    """In a directory without write permission there is no traceback."""
     path = folder / "gateway.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    path.chmod(0o777)  # else it can't be seen that nobody serves it
+    path.chmod(0o777)  # otherwise the check for a server fails
     with unwritable(folder):
         fault = await fault_of(UnixPath(str(path)))
 
-    assert "it can't be bound; is its directory there and writable?" == fault
+    assert "it can't be bound; does its directory exist, and is it writable?" == fault
 
 
-async def test_socket_that_cannot_be_removed_holds_up_no_end(folder: Path) -> None:
-    """It stays, the log says so, and the listener is closed all the same."""
+async def test_socket_that_cannot_be_removed_is_logged(folder: Path) -> None:
+    """The socket stays, the log has a warning, and the listener is closed."""
     path = folder / "gateway.sock"
     async with listening(UnixPath(str(path))) as listener:
         with capture_logs() as events, unwritable(folder):
@@ -279,8 +279,8 @@ async def test_socket_of_another_process_is_not_removed(folder: Path) -> None:
 
 
 @pytest.mark.guarantee("listener-services")
-async def test_listener_serves_what_is_named(folder: Path) -> None:
-    """A method of another service is unknown there, and reflection doesn't list it."""
+async def test_listener_has_only_its_services(folder: Path) -> None:
+    """A method of another service is unknown there, also to reflection."""
     toml = f"""
 [[listeners]]
 address = "unix:{folder}/probes"
@@ -295,7 +295,7 @@ services = ["RunService", "Reflection"]
             grpc.aio.insecure_channel(probes) as probing,
             grpc.aio.insecure_channel(described) as describing,
         ):
-            told = [
+            reported = [
                 await refused(get_run(RunServiceStub(probing), "1")),
                 await refused(reflect(probing, "v1", list_services="")),
                 await refused(health_of(describing, "")),
@@ -303,15 +303,15 @@ services = ["RunService", "Reflection"]
             health = await health_of(probing, "")
             listed = await reflect(describing, "v1", list_services="")
 
-    assert ["METHOD_UNKNOWN"] * 3 == [each.reason for each in told]
+    assert ["METHOD_UNKNOWN"] * 3 == [each.reason for each in reported]
     assert SERVING == health
     names = {each.name for each in listed.list_services_response.service}
     assert "healthomics.v1.RunService" in names
     assert "grpc.health.v1.Health" not in names
 
 
-async def test_sockets_share_no_connection(folder: Path) -> None:
-    """What one socket's callers hold and don't read isn't held by another's callers."""
+async def test_sockets_have_separate_send_buffers(folder: Path) -> None:
+    """Unread answers of one socket's callers don't count for another's."""
     toml = "".join(
         f'[[listeners]]\naddress = "unix:{folder}/{name}"\nidentity = "{name}"\n'
         for name in ("a", "b")
@@ -329,8 +329,8 @@ async def test_sockets_share_no_connection(folder: Path) -> None:
 
 
 @pytest.mark.guarantee("every-listener")
-async def test_limits_hold_over_all_listeners(folder: Path) -> None:
-    """What a caller has used up on one it has used up; the audit names each."""
+async def test_limits_are_shared_by_all_listeners(folder: Path) -> None:
+    """A limit used up on one listener is used up on all; the audit names each."""
     toml = rule("batch", calls_per_second=0.01)
     for name in ("a", "b"):
         socket_of = f'address = "unix:{folder}/{name}"\nidentity = "batch"\n'
@@ -353,7 +353,7 @@ async def test_limits_hold_over_all_listeners(folder: Path) -> None:
 
 
 async def test_faults_of_all_listeners_are_reported(folder: Path) -> None:
-    """No fault hides another, and each names its setting."""
+    """All faults are reported, each with its setting."""
     (folder / "file").write_text("precious")
     toml = f"""
 [[listeners]]
@@ -368,12 +368,12 @@ insecure = true
             pass
 
     no_socket, no_name = caught.value.args
-    assert no_socket.startswith(f"listeners[0].address unix:{folder}/file: a file is")
+    assert no_socket.startswith(f"listeners[0].address unix:{folder}/file: the path is")
     assert no_name.startswith("listeners[1].address no-such-host.invalid:1: the name")
 
 
-async def test_listen_and_admin_listen_take_names(folder: Path) -> None:
-    """`listen` is a socket, the admin pages are at both addresses of localhost."""
+async def test_listen_and_admin_listen_bind_all_addresses(folder: Path) -> None:
+    """`listen` is a socket; the admin pages are at both addresses of localhost."""
     own = f"unix:{folder}/own"
     async with gateway(
         aws_at(NOWHERE), listen=own, admin_listen="localhost:0"
@@ -381,8 +381,8 @@ async def test_listen_and_admin_listen_take_names(folder: Path) -> None:
         port = served.admin_address.port
         found = [connects(host, port) for host in ("127.0.0.1", "::1")]
         async with grpc.aio.insecure_channel(str(served.address)) as channel:
-            told = await outcome(get_run(RunServiceStub(channel), "x"))
+            reported = await outcome(get_run(RunServiceStub(channel), "x"))
 
     assert [True, True] == found
-    assert isinstance(told, Refusal)
-    assert "INVALID_REQUEST" == told.reason
+    assert isinstance(reported, Refusal)
+    assert "INVALID_REQUEST" == reported.reason

@@ -1,4 +1,4 @@
-"""How the gateway notices that no new call can reach it."""
+"""How the gateway detects that new calls can't reach it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from healthomics_gateway.tls.reloader import ServerTls
 from testkit.authorities import HOST, LOOPBACK, written
 
 PATIENCE_SECONDS = 30.0
-PROBES = 4  # one more than a listener may fail
+PROBES = 4  # one more than FAILURES
 SETTINGS = SettingsFrame().serialize()
 ALIVE, DEAD = "alive", "dead"
 
@@ -34,7 +34,7 @@ ALIVE, DEAD = "alive", "dead"
 async def serving(
     credentials: grpc.ServerCredentials | None = None, *, unix: str = ""
 ) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
-    """Serve the health service; tell where, and in which task calls are accepted."""
+    """Serve the health service; yield its address and its accept loop."""
     others = accept_loops()
     server = grpc.aio.server()
     Health(Readiness(call_later=lambda *_: None)).add_to(server)
@@ -58,7 +58,7 @@ async def verdict_on(
     accepted: Callable[[], int] = lambda: 0,
     tick_seconds: float = TICK_SECONDS,
 ) -> str:
-    """Probe an address a few times, and tell what it counts as."""
+    """Probe an address a few times; return whether it counts as dead."""
     probes, enough = 0, asyncio.Event()
 
     async def sleep(_seconds: float) -> None:
@@ -88,8 +88,8 @@ async def verdict_on(
     return DEAD if ended else ALIVE
 
 
-async def test_end_of_an_accept_loop_is_noticed() -> None:
-    """When the task in which gRPC accepts calls ends, however it does, that is told."""
+async def test_end_of_an_accept_loop_is_detected() -> None:
+    """However the accept loop of gRPC ends, the listener counts as dead."""
     async with serving() as (_, accepting):
         liveness = Liveness(accepted=lambda: 0)
         liveness.watch([accepting])
@@ -104,10 +104,10 @@ async def test_listener_that_answers_is_alive() -> None:
         assert ALIVE == await verdict_on(address)
 
 
-async def test_listener_with_tls_is_called_whatever_its_certificate_names(
+async def test_probe_accepts_any_certificate(
     tmp_path: Path,
 ) -> None:
-    """The probe trusts any certificate: it sends nothing that is secret."""
+    """The probe sends no secret, so it needs no verification."""
     files = written(trustme.CA().issue_cert("gateway.example.org"), tmp_path)
     async with serving(ServerTls(files).credentials(client_auth="none")) as (
         address,
@@ -116,8 +116,8 @@ async def test_listener_with_tls_is_called_whatever_its_certificate_names(
         assert ALIVE == await verdict_on(address, is_tls=True)
 
 
-async def test_listener_that_wants_certificates_is_alive(tmp_path: Path) -> None:
-    """A probe that TLS refuses has been answered."""
+async def test_listener_that_requires_certificates_is_alive(tmp_path: Path) -> None:
+    """A probe that TLS refuses counts as answered."""
     authority = trustme.CA()
     files = written(authority.issue_cert(HOST), tmp_path, clients=authority)
     async with serving(ServerTls(files).credentials(client_auth="required")) as (
@@ -131,26 +131,26 @@ async def test_listener_that_wants_certificates_is_alive(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "verdict", [pytest.param(DEAD, id="idle"), pytest.param(ALIVE, id="busy")]
 )
-async def test_listener_that_answers_no_call_is_dead_unless_others_come_in(
+async def test_silent_listener_is_dead_unless_it_accepts_calls(
     verdict: str,
 ) -> None:
-    """Silence counts while nothing comes in at all; a busy server may answer late."""
+    """Silence counts only if no call is accepted; a busy server may be slow."""
     accepted = count() if verdict == ALIVE else repeat(0)
     async with scripted(SETTINGS) as address:
-        told = await verdict_on(
+        reported = await verdict_on(
             address, accepted=lambda: next(accepted), tick_seconds=0.005
         )
 
-    assert verdict == told
+    assert verdict == reported
 
 
-async def test_listener_at_a_unix_socket_is_called(tmp_path: Path) -> None:
-    """A listener's address may be a path."""
+async def test_unix_socket_is_probed(tmp_path: Path) -> None:
+    """The address of a listener may be a path."""
     async with serving(unix=f"unix:{tmp_path}/gateway.sock") as (address, _):
         assert ALIVE == await verdict_on(address)
 
 
-async def test_address_where_nothing_listens_verdict_on() -> None:
+async def test_address_without_a_listener_is_dead() -> None:
     """A refused connection is a failure."""
     async with serving() as (address, _):
         pass
@@ -159,14 +159,14 @@ async def test_address_where_nothing_listens_verdict_on() -> None:
 
 
 async def test_listener_that_closes_connections_is_not_dead() -> None:
-    """With as many connections as it may have, gRPC closes further ones."""
+    """At the limit on connections, gRPC closes further ones."""
     async with scripted(None) as address:
         assert ALIVE == await verdict_on(address)
 
 
 @asynccontextmanager
 async def scripted(greeting: bytes | None) -> AsyncIterator[str]:
-    """Greet each connection and say no more, or close it without a greeting."""
+    """Greet each connection and send no more, or close it without a greeting."""
     writers = []
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

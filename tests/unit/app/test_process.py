@@ -1,4 +1,4 @@
-"""What the signals do that end a gateway, with a watchdog that only notes."""
+"""The signals that end a gateway, with a recording watchdog."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ STORM = 100  # signals
 
 
 class Watchdog:
-    """A clock that the test moves, and when the process would end by force."""
+    """A clock that the test sets, and the time of the forced end."""
 
     def __init__(self) -> None:
-        """Begin at 1000 seconds."""
+        """Start at 1000 seconds."""
         self.now = 1000.0
-        self.ends: list[float] = []  # each by the clock, and each replaces the last
+        self.ends: list[
+            float
+        ] = []  # times of the forced end; each replaces the previous one
         self.codes: list[int] = []
 
     def end_in(self, seconds: float) -> None:
-        """Note when it would end the process."""
+        """Record when it would end the process."""
         self.ends.append(self.now + seconds)
 
     def signals(self) -> Signals:
-        """Handle signals from now on."""
+        """Return signals that are handled from now on."""
         return Signals(
             DRAIN_SECONDS,
             clock=lambda: self.now,
@@ -40,7 +42,7 @@ class Watchdog:
 
 @pytest.fixture(autouse=True)
 def _same_handlers() -> Iterator[None]:
-    """Leave the signals as they were."""
+    """Restore the signal handlers."""
     before = {number: signal.getsignal(number) for number in (*ENDING, *IGNORED)}
     yield
     for number, handler in before.items():
@@ -54,10 +56,10 @@ def _same_handlers() -> Iterator[None]:
         pytest.param(25.5, [1026.5], id="late"),
     ],
 )
-async def test_second_signal_never_puts_off_the_end(
+async def test_second_signal_never_delays_the_end(
     after_seconds: float, ends: list[float]
 ) -> None:
-    """It brings the forced end forward, and leaves it if it is near already."""
+    """It makes the forced end earlier, unless that is already near."""
     watchdog = Watchdog()
     signals = watchdog.signals()
     signal.raise_signal(signal.SIGTERM)
@@ -70,8 +72,8 @@ async def test_second_signal_never_puts_off_the_end(
     assert [] == watchdog.codes
 
 
-async def test_storm_of_signals_ends_the_process_at_once() -> None:
-    """The third signal and all further ones ask for the end, and none raises."""
+async def test_third_signal_ends_the_process_at_once() -> None:
+    """The third signal and all later ones end the process; none raises."""
     watchdog = Watchdog()
     signals = watchdog.signals()
     for _ in range(STORM):
@@ -92,8 +94,8 @@ async def test_ignored_signal_stays_ignored() -> None:
     assert not signals.first.is_set()
 
 
-def test_signal_after_the_event_loop_has_ended_changes_nothing() -> None:
-    """A process that ends by itself, as after a failed start, keeps its exit code."""
+def test_signal_after_the_event_loop_is_ignored() -> None:
+    """A process that is ending, as after a failed start, keeps its exit code."""
     watchdog = Watchdog()
 
     async def handle() -> None:

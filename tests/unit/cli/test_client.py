@@ -1,4 +1,4 @@
-"""The calls of the command line: one through grpcio-testing, a watch over streams."""
+"""GetRun through grpcio-testing, and WatchRun over real streams."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TRAILERS = (("x-request-id", "call-7"), ("x-amzn-requestid", "aws-7"))
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one call."""
+    """The result of one call."""
 
     code: int
     answers: str
@@ -63,7 +63,7 @@ def call(
     run_id: str = "7",
     **ask: Any,
 ) -> Done:
-    """Make one call, end it as told, and give what it wrote."""
+    """Make one call, end it as given, and return what it wrote."""
     channel = grpc_testing.channel([SERVICE], grpc_testing.strict_real_time())
     answers, failures = io.StringIO(), io.StringIO()
     output = Output(answers, failures, as_json=as_json, now=lambda: NOW)
@@ -87,7 +87,7 @@ def call(
 def refused(
     code: grpc.StatusCode, reason: str, message: str, *details: Message, **given: Any
 ) -> Done:
-    """Make one call that the gateway refuses with rich details."""
+    """Make one call that the gateway refuses with error details."""
     trailers = rich_trailers(code, reason, message, *details)
     return call(code=code, message=message, trailers=trailers, **given)
 
@@ -95,7 +95,7 @@ def refused(
 def rich_trailers(
     code: grpc.StatusCode, reason: str, message: str, *details: Message
 ) -> tuple[tuple[str, str | bytes], ...]:
-    """Give what a gateway's refusal ends with."""
+    """Return the trailers of a gateway's error."""
     status = Status(code=code.value[0], message=message)
     info = ErrorInfo(reason=reason, domain="healthomics-gateway")
     for each in (info, RequestInfo(request_id="call-7"), *details):
@@ -104,14 +104,14 @@ def rich_trailers(
 
 
 def running(**more: Any) -> Run:
-    """Give a run that has been running for an hour."""
+    """Return a run that has been running for an hour."""
     run = Run(id="7", status=RunStatus.RUN_STATUS_RUNNING, **more)
     run.start_time.FromJsonString("2025-11-18T09:00:00Z")
     return run
 
 
-def test_request_is_what_was_asked_for() -> None:
-    """Id, exports and staleness reach the gateway as they were given."""
+def test_get_sends_its_options() -> None:
+    """The id, the exports and the staleness are sent as given."""
     done = call(
         answer=running(), export=["DEFINITION"], max_staleness=timedelta(seconds=1.5)
     )
@@ -126,24 +126,24 @@ def test_request_is_what_was_asked_for() -> None:
     )
 
 
-def test_request_leaves_unset_what_was_not_asked_for() -> None:
-    """Without options the gateway's own defaults decide; a staleness of 0 is one."""
+def test_get_leaves_options_unset() -> None:
+    """Without options the gateway's defaults apply; a staleness of 0 is an option."""
     assert GetRunRequest(id="7") == call(answer=running()).request
     asked = call(answer=running(), max_staleness=timedelta(0)).request
 
     assert asked.HasField("max_staleness")
 
 
-def test_call_brings_what_tells_who_calls() -> None:
-    """The metadata that is handed in goes with the request."""
-    told = call(answer=running(), metadata=lambda: [("authorization", "Bearer token")])
+def test_get_sends_metadata() -> None:
+    """The given metadata is sent with the request."""
+    notes = call(answer=running(), metadata=lambda: [("authorization", "Bearer token")])
 
-    assert "Bearer token" == told.metadata["authorization"]
+    assert "Bearer token" == notes.metadata["authorization"]
     assert "authorization" not in call(answer=running()).metadata
 
 
-def test_answer_is_written_for_a_person() -> None:
-    """The run as text goes to one stream, nothing to the other, and the code is 0."""
+def test_get_writes_a_run_as_text() -> None:
+    """The run goes to one stream, nothing to the other, and the code is 0."""
     done = call(answer=running(name="exome", run_output_uri="s3://bucket/" + "x" * 200))
 
     assert (0, "") == (done.code, done.failures)
@@ -156,13 +156,13 @@ def test_answer_is_written_for_a_person() -> None:
 
 
 @pytest.mark.parametrize("name", ["[bold]x[/bold]", "[/]", ":smile:", "[link=x]"])
-def test_answer_is_written_as_it_is(name: str) -> None:
-    """What looks like markup in a run's text is text."""
+def test_get_escapes_markup(name: str) -> None:
+    """Markup in the text of a run is written as it is."""
     assert f"  name        {name}\n" in call(answer=running(name=name)).answers
 
 
-def test_answer_is_written_as_one_object_on_one_line() -> None:
-    """With JSON asked for, the run is one line with AWS's names of its members."""
+def test_get_writes_json_on_one_line() -> None:
+    """With `--json` the run is one line with AWS's names of its members."""
     run = running(name="Zoë\n", tags={"a": "b"}, storage_capacity=1200)
     run.unmodeled_json["queuePosition"] = "7"
     done = call(answer=run, as_json=True)
@@ -180,8 +180,8 @@ def test_answer_is_written_as_one_object_on_one_line() -> None:
     assert run == json_format.Parse(done.answers, Run())
 
 
-def test_failure_tells_status_reason_message_and_request_id() -> None:
-    """A refusal goes to the stream of failures alone, and the code is 1."""
+def test_failure_has_status_reason_message_and_request_id() -> None:
+    """A refusal goes only to the stream of failures, and the code is 1."""
     done = refused(
         grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", "There is no run of this id."
     )
@@ -193,8 +193,8 @@ def test_failure_tells_status_reason_message_and_request_id() -> None:
     ] == done.failures.splitlines()
 
 
-def test_failure_names_each_fault_of_the_request() -> None:
-    """Each field violation has a line of its own."""
+def test_failure_lists_field_violations() -> None:
+    """Each field violation has its own line."""
     bad = BadRequest(
         field_violations=[
             BadRequest.FieldViolation(field="id", description="Digits are needed."),
@@ -213,18 +213,18 @@ def test_failure_names_each_fault_of_the_request() -> None:
     ] == done.failures.splitlines()
 
 
-def test_failure_that_passes_tells_when_to_try_again() -> None:
-    """A refusal with a delay says how long it is."""
+def test_failure_shows_the_retry_delay() -> None:
+    """A refusal with a retry delay shows it."""
     retry = RetryInfo(retry_delay=Duration(seconds=1, nanos=250_000_000))
     done = refused(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED", "Used up.", retry
     )
 
-    assert "  it may succeed in 1250ms" in done.failures.splitlines()
+    assert "  retry in 1250ms" in done.failures.splitlines()
 
 
-def test_failure_without_an_answer_points_at_the_address() -> None:
-    """Where no gateway answered, the person is told which option names another."""
+def test_failure_without_a_gateway_suggests_the_address() -> None:
+    """If no gateway has answered, `--address` is suggested."""
     done = call(
         code=grpc.StatusCode.UNAVAILABLE, message="failed to connect", trailers=()
     )
@@ -237,7 +237,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "words", "hint"),
+    ("transport", "words", "hint"),
     [
         pytest.param(
             *("tls", "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: expired"),
@@ -252,19 +252,19 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         pytest.param(
             *("tls", "UNAUTHENTICATED: Hostname Verification Check failed."),
             "the gateway's certificate has another name; if it is the right"
-            " one, set --server-name",
+            " gateway, set --server-name",
             id="name",
         ),
         pytest.param(
             *("tls", "SSL_ERROR_SSL: WRONG_VERSION_NUMBER"),
-            "what listens there doesn't speak TLS; leave out --tls and the"
+            "the server at this address doesn't use TLS; remove --tls and the"
             " other TLS flags",
             id="plaintext",
         ),
         *(
             pytest.param(
                 *("tls", words),
-                "the gateway may want a client certificate that it trusts; set"
+                "the gateway may require a client certificate that it trusts; set"
                 " --tls-cert and --tls-key",
                 id=name,
             )
@@ -279,7 +279,7 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         *(
             pytest.param(
                 *("plaintext", words),
-                "what listens there may speak TLS; add --tls or --tls-ca",
+                "the server at this address may use TLS; add --tls or --tls-ca",
                 id=name,
             )
             for name, words in {
@@ -303,18 +303,23 @@ def test_failure_without_an_answer_points_at_the_address() -> None:
         ),
     ],
 )
-def test_failure_to_connect_tells_what_to_try(words: str, hint: str, over: str) -> None:
-    """What gRPC says of the connection decides which flag is named."""
+def test_failure_to_connect_suggests_a_flag(
+    words: str, hint: str, transport: str
+) -> None:
+    """The flag depends on gRPC's message about the connection."""
     message = f"failed to connect to all addresses; last error: UNKNOWN: {words}"
     done = call(
-        code=grpc.StatusCode.UNAVAILABLE, message=message, trailers=(), over=over
+        code=grpc.StatusCode.UNAVAILABLE,
+        message=message,
+        trailers=(),
+        transport=transport,
     )
 
     assert [f"UNAVAILABLE {message}", f"  {hint}"] == done.failures.splitlines()
 
 
-def test_failure_of_a_connection_that_was_made_tells_nothing_of_tls() -> None:
-    """A gateway that goes away in the midst of a call isn't one that wants TLS."""
+def test_failure_after_connecting_suggests_no_tls_flag() -> None:
+    """A gateway that closes an open connection isn't taken for one with TLS."""
     done = call(code=grpc.StatusCode.UNAVAILABLE, message="Socket closed", trailers=())
 
     assert "--tls" not in done.failures
@@ -323,8 +328,8 @@ def test_failure_of_a_connection_that_was_made_tells_nothing_of_tls() -> None:
 @pytest.mark.parametrize(
     "reason", ["TOKEN_MISSING", "TOKEN_INVALID", "TOKEN_EXPIRED", ""]
 )
-def test_failure_to_tell_who_calls_names_what_does(reason: str) -> None:
-    """Whoever isn't known learns how to be, by whatever speaks for the gateway."""
+def test_unauthenticated_call_suggests_credentials(reason: str) -> None:
+    """An unauthenticated caller is shown the flags for credentials."""
     done = refused(grpc.StatusCode.UNAUTHENTICATED, reason, "It is so.")
 
     assert [
@@ -336,21 +341,21 @@ def test_failure_to_tell_who_calls_names_what_does(reason: str) -> None:
     ] == done.failures.splitlines()[1:]
 
 
-def test_caller_on_a_unix_socket_is_not_advised_to_use_tls() -> None:
-    """A socket has no TLS, so that only a token can prove who calls."""
+def test_unauthenticated_call_on_a_unix_socket_suggests_no_certificate() -> None:
+    """A Unix socket has no TLS, so only a token is suggested."""
     code = grpc.StatusCode.UNAUTHENTICATED
-    done = refused(code, "TOKEN_MISSING", "It is so.", over="unix")
+    done = refused(code, "TOKEN_MISSING", "It is so.", transport="unix")
 
     assert "  send a valid token with --token-file" == done.failures.splitlines()[1]
 
 
-def test_failure_in_time_points_at_the_timeout() -> None:
-    """Where the time was up, the person is told which option gives more."""
+def test_failure_by_timeout_suggests_a_longer_one() -> None:
+    """If the deadline has passed, `--timeout` is suggested."""
     done = call(code=grpc.StatusCode.DEADLINE_EXCEEDED, trailers=())
 
     assert [
         "DEADLINE_EXCEEDED",
-        "  no answer came in time; set a longer --timeout",
+        "  the answer took too long; set a longer --timeout",
     ] == done.failures.splitlines()
 
 
@@ -365,8 +370,8 @@ def test_failure_in_time_points_at_the_timeout() -> None:
         ),
     ],
 )
-def test_failure_with_details_that_do_not_fit_is_told_without_them(rich: bytes) -> None:
-    """What isn't a gateway's status, as a proxy may send it, is no crash."""
+def test_failure_with_invalid_details_is_shown_without_them(rich: bytes) -> None:
+    """Invalid details, as a proxy may send them, cause no crash."""
     done = call(
         code=grpc.StatusCode.NOT_FOUND,
         message="It is gone.",
@@ -376,8 +381,8 @@ def test_failure_with_details_that_do_not_fit_is_told_without_them(rich: bytes) 
     assert (1, "NOT_FOUND It is gone.") == (done.code, done.failures.splitlines()[0])
 
 
-def test_failure_keeps_control_characters_from_a_terminal() -> None:
-    """Whoever answers can't send the terminal an order."""
+def test_failure_has_no_control_characters() -> None:
+    """An error message can't send control characters to the terminal."""
     violation = BadRequest.FieldViolation(field="id\x1b[2J", description="no\r\nno")
     done = refused(
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -397,7 +402,7 @@ def test_failure_keeps_control_characters_from_a_terminal() -> None:
 
 
 def state(word: str = "", **more: Any) -> Run:
-    """Give a run in the status of AWS's word."""
+    """Return a run with a status."""
     number = RunStatus.Value(f"RUN_STATUS_{word}") if word else None
     return Run(id="7", uuid="u-7", status=number, **more)
 
@@ -421,7 +426,7 @@ def broken(
     seconds: float | None = None,
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE,
 ) -> Break:
-    """Break as a gateway does, for a reason; `seconds` are RetryInfo's."""
+    """Return a break by a gateway with a reason; `seconds` are RetryInfo's."""
     retry = RetryInfo()
     if seconds is not None:
         retry.retry_delay.FromTimedelta(timedelta(seconds=seconds))
@@ -430,16 +435,16 @@ def broken(
 
 
 RENEW = broken("WATCH_RENEW", 0.05)
-GONE = Break(grpc.StatusCode.UNAVAILABLE, "connection refused")
+UNREACHABLE = Break(grpc.StatusCode.UNAVAILABLE, "connection refused")
 
 Step = Run | WatchRunResponse | Break | Callable[[], None]
 
 
 class Streams(RunServiceServicer):
-    """A gateway that does what a test wrote down for each stream, step by step."""
+    """A gateway that plays a script for each stream, step by step."""
 
     def __init__(self, *streams: Sequence[Step]) -> None:
-        """Do `streams` in that order; the last goes on for ever."""
+        """Play `streams` in order; the last one repeats."""
         self._streams = streams
         self.requests: list[WatchRunRequest] = []
         self.callers: list[str] = []
@@ -447,7 +452,7 @@ class Streams(RunServiceServicer):
     def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self, request: WatchRunRequest, context: Any
     ) -> Iterator[WatchRunResponse]:
-        """Send runs and break, or end."""
+        """Send runs, then break or end."""
         at = min(len(self.requests), len(self._streams) - 1)
         self.requests.append(request)
         metadata = dict(context.invocation_metadata())
@@ -466,7 +471,7 @@ class Streams(RunServiceServicer):
 
 @contextmanager
 def streaming(streams: Streams) -> Iterator[grpc.Channel]:
-    """Serve them; give a channel there."""
+    """Serve the streams; yield a channel to them."""
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool)
         add_RunServiceServicer_to_server(streams, server)
@@ -482,10 +487,10 @@ def streaming(streams: Streams) -> Iterator[grpc.Channel]:
 
 @dataclass
 class Watched:
-    """What became of a watch: it is the view of it too, and its time."""
+    """The result of a watch; it is also its view and its clock."""
 
     shown: list[Run] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     ended: list[Run] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     requests: list[WatchRunRequest] = field(default_factory=list)
@@ -496,37 +501,37 @@ class Watched:
     is_open: bool = False
 
     def __enter__(self) -> Self:
-        """Be open."""
+        """Record that it is open."""
         self.is_open = True
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Be closed."""
+        """Record that it is closed."""
         self.is_open = False
 
     def show(self, run: Run) -> None:
-        """Take note."""
+        """Record it."""
         assert self.is_open
         self.shown.append(run)
 
-    def tell(self, line: str) -> None:
-        """Take note."""
+    def note(self, line: str) -> None:
+        """Record it."""
         assert self.is_open
-        self.told.append(line)
+        self.notes.append(line)
 
     def end(self, run: Run) -> None:
-        """Take note."""
+        """Record it."""
         assert not self.is_open
         self.ended.append(run)
 
-    def pass_by(self, seconds: float) -> None:
-        """Let time pass."""
+    def advance(self, seconds: float) -> None:
+        """Advance the clock."""
         self.now += seconds
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, and take note."""
+        """Advance the clock, and record the time."""
         self.slept.append(seconds)
-        self.pass_by(seconds)
+        self.advance(seconds)
 
 
 def watched(
@@ -536,7 +541,7 @@ def watched(
     seconds: float = 30.0,
     **ask: Any,
 ) -> Watched:
-    """Watch run 7 to its end, in time that passes at once."""
+    """Watch run 7 to its end, with a simulated clock."""
     served, done, failures = Streams(*streams), view or Watched(), io.StringIO()
     with streaming(served) as channel:
         done.code = watch(
@@ -553,7 +558,7 @@ def watched(
 
 
 def observed(run: Run, second: int) -> Run:
-    """Give the same state as observed in that second."""
+    """Return the same state, observed at that second."""
     copy = Run()
     copy.CopyFrom(run)
     copy.observe_time.FromSeconds(second)
@@ -561,59 +566,59 @@ def observed(run: Run, second: int) -> Run:
 
 
 def test_watch_shows_each_state_and_then_the_last() -> None:
-    """States come in order, the end is shown once all is over, and the code is 0."""
+    """States come in order, then the final one is shown, and the code is 0."""
     done = watched([PENDING, RUNNING, COMPLETED])
 
     assert [PENDING, RUNNING, COMPLETED] == done.shown
     assert [COMPLETED] == done.ended
-    assert (0, [], [], "") == (done.code, done.told, done.slept, done.failures)
+    assert (0, [], [], "") == (done.code, done.notes, done.slept, done.failures)
 
 
 @pytest.mark.parametrize(
     ("word", "code"),
     [("COMPLETED", 0), ("FAILED", 3), ("CANCELLED", 3), ("DELETED", 3)],
 )
-def test_watch_tells_by_its_code_how_the_run_ended(word: str, code: int) -> None:
-    """A run that wasn't completed has a code of its own."""
+def test_watch_exits_with_the_code_of_the_final_status(word: str, code: int) -> None:
+    """A run that wasn't completed has its own exit code."""
     done = watched([state(word)])
 
     assert (code, [state(word)]) == (done.code, done.ended)
 
 
-def test_watch_has_a_code_for_every_end() -> None:
-    """Whatever ends a watch on the gateway's side has a code, and a colour."""
+def test_every_final_status_has_an_exit_code() -> None:
+    """Every final status of the gateway has an exit code and a colour."""
     assert TERMINAL == ENDINGS.keys() == STYLES.keys()
 
 
 @pytest.mark.parametrize(
     ("runs", "last"), [([state(name="exome")], state(name="exome")), ([], Run(id="7"))]
 )
-def test_watch_of_a_withheld_status_ends_with_the_stream(
-    runs: list[Run], last: Run
-) -> None:
-    """A stream that ends OK without a run's end is no success of the run."""
+def test_watch_with_a_withheld_status_fails(runs: list[Run], last: Run) -> None:
+    """A stream that ends OK without a final status isn't a success."""
     done = watched(runs)
 
     assert (1, runs, [last]) == (done.code, done.shown, done.ended)
-    assert "it isn't known how the run ended" in done.failures
+    assert "the run's final status is unknown" in done.failures
 
 
-def test_watch_asks_as_it_is_told() -> None:
-    """The interval reaches the gateway; unasked it isn't set, and neither is a uuid."""
-    told = watched([COMPLETED], min_interval=timedelta(seconds=1.5)).requests
+def test_watch_sends_its_options() -> None:
+    """The interval is sent as given; without options it isn't set, nor is a uuid."""
+    requests = watched([COMPLETED], min_interval=timedelta(seconds=1.5)).requests
     default = watched([COMPLETED]).requests
 
     interval = Duration(seconds=1, nanos=500_000_000)
     beat = Duration(seconds=20)
     assert [
         WatchRunRequest(id="7", min_interval=interval, heartbeat_interval=beat)
-    ] == told
+    ] == requests
     assert [WatchRunRequest(id="7", heartbeat_interval=beat)] == default
 
 
-def test_watch_that_breaks_is_begun_again_with_the_uuid() -> None:
-    """The next stream is asked for the same run, by its identity, as often."""
-    done = watched([RUNNING, GONE], [COMPLETED], min_interval=timedelta(seconds=2))
+def test_watch_resumes_with_the_uuid() -> None:
+    """The next stream asks for the same uuid, with the same interval."""
+    done = watched(
+        [RUNNING, UNREACHABLE], [COMPLETED], min_interval=timedelta(seconds=2)
+    )
 
     assert [("", 2), ("u-7", 2)] == [
         (each.uuid, each.min_interval.seconds) for each in done.requests
@@ -621,11 +626,11 @@ def test_watch_that_breaks_is_begun_again_with_the_uuid() -> None:
     assert (0, [RUNNING, COMPLETED]) == (done.code, done.shown)
 
 
-def test_watch_tells_each_stream_anew_who_calls() -> None:
-    """A token may have been replaced since the last stream."""
+def test_watch_reads_the_metadata_for_each_stream() -> None:
+    """The token may have been replaced since the previous stream."""
     tokens = iter(["first", "second", "third"])
     done = watched(
-        *([RUNNING, GONE], [RENEW], [COMPLETED]),
+        *([RUNNING, UNREACHABLE], [RENEW], [COMPLETED]),
         metadata=lambda: [("authorization", next(tokens))],
     )
 
@@ -633,7 +638,7 @@ def test_watch_tells_each_stream_anew_who_calls() -> None:
 
 
 def test_watch_shows_a_repeated_snapshot_once() -> None:
-    """What differs in when it was observed alone is no new state."""
+    """A state that differs only in its time of observation isn't new."""
     done = watched(
         [observed(PENDING, 1), observed(RUNNING, 2), RENEW],
         [observed(RUNNING, 9), COMPLETED],
@@ -642,7 +647,7 @@ def test_watch_shows_a_repeated_snapshot_once() -> None:
     assert [observed(PENDING, 1), observed(RUNNING, 2), COMPLETED] == done.shown
 
 
-def test_watch_shows_what_has_changed_while_it_was_away() -> None:
+def test_watch_shows_changes_after_reconnecting() -> None:
     """A snapshot that differs in any member is shown."""
     tagged = state("RUNNING", tags={"a": "b"})
 
@@ -651,34 +656,36 @@ def test_watch_shows_what_has_changed_while_it_was_away() -> None:
     ).shown
 
 
-def test_watch_is_renewed_at_once_and_without_a_word() -> None:
-    """WATCH_RENEW is no outage, however often it comes and whatever the timeout."""
+def test_watch_renews_silently() -> None:
+    """WATCH_RENEW isn't an outage, however often it comes, at any timeout."""
     done = watched(*[[RUNNING, RENEW]] * 3, [COMPLETED], seconds=0)
 
-    assert (0, [0.05] * 3, []) == (done.code, done.slept, done.told)
+    assert (0, [0.05] * 3, []) == (done.code, done.slept, done.notes)
 
 
-def test_watch_is_renewed_where_no_state_came_in_time() -> None:
-    """A gateway that can't tell the state yet has answered all the same."""
+def test_watch_renews_without_a_state() -> None:
+    """WATCH_RENEW counts as an answer even if no state has come."""
     view = Watched()
-    wait = lambda: view.pass_by(600)  # noqa: E731  # a step
-    done = watched([wait, RENEW], [wait, RENEW], [GONE], [COMPLETED], view=view)
+    wait = lambda: view.advance(600)  # noqa: E731  # a step
+    done = watched([wait, RENEW], [wait, RENEW], [UNREACHABLE], [COMPLETED], view=view)
 
     assert (0, [0.05, 0.05, 0.5]) == (done.code, done.slept)
 
 
 def test_watch_backs_off_until_a_state_comes() -> None:
-    """Waits double up to 30 s, and begin anew after a success."""
-    done = watched(*[[GONE]] * 8, [RUNNING, GONE], [COMPLETED], seconds=3600)
+    """The waits double up to 30 s, and start again after a success."""
+    done = watched(
+        *[[UNREACHABLE]] * 8, [RUNNING, UNREACHABLE], [COMPLETED], seconds=3600
+    )
 
     assert [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5] == done.slept
     assert 0 == done.code
 
 
 @pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 0.4), (0.99, 0.598)])
-def test_watch_parts_those_who_come_back(jitter: float, seconds: float) -> None:
-    """Not all clients of a gateway that is gone try again at the same time."""
-    done = watched([GONE], [COMPLETED], jitter=jitter)
+def test_watch_retries_with_jitter(jitter: float, seconds: float) -> None:
+    """Not all clients of a failed gateway retry at the same time."""
+    done = watched([UNREACHABLE], [COMPLETED], jitter=jitter)
 
     assert [pytest.approx(seconds)] == done.slept
 
@@ -692,54 +699,54 @@ def test_watch_parts_those_who_come_back(jitter: float, seconds: float) -> None:
     ],
     ids=["draining", "overloaded", "throttled"],
 )
-def test_watch_waits_as_long_as_the_gateway_asks(break_: Break) -> None:
-    """RetryInfo's delay is kept to, whatever the backoff would be."""
+def test_watch_waits_for_the_retry_delay(break_: Break) -> None:
+    """RetryInfo's delay replaces the back-off."""
     done = watched([break_], [break_], [RUNNING, break_], [COMPLETED])
 
     assert (0, [1.5, 1.5, 1.5]) == (done.code, done.slept)
 
 
-def test_watch_tells_each_outage_once() -> None:
-    """One line a broken connection: what is wrong, and when it tries again."""
+def test_watch_reports_each_outage_once() -> None:
+    """Each broken connection has one line: the cause and the next attempt."""
     done = watched(
-        *([RUNNING, GONE], [GONE], [GONE]),
+        *([RUNNING, UNREACHABLE], [UNREACHABLE], [UNREACHABLE]),
         [RUNNING, broken("GATEWAY_DRAINING", 1.5)],
         [RENEW],
-        *([GONE], [COMPLETED]),
+        *([UNREACHABLE], [COMPLETED]),
     )
 
     assert [
         "the gateway can't be reached; trying again in 0.5 s",
         "GATEWAY_DRAINING It is so. Trying again in 1.5 s",
         "the gateway can't be reached; trying again in 0.5 s",
-    ] == done.told
+    ] == done.notes
 
 
 @pytest.mark.parametrize(
-    ("over", "flags"),
+    ("transport", "flags"),
     [("plaintext", "--tls or --tls-ca"), ("tls", "--tls-cert and --tls-key")],
 )
-def test_watch_tells_at_once_what_to_try(flags: str, over: str) -> None:
-    """Nobody waits for the timeout to learn that TLS is in the way."""
+def test_watch_suggests_a_flag_at_once(flags: str, transport: str) -> None:
+    """A TLS error is reported before the timeout."""
     message = "failed to connect to all addresses; last error: UNKNOWN: Socket closed"
     cut = Break(grpc.StatusCode.UNAVAILABLE, message)
-    done = watched([cut], over=over, seconds=1)
+    done = watched([cut], transport=transport, seconds=1)
     _, hint = done.failures.splitlines()
 
     assert flags in hint
-    assert [f"{hint.strip()}; trying again in 0.5 s"] == done.told
+    assert [f"{hint.strip()}; trying again in 0.5 s"] == done.notes
 
 
-def test_watch_keeps_control_characters_from_a_terminal() -> None:
-    """A gateway's reason for an outage can't send the terminal an order."""
+def test_watch_has_no_control_characters() -> None:
+    """The reason of an outage can't send control characters to the terminal."""
     done = watched([broken("RED\x1b[31m", 1)], [COMPLETED])
 
-    assert ["RED [31m It is so. Trying again in 1 s"] == done.told
+    assert ["RED [31m It is so. Trying again in 1 s"] == done.notes
 
 
-def test_watch_gives_up_where_no_gateway_answers() -> None:
-    """After the timeout, and one last try at its end, the failure is told."""
-    done = watched([GONE])
+def test_watch_fails_without_a_gateway() -> None:
+    """After the timeout and one last attempt, the failure is written."""
+    done = watched([UNREACHABLE])
 
     assert [0.5, 1, 2, 4, 8, 14.5] == done.slept
     assert (1, [], []) == (done.code, done.shown, done.ended)
@@ -749,23 +756,25 @@ def test_watch_gives_up_where_no_gateway_answers() -> None:
     ] == done.failures.splitlines()
 
 
-def test_watch_gives_up_after_a_long_outage() -> None:
-    """An outage counts from when the stream broke, not from its last state."""
+def test_watch_fails_after_a_long_outage() -> None:
+    """An outage starts when the stream breaks, not at its last state."""
     view = Watched()
-    done = watched([RUNNING, lambda: view.pass_by(7200), GONE], [GONE], view=view)
+    done = watched(
+        [RUNNING, lambda: view.advance(7200), UNREACHABLE], [UNREACHABLE], view=view
+    )
 
     assert [0.5, 1, 2, 4, 8, 14.5] == done.slept
     assert (1, [RUNNING], []) == (done.code, done.shown, done.ended)
 
 
-def test_watch_gives_up_where_it_is_asked_to_wait_too_long() -> None:
-    """A wait beyond the timeout isn't begun; the failure tells how long it is."""
+def test_watch_fails_if_the_retry_delay_is_too_long() -> None:
+    """It doesn't wait beyond the timeout; the failure shows the delay."""
     done = watched([RUNNING, broken("GATEWAY_OVERLOADED", 60)])
 
     assert (1, []) == (done.code, done.slept)
     assert [
         "UNAVAILABLE GATEWAY_OVERLOADED It is so.",
-        "  it may succeed in 1m",
+        "  retry in 1m",
         "  request id: call-7",
     ] == done.failures.splitlines()
 
@@ -785,8 +794,8 @@ def test_watch_gives_up_where_it_is_asked_to_wait_too_long() -> None:
         *("no-token", "not-authorized"),
     ],
 )
-def test_watch_ends_by_what_does_not_pass(break_: Break) -> None:
-    """A failure that another try can't mend is told, also after states."""
+def test_watch_fails_by_a_permanent_error(break_: Break) -> None:
+    """An error that a retry can't fix ends the watch, also after states."""
     done = watched([RUNNING, break_])
 
     assert (1, [RUNNING], [], []) == (done.code, done.shown, done.ended, done.slept)
@@ -794,23 +803,23 @@ def test_watch_ends_by_what_does_not_pass(break_: Break) -> None:
     assert done.failures.endswith("  request id: call-7\n")
 
 
-class Seeing(Watched):
-    """A view that says when it has shown a state."""
+class SignallingView(Watched):
+    """A view that signals when it has shown a state."""
 
     def __init__(self, seen: Semaphore) -> None:
-        """Release `seen` for each."""
+        """Release `seen` for each state."""
         super().__init__()
         self._seen = seen
 
     def show(self, run: Run) -> None:
-        """Take note, and say so."""
+        """Record it, and signal that."""
         super().show(run)
         self._seen.release()
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_watch_resumes_after_a_stream_that_a_proxy_ends(cut: str) -> None:
-    """However a stream is ended on its way, the next goes on from what was seen."""
+def test_watch_resumes_after_a_proxy_ends_the_stream(cut: str) -> None:
+    """However the stream is cut, the next one continues from the last state."""
     failures = io.StringIO()
     states = [RUNNING, state("RUNNING", name="b"), state("STOPPING"), COMPLETED]
     with (
@@ -819,7 +828,7 @@ def test_watch_resumes_after_a_stream_that_a_proxy_ends(cut: str) -> None:
             address, options=[("grpc.enable_http_proxy", 0), *WATCH_OPTIONS]
         ) as channel,
     ):
-        view = Seeing(cutting.seen)
+        view = SignallingView(cutting.seen)
         code = watch(
             *(channel, "7", view, failures),
             timeout=timedelta(seconds=30),
@@ -834,7 +843,7 @@ def test_watch_resumes_after_a_stream_that_a_proxy_ends(cut: str) -> None:
 
 
 def cut(code: grpc.StatusCode) -> Break:
-    """Break as something does that is no gateway."""
+    """Return a break without error details, as by a proxy."""
     return Break(code, "Stream removed")
 
 
@@ -847,23 +856,23 @@ def cut(code: grpc.StatusCode) -> Break:
         grpc.StatusCode.UNKNOWN,
     ],
 )
-def test_watch_tells_of_cuts_only_where_they_go_on(code: grpc.StatusCode) -> None:
-    """A stream that is cut now and then is resumed quietly, and given up in time."""
+def test_watch_reports_only_repeated_cuts(code: grpc.StatusCode) -> None:
+    """A single cut is resumed silently; repeated ones end the watch in time."""
     quiet = watched([RUNNING, cut(code)], [RUNNING, cut(code)], [COMPLETED])
     lasting = watched([RUNNING, cut(code)], [cut(code)])
 
-    assert (0, []) == (quiet.code, quiet.told)
+    assert (0, []) == (quiet.code, quiet.notes)
     assert (1, [0.5, 1, 2, 4, 8, 14.5]) == (lasting.code, lasting.slept)
-    assert ["the stream is cut on its way; trying again in 1 s"] == lasting.told
+    assert ["the connection was cut; trying again in 1 s"] == lasting.notes
 
 
-def test_watch_asks_for_heartbeats_and_does_not_show_them() -> None:
-    """A heartbeat tells that the way is open, and nothing about the run."""
+def test_watch_requests_heartbeats_and_hides_them() -> None:
+    """A heartbeat shows that the connection works, and nothing about the run."""
     view = Watched()
     heartbeat = WatchRunResponse()
     done = watched(
-        [RUNNING, heartbeat, GONE],
-        [heartbeat, lambda: view.pass_by(7200), GONE],
+        [RUNNING, heartbeat, UNREACHABLE],
+        [heartbeat, lambda: view.advance(7200), UNREACHABLE],
         [heartbeat, COMPLETED],
         view=view,
     )
@@ -871,17 +880,17 @@ def test_watch_asks_for_heartbeats_and_does_not_show_them() -> None:
     assert (0, [RUNNING, COMPLETED]) == (done.code, done.shown)
 
 
-def test_watch_without_a_state_says_so_once() -> None:
-    """Until the first state comes, a heartbeat is the only sign of the gateway."""
+def test_watch_reports_a_missing_state_once() -> None:
+    """Before the first state, a heartbeat is the only sign of the gateway."""
     heartbeat = WatchRunResponse()
     done = watched([heartbeat, heartbeat, COMPLETED, heartbeat])
 
-    assert ["no state of the run yet; `get 7` may say why"] == done.told
+    assert ["no state of the run yet; run `get 7` to find out why"] == done.notes
     assert [COMPLETED] == done.shown
 
 
-def test_watch_is_begun_again_with_the_next_token_once_the_last_has_expired() -> None:
-    """A token that ends during a watch is read anew; one that stays is a failure."""
+def test_watch_resumes_with_a_new_token() -> None:
+    """An expired token is read again; if it is the same, the watch fails."""
     expired = broken("TOKEN_EXPIRED", code=grpc.StatusCode.UNAUTHENTICATED)
     tokens = iter(["a", "b"])
     done = watched(
@@ -895,9 +904,9 @@ def test_watch_is_begun_again_with_the_next_token_once_the_last_has_expired() ->
     assert (1, [0.5]) == (stale.code, stale.slept)
 
 
-@pytest.mark.parametrize("break_", [GONE, broken("RUN_NOT_FOUND", None)])
-def test_watch_that_breaks_after_the_end_is_done(break_: Break) -> None:
-    """Once the run's end is known, it makes no difference how the stream ends."""
+@pytest.mark.parametrize("break_", [UNREACHABLE, broken("RUN_NOT_FOUND", None)])
+def test_watch_ignores_errors_after_the_final_state(break_: Break) -> None:
+    """After the final state, an error of the stream doesn't matter."""
     done = watched([state("FAILED"), break_])
 
     assert (3, "", [state("FAILED")]) == (done.code, done.failures, done.ended)

@@ -1,4 +1,4 @@
-"""The way to a gateway that a flag or a variable gives, over real sockets."""
+"""The connection to a gateway by flags and variables, over real sockets."""
 
 from __future__ import annotations
 
@@ -31,16 +31,11 @@ from healthomics.v1.run_service_pb2_grpc import (
     add_RunServiceServicer_to_server,
 )
 from healthomics_gateway.cli import client
-from healthomics_gateway.cli.connection import (
-    MAX_TOKEN_BYTES,
-    NAMES,
-    PREFIX,
-    Route,
-    RouteError,
-    find_route,
-    is_near,
-)
+from healthomics_gateway.cli.connection import Route, find_route, is_local
+from healthomics_gateway.cli.credential_files import MAX_TOKEN_BYTES
+from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX
 from healthomics_gateway.cli.watch_view import JsonLines
+from healthomics_gateway.faults import FaultsError
 from testkit.authorities import aged
 from testkit.builders import aws_at, gateway
 
@@ -52,24 +47,24 @@ DURATION = timedelta(seconds=10)
 
 
 class Callers(RunServiceServicer):
-    """A gateway that takes note of its callers; a first watch breaks, if told so."""
+    """A gateway that records its callers; optionally it breaks the first watch."""
 
     def __init__(self, breaking: Callable[[], object] | None = None) -> None:
-        """Do `breaking` before the first watch breaks."""
+        """Call `breaking` before the first watch breaks."""
         self._breaking = breaking
         self.seen: list[str | None] = []
 
     def GetRun(  # noqa: N802  # gRPC's own name of the method
         self, request: GetRunRequest, context: Any
     ) -> Run:
-        """Answer a run that has its id and nothing else."""
+        """Answer a run with only its id."""
         self._note(context)
         return Run(id=request.id)
 
     def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self, request: WatchRunRequest, context: Any
     ) -> Iterator[WatchRunResponse]:
-        """Send a state that is the last, or break."""
+        """Send a final state, or break."""
         self._note(context)
         if self._breaking and len(self.seen) == 1:
             self._breaking()
@@ -78,20 +73,20 @@ class Callers(RunServiceServicer):
         yield WatchRunResponse(run=Run(id=request.id, status=status))
 
     def _note(self, context: Any) -> None:
-        told = [
+        reported = [
             str(value)
             for name, value in context.invocation_metadata()
             if name == "authorization"
         ]
-        assert len(told) < 2
-        self.seen.append(told[0] if told else None)
+        assert len(reported) < 2
+        self.seen.append(reported[0] if reported else None)
 
 
 @contextmanager
 def serving(
     callers: Callers, credentials: grpc.ServerCredentials | None = None
 ) -> Iterator[str]:
-    """Serve it, over TLS where there are credentials; give its address."""
+    """Serve it, over TLS with `credentials`; yield its address."""
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool)
         add_RunServiceServicer_to_server(callers, server)
@@ -114,7 +109,7 @@ class Pair:
     key: str
 
     def credentials(self, *, trusted: str | None = None) -> grpc.ServerCredentials:
-        """Serve with them; ask for a certificate of the trusted authority."""
+        """Return server credentials that require a certificate of an authority."""
         chain, key = Path(self.cert).read_bytes(), Path(self.key).read_bytes()
         root = Path(trusted).read_bytes() if trusted else None
         return grpc.ssl_server_credentials(
@@ -126,14 +121,14 @@ class Authority:
     """An authority whose certificates are files."""
 
     def __init__(self, folder: Path) -> None:
-        """Write them into a new folder."""
+        """Write the files into a new directory."""
         folder.mkdir()
         self._folder = folder
         self._authority = trustme.CA()
         self.ca = self._written("ca.pem", self._authority.cert_pem.bytes())
 
     def issue(self, name: str, not_after: datetime | None = None) -> Pair:
-        """Issue a certificate to a host or whoever."""
+        """Issue a certificate with this name."""
         issued = self._authority.issue_cert(name, not_after=not_after)
         chain = b"".join(each.bytes() for each in issued.cert_chain_pems)
         return Pair(
@@ -148,13 +143,13 @@ class Authority:
 
 
 def written(file: Path, content: str | bytes) -> str:
-    """Write a file, and give its path."""
+    """Write a file and return its path."""
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     return str(file)
 
 
 def route(*, by: str = "flag", **given: str) -> Route:
-    """Find the way that flags or variables give."""
+    """Return the route by flags or variables."""
     if by == "flag":
         return find_route(given, {}, default_address="nowhere:1")
     environ = {PREFIX + name.upper(): text for name, text in given.items()}
@@ -162,30 +157,30 @@ def route(*, by: str = "flag", **given: str) -> Route:
 
 
 def faults(*, by: str = "flag", **given: str) -> list[str]:
-    """Give the faults of a way that can't be gone."""
-    with pytest.raises(RouteError) as raised:
+    """Return the faults of an invalid route."""
+    with pytest.raises(FaultsError) as raised:
         route(by=by, **given)
     return list(raised.value.args)
 
 
-def answered(way: Route) -> str:
-    """Make a call that is answered; give the id of the run that came."""
-    with way.open() as channel:
+def answered(found_route: Route) -> str:
+    """Make a call that succeeds; return the id of the run."""
+    with found_route.open() as channel:
         stub = RunServiceStub(channel)
         return stub.GetRun(
-            GetRunRequest(id="7"), timeout=10, metadata=way.metadata()
+            GetRunRequest(id="7"), timeout=10, metadata=found_route.metadata()
         ).id
 
 
-def hinted(way: Route) -> str:
-    """Make a call that reaches no gateway; give what a person is told to try."""
+def advice_of(found_route: Route) -> str:
+    """Make a call that reaches no gateway; return the advice."""
     answers, failures = io.StringIO(), io.StringIO()
-    with way.open() as channel:
+    with found_route.open() as channel:
         code = client.get(
             *(channel, "7", client.Output(answers, failures)),
             timeout=DURATION,
-            metadata=way.metadata,
-            over=way.over,
+            metadata=found_route.metadata,
+            transport=found_route.transport,
         )
     first, hint = failures.getvalue().splitlines()
     assert (1, "") == (code, answers.getvalue())
@@ -193,13 +188,13 @@ def hinted(way: Route) -> str:
     return hint.strip()
 
 
-def watched(way: Route) -> int:
-    """Watch a run to its end, without a wait between two streams."""
-    with way.open(client.WATCH_OPTIONS) as channel:
+def watched(found_route: Route) -> int:
+    """Watch a run to its end, without waiting between two streams."""
+    with found_route.open(client.WATCH_OPTIONS) as channel:
         return client.watch(
             *(channel, "7", JsonLines(io.StringIO(), io.StringIO()), io.StringIO()),
             timeout=DURATION,
-            metadata=way.metadata,
+            metadata=found_route.metadata,
             sleep=lambda _: None,
         )
 
@@ -208,18 +203,18 @@ def watched(way: Route) -> int:
 
 
 @BY
-def test_route_trusts_the_authority_it_is_given(by: str, tmp_path: Path) -> None:
+def test_tls_ca_is_trusted(by: str, tmp_path: Path) -> None:
     """A gateway with a certificate of that authority is called over TLS."""
     own = Authority(tmp_path / "own")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
         assert "7" == answered(route(by=by, address=address, tls_ca=own.ca))
 
 
-def test_route_of_another_authority_tells_how_to_trust(tmp_path: Path) -> None:
-    """A certificate that isn't trusted ends the call, and a flag is named."""
+def test_untrusted_certificate_suggests_tls_ca(tmp_path: Path) -> None:
+    """An untrusted certificate ends the call, and a flag is suggested."""
     own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
-        hint = hinted(route(address=address, tls_ca=other.ca))
+        hint = advice_of(route(address=address, tls_ca=other.ca))
 
     assert (
         "the gateway's certificate isn't trusted; name its authority with --tls-ca"
@@ -228,83 +223,82 @@ def test_route_of_another_authority_tells_how_to_trust(tmp_path: Path) -> None:
 
 
 @BY
-def test_route_without_authorities_trusts_public_ones(by: str, tmp_path: Path) -> None:
-    """With TLS alone, a certificate of an authority of one's own isn't trusted."""
+def test_tls_trusts_only_public_authorities(by: str, tmp_path: Path) -> None:
+    """With `--tls` alone, a certificate of a private authority isn't trusted."""
     own = Authority(tmp_path / "own")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
-        way = route(by=by, address=address, tls="true")
-        assert "--tls-ca" in hinted(way)
+        found_route = route(by=by, address=address, tls="true")
+        assert "--tls-ca" in advice_of(found_route)
 
 
-def test_route_in_plaintext_to_tls_points_at_tls(tmp_path: Path) -> None:
-    """Whoever forgets TLS is reminded of it."""
+def test_plaintext_to_a_tls_gateway_suggests_tls(tmp_path: Path) -> None:
+    """A plaintext call to a gateway with TLS suggests `--tls`."""
     own = Authority(tmp_path / "own")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
-        hint = hinted(route(address=address))
+        hint = advice_of(route(address=address))
 
-    assert "what listens there may speak TLS; add --tls or --tls-ca" == hint
+    assert "the server at this address may use TLS; add --tls or --tls-ca" == hint
 
 
-def test_route_over_tls_to_plaintext_tells_so() -> None:
-    """Whoever asks for TLS where there is none learns it, and nothing is sent."""
+def test_tls_to_a_plaintext_gateway_suggests_plaintext() -> None:
+    """A TLS call to a plaintext gateway sends nothing and says so."""
     callers = Callers()
     with serving(callers) as address:
-        hint = hinted(route(address=address, tls="true"))
+        hint = advice_of(route(address=address, tls="true"))
 
     assert [] == callers.seen
-    assert (
-        "what listens there doesn't speak TLS; leave out --tls and the other TLS flags"
-    ) == hint
+    advice = "remove --tls and the other TLS flags"
+    assert f"the server at this address doesn't use TLS; {advice}" == hint
 
 
 @BY
-def test_route_expects_the_name_it_is_given(by: str, tmp_path: Path) -> None:
-    """Behind a port-forward the certificate's own name is expected, once told."""
+def test_server_name_is_expected(by: str, tmp_path: Path) -> None:
+    """Behind a port-forward, `--server-name` is the name in the certificate."""
     own = Authority(tmp_path / "own")
     pair = own.issue("gateway.example.org")
     with serving(Callers(), pair.credentials()) as address:
         given = {"address": address, "tls_ca": own.ca}
-        hint = hinted(route(by=by, **given))
-        way = route(by=by, server_name="gateway.example.org", **given)
-        assert "7" == answered(way)
+        hint = advice_of(route(by=by, **given))
+        found_route = route(by=by, server_name="gateway.example.org", **given)
+        assert "7" == answered(found_route)
 
     assert (
         "the gateway's certificate has another name;"
-        " if it is the right one, set --server-name"
+        " if it is the right gateway, set --server-name"
     ) == hint
 
 
 @BY
-def test_route_brings_its_certificate(by: str, tmp_path: Path) -> None:
-    """A gateway that asks for a certificate of the client's gets it."""
+def test_client_certificate_is_sent(by: str, tmp_path: Path) -> None:
+    """A gateway that requires a client certificate gets it."""
     own = Authority(tmp_path / "own")
     asking, mine = own.issue(HOST).credentials(trusted=own.ca), own.issue("me")
     with serving(Callers(), asking) as address:
         given = {"address": address, "tls_ca": own.ca}
-        way = route(by=by, tls_cert=mine.cert, tls_key=mine.key, **given)
-        assert "7" == answered(way)
+        found_route = route(by=by, tls_cert=mine.cert, tls_key=mine.key, **given)
+        assert "7" == answered(found_route)
 
 
 @pytest.mark.parametrize("has_another", [False, True])
-def test_route_without_the_certificate_asked_for_tells_how_to_bring_one(
+def test_missing_client_certificate_suggests_the_flags(
     tmp_path: Path, *, has_another: bool
 ) -> None:
-    """Without one, or with one that isn't trusted, the flags are named."""
+    """Without one, or with an untrusted one, the flags are suggested."""
     own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other").issue("me")
     given = {"tls_cert": other.cert, "tls_key": other.key} if has_another else {}
     asking = own.issue(HOST).credentials(trusted=own.ca)
     with serving(Callers(), asking) as address:
-        hint = hinted(route(address=address, tls_ca=own.ca, **given))
+        hint = advice_of(route(address=address, tls_ca=own.ca, **given))
 
     assert (
-        "the gateway may want a client certificate that it trusts;"
+        "the gateway may require a client certificate that it trusts;"
         " set --tls-cert and --tls-key"
     ) == hint
 
 
 @pytest.mark.parametrize("name", ["tls_ca", "tls_cert", "server_name"])
-def test_route_is_tls_where_anything_of_tls_is_given(name: str, tmp_path: Path) -> None:
-    """What only TLS has a use for asks for it, and a variable can't undo that."""
+def test_each_tls_option_implies_tls(name: str, tmp_path: Path) -> None:
+    """An option that needs TLS turns it on, and a variable can't turn it off."""
     own = Authority(tmp_path / "own")
     mine = own.issue("me")
     given = {
@@ -314,24 +308,26 @@ def test_route_is_tls_where_anything_of_tls_is_given(name: str, tmp_path: Path) 
     }[name]
     environ = {"HEALTHOMICS_GATEWAY_TLS": "false"}
 
-    assert "tls" == find_route(given, environ, default_address=ELSEWHERE).over
+    assert "tls" == find_route(given, environ, default_address=ELSEWHERE).transport
 
 
-@pytest.mark.parametrize(("text", "over"), [("true", "tls"), ("False", "plaintext")])
-def test_route_reads_a_word_of_the_environment(text: str, over: str) -> None:
-    """The variable turns TLS on or leaves it off."""
-    assert over == route(by="variable", tls=text).over
+@pytest.mark.parametrize(
+    ("text", "transport"), [("true", "tls"), ("False", "plaintext")]
+)
+def test_tls_variable_is_a_boolean(text: str, transport: str) -> None:
+    """The variable turns TLS on or off."""
+    assert transport == route(by="variable", tls=text).transport
 
 
-# Which comes first
+# Priority
 
 
-def test_flag_comes_before_its_variable(tmp_path: Path) -> None:
-    """Whatever the environment has, what a person types is done."""
+def test_flag_overrides_its_variable(tmp_path: Path) -> None:
+    """Each flag overrides the variable in the environment."""
     own, token = Authority(tmp_path / "own"), written(tmp_path / "token", TOKEN)
     mine, callers = own.issue("me"), Callers()
     asking = own.issue("gateway").credentials(trusted=own.ca)
-    environ = {PREFIX + name.upper(): "nonsense" for name in NAMES}
+    environ = {PREFIX + name.upper(): "nonsense" for name in OPTIONS}
     with serving(callers, asking) as address:
         flags = {
             "address": address,
@@ -342,51 +338,52 @@ def test_flag_comes_before_its_variable(tmp_path: Path) -> None:
             "server_name": "gateway",
             "token_file": token,
         }
-        assert set(NAMES) == flags.keys()
+        assert set(OPTIONS) == flags.keys()
         assert "7" == answered(find_route(flags, environ, default_address=ELSEWHERE))
 
     assert [f"Bearer {TOKEN}"] == callers.seen
 
 
 def test_empty_variable_is_a_fault() -> None:
-    """A variable that is set to nothing may have been meant to turn TLS on."""
-    names = [PREFIX + name.upper() for name in NAMES]
-    with pytest.raises(RouteError) as caught:
-        route(by="variable", **dict.fromkeys(NAMES, ""))
+    """An empty variable may have been meant to turn TLS on."""
+    names = [PREFIX + name.upper() for name in OPTIONS]
+    with pytest.raises(FaultsError) as caught:
+        route(by="variable", **dict.fromkeys(OPTIONS, ""))
 
     assert [f"{name}: it is empty; unset it" for name in names] == list(
         caught.value.args
     )
 
 
-def test_address_that_is_no_text_is_a_fault() -> None:
-    """Bytes that aren't UTF-8 and control characters would fail inside gRPC."""
+def test_unprintable_address_is_a_fault() -> None:
+    """Control characters and bytes that aren't UTF-8 would fail inside gRPC."""
     assert [
         "--address: write printable characters",
         "--server-name: write printable characters",
     ] == faults(address="\udcff:1", server_name="a\tb")
 
 
-def test_token_may_come_through_a_pipe(tmp_path: Path) -> None:
-    """A pipe is read once; later calls send the same token and wait for nothing."""
+def test_token_file_may_be_a_pipe(tmp_path: Path) -> None:
+    """A pipe is read once; later calls send the same token without waiting."""
     pipe = tmp_path / "token"
     os.mkfifo(pipe)
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(pipe.write_text, TOKEN)
-        way = route(token_file=str(pipe), address="127.0.0.1:1")
+        found_route = route(token_file=str(pipe), address="127.0.0.1:1")
         writing.result(10)
 
     assert [(("authorization", f"Bearer {TOKEN}"),)] * 2 == [
-        way.metadata(),
-        way.metadata(),
+        found_route.metadata(),
+        found_route.metadata(),
     ]
 
 
 def test_empty_flag_is_a_fault() -> None:
-    """A flag is given for something, as by a shell's variable that isn't set."""
-    names = [name for name in NAMES if name != "tls"]
+    """An empty flag is a mistake, such as a shell variable that isn't set."""
+    names = [name for name in OPTIONS if name != "tls"]
 
-    assert [f"--{name.replace('_', '-')}: it is empty" for name in names] == faults(
+    fault = "it is empty; write a value, or leave it out"
+    assert [f"--{name.replace('_', '-')}: {fault}" for name in names] == faults(
         **dict.fromkeys(names, "")
     )
 
@@ -395,8 +392,8 @@ def test_empty_flag_is_a_fault() -> None:
 
 
 @BY
-def test_token_goes_with_a_call(by: str, tmp_path: Path) -> None:
-    """What stands in the file, without the whitespace around, is the bearer's."""
+def test_token_is_sent_with_a_call(by: str, tmp_path: Path) -> None:
+    """The token is the content of the file without whitespace around it."""
     callers, token = Callers(), written(tmp_path / "token", f"\n {TOKEN}\r\n")
     with serving(callers) as address:
         answered(route(by=by, address=address, token_file=token))
@@ -405,8 +402,8 @@ def test_token_goes_with_a_call(by: str, tmp_path: Path) -> None:
     assert [f"Bearer {TOKEN}"] * 2 == callers.seen
 
 
-def test_call_without_a_token_names_nobody() -> None:
-    """Where no file is given no such metadata is sent."""
+def test_call_without_a_token_sends_none() -> None:
+    """Without a token file no such metadata is sent."""
     callers = Callers()
     with serving(callers) as address:
         answered(route(address=address))
@@ -414,8 +411,8 @@ def test_call_without_a_token_names_nobody() -> None:
     assert [None] == callers.seen
 
 
-def test_token_is_read_anew_for_each_stream(tmp_path: Path) -> None:
-    """A watch goes on with the token that has replaced the one it began with."""
+def test_token_file_is_read_for_each_stream(tmp_path: Path) -> None:
+    """A watch continues with the token that has replaced the first one."""
     file = tmp_path / "token"
     token = written(file, "first")
     callers = Callers(breaking=lambda: written(file, "second\n"))
@@ -426,20 +423,20 @@ def test_token_is_read_anew_for_each_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "invalidate",
     [
         pytest.param(lambda file: file.unlink(), id="missing"),
         pytest.param(lambda file: written(file, ""), id="empty"),
         pytest.param(lambda file: written(file, "half a token"), id="bad"),
     ],
 )
-def test_token_that_was_good_is_used_on(
-    spoil: Callable[[Path], object], tmp_path: Path
+def test_last_valid_token_is_kept(
+    invalidate: Callable[[Path], object], tmp_path: Path
 ) -> None:
-    """A file that is spoiled during a watch doesn't end it."""
+    """A token file that becomes invalid during a watch doesn't end it."""
     file = tmp_path / "token"
     token = written(file, "first")
-    callers = Callers(breaking=lambda: spoil(file))
+    callers = Callers(breaking=lambda: invalidate(file))
     with serving(callers) as address:
         code = watched(route(address=address, token_file=token))
 
@@ -466,10 +463,10 @@ def test_token_that_was_good_is_used_on(
         "ipv4:127.0.0.1:50051,10.0.0.1:50051",
     ],
 )
-def test_token_is_not_sent_in_plaintext_elsewhere(
+def test_token_in_plaintext_to_another_machine_is_a_fault(
     by: str, address: str, tmp_path: Path
 ) -> None:
-    """A network could read it: that is a fault, and what to add is told."""
+    """The network could read it; the fault says what to add."""
     token = written(tmp_path / "token", TOKEN)
     name = {"flag": "--token-file", "variable": "HEALTHOMICS_GATEWAY_TOKEN_FILE"}[by]
 
@@ -480,24 +477,24 @@ def test_token_is_not_sent_in_plaintext_elsewhere(
     assert [words] == faults(by=by, address=address, token_file=token)
 
 
-def test_token_is_sent_over_tls_to_anywhere(tmp_path: Path) -> None:
-    """Over TLS no network can read it."""
+def test_token_is_sent_over_tls_to_any_address(tmp_path: Path) -> None:
+    """Over TLS the network can't read it."""
     token = written(tmp_path / "token", TOKEN)
-    way = route(address=ELSEWHERE, tls="true", token_file=token)
+    found_route = route(address=ELSEWHERE, tls="true", token_file=token)
 
-    assert (("authorization", f"Bearer {TOKEN}"),) == way.metadata()
+    assert (("authorization", f"Bearer {TOKEN}"),) == found_route.metadata()
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:50051", "127.8.8.8:1", "localhost:50051", "[::1]:50051"]
 )
-def test_address_of_this_machine_is_known(address: str) -> None:
-    """What stands for this machine alone is near."""
-    assert is_near(address)
+def test_loopback_address_is_local(address: str) -> None:
+    """These addresses can only be on this machine."""
+    assert is_local(address)
 
 
-def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """GRPC is handed the blocks of PEM alone."""
+def test_pem_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Only the PEM blocks are given to gRPC."""
     authority = trustme.CA()
     marked = b"\xef\xbb\xbf  " + authority.cert_pem.bytes()
     certificate = authority.issue_cert(HOST)
@@ -505,41 +502,46 @@ def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         [(certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())]
     )
     with serving(Callers(), credentials) as address:
-        way = route(address=address, tls_ca=written(tmp_path / "ca.pem", marked))
-        found = answered(way)
+        found_route = route(
+            address=address, tls_ca=written(tmp_path / "ca.pem", marked)
+        )
+        found = answered(found_route)
 
     assert found
 
 
-async def test_route_leads_to_a_unix_socket() -> None:
-    """Whatever its path holds; a token may be sent there, as nobody else hears it."""
+async def test_unix_socket_is_called() -> None:
+    """The path may have any characters; a token may be sent there."""
     with TemporaryDirectory(prefix="hg-") as folder:
         address = f"unix:{folder}/a b%41#?"
         token = written(Path(folder, "token"), TOKEN)
         async with gateway(aws_at("http://127.0.0.1:9"), listen=address):
-            way = route(address=address, token_file=token)
-            with way.open() as channel:
+            found_route = route(address=address, token_file=token)
+            with found_route.open() as channel:
                 call = RunServiceStub(channel).GetRun
                 with pytest.raises(grpc.RpcError) as caught:
                     await asyncio.to_thread(
-                        call, GetRunRequest(id="x"), timeout=10, metadata=way.metadata()
+                        call,
+                        GetRunRequest(id="x"),
+                        timeout=10,
+                        metadata=found_route.metadata(),
                     )
 
-    assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()  # type: ignore[attr-defined]  # it is a call too
+    assert grpc.StatusCode.INVALID_ARGUMENT is caught.value.code()  # type: ignore[attr-defined]  # the error is a call
 
 
-def test_unix_socket_has_no_tls() -> None:
-    """TLS that is asked for isn't left out."""
+def test_tls_on_a_unix_socket_is_a_fault() -> None:
+    """Options of TLS aren't ignored."""
     (fault,) = faults(address="unix:/run/a", tls="true")
 
-    assert "unix:/run/a: a Unix socket has no TLS" == fault
+    assert "unix:/run/a: a Unix socket has no TLS; remove the TLS options" == fault
 
 
 # Faults
 
 
 def encrypted(key: str) -> bytes:
-    """Give the same key under a passphrase."""
+    """Return the same key, encrypted with a passphrase."""
     read = serialization.load_pem_private_key(Path(key).read_bytes(), password=None)
     return read.private_bytes(
         serialization.Encoding.PEM,
@@ -578,10 +580,10 @@ def encrypted(key: str) -> bytes:
     ],
 )
 @BY
-def test_file_that_cannot_be_used_is_a_fault(
+def test_invalid_file_is_a_fault(
     by: str, name: str, content: str | None, words: str, tmp_path: Path
 ) -> None:
-    """The flag or variable is named, what would do is told, never what is there."""
+    """The fault names the option and what is needed, and never the content."""
     mine, file = Authority(tmp_path / "own").issue("me"), tmp_path / "file"
     if content is not None:
         written(file, content)
@@ -596,18 +598,18 @@ def test_file_that_cannot_be_used_is_a_fault(
     assert [f"{named}: {words}"] == faults(by=by, **given | {name: str(file)})
 
 
-def test_certificates_that_others_take_are_taken(tmp_path: Path) -> None:
-    """An old serial number, or a comment in any script, is no fault, nor a warning."""
+def test_unusual_certificate_is_accepted(tmp_path: Path) -> None:
+    """An old serial number or a comment causes no fault and no warning."""
     own = Authority(tmp_path / "own")
     mine = own.issue("me")
     ca = written(tmp_path / "ca", "# Zo\xeb's\n" + aged(own.ca))
     cert = written(tmp_path / "cert", "# Zo\xeb's\n" + aged(mine.cert))
 
-    assert "tls" == route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).over
+    assert "tls" == route(tls_ca=ca, tls_cert=cert, tls_key=mine.key).transport
 
 
-def test_key_under_a_passphrase_is_a_fault(tmp_path: Path) -> None:
-    """Nobody is asked for it: gRPC couldn't be told."""
+def test_encrypted_key_is_a_fault(tmp_path: Path) -> None:
+    """No passphrase is asked for, because gRPC can't use one."""
     mine = Authority(tmp_path / "own").issue("me")
     key = written(tmp_path / "key", encrypted(mine.key))
 
@@ -618,7 +620,7 @@ def test_key_under_a_passphrase_is_a_fault(tmp_path: Path) -> None:
 
 @BY
 def test_key_of_another_certificate_is_a_fault(by: str, tmp_path: Path) -> None:
-    """A pair that doesn't fit is told before gRPC gets it."""
+    """A key that doesn't match is found before gRPC gets it."""
     own = Authority(tmp_path / "own")
     told_faults = faults(
         by=by, tls_cert=own.issue("me").cert, tls_key=own.issue("you").key
@@ -631,15 +633,16 @@ def test_key_of_another_certificate_is_a_fault(by: str, tmp_path: Path) -> None:
     assert [f"{key}: it isn't the key of {cert}'s certificate"] == told_faults
 
 
-def test_certificate_that_has_expired_is_a_fault(tmp_path: Path) -> None:
-    """The gateway would end the handshake without a word."""
+def test_expired_client_certificate_is_a_fault(tmp_path: Path) -> None:
+    """The gateway would end the handshake without a reason."""
     mine = Authority(tmp_path / "own").issue("me", datetime(2026, 1, 2, tzinfo=UTC))
     (fault,) = faults(tls_cert=mine.cert, tls_key=mine.key)
 
-    assert "--tls-cert: the certificate expired on 2026-01-02T00:00:00Z" == fault
+    expired = "the certificate expired on 2026-01-02T00:00:00Z; use a valid one"
+    assert f"--tls-cert: {expired}" == fault
 
 
-def test_half_a_pair_is_a_fault(tmp_path: Path) -> None:
+def test_certificate_without_its_key_is_a_fault(tmp_path: Path) -> None:
     """A certificate needs its key, and a key its certificate."""
     mine = Authority(tmp_path / "own").issue("me")
 
@@ -647,8 +650,8 @@ def test_half_a_pair_is_a_fault(tmp_path: Path) -> None:
     assert ["--tls-key: --tls-cert is needed too"] == faults(tls_key=mine.key)
 
 
-def test_faults_are_told_all_at_once(tmp_path: Path) -> None:
-    """Each flag and variable that is at fault has one line; none hides another."""
+def test_faults_are_reported_together(tmp_path: Path) -> None:
+    """Each invalid flag and variable has one line."""
     pem = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n"
     flags = {
         "address": ELSEWHERE,
@@ -657,10 +660,10 @@ def test_faults_are_told_all_at_once(tmp_path: Path) -> None:
     }
     environ = {
         "HEALTHOMICS_GATEWAY_TLS": "canary",
-        "HEALTHOMICS_GATEWAY_TLS_CERT": pem,  # the content, where its path belongs
+        "HEALTHOMICS_GATEWAY_TLS_CERT": pem,  # the content instead of the path
         "HEALTHOMICS_GATEWAY_TOKEN_FILE": f"canary.{TOKEN}",
     }
-    with pytest.raises(RouteError) as raised:
+    with pytest.raises(FaultsError) as raised:
         find_route(flags, environ, default_address=ELSEWHERE)
 
     assert (
@@ -672,8 +675,8 @@ def test_faults_are_told_all_at_once(tmp_path: Path) -> None:
     ) == raised.value.args
 
 
-def test_plaintext_and_a_bad_token_are_told_together(tmp_path: Path) -> None:
-    """Whoever mends the one isn't sent back for the other."""
+def test_plaintext_and_an_invalid_token_are_reported_together(tmp_path: Path) -> None:
+    """Both faults of the same option are reported."""
     file = written(tmp_path / "token", "")
     first, second = faults(address=ELSEWHERE, token_file=file)
 

@@ -1,4 +1,4 @@
-"""The command line, as a person or a script meets it."""
+"""The command line, run as a program."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from healthomics.v1.run_service_pb2_grpc import (
     RunServiceStub,
     add_RunServiceServicer_to_server,
 )
-from healthomics_gateway.cli.connection import NAMES, PREFIX
-from healthomics_gateway.cli.main import let_go, main
+from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX, flag_of
+from healthomics_gateway.cli.main import main, release_traceback
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from testkit.builders import aws_at, calling, gateway, get_run
 from unit.cli.test_connection import HOST, TOKEN, Authority, Callers, serving, written
@@ -44,12 +44,12 @@ from unit.cli.test_connection import HOST, TOKEN, Authority, Callers, serving, w
 BESIDE = Path(sys.executable).parent  # where the programs are installed
 PROGRAM = str(BESIDE / "healthomics-gateway")
 COMMANDS = ("serve", "sandbox", "get", "watch", "settings")
-NOWHERE = {  # none of the machine's own AWS settings, nor of ours
+NOWHERE = {  # without AWS settings and settings of the gateway
     "PATH": os.environ["PATH"],
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
-    # A child is measured too, where coverage asks for it.
+    # So that coverage also measures child processes.
     **{name: text for name, text in os.environ.items() if name.startswith("COV")},
 }
 ANYWHERE = ("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
@@ -61,9 +61,9 @@ Capture = pytest.CaptureFixture[str]
 def program(
     *arguments: str, files: int | None = None, **environ: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end, in an environment of its own.
+    """Run one command to its end in its own environment; return its result.
 
-    It may open so many `files`, by default as many as this process.
+    `files` is the limit on open files, by default that of this process.
     """
     limited = ["/bin/sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
     return subprocess.run(
@@ -83,7 +83,7 @@ def started(
     cwd: Path | None = None,
     environ: Mapping[str, str] = NOWHERE,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a command that goes on until it is told to stop."""
+    """Start a command that runs until it is stopped."""
     with subprocess.Popen(
         command,
         env=NOWHERE | dict(environ),
@@ -99,14 +99,14 @@ def started(
 
 
 def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, str, str]:
-    """Send a signal, and give the exit code and what was still to read."""
+    """Send a signal; return the exit code and the remaining output."""
     process.send_signal(by)
     out, err = process.communicate(timeout=20)
     return process.returncode, out, err
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """Read what a command prints, to the line that has these words."""
+    """Return the output of a command up to the line that contains `words`."""
     assert process.stdout
     lines: list[str] = []
     for line in process.stdout:
@@ -118,8 +118,8 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
 
 @asynccontextmanager
 async def served() -> AsyncIterator[str]:
-    """Serve a gateway that asks a sandbox; give its address."""
-    with capture_logs():  # what a gateway logs isn't what a command prints
+    """Serve a gateway with a sandbox; yield its address."""
+    with capture_logs():  # keeps the log of the gateway out of the output
         async with (
             Sandbox(quota_per_second=0) as sandbox,
             gateway(aws_at(sandbox.url)) as running,
@@ -128,7 +128,7 @@ async def served() -> AsyncIterator[str]:
 
 
 class Recorder(RunServiceServicer):
-    """A gateway that takes note of requests; it answers all but run 408."""
+    """A gateway that records requests; it answers all but run 408."""
 
     def __init__(self) -> None:
         self.requests: list[GetRunRequest] = []
@@ -138,7 +138,7 @@ class Recorder(RunServiceServicer):
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
         self, request: GetRunRequest, context: Any
     ) -> Run:
-        """Answer a run that has its id and nothing else."""
+        """Answer a run with only its id."""
         self.requests.append(request)
         self.seconds.append(context.time_remaining())
         if request.id == "408":
@@ -148,7 +148,7 @@ class Recorder(RunServiceServicer):
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self, request: WatchRunRequest, context: Any
     ) -> AsyncIterator[WatchRunResponse]:
-        """Break after a state, unless it is resumed: then the run is completed."""
+        """Break after a state; when resumed, send COMPLETED."""
         self.watches.append(request)
         run = Run(id=request.id, uuid="u", status=RunStatus.RUN_STATUS_RUNNING)
         yield WatchRunResponse(run=run)
@@ -160,7 +160,7 @@ class Recorder(RunServiceServicer):
 
 @asynccontextmanager
 async def recorded() -> AsyncIterator[tuple[str, Recorder]]:
-    """Serve a recorder; give its address."""
+    """Serve a recorder; yield it and its address."""
     server, recorder = grpc.aio.server(), Recorder()
     add_RunServiceServicer_to_server(recorder, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -173,41 +173,41 @@ async def recorded() -> AsyncIterator[tuple[str, Recorder]]:
 
 @contextmanager
 def taken_port() -> Iterator[int]:
-    """Listen on a port, and answer nobody."""
+    """Yield a port that is in use and accepts nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 def free_port() -> int:
-    """Find a port where nobody listens."""
+    """Return a port that is free."""
     with taken_port() as port:
         return port
 
 
 async def get(*arguments: str) -> int:
-    """Run `get` beside the event loop that serves it."""
+    """Run `get` in a thread beside the event loop of the server."""
     return await asyncio.to_thread(main, ["get", *arguments])
 
 
 async def watch(*arguments: str) -> int:
-    """Run `watch` beside the event loop that serves it."""
+    """Run `watch` in a thread beside the event loop of the server."""
     return await asyncio.to_thread(main, ["watch", *arguments])
 
 
 # Usage
 
 
-def test_flag_that_a_command_does_not_know_is_reported_with_its_usage(
+def test_unknown_flag_is_reported_with_usage(
     capsys: Capture,
 ) -> None:
-    """The usage is that of the command, and a flag that is alike is suggested."""
+    """The usage is that of the command, and a similar flag is suggested."""
     with pytest.raises(SystemExit) as left:
         main(["serve", "--lsten", "127.0.0.1:0"])
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
 
     assert 2 == left.value.code
-    assert told.startswith("usage: healthomics-gateway serve ")
-    assert told.endswith("arguments: --lsten 127.0.0.1:0; did you mean --listen?\n")
+    assert reported.startswith("usage: healthomics-gateway serve ")
+    assert reported.endswith("arguments: --lsten 127.0.0.1:0; did you mean --listen?\n")
 
 
 @pytest.mark.parametrize(
@@ -220,10 +220,10 @@ def test_flag_that_a_command_does_not_know_is_reported_with_its_usage(
         ("settings", "--config --sandbox"),
     ],
 )
-def test_help_of_every_command_says_what_it_does(
+def test_help_describes_each_command(
     command: str, options: str, capsys: Capture
 ) -> None:
-    """`--help` shows usage, what the command does and its options, and exits 0."""
+    """`--help` shows usage, description and options, and exits 0."""
     with pytest.raises(SystemExit) as left:
         main([command, "--help"])
     text = capsys.readouterr().out
@@ -234,34 +234,32 @@ def test_help_of_every_command_says_what_it_does(
     assert options.split() == re.findall(r"^  (--[a-z-]+)", text, flags=re.MULTILINE)
 
 
-def test_help_names_every_command_and_exit_code(capsys: Capture) -> None:
-    """The program's own help is the way to the rest."""
+def test_help_lists_commands_and_exit_codes(capsys: Capture) -> None:
+    """The help of the program lists all commands and exit codes."""
     with pytest.raises(SystemExit) as left:
         main(["--help"])
     text = capsys.readouterr().out
 
     assert 0 == left.value.code
-    codes = ("0 done", "1 the call failed", "2 bad usage", "3 the watched run ended")
+    codes = ("0 success", "1 the call failed", "2 invalid usage", "3 the watched run")
     for words in (*COMMANDS, *codes):
         assert words in " ".join(text.split())
 
 
-def test_help_of_watch_tells_every_exit_code(capsys: Capture) -> None:
-    """A script's author learns what each code says of the run."""
+def test_help_of_watch_lists_exit_codes(capsys: Capture) -> None:
+    """The help of `watch` lists what each exit code means."""
     with pytest.raises(SystemExit):
         main(["watch", "--help"])
     text = " ".join(capsys.readouterr().out.split())
 
-    for words in ("0 the run COMPLETED", "1 the call failed", "2 bad usage"):
+    for words in ("0 the run COMPLETED", "1 the call failed", "2 invalid usage"):
         assert words in text
     assert "3 the run ended FAILED, CANCELLED or DELETED" in text
 
 
 @pytest.mark.parametrize("command", ["get", "watch"])
-def test_help_names_the_variable_beside_each_flag(
-    command: str, capsys: Capture
-) -> None:
-    """Whoever configures a machine learns what each flag is called there."""
+def test_help_shows_the_variable_of_each_flag(command: str, capsys: Capture) -> None:
+    """Each flag for the connection is shown with its variable."""
     with pytest.raises(SystemExit):
         main([command, "--help"])
     text = capsys.readouterr().out
@@ -269,13 +267,14 @@ def test_help_names_the_variable_beside_each_flag(
         r"^  (--[a-z-]+)(?:(?!^  --)[^[])*\[(\w+)", text, flags=re.MULTILINE
     )
 
-    assert {f"--{name.replace('_', '-')}": PREFIX + name.upper() for name in NAMES} == {
+    expected = {flag_of(name): PREFIX + name.upper() for name in OPTIONS}
+    assert expected == {
         flag: variable for flag, variable in shown if flag in ROUTE.split()
     }
 
 
-def test_help_of_the_sandbox_lists_every_run(capsys: Capture) -> None:
-    """Each id and what it is answered with is a line of its own."""
+def test_help_of_sandbox_lists_runs(capsys: Capture) -> None:
+    """Each id and its answer is a line of the help."""
     with pytest.raises(SystemExit):
         main(["sandbox", "--help"])
 
@@ -283,7 +282,7 @@ def test_help_of_the_sandbox_lists_every_run(capsys: Capture) -> None:
 
 
 def test_module_is_the_same_program() -> None:
-    """`python -m healthomics_gateway` does the same and exits with the same code."""
+    """`python -m healthomics_gateway` does the same, with the same exit code."""
     process = subprocess.run(
         [sys.executable, "-m", "healthomics_gateway", "settings"],
         env=NOWHERE,
@@ -298,7 +297,9 @@ def test_module_is_the_same_program() -> None:
         r"healthomics-gateway: AWS Region: .*AWS_DEFAULT_REGION.*\n", process.stderr
     )
     assert 2 == process.returncode
-    assert "listen  " in process.stdout  # all that is set, beside the fault
+    assert (
+        "listen  " in process.stdout
+    )  # the settings are shown in addition to the fault
     assert (same.returncode, same.stdout, same.stderr) == (
         process.returncode,
         process.stdout,
@@ -325,10 +326,10 @@ def test_module_is_the_same_program() -> None:
         pytest.param("sandbox --quota ten", "a number of calls, or 0", id="word"),
     ],
 )
-def test_bad_usage_is_told_in_one_sentence(
+def test_invalid_usage_is_reported_in_one_sentence(
     arguments: str, words: str, capsys: Capture
 ) -> None:
-    """What can't be done as it was asked for exits 2 and says what would do."""
+    """Invalid usage exits 2 with one sentence that says what would be valid."""
     with pytest.raises(SystemExit) as left:
         main(arguments.split())
     out, err = capsys.readouterr()
@@ -341,7 +342,7 @@ def test_bad_usage_is_told_in_one_sentence(
 
 
 async def test_get_shows_a_run(capsys: Capture) -> None:
-    """A run is shown as a person reads it, and the exit code is 0."""
+    """A run is shown as text, and the exit code is 0."""
     async with served() as address:
         code = await get("1000003", "--address", address)
     out, err = capsys.readouterr()
@@ -351,8 +352,8 @@ async def test_get_shows_a_run(capsys: Capture) -> None:
     assert "definition" not in out
 
 
-async def test_get_shows_a_definition_that_was_exported(capsys: Capture) -> None:
-    """With `--export DEFINITION` its place is shown too."""
+async def test_get_shows_an_exported_definition(capsys: Capture) -> None:
+    """With `--export DEFINITION` the location of the definition is shown."""
     async with served() as address:
         code = await get("1000005", "--address", address, "--export", "DEFINITION")
 
@@ -360,8 +361,8 @@ async def test_get_shows_a_definition_that_was_exported(capsys: Capture) -> None
     assert "\n  definition  s3://example-genomics/" in capsys.readouterr().out
 
 
-async def test_get_prints_one_object_with_all_that_is_known(capsys: Capture) -> None:
-    """With `--json` the line reads back as the run, unmodeled members and all."""
+async def test_get_prints_json_that_parses_as_the_run(capsys: Capture) -> None:
+    """The JSON parses as the run, with its unmodeled members."""
     async with served() as address:
         code = await get("3000002", "--json", "--address", address)
         async with grpc.aio.insecure_channel(address) as channel:
@@ -380,8 +381,8 @@ async def test_get_prints_one_object_with_all_that_is_known(capsys: Capture) -> 
     assert expected == read
 
 
-async def test_get_asks_as_it_is_told(capsys: Capture) -> None:
-    """Exports, staleness and timeout reach the gateway; without them, 30 s alone."""
+async def test_get_command_sends_its_options(capsys: Capture) -> None:
+    """Exports, staleness and timeout are sent; by default only 30 s."""
     async with recorded() as (address, recorder):
         await get(
             *("5", "--address", address, "--timeout", "7s", "--max-staleness", "5s"),
@@ -392,13 +393,13 @@ async def test_get_asks_as_it_is_told(capsys: Capture) -> None:
     expected = GetRunRequest(id="5", export=[RunExport.RUN_EXPORT_DEFINITION] * 2)
     expected.max_staleness.FromSeconds(5)
     assert [expected, GetRunRequest(id="6")] == recorder.requests
-    told, default = recorder.seconds
-    assert 4 < told < 8
+    reported, default = recorder.seconds
+    assert 4 < reported < 8
     assert 27 < default < 31
     assert "Run 5  no status\nRun 6  no status\n" == capsys.readouterr().out
 
 
-async def test_get_of_an_unknown_run_tells_so(capsys: Capture) -> None:
+async def test_get_of_an_unknown_run_fails(capsys: Capture) -> None:
     """Status, reason and request id go to stderr, and the exit code is 1."""
     async with served() as address:
         code = await get("9000404", "--address", address)
@@ -412,8 +413,8 @@ async def test_get_of_an_unknown_run_tells_so(capsys: Capture) -> None:
     )
 
 
-async def test_get_of_a_bad_id_tells_what_an_id_looks_like(capsys: Capture) -> None:
-    """Whoever types a name learns that digits are needed."""
+async def test_get_of_an_invalid_id_describes_an_id(capsys: Capture) -> None:
+    """The error for a name says that digits are needed."""
     async with served() as address:
         code = await get("abc", "--address", address)
     out, err = capsys.readouterr()
@@ -424,8 +425,10 @@ async def test_get_of_a_bad_id_tells_what_an_id_looks_like(capsys: Capture) -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-async def test_get_where_nobody_listens_tells_so(host: str, capsys: Capture) -> None:
-    """Without a gateway the call fails, and the option that names one is told."""
+async def test_get_without_a_gateway_suggests_the_address(
+    host: str, capsys: Capture
+) -> None:
+    """Without a gateway the call fails, and `--address` is suggested."""
     code = await get("1", "--address", f"{host}:{free_port()}", "--timeout", "5s")
     out, err = capsys.readouterr()
 
@@ -434,8 +437,8 @@ async def test_get_where_nobody_listens_tells_so(host: str, capsys: Capture) -> 
     assert err.endswith("  no gateway answered; check --address\n")
 
 
-async def test_get_ends_by_its_timeout(capsys: Capture) -> None:
-    """A call without an answer ends in time, and the option that gives more is told."""
+async def test_get_stops_at_its_timeout(capsys: Capture) -> None:
+    """A call without an answer ends in time, and `--timeout` is suggested."""
     async with recorded() as (address, _):
         code = await get("408", "--address", address, "--timeout", "300ms")
 
@@ -445,8 +448,8 @@ async def test_get_ends_by_its_timeout(capsys: Capture) -> None:
     assert err.endswith("set a longer --timeout\n")
 
 
-async def test_get_goes_past_a_proxy_to_its_own_machine() -> None:
-    """A proxy that the environment names isn't asked for a loopback address."""
+async def test_get_uses_no_proxy_for_loopback() -> None:
+    """A proxy in the environment isn't used for a loopback address."""
     async with served() as address:
         done = await asyncio.to_thread(
             program,
@@ -457,8 +460,8 @@ async def test_get_goes_past_a_proxy_to_its_own_machine() -> None:
     assert (0, "") == (done.returncode, done.stderr)
 
 
-async def test_get_escapes_what_the_terminal_cannot_show() -> None:
-    """A name outside the terminal's character set is no crash."""
+async def test_get_escapes_characters_that_the_terminal_lacks() -> None:
+    """A name outside the character set of the terminal causes no crash."""
     async with served() as address:
         done = await asyncio.to_thread(
             program,
@@ -470,7 +473,7 @@ async def test_get_escapes_what_the_terminal_cannot_show() -> None:
     assert r"  name        Zo\xeb exome, \u7b2c\u4e8c\u6b21" in done.stdout
 
 
-def test_get_ends_quietly_at_ctrl_c() -> None:
+def test_get_stops_silently_at_ctrl_c() -> None:
     """Interrupted while it waits, it exits 1 without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -492,10 +495,10 @@ def test_get_ends_quietly_at_ctrl_c() -> None:
         ("1000008", "FAILED", 3),
     ],
 )
-async def test_watch_tells_how_a_run_ended(
+async def test_watch_exits_by_the_final_status(
     run_id: str, status: str, code: int, capsys: Capture
 ) -> None:
-    """Its last state and the run are shown, and the exit code tells the end."""
+    """The last state and the run are shown; the exit code is that of the status."""
     async with served() as address:
         done = await watch(run_id, "--address", address)
     out, err = capsys.readouterr()
@@ -506,8 +509,8 @@ async def test_watch_tells_how_a_run_ended(
     assert f"Run {run_id}  {status}" == second
 
 
-async def test_watch_prints_an_object_a_state(capsys: Capture) -> None:
-    """With `--json` nothing else is on stdout."""
+async def test_watch_prints_json_for_each_state(capsys: Capture) -> None:
+    """With `--json` there is nothing else on stdout."""
     async with served() as address:
         code = await watch("1000008", "--json", "--address", address)
     out, err = capsys.readouterr()
@@ -516,8 +519,8 @@ async def test_watch_prints_an_object_a_state(capsys: Capture) -> None:
     assert "RUN_STATUS_FAILED" == json.loads(out)["status"]
 
 
-async def test_watch_resumes_over_a_broken_connection(capsys: Capture) -> None:
-    """It asks anew for the run it has seen, and shows what is new."""
+async def test_watch_command_resumes(capsys: Capture) -> None:
+    """It asks for the same run again, and shows what is new."""
     async with recorded() as (address, recorder):
         code = await watch("7", "--address", address, "--min-interval", "2s")
     out, err = capsys.readouterr()
@@ -539,8 +542,8 @@ async def test_watch_resumes_over_a_broken_connection(capsys: Capture) -> None:
     )
 
 
-async def test_watch_of_an_unknown_run_tells_so(capsys: Capture) -> None:
-    """A failed call is told as `get` tells it."""
+async def test_watch_of_an_unknown_run_fails(capsys: Capture) -> None:
+    """A failed call is reported as by `get`."""
     async with served() as address:
         code = await watch("9000404", "--json", "--address", address)
     out, err = capsys.readouterr()
@@ -549,8 +552,8 @@ async def test_watch_of_an_unknown_run_tells_so(capsys: Capture) -> None:
     assert err.startswith("NOT_FOUND RUN_NOT_FOUND There is no run of this id.\n")
 
 
-async def test_watch_where_nobody_listens_gives_up(capsys: Capture) -> None:
-    """After its timeout it tells what `get` tells."""
+async def test_watch_without_a_gateway_fails(capsys: Capture) -> None:
+    """After its timeout it reports the same as `get`."""
     address = f"localhost:{free_port()}"
     code = await watch("1", "--address", address, "--timeout", "100ms")
     out, err = capsys.readouterr()
@@ -562,8 +565,8 @@ async def test_watch_where_nobody_listens_gives_up(capsys: Capture) -> None:
     assert "  no gateway answered; check --address" == third
 
 
-async def test_watch_ends_quietly_where_nobody_reads_on() -> None:
-    """A reader that has enough, as `head` has, leaves no traceback behind."""
+async def test_watch_stops_silently_if_stdout_is_closed() -> None:
+    """A reader that stops reading, such as `head`, causes no traceback."""
     async with recorded() as (address, _):
         command = f"{PROGRAM} watch 7 --json --address {address} | head -n 1"
         done = await asyncio.to_thread(
@@ -582,8 +585,8 @@ async def test_watch_ends_quietly_where_nobody_reads_on() -> None:
     ]
 
 
-async def test_watch_has_a_line_that_lives_on_a_terminal() -> None:
-    """A terminal has it while the run goes on; Ctrl-C leaves the terminal clean."""
+async def test_watch_shows_a_live_line_on_a_terminal() -> None:
+    """The live line is there while the run goes on; Ctrl-C removes it."""
     async with served() as address:
         code, screen = await asyncio.to_thread(
             on_terminal,
@@ -598,7 +601,7 @@ async def test_watch_has_a_line_that_lives_on_a_terminal() -> None:
 
 
 def on_terminal(command: Sequence[str], *, until: bytes) -> tuple[int, str]:
-    """Run it on a terminal of its own, and interrupt it once it shows the pattern."""
+    """Run it on a terminal, and interrupt it after the pattern."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         command,
@@ -618,10 +621,10 @@ def on_terminal(command: Sequence[str], *, until: bytes) -> tuple[int, str]:
         finally:
             process.kill()
             os.close(ours)
-            os.close(theirs)  # not before: what is still to read could go with it
+            os.close(theirs)  # only now, because closing it earlier can discard output
 
 
-def test_watch_ends_quietly_at_ctrl_c() -> None:
+def test_watch_stops_silently_at_ctrl_c() -> None:
     """Interrupted while it waits, it exits 1 without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -631,34 +634,34 @@ def test_watch_ends_quietly_at_ctrl_c() -> None:
                 assert (1, "", "") == ended(process, signal.SIGINT)
 
 
-class HalfMade:
-    """What an interruption leaves of a call, as gRPC does."""
+class UnfinishedCall:
+    """An object that raises when it is deleted, as an unfinished call of gRPC."""
 
     def __del__(self) -> None:
-        """Complain."""
+        """Raise an error."""
         raise AttributeError
 
 
-def test_call_that_ctrl_c_leaves_half_made_goes_quietly() -> None:
-    """Its complaint, which Python would print, is nobody's."""
+def test_unfinished_call_is_freed_silently() -> None:
+    """Python prints nothing about an exception in its `__del__`."""
 
     def interrupted() -> None:
-        _call = HalfMade()
+        _call = UnfinishedCall()
         raise KeyboardInterrupt
 
     try:
         interrupted()
     except KeyboardInterrupt as interruption:
-        let_go(interruption)
+        release_traceback(interruption)
 
     gc.collect()
 
 
-# get and watch, over TLS and as somebody
+# get and watch, with TLS and credentials
 
 
 @pytest.mark.parametrize("command", ["get", "watch"])
-def test_flags_tell_how_a_gateway_is_called(
+def test_flags_configure_the_connection(
     command: str, tmp_path: Path, capsys: Capture
 ) -> None:
     """Over TLS, with a certificate and with a token."""
@@ -676,10 +679,8 @@ def test_flags_tell_how_a_gateway_is_called(
 
 
 @pytest.mark.parametrize("command", ["get", "watch"])
-def test_environment_tells_how_a_gateway_is_called(
-    command: str, tmp_path: Path
-) -> None:
-    """The same by variables, with no flag at all."""
+def test_variables_configure_the_connection(command: str, tmp_path: Path) -> None:
+    """The same by variables, without a flag."""
     with secured(tmp_path) as (given, callers):
         environ = {PREFIX + name.upper(): text for name, text in given.items()}
         done = program(command, "7", HEALTHOMICS_GATEWAY_TLS="true", **environ)
@@ -691,7 +692,7 @@ def test_environment_tells_how_a_gateway_is_called(
 
 @contextmanager
 def secured(folder: Path) -> Iterator[tuple[dict[str, str], Callers]]:
-    """Serve what asks for a certificate; give all that calls it, by its names."""
+    """Serve a gateway that requires a certificate; yield the options, by name."""
     own, callers = Authority(folder / "own"), Callers()
     mine = own.issue("me")
     with serving(callers, own.issue("gateway").credentials(trusted=own.ca)) as address:
@@ -707,10 +708,10 @@ def secured(folder: Path) -> Iterator[tuple[dict[str, str], Callers]]:
 
 
 @pytest.mark.parametrize("command", ["get", "watch"])
-def test_gateway_that_is_not_trusted_is_told_from_none(
+def test_untrusted_gateway_suggests_a_flag(
     command: str, tmp_path: Path, capsys: Capture
 ) -> None:
-    """The last line names the flag that may mend it, and the exit code is 1."""
+    """The last line names the flag that may help, and the exit code is 1."""
     own, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
         flags = ("--address", address, "--tls-ca", other.ca, "--timeout", "300ms")
@@ -721,8 +722,8 @@ def test_gateway_that_is_not_trusted_is_told_from_none(
     assert "name its authority with --tls-ca" in err.splitlines()[-1]
 
 
-def test_tls_trusts_what_grpc_is_told_to(tmp_path: Path) -> None:
-    """Without authorities of one's own, gRPC's variable names a machine's."""
+def test_tls_uses_the_authorities_of_grpc(tmp_path: Path) -> None:
+    """Without `--tls-ca`, gRPC's own variable names the authorities."""
     own = Authority(tmp_path / "own")
     with serving(Callers(), own.issue(HOST).credentials()) as address:
         done = program(
@@ -734,10 +735,10 @@ def test_tls_trusts_what_grpc_is_told_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["get", "watch"])
-def test_files_that_cannot_be_used_are_told_without_a_traceback(
+def test_invalid_files_are_reported_without_a_traceback(
     command: str, tmp_path: Path
 ) -> None:
-    """Each has a line that names its flag or variable; nothing is called."""
+    """Each has a line with its flag or variable; no call is made."""
     done = program(
         *(command, "7", "--address", "gateway.example.org:443"),
         *("--tls-key", written(tmp_path / "key", "canary")),
@@ -757,8 +758,8 @@ def test_files_that_cannot_be_used_are_told_without_a_traceback(
     ] == done.stderr.splitlines()
 
 
-def test_token_to_another_machine_asks_for_tls(tmp_path: Path, capsys: Capture) -> None:
-    """In plaintext it isn't sent, and one line tells what to add."""
+def test_token_to_another_machine_requires_tls(tmp_path: Path, capsys: Capture) -> None:
+    """It isn't sent in plaintext, and one line says what to add."""
     token = written(tmp_path / "token", TOKEN)
     code = main(["get", "7", "--address", "192.0.2.1:50051", "--token-file", token])
     out, err = capsys.readouterr()
@@ -772,7 +773,7 @@ def test_token_to_another_machine_asks_for_tls(tmp_path: Path, capsys: Capture) 
 
 
 def test_settings_are_shown_with_their_origins(tmp_path: Path) -> None:
-    """Each setting has a line: name, value and origin; AWS's own follow."""
+    """Each setting has a line with name, value and origin; AWS's own follow."""
     file = tmp_path / "gateway.toml"
     file.write_text('drain_time = "1m"\n', encoding="utf-8")
     done = program(
@@ -800,8 +801,8 @@ def test_settings_are_shown_with_their_origins(tmp_path: Path) -> None:
     assert "canary" not in done.stdout
 
 
-def test_settings_tell_every_fault_on_a_line_of_its_own(tmp_path: Path) -> None:
-    """Faults of the file, of the environment and of AWS's settings come together."""
+def test_settings_report_each_fault_on_a_line(tmp_path: Path) -> None:
+    """Faults of file, environment and AWS's settings are reported together."""
     file = tmp_path / "gateway.toml"
     file.write_text("bogus = 1\n", encoding="utf-8")
     environ = {
@@ -834,8 +835,8 @@ def test_settings_tell_every_fault_on_a_line_of_its_own(tmp_path: Path) -> None:
     assert "canary" not in done.stderr + done.stdout
 
 
-def test_settings_warn_of_a_pattern_that_matches_others(tmp_path: Path) -> None:
-    """What is valid and yet dangerous is a warning; the settings can be used."""
+def test_settings_warn_of_a_broad_pattern(tmp_path: Path) -> None:
+    """A valid but dangerous pattern is a warning; the exit code is 0."""
     file = tmp_path / "gateway.toml"
     jwt = 'issuer = "a"\naudience = ["b"]\njwks_url = "https://c/d"\n'
     rule = 'identity = "spiffe://corp*"\n'
@@ -845,12 +846,12 @@ def test_settings_warn_of_a_pattern_that_matches_others(tmp_path: Path) -> None:
     assert 0 == done.returncode
     assert done.stderr == (
         "healthomics-gateway: warning: callers[0].identity spiffe://corp*: it also"
-        " matches spiffe://corp.evil/x; write the * after a separator, as / or : are\n"
+        " matches spiffe://corp.evil/x; write the * after a separator, such as / or :\n"
     )
 
 
 def test_version_is_printed(capsys: Capture) -> None:
-    """`--version` prints the program's name and its version."""
+    """`--version` prints the name and the version of the program."""
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
 
@@ -860,11 +861,11 @@ def test_version_is_printed(capsys: Capture) -> None:
     )
 
 
-# What can't be written
+# Failed writes
 
 
 def run_in_shell(script: str) -> tuple[int, str]:
-    """Run a script in which `gateway` is the program; give its code and its stderr."""
+    """Run a script in which `gateway` is the program; return its code and stderr."""
     done = subprocess.run(
         ["/bin/bash", "-c", f'gateway() {{ "{PROGRAM}" "$@"; }}\n{script}'],
         env=NOWHERE | {"AWS_DEFAULT_REGION": "eu-west-1"},
@@ -878,7 +879,7 @@ def run_in_shell(script: str) -> tuple[int, str]:
 
 FULL = "healthomics-gateway: standard output: No space left on device\n"
 CLOSED = "healthomics-gateway: standard output: Bad file descriptor\n"
-NO_READER = "exec 3> >(true); wait $!; {} >&3"  # the pipe's reader has left
+NO_READER = "exec 3> >(true); wait $!; {} >&3"  # the reader of the pipe has ended
 
 
 @pytest.mark.parametrize(
@@ -895,13 +896,13 @@ NO_READER = "exec 3> >(true); wait $!; {} >&3"  # the pipe's reader has left
         ),
     ],
 )
-def test_answer_that_cannot_be_written_is_a_failure(script: str, said: str) -> None:
-    """The code says so, in one line or, if the reader has left, without a word."""
+def test_failed_write_to_stdout_is_a_failure(script: str, said: str) -> None:
+    """One line reports the error, or none if the reader has closed the pipe."""
     assert (1, said) == run_in_shell(script)
 
 
-async def test_run_that_cannot_be_written_is_a_failure() -> None:
-    """What a gateway answers is lost, and so the code isn't that of success."""
+async def test_failed_write_of_a_run_is_a_failure() -> None:
+    """The answer of the gateway is lost, so the exit code isn't 0."""
     async with served() as address:
         to = f"--address {address}"
         for command, said in (
@@ -916,8 +917,8 @@ async def test_run_that_cannot_be_written_is_a_failure() -> None:
         assert (1, "") == await asyncio.to_thread(run_in_shell, no_reader)
 
 
-async def test_id_that_is_no_text_is_refused_like_any_other(capsys: Capture) -> None:
-    """Bytes that aren't UTF-8 reach the gateway as what they aren't: an id."""
+async def test_id_that_is_not_utf_8_is_refused(capsys: Capture) -> None:
+    """Bytes that aren't UTF-8 reach the gateway as an invalid id."""
     async with served() as address:
         code = await asyncio.to_thread(main, ["get", "\udcff", "--address", address])
 
@@ -929,7 +930,7 @@ async def test_id_that_is_no_text_is_refused_like_any_other(capsys: Capture) -> 
 
 
 @pytest.mark.guarantee("no-plaintext")
-def test_serve_where_others_reach_it_asks_for_certificates(capsys: Capture) -> None:
+def test_serve_on_a_public_address_requires_certificates(capsys: Capture) -> None:
     """Without certificates it doesn't start, and one sentence says what to set."""
     code = main(["serve", "--sandbox", "--listen", "0.0.0.0:0"])
     out, err = capsys.readouterr()
@@ -940,8 +941,8 @@ def test_serve_where_others_reach_it_asks_for_certificates(capsys: Capture) -> N
         assert name in err
 
 
-def test_serve_with_bad_flags_names_them(capsys: Capture) -> None:
-    """Each flag that can't be used has a line."""
+def test_serve_reports_invalid_flags(capsys: Capture) -> None:
+    """Each invalid flag has a line."""
     code = main(["serve", "--sandbox", "--listen", "here", "--admin-listen", "there"])
 
     assert 2 == code
@@ -951,7 +952,7 @@ def test_serve_with_bad_flags_names_them(capsys: Capture) -> None:
 
 
 def test_serve_does_not_start_on_ports_in_use() -> None:
-    """Both addresses that are taken are told, and the exit code is 2."""
+    """Both addresses that are in use are reported, and the exit code is 2."""
     with taken_port() as port, taken_port() as admin_port:
         done = program(
             *("serve", "--sandbox", "--listen", f"127.0.0.1:{port}"),
@@ -959,18 +960,18 @@ def test_serve_does_not_start_on_ports_in_use() -> None:
         )
 
     assert (2, "") == (done.returncode, done.stdout)
-    told = [each for each in done.stderr.splitlines() if not each.startswith("{")]
+    reported = [each for each in done.stderr.splitlines() if not each.startswith("{")]
     assert {
         f"healthomics-gateway: {name}: it can't be bound; is it in use?"
         for name in (
             f"listen 127.0.0.1:{port}",
             f"admin_listen 127.0.0.1:{admin_port}",
         )
-    } == set(told)
+    } == set(reported)
 
 
 def test_serve_with_a_sandbox_shows_an_answer_and_commands_that_work() -> None:
-    """What it prints works when copied, whatever settings the machine has."""
+    """The printed commands work when copied, with any settings of the machine."""
     here = BESIDE.parent.parent
     hostile = {
         "AWS_PROFILE": "missing",
@@ -1007,8 +1008,8 @@ def test_serve_with_a_sandbox_shows_an_answer_and_commands_that_work() -> None:
     assert grpcurl[1].startswith(f"{relative}/grpcurl -plaintext ")
 
 
-def test_serve_from_another_folder_prints_whole_paths(tmp_path: Path) -> None:
-    """Where the programs aren't below, their paths are whole; Ctrl-C exits 0."""
+def test_serve_from_another_folder_prints_absolute_paths(tmp_path: Path) -> None:
+    """Programs outside this directory have absolute paths; Ctrl-C exits 0."""
     with started([PROGRAM, "serve", "--sandbox", *ANYWHERE], cwd=tmp_path) as server:
         printed = read_until(server, "Ctrl-C")
         code, _, _ = ended(server, signal.SIGINT)
@@ -1017,14 +1018,14 @@ def test_serve_from_another_folder_prints_whole_paths(tmp_path: Path) -> None:
     assert f"  {BESIDE / 'grpcurl'} -plaintext " in printed
 
 
-def test_serve_with_a_sandbox_and_rules_shows_where_it_is(tmp_path: Path) -> None:
-    """Where callers must be let in it makes no call of its own, and serves theirs."""
+def test_serve_with_a_sandbox_and_rules_prints_only_its_address(tmp_path: Path) -> None:
+    """If calls need credentials it makes none, and serves those of others."""
     rules = tmp_path / "gateway.toml"
     rules.write_text('[[callers]]\nidentity = "anonymous"\n', encoding="utf-8")
     command = [PROGRAM, "serve", "--sandbox", *ANYWHERE, "--config", str(rules)]
     with started(command) as server:
-        shown = read_until(server, "Ctrl-C ends it")
-        found = re.search(r"serves at (\S+), against its own sandbox", shown)
+        shown = read_until(server, "Ctrl-C stops it")
+        found = re.search(r"listens on (\S+) and uses its own sandbox", shown)
         assert found
         code = main(["get", "1000003", "--address", found[1]])
 
@@ -1032,7 +1033,7 @@ def test_serve_with_a_sandbox_and_rules_shows_where_it_is(tmp_path: Path) -> Non
     assert "get 1000003" not in shown
 
 
-def test_serve_with_a_sandbox_assumes_no_role(tmp_path: Path, capsys: Capture) -> None:
+def test_serve_with_a_sandbox_refuses_a_role(tmp_path: Path, capsys: Capture) -> None:
     """A rule with a role would fail each call: the sandbox has no STS."""
     rules = tmp_path / "gateway.toml"
     role = "arn:aws:iam::123456789012:role/omics-read"
@@ -1042,17 +1043,15 @@ def test_serve_with_a_sandbox_assumes_no_role(tmp_path: Path, capsys: Capture) -
     code = main(["serve", "--sandbox", *ANYWHERE, "--config", str(rules)])
 
     assert 2 == code
-    assert (
-        "healthomics-gateway: callers[0].aws_role: the sandbox has no STS to assume a"
-        " role\n"
-    ) == capsys.readouterr().err
+    fault = "callers[0].aws_role: the sandbox has no roles; remove aws_role"
+    assert f"healthomics-gateway: {fault}\n" == capsys.readouterr().err
 
 
 # sandbox
 
 
-def test_sandbox_prints_what_points_a_gateway_at_it() -> None:
-    """A gateway in the printed environment answers the sandbox's runs; Ctrl-C ends."""
+def test_sandbox_prints_its_environment() -> None:
+    """A gateway in the printed environment uses the sandbox; Ctrl-C stops it."""
     module = [sys.executable, "-m", "healthomics_gateway"]
     with started([*module, "sandbox", "--listen", "127.0.0.1:0"]) as sandbox:
         printed = read_until(sandbox, "AWS_DISABLE_HOST_PREFIX_INJECTION")
@@ -1070,8 +1069,8 @@ def test_sandbox_prints_what_points_a_gateway_at_it() -> None:
     assert done.stdout.startswith("Run 1000005  COMPLETED\n")
 
 
-async def test_sandbox_keeps_to_its_latency_and_quota() -> None:
-    """Every answer is held back, and calls beyond the quota are throttled."""
+async def test_sandbox_has_latency_and_quota() -> None:
+    """Each answer is delayed, and calls beyond the quota are throttled."""
     options = ("--listen", "127.0.0.1:0", "--latency", "200ms", "--quota", "1")
     with started([PROGRAM, "sandbox", *options]) as process:
         printed = await asyncio.to_thread(read_until, process, "ENDPOINT_URL_OMICS")
@@ -1093,7 +1092,7 @@ async def test_sandbox_keeps_to_its_latency_and_quota() -> None:
 
 
 def test_sandbox_does_not_start_on_a_port_in_use(capsys: Capture) -> None:
-    """An address that is taken is told, and the exit code is 2."""
+    """An address that is in use is reported, and the exit code is 2."""
     with taken_port() as port:
         code = main(["sandbox", "--listen", f"127.0.0.1:{port}"])
     out, err = capsys.readouterr()
@@ -1101,5 +1100,5 @@ def test_sandbox_does_not_start_on_a_port_in_use(capsys: Capture) -> None:
     assert (2, "") == (code, out)
     assert (
         f"healthomics-gateway: --listen 127.0.0.1:{port}:"
-        " it can't be bound; is it in use?\n"
+        " the address can't be bound; is it in use?\n"
     ) == err

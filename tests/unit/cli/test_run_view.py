@@ -1,4 +1,4 @@
-"""A run as a person reads it."""
+"""A run as text and as JSON."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ STATUSES = [line.split() for line in RUNS_HELP.splitlines() if line[0] == "1"]
 
 
 def answer(run_id: str, **more: object) -> Run:
-    """Give a run of the sandbox as the gateway answers it, with more members."""
+    """Return a run of the sandbox as the gateway answers it, with more members."""
     members = Catalog(now=lambda: NOW, monotonic=lambda: 0.0).run(run_id) | more
     return run_from_json(json.dumps(members).encode(), run_id=run_id)
 
 
 def lines(run: Run) -> dict[str, str]:
-    """Give what is shown below the heading, by label."""
+    """Return the lines below the heading, by label."""
     _, *below = run_text(run, now=NOW).plain.splitlines()
     return {each[2:14].rstrip(): each[14:] for each in below}
 
 
-def test_settled_run_is_shown_line_by_line() -> None:
-    """Status, times as durations, where outputs and logs are, tags: a line each."""
+def test_run_has_a_line_for_each_part() -> None:
+    """Status, durations, outputs, logs and tags have a line each."""
     run = answer("1000005", workflowVersionName="2.3.0", definition=DEFINITION)
     run.observe_time.FromJsonString("2025-11-18T09:59:57Z")
     stream = (
@@ -63,8 +63,8 @@ def test_settled_run_is_shown_line_by_line() -> None:
     ] == run_text(run, now=NOW).plain.splitlines()
 
 
-def test_young_run_shows_what_there_is() -> None:
-    """A run that waits has no line for what hasn't come."""
+def test_run_without_members_has_no_lines_for_them() -> None:
+    """A waiting run has no line for what isn't there yet."""
     assert [
         "Run 1000001  PENDING",
         "  name        HG003-germline",
@@ -76,13 +76,13 @@ def test_young_run_shows_what_there_is() -> None:
     ] == run_text(answer("1000001"), now=NOW).plain.splitlines()
 
 
-def test_run_of_nothing_is_shown() -> None:
-    """A run whose members were all left out is a heading alone."""
+def test_empty_run_is_a_heading() -> None:
+    """A run whose members were all left out has only a heading."""
     assert "Run   no status" == run_text(Run(), now=NOW).plain
 
 
-def test_failed_run_tells_why_first() -> None:
-    """The reason and the message of a failure stand above the times."""
+def test_failed_run_starts_with_its_reason() -> None:
+    """The reason and the message of a failure are above the times."""
     shown = lines(answer("1000008"))
 
     assert ["name", "why", "message", "created"] == list(shown)[:4]
@@ -91,15 +91,15 @@ def test_failed_run_tells_why_first() -> None:
 
 
 @pytest.mark.parametrize(("run_id", "status"), STATUSES)
-def test_status_is_shown_in_aws_word(run_id: str, status: str) -> None:
-    """Each of the eight statuses heads its run in AWS's own word."""
+def test_status_has_the_name_of_aws(run_id: str, status: str) -> None:
+    """Each of the eight statuses is shown by AWS's name."""
     first = run_text(answer(run_id), now=NOW).plain.splitlines()[0]
 
     assert f"Run {run_id}  {status}" == first
 
 
-def test_ended_run_stands_out_by_its_colour() -> None:
-    """A success is green, a failure red, what was called off yellow."""
+def test_final_status_has_a_colour() -> None:
+    """A success is green, a failure red, a cancelled or deleted run yellow."""
     colours = {}
     for run_id, status in STATUSES:
         spans = run_text(answer(run_id), now=NOW).spans
@@ -115,16 +115,16 @@ def test_ended_run_stands_out_by_its_colour() -> None:
     assert len(STATUSES) == len(colours)
 
 
-def test_status_that_the_contract_does_not_know_is_shown() -> None:
-    """A new status is shown in AWS's word, one of a newer gateway by its number."""
+def test_unknown_status_is_shown() -> None:
+    """A status unknown to the contract is AWS's name; an unknown enum its number."""
     assert "Run 3000002  ARCHIVING" in run_text(answer("3000002"), now=NOW).plain
     newer = Run(id="7", status=99, workflow_type=98)  # type: ignore[arg-type]  # open enums
 
     assert "Run 7  99\n  workflow    98" == run_text(newer, now=NOW).plain
 
 
-def test_time_that_is_not_typed_is_not_reckoned_with() -> None:
-    """A start or a stop that came, but isn't a time, doesn't count as not come."""
+def test_time_without_a_type_is_not_used() -> None:
+    """A start or stop that isn't a valid time doesn't count as missing."""
     no_start = lines(answer("1000003", startTime="2025-11-18T07:52:31"))
     no_stop = lines(answer("1000005", stopTime="yesterday"))
     never_started = lines(answer("1000002", stopTime="2025-11-18T09:30:00Z"))
@@ -135,15 +135,15 @@ def test_time_that_is_not_typed_is_not_reckoned_with() -> None:
     assert not {"waited", "ran"} & never_started.keys()
 
 
-def test_run_under_way_is_reckoned_up_to_now() -> None:
-    """What a run has waited is over once it runs; what it runs goes on."""
+def test_duration_under_way_ends_now() -> None:
+    """Waiting ends when the run starts; running goes on until now."""
     shown = lines(answer("1000003"))
 
     assert ("7m 21s", "2h 7m so far") == (shown["waited"], shown["ran"])
 
 
-def test_clock_that_is_behind_shows_no_negative_time() -> None:
-    """A run from the future was created just now."""
+def test_durations_are_never_negative() -> None:
+    """A run with a creation time in the future was created just now."""
     run = answer("1000001", creationTime="2025-11-18T10:00:05Z")
 
     assert lines(run)["created"].startswith("0s ago")
@@ -151,23 +151,23 @@ def test_clock_that_is_behind_shows_no_negative_time() -> None:
 
 @pytest.mark.parametrize("run_id", IDS)
 def test_every_run_of_the_sandbox_can_be_shown(run_id: str) -> None:
-    """Whatever the sandbox answers, the heading is the run and each line is full."""
+    """Each run of the sandbox has its heading and no empty line."""
     first, *below = run_text(answer(run_id), now=NOW).plain.splitlines()
 
     assert first.startswith(f"Run {run_id}  ")
     assert all(re.fullmatch(r"  \S.* \S.*", each) for each in below)
 
 
-def test_tags_are_shown_in_order() -> None:
-    """Tags are sorted by key, wherever they stood in the answer."""
+def test_tags_are_sorted() -> None:
+    """Tags are sorted by key."""
     tags = dict.fromkeys("qwertyuiopasdfghjkl", "1")
 
     shown = lines(answer("1000001", tags=tags))["tags"]
     assert ", ".join(f"{key}=1" for key in sorted(tags)) == shown
 
 
-def test_members_without_a_field_are_shown_under_their_names() -> None:
-    """What the contract can't type is shown as AWS's JSON, apart from its name."""
+def test_unmodeled_members_are_shown_by_name() -> None:
+    """Members without a field are shown as AWS's JSON, by AWS's names."""
     shown = run_text(answer("3000002"), now=NOW).plain.splitlines()
 
     assert "  queuePosition 7" in shown
@@ -178,10 +178,8 @@ def test_members_without_a_field_are_shown_under_their_names() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(), st.text(), st.text())
-def test_control_characters_do_not_reach_a_terminal(
-    name: str, key: str, value: str
-) -> None:
-    """Whatever text a run holds, a terminal has nothing in it to obey."""
+def test_run_text_has_no_control_characters(name: str, key: str, value: str) -> None:
+    """Text of a run can't send control characters to the terminal."""
     run = Run(id=name, name=name + "x", tags={key: value}, uuid=value)
     run.unmodeled_json[key] = value
     run.unmodeled_json["status"] = f'"{value}"'
@@ -196,8 +194,8 @@ def test_control_characters_do_not_reach_a_terminal(
     "character",
     ["\x1b", "\n", "\r", "\t", "\x00", "\x7f", "\x9b", "\u202e", "\u2028"],
 )
-def test_plain_text_leaves_out_what_a_terminal_obeys(character: str) -> None:
-    """Escapes, line breaks and what turns the direction of text become spaces."""
+def test_plain_replaces_control_characters(character: str) -> None:
+    """Escapes, line breaks and direction marks become spaces."""
     assert "a b" == plain(f"a{character}b")
     assert "Zoë, 第二次" == plain("Zoë, 第二次")
 
@@ -214,10 +212,8 @@ def test_plain_text_leaves_out_what_a_terminal_obeys(character: str) -> None:
         pytest.param(1e-7, "1e-07", id="small"),
     ],
 )
-def test_whole_number_of_a_document_is_an_integer_in_json(
-    number: float, text: str
-) -> None:
-    """What was sent as 20 isn't printed as 20.0, which many readers take for no Int."""
+def test_whole_number_is_an_integer_in_json(number: float, text: str) -> None:
+    """What was sent as 20 isn't printed as 20.0."""
     run = Run(id="7")
     run.parameters.list_value.extend([number, {"n": number}])
 

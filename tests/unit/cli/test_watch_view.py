@@ -1,4 +1,4 @@
-"""A run that is watched, as a person or a program reads it."""
+"""A watched run as lines of text and of JSON."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from healthomics_gateway.cli.run_view import run_text
 from healthomics_gateway.cli.watch_view import (
     JsonLines,
     Lines,
-    Sight,
+    Observation,
     live_text,
-    sight_of,
+    observation_of,
     state_text,
 )
 
@@ -29,7 +29,7 @@ NOW = datetime(2025, 11, 18, 10, 0, tzinfo=UTC)
 
 
 def run(word: str, at: str = "", /, **more: Any) -> Run:
-    """Give a run in the status of AWS's word, as observed at that time of the day."""
+    """Return a run with a status, observed at that time of the day."""
     number = RunStatus.Value(f"RUN_STATUS_{word}") if word else None
     times = {name: more.pop(name) for name in tuple(more) if name.endswith("_time")}
     made = Run(id="7", status=number, **more)
@@ -38,17 +38,17 @@ def run(word: str, at: str = "", /, **more: Any) -> Run:
     return made
 
 
-def sights(*runs: Run) -> list[Sight]:
-    """See states one after the other."""
-    seen: list[Sight] = []
+def observations(*runs: Run) -> list[Observation]:
+    """Return the observations of consecutive states."""
+    seen: list[Observation] = []
     for each in runs:
-        seen.append(sight_of(each, seen[-1] if seen else None, now=NOW))
+        seen.append(observation_of(each, seen[-1] if seen else None, now=NOW))
     return seen
 
 
 def lines(*runs: Run) -> list[str]:
-    """Give the line of each state."""
-    seen = sights(*runs)
+    """Return the line of each state."""
+    seen = observations(*runs)
     formers = (None, *seen)
     return [
         state_text(each, former).plain
@@ -57,13 +57,13 @@ def lines(*runs: Run) -> list[str]:
 
 
 def live(*runs: Run) -> str:
-    """Give the line that lives, after these states."""
-    return live_text("7", sights(*runs)[-1], now=NOW).plain
+    """Return the live line after these states."""
+    return live_text("7", observations(*runs)[-1], now=NOW).plain
 
 
 def terminal() -> Console:
-    """Give a terminal that keeps what it is sent."""
-    environ = {"TERM": "xterm"}  # the machine's own is none, perhaps
+    """Return a terminal that keeps what is written to it."""
+    environ = {"TERM": "xterm"}  # the environment may have none
     return Console(
         file=io.StringIO(),
         force_terminal=True,
@@ -75,7 +75,7 @@ def terminal() -> Console:
 
 
 def sent(console: Console) -> str:
-    """Give what a console was sent."""
+    """Return what was written to a console."""
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -83,8 +83,8 @@ def sent(console: Console) -> str:
 # The line of a state
 
 
-def test_state_has_a_line_of_time_status_and_what_was_before() -> None:
-    """How long a status lasted is reckoned from when each was observed."""
+def test_state_line_has_time_status_and_previous_status() -> None:
+    """The duration of a status is the time between two observations."""
     assert [
         "2025-11-18 09:00:08 UTC  PENDING",
         "2025-11-18 09:00:13 UTC  STARTING   after 13s of PENDING",
@@ -101,21 +101,21 @@ def test_state_has_a_line_of_time_status_and_what_was_before() -> None:
 @pytest.mark.parametrize(
     "first", [run("PENDING", "09:00:00"), run("RUNNING", "09:00:00")]
 )
-def test_state_that_was_met_under_way_has_lasted_longer(first: Run) -> None:
-    """Where a status began before the watch, its time is the least that it can be."""
+def test_first_status_has_a_minimum_duration(first: Run) -> None:
+    """A status that began before the watch has lasted at least that long."""
     word = RunStatus.Name(first.status).removeprefix("RUN_STATUS_")
     (_, line) = lines(first, run("STOPPING", "09:00:05"))
 
     assert line.endswith(f"  after at least 5s of {word}")
 
 
-def test_state_without_a_time_is_of_now() -> None:
-    """A server that doesn't tell when it observed the run is no crash."""
+def test_state_without_a_time_is_dated_now() -> None:
+    """A server that sends no time of observation causes no crash."""
     assert ["2025-11-18 10:00:00 UTC  RUNNING"] == lines(run("RUNNING"))
 
 
-def test_failure_tells_why() -> None:
-    """Reason and message stand in the line."""
+def test_state_line_has_the_reason_of_a_failure() -> None:
+    """The line has the reason and the message."""
     failed = run(
         *("FAILED", "09:00:05"),
         failure_reason="WORKFLOW_RUN_FAILED",
@@ -130,8 +130,8 @@ def test_failure_tells_why() -> None:
     assert "  FAILED     WORKFLOW_RUN_FAILED; No." in lines(failed)[0]
 
 
-def test_change_within_a_status_names_the_members() -> None:
-    """Members that came, went or changed are named, unmodeled ones by AWS's name."""
+def test_change_within_a_status_lists_the_members() -> None:
+    """Added, removed and changed members are listed, unmodeled ones by AWS's name."""
     before = run("RUNNING", "09:00:00", name="a", priority=1, tags={"a": "b"})
     before.unmodeled_json["queuePosition"] = "7"
     after = run("RUNNING", "09:00:05", name="b", digest="d", tags={"a": "b"})
@@ -142,7 +142,7 @@ def test_change_within_a_status_names_the_members() -> None:
     assert live(before, after).startswith("Run 7 b  RUNNING for at least 1h 0m")
 
 
-def test_change_of_a_member_that_only_a_newer_gateway_knows_is_told() -> None:
+def test_change_of_an_unknown_member_is_shown() -> None:
     """It has no name here, but it is a change."""
     newer = run("RUNNING", "09:00:05")
     newer.MergeFromString(b"\xfa\xff\x7f\x01x")
@@ -150,20 +150,20 @@ def test_change_of_a_member_that_only_a_newer_gateway_knows_is_told() -> None:
     assert lines(run("RUNNING", "09:00:00"), newer)[1].endswith("  changed: unknown")
 
 
-def test_status_is_coloured_as_where_a_run_is_shown() -> None:
-    """The line, the line that lives and `get` have the same colours."""
+def test_status_has_the_same_colour_everywhere() -> None:
+    """The state line, the live line and `get` have the same colours."""
     for word in RunStatus.keys()[1:]:
-        (seen,) = sights(Run(status=word))
+        (seen,) = observations(Run(status=word))
         shown = run_text(seen.run, now=NOW).spans[-1].style
         for text in (state_text(seen, None), live_text("7", seen, now=NOW)):
             assert shown == text.spans[-1].style
 
 
-# The line that lives
+# The live line
 
 
-def test_live_line_tells_how_long_and_what_comes_next() -> None:
-    """Run, name, status and its time, the run's own time, and the next status."""
+def test_live_line_has_durations_and_next_status() -> None:
+    """It has run, name, status, both durations and the next status."""
     pending = run("PENDING", "09:59:55", name="exome", creation_time="09:59:50")
     running = run(
         "RUNNING", "09:59:58", creation_time="09:59:50", start_time="09:59:57"
@@ -188,15 +188,13 @@ def test_live_line_tells_how_long_and_what_comes_next() -> None:
         ("FAILED", ""),
     ],
 )
-def test_live_line_tells_what_comes_next_where_it_is_known(
-    word: str, next_: str
-) -> None:
-    """Nothing comes after the end."""
+def test_live_line_has_the_next_status_if_known(word: str, next_: str) -> None:
+    """Nothing comes after a final status."""
     assert f"Run 7  {word} for at least 5s{next_}" == live(run(word, "09:59:55"))
 
 
-def test_live_line_of_an_unknown_status_foretells_nothing() -> None:
-    """A status newer than the contract stands in AWS's word alone."""
+def test_live_line_of_an_unknown_status_has_no_next() -> None:
+    """A status newer than the contract is shown by AWS's name."""
     unknown = run("", "09:59:55")
     unknown.unmodeled_json["status"] = '"ARCHIVING"'
 
@@ -204,15 +202,15 @@ def test_live_line_of_an_unknown_status_foretells_nothing() -> None:
     assert "Run 7  no status for at least 5s" == live(run("", "09:59:55"))
 
 
-def test_live_line_waits_for_the_first_state() -> None:
-    """Before a state has come, it tells that it waits."""
+def test_live_line_before_the_first_state() -> None:
+    """Before the first state, the line says that it waits."""
     assert "Run 7  waiting for its state" == live_text("7", None, now=NOW).plain
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(), st.text())
-def test_control_characters_do_not_reach_a_terminal(text: str, key: str) -> None:
-    """Whatever text a run holds, a terminal has nothing in it to obey."""
+def test_watch_text_has_no_control_characters(text: str, key: str) -> None:
+    """Text of a run can't send control characters to the terminal."""
     first = run("", "09:00:00", name=text, failure_reason=text, status_message=text)
     first.unmodeled_json["status"] = f'"{text}"'
     second = run("", "09:00:05", name=text)
@@ -225,11 +223,11 @@ def test_control_characters_do_not_reach_a_terminal(text: str, key: str) -> None
     assert live_text(text, None, now=NOW).plain.isprintable()
 
 
-# What is written
+# The output
 
 
-def test_lines_are_plain_where_there_is_no_terminal() -> None:
-    """A file gets a line a state and then the run, without a code."""
+def test_lines_in_a_file_have_no_escapes() -> None:
+    """A file gets a line for each state and then the run, without escapes."""
     answers, failures = io.StringIO(), io.StringIO()
     states = [run("RUNNING", "09:59:00", name="[red]"), run("FAILED", "10:00:00")]
     states[1].status_message = "x" * 200
@@ -237,7 +235,7 @@ def test_lines_are_plain_where_there_is_no_terminal() -> None:
     with lines_ as view:
         for each in states:
             view.show(each)
-        view.tell("it broke")
+        view.note("it broke")
     view.end(states[0])
 
     assert "it broke\n" == failures.getvalue()
@@ -249,15 +247,15 @@ def test_lines_are_plain_where_there_is_no_terminal() -> None:
     ] == answers.getvalue().splitlines()
 
 
-def test_live_line_gives_way_to_what_is_written() -> None:
-    """States and troubles are written where it was; then it is there again."""
+def test_live_line_is_below_other_lines() -> None:
+    """States and notes are written in its place; then it is shown again."""
     console, failures = terminal(), io.StringIO()
     with Lines("7", console, failures, is_live=True, now=lambda: NOW) as view:
         view.show(run("RUNNING", "09:59:55"))
         shown = sent(console)
-        view.tell("it broke")
-        told = sent(console).removeprefix(shown)
-    left = sent(console).removeprefix(shown + told)
+        view.note("it broke")
+        reported = sent(console).removeprefix(shown)
+    left = sent(console).removeprefix(shown + reported)
 
     hide, erase, restore = "\x1b[?25l", "\r\x1b[1A\x1b[2K", "\x1b[?25h"
     waiting, _, again = shown.partition(erase)
@@ -267,11 +265,11 @@ def test_live_line_gives_way_to_what_is_written() -> None:
     assert again.startswith("2025-11-18 09:59:55 UTC  ")
     assert "then STOPPING" in again
     assert "it broke\n" == failures.getvalue()
-    assert told.partition(erase)[2].startswith(hide)
+    assert reported.partition(erase)[2].startswith(hide)
     assert left.endswith(restore + erase)
 
 
-def test_live_line_leaves_the_terminal_as_it_was() -> None:
+def test_live_line_is_removed_at_the_end() -> None:
     """However the watch ends, the cursor is back and the line is gone."""
     console = terminal()
     with (
@@ -284,7 +282,7 @@ def test_live_line_leaves_the_terminal_as_it_was() -> None:
 
 
 def test_live_line_stays_one_line() -> None:
-    """A long name is cut, and the whole where the terminal is narrow."""
+    """A long name is cut, and on a narrow terminal the whole line."""
     console = terminal()
     with Lines("7", console, io.StringIO(), is_live=True, now=lambda: NOW) as view:
         view.show(run("RUNNING", "09:59:55", name="x" * 128))
@@ -294,26 +292,26 @@ def test_live_line_stays_one_line() -> None:
 
 
 class Pipe(io.StringIO):
-    """A stream that takes note of what had been written at each flush."""
+    """A stream that records what was written before each flush."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without any."""
         super().__init__()
         self.flushed: list[str] = []
 
     def flush(self) -> None:
-        """Take note."""
+        """Record it."""
         self.flushed.append(self.getvalue())
 
 
-def test_json_is_one_object_a_state_and_nothing_else() -> None:
-    """Each state is a line that reads back as the run, written at once."""
+def test_json_is_one_line_for_each_state() -> None:
+    """Each state is a line that parses as the run, flushed at once."""
     pipe, failures = Pipe(), io.StringIO()
     states = [run("RUNNING", "09:59:00", name="Zoë\n"), run("FAILED", "10:00:00")]
     with JsonLines(pipe, failures) as view:
         for each in states:
             view.show(each)
-        view.tell("it broke")
+        view.note("it broke")
     view.end(states[1])
     written = pipe.getvalue().splitlines()
 

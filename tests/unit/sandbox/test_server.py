@@ -1,4 +1,4 @@
-"""The sandbox over real sockets, as AWS's own client for Python sees it."""
+"""The sandbox over real sockets, called by AWS's client for Python."""
 
 import asyncio
 import contextlib
@@ -33,24 +33,24 @@ HELP = dict(line.split(maxsplit=1) for line in RUNS_HELP.splitlines()[:-1])
 
 
 class Clock:
-    """Both clocks of a sandbox, set by hand; they start now, as signatures do."""
+    """Both clocks of a sandbox, set by the test; they start now, as signatures do."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.began = datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Counts the seconds."""
+        """Return the seconds."""
         return self.seconds
 
     def now(self) -> datetime:
-        """Tells the time of day."""
+        """Return the time of day."""
         return self.began + timedelta(seconds=self.seconds)
 
 
 @contextlib.contextmanager
 def omics(sandbox: Sandbox, **more: Any) -> Iterator[Any]:
-    """Yields AWS's client, pointed at the sandbox, that never retries."""
+    """Yield AWS's client for the sandbox, without retries."""
     client = SESSION.client(
         "omics",
         endpoint_url=sandbox.url,
@@ -64,13 +64,13 @@ def omics(sandbox: Sandbox, **more: Any) -> Iterator[Any]:
 
 
 async def get_run(sandbox: Sandbox, run_id: str, **query: Any) -> dict[str, Any]:
-    """Returns the run as AWS's client reads it."""
+    """Return the run as AWS's client reads it."""
     with omics(sandbox) as client:
         return await asyncio.to_thread(client.get_run, id=run_id, **query)
 
 
 async def refusal(sandbox: Sandbox, run_id: str, **query: Any) -> tuple[int, str]:
-    """Returns the HTTP status and the code of the error that the call must end in."""
+    """Return the HTTP status and the code of the error that the call raises."""
     with pytest.raises(ClientError) as caught:
         await get_run(sandbox, run_id, **query)
     response = caught.value.response
@@ -81,7 +81,7 @@ async def refusal(sandbox: Sandbox, run_id: str, **query: Any) -> tuple[int, str
     ("run_id", "status"), [(i, s) for i, s in HELP.items() if i.startswith("1")]
 )
 async def test_sandbox_has_a_run_in_each_status(run_id: str, status: str) -> None:
-    """AWS's client reads each listed run in the status that the list names."""
+    """AWS's client reads each listed run with the listed status."""
     async with Sandbox() as sandbox:
         run = await get_run(sandbox, run_id)
 
@@ -93,15 +93,15 @@ async def test_sandbox_has_a_run_in_each_status(run_id: str, status: str) -> Non
     ("run_id", "code"), [(i, c) for i, c in HELP.items() if i.startswith("9")]
 )
 async def test_sandbox_has_an_id_for_each_error(run_id: str, code: str) -> None:
-    """AWS's client raises each listed error under its code, status and class."""
+    """AWS's client raises each listed error with its code, status and class."""
     async with Sandbox() as sandbox:
         assert (int(run_id) - 9000000, code) == await refusal(sandbox, run_id)
         with omics(sandbox) as client, pytest.raises(getattr(client.exceptions, code)):
             await asyncio.to_thread(client.get_run, id=run_id)
 
 
-def test_list_names_the_eight_statuses_and_the_eight_errors() -> None:
-    """The list has every status and every error that botocore's model has."""
+def test_list_has_all_statuses_and_errors() -> None:
+    """The list has each status and each error of botocore's model."""
     operation = MODEL.operation_model("GetRun")
 
     assert set(MODEL.shape_for("RunStatus").enum) == {
@@ -112,8 +112,8 @@ def test_list_names_the_eight_statuses_and_the_eight_errors() -> None:
     }
 
 
-async def test_complete_run_sets_every_member_of_the_model() -> None:
-    """Every member that botocore knows, nested ones too, is set and within bounds."""
+async def test_complete_run_has_all_members() -> None:
+    """Each member of botocore's model, nested ones too, is set and valid."""
     async with Sandbox() as sandbox:
         run = await get_run(sandbox, "3000001", export=["DEFINITION"])
 
@@ -122,7 +122,7 @@ async def test_complete_run_sets_every_member_of_the_model() -> None:
 
 
 def faults(value: Any, shape: Shape, path: str) -> Iterator[str]:
-    """Yields each member that is missing or breaks a constraint of its shape."""
+    """Yield each member that is missing or violates its shape."""
     if isinstance(shape, StructureShape) and not shape.is_document_type:
         for name, member in shape.members.items():
             if name in value:
@@ -143,18 +143,18 @@ def faults(value: Any, shape: Shape, path: str) -> Iterator[str]:
 
 
 def fits(value: Any, constraints: dict[str, Any]) -> bool:
-    """Tells whether a scalar is within its bounds, its words and its pattern."""
+    """Return whether a scalar has a valid length, enum value and pattern."""
     size = value if isinstance(value, int) else len(str(value))
     within = constraints.get("min", 0) <= size <= constraints.get("max", sys.maxsize)
     pattern = constraints.get("pattern", ".*")
-    if r"\p" in pattern:  # a class of characters that `re` doesn't know
+    if r"\p" in pattern:  # `re` doesn't support this character class
         pattern = r"[^\x00-\x1f]+"
     named = value in constraints.get("enum", [value])
     return within and named and bool(re.fullmatch(pattern, str(value)))
 
 
-async def test_walking_run_goes_through_its_whole_life() -> None:
-    """From the first question on the run takes each step, as one and the same run."""
+async def test_changing_run_has_all_statuses() -> None:
+    """From its first request it takes each status, with the same uuid."""
     clock = Clock()
     seen = []
     async with Sandbox(now=clock.now, monotonic=clock.monotonic) as sandbox:
@@ -174,8 +174,8 @@ async def test_walking_run_goes_through_its_whole_life() -> None:
     assert not {"stopTime"} & seen[-3].keys()
 
 
-async def test_unmodeled_run_is_still_read_by_aws_client() -> None:
-    """AWS's client reads what it knows of a run that is newer than its model."""
+async def test_unmodeled_run_is_read_by_aws_client() -> None:
+    """AWS's client reads the known members of a run with unknown ones."""
     async with Sandbox() as sandbox:
         run = await get_run(sandbox, "3000002")
 
@@ -183,8 +183,8 @@ async def test_unmodeled_run_is_still_read_by_aws_client() -> None:
     assert "queuePosition" not in run
 
 
-async def test_definition_is_answered_only_when_exported() -> None:
-    """The definition is there with `export=DEFINITION` and absent without it."""
+async def test_definition_is_returned_only_with_export() -> None:
+    """The definition is there only with `export=DEFINITION`."""
     async with Sandbox() as sandbox:
         plain = await get_run(sandbox, "1000005")
         exported = await get_run(sandbox, "1000005", export=["DEFINITION"] * 32)
@@ -204,15 +204,15 @@ async def test_definition_is_answered_only_when_exported() -> None:
         pytest.param("1000003", {"export": ["DEFINITION"] * 33}, id="33-exports"),
     ],
 )
-async def test_bad_input_is_refused(run_id: str, query: dict[str, Any]) -> None:
-    """An id or an export outside the model is a ValidationException."""
+async def test_invalid_input_is_refused(run_id: str, query: dict[str, Any]) -> None:
+    """An invalid id or export is a ValidationException."""
     async with Sandbox() as sandbox:
         assert (400, "ValidationException") == await refusal(sandbox, run_id, **query)
 
 
 @pytest.mark.parametrize("run_id", ["1", "1000009", "02000001", "9" * 18])
 async def test_any_other_id_is_not_found(run_id: str) -> None:
-    """An id that isn't in the list is no run of this account."""
+    """An id that isn't in the list is a ResourceNotFoundException."""
     async with Sandbox() as sandbox:
         found = await refusal(sandbox, run_id)
 
@@ -224,7 +224,7 @@ async def test_any_other_id_is_not_found(run_id: str) -> None:
     [("GET", "/"), ("GET", "/run"), ("GET", "/run/1/task"), ("DELETE", "/run/1000001")],
 )
 async def test_other_operations_are_unknown(method: str, path: str) -> None:
-    """Whatever isn't GetRun is an UnknownOperationException, in AWS's shape."""
+    """All operations but GetRun are an UnknownOperationException."""
     async with (
         Sandbox() as sandbox,
         aiohttp.ClientSession() as session,
@@ -238,7 +238,7 @@ async def test_other_operations_are_unknown(method: str, path: str) -> None:
 
 
 async def test_quota_is_a_bucket_of_ten_that_refills_at_ten_a_second() -> None:
-    """Ten calls at once pass, the next is throttled, a tenth of a second frees one."""
+    """Ten calls at once pass, the next is throttled until 0.1 s later."""
     clock = Clock()
     async with Sandbox(now=clock.now, monotonic=clock.monotonic) as sandbox:
         await asyncio.gather(*(get_run(sandbox, "1000003") for _ in range(10)))
@@ -249,7 +249,7 @@ async def test_quota_is_a_bucket_of_ten_that_refills_at_ten_a_second() -> None:
 
 
 async def test_quota_is_not_spent_on_unsigned_requests() -> None:
-    """Requests that fail the signature leave the account's tokens alone."""
+    """Requests with an invalid signature use no tokens."""
     clock = Clock()
     async with (
         Sandbox(now=clock.now, monotonic=clock.monotonic) as sandbox,
@@ -261,7 +261,7 @@ async def test_quota_is_not_spent_on_unsigned_requests() -> None:
         await get_run(sandbox, "1000003")
 
 
-async def test_quota_of_zero_is_none() -> None:
+async def test_quota_of_zero_is_unlimited() -> None:
     """With a quota of 0 no call is throttled."""
     clock = Clock()
     async with Sandbox(quota_per_second=0, monotonic=clock.monotonic) as sandbox:
@@ -270,8 +270,8 @@ async def test_quota_of_zero_is_none() -> None:
     assert 30 == sandbox.calls
 
 
-async def test_latency_passes_before_every_answer() -> None:
-    """Answers and errors alike wait as long as the sandbox was told."""
+async def test_latency_delays_every_answer() -> None:
+    """Answers and errors are delayed by the given time."""
     waited = []
 
     async def sleep(seconds: float) -> None:
@@ -284,8 +284,8 @@ async def test_latency_passes_before_every_answer() -> None:
     assert [0.25, 0.25] == waited
 
 
-async def test_every_answer_carries_a_fresh_request_id_and_the_sandbox_time() -> None:
-    """`x-amzn-requestid` is another uuid each time; `Date` is the sandbox's clock."""
+async def test_answer_has_a_request_id_and_the_time() -> None:
+    """`x-amzn-requestid` is a new uuid; `Date` is the sandbox's clock."""
     clock = Clock()
     clock.seconds = -120
     async with Sandbox(now=clock.now) as sandbox:
@@ -299,7 +299,7 @@ async def test_every_answer_carries_a_fresh_request_id_and_the_sandbox_time() ->
 
 
 async def test_requests_are_counted_and_the_latest_are_kept() -> None:
-    """A test can read what was asked: method, path, query and headers."""
+    """Tests can read method, path, query and headers of the requests."""
     async with Sandbox() as sandbox:
         await get_run(sandbox, "1000003", export=["DEFINITION"])
 
@@ -310,8 +310,8 @@ async def test_requests_are_counted_and_the_latest_are_kept() -> None:
     assert "x-amz-date" in request.headers
 
 
-async def test_stop_cuts_answers_under_way() -> None:
-    """A stopped sandbox doesn't wait for a call that is being held up."""
+async def test_stop_ends_answers_under_way() -> None:
+    """A sandbox that stops doesn't wait for a delayed answer."""
     asleep = asyncio.Event()
 
     async def sleep(_: float) -> None:
@@ -326,15 +326,15 @@ async def test_stop_cuts_answers_under_way() -> None:
             await call
 
 
-async def test_url_of_a_sandbox_on_every_address_is_loopback() -> None:
-    """A sandbox that listens everywhere is called at an address that can be called."""
+async def test_url_of_a_wildcard_address_is_loopback() -> None:
+    """The URL of a sandbox on a wildcard address can be called."""
     async with Sandbox(host="0.0.0.0") as sandbox:
         assert sandbox.url.startswith("http://127.0.0.1:")
         assert "RUNNING" == (await get_run(sandbox, "5000001"))["status"]
 
 
-async def test_start_fails_where_the_port_is_taken() -> None:
-    """The second sandbox on one port raises OSError and leaves the first alone."""
+async def test_start_fails_if_the_port_is_in_use() -> None:
+    """A second sandbox on the port raises OSError; the first goes on."""
     async with Sandbox() as sandbox:
         port = int(sandbox.url.rpartition(":")[2])
         with pytest.raises(OSError, match="address already in use"):
@@ -342,8 +342,8 @@ async def test_start_fails_where_the_port_is_taken() -> None:
         assert "RUNNING" == (await get_run(sandbox, "1000003"))["status"]
 
 
-async def test_environment_points_a_boto3_program_at_the_sandbox() -> None:
-    """A program that knows nothing of the sandbox reads a run from it."""
+async def test_environment_configures_boto3() -> None:
+    """A boto3 program in the environment reads a run from the sandbox."""
     program = (
         "import boto3; print(boto3.client('omics').get_run(id='1000008')['status'])"
     )
@@ -359,8 +359,8 @@ async def test_environment_points_a_boto3_program_at_the_sandbox() -> None:
     assert b"FAILED\n" == output
 
 
-async def test_text_is_answered_in_utf_8() -> None:
-    """Text outside ASCII is sent as it is, not escaped."""
+async def test_text_is_sent_in_utf_8() -> None:
+    """Text outside ASCII isn't escaped."""
     async with Sandbox() as sandbox:
         run = await get_run(sandbox, "3000002")
         length = run["ResponseMetadata"]["HTTPHeaders"]["content-length"]

@@ -24,7 +24,7 @@ EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 
 
 class Answer(NamedTuple):
-    """How a request was answered; code and message where it was refused."""
+    """The answer to a request, with the code and message of an error."""
 
     status: int
     code: str = ""
@@ -45,7 +45,7 @@ def signed(
     service: str = "omics",
     headers: dict[str, str] | None = None,
 ) -> dict[str, str]:
-    """Returns the headers of a request to the sandbox, signed by botocore just now."""
+    """Return the headers of a request that botocore has just signed."""
     request = AWSRequest("GET", sandbox.url + target, headers=headers or {})
     SigV4Auth(Credentials(key_id, secret, token), service, region).add_auth(request)
     return dict(request.headers.items())
@@ -58,7 +58,7 @@ async def send(
     target: str = TARGET,
     body: bytes | None = None,
 ) -> Answer:
-    """Sends one GET to the sandbox."""
+    """Send one GET to the sandbox."""
     url = URL(sandbox.url + target, encoded=True)
     async with (
         aiohttp.ClientSession() as session,
@@ -69,13 +69,13 @@ async def send(
         return Answer(response.status, code, answer.get("message", ""))
 
 
-async def test_signature_of_the_sandbox_own_key_is_accepted() -> None:
+async def test_signature_of_the_sandbox_key_is_accepted() -> None:
     """A request that botocore signed is answered."""
     async with Sandbox() as sandbox:
         assert ACCEPTED == await send(sandbox, signed(sandbox))
 
 
-async def test_signature_missing_is_refused() -> None:
+async def test_missing_signature_is_refused() -> None:
     """A request without `Authorization` has no authentication token."""
     async with Sandbox() as sandbox:
         refused = await send(sandbox, {})
@@ -101,10 +101,10 @@ async def test_signature_missing_is_refused() -> None:
         ),
     ],
 )
-async def test_signature_of_something_else_is_refused(
+async def test_signature_of_another_request_is_refused(
     mistake: dict[str, Any], code: str
 ) -> None:
-    """A signature by another key, or for another place or request, doesn't pass."""
+    """A signature by another key, or for another request, is refused."""
     async with Sandbox() as sandbox:
         refused = await send(sandbox, signed(sandbox, **mistake))
 
@@ -120,7 +120,7 @@ async def test_signature_of_something_else_is_refused(
         pytest.param("Signature=", "Signature=é", id="not-ascii"),
     ],
 )
-async def test_signature_malformed_is_incomplete(old: str, new: str) -> None:
+async def test_malformed_signature_is_incomplete(old: str, new: str) -> None:
     """An `Authorization` that isn't SigV4's is an IncompleteSignatureException."""
     async with Sandbox() as sandbox:
         headers = signed(sandbox)
@@ -141,7 +141,7 @@ async def test_signature_without_a_time_is_incomplete() -> None:
 
 
 async def test_signature_of_another_day_is_refused() -> None:
-    """The day in the credential's scope must be that of `X-Amz-Date`."""
+    """The day in the credential scope must be that of `X-Amz-Date`."""
     async with Sandbox() as sandbox:
         headers = signed(sandbox)
         day = headers["X-Amz-Date"][:8]
@@ -161,7 +161,7 @@ async def test_signature_of_another_day_is_refused() -> None:
 async def test_signature_of_another_time_is_refused(
     offset: timedelta, words: str
 ) -> None:
-    """A clock more than five minutes off is refused, and AWS's sentence says how."""
+    """A clock more than five minutes off is refused, with AWS's message."""
     async with Sandbox(now=lambda: datetime.now(UTC) + offset) as sandbox:
         refused = await send(sandbox, signed(sandbox))
 
@@ -171,14 +171,14 @@ async def test_signature_of_another_time_is_refused(
 
 @pytest.mark.parametrize("minutes", [-4, 4])
 async def test_signature_a_few_minutes_off_is_accepted(minutes: int) -> None:
-    """Clocks up to five minutes apart understand each other."""
+    """Clocks may differ by up to five minutes."""
     offset = timedelta(minutes=minutes)
     async with Sandbox(now=lambda: datetime.now(UTC) + offset) as sandbox:
         assert ACCEPTED == await send(sandbox, signed(sandbox))
 
 
-async def test_session_token_of_the_sandbox_is_demanded() -> None:
-    """With a session token its own credentials pass only together with it."""
+async def test_session_token_is_required() -> None:
+    """With a session token, the credentials are accepted only with it."""
     async with Sandbox(session_token="the-one") as sandbox:
         assert ACCEPTED == await send(sandbox, signed(sandbox, token="the-one"))
         refused = await send(sandbox, signed(sandbox))
@@ -186,8 +186,8 @@ async def test_session_token_of_the_sandbox_is_demanded() -> None:
     assert (403, "UnrecognizedClientException") == refused[:2]
 
 
-async def test_amz_header_that_is_not_signed_is_refused() -> None:
-    """An `x-amz-` header added after signing doesn't pass."""
+async def test_unsigned_amz_header_is_refused() -> None:
+    """An `x-amz-` header that was added after signing is refused."""
     async with Sandbox() as sandbox:
         refused = await send(sandbox, signed(sandbox) | {"X-Amz-Meta-More": "1"})
 
@@ -195,16 +195,16 @@ async def test_amz_header_that_is_not_signed_is_refused() -> None:
     assert "x-amz-meta-more" in refused.message
 
 
-async def test_other_header_may_go_unsigned() -> None:
-    """Headers that AWS doesn't ask for may be added on the way."""
+async def test_other_header_may_be_unsigned() -> None:
+    """Headers that needn't be signed may be added."""
     async with Sandbox() as sandbox:
         assert ACCEPTED == await send(
             sandbox, signed(sandbox) | {"traceparent": "00-1-1"}
         )
 
 
-async def test_signed_header_must_arrive_unchanged() -> None:
-    """A signed header with another value, or gone, breaks the signature."""
+async def test_changed_signed_header_is_refused() -> None:
+    """A signed header that was changed or removed breaks the signature."""
     async with Sandbox() as sandbox:
         headers = signed(sandbox, headers={"x-project": "giab"})
         assert ACCEPTED == await send(sandbox, headers)
@@ -215,8 +215,8 @@ async def test_signed_header_must_arrive_unchanged() -> None:
     assert (403, "InvalidSignatureException") == changed[:2] == gone[:2]
 
 
-async def test_body_is_signed_too() -> None:
-    """A body that wasn't signed is refused, announced by its digest or not."""
+async def test_changed_body_is_refused() -> None:
+    """A body that wasn't signed is refused, with or without its digest."""
     async with Sandbox() as sandbox:
         plain = signed(sandbox)
         announced = signed(sandbox, headers={"X-Amz-Content-SHA256": EMPTY_SHA256})
@@ -226,8 +226,8 @@ async def test_body_is_signed_too() -> None:
     assert ["InvalidSignatureException"] * 2 == [each.code for each in refused]
 
 
-async def test_query_is_compared_in_canonical_form() -> None:
-    """Order and spelling of the query don't matter, as at AWS."""
+async def test_query_is_canonical() -> None:
+    """Order and encoding of the query don't matter, as with AWS."""
     sent = f"{TARGET}?export=DEFINITI%4fN&export=DEFINITION"
     canonical = f"{TARGET}?export=DEFINITION&export=DEFINITION"
     async with Sandbox() as sandbox:
@@ -236,7 +236,7 @@ async def test_query_is_compared_in_canonical_form() -> None:
 
 
 async def test_bytes_that_are_not_utf_8_are_refused() -> None:
-    """A signed header in another encoding ends in a refusal, not in a crash."""
+    """A signed header in another encoding is refused without a crash."""
     async with Sandbox() as sandbox:
         headers = signed(sandbox, headers={"x-project": "giab", "Connection": "close"})
         lines = [f"GET {TARGET} HTTP/1.1", f"Host: {sandbox.url[7:]}"]

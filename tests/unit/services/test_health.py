@@ -370,7 +370,7 @@ async def test_livez_fails_if_no_new_call_can_reach_the_gateway() -> None:
         ]
 
     assert [
-        (503, "no new call can reach it\n"),
+        (503, "new calls can't reach the gateway\n"),
         (503, "GATEWAY_DRAINING\n"),
         (503, "listeners: GATEWAY_DRAINING: its accept loop has ended\naws: ok\n"),
     ] == answers

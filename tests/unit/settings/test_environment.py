@@ -1,4 +1,4 @@
-"""Environment variables, with a schema of the test's own."""
+"""Settings from environment variables, with a schema of the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from healthomics_gateway.settings.environment import (
 from healthomics_gateway.settings.sources import leaves
 from unit.settings.test_sources import Kitchen
 
-SERVICE = {  # what Kubernetes sets for a Service named gateway-api with two ports
+SERVICE = {  # variables of a Service named gateway-api with two ports
     "GATEWAY_API_SERVICE_HOST": "10.0.0.1",
     "GATEWAY_API_SERVICE_PORT": "80",
     "GATEWAY_API_SERVICE_PORT_GRPC": "80",
@@ -32,8 +32,8 @@ IPV6 = {
 }
 
 
-def test_environment_gives_known_variables_by_their_tables() -> None:
-    """Two underscores lead into a section; what isn't a setting is left alone."""
+def test_environment_is_read_by_table() -> None:
+    """Two underscores separate a table and its key; other variables are ignored."""
     environ = {
         "GATEWAY_KETTLE__CUPS": "5",
         "GATEWAY_OWNER": "ada",
@@ -58,13 +58,13 @@ def test_environment_gives_known_variables_by_their_tables() -> None:
         "PATH",
     ],
 )
-def test_variables_of_others_are_not_told(name: str) -> None:
-    """What Kubernetes sets for a Service named gateway isn't taken for a setting."""
+def test_variables_of_kubernetes_are_no_fault(name: str) -> None:
+    """Variables of a Service named gateway aren't taken for settings."""
     assert [] == unknown_variables(Kitchen, {name: "tcp://10.0.0.1:50051"})
 
 
-def test_unknown_variables_are_told_by_name_alone() -> None:
-    """Each variable with the prefix that isn't a setting is told, in order."""
+def test_unknown_variables_are_reported_by_name() -> None:
+    """Each unknown variable with the prefix is reported, in order."""
     environ = {
         "GATEWAY_TEAPOT": "canary",
         "GATEWAY_KETTLE": "canary",
@@ -82,8 +82,8 @@ def test_unknown_variables_are_told_by_name_alone() -> None:
 
 
 @pytest.mark.parametrize("environ", [SERVICE, IPV6], ids=["ipv4", "ipv6"])
-def test_variables_of_a_service_are_left_alone(environ: dict[str, str]) -> None:
-    """Those of any Service are no settings; without its host's they aren't its own."""
+def test_variables_of_any_service_are_no_fault(environ: dict[str, str]) -> None:
+    """They belong to a Service only if its `…_SERVICE_HOST` is set too."""
     host, *others = environ
     assert [] == unknown_variables(Kitchen, environ)
 
@@ -107,22 +107,22 @@ def test_variables_of_a_service_are_left_alone(environ: dict[str, str]) -> None:
         pytest.param("GATEWAY_API_PORT", "", id="empty"),
     ],
 )
-def test_misspelt_setting_is_told_beside_a_service(name: str, value: str) -> None:
-    """A Service excuses no more than the variables that Kubernetes sets for it."""
+def test_misspelt_setting_is_reported_beside_a_service(name: str, value: str) -> None:
+    """A Service excuses only the variables that Kubernetes sets for it."""
     assert [f"{name}: there is no such setting"] == unknown_variables(
         Kitchen, SERVICE | {name: value}
     )
 
 
-def test_setting_in_small_letters_is_told_with_the_right_name() -> None:
-    """A variable that would set nothing is told rather than overlooked."""
+def test_lower_case_variable_is_reported_with_the_right_name() -> None:
+    """A variable in lower case would set nothing, so it is a fault."""
     assert [
         "gateway_owner: there is no such setting; write GATEWAY_OWNER"
     ] == unknown_variables(Kitchen, {"gateway_owner": "eve", "gateway_lid": "shut"})
 
 
-def test_section_after_one_underscore_is_told_with_the_right_name() -> None:
-    """The name with both underscores is what the operator has to write."""
+def test_single_underscore_is_reported_with_the_right_name() -> None:
+    """The fault has the name with two underscores."""
     assert [
         "GATEWAY_KETTLE_CUPS: there is no such setting; write GATEWAY_KETTLE__CUPS"
     ] == unknown_variables(Kitchen, {"GATEWAY_KETTLE_CUPS": "5"})
@@ -137,14 +137,14 @@ def test_section_after_one_underscore_is_told_with_the_right_name() -> None:
     ],
 )
 def test_number_in_the_environment_is_parsed(text: str, value: object) -> None:
-    """What is no number stays a text, for the schema to refuse."""
+    """What isn't a number stays a text, for the schema to refuse."""
     assert {"kettle": {"cups": value}} == read_environment(
         Kitchen, {"GATEWAY_KETTLE__CUPS": text}
     )
 
 
-def test_every_setting_has_the_variable_that_sets_it() -> None:
-    """The variable of a dotted name sets that name, and no other."""
+def test_every_setting_has_a_variable() -> None:
+    """The variable of a dotted name sets only that name."""
     for name, value in leaves(Kitchen()):
         read = read_environment(Kitchen, {variable_of(name): str(value)})
 

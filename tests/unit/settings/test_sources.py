@@ -1,4 +1,4 @@
-"""Where settings come from, with a schema of the test's own."""
+"""Reading, validating and merging sources, with a schema of the test."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from healthomics_gateway.settings.sources import (
     leaves,
     merge,
     read_file,
-    take_faults,
+    remove_invalid,
 )
 
 
 class Kettle(BaseModel):
-    """A section."""
+    """A table."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,31 +42,31 @@ class Kitchen(BaseSettings):
 
     @classmethod
     def settings_customise_sources(cls, *_args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Take what is handed in, and that alone."""
+        """Take only the given values."""
         return (kwargs["init_settings"],)
 
 
 def config(folder: Path, content: str | bytes) -> Path:
-    """Write a file of settings."""
+    """Write a file of settings and return its path."""
     file = folder / "kitchen.toml"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     return file
 
 
 def faults_of(values: dict[str, Any]) -> list[str]:
-    """Take the faults out of values, their origin being their name in angles."""
-    return take_faults(Kitchen, values, lambda name: f"<{name}>")
+    """Remove the invalid settings; return the faults, with `<name>` as origin."""
+    return remove_invalid(Kitchen, values, lambda name: f"<{name}>")
 
 
-def test_file_is_read_as_tables(tmp_path: Path) -> None:
-    """A TOML file is what it says, its text as UTF-8."""
+def test_file_is_toml_in_utf_8(tmp_path: Path) -> None:
+    """A TOML file is read with its tables, as UTF-8."""
     file = config(tmp_path, 'owner = "Zoë"\n[kettle]\ncups = 3\n')
 
     assert ({"owner": "Zoë", "kettle": {"cups": 3}}, []) == read_file(file)
 
 
-def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """What editors put before the first key is no part of the key."""
+def test_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """The mark isn't part of the first key."""
     file = config(tmp_path, b'\xef\xbb\xbfowner = "ada"\n')
 
     assert ({"owner": "ada"}, []) == read_file(file)
@@ -80,7 +80,7 @@ def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     ],
 )
 def test_file_may_be_a_pipe(content: bytes, expected: Any) -> None:
-    """A pipe is read to its end; one that nothing came from is a fault."""
+    """A pipe is read to its end; an empty pipe is a fault."""
     end, beginning = os.pipe()
     os.write(beginning, content)
     os.close(beginning)
@@ -95,7 +95,7 @@ def test_file_may_be_a_pipe(content: bytes, expected: Any) -> None:
 
 
 def test_no_file_sets_nothing() -> None:
-    """Without a file there is nothing and no fault."""
+    """Without a file there are no settings and no faults."""
     assert ({}, []) == read_file(None)
 
 
@@ -111,10 +111,10 @@ def test_no_file_sets_nothing() -> None:
         pytest.param("#" * (MAX_BYTES + 1), "it is larger than 1 MiB", id="too-large"),
     ],
 )
-def test_file_that_is_no_toml_is_one_fault(
+def test_invalid_toml_is_one_fault(
     tmp_path: Path, content: str | bytes, words: str
 ) -> None:
-    """A file that can't be read as TOML is a fault that names flag and file."""
+    """A file that can't be parsed is one fault, with flag and file."""
     file = config(tmp_path, content)
     values, (fault,) = read_file(file)
 
@@ -124,7 +124,7 @@ def test_file_that_is_no_toml_is_one_fault(
 
 
 def test_file_that_cannot_be_opened_is_one_fault(tmp_path: Path) -> None:
-    """A missing file and a folder are told as what they are."""
+    """A missing file and a directory are reported as such."""
     missing = tmp_path / "missing.toml"
 
     assert ({}, [f"--config {missing}: No such file or directory"]) == read_file(
@@ -141,10 +141,10 @@ TABLES = st.dictionaries(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(TABLES, max_size=4))
-def test_merge_lets_the_later_override_setting_by_setting(
+def test_merge_overrides_each_setting(
     sources: list[dict[str, Any]],
 ) -> None:
-    """Of each setting the last source counts, and no source is changed."""
+    """The last source of each setting applies; no source is changed."""
     before = [dict(leaves(source)) for source in sources]
     merged: dict[str, Any] = {}
     for source in sources:
@@ -157,8 +157,8 @@ def test_merge_lets_the_later_override_setting_by_setting(
     assert before == [dict(leaves(source)) for source in sources]
 
 
-def test_faults_are_taken_out_and_the_rest_is_kept() -> None:
-    """Each value that the schema refuses is told by its origin and goes."""
+def test_invalid_settings_are_removed() -> None:
+    """Each invalid value is reported with its origin, and removed."""
     values = {
         "owner": 5,
         "kettle": {"cups": 9, "whistle": "perhaps", "lid": "shut"},
@@ -211,8 +211,8 @@ def test_faults_are_taken_out_and_the_rest_is_kept() -> None:
         ),
     ],
 )
-def test_fault_tells_what_to_write(kettle: Any, fault: str) -> None:
-    """A fault says what would be accepted, not what was found."""
+def test_fault_describes_a_valid_value(kettle: Any, fault: str) -> None:
+    """A fault describes a valid value, not the invalid one."""
     assert [fault] == faults_of({"kettle": kettle})
 
 
@@ -220,8 +220,8 @@ def test_fault_tells_what_to_write(kettle: Any, fault: str) -> None:
     "name",
     ["_env_file", "_cli_parse_args", "_secrets_dir", "__pydantic_self__", "self"],
 )
-def test_names_of_the_settings_library_are_no_settings(name: str) -> None:
-    """A key that the settings library would obey is as unknown as any other."""
+def test_parameters_of_pydantic_are_unknown(name: str) -> None:
+    """Names of pydantic's parameters are unknown, as any other."""
     values = {name: "/etc/hostname", "owner": "ada"}
 
     assert [f"<{name}>: there is no such setting"] == faults_of(values)
@@ -234,9 +234,9 @@ class Drawer(Kitchen):
     spoons: list[Annotated[int, Field(strict=True)]] = []
 
 
-def test_list_with_a_fault_in_it_is_taken_out_whole() -> None:
-    """A fault of a list's entry is the list's, and the list goes."""
+def test_list_with_an_invalid_item_is_removed() -> None:
+    """The fault of an item is that of its list, which is removed."""
     values = {"spoons": [1, "x"], "owner": "ada"}
 
-    assert ["spoons: write a whole number"] == take_faults(Drawer, values, str)
+    assert ["spoons: write a whole number"] == remove_invalid(Drawer, values, str)
     assert {"owner": "ada"} == values
