@@ -146,7 +146,7 @@ def make_run_service(
 def make_limits(settings: Settings, *, refusal_seconds: float) -> Limits:
     """Return the limits on calls of RunService."""
     cache, watch = settings.cache, settings.watch
-    # A larger answer takes longer to read, and so must every refusal.
+    # A larger answer takes longer to read, so refusals take longer too.
     most_mib = max(1.0, settings.upstream.max_body_bytes / MIB)
     return Limits(
         default_deadline_seconds=settings.default_deadline.total_seconds(),
