@@ -117,10 +117,10 @@ mutants: $(READY) ## see that the suite finds each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
-	$(BIN)/python bench/bench.py $(ARGS)
+	PYTHONPATH=bench $(BIN)/python -m cost $(ARGS)
 
 bench-quota: $(LOAD) ## share a quota of 10 calls a second; draws build/bench-quota.png
-	$(BIN)/python bench/quota.py $(ARGS)
+	PYTHONPATH=bench $(BIN)/python -m quota $(ARGS)
 
 audit: $(READY) ## look up known vulnerabilities of all that is installed (needs their service)
 	@$(PYTHON) -m venv build/audit
