@@ -9,7 +9,6 @@ import grpc
 import pytest
 from grpc import StatusCode
 
-from e2e.test_drain import SERVICE_CONFIG
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from testkit.builders import (
     ALWAYS,
@@ -25,6 +24,7 @@ from testkit.builders import (
     refused,
     sandboxed,
 )
+from testkit.gateway_process import SERVICE_CONFIG
 from testkit.lying_upstream import LyingUpstream, said, true_run
 
 RUN = '{"id": "1000003", "status": "RUNNING"}'

@@ -25,15 +25,6 @@ import trustme
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from e2e.test_drain import (
-    CREDENTIALS,
-    NEVER,
-    STOP_SECONDS,
-    Served,
-    client,
-    serving,
-    starting,
-)
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.liveness import accept_loops
@@ -43,6 +34,15 @@ from testkit.authorities import HOST, channel_to, root_of, write
 from testkit.blocking_clients import blocking
 from testkit.builders import Upstream, aws_at, calling, gateway, get_run, refused
 from testkit.callers import LIMS, OURS, bearing, rule, settings_of_tokens, token, until
+from testkit.gateway_process import (
+    CREDENTIALS,
+    NEVER,
+    STOP_SECONDS,
+    Served,
+    client,
+    serving,
+    starting,
+)
 from testkit.sts_server import FakeSts
 from testkit.sts_sessions import SessionUpstream
 

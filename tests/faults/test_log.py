@@ -16,9 +16,9 @@ import aiohttp
 import grpc
 import pytest
 
-from e2e.test_drain import CREDENTIALS, PROGRAM
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from testkit.builders import get_run, refused
+from testkit.gateway_process import CREDENTIALS, PROGRAM
 from unit.app.test_gateway import NOWHERE
 from unit.cli.test_main import free_port
 

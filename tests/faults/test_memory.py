@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from e2e.test_drain import Served, client, serving
 from healthomics_gateway.errors.reasons import Reason
 from testkit.builders import assert_well_made, get_run, http, refused
 from testkit.fault_table import Tally
+from testkit.gateway_process import Served, client, serving
 from testkit.lying_upstream import TRUE_ID, Answer, LyingUpstream, Wait, true_run
 
 CAP_BYTES = 1 << 20  # upstream.max_body_bytes

@@ -16,7 +16,6 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, TrailersReceived
 from structlog.testing import capture_logs
 
-from e2e.test_drain import serving as own_process
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.errors.reasons import Reason
@@ -24,6 +23,7 @@ from healthomics_gateway.services.health import SERVICE
 from testkit.builders import ALWAYS, Refusal, assert_well_made, get_run, http, refused
 from testkit.callers import until
 from testkit.fault_table import Tally
+from testkit.gateway_process import serving as own_process
 from testkit.lying_upstream import ARN, CANARY, TRUE_ID, LyingUpstream, Wait, true_run
 from testkit.rig import Rig
 from testkit.serving import GET_RUN, Scripted, answer, serving

@@ -10,7 +10,6 @@ from itertools import cycle
 
 import pytest
 
-from e2e.test_drain import START_SECONDS, STOP_SECONDS, client, serving
 from load.sigterm import (
     CALLERS,
     DRAIN_SECONDS,
@@ -25,6 +24,7 @@ from load.sigterm import (
 )
 from testkit.builders import Refusal, assert_well_made, get_run, refused
 from testkit.fault_table import Tally
+from testkit.gateway_process import START_SECONDS, STOP_SECONDS, client, serving
 from testkit.lying_upstream import HANG, Answer, Drip, LyingUpstream, Request
 
 PLACES = 64  # upstream.max_concurrent: the other calls wait inside

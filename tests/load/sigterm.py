@@ -16,15 +16,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import grpc
 
-from e2e.test_drain import SERVICE_CONFIG, STOP_SECONDS, Served, client, serving
 from load.soaking.report import say
 from testkit.builders import Refusal, get_run, http
+from testkit.gateway_process import (
+    SERVICE_CONFIG,
+    STOP_SECONDS,
+    Served,
+    client,
+    serving,
+)
 from testkit.lying_upstream import Answer, LyingUpstream, Request, Wait, true_run
 
 CALLERS = 300
@@ -185,10 +191,11 @@ async def terminated(
     """Send SIGTERM and wait for the end; give it, and when it was asked for."""
     begun = time.monotonic()
     served.terminate()
-    code: int | None = None
-    with suppress(TimeoutError):  # no exit code tells of it
+    try:
         code = await served.ended(drain_seconds + STOP_SECONDS)
-    return Ending(code, time.monotonic() - begun), begun
+    except TimeoutError:
+        return Ending(None, time.monotonic() - begun), begun
+    return Ending(code, served.ended_at - begun), begun
 
 
 def counted(
