@@ -28,6 +28,7 @@ def named(name: bytes) -> bytes:
     return TRUE.replace(b"germline", name)
 
 
+@pytest.mark.guarantee("invalid-success")
 @pytest.mark.fault(10)
 @pytest.mark.parametrize(
     "body",

@@ -120,6 +120,7 @@ async def test_deadline_that_is_too_short_is_told(rigged: Any, written: str) -> 
     assert {TRUE_ID} == set(rig.upstream.asked)
 
 
+@pytest.mark.guarantee("deadlines")
 @pytest.mark.fault(20)
 @STALLS
 async def test_deadline_that_is_absent_is_the_servers(
@@ -137,6 +138,7 @@ async def test_deadline_that_is_absent_is_the_servers(
     assert (1, 1) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
 
 
+@pytest.mark.guarantee("deadlines")
 @pytest.mark.fault(20)
 @STALLS
 async def test_deadline_of_50_ms_holds(rigged: Any, parts: list[Part]) -> None:

@@ -29,7 +29,7 @@ def with_id(text: str) -> str:
     return f'{{{id_}"name": "{CANARY}", "status": "RUNNING"}}'
 
 
-@pytest.mark.guarantee("invalid-bodies")
+@pytest.mark.guarantee("invalid-bodies", "own-run")
 @pytest.mark.fault(12)
 @pytest.mark.parametrize(
     "text",
@@ -195,6 +195,7 @@ async def test_word_of_no_status_is_kept(rigged: Any, word: str) -> None:
     assert json.dumps(word) == run.unmodeled_json["status"]
 
 
+@pytest.mark.guarantee("unknown-members")
 @pytest.mark.fault(16)
 async def test_unknown_members_and_values_are_kept(rigged: Any) -> None:
     """What is newer than the contract reaches the caller as its text."""

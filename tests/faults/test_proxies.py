@@ -18,7 +18,7 @@ NOT_MODIFIED = 304
 UNRECOGNIZED, UNAVAILABLE = Reason.UPSTREAM_UNRECOGNIZED, Reason.UPSTREAM_UNAVAILABLE
 
 
-@pytest.mark.guarantee("upstream-responses")
+@pytest.mark.guarantee("upstream-responses", "proxy-pages")
 @pytest.mark.fault(5)
 @pytest.mark.parametrize(
     ("status", "reason", "calls"),
@@ -164,22 +164,25 @@ async def test_code_that_nobody_knows_is_told_only_where_it_is_harmless(
     assert told == refusal.metadata["awsErrorCode"] == again.metadata["awsErrorCode"]
 
 
-@pytest.mark.guarantee("upstream-responses")
+@pytest.mark.guarantee("upstream-responses", "trusted-endpoint")
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 async def test_redirect_is_not_followed(rigged: Any, status: int) -> None:
-    """A redirect, with AWS's code or without, is an error; its target hears nothing."""
+    """A redirect is an error, whatever its location and code; no target is called."""
+    page = "" if status == NOT_MODIFIED else PAGE  # a 304 never has a body
     async with LyingUpstream() as target, rigged() as rig:
-        place = f"{target.url}/run/{ID}"
-        page = "" if status == NOT_MODIFIED else PAGE  # it never has a body
-        rig.upstream.lie(ID, http(page, status=status, location=place))
-        refusal = await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
-        named = http(
-            b"", status=status, location=place, x_amzn_errortype="ConflictException"
-        )
-        rig.upstream.lie(ID, named)
-        await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
-        assert 1 == rig.upstream.asked[ID]
+        place = f"127.0.0.1:{target.port}/run/{ID}"
+        locations = (f"http://{place}", f"//{place}", "/run/1000003", "http://[")
+        headers = [
+            *({"location": location} for location in locations),
+            {"location": target.url, "x_amzn_errortype": "ConflictException"},
+            {},
+        ]
+        for each in headers:
+            rig.upstream.lie(ID, http(page, status=status, **each))
+            refusal = await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
+            assert 1 == rig.upstream.asked[ID], each
+            assert set(ALWAYS) == set(refusal.details)
+            assert str(status) == refusal.metadata["httpStatus"]
 
     assert (0, []) == (target.accepted, target.requests)
-    assert str(status) == refusal.metadata["httpStatus"]

@@ -128,7 +128,6 @@ MUTANTS = (
         "        }",
         "unit/upstream/test_classify.py::test_body_without_a_code_leaves_it_to_the_status",
         holds=(
-            "e2e/test_errors.py::test_page_of_a_proxy_is_not_healthomics_word",
             "faults/test_proxies.py::test_page_of_a_proxy_is_judged_by_its_status_alone",
         ),
     ),
@@ -204,8 +203,17 @@ MUTANTS = (
         'if type(sent.get("id")) is not str:',
         "unit/upstream/test_translate.py::test_answer_about_another_run_is_refused",
         holds=(
-            "e2e/test_errors.py::test_success_that_is_none_is_never_ok",
             "faults/test_members.py::test_answer_about_another_run_is_never_delivered",
+        ),
+    ),
+    Mutant(
+        "body-that-cannot-be-parsed-is-an-empty-run",
+        "upstream/translate.py",
+        "        raise MalformedAnswerError from error\n",
+        '        sent = {"id": run_id}\n',
+        "faults/test_bodies.py::test_success_that_is_none_is_malformed",
+        holds=(
+            "unit/upstream/test_translate.py::test_body_that_is_not_an_answer_is_malformed",
         ),
     ),
     Mutant(
@@ -215,7 +223,7 @@ MUTANTS = (
         "        if value is None or name not in puts:\n            continue",
         "unit/upstream/test_translate.py::test_member_that_has_no_field_for_it_is_kept",
         holds=(
-            "e2e/test_answers.py::test_answer_keeps_what_the_contract_does_not_know",
+            "faults/test_members.py::test_unknown_members_and_values_are_kept",
             "fuzz/test_differential.py::test_answers_are_rebuilt",
             "fuzz/test_fuzz.py::test_corpus_breaks_no_promise",
         ),
@@ -252,7 +260,6 @@ MUTANTS = (
         "            pass",
         "unit/runs/test_coalesce.py::test_last_who_leaves_ends_the_fetch",
         holds=(
-            "e2e/test_deadlines.py::test_cancelled_call_stops_the_upstream_call",
             "faults/test_leaving.py::test_client_that_leaves_takes_its_upstream_call_along",
             "faults/test_leaving.py::test_crowd_that_leaves_frees_every_place",
             "faults/test_sharing.py::test_caller_in_a_crowd_leaves_at_its_own_deadline",
@@ -578,8 +585,7 @@ MUTANTS = (
         "services/run_service.py",
         "        seconds = self._default_deadline_seconds\n",
         '        seconds = float("inf")\n',
-        "e2e/test_deadlines.py"
-        "::test_deadline_of_the_server_holds_where_the_caller_has_none",
+        "faults/test_leaving.py::test_deadline_that_is_absent_is_the_servers",
     ),
     Mutant(
         "attempt-takes-as-long-as-it-likes",
@@ -593,7 +599,7 @@ MUTANTS = (
         "app/gateway.py",
         "        await self._servers.drain.drain(seconds)\n",
         "",
-        "e2e/test_drain.py::test_drain_loses_none_of_300_calls_in_flight",
+        "faults/test_sigterm.py::test_sigterm_loses_nothing_that_came_in_time",
         holds=("faults/test_sigterm.py::test_drain_ends_every_call_that_hangs",),
     ),
     Mutant(
