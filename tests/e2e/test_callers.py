@@ -57,7 +57,7 @@ KNOWN = [
 
 @dataclass
 class Place:
-    """A gateway behind its listeners, and the upstream that it asks."""
+    """A gateway with several listeners, and its upstream."""
 
     files: Files
     served: Gateway
@@ -73,7 +73,7 @@ class Place:
             yield channel
 
     async def call(self, row: Row, run_id: str, method: str) -> str:
-        """Make a caller's call on a connection of its own; return how it ends."""
+        """Make the caller's call on a new connection and return its outcome."""
         metadata = (*tokens()[row.token][0], ("x-request-id", str(row)))
         given: Any = {"timeout": SECONDS, "metadata": metadata}
         async with self.channel(row) as channel:
@@ -88,7 +88,7 @@ class Place:
             return found
 
     async def outcomes(self, callers: Sequence[Row], method: str) -> dict[str, str]:
-        """Make every caller's call, and tell how each ends."""
+        """Make every caller's call and return the outcomes."""
         room = asyncio.Semaphore(AT_ONCE)
 
         async def call(at: int, row: Row) -> str:
@@ -101,7 +101,7 @@ class Place:
 
 @asynccontextmanager
 async def behind(folder: Path, *rules: str, **toml: str) -> AsyncIterator[Place]:
-    """Serve a gateway with these rules; `toml` are other parts of its settings."""
+    """Serve a gateway with these rules. `toml` has other settings."""
     with TemporaryDirectory(prefix="hg-") as sockets:
         files = Files(folder, Path(sockets))
         async with (
@@ -114,7 +114,7 @@ async def behind(folder: Path, *rules: str, **toml: str) -> AsyncIterator[Place]
 async def check(
     folder: Path, callers: Sequence[Row], known: set[str] | None, method: str
 ) -> None:
-    """Hold to the table how each call ends, who asks HealthOmics, and the audit."""
+    """Compare the calls' outcomes, upstream requests and audit log with the table."""
     expected = {str(row): row.expected(known) for row in callers}
     rules = [rule(each) for each in sorted(known or ())]
     with capture_logs() as events:
@@ -142,15 +142,15 @@ async def check(
 
 @pytest.mark.guarantee("authentication")
 @pytest.mark.parametrize("known", KNOWN)
-async def test_only_who_proves_a_known_identity_gets_a_run(
+async def test_get_run_requires_a_known_identity(
     tmp_path: Path, known: set[str] | None
 ) -> None:
-    """At each listener a caller's call ends as the table says, and asks no more."""
+    """Each caller's GetRun ends as in the table, and sends no further request."""
     await check(tmp_path, rows(), known, "GetRun")
 
 
-async def test_only_who_proves_a_known_identity_watches_a_run(tmp_path: Path) -> None:
-    """A watch begins, or ends before its first state, as the table says."""
+async def test_watch_run_requires_a_known_identity(tmp_path: Path) -> None:
+    """Each caller's watch begins, or ends before its first state, as in the table."""
     some = [
         row
         for row in rows()
@@ -160,8 +160,8 @@ async def test_only_who_proves_a_known_identity_watches_a_run(tmp_path: Path) ->
     await check(tmp_path, some, {LIMS}, "WatchRun")
 
 
-def test_table_has_every_end() -> None:
-    """No end of a call is in the table for nothing, or for everything."""
+def test_table_uses_every_outcome() -> None:
+    """Every outcome occurs in the table, and none applies to all callers."""
     ends: dict[str, set[str]] = {listener: set() for listener in LISTENERS}
     for row in rows():
         ends[row.listener].add(row.expected({LIMS})[0])
@@ -175,10 +175,10 @@ def test_table_has_every_end() -> None:
 
 
 @pytest.mark.guarantee("every-listener")
-async def test_listeners_stay_right_while_certificates_change_and_at_the_end(
+async def test_listeners_separate_callers_during_renewals_and_drain(
     tmp_path: Path,
 ) -> None:
-    """Under load, through renewals and a drain, no caller gets another's answer."""
+    """Under load, during renewals and a drain, no caller gets another's answer."""
     right = {str(row): row.expected({LIMS})[0] for row in rows()}
     ends: dict[str, set[str]] = {str(row): set() for row in rows()}
     is_over = asyncio.Event()
@@ -212,8 +212,8 @@ async def test_listeners_stay_right_while_certificates_change_and_at_the_end(
     }
 
 
-async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> None:
-    """Until the issuer's keys come, certificates let in, and bad tokens are told so."""
+async def test_missing_keys_delay_only_tokens(tmp_path: Path) -> None:
+    """Without the issuer's keys, certificates work and malformed tokens are refused."""
     async with KeyServer() as keys:
         keys.answer(http(status=503, keep=False))
         where = f'jwks_url = "{keys.url}"'
@@ -251,10 +251,10 @@ async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> N
         pytest.param(set(), id="neither"),
     ],
 )
-async def test_standard_service_needs_a_rule_where_it_is_not_open(
+async def test_standard_service_requires_a_rule_unless_it_is_open(
     tmp_path: Path, opened: set[str]
 ) -> None:
-    """Open ones are for all who get through; the others for whom a rule names them."""
+    """An open service accepts all authenticated callers, any other needs a rule."""
     names = ", ".join(f'"{name}"' for name in sorted(opened))
     rules = rule(LIMS), rule(NAMED, methods=["Health", "Reflection"])
     denied = "PERMISSION_DENIED CALLER_NOT_AUTHORIZED"
@@ -286,7 +286,7 @@ async def test_standard_service_needs_a_rule_where_it_is_not_open(
 
 
 async def grpcurl(place: Place, bearer: str) -> tuple[int, str, str]:
-    """Call GetRun with the real grpcurl; give its exit code and what it prints."""
+    """Call GetRun with grpcurl. Return its exit code and output."""
     header = " ".join(f"{name}: {value}" for name, value in tokens()[bearer][0])
     process = await asyncio.create_subprocess_exec(
         *(GRPCURL, "-cacert", place.files.folder / "ca.pem", "-format-error"),
@@ -299,8 +299,8 @@ async def grpcurl(place: Place, bearer: str) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
-async def test_grpcurl_brings_a_token_over_tls(tmp_path: Path) -> None:
-    """A good token gets the run, a bad one its reason, as the guide shows."""
+async def test_grpcurl_sends_a_token_over_tls(tmp_path: Path) -> None:
+    """As in the guide, a valid token returns the run and an invalid one a reason."""
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(behind(tmp_path, rule(LIMS)))
         code, answer, _ = await grpcurl(place, "right")

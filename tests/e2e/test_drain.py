@@ -1,4 +1,4 @@
-"""How the process ends: no call that was accepted is lost, and it ends in time."""
+"""Graceful shutdown of a gateway process."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ WITHOUT_UVLOOP = (
 
 @pytest.mark.guarantee("drain-watches")
 @pytest.mark.fault(35)
-async def test_drain_ends_watches_and_waits_for_none() -> None:
-    """Open watches don't hold the process up, and are told to go elsewhere."""
+async def test_drain_ends_watches_at_once() -> None:
+    """Open watches end with GATEWAY_DRAINING, and don't delay the shutdown."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         serving(sandbox.url, GATEWAY_DRAIN_TIME="60s") as served,
@@ -49,8 +49,8 @@ async def test_drain_ends_watches_and_waits_for_none() -> None:
     assert served.ended_at - begun <= STOP_SECONDS
 
 
-async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
-    """It runs on asyncio's own loop, ignores SIGUSR1 and SIGUSR2, drains at SIGHUP."""
+async def test_gateway_without_uvloop_serves_and_drains() -> None:
+    """On asyncio's own loop it ignores SIGUSR1 and SIGUSR2, and drains at SIGHUP."""
     async with (
         Sandbox() as sandbox,
         serving(sandbox.url, program=("-c", WITHOUT_UVLOOP)) as served,
@@ -66,7 +66,7 @@ async def test_gateway_without_uvloop_serves_and_ends_well() -> None:
 @pytest.mark.guarantee("second-signal")
 @pytest.mark.fault(35)
 async def test_second_signal_ends_the_drain() -> None:
-    """What is under way ends GATEWAY_DRAINING then, and the log tells of no failure."""
+    """At a second signal calls end with GATEWAY_DRAINING, and no failure is logged."""
     async with (
         Upstream(NEVER) as upstream,
         serving(upstream.url, GATEWAY_DRAIN_TIME="60s") as served,

@@ -1,4 +1,4 @@
-"""How calls fail, through real sockets: code, reason, details, trailers, attempts."""
+"""Failed calls over real sockets: code, reason, details, trailers and attempts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SEED = {
 
 @pytest.mark.guarantee("aws-errors")
 @pytest.mark.parametrize("run_id", SEED)
-async def test_error_of_the_seed_has_its_row(run_id: str) -> None:
+async def test_sandbox_error_has_its_row(run_id: str) -> None:
     """Each of the eight errors has its code, reason, details, trailers and attempts."""
     aws_code, code, reason, details, attempts = SEED[run_id]
     async with sandboxed() as (stub, sandbox):
@@ -84,8 +84,8 @@ async def test_error_of_the_seed_has_its_row(run_id: str) -> None:
 
 
 @pytest.mark.guarantee("no-secrets")
-async def test_error_tells_aws_words_only_where_debugging_is_on() -> None:
-    """With errors.debug AWS's sentence rides along; without it nothing of it leaves."""
+async def test_error_has_aws_message_if_debug_is_set() -> None:
+    """With `errors.debug` the error contains AWS's message."""
     async with sandboxed(GATEWAY_ERRORS__DEBUG="true") as (stub, _):
         failure = await refused(get_run(stub, "9000403"))
 
@@ -93,8 +93,8 @@ async def test_error_tells_aws_words_only_where_debugging_is_on() -> None:
 
 
 @pytest.mark.guarantee("validation")
-async def test_bad_request_asks_nothing_of_healthomics() -> None:
-    """Every fault of a request is named, and no upstream call is made."""
+async def test_invalid_request_sends_no_upstream_request() -> None:
+    """An invalid request is refused with all its faults, without upstream request."""
     async with sandboxed() as (stub, sandbox):
         call = get_run(stub, "12x", export=[0, 1, 99], read_mask={"paths": ["nope"]})
         failure = await refused(call)
@@ -110,8 +110,8 @@ async def test_bad_request_asks_nothing_of_healthomics() -> None:
     assert 0 == sandbox.calls
 
 
-async def test_facts_of_a_call_stay_with_it() -> None:
-    """A malformed request right after a good one tells nothing of the good one."""
+async def test_error_has_no_metadata_of_another_call() -> None:
+    """The error of an invalid request has no metadata of the call before it."""
     async with sandboxed() as (stub, _):
         await stub.GetRun(GetRunRequest(id="1000003"), timeout=10)
         failure = await refused(get_run(stub, "x"))
@@ -119,8 +119,8 @@ async def test_facts_of_a_call_stay_with_it() -> None:
     assert {} == failure.metadata
 
 
-async def test_client_with_the_service_config_tries_again_by_itself() -> None:
-    """A failure that may pass is none for a client that loads what is documented."""
+async def test_client_with_the_service_config_retries() -> None:
+    """A client with the documented service config retries a transient failure."""
     once = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
     config = {"grpc.service_config": SERVICE_CONFIG.read_text()}
     async with (

@@ -1,4 +1,4 @@
-"""How the process ends while others hold it up, and when it can't serve any more."""
+"""Shutdown while clients and servers stall, and after the accept loop has ended."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ STDOUT_LOST = "healthomics-gateway: standard output: Broken pipe"
 def planted(
     url: str, fault: str, *, force_seconds: float = FORCE_SECONDS
 ) -> AbstractAsyncContextManager[Served]:
-    """Run a gateway that has a fault once it serves."""
+    """Run a gateway process with a seeded fault."""
     paths = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
     return serving(
         url,
@@ -113,7 +113,7 @@ def planted(
 async def idling(
     address: str, said: bytes = b"", *, connections: int = 1
 ) -> AsyncIterator[None]:
-    """Open connections that say so much and nothing more."""
+    """Open connections that send these bytes and nothing more."""
     host, _, port = address.rpartition(":")
     writers = []
     try:
@@ -130,7 +130,7 @@ async def idling(
 @pytest.mark.guarantee("shutdown-time")
 @pytest.mark.parametrize("attack", UNREAD)
 async def test_drain_waits_for_no_client(attack: str) -> None:
-    """Health streams, watches and answers that aren't read don't hold it up."""
+    """Health streams, watches and unread answers don't delay the drain."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
@@ -148,7 +148,7 @@ async def test_drain_waits_for_no_client(attack: str) -> None:
     ],
 )
 async def test_drain_waits_for_no_connection(port: str, said: bytes) -> None:
-    """A connection that says half of what it should doesn't hold it up."""
+    """A connection with an incomplete preface or request doesn't delay the drain."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
@@ -159,7 +159,7 @@ async def test_drain_waits_for_no_connection(port: str, said: bytes) -> None:
 
 
 async def test_drain_waits_for_no_keys() -> None:
-    """A JWKS server that never answers doesn't hold it up, nor a call that waits."""
+    """A JWKS server that never answers delays neither the drain nor its calls' end."""
     async with Upstream(NEVER) as keys:
         issuer = {
             "GATEWAY_JWT__ISSUER": "https://issuer.test",
@@ -179,7 +179,7 @@ async def test_drain_waits_for_no_keys() -> None:
 
 
 async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
-    """An STS that never answers doesn't hold it up: the call ends as others do."""
+    """An STS that never answers doesn't delay the drain; calls end with its reason."""
     role = rule(LIMS, aws_role=ROLE)
     async with (
         FakeSts() as sts,
@@ -203,11 +203,8 @@ async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
 
 
 @pytest.mark.guarantee("shutdown-time")
-async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
-    """With all that can hold it up at once the process ends in time, and well.
-
-    It would end itself with another exit code 1.5 s after the drain.
-    """
+async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
+    """The process ends in time with exit code 0 although all of these stall at once."""
     authority = trustme.CA()
     write(authority.issue_cert(HOST), tmp_path)
     config = tmp_path / "gateway.toml"
@@ -255,7 +252,7 @@ async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.guarantee("shutdown-time")
 async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
-    """A start that waits for STS ends as soon as it is asked to."""
+    """A gateway that waits for STS at its start ends at a signal."""
     config = tmp_path / "gateway.toml"
     config.write_text(
         '[[callers]]\nidentity = "anonymous"\n'
@@ -286,7 +283,7 @@ async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
 async def test_signal_while_modules_are_imported_ends_the_process(
     module: str, number: str, command: str, code: int
 ) -> None:
-    """From its first import on `serve` ends with 0, and nothing is written."""
+    """From its first import on, `serve` ends with exit code 0 and prints nothing."""
     program = INTERRUPTED.format(module=module, number=number)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program, command),
@@ -299,8 +296,8 @@ async def test_signal_while_modules_are_imported_ends_the_process(
     assert (code, b"") == (process.returncode, said)
 
 
-async def test_stdout_that_nobody_reads_holds_up_nothing() -> None:
-    """`serve --sandbox` serves while the reader stalls, and when it has left."""
+async def test_unread_stdout_delays_nothing() -> None:
+    """`serve --sandbox` serves while stdout's reader stalls, and when it has gone."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):
@@ -321,16 +318,16 @@ async def test_stdout_that_nobody_reads_holds_up_nothing() -> None:
 
 
 @pytest.mark.guarantee("shutdown-time")
-async def test_process_whose_event_loop_is_blocked_ends_by_force() -> None:
-    """A watchdog ends it with a code of its own, a while after the drain."""
+async def test_process_with_a_blocked_event_loop_ends_by_force() -> None:
+    """A watchdog ends the process with exit code 1, after the drain time."""
     async with planted(NOWHERE, BLOCKED_LOOP, force_seconds=0.1) as served:
         served.terminate()
         assert FORCED == await served.ended(PATIENCE_SECONDS)
 
 
 @pytest.mark.guarantee("liveness")
-async def test_process_whose_accept_loop_ends_makes_room_for_another() -> None:
-    """Calls under way end GATEWAY_DRAINING, and the process with a code of its own."""
+async def test_process_ends_when_its_accept_loop_has_ended() -> None:
+    """Calls under way end with GATEWAY_DRAINING, and the exit code is 70."""
     async with (
         Upstream(NEVER) as upstream,
         planted(upstream.url, ENDING_ACCEPT_LOOP) as served,
@@ -347,8 +344,8 @@ async def test_process_whose_accept_loop_ends_makes_room_for_another() -> None:
 
 
 @pytest.mark.guarantee("liveness")
-async def test_gateway_whose_accept_loop_ends_says_so() -> None:
-    """Health is down, and both admin pages fail: a probe sees it before the end."""
+async def test_probes_fail_when_the_accept_loop_has_ended() -> None:
+    """Health and both admin pages fail before the process ends."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
@@ -376,7 +373,7 @@ async def test_gateway_whose_accept_loop_ends_says_so() -> None:
 
 @pytest.mark.guarantee("admin-connections")
 async def test_idle_connections_leave_files_for_calls() -> None:
-    """With few files and idle connections to each port all attempts get a file."""
+    """With few open files and idle connections on each port, calls still get a file."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             Sandbox(quota_per_second=0, latency_seconds=0.3)

@@ -1,4 +1,4 @@
-"""Successes that are none."""
+"""Responses with status 2xx whose body isn't a run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TRUE = true_run(ID).encode()
 
 
 def beside(text: str) -> str:
-    """Tell of a run, and one thing more that is no JSON."""
+    """Return a run with one more member that isn't valid JSON."""
     return f'{true_run(ID)[:-1]}, "priority": {text}}}'
 
 
 def named(name: bytes) -> bytes:
-    """Tell of a run whose name is these bytes."""
+    """Return a run whose name has these bytes."""
     return TRUE.replace(b"germline", name)
 
 
@@ -77,10 +77,10 @@ def named(name: bytes) -> bytes:
         pytest.param(beside(""), id="no-value"),
     ],
 )
-async def test_success_that_is_none_is_malformed(
+async def test_success_without_a_json_object_is_malformed(
     rigged: Any, body: str | bytes
 ) -> None:
-    """A 200 without a JSON object is malformed after one retry, and forgotten."""
+    """A 200 without a JSON object is malformed after one retry, and not cached."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body), http(body), http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -116,7 +116,7 @@ async def test_success_that_is_none_is_malformed(
     ],
 )
 async def test_success_that_is_not_utf_8_is_malformed(rigged: Any, body: bytes) -> None:
-    """Bytes that aren't UTF-8 are never guessed at, nor replaced."""
+    """Bytes that aren't UTF-8 are neither guessed nor replaced."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body), http(body), http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -129,10 +129,10 @@ async def test_success_that_is_not_utf_8_is_malformed(rigged: Any, body: bytes) 
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize("status", [201, 202, 203, 204, 205, 206, 226, 299])
-async def test_success_of_another_status_is_none_without_a_run(
+async def test_other_success_without_a_json_object_is_malformed(
     rigged: Any, status: int
 ) -> None:
-    """Another 2xx without a JSON object is malformed as a 200 is."""
+    """Another 2xx without a JSON object is malformed, like a 200."""
     body = "" if status in {204, 205} else f"<html>{CANARY}</html>"
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body, status=status))
@@ -158,10 +158,10 @@ async def test_success_of_another_status_is_none_without_a_run(
         pytest.param(CANARY, TRUE, id="unknown"),
     ],
 )
-async def test_success_that_is_compressed_is_not_read(
+async def test_compressed_success_is_malformed(
     rigged: Any, encoding: str, body: bytes
 ) -> None:
-    """What is compressed, though that wasn't asked for, is malformed at once."""
+    """A compressed body, which wasn't requested, is malformed without retry."""
     async with rigged() as rig:
         told = http(body, content_encoding=encoding)
         rig.upstream.lie(ID, told, http(true_run(ID)))
@@ -175,8 +175,8 @@ async def test_success_that_is_compressed_is_not_read(
 
 
 @pytest.mark.fault(10)
-async def test_success_that_is_compressed_is_not_waited_for(rigged: Any) -> None:
-    """A compressed body needn't end to be refused; its connection is closed."""
+async def test_compressed_success_is_refused_before_its_end(rigged: Any) -> None:
+    """A compressed body is refused before it ends, and its connection is closed."""
     begun = http(TRUE, content_encoding="gzip", content_length="99999")
     async with rigged() as rig:
         rig.upstream.lie(ID, [begun, HANG], http(true_run(ID)))
@@ -193,10 +193,10 @@ async def test_success_that_is_compressed_is_not_waited_for(rigged: Any) -> None
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
-async def test_success_that_is_told_uncompressed_is_read(
+async def test_success_with_identity_encoding_is_read(
     rigged: Any, encoding: str
 ) -> None:
-    """The encoding that was asked for may be named."""
+    """The header may name the encoding `identity`, which was requested."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(true_run(ID), content_encoding=encoding))
         run = await rig.run(ID)

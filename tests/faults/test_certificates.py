@@ -1,4 +1,4 @@
-"""A certificate that is replaced on disk, well or badly, while calls go on."""
+"""Certificates that are replaced on disk, correctly or not, during calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WAYS = pytest.mark.parametrize(
 
 
 class Place:
-    """A server whose files are replaced, and the certificates it has shown."""
+    """A server whose certificate files are replaced."""
 
     def __init__(self, folder: Path, *, is_asking: bool) -> None:
         """Write the first certificate."""
@@ -56,11 +56,11 @@ class Place:
         )
 
     def issue(self) -> trustme.LeafCert:
-        """Issue a certificate of two: its own and that of the authority below."""
+        """Issue a chain of two certificates, the server's and the intermediate's."""
         return self.authority.create_child_ca().issue_cert(HOST)
 
     async def shown(self, served: Served) -> bytes:
-        """Give the certificate that a new handshake shows, as PEM."""
+        """Return the certificate of a new handshake, as PEM."""
         shaken = await shake(served.port, shaking(self.authority, self.caller))
         assert shaken
         return shaken.certificate
@@ -68,10 +68,10 @@ class Place:
 
 @pytest.mark.fault(37)
 @WAYS
-async def test_whole_certificate_is_served_at_once(
+async def test_complete_certificate_is_served_at_once(
     tmp_path: Path, *, is_asking: bool
 ) -> None:
-    """New handshakes show the new one after the next look."""
+    """New handshakes get the new certificate after the next check of the files."""
     place = Place(tmp_path, is_asking=is_asking)
     second = place.issue()
     async with echoing(place.files) as served:
@@ -86,34 +86,34 @@ async def test_whole_certificate_is_served_at_once(
 
 
 def half_written(place: Place) -> None:
-    """Write a chain that ends within its second certificate, beside its key."""
+    """Write a chain that ends within its second certificate, and its key."""
     certificate = place.issue()
     write(certificate, place.folder)
     place.files.cert_file.write_bytes(chain_of(certificate)[:-100])
 
 
 def empty(place: Place) -> None:
-    """Begin to write a key."""
+    """Write an empty key file."""
     place.files.key_file.write_bytes(b"")
 
 
 def mismatched(place: Place) -> None:
-    """Replace the certificate before its key."""
+    """Replace the certificate but not its key."""
     place.files.cert_file.write_bytes(chain_of(place.issue()))
 
 
 def out_of_date(place: Place) -> None:
-    """Write a whole certificate that has expired."""
+    """Write a complete certificate that has expired."""
     write(expired(place.authority), place.folder)
 
 
 def gone(place: Place) -> None:
-    """Take the key away."""
+    """Remove the key."""
     place.files.key_file.unlink(missing_ok=True)
 
 
 def of_no_authority(place: Place) -> None:
-    """Write a good certificate, but authorities of clients that are none."""
+    """Write a valid certificate, but invalid client authorities."""
     write(place.issue(), place.folder)
     assert place.files.client_ca_file
     place.files.client_ca_file.write_bytes(b"-----BEGIN CERTIFICATE-----\nMI")
@@ -133,10 +133,10 @@ BAD_AUTHORITIES = "tls.client_ca_file: it holds a block that isn't whole"
 @pytest.mark.fault(37)
 @WAYS
 @pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
-async def test_bad_certificate_keeps_the_old(
+async def test_invalid_certificate_keeps_the_old_one(
     tmp_path: Path, spoil: Any, *, is_asking: bool
 ) -> None:
-    """What was served stays, once told in the log, and the next good one is served."""
+    """The old certificate is served, with one log line, until a valid one follows."""
     place = Place(tmp_path, is_asking=is_asking)
     second = place.issue()
     with capture_logs() as log:
@@ -159,8 +159,10 @@ async def test_bad_certificate_keeps_the_old(
 
 
 @pytest.mark.fault(37)
-async def test_bad_authorities_keep_certificate_and_authorities(tmp_path: Path) -> None:
-    """A certificate isn't served before the authorities beside it can be, too."""
+async def test_invalid_authorities_keep_certificate_and_authorities(
+    tmp_path: Path,
+) -> None:
+    """A new certificate isn't served while the authorities beside it are invalid."""
     place = Place(tmp_path, is_asking=True)
     async with echoing(place.files) as served:
         of_no_authority(place)
@@ -175,8 +177,8 @@ async def test_bad_authorities_keep_certificate_and_authorities(tmp_path: Path) 
 @pytest.mark.guarantee("certificate-renewal")
 @pytest.mark.fault(37)
 @WAYS
-async def test_swapped_folder_is_served(tmp_path: Path, *, is_asking: bool) -> None:
-    """As in Kubernetes: files are links into `..data`, which is replaced at once."""
+async def test_swapped_directory_is_served(tmp_path: Path, *, is_asking: bool) -> None:
+    """As in Kubernetes, the files are links into `..data`, which is replaced."""
     old = tmp_path / "..2026_10_01"
     old.mkdir()
     place = Place(old, is_asking=is_asking)
@@ -204,8 +206,8 @@ async def test_swapped_folder_is_served(tmp_path: Path, *, is_asking: bool) -> N
 
 
 @pytest.mark.fault(37)
-async def test_replaced_authority_decides_on_new_handshakes(tmp_path: Path) -> None:
-    """Clients of the old one are refused, of the new one let in; who is there stays."""
+async def test_replaced_authority_applies_to_new_handshakes(tmp_path: Path) -> None:
+    """Clients of the old authority are refused, except on their open connections."""
     place, after = Place(tmp_path, is_asking=True), trustme.CA()
     trusted, new = root_of(place.authority), after.issue_cert("new@example.org")
     assert place.files.client_ca_file
@@ -227,10 +229,10 @@ async def test_replaced_authority_decides_on_new_handshakes(tmp_path: Path) -> N
 
 
 class Load:
-    """Calls that go on while certificates are replaced, and what became of them."""
+    """Calls during the replacement of certificates, and their outcomes."""
 
     def __init__(self, place: Place, served: Served, tally: Tally) -> None:
-        """Count in `tally`."""
+        """Count the calls in `tally`."""
         self._place = place
         self._served = served
         self._tally = tally
@@ -244,7 +246,7 @@ class Load:
     async def under_way(
         cls, place: Place, served: Served, tally: Tally
     ) -> AsyncIterator[Load]:
-        """Call over one channel that lasts, and many that don't; shake hands."""
+        """Make calls on one lasting channel and many short ones, and handshakes."""
         load = cls(place, served, tally)
         async with (
             channel_to(served.address, root_of(place.authority), place.caller) as one,
@@ -258,7 +260,7 @@ class Load:
             load._is_over = True
 
     async def connections(self, count: int) -> None:
-        """Wait until so many more channels have come and gone."""
+        """Wait until this many more channels have been opened and closed."""
         for _ in range(count):
             await self._connected.acquire()
 
@@ -291,7 +293,7 @@ class Load:
 async def test_no_call_fails_while_certificates_are_replaced(
     tmp_path: Path, tally: Tally, *, is_asking: bool
 ) -> None:
-    """Under load no call fails, and each handshake shows a certificate once good."""
+    """Under load no call fails, and each handshake gets a valid certificate."""
     place = Place(tmp_path, is_asking=is_asking)
     good = [place.first]
     async with (

@@ -1,4 +1,4 @@
-"""Documents at the edge of what can be carried: exact, whatever they hold."""
+"""JSON documents at the limits of what an answer can hold."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ NAMES = ("parameters", "engineSettings", "brandNew")  # the last is no field
 
 
 def told(parameters: str, **members: object) -> str:
-    """Tell of a run whose parameters are this JSON text, byte by byte."""
+    """Return a run whose `parameters` are this JSON text."""
     return true_run(ID, parameters="HERE", **members).replace('"HERE"', parameters)
 
 
 def nested(levels: int, *, opening: str = '{"a": ', closing: str = "}") -> str:
-    """Nest a document in itself."""
+    """Return a document that is nested in itself."""
     return opening * levels + "1" + closing * levels
 
 
@@ -103,7 +103,7 @@ DOCUMENTS = {
 async def test_document_is_exact_or_kept_as_its_text(
     rigged: Any, document: str, *, is_typed: bool
 ) -> None:
-    """What was sent can be rebuilt, and is typed where the type holds it exactly."""
+    """A document can be rebuilt, and is typed if the type holds it exactly."""
     sent = {name: told(document).replace('"parameters"', f'"{name}"') for name in NAMES}
     async with rigged() as rig:
         rig.upstream.lie(ID, *map(http, sent.values()))
@@ -120,7 +120,7 @@ async def test_document_is_exact_or_kept_as_its_text(
 
 @pytest.mark.fault(15)
 async def test_document_of_100_000_keys_is_exact(rigged: Any) -> None:
-    """A document of many keys is carried, and holds up nobody in the gateway."""
+    """A document with many keys is exact, and doesn't block the event loop."""
     sent = told(json.dumps({f"key-{at}": at for at in range(100_000)}))
     async with rigged(GATEWAY_UPSTREAM__MAX_BODY_BYTES="4194304") as rig:
         rig.upstream.lie(ID, http(sent))
@@ -141,7 +141,7 @@ async def test_document_of_100_000_keys_is_exact(rigged: Any) -> None:
 async def test_document_that_is_nested_too_deep_is_malformed(
     rigged: Any, levels: int, opening: str
 ) -> None:
-    """Beyond 500 levels an answer can't be read, by whatever means it is nested."""
+    """A response with more than 500 levels is malformed, however it is nested."""
     closing = "}" if opening[0] == "{" else "]"
     sent = told(nested(levels, opening=opening, closing=closing))
     async with rigged() as rig:
@@ -159,10 +159,10 @@ async def test_document_that_is_nested_too_deep_is_malformed(
         pytest.param('[{"a": ', "}]", 249, id="both"),
     ],
 )
-async def test_document_that_is_nested_as_deep_as_can_be_is_kept(
+async def test_document_of_the_maximum_depth_is_kept(
     rigged: Any, opening: str, closing: str, times: int
 ) -> None:
-    """An answer of 500 levels is read, with the one that holds its members."""
+    """A response with 500 levels, its own included, is read."""
     document = nested(times, opening=opening, closing=closing)
     async with rigged() as rig:
         rig.upstream.lie(ID, http(told(document)))
@@ -183,10 +183,10 @@ async def test_document_that_is_nested_as_deep_as_can_be_is_kept(
         pytest.param("1e400", "1e500", KEPT, id="both-kept"),
     ],
 )
-async def test_document_that_is_there_twice_is_the_last(
+async def test_duplicate_document_is_the_last_one(
     rigged: Any, first: str, last: str, *, is_typed: bool
 ) -> None:
-    """Of two documents by one name nothing of the first is left."""
+    """Of two documents with the same name only the last is in the answer."""
     sent = told(f'{first}, "parameters": {last}')
     async with rigged() as rig:
         rig.upstream.lie(ID, http(sent))
@@ -197,8 +197,8 @@ async def test_document_that_is_there_twice_is_the_last(
 
 
 @pytest.mark.fault(15)
-async def test_numbers_at_the_edge_cost_no_time(rigged: Any) -> None:
-    """A million digits, or exponents without end, are kept as they were written."""
+async def test_extreme_numbers_cost_no_time(rigged: Any) -> None:
+    """A number with a million digits, or a huge exponent, is kept as text."""
     sent = told(f'{{"n": [{"9" * 500_000}, 1e{"9" * 300_000}, 0e99999999]}}')
     async with rigged() as rig:
         rig.upstream.lie(ID, http(sent))

@@ -1,4 +1,4 @@
-"""Abuse of HTTP/2, in short: what it costs the callers on other connections."""
+"""Short HTTP/2 attacks: what they cost the callers on other connections."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMERS = {
 
 
 def answer_largely(upstream: LyingUpstream) -> None:
-    """Answer whatever attackers ask for with more than buffers hold."""
+    """Return large runs for the attackers' requests."""
 
     def large(request: Request) -> Answer:
         return http(true_run(request.run_id, parameters={"sample": "x" * 20_000}))
@@ -42,7 +42,7 @@ def answer_largely(upstream: LyingUpstream) -> None:
 
 
 def connections_at(port: int) -> int:
-    """Give how many attackers' connections are whole; gRPC's own clients use IPv6."""
+    """Return the number of attackers' connections. gRPC's own clients use IPv6."""
     rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
     remote = f"0100007F:{port:04X}"
     return sum([remote, ESTABLISHED] == row.split()[2:4] for row in rows)
@@ -54,7 +54,7 @@ def connections_at(port: int) -> int:
 async def test_attack_costs_other_connections_no_call(
     rigged: Any, attack: Attack
 ) -> None:
-    """While one client abuses its connections, every call on another is answered."""
+    """While a client attacks, every call on another connection is answered."""
     async with rigged() as rig:
         answer_largely(rig.upstream)
         gentle = replace(attack, rate=attack.rate * SHARE)
@@ -79,8 +79,8 @@ async def test_attack_costs_other_connections_no_call(
 @pytest.mark.guarantee("http2-abuse")
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("name", ["silent", "preface", "window-zero", "unread"])
-async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
-    """Connections that go silent, or whose client stops reading, don't stay."""
+async def test_idle_attacker_is_closed_by_a_timer(name: str) -> None:
+    """Connections that go silent, or whose client stops reading, are closed."""
     attack = replace(ATTACKS[name], rate=200.0)
     async with (
         LyingUpstream() as upstream,
@@ -113,10 +113,8 @@ async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
 @pytest.mark.guarantee("unread-answers")
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("name", ["window-zero", "watches-zero"])
-async def test_what_is_not_read_is_bounded_for_calls_and_watches(
-    rigged: Any, name: str
-) -> None:
-    """Beyond 16 MiB a connection that reads nothing is refused, and no other."""
+async def test_unread_answers_are_limited(rigged: Any, name: str) -> None:
+    """Calls on a connection with 16 MiB unread are refused, on no other connection."""
 
     def large(request: Request) -> Answer:
         return http(true_run(request.run_id, parameters={"sample": "x" * LARGE}))

@@ -1,4 +1,4 @@
-"""Deadlines, and clients that leave: no call to HealthOmics outlives its caller."""
+"""Deadlines and clients that leave: no upstream request outlives its caller."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Leave = Callable[[Rig, asyncio.Event], Awaitable[None]]
 
 
 def announced(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
-    """Answer with these parts, and tell that the request has come."""
+    """Return a lie that sends these parts and sets `came`."""
 
     def lie(_request: Request) -> Answer:
         came.set()
@@ -61,20 +61,20 @@ def announced(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
 
 
 async def soon(came: asyncio.Event) -> None:
-    """Wait for what must happen."""
+    """Wait for an event that must be set soon."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         await came.wait()
 
 
 def logged(rig: Rig, run_id: str = ID) -> list[tuple[str, str]]:
-    """Give code and reason of each call about a run, as the log has them."""
+    """Return code and reason of each logged call about a run."""
     lines = [each for each in rig.log if each["event"] == "call"]
     of_run = [each for each in lines if each.get("runId") == run_id]
     return [(each["code"], each["reason"]) for each in of_run]
 
 
 async def expired(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
-    """Await a call that its deadline ends: gRPC may do so before the gateway has."""
+    """Await a call that ends at its deadline, by the gateway or by gRPC itself."""
     begun = time.monotonic()
     rig.tally.calls += 1
     refusal = await refused(call)
@@ -91,8 +91,10 @@ async def expired(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
     "seconds",
     [pytest.param(0.0, id="0"), pytest.param(0.001, id="1ms")],
 )
-async def test_deadline_without_time_asks_nothing(rigged: Any, seconds: float) -> None:
-    """A client without time for an answer is late at once, and nothing is asked."""
+async def test_deadline_without_time_sends_no_request(
+    rigged: Any, seconds: float
+) -> None:
+    """A call without time ends with DEADLINE_EXCEEDED, without upstream request."""
     async with rigged() as rig:
         for _ in range(10):
             await expired(rig, get_run(rig.stub, ID, seconds=seconds), seconds=seconds)
@@ -102,8 +104,8 @@ async def test_deadline_without_time_asks_nothing(rigged: Any, seconds: float) -
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("written", ["1n", "1m", "5m", "9m"])
-async def test_deadline_that_is_too_short_is_told(rigged: Any, written: str) -> None:
-    """Below 10 ms nothing is asked, and whoever still listens is told why."""
+async def test_deadline_below_10_ms_is_refused(rigged: Any, written: str) -> None:
+    """Below 10 ms no request is sent. A client that still listens gets the reason."""
     # Only as metadata: such a client goes on listening after its deadline.
     metadata = (("grpc-timeout", written),)
     told: list[Refusal] = []
@@ -123,10 +125,10 @@ async def test_deadline_that_is_too_short_is_told(rigged: Any, written: str) -> 
 @pytest.mark.guarantee("deadlines")
 @pytest.mark.fault(20)
 @STALLS
-async def test_deadline_that_is_absent_is_the_servers(
+async def test_call_without_deadline_has_the_default(
     rigged: Any, parts: list[Part]
 ) -> None:
-    """Without a deadline the default ends the call, and the upstream call with it."""
+    """Without a deadline the default ends the call and its upstream request."""
     async with rigged(GATEWAY_DEFAULT_DEADLINE="300ms") as rig:
         rig.upstream.lie(ID, parts)
         call = get_run(rig.stub, ID, seconds=None)
@@ -141,8 +143,10 @@ async def test_deadline_that_is_absent_is_the_servers(
 @pytest.mark.guarantee("deadlines")
 @pytest.mark.fault(20)
 @STALLS
-async def test_deadline_of_50_ms_holds(rigged: Any, parts: list[Part]) -> None:
-    """A caller leaves at its deadline, the upstream call with it, and the log knows."""
+async def test_deadline_ends_the_call_and_its_request(
+    rigged: Any, parts: list[Part]
+) -> None:
+    """At its deadline a call ends with its upstream request, and is logged."""
     async with rigged() as rig:
         rig.upstream.lie(ID, parts)
         refusal = await expired(rig, get_run(rig.stub, ID, seconds=0.05), seconds=0.05)
@@ -153,7 +157,7 @@ async def test_deadline_of_50_ms_holds(rigged: Any, parts: list[Part]) -> None:
 
 
 async def cancel(rig: Rig, came: asyncio.Event) -> None:
-    """Give up one call, and keep the connection."""
+    """Cancel one call, and keep the connection."""
     call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
     await soon(came)
     call.cancel()
@@ -161,7 +165,7 @@ async def cancel(rig: Rig, came: asyncio.Event) -> None:
 
 
 async def close_channel(rig: Rig, came: asyncio.Event) -> None:
-    """Close a client's own connection, as gRPC does."""
+    """Close a client's connection, as gRPC does."""
     options = {"grpc.use_local_subchannel_pool": 1}
     async with calling(rig.served, **options) as stub:
         call = stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
@@ -193,14 +197,14 @@ async def begin_raw(rig: Rig) -> tuple[H2Connection, asyncio.StreamWriter]:
 
 
 async def hang_up(rig: Rig, came: asyncio.Event) -> None:
-    """Close a socket, without a word of HTTP/2."""
+    """Close the socket without any HTTP/2 frame."""
     _, writer = await begin_raw(rig)
     await soon(came)
     writer.close()
 
 
 async def abort(rig: Rig, came: asyncio.Event) -> None:
-    """Let a socket be reset, as where a client's machine has crashed."""
+    """Reset the connection, as after a crash of the client's machine."""
     _, writer = await begin_raw(rig)
     await soon(came)
     linger = struct.pack("ii", 1, 0)  # close() then sends RST
@@ -210,7 +214,7 @@ async def abort(rig: Rig, came: asyncio.Event) -> None:
 
 
 async def reset_stream(rig: Rig, came: asyncio.Event) -> None:
-    """Reset a stream and say goodbye, both before the socket is closed."""
+    """Reset the stream, send GOAWAY and close the socket."""
     connection, writer = await begin_raw(rig)
     await soon(came)
     connection.reset_stream(1)
@@ -223,10 +227,10 @@ async def reset_stream(rig: Rig, came: asyncio.Event) -> None:
 @pytest.mark.fault(20)
 @STALLS
 @pytest.mark.parametrize("leave", [cancel, close_channel, hang_up, abort, reset_stream])
-async def test_client_that_leaves_takes_its_upstream_call_along(
+async def test_call_that_is_left_cancels_its_request(
     rigged: Any, leave: Leave, parts: list[Part]
 ) -> None:
-    """However a client goes, the one call to HealthOmics is aborted."""
+    """However a client leaves, the call's upstream request is cancelled."""
     came = asyncio.Event()
     async with rigged() as rig:
         rig.upstream.lie(ID, announced(came, *parts))
@@ -239,8 +243,8 @@ async def test_client_that_leaves_takes_its_upstream_call_along(
 
 
 @pytest.mark.fault(20)
-async def test_client_that_leaves_before_a_retry_ends_it(rigged: Any) -> None:
-    """A call that waits for its next attempt makes none for a client that is gone."""
+async def test_call_that_is_left_is_not_retried(rigged: Any) -> None:
+    """A call that waits for a retry makes none after its client has left."""
     came = asyncio.Event()
     async with rigged() as rig:
         rig.upstream.lie(ID, announced(came, THROTTLED))
@@ -258,8 +262,8 @@ async def test_client_that_leaves_before_a_retry_ends_it(rigged: Any) -> None:
 
 @pytest.mark.guarantee("cancelled-calls")
 @pytest.mark.fault(20)
-async def test_crowd_that_leaves_frees_every_place(rigged: Any) -> None:
-    """Calls under way are aborted, and those that wait for a place ask nothing."""
+async def test_calls_that_are_left_free_their_places(rigged: Any) -> None:
+    """Requests are cancelled, and calls that wait for a place send none."""
     came = asyncio.Event()
 
     def lie(_request: Request) -> Answer:

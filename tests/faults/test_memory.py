@@ -1,4 +1,4 @@
-"""The memory that HealthOmics' answers can take, measured from outside the process."""
+"""The memory that HealthOmics' answers can use, measured from outside the process."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ FORGET_PEAK = "5"  # the word of /proc for it
 
 
 def blocks(size: int) -> list[bytes]:
-    """Write about so many bytes."""
+    """Return about this many bytes."""
     return [BLOCK] * (size // len(BLOCK))
 
 
 def chunks(size: int) -> list[bytes]:
-    """Write about so many bytes in chunks, without an end."""
+    """Return about this many bytes in chunks, without an end."""
     return [CHUNK] * (size // len(BLOCK))
 
 
@@ -81,11 +81,8 @@ ONCE = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
 
 @pytest.mark.guarantee("bounded-memory")
 @pytest.mark.fault(11)
-async def test_answers_without_bounds_take_bounded_memory(tally: Tally) -> None:
-    """Little is read beyond the cap, of one answer and of many, whatever came before.
-
-    Each call asks once and fails by its row.
-    """
+async def test_endless_responses_take_limited_memory(tally: Tally) -> None:
+    """Little is read beyond the body limit, by one call and by many."""
     due = {
         name: ({(reason.name, reason.value.code)}, True)
         for name, (_, reason) in WITHOUT_BOUNDS.items()
@@ -112,7 +109,7 @@ async def test_answers_without_bounds_take_bounded_memory(tally: Tally) -> None:
 async def told_of_all(
     stub: Any, upstream: LyingUpstream, calls: int, tally: Tally
 ) -> dict[str, tuple[set[tuple[str, int]], bool]]:
-    """Make so many calls at once for each answer; give how all end, if asked once."""
+    """Make concurrent calls for each response and return their outcomes."""
     found = {}
     for name, (answer, _) in WITHOUT_BOUNDS.items():
         for run_id in ids_of(calls):
@@ -124,8 +121,8 @@ async def told_of_all(
 
 @pytest.mark.guarantee("bounded-memory")
 @pytest.mark.fault(11)
-async def test_largest_answers_take_bounded_memory(tally: Tally) -> None:
-    """As many answers at once as there are places, each as large as the cap, arrive."""
+async def test_largest_responses_take_limited_memory(tally: Tally) -> None:
+    """As many of the largest responses as there are places arrive at the same time."""
     name = "x" * (CAP_BYTES - UNREAD_BYTES)
     ids = ids_of(PLACES)
     async with AsyncExitStack() as stack:
@@ -154,12 +151,12 @@ async def test_largest_answers_take_bounded_memory(tally: Tally) -> None:
 
 
 def ids_of(calls: int) -> list[str]:
-    """Give each call a run of its own."""
+    """Return a run ID for each call."""
     return [str(FIRST_ID + at) for at in range(calls)]
 
 
 def asked_of(upstream: LyingUpstream, calls: int) -> list[int]:
-    """Count how often each of the runs was asked for."""
+    """Return the number of requests about each run."""
     return [upstream.asked[run_id] for run_id in ids_of(calls)]
 
 
@@ -169,7 +166,7 @@ def apart(served: Served) -> Any:
 
 
 async def warmed(served: Served, *stubs: Any) -> Callable[[], float]:
-    """Make ordinary calls; give what tells the most MiB taken beyond theirs."""
+    """Make ordinary calls; return a function for the maximum MiB used beyond theirs."""
     for _ in range(WARM_ROUNDS):
         calls = [get_run(stub, TRUE_ID) for stub in stubs * (PLACES // len(stubs))]
         await asyncio.gather(*calls)
@@ -180,14 +177,14 @@ async def warmed(served: Served, *stubs: Any) -> Callable[[], float]:
 
 
 def mib_of(process: Path, name: str) -> float:
-    """Read one of the sizes in a process's status."""
+    """Return one of the sizes in a process's status."""
     lines = (process / "status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return int(fields[name].split()[0]) / 1024
 
 
 async def failing(stub: Any, ids: list[str], tally: Tally) -> set[tuple[str, int]]:
-    """Make calls at once that must fail; give their reasons and codes."""
+    """Make concurrent calls that must fail; return their reasons and codes."""
     failures = await asyncio.gather(
         *(refused(get_run(stub, each, seconds=DEADLINE_SECONDS)) for each in ids)
     )

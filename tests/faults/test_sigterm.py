@@ -1,4 +1,4 @@
-"""SIGTERM under load: what the callers are told, and what counts as lost."""
+"""SIGTERM under load: the errors that callers get, and which calls count as lost."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ AT = 1000.0  # when SIGTERM was sent
 
 
 class Hanging(LyingUpstream):
-    """Begins each of its answers differently, and ends none."""
+    """Begins each answer in a different way, and never ends it."""
 
     def __init__(self, run_ids: Sequence[str]) -> None:
-        """Hang for the runs."""
+        """Hang for these runs."""
         super().__init__()
         self.is_full = asyncio.Event()
         for run_id, answer in zip(run_ids, cycle(HANGING), strict=False):
             self.lie(run_id, lambda request, answer=answer: self._hang(request, answer))
 
     async def left(self) -> None:
-        """Wait until nobody waits for an answer any more."""
+        """Wait until no request is under way."""
         while True:
             if not self.busy:
                 return
@@ -64,7 +64,7 @@ class Hanging(LyingUpstream):
 
 
 async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
-    """End a gateway, by so many SIGTERMs, whose 300 calls hang."""
+    """End a gateway with 300 calls that hang, by one or two SIGTERMs."""
     drain_seconds = 0.5 if number == 1 else PATIENCE_SECONDS
     async with (
         Hanging(IDS) as upstream,
@@ -89,8 +89,8 @@ async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
 
 @pytest.mark.guarantee("drain-calls", "no-lost-calls")
 @pytest.mark.fault(35)
-async def test_drain_ends_every_call_that_hangs(tally: Tally) -> None:
-    """300 calls that hang end GATEWAY_DRAINING, and the process in time."""
+async def test_drain_ends_calls_that_hang(tally: Tally) -> None:
+    """300 calls that hang end with GATEWAY_DRAINING, and the process ends in time."""
     failures, ending, asked, hung_up = await hung(1)
     count(tally, failures)
     for failure in failures:
@@ -107,8 +107,8 @@ async def test_drain_ends_every_call_that_hangs(tally: Tally) -> None:
 
 
 @pytest.mark.fault(35)
-async def test_second_sigterm_ends_every_call_that_hangs(tally: Tally) -> None:
-    """A second SIGTERM ends the drain at once; no call is left without an answer."""
+async def test_second_sigterm_ends_calls_that_hang(tally: Tally) -> None:
+    """A second SIGTERM ends the drain at once, and each call gets an error."""
     failures, ending, asked, hung_up = await hung(2)
     count(tally, failures)
 
@@ -119,8 +119,8 @@ async def test_second_sigterm_ends_every_call_that_hangs(tally: Tally) -> None:
 
 @pytest.mark.guarantee("no-lost-calls")
 @pytest.mark.fault(34)
-async def test_sigterm_loses_nothing_beside_another_gateway(tally: Tally) -> None:
-    """With 300 calls under way and more arriving, none fails while one of two ends."""
+async def test_sigterm_loses_no_call_beside_another_gateway(tally: Tally) -> None:
+    """With 300 calls under way and more following, none fails when one of two ends."""
     ending = await beside_another()
     count_ended(tally, ending)
 
@@ -131,8 +131,8 @@ async def test_sigterm_loses_nothing_beside_another_gateway(tally: Tally) -> Non
 
 @pytest.mark.guarantee("drain-calls")
 @pytest.mark.fault(34)
-async def test_sigterm_loses_nothing_that_came_in_time(tally: Tally) -> None:
-    """Alone, it sends only late calls elsewhere; they are back when told to be."""
+async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
+    """A single gateway refuses only late calls; their callers return as told."""
     ending = await alone((TOLD_SECONDS, TOLD_SECONDS))
     count_ended(tally, ending)
 
@@ -158,7 +158,7 @@ async def test_sigterm_loses_nothing_that_came_in_time(tally: Tally) -> None:
         pytest.param("another run", 2.6, True, 1, id="another-run"),
     ],
 )
-def test_lost_is_what_the_drain_owed(
+def test_call_is_lost_if_the_drain_had_to_answer_it(
     told: str, ended: float, *, is_accepted: bool, lost: int
 ) -> None:
     """A call is lost unless it was answered, came late or outlasted the drain."""
@@ -172,7 +172,7 @@ def test_lost_is_what_the_drain_owed(
 
 @pytest.mark.parametrize("code", [pytest.param(None, id="none"), 1, -signal.SIGKILL])
 def test_ending_is_bad_without_exit_code_0(code: int | None) -> None:
-    """A process that ends late or with another code than 0 ends badly."""
+    """A process that ends late, or with another exit code than 0, fails."""
     assert not Ending(code, 5.0).is_good
 
 
@@ -180,10 +180,10 @@ def test_ending_is_bad_without_exit_code_0(code: int | None) -> None:
     ("argument", "code"),
     [("--help", 0), ("--times=0", 2), ("--times=x", 2), ("--seconds=1", 2)],
 )
-def test_program_refuses_what_it_cannot_do(
+def test_program_refuses_invalid_arguments(
     capsys: pytest.CaptureFixture[str], argument: str, code: int
 ) -> None:
-    """Help is given, and what can't be done is refused before anything starts."""
+    """Help is printed, and invalid arguments are refused, before anything starts."""
     with pytest.raises(SystemExit) as ended:
         main([argument])
     told = capsys.readouterr()
@@ -193,14 +193,14 @@ def test_program_refuses_what_it_cannot_do(
 
 
 def count(tally: Tally, failures: Sequence[Refusal]) -> None:
-    """Take refusals into the table."""
+    """Add refusals to the table."""
     tally.calls += len(failures)
     for each in failures:
         tally.outcomes[each.reason if each.details else each.code.name] += 1
 
 
 def count_ended(tally: Tally, ending: Ending) -> None:
-    """Take an ending's calls into the table."""
+    """Add the calls of a shutdown to the table."""
     tally.calls += ending.calls
     tally.outcomes["OK"] += ending.calls - ending.late - ending.lost.total()
     tally.outcomes["late"] += ending.late

@@ -1,4 +1,4 @@
-"""Settings that can't be used: the process tells every fault, serves nothing, ends."""
+"""Invalid settings: the process reports every fault and ends before it serves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ secret_access_key = "{CANARY}"
 def faults_at_start(
     tally: Tally, *arguments: str, files: int | None = None, **environ: str
 ) -> list[str]:
-    """Start a gateway that must end before it serves; give the faults it tells."""
+    """Start a gateway that must end before it serves; return the reported faults."""
     done = program("serve", *arguments, files=files, **(SECRETS | environ))
     tally.outcomes[f"exit {done.returncode}"] += 1
     tally.leaked += CANARY in done.stdout + done.stderr
@@ -50,8 +50,8 @@ def faults_at_start(
 
 
 @pytest.mark.fault(36)
-def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
-    """Faults of file, variables, flags and AWS's settings are told together, once."""
+def test_start_reports_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
+    """Faults in file, variables, flags and AWS settings are reported once, together."""
     file = tmp_path / "gateway.toml"
     file.write_text(FAULTY_FILE, encoding="utf-8")
     told = faults_at_start(
@@ -117,7 +117,7 @@ def test_start_tells_every_fault_at_once(tally: Tally, tmp_path: Path) -> None:
 def test_start_fails_for_one_fault(
     tally: Tally, environ: dict[str, str], fault: str
 ) -> None:
-    """Where everything else is well, one fault is enough, and the only one told."""
+    """A single fault is enough to fail, and is the only one reported."""
     assert [fault] == faults_at_start(tally, **environ)
 
 
@@ -146,10 +146,10 @@ def test_start_fails_for_one_fault(
         ),
     ],
 )
-def test_start_fails_without_a_certificate_and_its_key(
+def test_start_fails_for_an_invalid_certificate(
     tally: Tally, tmp_path: Path, cert: str, key: str, fault: str
 ) -> None:
-    """Half a pair, what can't be read and what doesn't fit are told as they are."""
+    """A certificate without key, a directory and a wrong key are reported."""
     authority = trustme.CA()
     for name in ("a", "b"):
         made = authority.issue_cert(f"{name}.example.org")
@@ -165,7 +165,7 @@ def test_start_fails_without_a_certificate_and_its_key(
 @pytest.mark.fault(36)
 @pytest.mark.parametrize("taken", ["listen", "admin_listen"])
 def test_start_fails_on_a_port_in_use(tally: Tally, taken: str) -> None:
-    """One address that is taken ends it, though the other one is free."""
+    """One address in use is enough to fail, even if the other is free."""
     with taken_port() as port:
         addresses = {
             name: f"127.0.0.1:{port if name == taken else free_port()}"

@@ -1,4 +1,4 @@
-"""AWS's errors in unusual places, what their details say, and when they are retried."""
+"""AWS's errors in unusual places, the details of errors, and retries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLACK_SECONDS = 0.5  # this machine may be busy
 
 
 def told(refusal: Refusal) -> tuple[Any, ...]:
-    """Give all that two answers to one error have in common."""
+    """Return what two answers to the same error have in common."""
     details = {
         name: detail.SerializeToString(deterministic=True)
         for name, detail in refusal.details.items()
@@ -32,12 +32,12 @@ def told(refusal: Refusal) -> tuple[Any, ...]:
 
 
 def asked_at(rig: Any) -> list[float]:
-    """Tell when HealthOmics was asked about the run."""
+    """Return the times of the requests about the test's run."""
     return [each.at for each in rig.upstream.requests if each.run_id == ID]
 
 
 def violations_of(details: Mapping[str, Message]) -> dict[str, list[dict[str, str]]]:
-    """Give each detail's violations, but for their prose."""
+    """Return the violations of each detail, without their descriptions."""
     return {
         name: [
             {
@@ -89,7 +89,7 @@ def violations_of(details: Mapping[str, Message]) -> dict[str, list[dict[str, st
         ),
     ],
 )
-async def test_detail_of_an_error_says_what_it_is_about(
+async def test_violations_name_the_subject(
     rigged: Any, code: str, reason: Reason, violations: dict[str, Any]
 ) -> None:
     """The violations of an error name its subject, and no other detail has any."""
@@ -103,8 +103,8 @@ async def test_detail_of_an_error_says_what_it_is_about(
 
 
 @pytest.mark.fault(1)
-async def test_throttle_that_stays_is_asked_for_three_times(rigged: Any) -> None:
-    """A throttle that AWS gives no wait for is retried at most 1 and 2 s later."""
+async def test_lasting_throttle_is_retried_twice(rigged: Any) -> None:
+    """A throttle without a wait is retried after at most 1 and 2 s."""
     async with rigged() as rig:
         rig.upstream.lie(ID, said(429, "ThrottlingException"))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED)
@@ -118,7 +118,7 @@ async def test_throttle_that_stays_is_asked_for_three_times(rigged: Any) -> None
 
 
 def spellings(code: str, status: int) -> Iterator[bytes]:
-    """Write one error in each place and spelling."""
+    """Yield one error with its code in each place and spelling."""
     for text in (code, f"com.amazonaws.omics#{code}", f"{code}:http://{CANARY}/"):
         for header in ("x-amzn-errortype", "X-Amzn-ErrorType", "X-AMZN-ERRORTYPE"):
             yield http("{}", status=status, **{header: text})
@@ -139,10 +139,10 @@ def spellings(code: str, status: int) -> Iterator[bytes]:
         pytest.param(418, "NewException", UNRECOGNIZED, id="unknown"),
     ],
 )
-async def test_spelling_of_an_error_changes_nothing_of_its_answer(
+async def test_error_is_the_same_for_every_spelling(
     rigged: Any, status: int, code: str, reason: Reason
 ) -> None:
-    """Code, message, details and metadata are the same for every spelling."""
+    """Code, message, details and metadata are the same wherever the code is."""
     answers = list(spellings(code, status))
     async with rigged(GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as rig:
         rig.upstream.lie(ID, *answers)
@@ -161,8 +161,8 @@ async def test_spelling_of_an_error_changes_nothing_of_its_answer(
 
 
 @pytest.mark.fault(2)
-async def test_error_in_a_success_is_the_error(rigged: Any) -> None:
-    """A 200 with a code in its header or `__type` fails by it, a `code` is a member."""
+async def test_error_code_in_a_success_is_an_error(rigged: Any) -> None:
+    """A 200 with a code in its header or `__type` is that error; `code` is a member."""
     run = json.loads(true_run(ID))
     async with rigged() as rig:
         rig.upstream.lie(
@@ -181,8 +181,8 @@ async def test_error_in_a_success_is_the_error(rigged: Any) -> None:
 
 
 @pytest.mark.fault(4)
-async def test_wish_of_aws_holds_for_a_failure_too(rigged: Any) -> None:
-    """A 500 that asks for a wait is retried no sooner, each time."""
+async def test_failure_is_retried_no_sooner_than_aws_asks(rigged: Any) -> None:
+    """A 500 with a wait is retried no sooner, each time."""
     failing = said(500, "InternalServerException", x_amz_retry_after="400")
     async with rigged() as rig:
         rig.upstream.lie(ID, failing, failing, http(true_run(ID)))
@@ -215,10 +215,10 @@ ODD_BODIES = (
         pytest.param(500, UNAVAILABLE, THRICE, ODD_BODIES[4:], id="500-b"),
     ],
 )
-async def test_code_that_is_not_where_aws_writes_it_is_none(
+async def test_code_in_another_place_is_ignored(
     rigged: Any, status: int, reason: Reason, calls: int, bodies: tuple[str, ...]
 ) -> None:
-    """A body that only looks as if it had a code leaves the status to decide."""
+    """A body that only looks as if it had a code is classified by its status."""
     async with rigged() as rig:
         for body in bodies:
             rig.upstream.lie(ID, http(body, status=status))
@@ -228,8 +228,8 @@ async def test_code_that_is_not_where_aws_writes_it_is_none(
 
 
 @pytest.mark.fault(9)
-async def test_retries_come_back_with_the_calls_after_an_outage(rigged: Any) -> None:
-    """An outage that has used up the retries is over after five calls that succeed."""
+async def test_retry_budget_recovers_after_an_outage(rigged: Any) -> None:
+    """Five successful calls after an outage earn one retry."""
     other = "2000016"
     failing = said(500, "InternalServerException")
     async with rigged(is_truth_served=False) as rig:

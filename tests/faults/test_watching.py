@@ -1,4 +1,4 @@
-"""Watches over real sockets, of runs that change, fail, vanish and come again."""
+"""Watches over real sockets, of runs that change, fail, disappear and reappear."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ PER_CONNECTION = 250  # of 500 streams
 
 
 class Life:
-    """A run that is what the test makes it."""
+    """A run whose state the test sets."""
 
     def __init__(self, rig: Rig, run_id: str = ID, **members: object) -> None:
-        """Be like this at first."""
+        """Begin with this state."""
         self._rig = rig
         self._id = run_id
         self.be(**members)
 
     def be(self, **members: object) -> None:
-        """Be like this from now on."""
+        """Change to this state."""
         self.tell(http(true_run(self._id, **members)))
 
     def tell(self, answer: Answer) -> None:
-        """Answer like this from now on."""
+        """Return this answer from now on."""
         asked = self._rig.upstream.asked[self._id]
         self._rig.upstream.lie(self._id, answer)
         self._rig.upstream.asked[self._id] = asked
 
     async def asked(self, more: int) -> None:
-        """Wait until it has been asked for so many times more."""
+        """Wait until this many more requests have been received."""
         enough = self._rig.upstream.asked[self._id] + more
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self._rig.upstream.asked[self._id] < enough:  # noqa: ASYNC110  # nor has the upstream
@@ -61,7 +61,7 @@ class Life:
 
 
 async def states(call: Any) -> list[Run]:
-    """Give what a watch says until it ends well."""
+    """Return the states of a watch until it ends with OK."""
     seen = []
     while (response := await call.read()) is not grpc.aio.EOF:
         seen.append(response.run)
@@ -69,12 +69,12 @@ async def states(call: Any) -> list[Run]:
 
 
 async def names(call: Any) -> list[str]:
-    """Give the names of the states that a watch says until it ends well."""
+    """Return the names in the states of a watch until it ends with OK."""
     return [each.name for each in await states(call)]
 
 
 async def has_left(rig: Rig) -> None:
-    """Wait until no call is inside."""
+    """Wait until no call is under way."""
     async with asyncio.timeout(5):
         while rig.served.in_flight:  # noqa: ASYNC110  # the gateway has no event for it
             await asyncio.sleep(0.01)
@@ -92,14 +92,14 @@ def watch(stub: Any, run_id: str = ID, **fields: Any) -> Any:
 
 @pytest.fixture
 def _uncollected() -> Iterator[None]:
-    """Leave the collector out: it would walk the clients' many calls, here too."""
+    """Disable garbage collection, which would traverse the clients' calls."""
     gc.disable()
     yield
     gc.enable()
 
 
 async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
-    """Begin so many watches, on as many connections as they need."""
+    """Begin this many watches, on as many connections as they need."""
     own = {"grpc.use_local_subchannel_pool": 1}
     opened = [
         await stack.enter_async_context(calling(rig.served, **own))
@@ -116,8 +116,8 @@ async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
 @pytest.mark.guarantee("watch-states", "crowds")
 @pytest.mark.fault(38)
 @pytest.mark.usefixtures("_uncollected")
-async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
-    """Hundreds of watchers cost one stream of polls; each sees all in order, once."""
+async def test_all_watchers_of_a_run_see_every_state(rigged: Any) -> None:
+    """Hundreds of watchers cost one poller; each sees all states in order, once."""
     steps = ["a", "b", "c", "d"]
     async with rigged(**QUICK) as rig:
         life = Life(rig, name=steps[0])
@@ -155,8 +155,8 @@ async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
 
 @pytest.mark.guarantee("slow-watchers")
 @pytest.mark.fault(39)
-async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> None:
-    """Who doesn't read costs the others nothing, and isn't told what is past."""
+async def test_slow_watcher_gets_the_newest_state(rigged: Any) -> None:
+    """A slow reader delays no other, and skips old states."""
     big = "x" * 60_000  # two of these fill what a stream may be ahead of its reader
     fixed = {"grpc.http2.bdp_probe": 0, "grpc.http2.lookahead_bytes": 65_536}
     own = {"grpc.use_local_subchannel_pool": 1}
@@ -186,8 +186,8 @@ async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> 
 
 @pytest.mark.guarantee("watch-failures")
 @pytest.mark.fault(40)
-async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
-    """What may pass isn't told, and the next state comes when it has passed."""
+async def test_watch_outlasts_transient_failures(rigged: Any) -> None:
+    """A transient failure isn't sent, and the next state follows it."""
     answers: dict[str, Answer] = {
         "2000040": said(429, "ThrottlingException"),
         "2000041": said(500, "InternalServerException"),
@@ -243,10 +243,10 @@ async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "never-seen"])
-async def test_watch_ends_where_the_run_is_lost(
+async def test_watch_ends_if_its_run_is_lost(
     rigged: Any, answer: Answer, reason: Reason, details: set[str], *, is_seen: bool
 ) -> None:
-    """Refused, gone, or another run under its id: all watchers are told, once."""
+    """A refusal, a 404 or another run under the ID ends all watches, once."""
     async with rigged(**QUICK) as rig:
         life = Life(rig, uuid="1")
         if not is_seen:
@@ -265,10 +265,10 @@ async def test_watch_ends_where_the_run_is_lost(
 @pytest.mark.guarantee("abandoned-watches")
 @pytest.mark.fault(41)
 @pytest.mark.usefixtures("_uncollected")
-async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
+async def test_watchers_that_leave_end_the_polls(
     rigged: Any,
 ) -> None:
-    """Hundreds go at once, and nothing is asked; they come, and one poller asks."""
+    """After hundreds leave, no poll is sent; when they return, one poller polls."""
     async with rigged(**QUICK) as rig:
         life = Life(rig, name="a")
         begun = time.monotonic()
@@ -304,8 +304,8 @@ async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
 
 
 @pytest.mark.fault(29)
-async def test_id_that_is_used_again_is_another_run(rigged: Any) -> None:
-    """The new run is seen at once, and a watch of the old one ends."""
+async def test_reused_id_ends_the_watch_of_the_old_run(rigged: Any) -> None:
+    """The new run is visible at once, and a watch of the old one ends."""
     async with rigged(**QUICK) as rig:
         life = Life(rig, uuid="1")
         old = watch(rig.stub)
@@ -325,7 +325,7 @@ async def test_id_that_is_used_again_is_another_run(rigged: Any) -> None:
 
 
 async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
-    """The stream ends WATCH_RENEW, and the next one resumes by the uuid."""
+    """The stream ends with WATCH_RENEW, and the next one resumes by the uuid."""
     async with rigged(GATEWAY_WATCH__MAX_STREAM="300ms", **QUICK) as rig:
         Life(rig, uuid="1")
         call = watch(rig.stub)
@@ -338,8 +338,8 @@ async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
     assert ALWAYS | {"RetryInfo"} == set(refusal.details)
 
 
-async def test_own_deadline_ends_a_watch(rigged: Any) -> None:
-    """It is the caller's own, and its log line says so."""
+async def test_deadline_ends_a_watch(rigged: Any) -> None:
+    """A watch ends at its caller's deadline, and is logged as that."""
     async with rigged(**QUICK) as rig:
         Life(rig)
         call = rig.stub.WatchRun(WatchRunRequest(id=ID), timeout=0.3)
@@ -356,8 +356,8 @@ async def test_own_deadline_ends_a_watch(rigged: Any) -> None:
     assert "CALLER_DEADLINE" in reasons
 
 
-async def test_watch_that_asks_for_nonsense_is_refused(rigged: Any) -> None:
-    """Every fault of the request is named, and nothing is asked."""
+async def test_invalid_watch_request_is_refused(rigged: Any) -> None:
+    """Every fault of the request is named, and no request is sent."""
     async with rigged() as rig:
         request = WatchRunRequest(
             id="none",
@@ -379,8 +379,8 @@ async def test_watch_that_asks_for_nonsense_is_refused(rigged: Any) -> None:
     assert expected == [each.field for each in bad]
 
 
-async def test_silent_watch_sends_a_response_without_a_run(rigged: Any) -> None:
-    """A heartbeat has no run; the next state comes as ever."""
+async def test_silent_watch_sends_heartbeats(rigged: Any) -> None:
+    """A heartbeat has no run; the next state follows as usual."""
     async with rigged(**QUICK) as rig:
         life = Life(rig, name="a")
         call = watch(rig.stub, heartbeat_interval={"seconds": 1})
@@ -393,8 +393,8 @@ async def test_silent_watch_sends_a_response_without_a_run(rigged: Any) -> None:
     assert "b" == rest[-1]
 
 
-async def test_watch_gives_what_its_mask_selects(rigged: Any) -> None:
-    """Only a change of the selected members is sent; withheld ones never are."""
+async def test_watch_sends_only_masked_members(rigged: Any) -> None:
+    """Only a change of selected members is sent; withheld members never are."""
     async with rigged(GATEWAY_WITHHOLD="digest", **QUICK) as rig:
         life = Life(rig, name="a", digest="1", priority=1)
         mask = FieldMask(paths=["name", "digest"])
@@ -411,8 +411,8 @@ async def test_watch_gives_what_its_mask_selects(rigged: Any) -> None:
     assert [Run(name="a"), Run(name="b")] == [first, *rest]
 
 
-async def test_watch_may_ask_for_a_period_of_its_own(rigged: Any) -> None:
-    """It polls sooner than usual where that is wished for."""
+async def test_watch_has_its_own_interval(rigged: Any) -> None:
+    """A watch with a shorter interval is polled sooner than by default."""
     async with rigged(
         GATEWAY_WATCH__INTERVAL="1h", GATEWAY_WATCH__MIN_INTERVAL="10ms"
     ) as rig:
@@ -423,10 +423,10 @@ async def test_watch_may_ask_for_a_period_of_its_own(rigged: Any) -> None:
         call.cancel()
 
 
-async def test_watch_does_not_poll_sooner_than_the_operator_lets_it(
+async def test_watch_interval_has_a_minimum(
     rigged: Any,
 ) -> None:
-    """A shorter period than the bound is the bound."""
+    """An interval below the operator's minimum is the minimum."""
     async with rigged(
         GATEWAY_WATCH__INTERVAL="1h", GATEWAY_WATCH__MIN_INTERVAL="1h"
     ) as rig:
@@ -441,8 +441,8 @@ async def test_watch_does_not_poll_sooner_than_the_operator_lets_it(
 
 
 @pytest.mark.guarantee("unread-watches")
-async def test_watches_that_are_not_read_end_with_their_time(rigged: Any) -> None:
-    """Their places are free again, however long their client reads nothing."""
+async def test_unread_watches_end_at_their_time_limit(rigged: Any) -> None:
+    """Their places become free, however long the client reads nothing."""
     attack = replace(ATTACKS["watches-zero"], rate=100.0)
     async with rigged(
         GATEWAY_WATCH__MAX_OPEN="4", GATEWAY_WATCH__MAX_STREAM="1s", **QUICK
@@ -461,12 +461,12 @@ async def test_watches_that_are_not_read_end_with_their_time(rigged: Any) -> Non
 
 
 def few(number: int) -> Iterator[bytes]:
-    """Watch one run by as many streams as there are places."""
+    """Begin as many watches of one run as there are places."""
     return islice(ATTACKS["watches-zero"].units(number), 4)
 
 
-async def test_watches_beyond_the_most_are_turned_away(rigged: Any) -> None:
-    """They are told to come back, and calls go on beside them."""
+async def test_watches_over_the_limit_are_refused(rigged: Any) -> None:
+    """They get the time to wait, and GetRun calls aren't affected."""
     async with rigged(GATEWAY_WATCH__MAX_OPEN="2", **QUICK) as rig:
         Life(rig)
         opened = [watch(rig.stub) for _ in range(2)]
@@ -480,7 +480,7 @@ async def test_watches_beyond_the_most_are_turned_away(rigged: Any) -> None:
     assert ALWAYS | {"RetryInfo"} == set(refusal.details)
 
 
-async def test_call_feeds_the_watch_of_its_run(rigged: Any) -> None:
+async def test_get_run_updates_the_watch_of_its_run(rigged: Any) -> None:
     """A fresh answer to a GetRun reaches the watchers before their next poll."""
     async with rigged(GATEWAY_WATCH__INTERVAL="1h") as rig:
         life = Life(rig, name="a")
