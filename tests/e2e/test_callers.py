@@ -43,9 +43,9 @@ from testkit.credential_matrix import (
 from testkit.issuer import KeyServer
 from testkit.lying_upstream import LyingUpstream
 
-FIRST_ID = 1_000_000  # of the runs: each call asks for one of its own
-AT_ONCE = 16  # callers
-SECONDS = 30.0  # for a call: strangers wait for their refusals
+FIRST_ID = 1_000_000  # each call requests a run of its own
+AT_ONCE = 16  # concurrent callers
+SECONDS = 30.0  # deadline of a call: rejections of unknown callers are delayed
 GRPCURL = Path(sys.executable).parent / "grpcurl"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 KNOWN = [
@@ -161,7 +161,7 @@ async def test_watch_run_requires_a_known_identity(tmp_path: Path) -> None:
 
 
 def test_table_uses_every_outcome() -> None:
-    """Every outcome occurs in the table, and none applies to all callers."""
+    """Each outcome occurs in the table, but never for all callers."""
     ends: dict[str, set[str]] = {listener: set() for listener in LISTENERS}
     for row in rows():
         ends[row.listener].add(row.expected({LIMS})[0])
@@ -203,7 +203,7 @@ async def test_listeners_separate_callers_during_renewals_and_drain(
 
     assert [] == left  # the process ends without stopping its servers
     assert {name: {right[name]} for name in ends} == before
-    # A socket is gone a moment before the process is.
+    # The socket closes shortly before the process ends.
     draining = {"UNAVAILABLE GATEWAY_DRAINING", NO_CALL}
     assert {} == {
         name: found - {right[name]} - draining
@@ -304,13 +304,13 @@ async def test_grpcurl_sends_a_token_over_tls(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(behind(tmp_path, rule(LIMS)))
         code, answer, _ = await grpcurl(place, "right")
-        bad_code, nothing, told = await grpcurl(place, "other-audience")
+        bad_code, nothing, output = await grpcurl(place, "other-audience")
         asked = place.upstream.asked.total()
 
     assert (0, str(FIRST_ID)) == (code, json.loads(answer)["id"])
     assert bad_code
     assert "" == nothing
-    error = json.loads(told[told.index("{") :])
+    error = json.loads(output[output.index("{") :])
     assert 16 == error["code"]
     assert "TOKEN_INVALID" in [each.get("reason") for each in error["details"]]
     assert 1 == asked

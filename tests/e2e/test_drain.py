@@ -42,8 +42,8 @@ async def test_drain_ends_watches_at_once() -> None:
         failures = [await refused(watch.read()) for watch in watches]
         code = await served.ended(STOP_SECONDS)
 
-    told = {(each.code, each.reason) for each in failures}
-    assert {(StatusCode.UNAVAILABLE, "GATEWAY_DRAINING")} == told
+    ends = {(each.code, each.reason) for each in failures}
+    assert {(StatusCode.UNAVAILABLE, "GATEWAY_DRAINING")} == ends
     assert {"1000003"} == {each.metadata["runId"] for each in failures}
     assert 0 == code
     assert served.ended_at - begun <= STOP_SECONDS

@@ -18,8 +18,8 @@ from testkit.builders import http
 from testkit.callers import NOWHERE, OTHER, THEIRS, called, token
 from testkit.lying_upstream import LyingUpstream, said, true_run
 
-CALLS = 25  # about each; `make indistinguishable` makes more, and looks at the time
-WARM_CALLS = 4  # until both ends have the headers' names in their tables
+CALLS = 25  # for each run; `make indistinguishable` makes more and compares times
+WARM_CALLS = 4  # until both HPACK tables contain the header names
 FRAME_HEADER = 9  # bytes
 PATIENCE_SECONDS = 10.0
 
@@ -29,7 +29,7 @@ async def test_refusals_are_equal(tmp_path: Path, name: str) -> None:
     """Both refusals are equal for the caller, and cost the same upstream requests."""
     upstream = LyingUpstream(truth=truth)
     async with called(tmp_path, *RULES, upstream=upstream, **SLOWLY) as gateway:
-        await gateway.get(THEIRS, token(OTHER))  # memory has it from now on
+        await gateway.get(THEIRS, token(OTHER))  # the run is in the cache from now on
         before = Counter(upstream.asked)
         found = await measure(gateway, ASKS[name], CALLS)
 
@@ -57,7 +57,7 @@ class Wire:
         ]
         self._connection = H2Connection(H2Configuration(client_side=True))
         self._connection.initiate_connection()
-        self._kept = b""  # of a frame that hasn't come to its end
+        self._kept = b""  # an incomplete frame
 
     async def call(self, method: str, run_id: str) -> tuple[tuple[str, bytes], ...]:
         """Make one call. Return the flags and payload of the answer's frames."""

@@ -34,12 +34,12 @@ from testkit.builders import (
 )
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # kinds of frames
+DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # frame types
 WINDOW_UPDATE = 8
 ACK, END_STREAM, END_HEADERS = 1, 1, 4  # flags
 NO_ERROR, ENHANCE_YOUR_CALM = 0, 11
 REFUSED_STREAM, CANCEL = struct.pack(">I", 7), struct.pack(">I", 8)
-INITIAL_WINDOW = struct.pack(">H", 4)  # a setting
+INITIAL_WINDOW = struct.pack(">H", 4)  # SETTINGS_INITIAL_WINDOW_SIZE
 LARGE_WINDOW = struct.pack(">I", 2**24)
 PINGS = 50
 NOWHERE = "http://127.0.0.1:9"
@@ -180,7 +180,7 @@ async def test_connection_limits_concurrent_calls() -> None:
         gateway(aws_at(sandbox.url)) as served,
         speaking_raw(served) as (reader, writer),
     ):
-        await next_frame(reader)  # its settings, which hold once they are acknowledged
+        await next_frame(reader)  # its settings, which apply once acknowledged
         writer.write(frame(SETTINGS, ACK, 0))
         for at in range(most + 1):
             writer.write(frame(HEADERS, END_HEADERS, 2 * at + 1, header_block()))
@@ -280,13 +280,13 @@ class Burst:
 
 @pytest.mark.guarantee("rapid-resets")
 async def test_calls_that_wait_for_the_event_loop_are_all_answered() -> None:
-    """GRPC loses none of over 1,000 calls that it reads while the loop is blocked."""
+    """No call of over 1,000 that gRPC reads while the loop is blocked is lost."""
     calls, connections = 400, 3
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
     ):
-        # The gateway's event loop is this one: these wait, and hold it up.
+        # The gateway runs on this event loop, which these calls block.
         bursts = [Burst(served, calls) for _ in range(connections)]
         for each in bursts:
             each.wait_until_read()
@@ -317,7 +317,7 @@ async def test_pings_every_10_s_are_answered() -> None:
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         kinds: Counter[int] = Counter()
-        for number in (PINGS, 1):  # what follows the answers to the first shows it
+        for number in (PINGS, 1):  # the answer to the last one follows all others
             writer.write(frame(PING, 0, 0, bytes(8)) * number)
             while kinds[PING] < number and not kinds[GOAWAY]:
                 kinds[(await next_frame(reader))[0]] += 1

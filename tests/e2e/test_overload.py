@@ -247,13 +247,13 @@ async def test_tokens_of_unknown_keys_take_no_place() -> None:
                 asyncio.create_task(call(unknown.token())) for _ in range(PLACES + 200)
             ]
             await until(lambda: keys.asked == 2)
-            told = [verdict(await call(token())) for _ in range(3)]
+            ends = [verdict(await call(token())) for _ in range(3)]
             keys.flow()
             for each in waiting:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    assert ["OK"] * 3 == told
+    assert ["OK"] * 3 == ends
 
 
 @pytest.mark.guarantee("charged-identity")
@@ -262,9 +262,9 @@ async def test_loopback_addresses_share_one_limit(tmp_path: Path) -> None:
     limited = rule("anonymous", calls_per_second=1)
     async with called(tmp_path, limited) as gateway:
         port = gateway.served.address.port
-        told = [await call_from(f"127.1.0.{at}", port) for at in (1, 2, 3)]
+        ends = [await call_from(f"127.1.0.{at}", port) for at in (1, 2, 3)]
 
-    assert ["OK", "CALLER_RATE_LIMITED", "CALLER_RATE_LIMITED"] == told
+    assert ["OK", "CALLER_RATE_LIMITED", "CALLER_RATE_LIMITED"] == ends
 
 
 async def call_from(source: str, port: int) -> str:

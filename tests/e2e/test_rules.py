@@ -85,19 +85,22 @@ async def test_forbidden_run_and_missing_run_look_the_same(
 ) -> None:
     """Code, message, details, trailers and size are equal, for GetRun and WatchRun."""
     async with called(tmp_path, BOUND) as gateway:
-        told = [
+        refusals = [
             *[await outcome(gateway.get(id_, token())) for id_ in (THEIRS, NOWHERE)],
             *[(await states(gateway.watch(i, token())))[0] for i in (THEIRS, NOWHERE)],
         ]
 
-    for each, run_id in zip(told, (THEIRS, NOWHERE) * 2, strict=True):
+    for each, run_id in zip(refusals, (THEIRS, NOWHERE) * 2, strict=True):
         assert_well_made(each)
         assert StatusCode.PERMISSION_DENIED is each.code
         assert {"runId": run_id} == each.metadata
         assert {"ErrorInfo", "RequestInfo"} == set(each.details)
         assert "x-amzn-requestid" not in each.trailers
-    assert 1 == len({(each.message, each.size, len(each.trailers)) for each in told})
-    assert 1 == len({frozenset(each.trailers) - {"user-agent"} for each in told})
+    assert 1 == len(
+        {(each.message, each.size, len(each.trailers)) for each in refusals}
+    )
+    trailers = {frozenset(each.trailers) - {"user-agent"} for each in refusals}
+    assert 1 == len(trailers)
 
 
 @pytest.mark.guarantee("hidden-runs")
@@ -172,11 +175,11 @@ async def test_method_that_is_not_allowed_is_refused_before_any_work(
 ) -> None:
     """A forbidden method is refused before the request is read."""
     async with called(tmp_path, rule(LIMS, methods=["WatchRun"])) as gateway:
-        told = await outcome(gateway.get("not an id", token()))
+        refusal = await outcome(gateway.get("not an id", token()))
         asked = len(gateway.upstream.requests)
 
-    assert "CALLER_NOT_AUTHORIZED" == told.reason
-    assert {} == told.metadata
+    assert "CALLER_NOT_AUTHORIZED" == refusal.reason
+    assert {} == refusal.metadata
     assert 0 == asked
 
 
@@ -209,7 +212,7 @@ async def test_shared_fetch_is_answered_only_to_permitted_callers(
     quota = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "1"}
     upstream.lie(THEIRS, [flows, http(true_run(THEIRS, runGroupId="1"))])
     async with called(tmp_path, BOUND, FREE, upstream=upstream, **quota) as gateway:
-        await gateway.get(OURS, token(OTHER))  # has the one token
+        await gateway.get(OURS, token(OTHER))  # uses the token bucket's only token
         both = [
             asyncio.create_task(outcome(gateway.get(THEIRS, token(who))))
             for who in (LIMS, OTHER)
@@ -231,14 +234,14 @@ async def test_restricted_watch_begins_with_its_own_fetch(tmp_path: Path) -> Non
     async with called(tmp_path, BOUND, FREE, **slow) as gateway:
         watching = gateway.watch(THEIRS, token(OTHER))
         await watching.read()
-        (told,) = await states(gateway.watch(THEIRS, token()))
+        (refusal,) = await states(gateway.watch(THEIRS, token()))
         allowed = gateway.watch(OURS, token())
         first = (await allowed.read()).run
         asked = [each.run_id for each in gateway.upstream.requests]
         watching.cancel()
         allowed.cancel()
 
-    assert "CALLER_NOT_AUTHORIZED" == told.reason
+    assert "CALLER_NOT_AUTHORIZED" == refusal.reason
     assert OURS == first.id
     assert [THEIRS, THEIRS, OURS] == asked
 
@@ -274,7 +277,7 @@ async def test_watch_ends_with_the_key_of_its_token(tmp_path: Path) -> None:
         watching = gateway.watch(OURS, token(OTHER))
         first = (await watching.read()).run
         settings_of_tokens(tmp_path, Signer("second", "P-256", "second"))
-        unknown = SIGNER.token(header={"kid": "third"})  # has the keys read again
+        unknown = SIGNER.token(header={"kid": "third"})  # triggers a read of keys
         refused = await outcome(gateway.get(OURS, unknown))
         (end,) = await states(watching)
 
@@ -297,11 +300,11 @@ async def test_watch_ends_when_its_run_leaves_the_group(
         http(true_run(OURS, runGroupId="7654322", name="elsewhere")),
     )
     async with called(tmp_path, BOUND, upstream=upstream, **SOON) as gateway:
-        first, told = await states(gateway.watch(OURS, token()))
+        first, refusal = await states(gateway.watch(OURS, token()))
 
     assert "germline" == first.name
-    assert Reason.CALLER_NOT_AUTHORIZED.name == told.reason
-    assert {"runId": OURS} == told.metadata
+    assert Reason.CALLER_NOT_AUTHORIZED.name == refusal.reason
+    assert {"runId": OURS} == refusal.metadata
 
 
 @pytest.mark.guarantee("caller-limits", "charged-identity")
@@ -310,14 +313,14 @@ async def test_each_caller_has_its_own_limits(tmp_path: Path) -> None:
     limited = rule("spiffe://corp/*", calls_per_second=1, watches=1)
     async with called(tmp_path, limited, **SOON) as gateway:
         await gateway.get(OURS, token())
-        told = await outcome(gateway.get(OURS, token()))
+        refusal = await outcome(gateway.get(OURS, token()))
         other = await outcome(gateway.get(OURS, token(OTHER)))
 
-    assert_well_made(told)
-    assert StatusCode.RESOURCE_EXHAUSTED is told.code
-    assert "CALLER_RATE_LIMITED" == told.reason
+    assert_well_made(refusal)
+    assert StatusCode.RESOURCE_EXHAUSTED is refusal.code
+    assert "CALLER_RATE_LIMITED" == refusal.reason
     assert {"ErrorInfo", "RequestInfo", "RetryInfo", "QuotaFailure"} == set(
-        told.details
+        refusal.details
     )
     assert OURS == other.id
 
@@ -384,7 +387,7 @@ async def test_health_requires_a_rule_unless_it_is_open(
     """A caller whose rule allows only the service gets no health status."""
     prober = rule(OTHER, methods=["Health"])
     closed = {"GATEWAY_OPEN_SERVICES": "Reflection"}
-    told = []
+    ends = []
     async with (
         called(tmp_path, BOUND, prober, **closed) as gateway,
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
@@ -393,9 +396,9 @@ async def test_health_requires_a_rule_unless_it_is_open(
         for tokens in ((), (token(),), (token(OTHER),)):
             request = health_pb2.HealthCheckRequest()
             call = stub.Check(request, timeout=10, metadata=bearing(*tokens))
-            told.append(verdict(await outcome(call)))
+            ends.append(verdict(await outcome(call)))
 
-    assert ["TOKEN_MISSING", "CALLER_NOT_AUTHORIZED", "OK"] == told
+    assert ["TOKEN_MISSING", "CALLER_NOT_AUTHORIZED", "OK"] == ends
 
 
 async def test_flood_without_identity_is_refused_at_a_limited_rate(
@@ -407,11 +410,11 @@ async def test_flood_without_identity_is_refused_at_a_limited_rate(
         await until(lambda: any(each.done() for each in flood))
         known = await outcome(gateway.get(OURS, token()))
         waiting = sum(not each.done() for each in flood)
-        told = {verdict(each) for each in await asyncio.gather(*flood)}
+        ends = {verdict(each) for each in await asyncio.gather(*flood)}
 
     assert OURS == known.id
     assert 0 < waiting
-    assert {"TOKEN_MISSING"} == told
+    assert {"TOKEN_MISSING"} == ends
 
 
 async def test_call_and_watch_use_the_session_of_the_caller(tmp_path: Path) -> None:

@@ -46,9 +46,9 @@ from testkit.gateway_process import (
 from testkit.sts_server import FakeSts
 from testkit.sts_sessions import SessionUpstream
 
-PATIENCE_SECONDS = 20.0  # for what doesn't depend on anybody
+PATIENCE_SECONDS = 20.0  # a generous limit for events that don't depend on a client
 STREAMS = 3
-LINES = 30  # of the log, more than its pipe takes
+LINES = 30  # log lines; more than the pipe holds
 UNREAD = ("health-zero", "watches-zero", "window-zero")
 FORCED, DEAD = 1, 70  # exit codes
 NOWHERE = "http://127.0.0.1:9"
@@ -232,7 +232,7 @@ async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
                 blocking(served.address, attack, streams=STREAMS, tls=tls)
             )
         for address, said in (
-            (served.address, b"\x16\x03\x01"),  # the beginning of a handshake
+            (served.address, b"\x16\x03\x01"),  # the first bytes of a TLS handshake
             (served.admin_address, b"GET /livez HTTP/1.1\r\n"),
         ):
             await stack.enter_async_context(idling(address, said))
@@ -241,11 +241,11 @@ async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
             async with channel_to(served.address, root_of(authority)) as channel:
                 stub = RunServiceStub(channel)
                 calls = [refused(get_run(stub, "x")) for _ in range(LINES)]
-                told = {each.reason for each in await asyncio.gather(*calls)}
+                reasons = {each.reason for each in await asyncio.gather(*calls)}
         served.terminate()
         code = await served.ended(STOP_SECONDS)
 
-    assert {"INVALID_REQUEST"} == told
+    assert {"INVALID_REQUEST"} == reasons
     assert 0 == code
     assert "error" not in {each["level"] for each in served.events()}
 

@@ -240,10 +240,10 @@ async def test_grpcurl_describes_methods_and_enums() -> None:
         "google.rpc.ErrorInfo": "a message",
     }
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
-        told = [await described(served, symbol) for symbol in kinds]
+        outputs = [await described(served, symbol) for symbol in kinds]
 
     assert [f"{symbol} is {kind}:" for symbol, kind in kinds.items()] == [
-        each.partition("\n")[0] for each in told
+        each.partition("\n")[0] for each in outputs
     ]
 
 

@@ -14,7 +14,7 @@ from testkit.callers import until
 from testkit.lying_upstream import ARN, CANARY, said, true_run
 
 ID = "2000001"
-THRICE = 3  # what is tried again is tried so often
+THRICE = 3  # attempts, if an error is retried
 DETAILS = {
     Reason.UPSTREAM_VALIDATION: {"BadRequest"},
     Reason.UPSTREAM_QUOTA_EXCEEDED: {"QuotaFailure"},
@@ -35,7 +35,7 @@ OF_GET_RUN = (
     (404, "ResourceNotFoundException", Reason.RUN_NOT_FOUND),
     (409, "ConflictException", Reason.RUN_CONFLICT),
 )
-# For good, as these credentials are the only ones and no answer has a date.
+# Permanent, as there are no other credentials and no response has a date.
 COMMON = (
     (403, "AccessDenied", Reason.UPSTREAM_ACCESS_DENIED),
     (401, "NotAuthorized", Reason.UPSTREAM_ACCESS_DENIED),

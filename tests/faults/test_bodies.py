@@ -163,8 +163,8 @@ async def test_compressed_success_is_malformed(
 ) -> None:
     """A compressed body, which wasn't requested, is malformed without retry."""
     async with rigged() as rig:
-        told = http(body, content_encoding=encoding)
-        rig.upstream.lie(ID, told, http(true_run(ID)))
+        answer = http(body, content_encoding=encoding)
+        rig.upstream.lie(ID, answer, http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
         assert 1 == rig.upstream.asked[ID]
         await rig.run(ID)

@@ -33,8 +33,8 @@ from testkit.authorities import (
 )
 from testkit.fault_table import Tally
 
-CALLERS = 4  # at a time, each with short-lived channels
-ROUNDS = 5  # of every way to replace a certificate
+CALLERS = 4  # concurrent callers, each with short-lived channels
+ROUNDS = 5  # each replaces the certificate in every way
 WAYS = pytest.mark.parametrize(
     "is_asking",
     [pytest.param(False, id="none"), pytest.param(True, id="required")],
@@ -239,7 +239,7 @@ class Load:
         self._is_over = False
         self._connected = asyncio.Semaphore(0)
         self.failed: list[str] = []
-        self.shown: Counter[bytes] = Counter()  # certificates, one for each handshake
+        self.shown: Counter[bytes] = Counter()  # the certificate of each handshake
 
     @classmethod
     @asynccontextmanager

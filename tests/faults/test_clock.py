@@ -21,7 +21,7 @@ OFF = timedelta(minutes=20)
 OFF_BOTH_WAYS = pytest.mark.parametrize(
     "off", [pytest.param(OFF, id="behind"), pytest.param(-OFF, id="ahead")]
 )
-SKEWED = "RequestTimeTooSkewed"  # one of AWS's words for it; another is the signature's
+SKEWED = "RequestTimeTooSkewed"  # one of AWS's codes for a wrong clock
 SIGNATURE = "InvalidSignatureException"
 READY = (200, "ok\n")
 
@@ -53,8 +53,8 @@ def refusing(code: str, date: Callable[[], str | None]) -> Callable[[Request], A
     def answer(request: Request) -> Answer:
         if not request.fault:
             return http(true_run(request.run_id))
-        told = date()
-        return said(403, code, **({} if told is None else {"date": told}))
+        sent = date()
+        return said(403, code, **({} if sent is None else {"date": sent}))
 
     return answer
 
@@ -105,7 +105,7 @@ async def test_offset_is_dropped_when_the_clock_is_right_again(
 async def test_changing_clock_is_followed(rigged: Any) -> None:
     """Each change of the clock, forward or back, costs one more request."""
     clock = Clock()
-    turns = 12  # more than there are retries in hand: what is mended costs none
+    turns = 12  # more than the retry budget: these attempts don't use it
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,

@@ -34,7 +34,7 @@ UNAVAILABLE = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
 EXPIRED = Reason.GATEWAY_CREDENTIALS_EXPIRED
 INVALID = Reason.GATEWAY_CREDENTIALS_INVALID
 CALLERS = 100
-STALE = timedelta(minutes=12)  # valid, but time to look for others
+STALE = timedelta(minutes=12)  # still valid, but due for an early refresh
 WITH_RETRY = ALWAYS | {"RetryInfo"}
 
 
@@ -191,7 +191,7 @@ async def test_stalled_early_refresh_delays_no_call(rigged: Any) -> None:
         source.came.clear()
         source.stall()
         source.answer(session(2))
-        clock["seconds"] += 60.0  # refreshes rest for half of it
+        clock["seconds"] += 60.0  # a failed refresh is repeated after half of it
         await rig.run(ID)
         async with asyncio.timeout(5):
             await source.came.wait()
@@ -218,7 +218,7 @@ async def test_stalled_renewal_is_reported_as_expired(rigged: Any) -> None:
             source,
             number=2,
             options={"wait_seconds": 0.3},
-            is_truth_served=False,  # a success would make it ready before its time
+            is_truth_served=False,  # a success would make the gateway ready too early
         ) as rig,
         watching(rig.served) as watch,
     ):
@@ -274,7 +274,7 @@ async def test_credentials_that_expire_in_flight_are_renewed_once(rigged: Any) -
         for run_id in ids:
             rig.upstream.lie(run_id, expired_but_for(2, came))
         source.answer(session(2), session(3))
-        source.stall()  # until all have signed with the old one
+        source.stall()  # until all requests are signed with the old session
         calls = [asyncio.create_task(rig.run(each)) for each in ids]
         for _ in ids:
             await came.acquire()
@@ -291,7 +291,7 @@ async def test_credentials_that_expire_in_flight_are_renewed_once(rigged: Any) -
 async def test_each_expiry_costs_one_more_request(rigged: Any) -> None:
     """Each time credentials expire costs one refresh and one more request."""
     source = CredentialSource(session(1))
-    turns = range(2, 14)  # more than there are retries in hand: what is mended is free
+    turns = range(2, 14)  # more than the retry budget: these attempts don't use it
     async with sourced(rigged, source, is_truth_served=False) as rig:
         await rig.run(ID)
         for number in turns:
@@ -306,7 +306,7 @@ async def test_each_expiry_costs_one_more_request(rigged: Any) -> None:
 SAME, OTHERS = [session(1)], [session(at) for at in (2, 3, 4)]
 NONE = [NOTHING]
 EXPIRED_CODE, INVALID_CODE = "ExpiredTokenException", "UnrecognizedClientException"
-BOTH = {UNAVAILABLE.name, INVALID.name}  # by who looked last
+BOTH = {UNAVAILABLE.name, INVALID.name}  # depends on the last read
 
 
 @pytest.mark.fault(31)
@@ -354,4 +354,4 @@ async def test_refusal_of_all_credentials_is_reported(
     assert calls == asked
     assert (page.strip() in pages, READY) == (True, ready), page
     assert (200 if pages == {"ok"} else 503) == status
-    assert rig.upstream.asked[ID] in (1, 2)  # by who saw the new ones first
+    assert rig.upstream.asked[ID] in (1, 2)  # 1 if already renewed

@@ -27,11 +27,11 @@ from testkit.rig import Rig
 from testkit.upstream_certificates import Certified
 
 ID, OTHER, THIRD = "2000011", "2000012", "2000013"
-CAP = 4096  # bytes of a body, here
-ATTEMPT_SECONDS = 0.3  # here
-SLACK_SECONDS = 0.4  # that this machine may add to an attempt
-BACKOFF_SECONDS = 0.1  # before the third attempt, at most
-QUIET_SECONDS = 2.0  # until HealthOmics has said what it is told to
+CAP = 4096  # bytes of a body
+ATTEMPT_SECONDS = 0.3
+SLACK_SECONDS = 0.4  # for a busy machine, per attempt
+BACKOFF_SECONDS = 0.1  # the maximum before the third attempt
+QUIET_SECONDS = 2.0  # until the fake HealthOmics has sent everything
 ALIVE_TIMES = 100
 CAPPED = {"GATEWAY_UPSTREAM__MAX_BODY_BYTES": str(CAP)}
 IMPATIENT = dict.fromkeys(
@@ -43,7 +43,7 @@ CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 LONGER = OK + b"content-length: 2000\r\n\r\n"
 BEGUN = true_run(ID).encode()
 CHUNK = b"400\r\n" + b" " * 1024 + b"\r\n"
-SECOND = http(true_run(OTHER, name=CANARY))  # an answer that nobody asked for
+SECOND = http(true_run(OTHER, name=CANARY))  # an unrequested response
 
 
 def connections(rig: Rig, run_id: str = ID) -> list[int]:
@@ -55,7 +55,7 @@ async def quiet(rig: Rig) -> None:
     """Wait until HealthOmics has sent all that it is set to send."""
     async with asyncio.timeout(QUIET_SECONDS):
         while rig.upstream.busy:  # noqa: ASYNC110  # a count, not an event
-            await asyncio.sleep(0.005)  # and it falls by others' turns of the loop
+            await asyncio.sleep(0.005)  # the count falls when other tasks run
 
 
 @pytest.mark.guarantee("invalid-bodies")
@@ -82,7 +82,7 @@ async def test_cut_response_is_a_failed_connection(rigged: Any, parts: Answer) -
     assert ID == run.id
 
 
-# Where a body can end early, although some of them hold a whole run by then.
+# Places at which a body can end early. Some bodies contain a complete run by then.
 ONE_CHUNK = b"%x\r\n%b\r\n" % (len(BEGUN), BEGUN)
 LAST = OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
 CUTS: dict[str, Answer] = {
@@ -124,7 +124,7 @@ async def test_body_that_ends_early_is_a_failed_connection(
     ):
         for name, parts in CUTS.items():
             upstream.lie(ID, http(true_run(ID)), parts, http(true_run(ID)))
-            await rig.run(ID)  # the cut then meets a connection that was kept alive
+            await rig.run(ID)  # so that a reused connection is cut
             refusal = await refused(get_run(rig.stub, ID))
             reasons[name] = refusal.reason
             await rig.run(ID)
@@ -190,7 +190,7 @@ async def test_body_over_the_limit_is_left_unread(rigged: Any, parts: Answer) ->
 
     assert ID == run.id
     assert first != second
-    assert 1 == rig.upstream.hung_up[ID]  # it was told, not read to the end
+    assert 1 == rig.upstream.hung_up[ID]  # closed before its end
 
 
 @pytest.mark.fault(11)
@@ -306,7 +306,7 @@ async def test_response_that_crosses_a_request_is_known_by_its_id(rigged: Any) -
         rig.upstream.lie(ID, parts)
         await rig.run(ID)
         run = await rig.run(THIRD)
-        assert 1 == rig.upstream.asked[THIRD]  # the first was never read as such
+        assert 1 == rig.upstream.asked[THIRD]  # the first response was never used
         assert 0 == rig.upstream.asked[OTHER]
 
     assert (THIRD, "germline") == (run.id, run.name)
@@ -456,8 +456,8 @@ async def test_connection_closed_at_the_request_costs_one_replay(
 ) -> None:
     """Each reused connection that closes at a request costs one replay, no error."""
     async with rigged(is_truth_served=False) as rig:
-        told = http(true_run(ID))
-        rig.upstream.lie(ID, *[told, [end], told] * ALIVE_TIMES)
+        answer = http(true_run(ID))
+        rig.upstream.lie(ID, *[answer, [end], answer] * ALIVE_TIMES)
         for _ in range(2 * ALIVE_TIMES):
             await rig.run(ID)
         assert 3 * ALIVE_TIMES == rig.upstream.asked[ID]

@@ -20,9 +20,9 @@ from testkit.lying_upstream import TRUE_ID, Answer, LyingUpstream, Request, true
 
 LARGE, UNREAD = 900_000, 24  # bytes of an answer; 21 MB of answers
 PATIENCE_SECONDS = 10.0
-ATTACK_SECONDS = 50.0  # less than a test may take; the test ends it earlier
+ATTACK_SECONDS = 50.0  # below the timeout of a test, which ends it earlier
 PAUSE_SECONDS = 0.01
-SHARE = 0.2  # of an attack's rate: here one process is all of the parties
+SHARE = 0.2  # of an attack's rate, as one process runs all parties
 ATTACKED = [pytest.param(each, id=name) for name, each in ATTACKS.items()]
 TIMERS = {
     "server_handshake_timeout_ms": 300,
@@ -65,7 +65,7 @@ async def test_attack_costs_other_connections_no_call(
         while answered < 20 or (attack.units is not nothing and attacker.sent < 50):
             assert TRUE_ID == (await rig.run(TRUE_ID)).id
             answered += 1
-            await asyncio.sleep(PAUSE_SECONDS)  # leaves the shared loop to the attack
+            await asyncio.sleep(PAUSE_SECONDS)  # lets the attack run
             assert not attacking.done()
         attacking.cancel()
         await asyncio.gather(attacking, return_exceptions=True)
@@ -91,16 +91,14 @@ async def test_idle_attacker_is_closed_by_a_timer(name: str) -> None:
         await get_run(stub, TRUE_ID)
         attacker = Attacker(attack, str(served.address), again=False)
         attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
-        seen = (
-            0  # at once: on a busy machine the first are closed before the last opens
-        )
+        seen = 0  # on a busy machine the first may be closed before the last opens
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not attacker.begun.is_set():
                 await asyncio.sleep(PAUSE_SECONDS)
                 seen = max(seen, connections_at(served.address.port))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while connections_at(served.address.port) > 0:  # noqa: ASYNC110  # the kernel knows
-                await asyncio.sleep(PAUSE_SECONDS)  # and tells only who looks
+                await asyncio.sleep(PAUSE_SECONDS)  # there is no event for it
         run = await get_run(stub, TRUE_ID)
         attacking.cancel()
         await asyncio.gather(attacking, return_exceptions=True)
@@ -119,20 +117,20 @@ async def test_unread_answers_are_limited(rigged: Any, name: str) -> None:
     def large(request: Request) -> Answer:
         return http(true_run(request.run_id, parameters={"sample": "x" * LARGE}))
 
-    attack = replace(ATTACKS[name], units=some(ATTACKS[name].units), rate=500.0)
+    attack = replace(ATTACKS[name], units=a_few(ATTACKS[name].units), rate=500.0)
     async with rigged() as rig:
         for at in range(UNREAD):
             rig.upstream.lie(str(FIRST_ID + at), large)
         attacker = Attacker(attack, str(rig.served.address))
         attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while "GATEWAY_OVERLOADED" not in (each.get("reason") for each in rig.log):  # noqa: ASYNC110  # the log tells only who looks
+            while "GATEWAY_OVERLOADED" not in (each.get("reason") for each in rig.log):  # noqa: ASYNC110  # the log has no event
                 await asyncio.sleep(PAUSE_SECONDS)
         assert TRUE_ID == (await rig.run(TRUE_ID)).id
         attacking.cancel()
         await asyncio.gather(attacking, return_exceptions=True)
 
 
-def some(units: Any) -> Any:
+def a_few(units: Any) -> Any:
     """Send a few units more than may be unread."""
     return lambda number: islice(units(number), UNREAD)

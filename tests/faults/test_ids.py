@@ -16,7 +16,7 @@ from testkit.serving import GET_RUN
 ID = "2000017"
 DEFINITION = RunExport.RUN_EXPORT_DEFINITION
 UNSPECIFIED = RunExport.RUN_EXPORT_UNSPECIFIED
-UNKNOWN = 99  # of an API newer than the gateway's
+UNKNOWN = 99  # of a newer API
 
 
 def bytes_of_id(text: bytes) -> bytes:
@@ -157,7 +157,7 @@ async def test_thousands_of_invalid_exports_are_a_small_error(rigged: Any) -> No
         asked = set(rig.upstream.asked)
 
     fields = faults_of(refusal)
-    told = [f"export[{at}]" for at in range(len(fields) - 1)]
-    assert ["export", *told] == fields
-    assert len(told) > 8
+    faults = [f"export[{at}]" for at in range(len(fields) - 1)]
+    assert ["export", *faults] == fields
+    assert len(faults) > 8
     assert {TRUE_ID} == asked

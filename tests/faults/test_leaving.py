@@ -32,12 +32,12 @@ from testkit.rig import GRACE_SECONDS, Rig
 from testkit.serving import GET_RUN
 
 ID, OTHER_ID = "2000020", "2000021"
-CUT = http(true_run(ID))[:-5]  # an answer without its end
+CUT = http(true_run(ID))[:-5]  # a response without its end
 DRIP = Drip(http(true_run(ID)), every_seconds=0.01)
 THROTTLED = said(429, "ThrottlingException", x_amz_retry_after="3000")
 LATE, GONE = ("DEADLINE_EXCEEDED", "CALLER_DEADLINE"), ("CANCELLED", "")
-PATIENCE_SECONDS = 5.0  # for what must happen soon
-LONG_SECONDS = 60.0  # a deadline that no test here waits for
+PATIENCE_SECONDS = 5.0  # for events that must happen soon
+LONG_SECONDS = 60.0  # a deadline that no test reaches
 STALLS = pytest.mark.parametrize(
     "parts",
     [
@@ -50,7 +50,7 @@ STALLS = pytest.mark.parametrize(
 Leave = Callable[[Rig, asyncio.Event], Awaitable[None]]
 
 
-def announced(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
+def announcing(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
     """Return a lie that sends these parts and sets `came`."""
 
     def lie(_request: Request) -> Answer:
@@ -78,8 +78,8 @@ async def expired(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
     begun = time.monotonic()
     rig.tally.calls += 1
     refusal = await refused(call)
-    told = refusal.reason if refusal.details else f"{refusal.code.name} (core)"
-    rig.tally.outcomes[told] += 1
+    outcome = refusal.reason if refusal.details else f"{refusal.code.name} (core)"
+    rig.tally.outcomes[outcome] += 1
     rig.tally.wrong += refusal.code is not StatusCode.DEADLINE_EXCEEDED
     assert StatusCode.DEADLINE_EXCEEDED == refusal.code
     assert time.monotonic() - begun <= seconds + GRACE_SECONDS
@@ -106,19 +106,19 @@ async def test_deadline_without_time_sends_no_request(
 @pytest.mark.parametrize("written", ["1n", "1m", "5m", "9m"])
 async def test_deadline_below_10_ms_is_refused(rigged: Any, written: str) -> None:
     """Below 10 ms no request is sent. A client that still listens gets the reason."""
-    # Only as metadata: such a client goes on listening after its deadline.
+    # Sent as metadata only, so that the client listens after the deadline.
     metadata = (("grpc-timeout", written),)
-    told: list[Refusal] = []
+    refusals: list[Refusal] = []
     async with rigged() as rig:
         for _ in range(30):
             call = rig.stub.GetRun(GetRunRequest(id=ID), metadata=metadata)
             refusal = await expired(rig, call, seconds=0.01)
-            told += [refusal] if refusal.details else []
+            refusals += [refusal] if refusal.details else []
 
-    assert told  # unless gRPC was faster, thirty times
-    assert {"DEADLINE_TOO_SHORT"} == {each.reason for each in told}
-    assert all(set(each.details) == ALWAYS for each in told)
-    assert all(each.metadata == {"runId": ID} for each in told)
+    assert refusals  # gRPC itself may end some of the thirty calls
+    assert {"DEADLINE_TOO_SHORT"} == {each.reason for each in refusals}
+    assert all(set(each.details) == ALWAYS for each in refusals)
+    assert all(each.metadata == {"runId": ID} for each in refusals)
     assert {TRUE_ID} == set(rig.upstream.asked)
 
 
@@ -233,7 +233,7 @@ async def test_call_that_is_left_cancels_its_request(
     """However a client leaves, the call's upstream request is cancelled."""
     came = asyncio.Event()
     async with rigged() as rig:
-        rig.upstream.lie(ID, announced(came, *parts))
+        rig.upstream.lie(ID, announcing(came, *parts))
         rig.tally.calls += 1
         await leave(rig, came)
         rig.tally.outcomes["CANCELLED"] += 1
@@ -247,7 +247,7 @@ async def test_call_that_is_left_is_not_retried(rigged: Any) -> None:
     """A call that waits for a retry makes none after its client has left."""
     came = asyncio.Event()
     async with rigged() as rig:
-        rig.upstream.lie(ID, announced(came, THROTTLED))
+        rig.upstream.lie(ID, announcing(came, THROTTLED))
         rig.tally.calls += 1
         call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
         await soon(came)

@@ -57,8 +57,8 @@ class Running:
             await channel.channel_ready()
             stub = RunServiceStub(channel)
             calls = [refused(get_run(stub, "x", seconds=50)) for _ in range(CALLS)]
-            told = await asyncio.gather(*calls)
-        assert {"INVALID_REQUEST"} == {each.reason for each in told}
+            refusals = await asyncio.gather(*calls)
+        assert {"INVALID_REQUEST"} == {each.reason for each in refusals}
 
     async def ended(self) -> int:
         """Terminate the process by SIGTERM and return its exit code."""
@@ -108,7 +108,7 @@ def stalled() -> Iterator[int]:
     yield end
     written = Path(f"/dev/fd/{reader}").read_bytes()
     os.close(reader)
-    # Up to a page of lines is written at once, and either all of it fits or nothing.
+    # A write of up to one page either fits into the pipe or writes nothing.
     assert len(written) > SMALL_PIPE // 4
     for line in written.splitlines():
         json.loads(line)

@@ -64,7 +64,7 @@ async def test_response_about_another_run_is_an_error(rigged: Any, text: str) ->
         rig.upstream.lie(ID, lie, lie, http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_IDENTITY_MISMATCH)
         assert 2 == rig.upstream.asked[ID]
-        run = await rig.run(ID)  # and it isn't remembered
+        run = await rig.run(ID)  # the error isn't cached
 
     assert ID == refusal.metadata["runId"]
     assert (ID, "germline") == (run.id, run.name)

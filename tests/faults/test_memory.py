@@ -18,14 +18,14 @@ from testkit.lying_upstream import TRUE_ID, Answer, LyingUpstream, Wait, true_ru
 
 CAP_BYTES = 1 << 20  # upstream.max_body_bytes
 PLACES = 64  # upstream.max_concurrent
-OWN_MIB = 16.0  # beyond what ordinary calls take
-SHARE_MIB = 2.0  # of each attempt: its body is put together, then handed on
+OWN_MIB = 16.0  # beyond the memory of ordinary calls
+SHARE_MIB = 2.0  # for each attempt: the parts of the body, and the whole
 LARGE_BYTES = 50_000_000
-ENDLESS_BYTES = 100_000_000  # as far as it goes
-UNREAD_BYTES = 65_536  # what one connection may leave unread isn't quite the cap
+ENDLESS_BYTES = 100_000_000  # the upstream's own limit
+UNREAD_BYTES = 65_536  # tolerance: the limit isn't exact for unread bytes
 WARM_ROUNDS = 4
 FIRST_ID = 2_000_011
-HELD_SECONDS = 1.0  # for all bodies to have come so far
+HELD_SECONDS = 1.0  # until all bodies have arrived so far
 DEADLINE_SECONDS = 30.0
 
 BLOCK = b"x" * 65_536
@@ -33,7 +33,7 @@ CHUNK = b"10000\r\n" + BLOCK + b"\r\n"
 FIELD = b"x-filler: " + b"x" * 4096 + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
-FORGET_PEAK = "5"  # the word of /proc for it
+FORGET_PEAK = "5"  # what /proc/PID/clear_refs expects
 
 
 def blocks(size: int) -> list[bytes]:
@@ -60,7 +60,7 @@ WITHOUT_BOUNDS: dict[str, tuple[Answer, Reason]] = {
         [CHUNKED, *chunks(ENDLESS_BYTES)],
         Reason.UPSTREAM_RESPONSE_TOO_LARGE,
     ),
-    "held": (  # so that all are as large as can be at the same time
+    "held": (  # so that all are at their maximum at the same time
         [
             *(CHUNKED, *chunks(CAP_BYTES - len(BLOCK))),
             *(Wait(HELD_SECONDS), *chunks(ENDLESS_BYTES)),
@@ -73,7 +73,7 @@ WITHOUT_BOUNDS: dict[str, tuple[Answer, Reason]] = {
     ),
     "endless-headers": (
         [OK, *[FIELD] * (ENDLESS_BYTES // len(FIELD))],
-        Reason.UPSTREAM_MALFORMED_RESPONSE,  # which would be tried again
+        Reason.UPSTREAM_MALFORMED_RESPONSE,  # which is retried
     ),
 }
 ONCE = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
@@ -113,7 +113,7 @@ async def told_of_all(
     found = {}
     for name, (answer, _) in WITHOUT_BOUNDS.items():
         for run_id in ids_of(calls):
-            upstream.lie(run_id, answer)  # counts anew
+            upstream.lie(run_id, answer)  # resets the count
         ends = await failing(stub, ids_of(calls), tally)
         found[name] = ends, asked_of(upstream, calls) == [1] * calls
     return found
@@ -147,7 +147,7 @@ async def test_largest_responses_take_limited_memory(tally: Tally) -> None:
     assert taken <= OWN_MIB + SHARE_MIB * PLACES
 
 
-# ---- the measuring ----
+# Measuring.
 
 
 def ids_of(calls: int) -> list[str]:

@@ -13,9 +13,9 @@ from testkit.builders import Refusal
 from testkit.lying_upstream import said
 
 CALLERS = 200
-IN_HAND = 10  # retries, that all callers share
-EARNED = 0.2  # of a retry, by each call
-BATCH = 20  # callers at a time, in the long run
+IN_HAND = 10  # retries that all callers share
+EARNED = 0.2  # share of a retry that each call adds
+BATCH = 20  # concurrent callers in the long outage
 
 
 def attempts_of(refusals: list[Refusal]) -> int:

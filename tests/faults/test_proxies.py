@@ -139,7 +139,7 @@ async def test_header_code_counts_whatever_the_body_is(
 
 @pytest.mark.fault(7)
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "reported"),
     [
         pytest.param("NewException", "NewException", id="unknown"),
         pytest.param("C" * 64, "C" * 64, id="64-letters"),
@@ -150,7 +150,7 @@ async def test_header_code_counts_whatever_the_body_is(
     ],
 )
 async def test_unknown_code_is_reported_if_it_has_only_letters(
-    rigged: Any, code: str, told: str
+    rigged: Any, code: str, reported: str
 ) -> None:
     """An unknown code is unrecognized, and is in the metadata if it is safe."""
     body = json.dumps({"__type": code, "message": f"{CANARY} {ARN}"})
@@ -161,7 +161,9 @@ async def test_unknown_code_is_reported_if_it_has_only_letters(
         again = await rig.refusal(ID, UNAVAILABLE)
         assert 4 == rig.upstream.asked[ID]
 
-    assert told == refusal.metadata["awsErrorCode"] == again.metadata["awsErrorCode"]
+    assert (
+        reported == refusal.metadata["awsErrorCode"] == again.metadata["awsErrorCode"]
+    )
 
 
 @pytest.mark.guarantee("upstream-responses", "trusted-endpoint")

@@ -21,7 +21,7 @@ from unit.upstream.test_transport import departure, reset, serving
 
 ID = "2000030"
 ATTEMPTS = 3
-TRIED = {"runId": ID, "region": "us-east-1"}  # what is told where no answer came
+TRIED = {"runId": ID, "region": "us-east-1"}  # the metadata without a response
 WITH_RETRY = ALWAYS | {"RetryInfo"}
 READY = (200, "ok\n")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -29,7 +29,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ALERT = b"\x15\x03\x03\x00\x02\x02\x28"  # handshake failure, fatal
 
 
-def told(refusal: Refusal) -> tuple[set[str], dict[str, str]]:
+def contents(refusal: Refusal) -> tuple[set[str], dict[str, str]]:
     """Return the details and the metadata of a refusal."""
     return set(refusal.details), refusal.metadata
 
@@ -50,7 +50,7 @@ async def test_refused_port_is_a_failed_connection(rigged: Any, scheme: str) -> 
         refusal = await rig.refusal(ID, Reason.UPSTREAM_CONNECTION)
         ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert READY == ready
 
 
@@ -62,7 +62,7 @@ async def test_unknown_host_has_its_own_reason(rigged: Any) -> None:
         refusal = await rig.refusal(ID, Reason.UPSTREAM_DNS)
         ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert "invalid" not in f"{refusal.message} {refusal.details} {refusal.trailers}"
     assert READY == ready
 
@@ -147,8 +147,8 @@ async def test_untrusted_certificate_is_sent_nothing(
         await next_health(watch, SERVING)
         ready = await readyz(rig.served)
 
-    assert (1, 0, 0) == seen  # no connection got beyond its handshake
-    assert (ALWAYS, TRIED | {"attempts": "1"}) == told(refusal)
+    assert (1, 0, 0) == seen  # no connection completed its handshake
+    assert (ALWAYS, TRIED | {"attempts": "1"}) == contents(refusal)
     assert (503, "UPSTREAM_TLS_UNTRUSTED\n") == unready
     assert READY == ready
     assert 1 == upstream.asked[ID]
@@ -231,7 +231,7 @@ async def test_stalled_handshake_is_a_tls_failure(rigged: Any) -> None:
             lasted = time.monotonic() - begun
             ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert (ATTEMPTS, READY) == (len(hellos), ready)
     assert 3 * 0.15 <= lasted < 2.0
 
@@ -252,14 +252,14 @@ async def test_stalled_handshake_ends_at_the_deadline(rigged: Any) -> None:
         async with rigged(
             aws=lambda _: aws,
             is_truth_served=False,
-            GATEWAY_DEFAULT_DEADLINE="300ms",  # a caller's own is as short, but untold
+            GATEWAY_DEFAULT_DEADLINE="300ms",  # a caller's own has no reason
         ) as rig:
             call = get_run(rig.stub, ID, seconds=None)
             refusal = await rig.refused(call, Reason.SERVER_DEADLINE, seconds=0.3)
             async with asyncio.timeout(5):
                 await has_left.wait()
 
-    assert (ALWAYS, TRIED | {"attempts": "1"}) == told(refusal)
+    assert (ALWAYS, TRIED | {"attempts": "1"}) == contents(refusal)
     assert 1 == len(hellos)
 
 
@@ -295,6 +295,6 @@ async def test_cut_handshake_is_a_tls_failure(
             refusal = await rig.refusal(ID, Reason.UPSTREAM_TLS)
             ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert (ATTEMPTS, READY) == (len(hellos), ready)
     assert [] == [each for each in hellos if b"GET " in each]

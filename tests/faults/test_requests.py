@@ -30,7 +30,7 @@ from testkit.serving import GET_RUN, Scripted, answer, serving
 
 ID = "2000019"
 PATIENCE_SECONDS = 10.0
-ESCAPES = "\r\n\x1b[31m{}"  # what would break a line, or colour it
+ESCAPES = "\r\n\x1b[31m{}"  # would break or color a log line
 
 
 async def refused_by_core(rig: Rig, call: Awaitable[Any]) -> Refusal:
@@ -196,7 +196,7 @@ async def raw_call(
     connection.send_data(1, message, end_stream=True)
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    told: dict[bytes, bytes] = {}
+    trailers: dict[bytes, bytes] = {}
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             is_ended = False
@@ -207,13 +207,13 @@ async def raw_call(
                 for event in connection.receive_data(data):
                     assert not isinstance(event, DataReceived)
                     if isinstance(event, ResponseReceived | TrailersReceived):
-                        told |= dict(event.headers)
+                        trailers |= dict(event.headers)
                     is_ended |= isinstance(event, StreamEnded)
     finally:
         writer.close()
         await writer.wait_closed()
-    assert b"x-request-id" in told, (headers, told)
-    return told[b"x-request-id"].decode(), told
+    assert b"x-request-id" in trailers, (headers, trailers)
+    return trailers[b"x-request-id"].decode(), trailers
 
 
 @pytest.mark.guarantee("hostile-requests")
@@ -234,11 +234,11 @@ async def test_metadata_of_any_bytes_keeps_log_lines_valid(tally: Tally) -> None
     ]
     async with LyingUpstream() as upstream, own_process(upstream.url) as served:
         for is_taken, headers in sent:
-            request_id, told = await raw_call(served.address, *headers)
+            request_id, trailers = await raw_call(served.address, *headers)
             line = await served.event("call")
             tally.calls += 1
             tally.outcomes[line["reason"]] += 1
-            assert b"3" == told[b"grpc-status"], headers
+            assert b"3" == trailers[b"grpc-status"], headers
             assert (request_id, "INVALID_REQUEST") == (
                 line["request_id"],
                 line["reason"],
@@ -253,7 +253,7 @@ async def test_metadata_of_any_bytes_keeps_log_lines_valid(tally: Tally) -> None
                 assert method.startswith(line["method"])
                 assert len(line["method"]) <= 100
         served.terminate()
-        code = await served.ended(30)  # it reads every line to the end, as JSON
+        code = await served.ended(30)  # parses every log line as JSON
 
     assert (0, set()) == (code, set(upstream.asked))
 
@@ -318,13 +318,13 @@ async def test_bug_is_a_constant_error(tally: Tally, bug: Exception) -> None:
             run = await get_run(stub, ID)
     tally.calls += 2
     tally.outcomes.update([refusal.reason, "OK"])
-    told = f"{refusal.message} {refusal.details} {refusal.trailers}"
-    tally.leaked += CANARY in told
+    text = f"{refusal.message} {refusal.details} {refusal.trailers}"
+    tally.leaked += CANARY in text
 
     assert_well_made(refusal)
     assert (StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (refusal.code, refusal.reason)
     assert Reason.GATEWAY_INTERNAL.value.message == refusal.message
     assert (ALWAYS, {"runId": ID}) == (set(refusal.details), refusal.metadata)
-    assert [] == [each for each in (CANARY, type(bug).__name__) if each in told]
+    assert [] == [each for each in (CANARY, type(bug).__name__) if each in text]
     assert [bug] == [each["exc_info"] for each in log if each["event"] == "bug"]
     assert ID == run.id

@@ -138,7 +138,7 @@ def truth(request: Request) -> Answer:
     return said(403, fault) if fault else http(true_run(request.run_id))
 
 
-# As whom it is asked.
+# The session of each request.
 
 
 @pytest.mark.guarantee("role-sessions")
@@ -241,7 +241,7 @@ async def test_answer_is_not_shared_between_sessions(
     assert expected == [run.name for run in later]
 
 
-# Sessions that end.
+# Sessions that expire.
 
 
 @pytest.mark.guarantee("session-renewal")
@@ -303,7 +303,7 @@ async def test_session_that_is_always_refused_is_an_error(
     assert ([ALICE] * 2, READY) == (s.asked, ready)
 
 
-# What STS may answer.
+# Responses of STS.
 
 
 @pytest.mark.guarantee("session-renewal")
@@ -398,15 +398,15 @@ async def test_failure_of_sts_affects_only_its_callers(
         await s.run(BOB)
         await s.run("")
         s.sts.refuse(OTHER_ROLE, answer)
-        await s.run(BOB)  # it has its session
+        await s.run(BOB)  # Bob's session exists now
 
     details = ALWAYS if reason is DENIED else ALWAYS | {"RetryInfo"}
     assert (details, {"runId": ID}) == (set(refusal.details), refusal.metadata)
     assert [session_name(BOB), "", session_name(BOB)] == s.asked
     assert [(logged, refusal.details["RequestInfo"].request_id)] == s.logged
     assert READY == ready
-    told = str(s.rig.log)
-    assert [] == [each for each in ("arn:", "canary", "123456789012") if each in told]
+    log = str(s.rig.log)
+    assert [] == [each for each in ("arn:", "canary", "123456789012") if each in log]
 
 
 async def test_refused_role_is_tried_again(rigged: Any, tmp_path: Path) -> None:
@@ -482,7 +482,7 @@ async def test_calls_that_left_a_stalled_sts_use_few_threads(
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         async with asyncio.timeout(5):
-            while s.rig.served.in_flight:  # noqa: ASYNC110  # nothing tells when it is
+            while s.rig.served.in_flight:  # noqa: ASYNC110  # there is no event for it
                 await asyncio.sleep(0.005)
         threads = [each.name for each in threading.enumerate()]
         s.sts.flow(ROLE)

@@ -37,7 +37,7 @@ ID = "2000022"
 CROWD = 500
 CONNECTIONS = 50
 PATIENCE_SECONDS = 30.0
-FIRST_ID = 5_000_000  # of many runs
+FIRST_ID = 5_000_000  # the first of many run IDs
 NAME = json.loads(true_run("1"))["name"]
 
 
@@ -57,19 +57,19 @@ async def connected(rig: Rig, number: int = CONNECTIONS) -> AsyncIterator[list[A
         stubs = []
         for _ in range(number):
             stubs.append(await stack.enter_async_context(calling(rig.served, **own)))
-            # Each is closed in a callback of its own: that of a crowd takes long.
+            # Each is closed in a callback of its own, as closing all takes long.
             stack.push_async_callback(asyncio.sleep, 0)
         yield stubs
 
 
-async def crowd(rig: Rig, stubs: list[Any], **fields: Any) -> list[Any]:
+async def call_often(rig: Rig, stubs: list[Any], **fields: Any) -> list[Any]:
     """Begin the calls of many callers of one run, and wait until all are accepted."""
     fields.setdefault("timeout", PATIENCE_SECONDS)
     before = rig.served.in_flight
     calls = []
     for at in range(CROWD):
         calls.append(stubs[at % len(stubs)].GetRun(GetRunRequest(id=ID), **fields))
-        await asyncio.sleep(0)  # or their beginning holds up the loop
+        await asyncio.sleep(0)  # otherwise beginning all calls blocks the event loop
     rig.tally.calls += CROWD
     await until(lambda: rig.served.in_flight >= before + CROWD)
     return calls
@@ -78,13 +78,13 @@ async def crowd(rig: Rig, stubs: list[Any], **fields: Any) -> list[Any]:
 async def until(condition: Any) -> None:
     """Poll a condition that has no event."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # as told
+        while not condition():  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(0.005)
 
 
-async def told(call: Any) -> str:
+async def outcome(call: Any) -> str:
     """Return a call's error reason, or the name in its answer."""
-    await asyncio.sleep(0)  # of a crowd that has ended, each for itself
+    await asyncio.sleep(0)  # otherwise reading all outcomes blocks the event loop
     try:
         run = await call
     except grpc.aio.AioRpcError as error:
@@ -114,9 +114,9 @@ async def test_concurrent_calls_for_one_run_cost_two_requests(rigged: Any) -> No
         async with connected(rig) as stubs:
             first = stubs[0].GetRun(GetRunRequest(id=ID), timeout=PATIENCE_SECONDS)
             await until(lambda: rig.upstream.asked[ID])
-            calls = await crowd(rig, stubs)
+            calls = await call_often(rig, stubs)
             may_end.set()
-            return [await told(call) for call in (first, *calls)]
+            return [await outcome(call) for call in (first, *calls)]
 
     async with rigged() as rig:
         rig.upstream.lie(ID, held, http(true_run(ID, name="second")))
@@ -151,7 +151,7 @@ async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
             tasks = []
             for at in range(CROWD):
                 tasks.append(asyncio.create_task(ask(stubs[at % len(stubs)])))
-                await asyncio.sleep(0.002)  # they come over a second or more
+                await asyncio.sleep(0.002)  # the calls arrive over a second or more
             return await asyncio.gather(*tasks)
 
     async with rigged() as rig:
@@ -173,21 +173,21 @@ async def test_caller_that_leaves_does_not_end_a_shared_fetch(rigged: Any) -> No
 
     async def ask(rig: Rig) -> tuple[Counter[str], str]:
         async with connected(rig) as stubs:
-            calls = await crowd(rig, stubs)
+            calls = await call_often(rig, stubs)
             for call in calls[:-1]:
                 call.cancel()
                 await asyncio.sleep(0)  # as above
-            left = Counter([await told(call) for call in calls[:-1]])
+            left = Counter([await outcome(call) for call in calls[:-1]])
             may_end.set()
-            return left, await told(calls[-1])
+            return left, await outcome(calls[-1])
 
     async def leave(rig: Rig) -> Counter[str]:
         async with connected(rig) as stubs:
-            calls = await crowd(rig, stubs)
+            calls = await call_often(rig, stubs)
             for call in calls:
                 call.cancel()
                 await asyncio.sleep(0)  # as above
-            return Counter([await told(call) for call in calls])
+            return Counter([await outcome(call) for call in calls])
 
     may_end = asyncio.Event()
     async with rigged() as rig:
@@ -230,9 +230,9 @@ async def test_shared_fetch_fails_for_all_its_callers(
 
     async def ask(rig: Rig) -> Counter[str]:
         async with connected(rig) as stubs:
-            calls = await crowd(rig, stubs)
+            calls = await call_often(rig, stubs)
             may_end.set()
-            return Counter([await told(call) for call in calls])
+            return Counter([await outcome(call) for call in calls])
 
     async with rigged() as rig:
         rig.upstream.lie(ID, [may_end, answer], answer)
@@ -359,7 +359,7 @@ async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
         rig.tally.outcomes.update(each.reason for _, each in refusals)
         rig.tally.outcomes["OK"] += len(answered)
 
-    # How evenly and how fast is for `make crowds`: this machine may be busy.
+    # `make crowds` checks how even and fast it is: this machine may be busy.
     assert len(account.asked) <= 8 * (lasted + 0.5) + 2
     assert len(answered) >= 0.5 * 8 * lasted
     assert {Reason.UPSTREAM_THROTTLED.name} == {each.reason for _, each in refusals}
@@ -367,7 +367,7 @@ async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
     assert [ALWAYS | {"RetryInfo", "QuotaFailure"}] * len(details) == details
     assert {"true"} == {each.metadata["local"] for _, each in refusals}
     waits = sorted(seconds for seconds, _ in refusals)
-    assert waits[len(waits) // 2] < 1.0  # of the two seconds that they would have
+    assert waits[len(waits) // 2] < 1.0  # of a deadline of 2 s
 
 
 @pytest.mark.guarantee("quota-at-send")
@@ -403,7 +403,7 @@ async def test_rate_holds_after_a_stall_of_healthomics(rigged: Any) -> None:
 @pytest.mark.fault(25)
 async def test_replays_count_towards_the_rate(rigged: Any) -> None:
     """The replay of a request that a reused connection lost counts as a request."""
-    told = http(true_run(ID))
+    answer = http(true_run(ID))
     async with (
         LyingUpstream() as upstream,
         rigged(
@@ -413,7 +413,7 @@ async def test_replays_count_towards_the_rate(rigged: Any) -> None:
             GATEWAY_QUOTA__BURST="2",
         ) as rig,
     ):
-        upstream.lie(ID, *[told, [CLOSE], told] * 15)
+        upstream.lie(ID, *[answer, [CLOSE], answer] * 15)
         for _ in range(30):
             await rig.run(ID)
 
@@ -433,7 +433,7 @@ async def test_rate_adapts_to_other_users_of_the_account(rigged: Any) -> None:
             call = rig.stub.GetRun(GetRunRequest(id=str(next(ids))), timeout=5)
             rig.tally.calls += 1
             rig.tally.outcomes[
-                "OK" if (name := await told(call)) == NAME else name
+                "OK" if (name := await outcome(call)) == NAME else name
             ] += 1
 
     async with (
@@ -464,8 +464,8 @@ async def test_scanner_does_not_delay_a_caller_of_one_run(rigged: Any) -> None:
     async def scan(stub: Any) -> None:
         for at in count():
             call = stub.GetRun(GetRunRequest(id=str(FIRST_ID + at)), timeout=10)
-            scanning.append(asyncio.create_task(told(call)))
-            await asyncio.sleep(0.005)  # 200 a second
+            scanning.append(asyncio.create_task(outcome(call)))
+            await asyncio.sleep(0.005)  # 200 calls a second
 
     async def poll(rig: Rig) -> int:
         async with connected(rig, 2) as (mine, others):
@@ -477,7 +477,7 @@ async def test_scanner_does_not_delay_a_caller_of_one_run(rigged: Any) -> None:
             for each in scanning:
                 each.cancel()
             ends = await asyncio.gather(*scanning, return_exceptions=True)
-            scanning.clear()  # they would keep their connection
+            scanning.clear()  # otherwise they keep their connection open
             return Counter(map(str, ends))[Reason.UPSTREAM_THROTTLED.name]
 
     scanning: list[asyncio.Task[str]] = []

@@ -27,7 +27,7 @@ from testkit.fault_table import Tally
 from testkit.gateway_process import START_SECONDS, STOP_SECONDS, client, serving
 from testkit.lying_upstream import HANG, Answer, Drip, LyingUpstream, Request
 
-PLACES = 64  # upstream.max_concurrent: the other calls wait inside
+PLACES = 64  # upstream.max_concurrent; the other calls wait for a place
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"
 HANGING: Sequence[Answer] = (
     [HANG],
@@ -63,7 +63,9 @@ class Hanging(LyingUpstream):
         return answer
 
 
-async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
+async def end_with_hanging_calls(
+    number: int,
+) -> tuple[list[Refusal], Ending, Counter[str], int]:
     """End a gateway with 300 calls that hang, by one or two SIGTERMs."""
     drain_seconds = 0.5 if number == 1 else PATIENCE_SECONDS
     async with (
@@ -91,7 +93,7 @@ async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
 @pytest.mark.fault(35)
 async def test_drain_ends_calls_that_hang(tally: Tally) -> None:
     """300 calls that hang end with GATEWAY_DRAINING, and the process ends in time."""
-    failures, ending, asked, hung_up = await hung(1)
+    failures, ending, asked, hung_up = await end_with_hanging_calls(1)
     count(tally, failures)
     for failure in failures:
         assert_well_made(failure)
@@ -101,7 +103,7 @@ async def test_drain_ends_calls_that_hang(tally: Tally) -> None:
     }
     assert all("RetryInfo" in each.details for each in failures)
     assert 0 == ending.exit_code
-    # None is asked for anew, and none of those who waited for a place.
+    # No request is repeated, and no call that waited for a place sends one.
     assert {1: PLACES, 0: CALLERS - PLACES} == Counter(asked.values())
     assert PLACES == hung_up
 
@@ -109,7 +111,7 @@ async def test_drain_ends_calls_that_hang(tally: Tally) -> None:
 @pytest.mark.fault(35)
 async def test_second_sigterm_ends_calls_that_hang(tally: Tally) -> None:
     """A second SIGTERM ends the drain at once, and each call gets an error."""
-    failures, ending, asked, hung_up = await hung(2)
+    failures, ending, asked, hung_up = await end_with_hanging_calls(2)
     count(tally, failures)
 
     assert 0 == ending.exit_code
@@ -132,7 +134,7 @@ async def test_sigterm_loses_no_call_beside_another_gateway(tally: Tally) -> Non
 @pytest.mark.guarantee("drain-calls")
 @pytest.mark.fault(34)
 async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
-    """A single gateway refuses only late calls; their callers return as told."""
+    """A single gateway refuses only late calls, whose callers come back in time."""
     ending = await alone((TOLD_SECONDS, TOLD_SECONDS))
     count_ended(tally, ending)
 
@@ -143,7 +145,7 @@ async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "ended", "is_accepted", "lost"),
+    ("outcome", "ended", "is_accepted", "lost"),
     [
         pytest.param("OK", 2.9, True, 0, id="answered"),
         pytest.param("GATEWAY_DRAINING", -0.5, False, 1, id="before-it"),
@@ -159,15 +161,15 @@ async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
     ],
 )
 def test_call_is_lost_if_the_drain_had_to_answer_it(
-    told: str, ended: float, *, is_accepted: bool, lost: int
+    outcome: str, ended: float, *, is_accepted: bool, lost: int
 ) -> None:
     """A call is lost unless it was answered, came late or outlasted the drain."""
-    outcomes = [Outcome(told, AT + ended, is_accepted)]
+    outcomes = [Outcome(outcome, AT + ended, is_accepted)]
     beside = counted(Ending(0, 5.0), outcomes, terminated_at=None)
     only = counted(Ending(0, 5.0), outcomes, terminated_at=AT)
 
     assert (1, lost) == (only.calls, only.lost.total())
-    assert (lost == 0, told == "OK") == (only.is_good, beside.is_good)
+    assert (lost == 0, outcome == "OK") == (only.is_good, beside.is_good)
 
 
 @pytest.mark.parametrize("code", [pytest.param(None, id="none"), 1, -signal.SIGKILL])
@@ -186,10 +188,10 @@ def test_program_refuses_invalid_arguments(
     """Help is printed, and invalid arguments are refused, before anything starts."""
     with pytest.raises(SystemExit) as ended:
         main([argument])
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
 
     assert code == ended.value.code
-    assert "--times" in told.out + told.err
+    assert "--times" in printed.out + printed.err
 
 
 def count(tally: Tally, failures: Sequence[Refusal]) -> None:

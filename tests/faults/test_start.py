@@ -44,9 +44,9 @@ def faults_at_start(
     lines = done.stderr.splitlines()
     events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
     assert "serving" not in events
-    told = [line for line in lines if not line.startswith("{")]
-    assert all(line.startswith(NAME) for line in told), told  # no traceback either
-    return [line.removeprefix(NAME) for line in told]
+    faults = [line for line in lines if not line.startswith("{")]
+    assert all(line.startswith(NAME) for line in faults), faults  # and no traceback
+    return [line.removeprefix(NAME) for line in faults]
 
 
 @pytest.mark.fault(36)
@@ -54,7 +54,7 @@ def test_start_reports_every_fault_at_once(tally: Tally, tmp_path: Path) -> None
     """Faults in file, variables, flags and AWS settings are reported once, together."""
     file = tmp_path / "gateway.toml"
     file.write_text(FAULTY_FILE, encoding="utf-8")
-    told = faults_at_start(
+    reported = faults_at_start(
         tally,
         *("--config", str(file), "--listen", CANARY),
         files=100,
@@ -89,7 +89,7 @@ def test_start_reports_every_fault_at_once(tally: Tally, tmp_path: Path) -> None
         f"log.level in {file}: write 'debug', 'info', 'warning' or 'error'",
         "tls.cert_file and tls.key_file: set both or neither",
         "upstream.connect_timeout 3s: write at most upstream.attempt_timeout, 2s",
-    ] == sorted(told)
+    ] == sorted(reported)
 
 
 @pytest.mark.fault(36)
@@ -171,11 +171,11 @@ def test_start_fails_on_a_port_in_use(tally: Tally, taken: str) -> None:
             name: f"127.0.0.1:{port if name == taken else free_port()}"
             for name in ("listen", "admin_listen")
         }
-        told = faults_at_start(
+        reported = faults_at_start(
             tally,
             GATEWAY_LISTEN=addresses["listen"],
             GATEWAY_ADMIN_LISTEN=addresses["admin_listen"],
             **REGION,
         )
 
-    assert [f"{taken} {addresses[taken]}: it can't be bound; is it in use?"] == told
+    assert [f"{taken} {addresses[taken]}: it can't be bound; is it in use?"] == reported

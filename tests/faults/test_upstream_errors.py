@@ -21,12 +21,12 @@ THROTTLED_BASE_SECONDS = 1.0
 SLACK_SECONDS = 0.5  # this machine may be busy
 
 
-def told(refusal: Refusal) -> tuple[Any, ...]:
+def shared_parts(refusal: Refusal) -> tuple[Any, ...]:
     """Return what two answers to the same error have in common."""
     details = {
         name: detail.SerializeToString(deterministic=True)
         for name, detail in refusal.details.items()
-        if name not in {"RequestInfo", "RetryInfo"}  # an id, and a random wait
+        if name not in {"RequestInfo", "RetryInfo"}  # a request ID, and a random wait
     }
     return refusal.code, refusal.message, sorted(refusal.details), details
 
@@ -157,7 +157,9 @@ async def test_error_is_the_same_for_every_spelling(
         "httpStatus": str(status),
         "awsRequestId": "",
     } == refusals[0].metadata
-    assert [told(refusals[0])] * len(answers) == [told(each) for each in refusals]
+    assert [shared_parts(refusals[0])] * len(answers) == [
+        shared_parts(each) for each in refusals
+    ]
 
 
 @pytest.mark.fault(2)
@@ -189,7 +191,7 @@ async def test_failure_is_retried_no_sooner_than_aws_asks(rigged: Any) -> None:
         await rig.run(ID)
         first, second, third = asked_at(rig)
 
-    assert min(second - first, third - second) >= 0.4  # the wish
+    assert min(second - first, third - second) >= 0.4  # what AWS asks for
 
 
 ODD_BODIES = (

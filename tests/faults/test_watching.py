@@ -28,9 +28,9 @@ from testkit.rig import Rig
 ID = "2000038"
 INTERVAL_SECONDS = 0.1
 QUICK = {"GATEWAY_WATCH__INTERVAL": "100ms", "GATEWAY_WATCH__MIN_INTERVAL": "10ms"}
-CROWD = 500  # `make crowds` has thousands
+CROWD = 500  # `make crowds` uses thousands
 PATIENCE_SECONDS = 20.0
-PER_CONNECTION = 250  # of 500 streams
+PER_CONNECTION = 250  # of at most 500 streams
 
 
 class Life:
@@ -98,7 +98,7 @@ def _uncollected() -> Iterator[None]:
     gc.enable()
 
 
-async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
+async def watch_often(stack: AsyncExitStack, rig: Rig) -> list[Any]:
     """Begin this many watches, on as many connections as they need."""
     own = {"grpc.use_local_subchannel_pool": 1}
     opened = [
@@ -108,7 +108,7 @@ async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
     calls = []
     for at in range(CROWD):
         calls.append(watch(opened[at % len(opened)]))
-        await asyncio.sleep(0)  # or their beginning holds up the loop
+        await asyncio.sleep(0)  # otherwise beginning all watches blocks the event loop
     rig.tally.calls += CROWD
     return calls
 
@@ -132,13 +132,13 @@ async def test_all_watchers_of_a_run_see_every_state(rigged: Any) -> None:
 
         async def follow() -> list[list[str]]:
             async with AsyncExitStack() as stack:
-                calls = await crowd(stack, rig)
+                calls = await watch_often(stack, rig)
                 firsts = [(await call.read()).run.name for call in calls]
                 living = asyncio.create_task(live())
                 rests = []
                 for at, call in enumerate(calls):
                     rests.append(await names(call))
-                    calls[at] = None  # it goes here, and not all of them at once
+                    calls[at] = None  # closed one by one, not all at once
                     await asyncio.sleep(0)
                 del call
                 await living
@@ -157,7 +157,7 @@ async def test_all_watchers_of_a_run_see_every_state(rigged: Any) -> None:
 @pytest.mark.fault(39)
 async def test_slow_watcher_gets_the_newest_state(rigged: Any) -> None:
     """A slow reader delays no other, and skips old states."""
-    big = "x" * 60_000  # two of these fill what a stream may be ahead of its reader
+    big = "x" * 60_000  # two of these fill a stream's flow-control window
     fixed = {"grpc.http2.bdp_probe": 0, "grpc.http2.lookahead_bytes": 65_536}
     own = {"grpc.use_local_subchannel_pool": 1}
     async with (
@@ -175,12 +175,12 @@ async def test_slow_watcher_gets_the_newest_state(rigged: Any) -> None:
         life.be(name="20", definition=big, status="FAILED")
         seen += await names(fast)
         late = await names(slow)
-        del slow  # which would keep its connection
+        del slow  # otherwise it keeps its connection open
         rig.tally.outcomes["OK"] += 2
 
     assert [str(at) for at in range(21)] == seen
     assert "20" == late[-1]
-    assert [*dict.fromkeys(late)] == late  # none twice
+    assert [*dict.fromkeys(late)] == late  # without duplicates
     assert len(late) < 15
 
 
@@ -275,14 +275,14 @@ async def test_watchers_that_leave_end_the_polls(
 
         async def come_and_go() -> set[StatusCode]:
             async with AsyncExitStack() as stack:
-                calls = await crowd(stack, rig)
+                calls = await watch_often(stack, rig)
                 for call in calls:
                     await call.read()
                 for call in calls:
                     call.cancel()
                     await asyncio.sleep(0)  # as above
                 codes = set()
-                while calls:  # one by one, as they go with it
+                while calls:  # closed one by one
                     codes.add(await calls.pop().code())
                     await asyncio.sleep(0)
                 return codes
@@ -293,7 +293,7 @@ async def test_watchers_that_leave_end_the_polls(
         await has_left(rig)
         lasted = time.monotonic() - begun
         asked = rig.upstream.asked[ID]
-        await asyncio.sleep(3 * INTERVAL_SECONDS)  # in which a poller would ask
+        await asyncio.sleep(3 * INTERVAL_SECONDS)  # long enough for a poll
         then = rig.upstream.asked[ID]
         life.be(name="b", status="FAILED")
         again = await names(watch(rig.stub))
@@ -321,7 +321,7 @@ async def test_reused_id_ends_the_watch_of_the_old_run(rigged: Any) -> None:
         new.cancel()
 
 
-# The contract of a watch, beyond the numbered cases.
+# Watches beyond the numbered cases.
 
 
 async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
@@ -433,7 +433,7 @@ async def test_watch_interval_has_a_minimum(
         Life(rig)
         call = watch(rig.stub, min_interval={"nanos": 10_000_000})
         await call.read()
-        await asyncio.sleep(0.3)  # in which it would poll thirty times
+        await asyncio.sleep(0.3)  # long enough for thirty polls
         call.cancel()
         asked = rig.upstream.asked[ID]
 
