@@ -56,7 +56,7 @@ KNOWN = [
 
 
 @dataclass
-class Place:
+class Deployment:
     """A gateway with several listeners, and its upstream."""
 
     files: Files
@@ -100,7 +100,7 @@ class Place:
 
 
 @asynccontextmanager
-async def behind(folder: Path, *rules: str, **toml: str) -> AsyncIterator[Place]:
+async def behind(folder: Path, *rules: str, **toml: str) -> AsyncIterator[Deployment]:
     """Serve a gateway with these rules. `toml` has other settings."""
     with TemporaryDirectory(prefix="hg-") as sockets:
         files = Files(folder, Path(sockets))
@@ -108,7 +108,7 @@ async def behind(folder: Path, *rules: str, **toml: str) -> AsyncIterator[Place]
             LyingUpstream() as upstream,
             gateway(aws_at(upstream.url), toml=files.toml(*rules, **toml)) as served,
         ):
-            yield Place(files, served, upstream)
+            yield Deployment(files, served, upstream)
 
 
 async def check(
@@ -118,9 +118,9 @@ async def check(
     expected = {str(row): row.expected(known) for row in callers}
     rules = [rule(each) for each in sorted(known or ())]
     with capture_logs() as events:
-        async with behind(folder, *rules) as place:
-            found = await place.outcomes(callers, method)
-            asked = dict(place.upstream.asked)
+        async with behind(folder, *rules) as deployment:
+            found = await deployment.outcomes(callers, method)
+            asked = dict(deployment.upstream.asked)
 
     assert {name: end for name, (end, _) in expected.items()} == found
     assert {
@@ -183,22 +183,25 @@ async def test_listeners_separate_callers_during_renewals_and_drain(
     ends: dict[str, set[str]] = {str(row): set() for row in rows()}
     is_over = asyncio.Event()
 
-    async def load(place: Place, some: list[Row]) -> None:
+    async def load(deployment: Deployment, some: list[Row]) -> None:
         for row in cycle(some):
             if is_over.is_set():
                 return
-            ends[str(row)].add(await place.call(row, str(FIRST_ID), "GetRun"))
+            ends[str(row)].add(await deployment.call(row, str(FIRST_ID), "GetRun"))
 
     with capture_logs() as events:
-        async with behind(tmp_path, rule(LIMS)) as place, asyncio.TaskGroup() as tasks:
+        async with (
+            behind(tmp_path, rule(LIMS)) as deployment,
+            asyncio.TaskGroup() as tasks,
+        ):
             for first in range(AT_ONCE):
-                tasks.create_task(load(place, rows()[first::AT_ONCE]))
-            place.files.renew()
+                tasks.create_task(load(deployment, rows()[first::AT_ONCE]))
+            deployment.files.renew()
             await until(lambda: "certificate_replaced" in str(events))
             await until(lambda: all(ends.values()))
             before = {name: set(found) for name, found in ends.items()}
-            await place.served.drain(0.0)
-            left = os.listdir(place.files.sockets)  # noqa: PTH208  # two names at most
+            await deployment.served.drain(0.0)
+            left = os.listdir(deployment.files.sockets)  # noqa: PTH208  # two names at most
             is_over.set()
 
     assert [] == left  # the process ends without stopping its servers
@@ -217,9 +220,9 @@ async def test_missing_keys_delay_only_tokens(tmp_path: Path) -> None:
     async with KeyServer() as keys:
         keys.answer(http(status=503, keep=False))
         where = f'jwks_url = "{keys.url}"'
-        async with behind(tmp_path, rule(LIMS), keys=where) as place:
+        async with behind(tmp_path, rule(LIMS), keys=where) as deployment:
             found = {
-                str(row): await place.call(row, str(FIRST_ID), "GetRun")
+                str(row): await deployment.call(row, str(FIRST_ID), "GetRun")
                 for row in (
                     Row("no-certificate", "right", "none"),
                     Row("spiffe", "right", "required"),
@@ -229,7 +232,7 @@ async def test_missing_keys_delay_only_tokens(tmp_path: Path) -> None:
                     Row("no-certificate", "alg-none", "none"),
                 )
             }
-            asked = place.upstream.asked.total()
+            asked = deployment.upstream.asked.total()
 
     assert {
         "no-certificate.right.none": "UNAVAILABLE AUTH_BACKEND_UNAVAILABLE",
@@ -268,9 +271,9 @@ async def test_standard_service_requires_a_rule_unless_it_is_open(
         Row("dns", "no-token", "required"): "OK",
     }
     found: dict[str, dict[Row, str]] = {"Health": {}, "Reflection": {}}
-    async with behind(tmp_path, *rules, top=f"open_services = [{names}]") as place:
+    async with behind(tmp_path, *rules, top=f"open_services = [{names}]") as deployment:
         for row in closed:
-            async with place.channel(row) as channel:
+            async with deployment.channel(row) as channel:
                 health = await outcome(health_of(channel, ""))
                 found["Health"][row] = "OK" if health == SERVING else word(health)
                 ends = {
@@ -278,20 +281,22 @@ async def test_standard_service_requires_a_rule_unless_it_is_open(
                     for each in ("v1", "v1alpha")
                 }
                 (found["Reflection"][row],) = ends
-        async with place.channel(Row("no-certificate", "right", "required")) as channel:
+        async with deployment.channel(
+            Row("no-certificate", "right", "required")
+        ) as channel:
             assert NO_CALL == word(await outcome(health_of(channel, "")))
 
     for name, ends_of in found.items():
         assert (dict.fromkeys(closed, "OK") if name in opened else closed) == ends_of
 
 
-async def grpcurl(place: Place, bearer: str) -> tuple[int, str, str]:
+async def grpcurl(deployment: Deployment, bearer: str) -> tuple[int, str, str]:
     """Call GetRun with grpcurl. Return its exit code and output."""
     header = " ".join(f"{name}: {value}" for name, value in tokens()[bearer][0])
     process = await asyncio.create_subprocess_exec(
-        *(GRPCURL, "-cacert", place.files.folder / "ca.pem", "-format-error"),
+        *(GRPCURL, "-cacert", deployment.files.folder / "ca.pem", "-format-error"),
         *("-H", header, "-d", json.dumps({"id": str(FIRST_ID)})),
-        *(str(place.served.addresses[1]), "healthomics.v1.RunService/GetRun"),
+        *(str(deployment.served.addresses[1]), "healthomics.v1.RunService/GetRun"),
         stdout=PIPE,
         stderr=PIPE,
     )
@@ -302,10 +307,10 @@ async def grpcurl(place: Place, bearer: str) -> tuple[int, str, str]:
 async def test_grpcurl_sends_a_token_over_tls(tmp_path: Path) -> None:
     """As in the guide, a valid token returns the run and an invalid one a reason."""
     async with AsyncExitStack() as stack:
-        place = await stack.enter_async_context(behind(tmp_path, rule(LIMS)))
-        code, answer, _ = await grpcurl(place, "right")
-        bad_code, nothing, output = await grpcurl(place, "other-audience")
-        asked = place.upstream.asked.total()
+        deployment = await stack.enter_async_context(behind(tmp_path, rule(LIMS)))
+        code, answer, _ = await grpcurl(deployment, "right")
+        bad_code, nothing, output = await grpcurl(deployment, "other-audience")
+        asked = deployment.upstream.asked.total()
 
     assert (0, str(FIRST_ID)) == (code, json.loads(answer)["id"])
     assert bad_code

@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 20.0
 PER_CONNECTION = 250  # of at most 500 streams
 
 
-class Life:
+class ChangingRun:
     """A run whose state the test sets."""
 
     def __init__(self, rig: Rig, run_id: str = ID, **members: object) -> None:
@@ -120,7 +120,7 @@ async def test_all_watchers_of_a_run_see_every_state(rigged: Any) -> None:
     """Hundreds of watchers cost one poller; each sees all states in order, once."""
     steps = ["a", "b", "c", "d"]
     async with rigged(**QUICK) as rig:
-        life = Life(rig, name=steps[0])
+        life = ChangingRun(rig, name=steps[0])
         begun = time.monotonic()
 
         async def live() -> None:
@@ -164,7 +164,7 @@ async def test_slow_watcher_gets_the_newest_state(rigged: Any) -> None:
         rigged(**QUICK | {"GATEWAY_WATCH__INTERVAL": "20ms"}) as rig,
         calling(rig.served, **fixed, **own) as elsewhere,
     ):
-        life = Life(rig, name="0", definition=big)
+        life = ChangingRun(rig, name="0", definition=big)
         slow, fast = watch(elsewhere), watch(rig.stub)
         rig.tally.calls += 2
         assert "0" == (await slow.read()).run.name
@@ -201,7 +201,7 @@ async def test_watch_outlasts_transient_failures(rigged: Any) -> None:
     ) as rig:
 
         async def seen(run_id: str, answer: Answer) -> list[str]:
-            life = Life(rig, run_id, name="a")
+            life = ChangingRun(rig, run_id, name="a")
             call = watch(rig.stub, run_id)
             rig.tally.calls += 1
             first = (await call.read()).run.name
@@ -248,7 +248,7 @@ async def test_watch_ends_if_its_run_is_lost(
 ) -> None:
     """A refusal, a 404 or another run under the ID ends all watches, once."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, uuid="1")
+        life = ChangingRun(rig, uuid="1")
         if not is_seen:
             life.tell(answer)
         call = watch(rig.stub, uuid="1")
@@ -270,7 +270,7 @@ async def test_watchers_that_leave_end_the_polls(
 ) -> None:
     """After hundreds leave, no poll is sent; when they return, one poller polls."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, name="a")
+        life = ChangingRun(rig, name="a")
         begun = time.monotonic()
 
         async def come_and_go() -> set[StatusCode]:
@@ -307,7 +307,7 @@ async def test_watchers_that_leave_end_the_polls(
 async def test_reused_id_ends_the_watch_of_the_old_run(rigged: Any) -> None:
     """The new run is visible at once, and a watch of the old one ends."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, uuid="1")
+        life = ChangingRun(rig, uuid="1")
         old = watch(rig.stub)
         assert "1" == (await old.read()).run.uuid
         life.tell(said(404, "ResourceNotFoundException"))
@@ -327,7 +327,7 @@ async def test_reused_id_ends_the_watch_of_the_old_run(rigged: Any) -> None:
 async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
     """The stream ends with WATCH_RENEW, and the next one resumes by the uuid."""
     async with rigged(GATEWAY_WATCH__MAX_STREAM="300ms", **QUICK) as rig:
-        Life(rig, uuid="1")
+        ChangingRun(rig, uuid="1")
         call = watch(rig.stub)
         assert "1" == (await call.read()).run.uuid
         refusal = await ended(rig, names(call), Reason.WATCH_RENEW)
@@ -341,7 +341,7 @@ async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
 async def test_deadline_ends_a_watch(rigged: Any) -> None:
     """A watch ends at its caller's deadline, and is logged as that."""
     async with rigged(**QUICK) as rig:
-        Life(rig)
+        ChangingRun(rig)
         call = rig.stub.WatchRun(WatchRunRequest(id=ID), timeout=0.3)
         await call.read()
         with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -382,7 +382,7 @@ async def test_invalid_watch_request_is_refused(rigged: Any) -> None:
 async def test_silent_watch_sends_heartbeats(rigged: Any) -> None:
     """A heartbeat has no run; the next state follows as usual."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, name="a")
+        life = ChangingRun(rig, name="a")
         call = watch(rig.stub, heartbeat_interval={"seconds": 1})
         first, beat = await call.read(), await call.read()
         life.be(name="b", status="COMPLETED")
@@ -396,7 +396,7 @@ async def test_silent_watch_sends_heartbeats(rigged: Any) -> None:
 async def test_watch_sends_only_masked_members(rigged: Any) -> None:
     """Only a change of selected members is sent; withheld members never are."""
     async with rigged(GATEWAY_WITHHOLD="digest", **QUICK) as rig:
-        life = Life(rig, name="a", digest="1", priority=1)
+        life = ChangingRun(rig, name="a", digest="1", priority=1)
         mask = FieldMask(paths=["name", "digest"])
         call = watch(rig.stub, read_mask=mask)
         first = (await call.read()).run
@@ -416,7 +416,7 @@ async def test_watch_has_its_own_interval(rigged: Any) -> None:
     async with rigged(
         GATEWAY_WATCH__INTERVAL="1h", GATEWAY_WATCH__MIN_INTERVAL="10ms"
     ) as rig:
-        life = Life(rig)
+        life = ChangingRun(rig)
         call = watch(rig.stub, min_interval={"nanos": 50_000_000})
         await call.read()
         await life.asked(3)
@@ -430,7 +430,7 @@ async def test_watch_interval_has_a_minimum(
     async with rigged(
         GATEWAY_WATCH__INTERVAL="1h", GATEWAY_WATCH__MIN_INTERVAL="1h"
     ) as rig:
-        Life(rig)
+        ChangingRun(rig)
         call = watch(rig.stub, min_interval={"nanos": 10_000_000})
         await call.read()
         await asyncio.sleep(0.3)  # long enough for thirty polls
@@ -447,7 +447,7 @@ async def test_unread_watches_end_at_their_time_limit(rigged: Any) -> None:
     async with rigged(
         GATEWAY_WATCH__MAX_OPEN="4", GATEWAY_WATCH__MAX_STREAM="1s", **QUICK
     ) as rig:
-        Life(rig, str(FIRST_ID), definition="x" * 90_000)
+        ChangingRun(rig, str(FIRST_ID), definition="x" * 90_000)
         attacker = Attacker(replace(attack, units=few), str(rig.served.address))
         attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -468,7 +468,7 @@ def few(number: int) -> Iterator[bytes]:
 async def test_watches_over_the_limit_are_refused(rigged: Any) -> None:
     """They get the time to wait, and GetRun calls aren't affected."""
     async with rigged(GATEWAY_WATCH__MAX_OPEN="2", **QUICK) as rig:
-        Life(rig)
+        ChangingRun(rig)
         opened = [watch(rig.stub) for _ in range(2)]
         for call in opened:
             await call.read()
@@ -483,7 +483,7 @@ async def test_watches_over_the_limit_are_refused(rigged: Any) -> None:
 async def test_get_run_updates_the_watch_of_its_run(rigged: Any) -> None:
     """A fresh answer to a GetRun reaches the watchers before their next poll."""
     async with rigged(GATEWAY_WATCH__INTERVAL="1h") as rig:
-        life = Life(rig, name="a")
+        life = ChangingRun(rig, name="a")
         call = watch(rig.stub)
         first = (await call.read()).run.name
         life.be(name="b", status="COMPLETED")
