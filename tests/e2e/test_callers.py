@@ -100,7 +100,9 @@ class Deployment:
 
 
 @asynccontextmanager
-async def behind(folder: Path, *rules: str, **toml: str) -> AsyncIterator[Deployment]:
+async def serving_listeners(
+    folder: Path, *rules: str, **toml: str
+) -> AsyncIterator[Deployment]:
     """Serve a gateway with these rules. `toml` has other settings."""
     with TemporaryDirectory(prefix="hg-") as sockets:
         files = Files(folder, Path(sockets))
@@ -118,7 +120,7 @@ async def check(
     expected = {str(row): row.expected(known) for row in callers}
     rules = [rule(each) for each in sorted(known or ())]
     with capture_logs() as events:
-        async with behind(folder, *rules) as deployment:
+        async with serving_listeners(folder, *rules) as deployment:
             found = await deployment.outcomes(callers, method)
             asked = dict(deployment.upstream.asked)
 
@@ -191,7 +193,7 @@ async def test_listeners_separate_callers_during_renewals_and_drain(
 
     with capture_logs() as events:
         async with (
-            behind(tmp_path, rule(LIMS)) as deployment,
+            serving_listeners(tmp_path, rule(LIMS)) as deployment,
             asyncio.TaskGroup() as tasks,
         ):
             for first in range(AT_ONCE):
@@ -220,7 +222,7 @@ async def test_missing_keys_delay_only_tokens(tmp_path: Path) -> None:
     async with KeyServer() as keys:
         keys.answer(http(status=503, keep=False))
         where = f'jwks_url = "{keys.url}"'
-        async with behind(tmp_path, rule(LIMS), keys=where) as deployment:
+        async with serving_listeners(tmp_path, rule(LIMS), keys=where) as deployment:
             found = {
                 str(row): await deployment.call(row, str(FIRST_ID), "GetRun")
                 for row in (
@@ -271,7 +273,9 @@ async def test_standard_service_requires_a_rule_unless_it_is_open(
         Row("dns", "no-token", "required"): "OK",
     }
     found: dict[str, dict[Row, str]] = {"Health": {}, "Reflection": {}}
-    async with behind(tmp_path, *rules, top=f"open_services = [{names}]") as deployment:
+    async with serving_listeners(
+        tmp_path, *rules, top=f"open_services = [{names}]"
+    ) as deployment:
         for row in closed:
             async with deployment.channel(row) as channel:
                 health = await outcome(health_of(channel, ""))
@@ -307,7 +311,9 @@ async def grpcurl(deployment: Deployment, bearer: str) -> tuple[int, str, str]:
 async def test_grpcurl_sends_a_token_over_tls(tmp_path: Path) -> None:
     """As in the guide, a valid token returns the run and an invalid one a reason."""
     async with AsyncExitStack() as stack:
-        deployment = await stack.enter_async_context(behind(tmp_path, rule(LIMS)))
+        deployment = await stack.enter_async_context(
+            serving_listeners(tmp_path, rule(LIMS))
+        )
         code, answer, _ = await grpcurl(deployment, "right")
         bad_code, nothing, output = await grpcurl(deployment, "other-audience")
         asked = deployment.upstream.asked.total()

@@ -81,7 +81,7 @@ async def next_frame(reader: StreamReader) -> tuple[int, bytes]:
     return head[3], await reader.readexactly(int.from_bytes(head[:3]))
 
 
-async def told_to_go(reader: StreamReader) -> int:
+async def goaway_code(reader: StreamReader) -> int:
     """Read until GOAWAY and return its error code."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
@@ -90,7 +90,7 @@ async def told_to_go(reader: StreamReader) -> int:
                 return int.from_bytes(payload[4:8])
 
 
-async def closed(reader: StreamReader) -> None:
+async def wait_until_closed(reader: StreamReader) -> None:
     """Wait until the peer closes the connection, without answering anything."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         try:
@@ -101,7 +101,7 @@ async def closed(reader: StreamReader) -> None:
 
 
 @asynccontextmanager
-async def speaking_raw(
+async def raw_connection(
     served: Gateway,
 ) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
     """Open an HTTP/2 connection, and send the preface and the settings."""
@@ -115,7 +115,7 @@ async def speaking_raw(
 
 
 @asynccontextmanager
-async def tuned(
+async def gateway_with(
     url: str, *, environ: Mapping[str, str] = MappingProxyType({}), **changed: int
 ) -> AsyncIterator[Gateway]:
     """Serve with the same options, some of them with other values."""
@@ -178,7 +178,7 @@ async def test_connection_limits_concurrent_calls() -> None:
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        speaking_raw(served) as (reader, writer),
+        raw_connection(served) as (reader, writer),
     ):
         await next_frame(reader)  # its settings, which apply once acknowledged
         writer.write(frame(SETTINGS, ACK, 0))
@@ -194,7 +194,7 @@ async def test_connection_limits_concurrent_calls() -> None:
 async def reset_rapidly(served: Gateway) -> None:
     """Open thousands of calls on one connection, and reset each at once."""
     body = request_body()
-    async with speaking_raw(served) as (_, writer):
+    async with raw_connection(served) as (_, writer):
         for stream in range(1, 20_001, 2):
             writer.write(
                 frame(HEADERS, END_HEADERS, stream, header_block())
@@ -302,18 +302,18 @@ async def test_ping_flood_ends_the_connection() -> None:
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        speaking_raw(served) as (reader, writer),
+        raw_connection(served) as (reader, writer),
     ):
         writer.write(frame(PING, 0, 0, bytes(8)) * PINGS)
-        assert ENHANCE_YOUR_CALM == await told_to_go(reader)
+        assert ENHANCE_YOUR_CALM == await goaway_code(reader)
 
 
 async def test_pings_every_10_s_are_answered() -> None:
     """Without a call a ping is allowed each 10 s; gRPC's default is 5 minutes."""
     async with (
         Sandbox() as sandbox,
-        tuned(sandbox.url, min_ping_interval_without_data_ms=0) as served,
-        speaking_raw(served) as (reader, writer),
+        gateway_with(sandbox.url, min_ping_interval_without_data_ms=0) as served,
+        raw_connection(served) as (reader, writer),
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         kinds: Counter[int] = Counter()
@@ -332,31 +332,31 @@ async def test_peer_without_ping_answer_is_disconnected() -> None:
     timers = ("keepalive_time_ms", "ping_timeout_ms")
     async with (
         Sandbox() as sandbox,
-        tuned(sandbox.url, **dict.fromkeys(timers, 200)) as served,
-        speaking_raw(served) as (reader, _),
+        gateway_with(sandbox.url, **dict.fromkeys(timers, 200)) as served,
+        raw_connection(served) as (reader, _),
     ):
-        await closed(reader)
+        await wait_until_closed(reader)
 
 
 async def test_idle_connection_is_closed() -> None:
     """A connection without calls is closed after max_connection_idle."""
     async with (
         Sandbox() as sandbox,
-        tuned(sandbox.url, max_connection_idle_ms=300) as served,
-        speaking_raw(served) as (reader, _),
+        gateway_with(sandbox.url, max_connection_idle_ms=300) as served,
+        raw_connection(served) as (reader, _),
     ):
-        await closed(reader)
+        await wait_until_closed(reader)
 
 
 async def test_old_connection_gets_goaway() -> None:
     """A connection over its maximum age gets GOAWAY, and loses no call."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
-        tuned(sandbox.url, max_connection_age_ms=100) as served,
+        gateway_with(sandbox.url, max_connection_age_ms=100) as served,
         calling(served) as stub,
-        speaking_raw(served) as (reader, _),
+        raw_connection(served) as (reader, _),
     ):
-        going = asyncio.create_task(told_to_go(reader))
+        going = asyncio.create_task(goaway_code(reader))
         while not going.done():
             await get_run(stub, "1000003")
 
@@ -376,8 +376,8 @@ async def test_silent_connection_is_closed(tmp_path: Path, *, with_tls: bool) ->
             ("GATEWAY_TLS__CERT_FILE", "GATEWAY_TLS__KEY_FILE"), str(file)
         )
     brief = {"server_handshake_timeout_ms": 200}
-    async with tuned(NOWHERE, environ=environ, **brief) as served:
+    async with gateway_with(NOWHERE, environ=environ, **brief) as served:
         address = served.address
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        await closed(reader)
+        await wait_until_closed(reader)
         writer.close()

@@ -54,7 +54,9 @@ CROWD = replace(UNKNOWN_CALLERS["no-token"], connections=4, in_hand=120)
 
 
 @asynccontextmanager
-async def attacked(served: Gateway, attack: Attack, units: int) -> AsyncIterator[None]:
+async def under_attack(
+    served: Gateway, attack: Attack, units: int
+) -> AsyncIterator[None]:
     """Run an attack on a gateway; begin the block when `units` have been sent."""
     attacker = Attacker(attack, str(served.address))
     attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
@@ -83,7 +85,7 @@ async def test_calls_without_identity_take_no_place_of_an_identity(
     fast = replace(attack, rate=max(attack.rate, 5000.0))
     async with (
         called(tmp_path, **SMALL) as gateway,
-        attacked(gateway.served, fast, units),
+        under_attack(gateway.served, fast, units),
     ):
         runs = [await outcome(gateway.get(OURS, token())) for _ in range(3)]
         watch = gateway.watch(OURS, token())
@@ -99,7 +101,7 @@ async def test_health_streams_of_a_connection_are_limited(tmp_path: Path) -> Non
     """A stream over the limit is refused; on another connection one is served."""
     async with (
         called(tmp_path) as gateway,
-        attacked(gateway.served, UNKNOWN_CALLERS["health-streams"], 100),
+        under_attack(gateway.served, UNKNOWN_CALLERS["health-streams"], 100),
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
     ):
         watches = [HealthStub(channel).Watch(HealthCheckRequest()) for _ in range(33)]
@@ -269,7 +271,7 @@ async def test_loopback_addresses_share_one_limit(tmp_path: Path) -> None:
 
 async def call_from(source: str, port: int) -> str:
     """Make a call from a loopback address and return its outcome."""
-    there = partial(pass_on, port, source)
+    there = partial(forward, port, source)
     async with (
         await asyncio.start_server(there, "127.0.0.1", 0) as relay,
         grpc.aio.insecure_channel(
@@ -280,15 +282,15 @@ async def call_from(source: str, port: int) -> str:
         return verdict(await outcome(stub_on(channel).GetRun(request, timeout=10)))
 
 
-async def pass_on(
+async def forward(
     port: int, source: str, reader: StreamReader, writer: StreamWriter
 ) -> None:
     """Forward a connection to the gateway from an address, in both directions."""
     there = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
-    await asyncio.gather(copied(reader, there[1]), copied(there[0], writer))
+    await asyncio.gather(copy_stream(reader, there[1]), copy_stream(there[0], writer))
 
 
-async def copied(reader: StreamReader, writer: StreamWriter) -> None:
+async def copy_stream(reader: StreamReader, writer: StreamWriter) -> None:
     """Copy a stream until it ends."""
     with suppress(ConnectionError):
         while block := await reader.read(65_536):

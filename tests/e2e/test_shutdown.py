@@ -94,7 +94,7 @@ sys.exit(main())
 STDOUT_LOST = "healthomics-gateway: standard output: Broken pipe"
 
 
-def planted(
+def serving_with_fault(
     url: str, fault: str, *, force_seconds: float = FORCE_SECONDS
 ) -> AbstractAsyncContextManager[Served]:
     """Run a gateway process with a seeded fault."""
@@ -110,7 +110,7 @@ def planted(
 
 
 @asynccontextmanager
-async def idling(
+async def idle_connections(
     address: str, said: bytes = b"", *, connections: int = 1
 ) -> AsyncIterator[None]:
     """Open connections that send these bytes and nothing more."""
@@ -152,7 +152,7 @@ async def test_drain_waits_for_no_connection(port: str, said: bytes) -> None:
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        idling(str(getattr(served, port)), said),
+        idle_connections(str(getattr(served, port)), said),
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         await served.drain(0)
@@ -235,7 +235,7 @@ async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
             (served.address, b"\x16\x03\x01"),  # the first bytes of a TLS handshake
             (served.admin_address, b"GET /livez HTTP/1.1\r\n"),
         ):
-            await stack.enter_async_context(idling(address, said))
+            await stack.enter_async_context(idle_connections(address, said))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await keys.asked.wait()
             async with channel_to(served.address, root_of(authority)) as channel:
@@ -320,7 +320,7 @@ async def test_unread_stdout_delays_nothing() -> None:
 @pytest.mark.guarantee("shutdown-time")
 async def test_process_with_a_blocked_event_loop_ends_by_force() -> None:
     """A watchdog ends the process with exit code 1, after the drain time."""
-    async with planted(NOWHERE, BLOCKED_LOOP, force_seconds=0.1) as served:
+    async with serving_with_fault(NOWHERE, BLOCKED_LOOP, force_seconds=0.1) as served:
         served.terminate()
         assert FORCED == await served.ended(PATIENCE_SECONDS)
 
@@ -330,7 +330,7 @@ async def test_process_ends_when_its_accept_loop_has_ended() -> None:
     """Calls under way end with GATEWAY_DRAINING, and the exit code is 70."""
     async with (
         Upstream(NEVER) as upstream,
-        planted(upstream.url, ENDING_ACCEPT_LOOP) as served,
+        serving_with_fault(upstream.url, ENDING_ACCEPT_LOOP) as served,
         client(served) as stub,
     ):
         failure = await refused(get_run(stub, "1000003", seconds=60))
@@ -389,7 +389,7 @@ async def test_idle_connections_leave_files_for_calls() -> None:
         stub = await stack.enter_async_context(client(served))
         assert "1000003" == (await get_run(stub, "1000003")).id
         for address in (served.admin_address, served.address):
-            await stack.enter_async_context(idling(address, connections=IDLE))
+            await stack.enter_async_context(idle_connections(address, connections=IDLE))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         attempts = [refused(get_run(stub, str(9000 + each))) for each in range(64)]
         ends = Counter(each.reason for each in await asyncio.gather(*attempts))

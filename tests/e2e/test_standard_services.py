@@ -30,7 +30,7 @@ REFLECTION_TRIES = 20
 
 
 @asynccontextmanager
-async def connected(served: Gateway) -> AsyncIterator[grpc.aio.Channel]:
+async def open_channel(served: Gateway) -> AsyncIterator[grpc.aio.Channel]:
     """Open a channel."""
     async with grpc.aio.insecure_channel(str(served.address)) as channel:
         yield channel
@@ -56,7 +56,7 @@ async def test_health_and_admin_pages_are_ok() -> None:
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
         calling(served) as stub,
     ):
         await get_run(stub, "1000003")
@@ -80,7 +80,7 @@ async def test_health_follows_the_gateways_credentials() -> None:
         )
         async with (
             gateway(unknown) as served,
-            connected(served) as channel,
+            open_channel(served) as channel,
             calling(served) as stub,
         ):
             watch = health_pb2_grpc.HealthStub(channel).Watch(
@@ -108,7 +108,7 @@ async def test_health_is_not_serving_during_a_drain() -> None:
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         drain = asyncio.create_task(served.drain(10))
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -125,7 +125,7 @@ async def test_health_of_an_unknown_service_is_not_found() -> None:
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await health_of(channel, "nope")
@@ -138,7 +138,7 @@ async def test_health_list_is_unimplemented() -> None:
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         call = channel.unary_unary("/grpc.health.v1.Health/List")
         failure = await refused(call(b"", timeout=5))
@@ -179,7 +179,7 @@ async def test_reflection_lists_the_services(version: str) -> None:
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         answer = await reflect(channel, version, list_services="")
 
@@ -210,7 +210,7 @@ async def test_reflection_describes_a_symbol(
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         answer = await reflect(channel, version, file_containing_symbol=symbol)
 
@@ -224,7 +224,7 @@ async def test_reflection_of_an_unknown_symbol_is_not_found(symbol: str) -> None
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         answer = await reflect(channel, "v1", file_containing_symbol=symbol)
 

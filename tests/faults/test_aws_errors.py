@@ -83,7 +83,7 @@ def rows(*table: tuple[int, str, Reason]) -> list[Any]:
     return [pytest.param(*row, id=row[1]) for row in table]
 
 
-def plain(status: int, code: str, **headers: str) -> bytes:
+def error_in_body(status: int, code: str, **headers: str) -> bytes:
     """Return an error that has AWS's code only in its JSON body."""
     body = json.dumps({"__type": code, "message": f"{CANARY} {ARN}"})
     return http(body, status=status, x_amzn_requestid="aws-1", **headers)
@@ -110,7 +110,7 @@ async def test_permanent_error_is_not_retried(
 ) -> None:
     """A permanent error has its row after one request."""
     async with rigged() as rig:
-        rig.upstream.lie(ID, plain(status, code))
+        rig.upstream.lie(ID, error_in_body(status, code))
         refusal = await rig.refusal(ID, reason)
         assert 1 == rig.upstream.asked[ID]
 
@@ -126,7 +126,7 @@ async def test_transient_error_is_retried_twice(
 ) -> None:
     """A transient error has its row after three requests."""
     async with rigged() as rig:
-        rig.upstream.lie(ID, plain(status, code))
+        rig.upstream.lie(ID, error_in_body(status, code))
         refusal = await rig.refusal(ID, reason)
         assert THRICE == rig.upstream.asked[ID]
 
@@ -141,7 +141,7 @@ async def test_throttle_is_not_retried_beyond_the_deadline(
 ) -> None:
     """A throttle whose wait exceeds the deadline has its row after one request."""
     async with rigged() as rig:
-        rig.upstream.lie(ID, plain(429, code, x_amz_retry_after="3000"))
+        rig.upstream.lie(ID, error_in_body(429, code, x_amz_retry_after="3000"))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED, seconds=2)
         assert 1 == rig.upstream.asked[ID]
 
@@ -181,7 +181,7 @@ async def test_refused_credentials_and_clock_are_retried_once(
 ) -> None:
     """Refused credentials, or a wrong clock, have their row after a second request."""
     async with rigged() as rig:
-        rig.upstream.lie(ID, plain(403, code))
+        rig.upstream.lie(ID, error_in_body(403, code))
         refusal = await rig.refusal(ID, reason)
         assert 2 == rig.upstream.asked[ID]
 

@@ -18,12 +18,12 @@ ID = "2000010"
 TRUE = true_run(ID).encode()
 
 
-def beside(text: str) -> str:
+def with_member(text: str) -> str:
     """Return a run with one more member that isn't valid JSON."""
     return f'{true_run(ID)[:-1]}, "priority": {text}}}'
 
 
-def named(name: bytes) -> bytes:
+def with_name(name: bytes) -> bytes:
     """Return a run whose name has these bytes."""
     return TRUE.replace(b"germline", name)
 
@@ -58,23 +58,23 @@ def named(name: bytes) -> bytes:
         pytest.param(TRUE.decode().encode("utf-16-be"), id="utf-16-be"),
         pytest.param(TRUE.decode().encode("utf-32"), id="utf-32"),
         pytest.param(gzip.compress(TRUE), id="gzip-untold"),
-        pytest.param(beside("Infinity"), id="infinity"),
-        pytest.param(beside("-Infinity"), id="minus-infinity"),
-        pytest.param(beside('{"deep": [NaN]}'), id="nan-deep"),
-        pytest.param(beside("01"), id="leading-zero"),
-        pytest.param(beside("+1"), id="plus"),
-        pytest.param(beside("1."), id="point-alone"),
-        pytest.param(beside(".5"), id="point-first"),
-        pytest.param(beside("0x1"), id="hexadecimal"),
-        pytest.param(beside("\u0661"), id="arabic-digit"),
-        pytest.param(beside("'1'"), id="other-quotes"),
-        pytest.param(beside("1,"), id="trailing-comma"),
-        pytest.param(beside("1 /* one */"), id="comment"),
-        pytest.param(beside(r'"\x41"'), id="unknown-escape"),
-        pytest.param(beside(r'"\u12"'), id="half-an-escape"),
-        pytest.param(beside('"a\nb"'), id="raw-newline"),
-        pytest.param(beside("True"), id="python"),
-        pytest.param(beside(""), id="no-value"),
+        pytest.param(with_member("Infinity"), id="infinity"),
+        pytest.param(with_member("-Infinity"), id="minus-infinity"),
+        pytest.param(with_member('{"deep": [NaN]}'), id="nan-deep"),
+        pytest.param(with_member("01"), id="leading-zero"),
+        pytest.param(with_member("+1"), id="plus"),
+        pytest.param(with_member("1."), id="point-alone"),
+        pytest.param(with_member(".5"), id="point-first"),
+        pytest.param(with_member("0x1"), id="hexadecimal"),
+        pytest.param(with_member("\u0661"), id="arabic-digit"),
+        pytest.param(with_member("'1'"), id="other-quotes"),
+        pytest.param(with_member("1,"), id="trailing-comma"),
+        pytest.param(with_member("1 /* one */"), id="comment"),
+        pytest.param(with_member(r'"\x41"'), id="unknown-escape"),
+        pytest.param(with_member(r'"\u12"'), id="half-an-escape"),
+        pytest.param(with_member('"a\nb"'), id="raw-newline"),
+        pytest.param(with_member("True"), id="python"),
+        pytest.param(with_member(""), id="no-value"),
     ],
 )
 async def test_success_without_a_json_object_is_malformed(
@@ -104,14 +104,14 @@ async def test_success_without_a_json_object_is_malformed(
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(named(b"\xff"), id="no-byte-of-it"),
-        pytest.param(named(b"\xc3"), id="half-a-character"),
-        pytest.param(named(b"\xa9"), id="other-half"),
-        pytest.param(named(b"\xc0\xaf"), id="overlong"),
-        pytest.param(named(b"\xed\xa0\x80"), id="surrogate"),
-        pytest.param(named(b"\xed\xa0\xbd\xed\xb4\xa5"), id="cesu-8"),
-        pytest.param(named(b"\xf4\x90\x80\x80"), id="beyond-unicode"),
-        pytest.param(named("caf\u00e9".encode("latin-1")), id="latin-1"),
+        pytest.param(with_name(b"\xff"), id="no-byte-of-it"),
+        pytest.param(with_name(b"\xc3"), id="half-a-character"),
+        pytest.param(with_name(b"\xa9"), id="other-half"),
+        pytest.param(with_name(b"\xc0\xaf"), id="overlong"),
+        pytest.param(with_name(b"\xed\xa0\x80"), id="surrogate"),
+        pytest.param(with_name(b"\xed\xa0\xbd\xed\xb4\xa5"), id="cesu-8"),
+        pytest.param(with_name(b"\xf4\x90\x80\x80"), id="beyond-unicode"),
+        pytest.param(with_name("caf\u00e9".encode("latin-1")), id="latin-1"),
         pytest.param(TRUE + b"\x80", id="behind-the-object"),
     ],
 )

@@ -42,12 +42,12 @@ class Clock:
         return format_datetime(self(), usegmt=True)
 
 
-def seen(upstream: LyingUpstream) -> list[str]:
+def signature_faults(upstream: LyingUpstream) -> list[str]:
     """Return the fault in the signature of each request about the test's run."""
     return [each.fault for each in upstream.requests if each.run_id == ID]
 
 
-def refusing(code: str, date: Callable[[], str | None]) -> Callable[[Request], Answer]:
+def verifying(code: str, date: Callable[[], str | None]) -> Callable[[Request], Answer]:
     """Refuse invalid signatures with `code`, and with a Date header if given."""
 
     def answer(request: Request) -> Answer:
@@ -72,7 +72,7 @@ async def test_wrong_clock_is_corrected_once(rigged: Any, off: timedelta) -> Non
             await rig.run(run_id)
         ready = await readyz(rig.served)
 
-    assert [SIGNATURE, "", ""] == seen(upstream)
+    assert [SIGNATURE, "", ""] == signature_faults(upstream)
     assert [3, 1, 1] == [upstream.asked[each] for each in (ID, *OTHER_IDS)]
     assert READY == ready
 
@@ -95,7 +95,7 @@ async def test_offset_is_dropped_when_the_clock_is_right_again(
             await rig.run(run_id)
         signed_at = upstream.requests[-1].headers["x-amz-date"]
 
-    assert [SIGNATURE, "", SIGNATURE, "", ""] == seen(upstream)
+    assert [SIGNATURE, "", SIGNATURE, "", ""] == signature_faults(upstream)
     assert [1, 1] == [upstream.asked[each] for each in OTHER_IDS]
     at = datetime.strptime(signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
@@ -115,7 +115,7 @@ async def test_changing_clock_is_followed(rigged: Any) -> None:
             await rig.run(ID)
             await rig.run(ID)
 
-    assert [SIGNATURE, "", ""] * turns == seen(upstream)
+    assert [SIGNATURE, "", ""] * turns == signature_faults(upstream)
 
 
 @pytest.mark.fault(32)
@@ -154,10 +154,10 @@ async def test_each_code_of_a_wrong_clock_is_understood(rigged: Any, code: str) 
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
-        upstream.lie(ID, refusing(code, clock.date))
+        upstream.lie(ID, verifying(code, clock.date))
         run = await rig.run(ID)
 
-    assert (ID, [SIGNATURE, ""]) == (run.id, seen(upstream))
+    assert (ID, [SIGNATURE, ""]) == (run.id, signature_faults(upstream))
 
 
 NO_DATE = [
@@ -189,11 +189,11 @@ async def test_wrong_clock_without_a_date_is_an_error(
         LyingUpstream(now=Clock(OFF)) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
-        upstream.lie(ID, refusing(code, lambda: date))
+        upstream.lie(ID, verifying(code, lambda: date))
         refusal = await rig.refusal(ID, reason)
         ready = await readyz(rig.served)
 
-    assert [SIGNATURE] * calls == seen(upstream)
+    assert [SIGNATURE] * calls == signature_faults(upstream)
     retry = {"RetryInfo"} if reason is Reason.GATEWAY_CLOCK_SKEW else set()
     assert ALWAYS | retry == set(refusal.details)
     facts = refusal.metadata
@@ -225,12 +225,12 @@ async def test_wrong_date_is_used_once(
     ):
         upstream.lie(ID, lambda _: said(403, code, date=lie.date()))
         await rig.refusal(ID, reason)
-        spoiled = seen(upstream)
+        spoiled = signature_faults(upstream)
         upstream.requests.clear()
-        upstream.lie(ID, refusing(code, clock.date))
+        upstream.lie(ID, verifying(code, clock.date))
         await rig.run(ID)
         await rig.run(ID)
 
     assert ["", SIGNATURE] == spoiled
     assert calls == len(spoiled)
-    assert [SIGNATURE, "", ""] == seen(upstream)
+    assert [SIGNATURE, "", ""] == signature_faults(upstream)

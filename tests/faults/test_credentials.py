@@ -53,7 +53,7 @@ def tokens(upstream: LyingUpstream, run_id: str = ID) -> list[str]:
     return [token_of(each) for each in upstream.requests if each.run_id == run_id]
 
 
-def awsfacts(refusal: Refusal) -> tuple[str, str]:
+def code_and_attempts(refusal: Refusal) -> tuple[str, str]:
     """Return AWS's code and the number of attempts."""
     return refusal.metadata["awsErrorCode"], refusal.metadata["attempts"]
 
@@ -237,7 +237,9 @@ async def test_stalled_renewal_is_reported_as_expired(rigged: Any) -> None:
         await next_health(watch, SERVING)
         await rig.run(ID)
 
-    assert [("ExpiredTokenException", "1")] * 20 == [awsfacts(e) for e in refusals]
+    assert [("ExpiredTokenException", "1")] * 20 == [
+        code_and_attempts(e) for e in refusals
+    ]
     assert [WITH_RETRY] * 20 == [set(each.details) for each in refusals]
     assert ((20, 1), 21) == (asked, rig.upstream.asked.total())
 
@@ -350,7 +352,7 @@ async def test_refusal_of_all_credentials_is_reported(
 
     retry = {"RetryInfo"} if reason is EXPIRED else set()
     assert ALWAYS | retry == set(refusal.details)
-    assert (code, str(calls)) == awsfacts(refusal)
+    assert (code, str(calls)) == code_and_attempts(refusal)
     assert calls == asked
     assert (page.strip() in pages, READY) == (True, ready), page
     assert (200 if pages == {"ok"} else 503) == status

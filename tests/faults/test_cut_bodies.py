@@ -51,7 +51,7 @@ def connections(rig: Rig, run_id: str = ID) -> list[int]:
     return [each.connection for each in rig.upstream.requests if each.run_id == run_id]
 
 
-async def quiet(rig: Rig) -> None:
+async def wait_until_sent(rig: Rig) -> None:
     """Wait until HealthOmics has sent all that it is set to send."""
     async with asyncio.timeout(QUIET_SECONDS):
         while rig.upstream.busy:  # noqa: ASYNC110  # a count, not an event
@@ -288,7 +288,7 @@ async def test_connection_with_unrequested_bytes_is_not_reused(
         rig.upstream.lie(ID, parts)
         for _ in range(10):
             await rig.run(ID)
-            await quiet(rig)
+            await wait_until_sent(rig)
             run = await rig.run(OTHER)
             assert (OTHER, "germline") == (run.id, run.name)
             await rig.upstream.hang_up_idle()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e.test_options import tuned
+from e2e.test_options import gateway_with
 from load.attackers import Attacker
 from load.attacks import ATTACKS, FIRST_ID, STREAMS, Attack, nothing
 from load.soaking.process import ESTABLISHED
@@ -84,7 +84,7 @@ async def test_idle_attacker_is_closed_by_a_timer(name: str) -> None:
     attack = replace(ATTACKS[name], rate=200.0)
     async with (
         LyingUpstream() as upstream,
-        tuned(upstream.url, **TIMERS) as served,
+        gateway_with(upstream.url, **TIMERS) as served,
         calling(served) as stub,
     ):
         answer_largely(upstream)

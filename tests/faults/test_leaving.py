@@ -50,7 +50,7 @@ STALLS = pytest.mark.parametrize(
 Leave = Callable[[Rig, asyncio.Event], Awaitable[None]]
 
 
-def announcing(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
+def signalling(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
     """Return a lie that sends these parts and sets `came`."""
 
     def lie(_request: Request) -> Answer:
@@ -60,7 +60,7 @@ def announcing(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]
     return lie
 
 
-async def soon(came: asyncio.Event) -> None:
+async def wait_soon(came: asyncio.Event) -> None:
     """Wait for an event that must be set soon."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         await came.wait()
@@ -73,7 +73,7 @@ def logged(rig: Rig, run_id: str = ID) -> list[tuple[str, str]]:
     return [(each["code"], each["reason"]) for each in of_run]
 
 
-async def expired(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
+async def await_deadline(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
     """Await a call that ends at its deadline, by the gateway or by gRPC itself."""
     begun = time.monotonic()
     rig.tally.calls += 1
@@ -97,7 +97,9 @@ async def test_deadline_without_time_sends_no_request(
     """A call without time ends with DEADLINE_EXCEEDED, without upstream request."""
     async with rigged() as rig:
         for _ in range(10):
-            await expired(rig, get_run(rig.stub, ID, seconds=seconds), seconds=seconds)
+            await await_deadline(
+                rig, get_run(rig.stub, ID, seconds=seconds), seconds=seconds
+            )
 
     assert {TRUE_ID} == set(rig.upstream.asked)
 
@@ -112,7 +114,7 @@ async def test_deadline_below_10_ms_is_refused(rigged: Any, written: str) -> Non
     async with rigged() as rig:
         for _ in range(30):
             call = rig.stub.GetRun(GetRunRequest(id=ID), metadata=metadata)
-            refusal = await expired(rig, call, seconds=0.01)
+            refusal = await await_deadline(rig, call, seconds=0.01)
             refusals += [refusal] if refusal.details else []
 
     assert refusals  # gRPC itself may end some of the thirty calls
@@ -149,7 +151,9 @@ async def test_deadline_ends_the_call_and_its_request(
     """At its deadline a call ends with its upstream request, and is logged."""
     async with rigged() as rig:
         rig.upstream.lie(ID, parts)
-        refusal = await expired(rig, get_run(rig.stub, ID, seconds=0.05), seconds=0.05)
+        refusal = await await_deadline(
+            rig, get_run(rig.stub, ID, seconds=0.05), seconds=0.05
+        )
 
     assert not refusal.details or refusal.reason == "CALLER_DEADLINE"
     assert [LATE] == logged(rig)
@@ -159,7 +163,7 @@ async def test_deadline_ends_the_call_and_its_request(
 async def cancel(rig: Rig, came: asyncio.Event) -> None:
     """Cancel one call, and keep the connection."""
     call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
-    await soon(came)
+    await wait_soon(came)
     call.cancel()
     assert StatusCode.CANCELLED == await call.code()
 
@@ -169,7 +173,7 @@ async def close_channel(rig: Rig, came: asyncio.Event) -> None:
     options = {"grpc.use_local_subchannel_pool": 1}
     async with calling(rig.served, **options) as stub:
         call = stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
-        await soon(came)
+        await wait_soon(came)
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
         await call
 
@@ -199,14 +203,14 @@ async def begin_raw(rig: Rig) -> tuple[H2Connection, asyncio.StreamWriter]:
 async def hang_up(rig: Rig, came: asyncio.Event) -> None:
     """Close the socket without any HTTP/2 frame."""
     _, writer = await begin_raw(rig)
-    await soon(came)
+    await wait_soon(came)
     writer.close()
 
 
 async def abort(rig: Rig, came: asyncio.Event) -> None:
     """Reset the connection, as after a crash of the client's machine."""
     _, writer = await begin_raw(rig)
-    await soon(came)
+    await wait_soon(came)
     linger = struct.pack("ii", 1, 0)  # close() then sends RST
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -216,7 +220,7 @@ async def abort(rig: Rig, came: asyncio.Event) -> None:
 async def reset_stream(rig: Rig, came: asyncio.Event) -> None:
     """Reset the stream, send GOAWAY and close the socket."""
     connection, writer = await begin_raw(rig)
-    await soon(came)
+    await wait_soon(came)
     connection.reset_stream(1)
     connection.close_connection()
     writer.write(connection.data_to_send())
@@ -233,7 +237,7 @@ async def test_call_that_is_left_cancels_its_request(
     """However a client leaves, the call's upstream request is cancelled."""
     came = asyncio.Event()
     async with rigged() as rig:
-        rig.upstream.lie(ID, announcing(came, *parts))
+        rig.upstream.lie(ID, signalling(came, *parts))
         rig.tally.calls += 1
         await leave(rig, came)
         rig.tally.outcomes["CANCELLED"] += 1
@@ -247,10 +251,10 @@ async def test_call_that_is_left_is_not_retried(rigged: Any) -> None:
     """A call that waits for a retry makes none after its client has left."""
     came = asyncio.Event()
     async with rigged() as rig:
-        rig.upstream.lie(ID, announcing(came, THROTTLED))
+        rig.upstream.lie(ID, signalling(came, THROTTLED))
         rig.tally.calls += 1
         call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
-        await soon(came)
+        await wait_soon(came)
         await rig.run(OTHER_ID)  # the throttle has been read by now
         call.cancel()
         assert StatusCode.CANCELLED == await call.code()
@@ -280,7 +284,7 @@ async def test_calls_that_are_left_free_their_places(rigged: Any) -> None:
             for run_id in ids
         ]
         rig.tally.calls += len(calls)
-        await soon(came)
+        await wait_soon(came)
         for call in calls:
             call.cancel()
         codes = {await call.code() for call in calls}

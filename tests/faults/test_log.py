@@ -89,7 +89,7 @@ async def running(stderr: int, *, redirect: str = "") -> AsyncIterator[Running]:
             await process.wait()
 
 
-async def verbose_with(gateway: Running, words: str) -> str:
+async def wait_for_log_line(gateway: Running, words: str) -> str:
     """Wait until the line about the log contains the text."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
@@ -148,7 +148,7 @@ async def test_blocked_stderr_delays_nothing(
             await gateway.admin("/livez")
             await gateway.call_often()
             alive = await gateway.admin("/livez")
-            line = await verbose_with(gateway, why)
+            line = await wait_for_log_line(gateway, why)
             code = await gateway.ended()
 
     assert "ok\n" == alive

@@ -70,7 +70,7 @@ async def test_response_about_another_run_is_an_error(rigged: Any, text: str) ->
     assert (ID, "germline") == (run.id, run.name)
 
 
-async def exact(rigged: Any, sent: str) -> Run:
+async def exact_run(rigged: Any, sent: str) -> Run:
     """Return the run of an answer, after checking that it is exact."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(sent))
@@ -80,7 +80,7 @@ async def exact(rigged: Any, sent: str) -> Run:
     return run
 
 
-def spliced(name: str, text: str) -> str:
+def with_member(name: str, text: str) -> str:
     """Return a run with a member that is this JSON text."""
     return json.dumps({"id": ID})[:-1] + f', "{name}": {text}}}'
 
@@ -100,7 +100,7 @@ async def test_member_of_any_type_is_exact(rigged: Any, text: str) -> None:
     sent = json.dumps({"id": ID})[:-1] + "".join(
         f', "{each}": {text}' for each in others
     )
-    await exact(rigged, sent + "}")
+    await exact_run(rigged, sent + "}")
 
 
 @pytest.mark.fault(16)
@@ -117,14 +117,14 @@ async def test_member_within_a_structure_of_any_type_is_exact(
         members = [field.json_name for field in fields] + ["brandNew", "a.b", ""]
         inner = ", ".join(f'"{each}": {text}' for each in members)
         sent += f', "{name}": {{{inner}}}'
-    await exact(rigged, sent + "}")
+    await exact_run(rigged, sent + "}")
 
 
 @pytest.mark.fault(16)
 async def test_member_that_is_null_is_absent(rigged: Any) -> None:
     """A run of nulls is an empty run: nothing is typed, nothing is unmodeled."""
     members = dict.fromkeys([*MEMBERS, "brandNew"]) | {"id": ID}
-    run = await exact(rigged, json.dumps(members))
+    run = await exact_run(rigged, json.dumps(members))
 
     assert ["id", "observe_time"] == [field.name for field, _ in run.ListFields()]
 
@@ -133,7 +133,7 @@ async def test_member_that_is_null_is_absent(rigged: Any) -> None:
 async def test_member_of_a_structure_is_kept_by_its_path(rigged: Any) -> None:
     """Only the members that a structure can't hold are kept as text, by path."""
     log = {"runLogStream": ARN, "engineLogStream": 5, "brandNew": None, "newer": [1]}
-    run = await exact(rigged, true_run(ID, logLocation=log, vpcConfig="none"))
+    run = await exact_run(rigged, true_run(ID, logLocation=log, vpcConfig="none"))
 
     assert ARN == run.log_location.run_log_stream
     assert {
@@ -163,7 +163,7 @@ async def test_member_of_a_structure_is_kept_by_its_path(rigged: Any) -> None:
 )
 async def test_unknown_member_of_any_name_is_kept(rigged: Any, name: str) -> None:
     """A member without a field is kept as text, whatever its name is."""
-    run = await exact(rigged, spliced(name, '{"a": 1.50}'))
+    run = await exact_run(rigged, with_member(name, '{"a": 1.50}'))
 
     assert ['{"a": 1.50}'] == list(run.unmodeled_json.values())
 
@@ -171,8 +171,8 @@ async def test_unknown_member_of_any_name_is_kept(rigged: Any, name: str) -> Non
 @pytest.mark.fault(16)
 async def test_duplicate_member_is_the_last_one(rigged: Any) -> None:
     """Of duplicate members only the last is in the answer, typed or as text."""
-    sent = spliced("priority", '"high", "priority": 7, "name": "a", "name": 5')
-    run = await exact(
+    sent = with_member("priority", '"high", "priority": 7, "name": "a", "name": 5')
+    run = await exact_run(
         rigged, sent[:-1] + ', "new": 1, "new": 2, "uuid": 1, "uuid": ""}'
     )
 
@@ -187,7 +187,7 @@ async def test_duplicate_member_is_the_last_one(rigged: Any) -> None:
 )
 async def test_unknown_status_is_kept(rigged: Any, word: str) -> None:
     """Only AWS's exact values are a status; enum names and numbers are kept as text."""
-    run = await exact(rigged, true_run(ID, status=word))
+    run = await exact_run(rigged, true_run(ID, status=word))
 
     assert RunStatus.RUN_STATUS_UNSPECIFIED == run.status
     assert json.dumps(word) == run.unmodeled_json["status"]
@@ -200,7 +200,7 @@ async def test_unknown_members_and_values_are_kept(rigged: Any) -> None:
     sent = true_run(
         ID, status="HIBERNATING", storageType="TAPE", brandNew={"deep": [1, None]}
     )
-    run = await exact(rigged, sent)
+    run = await exact_run(rigged, sent)
 
     assert (RunStatus.RUN_STATUS_UNSPECIFIED, '"HIBERNATING"', '"TAPE"') == (
         run.status,
@@ -225,7 +225,7 @@ async def test_priority_is_an_int32_or_kept(
     rigged: Any, text: str, priority: int | None
 ) -> None:
     """A priority that isn't a 32-bit integer is kept as text, and zero is present."""
-    run = await exact(rigged, spliced("priority", text))
+    run = await exact_run(rigged, with_member("priority", text))
 
     if priority is None:
         assert not run.HasField("priority")
@@ -241,7 +241,9 @@ async def test_priority_that_is_absent_is_unset(
     rigged: Any, absent: str | None
 ) -> None:
     """An absent or null priority is unset."""
-    run = await exact(rigged, spliced("priority", absent) if absent else true_run(ID))
+    run = await exact_run(
+        rigged, with_member("priority", absent) if absent else true_run(ID)
+    )
 
     assert not run.HasField("priority")
 
@@ -273,7 +275,7 @@ async def test_tags_are_a_map_or_kept(
     rigged: Any, text: str, tags: dict[str, str] | None
 ) -> None:
     """Tags that aren't a map of strings are kept as text."""
-    run = await exact(rigged, spliced("tags", text))
+    run = await exact_run(rigged, with_member("tags", text))
 
     assert (tags or {}) == dict(run.tags)
     assert (tags is None) == ("tags" in run.unmodeled_json)
@@ -344,7 +346,7 @@ async def test_timestamp_is_an_instant_or_kept(
 ) -> None:
     """A time that is exact to the nanosecond is typed, any other is kept as text."""
     times = "".join(f', "{name}": {text}' for name in TIMES)
-    run = await exact(rigged, json.dumps({"id": ID})[:-1] + times + "}")
+    run = await exact_run(rigged, json.dumps({"id": ID})[:-1] + times + "}")
 
     for name, field in TIMES.items():
         assert is_typed == run.HasField(field)

@@ -92,10 +92,10 @@ async def test_endless_responses_take_limited_memory(tally: Tally) -> None:
         serving(upstream.url, **ONCE) as served,
         client(served) as stub,
     ):
-        peak = await warmed(served, stub)
-        alone = await told_of_all(stub, upstream, 1, tally)
+        peak = await memory_meter(served, stub)
+        alone = await outcomes_of(stub, upstream, 1, tally)
         taken_alone = peak()
-        many = await told_of_all(stub, upstream, PLACES, tally)
+        many = await outcomes_of(stub, upstream, PLACES, tally)
         taken = peak()
         run = await get_run(stub, TRUE_ID)
 
@@ -106,7 +106,7 @@ async def test_endless_responses_take_limited_memory(tally: Tally) -> None:
     assert TRUE_ID == run.id
 
 
-async def told_of_all(
+async def outcomes_of(
     stub: Any, upstream: LyingUpstream, calls: int, tally: Tally
 ) -> dict[str, tuple[set[tuple[str, int]], bool]]:
     """Make concurrent calls for each response and return their outcomes."""
@@ -114,7 +114,7 @@ async def told_of_all(
     for name, (answer, _) in WITHOUT_BOUNDS.items():
         for run_id in ids_of(calls):
             upstream.lie(run_id, answer)  # resets the count
-        ends = await failing(stub, ids_of(calls), tally)
+        ends = await reasons_of(stub, ids_of(calls), tally)
         found[name] = ends, asked_of(upstream, calls) == [1] * calls
     return found
 
@@ -128,8 +128,8 @@ async def test_largest_responses_take_limited_memory(tally: Tally) -> None:
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(LyingUpstream())
         served = await stack.enter_async_context(serving(upstream.url))
-        stubs = [await stack.enter_async_context(apart(served)) for _ in ids]
-        peak = await warmed(served, *stubs)
+        stubs = [await stack.enter_async_context(own_channel(served)) for _ in ids]
+        peak = await memory_meter(served, *stubs)
         for run_id in ids:
             upstream.lie(run_id, http(true_run(run_id, name=name).ljust(CAP_BYTES)))
         runs = await asyncio.gather(
@@ -160,12 +160,12 @@ def asked_of(upstream: LyingUpstream, calls: int) -> list[int]:
     return [upstream.asked[run_id] for run_id in ids_of(calls)]
 
 
-def apart(served: Served) -> Any:
+def own_channel(served: Served) -> Any:
     """Open a channel with a connection of its own."""
     return client(served, **{"grpc.use_local_subchannel_pool": 1})
 
 
-async def warmed(served: Served, *stubs: Any) -> Callable[[], float]:
+async def memory_meter(served: Served, *stubs: Any) -> Callable[[], float]:
     """Make ordinary calls; return a function for the maximum MiB used beyond theirs."""
     for _ in range(WARM_ROUNDS):
         calls = [get_run(stub, TRUE_ID) for stub in stubs * (PLACES // len(stubs))]
@@ -183,7 +183,7 @@ def mib_of(process: Path, name: str) -> float:
     return int(fields[name].split()[0]) / 1024
 
 
-async def failing(stub: Any, ids: list[str], tally: Tally) -> set[tuple[str, int]]:
+async def reasons_of(stub: Any, ids: list[str], tally: Tally) -> set[tuple[str, int]]:
     """Make concurrent calls that must fail; return their reasons and codes."""
     failures = await asyncio.gather(
         *(refused(get_run(stub, each, seconds=DEADLINE_SECONDS)) for each in ids)

@@ -50,7 +50,7 @@ def _uncollected() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def connected(rig: Rig, number: int = CONNECTIONS) -> AsyncIterator[list[Any]]:
+async def open_stubs(rig: Rig, number: int = CONNECTIONS) -> AsyncIterator[list[Any]]:
     """Open this many connections."""
     own = {"grpc.use_local_subchannel_pool": 1}
     async with AsyncExitStack() as stack:
@@ -111,7 +111,7 @@ async def test_concurrent_calls_for_one_run_cost_two_requests(rigged: Any) -> No
     held = [may_end, http(true_run(ID, name="first"))]
 
     async def ask(rig: Rig) -> list[str]:
-        async with connected(rig) as stubs:
+        async with open_stubs(rig) as stubs:
             first = stubs[0].GetRun(GetRunRequest(id=ID), timeout=PATIENCE_SECONDS)
             await until(lambda: rig.upstream.asked[ID])
             calls = await call_often(rig, stubs)
@@ -147,7 +147,7 @@ async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
         return begun, int(run.name)
 
     async def ask_all(rig: Rig) -> list[tuple[float, int]]:
-        async with connected(rig) as stubs:
+        async with open_stubs(rig) as stubs:
             tasks = []
             for at in range(CROWD):
                 tasks.append(asyncio.create_task(ask(stubs[at % len(stubs)])))
@@ -172,7 +172,7 @@ async def test_caller_that_leaves_does_not_end_a_shared_fetch(rigged: Any) -> No
     """The fetch lasts until its last caller leaves, and is then cancelled."""
 
     async def ask(rig: Rig) -> tuple[Counter[str], str]:
-        async with connected(rig) as stubs:
+        async with open_stubs(rig) as stubs:
             calls = await call_often(rig, stubs)
             for call in calls[:-1]:
                 call.cancel()
@@ -182,7 +182,7 @@ async def test_caller_that_leaves_does_not_end_a_shared_fetch(rigged: Any) -> No
             return left, await outcome(calls[-1])
 
     async def leave(rig: Rig) -> Counter[str]:
-        async with connected(rig) as stubs:
+        async with open_stubs(rig) as stubs:
             calls = await call_often(rig, stubs)
             for call in calls:
                 call.cancel()
@@ -229,7 +229,7 @@ async def test_shared_fetch_fails_for_all_its_callers(
     may_end = asyncio.Event()
 
     async def ask(rig: Rig) -> Counter[str]:
-        async with connected(rig) as stubs:
+        async with open_stubs(rig) as stubs:
             calls = await call_often(rig, stubs)
             may_end.set()
             return Counter([await outcome(call) for call in calls])
@@ -468,7 +468,7 @@ async def test_scanner_does_not_delay_a_caller_of_one_run(rigged: Any) -> None:
             await asyncio.sleep(0.005)  # 200 calls a second
 
     async def poll(rig: Rig) -> int:
-        async with connected(rig, 2) as (mine, others):
+        async with open_stubs(rig, 2) as (mine, others):
             scanner = asyncio.create_task(scan(others))
             await until(lambda: rig.served.in_flight > 50)
             for _ in range(10):
@@ -523,7 +523,7 @@ async def test_polls_and_first_fetches_stay_within_their_share(toml: str) -> Non
         ids = [str(FIRST_ID + at) for at in range(40)]
         watches = [stub.WatchRun(WatchRunRequest(id=each)) for each in ids]
         first = [asyncio.create_task(each.read()) for each in watches]
-        await asyncio.wait_for(several(first, 6), PATIENCE_SECONDS)
+        await asyncio.wait_for(wait_for_some(first, 6), PATIENCE_SECONDS)
         lasted = time.monotonic() - begun
         for each in watches:
             each.cancel()
@@ -532,7 +532,7 @@ async def test_polls_and_first_fetches_stay_within_their_share(toml: str) -> Non
     assert 6 <= len([at for at in asked if at <= begun + lasted]) <= 5 * lasted + 2
 
 
-async def several(tasks: list[Any], number: int) -> None:
+async def wait_for_some(tasks: list[Any], number: int) -> None:
     """Wait until this many tasks are done."""
     for done, each in enumerate(asyncio.as_completed(tasks), start=1):
         await each

@@ -448,7 +448,9 @@ async def test_unread_watches_end_at_their_time_limit(rigged: Any) -> None:
         GATEWAY_WATCH__MAX_OPEN="4", GATEWAY_WATCH__MAX_STREAM="1s", **QUICK
     ) as rig:
         ChangingRun(rig, str(FIRST_ID), definition="x" * 90_000)
-        attacker = Attacker(replace(attack, units=few), str(rig.served.address))
+        attacker = Attacker(
+            replace(attack, units=as_many_as_places), str(rig.served.address)
+        )
         attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while rig.served.in_flight < 4:  # noqa: ASYNC110  # the gateway has no event for it
@@ -460,7 +462,7 @@ async def test_unread_watches_end_at_their_time_limit(rigged: Any) -> None:
         attacking.cancel()
 
 
-def few(number: int) -> Iterator[bytes]:
+def as_many_as_places(number: int) -> Iterator[bytes]:
     """Begin as many watches of one run as there are places."""
     return islice(ATTACKS["watches-zero"].units(number), 4)
 
