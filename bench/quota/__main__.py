@@ -30,7 +30,7 @@ from quota.load import OK, Outcome
 from quota.measurement import MODES, SERVERS, Measured, measure
 from quota.report import Figures, report
 
-_PICTURE = Path(__file__).parents[1] / "build" / "bench-quota.png"
+_PLOT = Path(__file__).parents[2] / "build" / "bench-quota.png"
 _DEFAULT_SECONDS, _MIN_SECONDS, _MAX_SECONDS = 60.0, 6.0, 600.0
 _INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
@@ -57,8 +57,8 @@ def main() -> int:
     if options.json:
         _write(options.json, figures, measured)
     if measured:
-        draw(measured, _PICTURE)
-        console.print(f"the plot is in {_relative(_PICTURE)}", soft_wrap=True)
+        draw(measured, _PLOT)
+        console.print(f"the plot is in {_relative(_PLOT)}", soft_wrap=True)
     return 0
 
 
