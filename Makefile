@@ -132,10 +132,10 @@ mutation: $(MUTATION) ## mutate modules and run their unit tests; ARGS="runs/ret
 	@$(BIN)/python tests/mutants/mutation.py $(ARGS)
 
 bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
-	$(BIN)/python bench/bench.py $(ARGS)
+	PYTHONPATH=bench $(BIN)/python -m cost $(ARGS)
 
 bench-quota: $(LOAD) ## share a quota of 10 calls a second; draws build/bench-quota.png
-	$(BIN)/python bench/quota.py $(ARGS)
+	PYTHONPATH=bench $(BIN)/python -m quota $(ARGS)
 
 audit: $(READY) ## look up known vulnerabilities of the dependencies (needs network)
 	@$(PYTHON) -m venv build/audit

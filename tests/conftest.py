@@ -1,4 +1,4 @@
-"""The table of faults, printed when the tests have ended."""
+"""Print the table of faults after the tests."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ ROWS: defaultdict[int, Row] = defaultdict(Row)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each test's report tell which case it drives."""
+    """Add the cases that each test covers to its report."""
     for item in items:
         for mark in item.iter_markers("fault"):
             item.user_properties.extend(("fault", number) for number in mark.args)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count a test's end under its cases."""
+    """Count a test's outcome in its cases."""
     numbers = {value for name, value in report.user_properties if name == "fault"}
     for number in numbers:
         row = ROWS[number]
         if report.when == "call":
             row.passed += report.passed
             row.failed += report.failed
-        elif report.failed:  # in what it was built on
+        elif report.failed:  # in its fixtures
             row.failed += 1
         if report.when == "teardown":
             for name, tally in report.user_properties:

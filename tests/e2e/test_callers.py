@@ -43,9 +43,9 @@ from testkit.credential_matrix import (
 from testkit.issuer import KeyServer
 from testkit.lying_upstream import LyingUpstream
 
-FIRST_ID = 1_000_000  # of the runs: each call asks for one of its own
-AT_ONCE = 16  # callers
-SECONDS = 30.0  # for a call: strangers wait for their refusals
+FIRST_ID = 1_000_000  # each call requests a run of its own
+AT_ONCE = 16  # concurrent callers
+SECONDS = 30.0  # deadline of a call: rejections of unknown callers are delayed
 GRPCURL = Path(sys.executable).parent / "grpcurl"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 KNOWN = [
@@ -56,8 +56,8 @@ KNOWN = [
 
 
 @dataclass
-class Place:
-    """A gateway behind its listeners, and the upstream that it asks."""
+class Deployment:
+    """A gateway with several listeners, and its upstream."""
 
     files: Files
     served: Gateway
@@ -73,7 +73,7 @@ class Place:
             yield channel
 
     async def call(self, row: Row, run_id: str, method: str) -> str:
-        """Make a caller's call on a connection of its own; return how it ends."""
+        """Make the caller's call on a new connection and return its outcome."""
         metadata = (*tokens()[row.token][0], ("x-request-id", str(row)))
         given: Any = {"timeout": SECONDS, "metadata": metadata}
         async with self.channel(row) as channel:
@@ -88,7 +88,7 @@ class Place:
             return found
 
     async def outcomes(self, callers: Sequence[Row], method: str) -> dict[str, str]:
-        """Make every caller's call, and tell how each ends."""
+        """Make every caller's call and return the outcomes."""
         room = asyncio.Semaphore(AT_ONCE)
 
         async def call(at: int, row: Row) -> str:
@@ -100,27 +100,29 @@ class Place:
 
 
 @asynccontextmanager
-async def behind(folder: Path, *rules: str, **toml: str) -> AsyncIterator[Place]:
-    """Serve a gateway with these rules; `toml` are other parts of its settings."""
+async def serving_listeners(
+    folder: Path, *rules: str, **toml: str
+) -> AsyncIterator[Deployment]:
+    """Serve a gateway with these rules. `toml` has other settings."""
     with TemporaryDirectory(prefix="hg-") as sockets:
         files = Files(folder, Path(sockets))
         async with (
             LyingUpstream() as upstream,
             gateway(aws_at(upstream.url), toml=files.toml(*rules, **toml)) as served,
         ):
-            yield Place(files, served, upstream)
+            yield Deployment(files, served, upstream)
 
 
 async def check(
     folder: Path, callers: Sequence[Row], known: set[str] | None, method: str
 ) -> None:
-    """Hold to the table how each call ends, who asks HealthOmics, and the audit."""
+    """Compare the calls' outcomes, upstream requests and audit log with the table."""
     expected = {str(row): row.expected(known) for row in callers}
     rules = [rule(each) for each in sorted(known or ())]
     with capture_logs() as events:
-        async with behind(folder, *rules) as place:
-            found = await place.outcomes(callers, method)
-            asked = dict(place.upstream.asked)
+        async with serving_listeners(folder, *rules) as deployment:
+            found = await deployment.outcomes(callers, method)
+            asked = dict(deployment.upstream.asked)
 
     assert {name: end for name, (end, _) in expected.items()} == found
     assert {
@@ -142,15 +144,15 @@ async def check(
 
 @pytest.mark.guarantee("authentication")
 @pytest.mark.parametrize("known", KNOWN)
-async def test_only_who_proves_a_known_identity_gets_a_run(
+async def test_get_run_requires_a_known_identity(
     tmp_path: Path, known: set[str] | None
 ) -> None:
-    """At each listener a caller's call ends as the table says, and asks no more."""
+    """Each caller's GetRun ends as in the table, and sends no further request."""
     await check(tmp_path, rows(), known, "GetRun")
 
 
-async def test_only_who_proves_a_known_identity_watches_a_run(tmp_path: Path) -> None:
-    """A watch begins, or ends before its first state, as the table says."""
+async def test_watch_run_requires_a_known_identity(tmp_path: Path) -> None:
+    """Each caller's watch begins, or ends before its first state, as in the table."""
     some = [
         row
         for row in rows()
@@ -160,8 +162,8 @@ async def test_only_who_proves_a_known_identity_watches_a_run(tmp_path: Path) ->
     await check(tmp_path, some, {LIMS}, "WatchRun")
 
 
-def test_table_has_every_end() -> None:
-    """No end of a call is in the table for nothing, or for everything."""
+def test_table_uses_every_outcome() -> None:
+    """Each outcome occurs in the table, but never for all callers."""
     ends: dict[str, set[str]] = {listener: set() for listener in LISTENERS}
     for row in rows():
         ends[row.listener].add(row.expected({LIMS})[0])
@@ -175,35 +177,38 @@ def test_table_has_every_end() -> None:
 
 
 @pytest.mark.guarantee("every-listener")
-async def test_listeners_stay_right_while_certificates_change_and_at_the_end(
+async def test_listeners_separate_callers_during_renewals_and_drain(
     tmp_path: Path,
 ) -> None:
-    """Under load, through renewals and a drain, no caller gets another's answer."""
+    """Under load, during renewals and a drain, no caller gets another's answer."""
     right = {str(row): row.expected({LIMS})[0] for row in rows()}
     ends: dict[str, set[str]] = {str(row): set() for row in rows()}
     is_over = asyncio.Event()
 
-    async def load(place: Place, some: list[Row]) -> None:
+    async def load(deployment: Deployment, some: list[Row]) -> None:
         for row in cycle(some):
             if is_over.is_set():
                 return
-            ends[str(row)].add(await place.call(row, str(FIRST_ID), "GetRun"))
+            ends[str(row)].add(await deployment.call(row, str(FIRST_ID), "GetRun"))
 
     with capture_logs() as events:
-        async with behind(tmp_path, rule(LIMS)) as place, asyncio.TaskGroup() as tasks:
+        async with (
+            serving_listeners(tmp_path, rule(LIMS)) as deployment,
+            asyncio.TaskGroup() as tasks,
+        ):
             for first in range(AT_ONCE):
-                tasks.create_task(load(place, rows()[first::AT_ONCE]))
-            place.files.renew()
+                tasks.create_task(load(deployment, rows()[first::AT_ONCE]))
+            deployment.files.renew()
             await until(lambda: "certificate_replaced" in str(events))
             await until(lambda: all(ends.values()))
             before = {name: set(found) for name, found in ends.items()}
-            await place.served.drain(0.0)
-            left = os.listdir(place.files.sockets)  # noqa: PTH208  # two names at most
+            await deployment.served.drain(0.0)
+            left = os.listdir(deployment.files.sockets)  # noqa: PTH208  # two names at most
             is_over.set()
 
     assert [] == left  # the process ends without stopping its servers
     assert {name: {right[name]} for name in ends} == before
-    # A socket is gone a moment before the process is.
+    # The socket closes shortly before the process ends.
     draining = {"UNAVAILABLE GATEWAY_DRAINING", NO_CALL}
     assert {} == {
         name: found - {right[name]} - draining
@@ -212,14 +217,14 @@ async def test_listeners_stay_right_while_certificates_change_and_at_the_end(
     }
 
 
-async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> None:
-    """Until the issuer's keys come, certificates let in, and bad tokens are told so."""
+async def test_missing_keys_delay_only_tokens(tmp_path: Path) -> None:
+    """Without the issuer's keys, certificates work and malformed tokens are refused."""
     async with KeyServer() as keys:
         keys.answer(http(status=503, keep=False))
         where = f'jwks_url = "{keys.url}"'
-        async with behind(tmp_path, rule(LIMS), keys=where) as place:
+        async with serving_listeners(tmp_path, rule(LIMS), keys=where) as deployment:
             found = {
-                str(row): await place.call(row, str(FIRST_ID), "GetRun")
+                str(row): await deployment.call(row, str(FIRST_ID), "GetRun")
                 for row in (
                     Row("no-certificate", "right", "none"),
                     Row("spiffe", "right", "required"),
@@ -229,7 +234,7 @@ async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> N
                     Row("no-certificate", "alg-none", "none"),
                 )
             }
-            asked = place.upstream.asked.total()
+            asked = deployment.upstream.asked.total()
 
     assert {
         "no-certificate.right.none": "UNAVAILABLE AUTH_BACKEND_UNAVAILABLE",
@@ -251,10 +256,10 @@ async def test_keys_that_cannot_be_had_hold_up_tokens_alone(tmp_path: Path) -> N
         pytest.param(set(), id="neither"),
     ],
 )
-async def test_standard_service_needs_a_rule_where_it_is_not_open(
+async def test_standard_service_requires_a_rule_unless_it_is_open(
     tmp_path: Path, opened: set[str]
 ) -> None:
-    """Open ones are for all who get through; the others for whom a rule names them."""
+    """An open service accepts all authenticated callers, any other needs a rule."""
     names = ", ".join(f'"{name}"' for name in sorted(opened))
     rules = rule(LIMS), rule(NAMED, methods=["Health", "Reflection"])
     denied = "PERMISSION_DENIED CALLER_NOT_AUTHORIZED"
@@ -268,9 +273,11 @@ async def test_standard_service_needs_a_rule_where_it_is_not_open(
         Row("dns", "no-token", "required"): "OK",
     }
     found: dict[str, dict[Row, str]] = {"Health": {}, "Reflection": {}}
-    async with behind(tmp_path, *rules, top=f"open_services = [{names}]") as place:
+    async with serving_listeners(
+        tmp_path, *rules, top=f"open_services = [{names}]"
+    ) as deployment:
         for row in closed:
-            async with place.channel(row) as channel:
+            async with deployment.channel(row) as channel:
                 health = await outcome(health_of(channel, ""))
                 found["Health"][row] = "OK" if health == SERVING else word(health)
                 ends = {
@@ -278,20 +285,22 @@ async def test_standard_service_needs_a_rule_where_it_is_not_open(
                     for each in ("v1", "v1alpha")
                 }
                 (found["Reflection"][row],) = ends
-        async with place.channel(Row("no-certificate", "right", "required")) as channel:
+        async with deployment.channel(
+            Row("no-certificate", "right", "required")
+        ) as channel:
             assert NO_CALL == word(await outcome(health_of(channel, "")))
 
     for name, ends_of in found.items():
         assert (dict.fromkeys(closed, "OK") if name in opened else closed) == ends_of
 
 
-async def grpcurl(place: Place, bearer: str) -> tuple[int, str, str]:
-    """Call GetRun with the real grpcurl; give its exit code and what it prints."""
+async def grpcurl(deployment: Deployment, bearer: str) -> tuple[int, str, str]:
+    """Call GetRun with grpcurl. Return its exit code and output."""
     header = " ".join(f"{name}: {value}" for name, value in tokens()[bearer][0])
     process = await asyncio.create_subprocess_exec(
-        *(GRPCURL, "-cacert", place.files.folder / "ca.pem", "-format-error"),
+        *(GRPCURL, "-cacert", deployment.files.folder / "ca.pem", "-format-error"),
         *("-H", header, "-d", json.dumps({"id": str(FIRST_ID)})),
-        *(str(place.served.addresses[1]), "healthomics.v1.RunService/GetRun"),
+        *(str(deployment.served.addresses[1]), "healthomics.v1.RunService/GetRun"),
         stdout=PIPE,
         stderr=PIPE,
     )
@@ -299,18 +308,20 @@ async def grpcurl(place: Place, bearer: str) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
-async def test_grpcurl_brings_a_token_over_tls(tmp_path: Path) -> None:
-    """A good token gets the run, a bad one its reason, as the guide shows."""
+async def test_grpcurl_sends_a_token_over_tls(tmp_path: Path) -> None:
+    """As in the guide, a valid token returns the run and an invalid one a reason."""
     async with AsyncExitStack() as stack:
-        place = await stack.enter_async_context(behind(tmp_path, rule(LIMS)))
-        code, answer, _ = await grpcurl(place, "right")
-        bad_code, nothing, told = await grpcurl(place, "other-audience")
-        asked = place.upstream.asked.total()
+        deployment = await stack.enter_async_context(
+            serving_listeners(tmp_path, rule(LIMS))
+        )
+        code, answer, _ = await grpcurl(deployment, "right")
+        bad_code, nothing, output = await grpcurl(deployment, "other-audience")
+        asked = deployment.upstream.asked.total()
 
     assert (0, str(FIRST_ID)) == (code, json.loads(answer)["id"])
     assert bad_code
     assert "" == nothing
-    error = json.loads(told[told.index("{") :])
+    error = json.loads(output[output.index("{") :])
     assert 16 == error["code"]
     assert "TOKEN_INVALID" in [each.get("reason") for each in error["details"]]
     assert 1 == asked

@@ -1,4 +1,4 @@
-"""A run that a caller may not see, and one that isn't there."""
+"""Callers can't distinguish a run that they may not see from a missing run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from testkit.builders import http
 from testkit.callers import NOWHERE, OTHER, THEIRS, called, token
 from testkit.lying_upstream import LyingUpstream, said, true_run
 
-CALLS = 25  # about each; `make indistinguishable` makes more, and looks at the time
-WARM_CALLS = 4  # until both ends have the headers' names in their tables
+CALLS = 25  # for each run; `make indistinguishable` makes more and compares times
+WARM_CALLS = 4  # until both HPACK tables contain the header names
 FRAME_HEADER = 9  # bytes
 PATIENCE_SECONDS = 10.0
 
 
 @pytest.mark.parametrize("name", ASKS)
-async def test_refusals_of_both_are_one_and_the_same(tmp_path: Path, name: str) -> None:
-    """Whatever a caller sees is equal, and so is what each call costs HealthOmics."""
+async def test_refusals_are_equal(tmp_path: Path, name: str) -> None:
+    """Both refusals are equal for the caller, and cost the same upstream requests."""
     upstream = LyingUpstream(truth=truth)
     async with called(tmp_path, *RULES, upstream=upstream, **SLOWLY) as gateway:
-        await gateway.get(THEIRS, token(OTHER))  # memory has it from now on
+        await gateway.get(THEIRS, token(OTHER))  # the run is in the cache from now on
         before = Counter(upstream.asked)
         found = await measure(gateway, ASKS[name], CALLS)
 
@@ -39,12 +39,12 @@ async def test_refusals_of_both_are_one_and_the_same(tmp_path: Path, name: str) 
 
 
 class Wire:
-    """A client of HTTP/2 that keeps the bytes of each answer."""
+    """An HTTP/2 client that keeps the bytes of each answer."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bearer: str
     ) -> None:
-        """Greet; each call brings the same id and the same token."""
+        """Begin the connection. Each call has the same ID and token."""
         self._reader, self._writer = reader, writer
         self._headers = [
             (":method", "POST"),
@@ -57,10 +57,10 @@ class Wire:
         ]
         self._connection = H2Connection(H2Configuration(client_side=True))
         self._connection.initiate_connection()
-        self._kept = b""  # of a frame that hasn't come to its end
+        self._kept = b""  # an incomplete frame
 
     async def call(self, method: str, run_id: str) -> tuple[tuple[str, bytes], ...]:
-        """Make one call; give its answer's frames, each its flags and its payload."""
+        """Make one call. Return the flags and payload of the answer's frames."""
         stream = self._connection.get_next_available_stream_id()
         path = (":path", f"/healthomics.v1.RunService/{method}")
         message = b"\x0a%c%b" % (len(run_id), run_id.encode())
@@ -79,7 +79,7 @@ class Wire:
         return tuple(frames)
 
     def _answer_in(self, came: bytes) -> Iterator[tuple[str, bytes]]:
-        """Leave out what is about the connection: pings, windows, settings."""
+        """Return all frames except those about the connection, such as PING."""
         self._kept += came
         while len(self._kept) >= FRAME_HEADER:
             head = memoryview(self._kept[:FRAME_HEADER])
@@ -93,8 +93,8 @@ class Wire:
 
 
 @pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
-async def test_refusals_of_both_are_the_same_bytes(tmp_path: Path, method: str) -> None:
-    """One id names a run that may not be seen and none, by turns: no byte tells."""
+async def test_refusals_are_equal_bytes(tmp_path: Path, method: str) -> None:
+    """When one ID names both kinds of run in turn, all refusals are equal bytes."""
     there, absent = (
         http(true_run(THEIRS, runGroupId="7654322")),
         said(404, "ResourceNotFoundException"),

@@ -1,4 +1,4 @@
-"""The server's channel options, proven by what they do: gRPC takes unknown ones too."""
+"""The server's channel options, tested by their effect: gRPC ignores unknown ones."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from testkit.builders import (
 )
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # kinds of frames
+DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7  # frame types
 WINDOW_UPDATE = 8
 ACK, END_STREAM, END_HEADERS = 1, 1, 4  # flags
 NO_ERROR, ENHANCE_YOUR_CALM = 0, 11
 REFUSED_STREAM, CANCEL = struct.pack(">I", 7), struct.pack(">I", 8)
-INITIAL_WINDOW = struct.pack(">H", 4)  # a setting
+INITIAL_WINDOW = struct.pack(">H", 4)  # SETTINGS_INITIAL_WINDOW_SIZE
 LARGE_WINDOW = struct.pack(">I", 2**24)
 PINGS = 50
 NOWHERE = "http://127.0.0.1:9"
@@ -57,13 +57,13 @@ CALL_HEADERS = {
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """Write one HTTP/2 frame."""
+    """Return one HTTP/2 frame."""
     head = struct.pack(">I", len(payload))[1:] + bytes((kind, flags))
     return head + struct.pack(">I", stream) + payload
 
 
 def header_block() -> bytes:
-    """Write a call's headers as literals that aren't indexed (RFC 7541, 6.2.2)."""
+    """Encode a call's headers as literals without indexing (RFC 7541, 6.2.2)."""
     return b"".join(
         b"\0%c%b%c%b" % (len(name), name, len(value), value)
         for name, value in CALL_HEADERS.items()
@@ -71,19 +71,19 @@ def header_block() -> bytes:
 
 
 def request_body() -> bytes:
-    """Write a request as gRPC frames it."""
+    """Return a request with gRPC's prefix."""
     message = GetRunRequest(id="1000003").SerializeToString()
     return b"\0" + struct.pack(">I", len(message)) + message
 
 
 async def next_frame(reader: StreamReader) -> tuple[int, bytes]:
-    """Read one frame: kind and payload."""
+    """Read one frame and return its type and payload."""
     head = await reader.readexactly(9)
     return head[3], await reader.readexactly(int.from_bytes(head[:3]))
 
 
-async def told_to_go(reader: StreamReader) -> int:
-    """Read up to GOAWAY, and give its error code."""
+async def goaway_code(reader: StreamReader) -> int:
+    """Read until GOAWAY and return its error code."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             kind, payload = await next_frame(reader)
@@ -91,8 +91,8 @@ async def told_to_go(reader: StreamReader) -> int:
                 return int.from_bytes(payload[4:8])
 
 
-async def closed(reader: StreamReader) -> None:
-    """Wait until the other end closes the connection; answer nothing meanwhile."""
+async def wait_until_closed(reader: StreamReader) -> None:
+    """Wait until the peer closes the connection, without answering anything."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             while await reader.read(65_536):
@@ -102,10 +102,10 @@ async def closed(reader: StreamReader) -> None:
 
 
 @asynccontextmanager
-async def speaking_raw(
+async def raw_connection(
     served: Gateway,
 ) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
-    """Open an HTTP/2 connection that has sent its preface and its settings."""
+    """Open an HTTP/2 connection, and send the preface and the settings."""
     address = served.address
     reader, writer = await asyncio.open_connection(address.host, address.port)
     writer.write(PREFACE + frame(SETTINGS, 0, 0))
@@ -116,10 +116,10 @@ async def speaking_raw(
 
 
 @asynccontextmanager
-async def tuned(
+async def gateway_with(
     url: str, *, environ: Mapping[str, str] = MappingProxyType({}), **changed: int
 ) -> AsyncIterator[Gateway]:
-    """Serve with the same options, some of them with another value."""
+    """Serve with the same options, some of them with other values."""
     options = {name.rpartition(".")[2]: (name, value) for name, value in OPTIONS}
     for name, value in changed.items():
         options[name] = (options[name][0], value)
@@ -134,7 +134,7 @@ async def tuned(
 
 
 async def test_port_is_not_shared_with_a_second_gateway() -> None:
-    """A second gateway on the same port doesn't start beside the first."""
+    """A second gateway on the same port doesn't start."""
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
         flags = {"listen": str(served.address), "admin_listen": ANYWHERE}
         second = Gateway(load(flags=flags, environ={}).settings, aws_at(sandbox.url))
@@ -146,7 +146,7 @@ async def test_port_is_not_shared_with_a_second_gateway() -> None:
 @pytest.mark.guarantee("request-limits")
 @pytest.mark.parametrize("compression", list(grpc.Compression), ids=str)
 async def test_request_over_64_kib_is_refused(compression: grpc.Compression) -> None:
-    """The limit on a request holds for what it decompresses to."""
+    """The limit of a request applies to its size after decompression."""
     request = GetRunRequest(id="1" * 70_000)
     assert len(gzip.compress(request.SerializeToString())) < 1000
     async with sandboxed() as (stub, sandbox):
@@ -158,8 +158,8 @@ async def test_request_over_64_kib_is_refused(compression: grpc.Compression) -> 
 
 
 @pytest.mark.guarantee("request-limits")
-async def test_metadata_is_refused_beyond_one_limit() -> None:
-    """Metadata within 8 KiB always passes and beyond never does: no chance between."""
+async def test_metadata_over_8_kib_is_refused() -> None:
+    """Metadata up to 8 KiB is always accepted, and more is always refused."""
     request, sizes = GetRunRequest(id="1000003"), (7400, 9000, 12_000, 20_000)
     async with sandboxed() as (stub, _):
         calls = [
@@ -173,15 +173,15 @@ async def test_metadata_is_refused_beyond_one_limit() -> None:
 
 
 @pytest.mark.guarantee("rapid-resets")
-async def test_connection_has_so_many_calls_under_way() -> None:
-    """The call beyond the streams of a connection is refused by gRPC itself."""
+async def test_connection_limits_concurrent_calls() -> None:
+    """GRPC refuses a call beyond the concurrent streams of a connection."""
     most = 500
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        speaking_raw(served) as (reader, writer),
+        raw_connection(served) as (reader, writer),
     ):
-        await next_frame(reader)  # its settings, which hold once they are acknowledged
+        await next_frame(reader)  # its settings, which apply once acknowledged
         writer.write(frame(SETTINGS, ACK, 0))
         for at in range(most + 1):
             writer.write(frame(HEADERS, END_HEADERS, 2 * at + 1, header_block()))
@@ -193,9 +193,9 @@ async def test_connection_has_so_many_calls_under_way() -> None:
 
 
 async def reset_rapidly(served: Gateway) -> None:
-    """Open calls on one connection, thousands of them, and reset each at once."""
+    """Open thousands of calls on one connection, and reset each at once."""
     body = request_body()
-    async with speaking_raw(served) as (_, writer):
+    async with raw_connection(served) as (_, writer):
         for stream in range(1, 20_001, 2):
             writer.write(
                 frame(HEADERS, END_HEADERS, stream, header_block())
@@ -206,8 +206,8 @@ async def reset_rapidly(served: Gateway) -> None:
 
 
 @pytest.mark.guarantee("rapid-resets")
-async def test_rapid_resets_leave_other_connections_alone() -> None:
-    """Thousands of calls opened and reset at once cost another connection no call."""
+async def test_rapid_resets_cost_other_connections_no_call() -> None:
+    """Thousands of calls that are reset at once cost another connection no call."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
@@ -232,10 +232,10 @@ async def test_rapid_resets_leave_other_connections_alone() -> None:
 
 
 class Burst:
-    """Calls sent at once on a connection, by a client that needs no event loop."""
+    """Concurrent calls on one connection, from a client without event loop."""
 
     def __init__(self, served: Gateway, calls: int) -> None:
-        """Send them, and a ping behind them."""
+        """Send the calls, and a ping after them."""
         self._calls = calls
         address = served.address
         self._socket = socket.create_connection((address.host, address.port))
@@ -259,7 +259,7 @@ class Burst:
             pass
 
     def answers(self) -> int:
-        """Read until each call has ended; return how many were answered."""
+        """Read until each call has ended. Return the number of answered calls."""
         answered = ended = 0
         while ended < self._calls:
             kind = self._next_kind()
@@ -281,16 +281,13 @@ class Burst:
 
 @pytest.mark.guarantee("rapid-resets")
 async def test_calls_that_wait_for_the_event_loop_are_all_answered() -> None:
-    """GRPC loses none of more than 1,000 that it has read while the loop is held up.
-
-    Where a release bounds their number, `grpc.server.max_pending_requests` raises it.
-    """
+    """No call of over 1,000 that gRPC reads while the loop is blocked is lost."""
     calls, connections = 400, 3
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
     ):
-        # The gateway's event loop is this one: these wait, and hold it up.
+        # The gateway runs on this event loop, which these calls block.
         bursts = [Burst(served, calls) for _ in range(connections)]
         for each in bursts:
             each.wait_until_read()
@@ -302,26 +299,26 @@ async def test_calls_that_wait_for_the_event_loop_are_all_answered() -> None:
 
 
 async def test_ping_flood_ends_the_connection() -> None:
-    """Pings without a call, faster than allowed, end in ENHANCE_YOUR_CALM."""
+    """Too many pings without a call end the connection with ENHANCE_YOUR_CALM."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        speaking_raw(served) as (reader, writer),
+        raw_connection(served) as (reader, writer),
     ):
         writer.write(frame(PING, 0, 0, bytes(8)) * PINGS)
-        assert ENHANCE_YOUR_CALM == await told_to_go(reader)
+        assert ENHANCE_YOUR_CALM == await goaway_code(reader)
 
 
-async def test_pings_as_often_as_allowed_are_answered() -> None:
-    """Without a call one may come each 10 s; gRPC by itself allows one in 5 minutes."""
+async def test_pings_every_10_s_are_answered() -> None:
+    """Without a call a ping is allowed each 10 s; gRPC's default is 5 minutes."""
     async with (
         Sandbox() as sandbox,
-        tuned(sandbox.url, min_ping_interval_without_data_ms=0) as served,
-        speaking_raw(served) as (reader, writer),
+        gateway_with(sandbox.url, min_ping_interval_without_data_ms=0) as served,
+        raw_connection(served) as (reader, writer),
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         kinds: Counter[int] = Counter()
-        for number in (PINGS, 1):  # what follows the answers to the first shows it
+        for number in (PINGS, 1):  # the answer to the last one follows all others
             writer.write(frame(PING, 0, 0, bytes(8)) * number)
             while kinds[PING] < number and not kinds[GOAWAY]:
                 kinds[(await next_frame(reader))[0]] += 1
@@ -331,36 +328,36 @@ async def test_pings_as_often_as_allowed_are_answered() -> None:
 
 
 @pytest.mark.guarantee("request-limits")
-async def test_peer_gone_silent_is_dropped() -> None:
-    """A peer that answers no ping of keepalive is disconnected."""
+async def test_peer_without_ping_answer_is_disconnected() -> None:
+    """A peer that doesn't answer keepalive pings is disconnected."""
     timers = ("keepalive_time_ms", "ping_timeout_ms")
     async with (
         Sandbox() as sandbox,
-        tuned(sandbox.url, **dict.fromkeys(timers, 200)) as served,
-        speaking_raw(served) as (reader, _),
+        gateway_with(sandbox.url, **dict.fromkeys(timers, 200)) as served,
+        raw_connection(served) as (reader, _),
     ):
-        await closed(reader)
+        await wait_until_closed(reader)
 
 
 async def test_idle_connection_is_closed() -> None:
     """A connection without calls is closed after max_connection_idle."""
     async with (
         Sandbox() as sandbox,
-        tuned(sandbox.url, max_connection_idle_ms=300) as served,
-        speaking_raw(served) as (reader, _),
+        gateway_with(sandbox.url, max_connection_idle_ms=300) as served,
+        raw_connection(served) as (reader, _),
     ):
-        await closed(reader)
+        await wait_until_closed(reader)
 
 
-async def test_old_connection_is_told_to_go() -> None:
-    """A connection beyond its age ends with GOAWAY, and no call is lost by it."""
+async def test_old_connection_gets_goaway() -> None:
+    """A connection over its maximum age gets GOAWAY, and loses no call."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
-        tuned(sandbox.url, max_connection_age_ms=100) as served,
+        gateway_with(sandbox.url, max_connection_age_ms=100) as served,
         calling(served) as stub,
-        speaking_raw(served) as (reader, _),
+        raw_connection(served) as (reader, _),
     ):
-        going = asyncio.create_task(told_to_go(reader))
+        going = asyncio.create_task(goaway_code(reader))
         while not going.done():
             await get_run(stub, "1000003")
 
@@ -369,10 +366,8 @@ async def test_old_connection_is_told_to_go() -> None:
 
 @pytest.mark.guarantee("request-limits")
 @pytest.mark.parametrize("with_tls", [False, True], ids=["plaintext", "tls"])
-async def test_connection_that_says_nothing_is_closed(
-    tmp_path: Path, *, with_tls: bool
-) -> None:
-    """A connection that never begins to speak is closed by the handshake's time."""
+async def test_silent_connection_is_closed(tmp_path: Path, *, with_tls: bool) -> None:
+    """A connection that sends nothing is closed after the handshake timeout."""
     environ = {}
     if with_tls:
         file = tmp_path / "pair.pem"
@@ -382,8 +377,8 @@ async def test_connection_that_says_nothing_is_closed(
             ("GATEWAY_TLS__CERT_FILE", "GATEWAY_TLS__KEY_FILE"), str(file)
         )
     brief = {"server_handshake_timeout_ms": 200}
-    async with tuned(NOWHERE, environ=environ, **brief) as served:
+    async with gateway_with(NOWHERE, environ=environ, **brief) as served:
         address = served.address
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        await closed(reader)
+        await wait_until_closed(reader)
         writer.close()

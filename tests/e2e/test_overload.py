@@ -1,4 +1,4 @@
-"""What one caller, or callers without identity, can't take from the others."""
+"""Callers that use too much, with or without identity, delay no other caller."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ CROWD = replace(UNKNOWN_CALLERS["no-token"], connections=4, in_hand=120)
 
 
 @asynccontextmanager
-async def attacked(served: Gateway, attack: Attack, units: int) -> AsyncIterator[None]:
-    """Attack a gateway, from when so many units have been sent."""
+async def under_attack(
+    served: Gateway, attack: Attack, units: int
+) -> AsyncIterator[None]:
+    """Run an attack on a gateway; begin the block when `units` have been sent."""
     attacker = Attacker(attack, str(served.address))
     attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
     try:
@@ -76,14 +78,14 @@ async def attacked(served: Gateway, attack: Attack, units: int) -> AsyncIterator
         pytest.param(ATTACKS["headers"], 500, id="calls-without-message"),
     ],
 )
-async def test_calls_without_identity_take_no_place_of_a_known_caller(
+async def test_calls_without_identity_take_no_place_of_an_identity(
     tmp_path: Path, attack: Attack, units: int
 ) -> None:
-    """Whatever they hold open, a call with a token is answered."""
+    """Whatever calls without identity hold open, a call with a token is answered."""
     fast = replace(attack, rate=max(attack.rate, 5000.0))
     async with (
         called(tmp_path, **SMALL) as gateway,
-        attacked(gateway.served, fast, units),
+        under_attack(gateway.served, fast, units),
     ):
         runs = [await outcome(gateway.get(OURS, token())) for _ in range(3)]
         watch = gateway.watch(OURS, token())
@@ -95,11 +97,11 @@ async def test_calls_without_identity_take_no_place_of_a_known_caller(
 
 
 @pytest.mark.guarantee("anonymous-streams")
-async def test_health_streams_of_a_connection_are_bounded(tmp_path: Path) -> None:
-    """Beyond the bound a stream is refused; another connection's is served."""
+async def test_health_streams_of_a_connection_are_limited(tmp_path: Path) -> None:
+    """A stream over the limit is refused; on another connection one is served."""
     async with (
         called(tmp_path) as gateway,
-        attacked(gateway.served, UNKNOWN_CALLERS["health-streams"], 100),
+        under_attack(gateway.served, UNKNOWN_CALLERS["health-streams"], 100),
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
     ):
         watches = [HealthStub(channel).Watch(HealthCheckRequest()) for _ in range(33)]
@@ -114,8 +116,8 @@ async def test_health_streams_of_a_connection_are_bounded(tmp_path: Path) -> Non
 
 
 @pytest.mark.guarantee("anonymous-streams")
-async def test_reflection_streams_of_a_connection_are_bounded(tmp_path: Path) -> None:
-    """A reflection stream beyond the bound is refused, though none has asked yet."""
+async def test_reflection_streams_of_a_connection_are_limited(tmp_path: Path) -> None:
+    """A stream over the limit is refused, even if no stream has sent a request."""
     async with (
         called(tmp_path) as gateway,
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
@@ -134,8 +136,8 @@ async def test_reflection_streams_of_a_connection_are_bounded(tmp_path: Path) ->
     assert ["GATEWAY_OVERLOADED"] == refused
 
 
-async def test_messages_of_reflection_are_paced() -> None:
-    """A stream that asks on and on is answered at a bounded rate."""
+async def test_reflection_requests_are_rate_limited() -> None:
+    """The requests on a reflection stream are answered at a limited rate."""
     extra = 20
     messages = [
         reflection_pb2.ServerReflectionRequest(list_services="")
@@ -155,8 +157,8 @@ async def test_messages_of_reflection_are_paced() -> None:
 
 
 @pytest.mark.guarantee("watch-share")
-async def test_watches_of_one_caller_hold_up_no_other_s(tmp_path: Path) -> None:
-    """Polls have the turns of the callers: a first state comes in its turn."""
+async def test_watches_of_one_caller_delay_no_other_caller(tmp_path: Path) -> None:
+    """Polls take turns by caller, so another caller's first state isn't delayed."""
     slow = {"GATEWAY_QUOTA__TPS": "10", "GATEWAY_QUOTA__BURST": "1"}
     async with called(tmp_path, rule("*", methods=["WatchRun"]), **slow) as gateway:
         held = [gateway.watch(str(7000 + at), token(OTHER)) for at in range(40)]
@@ -174,8 +176,8 @@ async def test_watches_of_one_caller_hold_up_no_other_s(tmp_path: Path) -> None:
 
 
 @pytest.mark.guarantee("place-shares")
-async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
-    """Where one caller has taken every place, another is answered all the same."""
+async def test_caller_gets_its_share_of_places(tmp_path: Path) -> None:
+    """A caller is answered although another one has taken all places."""
     async with called(tmp_path, **SMALL) as gateway:
         gateway.upstream.lie(HANGING, HANG)
         held = [
@@ -195,8 +197,8 @@ async def test_caller_gets_its_share_of_the_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.guarantee("overload")
-async def test_silent_calls_keep_out_no_other(tmp_path: Path) -> None:
-    """A caller whose calls without message have taken every place is answered."""
+async def test_calls_without_message_keep_no_places(tmp_path: Path) -> None:
+    """A caller is answered although another's calls without message took all places."""
     async with (
         called(tmp_path, **SMALL) as gateway,
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
@@ -222,7 +224,7 @@ async def test_silent_calls_keep_out_no_other(tmp_path: Path) -> None:
 
 @pytest.mark.guarantee("anonymous-streams")
 async def test_tokens_of_unknown_keys_take_no_place() -> None:
-    """While their key is looked for in vain, a caller with a known key is answered."""
+    """A caller with a known key is answered while others' keys are looked up."""
     async with KeyServer(SIGNER) as keys, LyingUpstream(truth=account) as upstream:
         environ: dict[str, str] = SMALL | {
             "GATEWAY_JWT__ISSUER": ISSUER,
@@ -247,29 +249,29 @@ async def test_tokens_of_unknown_keys_take_no_place() -> None:
                 asyncio.create_task(call(unknown.token())) for _ in range(PLACES + 200)
             ]
             await until(lambda: keys.asked == 2)
-            told = [verdict(await call(token())) for _ in range(3)]
+            ends = [verdict(await call(token())) for _ in range(3)]
             keys.flow()
             for each in waiting:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    assert ["OK"] * 3 == told
+    assert ["OK"] * 3 == ends
 
 
 @pytest.mark.guarantee("charged-identity")
 async def test_loopback_addresses_share_one_limit(tmp_path: Path) -> None:
-    """A client that calls from another loopback address each time is one caller."""
+    """A client that calls from different loopback addresses is one caller."""
     limited = rule("anonymous", calls_per_second=1)
     async with called(tmp_path, limited) as gateway:
         port = gateway.served.address.port
-        told = [await call_from(f"127.1.0.{at}", port) for at in (1, 2, 3)]
+        ends = [await call_from(f"127.1.0.{at}", port) for at in (1, 2, 3)]
 
-    assert ["OK", "CALLER_RATE_LIMITED", "CALLER_RATE_LIMITED"] == told
+    assert ["OK", "CALLER_RATE_LIMITED", "CALLER_RATE_LIMITED"] == ends
 
 
 async def call_from(source: str, port: int) -> str:
-    """Make one call from a loopback address; return how it ended."""
-    there = partial(pass_on, port, source)
+    """Make a call from a loopback address and return its outcome."""
+    there = partial(forward, port, source)
     async with (
         await asyncio.start_server(there, "127.0.0.1", 0) as relay,
         grpc.aio.insecure_channel(
@@ -280,16 +282,16 @@ async def call_from(source: str, port: int) -> str:
         return verdict(await outcome(stub_on(channel).GetRun(request, timeout=10)))
 
 
-async def pass_on(
+async def forward(
     port: int, source: str, reader: StreamReader, writer: StreamWriter
 ) -> None:
-    """Connect to the gateway from an address, and pass on what either side says."""
+    """Forward a connection to the gateway from an address, in both directions."""
     there = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
-    await asyncio.gather(copied(reader, there[1]), copied(there[0], writer))
+    await asyncio.gather(copy_stream(reader, there[1]), copy_stream(there[0], writer))
 
 
-async def copied(reader: StreamReader, writer: StreamWriter) -> None:
-    """Write what is read, until it ends."""
+async def copy_stream(reader: StreamReader, writer: StreamWriter) -> None:
+    """Copy a stream until it ends."""
     with suppress(ConnectionError):
         while block := await reader.read(65_536):
             writer.write(block)
@@ -298,7 +300,7 @@ async def copied(reader: StreamReader, writer: StreamWriter) -> None:
 
 @pytest.mark.guarantee("charged-identity")
 async def test_scanner_delays_no_other_identity(tmp_path: Path) -> None:
-    """A caller of the same host that asks for one run waits for few of its runs."""
+    """A caller that requests many runs delays no other caller of its host for long."""
     paced = {"GATEWAY_QUOTA__TPS": "10", "GATEWAY_QUOTA__BURST": "1"}
     async with called(tmp_path, **paced) as gateway:
         scan = [

@@ -1,4 +1,4 @@
-"""A call whose path isn't UTF-8, which ends the accept loop of some grpcio releases.
+"""A call whose path isn't UTF-8. It ends the accept loop of some grpcio releases.
 
 `make floor` runs these tests with the oldest grpcio that is supported.
 """
@@ -33,7 +33,7 @@ PATHS = [
 
 
 def call_of(path: bytes) -> bytes:
-    """Return the frames of a connection's start and of one call of `path`."""
+    """Return the frames that begin a connection and make a call of `path`."""
     headers = (
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -48,7 +48,7 @@ def call_of(path: bytes) -> bytes:
 
 
 async def ended(reader: StreamReader) -> None:
-    """Read until the call has ended: with its trailers, or by a reset."""
+    """Read until the call ends with trailers or a reset."""
     while True:
         head = await reader.readexactly(FRAME_HEADER)
         await reader.readexactly(int.from_bytes(head[:3]))
@@ -58,7 +58,7 @@ async def ended(reader: StreamReader) -> None:
 
 
 async def attack(address: Any, path: bytes, tls: ssl.SSLContext | None) -> None:
-    """Make the call, and wait for its end."""
+    """Make the call and wait for its end."""
     reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
     try:
         writer.write(call_of(path))
@@ -69,8 +69,8 @@ async def attack(address: Any, path: bytes, tls: ssl.SSLContext | None) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_path_that_is_not_utf_8_ends_its_own_call_alone(path: bytes) -> None:
-    """After such a call a new connection is served as before."""
+async def test_path_that_is_not_utf_8_ends_only_its_call(path: bytes) -> None:
+    """After such a call new connections are served as before."""
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
         await attack(served.address, path, None)
         async with calling(served) as stub:
@@ -79,10 +79,10 @@ async def test_path_that_is_not_utf_8_ends_its_own_call_alone(path: bytes) -> No
     assert "1000003" == run.id
 
 
-async def test_path_that_is_not_utf_8_ends_its_own_call_alone_over_tls(
+async def test_path_that_is_not_utf_8_ends_only_its_call_over_tls(
     tmp_path: Path,
 ) -> None:
-    """Over TLS it is the same."""
+    """After such a call over TLS new connections are served as before."""
     authority = trustme.CA()
     write(authority.issue_cert(HOST), tmp_path)
     tls = ssl.create_default_context(cadata=root_of(authority).decode())

@@ -1,4 +1,4 @@
-"""Rules on callers, over real sockets: what each may call, see and have."""
+"""Rules on callers, over real sockets: methods, runs, members, limits and roles."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SOON = {"GATEWAY_WATCH__INTERVAL": "50ms", "GATEWAY_WATCH__MIN_INTERVAL": "10ms"
 
 
 def verdict(found: Any) -> str:
-    """Tell how a call ended, in a word."""
+    """Return a call's outcome in one word."""
     return found.reason if isinstance(found, Refusal) else "OK"
 
 
@@ -69,7 +69,7 @@ def verdict(found: Any) -> str:
 async def test_caller_gets_and_watches_the_runs_of_its_rule(
     tmp_path: Path, identity: str, run_id: str, expected: str
 ) -> None:
-    """What a rule doesn't allow is CALLER_NOT_AUTHORIZED, as is what isn't there."""
+    """Runs outside the rule and missing runs are CALLER_NOT_AUTHORIZED."""
     async with called(tmp_path, BOUND, FREE, **SOON) as gateway:
         found = await outcome(gateway.get(run_id, token(identity)))
         stream = gateway.watch(run_id, token(identity))
@@ -80,24 +80,27 @@ async def test_caller_gets_and_watches_the_runs_of_its_rule(
 
 
 @pytest.mark.guarantee("hidden-runs")
-async def test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same(
+async def test_forbidden_run_and_missing_run_look_the_same(
     tmp_path: Path,
 ) -> None:
-    """Code, message, details, trailers and size are equal, of GetRun and WatchRun."""
+    """Code, message, details, trailers and size are equal, for GetRun and WatchRun."""
     async with called(tmp_path, BOUND) as gateway:
-        told = [
+        refusals = [
             *[await outcome(gateway.get(id_, token())) for id_ in (THEIRS, NOWHERE)],
             *[(await states(gateway.watch(i, token())))[0] for i in (THEIRS, NOWHERE)],
         ]
 
-    for each, run_id in zip(told, (THEIRS, NOWHERE) * 2, strict=True):
+    for each, run_id in zip(refusals, (THEIRS, NOWHERE) * 2, strict=True):
         assert_well_made(each)
         assert StatusCode.PERMISSION_DENIED is each.code
         assert {"runId": run_id} == each.metadata
         assert {"ErrorInfo", "RequestInfo"} == set(each.details)
         assert "x-amzn-requestid" not in each.trailers
-    assert 1 == len({(each.message, each.size, len(each.trailers)) for each in told})
-    assert 1 == len({frozenset(each.trailers) - {"user-agent"} for each in told})
+    assert 1 == len(
+        {(each.message, each.size, len(each.trailers)) for each in refusals}
+    )
+    trailers = {frozenset(each.trailers) - {"user-agent"} for each in refusals}
+    assert 1 == len(trailers)
 
 
 @pytest.mark.guarantee("hidden-runs")
@@ -110,10 +113,10 @@ async def test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same(
         pytest.param(418, "TeapotException", id="unknown"),
     ],
 )
-async def test_what_aws_says_of_a_run_is_hidden(
+async def test_aws_error_about_a_run_is_hidden(
     tmp_path: Path, status: int, code: str
 ) -> None:
-    """An error about one run would tell a bound caller that there is one."""
+    """A restricted caller doesn't see AWS's error about a run, as it reveals it."""
     upstream = LyingUpstream(truth=account)
     upstream.lie(THEIRS, said(status, code))
     async with called(tmp_path, BOUND, FREE, upstream=upstream) as gateway:
@@ -126,8 +129,8 @@ async def test_what_aws_says_of_a_run_is_hidden(
     assert code == free.metadata["awsErrorCode"]
 
 
-async def test_log_knows_what_the_caller_is_not_told(tmp_path: Path) -> None:
-    """The operator reads in the audit what HealthOmics has answered."""
+async def test_audit_log_has_the_hidden_error(tmp_path: Path) -> None:
+    """The audit log has HealthOmics' answer that was hidden from the caller."""
     with capture_logs() as events:
         async with called(tmp_path, BOUND) as gateway:
             await outcome(gateway.get(NOWHERE, token()))
@@ -145,8 +148,8 @@ async def test_log_knows_what_the_caller_is_not_told(tmp_path: Path) -> None:
     assert LIMS == theirs["identity"]
 
 
-async def test_tags_and_withheld_members_are_the_rules_own(tmp_path: Path) -> None:
-    """One caller sees less of the runs that it may see than another."""
+async def test_rule_has_its_own_tags_and_withheld_members(tmp_path: Path) -> None:
+    """Each rule limits runs by its own tags and withholds its own members."""
     tagged = rule(LIMS, tags={"project": "wgs"}, withhold=["parameters", "arn"])
     async with called(tmp_path, tagged, FREE, GATEWAY_WITHHOLD="name") as gateway:
         allowed = await gateway.get(TAGGED, token())
@@ -170,21 +173,21 @@ async def test_tags_and_withheld_members_are_the_rules_own(tmp_path: Path) -> No
 async def test_method_that_is_not_allowed_is_refused_before_any_work(
     tmp_path: Path,
 ) -> None:
-    """Neither the request is read nor HealthOmics asked."""
+    """A forbidden method is refused before the request is read."""
     async with called(tmp_path, rule(LIMS, methods=["WatchRun"])) as gateway:
-        told = await outcome(gateway.get("not an id", token()))
+        refusal = await outcome(gateway.get("not an id", token()))
         asked = len(gateway.upstream.requests)
 
-    assert "CALLER_NOT_AUTHORIZED" == told.reason
-    assert {} == told.metadata
+    assert "CALLER_NOT_AUTHORIZED" == refusal.reason
+    assert {} == refusal.metadata
     assert 0 == asked
 
 
 @pytest.mark.guarantee("hidden-shared-runs")
-async def test_memory_answers_a_bound_caller_with_what_it_may_see(
+async def test_cache_answers_a_restricted_caller_only_with_its_runs(
     tmp_path: Path,
 ) -> None:
-    """A refusal isn't made from memory: it follows a fetch sent after the call."""
+    """A cached answer is never a reason to refuse: a refusal follows a new fetch."""
     stale = {"max_staleness": {"seconds": 60}}
     async with called(tmp_path, BOUND, FREE) as gateway:
         for run_id in (OURS, THEIRS):
@@ -200,14 +203,16 @@ async def test_memory_answers_a_bound_caller_with_what_it_may_see(
 
 
 @pytest.mark.guarantee("hidden-shared-runs")
-async def test_shared_fetch_reaches_only_those_who_may_see_it(tmp_path: Path) -> None:
-    """Two ask for one run at a time: one call upstream, an answer for one of them."""
+async def test_shared_fetch_is_answered_only_to_permitted_callers(
+    tmp_path: Path,
+) -> None:
+    """Two concurrent callers of one run cost one request; only one gets the run."""
     flows = asyncio.Event()
     upstream = LyingUpstream(truth=account)
     quota = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "1"}
     upstream.lie(THEIRS, [flows, http(true_run(THEIRS, runGroupId="1"))])
     async with called(tmp_path, BOUND, FREE, upstream=upstream, **quota) as gateway:
-        await gateway.get(OURS, token(OTHER))  # has the one token
+        await gateway.get(OURS, token(OTHER))  # uses the token bucket's only token
         both = [
             asyncio.create_task(outcome(gateway.get(THEIRS, token(who))))
             for who in (LIMS, OTHER)
@@ -223,26 +228,26 @@ async def test_shared_fetch_reaches_only_those_who_may_see_it(tmp_path: Path) ->
 
 
 @pytest.mark.guarantee("hidden-shared-runs")
-async def test_bound_watch_begins_with_a_fetch_of_its_own(tmp_path: Path) -> None:
-    """Whoever watches the run already, a refusal follows a fetch after the call."""
+async def test_restricted_watch_begins_with_its_own_fetch(tmp_path: Path) -> None:
+    """A refusal follows a fetch after the call, even if others watch the run."""
     slow = {"GATEWAY_WATCH__INTERVAL": "1h"}
     async with called(tmp_path, BOUND, FREE, **slow) as gateway:
         watching = gateway.watch(THEIRS, token(OTHER))
         await watching.read()
-        (told,) = await states(gateway.watch(THEIRS, token()))
+        (refusal,) = await states(gateway.watch(THEIRS, token()))
         allowed = gateway.watch(OURS, token())
         first = (await allowed.read()).run
         asked = [each.run_id for each in gateway.upstream.requests]
         watching.cancel()
         allowed.cancel()
 
-    assert "CALLER_NOT_AUTHORIZED" == told.reason
+    assert "CALLER_NOT_AUTHORIZED" == refusal.reason
     assert OURS == first.id
     assert [THEIRS, THEIRS, OURS] == asked
 
 
-async def test_bound_watch_waits_for_what_passes(tmp_path: Path) -> None:
-    """A failure that may pass doesn't end it before its first state either."""
+async def test_restricted_watch_outlasts_transient_failures(tmp_path: Path) -> None:
+    """A transient failure doesn't end the watch before its first state."""
     upstream = LyingUpstream(truth=account)
     upstream.lie(
         OURS,
@@ -257,7 +262,7 @@ async def test_bound_watch_waits_for_what_passes(tmp_path: Path) -> None:
 
 @pytest.mark.guarantee("credential-expiry")
 async def test_watch_ends_with_its_token(tmp_path: Path) -> None:
-    """A stream that a short-lived token began ends when the token does."""
+    """A watch ends when the token that began it expires."""
     async with called(tmp_path, FREE, GATEWAY_JWT__LEEWAY="0s") as gateway:
         brief = token(OTHER, exp=time.time() + 1.5)
         first, end = await states(gateway.watch(OURS, brief))
@@ -267,12 +272,12 @@ async def test_watch_ends_with_its_token(tmp_path: Path) -> None:
 
 @pytest.mark.guarantee("credential-expiry")
 async def test_watch_ends_with_the_key_of_its_token(tmp_path: Path) -> None:
-    """A stream that a token began ends when the issuer withdraws the token's key."""
+    """A watch ends when the issuer withdraws the key of its token."""
     async with called(tmp_path, FREE) as gateway:
         watching = gateway.watch(OURS, token(OTHER))
         first = (await watching.read()).run
         settings_of_tokens(tmp_path, Signer("second", "P-256", "second"))
-        unknown = SIGNER.token(header={"kid": "third"})  # has the keys read again
+        unknown = SIGNER.token(header={"kid": "third"})  # triggers a read of keys
         refused = await outcome(gateway.get(OURS, unknown))
         (end,) = await states(watching)
 
@@ -284,10 +289,10 @@ async def test_watch_ends_with_the_key_of_its_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.guarantee("hidden-shared-runs")
-async def test_watched_run_that_leaves_the_group_is_seen_no_more(
+async def test_watch_ends_when_its_run_leaves_the_group(
     tmp_path: Path,
 ) -> None:
-    """Each state is held to the rule; the stream ends as if there were no run."""
+    """Each state is checked against the rule; the watch ends as for a missing run."""
     upstream = LyingUpstream(truth=account)
     upstream.lie(
         OURS,
@@ -295,27 +300,27 @@ async def test_watched_run_that_leaves_the_group_is_seen_no_more(
         http(true_run(OURS, runGroupId="7654322", name="elsewhere")),
     )
     async with called(tmp_path, BOUND, upstream=upstream, **SOON) as gateway:
-        first, told = await states(gateway.watch(OURS, token()))
+        first, refusal = await states(gateway.watch(OURS, token()))
 
     assert "germline" == first.name
-    assert Reason.CALLER_NOT_AUTHORIZED.name == told.reason
-    assert {"runId": OURS} == told.metadata
+    assert Reason.CALLER_NOT_AUTHORIZED.name == refusal.reason
+    assert {"runId": OURS} == refusal.metadata
 
 
 @pytest.mark.guarantee("caller-limits", "charged-identity")
 async def test_each_caller_has_its_own_limits(tmp_path: Path) -> None:
-    """One that asks too often is told when to come back; another isn't held up."""
+    """A caller over its rate gets the time to wait; another caller isn't delayed."""
     limited = rule("spiffe://corp/*", calls_per_second=1, watches=1)
     async with called(tmp_path, limited, **SOON) as gateway:
         await gateway.get(OURS, token())
-        told = await outcome(gateway.get(OURS, token()))
+        refusal = await outcome(gateway.get(OURS, token()))
         other = await outcome(gateway.get(OURS, token(OTHER)))
 
-    assert_well_made(told)
-    assert StatusCode.RESOURCE_EXHAUSTED is told.code
-    assert "CALLER_RATE_LIMITED" == told.reason
+    assert_well_made(refusal)
+    assert StatusCode.RESOURCE_EXHAUSTED is refusal.code
+    assert "CALLER_RATE_LIMITED" == refusal.reason
     assert {"ErrorInfo", "RequestInfo", "RetryInfo", "QuotaFailure"} == set(
-        told.details
+        refusal.details
     )
     assert OURS == other.id
 
@@ -329,10 +334,10 @@ async def test_each_caller_has_its_own_limits(tmp_path: Path) -> None:
         pytest.param((BOUND, rule("anonymous")), "OK", id="in-a-rule"),
     ],
 )
-async def test_caller_without_proof_needs_a_rule_of_its_own(
+async def test_anonymous_caller_needs_a_rule(
     tmp_path: Path, rules: tuple[str, ...], expected: str
 ) -> None:
-    """Where tokens are read, nobody is anonymous unless a rule lets in who is."""
+    """If tokens are verified, an anonymous caller is refused unless a rule names it."""
     async with called(tmp_path, *rules) as gateway:
         found = await outcome(gateway.get(OURS))
         forged = await outcome(gateway.get(OURS, "a.b.c"))
@@ -341,8 +346,10 @@ async def test_caller_without_proof_needs_a_rule_of_its_own(
     assert "TOKEN_INVALID" == verdict(forged)
 
 
-async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> None:
-    """A certificate and a token that disagree prove nothing, whichever may call."""
+async def test_certificate_and_token_must_prove_the_same_identity(
+    tmp_path: Path,
+) -> None:
+    """A certificate and a token of different identities are always refused."""
     authority, clients = trustme.CA(), trustme.CA()
     certificate = authority.issue_cert(HOST)
     files = written(certificate, tmp_path, clients=clients)
@@ -374,13 +381,13 @@ async def test_caller_that_shows_both_is_the_same_by_both(tmp_path: Path) -> Non
     ]
 
 
-async def test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in(
+async def test_health_requires_a_rule_unless_it_is_open(
     tmp_path: Path,
 ) -> None:
-    """Health tells nothing to who may only call the service."""
+    """A caller whose rule allows only the service gets no health status."""
     prober = rule(OTHER, methods=["Health"])
     closed = {"GATEWAY_OPEN_SERVICES": "Reflection"}
-    told = []
+    ends = []
     async with (
         called(tmp_path, BOUND, prober, **closed) as gateway,
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
@@ -389,27 +396,29 @@ async def test_service_that_is_not_open_is_for_those_whom_a_rule_lets_in(
         for tokens in ((), (token(),), (token(OTHER),)):
             request = health_pb2.HealthCheckRequest()
             call = stub.Check(request, timeout=10, metadata=bearing(*tokens))
-            told.append(verdict(await outcome(call)))
+            ends.append(verdict(await outcome(call)))
 
-    assert ["TOKEN_MISSING", "CALLER_NOT_AUTHORIZED", "OK"] == told
+    assert ["TOKEN_MISSING", "CALLER_NOT_AUTHORIZED", "OK"] == ends
 
 
-async def test_flood_of_strangers_is_refused_at_a_bounded_rate(tmp_path: Path) -> None:
-    """Those beyond the first twenty wait, and meanwhile who is known is answered."""
+async def test_flood_without_identity_is_refused_at_a_limited_rate(
+    tmp_path: Path,
+) -> None:
+    """After twenty refusals the others are delayed; known callers are answered."""
     async with called(tmp_path, BOUND) as gateway:
         flood = [asyncio.create_task(outcome(gateway.get(OURS))) for _ in range(120)]
         await until(lambda: any(each.done() for each in flood))
         known = await outcome(gateway.get(OURS, token()))
         waiting = sum(not each.done() for each in flood)
-        told = {verdict(each) for each in await asyncio.gather(*flood)}
+        ends = {verdict(each) for each in await asyncio.gather(*flood)}
 
     assert OURS == known.id
     assert 0 < waiting
-    assert {"TOKEN_MISSING"} == told
+    assert {"TOKEN_MISSING"} == ends
 
 
-async def test_call_and_watch_are_made_as_the_caller_s_role(tmp_path: Path) -> None:
-    """HealthOmics is asked with a session of the caller's own, and no other."""
+async def test_call_and_watch_use_the_session_of_the_caller(tmp_path: Path) -> None:
+    """Requests to HealthOmics are signed with the session of the caller's role."""
     roled = rule(LIMS, aws_role="arn:aws:iam::123456789012:role/omics-read")
     async with (
         FakeSts() as sts,

@@ -1,4 +1,4 @@
-"""How the process ends while others hold it up, and when it can't serve any more."""
+"""Shutdown while clients and servers stall, and after the accept loop has ended."""
 
 from __future__ import annotations
 
@@ -25,15 +25,6 @@ import trustme
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from e2e.test_drain import (
-    CREDENTIALS,
-    NEVER,
-    STOP_SECONDS,
-    Served,
-    client,
-    serving,
-    starting,
-)
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.liveness import accept_loops
@@ -43,12 +34,21 @@ from testkit.authorities import HOST, channel_to, root_of, write
 from testkit.blocking_clients import blocking
 from testkit.builders import Upstream, aws_at, calling, gateway, get_run, refused
 from testkit.callers import LIMS, OURS, bearing, rule, settings_of_tokens, token, until
+from testkit.gateway_process import (
+    CREDENTIALS,
+    NEVER,
+    STOP_SECONDS,
+    Served,
+    client,
+    serving,
+    starting,
+)
 from testkit.sts_server import FakeSts
 from testkit.sts_sessions import SessionUpstream
 
-PATIENCE_SECONDS = 20.0  # for what doesn't depend on anybody
+PATIENCE_SECONDS = 20.0  # a generous limit for events that don't depend on a client
 STREAMS = 3
-LINES = 30  # of the log, more than its pipe takes
+LINES = 30  # log lines; more than the pipe holds
 UNREAD = ("health-zero", "watches-zero", "window-zero")
 FORCED, DEAD = 1, 70  # exit codes
 NOWHERE = "http://127.0.0.1:9"
@@ -94,10 +94,10 @@ sys.exit(main())
 STDOUT_LOST = "healthomics-gateway: standard output: Broken pipe"
 
 
-def planted(
+def serving_with_fault(
     url: str, fault: str, *, force_seconds: float = FORCE_SECONDS
 ) -> AbstractAsyncContextManager[Served]:
-    """Run a gateway that has a fault once it serves."""
+    """Run a gateway process with a seeded fault."""
     paths = (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
     return serving(
         url,
@@ -110,10 +110,10 @@ def planted(
 
 
 @asynccontextmanager
-async def idling(
+async def idle_connections(
     address: str, said: bytes = b"", *, connections: int = 1
 ) -> AsyncIterator[None]:
-    """Open connections that say so much and nothing more."""
+    """Open connections that send these bytes and nothing more."""
     host, _, port = address.rpartition(":")
     writers = []
     try:
@@ -130,7 +130,7 @@ async def idling(
 @pytest.mark.guarantee("shutdown-time")
 @pytest.mark.parametrize("attack", UNREAD)
 async def test_drain_waits_for_no_client(attack: str) -> None:
-    """Health streams, watches and answers that aren't read don't hold it up."""
+    """Health streams, watches and unread answers don't delay the drain."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
@@ -148,18 +148,18 @@ async def test_drain_waits_for_no_client(attack: str) -> None:
     ],
 )
 async def test_drain_waits_for_no_connection(port: str, said: bytes) -> None:
-    """A connection that says half of what it should doesn't hold it up."""
+    """A connection with an incomplete preface or request doesn't delay the drain."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        idling(str(getattr(served, port)), said),
+        idle_connections(str(getattr(served, port)), said),
         asyncio.timeout(PATIENCE_SECONDS),
     ):
         await served.drain(0)
 
 
 async def test_drain_waits_for_no_keys() -> None:
-    """A JWKS server that never answers doesn't hold it up, nor a call that waits."""
+    """A JWKS server that never answers delays neither the drain nor its calls' end."""
     async with Upstream(NEVER) as keys:
         issuer = {
             "GATEWAY_JWT__ISSUER": "https://issuer.test",
@@ -179,7 +179,7 @@ async def test_drain_waits_for_no_keys() -> None:
 
 
 async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
-    """An STS that never answers doesn't hold it up: the call ends as others do."""
+    """An STS that never answers doesn't delay the drain; calls end with its reason."""
     role = rule(LIMS, aws_role=ROLE)
     async with (
         FakeSts() as sts,
@@ -203,11 +203,8 @@ async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
 
 
 @pytest.mark.guarantee("shutdown-time")
-async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
-    """With all that can hold it up at once the process ends in time, and well.
-
-    It would end itself with another exit code 1.5 s after the drain.
-    """
+async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
+    """The process ends in time with exit code 0 although all of these stall at once."""
     authority = trustme.CA()
     write(authority.issue_cert(HOST), tmp_path)
     config = tmp_path / "gateway.toml"
@@ -235,27 +232,27 @@ async def test_shutdown_waits_for_nobody(tmp_path: Path) -> None:
                 blocking(served.address, attack, streams=STREAMS, tls=tls)
             )
         for address, said in (
-            (served.address, b"\x16\x03\x01"),  # the beginning of a handshake
+            (served.address, b"\x16\x03\x01"),  # the first bytes of a TLS handshake
             (served.admin_address, b"GET /livez HTTP/1.1\r\n"),
         ):
-            await stack.enter_async_context(idling(address, said))
+            await stack.enter_async_context(idle_connections(address, said))
         async with asyncio.timeout(PATIENCE_SECONDS):
             await keys.asked.wait()
             async with channel_to(served.address, root_of(authority)) as channel:
                 stub = RunServiceStub(channel)
                 calls = [refused(get_run(stub, "x")) for _ in range(LINES)]
-                told = {each.reason for each in await asyncio.gather(*calls)}
+                reasons = {each.reason for each in await asyncio.gather(*calls)}
         served.terminate()
         code = await served.ended(STOP_SECONDS)
 
-    assert {"INVALID_REQUEST"} == told
+    assert {"INVALID_REQUEST"} == reasons
     assert 0 == code
     assert "error" not in {each["level"] for each in served.events()}
 
 
 @pytest.mark.guarantee("shutdown-time")
 async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
-    """A start that waits for STS ends as soon as it is asked to."""
+    """A gateway that waits for STS at its start ends at a signal."""
     config = tmp_path / "gateway.toml"
     config.write_text(
         '[[callers]]\nidentity = "anonymous"\n'
@@ -286,7 +283,7 @@ async def test_signal_ends_a_gateway_that_is_starting(tmp_path: Path) -> None:
 async def test_signal_while_modules_are_imported_ends_the_process(
     module: str, number: str, command: str, code: int
 ) -> None:
-    """From its first import on `serve` ends with 0, and nothing is written."""
+    """From its first import on, `serve` ends with exit code 0 and prints nothing."""
     program = INTERRUPTED.format(module=module, number=number)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program, command),
@@ -299,8 +296,8 @@ async def test_signal_while_modules_are_imported_ends_the_process(
     assert (code, b"") == (process.returncode, said)
 
 
-async def test_stdout_that_nobody_reads_holds_up_nothing() -> None:
-    """`serve --sandbox` serves while the reader stalls, and when it has left."""
+async def test_unread_stdout_delays_nothing() -> None:
+    """`serve --sandbox` serves while stdout's reader stalls, and when it has gone."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):
@@ -321,19 +318,19 @@ async def test_stdout_that_nobody_reads_holds_up_nothing() -> None:
 
 
 @pytest.mark.guarantee("shutdown-time")
-async def test_process_whose_event_loop_is_blocked_ends_by_force() -> None:
-    """A watchdog ends it with a code of its own, a while after the drain."""
-    async with planted(NOWHERE, BLOCKED_LOOP, force_seconds=0.1) as served:
+async def test_process_with_a_blocked_event_loop_ends_by_force() -> None:
+    """A watchdog ends the process with exit code 1, after the drain time."""
+    async with serving_with_fault(NOWHERE, BLOCKED_LOOP, force_seconds=0.1) as served:
         served.terminate()
         assert FORCED == await served.ended(PATIENCE_SECONDS)
 
 
 @pytest.mark.guarantee("liveness")
-async def test_process_whose_accept_loop_ends_makes_room_for_another() -> None:
-    """Calls under way end GATEWAY_DRAINING, and the process with a code of its own."""
+async def test_process_ends_when_its_accept_loop_has_ended() -> None:
+    """Calls under way end with GATEWAY_DRAINING, and the exit code is 70."""
     async with (
         Upstream(NEVER) as upstream,
-        planted(upstream.url, ENDING_ACCEPT_LOOP) as served,
+        serving_with_fault(upstream.url, ENDING_ACCEPT_LOOP) as served,
         client(served) as stub,
     ):
         failure = await refused(get_run(stub, "1000003", seconds=60))
@@ -347,8 +344,8 @@ async def test_process_whose_accept_loop_ends_makes_room_for_another() -> None:
 
 
 @pytest.mark.guarantee("liveness")
-async def test_gateway_whose_accept_loop_ends_says_so() -> None:
-    """Health is down, and both admin pages fail: a probe sees it before the end."""
+async def test_probes_fail_when_the_accept_loop_has_ended() -> None:
+    """Health and both admin pages fail before the process ends."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
@@ -376,7 +373,7 @@ async def test_gateway_whose_accept_loop_ends_says_so() -> None:
 
 @pytest.mark.guarantee("admin-connections")
 async def test_idle_connections_leave_files_for_calls() -> None:
-    """With few files and idle connections to each port all attempts get a file."""
+    """With few open files and idle connections on each port, calls still get a file."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             Sandbox(quota_per_second=0, latency_seconds=0.3)
@@ -392,7 +389,7 @@ async def test_idle_connections_leave_files_for_calls() -> None:
         stub = await stack.enter_async_context(client(served))
         assert "1000003" == (await get_run(stub, "1000003")).id
         for address in (served.admin_address, served.address):
-            await stack.enter_async_context(idling(address, connections=IDLE))
+            await stack.enter_async_context(idle_connections(address, connections=IDLE))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         attempts = [refused(get_run(stub, str(9000 + each))) for each in range(64)]
         ends = Counter(each.reason for each in await asyncio.gather(*attempts))

@@ -1,4 +1,4 @@
-"""Health, readiness and reflection, as probes, load balancers and grpcurl use them."""
+"""Health, readiness and reflection, as used by probes, load balancers and grpcurl."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ REFLECTION_TRIES = 20
 
 
 @asynccontextmanager
-async def connected(served: Gateway) -> AsyncIterator[grpc.aio.Channel]:
+async def open_channel(served: Gateway) -> AsyncIterator[grpc.aio.Channel]:
     """Open a channel."""
     async with grpc.aio.insecure_channel(str(served.address)) as channel:
         yield channel
 
 
 async def health_of(channel: grpc.aio.Channel, service: str) -> int:
-    """Check one service's health."""
+    """Return the health of a service."""
     request = health_pb2.HealthCheckRequest(service=service)
     answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
     return int(answer.status)
 
 
 async def page(served: Gateway, path: str) -> tuple[int, str]:
-    """Read a page of the admin address."""
+    """Return the status and text of an admin page."""
     url = f"http://{served.admin_address}{path}"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return response.status, await response.text()
 
 
 @pytest.mark.guarantee("standard-services")
-async def test_health_is_serving_while_all_is_well() -> None:
-    """The process and the service are healthy, and both admin pages say so."""
+async def test_health_and_admin_pages_are_ok() -> None:
+    """The process and the service are SERVING, and both admin pages are 200."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
         calling(served) as stub,
     ):
         await get_run(stub, "1000003")
@@ -69,8 +69,8 @@ async def test_health_is_serving_while_all_is_well() -> None:
 
 
 @pytest.mark.guarantee("credential-renewal")
-async def test_health_follows_the_gateway_own_identity() -> None:
-    """Credentials that AWS refuses make the service unready, but not the process."""
+async def test_health_follows_the_gateways_credentials() -> None:
+    """Refused credentials make the service unready, but not the process."""
     async with Sandbox(quota_per_second=0) as sandbox:
         unknown = fixed(
             region=REGION,
@@ -80,7 +80,7 @@ async def test_health_follows_the_gateway_own_identity() -> None:
         )
         async with (
             gateway(unknown) as served,
-            connected(served) as channel,
+            open_channel(served) as channel,
             calling(served) as stub,
         ):
             watch = health_pb2_grpc.HealthStub(channel).Watch(
@@ -103,12 +103,12 @@ async def test_health_follows_the_gateway_own_identity() -> None:
             watch.cancel()
 
 
-async def test_health_of_the_whole_falls_when_it_drains() -> None:
-    """A drain tells everyone to go elsewhere before it ends anything."""
+async def test_health_is_not_serving_during_a_drain() -> None:
+    """A drain sets health to NOT_SERVING before it ends any call."""
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         drain = asyncio.create_task(served.drain(10))
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -120,12 +120,12 @@ async def test_health_of_the_whole_falls_when_it_drains() -> None:
         await drain
 
 
-async def test_health_knows_no_other_service() -> None:
-    """A service that isn't served is NOT_FOUND, as the health protocol says."""
+async def test_health_of_an_unknown_service_is_not_found() -> None:
+    """A service that isn't served is NOT_FOUND, as in the health protocol."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await health_of(channel, "nope")
@@ -133,12 +133,12 @@ async def test_health_knows_no_other_service() -> None:
     assert grpc.StatusCode.NOT_FOUND == caught.value.code()
 
 
-async def test_method_that_a_standard_service_leaves_out_is_unimplemented() -> None:
-    """Health.List, which the health package leaves out, is unknown, and no bug."""
+async def test_health_list_is_unimplemented() -> None:
+    """Health.List, which the health package lacks, is UNIMPLEMENTED, not INTERNAL."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         call = channel.unary_unary("/grpc.health.v1.Health/List")
         failure = await refused(call(b"", timeout=5))
@@ -152,7 +152,7 @@ async def test_method_that_a_standard_service_leaves_out_is_unimplemented() -> N
 async def reflect(
     channel: grpc.aio.Channel, version: str, **query: Any
 ) -> reflection_pb2.ServerReflectionResponse:
-    """Ask one question of a version of reflection: the messages are the same."""
+    """Send one request to a version of reflection; the messages are the same."""
     ask = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -175,11 +175,11 @@ async def reflect(
 @pytest.mark.guarantee("standard-services")
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_the_services(version: str) -> None:
-    """Both versions list the service, health and reflection itself."""
+    """Both versions list the service, health and reflection."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         answer = await reflect(channel, version, list_services="")
 
@@ -206,11 +206,11 @@ async def test_reflection_lists_the_services(version: str) -> None:
 async def test_reflection_describes_a_symbol(
     version: str, symbol: str, file: str
 ) -> None:
-    """Both versions give the file that a symbol stands in."""
+    """Both versions return the file of a symbol."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         answer = await reflect(channel, version, file_containing_symbol=symbol)
 
@@ -219,12 +219,12 @@ async def test_reflection_describes_a_symbol(
 
 
 @pytest.mark.parametrize("symbol", ["nope", f"{SERVICE}.Nope", "healthomics.v1.Run.x"])
-async def test_reflection_knows_no_other_symbol(symbol: str) -> None:
-    """A symbol that isn't defined is NOT_FOUND, whatever its beginning is."""
+async def test_reflection_of_an_unknown_symbol_is_not_found(symbol: str) -> None:
+    """A symbol that isn't defined is NOT_FOUND, whatever its prefix is."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,
-        connected(served) as channel,
+        open_channel(served) as channel,
     ):
         answer = await reflect(channel, "v1", file_containing_symbol=symbol)
 
@@ -240,15 +240,15 @@ async def test_grpcurl_describes_methods_and_enums() -> None:
         "google.rpc.ErrorInfo": "a message",
     }
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
-        told = [await described(served, symbol) for symbol in kinds]
+        outputs = [await described(served, symbol) for symbol in kinds]
 
     assert [f"{symbol} is {kind}:" for symbol, kind in kinds.items()] == [
-        each.partition("\n")[0] for each in told
+        each.partition("\n")[0] for each in outputs
     ]
 
 
 async def described(served: Gateway, symbol: str) -> str:
-    """Let grpcurl describe a symbol."""
+    """Return grpcurl's description of a symbol."""
     program = await asyncio.create_subprocess_exec(
         *(GRPCURL, "-plaintext", str(served.address), "describe", symbol),
         stdout=asyncio.subprocess.PIPE,

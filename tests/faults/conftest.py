@@ -1,4 +1,4 @@
-"""What every test of a fault has: a measuring loop, a rig, a line in the table."""
+"""Fixtures of the fault tests: a measuring event loop, rigs, a row in the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], MeasuringLoop]]:
 
 @pytest.fixture
 def tally(record_property: Callable[[str, object], None]) -> Iterator[Tally]:
-    """What this test sees; it goes into the table."""
+    """What this test measures, for the table."""
     seen = Tally()
     yield seen
     record_property("tally", seen.plain())
@@ -27,5 +27,5 @@ def tally(record_property: Callable[[str, object], None]) -> Iterator[Tally]:
 
 @pytest.fixture
 def rigged(tally: Tally) -> Callable[..., Any]:
-    """Make rigs whose calls are in the table."""
+    """A factory of rigs whose calls are counted in the table."""
     return lambda *args, **kwargs: Rig.over(tally, *args, **kwargs)

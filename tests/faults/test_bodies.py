@@ -1,4 +1,4 @@
-"""Successes that are none."""
+"""Responses with status 2xx whose body isn't a run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ ID = "2000010"
 TRUE = true_run(ID).encode()
 
 
-def beside(text: str) -> str:
-    """Tell of a run, and one thing more that is no JSON."""
+def with_member(text: str) -> str:
+    """Return a run with one more member that isn't valid JSON."""
     return f'{true_run(ID)[:-1]}, "priority": {text}}}'
 
 
-def named(name: bytes) -> bytes:
-    """Tell of a run whose name is these bytes."""
+def with_name(name: bytes) -> bytes:
+    """Return a run whose name has these bytes."""
     return TRUE.replace(b"germline", name)
 
 
+@pytest.mark.guarantee("invalid-success")
 @pytest.mark.fault(10)
 @pytest.mark.parametrize(
     "body",
@@ -57,29 +58,29 @@ def named(name: bytes) -> bytes:
         pytest.param(TRUE.decode().encode("utf-16-be"), id="utf-16-be"),
         pytest.param(TRUE.decode().encode("utf-32"), id="utf-32"),
         pytest.param(gzip.compress(TRUE), id="gzip-untold"),
-        pytest.param(beside("Infinity"), id="infinity"),
-        pytest.param(beside("-Infinity"), id="minus-infinity"),
-        pytest.param(beside('{"deep": [NaN]}'), id="nan-deep"),
-        pytest.param(beside("01"), id="leading-zero"),
-        pytest.param(beside("+1"), id="plus"),
-        pytest.param(beside("1."), id="point-alone"),
-        pytest.param(beside(".5"), id="point-first"),
-        pytest.param(beside("0x1"), id="hexadecimal"),
-        pytest.param(beside("\u0661"), id="arabic-digit"),
-        pytest.param(beside("'1'"), id="other-quotes"),
-        pytest.param(beside("1,"), id="trailing-comma"),
-        pytest.param(beside("1 /* one */"), id="comment"),
-        pytest.param(beside(r'"\x41"'), id="unknown-escape"),
-        pytest.param(beside(r'"\u12"'), id="half-an-escape"),
-        pytest.param(beside('"a\nb"'), id="raw-newline"),
-        pytest.param(beside("True"), id="python"),
-        pytest.param(beside(""), id="no-value"),
+        pytest.param(with_member("Infinity"), id="infinity"),
+        pytest.param(with_member("-Infinity"), id="minus-infinity"),
+        pytest.param(with_member('{"deep": [NaN]}'), id="nan-deep"),
+        pytest.param(with_member("01"), id="leading-zero"),
+        pytest.param(with_member("+1"), id="plus"),
+        pytest.param(with_member("1."), id="point-alone"),
+        pytest.param(with_member(".5"), id="point-first"),
+        pytest.param(with_member("0x1"), id="hexadecimal"),
+        pytest.param(with_member("\u0661"), id="arabic-digit"),
+        pytest.param(with_member("'1'"), id="other-quotes"),
+        pytest.param(with_member("1,"), id="trailing-comma"),
+        pytest.param(with_member("1 /* one */"), id="comment"),
+        pytest.param(with_member(r'"\x41"'), id="unknown-escape"),
+        pytest.param(with_member(r'"\u12"'), id="half-an-escape"),
+        pytest.param(with_member('"a\nb"'), id="raw-newline"),
+        pytest.param(with_member("True"), id="python"),
+        pytest.param(with_member(""), id="no-value"),
     ],
 )
-async def test_success_that_is_none_is_malformed(
+async def test_success_without_a_json_object_is_malformed(
     rigged: Any, body: str | bytes
 ) -> None:
-    """A 200 without a JSON object is malformed after one retry, and forgotten."""
+    """A 200 without a JSON object is malformed after one retry, and not cached."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body), http(body), http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -103,19 +104,19 @@ async def test_success_that_is_none_is_malformed(
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(named(b"\xff"), id="no-byte-of-it"),
-        pytest.param(named(b"\xc3"), id="half-a-character"),
-        pytest.param(named(b"\xa9"), id="other-half"),
-        pytest.param(named(b"\xc0\xaf"), id="overlong"),
-        pytest.param(named(b"\xed\xa0\x80"), id="surrogate"),
-        pytest.param(named(b"\xed\xa0\xbd\xed\xb4\xa5"), id="cesu-8"),
-        pytest.param(named(b"\xf4\x90\x80\x80"), id="beyond-unicode"),
-        pytest.param(named("caf\u00e9".encode("latin-1")), id="latin-1"),
+        pytest.param(with_name(b"\xff"), id="no-byte-of-it"),
+        pytest.param(with_name(b"\xc3"), id="half-a-character"),
+        pytest.param(with_name(b"\xa9"), id="other-half"),
+        pytest.param(with_name(b"\xc0\xaf"), id="overlong"),
+        pytest.param(with_name(b"\xed\xa0\x80"), id="surrogate"),
+        pytest.param(with_name(b"\xed\xa0\xbd\xed\xb4\xa5"), id="cesu-8"),
+        pytest.param(with_name(b"\xf4\x90\x80\x80"), id="beyond-unicode"),
+        pytest.param(with_name("caf\u00e9".encode("latin-1")), id="latin-1"),
         pytest.param(TRUE + b"\x80", id="behind-the-object"),
     ],
 )
 async def test_success_that_is_not_utf_8_is_malformed(rigged: Any, body: bytes) -> None:
-    """Bytes that aren't UTF-8 are never guessed at, nor replaced."""
+    """Bytes that aren't UTF-8 are neither guessed nor replaced."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body), http(body), http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -128,10 +129,10 @@ async def test_success_that_is_not_utf_8_is_malformed(rigged: Any, body: bytes) 
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize("status", [201, 202, 203, 204, 205, 206, 226, 299])
-async def test_success_of_another_status_is_none_without_a_run(
+async def test_other_success_without_a_json_object_is_malformed(
     rigged: Any, status: int
 ) -> None:
-    """Another 2xx without a JSON object is malformed as a 200 is."""
+    """Another 2xx without a JSON object is malformed, like a 200."""
     body = "" if status in {204, 205} else f"<html>{CANARY}</html>"
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body, status=status))
@@ -157,13 +158,13 @@ async def test_success_of_another_status_is_none_without_a_run(
         pytest.param(CANARY, TRUE, id="unknown"),
     ],
 )
-async def test_success_that_is_compressed_is_not_read(
+async def test_compressed_success_is_malformed(
     rigged: Any, encoding: str, body: bytes
 ) -> None:
-    """What is compressed, though that wasn't asked for, is malformed at once."""
+    """A compressed body, which wasn't requested, is malformed without retry."""
     async with rigged() as rig:
-        told = http(body, content_encoding=encoding)
-        rig.upstream.lie(ID, told, http(true_run(ID)))
+        answer = http(body, content_encoding=encoding)
+        rig.upstream.lie(ID, answer, http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
         assert 1 == rig.upstream.asked[ID]
         await rig.run(ID)
@@ -174,8 +175,8 @@ async def test_success_that_is_compressed_is_not_read(
 
 
 @pytest.mark.fault(10)
-async def test_success_that_is_compressed_is_not_waited_for(rigged: Any) -> None:
-    """A compressed body needn't end to be refused; its connection is closed."""
+async def test_compressed_success_is_refused_before_its_end(rigged: Any) -> None:
+    """A compressed body is refused before it ends, and its connection is closed."""
     begun = http(TRUE, content_encoding="gzip", content_length="99999")
     async with rigged() as rig:
         rig.upstream.lie(ID, [begun, HANG], http(true_run(ID)))
@@ -192,10 +193,10 @@ async def test_success_that_is_compressed_is_not_waited_for(rigged: Any) -> None
 
 @pytest.mark.fault(10)
 @pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
-async def test_success_that_is_told_uncompressed_is_read(
+async def test_success_with_identity_encoding_is_read(
     rigged: Any, encoding: str
 ) -> None:
-    """The encoding that was asked for may be named."""
+    """The header may name the encoding `identity`, which was requested."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(true_run(ID), content_encoding=encoding))
         run = await rig.run(ID)

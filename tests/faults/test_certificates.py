@@ -1,4 +1,4 @@
-"""A certificate that is replaced on disk, well or badly, while calls go on."""
+"""Certificates that are replaced on disk, correctly or not, during calls."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from testkit.authorities import (
 )
 from testkit.fault_table import Tally
 
-CALLERS = 4  # at a time, each with short-lived channels
-ROUNDS = 5  # of every way to replace a certificate
+CALLERS = 4  # concurrent callers, each with short-lived channels
+ROUNDS = 5  # each replaces the certificate in every way
 WAYS = pytest.mark.parametrize(
     "is_asking",
     [pytest.param(False, id="none"), pytest.param(True, id="required")],
 )
 
 
-class Place:
-    """A server whose files are replaced, and the certificates it has shown."""
+class Server:
+    """A server whose certificate files are replaced."""
 
     def __init__(self, folder: Path, *, is_asking: bool) -> None:
         """Write the first certificate."""
@@ -56,11 +56,11 @@ class Place:
         )
 
     def issue(self) -> trustme.LeafCert:
-        """Issue a certificate of two: its own and that of the authority below."""
+        """Issue a chain of two certificates, the server's and the intermediate's."""
         return self.authority.create_child_ca().issue_cert(HOST)
 
     async def shown(self, served: Served) -> bytes:
-        """Give the certificate that a new handshake shows, as PEM."""
+        """Return the certificate of a new handshake, as PEM."""
         shaken = await shake(served.port, shaking(self.authority, self.caller))
         assert shaken
         return shaken.certificate
@@ -68,55 +68,55 @@ class Place:
 
 @pytest.mark.fault(37)
 @WAYS
-async def test_whole_certificate_is_served_at_once(
+async def test_complete_certificate_is_served_at_once(
     tmp_path: Path, *, is_asking: bool
 ) -> None:
-    """New handshakes show the new one after the next look."""
-    place = Place(tmp_path, is_asking=is_asking)
-    second = place.issue()
-    async with echoing(place.files) as served:
-        before = await place.shown(served)
+    """New handshakes get the new certificate after the next check of the files."""
+    server = Server(tmp_path, is_asking=is_asking)
+    second = server.issue()
+    async with echoing(server.files) as served:
+        before = await server.shown(served)
         write(second, tmp_path)
         await served.look()
-        after = await place.shown(served)
+        after = await server.shown(served)
 
-    assert own_pem(place.first) == before
+    assert own_pem(server.first) == before
     assert own_pem(second) == after
     assert "" == served.tls.fault
 
 
-def half_written(place: Place) -> None:
-    """Write a chain that ends within its second certificate, beside its key."""
-    certificate = place.issue()
-    write(certificate, place.folder)
-    place.files.cert_file.write_bytes(chain_of(certificate)[:-100])
+def half_written(server: Server) -> None:
+    """Write a chain that ends within its second certificate, and its key."""
+    certificate = server.issue()
+    write(certificate, server.folder)
+    server.files.cert_file.write_bytes(chain_of(certificate)[:-100])
 
 
-def empty(place: Place) -> None:
-    """Begin to write a key."""
-    place.files.key_file.write_bytes(b"")
+def empty(server: Server) -> None:
+    """Write an empty key file."""
+    server.files.key_file.write_bytes(b"")
 
 
-def mismatched(place: Place) -> None:
-    """Replace the certificate before its key."""
-    place.files.cert_file.write_bytes(chain_of(place.issue()))
+def mismatched(server: Server) -> None:
+    """Replace the certificate but not its key."""
+    server.files.cert_file.write_bytes(chain_of(server.issue()))
 
 
-def out_of_date(place: Place) -> None:
-    """Write a whole certificate that has expired."""
-    write(expired(place.authority), place.folder)
+def out_of_date(server: Server) -> None:
+    """Write a complete certificate that has expired."""
+    write(expired(server.authority), server.folder)
 
 
-def gone(place: Place) -> None:
-    """Take the key away."""
-    place.files.key_file.unlink(missing_ok=True)
+def gone(server: Server) -> None:
+    """Remove the key."""
+    server.files.key_file.unlink(missing_ok=True)
 
 
-def of_no_authority(place: Place) -> None:
-    """Write a good certificate, but authorities of clients that are none."""
-    write(place.issue(), place.folder)
-    assert place.files.client_ca_file
-    place.files.client_ca_file.write_bytes(b"-----BEGIN CERTIFICATE-----\nMI")
+def of_no_authority(server: Server) -> None:
+    """Write a valid certificate, but invalid client authorities."""
+    write(server.issue(), server.folder)
+    assert server.files.client_ca_file
+    server.files.client_ca_file.write_bytes(b"-----BEGIN CERTIFICATE-----\nMI")
 
 
 BAD = {
@@ -132,25 +132,27 @@ BAD_AUTHORITIES = "tls.client_ca_file: it holds a block that isn't whole"
 @pytest.mark.guarantee("certificate-renewal")
 @pytest.mark.fault(37)
 @WAYS
-@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
-async def test_bad_certificate_keeps_the_old(
-    tmp_path: Path, spoil: Any, *, is_asking: bool
+@pytest.mark.parametrize(
+    "break_files", BAD, ids=lambda break_files: break_files.__name__
+)
+async def test_invalid_certificate_keeps_the_old_one(
+    tmp_path: Path, break_files: Any, *, is_asking: bool
 ) -> None:
-    """What was served stays, once told in the log, and the next good one is served."""
-    place = Place(tmp_path, is_asking=is_asking)
-    second = place.issue()
+    """The old certificate is served, with one log line, until a valid one follows."""
+    server = Server(tmp_path, is_asking=is_asking)
+    second = server.issue()
     with capture_logs() as log:
-        async with echoing(place.files) as served:
-            spoil(place)
+        async with echoing(server.files) as served:
+            break_files(server)
             await served.look()
             await served.look()
-            fault, kept = served.tls.fault, await place.shown(served)
+            fault, kept = served.tls.fault, await server.shown(served)
             write(second, tmp_path)
             await served.look()
-            after = await place.shown(served)
+            after = await server.shown(served)
 
-    assert fault.startswith(BAD[spoil])
-    assert own_pem(place.first) == kept
+    assert fault.startswith(BAD[break_files])
+    assert own_pem(server.first) == kept
     assert own_pem(second) == after
     assert "" == served.tls.fault
     events = [each["event"] for each in log]
@@ -159,27 +161,29 @@ async def test_bad_certificate_keeps_the_old(
 
 
 @pytest.mark.fault(37)
-async def test_bad_authorities_keep_certificate_and_authorities(tmp_path: Path) -> None:
-    """A certificate isn't served before the authorities beside it can be, too."""
-    place = Place(tmp_path, is_asking=True)
-    async with echoing(place.files) as served:
-        of_no_authority(place)
+async def test_invalid_authorities_keep_certificate_and_authorities(
+    tmp_path: Path,
+) -> None:
+    """A new certificate isn't served while the authorities beside it are invalid."""
+    server = Server(tmp_path, is_asking=True)
+    async with echoing(server.files) as served:
+        of_no_authority(server)
         await served.look()
-        kept, fault = await place.shown(served), served.tls.fault
-        await echo(served.address, root_of(place.authority), place.caller)
+        kept, fault = await server.shown(served), served.tls.fault
+        await echo(served.address, root_of(server.authority), server.caller)
 
-    assert own_pem(place.first) == kept
+    assert own_pem(server.first) == kept
     assert BAD_AUTHORITIES == fault
 
 
 @pytest.mark.guarantee("certificate-renewal")
 @pytest.mark.fault(37)
 @WAYS
-async def test_swapped_folder_is_served(tmp_path: Path, *, is_asking: bool) -> None:
-    """As in Kubernetes: files are links into `..data`, which is replaced at once."""
+async def test_swapped_directory_is_served(tmp_path: Path, *, is_asking: bool) -> None:
+    """As in Kubernetes, the files are links into `..data`, which is replaced."""
     old = tmp_path / "..2026_10_01"
     old.mkdir()
-    place = Place(old, is_asking=is_asking)
+    server = Server(old, is_asking=is_asking)
     (tmp_path / "..data").symlink_to(old.name)
     for file in old.iterdir():
         (tmp_path / file.name).symlink_to(Path("..data", file.name))
@@ -188,66 +192,66 @@ async def test_swapped_folder_is_served(tmp_path: Path, *, is_asking: bool) -> N
         key_file=tmp_path / "key.pem",
         client_ca_file=tmp_path / "client_ca.pem" if is_asking else None,
     )
-    second = place.issue()
+    second = server.issue()
     async with echoing(files) as served:
-        before = await place.shown(served)
+        before = await server.shown(served)
         new = tmp_path / "..2026_10_02"
         new.mkdir()
-        written(second, new, clients=place.clients)
+        written(second, new, clients=server.clients)
         (tmp_path / "..data_tmp").symlink_to(new.name)
         (tmp_path / "..data_tmp").rename(tmp_path / "..data")
         await served.look()
-        after = await place.shown(served)
+        after = await server.shown(served)
 
-    assert own_pem(place.first) == before
+    assert own_pem(server.first) == before
     assert own_pem(second) == after
 
 
 @pytest.mark.fault(37)
-async def test_replaced_authority_decides_on_new_handshakes(tmp_path: Path) -> None:
-    """Clients of the old one are refused, of the new one let in; who is there stays."""
-    place, after = Place(tmp_path, is_asking=True), trustme.CA()
-    trusted, new = root_of(place.authority), after.issue_cert("new@example.org")
-    assert place.files.client_ca_file
+async def test_replaced_authority_applies_to_new_handshakes(tmp_path: Path) -> None:
+    """Clients of the old authority are refused, except on their open connections."""
+    server, after = Server(tmp_path, is_asking=True), trustme.CA()
+    trusted, new = root_of(server.authority), after.issue_cert("new@example.org")
+    assert server.files.client_ca_file
     async with (
-        echoing(place.files) as served,
-        channel_to(served.address, trusted, place.caller) as channel,
+        echoing(server.files) as served,
+        channel_to(served.address, trusted, server.caller) as channel,
     ):
         await echo_over(channel)
-        place.files.client_ca_file.write_bytes(root_of(after))
+        server.files.client_ca_file.write_bytes(root_of(after))
         await served.look()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await echo(served.address, trusted, place.caller)
+            await echo(served.address, trusted, server.caller)
         await echo(served.address, trusted, new)
         await echo_over(channel)
         seen = served.echo.certificates
 
     assert grpc.StatusCode.UNAVAILABLE is caught.value.code()
-    assert [own_pem(each) for each in (place.caller, new, place.caller)] == seen
+    assert [own_pem(each) for each in (server.caller, new, server.caller)] == seen
 
 
 class Load:
-    """Calls that go on while certificates are replaced, and what became of them."""
+    """Calls during the replacement of certificates, and their outcomes."""
 
-    def __init__(self, place: Place, served: Served, tally: Tally) -> None:
-        """Count in `tally`."""
-        self._place = place
+    def __init__(self, server: Server, served: Served, tally: Tally) -> None:
+        """Count the calls in `tally`."""
+        self._server = server
         self._served = served
         self._tally = tally
         self._is_over = False
         self._connected = asyncio.Semaphore(0)
         self.failed: list[str] = []
-        self.shown: Counter[bytes] = Counter()  # certificates, one for each handshake
+        self.shown: Counter[bytes] = Counter()  # the certificate of each handshake
 
     @classmethod
     @asynccontextmanager
     async def under_way(
-        cls, place: Place, served: Served, tally: Tally
+        cls, server: Server, served: Served, tally: Tally
     ) -> AsyncIterator[Load]:
-        """Call over one channel that lasts, and many that don't; shake hands."""
-        load = cls(place, served, tally)
+        """Make calls on one lasting channel and many short ones, and handshakes."""
+        load = cls(server, served, tally)
         async with (
-            channel_to(served.address, root_of(place.authority), place.caller) as one,
+            channel_to(served.address, root_of(server.authority), server.caller) as one,
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(load._go_on(lambda: load._call(one)))
@@ -258,7 +262,7 @@ class Load:
             load._is_over = True
 
     async def connections(self, count: int) -> None:
-        """Wait until so many more channels have come and gone."""
+        """Wait until this many more channels have been opened and closed."""
         for _ in range(count):
             await self._connected.acquire()
 
@@ -267,9 +271,9 @@ class Load:
             await act()
 
     async def _call_once(self) -> None:
-        trusted = root_of(self._place.authority)
+        trusted = root_of(self._server.authority)
         async with channel_to(
-            self._served.address, trusted, self._place.caller
+            self._served.address, trusted, self._server.caller
         ) as channel:
             await self._call(channel)
         self._connected.release()
@@ -282,7 +286,7 @@ class Load:
         self._tally.calls += 1
 
     async def _shake(self) -> None:
-        self.shown[await self._place.shown(self._served)] += 1
+        self.shown[await self._server.shown(self._served)] += 1
 
 
 @pytest.mark.guarantee("certificate-renewal")
@@ -291,18 +295,18 @@ class Load:
 async def test_no_call_fails_while_certificates_are_replaced(
     tmp_path: Path, tally: Tally, *, is_asking: bool
 ) -> None:
-    """Under load no call fails, and each handshake shows a certificate once good."""
-    place = Place(tmp_path, is_asking=is_asking)
-    good = [place.first]
+    """Under load no call fails, and each handshake gets a valid certificate."""
+    server = Server(tmp_path, is_asking=is_asking)
+    good = [server.first]
     async with (
-        echoing(place.files) as served,
-        Load.under_way(place, served, tally) as load,
+        echoing(server.files) as served,
+        Load.under_way(server, served, tally) as load,
     ):
-        for spoil in [*BAD] * ROUNDS:
-            spoil(place)
+        for break_files in [*BAD] * ROUNDS:
+            break_files(server)
             await served.look()
             await load.connections(CALLERS)
-            good.append(place.issue())
+            good.append(server.issue())
             write(good[-1], tmp_path)
             await served.look()
             await load.connections(CALLERS)
@@ -311,5 +315,5 @@ async def test_no_call_fails_while_certificates_are_replaced(
     assert [] == load.failed
     assert set(load.shown) <= {own_pem(each) for each in good}
     assert ROUNDS < len(load.shown)
-    shown = own_pem(place.caller) if is_asking else None
+    shown = own_pem(server.caller) if is_asking else None
     assert {shown} == set(served.echo.certificates)

@@ -1,4 +1,4 @@
-"""A clock that is off: HealthOmics finds the signatures too old, or too new."""
+"""A clock that is wrong: HealthOmics refuses signatures as too old or too new."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ OFF = timedelta(minutes=20)
 OFF_BOTH_WAYS = pytest.mark.parametrize(
     "off", [pytest.param(OFF, id="behind"), pytest.param(-OFF, id="ahead")]
 )
-SKEWED = "RequestTimeTooSkewed"  # one of AWS's words for it; another is the signature's
+SKEWED = "RequestTimeTooSkewed"  # one of AWS's codes for a wrong clock
 SIGNATURE = "InvalidSignatureException"
 READY = (200, "ok\n")
 
 
 class Clock:
-    """The upstream's clock, which can be set."""
+    """The upstream's clock, which tests can set."""
 
     def __init__(self, off: timedelta = timedelta()) -> None:
-        """Be `off` from the machine's."""
+        """Begin with an offset from the machine's clock."""
         self.off = off
 
     def __call__(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return datetime.now(UTC) + self.off
 
     def date(self) -> str:
-        """Tell it as HTTP does."""
+        """Return the time as in a Date header."""
         return format_datetime(self(), usegmt=True)
 
 
-def seen(upstream: LyingUpstream) -> list[str]:
-    """List what was found wrong with the signature of each request about our run."""
+def signature_faults(upstream: LyingUpstream) -> list[str]:
+    """Return the fault in the signature of each request about the test's run."""
     return [each.fault for each in upstream.requests if each.run_id == ID]
 
 
-def refusing(code: str, date: Callable[[], str | None]) -> Callable[[Request], Answer]:
-    """Refuse badly signed requests with `code`, and the date that is told, if any."""
+def verifying(code: str, date: Callable[[], str | None]) -> Callable[[Request], Answer]:
+    """Refuse invalid signatures with `code`, and with a Date header if given."""
 
     def answer(request: Request) -> Answer:
         if not request.fault:
             return http(true_run(request.run_id))
-        told = date()
-        return said(403, code, **({} if told is None else {"date": told}))
+        sent = date()
+        return said(403, code, **({} if sent is None else {"date": sent}))
 
     return answer
 
@@ -62,8 +62,8 @@ def refusing(code: str, date: Callable[[], str | None]) -> Callable[[Request], A
 @pytest.mark.guarantee("clock-skew")
 @pytest.mark.fault(32)
 @OFF_BOTH_WAYS
-async def test_clock_that_is_off_is_corrected_once(rigged: Any, off: timedelta) -> None:
-    """The first call is signed anew by AWS's own clock, and every later one by it."""
+async def test_wrong_clock_is_corrected_once(rigged: Any, off: timedelta) -> None:
+    """The first call is signed again with AWS's time, and later calls use that time."""
     async with (
         LyingUpstream(now=Clock(off)) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
@@ -72,7 +72,7 @@ async def test_clock_that_is_off_is_corrected_once(rigged: Any, off: timedelta) 
             await rig.run(run_id)
         ready = await readyz(rig.served)
 
-    assert [SIGNATURE, "", ""] == seen(upstream)
+    assert [SIGNATURE, "", ""] == signature_faults(upstream)
     assert [3, 1, 1] == [upstream.asked[each] for each in (ID, *OTHER_IDS)]
     assert READY == ready
 
@@ -83,7 +83,7 @@ async def test_clock_that_is_off_is_corrected_once(rigged: Any, off: timedelta) 
 async def test_offset_is_dropped_when_the_clock_is_right_again(
     rigged: Any, off: timedelta
 ) -> None:
-    """One call is signed anew without it, and every later one is right at once."""
+    """One call is signed again without the offset; later calls are right at once."""
     clock = Clock(off)
     async with (
         LyingUpstream(now=clock) as upstream,
@@ -95,17 +95,17 @@ async def test_offset_is_dropped_when_the_clock_is_right_again(
             await rig.run(run_id)
         signed_at = upstream.requests[-1].headers["x-amz-date"]
 
-    assert [SIGNATURE, "", SIGNATURE, "", ""] == seen(upstream)
+    assert [SIGNATURE, "", SIGNATURE, "", ""] == signature_faults(upstream)
     assert [1, 1] == [upstream.asked[each] for each in OTHER_IDS]
     at = datetime.strptime(signed_at, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - at) < timedelta(minutes=1)
 
 
 @pytest.mark.fault(32)
-async def test_clock_that_swings_is_followed(rigged: Any) -> None:
-    """From one side to the other and back, each turn costs one call more."""
+async def test_changing_clock_is_followed(rigged: Any) -> None:
+    """Each change of the clock, forward or back, costs one more request."""
     clock = Clock()
-    turns = 12  # more than there are retries in hand: what is mended costs none
+    turns = 12  # more than the retry budget: these attempts don't use it
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
@@ -115,12 +115,12 @@ async def test_clock_that_swings_is_followed(rigged: Any) -> None:
             await rig.run(ID)
             await rig.run(ID)
 
-    assert [SIGNATURE, "", ""] * turns == seen(upstream)
+    assert [SIGNATURE, "", ""] * turns == signature_faults(upstream)
 
 
 @pytest.mark.fault(32)
 async def test_calls_in_flight_are_corrected_once_each(rigged: Any) -> None:
-    """A clock that jumps under a hundred calls costs each of them one more."""
+    """If the clock jumps during a hundred calls, each makes one more request."""
     ids = [str(3_200_000 + at) for at in range(100)]
     clock = Clock()
     async with (
@@ -147,17 +147,17 @@ async def test_calls_in_flight_are_corrected_once_each(rigged: Any) -> None:
         "SignatureDoesNotMatch",
     ],
 )
-async def test_each_word_for_it_is_understood(rigged: Any, code: str) -> None:
-    """Whatever AWS calls it, its date is enough to be right with the second call."""
+async def test_each_code_of_a_wrong_clock_is_understood(rigged: Any, code: str) -> None:
+    """For each of AWS's codes the response's date suffices for the second request."""
     clock = Clock(OFF)
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
-        upstream.lie(ID, refusing(code, clock.date))
+        upstream.lie(ID, verifying(code, clock.date))
         run = await rig.run(ID)
 
-    assert (ID, [SIGNATURE, ""]) == (run.id, seen(upstream))
+    assert (ID, [SIGNATURE, ""]) == (run.id, signature_faults(upstream))
 
 
 NO_DATE = [
@@ -181,19 +181,19 @@ NO_DATE = [
         pytest.param(SIGNATURE, Reason.GATEWAY_SIGNATURE_REJECTED, 1, id="signature"),
     ],
 )
-async def test_clock_that_is_off_without_a_date_is_told(
+async def test_wrong_clock_without_a_date_is_an_error(
     rigged: Any, code: str, reason: Reason, calls: int, date: str | None
 ) -> None:
-    """Where AWS doesn't tell its time nothing is corrected, and little is tried."""
+    """If AWS sends no date, nothing is corrected and few requests are sent."""
     async with (
         LyingUpstream(now=Clock(OFF)) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
-        upstream.lie(ID, refusing(code, lambda: date))
+        upstream.lie(ID, verifying(code, lambda: date))
         refusal = await rig.refusal(ID, reason)
         ready = await readyz(rig.served)
 
-    assert [SIGNATURE] * calls == seen(upstream)
+    assert [SIGNATURE] * calls == signature_faults(upstream)
     retry = {"RetryInfo"} if reason is Reason.GATEWAY_CLOCK_SKEW else set()
     assert ALWAYS | retry == set(refusal.details)
     facts = refusal.metadata
@@ -213,10 +213,10 @@ async def test_clock_that_is_off_without_a_date_is_told(
         pytest.param(SIGNATURE, Reason.GATEWAY_SIGNATURE_REJECTED, 2, id="signature"),
     ],
 )
-async def test_date_that_is_a_lie_is_followed_once(
+async def test_wrong_date_is_used_once(
     rigged: Any, code: str, reason: Reason, calls: int
 ) -> None:
-    """A date that doesn't help is tried once; the next good one rights the clock."""
+    """A wrong date is used for one request; the next correct one fixes the offset."""
     clock = Clock()
     lie = Clock(OFF)
     async with (
@@ -225,12 +225,12 @@ async def test_date_that_is_a_lie_is_followed_once(
     ):
         upstream.lie(ID, lambda _: said(403, code, date=lie.date()))
         await rig.refusal(ID, reason)
-        spoiled = seen(upstream)
+        spoiled = signature_faults(upstream)
         upstream.requests.clear()
-        upstream.lie(ID, refusing(code, clock.date))
+        upstream.lie(ID, verifying(code, clock.date))
         await rig.run(ID)
         await rig.run(ID)
 
     assert ["", SIGNATURE] == spoiled
     assert calls == len(spoiled)
-    assert [SIGNATURE, "", ""] == seen(upstream)
+    assert [SIGNATURE, "", ""] == signature_faults(upstream)

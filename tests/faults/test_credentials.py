@@ -34,27 +34,27 @@ UNAVAILABLE = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
 EXPIRED = Reason.GATEWAY_CREDENTIALS_EXPIRED
 INVALID = Reason.GATEWAY_CREDENTIALS_INVALID
 CALLERS = 100
-STALE = timedelta(minutes=12)  # valid, but time to look for others
+STALE = timedelta(minutes=12)  # still valid, but due for an early refresh
 WITH_RETRY = ALWAYS | {"RetryInfo"}
 
 
 def token_of(request: Request) -> str:
-    """Tell which session signed a request."""
+    """Return the session that signed a request."""
     return request.headers["x-amz-security-token"]
 
 
 def truth(request: Request) -> Answer:
-    """Tell of the run, whoever signed."""
+    """Return the run, whatever session signed."""
     return http(true_run(request.run_id))
 
 
 def tokens(upstream: LyingUpstream, run_id: str = ID) -> list[str]:
-    """List the sessions that signed the requests about a run."""
+    """Return the sessions that signed the requests about a run."""
     return [token_of(each) for each in upstream.requests if each.run_id == run_id]
 
 
-def awsfacts(refusal: Refusal) -> tuple[str, str]:
-    """Tell AWS's code, and how often it was asked."""
+def code_and_attempts(refusal: Refusal) -> tuple[str, str]:
+    """Return AWS's code and the number of attempts."""
     return refusal.metadata["awsErrorCode"], refusal.metadata["attempts"]
 
 
@@ -94,7 +94,7 @@ async def sourced(
 async def test_gateway_without_credentials_waits_for_them(
     rigged: Any, nothing: bytes
 ) -> None:
-    """Until there are some it is unready and asks nothing, then all is well."""
+    """Without credentials it is unready and sends nothing; then it works."""
     source = CredentialSource(nothing)
     async with (
         sourced(rigged, source, is_truth_served=False) as rig,
@@ -121,7 +121,7 @@ async def test_gateway_without_credentials_waits_for_them(
 @pytest.mark.guarantee("credential-renewal")
 @pytest.mark.fault(31)
 async def test_callers_leave_a_stalled_source_at_their_deadline(rigged: Any) -> None:
-    """Nobody waits longer than it wants; all wait for one read, and ask nothing."""
+    """All callers wait for one read of the source, each until its deadline."""
     source = CredentialSource(session(1))
     source.stall()
     async with sourced(
@@ -147,8 +147,8 @@ async def test_callers_leave_a_stalled_source_at_their_deadline(rigged: Any) -> 
 
 
 @pytest.mark.fault(31)
-async def test_stalled_source_is_not_waited_for_for_ever(rigged: Any) -> None:
-    """A caller with time is told that there are none; the rest is answered at once."""
+async def test_wait_for_a_stalled_source_is_limited(rigged: Any) -> None:
+    """A caller with time gets an error; the following ones get it at once."""
     source = CredentialSource(session(1))
     source.stall()
     async with (
@@ -181,8 +181,8 @@ async def test_stalled_source_is_not_waited_for_for_ever(rigged: Any) -> None:
 
 
 @pytest.mark.fault(31)
-async def test_early_refresh_that_stalls_disturbs_nobody(rigged: Any) -> None:
-    """What is still valid goes on signing, until the others have come."""
+async def test_stalled_early_refresh_delays_no_call(rigged: Any) -> None:
+    """Valid credentials are used until the refresh has ended."""
     source = CredentialSource(session(1, lasting=STALE))
     clock = {"seconds": 0.0}
     async with sourced(
@@ -191,7 +191,7 @@ async def test_early_refresh_that_stalls_disturbs_nobody(rigged: Any) -> None:
         source.came.clear()
         source.stall()
         source.answer(session(2))
-        clock["seconds"] += 60.0  # refreshes rest for half of it
+        clock["seconds"] += 60.0  # a failed refresh is repeated after half of it
         await rig.run(ID)
         async with asyncio.timeout(5):
             await source.came.wait()
@@ -209,8 +209,8 @@ async def test_early_refresh_that_stalls_disturbs_nobody(rigged: Any) -> None:
 
 
 @pytest.mark.fault(31)
-async def test_renewal_that_stalls_leaves_the_refusal(rigged: Any) -> None:
-    """Callers are told that theirs expired, once there was no other in time."""
+async def test_stalled_renewal_is_reported_as_expired(rigged: Any) -> None:
+    """Callers get GATEWAY_CREDENTIALS_EXPIRED if no new credentials come in time."""
     source = CredentialSource(session(1))
     async with (
         sourced(
@@ -218,7 +218,7 @@ async def test_renewal_that_stalls_leaves_the_refusal(rigged: Any) -> None:
             source,
             number=2,
             options={"wait_seconds": 0.3},
-            is_truth_served=False,  # a success would make it ready before its time
+            is_truth_served=False,  # a success would make the gateway ready too early
         ) as rig,
         watching(rig.served) as watch,
     ):
@@ -237,7 +237,9 @@ async def test_renewal_that_stalls_leaves_the_refusal(rigged: Any) -> None:
         await next_health(watch, SERVING)
         await rig.run(ID)
 
-    assert [("ExpiredTokenException", "1")] * 20 == [awsfacts(e) for e in refusals]
+    assert [("ExpiredTokenException", "1")] * 20 == [
+        code_and_attempts(e) for e in refusals
+    ]
     assert [WITH_RETRY] * 20 == [set(each.details) for each in refusals]
     assert ((20, 1), 21) == (asked, rig.upstream.asked.total())
 
@@ -246,7 +248,7 @@ async def test_renewal_that_stalls_leaves_the_refusal(rigged: Any) -> None:
 
 
 def expired_but_for(number: int, came: asyncio.Semaphore | None = None) -> Any:
-    """Find every session expired but that one, and count those who come with others."""
+    """Refuse every session but one as expired, and count the others' requests."""
 
     def answer(request: Request) -> Answer:
         if token_of(request) == token(number):
@@ -261,7 +263,7 @@ def expired_but_for(number: int, came: asyncio.Semaphore | None = None) -> Any:
 @pytest.mark.guarantee("credential-renewal")
 @pytest.mark.fault(31)
 async def test_credentials_that_expire_in_flight_are_renewed_once(rigged: Any) -> None:
-    """A hundred calls share one refresh, each is signed anew once, and all succeed."""
+    """A hundred calls share one refresh; each is signed again once and succeeds."""
     ids = [str(3_100_000 + at) for at in range(CALLERS)]
     source = CredentialSource(session(1))
     async with sourced(
@@ -274,7 +276,7 @@ async def test_credentials_that_expire_in_flight_are_renewed_once(rigged: Any) -
         for run_id in ids:
             rig.upstream.lie(run_id, expired_but_for(2, came))
         source.answer(session(2), session(3))
-        source.stall()  # until all have signed with the old one
+        source.stall()  # until all requests are signed with the old session
         calls = [asyncio.create_task(rig.run(each)) for each in ids]
         for _ in ids:
             await came.acquire()
@@ -288,10 +290,10 @@ async def test_credentials_that_expire_in_flight_are_renewed_once(rigged: Any) -
 
 
 @pytest.mark.fault(31)
-async def test_one_expiry_after_another_costs_one_call_more_each(rigged: Any) -> None:
-    """However often sessions end, each end is one refresh and one call more."""
+async def test_each_expiry_costs_one_more_request(rigged: Any) -> None:
+    """Each time credentials expire costs one refresh and one more request."""
     source = CredentialSource(session(1))
-    turns = range(2, 14)  # more than there are retries in hand: what is mended is free
+    turns = range(2, 14)  # more than the retry budget: these attempts don't use it
     async with sourced(rigged, source, is_truth_served=False) as rig:
         await rig.run(ID)
         for number in turns:
@@ -306,7 +308,7 @@ async def test_one_expiry_after_another_costs_one_call_more_each(rigged: Any) ->
 SAME, OTHERS = [session(1)], [session(at) for at in (2, 3, 4)]
 NONE = [NOTHING]
 EXPIRED_CODE, INVALID_CODE = "ExpiredTokenException", "UnrecognizedClientException"
-BOTH = {UNAVAILABLE.name, INVALID.name}  # by who looked last
+BOTH = {UNAVAILABLE.name, INVALID.name}  # depends on the last read
 
 
 @pytest.mark.fault(31)
@@ -325,7 +327,7 @@ BOTH = {UNAVAILABLE.name, INVALID.name}  # by who looked last
         pytest.param(INVALID_CODE, INVALID, NONE, 1, BOTH, id="invalid-none"),
     ],
 )
-async def test_refusal_that_a_refresh_does_not_mend_is_told(
+async def test_refusal_of_all_credentials_is_reported(
     rigged: Any,
     *,
     code: str,
@@ -334,7 +336,7 @@ async def test_refusal_that_a_refresh_does_not_mend_is_told(
     calls: int,
     pages: set[str],
 ) -> None:
-    """Where there are none that AWS takes, one call more is made at most."""
+    """If AWS refuses the new credentials too, at most one more request is sent."""
     source = CredentialSource(session(1))
     async with sourced(rigged, source, number=9, is_truth_served=False) as rig:
         rig.upstream.lie(ID, said(403, code))
@@ -350,8 +352,8 @@ async def test_refusal_that_a_refresh_does_not_mend_is_told(
 
     retry = {"RetryInfo"} if reason is EXPIRED else set()
     assert ALWAYS | retry == set(refusal.details)
-    assert (code, str(calls)) == awsfacts(refusal)
+    assert (code, str(calls)) == code_and_attempts(refusal)
     assert calls == asked
     assert (page.strip() in pages, READY) == (True, ready), page
     assert (200 if pages == {"ok"} else 503) == status
-    assert rig.upstream.asked[ID] in (1, 2)  # by who saw the new ones first
+    assert rig.upstream.asked[ID] in (1, 2)  # 1 if already renewed

@@ -1,4 +1,4 @@
-"""Answers that are cut, endless, slow or too much, and connections that close."""
+"""Responses that are cut, endless, slow or too large, and connections that close."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from testkit.rig import Rig
 from testkit.upstream_certificates import Certified
 
 ID, OTHER, THIRD = "2000011", "2000012", "2000013"
-CAP = 4096  # bytes of a body, here
-ATTEMPT_SECONDS = 0.3  # here
-SLACK_SECONDS = 0.4  # that this machine may add to an attempt
-BACKOFF_SECONDS = 0.1  # before the third attempt, at most
-QUIET_SECONDS = 2.0  # until HealthOmics has said what it is told to
+CAP = 4096  # bytes of a body
+ATTEMPT_SECONDS = 0.3
+SLACK_SECONDS = 0.4  # for a busy machine, per attempt
+BACKOFF_SECONDS = 0.1  # the maximum before the third attempt
+QUIET_SECONDS = 2.0  # until the fake HealthOmics has sent everything
 ALIVE_TIMES = 100
 CAPPED = {"GATEWAY_UPSTREAM__MAX_BODY_BYTES": str(CAP)}
 IMPATIENT = dict.fromkeys(
@@ -43,19 +43,19 @@ CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 LONGER = OK + b"content-length: 2000\r\n\r\n"
 BEGUN = true_run(ID).encode()
 CHUNK = b"400\r\n" + b" " * 1024 + b"\r\n"
-SECOND = http(true_run(OTHER, name=CANARY))  # an answer that nobody asked for
+SECOND = http(true_run(OTHER, name=CANARY))  # an unrequested response
 
 
 def connections(rig: Rig, run_id: str = ID) -> list[int]:
-    """Tell which connection each request about a run came on."""
+    """Return the connection of each request about the test's run."""
     return [each.connection for each in rig.upstream.requests if each.run_id == run_id]
 
 
-async def quiet(rig: Rig) -> None:
-    """Wait until HealthOmics has said all that it wanted."""
+async def wait_until_sent(rig: Rig) -> None:
+    """Wait until HealthOmics has sent all that it is set to send."""
     async with asyncio.timeout(QUIET_SECONDS):
         while rig.upstream.busy:  # noqa: ASYNC110  # a count, not an event
-            await asyncio.sleep(0.005)  # and it falls by others' turns of the loop
+            await asyncio.sleep(0.005)  # the count falls when other tasks run
 
 
 @pytest.mark.guarantee("invalid-bodies")
@@ -70,8 +70,8 @@ async def quiet(rig: Rig) -> None:
         pytest.param([CHUNKED + b"5\r\n{    \r\n", CLOSE], id="cut-between-chunks"),
     ],
 )
-async def test_cut_answer_is_a_failed_connection(rigged: Any, parts: Answer) -> None:
-    """What is cut is tried again on other connections, and never taken for a run."""
+async def test_cut_response_is_a_failed_connection(rigged: Any, parts: Answer) -> None:
+    """A cut response is retried on other connections, and never taken for a run."""
     async with rigged() as rig:
         rig.upstream.lie(ID, parts, parts, parts, http(true_run(ID)))
         await rig.refusal(ID, Reason.UPSTREAM_CONNECTION)
@@ -82,7 +82,7 @@ async def test_cut_answer_is_a_failed_connection(rigged: Any, parts: Answer) -> 
     assert ID == run.id
 
 
-# Where a body can end early, although some of them hold a whole run by then.
+# Places at which a body can end early. Some bodies contain a complete run by then.
 ONE_CHUNK = b"%x\r\n%b\r\n" % (len(BEGUN), BEGUN)
 LAST = OK + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
 CUTS: dict[str, Answer] = {
@@ -110,10 +110,10 @@ CUTS: dict[str, Answer] = {
 
 @pytest.mark.fault(11)
 @pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "tls"])
-async def test_body_that_ends_early_is_never_taken_for_a_run(
+async def test_body_that_ends_early_is_a_failed_connection(
     rigged: Any, tmp_path: Path, *, is_tls: bool
 ) -> None:
-    """Wherever it is cut the connection has failed, with a TLS farewell or without."""
+    """Wherever a body is cut, with or without TLS's close_notify, it is no run."""
     certified = Certified() if is_tls else None
     aws = {"aws": certified.trusted_by(tmp_path)} if certified else {}
     once = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
@@ -124,7 +124,7 @@ async def test_body_that_ends_early_is_never_taken_for_a_run(
     ):
         for name, parts in CUTS.items():
             upstream.lie(ID, http(true_run(ID)), parts, http(true_run(ID)))
-            await rig.run(ID)  # the cut then meets a connection that was kept alive
+            await rig.run(ID)  # so that a reused connection is cut
             refusal = await refused(get_run(rig.stub, ID))
             reasons[name] = refusal.reason
             await rig.run(ID)
@@ -141,10 +141,10 @@ async def test_body_that_ends_early_is_never_taken_for_a_run(
         pytest.param([OK, CLOSE], id="cut-in-the-head"),
     ],
 )
-async def test_answer_that_never_begins_is_a_failed_connection(
+async def test_response_that_never_begins_is_a_failed_connection(
     rigged: Any, parts: Answer
 ) -> None:
-    """On connections that are new nothing is replayed: three attempts, three calls."""
+    """On new connections nothing is replayed: three attempts send three requests."""
     async with rigged(is_truth_served=False) as rig:
         rig.upstream.lie(ID, parts, parts, parts, http(true_run(ID)))
         await rig.refusal(ID, Reason.UPSTREAM_CONNECTION)
@@ -155,8 +155,8 @@ async def test_answer_that_never_begins_is_a_failed_connection(
 
 
 @pytest.mark.fault(11)
-async def test_answer_that_is_cut_once_is_hidden(rigged: Any) -> None:
-    """One cut body, then the run: the run, from the second call."""
+async def test_response_that_is_cut_once_is_retried(rigged: Any) -> None:
+    """After one cut body, the second request returns the run."""
     async with rigged() as rig:
         rig.upstream.lie(ID, [LONGER + BEGUN, RESET], http(true_run(ID)))
         await rig.run(ID)
@@ -179,8 +179,8 @@ async def test_answer_that_is_cut_once_is_hidden(rigged: Any) -> None:
         pytest.param([OK + b"\r\n", *[b" " * 1024] * 5_000, HANG], id="until-closed"),
     ],
 )
-async def test_answer_over_the_cap_is_left_unread(rigged: Any, parts: Answer) -> None:
-    """A body over the cap is refused after one call; its connection is closed."""
+async def test_body_over_the_limit_is_left_unread(rigged: Any, parts: Answer) -> None:
+    """A body over the limit is refused after one request; its connection is closed."""
     async with rigged(**CAPPED) as rig:
         rig.upstream.lie(ID, parts, http(true_run(ID)))
         await rig.refusal(ID, Reason.UPSTREAM_RESPONSE_TOO_LARGE)
@@ -190,12 +190,12 @@ async def test_answer_over_the_cap_is_left_unread(rigged: Any, parts: Answer) ->
 
     assert ID == run.id
     assert first != second
-    assert 1 == rig.upstream.hung_up[ID]  # it was told, not read to the end
+    assert 1 == rig.upstream.hung_up[ID]  # closed before its end
 
 
 @pytest.mark.fault(11)
-async def test_cap_is_exact(rigged: Any) -> None:
-    """The largest body that is allowed is a run; with one byte more it's refused."""
+async def test_body_limit_is_exact(rigged: Any) -> None:
+    """A body of exactly the limit is a run, and one with one byte more is refused."""
     text = true_run(ID)
     largest = text[:-1] + " " * (CAP - len(text)) + "}"
     async with rigged(**CAPPED) as rig:
@@ -227,10 +227,10 @@ async def test_cap_is_exact(rigged: Any) -> None:
         pytest.param(b"no header", Reason.UPSTREAM_MALFORMED_RESPONSE, 2, id="none"),
     ],
 )
-async def test_head_out_of_bounds_is_left_unread(
+async def test_invalid_head_is_left_unread(
     rigged: Any, head: bytes, reason: Reason, calls: int
 ) -> None:
-    """A head that is too long, or none, ends the attempt and its connection."""
+    """A response head that is too long or invalid ends the attempt and connection."""
     answer = OK + head + b"\r\n\r\n"
     async with rigged() as rig:
         rig.upstream.lie(ID, *[[answer, HANG]] * calls, http(true_run(ID)))
@@ -255,10 +255,8 @@ async def test_head_out_of_bounds_is_left_unread(
         ),
     ],
 )
-async def test_answer_that_nobody_asked_for_answers_nobody(
-    rigged: Any, parts: Answer
-) -> None:
-    """Bytes behind an answer are no other run's answer."""
+async def test_unrequested_response_is_not_used(rigged: Any, parts: Answer) -> None:
+    """Bytes after a response are never the response to another request."""
     async with rigged() as rig:
         rig.upstream.lie(ID, parts)
         for _ in range(10):
@@ -281,14 +279,16 @@ async def test_answer_that_nobody_asked_for_answers_nobody(
         pytest.param(b"\0", id="nul"),
     ],
 )
-async def test_bytes_that_come_later_answer_nobody(rigged: Any, late: bytes) -> None:
-    """A connection that speaks while nobody asks isn't asked again."""
+async def test_connection_with_unrequested_bytes_is_not_reused(
+    rigged: Any, late: bytes
+) -> None:
+    """A connection that receives bytes while it is idle isn't used again."""
     parts = [http(true_run(ID)), Wait(0.02), late]
     async with rigged(is_truth_served=False) as rig:
         rig.upstream.lie(ID, parts)
         for _ in range(10):
             await rig.run(ID)
-            await quiet(rig)
+            await wait_until_sent(rig)
             run = await rig.run(OTHER)
             assert (OTHER, "germline") == (run.id, run.name)
             await rig.upstream.hang_up_idle()
@@ -299,21 +299,21 @@ async def test_bytes_that_come_later_answer_nobody(rigged: Any, late: bytes) -> 
 
 
 @pytest.mark.fault(11)
-async def test_answer_that_comes_with_a_request_is_known_by_its_id(rigged: Any) -> None:
-    """Another run's answer that meets a request on its way isn't taken for its own."""
+async def test_response_that_crosses_a_request_is_known_by_its_id(rigged: Any) -> None:
+    """Another run's response that crosses a request isn't taken for its response."""
     parts = [http(true_run(ID)), Wait(10.0), SECOND, CLOSE]  # a request ends the wait
     async with rigged(is_truth_served=False) as rig:
         rig.upstream.lie(ID, parts)
         await rig.run(ID)
         run = await rig.run(THIRD)
-        assert 1 == rig.upstream.asked[THIRD]  # the first was never read as such
+        assert 1 == rig.upstream.asked[THIRD]  # the first response was never used
         assert 0 == rig.upstream.asked[OTHER]
 
     assert (THIRD, "germline") == (run.id, run.name)
 
 
 def chunked(size: bytes) -> bytes:
-    """Tell of a run in one chunk, its size written so."""
+    """Return a run in one chunk whose size is written as given."""
     return CHUNKED + size + b"\r\n" + BEGUN + b"\r\n0\r\n\r\n"
 
 
@@ -345,10 +345,10 @@ MISFRAMED = {
 @pytest.mark.parametrize(
     "lie", [pytest.param(each, id=name) for name, each in MISFRAMED.items()]
 )
-async def test_answer_whose_end_is_in_doubt_is_malformed(
+async def test_response_with_an_ambiguous_end_is_malformed(
     rigged: Any, lie: bytes
 ) -> None:
-    """Where its bytes may be read in two ways they aren't read, nor what follows."""
+    """If a response's length is ambiguous, neither it nor what follows is read."""
     async with rigged() as rig:
         rig.upstream.lie(ID, lie, lie, http(true_run(ID)))
         await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -371,8 +371,8 @@ async def test_answer_whose_end_is_in_doubt_is_malformed(
         ),
     ],
 )
-async def test_news_before_an_answer_are_skipped(rigged: Any, before: bytes) -> None:
-    """1xx are no answer, whatever their headers say."""
+async def test_informational_responses_are_skipped(rigged: Any, before: bytes) -> None:
+    """1xx responses aren't the response, whatever headers they have."""
     async with rigged() as rig:
         rig.upstream.lie(ID, before + http(true_run(ID)))
         await rig.run(ID)
@@ -393,10 +393,8 @@ async def test_news_before_an_answer_are_skipped(rigged: Any, before: bytes) -> 
         pytest.param([http(b"", status=500, content_length="9"), HANG], id="no-code"),
     ],
 )
-async def test_answer_that_is_too_slow_ends_with_its_attempt(
-    rigged: Any, parts: Answer
-) -> None:
-    """However it drips, an attempt ends by its time and the next is made."""
+async def test_slow_response_ends_with_its_attempt(rigged: Any, parts: Answer) -> None:
+    """However slowly bytes come, the attempt ends in time and the next is made."""
     async with rigged(**IMPATIENT) as rig:
         rig.upstream.lie(ID, parts)
         await rig.refusal(ID, Reason.UPSTREAM_TIMEOUT)
@@ -410,8 +408,8 @@ async def test_answer_that_is_too_slow_ends_with_its_attempt(
 
 
 @pytest.mark.fault(13)
-async def test_error_that_its_header_names_is_not_waited_for(rigged: Any) -> None:
-    """Where the header tells the error, a stalled body changes nothing."""
+async def test_error_with_header_code_needs_no_body(rigged: Any) -> None:
+    """If the header has the code, a body that stalls changes nothing."""
     head = http(b"", status=404, content_length="99", x_amzn_errortype="AccessDenied")
     async with rigged(**IMPATIENT) as rig:
         rig.upstream.lie(ID, [head, Drip(b" " * 99, 0.05), HANG])
@@ -423,10 +421,10 @@ async def test_error_that_its_header_names_is_not_waited_for(rigged: Any) -> Non
 @pytest.mark.parametrize(
     "rest", [pytest.param([HANG], id="silence"), pytest.param(None, id="drip")]
 )
-async def test_error_that_its_header_names_is_waited_for_a_second(
+async def test_error_with_header_code_waits_1_s_for_its_body(
     rigged: Any, rest: Answer | None
 ) -> None:
-    """The body of a named error has a second to end, of an attempt's ten."""
+    """The body of an error with a code in its header has 1 s to end."""
     named = "ConflictException"
     head = http(b"", status=409, content_length="99", x_amzn_errortype=named)
     async with rigged() as rig:
@@ -442,7 +440,7 @@ async def test_error_that_its_header_names_is_waited_for_a_second(
 
 @pytest.mark.fault(14)
 async def test_connection_closed_between_requests_costs_nothing(rigged: Any) -> None:
-    """A hundred kept-alive connections that close unused are a hundred answers."""
+    """A hundred idle connections that close cost no request."""
     async with rigged(is_truth_served=False) as rig:
         for _ in range(ALIVE_TIMES):
             await rig.run(ID)
@@ -456,10 +454,10 @@ async def test_connection_closed_between_requests_costs_nothing(rigged: Any) -> 
 async def test_connection_closed_at_the_request_costs_one_replay(
     rigged: Any, end: str
 ) -> None:
-    """A kept-alive connection that closes as it is used again hides it, each time."""
+    """Each reused connection that closes at a request costs one replay, no error."""
     async with rigged(is_truth_served=False) as rig:
-        told = http(true_run(ID))
-        rig.upstream.lie(ID, *[told, [end], told] * ALIVE_TIMES)
+        answer = http(true_run(ID))
+        rig.upstream.lie(ID, *[answer, [end], answer] * ALIVE_TIMES)
         for _ in range(2 * ALIVE_TIMES):
             await rig.run(ID)
         assert 3 * ALIVE_TIMES == rig.upstream.asked[ID]

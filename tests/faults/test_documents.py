@@ -1,4 +1,4 @@
-"""Documents at the edge of what can be carried: exact, whatever they hold."""
+"""JSON documents at the limits of what an answer can hold."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from testkit.serving import GET_RUN
 
 ID = "2000015"
 TYPED, KEPT = True, False
-NAMES = ("parameters", "engineSettings", "brandNew")  # the last is no field
+NAMES = ("parameters", "engineSettings", "brandNew")  # the last one isn't a field
 
 
-def told(parameters: str, **members: object) -> str:
-    """Tell of a run whose parameters are this JSON text, byte by byte."""
+def run_with(parameters: str, **members: object) -> str:
+    """Return a run whose `parameters` are this JSON text."""
     return true_run(ID, parameters="HERE", **members).replace('"HERE"', parameters)
 
 
 def nested(levels: int, *, opening: str = '{"a": ', closing: str = "}") -> str:
-    """Nest a document in itself."""
+    """Return a document that is nested in itself."""
     return opening * levels + "1" + closing * levels
 
 
@@ -103,8 +103,10 @@ DOCUMENTS = {
 async def test_document_is_exact_or_kept_as_its_text(
     rigged: Any, document: str, *, is_typed: bool
 ) -> None:
-    """What was sent can be rebuilt, and is typed where the type holds it exactly."""
-    sent = {name: told(document).replace('"parameters"', f'"{name}"') for name in NAMES}
+    """A document can be rebuilt, and is typed if the type holds it exactly."""
+    sent = {
+        name: run_with(document).replace('"parameters"', f'"{name}"') for name in NAMES
+    }
     async with rigged() as rig:
         rig.upstream.lie(ID, *map(http, sent.values()))
         runs = {name: await rig.run(ID) for name in NAMES}
@@ -120,8 +122,8 @@ async def test_document_is_exact_or_kept_as_its_text(
 
 @pytest.mark.fault(15)
 async def test_document_of_100_000_keys_is_exact(rigged: Any) -> None:
-    """A document of many keys is carried, and holds up nobody in the gateway."""
-    sent = told(json.dumps({f"key-{at}": at for at in range(100_000)}))
+    """A document with many keys is exact, and doesn't block the event loop."""
+    sent = run_with(json.dumps({f"key-{at}": at for at in range(100_000)}))
     async with rigged(GATEWAY_UPSTREAM__MAX_BODY_BYTES="4194304") as rig:
         rig.upstream.lie(ID, http(sent))
         async with grpc.aio.insecure_channel(str(rig.served.address)) as channel:
@@ -129,7 +131,7 @@ async def test_document_of_100_000_keys_is_exact(rigged: Any) -> None:
             answer = await channel.unary_unary(GET_RUN)(request, timeout=30)
         rig.tally.calls += 1
         rig.tally.outcomes["OK"] += 1
-    run = Run.FromString(answer)  # which holds up its client alone
+    run = Run.FromString(answer)  # parsing blocks only the client
 
     assert [] == differences(sent, run)
     assert 100_000 == len(run.parameters.struct_value.fields)
@@ -141,9 +143,9 @@ async def test_document_of_100_000_keys_is_exact(rigged: Any) -> None:
 async def test_document_that_is_nested_too_deep_is_malformed(
     rigged: Any, levels: int, opening: str
 ) -> None:
-    """Beyond 500 levels an answer can't be read, by whatever means it is nested."""
+    """A response with more than 500 levels is malformed, however it is nested."""
     closing = "}" if opening[0] == "{" else "]"
-    sent = told(nested(levels, opening=opening, closing=closing))
+    sent = run_with(nested(levels, opening=opening, closing=closing))
     async with rigged() as rig:
         rig.upstream.lie(ID, http(sent))
         await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -159,17 +161,17 @@ async def test_document_that_is_nested_too_deep_is_malformed(
         pytest.param('[{"a": ', "}]", 249, id="both"),
     ],
 )
-async def test_document_that_is_nested_as_deep_as_can_be_is_kept(
+async def test_document_of_the_maximum_depth_is_kept(
     rigged: Any, opening: str, closing: str, times: int
 ) -> None:
-    """An answer of 500 levels is read, with the one that holds its members."""
+    """A response with 500 levels, its own included, is read."""
     document = nested(times, opening=opening, closing=closing)
     async with rigged() as rig:
-        rig.upstream.lie(ID, http(told(document)))
+        rig.upstream.lie(ID, http(run_with(document)))
         run = await rig.run(ID)
         assert 1 == rig.upstream.asked[ID]
 
-    assert [] == differences(told(document), run)
+    assert [] == differences(run_with(document), run)
     assert document == run.unmodeled_json["parameters"]
 
 
@@ -183,11 +185,11 @@ async def test_document_that_is_nested_as_deep_as_can_be_is_kept(
         pytest.param("1e400", "1e500", KEPT, id="both-kept"),
     ],
 )
-async def test_document_that_is_there_twice_is_the_last(
+async def test_duplicate_document_is_the_last_one(
     rigged: Any, first: str, last: str, *, is_typed: bool
 ) -> None:
-    """Of two documents by one name nothing of the first is left."""
-    sent = told(f'{first}, "parameters": {last}')
+    """Of two documents with the same name only the last is in the answer."""
+    sent = run_with(f'{first}, "parameters": {last}')
     async with rigged() as rig:
         rig.upstream.lie(ID, http(sent))
         run = await rig.run(ID)
@@ -197,9 +199,9 @@ async def test_document_that_is_there_twice_is_the_last(
 
 
 @pytest.mark.fault(15)
-async def test_numbers_at_the_edge_cost_no_time(rigged: Any) -> None:
-    """A million digits, or exponents without end, are kept as they were written."""
-    sent = told(f'{{"n": [{"9" * 500_000}, 1e{"9" * 300_000}, 0e99999999]}}')
+async def test_extreme_numbers_cost_no_time(rigged: Any) -> None:
+    """A number with a million digits, or a huge exponent, is kept as text."""
+    sent = run_with(f'{{"n": [{"9" * 500_000}, 1e{"9" * 300_000}, 0e99999999]}}')
     async with rigged() as rig:
         rig.upstream.lie(ID, http(sent))
         run = await rig.run(ID)

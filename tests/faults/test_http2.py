@@ -1,4 +1,4 @@
-"""Abuse of HTTP/2, in short: what it costs the callers on other connections."""
+"""Short HTTP/2 attacks: what they cost the callers on other connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e.test_options import tuned
+from e2e.test_options import gateway_with
 from load.attackers import Attacker
 from load.attacks import ATTACKS, FIRST_ID, STREAMS, Attack, nothing
 from load.soaking.process import ESTABLISHED
@@ -20,9 +20,9 @@ from testkit.lying_upstream import TRUE_ID, Answer, LyingUpstream, Request, true
 
 LARGE, UNREAD = 900_000, 24  # bytes of an answer; 21 MB of answers
 PATIENCE_SECONDS = 10.0
-ATTACK_SECONDS = 50.0  # less than a test may take; the test ends it earlier
+ATTACK_SECONDS = 50.0  # below the timeout of a test, which ends it earlier
 PAUSE_SECONDS = 0.01
-SHARE = 0.2  # of an attack's rate: here one process is all of the parties
+SHARE = 0.2  # of an attack's rate, as one process runs all parties
 ATTACKED = [pytest.param(each, id=name) for name, each in ATTACKS.items()]
 TIMERS = {
     "server_handshake_timeout_ms": 300,
@@ -32,7 +32,7 @@ TIMERS = {
 
 
 def answer_largely(upstream: LyingUpstream) -> None:
-    """Answer whatever attackers ask for with more than buffers hold."""
+    """Return large runs for the attackers' requests."""
 
     def large(request: Request) -> Answer:
         return http(true_run(request.run_id, parameters={"sample": "x" * 20_000}))
@@ -42,7 +42,7 @@ def answer_largely(upstream: LyingUpstream) -> None:
 
 
 def connections_at(port: int) -> int:
-    """Give how many attackers' connections are whole; gRPC's own clients use IPv6."""
+    """Return the number of attackers' connections. gRPC's own clients use IPv6."""
     rows = Path("/proc/net/tcp").read_text().splitlines()[1:]
     remote = f"0100007F:{port:04X}"
     return sum([remote, ESTABLISHED] == row.split()[2:4] for row in rows)
@@ -54,7 +54,7 @@ def connections_at(port: int) -> int:
 async def test_attack_costs_other_connections_no_call(
     rigged: Any, attack: Attack
 ) -> None:
-    """While one client abuses its connections, every call on another is answered."""
+    """While a client attacks, every call on another connection is answered."""
     async with rigged() as rig:
         answer_largely(rig.upstream)
         gentle = replace(attack, rate=attack.rate * SHARE)
@@ -65,7 +65,7 @@ async def test_attack_costs_other_connections_no_call(
         while answered < 20 or (attack.units is not nothing and attacker.sent < 50):
             assert TRUE_ID == (await rig.run(TRUE_ID)).id
             answered += 1
-            await asyncio.sleep(PAUSE_SECONDS)  # leaves the shared loop to the attack
+            await asyncio.sleep(PAUSE_SECONDS)  # lets the attack run
             assert not attacking.done()
         attacking.cancel()
         await asyncio.gather(attacking, return_exceptions=True)
@@ -79,28 +79,26 @@ async def test_attack_costs_other_connections_no_call(
 @pytest.mark.guarantee("http2-abuse")
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("name", ["silent", "preface", "window-zero", "unread"])
-async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
-    """Connections that go silent, or whose client stops reading, don't stay."""
+async def test_idle_attacker_is_closed_by_a_timer(name: str) -> None:
+    """Connections that go silent, or whose client stops reading, are closed."""
     attack = replace(ATTACKS[name], rate=200.0)
     async with (
         LyingUpstream() as upstream,
-        tuned(upstream.url, **TIMERS) as served,
+        gateway_with(upstream.url, **TIMERS) as served,
         calling(served) as stub,
     ):
         answer_largely(upstream)
         await get_run(stub, TRUE_ID)
         attacker = Attacker(attack, str(served.address), again=False)
         attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
-        seen = (
-            0  # at once: on a busy machine the first are closed before the last opens
-        )
+        seen = 0  # on a busy machine the first may be closed before the last opens
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not attacker.begun.is_set():
                 await asyncio.sleep(PAUSE_SECONDS)
                 seen = max(seen, connections_at(served.address.port))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while connections_at(served.address.port) > 0:  # noqa: ASYNC110  # the kernel knows
-                await asyncio.sleep(PAUSE_SECONDS)  # and tells only who looks
+                await asyncio.sleep(PAUSE_SECONDS)  # there is no event for it
         run = await get_run(stub, TRUE_ID)
         attacking.cancel()
         await asyncio.gather(attacking, return_exceptions=True)
@@ -113,28 +111,26 @@ async def test_attacker_that_only_waits_is_closed_by_a_timer(name: str) -> None:
 @pytest.mark.guarantee("unread-answers")
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("name", ["window-zero", "watches-zero"])
-async def test_what_is_not_read_is_bounded_for_calls_and_watches(
-    rigged: Any, name: str
-) -> None:
-    """Beyond 16 MiB a connection that reads nothing is refused, and no other."""
+async def test_unread_answers_are_limited(rigged: Any, name: str) -> None:
+    """Calls on a connection with 16 MiB unread are refused, on no other connection."""
 
     def large(request: Request) -> Answer:
         return http(true_run(request.run_id, parameters={"sample": "x" * LARGE}))
 
-    attack = replace(ATTACKS[name], units=some(ATTACKS[name].units), rate=500.0)
+    attack = replace(ATTACKS[name], units=a_few(ATTACKS[name].units), rate=500.0)
     async with rigged() as rig:
         for at in range(UNREAD):
             rig.upstream.lie(str(FIRST_ID + at), large)
         attacker = Attacker(attack, str(rig.served.address))
         attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while "GATEWAY_OVERLOADED" not in (each.get("reason") for each in rig.log):  # noqa: ASYNC110  # the log tells only who looks
+            while "GATEWAY_OVERLOADED" not in (each.get("reason") for each in rig.log):  # noqa: ASYNC110  # the log has no event
                 await asyncio.sleep(PAUSE_SECONDS)
         assert TRUE_ID == (await rig.run(TRUE_ID)).id
         attacking.cancel()
         await asyncio.gather(attacking, return_exceptions=True)
 
 
-def some(units: Any) -> Any:
+def a_few(units: Any) -> Any:
     """Send a few units more than may be unread."""
     return lambda number: islice(units(number), UNREAD)

@@ -1,4 +1,4 @@
-"""Ids that are none, and exports: what is asked of HealthOmics, and what is refused."""
+"""Run IDs and exports: which are sent to HealthOmics, and which are refused."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from testkit.serving import GET_RUN
 ID = "2000017"
 DEFINITION = RunExport.RUN_EXPORT_DEFINITION
 UNSPECIFIED = RunExport.RUN_EXPORT_UNSPECIFIED
-UNKNOWN = 99  # of an API newer than the gateway's
+UNKNOWN = 99  # of a newer API
 
 
 def bytes_of_id(text: bytes) -> bytes:
-    """Write a request whose id is any bytes; at most 127 of them."""
+    """Return a serialized request whose ID has these bytes, at most 127."""
     return b"\x0a" + bytes([len(text)]) + text
 
 
 def faults_of(refusal: Refusal) -> list[str]:
-    """Give the fields that a refusal finds fault with, each with a sentence."""
+    """Return the fields of a refusal's violations, each of which has a sentence."""
     assert Reason.INVALID_REQUEST.value.message == refusal.message
     assert ALWAYS | {"BadRequest"} == set(refusal.details)
     violations = refusal.details["BadRequest"].field_violations
@@ -54,8 +54,8 @@ def faults_of(refusal: Refusal) -> list[str]:
         pytest.param("1" * 60_000, id="60-kb"),
     ],
 )
-async def test_id_that_is_none_is_refused(rigged: Any, run_id: str) -> None:
-    """What isn't 1 to 18 ASCII digits is a fault of `id`, and asks nothing."""
+async def test_invalid_id_is_refused(rigged: Any, run_id: str) -> None:
+    """An ID that isn't 1 to 18 ASCII digits is a fault of `id`; no request is sent."""
     async with rigged() as rig:
         refusal = await rig.refusal(run_id, Reason.INVALID_REQUEST)
         asked = set(rig.upstream.asked)
@@ -67,8 +67,8 @@ async def test_id_that_is_none_is_refused(rigged: Any, run_id: str) -> None:
 
 @pytest.mark.fault(17)
 @pytest.mark.parametrize("run_id", ["0", "007", "9" * 18])
-async def test_id_at_the_edge_is_asked_for(rigged: Any, run_id: str) -> None:
-    """Zero, leading zeros and 18 digits are ids, asked for as they are."""
+async def test_extreme_id_is_sent_unchanged(rigged: Any, run_id: str) -> None:
+    """Zero, leading zeros and 18 digits are valid IDs, and are sent unchanged."""
     async with rigged() as rig:
         run = await rig.run(run_id)
         (request,) = [each for each in rig.upstream.requests if each.run_id == run_id]
@@ -86,8 +86,8 @@ async def test_id_at_the_edge_is_asked_for(rigged: Any, run_id: str) -> None:
         pytest.param(b"1\xff", id="no-utf-8"),
     ],
 )
-async def test_id_that_is_no_text_is_malformed(rigged: Any, text: bytes) -> None:
-    """An id of bytes that are no UTF-8 can't be decoded, and asks nothing."""
+async def test_id_that_is_not_utf_8_is_malformed(rigged: Any, text: bytes) -> None:
+    """An ID that isn't UTF-8 can't be decoded, and no request is sent."""
     async with (
         rigged() as rig,
         grpc.aio.insecure_channel(str(rig.served.address)) as channel,
@@ -111,10 +111,8 @@ async def test_id_that_is_no_text_is_malformed(rigged: Any, text: bytes) -> None
         pytest.param([DEFINITION] * 32, "?export=DEFINITION", id="32"),
     ],
 )
-async def test_export_is_asked_for_once(
-    rigged: Any, export: list[int], query: str
-) -> None:
-    """Up to 32 exports are sent, each once, under a signature that holds."""
+async def test_export_is_sent_once(rigged: Any, export: list[int], query: str) -> None:
+    """Up to 32 exports are sent without duplicates, with a valid signature."""
     async with rigged() as rig:
         run = await rig.run(ID, export=export)
         (request,) = [each for each in rig.upstream.requests if each.run_id == ID]
@@ -136,10 +134,10 @@ async def test_export_is_asked_for_once(
         ),
     ],
 )
-async def test_export_that_is_none_is_refused(
+async def test_invalid_export_is_refused(
     rigged: Any, export: list[int], fields: list[str]
 ) -> None:
-    """Too many exports, and each that isn't one, are told, and nothing is asked."""
+    """Too many exports, and each invalid one, are faults; no request is sent."""
     async with rigged() as rig:
         refusal = await rig.refusal(ID, Reason.INVALID_REQUEST, export=export)
         asked = set(rig.upstream.asked)
@@ -150,8 +148,8 @@ async def test_export_that_is_none_is_refused(
 
 
 @pytest.mark.fault(18)
-async def test_export_by_the_thousand_is_refused_in_a_small_error(rigged: Any) -> None:
-    """Sixty thousand exports that are none end in one error of at most 4 KiB."""
+async def test_thousands_of_invalid_exports_are_a_small_error(rigged: Any) -> None:
+    """60,000 invalid exports are one error of at most 4 KiB."""
     async with rigged() as rig:
         refusal = await rig.refusal(
             ID, Reason.INVALID_REQUEST, export=[UNSPECIFIED] * 60_000
@@ -159,7 +157,7 @@ async def test_export_by_the_thousand_is_refused_in_a_small_error(rigged: Any) -
         asked = set(rig.upstream.asked)
 
     fields = faults_of(refusal)
-    told = [f"export[{at}]" for at in range(len(fields) - 1)]
-    assert ["export", *told] == fields
-    assert len(told) > 8
+    faults = [f"export[{at}]" for at in range(len(fields) - 1)]
+    assert ["export", *faults] == fields
+    assert len(faults) > 8
     assert {TRUE_ID} == asked

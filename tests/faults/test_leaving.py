@@ -1,4 +1,4 @@
-"""Deadlines, and clients that leave: no call to HealthOmics outlives its caller."""
+"""Deadlines and clients that leave: no upstream request outlives its caller."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from testkit.rig import GRACE_SECONDS, Rig
 from testkit.serving import GET_RUN
 
 ID, OTHER_ID = "2000020", "2000021"
-CUT = http(true_run(ID))[:-5]  # an answer without its end
+CUT = http(true_run(ID))[:-5]  # a response without its end
 DRIP = Drip(http(true_run(ID)), every_seconds=0.01)
 THROTTLED = said(429, "ThrottlingException", x_amz_retry_after="3000")
 LATE, GONE = ("DEADLINE_EXCEEDED", "CALLER_DEADLINE"), ("CANCELLED", "")
-PATIENCE_SECONDS = 5.0  # for what must happen soon
-LONG_SECONDS = 60.0  # a deadline that no test here waits for
+PATIENCE_SECONDS = 5.0  # for events that must happen soon
+LONG_SECONDS = 60.0  # a deadline that no test reaches
 STALLS = pytest.mark.parametrize(
     "parts",
     [
@@ -50,8 +50,8 @@ STALLS = pytest.mark.parametrize(
 Leave = Callable[[Rig, asyncio.Event], Awaitable[None]]
 
 
-def announced(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
-    """Answer with these parts, and tell that the request has come."""
+def signalling(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
+    """Return a lie that sends these parts and sets `came`."""
 
     def lie(_request: Request) -> Answer:
         came.set()
@@ -60,26 +60,26 @@ def announced(came: asyncio.Event, *parts: Part) -> Callable[[Request], Answer]:
     return lie
 
 
-async def soon(came: asyncio.Event) -> None:
-    """Wait for what must happen."""
+async def wait_soon(came: asyncio.Event) -> None:
+    """Wait for an event that must be set soon."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         await came.wait()
 
 
 def logged(rig: Rig, run_id: str = ID) -> list[tuple[str, str]]:
-    """Give code and reason of each call about a run, as the log has them."""
+    """Return code and reason of each logged call about a run."""
     lines = [each for each in rig.log if each["event"] == "call"]
     of_run = [each for each in lines if each.get("runId") == run_id]
     return [(each["code"], each["reason"]) for each in of_run]
 
 
-async def expired(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
-    """Await a call that its deadline ends: gRPC may do so before the gateway has."""
+async def await_deadline(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
+    """Await a call that ends at its deadline, by the gateway or by gRPC itself."""
     begun = time.monotonic()
     rig.tally.calls += 1
     refusal = await refused(call)
-    told = refusal.reason if refusal.details else f"{refusal.code.name} (core)"
-    rig.tally.outcomes[told] += 1
+    outcome = refusal.reason if refusal.details else f"{refusal.code.name} (core)"
+    rig.tally.outcomes[outcome] += 1
     rig.tally.wrong += refusal.code is not StatusCode.DEADLINE_EXCEEDED
     assert StatusCode.DEADLINE_EXCEEDED == refusal.code
     assert time.monotonic() - begun <= seconds + GRACE_SECONDS
@@ -91,41 +91,46 @@ async def expired(rig: Rig, call: Awaitable[Any], *, seconds: float) -> Refusal:
     "seconds",
     [pytest.param(0.0, id="0"), pytest.param(0.001, id="1ms")],
 )
-async def test_deadline_without_time_asks_nothing(rigged: Any, seconds: float) -> None:
-    """A client without time for an answer is late at once, and nothing is asked."""
+async def test_deadline_without_time_sends_no_request(
+    rigged: Any, seconds: float
+) -> None:
+    """A call without time ends with DEADLINE_EXCEEDED, without upstream request."""
     async with rigged() as rig:
         for _ in range(10):
-            await expired(rig, get_run(rig.stub, ID, seconds=seconds), seconds=seconds)
+            await await_deadline(
+                rig, get_run(rig.stub, ID, seconds=seconds), seconds=seconds
+            )
 
     assert {TRUE_ID} == set(rig.upstream.asked)
 
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("written", ["1n", "1m", "5m", "9m"])
-async def test_deadline_that_is_too_short_is_told(rigged: Any, written: str) -> None:
-    """Below 10 ms nothing is asked, and whoever still listens is told why."""
-    # Only as metadata: such a client goes on listening after its deadline.
+async def test_deadline_below_10_ms_is_refused(rigged: Any, written: str) -> None:
+    """Below 10 ms no request is sent. A client that still listens gets the reason."""
+    # Sent as metadata only, so that the client listens after the deadline.
     metadata = (("grpc-timeout", written),)
-    told: list[Refusal] = []
+    refusals: list[Refusal] = []
     async with rigged() as rig:
         for _ in range(30):
             call = rig.stub.GetRun(GetRunRequest(id=ID), metadata=metadata)
-            refusal = await expired(rig, call, seconds=0.01)
-            told += [refusal] if refusal.details else []
+            refusal = await await_deadline(rig, call, seconds=0.01)
+            refusals += [refusal] if refusal.details else []
 
-    assert told  # unless gRPC was faster, thirty times
-    assert {"DEADLINE_TOO_SHORT"} == {each.reason for each in told}
-    assert all(set(each.details) == ALWAYS for each in told)
-    assert all(each.metadata == {"runId": ID} for each in told)
+    assert refusals  # gRPC itself may end some of the thirty calls
+    assert {"DEADLINE_TOO_SHORT"} == {each.reason for each in refusals}
+    assert all(set(each.details) == ALWAYS for each in refusals)
+    assert all(each.metadata == {"runId": ID} for each in refusals)
     assert {TRUE_ID} == set(rig.upstream.asked)
 
 
+@pytest.mark.guarantee("deadlines")
 @pytest.mark.fault(20)
 @STALLS
-async def test_deadline_that_is_absent_is_the_servers(
+async def test_call_without_deadline_has_the_default(
     rigged: Any, parts: list[Part]
 ) -> None:
-    """Without a deadline the default ends the call, and the upstream call with it."""
+    """Without a deadline the default ends the call and its upstream request."""
     async with rigged(GATEWAY_DEFAULT_DEADLINE="300ms") as rig:
         rig.upstream.lie(ID, parts)
         call = get_run(rig.stub, ID, seconds=None)
@@ -137,13 +142,18 @@ async def test_deadline_that_is_absent_is_the_servers(
     assert (1, 1) == (rig.upstream.asked[ID], rig.upstream.hung_up[ID])
 
 
+@pytest.mark.guarantee("deadlines")
 @pytest.mark.fault(20)
 @STALLS
-async def test_deadline_of_50_ms_holds(rigged: Any, parts: list[Part]) -> None:
-    """A caller leaves at its deadline, the upstream call with it, and the log knows."""
+async def test_deadline_ends_the_call_and_its_request(
+    rigged: Any, parts: list[Part]
+) -> None:
+    """At its deadline a call ends with its upstream request, and is logged."""
     async with rigged() as rig:
         rig.upstream.lie(ID, parts)
-        refusal = await expired(rig, get_run(rig.stub, ID, seconds=0.05), seconds=0.05)
+        refusal = await await_deadline(
+            rig, get_run(rig.stub, ID, seconds=0.05), seconds=0.05
+        )
 
     assert not refusal.details or refusal.reason == "CALLER_DEADLINE"
     assert [LATE] == logged(rig)
@@ -151,19 +161,19 @@ async def test_deadline_of_50_ms_holds(rigged: Any, parts: list[Part]) -> None:
 
 
 async def cancel(rig: Rig, came: asyncio.Event) -> None:
-    """Give up one call, and keep the connection."""
+    """Cancel one call, and keep the connection."""
     call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
-    await soon(came)
+    await wait_soon(came)
     call.cancel()
     assert StatusCode.CANCELLED == await call.code()
 
 
 async def close_channel(rig: Rig, came: asyncio.Event) -> None:
-    """Close a client's own connection, as gRPC does."""
+    """Close a client's connection, as gRPC does."""
     options = {"grpc.use_local_subchannel_pool": 1}
     async with calling(rig.served, **options) as stub:
         call = stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
-        await soon(came)
+        await wait_soon(came)
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
         await call
 
@@ -191,16 +201,16 @@ async def begin_raw(rig: Rig) -> tuple[H2Connection, asyncio.StreamWriter]:
 
 
 async def hang_up(rig: Rig, came: asyncio.Event) -> None:
-    """Close a socket, without a word of HTTP/2."""
+    """Close the socket without any HTTP/2 frame."""
     _, writer = await begin_raw(rig)
-    await soon(came)
+    await wait_soon(came)
     writer.close()
 
 
 async def abort(rig: Rig, came: asyncio.Event) -> None:
-    """Let a socket be reset, as where a client's machine has crashed."""
+    """Reset the connection, as after a crash of the client's machine."""
     _, writer = await begin_raw(rig)
-    await soon(came)
+    await wait_soon(came)
     linger = struct.pack("ii", 1, 0)  # close() then sends RST
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -208,9 +218,9 @@ async def abort(rig: Rig, came: asyncio.Event) -> None:
 
 
 async def reset_stream(rig: Rig, came: asyncio.Event) -> None:
-    """Reset a stream and say goodbye, both before the socket is closed."""
+    """Reset the stream, send GOAWAY and close the socket."""
     connection, writer = await begin_raw(rig)
-    await soon(came)
+    await wait_soon(came)
     connection.reset_stream(1)
     connection.close_connection()
     writer.write(connection.data_to_send())
@@ -221,13 +231,13 @@ async def reset_stream(rig: Rig, came: asyncio.Event) -> None:
 @pytest.mark.fault(20)
 @STALLS
 @pytest.mark.parametrize("leave", [cancel, close_channel, hang_up, abort, reset_stream])
-async def test_client_that_leaves_takes_its_upstream_call_along(
+async def test_call_that_is_left_cancels_its_request(
     rigged: Any, leave: Leave, parts: list[Part]
 ) -> None:
-    """However a client goes, the one call to HealthOmics is aborted."""
+    """However a client leaves, the call's upstream request is cancelled."""
     came = asyncio.Event()
     async with rigged() as rig:
-        rig.upstream.lie(ID, announced(came, *parts))
+        rig.upstream.lie(ID, signalling(came, *parts))
         rig.tally.calls += 1
         await leave(rig, came)
         rig.tally.outcomes["CANCELLED"] += 1
@@ -237,14 +247,14 @@ async def test_client_that_leaves_takes_its_upstream_call_along(
 
 
 @pytest.mark.fault(20)
-async def test_client_that_leaves_before_a_retry_ends_it(rigged: Any) -> None:
-    """A call that waits for its next attempt makes none for a client that is gone."""
+async def test_call_that_is_left_is_not_retried(rigged: Any) -> None:
+    """A call that waits for a retry makes none after its client has left."""
     came = asyncio.Event()
     async with rigged() as rig:
-        rig.upstream.lie(ID, announced(came, THROTTLED))
+        rig.upstream.lie(ID, signalling(came, THROTTLED))
         rig.tally.calls += 1
         call = rig.stub.GetRun(GetRunRequest(id=ID), timeout=LONG_SECONDS)
-        await soon(came)
+        await wait_soon(came)
         await rig.run(OTHER_ID)  # the throttle has been read by now
         call.cancel()
         assert StatusCode.CANCELLED == await call.code()
@@ -256,8 +266,8 @@ async def test_client_that_leaves_before_a_retry_ends_it(rigged: Any) -> None:
 
 @pytest.mark.guarantee("cancelled-calls")
 @pytest.mark.fault(20)
-async def test_crowd_that_leaves_frees_every_place(rigged: Any) -> None:
-    """Calls under way are aborted, and those that wait for a place ask nothing."""
+async def test_calls_that_are_left_free_their_places(rigged: Any) -> None:
+    """Requests are cancelled, and calls that wait for a place send none."""
     came = asyncio.Event()
 
     def lie(_request: Request) -> Answer:
@@ -274,7 +284,7 @@ async def test_crowd_that_leaves_frees_every_place(rigged: Any) -> None:
             for run_id in ids
         ]
         rig.tally.calls += len(calls)
-        await soon(came)
+        await wait_soon(came)
         for call in calls:
             call.cancel()
         codes = {await call.code() for call in calls}

@@ -1,4 +1,4 @@
-"""A stderr that can't be written to: calls, start and shutdown don't notice."""
+"""A stderr that accepts nothing: calls, startup and shutdown aren't delayed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import aiohttp
 import grpc
 import pytest
 
-from e2e.test_drain import CREDENTIALS, PROGRAM
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from testkit.builders import get_run, refused
+from testkit.gateway_process import CREDENTIALS, PROGRAM
 from unit.app.test_gateway import NOWHERE
 from unit.cli.test_main import free_port
 
@@ -31,12 +31,12 @@ class Running:
     """A gateway in a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, ports: list[int]) -> None:
-        """Know the process and its two ports."""
+        """Use the process, which listens on two ports."""
         self.process = process
         self._listen, self._admin = ports
 
     async def admin(self, page: str) -> str:
-        """Return a page of the admin address, once that listens."""
+        """Return an admin page, once the address listens."""
         async with (
             asyncio.timeout(PATIENCE_SECONDS),
             aiohttp.ClientSession() as session,
@@ -51,17 +51,17 @@ class Running:
                     await asyncio.sleep(0.02)
 
     async def call_often(self) -> None:
-        """Make CALLS calls, each of which is refused for its id."""
+        """Make CALLS calls, each of which is refused for its ID."""
         address = f"127.0.0.1:{self._listen}"
         async with grpc.aio.insecure_channel(address) as channel:
             await channel.channel_ready()
             stub = RunServiceStub(channel)
             calls = [refused(get_run(stub, "x", seconds=50)) for _ in range(CALLS)]
-            told = await asyncio.gather(*calls)
-        assert {"INVALID_REQUEST"} == {each.reason for each in told}
+            refusals = await asyncio.gather(*calls)
+        assert {"INVALID_REQUEST"} == {each.reason for each in refusals}
 
     async def ended(self) -> int:
-        """End it by SIGTERM; return its exit code."""
+        """Terminate the process by SIGTERM and return its exit code."""
         self.process.terminate()
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.process.wait()
@@ -69,7 +69,7 @@ class Running:
 
 @asynccontextmanager
 async def running(stderr: int, *, redirect: str = "") -> AsyncIterator[Running]:
-    """Run a gateway with this stderr, or with what a shell makes of `redirect`."""
+    """Run a gateway with this stderr, or with a shell's `redirect`."""
     ports = [free_port(), free_port()]
     listen, admin_listen = (f"127.0.0.1:{port}" for port in ports)
     command = [sys.executable, *PROGRAM, "serve"]
@@ -89,8 +89,8 @@ async def running(stderr: int, *, redirect: str = "") -> AsyncIterator[Running]:
             await process.wait()
 
 
-async def verbose_with(gateway: Running, words: str) -> str:
-    """Wait until the line about the log has these words."""
+async def wait_for_log_line(gateway: Running, words: str) -> str:
+    """Wait until the line about the log contains the text."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             page = await gateway.admin("/readyz?verbose")
@@ -102,13 +102,13 @@ async def verbose_with(gateway: Running, words: str) -> str:
 
 @contextmanager
 def stalled() -> Iterator[int]:
-    """Open a small pipe that nothing reads until the end."""
+    """Open a small pipe that isn't read until the end."""
     reader, end = os.pipe()
     fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, SMALL_PIPE)
     yield end
     written = Path(f"/dev/fd/{reader}").read_bytes()
     os.close(reader)
-    # Up to a page of lines is written at once, and either all of it fits or nothing.
+    # A write of up to one page either fits into the pipe or writes nothing.
     assert len(written) > SMALL_PIPE // 4
     for line in written.splitlines():
         json.loads(line)
@@ -116,7 +116,7 @@ def stalled() -> Iterator[int]:
 
 @contextmanager
 def unread() -> Iterator[int]:
-    """Open a pipe whose reader is gone."""
+    """Open a pipe whose reader has closed it."""
     reader, end = os.pipe()
     os.close(reader)
     yield end
@@ -124,7 +124,7 @@ def unread() -> Iterator[int]:
 
 @contextmanager
 def full() -> Iterator[int]:
-    """Open a file that always lacks space."""
+    """Open a file on a device that is full."""
     yield os.open("/dev/full", os.O_WRONLY)
 
 
@@ -138,17 +138,17 @@ def full() -> Iterator[int]:
         pytest.param(unread, "2>&-", "Bad file descriptor", id="closed"),
     ],
 )
-async def test_stderr_that_takes_nothing_holds_up_nothing(
+async def test_blocked_stderr_delays_nothing(
     stderr: Callable[[], AbstractContextManager[int]], redirect: str, why: str
 ) -> None:
-    """It starts, answers and ends; `/readyz?verbose` says why lines wait."""
+    """It starts, answers and ends; `/readyz?verbose` reports the blocked log."""
     with stderr() as end:
         async with running(end, redirect=redirect) as gateway:
             os.close(end)
             await gateway.admin("/livez")
             await gateway.call_often()
             alive = await gateway.admin("/livez")
-            line = await verbose_with(gateway, why)
+            line = await wait_for_log_line(gateway, why)
             code = await gateway.ended()
 
     assert "ok\n" == alive

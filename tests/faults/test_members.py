@@ -1,4 +1,4 @@
-"""Members at the edge of what can be typed, and the id that must be the run's."""
+"""Members at the limits of their types, and the ID that must be the requested one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MEMBERS = [field.json_name for field in Run.DESCRIPTOR.fields if field.number < 
 
 
 def with_id(text: str) -> str:
-    """Tell of a run under an id that is this JSON text; of none where it's empty."""
+    """Return a run whose ID is this JSON text, or has none if it is empty."""
     id_ = f'"id": {text}, ' if text else ""
     return f'{{{id_}"name": "{CANARY}", "status": "RUNNING"}}'
 
 
-@pytest.mark.guarantee("invalid-bodies")
+@pytest.mark.guarantee("invalid-bodies", "own-run")
 @pytest.mark.fault(12)
 @pytest.mark.parametrize(
     "text",
@@ -57,23 +57,21 @@ def with_id(text: str) -> str:
         pytest.param('"\uff12\uff10\uff10\uff10\uff10\uff11\uff16"', id="wide-digits"),
     ],
 )
-async def test_answer_about_another_run_is_never_delivered(
-    rigged: Any, text: str
-) -> None:
-    """Without the very id that was asked for it's an error, after one more call."""
+async def test_response_about_another_run_is_an_error(rigged: Any, text: str) -> None:
+    """A response without the requested ID is an error, after one retry."""
     async with rigged() as rig:
         lie = http(with_id(text))
         rig.upstream.lie(ID, lie, lie, http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_IDENTITY_MISMATCH)
         assert 2 == rig.upstream.asked[ID]
-        run = await rig.run(ID)  # and it isn't remembered
+        run = await rig.run(ID)  # the error isn't cached
 
     assert ID == refusal.metadata["runId"]
     assert (ID, "germline") == (run.id, run.name)
 
 
-async def exact(rigged: Any, sent: str) -> Run:
-    """Give the run that an answer becomes, exact as the contract has it."""
+async def exact_run(rigged: Any, sent: str) -> Run:
+    """Return the run of an answer, after checking that it is exact."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(sent))
         run: Run = await rig.run(ID)
@@ -82,8 +80,8 @@ async def exact(rigged: Any, sent: str) -> Run:
     return run
 
 
-def spliced(name: str, text: str) -> str:
-    """Tell of a run with a member that is this JSON text."""
+def with_member(name: str, text: str) -> str:
+    """Return a run with a member that is this JSON text."""
     return json.dumps({"id": ID})[:-1] + f', "{name}": {text}}}'
 
 
@@ -97,12 +95,12 @@ def spliced(name: str, text: str) -> str:
     ],
 )
 async def test_member_of_any_type_is_exact(rigged: Any, text: str) -> None:
-    """Whatever AWS puts where, no member makes a call fail and each can be rebuilt."""
+    """Whatever JSON a member is, the call succeeds and the member can be rebuilt."""
     others = [each for each in MEMBERS if each != "id"]
     sent = json.dumps({"id": ID})[:-1] + "".join(
         f', "{each}": {text}' for each in others
     )
-    await exact(rigged, sent + "}")
+    await exact_run(rigged, sent + "}")
 
 
 @pytest.mark.fault(16)
@@ -112,30 +110,30 @@ async def test_member_of_any_type_is_exact(rigged: Any, text: str) -> None:
 async def test_member_within_a_structure_of_any_type_is_exact(
     rigged: Any, text: str
 ) -> None:
-    """What holds of a run's members holds of those within its structures."""
+    """Members of structures are as exact as members of the run."""
     sent = json.dumps({"id": ID})[:-1]
     for name in STRUCTURES:
         fields = Run.DESCRIPTOR.fields_by_camelcase_name[name].message_type.fields
         members = [field.json_name for field in fields] + ["brandNew", "a.b", ""]
         inner = ", ".join(f'"{each}": {text}' for each in members)
         sent += f', "{name}": {{{inner}}}'
-    await exact(rigged, sent + "}")
+    await exact_run(rigged, sent + "}")
 
 
 @pytest.mark.fault(16)
 async def test_member_that_is_null_is_absent(rigged: Any) -> None:
-    """A run of nulls is the run without them: nothing is typed, and nothing kept."""
+    """A run of nulls is an empty run: nothing is typed, nothing is unmodeled."""
     members = dict.fromkeys([*MEMBERS, "brandNew"]) | {"id": ID}
-    run = await exact(rigged, json.dumps(members))
+    run = await exact_run(rigged, json.dumps(members))
 
     assert ["id", "observe_time"] == [field.name for field, _ in run.ListFields()]
 
 
 @pytest.mark.fault(16)
 async def test_member_of_a_structure_is_kept_by_its_path(rigged: Any) -> None:
-    """Only what a structure can't hold stands in the texts, the rest is typed."""
+    """Only the members that a structure can't hold are kept as text, by path."""
     log = {"runLogStream": ARN, "engineLogStream": 5, "brandNew": None, "newer": [1]}
-    run = await exact(rigged, true_run(ID, logLocation=log, vpcConfig="none"))
+    run = await exact_run(rigged, true_run(ID, logLocation=log, vpcConfig="none"))
 
     assert ARN == run.log_location.run_log_stream
     assert {
@@ -163,18 +161,18 @@ async def test_member_of_a_structure_is_kept_by_its_path(rigged: Any) -> None:
         pytest.param("n" * 100_000, id="long"),
     ],
 )
-async def test_member_of_any_name_is_kept(rigged: Any, name: str) -> None:
-    """A member that no field is for is kept, whatever it is called."""
-    run = await exact(rigged, spliced(name, '{"a": 1.50}'))
+async def test_unknown_member_of_any_name_is_kept(rigged: Any, name: str) -> None:
+    """A member without a field is kept as text, whatever its name is."""
+    run = await exact_run(rigged, with_member(name, '{"a": 1.50}'))
 
     assert ['{"a": 1.50}'] == list(run.unmodeled_json.values())
 
 
 @pytest.mark.fault(16)
-async def test_members_that_are_there_twice_are_the_last(rigged: Any) -> None:
-    """Of duplicates nothing but the last is left, typed or kept."""
-    sent = spliced("priority", '"high", "priority": 7, "name": "a", "name": 5')
-    run = await exact(
+async def test_duplicate_member_is_the_last_one(rigged: Any) -> None:
+    """Of duplicate members only the last is in the answer, typed or as text."""
+    sent = with_member("priority", '"high", "priority": 7, "name": "a", "name": 5')
+    run = await exact_run(
         rigged, sent[:-1] + ', "new": 1, "new": 2, "uuid": 1, "uuid": ""}'
     )
 
@@ -187,21 +185,22 @@ async def test_members_that_are_there_twice_are_the_last(rigged: Any) -> None:
     "word",
     ["", "running", "UNSPECIFIED", "RUN_STATUS_RUNNING", " RUNNING", "RUNNING\n", "4"],
 )
-async def test_word_of_no_status_is_kept(rigged: Any, word: str) -> None:
-    """Only AWS's very words are a status; ours, or its numbers, are none."""
-    run = await exact(rigged, true_run(ID, status=word))
+async def test_unknown_status_is_kept(rigged: Any, word: str) -> None:
+    """Only AWS's exact values are a status; enum names and numbers are kept as text."""
+    run = await exact_run(rigged, true_run(ID, status=word))
 
     assert RunStatus.RUN_STATUS_UNSPECIFIED == run.status
     assert json.dumps(word) == run.unmodeled_json["status"]
 
 
+@pytest.mark.guarantee("unknown-members")
 @pytest.mark.fault(16)
 async def test_unknown_members_and_values_are_kept(rigged: Any) -> None:
-    """What is newer than the contract reaches the caller as its text."""
+    """Members and values that the contract doesn't have are kept as text."""
     sent = true_run(
         ID, status="HIBERNATING", storageType="TAPE", brandNew={"deep": [1, None]}
     )
-    run = await exact(rigged, sent)
+    run = await exact_run(rigged, sent)
 
     assert (RunStatus.RUN_STATUS_UNSPECIFIED, '"HIBERNATING"', '"TAPE"') == (
         run.status,
@@ -222,11 +221,11 @@ async def test_unknown_members_and_values_are_kept(rigged: Any) -> None:
         *((each, None) for each in ("1.0000000000000000000001", "[1]", "{}", "false")),
     ],
 )
-async def test_priority_is_a_number_or_kept(
+async def test_priority_is_an_int32_or_kept(
     rigged: Any, text: str, priority: int | None
 ) -> None:
-    """A priority that is none of 32 bits stands in the texts, and zero isn't absent."""
-    run = await exact(rigged, spliced("priority", text))
+    """A priority that isn't a 32-bit integer is kept as text, and zero is present."""
+    run = await exact_run(rigged, with_member("priority", text))
 
     if priority is None:
         assert not run.HasField("priority")
@@ -241,8 +240,10 @@ async def test_priority_is_a_number_or_kept(
 async def test_priority_that_is_absent_is_unset(
     rigged: Any, absent: str | None
 ) -> None:
-    """Nothing and null are no priority."""
-    run = await exact(rigged, spliced("priority", absent) if absent else true_run(ID))
+    """An absent or null priority is unset."""
+    run = await exact_run(
+        rigged, with_member("priority", absent) if absent else true_run(ID)
+    )
 
     assert not run.HasField("priority")
 
@@ -273,8 +274,8 @@ async def test_priority_that_is_absent_is_unset(
 async def test_tags_are_a_map_or_kept(
     rigged: Any, text: str, tags: dict[str, str] | None
 ) -> None:
-    """Tags that aren't texts by name stand in the texts, whole."""
-    run = await exact(rigged, spliced("tags", text))
+    """Tags that aren't a map of strings are kept as text."""
+    run = await exact_run(rigged, with_member("tags", text))
 
     assert (tags or {}) == dict(run.tags)
     assert (tags is None) == ("tags" in run.unmodeled_json)
@@ -343,9 +344,9 @@ INSTANTS = {
 async def test_timestamp_is_an_instant_or_kept(
     rigged: Any, text: str, *, is_typed: bool
 ) -> None:
-    """A time that is one instant to the nanosecond is typed, any other is kept."""
+    """A time that is exact to the nanosecond is typed, any other is kept as text."""
     times = "".join(f', "{name}": {text}' for name in TIMES)
-    run = await exact(rigged, json.dumps({"id": ID})[:-1] + times + "}")
+    run = await exact_run(rigged, json.dumps({"id": ID})[:-1] + times + "}")
 
     for name, field in TIMES.items():
         assert is_typed == run.HasField(field)

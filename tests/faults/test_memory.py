@@ -1,4 +1,4 @@
-"""The memory that HealthOmics' answers can take, measured from outside the process."""
+"""The memory that HealthOmics' answers can use, measured from outside the process."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from e2e.test_drain import Served, client, serving
 from healthomics_gateway.errors.reasons import Reason
 from testkit.builders import assert_well_made, get_run, http, refused
 from testkit.fault_table import Tally
+from testkit.gateway_process import Served, client, serving
 from testkit.lying_upstream import TRUE_ID, Answer, LyingUpstream, Wait, true_run
 
 CAP_BYTES = 1 << 20  # upstream.max_body_bytes
 PLACES = 64  # upstream.max_concurrent
-OWN_MIB = 16.0  # beyond what ordinary calls take
-SHARE_MIB = 2.0  # of each attempt: its body is put together, then handed on
+OWN_MIB = 16.0  # beyond the memory of ordinary calls
+SHARE_MIB = 2.0  # for each attempt: the parts of the body, and the whole
 LARGE_BYTES = 50_000_000
-ENDLESS_BYTES = 100_000_000  # as far as it goes
-UNREAD_BYTES = 65_536  # what one connection may leave unread isn't quite the cap
+ENDLESS_BYTES = 100_000_000  # the upstream's own limit
+UNREAD_BYTES = 65_536  # tolerance: the limit isn't exact for unread bytes
 WARM_ROUNDS = 4
 FIRST_ID = 2_000_011
-HELD_SECONDS = 1.0  # for all bodies to have come so far
+HELD_SECONDS = 1.0  # until all bodies have arrived so far
 DEADLINE_SECONDS = 30.0
 
 BLOCK = b"x" * 65_536
@@ -33,16 +33,16 @@ CHUNK = b"10000\r\n" + BLOCK + b"\r\n"
 FIELD = b"x-filler: " + b"x" * 4096 + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
-FORGET_PEAK = "5"  # the word of /proc for it
+FORGET_PEAK = "5"  # what /proc/PID/clear_refs expects
 
 
 def blocks(size: int) -> list[bytes]:
-    """Write about so many bytes."""
+    """Return about this many bytes."""
     return [BLOCK] * (size // len(BLOCK))
 
 
 def chunks(size: int) -> list[bytes]:
-    """Write about so many bytes in chunks, without an end."""
+    """Return about this many bytes in chunks, without an end."""
     return [CHUNK] * (size // len(BLOCK))
 
 
@@ -60,7 +60,7 @@ WITHOUT_BOUNDS: dict[str, tuple[Answer, Reason]] = {
         [CHUNKED, *chunks(ENDLESS_BYTES)],
         Reason.UPSTREAM_RESPONSE_TOO_LARGE,
     ),
-    "held": (  # so that all are as large as can be at the same time
+    "held": (  # so that all are at their maximum at the same time
         [
             *(CHUNKED, *chunks(CAP_BYTES - len(BLOCK))),
             *(Wait(HELD_SECONDS), *chunks(ENDLESS_BYTES)),
@@ -73,7 +73,7 @@ WITHOUT_BOUNDS: dict[str, tuple[Answer, Reason]] = {
     ),
     "endless-headers": (
         [OK, *[FIELD] * (ENDLESS_BYTES // len(FIELD))],
-        Reason.UPSTREAM_MALFORMED_RESPONSE,  # which would be tried again
+        Reason.UPSTREAM_MALFORMED_RESPONSE,  # which is retried
     ),
 }
 ONCE = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
@@ -81,11 +81,8 @@ ONCE = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
 
 @pytest.mark.guarantee("bounded-memory")
 @pytest.mark.fault(11)
-async def test_answers_without_bounds_take_bounded_memory(tally: Tally) -> None:
-    """Little is read beyond the cap, of one answer and of many, whatever came before.
-
-    Each call asks once and fails by its row.
-    """
+async def test_endless_responses_take_limited_memory(tally: Tally) -> None:
+    """Little is read beyond the body limit, by one call and by many."""
     due = {
         name: ({(reason.name, reason.value.code)}, True)
         for name, (_, reason) in WITHOUT_BOUNDS.items()
@@ -95,10 +92,10 @@ async def test_answers_without_bounds_take_bounded_memory(tally: Tally) -> None:
         serving(upstream.url, **ONCE) as served,
         client(served) as stub,
     ):
-        peak = await warmed(served, stub)
-        alone = await told_of_all(stub, upstream, 1, tally)
+        peak = await memory_meter(served, stub)
+        alone = await outcomes_of(stub, upstream, 1, tally)
         taken_alone = peak()
-        many = await told_of_all(stub, upstream, PLACES, tally)
+        many = await outcomes_of(stub, upstream, PLACES, tally)
         taken = peak()
         run = await get_run(stub, TRUE_ID)
 
@@ -109,30 +106,30 @@ async def test_answers_without_bounds_take_bounded_memory(tally: Tally) -> None:
     assert TRUE_ID == run.id
 
 
-async def told_of_all(
+async def outcomes_of(
     stub: Any, upstream: LyingUpstream, calls: int, tally: Tally
 ) -> dict[str, tuple[set[tuple[str, int]], bool]]:
-    """Make so many calls at once for each answer; give how all end, if asked once."""
+    """Make concurrent calls for each response and return their outcomes."""
     found = {}
     for name, (answer, _) in WITHOUT_BOUNDS.items():
         for run_id in ids_of(calls):
-            upstream.lie(run_id, answer)  # counts anew
-        ends = await failing(stub, ids_of(calls), tally)
+            upstream.lie(run_id, answer)  # resets the count
+        ends = await reasons_of(stub, ids_of(calls), tally)
         found[name] = ends, asked_of(upstream, calls) == [1] * calls
     return found
 
 
 @pytest.mark.guarantee("bounded-memory")
 @pytest.mark.fault(11)
-async def test_largest_answers_take_bounded_memory(tally: Tally) -> None:
-    """As many answers at once as there are places, each as large as the cap, arrive."""
+async def test_largest_responses_take_limited_memory(tally: Tally) -> None:
+    """As many of the largest responses as there are places arrive at the same time."""
     name = "x" * (CAP_BYTES - UNREAD_BYTES)
     ids = ids_of(PLACES)
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(LyingUpstream())
         served = await stack.enter_async_context(serving(upstream.url))
-        stubs = [await stack.enter_async_context(apart(served)) for _ in ids]
-        peak = await warmed(served, *stubs)
+        stubs = [await stack.enter_async_context(own_channel(served)) for _ in ids]
+        peak = await memory_meter(served, *stubs)
         for run_id in ids:
             upstream.lie(run_id, http(true_run(run_id, name=name).ljust(CAP_BYTES)))
         runs = await asyncio.gather(
@@ -150,26 +147,26 @@ async def test_largest_answers_take_bounded_memory(tally: Tally) -> None:
     assert taken <= OWN_MIB + SHARE_MIB * PLACES
 
 
-# ---- the measuring ----
+# Measuring.
 
 
 def ids_of(calls: int) -> list[str]:
-    """Give each call a run of its own."""
+    """Return a run ID for each call."""
     return [str(FIRST_ID + at) for at in range(calls)]
 
 
 def asked_of(upstream: LyingUpstream, calls: int) -> list[int]:
-    """Count how often each of the runs was asked for."""
+    """Return the number of requests about each run."""
     return [upstream.asked[run_id] for run_id in ids_of(calls)]
 
 
-def apart(served: Served) -> Any:
+def own_channel(served: Served) -> Any:
     """Open a channel with a connection of its own."""
     return client(served, **{"grpc.use_local_subchannel_pool": 1})
 
 
-async def warmed(served: Served, *stubs: Any) -> Callable[[], float]:
-    """Make ordinary calls; give what tells the most MiB taken beyond theirs."""
+async def memory_meter(served: Served, *stubs: Any) -> Callable[[], float]:
+    """Make ordinary calls; return a function for the maximum MiB used beyond theirs."""
     for _ in range(WARM_ROUNDS):
         calls = [get_run(stub, TRUE_ID) for stub in stubs * (PLACES // len(stubs))]
         await asyncio.gather(*calls)
@@ -180,14 +177,14 @@ async def warmed(served: Served, *stubs: Any) -> Callable[[], float]:
 
 
 def mib_of(process: Path, name: str) -> float:
-    """Read one of the sizes in a process's status."""
+    """Return one of the sizes in a process's status."""
     lines = (process / "status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return int(fields[name].split()[0]) / 1024
 
 
-async def failing(stub: Any, ids: list[str], tally: Tally) -> set[tuple[str, int]]:
-    """Make calls at once that must fail; give their reasons and codes."""
+async def reasons_of(stub: Any, ids: list[str], tally: Tally) -> set[tuple[str, int]]:
+    """Make concurrent calls that must fail; return their reasons and codes."""
     failures = await asyncio.gather(
         *(refused(get_run(stub, each, seconds=DEADLINE_SECONDS)) for each in ids)
     )

@@ -1,4 +1,4 @@
-"""A HealthOmics that is down: how many calls it sees of many callers."""
+"""An outage of HealthOmics: the number of requests that it receives."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from testkit.builders import Refusal
 from testkit.lying_upstream import said
 
 CALLERS = 200
-IN_HAND = 10  # retries, that all callers share
-EARNED = 0.2  # of a retry, by each call
-BATCH = 20  # callers at a time, in the long run
+IN_HAND = 10  # retries that all callers share
+EARNED = 0.2  # share of a retry that each call adds
+BATCH = 20  # concurrent callers in the long outage
 
 
 def attempts_of(refusals: list[Refusal]) -> int:
-    """Add up the attempts that the callers are told of."""
+    """Return the sum of the attempts in the callers' errors."""
     return sum(int(each.metadata["attempts"]) for each in refusals)
 
 
 @pytest.mark.guarantee("outage")
 @pytest.mark.fault(9)
-async def test_outage_sees_few_calls_beyond_those_of_the_callers(rigged: Any) -> None:
-    """A steady 500 with 200 callers on 200 ids sees the callers' calls, and 50 more."""
+async def test_outage_receives_few_retries(rigged: Any) -> None:
+    """During a steady 500, 200 calls for 200 runs cost at most 50 retries."""
     ids = [str(3_000_000 + at) for at in range(CALLERS)]
     async with rigged(is_truth_served=False) as rig:
         for run_id in ids:
@@ -43,8 +43,8 @@ async def test_outage_sees_few_calls_beyond_those_of_the_callers(rigged: Any) ->
 
 @pytest.mark.guarantee("outage")
 @pytest.mark.fault(9)
-async def test_long_outage_sees_six_calls_for_five(rigged: Any) -> None:
-    """However long it lasts, each caller adds a fifth of a call to its own."""
+async def test_long_outage_receives_six_requests_for_five_calls(rigged: Any) -> None:
+    """However long an outage lasts, each call adds a fifth of a retry."""
     ids = [str(3_000_000 + at) for at in range(BATCH)]
     async with rigged(is_truth_served=False) as rig:
         for run_id in ids:

@@ -1,4 +1,4 @@
-"""What stands before HealthOmics: pages, redirects, and bodies that are none."""
+"""Responses of a proxy in front of HealthOmics: pages, redirects, invalid bodies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOT_MODIFIED = 304
 UNRECOGNIZED, UNAVAILABLE = Reason.UPSTREAM_UNRECOGNIZED, Reason.UPSTREAM_UNAVAILABLE
 
 
-@pytest.mark.guarantee("upstream-responses")
+@pytest.mark.guarantee("upstream-responses", "proxy-pages")
 @pytest.mark.fault(5)
 @pytest.mark.parametrize(
     ("status", "reason", "calls"),
@@ -37,10 +37,10 @@ UNRECOGNIZED, UNAVAILABLE = Reason.UPSTREAM_UNRECOGNIZED, Reason.UPSTREAM_UNAVAI
         pytest.param(599, UNAVAILABLE, 3, id="599"),
     ],
 )
-async def test_page_of_a_proxy_is_judged_by_its_status_alone(
+async def test_page_of_a_proxy_is_classified_by_its_status(
     rigged: Any, status: int, reason: Reason, calls: int
 ) -> None:
-    """A page is neither "not found" nor "denied", and nothing of it is repeated."""
+    """A page is never "not found" or "denied", and none of its text is in the error."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(PAGE, status=status, content_type="text/html"))
         refusal = await rig.refusal(ID, reason)
@@ -52,8 +52,8 @@ async def test_page_of_a_proxy_is_judged_by_its_status_alone(
 
 
 @pytest.mark.fault(5)
-async def test_bare_429_is_a_throttle(rigged: Any) -> None:
-    """A 429 without AWS's code is a throttle all the same, and waits like one."""
+async def test_429_without_code_is_a_throttle(rigged: Any) -> None:
+    """A 429 without AWS's code is a throttle with a wait."""
     async with rigged() as rig:
         page = http(PAGE, status=429, x_amz_retry_after="3000")
         rig.upstream.lie(ID, page)
@@ -64,8 +64,8 @@ async def test_bare_429_is_a_throttle(rigged: Any) -> None:
 
 
 @pytest.mark.fault(5)
-async def test_page_that_passes_is_hidden(rigged: Any) -> None:
-    """A sign-in page and a gateway's failure, then an answer: an answer."""
+async def test_page_before_an_answer_is_retried(rigged: Any) -> None:
+    """After a sign-in page, or a 502 and a 403, the answer is returned."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(PAGE, status=404), http(true_run(ID)))
         await rig.run(ID)
@@ -95,7 +95,7 @@ each_body = pytest.mark.parametrize(
 
 
 def refused_with(body: bytes, status: int, **headers: str) -> bytes:
-    """Write an error of which only the head can be read."""
+    """Return an error response of which only the head can be parsed."""
     encoding = {"content_encoding": "gzip"} if body[:2] == b"\x1f\x8b" else {}
     return http(body, status=status, **encoding, **headers)
 
@@ -110,10 +110,10 @@ def refused_with(body: bytes, status: int, **headers: str) -> bytes:
         pytest.param(503, UNAVAILABLE, 3, id="503"),
     ],
 )
-async def test_error_body_that_is_none_leaves_the_status_to_decide(
+async def test_error_without_code_is_classified_by_its_status(
     rigged: Any, body: bytes, status: int, reason: Reason, calls: int
 ) -> None:
-    """Where neither header nor body tells a code, the status alone does."""
+    """Without a code in header and body the status decides."""
     async with rigged() as rig:
         rig.upstream.lie(ID, refused_with(body, status))
         await rig.refusal(ID, reason)
@@ -122,10 +122,10 @@ async def test_error_body_that_is_none_leaves_the_status_to_decide(
 
 @pytest.mark.fault(7)
 @each_body
-async def test_error_body_that_is_none_changes_no_code_of_the_header(
+async def test_header_code_counts_whatever_the_body_is(
     rigged: Any, body: bytes
 ) -> None:
-    """A code in the header decides, whatever the body is."""
+    """A code in the header decides, even if the body is invalid."""
     async with rigged() as rig:
         rig.upstream.lie(ID, refused_with(body, 400, x_amzn_errortype="AccessDenied"))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_ACCESS_DENIED)
@@ -139,7 +139,7 @@ async def test_error_body_that_is_none_changes_no_code_of_the_header(
 
 @pytest.mark.fault(7)
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "reported"),
     [
         pytest.param("NewException", "NewException", id="unknown"),
         pytest.param("C" * 64, "C" * 64, id="64-letters"),
@@ -149,10 +149,10 @@ async def test_error_body_that_is_none_changes_no_code_of_the_header(
         pytest.param("\u00c4nderung", "", id="no-ascii"),
     ],
 )
-async def test_code_that_nobody_knows_is_told_only_where_it_is_harmless(
-    rigged: Any, code: str, told: str
+async def test_unknown_code_is_reported_if_it_has_only_letters(
+    rigged: Any, code: str, reported: str
 ) -> None:
-    """An unknown code is unrecognized at once, and told where it is letters alone."""
+    """An unknown code is unrecognized, and is in the metadata if it is safe."""
     body = json.dumps({"__type": code, "message": f"{CANARY} {ARN}"})
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body, status=400), http(body, status=500))
@@ -161,25 +161,30 @@ async def test_code_that_nobody_knows_is_told_only_where_it_is_harmless(
         again = await rig.refusal(ID, UNAVAILABLE)
         assert 4 == rig.upstream.asked[ID]
 
-    assert told == refusal.metadata["awsErrorCode"] == again.metadata["awsErrorCode"]
+    assert (
+        reported == refusal.metadata["awsErrorCode"] == again.metadata["awsErrorCode"]
+    )
 
 
-@pytest.mark.guarantee("upstream-responses")
+@pytest.mark.guarantee("upstream-responses", "trusted-endpoint")
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 async def test_redirect_is_not_followed(rigged: Any, status: int) -> None:
-    """A redirect, with AWS's code or without, is an error; its target hears nothing."""
+    """A redirect is an error, whatever its location and code; no target is called."""
+    page = "" if status == NOT_MODIFIED else PAGE  # a 304 never has a body
     async with LyingUpstream() as target, rigged() as rig:
-        place = f"{target.url}/run/{ID}"
-        page = "" if status == NOT_MODIFIED else PAGE  # it never has a body
-        rig.upstream.lie(ID, http(page, status=status, location=place))
-        refusal = await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
-        named = http(
-            b"", status=status, location=place, x_amzn_errortype="ConflictException"
-        )
-        rig.upstream.lie(ID, named)
-        await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
-        assert 1 == rig.upstream.asked[ID]
+        place = f"127.0.0.1:{target.port}/run/{ID}"
+        locations = (f"http://{place}", f"//{place}", "/run/1000003", "http://[")
+        headers = [
+            *({"location": location} for location in locations),
+            {"location": target.url, "x_amzn_errortype": "ConflictException"},
+            {},
+        ]
+        for each in headers:
+            rig.upstream.lie(ID, http(page, status=status, **each))
+            refusal = await rig.refusal(ID, Reason.UPSTREAM_UNEXPECTED_REDIRECT)
+            assert 1 == rig.upstream.asked[ID], each
+            assert set(ALWAYS) == set(refusal.details)
+            assert str(status) == refusal.metadata["httpStatus"]
 
     assert (0, []) == (target.accepted, target.requests)
-    assert str(status) == refusal.metadata["httpStatus"]

@@ -1,4 +1,4 @@
-"""An endpoint that can't be reached, or that isn't the one it claims to be."""
+"""An endpoint that can't be reached, or whose certificate isn't trusted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unit.upstream.test_transport import departure, reset, serving
 
 ID = "2000030"
 ATTEMPTS = 3
-TRIED = {"runId": ID, "region": "us-east-1"}  # what is told where no answer came
+TRIED = {"runId": ID, "region": "us-east-1"}  # the metadata without a response
 WITH_RETRY = ALWAYS | {"RetryInfo"}
 READY = (200, "ok\n")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -29,13 +29,13 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ALERT = b"\x15\x03\x03\x00\x02\x02\x28"  # handshake failure, fatal
 
 
-def told(refusal: Refusal) -> tuple[set[str], dict[str, str]]:
-    """Give the details and the metadata of a refusal."""
+def contents(refusal: Refusal) -> tuple[set[str], dict[str, str]]:
+    """Return the details and the metadata of a refusal."""
     return set(refusal.details), refusal.metadata
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return an unused port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     return port
@@ -44,25 +44,25 @@ def free_port() -> int:
 @pytest.mark.fault(30)
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_refused_port_is_a_failed_connection(rigged: Any, scheme: str) -> None:
-    """Where nobody listens three attempts fail; the gateway itself stays ready."""
+    """If nothing listens, three attempts fail and the gateway stays ready."""
     aws = aws_at(f"{scheme}://127.0.0.1:{free_port()}")
     async with rigged(aws=lambda _: aws, is_truth_served=False) as rig:
         refusal = await rig.refusal(ID, Reason.UPSTREAM_CONNECTION)
         ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert READY == ready
 
 
 @pytest.mark.fault(30)
-async def test_name_that_is_not_resolved_is_told_apart(rigged: Any) -> None:
-    """A host that nobody knows is tried three times, and its name isn't told."""
+async def test_unknown_host_has_its_own_reason(rigged: Any) -> None:
+    """An unknown host is tried three times, and the error doesn't contain its name."""
     aws = aws_at("https://workflows-omics.invalid")
     async with rigged(aws=lambda _: aws, is_truth_served=False) as rig:
         refusal = await rig.refusal(ID, Reason.UPSTREAM_DNS)
         ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert "invalid" not in f"{refusal.message} {refusal.details} {refusal.trailers}"
     assert READY == ready
 
@@ -71,27 +71,27 @@ async def test_name_that_is_not_resolved_is_told_apart(rigged: Any) -> None:
 
 
 def show_unknown(certified: Certified, _folder: Path) -> None:
-    """Show a certificate by an authority that isn't trusted."""
+    """Use a certificate of an authority that isn't trusted."""
     certified.show(is_known=False)
 
 
 def show_another_host(certified: Certified, _folder: Path) -> None:
-    """Show a certificate for another host."""
+    """Use a certificate of another host."""
     certified.show("elsewhere.example")
 
 
 def show_address(certified: Certified, _folder: Path) -> None:
-    """Show a certificate for the address alone, not for the name."""
+    """Use a certificate of the address, not of the name."""
     certified.show("127.0.0.1")
 
 
 def show_expired(certified: Certified, _folder: Path) -> None:
-    """Show a certificate whose last day is over."""
+    """Use a certificate that has expired."""
     certified.show_expired()
 
 
 def show_premature(certified: Certified, _folder: Path) -> None:
-    """Show a certificate whose first day hasn't come."""
+    """Use a certificate that isn't valid yet."""
     certified.show_premature()
 
 
@@ -107,7 +107,7 @@ UNTRUSTED = [
 
 @pytest.mark.fault(30)
 async def test_trusted_certificate_is_answered(rigged: Any, tmp_path: Path) -> None:
-    """Over TLS with an authority of the bundle all is as without."""
+    """Over TLS with a trusted authority a call is answered."""
     certified = Certified()
     async with (
         LyingUpstream(tls=certified.context) as upstream,
@@ -125,7 +125,7 @@ async def test_trusted_certificate_is_answered(rigged: Any, tmp_path: Path) -> N
 async def test_untrusted_certificate_is_sent_nothing(
     rigged: Any, tmp_path: Path, show: Callable[[Certified, Path], None]
 ) -> None:
-    """One handshake, no request, and the gateway is unready until it is mended."""
+    """One handshake, no request, and the gateway is unready until it is fixed."""
     certified = Certified()
     show(certified, tmp_path)
     async with (
@@ -147,18 +147,18 @@ async def test_untrusted_certificate_is_sent_nothing(
         await next_health(watch, SERVING)
         ready = await readyz(rig.served)
 
-    assert (1, 0, 0) == seen  # no connection got beyond its handshake
-    assert (ALWAYS, TRIED | {"attempts": "1"}) == told(refusal)
+    assert (1, 0, 0) == seen  # no connection completed its handshake
+    assert (ALWAYS, TRIED | {"attempts": "1"}) == contents(refusal)
     assert (503, "UPSTREAM_TLS_UNTRUSTED\n") == unready
     assert READY == ready
     assert 1 == upstream.asked[ID]
 
 
 @pytest.mark.fault(30)
-async def test_untrusted_certificate_is_met_once_by_each_caller(
+async def test_untrusted_certificate_costs_each_caller_one_handshake(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """Twenty callers at once make twenty handshakes, and no request."""
+    """Twenty concurrent callers make twenty handshakes, and no request."""
     certified = Certified()
     certified.show(is_known=False)
     async with (
@@ -181,10 +181,10 @@ async def test_untrusted_certificate_is_met_once_by_each_caller(
 
 
 @pytest.mark.fault(30)
-async def test_certificate_that_turns_bad_spares_what_is_connected(
+async def test_certificate_that_becomes_invalid_keeps_connections(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """A kept connection goes on; a new one is refused, until it is good again."""
+    """Open connections are used; new ones are refused until it is valid again."""
     certified = Certified()
     async with (
         LyingUpstream(tls=certified.context) as upstream,
@@ -212,7 +212,7 @@ async def test_certificate_that_turns_bad_spares_what_is_connected(
 
 @pytest.mark.fault(30)
 async def test_stalled_handshake_is_a_tls_failure(rigged: Any) -> None:
-    """A server that takes the connection and says nothing is left, and tried again."""
+    """A server that stalls in the handshake is given up and retried."""
     hellos = []
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -231,14 +231,14 @@ async def test_stalled_handshake_is_a_tls_failure(rigged: Any) -> None:
             lasted = time.monotonic() - begun
             ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert (ATTEMPTS, READY) == (len(hellos), ready)
     assert 3 * 0.15 <= lasted < 2.0
 
 
 @pytest.mark.fault(30)
-async def test_stalled_handshake_does_not_outlast_the_deadline(rigged: Any) -> None:
-    """The call ends at its deadline, and the connection with it."""
+async def test_stalled_handshake_ends_at_the_deadline(rigged: Any) -> None:
+    """The call ends at its deadline, and so does the connection."""
     hellos = []
     has_left = asyncio.Event()
 
@@ -252,14 +252,14 @@ async def test_stalled_handshake_does_not_outlast_the_deadline(rigged: Any) -> N
         async with rigged(
             aws=lambda _: aws,
             is_truth_served=False,
-            GATEWAY_DEFAULT_DEADLINE="300ms",  # a caller's own is as short, but untold
+            GATEWAY_DEFAULT_DEADLINE="300ms",  # a caller's own has no reason
         ) as rig:
             call = get_run(rig.stub, ID, seconds=None)
             refusal = await rig.refused(call, Reason.SERVER_DEADLINE, seconds=0.3)
             async with asyncio.timeout(5):
                 await has_left.wait()
 
-    assert (ALWAYS, TRIED | {"attempts": "1"}) == told(refusal)
+    assert (ALWAYS, TRIED | {"attempts": "1"}) == contents(refusal)
     assert 1 == len(hellos)
 
 
@@ -278,7 +278,7 @@ async def test_stalled_handshake_does_not_outlast_the_deadline(rigged: Any) -> N
 async def test_cut_handshake_is_a_tls_failure(
     rigged: Any, farewell: bytes | None
 ) -> None:
-    """However rudely a handshake ends, it is tried three times and told as that."""
+    """However a handshake ends early, it is tried three times and reported as TLS."""
     hellos = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -295,6 +295,6 @@ async def test_cut_handshake_is_a_tls_failure(
             refusal = await rig.refusal(ID, Reason.UPSTREAM_TLS)
             ready = await readyz(rig.served)
 
-    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == told(refusal)
+    assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert (ATTEMPTS, READY) == (len(hellos), ready)
     assert [] == [each for each in hellos if b"GET " in each]

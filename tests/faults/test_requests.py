@@ -1,4 +1,4 @@
-"""Requests out of bounds: their bytes, their size, their metadata, their method."""
+"""Invalid requests: their bytes, size, metadata and method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, TrailersReceived
 from structlog.testing import capture_logs
 
-from e2e.test_drain import serving as own_process
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.errors.reasons import Reason
@@ -24,17 +23,18 @@ from healthomics_gateway.services.health import SERVICE
 from testkit.builders import ALWAYS, Refusal, assert_well_made, get_run, http, refused
 from testkit.callers import until
 from testkit.fault_table import Tally
+from testkit.gateway_process import serving as own_process
 from testkit.lying_upstream import ARN, CANARY, TRUE_ID, LyingUpstream, Wait, true_run
 from testkit.rig import Rig
 from testkit.serving import GET_RUN, Scripted, answer, serving
 
 ID = "2000019"
 PATIENCE_SECONDS = 10.0
-ESCAPES = "\r\n\x1b[31m{}"  # what would break a line, or colour it
+ESCAPES = "\r\n\x1b[31m{}"  # would break or color a log line
 
 
 async def refused_by_core(rig: Rig, call: Awaitable[Any]) -> Refusal:
-    """Await a call that gRPC itself must refuse: it adds no details, nor an id."""
+    """Await a call that gRPC refuses itself, without details and request ID."""
     rig.tally.calls += 1
     refusal = await refused(call)
     rig.tally.outcomes[f"{refusal.code.name} (core)"] += 1
@@ -65,7 +65,7 @@ async def refused_by_core(rig: Rig, call: Awaitable[Any]) -> Refusal:
 async def test_request_that_does_not_decode_is_malformed(
     rigged: Any, body: bytes
 ) -> None:
-    """Bytes that are no message are told as such, and ask nothing."""
+    """Bytes that can't be decoded are MALFORMED_REQUEST, without upstream request."""
     async with (
         rigged() as rig,
         grpc.aio.insecure_channel(str(rig.served.address)) as channel,
@@ -80,8 +80,8 @@ async def test_request_that_does_not_decode_is_malformed(
 
 
 @pytest.mark.fault(19)
-async def test_request_of_noise_is_refused_for_what_protobuf_finds(rigged: Any) -> None:
-    """Noise is malformed where it doesn't decode, else it has no id."""
+async def test_request_of_random_bytes_is_refused(rigged: Any) -> None:
+    """Random bytes are malformed, or if they decode, a request without valid ID."""
     draw = random.Random(19)
     bodies = [draw.randbytes(draw.choice([1, 2, 3, 8, 60_000])) for _ in range(100)]
     async with (
@@ -103,7 +103,7 @@ async def test_request_of_noise_is_refused_for_what_protobuf_finds(rigged: Any) 
 
 @pytest.mark.fault(19)
 async def test_request_without_a_message_is_malformed(rigged: Any) -> None:
-    """A call that ends before its message came is malformed, and asks nothing."""
+    """A call that ends before its message is malformed, without upstream request."""
     async with (
         rigged() as rig,
         grpc.aio.insecure_channel(str(rig.served.address)) as channel,
@@ -126,10 +126,10 @@ async def test_request_without_a_message_is_malformed(rigged: Any) -> None:
         pytest.param(1, tuple((f"k{at}", "v") for at in range(400)), id="many-keys"),
     ],
 )
-async def test_request_over_a_limit_leaves_its_connection_whole(
+async def test_request_over_a_limit_keeps_its_connection(
     rigged: Any, digits: int, metadata: tuple[tuple[str, str], ...]
 ) -> None:
-    """What is too large is refused by itself: the calls beside it are answered."""
+    """Only the call that is too large fails; others of its connection are answered."""
     came = asyncio.Event()
 
     def slow(_request: Any) -> list[Any]:
@@ -157,7 +157,7 @@ async def test_request_over_a_limit_leaves_its_connection_whole(
 
 
 @pytest.mark.fault(19)
-async def test_request_just_within_the_limit_is_read(rigged: Any) -> None:
+async def test_request_within_the_limits_is_read(rigged: Any) -> None:
     """A message of 64 KiB and metadata below 8 KiB reach the gateway's own checks."""
     async with rigged() as rig:
         refusal = await rig.refusal("1" * 65_532, Reason.INVALID_REQUEST)
@@ -175,7 +175,7 @@ async def test_request_just_within_the_limit_is_read(rigged: Any) -> None:
 async def raw_call(
     address: str, *headers: tuple[bytes, bytes], body: bytes = b"\x0a\x01x"
 ) -> tuple[str, dict[bytes, bytes]]:
-    """Make one call with headers that gRPC's clients won't send; give its trailers."""
+    """Make a call with headers that gRPC's clients don't send; return its trailers."""
     config = H2Configuration(
         header_encoding=False,
         validate_outbound_headers=False,
@@ -196,7 +196,7 @@ async def raw_call(
     connection.send_data(1, message, end_stream=True)
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    told: dict[bytes, bytes] = {}
+    trailers: dict[bytes, bytes] = {}
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             is_ended = False
@@ -207,19 +207,19 @@ async def raw_call(
                 for event in connection.receive_data(data):
                     assert not isinstance(event, DataReceived)
                     if isinstance(event, ResponseReceived | TrailersReceived):
-                        told |= dict(event.headers)
+                        trailers |= dict(event.headers)
                     is_ended |= isinstance(event, StreamEnded)
     finally:
         writer.close()
         await writer.wait_closed()
-    assert b"x-request-id" in told, (headers, told)
-    return told[b"x-request-id"].decode(), told
+    assert b"x-request-id" in trailers, (headers, trailers)
+    return trailers[b"x-request-id"].decode(), trailers
 
 
 @pytest.mark.guarantee("hostile-requests")
 @pytest.mark.fault(19)
-async def test_metadata_of_any_bytes_leaves_each_log_line_whole(tally: Tally) -> None:
-    """Whatever a caller sends, each call has one line, and an id that is harmless."""
+async def test_metadata_of_any_bytes_keeps_log_lines_valid(tally: Tally) -> None:
+    """Whatever metadata a call has, it is one log line, and its request ID is safe."""
     good, text = b"caller-1", ESCAPES.encode()
     sent: list[tuple[bool, list[tuple[bytes, bytes]]]] = [
         (True, [(b"x-request-id", good), (b"x-request-id", b"caller-2")]),
@@ -234,11 +234,11 @@ async def test_metadata_of_any_bytes_leaves_each_log_line_whole(tally: Tally) ->
     ]
     async with LyingUpstream() as upstream, own_process(upstream.url) as served:
         for is_taken, headers in sent:
-            request_id, told = await raw_call(served.address, *headers)
+            request_id, trailers = await raw_call(served.address, *headers)
             line = await served.event("call")
             tally.calls += 1
             tally.outcomes[line["reason"]] += 1
-            assert b"3" == told[b"grpc-status"], headers
+            assert b"3" == trailers[b"grpc-status"], headers
             assert (request_id, "INVALID_REQUEST") == (
                 line["request_id"],
                 line["reason"],
@@ -253,7 +253,7 @@ async def test_metadata_of_any_bytes_leaves_each_log_line_whole(tally: Tally) ->
                 assert method.startswith(line["method"])
                 assert len(line["method"]) <= 100
         served.terminate()
-        code = await served.ended(30)  # it reads every line to the end, as JSON
+        code = await served.ended(30)  # parses every log line as JSON
 
     assert (0, set()) == (code, set(upstream.asked))
 
@@ -271,10 +271,8 @@ async def test_metadata_of_any_bytes_leaves_each_log_line_whole(tally: Tally) ->
         pytest.param(f"/{ESCAPES}/{CANARY}", id="escapes"),
     ],
 )
-async def test_method_that_is_unknown_is_unimplemented(
-    rigged: Any, method: str
-) -> None:
-    """A method or service that isn't there is told as such, its name not repeated."""
+async def test_unknown_method_is_unimplemented(rigged: Any, method: str) -> None:
+    """An unknown method or service is METHOD_UNKNOWN; its name isn't in the error."""
     async with (
         rigged() as rig,
         grpc.aio.insecure_channel(str(rig.served.address)) as channel,
@@ -289,10 +287,10 @@ async def test_method_that_is_unknown_is_unimplemented(
 
 
 class UnspeakableError(Exception):
-    """An exception that can't even be told."""
+    """An exception whose text can't be read."""
 
     def __str__(self) -> str:
-        """Fail in its turn."""
+        """Raise another exception."""
         raise RuntimeError(ARN)
 
 
@@ -311,10 +309,8 @@ class UnspeakableError(Exception):
         pytest.param(UnspeakableError(ARN), id="unspeakable"),
     ],
 )
-async def test_bug_tells_the_caller_nothing_of_itself(
-    tally: Tally, bug: Exception
-) -> None:
-    """Whatever a source raises is one constant error, and the next call is answered."""
+async def test_bug_is_a_constant_error(tally: Tally, bug: Exception) -> None:
+    """Whatever a source raises, the error is the same and the next call is answered."""
     with capture_logs() as log:
         async with serving(Scripted(bug, answer(ID))) as channel:
             stub = RunServiceStub(channel)
@@ -322,13 +318,13 @@ async def test_bug_tells_the_caller_nothing_of_itself(
             run = await get_run(stub, ID)
     tally.calls += 2
     tally.outcomes.update([refusal.reason, "OK"])
-    told = f"{refusal.message} {refusal.details} {refusal.trailers}"
-    tally.leaked += CANARY in told
+    text = f"{refusal.message} {refusal.details} {refusal.trailers}"
+    tally.leaked += CANARY in text
 
     assert_well_made(refusal)
     assert (StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (refusal.code, refusal.reason)
     assert Reason.GATEWAY_INTERNAL.value.message == refusal.message
     assert (ALWAYS, {"runId": ID}) == (set(refusal.details), refusal.metadata)
-    assert [] == [each for each in (CANARY, type(bug).__name__) if each in told]
+    assert [] == [each for each in (CANARY, type(bug).__name__) if each in text]
     assert [bug] == [each["exc_info"] for each in log if each["event"] == "bug"]
     assert ID == run.id

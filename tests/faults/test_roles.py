@@ -1,4 +1,4 @@
-"""Roles assumed for callers: as whom HealthOmics is asked, and what STS may answer."""
+"""Roles of callers: which session signs a request, and what STS may answer."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ MINUTES_20 = timedelta(minutes=20)
 
 @cache
 def bearer(identity: str) -> Any:
-    """Give the metadata of a caller's calls."""
+    """Return the metadata of a caller's calls."""
     return bearing(token(identity)) if identity else ()
 
 
 @dataclass
 class Scene:
-    """A gateway between STS, HealthOmics and callers who prove who they are."""
+    """A gateway between STS, HealthOmics and callers with identities."""
 
     rig: Rig
     sts: FakeSts
 
     def call(self, identity: str, run_id: str = ID, **fields: Any) -> Any:
-        """Make one call; without an identity it is made as the gateway itself."""
+        """Make a call; without identity it uses the gateway's own credentials."""
         seconds = fields.pop("seconds", 10.0)
         return self.rig.stub.GetRun(
             GetRunRequest(id=run_id, **fields),
@@ -76,7 +76,7 @@ class Scene:
         )
 
     async def run(self, identity: str, run_id: str = ID, **fields: Any) -> Run:
-        """Make one call that must succeed."""
+        """Make a call that must succeed."""
         self.rig.tally.calls += 1
         run: Run = await self.call(identity, run_id, **fields)
         self.rig.tally.outcomes["OK"] += 1
@@ -85,20 +85,20 @@ class Scene:
     async def refusal(
         self, identity: str, reason: Reason, run_id: str = ID, **fields: Any
     ) -> Refusal:
-        """Make one call that must fail for `reason`."""
+        """Make a call that must fail for `reason`."""
         seconds = fields.setdefault("seconds", 10.0)
         call = self.call(identity, run_id, **fields)
         return await self.rig.refused(call, reason, seconds=seconds)
 
     @property
     def asked(self) -> list[str]:
-        """Who signed the requests that aren't the rig's own: a session, or nobody."""
+        """Return the session (or "") of each request, except for the rig's own."""
         requests = self.rig.upstream.requests
         return [self.sts.name_of(each) for each in requests if each.run_id != TRUE_ID]
 
     @property
     def logged(self) -> list[tuple[str, str]]:
-        """What was logged of STS's failures, each with its call's id."""
+        """Return the logged failures of STS, with their calls' IDs."""
         return [
             (each["error"], each["request_id"])
             for each in self.rig.log
@@ -117,7 +117,7 @@ async def scene(
     upstream: dict[str, Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[Scene]:
-    """Rig a gateway whose callers have roles; the witness is without one."""
+    """Run a gateway whose callers have roles, except for the witness."""
     async with (
         sts or FakeSts() as asked,
         SessionUpstream(asked.given, **(upstream or {})) as healthomics,
@@ -133,19 +133,19 @@ async def scene(
 
 
 def truth(request: Request) -> Answer:
-    """Tell of the run, whoever signed it well."""
+    """Return the run for any valid signature."""
     fault = request.fault
     return said(403, fault) if fault else http(true_run(request.run_id))
 
 
-# As whom it is asked.
+# The session of each request.
 
 
 @pytest.mark.guarantee("role-sessions")
-async def test_each_caller_s_session_is_of_its_role_and_name(
+async def test_session_has_the_role_and_name_of_its_caller(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """STS hears who calls, and HealthOmics is asked with that session and no other."""
+    """STS is asked for the caller's role and name; the session signs its requests."""
     async with scene(rigged, tmp_path) as s:
         for identity in (ALICE, BOB, EVE, ""):
             await s.run(identity)
@@ -169,10 +169,10 @@ async def test_each_caller_s_session_is_of_its_role_and_name(
     assert [] == [each.agent for each in s.sts.asked if agent not in each.agent]
 
 
-async def test_own_account_is_asked_for_once_where_rules_name_roles(
+async def test_account_is_read_once_if_rules_have_roles(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """Before the first call STS tells whose the gateway is, and never again."""
+    """STS is asked for the gateway's account before the first call, and never again."""
     async with scene(rigged, tmp_path) as s:
         await s.run(ALICE)
         actions = [each.action for each in s.sts.asked]
@@ -186,7 +186,7 @@ async def test_own_account_is_asked_for_once_where_rules_name_roles(
 async def test_callers_of_one_rule_have_sessions_of_their_own(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """A role is assumed for each caller by itself, so that each has its name."""
+    """The role of a rule is assumed for each caller, with the caller's name."""
     callers = [f"lims/{at}" for at in range(5)]
     rules = (rule("lims/*", aws_role=ROLE), rule("anonymous"))
     async with scene(rigged, tmp_path, rules=rules) as s:
@@ -198,10 +198,10 @@ async def test_callers_of_one_rule_have_sessions_of_their_own(
     assert expected == set(s.asked)
 
 
-async def test_crowd_of_one_caller_assumes_its_role_once(
+async def test_concurrent_calls_of_a_caller_share_one_session(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """A hundred calls wait for the same session; who leaves doesn't end it."""
+    """A hundred calls wait for one session; a call that leaves doesn't end it."""
     ids = [str(4_200_000 + at) for at in range(CALLERS)]
     async with scene(rigged, tmp_path) as s:
         s.sts.stall(ROLE)
@@ -221,10 +221,10 @@ async def test_crowd_of_one_caller_assumes_its_role_once(
 
 
 @pytest.mark.guarantee("role-sessions")
-async def test_answer_of_one_caller_is_never_another_s(
+async def test_answer_is_not_shared_between_sessions(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """Neither a fetch under way nor a memory crosses from one session to the next."""
+    """Neither a shared fetch nor the cache crosses from one session to another."""
     sts = FakeSts()
 
     def seen(request: Request) -> Answer:
@@ -241,14 +241,14 @@ async def test_answer_of_one_caller_is_never_another_s(
     assert expected == [run.name for run in later]
 
 
-# Sessions that end.
+# Sessions that expire.
 
 
 @pytest.mark.guarantee("session-renewal")
-async def test_session_that_ends_in_flight_is_replaced_once(
+async def test_session_that_expires_during_calls_is_replaced_once(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """Each session is renewed once, each call signed anew once, and all succeed."""
+    """Each session is renewed once, each request is signed again once, all succeed."""
     callers = {str(4_210_000 + at): (ALICE, BOB)[at % 2] for at in range(CALLERS)}
     came, ended = asyncio.Semaphore(0), asyncio.Event()
     async with scene(rigged, tmp_path, GATEWAY_UPSTREAM__MAX_CONCURRENT="128") as s:
@@ -276,8 +276,8 @@ async def test_session_that_ends_in_flight_is_replaced_once(
     assert READY == ready
 
 
-async def test_session_that_has_ended_is_not_used(rigged: Any, tmp_path: Path) -> None:
-    """What is over by its own time is replaced before HealthOmics is asked."""
+async def test_expired_session_is_not_used(rigged: Any, tmp_path: Path) -> None:
+    """An expired session is replaced before a request is sent."""
     async with scene(rigged, tmp_path, sts=FakeSts(lasting=timedelta(0))) as s:
         await s.run(ALICE)
         s.sts.lasting = timedelta(hours=1)
@@ -291,10 +291,10 @@ async def test_session_that_has_ended_is_not_used(rigged: Any, tmp_path: Path) -
     assert [last] * 3 == [key_of(each.headers) for each in requests[1:]]
 
 
-async def test_session_that_healthomics_never_takes_is_told_so(
+async def test_session_that_is_always_refused_is_an_error(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """One call more is made at most, and readiness is none of its business."""
+    """At most one more request is sent, and readiness doesn't change."""
     async with scene(rigged, tmp_path) as s:
         s.rig.upstream.lie(ID, said(403, "UnrecognizedClientException"))
         await s.refusal(ALICE, Reason.GATEWAY_CREDENTIALS_INVALID)
@@ -303,7 +303,7 @@ async def test_session_that_healthomics_never_takes_is_told_so(
     assert ([ALICE] * 2, READY) == (s.asked, ready)
 
 
-# What STS may answer.
+# Responses of STS.
 
 
 @pytest.mark.guarantee("session-renewal")
@@ -387,10 +387,10 @@ async def test_session_that_healthomics_never_takes_is_told_so(
         ),
     ],
 )
-async def test_failure_of_sts_is_its_callers_alone(
+async def test_failure_of_sts_affects_only_its_callers(
     rigged: Any, tmp_path: Path, *, answer: bytes, reason: Reason, logged: str
 ) -> None:
-    """They are told the row, HealthOmics isn't asked, and nobody else notices."""
+    """They get the error without upstream request, and no other caller is affected."""
     async with scene(rigged, tmp_path) as s:
         s.sts.refuse(ROLE, answer)
         refusal = await s.refusal(ALICE, reason)
@@ -398,21 +398,19 @@ async def test_failure_of_sts_is_its_callers_alone(
         await s.run(BOB)
         await s.run("")
         s.sts.refuse(OTHER_ROLE, answer)
-        await s.run(BOB)  # it has its session
+        await s.run(BOB)  # Bob's session exists now
 
     details = ALWAYS if reason is DENIED else ALWAYS | {"RetryInfo"}
     assert (details, {"runId": ID}) == (set(refusal.details), refusal.metadata)
     assert [session_name(BOB), "", session_name(BOB)] == s.asked
     assert [(logged, refusal.details["RequestInfo"].request_id)] == s.logged
     assert READY == ready
-    told = str(s.rig.log)
-    assert [] == [each for each in ("arn:", "canary", "123456789012") if each in told]
+    log = str(s.rig.log)
+    assert [] == [each for each in ("arn:", "canary", "123456789012") if each in log]
 
 
-async def test_role_that_is_granted_later_is_assumed_then(
-    rigged: Any, tmp_path: Path
-) -> None:
-    """A refusal isn't remembered: the next call decides."""
+async def test_refused_role_is_tried_again(rigged: Any, tmp_path: Path) -> None:
+    """A refusal of STS isn't cached: the next call asks again."""
     async with scene(rigged, tmp_path) as s:
         s.sts.refuse(ROLE, refusing("AccessDenied"))
         await s.refusal(ALICE, DENIED)
@@ -424,10 +422,8 @@ async def test_role_that_is_granted_later_is_assumed_then(
 
 
 @pytest.mark.guarantee("slow-sts")
-async def test_sts_that_stalls_holds_up_nobody_else(
-    rigged: Any, tmp_path: Path
-) -> None:
-    """Who waits for it takes no place of those who needn't, and is served then."""
+async def test_stalled_sts_delays_no_other_caller(rigged: Any, tmp_path: Path) -> None:
+    """Calls that wait for STS take no places of others, and are answered later."""
     ids = [str(4_220_000 + at) for at in range(20)]
     async with scene(rigged, tmp_path, GATEWAY_UPSTREAM__MAX_CONCURRENT="2") as s:
         await s.run(BOB)
@@ -450,10 +446,8 @@ async def test_sts_that_stalls_holds_up_nobody_else(
 
 
 @pytest.mark.guarantee("slow-sts")
-async def test_session_that_is_renewed_slowly_holds_up_nobody_else(
-    rigged: Any, tmp_path: Path
-) -> None:
-    """Calls whose session HealthOmics refuses wait for another one without a place."""
+async def test_slow_renewal_delays_no_other_caller(rigged: Any, tmp_path: Path) -> None:
+    """Calls whose session is refused wait for a new one without a place."""
     expired = said(400, "ExpiredTokenException")
     refused = [str(4_240_000 + at) for at in range(5)]
     async with scene(rigged, tmp_path, GATEWAY_UPSTREAM__MAX_CONCURRENT="2") as s:
@@ -473,10 +467,10 @@ async def test_session_that_is_renewed_slowly_holds_up_nobody_else(
 
 
 @pytest.mark.guarantee("abandoned-sessions")
-async def test_crowd_that_left_a_stalled_sts_leaves_little_behind(
+async def test_calls_that_left_a_stalled_sts_use_few_threads(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """A few threads ask for sessions; what waits for one is given up with its call."""
+    """Few threads ask STS; a request that no call waits for isn't begun."""
     callers = [f"lims/{at}" for at in range(3 * MAX_THREADS)]
     rules = (rule("lims/*", aws_role=ROLE), rule("anonymous"))
     async with scene(rigged, tmp_path, rules=rules) as s:
@@ -488,7 +482,7 @@ async def test_crowd_that_left_a_stalled_sts_leaves_little_behind(
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         async with asyncio.timeout(5):
-            while s.rig.served.in_flight:  # noqa: ASYNC110  # nothing tells when it is
+            while s.rig.served.in_flight:  # noqa: ASYNC110  # there is no event for it
                 await asyncio.sleep(0.005)
         threads = [each.name for each in threading.enumerate()]
         s.sts.flow(ROLE)
@@ -498,10 +492,8 @@ async def test_crowd_that_left_a_stalled_sts_leaves_little_behind(
     assert MAX_THREADS + 1 == len(s.sts.assumed)
 
 
-async def test_sts_that_is_not_there_is_told_at_once(
-    rigged: Any, tmp_path: Path
-) -> None:
-    """Without a place to assume it at, or with nobody there, a role is unavailable."""
+async def test_missing_sts_is_reported_at_once(rigged: Any, tmp_path: Path) -> None:
+    """Without an STS endpoint, or if none listens, a role is unavailable."""
     nobody = FakeSts()
     nobody.url = "http://127.0.0.1:9"
     for aws in (nobody.aws, None):
@@ -527,7 +519,7 @@ def _without(sts: FakeSts, url: str) -> Aws:
 async def sourced(
     rigged: Any, folder: Path, source: CredentialSource, **more: Any
 ) -> AsyncIterator[Scene]:
-    """Rig a gateway whose own credentials come from the source."""
+    """Run a gateway whose own credentials come from the source."""
     own = credentials.token(1)
     async with source:
         sts = FakeSts(own_token=own)
@@ -542,8 +534,10 @@ async def sourced(
             yield s
 
 
-async def test_own_session_signs_what_sts_is_asked(rigged: Any, tmp_path: Path) -> None:
-    """STS is asked with what the chain gives, and told its token."""
+async def test_sts_requests_have_the_gateways_credentials(
+    rigged: Any, tmp_path: Path
+) -> None:
+    """Requests to STS are signed with the chain's credentials and have its token."""
     source = CredentialSource(credentials.session(1))
     async with sourced(rigged, tmp_path, source) as s:
         await s.run(ALICE)
@@ -552,10 +546,10 @@ async def test_own_session_signs_what_sts_is_asked(rigged: Any, tmp_path: Path) 
     assert 1 == source.asked
 
 
-async def test_own_session_that_sts_finds_expired_is_renewed(
+async def test_credentials_that_sts_finds_expired_are_renewed(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """No caller notices, and STS is asked once more."""
+    """No caller gets an error, and STS receives one more request."""
     source = CredentialSource(credentials.session(1))
     async with sourced(rigged, tmp_path, source) as s:
         s.sts.own_token = s.rig.upstream.session_token = credentials.token(2)
@@ -570,7 +564,7 @@ async def test_own_session_that_sts_finds_expired_is_renewed(
 async def test_gateway_without_credentials_assumes_no_role(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """Without any of its own STS isn't asked; then all is well."""
+    """Without its own credentials STS isn't called; with credentials calls succeed."""
     source = CredentialSource(NOTHING)
     async with sourced(rigged, tmp_path, source, is_truth_served=False) as s:
         await s.refusal(ALICE, UNAVAILABLE)
@@ -584,10 +578,10 @@ async def test_gateway_without_credentials_assumes_no_role(
 
 
 @pytest.mark.parametrize("skew", [MINUTES_20, -MINUTES_20], ids=["ahead", "behind"])
-async def test_clock_that_is_off_costs_one_request_for_all(
+async def test_wrong_clock_costs_one_request_for_all_sessions(
     rigged: Any, tmp_path: Path, skew: timedelta
 ) -> None:
-    """Whoever AWS refuses first learns its time, for every session and for STS."""
+    """The first refusal teaches AWS's time, for all sessions and for STS."""
 
     def now() -> datetime:
         return datetime.now(UTC) + skew
@@ -608,7 +602,7 @@ async def test_clock_that_is_off_costs_one_request_for_all(
 
 
 async def test_each_account_has_its_own_quota(rigged: Any, tmp_path: Path) -> None:
-    """Roles of the gateway's account share its calls; another account has others."""
+    """Roles of the gateway's account share its quota; another account has its own."""
     slow = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "2"}
     async with scene(rigged, tmp_path, is_truth_served=False, **slow) as s:
         await s.run("")
@@ -626,7 +620,7 @@ async def test_each_account_has_its_own_quota(rigged: Any, tmp_path: Path) -> No
 
 @pytest.mark.guarantee("quota-at-send")
 async def test_rate_holds_after_slow_sts(rigged: Any, tmp_path: Path) -> None:
-    """Calls that waited for their session leave by the account's rate, not at once."""
+    """Calls that waited for their session are sent at the rate, not at once."""
     ids = [str(4_230_000 + at) for at in range(90)]
     quick = {"GATEWAY_QUOTA__TPS": "100", "GATEWAY_QUOTA__BURST": "2"}
     async with scene(rigged, tmp_path, is_truth_served=False, **quick) as s:
@@ -641,10 +635,10 @@ async def test_rate_holds_after_slow_sts(rigged: Any, tmp_path: Path) -> None:
     assert {} == s.rig.upstream.arrivals.excess
 
 
-async def test_session_whose_end_has_no_offset_ends_in_utc(
+async def test_session_expiry_without_offset_is_utc(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """HealthOmics is asked with it, as with any other."""
+    """A session whose expiry has no UTC offset is used like any other."""
     async with scene(rigged, tmp_path) as s:
         s.sts.refuse(ROLE, granting(expiration="2099-01-01T00:00:00"))
         refusal = await s.refusal(ALICE, Reason.GATEWAY_CREDENTIALS_INVALID)
@@ -659,10 +653,10 @@ async def test_session_whose_end_has_no_offset_ends_in_utc(
         pytest.param(identified(UserId="A"), id="no-account"),
     ],
 )
-async def test_accounts_share_one_quota_while_the_own_one_is_unknown(
+async def test_accounts_share_one_quota_if_the_own_is_unknown(
     rigged: Any, tmp_path: Path, answer: bytes
 ) -> None:
-    """Where STS doesn't tell whose the gateway is, no account's quota is exceeded."""
+    """If STS doesn't return the gateway's account, no account's quota is exceeded."""
     sts = FakeSts()
     sts.refuse("", answer)
     slow = {"GATEWAY_QUOTA__TPS": "0.5", "GATEWAY_QUOTA__BURST": "2"}

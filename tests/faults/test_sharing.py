@@ -1,4 +1,4 @@
-"""Many callers over real sockets: what they share, and what they leave each other."""
+"""Many callers over real sockets: shared fetches, the quota and fair shares."""
 
 from __future__ import annotations
 
@@ -37,54 +37,54 @@ ID = "2000022"
 CROWD = 500
 CONNECTIONS = 50
 PATIENCE_SECONDS = 30.0
-FIRST_ID = 5_000_000  # of many runs
+FIRST_ID = 5_000_000  # the first of many run IDs
 NAME = json.loads(true_run("1"))["name"]
 
 
 @pytest.fixture
 def _uncollected() -> Iterator[None]:
-    """Leave the collector out: it would walk the crowd's own calls, here too."""
+    """Disable garbage collection, which would traverse the test's own calls."""
     gc.disable()
     yield
     gc.enable()
 
 
 @asynccontextmanager
-async def connected(rig: Rig, number: int = CONNECTIONS) -> AsyncIterator[list[Any]]:
-    """Open so many connections."""
+async def open_stubs(rig: Rig, number: int = CONNECTIONS) -> AsyncIterator[list[Any]]:
+    """Open this many connections."""
     own = {"grpc.use_local_subchannel_pool": 1}
     async with AsyncExitStack() as stack:
         stubs = []
         for _ in range(number):
             stubs.append(await stack.enter_async_context(calling(rig.served, **own)))
-            # Each is closed in a callback of its own: that of a crowd takes long.
+            # Each is closed in a callback of its own, as closing all takes long.
             stack.push_async_callback(asyncio.sleep, 0)
         yield stubs
 
 
-async def crowd(rig: Rig, stubs: list[Any], **fields: Any) -> list[Any]:
-    """Begin the calls of a crowd for one run, and wait until all are inside."""
+async def call_often(rig: Rig, stubs: list[Any], **fields: Any) -> list[Any]:
+    """Begin the calls of many callers of one run, and wait until all are accepted."""
     fields.setdefault("timeout", PATIENCE_SECONDS)
     before = rig.served.in_flight
     calls = []
     for at in range(CROWD):
         calls.append(stubs[at % len(stubs)].GetRun(GetRunRequest(id=ID), **fields))
-        await asyncio.sleep(0)  # or their beginning holds up the loop
+        await asyncio.sleep(0)  # otherwise beginning all calls blocks the event loop
     rig.tally.calls += CROWD
     await until(lambda: rig.served.in_flight >= before + CROWD)
     return calls
 
 
 async def until(condition: Any) -> None:
-    """Wait for what has no event."""
+    """Poll a condition that has no event."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # as told
+        while not condition():  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(0.005)
 
 
-async def told(call: Any) -> str:
-    """Give the reason that a call ends with, or the name that its answer tells."""
-    await asyncio.sleep(0)  # of a crowd that has ended, each for itself
+async def outcome(call: Any) -> str:
+    """Return a call's error reason, or the name in its answer."""
+    await asyncio.sleep(0)  # otherwise reading all outcomes blocks the event loop
     try:
         run = await call
     except grpc.aio.AioRpcError as error:
@@ -95,7 +95,7 @@ async def told(call: Any) -> str:
 
 
 def most_a_second(times: list[float]) -> int:
-    """Count the most that came in any second."""
+    """Return the maximum number of times within one second."""
     return max(sum(at <= each < at + 1 for each in times) for at in times)
 
 
@@ -105,18 +105,18 @@ def most_a_second(times: list[float]) -> int:
 @pytest.mark.guarantee("one-fetch-per-run", "crowds")
 @pytest.mark.fault(22)
 @pytest.mark.usefixtures("_uncollected")
-async def test_crowd_for_one_run_costs_two_calls(rigged: Any) -> None:
-    """All who come while a fetch is under way share the next one."""
+async def test_concurrent_calls_for_one_run_cost_two_requests(rigged: Any) -> None:
+    """All calls that arrive during a fetch share the next one."""
     may_end = asyncio.Event()
     held = [may_end, http(true_run(ID, name="first"))]
 
     async def ask(rig: Rig) -> list[str]:
-        async with connected(rig) as stubs:
+        async with open_stubs(rig) as stubs:
             first = stubs[0].GetRun(GetRunRequest(id=ID), timeout=PATIENCE_SECONDS)
             await until(lambda: rig.upstream.asked[ID])
-            calls = await crowd(rig, stubs)
+            calls = await call_often(rig, stubs)
             may_end.set()
-            return [await told(call) for call in (first, *calls)]
+            return [await outcome(call) for call in (first, *calls)]
 
     async with rigged() as rig:
         rig.upstream.lie(ID, held, http(true_run(ID, name="second")))
@@ -134,7 +134,7 @@ async def test_crowd_for_one_run_costs_two_calls(rigged: Any) -> None:
 async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
     rigged: Any,
 ) -> None:
-    """However they come, a fetch each 200 ms serves all, none with an old answer."""
+    """A fetch each 200 ms answers all calls, none with an older answer."""
     sent: list[float] = []
 
     def answer(_request: Request) -> Answer:
@@ -147,11 +147,11 @@ async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
         return begun, int(run.name)
 
     async def ask_all(rig: Rig) -> list[tuple[float, int]]:
-        async with connected(rig) as stubs:
+        async with open_stubs(rig) as stubs:
             tasks = []
             for at in range(CROWD):
                 tasks.append(asyncio.create_task(ask(stubs[at % len(stubs)])))
-                await asyncio.sleep(0.002)  # they come over a second or more
+                await asyncio.sleep(0.002)  # the calls arrive over a second or more
             return await asyncio.gather(*tasks)
 
     async with rigged() as rig:
@@ -168,26 +168,26 @@ async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
 @pytest.mark.guarantee("independent-deadlines")
 @pytest.mark.fault(23)
 @pytest.mark.usefixtures("_uncollected")
-async def test_who_leaves_a_crowd_harms_nobody(rigged: Any) -> None:
-    """The first may go, then all but one; with the last the upstream call goes."""
+async def test_caller_that_leaves_does_not_end_a_shared_fetch(rigged: Any) -> None:
+    """The fetch lasts until its last caller leaves, and is then cancelled."""
 
     async def ask(rig: Rig) -> tuple[Counter[str], str]:
-        async with connected(rig) as stubs:
-            calls = await crowd(rig, stubs)
+        async with open_stubs(rig) as stubs:
+            calls = await call_often(rig, stubs)
             for call in calls[:-1]:
                 call.cancel()
                 await asyncio.sleep(0)  # as above
-            left = Counter([await told(call) for call in calls[:-1]])
+            left = Counter([await outcome(call) for call in calls[:-1]])
             may_end.set()
-            return left, await told(calls[-1])
+            return left, await outcome(calls[-1])
 
     async def leave(rig: Rig) -> Counter[str]:
-        async with connected(rig) as stubs:
-            calls = await crowd(rig, stubs)
+        async with open_stubs(rig) as stubs:
+            calls = await call_often(rig, stubs)
             for call in calls:
                 call.cancel()
                 await asyncio.sleep(0)  # as above
-            return Counter([await told(call) for call in calls])
+            return Counter([await outcome(call) for call in calls])
 
     may_end = asyncio.Event()
     async with rigged() as rig:
@@ -222,17 +222,17 @@ async def test_who_leaves_a_crowd_harms_nobody(rigged: Any) -> None:
         ),
     ],
 )
-async def test_crowd_shares_a_failure(
+async def test_shared_fetch_fails_for_all_its_callers(
     rigged: Any, answer: bytes, reason: Reason, most: int
 ) -> None:
-    """All who waited get the one failure, which is asked for as often as it may be."""
+    """All callers get the one failure, after the attempts of a single call."""
     may_end = asyncio.Event()
 
     async def ask(rig: Rig) -> Counter[str]:
-        async with connected(rig) as stubs:
-            calls = await crowd(rig, stubs)
+        async with open_stubs(rig) as stubs:
+            calls = await call_often(rig, stubs)
             may_end.set()
-            return Counter([await told(call) for call in calls])
+            return Counter([await outcome(call) for call in calls])
 
     async with rigged() as rig:
         rig.upstream.lie(ID, [may_end, answer], answer)
@@ -246,8 +246,8 @@ async def test_crowd_shares_a_failure(
 
 @pytest.mark.guarantee("independent-deadlines")
 @pytest.mark.fault(24)
-async def test_caller_in_a_crowd_leaves_at_its_own_deadline(rigged: Any) -> None:
-    """Where HealthOmics hangs, each waits as long as it wants and no longer."""
+async def test_caller_of_a_shared_fetch_has_its_own_deadline(rigged: Any) -> None:
+    """While HealthOmics hangs, each caller waits until its own deadline."""
     seconds = (0.05, 0.2, 0.4, 0.8)
     async with rigged(GATEWAY_DEFAULT_DEADLINE="1s") as rig:
         rig.upstream.lie(ID, HANG)
@@ -270,8 +270,8 @@ async def test_caller_in_a_crowd_leaves_at_its_own_deadline(rigged: Any) -> None
 
 @pytest.mark.guarantee("errors-not-cached")
 @pytest.mark.fault(28)
-async def test_run_that_appears_is_seen_by_the_next_call(rigged: Any) -> None:
-    """An error is never remembered, whatever staleness a caller allows for."""
+async def test_error_is_not_cached(rigged: Any) -> None:
+    """After a 404 the next call returns the run, whatever staleness it allows."""
     stale = {"max_staleness": Duration(seconds=60)}
     async with rigged() as rig:
         rig.upstream.lie(ID, said(404, "ResourceNotFoundException"))
@@ -283,10 +283,10 @@ async def test_run_that_appears_is_seen_by_the_next_call(rigged: Any) -> None:
 
 
 @pytest.mark.fault(29)
-async def test_reused_id_is_new_at_once_but_for_who_allows_for_an_older_answer(
+async def test_reused_id_is_cached_only_within_max_staleness(
     rigged: Any,
 ) -> None:
-    """What memory still has is given only within `max_staleness`."""
+    """The old run is returned only to a call whose `max_staleness` allows it."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(true_run(ID, uuid="1", status="COMPLETED")))
         assert "1" == (await rig.run(ID)).uuid
@@ -303,7 +303,7 @@ async def test_reused_id_is_new_at_once_but_for_who_allows_for_an_older_answer(
 
 
 class Account:
-    """Answers so many calls a second, of whomever; the others are throttled."""
+    """A fake account that answers this many requests a second, and throttles others."""
 
     def __init__(self, *, tps: float) -> None:
         """Begin with a full bucket."""
@@ -314,7 +314,7 @@ class Account:
         self.throttled: list[float] = []
 
     def answer(self, request: Request) -> Answer:
-        """Be HealthOmics."""
+        """Return HealthOmics' answer."""
         now = time.monotonic()
         self.asked.append(now)
         if not self.bucket.take():
@@ -326,7 +326,7 @@ class Account:
 @pytest.mark.guarantee("quota-limit")
 @pytest.mark.fault(25)
 async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
-    """Of 100 runs a second eight are answered; the others are refused at once."""
+    """Of 100 calls a second eight are answered, and the others are refused soon."""
     account = Account(tps=10)
     refusals: list[tuple[float, Refusal]] = []
     answered: list[float] = []
@@ -359,7 +359,7 @@ async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
         rig.tally.outcomes.update(each.reason for _, each in refusals)
         rig.tally.outcomes["OK"] += len(answered)
 
-    # How evenly and how fast is for `make crowds`: this machine may be busy.
+    # `make crowds` checks how even and fast it is: this machine may be busy.
     assert len(account.asked) <= 8 * (lasted + 0.5) + 2
     assert len(answered) >= 0.5 * 8 * lasted
     assert {Reason.UPSTREAM_THROTTLED.name} == {each.reason for _, each in refusals}
@@ -367,18 +367,14 @@ async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
     assert [ALWAYS | {"RetryInfo", "QuotaFailure"}] * len(details) == details
     assert {"true"} == {each.metadata["local"] for _, each in refusals}
     waits = sorted(seconds for seconds, _ in refusals)
-    assert waits[len(waits) // 2] < 1.0  # of the two seconds that they would have
+    assert waits[len(waits) // 2] < 1.0  # of a deadline of 2 s
 
 
 @pytest.mark.guarantee("quota-at-send")
 @pytest.mark.fault(25)
 @pytest.mark.usefixtures("_uncollected")
-async def test_rate_holds_after_healthomics_has_stalled(rigged: Any) -> None:
-    """Calls that waited while it was silent leave by the rate, not all at once.
-
-    The time is a tenth of that of a gateway at its defaults: tokens for 85 calls come
-    while four stalled requests have all places.
-    """
+async def test_rate_holds_after_a_stall_of_healthomics(rigged: Any) -> None:
+    """Calls that waited during a stall are sent at the rate, not at once."""
     may_end = asyncio.Event()
     ids = [str(FIRST_ID + at) for at in range(90)]
     async with (
@@ -406,8 +402,8 @@ async def test_rate_holds_after_healthomics_has_stalled(rigged: Any) -> None:
 @pytest.mark.guarantee("quota-at-send")
 @pytest.mark.fault(25)
 async def test_replays_count_towards_the_rate(rigged: Any) -> None:
-    """A request that a kept-alive connection lost is sent again by the rate, too."""
-    told = http(true_run(ID))
+    """The replay of a request that a reused connection lost counts as a request."""
+    answer = http(true_run(ID))
     async with (
         LyingUpstream() as upstream,
         rigged(
@@ -417,7 +413,7 @@ async def test_replays_count_towards_the_rate(rigged: Any) -> None:
             GATEWAY_QUOTA__BURST="2",
         ) as rig,
     ):
-        upstream.lie(ID, *[told, [CLOSE], told] * 15)
+        upstream.lie(ID, *[answer, [CLOSE], answer] * 15)
         for _ in range(30):
             await rig.run(ID)
 
@@ -427,8 +423,8 @@ async def test_replays_count_towards_the_rate(rigged: Any) -> None:
 
 @pytest.mark.guarantee("adaptive-rate")
 @pytest.mark.fault(26)
-async def test_pacer_makes_room_for_others(rigged: Any) -> None:
-    """Where the account has less than its quota left, few calls are throttled soon."""
+async def test_rate_adapts_to_other_users_of_the_account(rigged: Any) -> None:
+    """If less than the quota is left, few requests are throttled after a while."""
     account = Account(tps=5)
     ids = count(FIRST_ID)
 
@@ -437,7 +433,7 @@ async def test_pacer_makes_room_for_others(rigged: Any) -> None:
             call = rig.stub.GetRun(GetRunRequest(id=str(next(ids))), timeout=5)
             rig.tally.calls += 1
             rig.tally.outcomes[
-                "OK" if (name := await told(call)) == NAME else name
+                "OK" if (name := await outcome(call)) == NAME else name
             ] += 1
 
     async with (
@@ -461,18 +457,18 @@ async def test_pacer_makes_room_for_others(rigged: Any) -> None:
 
 @pytest.mark.guarantee("fair-shares")
 @pytest.mark.fault(27)
-async def test_scanner_does_not_hold_up_a_caller_of_one_run(rigged: Any) -> None:
-    """Beside a connection that asks for all runs another has each call answered."""
+async def test_scanner_does_not_delay_a_caller_of_one_run(rigged: Any) -> None:
+    """While a connection requests all runs, each call of another is answered."""
     deadline_seconds = 2.0
 
     async def scan(stub: Any) -> None:
         for at in count():
             call = stub.GetRun(GetRunRequest(id=str(FIRST_ID + at)), timeout=10)
-            scanning.append(asyncio.create_task(told(call)))
-            await asyncio.sleep(0.005)  # 200 a second
+            scanning.append(asyncio.create_task(outcome(call)))
+            await asyncio.sleep(0.005)  # 200 calls a second
 
     async def poll(rig: Rig) -> int:
-        async with connected(rig, 2) as (mine, others):
+        async with open_stubs(rig, 2) as (mine, others):
             scanner = asyncio.create_task(scan(others))
             await until(lambda: rig.served.in_flight > 50)
             for _ in range(10):
@@ -481,7 +477,7 @@ async def test_scanner_does_not_hold_up_a_caller_of_one_run(rigged: Any) -> None
             for each in scanning:
                 each.cancel()
             ends = await asyncio.gather(*scanning, return_exceptions=True)
-            scanning.clear()  # they would keep their connection
+            scanning.clear()  # otherwise they keep their connection open
             return Counter(map(str, ends))[Reason.UPSTREAM_THROTTLED.name]
 
     scanning: list[asyncio.Task[str]] = []
@@ -505,7 +501,7 @@ run_groups = ["1234567"]
 
 @pytest.mark.guarantee("watch-share")
 @pytest.mark.parametrize("toml", ["", BOUND], ids=["polls", "first-looks"])
-async def test_polls_and_first_looks_stay_within_their_share(toml: str) -> None:
+async def test_polls_and_first_fetches_stay_within_their_share(toml: str) -> None:
     """However many runs are watched, all polls stay within the watches' share."""
     asked: list[float] = []
 
@@ -527,7 +523,7 @@ async def test_polls_and_first_looks_stay_within_their_share(toml: str) -> None:
         ids = [str(FIRST_ID + at) for at in range(40)]
         watches = [stub.WatchRun(WatchRunRequest(id=each)) for each in ids]
         first = [asyncio.create_task(each.read()) for each in watches]
-        await asyncio.wait_for(several(first, 6), PATIENCE_SECONDS)
+        await asyncio.wait_for(wait_for_some(first, 6), PATIENCE_SECONDS)
         lasted = time.monotonic() - begun
         for each in watches:
             each.cancel()
@@ -536,8 +532,8 @@ async def test_polls_and_first_looks_stay_within_their_share(toml: str) -> None:
     assert 6 <= len([at for at in asked if at <= begun + lasted]) <= 5 * lasted + 2
 
 
-async def several(tasks: list[Any], number: int) -> None:
-    """Wait until so many of the tasks are done."""
+async def wait_for_some(tasks: list[Any], number: int) -> None:
+    """Wait until this many tasks are done."""
     for done, each in enumerate(asyncio.as_completed(tasks), start=1):
         await each
         if done == number:

@@ -1,4 +1,4 @@
-"""SIGTERM under load: what the callers are told, and what counts as lost."""
+"""SIGTERM under load: the errors that callers get, and which calls count as lost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from itertools import cycle
 
 import pytest
 
-from e2e.test_drain import START_SECONDS, STOP_SECONDS, client, serving
 from load.sigterm import (
+    BESIDE_DRAIN_SECONDS,
     CALLERS,
     DRAIN_SECONDS,
     IDS,
@@ -25,9 +25,10 @@ from load.sigterm import (
 )
 from testkit.builders import Refusal, assert_well_made, get_run, refused
 from testkit.fault_table import Tally
+from testkit.gateway_process import START_SECONDS, STOP_SECONDS, client, serving
 from testkit.lying_upstream import HANG, Answer, Drip, LyingUpstream, Request
 
-PLACES = 64  # upstream.max_concurrent: the other calls wait inside
+PLACES = 64  # upstream.max_concurrent; the other calls wait for a place
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"
 HANGING: Sequence[Answer] = (
     [HANG],
@@ -41,17 +42,17 @@ AT = 1000.0  # when SIGTERM was sent
 
 
 class Hanging(LyingUpstream):
-    """Begins each of its answers differently, and ends none."""
+    """Begins each answer in a different way, and never ends it."""
 
     def __init__(self, run_ids: Sequence[str]) -> None:
-        """Hang for the runs."""
+        """Hang for these runs."""
         super().__init__()
         self.is_full = asyncio.Event()
         for run_id, answer in zip(run_ids, cycle(HANGING), strict=False):
             self.lie(run_id, lambda request, answer=answer: self._hang(request, answer))
 
     async def left(self) -> None:
-        """Wait until nobody waits for an answer any more."""
+        """Wait until no request is under way."""
         while True:
             if not self.busy:
                 return
@@ -63,8 +64,10 @@ class Hanging(LyingUpstream):
         return answer
 
 
-async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
-    """End a gateway, by so many SIGTERMs, whose 300 calls hang."""
+async def end_with_hanging_calls(
+    number: int,
+) -> tuple[list[Refusal], Ending, Counter[str], int]:
+    """End a gateway with 300 calls that hang, by one or two SIGTERMs."""
     drain_seconds = 0.5 if number == 1 else PATIENCE_SECONDS
     async with (
         Hanging(IDS) as upstream,
@@ -89,9 +92,9 @@ async def hung(number: int) -> tuple[list[Refusal], Ending, Counter[str], int]:
 
 @pytest.mark.guarantee("drain-calls", "no-lost-calls")
 @pytest.mark.fault(35)
-async def test_drain_ends_every_call_that_hangs(tally: Tally) -> None:
-    """300 calls that hang end GATEWAY_DRAINING, and the process in time."""
-    failures, ending, asked, hung_up = await hung(1)
+async def test_drain_ends_calls_that_hang(tally: Tally) -> None:
+    """300 calls that hang end with GATEWAY_DRAINING, and the process ends in time."""
+    failures, ending, asked, hung_up = await end_with_hanging_calls(1)
     count(tally, failures)
     for failure in failures:
         assert_well_made(failure)
@@ -101,15 +104,15 @@ async def test_drain_ends_every_call_that_hangs(tally: Tally) -> None:
     }
     assert all("RetryInfo" in each.details for each in failures)
     assert 0 == ending.exit_code
-    # None is asked for anew, and none of those who waited for a place.
+    # No request is repeated, and no call that waited for a place sends one.
     assert {1: PLACES, 0: CALLERS - PLACES} == Counter(asked.values())
     assert PLACES == hung_up
 
 
 @pytest.mark.fault(35)
-async def test_second_sigterm_ends_every_call_that_hangs(tally: Tally) -> None:
-    """A second SIGTERM ends the drain at once; no call is left without an answer."""
-    failures, ending, asked, hung_up = await hung(2)
+async def test_second_sigterm_ends_calls_that_hang(tally: Tally) -> None:
+    """A second SIGTERM ends the drain at once, and each call gets an error."""
+    failures, ending, asked, hung_up = await end_with_hanging_calls(2)
     count(tally, failures)
 
     assert 0 == ending.exit_code
@@ -119,20 +122,20 @@ async def test_second_sigterm_ends_every_call_that_hangs(tally: Tally) -> None:
 
 @pytest.mark.guarantee("no-lost-calls")
 @pytest.mark.fault(34)
-async def test_sigterm_loses_nothing_beside_another_gateway(tally: Tally) -> None:
-    """With 300 calls under way and more arriving, none fails while one of two ends."""
+async def test_sigterm_loses_no_call_beside_another_gateway(tally: Tally) -> None:
+    """With 300 calls under way and more following, none fails when one of two ends."""
     ending = await beside_another()
     count_ended(tally, ending)
 
     assert Counter() == ending.lost
     assert (0, 0) == (ending.late, ending.exit_code)
-    assert ending.seconds <= DRAIN_SECONDS + STOP_SECONDS
+    assert ending.seconds <= BESIDE_DRAIN_SECONDS + STOP_SECONDS
 
 
 @pytest.mark.guarantee("drain-calls")
 @pytest.mark.fault(34)
-async def test_sigterm_loses_nothing_that_came_in_time(tally: Tally) -> None:
-    """Alone, it sends only late calls elsewhere; they are back when told to be."""
+async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
+    """A single gateway refuses only late calls, whose callers come back in time."""
     ending = await alone((TOLD_SECONDS, TOLD_SECONDS))
     count_ended(tally, ending)
 
@@ -143,7 +146,7 @@ async def test_sigterm_loses_nothing_that_came_in_time(tally: Tally) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "ended", "is_accepted", "lost"),
+    ("outcome", "ended", "is_accepted", "lost"),
     [
         pytest.param("OK", 2.9, True, 0, id="answered"),
         pytest.param("GATEWAY_DRAINING", -0.5, False, 1, id="before-it"),
@@ -158,21 +161,21 @@ async def test_sigterm_loses_nothing_that_came_in_time(tally: Tally) -> None:
         pytest.param("another run", 2.6, True, 1, id="another-run"),
     ],
 )
-def test_lost_is_what_the_drain_owed(
-    told: str, ended: float, *, is_accepted: bool, lost: int
+def test_call_is_lost_if_the_drain_had_to_answer_it(
+    outcome: str, ended: float, *, is_accepted: bool, lost: int
 ) -> None:
     """A call is lost unless it was answered, came late or outlasted the drain."""
-    outcomes = [Outcome(told, AT + ended, is_accepted)]
+    outcomes = [Outcome(outcome, AT + ended, is_accepted)]
     beside = counted(Ending(0, 5.0), outcomes, terminated_at=None)
     only = counted(Ending(0, 5.0), outcomes, terminated_at=AT)
 
     assert (1, lost) == (only.calls, only.lost.total())
-    assert (lost == 0, told == "OK") == (only.is_good, beside.is_good)
+    assert (lost == 0, outcome == "OK") == (only.is_good, beside.is_good)
 
 
 @pytest.mark.parametrize("code", [pytest.param(None, id="none"), 1, -signal.SIGKILL])
 def test_ending_is_bad_without_exit_code_0(code: int | None) -> None:
-    """A process that ends late or with another code than 0 ends badly."""
+    """A process that ends late, or with another exit code than 0, fails."""
     assert not Ending(code, 5.0).is_good
 
 
@@ -180,27 +183,27 @@ def test_ending_is_bad_without_exit_code_0(code: int | None) -> None:
     ("argument", "code"),
     [("--help", 0), ("--times=0", 2), ("--times=x", 2), ("--seconds=1", 2)],
 )
-def test_program_refuses_what_it_cannot_do(
+def test_program_refuses_invalid_arguments(
     capsys: pytest.CaptureFixture[str], argument: str, code: int
 ) -> None:
-    """Help is given, and what can't be done is refused before anything starts."""
+    """Help is printed, and invalid arguments are refused, before anything starts."""
     with pytest.raises(SystemExit) as ended:
         main([argument])
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
 
     assert code == ended.value.code
-    assert "--times" in told.out + told.err
+    assert "--times" in printed.out + printed.err
 
 
 def count(tally: Tally, failures: Sequence[Refusal]) -> None:
-    """Take refusals into the table."""
+    """Add refusals to the table."""
     tally.calls += len(failures)
     for each in failures:
         tally.outcomes[each.reason if each.details else each.code.name] += 1
 
 
 def count_ended(tally: Tally, ending: Ending) -> None:
-    """Take an ending's calls into the table."""
+    """Add the calls of a shutdown to the table."""
     tally.calls += ending.calls
     tally.outcomes["OK"] += ending.calls - ending.late - ending.lost.total()
     tally.outcomes["late"] += ending.late

@@ -1,4 +1,4 @@
-"""The table of faults: each case has its tests, and each test its case."""
+"""The table of faults: each case has tests, and each fault test has a case."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def test_cases_have_a_test_each() -> None:
-    """No case stands in the table without a test that drives it, nor the reverse."""
+    """Each case of the table has a test, and each mark has a case."""
     driven: set[int] = set()
     for file in TESTS.rglob("test_*.py"):
         for numbers in re.findall(
@@ -20,8 +20,8 @@ def test_cases_have_a_test_each() -> None:
     assert set(CASES) == driven
 
 
-def test_table_tells_what_was_seen() -> None:
-    """Each case that ran has a line with its outcomes, and the last line adds up."""
+def test_table_has_a_row_for_each_case() -> None:
+    """Each case that ran has a row with its outcomes, and the last line is the sum."""
     seen = Tally(calls=3, wrong=1, leaked=2)
     seen.outcomes.update(["OK", "RUN_NOT_FOUND", "OK"])
     rows = {1: Row(passed=2), 3: Row(passed=1, failed=1)}

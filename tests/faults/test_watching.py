@@ -1,4 +1,4 @@
-"""Watches over real sockets, of runs that change, fail, vanish and come again."""
+"""Watches over real sockets, of runs that change, fail, disappear and reappear."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from testkit.rig import Rig
 ID = "2000038"
 INTERVAL_SECONDS = 0.1
 QUICK = {"GATEWAY_WATCH__INTERVAL": "100ms", "GATEWAY_WATCH__MIN_INTERVAL": "10ms"}
-CROWD = 500  # `make crowds` has thousands
+CROWD = 500  # `make crowds` uses thousands
 PATIENCE_SECONDS = 20.0
-PER_CONNECTION = 250  # of 500 streams
+PER_CONNECTION = 250  # of at most 500 streams
 
 
-class Life:
-    """A run that is what the test makes it."""
+class ChangingRun:
+    """A run whose state the test sets."""
 
     def __init__(self, rig: Rig, run_id: str = ID, **members: object) -> None:
-        """Be like this at first."""
+        """Begin with this state."""
         self._rig = rig
         self._id = run_id
         self.be(**members)
 
     def be(self, **members: object) -> None:
-        """Be like this from now on."""
+        """Change to this state."""
         self.tell(http(true_run(self._id, **members)))
 
     def tell(self, answer: Answer) -> None:
-        """Answer like this from now on."""
+        """Return this answer from now on."""
         asked = self._rig.upstream.asked[self._id]
         self._rig.upstream.lie(self._id, answer)
         self._rig.upstream.asked[self._id] = asked
 
     async def asked(self, more: int) -> None:
-        """Wait until it has been asked for so many times more."""
+        """Wait until this many more requests have been received."""
         enough = self._rig.upstream.asked[self._id] + more
         async with asyncio.timeout(PATIENCE_SECONDS):
             while self._rig.upstream.asked[self._id] < enough:  # noqa: ASYNC110  # nor has the upstream
@@ -61,7 +61,7 @@ class Life:
 
 
 async def states(call: Any) -> list[Run]:
-    """Give what a watch says until it ends well."""
+    """Return the states of a watch until it ends with OK."""
     seen = []
     while (response := await call.read()) is not grpc.aio.EOF:
         seen.append(response.run)
@@ -69,12 +69,12 @@ async def states(call: Any) -> list[Run]:
 
 
 async def names(call: Any) -> list[str]:
-    """Give the names of the states that a watch says until it ends well."""
+    """Return the names in the states of a watch until it ends with OK."""
     return [each.name for each in await states(call)]
 
 
 async def has_left(rig: Rig) -> None:
-    """Wait until no call is inside."""
+    """Wait until no call is under way."""
     async with asyncio.timeout(5):
         while rig.served.in_flight:  # noqa: ASYNC110  # the gateway has no event for it
             await asyncio.sleep(0.01)
@@ -92,14 +92,14 @@ def watch(stub: Any, run_id: str = ID, **fields: Any) -> Any:
 
 @pytest.fixture
 def _uncollected() -> Iterator[None]:
-    """Leave the collector out: it would walk the clients' many calls, here too."""
+    """Disable garbage collection, which would traverse the clients' calls."""
     gc.disable()
     yield
     gc.enable()
 
 
-async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
-    """Begin so many watches, on as many connections as they need."""
+async def watch_often(stack: AsyncExitStack, rig: Rig) -> list[Any]:
+    """Begin this many watches, on as many connections as they need."""
     own = {"grpc.use_local_subchannel_pool": 1}
     opened = [
         await stack.enter_async_context(calling(rig.served, **own))
@@ -108,7 +108,7 @@ async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
     calls = []
     for at in range(CROWD):
         calls.append(watch(opened[at % len(opened)]))
-        await asyncio.sleep(0)  # or their beginning holds up the loop
+        await asyncio.sleep(0)  # otherwise beginning all watches blocks the event loop
     rig.tally.calls += CROWD
     return calls
 
@@ -116,11 +116,11 @@ async def crowd(stack: AsyncExitStack, rig: Rig) -> list[Any]:
 @pytest.mark.guarantee("watch-states", "crowds")
 @pytest.mark.fault(38)
 @pytest.mark.usefixtures("_uncollected")
-async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
-    """Hundreds of watchers cost one stream of polls; each sees all in order, once."""
+async def test_all_watchers_of_a_run_see_every_state(rigged: Any) -> None:
+    """Hundreds of watchers cost one poller; each sees all states in order, once."""
     steps = ["a", "b", "c", "d"]
     async with rigged(**QUICK) as rig:
-        life = Life(rig, name=steps[0])
+        life = ChangingRun(rig, name=steps[0])
         begun = time.monotonic()
 
         async def live() -> None:
@@ -132,13 +132,13 @@ async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
 
         async def follow() -> list[list[str]]:
             async with AsyncExitStack() as stack:
-                calls = await crowd(stack, rig)
+                calls = await watch_often(stack, rig)
                 firsts = [(await call.read()).run.name for call in calls]
                 living = asyncio.create_task(live())
                 rests = []
                 for at, call in enumerate(calls):
                     rests.append(await names(call))
-                    calls[at] = None  # it goes here, and not all of them at once
+                    calls[at] = None  # closed one by one, not all at once
                     await asyncio.sleep(0)
                 del call
                 await living
@@ -155,16 +155,16 @@ async def test_crowd_that_watches_one_run_sees_every_state(rigged: Any) -> None:
 
 @pytest.mark.guarantee("slow-watchers")
 @pytest.mark.fault(39)
-async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> None:
-    """Who doesn't read costs the others nothing, and isn't told what is past."""
-    big = "x" * 60_000  # two of these fill what a stream may be ahead of its reader
+async def test_slow_watcher_gets_the_newest_state(rigged: Any) -> None:
+    """A slow reader delays no other, and skips old states."""
+    big = "x" * 60_000  # two of these fill a stream's flow-control window
     fixed = {"grpc.http2.bdp_probe": 0, "grpc.http2.lookahead_bytes": 65_536}
     own = {"grpc.use_local_subchannel_pool": 1}
     async with (
         rigged(**QUICK | {"GATEWAY_WATCH__INTERVAL": "20ms"}) as rig,
         calling(rig.served, **fixed, **own) as elsewhere,
     ):
-        life = Life(rig, name="0", definition=big)
+        life = ChangingRun(rig, name="0", definition=big)
         slow, fast = watch(elsewhere), watch(rig.stub)
         rig.tally.calls += 2
         assert "0" == (await slow.read()).run.name
@@ -175,19 +175,19 @@ async def test_slow_watcher_gets_the_newest_and_holds_up_nobody(rigged: Any) -> 
         life.be(name="20", definition=big, status="FAILED")
         seen += await names(fast)
         late = await names(slow)
-        del slow  # which would keep its connection
+        del slow  # otherwise it keeps its connection open
         rig.tally.outcomes["OK"] += 2
 
     assert [str(at) for at in range(21)] == seen
     assert "20" == late[-1]
-    assert [*dict.fromkeys(late)] == late  # none twice
+    assert [*dict.fromkeys(late)] == late  # without duplicates
     assert len(late) < 15
 
 
 @pytest.mark.guarantee("watch-failures")
 @pytest.mark.fault(40)
-async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
-    """What may pass isn't told, and the next state comes when it has passed."""
+async def test_watch_outlasts_transient_failures(rigged: Any) -> None:
+    """A transient failure isn't sent, and the next state follows it."""
     answers: dict[str, Answer] = {
         "2000040": said(429, "ThrottlingException"),
         "2000041": said(500, "InternalServerException"),
@@ -201,7 +201,7 @@ async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
     ) as rig:
 
         async def seen(run_id: str, answer: Answer) -> list[str]:
-            life = Life(rig, run_id, name="a")
+            life = ChangingRun(rig, run_id, name="a")
             call = watch(rig.stub, run_id)
             rig.tally.calls += 1
             first = (await call.read()).run.name
@@ -243,12 +243,12 @@ async def test_watch_goes_on_where_polls_fail(rigged: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "never-seen"])
-async def test_watch_ends_where_the_run_is_lost(
+async def test_watch_ends_if_its_run_is_lost(
     rigged: Any, answer: Answer, reason: Reason, details: set[str], *, is_seen: bool
 ) -> None:
-    """Refused, gone, or another run under its id: all watchers are told, once."""
+    """A refusal, a 404 or another run under the ID ends all watches, once."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, uuid="1")
+        life = ChangingRun(rig, uuid="1")
         if not is_seen:
             life.tell(answer)
         call = watch(rig.stub, uuid="1")
@@ -265,24 +265,24 @@ async def test_watch_ends_where_the_run_is_lost(
 @pytest.mark.guarantee("abandoned-watches")
 @pytest.mark.fault(41)
 @pytest.mark.usefixtures("_uncollected")
-async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
+async def test_watchers_that_leave_end_the_polls(
     rigged: Any,
 ) -> None:
-    """Hundreds go at once, and nothing is asked; they come, and one poller asks."""
+    """After hundreds leave, no poll is sent; when they return, one poller polls."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, name="a")
+        life = ChangingRun(rig, name="a")
         begun = time.monotonic()
 
         async def come_and_go() -> set[StatusCode]:
             async with AsyncExitStack() as stack:
-                calls = await crowd(stack, rig)
+                calls = await watch_often(stack, rig)
                 for call in calls:
                     await call.read()
                 for call in calls:
                     call.cancel()
                     await asyncio.sleep(0)  # as above
                 codes = set()
-                while calls:  # one by one, as they go with it
+                while calls:  # closed one by one
                     codes.add(await calls.pop().code())
                     await asyncio.sleep(0)
                 return codes
@@ -293,7 +293,7 @@ async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
         await has_left(rig)
         lasted = time.monotonic() - begun
         asked = rig.upstream.asked[ID]
-        await asyncio.sleep(3 * INTERVAL_SECONDS)  # in which a poller would ask
+        await asyncio.sleep(3 * INTERVAL_SECONDS)  # long enough for a poll
         then = rig.upstream.asked[ID]
         life.be(name="b", status="FAILED")
         again = await names(watch(rig.stub))
@@ -304,10 +304,10 @@ async def test_watchers_that_vanish_leave_no_poll_and_may_come_back(
 
 
 @pytest.mark.fault(29)
-async def test_id_that_is_used_again_is_another_run(rigged: Any) -> None:
-    """The new run is seen at once, and a watch of the old one ends."""
+async def test_reused_id_ends_the_watch_of_the_old_run(rigged: Any) -> None:
+    """The new run is visible at once, and a watch of the old one ends."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, uuid="1")
+        life = ChangingRun(rig, uuid="1")
         old = watch(rig.stub)
         assert "1" == (await old.read()).run.uuid
         life.tell(said(404, "ResourceNotFoundException"))
@@ -321,13 +321,13 @@ async def test_id_that_is_used_again_is_another_run(rigged: Any) -> None:
         new.cancel()
 
 
-# The contract of a watch, beyond the numbered cases.
+# Watches beyond the numbered cases.
 
 
 async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
-    """The stream ends WATCH_RENEW, and the next one resumes by the uuid."""
+    """The stream ends with WATCH_RENEW, and the next one resumes by the uuid."""
     async with rigged(GATEWAY_WATCH__MAX_STREAM="300ms", **QUICK) as rig:
-        Life(rig, uuid="1")
+        ChangingRun(rig, uuid="1")
         call = watch(rig.stub)
         assert "1" == (await call.read()).run.uuid
         refusal = await ended(rig, names(call), Reason.WATCH_RENEW)
@@ -338,10 +338,10 @@ async def test_watch_is_renewed_after_its_time(rigged: Any) -> None:
     assert ALWAYS | {"RetryInfo"} == set(refusal.details)
 
 
-async def test_own_deadline_ends_a_watch(rigged: Any) -> None:
-    """It is the caller's own, and its log line says so."""
+async def test_deadline_ends_a_watch(rigged: Any) -> None:
+    """A watch ends at its caller's deadline, and is logged as that."""
     async with rigged(**QUICK) as rig:
-        Life(rig)
+        ChangingRun(rig)
         call = rig.stub.WatchRun(WatchRunRequest(id=ID), timeout=0.3)
         await call.read()
         with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -356,8 +356,8 @@ async def test_own_deadline_ends_a_watch(rigged: Any) -> None:
     assert "CALLER_DEADLINE" in reasons
 
 
-async def test_watch_that_asks_for_nonsense_is_refused(rigged: Any) -> None:
-    """Every fault of the request is named, and nothing is asked."""
+async def test_invalid_watch_request_is_refused(rigged: Any) -> None:
+    """Every fault of the request is named, and no request is sent."""
     async with rigged() as rig:
         request = WatchRunRequest(
             id="none",
@@ -379,10 +379,10 @@ async def test_watch_that_asks_for_nonsense_is_refused(rigged: Any) -> None:
     assert expected == [each.field for each in bad]
 
 
-async def test_silent_watch_sends_a_response_without_a_run(rigged: Any) -> None:
-    """A heartbeat has no run; the next state comes as ever."""
+async def test_silent_watch_sends_heartbeats(rigged: Any) -> None:
+    """A heartbeat has no run; the next state follows as usual."""
     async with rigged(**QUICK) as rig:
-        life = Life(rig, name="a")
+        life = ChangingRun(rig, name="a")
         call = watch(rig.stub, heartbeat_interval={"seconds": 1})
         first, beat = await call.read(), await call.read()
         life.be(name="b", status="COMPLETED")
@@ -393,10 +393,10 @@ async def test_silent_watch_sends_a_response_without_a_run(rigged: Any) -> None:
     assert "b" == rest[-1]
 
 
-async def test_watch_gives_what_its_mask_selects(rigged: Any) -> None:
-    """Only a change of the selected members is sent; withheld ones never are."""
+async def test_watch_sends_only_masked_members(rigged: Any) -> None:
+    """Only a change of selected members is sent; withheld members never are."""
     async with rigged(GATEWAY_WITHHOLD="digest", **QUICK) as rig:
-        life = Life(rig, name="a", digest="1", priority=1)
+        life = ChangingRun(rig, name="a", digest="1", priority=1)
         mask = FieldMask(paths=["name", "digest"])
         call = watch(rig.stub, read_mask=mask)
         first = (await call.read()).run
@@ -411,29 +411,29 @@ async def test_watch_gives_what_its_mask_selects(rigged: Any) -> None:
     assert [Run(name="a"), Run(name="b")] == [first, *rest]
 
 
-async def test_watch_may_ask_for_a_period_of_its_own(rigged: Any) -> None:
-    """It polls sooner than usual where that is wished for."""
+async def test_watch_has_its_own_interval(rigged: Any) -> None:
+    """A watch with a shorter interval is polled sooner than by default."""
     async with rigged(
         GATEWAY_WATCH__INTERVAL="1h", GATEWAY_WATCH__MIN_INTERVAL="10ms"
     ) as rig:
-        life = Life(rig)
+        life = ChangingRun(rig)
         call = watch(rig.stub, min_interval={"nanos": 50_000_000})
         await call.read()
         await life.asked(3)
         call.cancel()
 
 
-async def test_watch_does_not_poll_sooner_than_the_operator_lets_it(
+async def test_watch_interval_has_a_minimum(
     rigged: Any,
 ) -> None:
-    """A shorter period than the bound is the bound."""
+    """An interval below the operator's minimum is the minimum."""
     async with rigged(
         GATEWAY_WATCH__INTERVAL="1h", GATEWAY_WATCH__MIN_INTERVAL="1h"
     ) as rig:
-        Life(rig)
+        ChangingRun(rig)
         call = watch(rig.stub, min_interval={"nanos": 10_000_000})
         await call.read()
-        await asyncio.sleep(0.3)  # in which it would poll thirty times
+        await asyncio.sleep(0.3)  # long enough for thirty polls
         call.cancel()
         asked = rig.upstream.asked[ID]
 
@@ -441,14 +441,16 @@ async def test_watch_does_not_poll_sooner_than_the_operator_lets_it(
 
 
 @pytest.mark.guarantee("unread-watches")
-async def test_watches_that_are_not_read_end_with_their_time(rigged: Any) -> None:
-    """Their places are free again, however long their client reads nothing."""
+async def test_unread_watches_end_at_their_time_limit(rigged: Any) -> None:
+    """Their places become free, however long the client reads nothing."""
     attack = replace(ATTACKS["watches-zero"], rate=100.0)
     async with rigged(
         GATEWAY_WATCH__MAX_OPEN="4", GATEWAY_WATCH__MAX_STREAM="1s", **QUICK
     ) as rig:
-        Life(rig, str(FIRST_ID), definition="x" * 90_000)
-        attacker = Attacker(replace(attack, units=few), str(rig.served.address))
+        ChangingRun(rig, str(FIRST_ID), definition="x" * 90_000)
+        attacker = Attacker(
+            replace(attack, units=as_many_as_places), str(rig.served.address)
+        )
         attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
         async with asyncio.timeout(PATIENCE_SECONDS):
             while rig.served.in_flight < 4:  # noqa: ASYNC110  # the gateway has no event for it
@@ -460,15 +462,15 @@ async def test_watches_that_are_not_read_end_with_their_time(rigged: Any) -> Non
         attacking.cancel()
 
 
-def few(number: int) -> Iterator[bytes]:
-    """Watch one run by as many streams as there are places."""
+def as_many_as_places(number: int) -> Iterator[bytes]:
+    """Begin as many watches of one run as there are places."""
     return islice(ATTACKS["watches-zero"].units(number), 4)
 
 
-async def test_watches_beyond_the_most_are_turned_away(rigged: Any) -> None:
-    """They are told to come back, and calls go on beside them."""
+async def test_watches_over_the_limit_are_refused(rigged: Any) -> None:
+    """They get the time to wait, and GetRun calls aren't affected."""
     async with rigged(GATEWAY_WATCH__MAX_OPEN="2", **QUICK) as rig:
-        Life(rig)
+        ChangingRun(rig)
         opened = [watch(rig.stub) for _ in range(2)]
         for call in opened:
             await call.read()
@@ -480,10 +482,10 @@ async def test_watches_beyond_the_most_are_turned_away(rigged: Any) -> None:
     assert ALWAYS | {"RetryInfo"} == set(refusal.details)
 
 
-async def test_call_feeds_the_watch_of_its_run(rigged: Any) -> None:
+async def test_get_run_updates_the_watch_of_its_run(rigged: Any) -> None:
     """A fresh answer to a GetRun reaches the watchers before their next poll."""
     async with rigged(GATEWAY_WATCH__INTERVAL="1h") as rig:
-        life = Life(rig, name="a")
+        life = ChangingRun(rig, name="a")
         call = watch(rig.stub)
         first = (await call.read()).run.name
         life.be(name="b", status="COMPLETED")

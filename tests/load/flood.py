@@ -29,7 +29,6 @@ from typing import Any
 
 import grpc
 
-from e2e.test_drain import Served, client, serving
 from load.attackers import MOST_SECONDS
 from load.attacks import ATTACKS, FIRST_ID, STREAMS, UNKNOWN_CALLERS
 from load.soaking.process import memory_and_threads
@@ -37,6 +36,7 @@ from load.soaking.report import say
 from load.soaking.samples import percentile
 from testkit.builders import get_run, http
 from testkit.callers import bearing, settings_of_tokens, token
+from testkit.gateway_process import Served, client, serving
 from testkit.lying_upstream import (
     TRUE_ID,
     Answer,

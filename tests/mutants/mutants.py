@@ -37,7 +37,7 @@ MUTANTS = (
         "UPSTREAM_THROTTLED = Row(\n        code.UNAVAILABLE,",
         "unit/errors/test_status.py::test_code_answers_what_the_caller_should_do",
         holds=(
-            "e2e/test_errors.py::test_error_of_the_seed_has_its_row",
+            "e2e/test_errors.py::test_sandbox_error_has_its_row",
             "docs/test_errors.py::test_row_has_code_details_and_advice",
         ),
     ),
@@ -66,8 +66,8 @@ MUTANTS = (
         "if not _RUN_ID.match(run_id):",
         "unit/services/test_run_service.py::test_id_of_another_form_is_refused",
         holds=(
-            "e2e/test_errors.py::test_bad_request_asks_nothing_of_healthomics",
-            "faults/test_ids.py::test_id_that_is_none_is_refused",
+            "e2e/test_errors.py::test_invalid_request_sends_no_upstream_request",
+            "faults/test_ids.py::test_invalid_id_is_refused",
         ),
     ),
     # Attempts and waits.
@@ -78,8 +78,8 @@ MUTANTS = (
         "attempt > self._max_attempts",
         "unit/runs/test_retry.py::test_last_error_is_raised_after_the_last_attempt",
         holds=(
-            "faults/test_sharing.py::test_crowd_shares_a_failure",
-            "faults/test_aws_errors.py::test_error_that_may_pass_is_asked_for_three_times",
+            "faults/test_sharing.py::test_shared_fetch_fails_for_all_its_callers",
+            "faults/test_aws_errors.py::test_transient_error_is_retried_twice",
         ),
     ),
     Mutant(
@@ -88,9 +88,7 @@ MUTANTS = (
         "        self._budget -= 1\n",
         "",
         "unit/runs/test_retry.py::test_retry_budget_limits_the_retries_of_an_outage",
-        holds=(
-            "faults/test_outage.py::test_outage_sees_few_calls_beyond_those_of_the_callers",
-        ),
+        holds=("faults/test_outage.py::test_outage_receives_few_retries",),
     ),
     # Requests to HealthOmics.
     Mutant(
@@ -99,9 +97,7 @@ MUTANTS = (
         "if len(body) > self._max_body_bytes:",
         "if len(chunk) > self._max_body_bytes:",
         "unit/upstream/test_transport.py::test_body_that_is_not_to_be_had_is_a_failure",
-        holds=(
-            "faults/test_memory.py::test_answers_without_bounds_take_bounded_memory",
-        ),
+        holds=("faults/test_memory.py::test_endless_responses_take_limited_memory",),
     ),
     Mutant(
         "any-certificate-is-trusted",
@@ -128,8 +124,7 @@ MUTANTS = (
         "        }",
         "unit/upstream/test_classify.py::test_body_without_a_code_leaves_it_to_the_status",
         holds=(
-            "e2e/test_errors.py::test_page_of_a_proxy_is_not_healthomics_word",
-            "faults/test_proxies.py::test_page_of_a_proxy_is_judged_by_its_status_alone",
+            "faults/test_proxies.py::test_page_of_a_proxy_is_classified_by_its_status",
         ),
     ),
     # The gateway's AWS credentials, and readiness.
@@ -150,7 +145,7 @@ MUTANTS = (
         "SERVICE: True,",
         "unit/services/test_health.py::test_health_of_the_service_is_readiness",
         holds=(
-            "e2e/test_standard_services.py::test_health_follows_the_gateway_own_identity",
+            "e2e/test_standard_services.py::test_health_follows_the_gateways_credentials",
         ),
     ),
     Mutant(
@@ -180,14 +175,16 @@ MUTANTS = (
         "        if self._readiness.is_dead:\n",
         "        if False:\n",
         "unit/services/test_health.py::test_livez_fails_if_no_new_call_can_reach_the_gateway",
-        holds=("e2e/test_shutdown.py::test_gateway_whose_accept_loop_ends_says_so",),
+        holds=(
+            "e2e/test_shutdown.py::test_probes_fail_when_the_accept_loop_has_ended",
+        ),
     ),
     Mutant(
         "blocked-process-lives-on",
         "app/process.py",
         "            self._end_within(self._drain_seconds + self._force_seconds)\n",
         "",
-        "e2e/test_shutdown.py::test_process_whose_event_loop_is_blocked_ends_by_force",
+        "e2e/test_shutdown.py::test_process_with_a_blocked_event_loop_ends_by_force",
     ),
     Mutant(
         "second-signal-changes-nothing",
@@ -203,9 +200,16 @@ MUTANTS = (
         'if type(sent.get("id")) is not str or sent["id"] != run_id:',
         'if type(sent.get("id")) is not str:',
         "unit/upstream/test_translate.py::test_answer_about_another_run_is_refused",
+        holds=("faults/test_members.py::test_response_about_another_run_is_an_error",),
+    ),
+    Mutant(
+        "body-that-cannot-be-parsed-is-an-empty-run",
+        "upstream/translate.py",
+        "        raise MalformedAnswerError from error\n",
+        '        sent = {"id": run_id}\n',
+        "faults/test_bodies.py::test_success_without_a_json_object_is_malformed",
         holds=(
-            "e2e/test_errors.py::test_success_that_is_none_is_never_ok",
-            "faults/test_members.py::test_answer_about_another_run_is_never_delivered",
+            "unit/upstream/test_translate.py::test_body_that_is_not_an_answer_is_malformed",
         ),
     ),
     Mutant(
@@ -215,7 +219,7 @@ MUTANTS = (
         "        if value is None or name not in puts:\n            continue",
         "unit/upstream/test_translate.py::test_member_that_has_no_field_for_it_is_kept",
         holds=(
-            "e2e/test_answers.py::test_answer_keeps_what_the_contract_does_not_know",
+            "faults/test_members.py::test_unknown_members_and_values_are_kept",
             "fuzz/test_differential.py::test_answers_are_rebuilt",
             "fuzz/test_fuzz.py::test_corpus_breaks_no_promise",
         ),
@@ -226,7 +230,7 @@ MUTANTS = (
         "        selected.observe_time.CopyFrom(run.observe_time)\n",
         "",
         "unit/runs/test_field_mask.py::test_observe_time_is_always_returned",
-        holds=("e2e/test_answers.py::test_mask_selects_fields_and_their_kept_text",),
+        holds=("e2e/test_answers.py::test_mask_selects_fields_and_unmodeled_members",),
     ),
     Mutant(
         "withheld-member-comes-back",
@@ -234,7 +238,7 @@ MUTANTS = (
         "if self.paths is None and not self.withheld:",
         "if self.paths is None:",
         "unit/runs/test_field_mask.py::test_withheld_members_are_left_out_of_fields_and_unmodeled_json",
-        holds=("e2e/test_answers.py::test_withheld_members_reach_nobody",),
+        holds=("e2e/test_answers.py::test_withheld_members_are_in_no_answer",),
     ),
     # Shared fetches, the quota and watches.
     Mutant(
@@ -243,7 +247,9 @@ MUTANTS = (
         "            self._sent[fetch.query] = self._open.pop(fetch.query)",
         "            self._sent[fetch.query] = self._open[fetch.query]",
         "unit/runs/test_coalesce.py::test_answer_is_read_after_its_call_came",
-        holds=("faults/test_sharing.py::test_crowd_for_one_run_costs_two_calls",),
+        holds=(
+            "faults/test_sharing.py::test_concurrent_calls_for_one_run_cost_two_requests",
+        ),
     ),
     Mutant(
         "last-who-leaves-leaves-the-fetch",
@@ -252,10 +258,9 @@ MUTANTS = (
         "            pass",
         "unit/runs/test_coalesce.py::test_last_cancelled_call_ends_the_fetch",
         holds=(
-            "e2e/test_deadlines.py::test_cancelled_call_stops_the_upstream_call",
-            "faults/test_leaving.py::test_client_that_leaves_takes_its_upstream_call_along",
-            "faults/test_leaving.py::test_crowd_that_leaves_frees_every_place",
-            "faults/test_sharing.py::test_caller_in_a_crowd_leaves_at_its_own_deadline",
+            "faults/test_leaving.py::test_call_that_is_left_cancels_its_request",
+            "faults/test_leaving.py::test_calls_that_are_left_free_their_places",
+            "faults/test_sharing.py::test_caller_of_a_shared_fetch_has_its_own_deadline",
         ),
     ),
     Mutant(
@@ -285,7 +290,9 @@ MUTANTS = (
         "                scheduler.throttled()\n",
         "                pass\n",
         "unit/runs/test_rate_limit.py::test_source_cuts_the_rate_only_for_throttles",
-        holds=("faults/test_sharing.py::test_pacer_makes_room_for_others",),
+        holds=(
+            "faults/test_sharing.py::test_rate_adapts_to_other_users_of_the_account",
+        ),
     ),
     Mutant(
         "first-come-first-served",
@@ -332,9 +339,7 @@ MUTANTS = (
         "                self._is_done = state.run.status in TERMINAL\n",
         "",
         "unit/runs/test_watch.py::test_watch_of_a_run_that_has_ended_returns_one_state",
-        holds=(
-            "faults/test_watching.py::test_crowd_that_watches_one_run_sees_every_state",
-        ),
+        holds=("faults/test_watching.py::test_all_watchers_of_a_run_see_every_state",),
     ),
     Mutant(
         "slow-watcher-gets-every-state",
@@ -342,9 +347,7 @@ MUTANTS = (
         "*untaken[1 - MAX_UNTAKEN :]",
         "*untaken",
         "unit/runs/test_watch.py::test_slow_watch_gets_the_newest_state_and_delays_no_other",
-        holds=(
-            "faults/test_watching.py::test_slow_watcher_gets_the_newest_and_holds_up_nobody",
-        ),
+        holds=("faults/test_watching.py::test_slow_watcher_gets_the_newest_state",),
     ),
     Mutant(
         "proxy-s-page-ends-a-watch",
@@ -366,9 +369,7 @@ MUTANTS = (
         "self._unread.writing(context, len(message))",
         "self._unread.writing(context, 0)",
         "unit/interceptors/test_stream_writer.py::test_message_beyond_what_may_be_unread_is_refused",
-        holds=(
-            "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
-        ),
+        holds=("faults/test_http2.py::test_unread_answers_are_limited",),
     ),
     # Authentication by tokens.
     Mutant(
@@ -401,7 +402,9 @@ MUTANTS = (
         "self._take(self._served, error.args)",
         "self._take(self._served, ())",
         "unit/tls/test_reloader.py::test_fault_is_told_until_it_is_mended",
-        holds=("faults/test_certificates.py::test_bad_certificate_keeps_the_old",),
+        holds=(
+            "faults/test_certificates.py::test_invalid_certificate_keeps_the_old_one",
+        ),
     ),
     Mutant(
         "files-are-served-as-they-are",
@@ -444,10 +447,8 @@ MUTANTS = (
         "services/run_service.py",
         "                call.access.check(answer.run)\n",
         "",
-        "e2e/test_rules.py::test_shared_fetch_reaches_only_those_who_may_see_it",
-        holds=(
-            "e2e/test_rules.py::test_run_that_is_not_allowed_and_run_that_is_not_there_look_the_same",
-        ),
+        "e2e/test_rules.py::test_shared_fetch_is_answered_only_to_permitted_callers",
+        holds=("e2e/test_rules.py::test_forbidden_run_and_missing_run_look_the_same",),
     ),
     # Limits of each caller.
     Mutant(
@@ -458,7 +459,7 @@ MUTANTS = (
         "",
         "e2e/test_rules.py::test_each_caller_has_its_own_limits",
         holds=(
-            "e2e/test_overload.py::test_caller_gets_its_share_of_the_places",
+            "e2e/test_overload.py::test_caller_gets_its_share_of_places",
             "e2e/test_overload.py::test_scanner_delays_no_other_identity",
         ),
     ),
@@ -470,7 +471,7 @@ MUTANTS = (
         "return Partition(role) if role else OWN",
         "unit/auth/test_policy.py::test_partition_is_the_role_and_whom_it_is_assumed_for",
         holds=(
-            "faults/test_roles.py::test_each_caller_s_session_is_of_its_role_and_name",
+            "faults/test_roles.py::test_session_has_the_role_and_name_of_its_caller",
         ),
     ),
     Mutant(
@@ -480,15 +481,14 @@ MUTANTS = (
         "            learned = self._learned(error, reply, credentials, skew)\n"
         "            raise "
         "(await learned.fix() if learned.fix else learned) from None\n",
-        "faults/test_roles.py"
-        "::test_session_that_is_renewed_slowly_holds_up_nobody_else",
+        "faults/test_roles.py::test_slow_renewal_delays_no_other_caller",
     ),
     Mutant(
         "session-that-nobody-waits-for-is-asked-for",
         "upstream/credentials.py",
         "            if not (self._waiting or is_reading or self._looks_out):",
         "            if False:",
-        "faults/test_roles.py::test_crowd_that_left_a_stalled_sts_leaves_little_behind",
+        "faults/test_roles.py::test_calls_that_left_a_stalled_sts_use_few_threads",
     ),
     # The log and secrets.
     Mutant(
@@ -537,7 +537,7 @@ MUTANTS = (
         "app/process.py",
         'parts={"log": log.fault}',
         "parts={}",
-        "faults/test_log.py::test_stderr_that_takes_nothing_holds_up_nothing",
+        "faults/test_log.py::test_blocked_stderr_delays_nothing",
     ),
     Mutant(
         "terminal-obeys-callers",
@@ -560,24 +560,21 @@ MUTANTS = (
         "        if poller is None:\n            poller = self._pollers[query]",
         "        if True:\n            poller = self._pollers[query]",
         "unit/runs/test_watch.py::test_watches_of_a_run_share_its_polls",
-        holds=(
-            "faults/test_watching.py::test_watchers_that_vanish_leave_no_poll_and_may_come_back",
-        ),
+        holds=("faults/test_watching.py::test_watchers_that_leave_end_the_polls",),
     ),
     Mutant(
         "shutdown-waits-for-watches",
         "app/interceptor_stack.py",
         "        bounds.drain.lasting,\n",
         "        bounds.drain.intercept,\n",
-        "e2e/test_drain.py::test_drain_ends_watches_and_waits_for_none",
+        "e2e/test_drain.py::test_drain_ends_watches_at_once",
     ),
     Mutant(
         "call-without-deadline-never-ends",
         "services/limits.py",
         "seconds = default if own_seconds is None",
         "seconds = inf if own_seconds is None",
-        "e2e/test_deadlines.py"
-        "::test_deadline_of_the_server_holds_where_the_caller_has_none",
+        "faults/test_leaving.py::test_call_without_deadline_has_the_default",
     ),
     Mutant(
         "attempt-takes-as-long-as-it-likes",
@@ -591,15 +588,15 @@ MUTANTS = (
         "app/gateway.py",
         "        await self._servers.drain.drain(seconds)\n",
         "",
-        "e2e/test_drain.py::test_drain_loses_none_of_300_calls_in_flight",
-        holds=("faults/test_sigterm.py::test_drain_ends_every_call_that_hangs",),
+        "faults/test_sigterm.py::test_sigterm_loses_no_call_in_time",
+        holds=("faults/test_sigterm.py::test_drain_ends_calls_that_hang",),
     ),
     Mutant(
         "renewals-of-credentials-run-side-by-side",
         "upstream/credentials.py",
         "        if self._refresh is None or self._refresh.done():\n",
         "        if True:\n",
-        "faults/test_roles.py::test_session_that_ends_in_flight_is_replaced_once",
+        "faults/test_roles.py::test_session_that_expires_during_calls_is_replaced_once",
         holds=(
             "unit/upstream/test_credentials.py::test_callers_at_once_share_one_read",
         ),
@@ -625,7 +622,7 @@ MUTANTS = (
         "app/grpc_server.py",
         '    ("grpc.max_concurrent_streams", 500),\n',
         "",
-        "e2e/test_options.py::test_connection_has_so_many_calls_under_way",
+        "e2e/test_options.py::test_connection_limits_concurrent_calls",
     ),
     Mutant(
         "health-streams-wait-for-one-another",
@@ -641,10 +638,8 @@ MUTANTS = (
         "app/grpc_server.py",
         '"grpc.http2.ping_timeout_ms"',
         '"grpc.ping_timeout_ms"',
-        "e2e/test_options.py::test_peer_gone_silent_is_dropped",
-        holds=(
-            "faults/test_http2.py::test_attacker_that_only_waits_is_closed_by_a_timer",
-        ),
+        "e2e/test_options.py::test_peer_without_ping_answer_is_disconnected",
+        holds=("faults/test_http2.py::test_idle_attacker_is_closed_by_a_timer",),
     ),
     Mutant(
         "collector-walks-what-stays",

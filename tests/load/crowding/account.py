@@ -12,10 +12,10 @@ from typing import Any
 
 import grpc
 
-from e2e.test_drain import Served, serving
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.sandbox.quota import TokenBucket
 from testkit.builders import http
+from testkit.gateway_process import Served, serving
 from testkit.lying_upstream import Answer, LyingUpstream, Request, Wait, said, true_run
 
 DEFAULT_QUOTA = {"GATEWAY_QUOTA__TPS": "8", "GATEWAY_QUOTA__BURST": "2"}

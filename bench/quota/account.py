@@ -1,26 +1,27 @@
-"""One fake AWS account: any signed `GET /run/{id}` takes a token of its bucket.
+"""A fake AWS account: any signed `GET /run/{id}` takes a token from a token bucket.
 
-Without a token it answers 429 ThrottlingException, as AWS says it. `GET /record` tells
-of each request when it came, in seconds of the system's monotonic clock, and whether it
-was throttled.
+If the bucket is empty, it answers 429 ThrottlingException as AWS does. `GET /record`
+returns a pair for each request: the time in seconds of the system's monotonic clock,
+and `true` if the request was throttled.
 """
 
 import argparse
 import asyncio
 import time
 
-import canned
 from aiohttp import web
+
+from common import canned_run
 
 TPS = 10.0
 DEPTH = 10.0
-LATENCY_SECONDS = 0.05  # of answers and of throttles
+LATENCY_SECONDS = 0.05  # of all answers
 
 _ALGORITHM = "AWS4-HMAC-SHA256 "
 
 
 class Account:
-    """Knows the quota and what has been asked."""
+    """The token bucket of an account, and a record of all requests."""
 
     def __init__(self) -> None:
         self._tokens = DEPTH
@@ -28,19 +29,19 @@ class Account:
         self._record: list[tuple[float, bool]] = []
 
     async def get_run(self, request: web.Request) -> web.Response:
-        """Answer a run, or refuse as AWS does."""
+        """Return a run, or AWS's error if the request isn't signed or is throttled."""
         if not request.headers.get("authorization", "").startswith(_ALGORITHM):
             return _error(403, "MissingAuthenticationTokenException", "Not signed")
         is_throttled = not self._take()
         self._record.append((self._filled, is_throttled))
-        await asyncio.sleep(LATENCY_SECONDS)  # what HealthOmics takes to answer
+        await asyncio.sleep(LATENCY_SECONDS)
         if is_throttled:
             return _error(429, "ThrottlingException", "Rate exceeded")
-        body = canned.answer(request.match_info["id"])
+        body = canned_run.answer(request.match_info["id"])
         return web.Response(body=body, content_type="application/json")
 
     async def record(self, _request: web.Request) -> web.Response:
-        """Tell what has been asked."""
+        """Return the time of each request, and whether it was throttled."""
         return web.json_response(self._record)
 
     def _take(self) -> bool:
@@ -59,7 +60,7 @@ def _error(status: int, code: str, message: str) -> web.Response:
 
 
 def serve(port: int) -> None:
-    """Answer on loopback until the process is ended."""
+    """Serve on loopback until the process is terminated."""
     account, application = Account(), web.Application()
     application.router.add_get(r"/run/{id:\d{1,18}}", account.get_run)
     application.router.add_get("/record", account.record)

@@ -1,4 +1,4 @@
-"""The processes of a measurement: how each is started, stopped and what it cost."""
+"""Start and stop the processes of a benchmark, and measure their CPU time."""
 
 import argparse
 import os
@@ -12,43 +12,43 @@ from pathlib import Path
 
 import grpc
 
-_BENCH = Path(__file__).resolve().parent
+_BENCH = Path(__file__).resolve().parents[1]
 _BIN = Path(sys.executable).parent
 _START_SECONDS = 30.0
-_WAIT_SECONDS = 0.1  # between two looks
+_WAIT_SECONDS = 0.1  # between two attempts
 _STOP_SECONDS = 10.0  # then the process is killed
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_LOG_TAIL = 2000  # characters of a log worth showing
+_LOG_TAIL = 2000  # characters of the log that an error message contains
 
-# utime, stime, cutime and cstime of /proc/PID/stat, counted after the name (proc(5)).
+# utime, stime, cutime and cstime in /proc/PID/stat, counted after the name (proc(5)).
 _CPU_FIELDS = slice(11, 15)
 
 
 class BenchError(Exception):
-    """What was measured can't be trusted, or couldn't be measured: says why."""
+    """A measurement failed or its figures are invalid; the message contains why."""
 
 
-def bench_program(name: str, port: int) -> list[str]:
-    """Return the command of one of the programs beside this one."""
-    return [sys.executable, str(_BENCH / name), str(port)]
+def bench_program(module: str, port: int) -> list[str]:
+    """Return the command that runs a module of the benchmarks as a server."""
+    return [sys.executable, "-m", module, str(port)]
 
 
 def gateway(port: int) -> list[str]:
-    """Return the command of the server that the bench is about."""
+    """Return the command that runs the gateway."""
     program = str(_BIN / "healthomics-gateway")
     listen, admin = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
     return [program, "serve", "--listen", listen, "--admin-listen", admin]
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
+    """Return an unused loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 def environment(upstream_port: int) -> dict[str, str]:
-    """Return the whole environment of a server: nothing of this machine's settings."""
+    """Return the complete environment of a server, without this machine's settings."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "AWS_ENDPOINT_URL_OMICS": f"http://127.0.0.1:{upstream_port}",
@@ -65,7 +65,7 @@ def environment(upstream_port: int) -> dict[str, str]:
 
 
 class Program:
-    """One process with a log file, in a session of its own: Ctrl-C is the driver's."""
+    """A process with a log file, in a session of its own that Ctrl-C doesn't reach."""
 
     def __init__(self, command: list[str], *, env: dict[str, str], log: Path) -> None:
         self.name = log.stem
@@ -73,6 +73,7 @@ class Program:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
+                cwd=_BENCH,  # the import path of `python -m`
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -81,17 +82,17 @@ class Program:
             )
 
     def check_runs(self) -> None:
-        """Raise `BenchError` with the log's end if the process has ended."""
+        """Raise `BenchError` with the end of the log if the process has ended."""
         if (code := self._process.poll()) is not None:
             tail = self._log.read_text(errors="replace")[-_LOG_TAIL:]
-            raise BenchError(f"{self.name} ended with code {code}:\n{tail}")
+            raise BenchError(f"{self.name} ended with exit code {code}:\n{tail}")
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that the process, its threads and children have used."""
-        return sum(map(_own_cpu_seconds, _family(self._process.pid)))
+        """Return the CPU time of the process and its descendants."""
+        return sum(map(_cpu_seconds, _process_tree(self._process.pid)))
 
     def stop(self) -> None:
-        """End the process, by its id, and wait for its end."""
+        """Terminate the process and wait until it has ended."""
         self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)
@@ -102,7 +103,7 @@ class Program:
 
 @contextmanager
 def running(command: list[str], *, env: dict[str, str], log: Path) -> Iterator[Program]:
-    """Run one process for as long as the block lasts."""
+    """Run a process while the block runs."""
     program = Program(command, env=env, log=log)
     try:
         yield program
@@ -110,40 +111,43 @@ def running(command: list[str], *, env: dict[str, str], log: Path) -> Iterator[P
         program.stop()
 
 
-def wait_for(answers: Callable[[], object], program: Program) -> None:
-    """Ask until an answer comes; raise `BenchError` when the program ends first."""
-    give_up = time.monotonic() + _START_SECONDS
+def wait_for(request: Callable[[], object], program: Program) -> None:
+    """Repeat `request` until it succeeds.
+
+    Raises `BenchError` if the program ends, or doesn't answer within 30 seconds.
+    """
+    give_up_at = time.monotonic() + _START_SECONDS
     while True:
         program.check_runs()
         try:
-            answers()
+            request()
         except (OSError, grpc.RpcError) as error:
-            if time.monotonic() > give_up:
+            if time.monotonic() > give_up_at:
                 raise BenchError(f"{program.name} doesn't answer: {error}") from error
-            time.sleep(_WAIT_SECONDS)  # a process that starts tells nobody
+            time.sleep(_WAIT_SECONDS)
         else:
             return
 
 
 def names_of(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """Read a list of some of these names; for argparse."""
+    """Return an argparse type: a comma-separated list of known names."""
 
-    def read(text: str) -> list[str]:
+    def parse(text: str) -> list[str]:
         names = text.split(",")
         if unknown := set(names) - set(known):
             raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
         return [name for name in known if name in names]
 
-    return read
+    return parse
 
 
-def _family(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in children.read_text().split():
-            yield from _family(int(child))
+            yield from _process_tree(int(child))
 
 
-def _own_cpu_seconds(pid: int) -> float:
+def _cpu_seconds(pid: int) -> float:
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, after_name[_CPU_FIELDS])) / _TICKS_PER_SECOND

@@ -1,4 +1,4 @@
-"""The callers: each polls one run once a second, closed loop, without retries."""
+"""Poll runs with many callers: each polls one run once a second, without retries."""
 
 import asyncio
 import re
@@ -12,8 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc import aio
 from grpc_status import rpc_status
-from programs import BenchError
 
+from common.programs import BenchError
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
@@ -26,40 +26,40 @@ OK = "OK"
 
 _CHANNELS = 20
 _OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),  # else all channels share one connection
+    ("grpc.use_local_subchannel_pool", 1),  # one connection for each channel
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
 _CHECK_SECONDS = 10.0
-_EXCEPTION = re.compile(r"\b\w+Exception\b")  # AWS's code in an error's words
+_EXCEPTION = re.compile(r"\b\w+Exception\b")  # AWS's code in an error's message
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one call ended, as its caller saw it."""
+    """The result of one call, as seen by its caller."""
 
     began: float  # seconds since the load began
     ended: float
-    status: str  # OK, or the status and its reason where it has one
-    age_seconds: float | None  # of the answer, where it tells when it was read
+    status: str  # OK, or the status with its reason if it has one
+    age_seconds: float | None  # of the run, if it has an observe_time
 
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """How the callers call."""
+    """The options of all calls."""
 
     deadline_seconds: float
     max_staleness_seconds: int = 0
 
     @property
-    def said(self) -> str:
-        """What the callers want, in words."""
+    def description(self) -> str:
+        """The options in words, for a title."""
         staleness = self.max_staleness_seconds
         freshness = f"at most {staleness} s old" if staleness else "strictly fresh"
         return f"answers {freshness}, deadlines of {self.deadline_seconds:g} s"
 
     def request(self, run_id: str) -> GetRunRequest:
-        """Return the request for a run; peers don't know of staleness."""
+        """Return the request for a run."""
         if not self.max_staleness_seconds:
             return GetRunRequest(id=run_id)
         staleness = Duration(seconds=self.max_staleness_seconds)
@@ -67,8 +67,8 @@ class Polling:
 
 
 def check(port: int, polling: Polling) -> None:
-    """Make one call; raise `grpc.RpcError` or, for a wrong run, `BenchError`."""
-    run_id = str(FIRST_RUN_ID + RUNS)  # one that nobody polls
+    """Make one call. Raises `grpc.RpcError`, or `BenchError` for a wrong run."""
+    run_id = str(FIRST_RUN_ID + RUNS)  # not one of those that are polled
     with grpc.insecure_channel(f"127.0.0.1:{port}", _OPTIONS) as channel:
         call = RunServiceStub(channel).GetRun
         _verify(call(polling.request(run_id), timeout=_CHECK_SECONDS), run_id)
@@ -82,10 +82,11 @@ async def poll(
     seconds: float,
     each_second: Callable[[Sequence[Outcome]], None],
 ) -> list[Outcome]:
-    """Let all callers poll for `seconds` from `began`, of the monotonic clock.
+    """Poll with all callers for `seconds` and return the outcomes of all calls.
 
-    Calls under way at the end are waited for. `each_second` is told of all outcomes so
-    far; what it raises ends the load, and so does a wrong run, as `BenchError`.
+    `began` is the time of the monotonic clock at which the load begins. Calls under way
+    at the end are awaited. `each_second` is called about once a second with all
+    outcomes so far, and may raise to end the load. Raises `BenchError` for a wrong run.
     """
     outcomes: list[Outcome] = []
     async with AsyncExitStack() as stack:
@@ -113,27 +114,29 @@ async def poll(
             )
             for number, caller in enumerate(callers)
         }
-        await _all(tasks, lambda: each_second(outcomes))
+        await _wait(tasks, lambda: each_second(outcomes))
     return outcomes
 
 
-async def _all(tasks: set[asyncio.Task[None]], each_second: Callable[[], None]) -> None:
-    """Wait for all tasks; the first that fails ends the others, and is raised."""
-    left = tasks
+async def _wait(
+    tasks: set[asyncio.Task[None]], each_second: Callable[[], None]
+) -> None:
+    """Wait for all tasks. If one raises, cancel the others and raise its exception."""
+    pending = tasks
     try:
-        while left:
-            done, left = await asyncio.wait(left, timeout=1.0)
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=1.0)
             for task in done:
                 task.result()
             each_second()
     finally:
-        for task in left:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*pending, return_exceptions=True)
 
 
 class _Caller:
-    """One who polls one run."""
+    """A caller that polls one run."""
 
     def __init__(
         self,
@@ -150,10 +153,10 @@ class _Caller:
         self._outcomes = outcomes
 
     async def poll(self, load_began: float, *, first: float, until: float) -> None:
-        """Call from `first` on, until `until`."""
+        """Call once a second from `first` until `until`; one call at a time."""
         due = first
         while due < until:
-            await asyncio.sleep(due - time.monotonic())  # until its next poll
+            await asyncio.sleep(due - time.monotonic())
             began = time.monotonic()
             status, age = await self._call()
             ended = time.monotonic()
@@ -168,7 +171,7 @@ class _Caller:
                 self._request, timeout=self._polling.deadline_seconds
             )
         except aio.AioRpcError as error:
-            return _told(error), None
+            return _status(error), None
         _verify(run, self._run_id)
         if not run.HasField("observe_time"):
             return OK, None
@@ -178,13 +181,13 @@ class _Caller:
 
 def _verify(run: Run, run_id: str) -> None:
     if run.id != run_id or not run.arn.endswith(f":run/{run_id}"):
-        raise BenchError(f"the answer for run {run_id} is another:\n{run}")
+        raise BenchError(f"the response for run {run_id} is another run:\n{run}")
 
 
-def _told(error: aio.AioRpcError) -> str:
-    """Return the status and its reason: ErrorInfo's, else AWS's code in the words."""
+def _status(error: aio.AioRpcError) -> str:
+    """Return the status and its reason, from `ErrorInfo` or from AWS's code."""
     reason = ""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # has what it reads
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # AioRpcError works
     for detail in status.details if status else ():
         info = ErrorInfo()
         if detail.Unpack(info):

@@ -1,6 +1,6 @@
-"""The peer: what people write by hand, boto3 in a servicer on a pool of threads.
+"""A handwritten server to compare with: a servicer that calls boto3 in a thread pool.
 
-boto3 finds its endpoint, Region and credentials in AWS's own environment variables.
+boto3 reads its endpoint, Region and credentials from AWS's environment variables.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from healthomics.v1.run_service_pb2_grpc import (
 
 THREADS = 16
 
-# AWS's names → fields. The contract's JSON names are AWS's names.
+# AWS's names to field names. The JSON names in the protos are AWS's names.
 _FIELDS = {field.json_name: field.name for field in Run.DESCRIPTOR.fields}
 
-# Fields that are enums → the prefix of their values.
+# Enum fields, with the prefix of their values.
 _PREFIXES = {
     "accelerators": "ACCELERATORS_",
     "log_level": "RUN_LOG_LEVEL_",
@@ -35,30 +35,30 @@ _PREFIXES = {
 
 
 class Boto3Servicer(RunServiceServicer):
-    """Asks HealthOmics through boto3 for every call."""
+    """Calls HealthOmics through boto3 for each call."""
 
     def __init__(self) -> None:
         self._omics = boto3.client(
             "omics",
-            # The endpoint is explicit: its host takes no `workflows-` prefix.
+            # boto3 would add the prefix `workflows-` to the host of the endpoint.
             config=Config(inject_host_prefix=False, max_pool_connections=THREADS),
         )
 
-    def GetRun(  # noqa: N802 - the contract's name
+    def GetRun(  # noqa: N802 - the method's name in the proto
         self,
         request: GetRunRequest,
         context: object,  # noqa: ARG002 - grpc passes it
     ) -> Run:
-        """Return the run as boto3 reads it, as of now."""
+        """Return the run that boto3 reads, with the current time as `observe_time`."""
         run = run_of(self._omics.get_run(id=request.id))
         run.observe_time.GetCurrentTime()
         return run
 
 
 def run_of(answer: dict[str, Any]) -> Run:
-    """Return boto3's `answer` as a `Run`: plain copies wherever protobuf takes them.
+    """Return boto3's `answer` as a `Run`.
 
-    It maps what the bench's run has, not every member of the contract.
+    Maps only the members that the benchmark's run has.
     """
     fields = {
         _FIELDS[name]: member for name, member in answer.items() if name in _FIELDS
@@ -77,9 +77,9 @@ def run_of(answer: dict[str, Any]) -> Run:
 
 
 def serve(port: int) -> None:
-    """Answer on loopback until the process is ended."""
+    """Serve on loopback until the process is terminated."""
     server = grpc.server(ThreadPoolExecutor(max_workers=THREADS))
-    servicer = Boto3Servicer()  # type: ignore[abstract]  # it answers GetRun alone
+    servicer = Boto3Servicer()  # type: ignore[abstract]  # it implements only GetRun
     add_RunServiceServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()

@@ -1,4 +1,4 @@
-"""The rounds: every server loaded in turn, its CPU time read around each load."""
+"""Load all servers in turn, round by round, and measure the CPU time of each load."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
@@ -7,7 +7,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import grpc
-from programs import (
+
+from common.programs import (
     BenchError,
     Program,
     bench_program,
@@ -17,42 +18,41 @@ from programs import (
     running,
     wait_for,
 )
-from report import Sample
-
-from load import Request
+from cost.load import Request
+from cost.report import Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is measured: a server, and how it is asked."""
+    """How a server is started, and which requests it receives."""
 
-    command: Callable[[int], list[str]]  # of its port
-    fetches: int = 0  # of the upstream, for each call
+    command: Callable[[int], list[str]]  # takes the port
+    fetches: int = 0  # upstream requests for each call
     max_staleness_seconds: int = 0
 
 
-REMEMBERED_SECONDS = 3600  # longer than all rounds take
+CACHED_SECONDS = 3600  # longer than all rounds take
 SERVERS = {
     "missed": Kind(gateway, fetches=1),
-    "remembered": Kind(gateway, max_staleness_seconds=REMEMBERED_SECONDS),
-    "echo": Kind(lambda port: bench_program("echo.py", port)),
-    "boto3": Kind(lambda port: bench_program("boto3_servicer.py", port), fetches=1),
+    "remembered": Kind(gateway, max_staleness_seconds=CACHED_SECONDS),
+    "echo": Kind(lambda port: bench_program("cost.echo", port)),
+    "boto3": Kind(lambda port: bench_program("common.boto3_servicer", port), fetches=1),
 }
 
 _COUNT_SECONDS = 10.0
-_WARM_UP_CALLS = 64  # in each lane, as below
-_LEAST_CALLS = 16
+_WARM_UP_CALLS = 64  # in each lane
+_MIN_CALLS = 16  # in each lane
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The canned HealthOmics."""
+    """The process of the fake HealthOmics."""
 
     port: int
     program: Program
 
     def count(self) -> int:
-        """Return how many runs it has answered."""
+        """Return the number of runs that it has returned."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=_COUNT_SECONDS)
         try:
             connection.request("GET", "/count")
@@ -63,19 +63,19 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server under measurement."""
+    """The process of a server that is measured."""
 
     name: str
     port: int
     program: Program
-    fetches: int  # for each call
+    fetches: int  # upstream requests for each call
     request: Request
 
 
 class Rounds:
-    """Starts what a measurement needs, measures, and stops it all again.
+    """Starts the servers, measures them in rounds and stops them.
 
-    `seconds` is about how long one load lasts; `folder` takes the logs.
+    `seconds` is the approximate length of one load. Logs are written to `folder`.
     """
 
     def __init__(self, *, h2load: str, seconds: float, folder: Path) -> None:
@@ -84,7 +84,7 @@ class Rounds:
         self._folder = folder
 
     def samples(self, names: Sequence[str], *, rounds: int) -> Generator[Sample]:
-        """Yield the figures of each load as soon as they are there."""
+        """Yield the measurements of each load when it ends."""
         with ExitStack() as stack:
             upstream = self._start_upstream(stack)
             servers = [self._start(name, upstream, stack) for name in names]
@@ -96,7 +96,7 @@ class Rounds:
     def _start_upstream(self, stack: ExitStack) -> Upstream:
         port = free_port()
         log = self._folder / "upstream.log"
-        command = bench_program("upstream.py", port)
+        command = bench_program("cost.upstream", port)
         program = stack.enter_context(running(command, env={}, log=log))
         upstream = Upstream(port, program)
         wait_for(upstream.count, program)
@@ -117,9 +117,9 @@ class Rounds:
         return Server(name, port, program, kind.fetches, request)
 
     def _warm_up(self, server: Server) -> int:
-        """Load a server unmeasured; return how many calls a lane makes in a load."""
+        """Send a load without measuring; return the calls per lane of a full load."""
         load = server.request.send(_WARM_UP_CALLS, port=server.port)
-        return max(_LEAST_CALLS, round(_WARM_UP_CALLS / load.seconds * self._seconds))
+        return max(_MIN_CALLS, round(_WARM_UP_CALLS / load.seconds * self._seconds))
 
     def _sample(
         self, number: int, server: Server, upstream: Upstream, *, calls: int
@@ -134,9 +134,8 @@ class Rounds:
         fetched = upstream.count() - counted
         if fetched != load.succeeded * server.fetches:
             raise BenchError(
-                f"{server.name} asked the upstream {fetched} times for "
-                f"{load.succeeded} calls, "
-                f"not {server.fetches} times for each"
+                f"{server.name} sent {fetched} upstream requests for "
+                f"{load.succeeded} calls, instead of {server.fetches} for each call"
             )
         self._check(server)
         return Sample(

@@ -1,4 +1,4 @@
-"""What a measurement adds up to: figures, a table for each mode, goals."""
+"""Summarize the measurements: a table for each mode, and whether the goals are met."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -7,47 +7,48 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Self
 
-from quota_load import OK
-from quota_servers import MODES, Measured
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-GOAL_OF = "gateway"
-LEAST_ANSWERED = 0.999
-MOST_IN_A_SECOND = 10  # the gateway's tps and burst together
-MOST_THROTTLED = 0
+from quota.load import OK
+from quota.measurement import MODES, Measured
+
+GOALS_APPLY_TO = "gateway"
+MIN_ANSWERED_SHARE = 0.999
+MAX_IN_A_SECOND = 10  # the gateway's `quota.tps` and `quota.burst` together
+MAX_THROTTLED = 0
 
 _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The figures of one server in one mode, without the uncounted beginning."""
+    """The figures of one server in one mode, from the counted part of the load."""
 
     mode: str
     server: str
-    calls: int  # that began in the counted time
+    calls: int
     answered_share: float
-    latency_p50_ms: float | None  # of answers, as the following three
+    latency_p50_ms: float | None  # of answered calls, like the following three
     latency_p99_ms: float | None
     age_p50_seconds: float | None
     age_p99_seconds: float | None
     upstream_per_second: float
     upstream_most_in_a_second: int
     throttled: int
-    others: dict[str, int]  # calls by how they ended, without those answered
+    errors: dict[str, int]  # number of calls by error status
 
     @classmethod
     def of(cls, measured: Measured) -> Self:
-        """Add up what was seen."""
+        """Compute the figures of one measurement."""
         begin, end = measured.uncounted_seconds, measured.seconds
-        calls = [each for each in measured.outcomes if begin <= each.began < end]
-        answers = [each for each in calls if each.status == OK]
-        asked = [each for each in measured.asked if begin <= each.at < end]
-        latencies = [1000 * (each.ended - each.began) for each in answers]
+        calls = [call for call in measured.outcomes if begin <= call.began < end]
+        answers = [call for call in calls if call.status == OK]
+        requests = [one for one in measured.requests if begin <= one.at < end]
+        latencies = [1000 * (answer.ended - answer.began) for answer in answers]
         ages = [a.age_seconds for a in answers if a.age_seconds is not None]
-        ends = Counter(each.status for each in calls if each.status != OK)
+        errors = Counter(call.status for call in calls if call.status != OK)
         return cls(
             mode=measured.mode,
             server=measured.server,
@@ -57,24 +58,24 @@ class Figures:
             latency_p99_ms=_percentile(latencies, 99),
             age_p50_seconds=_percentile(ages, 50),
             age_p99_seconds=_percentile(ages, 99),
-            upstream_per_second=len(asked) / (end - begin),
-            upstream_most_in_a_second=_most_in_a_second([each.at for each in asked]),
-            throttled=sum(each.is_throttled for each in asked),
-            others=dict(ends.most_common()),
+            upstream_per_second=len(requests) / (end - begin),
+            upstream_most_in_a_second=_most_in_a_second([one.at for one in requests]),
+            throttled=sum(one.is_throttled for one in requests),
+            errors=dict(errors.most_common()),
         )
 
 
 def report(console: Console, all_figures: Sequence[Figures]) -> None:
     """Print a table for each mode, and whether each goal is met."""
-    for mode, of_mode in groupby(all_figures, attrgetter("mode")):
-        in_mode = [*of_mode]
+    for mode, group in groupby(all_figures, attrgetter("mode")):
+        in_mode = [*group]
         console.print(_table(mode, in_mode))
         for figures in in_mode:
-            for end, count in figures.others.items():
-                console.print(f"{figures.server} not answered: {count:,} {end}")
+            for status, count in figures.errors.items():
+                console.print(f"{figures.server} not answered: {count:,} {status}")
         console.print()
     for figures in all_figures:
-        if figures.server == GOAL_OF:
+        if figures.server == GOALS_APPLY_TO:
             for line in _goals(figures):
                 console.print(line)
 
@@ -82,7 +83,7 @@ def report(console: Console, all_figures: Sequence[Figures]) -> None:
 def _table(mode: str, all_figures: Sequence[Figures]) -> Table:
     table = Table(
         "server",
-        title=f"{mode}: {MODES[mode].said}",
+        title=f"{mode}: {MODES[mode].description}",
         title_justify="left",
         box=SIMPLE,
         padding=(0, 1, 0, 0),
@@ -113,27 +114,27 @@ def _cells(figures: Figures) -> Iterator[str]:
     yield f"{figures.throttled:,}"
 
 
-def _pair(first: float | None, second: float | None, form: str) -> str:
+def _pair(first: float | None, second: float | None, spec: str) -> str:
     if first is None or second is None:
         return _UNKNOWN
-    return f"{first:{form}}/{second:{form}}"
+    return f"{first:{spec}}/{second:{spec}}"
 
 
 def _goals(figures: Figures) -> Iterator[str]:
-    who = f"goal: {figures.mode}: {figures.server}"
+    subject = f"goal: {figures.mode}: {figures.server}"
     share, most = figures.answered_share, figures.upstream_most_in_a_second
     throttled = figures.throttled
     yield (
-        f"{who} answers >= {LEAST_ANSWERED:.1%}: {share:.2%},"
-        f" {_verdict(met=share >= LEAST_ANSWERED)}"
+        f"{subject} answers >= {MIN_ANSWERED_SHARE:.1%}: {share:.2%},"
+        f" {_verdict(met=share >= MIN_ANSWERED_SHARE)}"
     )
     yield (
-        f"{who} asks <= {MOST_IN_A_SECOND} times in any second: {most},"
-        f" {_verdict(met=most <= MOST_IN_A_SECOND)}"
+        f"{subject} sends <= {MAX_IN_A_SECOND} requests in any second: {most},"
+        f" {_verdict(met=most <= MAX_IN_A_SECOND)}"
     )
     yield (
-        f"{who} is throttled <= {MOST_THROTTLED} times: {throttled},"
-        f" {_verdict(met=throttled <= MOST_THROTTLED)}"
+        f"{subject} is throttled <= {MAX_THROTTLED} times: {throttled},"
+        f" {_verdict(met=throttled <= MAX_THROTTLED)}"
     )
 
 
@@ -142,7 +143,7 @@ def _verdict(*, met: bool) -> str:
 
 
 def _percentile(values: Sequence[float], percent: float) -> float | None:
-    """Return the value that `percent` of all don't exceed."""
+    """Return a percentile of the values, or `None` if there are no values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -150,7 +151,7 @@ def _percentile(values: Sequence[float], percent: float) -> float | None:
 
 
 def _most_in_a_second(times: Sequence[float]) -> int:
-    """Return how many of the ascending `times` lie in the fullest second."""
+    """Return the largest number of times within one second. `times` ascend."""
     most = first = 0
     for last, at in enumerate(times):
         while at - times[first] >= 1:

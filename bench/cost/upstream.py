@@ -1,35 +1,33 @@
-"""HealthOmics in canned bytes: any `GET /run/{id}` is answered as cheaply as can be.
+"""A fake HealthOmics that answers any `GET /run/{id}` with prepared bytes.
 
-`GET /count` answers how many runs were answered so far, and isn't counted.
+`GET /count` returns the number of runs returned so far.
 """
 
 import argparse
 import asyncio
 import re
 
-import canned
+from common import canned_run
 
 _HEAD_END = b"\r\n\r\n"
 _RUN = re.compile(rb"GET /run/([0-9]{1,18})[? ]")
 _COUNT = b"GET /count "
-_STAND_IN = "000000000000000000"  # where the id goes: longer than any in use here
+_PLACEHOLDER = "000000000000000000"  # for the ID; occurs nowhere else in the answer
 
 
 class Upstream:
-    """Knows the canned answer and counts how often it was given."""
+    """Makes the responses, and counts the runs among them."""
 
     def __init__(self) -> None:
-        self._before_id, *self._after_ids = canned.answer(_STAND_IN).split(
-            _STAND_IN.encode()
-        )
+        answer = canned_run.answer(_PLACEHOLDER)
+        self._between_ids = answer.split(_PLACEHOLDER.encode())
         self._answered = 0
 
     def reply(self, head: bytes) -> bytes:
-        """Return the whole HTTP response to the request that `head` opens."""
+        """Return the HTTP response to the request with this `head`."""
         if run := _RUN.match(head):
             self._answered += 1
-            body = run[1].join((self._before_id, *self._after_ids))
-            return _response(b"200 OK", body)
+            return _response(b"200 OK", run[1].join(self._between_ids))
         if head.startswith(_COUNT):
             return _response(b"200 OK", b"%d" % self._answered)
         return _response(b"404 Not Found", b'{"message":"no such operation"}')
@@ -46,7 +44,7 @@ def _response(status: bytes, body: bytes) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection: requests without a body, also pipelined ones."""
+    """A persistent connection for requests without a body, which may be pipelined."""
 
     _transport: asyncio.Transport
 
@@ -55,19 +53,19 @@ class Connection(asyncio.Protocol):
         self._unread = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Store the transport for the responses."""
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer every request whose head is complete."""
+        """Answer each request with a complete head."""
         *heads, self._unread = (self._unread + data).split(_HEAD_END)
         for head in heads:
             self._transport.write(self._upstream.reply(head))
 
 
 async def serve(port: int) -> None:
-    """Answer on loopback until the process is ended."""
+    """Serve on loopback until the process is terminated."""
     upstream = Upstream()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(upstream), "127.0.0.1", port)

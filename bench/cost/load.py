@@ -1,4 +1,4 @@
-"""One load of GetRun calls from h2load, and the proof that each was really answered."""
+"""Send loads of GetRun calls with h2load, and check that each call returned a run."""
 
 import re
 import subprocess
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import canned
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from programs import BenchError
 
+from common import canned_run
+from common.programs import BenchError
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 
 _METHOD = "/healthomics.v1.RunService/GetRun"
-LANES = 16  # calls in flight
-_PREFIX_BYTES = 5  # before each gRPC message: flag and length
+LANES = 16  # concurrent calls
+_PREFIX_BYTES = 5  # flag and length before each gRPC message
 _CALL_SECONDS = 10.0
 
 _FINISHED = re.compile(r"finished in ([0-9.]+)(us|ms|s)\b")
@@ -30,20 +30,20 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What h2load saw of one load."""
+    """The results of one load, as h2load reports them."""
 
     seconds: float
-    succeeded: int  # calls with HTTP status 200, which gRPC's errors have too
-    data_bytes: int  # of messages alone: a gRPC error has none
+    succeeded: int  # calls with HTTP status 200, which gRPC errors have too
+    data_bytes: int  # bytes of messages; a gRPC error has none
 
     @classmethod
-    def read(cls, output: str) -> Self:
-        """Read h2load's own words."""
+    def parse(cls, output: str) -> Self:
+        """Parse h2load's output. Raises `BenchError` if it isn't as expected."""
         finished = _FINISHED.search(output)
         succeeded = _SUCCEEDED.search(output)
         data = _DATA.search(output)
         if not (finished and succeeded and data):
-            raise BenchError(f"h2load said something else than expected:\n{output}")
+            raise BenchError(f"h2load's output can't be parsed:\n{output}")
         return cls(
             seconds=float(finished[1]) * _SECONDS[finished[2]],
             succeeded=int(succeeded[1]),
@@ -52,11 +52,11 @@ class Load:
 
 
 class Request:
-    """The calls that every load of one kind repeats: each lane asks for its own run.
+    """The request that a load repeats in each lane, with a run ID per lane.
 
-    A lane has a connection of its own and one call in flight, so that no call finds
-    another for the same run under way. `h2load` is the program's path, `folder` takes
-    the framed requests that it sends.
+    A lane has a connection of its own and one call at a time, so concurrent calls never
+    ask for the same run. `h2load` is the program's path. The request bodies for h2load
+    are written to `folder`.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Request:
     ) -> None:
         self._h2load = h2load
         self._staleness = Duration(seconds=max_staleness_seconds)
-        self._answer = canned.run(canned.RUN_ID)
-        # Of `observe_time` only its seconds are sure to be sent.
+        self._answer = canned_run.run(canned_run.RUN_ID)
+        # The nanoseconds of `observe_time` take up to 6 more bytes.
         timed = Run(observe_time=Timestamp(seconds=int(time.time())))
         run_bytes = self._answer.ByteSize() + timed.ByteSize()
-        self._least_bytes = _PREFIX_BYTES + run_bytes  # an answer has these or 6 more
+        self._min_bytes = _PREFIX_BYTES + run_bytes  # of one response
         self._files = [
-            self._framed(folder, str(int(canned.RUN_ID) + lane))
+            self._framed(folder, str(int(canned_run.RUN_ID) + lane))
             for lane in range(LANES)
         ]
 
@@ -84,17 +84,18 @@ class Request:
         return GetRunRequest(id=run_id, max_staleness=self._staleness)
 
     def send(self, calls: int, *, port: int) -> Load:
-        """Send `calls` calls in each lane; raise `BenchError` unless all brought a run.
+        """Send `calls` calls in each lane, and return the results of all lanes.
 
-        Returns what all lanes saw; the slowest tells the seconds.
+        `seconds` is the time of the slowest lane. Raises `BenchError` unless each call
+        returned a run.
         """
         lanes = [self._lane(file, calls, port) for file in self._files]
         loads = []
         for lane in lanes:
             output, _ = lane.communicate()
-            load = Load.read(output)
-            if load.succeeded != calls or load.data_bytes < calls * self._least_bytes:
-                raise BenchError(f"not all of {calls} calls were answered:\n{output}")
+            load = Load.parse(output)
+            if load.succeeded != calls or load.data_bytes < calls * self._min_bytes:
+                raise BenchError(f"not all of {calls} calls returned a run:\n{output}")
             loads.append(load)
         return Load(
             seconds=max(load.seconds for load in loads),
@@ -121,16 +122,16 @@ class Request:
         )
 
     def check(self, port: int) -> None:
-        """Make the call with grpc's own client; raise unless the answer is the run.
+        """Make one call with grpc's own client and compare the response with the run.
 
-        An error status is raised as `grpc.RpcError`, a wrong run as `BenchError`.
+        Raises `grpc.RpcError` for an error status and `BenchError` for a wrong run.
         """
         options = [("grpc.enable_http_proxy", 0)]
         with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
             call = RunServiceStub(channel).GetRun
-            answer = call(self._message(canned.RUN_ID), timeout=_CALL_SECONDS)
+            answer = call(self._message(canned_run.RUN_ID), timeout=_CALL_SECONDS)
         if not answer.HasField("observe_time"):
-            raise BenchError(f"the answer has no observe_time:\n{answer}")
+            raise BenchError(f"the response has no observe_time:\n{answer}")
         answer.ClearField("observe_time")
         if answer != self._answer:
-            raise BenchError(f"the answer isn't the canned run:\n{answer}")
+            raise BenchError(f"the response isn't the expected run:\n{answer}")

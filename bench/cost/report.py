@@ -1,4 +1,4 @@
-"""What the rounds add up to: medians, ratios within a round, goals."""
+"""Summarize the samples: medians, ratios of servers, and whether the goals are met."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-# CPU per call of the first → at most so many times that of the second.
+# Pairs of servers, with the maximum ratio of their CPU per call.
 GOALS = {
     ("missed", "echo"): 2.6,
     ("missed", "boto3"): 0.4,
@@ -19,7 +19,7 @@ PEERS = ("echo", "boto3")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One load of one server."""
+    """The measurements of one load of one server."""
 
     round: int
     server: str
@@ -30,12 +30,12 @@ class Sample:
 
     @property
     def calls_per_second(self) -> float:
-        """Calls answered a second."""
+        """Answered calls per second."""
         return self.calls / self.seconds
 
     @property
     def cpu_us(self) -> float:
-        """CPU per call, in microseconds."""
+        """CPU time per call, in microseconds."""
         return self.cpu_seconds / self.calls * 1e6
 
     @property
@@ -45,22 +45,22 @@ class Sample:
 
 
 class Report:
-    """Every sample of a run of the bench."""
+    """The figures of all samples."""
 
     def __init__(self, samples: Iterable[Sample]) -> None:
-        self._of: dict[str, list[Sample]] = {}
+        self._by_server: dict[str, list[Sample]] = {}
         for sample in samples:
-            self._of.setdefault(sample.server, []).append(sample)
+            self._by_server.setdefault(sample.server, []).append(sample)
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Return the figures of each server, by its name."""
-        return {server: self._figures(server) for server in self._of}
+        return {server: self._figures(server) for server in self._by_server}
 
     def print(self, console: Console) -> None:
-        """Print the table and, where it can be told, whether each goal is met."""
+        """Print the table, and whether each goal between measured servers is met."""
         table = Table(
             "server",
-            title="GetRun: medians of all rounds",
+            title="GetRun: medians over all rounds",
             box=SIMPLE,
             padding=(0, 1, 0, 0),
         )
@@ -72,16 +72,16 @@ class Report:
         for server, figures in self.summary().items():
             table.add_row(server, *_cells(figures))
         console.print(table)
-        for (server, other), most in GOALS.items():
+        for (server, other), maximum in GOALS.items():
             ratio = self._ratio(server, other)
             if ratio is not None:
-                verdict = "met" if ratio <= most else "not met"
+                verdict = "met" if ratio <= maximum else "not met"
                 console.print(
-                    f"goal: {server} <= {most} x {other}: {ratio:.2f}, {verdict}"
+                    f"goal: {server} <= {maximum} x {other}: {ratio:.2f}, {verdict}"
                 )
 
     def _figures(self, server: str) -> dict[str, float]:
-        samples = self._of[server]
+        samples = self._by_server[server]
         costs = [sample.cpu_us for sample in samples]
         figures = {
             "calls_per_second": median(sample.calls_per_second for sample in samples),
@@ -97,11 +97,16 @@ class Report:
         return figures
 
     def _ratio(self, server: str, other: str) -> float | None:
-        """Return the median of each round's own ratio: what slows a round cancels."""
-        if not (server in self._of and other in self._of):
+        """Return the median of the ratios of all rounds, or `None` without samples.
+
+        A slow machine slows both servers of a round, so the ratio within a round is
+        more stable than a ratio of medians.
+        """
+        samples, others = self._by_server.get(server), self._by_server.get(other)
+        if not samples or not others:
             return None
-        pairs = zip(self._of[server], self._of[other], strict=True)
-        return median(mine.cpu_us / theirs.cpu_us for mine, theirs in pairs)
+        pairs = zip(samples, others, strict=True)
+        return median(one.cpu_us / two.cpu_us for one, two in pairs)
 
 
 def _cells(figures: dict[str, float]) -> Iterator[str]:

@@ -1,8 +1,11 @@
-"""Measure what a GetRun costs this gateway, missed and remembered, beside two peers.
+"""Measure the CPU cost of GetRun in this gateway and in two other servers.
 
-The peers are a bare grpc.aio echo of the same run and boto3 in a pool of threads.
-Ends with 0 whenever all was measured, however slow; with 1 when a call wasn't answered
-as it must be; with 2 on bad usage or without h2load.
+The gateway is measured on a cache miss (`missed`) and on a cache hit (`remembered`).
+The other servers are a bare grpc.aio server that always returns the same run (`echo`)
+and a servicer that calls boto3 in a thread pool (`boto3`).
+
+The exit code is 0 if everything was measured, whatever the figures; 1 if a call
+returned a wrong answer; 2 on a usage error or if h2load isn't installed.
 """
 
 import argparse
@@ -16,18 +19,19 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from programs import BenchError, names_of
-from report import Report, Sample
 from rich.console import Console
-from rounds import SERVERS, Rounds
 
-_NO_H2LOAD = "bench: h2load is missing: Debian's package nghttp2-client has it"
-_MOST_SECONDS = 600.0
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+from common.programs import BenchError, names_of
+from cost.report import Report, Sample
+from cost.rounds import SERVERS, Rounds
+
+_NO_H2LOAD = "bench: h2load isn't installed (Debian package: nghttp2-client)"
+_MAX_SECONDS = 600.0
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def main() -> int:
-    """Run the bench as the command line says and return the exit code."""
+    """Parse the command line, run the benchmark and return the exit code."""
     options = _parser().parse_args()
     h2load = shutil.which("h2load")
     if h2load is None:
@@ -37,7 +41,7 @@ def main() -> int:
     console = Console(highlight=False)
     try:
         with closing(_measured(options, h2load)) as measured:
-            samples = [*_told(console, measured)]
+            samples = [*_printed(console, measured)]
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -59,8 +63,8 @@ def _measured(options: argparse.Namespace, h2load: str) -> Generator[Sample]:
         yield from rounds.samples(options.only, rounds=options.rounds)
 
 
-def _told(console: Console, samples: Iterator[Sample]) -> Iterator[Sample]:
-    """Pass the samples on, each told in a line as it comes."""
+def _printed(console: Console, samples: Iterator[Sample]) -> Iterator[Sample]:
+    """Print a line for each sample as it arrives, and yield the sample."""
     console.print("starting the servers and warming them up")
     for sample in samples:
         console.print(
@@ -72,34 +76,46 @@ def _told(console: Console, samples: Iterator[Sample]) -> Iterator[Sample]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m cost",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--rounds", type=_rounds, default=15, help="loads of each server (default 15)"
+        "--rounds",
+        type=_rounds,
+        default=15,
+        help="number of loads for each server (default 15)",
     )
     parser.add_argument(
-        "--seconds", type=_seconds, default=1.0, help="length of a load (default 1)"
+        "--seconds",
+        type=_seconds,
+        default=1.0,
+        help=f"length of one load, at most {_MAX_SECONDS:g} (default 1)",
     )
     parser.add_argument(
         "--only",
         type=names_of(SERVERS),
         default=list(SERVERS),
         metavar="NAME,...",
-        help=f"measure these servers alone, of {','.join(SERVERS)}",
+        help=f"measure only these servers (default {','.join(SERVERS)})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all figures to this file"
+    )
     return parser
 
 
 def _rounds(text: str) -> int:
     if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least 1 is needed")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 
 def _seconds(text: str) -> float:
-    if not (0 < (seconds := float(text)) <= _MOST_SECONDS):
-        raise argparse.ArgumentTypeError(f"more than 0, at most {_MOST_SECONDS:g}")
+    if not (0 < (seconds := float(text)) <= _MAX_SECONDS):
+        raise argparse.ArgumentTypeError(
+            f"must be more than 0 and at most {_MAX_SECONDS:g}"
+        )
     return seconds
 
 

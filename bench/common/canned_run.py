@@ -1,4 +1,4 @@
-"""The one answer that every program of the bench serves, as JSON and as `Run`."""
+"""The run that every server of the benchmarks returns, as JSON and as `Run`."""
 
 import json
 
@@ -41,7 +41,7 @@ _MEMBERS: dict[str, object] = {
     "workflowType": "PRIVATE",
 }
 
-# How the contract spells the members that are enums.
+# The enum members, with their values as the proto spells them.
 _ENUMS: dict[str, object] = {
     "accelerators": "ACCELERATORS_GPU",
     "logLevel": "RUN_LOG_LEVEL_ALL",
@@ -53,14 +53,14 @@ _ENUMS: dict[str, object] = {
 
 
 def answer(run_id: str) -> bytes:
-    """Return the JSON that HealthOmics would send for `run_id`."""
+    """Return the JSON that HealthOmics sends for `run_id`."""
     return json.dumps(_members(run_id), separators=(",", ":")).encode()
 
 
 def run(run_id: str) -> Run:
-    """Return what `answer` says as a `Run`, without `observe_time`.
+    """Return the same run as `answer`, as a `Run` without `observe_time`.
 
-    Made from the contract alone: it shares no code with the servers it judges.
+    Uses only the generated code, and no code of the servers that it checks.
     """
     return ParseDict({**_members(run_id), **_ENUMS}, Run())
 

@@ -1,15 +1,15 @@
-"""The floor: a bare grpc.aio servicer that answers one `Run`, made once at the start.
+"""A bare grpc.aio server that always returns the same `Run`: the lower limit of cost.
 
-It asks nobody and has no interceptors; grpc reads the request and writes the answer
-per call, as for any servicer.
+It sends no upstream request and has no interceptors. grpc parses the request and
+serializes the response for each call, as in any server.
 """
 
 import argparse
 import asyncio
 
-import canned
 from grpc import aio
 
+from common import canned_run
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import (
@@ -19,13 +19,13 @@ from healthomics.v1.run_service_pb2_grpc import (
 
 
 class Echo(RunServiceServicer):
-    """Answers the same run to everyone."""
+    """Returns the same run for every request."""
 
     def __init__(self) -> None:
-        self._run = canned.run(canned.RUN_ID)
+        self._run = canned_run.run(canned_run.RUN_ID)
         self._run.observe_time.GetCurrentTime()
 
-    async def GetRun(  # noqa: N802 - the contract's name
+    async def GetRun(  # noqa: N802 - the method's name in the proto
         self,
         request: GetRunRequest,  # noqa: ARG002 - grpc passes it
         context: object,  # noqa: ARG002 - grpc passes it
@@ -35,9 +35,9 @@ class Echo(RunServiceServicer):
 
 
 async def serve(port: int) -> None:
-    """Answer on loopback until the process is ended."""
+    """Serve on loopback until the process is terminated."""
     server = aio.server()
-    servicer = Echo()  # type: ignore[abstract]  # it answers GetRun alone
+    servicer = Echo()  # type: ignore[abstract]  # it implements only GetRun
     add_RunServiceServicer_to_server(servicer, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

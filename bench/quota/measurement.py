@@ -1,4 +1,4 @@
-"""One measurement: a server beside a fresh account, loaded by all callers."""
+"""Measure one server: start it with an account of its own, and poll it."""
 
 import asyncio
 import json
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
-import quota_envoy
-from programs import (
-    BenchError,
+from common.programs import (
     Program,
     bench_program,
     environment,
@@ -20,7 +18,8 @@ from programs import (
     running,
     wait_for,
 )
-from quota_load import Outcome, Polling, check, poll
+from quota.envoy import envoy_command
+from quota.load import Outcome, Polling, check, poll
 
 SERVERS = ("gateway", "boto3", "envoy")
 STRICT, STALE = "strict", "stale"
@@ -30,12 +29,12 @@ MODES = {
 }
 
 _ACCOUNT_SECONDS = 10.0
-_SETTLE_SECONDS = 1.0  # after the check: all its token's worth has come back
+_SETTLE_SECONDS = 1.0  # after the check, until the token bucket is full again
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request as the account saw it."""
+class UpstreamRequest:
+    """A request that the account received."""
 
     at: float  # seconds since the load began
     is_throttled: bool
@@ -43,14 +42,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that was seen of one server in one mode."""
+    """All calls to one server in one mode, and all its upstream requests."""
 
     mode: str
     server: str
     seconds: float
-    uncounted_seconds: float  # at the beginning
+    uncounted_seconds: float  # at the beginning of the load
     outcomes: Sequence[Outcome]
-    asked: Sequence[Asked]
+    requests: Sequence[UpstreamRequest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +58,12 @@ class _Account:
     program: Program
 
     def record(self) -> list[tuple[float, bool]]:
-        """Return when each request came, by the monotonic clock, and if throttled."""
+        """Return the monotonic time of each request, and whether it was throttled."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=_ACCOUNT_SECONDS)
         try:
             connection.request("GET", "/record")
-            return [(at, bad) for at, bad in json.load(connection.getresponse())]
+            answer = json.load(connection.getresponse())
+            return [(at, is_throttled) for at, is_throttled in answer]
         finally:
             connection.close()
 
@@ -76,26 +76,32 @@ def measure(
     folder: Path,
     each_second: Callable[[Sequence[Outcome]], None],
 ) -> Measured:
-    """Start an account and the server, let the callers poll, stop both.
+    """Start an account and the server, poll the server, and stop both.
 
-    `folder` takes logs and configuration. Raises `BenchError` where a process ends or
-    an answer is wrong.
+    Logs and configuration are written to `folder`. `each_second` is as in `poll`.
+    Raises `BenchError` if a process ends or a response is wrong.
     """
     polling = MODES[mode]
     with ExitStack() as stack:
         account = _start_account(stack, folder / f"{mode}-{server}-account.log")
         port, program = _start(server, account.port, folder, stack)
         wait_for(lambda: check(port, polling), program)
-        time.sleep(_SETTLE_SECONDS)  # the bucket fills at its own pace
+        time.sleep(_SETTLE_SECONDS)
         began = time.monotonic()
 
-        def tell(outcomes: Sequence[Outcome]) -> None:
+        def check_programs(outcomes: Sequence[Outcome]) -> None:
             program.check_runs()
             account.program.check_runs()
             each_second(outcomes)
 
         outcomes = asyncio.run(
-            poll(port, polling, began=began, seconds=seconds, each_second=tell)
+            poll(
+                port,
+                polling,
+                began=began,
+                seconds=seconds,
+                each_second=check_programs,
+            )
         )
         record = account.record()
     return Measured(
@@ -104,13 +110,17 @@ def measure(
         seconds=seconds,
         uncounted_seconds=seconds / 6,
         outcomes=outcomes,
-        asked=[Asked(at - began, bad) for at, bad in record if at >= began],
+        requests=[
+            UpstreamRequest(at - began, is_throttled)
+            for at, is_throttled in record
+            if at >= began
+        ],
     )
 
 
 def _start_account(stack: ExitStack, log: Path) -> _Account:
     port = free_port()
-    command = bench_program("quota_account.py", port)
+    command = bench_program("quota.account", port)
     account = _Account(port, stack.enter_context(running(command, env={}, log=log)))
     wait_for(account.record, account.program)
     return account
@@ -124,7 +134,7 @@ def _start(
     env = {
         name: value
         for name, value in environment(upstream_port).items()
-        if not name.startswith("GATEWAY_")  # its defaults are what is measured
+        if not name.startswith("GATEWAY_")  # measures the gateway's defaults
     }
     log = folder / f"{server}.log"
     return port, stack.enter_context(running(command, env=env, log=log))
@@ -134,8 +144,5 @@ def _command(server: str, port: int, *, upstream_port: int, folder: Path) -> lis
     if server == "gateway":
         return gateway(port)
     if server == "boto3":
-        return bench_program("boto3_servicer.py", port)
-    envoy = quota_envoy.find()
-    if envoy is None:
-        raise BenchError("there is no Envoy any more")
-    return quota_envoy.command(envoy, port, upstream_port=upstream_port, folder=folder)
+        return bench_program("common.boto3_servicer", port)
+    return envoy_command(port, upstream_port=upstream_port, folder=folder)
