@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "any-certificate-is-trusted",
-        "upstream/transport.py",
+        "upstream/http_session.py",
         "    context.load_verify_locations(ca_file)\n",
         "    context.check_hostname = False\n    context.verify_mode = ssl.CERT_NONE\n",
         "unit/upstream/test_transport.py::test_untrusted_certificate_is_sent_nothing",
@@ -488,7 +488,7 @@ MUTANTS = (
     Mutant(
         "session-that-nobody-waits-for-is-asked-for",
         "upstream/credentials.py",
-        "            if not (self._waiting or is_reading or self._looks_out):",
+        "            if not (self._waiting or is_reading or self._recovers):",
         "            if False:",
         "faults/test_roles.py::test_crowd_that_left_a_stalled_sts_leaves_little_behind",
     ),

@@ -27,7 +27,7 @@ from botocore.exceptions import (
 
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.classify import SAFE_CODE
-from healthomics_gateway.upstream.credentials import ChainError
+from healthomics_gateway.upstream.identity import ChainError
 
 # By botocore's names of its providers: what the log calls them.
 SOURCES = {

@@ -16,8 +16,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import Answer, Call, RunQuery
 from healthomics_gateway.upstream import classify
 from healthomics_gateway.upstream.clock import Clock
-from healthomics_gateway.upstream.credentials import AGENT, Identity, Report
 from healthomics_gateway.upstream.exact_json import TooManyValuesError
+from healthomics_gateway.upstream.identity import AGENT, Identity, Report
 from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.sigv4 import Credentials, Signer
 from healthomics_gateway.upstream.translate import (

@@ -11,8 +11,8 @@ from cachetools import LRUCache
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, Partition, RunQuery
-    from healthomics_gateway.upstream.credentials import Identity
     from healthomics_gateway.upstream.healthomics import HealthOmics
+    from healthomics_gateway.upstream.identity import Identity
 
 MAX_SESSIONS = 1000  # that are kept, one for each role and caller
 

@@ -19,7 +19,8 @@ import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.upstream.config import Aws, endpoint_fault, fixed
+from healthomics_gateway.upstream.config import Aws, fixed
+from healthomics_gateway.upstream.endpoints import endpoint_fault
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 # Reads each case's settings as if the program had been started with them, and asks
@@ -28,9 +29,10 @@ PROGRAM = """
 import asyncio, gc, json, os, sys
 import boto3
 from healthomics_gateway.errors.exceptions import GatewayError
-from healthomics_gateway.upstream.config import AwsSettingsError, discover
+from healthomics_gateway.upstream.config import discover
 from healthomics_gateway.upstream.credential_chain import read_chain
-from healthomics_gateway.upstream.credentials import ChainError
+from healthomics_gateway.upstream.endpoints import AwsSettingsError
+from healthomics_gateway.upstream.identity import ChainError
 
 class Sent(Exception):
     pass
@@ -67,7 +69,7 @@ def why():
     try:
         return read_chain() and None
     except ChainError as error:
-        return {"reason": error.reason.name, **error.known}
+        return {"reason": error.reason.name, **error.log_fields}
 
 def outcome(is_usual):
     if "IS_FAILING" in os.environ:

@@ -22,10 +22,9 @@ from healthomics_gateway.upstream.credentials import (
     MAX_THREADS,
     RECOVERY_SECONDS,
     SLOW,
-    ChainError,
     ChainIdentity,
-    FixedIdentity,
 )
+from healthomics_gateway.upstream.identity import ChainError, FixedIdentity
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 MINUTE = 60.0
@@ -459,7 +458,7 @@ async def test_chain_that_hangs_is_given_up() -> None:
         released.wait(5)
         return static("late")
 
-    async with world(hang, patience_seconds=0.05) as w:
+    async with world(hang, read_seconds=0.05) as w:
         assert UNAVAILABLE is (await refusal(w)).reason
         assert [UNAVAILABLE] == w.reports
         w.chain.link = static("A")
@@ -500,7 +499,7 @@ async def test_chain_that_hangs_uses_so_many_threads() -> None:
         began.release()
         released.wait(5)
 
-    async with world(hang, patience_seconds=0.01) as w:
+    async with world(hang, read_seconds=0.01) as w:
         for _ in range(MAX_THREADS + 2):
             assert UNAVAILABLE is (await refusal(w)).reason
         assert all(began.acquire(timeout=5) for _ in range(MAX_THREADS))
@@ -524,7 +523,7 @@ async def test_call_waits_for_the_chain_only_so_long() -> None:
 async def test_early_refresh_that_hangs_keeps_what_is_valid() -> None:
     """The old ones go on signing; half a minute later the chain is read anew."""
     released = threading.Event()
-    async with world(patience_seconds=0.05) as w:
+    async with world(read_seconds=0.05) as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         await w.key()
         w.clock.seconds += HOUR - 14 * MINUTE
@@ -616,7 +615,7 @@ async def test_chain_may_tell_the_reason_itself() -> None:
 
 async def test_identity_that_does_not_look_out_leaves_it_to_the_next_call() -> None:
     """Neither a chain that fails nor a refusal goes on in the background."""
-    async with world(None, looks_out=False) as w:
+    async with world(None, recovers=False) as w:
         await refusal(w)
         w.chain.link = static("A")
         assert "A" == await w.key()

@@ -40,8 +40,8 @@ from healthomics_gateway.sandbox import (
 )
 from healthomics_gateway.sandbox.signature import verify
 from healthomics_gateway.upstream import clock as clocks
-from healthomics_gateway.upstream.credentials import FixedIdentity, Identity
 from healthomics_gateway.upstream.healthomics import LOOP_BYTES, HealthOmics
+from healthomics_gateway.upstream.identity import FixedIdentity, Identity
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.transport import Transport
 from testkit.builders import Upstream, http

@@ -20,8 +20,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OWN, OneCall, Partition, RunQuery
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.clock import Clock
-from healthomics_gateway.upstream.credentials import FixedIdentity, Identity
 from healthomics_gateway.upstream.healthomics import HealthOmics
+from healthomics_gateway.upstream.identity import FixedIdentity, Identity
 from healthomics_gateway.upstream.roles import MAX_SESSIONS, Roles
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import Session, Sts, session_name
