@@ -1,7 +1,7 @@
-"""An AWS or transport failure to one of our errors: the code tables.
+"""The tables that map failures of AWS and of the transport to the gateway's errors.
 
-AWS's error code decides, the HTTP status only where no known code is there: a bare
-404 of a proxy isn't "run not found".
+AWS's error code decides. The HTTP status decides only if there is no known code: a 404
+of a proxy, which has none, isn't "run not found".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from healthomics_gateway.upstream.exact_json import parse_object
 from healthomics_gateway.upstream.reply import Failure, Reply
 
 ERROR_HEADER = "x-amzn-errortype"
-SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # hundreds of the status
+SUCCESS, REDIRECT, CLIENT_ERROR, SERVER_ERROR = 2, 3, 4, 5  # first digit of a status
 
 SAFE_CODE = re.compile(r"[A-Za-z0-9]{1,64}")
 _SAFE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -26,7 +26,7 @@ _DIGITS = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a failure becomes, and whether the gateway tries again."""
+    """The reason of a failure, and whether the gateway tries again."""
 
     reason: Reason
     again: Again
@@ -48,7 +48,7 @@ _THROTTLED = Verdict(Reason.UPSTREAM_THROTTLED, Again.YES)
 _TIMED_OUT = Verdict(Reason.UPSTREAM_TIMEOUT, Again.YES)
 _UNAVAILABLE = Verdict(Reason.UPSTREAM_UNAVAILABLE, Again.YES)
 
-# AWS's code: the eight of GetRun, then the errors common to all actions.
+# By AWS's code: the eight of GetRun, then the errors common to all actions.
 CODES: Mapping[str, Verdict] = {
     code: verdict
     for verdict, codes in (
@@ -106,7 +106,7 @@ CODES: Mapping[str, Verdict] = {
             ),
         ),
         (
-            # Worth another attempt only where AWS's clock differs: see healthomics.
+            # Worth another attempt only if AWS's clock differs: see `healthomics`.
             Verdict(Reason.GATEWAY_SIGNATURE_REJECTED, Again.NO),
             (
                 "InvalidSignatureException SignatureDoesNotMatch"
@@ -132,22 +132,22 @@ CODES: Mapping[str, Verdict] = {
 
 
 def error_of_failure(failure: Failure, reply: Reply | None = None) -> GatewayError:
-    """Make the error of a failure, with what a reply tells of it."""
+    """Return the error of a failure, with the data of the reply if there is one."""
     return _error(FAILURES[failure], reply=reply)
 
 
 def error_of_code(code: str, reply: Reply) -> GatewayError:
-    """Make the error of AWS's code, however spelled, as it came in `reply`."""
+    """Return the error of AWS's code, in any of its spellings, in `reply`."""
     return _refusal(bare_code(code), reply, _members(reply.body))
 
 
 def names_error(headers: Mapping[str, str]) -> bool:
-    """Tell whether a header alone says which error an answer is."""
+    """Return whether the headers alone name the error, so that no body is needed."""
     return bool(bare_code(headers.get(ERROR_HEADER, "")))
 
 
 def body_of(reply: Reply) -> bytes:
-    """Give the body of an answer, or raise the error that the reply tells of."""
+    """Return the body of a successful reply, or raise the error of any other."""
     code = bare_code(reply.headers.get(ERROR_HEADER, ""))
     family = reply.status // 100
     if family == REDIRECT:
@@ -173,14 +173,14 @@ def _members(body: bytes | Failure) -> dict[str, Any]:
 
 
 def bare_code(text: Any) -> str:
-    """Cut `ns#Code:http://…` down to `Code`; what isn't text is no code."""
-    if type(text) is not str:  # a JSON number is a kind of str here
+    """Return `Code` from `ns#Code:http://…`, or an empty string if there is no text."""
+    if type(text) is not str:  # `Number`, a JSON number, is a subclass of str
         return ""
     return text.partition(":")[0].rpartition("#")[2].strip()
 
 
 def _refusal(code: str, reply: Reply, members: Mapping[str, Any]) -> GatewayError:
-    """Make the error of a bare code; `members` are the body's."""
+    """Return the error of a bare code; `members` are those of the body."""
     message = members.get("message") or members.get("Message")
     debug = message if type(message) is str else ""
     verdict = _verdict(reply.status, code)
@@ -206,9 +206,9 @@ def _error(
     answer, retry_after_seconds = None, None
     if reply:
         answer = answer_of(reply, code=code)
-        wish_ms = reply.headers.get("x-amz-retry-after", "")
-        if _DIGITS.fullmatch(wish_ms):
-            retry_after_seconds = float(wish_ms) / 1000  # of any length
+        retry_after_ms = reply.headers.get("x-amz-retry-after", "")
+        if _DIGITS.fullmatch(retry_after_ms):
+            retry_after_seconds = float(retry_after_ms) / 1000  # of any length
     return GatewayError(
         verdict.reason,
         again=verdict.again,
@@ -219,7 +219,7 @@ def _error(
 
 
 def answer_of(reply: Reply, *, code: str = "") -> AwsAnswer:
-    """Return what a reply says about itself, as far as it can be trusted."""
+    """Return status, request id and code of a reply; malformed ones are left out."""
     request_id = reply.headers.get("x-amzn-requestid", "")
     return AwsAnswer(
         request_id if _SAFE_ID.fullmatch(request_id) else "",

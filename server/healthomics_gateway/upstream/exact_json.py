@@ -1,7 +1,7 @@
-"""JSON as it was written: exact numbers, duplicate keys and the text of each member.
+"""Parsing of JSON that keeps numbers, duplicate keys and the text of each member.
 
-A parsed object is a tuple of (name, value) pairs, an array a list, a number a
-`Number`; the rest is what the standard library makes of it.
+A parsed object is a tuple of (name, value) pairs, an array is a list, and a number is a
+`Number`. Other values are those of the standard library.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any, NoReturn
 MAX_LEVELS = 500  # of nesting, the outermost object counted
 MAX_VALUES = 131_072  # in a text, an empty object or array counted twice
 SAFE_INT32_DIGITS = 9
-SAFE_DIGITS = 15  # a double carries every decimal of so many digits
+SAFE_DIGITS = 15  # a double holds every decimal of so many digits exactly
 
-# A run is polled, and its times stay the same: a fifth of its translation is theirs.
+# A polled run has the same times in each answer. Parsing them would take a fifth of the
+# translation.
 KEPT_INSTANTS = 4096
 
-EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # in the zone of what is read
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # in the zone of the timestamp that is parsed
 MIN_INSTANT = -62_135_596_800  # 0001-01-01T00:00:00Z
 MAX_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z
 
@@ -33,7 +34,7 @@ _RFC_3339 = re.compile(
 
 
 class TooManyValuesError(ValueError):
-    """The text holds more values than are read: the cost of reading grows with them."""
+    """The text has more values than the limit; parsing takes time for each of them."""
 
 
 class Number(str):
@@ -56,10 +57,10 @@ _DECODER = json.JSONDecoder(
 
 
 def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
-    """Read one JSON object of at most 500 levels, and nothing after it.
+    """Parse a text that is one JSON object of at most 500 levels.
 
-    Raises TooManyValuesError for more than MAX_VALUES, before any of them is read, and
-    ValueError where `text` is anything else.
+    Raises TooManyValuesError if it has more than MAX_VALUES values, before any of them
+    is parsed, and ValueError if it is anything else.
     """
     _check_values(text)
     try:
@@ -74,14 +75,14 @@ def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
 
 
 def _check_values(text: str) -> None:
-    if _marks(text) > MAX_VALUES:  # seldom, as in a long text
-        escapes_left_out = text.replace(r"\\", "").replace(r"\"", "")
-        if _marks("".join(escapes_left_out.split('"')[::2])) > MAX_VALUES:
+    if _marks(text) > MAX_VALUES:  # seldom; the marks may be in a long string
+        without_escapes = text.replace(r"\\", "").replace(r"\"", "")
+        if _marks("".join(without_escapes.split('"')[::2])) > MAX_VALUES:
             raise TooManyValuesError("too many values")
 
 
 def _marks(text: str) -> int:
-    """Count the marks before values: a comma, or what opens an object or array."""
+    """Count commas and opening brackets: each value but the first has one before it."""
     return text.count(",") + text.count("{") + text.count("[")
 
 
@@ -99,9 +100,9 @@ def _containers(value: Any) -> list[Any]:
 
 
 def member_spans(text: str, start: int = 0) -> dict[str, tuple[int, int]]:
-    """Find where each member's value of the object at `start` begins and ends.
+    """Return the start and end of each member's value, for the object at `start`.
 
-    The text must have been parsed before. Of a duplicate member the last counts.
+    The text must have been parsed before. The last of duplicate members is returned.
     """
     spans = {}
     at = _after_space(text, _after_space(text, start) + 1)
@@ -122,7 +123,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def exact_int32(number: Number) -> int:
-    """Read a number as an integer of 32 bits; raise ValueError where it isn't one."""
+    """Return the number as an integer of 32 bits, or raise ValueError."""
     if len(number) <= SAFE_INT32_DIGITS and number.isdigit():
         return int(number)
     value = _decimal(number)
@@ -132,24 +133,24 @@ def exact_int32(number: Number) -> int:
 
 
 def exact_double(number: Number) -> float:
-    """Read a number as a double that carries it exactly, or raise ValueError.
+    """Return the double that represents a number exactly, or raise ValueError.
 
-    It does when the shortest decimal that reads back to the double is equal to
-    the number by value.
+    It is exact if the shortest decimal that is parsed as the same double has the same
+    value as the number.
     """
     value = float(number)
     if len(number) <= SAFE_DIGITS and "e" not in number and "E" not in number:
         return value
     if _decimal(repr(value)) != _decimal(number):
-        raise ValueError("no double carries it")
+        raise ValueError("no double represents it exactly")
     return value
 
 
 @lru_cache(maxsize=KEPT_INSTANTS)
 def exact_instant(text: str) -> tuple[int, int]:
-    """Read an RFC 3339 timestamp as seconds of the epoch and nanoseconds.
+    """Return an RFC 3339 timestamp as seconds since the epoch and nanoseconds.
 
-    Raises ValueError where `google.protobuf.Timestamp` can't tell the instant.
+    Raises ValueError if `google.protobuf.Timestamp` can't represent the instant.
     """
     match = _RFC_3339.fullmatch(text)
     if not match:
@@ -170,5 +171,5 @@ def _decimal(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation:  # an exponent of more than 18 digits
         if not text.lower().partition("e")[0].strip("-0."):
-            return Decimal(0)  # to which an exponent does nothing
+            return Decimal(0)  # zero with any exponent is zero
         raise ValueError("beyond every number") from None

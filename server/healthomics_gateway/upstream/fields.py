@@ -1,8 +1,8 @@
-"""What each type of field takes, exactly: a parsed JSON value into a message.
+"""Functions that put a parsed JSON value into a field, exactly or not at all.
 
-The table of members and of enum words is the contract itself: a field is AWS's
-member of the field's JSON name, an enum value is AWS's word behind the enum's
-prefix. So a member becomes typed by adding its field to run.proto.
+The descriptor of the message is the table: a field's JSON name is the name of AWS's
+member, and an enum value without the enum's prefix is AWS's word. So a member becomes
+typed by adding its field to run.proto.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from healthomics_gateway.upstream.exact_json import (
     exact_int32,
 )
 
-# Stock clients decode 100 levels of messages below the outermost one. One level
-# is left to the message of a stream around the Run.
+# Standard clients decode 100 levels of messages below the outermost one. One level is
+# kept for the message of a stream around the Run.
 MAX_MESSAGE_LEVELS = 99
 
-Path: TypeAlias = tuple[str, ...]  # of a member: its name, behind its structure's
+Path: TypeAlias = tuple[
+    str, ...
+]  # of a member: the name of its structure, if any, then its own
 
-# Puts a member's value into a message and answers the path of each part that it
-# couldn't put. Raises ValueError, with the message as before, where it can't put
-# the value exactly.
+# Puts a member's value into a message and returns the path of each part that didn't
+# fit. Raises ValueError, and leaves the message unchanged, if it can't put it exactly.
 Put: TypeAlias = Callable[[Any, Any], Sequence[Path]]
 
 
 def puts_of(message: Descriptor) -> dict[str, Put]:
-    """Make the table of a message: AWS's name of each member, and how it is put."""
+    """Return the table of a message: AWS's name of each member, and its function."""
     return {
         field.json_name: _put_of(field)
         for field in message.fields
@@ -64,7 +65,7 @@ def _put_of(field: FieldDescriptor) -> Put:
 def put_members(
     message: Any, sent: Mapping[str, Any], puts: Mapping[str, Put]
 ) -> list[Path]:
-    """Put what fits; answer the paths of the rest. Null counts as absent."""
+    """Put the members that fit, and return the paths of the rest. Null is skipped."""
     untyped: list[Path] = []
     for name, value in sent.items():
         if value is None:
@@ -82,13 +83,13 @@ def _refuse(_message: Any, _value: Any) -> NoReturn:
 
 
 def text(name: str) -> Put:
-    """Take text."""
+    """Return a function that puts text."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not str:
             raise ValueError("not text")
         if not value.isascii():
-            value.encode()  # a lone surrogate raises before a structure is present
+            value.encode()  # raises for a lone surrogate, before a structure is set
         setattr(message, name, value)
         return ()
 
@@ -96,7 +97,7 @@ def text(name: str) -> Put:
 
 
 def integer(name: str) -> Put:
-    """Take an integer of 32 bits."""
+    """Return a function that puts an integer of 32 bits."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not Number:
@@ -108,7 +109,7 @@ def integer(name: str) -> Put:
 
 
 def enum(name: str, descriptor: EnumDescriptor) -> Put:
-    """Take one of the enum's words."""
+    """Return a function that puts one of the enum's words."""
     numbers = enum_numbers(descriptor)
 
     def put(message: Any, value: Any) -> Sequence[Path]:
@@ -121,7 +122,7 @@ def enum(name: str, descriptor: EnumDescriptor) -> Put:
 
 
 def text_map(name: str) -> Put:
-    """Take an object of texts without a duplicate key."""
+    """Return a function that puts an object of texts without duplicate keys."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not tuple:
@@ -136,7 +137,7 @@ def text_map(name: str) -> Put:
 
 
 def text_list(name: str) -> Put:
-    """Take an array of texts."""
+    """Return a function that puts an array of texts."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not list:
@@ -149,7 +150,7 @@ def text_list(name: str) -> Put:
 
 
 def structure(name: str, puts: Mapping[str, Put]) -> Put:
-    """Take an object, member by member."""
+    """Return a function that puts an object, each member by itself."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         if type(value) is not tuple:
@@ -160,7 +161,7 @@ def structure(name: str, puts: Mapping[str, Put]) -> Put:
 
 
 def timestamp(name: str) -> Put:
-    """Take an RFC 3339 timestamp."""
+    """Return a function that puts an RFC 3339 timestamp."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         seconds, nanos = exact_instant(_checked_text(value))
@@ -172,7 +173,7 @@ def timestamp(name: str) -> Put:
 
 
 def document(name: str) -> Put:
-    """Take any JSON value that a `google.protobuf.Value` carries exactly."""
+    """Return a function that puts any JSON value that a `Value` represents exactly."""
 
     def put(message: Any, value: Any) -> Sequence[Path]:
         try:
@@ -189,14 +190,14 @@ def _checked_text(value: Any) -> str:
     if type(value) is not str:
         raise ValueError("not text")
     if not value.isascii():
-        value.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+        value.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
     return value
 
 
 def put_document(message: Value, value: Any, level: int = 1) -> None:
-    """Put any parsed JSON value into a `Value` that stands `level` below the Run.
+    """Put any parsed JSON value into a `Value` that is `level` levels below the Run.
 
-    Raises ValueError, with the message half filled, where it can't be exact.
+    Raises ValueError, and leaves the message half filled, if that can't be exact.
     """
     if type(value) is str:
         message.string_value = value
@@ -232,10 +233,10 @@ def _put_object(message: Value, members: tuple[Any, ...], level: int) -> None:
 
 def _check_level(level: int) -> None:
     if level > MAX_MESSAGE_LEVELS:
-        raise ValueError("nested deeper than stock clients decode")
+        raise ValueError("nested deeper than standard clients decode")
 
 
 def enum_numbers(enum: EnumDescriptor) -> dict[str, int]:
-    """Give AWS's words of an enum with their numbers, the unspecified one left out."""
+    """Return AWS's words of an enum with their numbers, without the unspecified one."""
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return {each.name.removeprefix(prefix): each.number for each in enum.values[1:]}

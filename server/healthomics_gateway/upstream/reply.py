@@ -1,4 +1,4 @@
-"""An HTTP response of AWS, or the failure that stands for one."""
+"""An HTTP response of AWS, and the failures that replace a response or its body."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import Enum, auto
 
 
 class Failure(Enum):
-    """What can go wrong between the gateway and a readable answer."""
+    """Why there is no readable response."""
 
-    CONNECTION = auto()  # refused, unreachable, reset, cut
+    CONNECTION = auto()  # refused, unreachable, reset or cut
     DNS = auto()
-    TLS = auto()  # handshake cut or stalled
+    TLS = auto()  # the handshake was cut, or took too long
     TLS_UNTRUSTED = auto()
     TIMEOUT = auto()
     TOO_LARGE = auto()
@@ -23,8 +23,8 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer. `headers` are looked up in any case."""
+    """One HTTP response. The lookup of `headers` ignores case."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes | Failure  # the failure is why there is no readable body
+    body: bytes | Failure  # a failure if the body can't be read

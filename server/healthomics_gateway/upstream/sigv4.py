@@ -1,4 +1,4 @@
-"""Signature Version 4 of a request that has no headers of its own.
+"""Signature Version 4 of a request without headers of its own.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -21,14 +21,14 @@ class Credentials:
 
     access_key: str
     secret_key: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)  # of a session
+    token: str | None = field(default=None, repr=False)  # of temporary credentials
 
 
 class Signer:
-    """Signs for one service in one Region, and keeps the day's key."""
+    """Signs requests to one service in one Region, and caches the day's key."""
 
     def __init__(self, *, region: str, service: str) -> None:
-        """Sign for `service`'s signing name in `region`."""
+        """Create a signer for `region` and the signing name `service`."""
         self._region = region
         self._service = service
         self._key_of: tuple[str, str] = ("", "")  # day and secret key
@@ -45,10 +45,10 @@ class Signer:
         method: str = "GET",
         body: bytes = b"",
     ) -> dict[str, str]:
-        """Give the headers, `Host` included, that make `method path?query` signed.
+        """Return the headers that sign `method path?query`, with `host` among them.
 
-        `path` is the URL's, encoded, without dot segments and empty ones; `query` is
-        sorted and encoded; `now` is UTC.
+        `path` is encoded, without dot segments and empty ones. `query` is sorted and
+        encoded. `now` is in UTC.
         """
         moment = now.isoformat(timespec="seconds")[:19]
         time = f"{moment.replace('-', '').replace(':', '')}Z"

@@ -1,4 +1,4 @@
-"""AWS's bytes to a `Run`: typed means exact, and what isn't typed is kept as text."""
+"""Translation of AWS's answer to a `Run`: a member is typed exactly or kept as text."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ _STRUCTURES = {
     for field in Run.DESCRIPTOR.fields
     if field.message_type
     and field.message_type.file.package == "healthomics.v1"
-    and not field.is_repeated  # as a map is
+    and not field.is_repeated  # a map is repeated
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class MalformedAnswerError(ValueError):
-    """The bytes aren't an answer: not one JSON object in UTF-8."""
+    """The bytes aren't a JSON object in UTF-8."""
 
 
 class AnotherRunError(ValueError):
-    """The answer doesn't say that it is about the run that was asked for."""
+    """The answer isn't about the requested run."""
 
 
 class ErrorAnswerError(ValueError):
-    """The answer is an error in a success's clothes."""
+    """The answer has a status of success and is an error."""
 
     def __init__(self, error_type: str) -> None:
-        """Tell AWS's `__type`."""
+        """Create an error with AWS's `__type`."""
         super().__init__(error_type)
         self.error_type = error_type
 
 
 def run_from_json(body: bytes, *, run_id: str) -> Run:
-    """Translate the body of GetRun's answer about the run `run_id`.
+    """Return the Run of GetRun's answer about `run_id`, without `observe_time`.
 
-    `observe_time` is left to the caller. Raises one of the three errors above, or
+    Raises MalformedAnswerError, AnotherRunError, ErrorAnswerError or
     TooManyValuesError.
     """
     try:
         text = body.decode()
-        sent = dict(parse_object(text))  # of a duplicate member the last counts
+        sent = dict(parse_object(text))  # the last of duplicates is used
     except TooManyValuesError:
         raise
     except ValueError as error:
         raise MalformedAnswerError from error
-    error_type = sent.get("__type")  # without a code in it a member like any other
+    error_type = sent.get("__type")  # without a code it is a member like others
     if type(error_type) is str and bare_code(error_type):
         raise ErrorAnswerError(error_type)
     if type(sent.get("id")) is not str or sent["id"] != run_id:
@@ -71,7 +71,7 @@ def run_from_json(body: bytes, *, run_id: str) -> Run:
 def _keep_text(run: Run, text: str, untyped: list[Path]) -> None:
     @cache
     def spans(structure: Path) -> Mapping[str, tuple[int, int]]:
-        """Look through a structure once, however many of its members are kept."""
+        """Scan each structure once, even if several of its members are kept."""
         start = spans(structure[:-1])[structure[-1]][0] if structure else 0
         return member_spans(text, start)
 
@@ -81,7 +81,7 @@ def _keep_text(run: Run, text: str, untyped: list[Path]) -> None:
 
 
 def _entry(path: Path) -> str:
-    """Name a member by its path, and what could be misread as a JSON literal."""
+    """Return the key of a member: its path, as a JSON literal if it is ambiguous."""
     head, *below = path
     structure, dot, _ = head.partition(".")
     if dot and structure in _STRUCTURES:

@@ -318,13 +318,13 @@ FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
             "program-that-reads-stdin",
             {"AWS_PROFILE": "reader", "PATH": os.environ["PATH"]},
             UNAVAILABLE,
-            ("JSONDecodeError", "credential_process", "what it gave"),
+            ("JSONDecodeError", "credential_process", "its output"),
         ),
         (
             "program-of-a-source-that-reads-stdin",
             {"AWS_PROFILE": "source-is-reader", "PATH": os.environ["PATH"]},
             UNAVAILABLE,
-            ("JSONDecodeError", "role of a profile", "what it gave"),
+            ("JSONDecodeError", "role of a profile", "its output"),
         ),
         (
             "no-secret",

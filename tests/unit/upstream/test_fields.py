@@ -235,7 +235,7 @@ def test_document_is_put_as_deep_as_stock_clients_decode(
 
     assert decodes(run)
     assert not decodes(beyond)
-    with pytest.raises(ValueError, match="deeper than stock clients decode"):
+    with pytest.raises(ValueError, match="deeper than standard clients decode"):
         put_document(Value(), nest(most + 1))
 
 
@@ -253,7 +253,7 @@ def test_document_is_put_as_deep_as_stock_clients_decode(
 def test_document_counts_the_levels_above_it(value: Any, most: int) -> None:
     """A document that stands deeper itself may be that much less deep."""
     put_document(Value(), value, level=most)
-    with pytest.raises(ValueError, match="deeper than stock clients decode"):
+    with pytest.raises(ValueError, match="deeper than standard clients decode"):
         put_document(Value(), value, level=most + 1)
 
 
