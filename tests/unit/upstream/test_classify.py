@@ -1,4 +1,4 @@
-"""AWS's errors, and the failures on the way to it, become rows of the table."""
+"""Tests of the mapping from AWS's errors and transport failures to the error table."""
 
 import json
 from typing import Any
@@ -89,7 +89,7 @@ ROWS = [
     ("RequestEntityTooLargeException", Reason.GATEWAY_REQUEST_REJECTED, Again.NO),
     ("SerializationException", Reason.GATEWAY_REQUEST_REJECTED, Again.NO),
 ]
-BARE = [  # a status without a code that is known
+BARE = [  # a status without a known code
     (400, Reason.UPSTREAM_UNRECOGNIZED, Again.ONCE),
     (401, Reason.UPSTREAM_UNRECOGNIZED, Again.ONCE),
     (403, Reason.UPSTREAM_UNRECOGNIZED, Again.ONCE),
@@ -119,7 +119,7 @@ THROTTLED = (Reason.UPSTREAM_THROTTLED, Again.YES)
 
 
 def reply(status: int = 400, body: Any = b"", **headers: str) -> Reply:
-    """Builds an answer; header names have `_` for `-`, what isn't bytes is JSON."""
+    """Create a reply; header names have `_` for `-`, and other bodies become JSON."""
     if not isinstance(body, bytes | Failure):
         body = json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -127,14 +127,14 @@ def reply(status: int = 400, body: Any = b"", **headers: str) -> Reply:
 
 
 def error_of(answer: Reply) -> GatewayError:
-    """Returns the error that the answer must be."""
+    """Return the error that a reply raises."""
     with pytest.raises(GatewayError) as caught:
         body_of(answer)
     return caught.value
 
 
 def row_of(answer: Reply) -> tuple[Reason, Again]:
-    """Returns what the answer becomes."""
+    """Return the reason of a reply, and whether to try again."""
     error = error_of(answer)
     return error.reason, error.again
 
@@ -142,18 +142,16 @@ def row_of(answer: Reply) -> tuple[Reason, Again]:
 @pytest.mark.parametrize(
     ("code", "reason", "again"), [pytest.param(*row, id=row[0]) for row in ROWS]
 )
-def test_code_decides_whatever_the_status(
-    code: str, reason: Reason, again: Again
-) -> None:
-    """A code of the table is its row under every status, a success's too."""
+def test_code_decides_under_any_status(code: str, reason: Reason, again: Again) -> None:
+    """A known code has the same reason under every status, also under a 200."""
     for status in (200, 206, 400, 403, 404, 408, 429, 500, 503):
         answer = reply(status, {"message": "Said."}, x_amzn_errortype=code)
         assert (reason, again) == row_of(answer)
         assert code == error_of(answer).answer.error_code
 
 
-def test_tables_have_no_row_that_these_tests_lack() -> None:
-    """Every code and every failure that is classified has its row in this file."""
+def test_each_row_of_the_tables_is_tested() -> None:
+    """Each code and each failure of the tables has a row in these tests."""
     assert {code for code, *_ in ROWS} == CODES.keys()
     assert {failure for failure, *_ in MISHAPS} == FAILURES.keys() == set(Failure)
 
@@ -169,8 +167,8 @@ def test_tables_have_no_row_that_these_tests_lack() -> None:
         pytest.param(" ThrottlingException ", id="spaces"),
     ],
 )
-def test_spellings_of_a_code_all_mean_the_same(text: str) -> None:
-    """Namespace and address around a code are cut off, wherever the code is."""
+def test_code_is_read_in_any_spelling(text: str) -> None:
+    """A namespace and a URL around a code are ignored, in header and body."""
     answers = [
         reply(400, b"{}", x_amzn_errortype=text),
         reply(400, b"{}", X_Amzn_ErrorType=text),
@@ -184,8 +182,8 @@ def test_spellings_of_a_code_all_mean_the_same(text: str) -> None:
         assert "ThrottlingException" == error_of(answer).answer.error_code
 
 
-def test_code_of_a_success_can_come_from_the_body_as_aws_spells_it() -> None:
-    """Whoever reads a success and finds an error's type in it gets that type's row."""
+def test_code_of_a_success_may_come_from_the_body() -> None:
+    """A code that was found in the body of a 200 has the reason of its row."""
     answer = reply(200, {"__type": "ns#ThrottlingException", "message": "Too fast."})
     error = error_of_code("ns#ThrottlingException", answer)
 
@@ -194,38 +192,38 @@ def test_code_of_a_success_can_come_from_the_body_as_aws_spells_it() -> None:
     assert "Too fast." == error.debug
 
 
-def test_header_beats_the_body() -> None:
-    """Where header and body name different codes, the header's counts."""
+def test_header_precedes_the_body() -> None:
+    """The header's code is used if header and body have different codes."""
     body = {"__type": "AccessDeniedException", "code": "ConflictException"}
 
     assert THROTTLED == row_of(reply(403, body, x_amzn_errortype="Throttling"))
 
 
-def test_unknown_code_of_the_header_beats_a_known_one_of_the_body() -> None:
-    """A header that names a code which nobody knows isn't overruled by the body."""
+def test_unknown_code_of_the_header_precedes_a_known_one_of_the_body() -> None:
+    """An unknown code in the header is used, even if the body has a known one."""
     answer = reply(404, {"__type": "ResourceNotFoundException"}, x_amzn_errortype="Odd")
 
     assert (Reason.UPSTREAM_UNRECOGNIZED, Again.NO) == row_of(answer)
 
 
-def test_type_of_the_body_beats_its_code() -> None:
-    """Where the body names two codes, `__type` counts."""
+def test_type_of_the_body_precedes_its_code() -> None:
+    """`__type` is used if the body has both `__type` and `code`."""
     body = {"code": "ConflictException", "__type": "ThrottlingException"}
 
     assert THROTTLED == row_of(reply(409, body))
 
 
 @pytest.mark.parametrize("text", ["", " ", "#", "ns#", ":http://a.example/", "ns#:x"])
-def test_header_without_a_code_leaves_it_to_the_body(text: str) -> None:
-    """A header that holds no code says nothing."""
+def test_body_decides_if_the_header_has_no_code(text: str) -> None:
+    """The body's code is used if the header's value has no code."""
     assert THROTTLED == row_of(
         reply(400, {"__type": "ThrottlingException"}, x_amzn_errortype=text)
     )
     assert not names_error(CIMultiDict({"x-amzn-errortype": text}))
 
 
-def test_empty_type_leaves_it_to_the_code() -> None:
-    """A `__type` without a code in it is passed over."""
+def test_code_of_the_body_decides_if_its_type_is_empty() -> None:
+    """`code` is used if `__type` has no code."""
     assert THROTTLED == row_of(reply(400, {"__type": "ns#", "code": "Throttling"}))
 
 
@@ -238,11 +236,11 @@ def test_empty_type_leaves_it_to_the_code() -> None:
         pytest.param({}, False, id="no-header"),
     ],
 )
-def test_error_is_named_by_its_header_alone(
+def test_names_error_reads_the_error_header(
     headers: dict[str, str],
     is_named: bool,  # noqa: FBT001  # a parameter of the table above
 ) -> None:
-    """Whether an error needs its body to be known is told by the headers."""
+    """`names_error` returns whether the error header has a code."""
     assert is_named == names_error(CIMultiDict(headers))
 
 
@@ -261,7 +259,7 @@ def test_error_is_named_by_its_header_alone(
 def test_unknown_code_is_unrecognized_below_500_and_unavailable_from_there(
     status: int, reason: Reason, again: Again
 ) -> None:
-    """A code that no table has is never read as the status alone would be."""
+    """An unknown code has a reason of its own below status 500."""
     for code in ("BrandNewException", "throttlingexception", "404"):
         assert (reason, again) == row_of(reply(status, x_amzn_errortype=code))
 
@@ -291,8 +289,8 @@ def test_unknown_code_is_unrecognized_below_500_and_unavailable_from_there(
         pytest.param(Failure.CONNECTION, id="cut-off"),
     ],
 )
-def test_body_without_a_code_leaves_it_to_the_status(body: Any) -> None:
-    """An error body that isn't AWS's is judged by its status, and never as AWS's."""
+def test_status_decides_if_the_body_has_no_code(body: Any) -> None:
+    """A body without AWS's code is classified by its status alone."""
     for status, reason, again in BARE:
         error = error_of(reply(status, body))
 
@@ -302,10 +300,10 @@ def test_body_without_a_code_leaves_it_to_the_status(body: Any) -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
 @pytest.mark.parametrize("failure", list(Failure))
-def test_code_in_the_header_decides_whatever_the_body(
+def test_code_in_the_header_decides_if_the_body_is_unreadable(
     failure: Failure, status: int
 ) -> None:
-    """A body that is too large, compressed or cut doesn't hide a header's code."""
+    """The header's code is used if the body can't be read."""
     answer = reply(status, failure, x_amzn_errortype="ConflictException")
 
     assert (Reason.RUN_CONFLICT, Again.NO) == row_of(answer)
@@ -319,10 +317,10 @@ def test_code_in_the_header_decides_whatever_the_body(
         pytest.param({"x_amzn_errortype": "ThrottlingException"}, id="code"),
     ],
 )
-def test_redirect_is_a_redirect_whatever_else_it_says(
+def test_redirect_is_unexpected_even_with_an_error_code(
     status: int, headers: dict[str, str]
 ) -> None:
-    """Every 3xx, 304 too, is an unexpected redirect, before any code is looked at."""
+    """Every 3xx is an unexpected redirect, even with an error code."""
     for body in (b"", {"__type": "AccessDenied"}, Failure.COMPRESSED):
         assert (Reason.UPSTREAM_UNEXPECTED_REDIRECT, Again.NO) == row_of(
             reply(status, body, location="https://elsewhere.example/", **headers)
@@ -330,26 +328,26 @@ def test_redirect_is_a_redirect_whatever_else_it_says(
 
 
 @pytest.mark.parametrize("status", [101, 199, 600, 999])
-def test_status_of_no_known_kind_is_malformed(status: int) -> None:
-    """A status that is neither success nor error can't be read."""
+def test_status_out_of_range_is_malformed(status: int) -> None:
+    """A status below 200 or from 600 is a malformed response."""
     assert (Reason.UPSTREAM_MALFORMED_RESPONSE, Again.ONCE) == row_of(
         reply(status, b"{}")
     )
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
-def test_success_gives_its_bytes(status: int) -> None:
-    """The body of any 2xx is handed on as it is; reading it is another's business."""
+def test_success_returns_its_body(status: int) -> None:
+    """`body_of` returns the body of any 2xx unchanged."""
     body = b'{"code": "ThrottlingException", "__type": "Throttling"}\xff'
 
     assert body == body_of(reply(status, body))
 
 
 @pytest.mark.parametrize(("failure", "reason", "again"), MISHAPS)
-def test_failure_is_its_row_with_and_without_an_answer(
+def test_failure_has_its_reason_with_and_without_a_reply(
     failure: Failure, reason: Reason, again: Again
 ) -> None:
-    """What went wrong on the way is told with what is known of the answer."""
+    """A failure has its reason, and status and request id if there is a reply."""
     without = error_of_failure(failure)
     assert (reason, again, None) == (without.reason, without.again, without.answer)
 
@@ -380,14 +378,14 @@ def test_failure_is_its_row_with_and_without_an_answer(
 def test_retry_after_is_read_in_milliseconds_or_ignored(
     text: str, seconds: float | None
 ) -> None:
-    """`x-amz-retry-after` counts when it is digits alone, however many."""
+    """`x-amz-retry-after` is used if it has only digits."""
     answer = reply(429, x_amz_retry_after=text)
 
     assert pytest.approx(seconds) == error_of(answer).retry_after_seconds
 
 
-def test_no_retry_after_is_no_wish() -> None:
-    """Without `x-amz-retry-after`, and with HTTP's own header, AWS wishes nothing."""
+def test_retry_after_of_http_is_ignored() -> None:
+    """`retry-after`, the header of HTTP, is ignored."""
     assert error_of(reply(429, retry_after="7")).retry_after_seconds is None
     assert error_of_failure(Failure.TIMEOUT).retry_after_seconds is None
 
@@ -405,7 +403,7 @@ def test_no_retry_after_is_no_wish() -> None:
         pytest.param("arn/aws/iam/123456789012", "", id="slashes"),
     ],
 )
-def test_code_that_is_no_plain_word_is_not_told(code: str, told: str) -> None:
+def test_code_that_is_malformed_is_left_out(code: str, told: str) -> None:
     """`awsErrorCode` is letters and digits, 64 at most, or empty."""
     assert told == error_of(reply(400, {"__type": code})).answer.error_code
 
@@ -423,9 +421,7 @@ def test_code_that_is_no_plain_word_is_not_told(code: str, told: str) -> None:
         pytest.param("", "", id="empty"),
     ],
 )
-def test_request_id_that_is_no_plain_word_is_not_told(
-    request_id: str, told: str
-) -> None:
+def test_request_id_that_is_malformed_is_left_out(request_id: str, told: str) -> None:
     """`awsRequestId` is letters, digits and hyphens, 64 at most, or empty."""
     answer = reply(200, x_amzn_requestid=request_id)
 
@@ -448,7 +444,7 @@ def test_request_id_that_is_no_plain_word_is_not_told(
 )
 @pytest.mark.parametrize("status", [200, 403])
 def test_debug_text_is_aws_message(status: int, body: Any, debug: str) -> None:
-    """AWS's message is kept for whoever lets it through, and is nowhere else."""
+    """AWS's message is the debug text, and not in the metadata."""
     error = error_of(reply(status, body, x_amzn_errortype="AccessDenied"))
 
     assert debug == error.debug
@@ -481,10 +477,10 @@ BODIES = (
 @given(status=st.integers(100, 999), headers=HEADERS, body=BODIES)
 @example(status=500, headers={}, body=b'{"__type":' * 100_000)
 @settings(max_examples=400, deadline=None)
-def test_every_answer_is_a_row_or_a_success(
+def test_every_reply_is_a_success_or_an_error_of_the_table(
     status: int, headers: dict[str, str], body: bytes | Failure
 ) -> None:
-    """Any bytes under any status and headers are an error of the table, or a 2xx's."""
+    """Any reply is a success with status 2xx or an error of the table."""
     answer = Reply(status, CIMultiDict(headers), body)
     error = None
     try:

@@ -1,4 +1,4 @@
-"""How JSON is read as it was written."""
+"""Tests of parsing JSON exactly."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -36,7 +36,7 @@ SPELLINGS = st.sampled_from(
 
 
 def plain(value: Any) -> Any:
-    """Make of what was parsed what the standard library would."""
+    """Convert a parsed value to that of the standard library."""
     match value:
         case Number():
             return int(value)
@@ -53,7 +53,7 @@ def plain(value: Any) -> Any:
 def test_parse_object_reads_json(
     value: dict[str, Any], spelling: dict[str, Any], space: str
 ) -> None:
-    """An object is read whole, however it is spaced and escaped."""
+    """An object is parsed with any white space and escapes."""
     text = space + json.dumps(value, **spelling) + space
 
     assert value == plain(parse_object(text))
@@ -96,8 +96,8 @@ def test_parse_object_reads_json(
         pytest.param("{/**/}", id="comment"),
     ],
 )
-def test_parse_object_refuses_what_is_not_one_object(text: str) -> None:
-    """Anything but one JSON object, and nothing after it, is refused."""
+def test_parse_object_refuses_other_texts(text: str) -> None:
+    """Any text but one JSON object raises ValueError."""
     with pytest.raises(ValueError, match=r".+"):
         parse_object(text)
 
@@ -105,7 +105,7 @@ def test_parse_object_refuses_what_is_not_one_object(text: str) -> None:
 def nested(
     levels: int, opening: str = "[", inmost: str = "", closing: str = "]"
 ) -> str:
-    """Write an object of so many levels, itself counted."""
+    """Return the text of an object with a number of levels, its own included."""
     return '{"a":' + opening * (levels - 1) + inmost + closing * (levels - 1) + "}"
 
 
@@ -117,7 +117,7 @@ def nested(
     ],
 )
 def test_parse_object_reads_500_levels(brackets: tuple[str, str, str]) -> None:
-    """500 levels are read, and 501, or 100,000, are refused."""
+    """500 levels are parsed; 501 and 100,000 raise ValueError."""
     assert parse_object(nested(500, *brackets))
     for levels in (501, 100_000):
         with pytest.raises(ValueError, match="nested too deep"):
@@ -135,8 +135,8 @@ def test_parse_object_reads_500_levels(brackets: tuple[str, str, str]) -> None:
         pytest.param('{"a":1}', 2, id="members"),
     ],
 )
-def test_parse_object_reads_so_many_values(value: str, count: int) -> None:
-    """So many values are read, and of more none."""
+def test_parse_object_limits_the_values(value: str, count: int) -> None:
+    """MAX_VALUES values are parsed; one more raises TooManyValuesError."""
     beside = 3  # the object, the array and the text
     values = [value] * ((MAX_VALUES - beside) // count)
     parse_object(f'{{"a":[{",".join(values)}],"b":"[{{"}}')
@@ -145,22 +145,22 @@ def test_parse_object_reads_so_many_values(value: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["[", "{", ",", '\\",', "\\\\,"])
-def test_parse_object_counts_values_and_not_texts(text: str) -> None:
-    """What only looks like values, as in a workflow's source, isn't counted."""
+def test_parse_object_counts_no_values_within_strings(text: str) -> None:
+    """Commas and brackets within strings aren't counted as values."""
     parsed = dict(parse_object(json.dumps({"a": text * MAX_VALUES, "b": 1})))
 
     assert text * MAX_VALUES == parsed["a"]
 
 
-def test_parse_object_counts_levels_and_not_brackets() -> None:
-    """Many arrays and objects side by side, or brackets in text, aren't deep."""
+def test_parse_object_counts_levels_not_brackets() -> None:
+    """Adjacent containers and brackets within strings don't count as levels."""
     text = f'{{"a":[{"[{}]," * 600}1],"b":"{"[" * 600}"}}'
 
     assert ["a", "b"] == [name for name, _ in parse_object(text)]
 
 
 def test_parse_object_keeps_numbers_and_duplicates_as_written() -> None:
-    """Numbers keep their digits, and a name that comes twice is there twice."""
+    """Numbers keep their digits, and duplicate names are kept."""
     digits = "9" * 5000
     parsed = parse_object(f'{{"a":1.50,"a":{digits},"b":-0,"c":1E+2}}')
 
@@ -173,7 +173,7 @@ def test_parse_object_keeps_numbers_and_duplicates_as_written() -> None:
 def test_member_spans_cut_out_each_value(
     members: list[tuple[str, Any, str, str]],
 ) -> None:
-    """Each member's span is its value's text, without the space around it."""
+    """A member's span is its value's text without white space around it."""
     texts = {name: json.dumps(value) for name, value, _, _ in members}
     lines = [
         f"{before}{json.dumps(name)}{after}:{before}{json.dumps(value)}{after}"
@@ -186,8 +186,8 @@ def test_member_spans_cut_out_each_value(
     assert texts == {name: text[start:end] for name, (start, end) in spans.items()}
 
 
-def test_member_spans_look_into_the_object_at_a_place() -> None:
-    """The members of an inner object are found from where it begins."""
+def test_member_spans_start_at_an_inner_object() -> None:
+    """`start` selects an inner object."""
     text = '{"a": {"b": [1, {}], "c" : "}"}, "d": 2}'
     begin, end = member_spans(text)["a"]
     inner = {name: text[of] for name, of in spans_of(text, begin).items()}
@@ -197,7 +197,7 @@ def test_member_spans_look_into_the_object_at_a_place() -> None:
 
 
 def spans_of(text: str, start: int) -> dict[str, slice]:
-    """Give the spans of an object as slices."""
+    """Return the text of each member of an object."""
     return {name: slice(*span) for name, span in member_spans(text, start).items()}
 
 
@@ -220,8 +220,8 @@ def spans_of(text: str, start: int) -> dict[str, slice]:
         ("-0.0E-99999999999999999999", 0),
     ],
 )
-def test_exact_int32_reads_integers_however_written(text: str, expected: int) -> None:
-    """A number whose value is an integer of 32 bits is read as one."""
+def test_exact_int32_reads_integers_in_any_spelling(text: str, expected: int) -> None:
+    """A number that is an integer of 32 bits is returned, in any spelling."""
     assert expected == exact_int32(Number(text))
 
 
@@ -235,15 +235,15 @@ def test_exact_int32_reads_integers_however_written(text: str, expected: int) ->
     ],
 )
 def test_exact_int32_refuses_other_numbers(text: str) -> None:
-    """A number out of range, or with a fraction, isn't read as an integer."""
+    """A number out of range or with a fraction raises ValueError."""
     with pytest.raises(ValueError, match=r".+"):
         exact_int32(Number(text))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.integers(-(2**33), 2**33))
-def test_exact_int32_holds_to_32_bits(value: int) -> None:
-    """Integers are read as they are within 32 bits, and refused beyond."""
+def test_exact_int32_reads_only_32_bits(value: int) -> None:
+    """An integer of 32 bits is returned; any other raises ValueError."""
     if -(2**31) <= value < 2**31:
         assert value == exact_int32(Number(value))
     else:
@@ -272,8 +272,8 @@ def test_exact_int32_holds_to_32_bits(value: int) -> None:
         ("0.00e-99999999999999999999", 0.0),
     ],
 )
-def test_exact_double_reads_what_a_double_carries(text: str, expected: float) -> None:
-    """A number is read whose shortest decimal as a double equals it by value."""
+def test_exact_double_reads_exact_numbers(text: str, expected: float) -> None:
+    """A number that a double represents exactly is returned."""
     assert expected == exact_double(Number(text))
 
 
@@ -286,8 +286,8 @@ def test_exact_double_reads_what_a_double_carries(text: str, expected: float) ->
         *("1e99999999999999999999", "1e-99999999999999999999", "1e999999999999"),
     ],
 )
-def test_exact_double_refuses_what_a_double_would_change(text: str) -> None:
-    """A number that a double would round isn't read."""
+def test_exact_double_refuses_inexact_numbers(text: str) -> None:
+    """A number that a double would round raises ValueError."""
     with pytest.raises(ValueError, match=r".+"):
         exact_double(Number(text))
 
@@ -299,7 +299,7 @@ def test_exact_double_refuses_what_a_double_would_change(text: str) -> None:
     )
 )
 def test_exact_double_is_exact_or_refuses(text: str) -> None:
-    """A number is read if, and only if, the double's shortest decimal equals it."""
+    """A number is returned if and only if the double's shortest decimal equals it."""
     try:
         double = exact_double(Number(text))
     except ValueError:
@@ -312,7 +312,7 @@ def test_exact_double_is_exact_or_refuses(text: str) -> None:
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_exact_double_reads_every_double(value: float) -> None:
-    """What a double is written as is read as that double."""
+    """The text of any double is parsed as that double."""
     assert value == exact_double(Number(repr(value)))
 
 
@@ -337,7 +337,7 @@ def test_exact_double_reads_every_double(value: float) -> None:
     ],
 )
 def test_exact_instant_reads_rfc_3339(text: str, seconds: int, nanos: int) -> None:
-    """A timestamp is read by its instant, to the nanosecond."""
+    """A timestamp is parsed to the nanosecond, with any offset."""
     assert (seconds, nanos) == exact_instant(text)
 
 
@@ -370,13 +370,13 @@ def test_exact_instant_reads_rfc_3339(text: str, seconds: int, nanos: int) -> No
         pytest.param("1714521600", id="epoch-seconds"),
     ],
 )
-def test_exact_instant_refuses_what_has_no_instant(text: str) -> None:
-    """Text without an instant that a Timestamp can tell is refused."""
+def test_exact_instant_refuses_other_texts(text: str) -> None:
+    """Text that isn't an instant of a Timestamp raises ValueError."""
     with pytest.raises(ValueError, match=r".+"):
         exact_instant(text)
 
 
-# Where an offset doesn't lead beyond the years.
+# So that no offset leads beyond the first or last year.
 FIRST, LAST = (datetime.fromisoformat(day) for day in ("0001-01-03", "9999-12-29"))
 ZONES = st.integers(-1439, 1439).map(lambda east: timezone(timedelta(minutes=east)))
 
@@ -384,7 +384,7 @@ ZONES = st.integers(-1439, 1439).map(lambda east: timezone(timedelta(minutes=eas
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.datetimes(FIRST, LAST, timezones=ZONES))
 def test_exact_instant_agrees_with_the_standard_library(time: datetime) -> None:
-    """The instant is the one that the standard library reckons, whatever the zone."""
+    """The instant equals the standard library's, in any zone."""
     since = time - datetime(1970, 1, 1, tzinfo=UTC)
     seconds, rest = divmod(since, timedelta(seconds=1))
 

@@ -1,4 +1,4 @@
-"""What each type of field takes, and what it leaves alone."""
+"""Tests of putting parsed values into fields."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ TIME = "2024-05-01T00:00:00Z"
 
 
 def test_table_has_the_members_of_the_contract() -> None:
-    """Each of AWS's fields takes its member, and the gateway's own take none."""
+    """The table has AWS's members and none of the gateway's own fields."""
     assert {path[0] for path in FIELDS} == set(PUTS)
     assert {"securityGroupIds", "subnetIds", "vpcId", "vpcOwnerAccountId"} == set(
         puts_of(VpcConfig.DESCRIPTOR)
@@ -34,7 +34,7 @@ def test_table_has_the_members_of_the_contract() -> None:
 
 
 def test_words_of_an_enum_are_those_of_aws() -> None:
-    """An enum's words lack the prefix, and the unspecified one isn't a word."""
+    """An enum's words have no prefix, and don't include the unspecified value."""
     assert {
         "PENDING": 1,
         "STARTING": 2,
@@ -75,7 +75,7 @@ def test_words_of_an_enum_are_those_of_aws() -> None:
     ],
 )
 def test_put_sets_the_field(member: str, value: Any, expected: dict[str, Any]) -> None:
-    """A value of the right type is put whole; what is empty sets nothing."""
+    """A value of the right type is put; an empty container sets nothing."""
     run = Run()
 
     assert [] == list(PUTS[member](run, value))
@@ -103,8 +103,8 @@ def test_put_sets_the_field(member: str, value: Any, expected: dict[str, Any]) -
         ),
     ],
 )
-def test_put_refuses_what_the_field_cannot_hold(member: str, value: Any) -> None:
-    """A value of another type, or one that would change, raises and sets nothing."""
+def test_put_refuses_values_that_do_not_fit(member: str, value: Any) -> None:
+    """A value that doesn't fit exactly raises ValueError and sets nothing."""
     run = Run()
     with pytest.raises(ValueError, match=r".+"):
         PUTS[member](run, value)
@@ -121,8 +121,10 @@ def test_put_refuses_what_the_field_cannot_hold(member: str, value: Any) -> None
     ],
 )
 @pytest.mark.parametrize("name", ["vpcId", "subnetIds", "new"])
-def test_structure_of_which_nothing_fits_stays_absent(name: str, value: Any) -> None:
-    """A structure none of whose members was put isn't made present."""
+def test_structure_without_a_member_that_fits_stays_unset(
+    name: str, value: Any
+) -> None:
+    """A structure without a member that fits stays unset; the paths are returned."""
     run = Run()
     untyped = PUTS["vpcConfig"](run, ((name, value),))
 
@@ -149,8 +151,8 @@ JSON = st.recursive(
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(PUTS.keys() - STRUCTURES)), JSON)
-def test_put_that_refuses_leaves_the_message_alone(member: str, value: Any) -> None:
-    """A value that doesn't fit raises ValueError, and the message is as before."""
+def test_put_that_fails_leaves_the_message_unchanged(member: str, value: Any) -> None:
+    """Any value is put, or raises ValueError and leaves the message unchanged."""
     run = Run()
     try:
         PUTS[member](run, value)
@@ -162,10 +164,8 @@ def test_put_that_refuses_leaves_the_message_alone(member: str, value: Any) -> N
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.sampled_from(sorted(STRUCTURES)), JSON)
-def test_put_of_a_structure_without_a_member_that_fits_leaves_it_absent(
-    member: str, value: Any
-) -> None:
-    """A structure is present if, and only if, one of its members was put."""
+def test_structure_is_set_only_with_a_member(member: str, value: Any) -> None:
+    """A structure is set if and only if one of its members was put."""
     run = Run()
     try:
         PUTS[member](run, value)
@@ -174,8 +174,8 @@ def test_put_of_a_structure_without_a_member_that_fits_leaves_it_absent(
     assert all(structure.ListFields() for _, structure in run.ListFields())
 
 
-def test_members_that_do_not_fit_are_told_by_their_paths() -> None:
-    """The paths of what wasn't put come back, null left out, the rest is put."""
+def test_paths_of_members_that_do_not_fit_are_returned() -> None:
+    """The paths of members that don't fit are returned, without nulls."""
     run = Run()
     sent = {
         "name": "n",
@@ -200,17 +200,17 @@ def test_members_that_do_not_fit_are_told_by_their_paths() -> None:
 
 
 def arrays(levels: int) -> Any:
-    """Nest arrays, parsed."""
+    """Return nested arrays, as parsed."""
     return [arrays(levels - 1)] if levels else Number("1")
 
 
 def objects(levels: int) -> Any:
-    """Nest objects, parsed."""
+    """Return nested objects, as parsed."""
     return (("a", objects(levels - 1)),) if levels else Number("1")
 
 
 def plain(value: Any) -> Any:
-    """Make of parsed JSON what the standard library would."""
+    """Convert a parsed value to that of the standard library."""
     match value:
         case list():
             return [plain(each) for each in value]
@@ -224,10 +224,10 @@ def plain(value: Any) -> Any:
     ("nest", "most"),
     [pytest.param(arrays, 49, id="arrays"), pytest.param(objects, 32, id="objects")],
 )
-def test_document_is_put_as_deep_as_stock_clients_decode(
+def test_document_is_put_as_deep_as_standard_clients_decode(
     nest: Callable[[int], Any], most: int
 ) -> None:
-    """The deepest document that is put is the deepest that a client can decode."""
+    """The maximum depth is the maximum that a standard client decodes."""
     run = Run(id=RUN_ID)
     put_document(run.parameters, nest(most))
     deeper = ParseDict(plain(nest(most + 1)), Value(), max_recursion_depth=500)
@@ -251,7 +251,7 @@ def test_document_is_put_as_deep_as_stock_clients_decode(
     ],
 )
 def test_document_counts_the_levels_above_it(value: Any, most: int) -> None:
-    """A document that stands deeper itself may be that much less deep."""
+    """The levels above a document reduce its maximum depth."""
     put_document(Value(), value, level=most)
     with pytest.raises(ValueError, match="deeper than standard clients decode"):
         put_document(Value(), value, level=most + 1)
@@ -277,7 +277,7 @@ def test_document_counts_the_levels_above_it(value: Any, most: int) -> None:
     ],
 )
 def test_document_has_the_kind_that_was_sent(value: Any, expected: Value) -> None:
-    """Each kind of JSON value has its kind of Value, empty ones too."""
+    """Each kind of JSON value sets its kind of Value, also if it is empty."""
     message = Value()
     put_document(message, value)
 

@@ -1,4 +1,4 @@
-"""How requests are signed: as botocore signs them, byte for byte."""
+"""Tests that signatures equal botocore's, byte for byte."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -18,7 +18,7 @@ HOST = "workflows-omics.us-east-1.amazonaws.com"
 
 
 class Get(NamedTuple):
-    """One request to sign, a GET unless it says otherwise."""
+    """One request to sign, by default a GET."""
 
     credentials: Credentials = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG")
     host: str = HOST
@@ -30,7 +30,7 @@ class Get(NamedTuple):
 
 
 def signed(get: Get, signer: Signer | None = None) -> dict[str, str]:
-    """Sign a request, by a new signer if none is given."""
+    """Sign a request, with a new signer by default."""
     signer = signer or Signer(region=REGION, service=SERVICE)
     return signer.headers(
         get.credentials,
@@ -46,7 +46,7 @@ def signed(get: Get, signer: Signer | None = None) -> dict[str, str]:
 def signed_by_botocore(
     get: Get, *, region: str = REGION, service: str = SERVICE
 ) -> dict[str, str]:
-    """Sign a request with botocore's parts, in the order in which it takes them."""
+    """Sign a request with the functions of botocore."""
     caller = get.credentials
     keys = credentials.Credentials(caller.access_key, caller.secret_key, caller.token)
     signer = auth.SigV4Auth(keys, service, region)
@@ -106,7 +106,7 @@ POSTS = st.builds(
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(GETS | POSTS, WORDS, WORDS)
 def test_headers_are_those_of_botocore(get: Get, region: str, service: str) -> None:
-    """Whatever is asked, by whomever and whenever, the headers are botocore's."""
+    """The headers of any request equal botocore's."""
     signer = Signer(region=region, service=service)
 
     assert signed_by_botocore(get, region=region, service=service) == signed(
@@ -132,13 +132,13 @@ def test_headers_are_those_of_botocore(get: Get, region: str, service: str) -> N
     ],
 )
 def test_headers_of_a_run_are_those_of_botocore(get: Get) -> None:
-    """Requests as the gateway makes them are signed as botocore signs them."""
+    """The headers of a GetRun request equal botocore's."""
     assert signed_by_botocore(get) == signed(get)
 
 
 @pytest.mark.guarantee("signatures")
 def test_headers_are_what_botocore_itself_adds() -> None:
-    """A request that botocore signs as a whole gets the headers compared with here."""
+    """The headers that these tests compare with are those of botocore's own signer."""
     request = AWSRequest("GET", f"https://{HOST}/run/1234567?export=DEFINITION")
     keys = credentials.Credentials("AKID", "secret", "the token")
     auth.SigV4Auth(keys, SERVICE, REGION).add_auth(request)
@@ -163,10 +163,10 @@ FEW = st.builds(
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(FEW, MOMENTS), min_size=2, max_size=8))
-def test_key_of_the_day_never_serves_another(
+def test_cached_key_is_used_for_its_day_and_secret_only(
     calls: list[tuple[Credentials, datetime]],
 ) -> None:
-    """One signer signs for changing days and secrets as a new one would for each."""
+    """A signer that is used for several days and secrets signs as botocore does."""
     signer = Signer(region=REGION, service=SERVICE)
 
     for caller, now in calls:
@@ -175,7 +175,7 @@ def test_key_of_the_day_never_serves_another(
 
 
 def test_secrets_are_not_shown() -> None:
-    """Neither the secret key nor the session token is in what a log would show."""
+    """The repr of credentials has neither the secret key nor the session token."""
     shown = repr(Credentials("AKIDEXAMPLE", "the-secret", "the-token"))
 
     assert "AKIDEXAMPLE" in shown
