@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,23 +61,14 @@ class Aws:
 
 def discover() -> Aws:
     """Return what AWS's own settings say, or raise AwsSettingsError with all faults."""
-    faults = []
+    faults: list[str] = []
     try:
         core = session_of(os.environ)
-        named = region = core.get_config_variable("region")
-        if not region:
-            faults.append(
-                "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
-            )
-        elif fault := region_fault(region):
-            faults.append(f"AWS Region: {fault}")
-            region = None
-        faults += faults_of_keys(os.environ)
-        ca_bundle = core.get_config_variable("ca_bundle")
-        if ca_bundle and (fault := _ca_fault(ca_bundle)):
-            faults.append(f"AWS_CA_BUNDLE: {fault}")
+        faults.extend(_setting_faults(core))  # those before an exception are kept
+        named, ca_bundle = map(core.get_config_variable, ("region", "ca_bundle"))
+        is_region = named and not region_fault(named)
         session = boto3.Session(botocore_session=core)
-        region, endpoint = endpoint_of(session, region or ELSEWHERE)
+        region, endpoint = endpoint_of(session, named if is_region else ELSEWHERE)
     except BotoCoreError as error:
         raise AwsSettingsError(*faults, f"AWS settings: {error}") from None
     except AwsSettingsError as error:
@@ -131,6 +122,19 @@ def fixed(
         lambda _: identity,
         sts=sts if sts_endpoint else None,
     )
+
+
+def _setting_faults(core: Any) -> Iterator[str]:
+    """Return the faults of the Region, the keys and the CA file."""
+    region = core.get_config_variable("region")
+    if not region:
+        yield "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
+    elif fault := region_fault(region):
+        yield f"AWS Region: {fault}"
+    yield from faults_of_keys(os.environ)
+    ca_bundle = core.get_config_variable("ca_bundle")
+    if ca_bundle and (fault := _ca_fault(ca_bundle)):
+        yield f"AWS_CA_BUNDLE: {fault}"
 
 
 def _ca_fault(file: str) -> str | None:

@@ -391,7 +391,7 @@ def test_retry_after_of_http_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "expected"),
     [
         pytest.param("Odd1Exception", "Odd1Exception", id="plain"),
         pytest.param("A" * 64, "A" * 64, id="64"),
@@ -403,13 +403,13 @@ def test_retry_after_of_http_is_ignored() -> None:
         pytest.param("arn/aws/iam/123456789012", "", id="slashes"),
     ],
 )
-def test_code_that_is_malformed_is_left_out(code: str, told: str) -> None:
+def test_code_that_is_malformed_is_left_out(code: str, expected: str) -> None:
     """`awsErrorCode` is letters and digits, 64 at most, or empty."""
-    assert told == error_of(reply(400, {"__type": code})).answer.error_code
+    assert expected == error_of(reply(400, {"__type": code})).answer.error_code
 
 
 @pytest.mark.parametrize(
-    ("request_id", "told"),
+    ("request_id", "expected"),
     [
         pytest.param("0a1B-2c", "0a1B-2c", id="plain"),
         pytest.param("a" * 64, "a" * 64, id="64"),
@@ -421,11 +421,13 @@ def test_code_that_is_malformed_is_left_out(code: str, told: str) -> None:
         pytest.param("", "", id="empty"),
     ],
 )
-def test_request_id_that_is_malformed_is_left_out(request_id: str, told: str) -> None:
+def test_request_id_that_is_malformed_is_left_out(
+    request_id: str, expected: str
+) -> None:
     """`awsRequestId` is letters, digits and hyphens, 64 at most, or empty."""
     answer = reply(200, x_amzn_requestid=request_id)
 
-    assert AwsAnswer(told, 200) == answer_of(answer)
+    assert AwsAnswer(expected, 200) == answer_of(answer)
 
 
 @pytest.mark.parametrize(

@@ -414,7 +414,7 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
         },
         [NO_REGION, "AWS_CA_BUNDLE: no file of this path can be read", HTTPS],
     ),
-    "all-that-can-be-told": (
+    "all-that-can-be-reported": (
         {"AWS_DEFAULT_REGION": "us east 1", "AWS_CA_BUNDLE": "{folder}/absent"},
         [BAD_REGION, "AWS_CA_BUNDLE: no file of this path can be read"],
     ),

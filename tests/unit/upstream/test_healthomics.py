@@ -168,9 +168,9 @@ async def source(
     now: Callable[[], datetime] = clocks.utc_now,
 ) -> AsyncIterator[Source]:
     """Create a source that sends requests to `endpoint`."""
-    with trustme.CA().cert_pem.tempfile() as nobody:
+    with trustme.CA().cert_pem.tempfile() as unused_ca_file:
         transport = Transport(
-            ca_file=str(ca_file or nobody),
+            ca_file=str(ca_file or unused_ca_file),
             max_connections=32,
             connect_timeout_seconds=5.0,
             attempt_timeout_seconds=attempt_seconds,

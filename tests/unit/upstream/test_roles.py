@@ -166,9 +166,9 @@ async def roles(
     **options: Any,
 ) -> AsyncIterator[tuple[Roles, LyingUpstream]]:
     """Create the source over a HealthOmics that accepts every session."""
-    with trustme.CA().cert_pem.tempfile() as nobody:
+    with trustme.CA().cert_pem.tempfile() as ca_file:
         transport = Transport(
-            ca_file=nobody,
+            ca_file=ca_file,
             max_connections=8,
             connect_timeout_seconds=5.0,
             attempt_timeout_seconds=30.0,

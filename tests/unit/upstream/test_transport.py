@@ -24,7 +24,7 @@ SOON_SECONDS = 0.2  # a timeout that a test waits for
 LONG_SECONDS = 30.0  # a timeout that isn't reached
 ALIVE = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n"
 SILENCE = 60.0
-NOBODY = trustme.CA()  # an authority whose certificates no client trusts
+UNUSED_CA = trustme.CA()  # an authority that no server here has a certificate of
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -38,9 +38,9 @@ async def transport(
     attempt_seconds: float = LONG_SECONDS,
 ) -> AsyncIterator[Transport]:
     """Create a transport that reads at most a thousand bytes of a body."""
-    with NOBODY.cert_pem.tempfile() as nobody:
+    with UNUSED_CA.cert_pem.tempfile() as unused_ca_file:
         opened = Transport(
-            ca_file=str(ca_file or nobody),
+            ca_file=str(ca_file or unused_ca_file),
             max_connections=max_connections,
             connect_timeout_seconds=connect_seconds,
             attempt_timeout_seconds=attempt_seconds,
