@@ -19,8 +19,7 @@ from healthomics_gateway.upstream.sigv4 import Credentials
 
 WAIT_SECONDS = 10.0  # that one call waits for a read of the chain
 READ_SECONDS = 60.0  # for one read of the chain; then it counts as failed
-# That read the chain. All but one have been blocked for longer than READ_SECONDS.
-MAX_THREADS = 4
+MAX_THREADS = 4  # that read the chain; a read that times out keeps its thread
 RECOVERY_SECONDS = 5.0  # between reads of a chain without usable credentials
 RECOVERY_READS = 6  # after AWS refused the credentials; then the next call reads
 EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of valid credentials
@@ -137,9 +136,7 @@ class ChainIdentity:
     def _cancel_refresh(self) -> None:
         if self._refresh:
             self._refresh.cancel()
-            self._refresh = (
-                None  # so that the next call doesn't wait for a cancelled task
-            )
+            self._refresh = None  # the next call begins another one
 
     def _start_refresh(self) -> asyncio.Task[Credentials]:
         if self._refresh is None or self._refresh.done():
@@ -154,7 +151,7 @@ class ChainIdentity:
                 read: tuple[Any, Credentials] = await self._run(reading)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _chain_error(error)
-            # Only a role's chain is always read for a call, whose log fields fit.
+            # A role's chain is read for calls only, so the call's fields are logged.
             cause = {} if self._recovers else get_contextvars()
             _log.warning("credentials_unavailable", **failure.log_fields, **cause)
             if self._credentials and self._source and not self._expires_within(0):
@@ -164,7 +161,7 @@ class ChainIdentity:
             self._report(failure.reason)
             self._recover(None)
             raise GatewayError(failure.reason, again=Again.NO) from None
-        finally:  # earlier, a call that leaves would cancel the refresh
+        finally:  # until now, so that no call's end discards the result
             self._read = None
         self._refreshed_at = self._clock()
         source, credentials = read
