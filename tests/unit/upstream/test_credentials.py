@@ -130,16 +130,16 @@ class World:
 @asynccontextmanager
 async def world(link: Any = None, **options: Any) -> AsyncIterator[World]:
     """Create an identity over a chain; fail if an exception is never retrieved."""
-    unheeded: list[dict[str, Any]] = []
+    unretrieved: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: unheeded.append(context))
+    loop.set_exception_handler(lambda _, context: unretrieved.append(context))
     opened = World(link, **options)
     try:
         yield opened
     finally:
         await opened.identity.close()
     gc.collect()  # logs exceptions that were never retrieved
-    assert [] == unheeded
+    assert [] == unretrieved
 
 
 def static(key: str) -> Any:

@@ -62,11 +62,11 @@ class Clock:
         self.time = datetime(2026, 1, 1, 12, tzinfo=UTC)
         self.skew = skew  # by which AWS's clock is ahead
 
-    def ours(self) -> datetime:
+    def gateway_time(self) -> datetime:
         """Return the time by the gateway's clock."""
         return self.time
 
-    def theirs(self) -> datetime:
+    def aws_time(self) -> datetime:
         """Return the time by AWS's clock."""
         return self.time + self.skew
 
@@ -92,22 +92,22 @@ class Keyring:
 
     async def credentials(self) -> Credentials:
         """Return the current credentials."""
-        return _given(self._current)
+        return _checked(self._current)
 
     async def renew(self, refused: Credentials) -> bool:
         """Replace the credentials by those of the next renewal."""
         self.refused.append(refused)
-        self._current = _given(self._following)
+        self._current = _checked(self._following)
         return self._current != refused
 
     async def close(self) -> None:
         """Do nothing."""
 
 
-def _given(what: Credentials | Exception) -> Credentials:
-    if isinstance(what, Exception):
-        raise what
-    return what
+def _checked(value: Credentials | Exception) -> Credentials:
+    if isinstance(value, Exception):
+        raise value
+    return value
 
 
 class Source:
@@ -277,14 +277,16 @@ async def test_path_of_the_endpoint_comes_first_and_is_signed() -> None:
     clock = Clock()
     async with (
         Upstream(http(run_body())) as upstream,
-        source(f"{upstream.url}/base/v1", now=clock.ours) as asked,
+        source(f"{upstream.url}/base/v1", now=clock.gateway_time) as asked,
     ):
         await asked.ask(RUN_ID, RUN_EXPORT_DEFINITION)
 
     request = received(upstream.requests[0])
     assert f"/base/v1/run/{RUN_ID}" == request.path
-    verify(request, now=clock.ours(), session_token=None)  # raises if it's wrong
-    assert clock.ours() == signed_at(upstream.requests[0])
+    verify(
+        request, now=clock.gateway_time(), session_token=None
+    )  # raises if it's wrong
+    assert clock.gateway_time() == signed_at(upstream.requests[0])
 
 
 # Answers.
@@ -296,12 +298,12 @@ async def test_answer_is_the_run_and_when_it_was_read() -> None:
     reply = http(run_body(priority=7), x_amzn_requestid="aws-1")
     async with (
         Upstream(reply) as upstream,
-        source(upstream.url, now=clock.ours) as asked,
+        source(upstream.url, now=clock.gateway_time) as asked,
     ):
         answer = await asked.ask()
 
     observed = Timestamp()
-    observed.FromDatetime(clock.ours())
+    observed.FromDatetime(clock.gateway_time())
     assert (RUN_ID, RUN_STATUS_RUNNING, 7, observed, "aws-1") == (
         answer.run.id,
         answer.run.status,
@@ -445,8 +447,8 @@ async def test_clock_that_is_off_is_corrected_on_the_second_attempt(
     """The next request is signed with the time of the response that refused one."""
     clock = Clock(skew)
     async with (
-        Sandbox(now=clock.theirs) as sandbox,
-        source(sandbox.url, now=clock.ours) as asked,
+        Sandbox(now=clock.aws_time) as sandbox,
+        source(sandbox.url, now=clock.gateway_time) as asked,
     ):
         row = await asked.row()
         await asked.ask()
@@ -460,8 +462,8 @@ async def test_concurrent_calls_share_the_time_of_the_first_refusal() -> None:
     """Each call that was signed with the wrong time is tried again."""
     clock = Clock(MINUTES_20)
     async with (
-        Sandbox(quota_per_second=0, now=clock.theirs) as sandbox,
-        source(sandbox.url, now=clock.ours) as asked,
+        Sandbox(quota_per_second=0, now=clock.aws_time) as sandbox,
+        source(sandbox.url, now=clock.gateway_time) as asked,
     ):
         rows = await asyncio.gather(*(asked.row() for _ in range(8)))
         await asyncio.gather(*(asked.ask() for _ in range(8)))
@@ -474,17 +476,17 @@ async def test_offset_is_dropped_when_the_clock_is_set_right() -> None:
     """A clock that is corrected suddenly causes one refusal."""
     clock = Clock(MINUTES_20)
     async with (
-        Sandbox(now=clock.theirs) as sandbox,
-        source(sandbox.url, now=clock.ours) as asked,
+        Sandbox(now=clock.aws_time) as sandbox,
+        source(sandbox.url, now=clock.gateway_time) as asked,
     ):
         await asked.refusal()
         await asked.ask()
-        clock.time, clock.skew = clock.theirs(), timedelta(0)
+        clock.time, clock.skew = clock.aws_time(), timedelta(0)
         assert (Reason.GATEWAY_SIGNATURE_REJECTED, Again.FIXED) == await asked.row()
         await asked.ask()
 
     assert (
-        clock.ours().strftime("%Y%m%dT%H%M%SZ")
+        clock.gateway_time().strftime("%Y%m%dT%H%M%SZ")
         == (sandbox.requests[-1].headers["x-amz-date"])
     )
 
@@ -493,8 +495,8 @@ async def test_offset_follows_the_clock_as_it_comes_right() -> None:
     """Each answer updates the offset, until the clocks agree."""
     clock = Clock(MINUTES_20)
     async with (
-        Sandbox(now=clock.theirs) as sandbox,
-        source(sandbox.url, now=clock.ours) as asked,
+        Sandbox(now=clock.aws_time) as sandbox,
+        source(sandbox.url, now=clock.gateway_time) as asked,
     ):
         await asked.refusal()
         for minutes in (20, 16, 12, 8, 4, 0.5, 0.5):
@@ -505,7 +507,7 @@ async def test_offset_follows_the_clock_as_it_comes_right() -> None:
         datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(
             tzinfo=UTC
         )
-        - clock.ours()
+        - clock.gateway_time()
         for request in sandbox.requests
     ]
     assert [0, 20, 20, 16, 12, 8, 4, 0] == [each.total_seconds() / 60 for each in ahead]
@@ -513,7 +515,7 @@ async def test_offset_follows_the_clock_as_it_comes_right() -> None:
 
 def http_date(**ahead: float) -> str:
     """Return a Date header that is ahead of the gateway's clock."""
-    return format_datetime(Clock().ours() + timedelta(**ahead), usegmt=True)
+    return format_datetime(Clock().gateway_time() + timedelta(**ahead), usegmt=True)
 
 
 @pytest.mark.parametrize(
@@ -546,13 +548,13 @@ async def test_rejected_signature_is_worth_another_attempt_only_if_clocks_differ
     reply = refusing("SignatureDoesNotMatch", **headers)
     async with (
         Upstream(reply, http(run_body())) as upstream,
-        source(upstream.url, now=clock.ours) as asked,
+        source(upstream.url, now=clock.gateway_time) as asked,
     ):
         row = await asked.row()
         await asked.ask()
 
     assert (Reason.GATEWAY_SIGNATURE_REJECTED, again) == row
-    ahead = signed_at(upstream.requests[1]) - clock.ours()
+    ahead = signed_at(upstream.requests[1]) - clock.gateway_time()
     assert minutes == ahead.total_seconds() / 60
 
 
@@ -568,7 +570,7 @@ async def test_offset_is_unchanged_by_an_answer_without_a_date() -> None:
     )
     async with (
         Upstream(*answers) as upstream,
-        source(upstream.url, now=clock.ours) as asked,
+        source(upstream.url, now=clock.gateway_time) as asked,
     ):
         assert (Reason.GATEWAY_CLOCK_SKEW, Again.FIXED) == await asked.row()
         await asked.ask()
@@ -577,7 +579,7 @@ async def test_offset_is_unchanged_by_an_answer_without_a_date() -> None:
         await asked.ask()
 
     assert [0, 20, 20, 20, 20] == [
-        (signed_at(head) - clock.ours()).total_seconds() / 60
+        (signed_at(head) - clock.gateway_time()).total_seconds() / 60
         for head in upstream.requests
     ]
 

@@ -99,7 +99,7 @@ async def read_head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
-async def departure(reader: asyncio.StreamReader) -> None:
+async def client_closed(reader: asyncio.StreamReader) -> None:
     """Wait until the client has closed or reset the connection."""
     with contextlib.suppress(ConnectionError):
         while await reader.read(100):
@@ -538,7 +538,7 @@ async def test_whole_attempt_is_bounded(answer: list[bytes | float]) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await read_head(reader))
         dripping = asyncio.create_task(drip(writer))
-        await departure(reader)
+        await client_closed(reader)
         dripping.cancel()
         has_left.set()
 
@@ -621,7 +621,7 @@ async def test_cancelled_get_closes_its_connection(begun: bytes) -> None:
             return
         writer.write(begun)
         has_come.set()
-        await departure(reader)
+        await client_closed(reader)
         has_left.set()
 
     async with serving(talk) as url, transport() as opened, asyncio.timeout(5):
@@ -650,7 +650,7 @@ async def test_request_waits_for_its_turn_on_a_ready_connection(
         read.extend(await reader.readuntil(b"\r\n\r\n"))
         assert may_leave.is_set()
         writer.write(http(b"{}"))
-        await departure(reader)
+        await client_closed(reader)
 
     async def depart() -> None:
         await connected.wait()
@@ -812,7 +812,7 @@ async def test_close_closes_kept_alive_connections() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
         writer.write(http(b"{}"))
-        await departure(reader)
+        await client_closed(reader)
         has_left.set()
 
     async with serving(talk) as url, asyncio.timeout(5):
