@@ -101,7 +101,7 @@ MUTANTS = (
     ),
     Mutant(
         "any-certificate-is-trusted",
-        "upstream/transport.py",
+        "upstream/http_session.py",
         "    context.load_verify_locations(ca_file)\n",
         "    context.check_hostname = False\n    context.verify_mode = ssl.CERT_NONE\n",
         "unit/upstream/test_transport.py::test_untrusted_certificate_is_sent_nothing",
@@ -122,7 +122,7 @@ MUTANTS = (
         "            408: _TIMED_OUT,\n"
         "            429: _THROTTLED,\n"
         "        }",
-        "unit/upstream/test_classify.py::test_body_without_a_code_leaves_it_to_the_status",
+        "unit/upstream/test_classify.py::test_status_decides_if_the_body_has_no_code",
         holds=(
             "faults/test_proxies.py::test_page_of_a_proxy_is_classified_by_its_status",
         ),
@@ -486,7 +486,7 @@ MUTANTS = (
     Mutant(
         "session-that-nobody-waits-for-is-asked-for",
         "upstream/credentials.py",
-        "            if not (self._waiting or is_reading or self._looks_out):",
+        "            if not (self._waiting or is_reading or self._recovers):",
         "            if False:",
         "faults/test_roles.py::test_calls_that_left_a_stalled_sts_use_few_threads",
     ),

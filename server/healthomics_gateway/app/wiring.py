@@ -20,8 +20,8 @@ from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
-from healthomics_gateway.upstream.credentials import Identity, Report
 from healthomics_gateway.upstream.healthomics import HealthOmics
+from healthomics_gateway.upstream.identity import Identity, Report
 from healthomics_gateway.upstream.roles import Roles
 from healthomics_gateway.upstream.sts import Sts
 from healthomics_gateway.upstream.transport import Transport

@@ -8,7 +8,8 @@ from argparse import Namespace
 from healthomics_gateway.app.grpc_server import files_fault
 from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
-from healthomics_gateway.upstream.config import Aws, AwsSettingsError, discover
+from healthomics_gateway.upstream.config import Aws, discover
+from healthomics_gateway.upstream.endpoints import AwsSettingsError
 
 
 def checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:

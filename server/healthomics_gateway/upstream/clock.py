@@ -1,4 +1,4 @@
-"""What time it is: the machine's clock, and AWS's beside it as its answers tell."""
+"""The machine's clock, and the time by AWS's clock, from the dates of its answers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-MIN_SKEW = timedelta(minutes=1)  # AWS accepts five; less than one is a slow answer
-MAX_SKEW = timedelta(days=36_500)  # beyond it the answer's date is nonsense
+MIN_SKEW = timedelta(
+    minutes=1
+)  # AWS accepts five; a slow answer can look like less than one
+MAX_SKEW = timedelta(days=36_500)  # a date that differs by more is ignored
 NO_SKEW = timedelta(0)
 
 
 def utc_now() -> datetime:
-    """Give the time of the machine's clock."""
+    """Return the time by the machine's clock."""
     return datetime.now(UTC)
 
 
 class Clock:
-    """The machine's clock, shared by all who sign: one refusal teaches them all."""
+    """A clock that all signers share, so that one refusal corrects it for all."""
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
-        """Take AWS's clock for equal to `now` until an answer tells otherwise."""
+        """Create a clock that expects AWS's clock to be equal to `now` at first."""
         self.now = now
-        self.skew = NO_SKEW  # what AWS's clock is ahead
+        self.skew = NO_SKEW  # by which AWS's clock is ahead
 
     @property
     def aws_now(self) -> datetime:
@@ -30,11 +32,11 @@ class Clock:
         return self.now() + self.skew
 
     def learn(self, date: str) -> None:
-        """Take what AWS's clock is ahead from an answer's date, if it has one."""
+        """Set the skew by an answer's Date header, if that is a date."""
         self.skew = self._measured_skew(date)
 
     def differs_from(self, skew: timedelta) -> bool:
-        """Tell whether what was signed with that skew was signed at a wrong time."""
+        """Return whether a request that was signed with `skew` had a wrong time."""
         return abs(self.skew - skew) >= MIN_SKEW
 
     def _measured_skew(self, text: str) -> timedelta:

@@ -1,15 +1,13 @@
-"""Where HealthOmics is, from AWS's own settings, as in any boto3 program."""
+"""Region, endpoints and credentials from AWS's settings, as in any boto3 program."""
 
 from __future__ import annotations
 
 import os
-import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -18,86 +16,59 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from botocore.httpsession import get_cert_path
 
-from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.files import FileError, read_regular
-from healthomics_gateway.net.addresses import is_loopback
-from healthomics_gateway.net.hosts import is_name
 from healthomics_gateway.net.proxies import ProxyError, proxy_for
 from healthomics_gateway.upstream.credential_chain import (
-    HEADER_VALUE,
     faults_of_keys,
     read_chain,
     region_fault,
     session_of,
 )
-from healthomics_gateway.upstream.credentials import (
-    AGENT,
-    ChainIdentity,
-    FixedIdentity,
-    Identity,
-    Report,
+from healthomics_gateway.upstream.credentials import ChainIdentity
+from healthomics_gateway.upstream.endpoints import (
+    ELSEWHERE,
+    AwsSettingsError,
+    endpoint_fault,
+    endpoint_of,
 )
+from healthomics_gateway.upstream.identity import AGENT, FixedIdentity, Identity, Report
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import MAX_THREADS
 
-UNUSABLE = (
-    "AWS settings: boto3 can't use one of them; look at AWS_MAX_ATTEMPTS and"
-    " AWS_DATA_PATH, and at the profile's settings"
-)
-SERVICE = "omics"  # boto3's name of it, and its signing name
-HOST_PREFIX = "workflows-"  # before the host for GetRun, but not before an explicit one
-ELSEWHERE = "elsewhere-1"  # no Region; boto3 makes up an endpoint for it all the same
-
-# How STS is asked, off the event loop: in seconds, and signed by ourselves.
+# Of boto3's client for STS, which the gateway signs for. The times are in seconds.
 STS_CONFIG = Config(
     connect_timeout=3,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 2},
     max_pool_connections=MAX_THREADS,
-    proxies={},  # unless `proxy_for` finds one: boto3 has other rules
+    proxies={},  # as boto3's rules for proxies differ from those of `proxy_for`
     signature_version=UNSIGNED,
     user_agent_extra=AGENT,
 )
 
-# No empty segment and none that begins with a dot: botocore would sign another path.
-_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
-
-
-class AwsSettingsError(FaultsError):
-    """AWS's own settings don't name a place to call; `args` are the faults."""
-
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """Where HealthOmics and STS are, and who asks."""
+    """The Region, the endpoints and the identity that requests to AWS are sent with."""
 
     region: str
     endpoint: str  # scheme, host and path, without a slash at its end
     ca_file: str
     identity: Callable[[Report], Identity]
-    sts: Callable[[], Any] | None = None  # blocks: makes boto3's client; none: no roles
+    sts: Callable[[], Any] | None = None  # creates boto3's client, and blocks
     proxy: str | None = field(default=None, repr=False)  # its URL may hold a password
 
 
 def discover() -> Aws:
-    """Read AWS's own settings; raise AwsSettingsError with all their faults."""
-    faults = []
+    """Return what AWS's own settings say, or raise AwsSettingsError with all faults."""
+    faults: list[str] = []
     try:
         core = session_of(os.environ)
-        named = region = core.get_config_variable("region")
-        if not region:
-            faults.append(
-                "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
-            )
-        elif fault := region_fault(region):
-            faults.append(f"AWS Region: {fault}")
-            region = None
-        faults += faults_of_keys(os.environ)
-        ca_bundle = core.get_config_variable("ca_bundle")
-        if ca_bundle and (fault := _ca_fault(ca_bundle)):
-            faults.append(f"AWS_CA_BUNDLE: {fault}")
+        faults.extend(_setting_faults(core))  # those before an exception are kept
+        named, ca_bundle = map(core.get_config_variable, ("region", "ca_bundle"))
+        is_region = named and not region_fault(named)
         session = boto3.Session(botocore_session=core)
-        region, endpoint = _endpoint(session, region or ELSEWHERE)
+        region, endpoint = endpoint_of(session, named if is_region else ELSEWHERE)
     except BotoCoreError as error:
         raise AwsSettingsError(*faults, f"AWS settings: {error}") from None
     except AwsSettingsError as error:
@@ -130,7 +101,7 @@ def fixed(
     secret_key: str,
     sts_endpoint: str | None = None,
 ) -> Aws:
-    """Name the places and credentials outright; nothing of the machine's is read.
+    """Return these values, without reading any setting of the machine.
 
     Without `sts_endpoint` no role can be assumed.
     """
@@ -153,26 +124,17 @@ def fixed(
     )
 
 
-def endpoint_fault(endpoint: str) -> str | None:
-    """Tell what is wrong with an endpoint, or None."""
-    try:
-        parts = urlsplit(endpoint)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or port == 0 or parts.scheme not in ("http", "https"):
-        return "an URL of http or https is needed"
-    if not is_name(host):
-        return "the host has a label that is empty or longer than 63 bytes"
-    if (
-        set("@?#") & set(endpoint)  # a password, a query, a fragment; empty ones too
-        or not HEADER_VALUE.fullmatch(endpoint)  # urlsplit leaves newlines out
-        or not _PATH.fullmatch(parts.path)
-    ):
-        return "more than scheme, host, port and plain path in the URL"
-    if parts.scheme == "http" and not is_loopback(host):
-        return "http is for loopback hosts only; use https"
-    return None
+def _setting_faults(core: Any) -> Iterator[str]:
+    """Return the faults of the Region, the keys and the CA file."""
+    region = core.get_config_variable("region")
+    if not region:
+        yield "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
+    elif fault := region_fault(region):
+        yield f"AWS Region: {fault}"
+    yield from faults_of_keys(os.environ)
+    ca_bundle = core.get_config_variable("ca_bundle")
+    if ca_bundle and (fault := _ca_fault(ca_bundle)):
+        yield f"AWS_CA_BUNDLE: {fault}"
 
 
 def _ca_fault(file: str) -> str | None:
@@ -186,49 +148,21 @@ def _ca_fault(file: str) -> str | None:
     return None
 
 
-def _endpoint(session: boto3.Session, region: str) -> tuple[str, str]:
-    """Ask boto3 for the endpoint: FIPS, dual-stack and overrides are its business.
-
-    The credentials are made up: without them the client would look for real ones.
-    """
-
-    def client(region: str) -> Any:
-        return session.client(
-            SERVICE,
-            region_name=region,
-            aws_access_key_id="unused",
-            aws_secret_access_key="unused",  # noqa: S106  # it is no secret
-        )
-
-    try:
-        chosen, elsewhere = client(region).meta, client(ELSEWHERE).meta
-    except BotoCoreError:
-        raise
-    except ValueError as error:  # its text would show what may be secret
-        if str(error).startswith("Invalid endpoint"):
-            return region, ""
-        raise AwsSettingsError(UNUSABLE) from None
-    endpoint: str = chosen.endpoint_url.rstrip("/")
-    if endpoint != elsewhere.endpoint_url.rstrip("/"):  # else it is an explicit one
-        endpoint = endpoint.replace("://", f"://{HOST_PREFIX}", 1)
-    return chosen.region_name, endpoint
-
-
-def _sts_client(core: Any, *, has_proxy: bool, **place: Any) -> Any:
-    """Ask boto3 for STS: the Region's own, unless an endpoint is set."""
+def _sts_client(core: Any, *, has_proxy: bool, **options: Any) -> Any:
+    """Return boto3's client for the Region's STS, or for the endpoint that is set."""
     core.set_config_variable("sts_regional_endpoints", "regional")
-    session = boto3.Session(botocore_session=core, region_name=place.pop("region"))
-    client = session.client("sts", config=STS_CONFIG, **place)
+    session = boto3.Session(botocore_session=core, region_name=options.pop("region"))
+    client = session.client("sts", config=STS_CONFIG, **options)
     if fault := endpoint_fault(client.meta.endpoint_url):
         raise AwsSettingsError(f"AWS endpoint of STS: {fault}")
     if proxy := has_proxy and proxy_for(client.meta.endpoint_url):
         config = STS_CONFIG.merge(Config(proxies={"https": proxy}))
-        client = session.client("sts", config=config, **place)
+        client = session.client("sts", config=config, **options)
     return client
 
 
 def _bare_session() -> Any:
-    """Give botocore's session with its defaults, whatever is set on the machine."""
+    """Return botocore's session with its defaults, whatever is set on the machine."""
     defaults = {
         name: (None, None, each[2], each[3])
         for name, each in botocore.session.Session.SESSION_VARIABLES.items()

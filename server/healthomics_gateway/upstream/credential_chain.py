@@ -1,4 +1,4 @@
-"""boto3's credential chain, read without a prompt; a failure says what to do."""
+"""boto3's credential chain, read without prompts; a failure has advice to log."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from botocore.exceptions import (
 
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.classify import SAFE_CODE
-from healthomics_gateway.upstream.credentials import ChainError
+from healthomics_gateway.upstream.identity import ChainError
 
-# By botocore's names of its providers: what the log calls them.
+# From botocore's names of its providers to those in the log.
 SOURCES = {
     "env": "environment",
     "assume-role": "role of a profile",
@@ -52,8 +52,8 @@ _CODE = (
     "the profile has mfa_serial, and the gateway never asks for a code; use a role"
     " without it, or credential_process"
 )
-# The first whose class fits. Nothing of an exception's own text is logged, as it may
-# hold secrets, ARNs and paths.
+# The first row whose class matches is used. An exception's own text isn't logged, as it
+# may hold secrets, ARNs and paths.
 ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (PromptError, _CODE),
     (SSOError, "there is no valid session; run aws sso login"),
@@ -62,13 +62,16 @@ ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (MissingDependencyException, "it needs a library: install botocore[crt]"),
     (ProfileNotFound, "the configuration has no such profile; correct AWS_PROFILE"),
     (PartialCredentialsError, "an access key and its secret are needed; set both"),
-    (CredentialRetrievalError, "it gave no credentials; try it outside the gateway"),
+    (
+        CredentialRetrievalError,
+        "it returned no credentials; try it outside the gateway",
+    ),
     (MetadataRetrievalError, "it can't be reached, or has no role attached"),
     (ConfigParseError, "the configuration can't be read; correct it"),
     (InfiniteLoopConfigError, "profiles name each other as their source; correct them"),
     (InvalidConfigError, "the profile lacks something; correct it"),
     (ClientError, "AWS refused it; look at the role's trust policy"),
-    (ValueError, "what it gave can't be read; try it outside the gateway"),
+    (ValueError, "its output can't be read; try it outside the gateway"),
     (OSError, "a file or program that the AWS settings name can't be read or run"),
 )
 NOTHING = (
@@ -114,13 +117,13 @@ def faults_of_keys(environ: Mapping[str, str]) -> list[str]:
 
 
 def read_chain() -> Any:
-    """Blocks: return botocore's credentials, or raise ChainError."""
+    """Return botocore's credentials, or raise ChainError. This blocks."""
     source = ""
     try:
         resolver = session_of(os.environ).get_component("credential_provider")
         for provider in resolver.providers:
             source = provider.METHOD
-            _ask_nobody(provider)
+            _disable_prompts(provider)
             credentials = provider.load()
             if credentials is not None:
                 _check(credentials.get_frozen_credentials(), source)
@@ -128,30 +131,29 @@ def read_chain() -> Any:
     except ChainError:
         raise
     except Exception as error:  # noqa: BLE001  # a provider may raise anything
-        raise _explained(error, source) from None
+        raise _chain_error(error, source) from None
     unavailable = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
     raise ChainError(unavailable, "NoCredentials", advice=NOTHING)
 
 
-def _ask_nobody(provider: Any) -> None:
-    """Keep a provider, and those of a source profile, from the terminal and stdin.
-
-    Nobody sits at a server's terminal.
-    """
+def _disable_prompts(provider: Any) -> None:
+    """Prevent that a provider, or one of a source profile, reads terminal or stdin."""
     if hasattr(provider, "_prompter"):
         provider._prompter = _refuse  # noqa: SLF001  # botocore has no other way
     if hasattr(provider, "_popen"):
         without_input = partial(subprocess.Popen, stdin=subprocess.DEVNULL)
         provider._popen = without_input  # noqa: SLF001  # as above
     if builder := getattr(provider, "_profile_provider_builder", None):
-        builder.providers = partial(_asking_nobody, builder.providers)
+        builder.providers = partial(_without_prompts, builder.providers)
 
 
-def _asking_nobody(providers: Callable[..., list[Any]], *of: Any, **how: Any) -> Any:
-    made = providers(*of, **how)
-    for provider in made:
-        _ask_nobody(provider)
-    return made
+def _without_prompts(
+    providers: Callable[..., list[Any]], *args: Any, **kwargs: Any
+) -> Any:
+    created = providers(*args, **kwargs)
+    for provider in created:
+        _disable_prompts(provider)
+    return created
 
 
 def _refuse(_prompt: str) -> str:
@@ -159,7 +161,7 @@ def _refuse(_prompt: str) -> str:
 
 
 def _check(frozen: Any, source: str) -> None:
-    """Refuse what no header can hold before it is signed with."""
+    """Raise ChainError for values that can't be sent in a header."""
     for value in (frozen.access_key, frozen.secret_key, frozen.token):
         if value and not HEADER_VALUE.fullmatch(value):
             raise ChainError(
@@ -171,11 +173,11 @@ def _check(frozen: Any, source: str) -> None:
 
 
 def code_of(error: ClientError) -> str:
-    """Return AWS's code of an error; it may hold anything."""
+    """Return AWS's code of an error, which may be any text."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _explained(error: Exception, source: str) -> ChainError:
+def _chain_error(error: Exception, source: str) -> ChainError:
     advice = next((text for kind, text in ADVICE if isinstance(error, kind)), "")
     code = code_of(error) if isinstance(error, ClientError) else ""
     return ChainError(

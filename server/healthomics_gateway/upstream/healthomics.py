@@ -1,4 +1,4 @@
-"""The source that is HealthOmics: one attempt is signed, sent and read."""
+"""The source of runs that makes one attempt: it signs, sends and reads a GetRun."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import Answer, Call, RunQuery
 from healthomics_gateway.upstream import classify
 from healthomics_gateway.upstream.clock import Clock
-from healthomics_gateway.upstream.credentials import AGENT, Identity, Report
 from healthomics_gateway.upstream.exact_json import TooManyValuesError
+from healthomics_gateway.upstream.identity import AGENT, Identity, Report
 from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.sigv4 import Credentials, Signer
 from healthomics_gateway.upstream.translate import (
@@ -28,10 +28,10 @@ from healthomics_gateway.upstream.translate import (
 )
 from healthomics_gateway.upstream.transport import Transport, TransportError
 
-SERVICE = "omics"  # its signing name
+SERVICE = "omics"  # the signing name
 EXPORT_PREFIX = "RUN_EXPORT_"
-LOOP_BYTES = 16_384  # a larger body is read in a thread, not to hold up the loop
-# Threads of their own: others' work may hang in asyncio's. Reading only computes.
+LOOP_BYTES = 16_384  # a larger body is parsed in a thread, so the loop isn't blocked
+# Not asyncio's own threads, which may be blocked by other work.
 READERS = 2
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ _readers = ThreadPoolExecutor(READERS, thread_name_prefix="answers")
 
 
 class HealthOmics:
-    """Asks AWS once for each time it is asked."""
+    """Sends one request to AWS for each call of `get_run`."""
 
     def __init__(
         self,
@@ -52,10 +52,11 @@ class HealthOmics:
         clock: Clock | None = None,
         depart: Callable[[RunQuery], Awaitable[None]] | None = None,
     ) -> None:
-        """Ask `endpoint`; `report` is called with whether AWS accepts the identity.
+        """Create a source that sends requests to `endpoint`.
 
-        `clock` learns AWS's time from the answers, for others who sign too. `depart`
-        is awaited each time that a request is about to leave, which it then does.
+        It calls `report` with None when AWS accepts the identity, or with the reason
+        why not. `clock`, which other signers may share, is set by AWS's answers.
+        `depart` is awaited immediately before each request is sent.
         """
         self._transport = transport
         self._identity = identity
@@ -70,8 +71,8 @@ class HealthOmics:
         self._signer = Signer(region=region, service=SERVICE)
         self._refused: Credentials | None = None  # the first since AWS accepted any
 
-    def under(self, identity: Identity) -> HealthOmics:
-        """Give one that asks with others' credentials, and reports to nobody."""
+    def with_identity(self, identity: Identity) -> HealthOmics:
+        """Return a copy that signs with `identity`, and reports nothing."""
         return HealthOmics(
             self._transport,
             identity,
@@ -84,19 +85,19 @@ class HealthOmics:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a request can be signed without a wait."""
+        """Whether a request can be signed without waiting for credentials."""
         return self._identity.is_usable
 
     async def ready(self) -> None:
-        """Wait until a request can be signed, or raise why none can."""
+        """Wait until a request can be signed; raise GatewayError if none can be."""
         await self._identity.credentials()
 
     async def close(self) -> None:
-        """End what goes on in the background for the identity."""
+        """Stop the identity's background task."""
         await self._identity.close()
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
-        """Make one attempt; raise what went wrong with whether to try again."""
+        """Make one attempt; raise GatewayError, which says whether to try again."""
         credentials = await self._identity.credentials()
         call.upstream = call.upstream.next_attempt(self._region)
         skew = self._clock.skew
@@ -150,9 +151,9 @@ class HealthOmics:
         credentials: Credentials,
         skew: timedelta,
     ) -> GatewayError:
-        """Take what a refusal says about the gateway's clock and credentials.
+        """Correct the clock if AWS refused the time, and report an accepted identity.
 
-        Return the error, with whether that is worth another attempt.
+        Return the error, with whether to try again, or how to renew the credentials.
         """
         match error.reason:
             case Reason.GATEWAY_CLOCK_SKEW | Reason.GATEWAY_SIGNATURE_REJECTED:
@@ -168,9 +169,10 @@ class HealthOmics:
         return error
 
     async def _renewed(self, refused: Credentials, error: GatewayError) -> GatewayError:
-        """Look for other credentials; return the error with whether to try again.
+        """Renew the credentials; return the error with whether to try again.
 
-        Others that AWS refuses as well, before it has accepted any, fix nothing.
+        If AWS refuses renewed credentials too, before it has accepted any, there is no
+        further attempt.
         """
         again = error.again
         try:

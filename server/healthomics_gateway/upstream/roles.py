@@ -1,4 +1,4 @@
-"""The source that asks HealthOmics as whom each query says: itself, or a role."""
+"""The source of runs that selects a query's identity: the gateway's, or a role's."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from cachetools import LRUCache
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, Partition, RunQuery
-    from healthomics_gateway.upstream.credentials import Identity
     from healthomics_gateway.upstream.healthomics import HealthOmics
+    from healthomics_gateway.upstream.identity import Identity
 
-MAX_SESSIONS = 1000  # that are kept, one for each role and caller
+MAX_SESSIONS = 1000  # one for each role and caller
 
 
 class Roles:
-    """Asks HealthOmics, for each role and caller with credentials of their own.
+    """Sends each query with the session of its role and caller, or without a role.
 
-    The sessions that were used longest ago go first. A session that some call keeps is
-    found by the others as long as the call lasts.
+    The least recently used sessions are dropped. A session that a call uses is shared
+    with other calls until that call ends.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Roles:
         identity: Callable[[Partition], Identity],
         max_sessions: int = MAX_SESSIONS,
     ) -> None:
-        """Ask `own` without a role; `identity` makes that of a role and caller."""
+        """Use `own` without a role; `identity` creates that of a role and caller."""
         self._own = own
         self._identity = identity
         self._recent: LRUCache[Partition, HealthOmics] = LRUCache(max_sessions)
@@ -42,16 +42,16 @@ class Roles:
         return await self.session(query).get_run(query, call=call)
 
     def session(self, query: RunQuery) -> HealthOmics:
-        """Return HealthOmics as those see it who ask in the query's partition."""
+        """Return the source that signs for the query's partition."""
         partition = query.partition
         if not partition.role:
             return self._own
         session = self._recent.get(partition) or self._used.get(partition)
         if session is None:
-            session = self._own.under(self._identity(partition))
+            session = self._own.with_identity(self._identity(partition))
         self._recent[partition] = self._used[partition] = session
         return session
 
     async def close(self) -> None:
-        """End what goes on in the background."""
+        """Stop the background tasks of the sessions."""
         await asyncio.gather(*(each.close() for each in self._used.values()))

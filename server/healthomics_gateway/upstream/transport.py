@@ -1,56 +1,38 @@
-"""One HTTP GET: bounded in time and size, never redirected, its failures named."""
+"""HTTP GETs, limited in time and size, without redirects; a failure has a name."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import partial
 
 import aiohttp
-from aiohttp.connector import Connection
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
 from healthomics_gateway.net.resolver import Resolver
 from healthomics_gateway.upstream.classify import names_error
+from healthomics_gateway.upstream.http_session import (
+    ConnectionLostError,
+    Exchange,
+    current_exchange,
+    new_session,
+)
 from healthomics_gateway.upstream.reply import Failure, Reply
 
-MAX_HEADER_BYTES = 8190  # of one line
-MAX_HEADERS = 64
 KEEP_ALIVE_SECONDS = 15.0
-# To end the body of an error that a header has named; never all of an attempt's time.
+# For the rest of an error's body after a header has named the error. It is never all of
+# the time that the attempt has left.
 NAMED_ERROR_BODY_SECONDS = 1.0
 
 
 class TransportError(Exception):
-    """There was no answer: one failure tells why."""
+    """There was no response; `failure` says why."""
 
     def __init__(self, failure: Failure) -> None:
-        """Tell `failure`."""
+        """Create an error with `failure`."""
         super().__init__(failure.name)
         self.failure = failure
-
-
-@dataclass(slots=True)
-class _Journey:
-    """How far one GET has come; aiohttp's errors alone don't tell."""
-
-    depart: Callable[[], Awaitable[None]] | None
-    is_connection_new: bool = False
-    tls: ssl.SSLObject | None = None  # of a new connection
-
-    @property
-    def is_shaking_hands(self) -> bool:
-        """Whether the handshake has begun and not ended: TCP isn't at fault."""
-        return self.tls is not None and self.tls.version() is None
-
-
-_journey: ContextVar[_Journey] = ContextVar("_journey")
 
 
 class Transport:
@@ -66,37 +48,20 @@ class Transport:
         max_body_bytes: int,
         proxy: str | None = None,
     ) -> None:
-        """Trust the certificates of `ca_file`; make it inside an event loop.
+        """Create a pool inside an event loop; it trusts the certificates of `ca_file`.
 
-        `proxy` is the URL of an HTTP proxy to open tunnels through.
+        `proxy` is the URL of an HTTP proxy, through which tunnels are opened.
         """
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._max_body_bytes = max_body_bytes
-        tls = _tls_context(ca_file)
-        resolver = Resolver()
-
-        def session(**options: Any) -> aiohttp.ClientSession:
-            return aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=max_connections,
-                    resolver=resolver,
-                    socket_factory=_new_socket,
-                    ssl=tls,
-                    **options,
-                ),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                max_field_size=MAX_HEADER_BYTES,
-                max_headers=MAX_HEADERS,
-                max_line_size=MAX_HEADER_BYTES,
-                middlewares=(_replay_nothing,),
-                proxy=proxy,
-                request_class=_Request,
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=connect_timeout_seconds
-                ),
-            )
-
+        session = partial(
+            new_session,
+            ca_file=ca_file,
+            connect_timeout_seconds=connect_timeout_seconds,
+            limit=max_connections,
+            proxy=proxy,
+            resolver=Resolver(),
+        )
         self._kept_alive = session(keepalive_timeout=KEEP_ALIVE_SECONDS)
         self._fresh = session(force_close=True)
 
@@ -107,34 +72,33 @@ class Transport:
         *,
         depart: Callable[[], Awaitable[None]] | None = None,
     ) -> Reply:
-        """Return whatever the endpoint answers, or raise TransportError.
+        """Return the response, whatever its status, or raise TransportError.
 
-        `url` is encoded. A kept-alive connection that proves closed is no failure: the
-        GET is sent again on a fresh one. `depart` is awaited whenever the GET is about
-        to be sent, on a connection that is ready. Leaving early, by cancellation too,
-        closes the connection.
+        `url` is encoded. If a kept-alive connection turns out to be closed, the GET is
+        sent again on a new one. `depart` is awaited before each time that the GET is
+        sent, when the connection is ready. Cancellation closes the connection.
         """
-        journey = _Journey(depart)
-        token = _journey.set(journey)
+        exchange = Exchange(depart)
+        token = current_exchange.set(exchange)
         try:
             async with asyncio.timeout(self._attempt_timeout_seconds) as attempt:
                 try:
-                    return await self._asked(self._kept_alive, url, headers, attempt)
-                except _LostError:
-                    if journey.is_connection_new:
+                    return await self._send(self._kept_alive, url, headers, attempt)
+                except ConnectionLostError:
+                    if exchange.is_connection_new:
                         raise
-                    return await self._asked(self._fresh, url, headers, attempt)
+                    return await self._send(self._fresh, url, headers, attempt)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise TransportError(_failure_of(error, journey)) from error
+            raise TransportError(_failure_of(error, exchange)) from error
         finally:
-            _journey.reset(token)
+            current_exchange.reset(token)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._kept_alive.close()
         await self._fresh.close()
 
-    async def _asked(
+    async def _send(
         self,
         session: aiohttp.ClientSession,
         url: str,
@@ -144,25 +108,25 @@ class Transport:
         async with session.get(
             URL(url, encoded=True), headers=headers, allow_redirects=False
         ) as response:
-            return await self._reply(response, attempt)
+            return await self._read_reply(response, attempt)
 
-    async def _reply(
+    async def _read_reply(
         self, response: aiohttp.ClientResponse, attempt: asyncio.Timeout
     ) -> Reply:
         if names_error(response.headers):
             left = (attempt.when() or 0.0) - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(min(NAMED_ERROR_BODY_SECONDS, left / 2)):
-                    body = await self._body(response)
+                    body = await self._read_body(response)
             except TimeoutError:
                 body = Failure.TIMEOUT
         else:
-            body = await self._body(response)
+            body = await self._read_body(response)
         if isinstance(body, Failure):
-            response.close()  # what is left of the body makes the connection useless
+            response.close()  # the rest of the body makes the connection unusable
         return Reply(response.status, response.headers, body)
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes | Failure:
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes | Failure:
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             return Failure.COMPRESSED
@@ -179,83 +143,19 @@ class Transport:
         return bytes(body)
 
 
-def _failure_of(error: Exception, journey: _Journey) -> Failure:
+def _failure_of(error: Exception, exchange: Exchange) -> Failure:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Failure.TLS_UNTRUSTED
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Failure.DNS
-    if journey.is_shaking_hands:
+    if exchange.is_in_handshake:
         return Failure.TLS
     if isinstance(error, TimeoutError):
         return Failure.TIMEOUT
     is_of_proxy = isinstance(error, aiohttp.ClientHttpProxyError)
-    if isinstance(error, aiohttp.ClientResponseError) and not is_of_proxy:  # no HTTP
-        cause: BaseException | None = error  # what the parser raised lies deep
+    if isinstance(error, aiohttp.ClientResponseError) and not is_of_proxy:  # not HTTP
+        cause: BaseException | None = error  # the parser's error is behind others
         while cause and not isinstance(cause, LineTooLong):
             cause = cause.__cause__
         return Failure.TOO_LARGE if cause else Failure.MALFORMED
     return Failure.CONNECTION
-
-
-class _LostError(aiohttp.ClientError):
-    """A connection was lost before its answer began."""
-
-
-class _Request(aiohttp.ClientRequest):
-    """A request that is sent only when it may leave.
-
-    It isn't sent on a connection on which the server has said something already: that
-    would pass for its answer.
-    """
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Send it, or raise _LostError: a proxy may speak before it hangs up."""
-        depart = _journey.get().depart
-        if depart and not _is_lost(conn):
-            await depart()
-        if _is_lost(conn):
-            raise _LostError
-        return await super().send(conn)
-
-
-def _is_lost(conn: Connection) -> bool:
-    return conn.protocol is None or conn.protocol.should_close
-
-
-async def _replay_nothing(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from replaying a GET by itself: it does so once for some errors.
-
-    It would also replay what a new connection has lost, unseen by whoever counts the
-    calls, and on another one that was kept alive and may be closed as well.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _LostError from error
-
-
-def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    _journey.get().is_connection_new = True
-    family, kind, protocol, *_ = address
-    return socket.socket(family, kind, protocol)
-
-
-class _TlsContext(ssl.SSLContext):
-    """Keeps hold of the handshake, which can then be asked whether it ended."""
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        tls = super().wrap_bio(*args, **kwargs)
-        _journey.get().tls = tls
-        return tls
-
-
-@cache  # reading a bundle of authorities takes 40 ms
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies certificate and host
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(ca_file)
-    return context

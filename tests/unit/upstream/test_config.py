@@ -1,4 +1,4 @@
-"""Where HealthOmics is, by AWS's own settings, as any program would find it."""
+"""Tests of Region, endpoints, CA file and credentials from AWS's settings."""
 
 import asyncio
 import functools
@@ -19,18 +19,20 @@ import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.upstream.config import Aws, endpoint_fault, fixed
+from healthomics_gateway.upstream.config import Aws, fixed
+from healthomics_gateway.upstream.endpoints import endpoint_fault
 from healthomics_gateway.upstream.sigv4 import Credentials
 
-# Reads each case's settings as if the program had been started with them, and asks
-# AWS's own client for the host that it would call.
+# Reads each case's settings as if the program had been started with them, and compares
+# with the host that AWS's own client would send the request to.
 PROGRAM = """
 import asyncio, gc, json, os, sys
 import boto3
 from healthomics_gateway.errors.exceptions import GatewayError
-from healthomics_gateway.upstream.config import AwsSettingsError, discover
+from healthomics_gateway.upstream.config import discover
 from healthomics_gateway.upstream.credential_chain import read_chain
-from healthomics_gateway.upstream.credentials import ChainError
+from healthomics_gateway.upstream.endpoints import AwsSettingsError
+from healthomics_gateway.upstream.identity import ChainError
 
 class Sent(Exception):
     pass
@@ -67,7 +69,7 @@ def why():
     try:
         return read_chain() and None
     except ChainError as error:
-        return {"reason": error.reason.name, **error.known}
+        return {"reason": error.reason.name, **error.log_fields}
 
 def outcome(is_usual):
     if "IS_FAILING" in os.environ:
@@ -90,8 +92,8 @@ def outcome(is_usual):
         else None,
     }
 
-gc.freeze()  # what stays needn't be looked through
-gc.disable()  # a client leaves much behind, which is looked through now and then
+gc.freeze()  # for speed: what exists now is never collected
+gc.disable()  # for speed: a client leaves much garbage, collected below
 outcomes = {}
 for name, environ in json.loads(sys.argv[1]).items():
     if len(outcomes) % 8 == 0:
@@ -171,7 +173,7 @@ aws_access_key_id = OTHER
 aws_secret_access_key = two words
 """
 
-# What is set; the Region and the endpoint that follow.
+# The settings; the expected Region and endpoint.
 USUAL: dict[str, tuple[dict[str, str], str, str]] = {
     "region": (
         {"AWS_DEFAULT_REGION": "eu-west-2"},
@@ -290,7 +292,7 @@ EXPLICIT |= {
         ),
     )
 }
-# What is set; why there are no credentials: reason, error, source, start of the advice.
+# The settings; the expected reason, error, source and start of the advice.
 FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
     name: (HERE | given | {"IS_FAILING": "yes"}, (reason, *why))
     for name, given, reason, why in (
@@ -316,13 +318,13 @@ FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
             "program-that-reads-stdin",
             {"AWS_PROFILE": "reader", "PATH": os.environ["PATH"]},
             UNAVAILABLE,
-            ("JSONDecodeError", "credential_process", "what it gave"),
+            ("JSONDecodeError", "credential_process", "its output"),
         ),
         (
             "program-of-a-source-that-reads-stdin",
             {"AWS_PROFILE": "source-is-reader", "PATH": os.environ["PATH"]},
             UNAVAILABLE,
-            ("JSONDecodeError", "role of a profile", "what it gave"),
+            ("JSONDecodeError", "role of a profile", "its output"),
         ),
         (
             "no-secret",
@@ -349,10 +351,10 @@ FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
     )
 }
 MALFORMED = "it holds a space, a newline or another character that a header can't hold"
-# What the programs find on stdin, and mustn't read.
+# On the stdin of the programs, which mustn't read it.
 STDIN = json.dumps({"Version": 1, "AccessKeyId": "STDIN", "SecretAccessKey": "hush"})
 NOWHERE = {"AWS_CONFIG_FILE": "{folder}/absent"}
-# What is set; the faults that must be told, all of them, in this order.
+# The settings; all expected faults, in this order.
 FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
     "no-region": (NOWHERE, [NO_REGION]),
     "no-such-profile": (
@@ -412,12 +414,12 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
         },
         [NO_REGION, "AWS_CA_BUNDLE: no file of this path can be read", HTTPS],
     ),
-    "all-that-can-be-told": (
+    "all-that-can-be-reported": (
         {"AWS_DEFAULT_REGION": "us east 1", "AWS_CA_BUNDLE": "{folder}/absent"},
         [BAD_REGION, "AWS_CA_BUNDLE: no file of this path can be read"],
     ),
 }
-# What is set; the Region and the endpoint of STS that follow.
+# The settings; the expected Region and endpoint of STS.
 STS: dict[str, tuple[dict[str, str], list[str]]] = {
     "sts-region": (
         {"AWS_DEFAULT_REGION": "eu-west-2"},
@@ -453,7 +455,7 @@ STS: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
 }
 PROXY = "http://user:hush@proxy.test:3128"
-# What is set; the proxies of HealthOmics and of STS that follow.
+# The settings; the expected proxies of HealthOmics and of STS.
 PROXIED: dict[str, tuple[dict[str, str], list[Any]]] = {
     name: (HERE | given | {"IS_PROXIED": "yes"}, found)
     for name, given, found in (
@@ -485,7 +487,7 @@ OTHERS = {
 
 
 def outcome_of(name: str) -> Any:
-    """Return what became of one case."""
+    """Return the outcome of one case."""
     ended = programs()
     for program in ended:
         assert ("", 0) == (program.stderr, program.returncode)
@@ -495,7 +497,7 @@ def outcome_of(name: str) -> Any:
 
 @functools.cache
 def programs() -> list[subprocess.CompletedProcess[str]]:
-    """Run every case, in two programs that share them."""
+    """Run all cases in two programs."""
     usual = {name: case | {"IS_USUAL": "yes"} for name, (case, *_) in USUAL.items()}
     of_sts = {name: case | {"IS_OF_STS": "yes"} for name, (case, _) in STS.items()}
     signed = {name: case | {"IS_SIGNED": "yes"} for name, case in OTHERS.items()}
@@ -509,7 +511,7 @@ def programs() -> list[subprocess.CompletedProcess[str]]:
 def programs_of(
     cases: dict[str, dict[str, str]], *, count: int
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Run cases in so many programs, in a home that has AWS's settings."""
+    """Run cases in a number of programs, in a home directory with AWS's settings."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         (Path(folder) / "config").write_text(CONFIG.format(folder=folder))
         trustme.CA().cert_pem.write_to_path(Path(folder) / "ca.pem")
@@ -528,7 +530,7 @@ def programs_of(
 
 
 def run(environs: dict[str, dict[str, str]]) -> subprocess.CompletedProcess[str]:
-    """Run the program on some cases, in an environment of nothing else."""
+    """Run the program on some cases, in an otherwise empty environment."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(environs)],
         capture_output=True,
@@ -540,14 +542,14 @@ def run(environs: dict[str, dict[str, str]]) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("name", PROXIED)
-def test_healthomics_and_sts_have_their_proxy_alike(name: str) -> None:
-    """Both are called through the proxy of the usual variables, or directly."""
+def test_healthomics_and_sts_use_the_same_proxy_settings(name: str) -> None:
+    """Both use the proxy of the usual variables, or none."""
     assert PROXIED[name][1] == outcome_of(name)["proxies"]
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_source_that_fails_is_named_with_what_to_do(name: str) -> None:
-    """The log names the source and the way out, no secret, and nobody is asked."""
+def test_failed_source_is_named_with_advice(name: str) -> None:
+    """The error has source and advice but no secret, and no provider reads stdin."""
     _, (reason, error, source, advice) = FAILING[name]
     known = outcome_of(name)
 
@@ -561,8 +563,8 @@ def test_source_that_fails_is_named_with_what_to_do(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", USUAL)
-def test_usual_endpoint_is_the_host_that_boto3_calls(name: str) -> None:
-    """Region, FIPS and dual-stack make the host, under the operation's own prefix."""
+def test_default_endpoint_is_the_host_that_boto3_calls(name: str) -> None:
+    """The host has the prefix of GetRun, and depends on Region, FIPS and dual-stack."""
     _, region, endpoint = USUAL[name]
     outcome = outcome_of(name)
 
@@ -571,8 +573,8 @@ def test_usual_endpoint_is_the_host_that_boto3_calls(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
-def test_explicit_endpoint_is_taken_as_it_is(name: str) -> None:
-    """What is set outright gets no prefix, wherever and whatever it is."""
+def test_explicit_endpoint_is_used_unchanged(name: str) -> None:
+    """An endpoint that is set explicitly gets no prefix."""
     _, region, endpoint = EXPLICIT[name]
     outcome = outcome_of(name)
 
@@ -580,22 +582,22 @@ def test_explicit_endpoint_is_taken_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STS)
-def test_sts_is_the_region_s_own_unless_an_endpoint_is_set(name: str) -> None:
-    """FIPS, partitions and overrides hold for it too; secrets go out over https."""
+def test_sts_endpoint_is_regional_unless_one_is_set(name: str) -> None:
+    """FIPS, partitions and overrides apply to STS too, which needs https."""
     assert STS[name][1] == outcome_of(name)["sts"]
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_faults_of_the_settings_are_told_all_at_once(name: str) -> None:
-    """Settings that name no place to call are refused with every fault, no secret."""
+def test_faults_of_the_settings_are_all_reported(name: str) -> None:
+    """Unusable settings raise an error with all faults and without secrets."""
     faults = outcome_of(name)["faults"]
 
     assert FAULTY[name][1] == faults
     assert "hush" not in "".join(faults)
 
 
-def test_certificates_are_boto3_s_own_unless_others_are_named() -> None:
-    """`AWS_CA_BUNDLE`, or a profile's bundle, replaces what boto3 brings along."""
+def test_ca_file_is_boto3_s_own_unless_another_is_set() -> None:
+    """`AWS_CA_BUNDLE` or a profile's `ca_bundle` replaces boto3's own CA file."""
     assert outcome_of("region")["ca_file"].endswith(".pem")
     assert Path(outcome_of("region")["ca_file"]).is_file()
     assert outcome_of("ca-file")["ca_file"].endswith("/ca.pem")
@@ -603,15 +605,15 @@ def test_certificates_are_boto3_s_own_unless_others_are_named() -> None:
 
 
 def test_credentials_are_those_of_the_chain() -> None:
-    """The environment's keys sign, or the profile's; without any there are none."""
+    """The keys of the environment are used, then those of the profile."""
     missing = "GATEWAY_CREDENTIALS_UNAVAILABLE"
     assert missing == outcome_of("ca-file")["access_key"]
     assert "KEY" == outcome_of("keys")["access_key"]
     assert "OTHER" == outcome_of("trusting")["access_key"]
 
 
-def test_fixed_place_reads_nothing_of_the_machine() -> None:
-    """Region, endpoint and keys are what was handed in; nothing is prefixed."""
+def test_fixed_reads_no_settings() -> None:
+    """`fixed` returns its arguments unchanged, without a prefix."""
     aws = fixed(
         region="us-east-1",
         endpoint="http://127.0.0.1:1",
@@ -626,8 +628,8 @@ def test_fixed_place_reads_nothing_of_the_machine() -> None:
     assert aws.sts is None
 
 
-def test_fixed_sts_reads_nothing_of_the_machine() -> None:
-    """Whatever is set, broken settings too, the client is that of the endpoint."""
+def test_fixed_sts_reads_no_settings() -> None:
+    """The client of STS uses the given endpoint, even if AWS's settings are invalid."""
     program = """
 from healthomics_gateway.upstream.config import fixed
 keys = {"access_key": "KEY", "secret_key": "hush"}
@@ -677,8 +679,8 @@ print(meta.endpoint_url, meta.region_name, config.proxies, config.user_agent_ext
         "http://LOCALHOST:1",
     ],
 )
-def test_endpoint_that_can_be_called_has_no_fault(endpoint: str) -> None:
-    """Any URL of https will do, and one of http to this very machine."""
+def test_valid_endpoint_has_no_fault(endpoint: str) -> None:
+    """An https URL is valid, and an http URL of a loopback host."""
     assert endpoint_fault(endpoint) is None
 
 
@@ -718,8 +720,8 @@ def test_endpoint_that_can_be_called_has_no_fault(endpoint: str) -> None:
         ("http://[2001:db8::1]", HTTPS),
     ],
 )
-def test_endpoint_that_can_not_be_called_is_told_why(endpoint: str, fault: str) -> None:
-    """Each way not to be an endpoint has its sentence."""
+def test_invalid_endpoint_has_a_fault(endpoint: str, fault: str) -> None:
+    """Each kind of invalid endpoint has its own message."""
     assert fault == f"AWS endpoint: {endpoint_fault(endpoint)}"
 
 
@@ -734,8 +736,8 @@ WORDS = ["http", "https", "://", "a.example", "127.0.0.1", "localhost", ":80", "
 )
 @example("http://a.example\\@127.0.0.1")
 @settings(max_examples=300, deadline=None)
-def test_endpoint_is_judged_whatever_it_is(endpoint: str) -> None:
-    """No text crashes it, and what passes is https, or http to this machine."""
+def test_any_endpoint_is_valid_or_has_a_known_fault(endpoint: str) -> None:
+    """Any text has a known fault, or is https, or http to a loopback host."""
     fault = endpoint_fault(endpoint)
     if fault is not None:
         assert f"AWS endpoint: {fault}" in {NO_URL, TOO_MUCH, HTTPS}

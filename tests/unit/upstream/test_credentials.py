@@ -1,4 +1,4 @@
-"""Whose credentials sign a call: the chain is scripted, the clocks are set by hand."""
+"""Tests of reading and renewing credentials, with a scripted chain and clock."""
 
 import asyncio
 import gc
@@ -22,10 +22,9 @@ from healthomics_gateway.upstream.credentials import (
     MAX_THREADS,
     RECOVERY_SECONDS,
     SLOW,
-    ChainError,
     ChainIdentity,
-    FixedIdentity,
 )
+from healthomics_gateway.upstream.identity import ChainError, FixedIdentity
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 MINUTE = 60.0
@@ -34,21 +33,21 @@ UNAVAILABLE = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
 
 
 class Clock:
-    """A clock that is set by hand, for the identity and for botocore."""
+    """A clock that a test sets, for the identity and for botocore."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
 
     def __call__(self) -> float:
-        """Counts the seconds."""
+        """Return the monotonic time in seconds."""
         return self.seconds
 
     def time(self) -> datetime:
-        """Tells the time of day."""
+        """Return the time of day."""
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
     def lasting(self, key: str, seconds: float) -> Any:
-        """Gives botocore's credentials that expire, and come anew as they are."""
+        """Return botocore's credentials that expire, and don't change at a refresh."""
         expiry = self.time() + timedelta(seconds=seconds)
         words = {
             "access_key": key,
@@ -65,14 +64,14 @@ class Clock:
 
 
 class Chain:
-    """A credential chain that yields whatever `link` is, or raises it."""
+    """A credential chain that returns `link`, or raises it."""
 
     def __init__(self, link: Any) -> None:
         self.link = link
         self.reads = 0
 
     def __call__(self) -> Any:
-        """Counts one read."""
+        """Count one read, and return or raise `link`."""
         self.reads += 1
         link = self.link() if callable(self.link) else self.link
         if isinstance(link, Exception):
@@ -81,15 +80,15 @@ class Chain:
 
 
 class Sleep:
-    """A sleep that lasts until it is ended."""
+    """A sleep that lasts until the test ends it."""
 
     def __init__(self) -> None:
         self._begun: asyncio.Queue[float] = asyncio.Queue()
         self._ended = asyncio.Semaphore(0)
-        self.error: Exception | None = None  # of the next who is woken
+        self.error: Exception | None = None  # raised by the next sleep that ends
 
     async def __call__(self, seconds: float) -> None:
-        """Falls asleep."""
+        """Wait until the test ends the sleep."""
         await self._begun.put(seconds)
         await self._ended.acquire()
         if self.error:
@@ -97,17 +96,17 @@ class Sleep:
             raise error
 
     async def begun(self) -> float:
-        """Waits until somebody falls asleep, and tells for how long he would."""
+        """Wait for the next sleep, and return its seconds."""
         async with asyncio.timeout(5):
             return await self._begun.get()
 
     def end(self) -> None:
-        """Wakes who sleeps."""
+        """End the sleep."""
         self._ended.release()
 
 
 class World:
-    """An identity, and everything around it."""
+    """An identity with its chain, clock, sleep and reports."""
 
     def __init__(self, link: Any, **options: Any) -> None:
         self.clock = Clock()
@@ -123,40 +122,40 @@ class World:
         )
 
     async def key(self) -> str:
-        """Returns the access key that signs now."""
+        """Return the access key of the current credentials."""
         async with asyncio.timeout(5):
             return (await self.identity.credentials()).access_key
 
 
 @asynccontextmanager
 async def world(link: Any = None, **options: Any) -> AsyncIterator[World]:
-    """Opens an identity over a chain that yields `link`; nothing may go unheeded."""
-    unheeded: list[dict[str, Any]] = []
+    """Create an identity over a chain; fail if an exception is never retrieved."""
+    unretrieved: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: unheeded.append(context))
+    loop.set_exception_handler(lambda _, context: unretrieved.append(context))
     opened = World(link, **options)
     try:
         yield opened
     finally:
         await opened.identity.close()
-    gc.collect()  # a failure that nobody asks about is told when it is forgotten
-    assert [] == unheeded
+    gc.collect()  # logs exceptions that were never retrieved
+    assert [] == unretrieved
 
 
 def static(key: str) -> Any:
-    """Gives botocore's credentials that never expire."""
+    """Return botocore's credentials that never expire."""
     return botocore.credentials.Credentials(key, f"secret-{key}")
 
 
 async def background() -> None:
-    """Lets what goes on in the background come to its end."""
+    """Wait until background work has ended."""
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         async with asyncio.timeout(5):
             await asyncio.wait(others)
 
 
 async def refusal(world: World) -> GatewayError:
-    """Returns how it fails where there are no credentials."""
+    """Return the error that `credentials()` raises."""
     with pytest.raises(GatewayError) as caught:
         await world.key()
     return caught.value
@@ -166,7 +165,7 @@ async def refusal(world: World) -> GatewayError:
 
 
 async def test_chain_is_read_once_for_credentials_that_last() -> None:
-    """What the chain yields signs, token and all, without another look at it."""
+    """The chain's credentials are returned with their token, after one read."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         first, second = await w.identity.credentials(), await w.identity.credentials()
@@ -177,14 +176,14 @@ async def test_chain_is_read_once_for_credentials_that_last() -> None:
 
 
 async def test_credentials_without_a_session_have_no_token() -> None:
-    """Keys of a user are keys alone."""
+    """Credentials of a user have no token."""
     async with world(static("A")) as w:
         assert Credentials("A", "secret-A", None) == await w.identity.credentials()
 
 
 @pytest.mark.guarantee("credential-reads")
 async def test_callers_at_once_share_one_read() -> None:
-    """A hundred callers who find nothing wait for the same read."""
+    """A hundred concurrent calls wait for one read."""
     async with world(static("A")) as w:
         keys = await asyncio.gather(*(w.key() for _ in range(100)))
 
@@ -193,7 +192,7 @@ async def test_callers_at_once_share_one_read() -> None:
 
 @pytest.mark.guarantee("credential-reads")
 async def test_chain_that_blocks_does_not_hold_up_the_loop() -> None:
-    """The chain is read in a thread of its own, which can't hold up the exit either."""
+    """The chain is read in a daemon thread, so neither loop nor exit waits for it."""
     released = threading.Event()
     seen = []
 
@@ -211,8 +210,8 @@ async def test_chain_that_blocks_does_not_hold_up_the_loop() -> None:
     assert [(True, True, "aws-credentials")] == seen
 
 
-async def test_one_caller_who_leaves_does_not_disturb_another() -> None:
-    """A read that is shared goes on when who began it has gone."""
+async def test_cancelled_call_does_not_cancel_a_shared_read() -> None:
+    """A shared read continues after the call that began it is cancelled."""
     released = threading.Event()
     async with world(lambda: released.wait(5) and static("A")) as w:
         first, second = (asyncio.create_task(w.key()) for _ in range(2))
@@ -234,8 +233,8 @@ async def test_one_caller_who_leaves_does_not_disturb_another() -> None:
         ),
     ],
 )
-async def test_chain_that_yields_nothing_makes_the_gateway_unready(link: Any) -> None:
-    """Whatever it is that a chain lacks, the call fails as a row and is reported."""
+async def test_chain_without_credentials_makes_the_gateway_unready(link: Any) -> None:
+    """A chain without credentials fails the call with a reason, which is reported."""
     async with world(link) as w:
         error = await refusal(w)
 
@@ -243,10 +242,8 @@ async def test_chain_that_yields_nothing_makes_the_gateway_unready(link: Any) ->
     assert [UNAVAILABLE] == w.reports
 
 
-async def test_chain_that_yielded_nothing_is_looked_at_again_in_the_background() -> (
-    None
-):
-    """Every five seconds, until there are credentials, which the next call finds."""
+async def test_chain_without_credentials_is_read_again_in_the_background() -> None:
+    """The chain is read every five seconds until it has credentials."""
     async with world(None) as w:
         await refusal(w)
         await refusal(w)
@@ -263,11 +260,11 @@ async def test_chain_that_yielded_nothing_is_looked_at_again_in_the_background()
     assert w.reports[-1] is None
 
 
-# Before they expire, and after.
+# Expiry.
 
 
-async def test_expired_credentials_are_not_given() -> None:
-    """A call waits for those that follow."""
+async def test_expired_credentials_are_not_returned() -> None:
+    """A call whose credentials have expired waits for new ones."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         await w.key()
@@ -278,8 +275,8 @@ async def test_expired_credentials_are_not_given() -> None:
     assert (["B"] * 100, 2) == (keys, w.chain.reads)
 
 
-async def test_expired_credentials_that_nothing_follows_are_unavailable() -> None:
-    """A chain that fails when what it yielded has expired leaves nothing."""
+async def test_expired_credentials_without_replacement_are_unavailable() -> None:
+    """If the chain fails after the credentials have expired, there are none."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         await w.key()
@@ -292,7 +289,7 @@ async def test_expired_credentials_that_nothing_follows_are_unavailable() -> Non
 
 @pytest.mark.guarantee("credential-reads")
 async def test_early_refresh_is_not_waited_for() -> None:
-    """In the last minutes others are fetched while the old ones still sign."""
+    """Credentials that expire soon are returned while they are refreshed."""
     released = threading.Event()
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
@@ -307,7 +304,7 @@ async def test_early_refresh_is_not_waited_for() -> None:
 
 
 async def test_credentials_that_last_long_enough_are_not_refreshed() -> None:
-    """Early is what botocore finds early: a quarter of an hour."""
+    """Credentials are refreshed 15 minutes before they expire, as botocore does."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         await w.key()
@@ -318,8 +315,8 @@ async def test_credentials_that_last_long_enough_are_not_refreshed() -> None:
     assert 1 == w.chain.reads
 
 
-async def test_early_refresh_that_fails_keeps_what_is_valid() -> None:
-    """The old ones go on signing, and the chain gets half a minute of rest."""
+async def test_failed_early_refresh_keeps_valid_credentials() -> None:
+    """After a failed refresh valid credentials are used, and none is begun for 30 s."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         await w.key()
@@ -336,8 +333,8 @@ async def test_early_refresh_that_fails_keeps_what_is_valid() -> None:
     assert [None] == w.reports
 
 
-async def test_early_refresh_that_brings_the_same_is_not_repeated_at_once() -> None:
-    """Credentials that aren't replaced yet aren't asked for with every call."""
+async def test_early_refresh_with_the_same_result_is_not_repeated_at_once() -> None:
+    """A refresh that returned the same credentials isn't repeated for 30 s."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", 14 * MINUTE)
         await w.key()
@@ -351,12 +348,12 @@ async def test_early_refresh_that_brings_the_same_is_not_repeated_at_once() -> N
     assert [1, 1, 2, 2] == reads
 
 
-# After AWS has refused them.
+# Refused credentials.
 
 
 @pytest.mark.guarantee("credential-renewal")
-async def test_renewal_reads_the_chain_once_for_all_who_were_refused() -> None:
-    """A hundred calls that were refused with the same sign with others then."""
+async def test_renewal_reads_the_chain_once_for_all_refused_calls() -> None:
+    """A hundred calls whose credentials were refused share one renewal."""
     async with world(static("A")) as w:
         refused = await w.identity.credentials()
         w.chain.link = static("B")
@@ -368,15 +365,15 @@ async def test_renewal_reads_the_chain_once_for_all_who_were_refused() -> None:
     assert [None, None] == w.reports
 
 
-async def test_renewal_that_brings_the_same_tells_so() -> None:
-    """Where the chain has no others there are no others."""
+async def test_renewal_with_the_same_result_returns_false() -> None:
+    """`renew` returns False if the chain has the same credentials."""
     async with world(static("A")) as w:
         assert not await w.identity.renew(await w.identity.credentials())
         assert ("A", 2) == (await w.key(), w.chain.reads)
 
 
-async def test_refused_credentials_are_looked_past_for_half_a_minute() -> None:
-    """Six more looks, five seconds apart; then the next call decides."""
+async def test_chain_with_refused_credentials_is_read_six_more_times() -> None:
+    """The chain is read six more times, five seconds apart, then by the next call."""
     async with world(static("A")) as w:
         await w.identity.renew(await w.identity.credentials())
         for _ in range(6):
@@ -389,8 +386,8 @@ async def test_refused_credentials_are_looked_past_for_half_a_minute() -> None:
         assert 5.0 == await w.sleep.begun()
 
 
-async def test_others_that_come_later_are_found_in_the_background() -> None:
-    """The look-out ends with the first that AWS hasn't refused, and reports it."""
+async def test_later_credentials_are_found_in_the_background() -> None:
+    """Background reads end when the chain has other credentials, which is reported."""
     async with world(static("A")) as w:
         await w.identity.renew(await w.identity.credentials())
         for link in (static("A"), static("B")):
@@ -403,8 +400,8 @@ async def test_others_that_come_later_are_found_in_the_background() -> None:
     assert [None, None] == w.reports
 
 
-async def test_look_out_that_fails_runs_again() -> None:
-    """A bug in it is logged and a fault, and the chain is read again after a pause."""
+async def test_background_task_that_fails_runs_again() -> None:
+    """A bug in the background task is logged and a fault until it runs again."""
     with capture_logs() as events:
         async with world(None) as w:
             await refusal(w)
@@ -427,8 +424,8 @@ async def test_look_out_that_fails_runs_again() -> None:
     ]
 
 
-async def test_refused_credentials_are_dropped_where_the_chain_fails() -> None:
-    """What AWS refused isn't kept for want of better: the chain's failure stands."""
+async def test_refused_credentials_are_dropped_if_the_chain_fails() -> None:
+    """If the chain fails during a renewal, the refused credentials aren't kept."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         refused = await w.identity.credentials()
@@ -446,11 +443,11 @@ async def test_refused_credentials_are_dropped_where_the_chain_fails() -> None:
     assert [None, UNAVAILABLE, UNAVAILABLE, None] == w.reports
 
 
-# A chain that hangs.
+# A chain that blocks.
 
 
-async def test_chain_that_hangs_is_given_up() -> None:
-    """After its time a read counts as failed, and another one isn't held up by it."""
+async def test_read_that_hangs_times_out() -> None:
+    """A read that takes too long fails, and doesn't block the next one."""
     released = threading.Event()
     hung = []
 
@@ -459,7 +456,7 @@ async def test_chain_that_hangs_is_given_up() -> None:
         released.wait(5)
         return static("late")
 
-    async with world(hang, patience_seconds=0.05) as w:
+    async with world(hang, read_seconds=0.05) as w:
         assert UNAVAILABLE is (await refusal(w)).reason
         assert [UNAVAILABLE] == w.reports
         w.chain.link = static("A")
@@ -472,8 +469,8 @@ async def test_chain_that_hangs_is_given_up() -> None:
     assert (2, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
 
 
-async def test_chain_that_hangs_is_logged_when_the_first_call_gives_up() -> None:
-    """The log says it once for a read, long before that counts as failed."""
+async def test_read_that_hangs_is_logged_when_the_first_call_times_out() -> None:
+    """A slow read is logged once, when the first call times out."""
     released = threading.Event()
 
     def hang() -> Any:
@@ -492,15 +489,15 @@ async def test_chain_that_hangs_is_logged_when_the_first_call_gives_up() -> None
     ]
 
 
-async def test_chain_that_hangs_uses_so_many_threads() -> None:
-    """Reads that hang for ever are given up, and at most so many threads are left."""
+async def test_chain_that_hangs_uses_a_bounded_number_of_threads() -> None:
+    """Reads that never end use at most MAX_THREADS threads."""
     began, released = threading.Semaphore(0), threading.Event()
 
     def hang() -> None:
         began.release()
         released.wait(5)
 
-    async with world(hang, patience_seconds=0.01) as w:
+    async with world(hang, read_seconds=0.01) as w:
         for _ in range(MAX_THREADS + 2):
             assert UNAVAILABLE is (await refusal(w)).reason
         assert all(began.acquire(timeout=5) for _ in range(MAX_THREADS))
@@ -508,8 +505,8 @@ async def test_chain_that_hangs_uses_so_many_threads() -> None:
         released.set()
 
 
-async def test_call_waits_for_the_chain_only_so_long() -> None:
-    """A call is told that there are none yet; the read goes on for the next one."""
+async def test_call_waits_for_the_chain_for_ten_seconds() -> None:
+    """A call fails after ten seconds, and the read continues for the next call."""
     released = threading.Event()
     async with world(lambda: released.wait(5) and static("A"), wait_seconds=0.05) as w:
         assert UNAVAILABLE is (await refusal(w)).reason
@@ -521,10 +518,10 @@ async def test_call_waits_for_the_chain_only_so_long() -> None:
     assert (1, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
 
 
-async def test_early_refresh_that_hangs_keeps_what_is_valid() -> None:
-    """The old ones go on signing; half a minute later the chain is read anew."""
+async def test_early_refresh_that_hangs_keeps_valid_credentials() -> None:
+    """Valid credentials are used, and the chain is read again after 30 s."""
     released = threading.Event()
-    async with world(patience_seconds=0.05) as w:
+    async with world(read_seconds=0.05) as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         await w.key()
         w.clock.seconds += HOUR - 14 * MINUTE
@@ -542,8 +539,8 @@ async def test_early_refresh_that_hangs_keeps_what_is_valid() -> None:
     assert (3, [None, None]) == (w.chain.reads, w.reports)
 
 
-def test_thread_that_outlives_the_loop_ends_in_silence() -> None:
-    """A chain that answers after the gateway's end has nobody to tell."""
+def test_thread_that_outlives_the_loop_raises_nothing() -> None:
+    """A chain that returns after the loop has closed raises nothing."""
     begun, released = threading.Event(), threading.Event()
     hung = []
 
@@ -562,14 +559,14 @@ def test_thread_that_outlives_the_loop_ends_in_silence() -> None:
     asyncio.run(begin())
     released.set()
     hung[0].join(5)
-    assert not hung[0].is_alive()  # what it raises fails the test by itself
+    assert not hung[0].is_alive()  # an exception in it would fail the test
 
 
-# The end.
+# Closing.
 
 
-async def test_close_ends_the_look_out() -> None:
-    """Nothing goes on in the background of a closed identity."""
+async def test_close_stops_the_background_task() -> None:
+    """A closed identity has no background task."""
     async with world(None) as w:
         await refusal(w)
         await w.sleep.begun()
@@ -579,26 +576,26 @@ async def test_close_ends_the_look_out() -> None:
     assert 1 == w.chain.reads
 
 
-async def test_close_before_any_use_ends_nothing() -> None:
-    """An identity that was never asked has read nothing."""
+async def test_unused_identity_can_be_closed() -> None:
+    """An identity that was never used can be closed."""
     async with world(static("A")) as w:
         pass
 
     assert (0, []) == (w.chain.reads, w.reports)
 
 
-async def test_clock_is_the_loop_s_unless_one_is_handed_in() -> None:
-    """An identity needs no more than a chain and somebody to report to."""
+async def test_clock_is_the_loop_s_by_default() -> None:
+    """An identity works with only a chain and a report function."""
     identity = ChainIdentity(lambda _: None, chain=Chain(static("A")))
     assert "A" == (await identity.credentials()).access_key
     await identity.close()
 
 
-# Chains of roles.
+# Identities of roles.
 
 
-async def test_chain_may_tell_the_reason_itself() -> None:
-    """Its word is the call's reason and the report's; what is valid goes on signing."""
+async def test_chain_error_has_its_own_reason() -> None:
+    """A ChainError's reason is raised and reported unless there are credentials."""
     denied = Reason.UPSTREAM_ACCESS_DENIED
     async with world(ChainError(denied, "AccessDenied")) as w:
         error = await refusal(w)
@@ -614,9 +611,9 @@ async def test_chain_may_tell_the_reason_itself() -> None:
     assert [denied, None] == w.reports
 
 
-async def test_identity_that_does_not_look_out_leaves_it_to_the_next_call() -> None:
-    """Neither a chain that fails nor a refusal goes on in the background."""
-    async with world(None, looks_out=False) as w:
+async def test_identity_that_does_not_recover_reads_at_the_next_call() -> None:
+    """Without `recovers`, neither a failure nor a refusal starts a background task."""
+    async with world(None, recovers=False) as w:
         await refusal(w)
         w.chain.link = static("A")
         assert "A" == await w.key()
@@ -626,16 +623,8 @@ async def test_identity_that_does_not_look_out_leaves_it_to_the_next_call() -> N
     assert (3, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
 
 
-# Secrets.
-
-
-def test_secrets_are_not_shown() -> None:
-    """Credentials are shown by their access key alone."""
-    assert "Credentials(access_key='A')" == repr(Credentials("A", "hush", "hush"))
-
-
-async def test_failure_of_the_chain_is_logged_without_its_words() -> None:
-    """One event tells the kind of failure; what a provider says may be secret."""
+async def test_failure_of_the_chain_is_logged_without_its_text() -> None:
+    """The log has the class of the exception and not its text, which may be secret."""
     program = """
 import asyncio
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -669,11 +658,11 @@ asyncio.run(main())
     assert b"hush" not in output
 
 
-# An identity that is handed in whole.
+# Fixed credentials.
 
 
-async def test_fixed_identity_has_its_credentials_and_no_others() -> None:
-    """They sign, and a renewal brings nothing but to who was refused with others."""
+async def test_fixed_identity_never_changes() -> None:
+    """The credentials never change, and `renew` compares the refused ones with them."""
     mine = Credentials("A", "secret-A")
     identity = FixedIdentity(mine)
 

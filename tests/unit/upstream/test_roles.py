@@ -1,4 +1,4 @@
-"""Sessions of roles: how they are named, kept and renewed, over scripted identities."""
+"""Tests of sessions of roles: their names, cache and expiry."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OWN, OneCall, Partition, RunQuery
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.clock import Clock
-from healthomics_gateway.upstream.credentials import FixedIdentity, Identity
 from healthomics_gateway.upstream.healthomics import HealthOmics
+from healthomics_gateway.upstream.identity import FixedIdentity, Identity
 from healthomics_gateway.upstream.roles import MAX_SESSIONS, Roles
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import Session, Sts, session_name
@@ -31,12 +31,12 @@ from testkit.lying_upstream import LyingUpstream, Request, said, true_run
 
 RUN_ID = "1000003"
 ROLE = "arn:aws:iam::123456789012:role/omics-read"
-NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")  # what AWS takes
+NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")  # what AWS accepts
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OWN_KEYS = Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY)
 
 
-# How a session is named.
+# Session names.
 
 IDENTITIES = st.text(max_size=90) | st.text("ab:/-0", max_size=70)
 
@@ -48,8 +48,8 @@ IDENTITIES = st.text(max_size=90) | st.text("ab:/-0", max_size=70)
 @example("\ud800")
 @example("ü" * 64)
 @settings(max_examples=300, deadline=None)
-def test_name_is_one_that_aws_takes(identity: str) -> None:
-    """Whoever calls, the name fits, and doesn't pass for one of AWS's own."""
+def test_name_is_valid_for_aws(identity: str) -> None:
+    """Any identity has a name that AWS accepts, without the prefix `aws:`."""
     name = session_name(identity)
 
     assert NAME.fullmatch(name)
@@ -60,7 +60,7 @@ def test_name_is_one_that_aws_takes(identity: str) -> None:
 @given(st.lists(IDENTITIES | IDENTITIES.map(session_name), unique=True, max_size=40))
 @settings(max_examples=300, deadline=None)
 def test_two_identities_never_share_a_name(identities: list[str]) -> None:
-    """Who calls itself as another one is named gets a name of its own all the same."""
+    """An identity that equals another one's session name gets another name."""
     assert len(identities) == len({session_name(each) for each in identities})
 
 
@@ -86,11 +86,11 @@ def test_two_identities_never_share_a_name(identities: list[str]) -> None:
     ],
 )
 def test_name_stays_readable(identity: str, name: str) -> None:
-    """What AWS takes stays; else it is cut, bad characters go, and a digest comes."""
+    """A valid identity is the name; otherwise it is shortened, with a digest."""
     assert name == session_name(identity)
 
 
-# How long a session lasts.
+# Expiry.
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_name_stays_readable(identity: str, name: str) -> None:
 def test_session_is_renewed_a_quarter_of_an_hour_early(
     *, left: timedelta, seconds: int | None, needed: bool
 ) -> None:
-    """By AWS's clock, which the machine's may be behind."""
+    """A session is renewed 15 minutes before it expires by AWS's clock."""
     clock = Clock(lambda: NOON)
     clock.skew = timedelta(minutes=20)
     session = Session("A", "secret", "token", clock.aws_now + left, clock)
@@ -116,25 +116,25 @@ def test_session_is_renewed_a_quarter_of_an_hour_early(
     assert "token" not in repr(session)
 
 
-# Which sessions are kept.
+# The cache of sessions.
 
 
 class Known:
-    """The identities that were made, each with keys of its own."""
+    """The identities that were created, each with its own keys."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
         self.closed: list[str] = []
 
     def __call__(self, partition: Partition) -> Identity:
-        """Makes one."""
+        """Create an identity."""
         self.made.append(partition.identity)
         keys = Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY, partition.identity)
         return Closing(keys, lambda: self.closed.append(partition.identity))
 
 
 class Closing:
-    """An identity that tells when it is closed."""
+    """An identity that records when it is closed."""
 
     def __init__(self, credentials: Credentials, closed: Callable[[], None]) -> None:
         self._fixed = FixedIdentity(credentials)
@@ -143,17 +143,17 @@ class Closing:
         self.is_usable = True
 
     async def close(self) -> None:
-        """Tells so."""
+        """Record the close."""
         self._closed()
 
 
 def query(identity: str = "", run_id: str = RUN_ID) -> RunQuery:
-    """Asks for a run, for a caller or as the gateway itself."""
+    """Return a query for a caller, or for the gateway itself."""
     return RunQuery(run_id, partition=Partition(ROLE, identity) if identity else OWN)
 
 
 def truth(request: Request) -> bytes:
-    """Tells of the run, and whose session asked."""
+    """Return a run whose name is the request's session token, or `own`."""
     token = request.headers.get("x-amz-security-token", "own")
     return http(true_run(request.run_id, name=token))
 
@@ -165,10 +165,10 @@ async def roles(
     report: Callable[[Reason | None], None] = lambda _: None,
     **options: Any,
 ) -> AsyncIterator[tuple[Roles, LyingUpstream]]:
-    """Opens the roles of a HealthOmics that takes every session."""
-    with trustme.CA().cert_pem.tempfile() as nobody:
+    """Create the source over a HealthOmics that accepts every session."""
+    with trustme.CA().cert_pem.tempfile() as ca_file:
         transport = Transport(
-            ca_file=nobody,
+            ca_file=ca_file,
             max_connections=8,
             connect_timeout_seconds=5.0,
             attempt_timeout_seconds=30.0,
@@ -190,13 +190,13 @@ async def roles(
 
 
 async def asked_as(runs: Any, identity: str) -> str:
-    """Returns as whom HealthOmics was asked."""
+    """Return the session token that the request was signed with."""
     found = await runs.get_run(query(identity), call=OneCall(inf))
     return str(found.run.name)
 
 
-async def test_session_that_was_used_longest_ago_goes() -> None:
-    """Of so many, the one that is used again stays; who comes back gets another."""
+async def test_least_recently_used_session_is_dropped() -> None:
+    """The least recently used session is dropped, and created anew when needed."""
     known = Known()
     async with roles(known, max_sessions=3) as (asked, _):
         order = ["a", "b", "c", "a", "", "d", "a", "c", "b"]
@@ -208,7 +208,7 @@ async def test_session_that_was_used_longest_ago_goes() -> None:
 
 
 async def test_a_thousand_sessions_are_kept() -> None:
-    """The one that comes beyond them takes the place of the first."""
+    """A thousand sessions are kept, and one more drops the first."""
     known = Known()
     async with roles(known) as (asked, upstream):
         callers = [f"caller-{at}" for at in range(MAX_SESSIONS + 1)]
@@ -223,14 +223,14 @@ async def test_a_thousand_sessions_are_kept() -> None:
 
 
 async def test_call_outlives_its_session() -> None:
-    """A session that goes while it is used serves the call to its end."""
+    """A call finishes with a session that is dropped meanwhile."""
     known, held = Known(), asyncio.Event()
     async with roles(known, max_sessions=1) as (asked, upstream):
         upstream.lie(RUN_ID, lambda request: [held, truth(request)], truth)
         first = asyncio.create_task(asked_as(asked, "a"))
         async with asyncio.timeout(5):
             while not upstream.busy:  # noqa: ASYNC110  # nothing tells when it is
-                await asyncio.sleep(0.001)  # between two looks
+                await asyncio.sleep(0.001)  # between two checks
         assert "b" == await asked_as(asked, "b")
         held.set()
         assert "a" == await first
@@ -238,8 +238,8 @@ async def test_call_outlives_its_session() -> None:
     assert ["b"] == known.closed
 
 
-async def test_session_that_a_call_keeps_is_found_again() -> None:
-    """A call that queues finds its session, however many others came since."""
+async def test_session_that_a_call_holds_is_found_again() -> None:
+    """A session that a call holds is found again after many others."""
     known = Known()
     async with roles(known, max_sessions=1) as (asked, _):
         kept = asked.session(query("a"))
@@ -250,7 +250,7 @@ async def test_session_that_a_call_keeps_is_found_again() -> None:
 
 
 async def test_clock_is_shared_by_all_sessions() -> None:
-    """What one refusal teaches of AWS's clock, the next session knows at once."""
+    """The clock that one session corrects is used by the next."""
     ahead = timedelta(minutes=20)
     async with roles(lambda _: FixedIdentity(OWN_KEYS)) as (asked, upstream):
         upstream.now = lambda: datetime.now(UTC) + ahead
@@ -264,8 +264,8 @@ async def test_clock_is_shared_by_all_sessions() -> None:
     assert ["", "", ""] == [each.fault for each in upstream.requests[1:]]
 
 
-async def test_readiness_hears_of_the_own_identity_alone() -> None:
-    """What AWS thinks of a session, for or against, isn't reported."""
+async def test_sessions_do_not_report_to_readiness() -> None:
+    """A session's success or refusal isn't reported to readiness."""
     reports: list[Reason | None] = []
     async with roles(Known(), report=reports.append) as (asked, upstream):
         invalid = said(403, "UnrecognizedClientException")
@@ -282,11 +282,11 @@ async def test_readiness_hears_of_the_own_identity_alone() -> None:
     assert [Reason.GATEWAY_CREDENTIALS_INVALID, None] == reports
 
 
-# Who waits for a session.
+# Without STS.
 
 
-async def test_nowhere_to_assume_a_role_is_unavailable() -> None:
-    """A gateway that knows no STS has no sessions, and no account of its own."""
+async def test_roles_are_unavailable_without_sts() -> None:
+    """Without STS there are neither sessions nor the account id."""
     sts = Sts(FixedIdentity(OWN_KEYS), client=None, region=REGION, clock=Clock())
     identity = sts.identity(Partition(ROLE, "a"))
     with pytest.raises(GatewayError) as refused:

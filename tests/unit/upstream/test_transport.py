@@ -1,4 +1,4 @@
-"""One GET over real sockets, against servers that lie, stall and leave."""
+"""Tests of one GET over real sockets, with servers that misbehave."""
 
 import asyncio
 import contextlib
@@ -20,11 +20,11 @@ from healthomics_gateway.upstream.transport import Transport, TransportError
 from testkit.builders import Upstream, http
 
 CAP_BYTES = 1000
-SOON_SECONDS = 0.2  # a time limit that is waited for
-LONG_SECONDS = 30.0  # one that isn't
+SOON_SECONDS = 0.2  # a timeout that a test waits for
+LONG_SECONDS = 30.0  # a timeout that isn't reached
 ALIVE = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n"
 SILENCE = 60.0
-NOBODY = trustme.CA()  # the authority that vouches for no server here
+UNUSED_CA = trustme.CA()  # an authority that no server here has a certificate of
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -37,10 +37,10 @@ async def transport(
     connect_seconds: float = LONG_SECONDS,
     attempt_seconds: float = LONG_SECONDS,
 ) -> AsyncIterator[Transport]:
-    """Opens a transport that reads a thousand bytes at most."""
-    with NOBODY.cert_pem.tempfile() as nobody:
+    """Create a transport that reads at most a thousand bytes of a body."""
+    with UNUSED_CA.cert_pem.tempfile() as unused_ca_file:
         opened = Transport(
-            ca_file=str(ca_file or nobody),
+            ca_file=str(ca_file or unused_ca_file),
             max_connections=max_connections,
             connect_timeout_seconds=connect_seconds,
             attempt_timeout_seconds=attempt_seconds,
@@ -53,13 +53,13 @@ async def transport(
 
 
 async def get(url: str, **options: Any) -> Reply:
-    """Makes one GET over a transport of its own, in ten seconds at most."""
+    """Send one GET with a new transport, with a timeout of ten seconds."""
     async with asyncio.timeout(10), transport(**options) as opened:
         return await opened.get(url, {})
 
 
 async def failure_of(url: str, **options: Any) -> Failure:
-    """Returns why there must be no answer."""
+    """Return the failure that a GET raises."""
     with pytest.raises(TransportError) as caught:
         await get(url, **options)
     assert caught.value.failure.name == str(caught.value)
@@ -70,7 +70,7 @@ async def failure_of(url: str, **options: Any) -> Failure:
 async def serving(
     talk: Talk, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
-    """Lets `talk` hold each connection, and yields where to call it."""
+    """Serve each connection with `talk`, and yield the URL."""
     tasks: set[asyncio.Task[Any] | None] = set()
 
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -95,36 +95,36 @@ async def serving(
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:
-    """Reads one request."""
+    """Read the head of a request."""
     return await reader.readuntil(b"\r\n\r\n")
 
 
-async def departure(reader: asyncio.StreamReader) -> None:
-    """Waits until the client has left, politely or not."""
+async def client_closed(reader: asyncio.StreamReader) -> None:
+    """Wait until the client has closed or reset the connection."""
     with contextlib.suppress(ConnectionError):
         while await reader.read(100):
             pass
 
 
 def server_tls(ca: trustme.CA, host: str = "127.0.0.1", **dates: Any) -> ssl.SSLContext:
-    """Has the authority vouch for a server of that name."""
+    """Return a TLS context with a certificate for that name."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert(host, **dates).configure_cert(context)
     return context
 
 
 def ca_file(ca: trustme.CA, folder: Path) -> Path:
-    """Writes the authority's certificate into a file."""
+    """Write the authority's certificate to a file."""
     file = folder / "ca.pem"
     ca.cert_pem.write_to_path(file)
     return file
 
 
-# What is asked, and what is answered.
+# Requests and responses.
 
 
-async def test_get_sends_url_and_headers_as_they_are() -> None:
-    """Nothing that was signed is written anew: path, query and headers are ours."""
+async def test_get_sends_url_and_headers_unchanged() -> None:
+    """Path, query and headers are sent unchanged, as they were signed."""
     headers = {"host": "elsewhere.example", "user-agent": "ours", "x-amz-date": "now"}
     async with Upstream(http(b"{}")) as upstream, transport() as opened:
         await opened.get(f"{upstream.url}/run/1%2F..%2f/./2?a=%20b+c&a=~", headers)
@@ -135,8 +135,8 @@ async def test_get_sends_url_and_headers_as_they_are() -> None:
     assert headers == {name: sent[name] for name in headers}
 
 
-async def test_answer_is_given_as_it_came() -> None:
-    """Status, headers in any case, and body are handed on, whatever they say."""
+async def test_reply_has_status_headers_and_body() -> None:
+    """The reply has the status, the headers in any case and the body."""
     async with Upstream(http(b"\xff<html>", status=418, X_Amzn_RequestId="a-1")) as up:
         reply = await get(up.url)
 
@@ -168,8 +168,8 @@ async def test_answer_is_given_as_it_came() -> None:
         pytest.param(http(b"{}", x_long="a" * 8000), id="long-header"),
     ],
 )
-async def test_body_is_read_however_it_is_framed(answer: bytes) -> None:
-    """A whole body is a whole body."""
+async def test_body_is_read_with_any_framing(answer: bytes) -> None:
+    """A complete body is read with any framing."""
     async with Upstream(answer) as upstream:
         reply = await get(upstream.url)
 
@@ -177,15 +177,15 @@ async def test_body_is_read_however_it_is_framed(answer: bytes) -> None:
     assert "x-amzn-errortype" not in reply.headers
 
 
-async def test_body_of_exactly_the_cap_is_read() -> None:
-    """The cap is the size of the largest body that is read."""
+async def test_body_of_exactly_the_maximum_is_read() -> None:
+    """A body of exactly the maximum size is read."""
     body = b"a" * CAP_BYTES
     async with Upstream(http(body)) as upstream:
         assert body == (await get(upstream.url)).body
 
 
 async def test_redirects_are_not_followed() -> None:
-    """A redirect is an answer like any other: where it points sees nothing."""
+    """A redirect is returned, and no request is sent to its target."""
     async with Upstream(http(b"{}")) as elsewhere:
         for status in (301, 302, 303, 307, 308):
             answer = http(b"", status=status, location=f"{elsewhere.url}/run/1")
@@ -197,7 +197,7 @@ async def test_redirects_are_not_followed() -> None:
 
 
 async def test_cookies_are_not_kept() -> None:
-    """What an answer sets as a cookie isn't sent back."""
+    """A cookie that a response sets isn't sent back."""
     answer = http(b"{}", set_cookie="a=b; Path=/")
     async with Upstream(answer) as upstream, transport() as opened:
         url = upstream.url.replace("127.0.0.1", "localhost")
@@ -208,8 +208,8 @@ async def test_cookies_are_not_kept() -> None:
     assert "cookie" not in "".join(upstream.requests).lower()
 
 
-async def test_proxy_of_the_environment_is_not_asked() -> None:
-    """The variables that send other programs through a proxy don't count."""
+async def test_proxy_of_the_environment_is_ignored() -> None:
+    """The proxy variables of the environment are ignored."""
     program = """
 import asyncio, sys
 from botocore.httpsession import get_cert_path
@@ -235,7 +235,7 @@ asyncio.run(main())
     assert [] == proxy.requests
 
 
-# Bodies and headers that lie.
+# Invalid bodies and headers.
 
 
 @pytest.mark.parametrize(
@@ -284,10 +284,8 @@ asyncio.run(main())
         ),
     ],
 )
-async def test_body_that_is_not_to_be_had_is_a_failure(
-    answer: Any, failure: Failure
-) -> None:
-    """The answer's head is given, with what is wrong with its body."""
+async def test_unreadable_body_is_a_failure(answer: Any, failure: Failure) -> None:
+    """The reply has the status, and the failure in place of a body."""
     async with Upstream(answer, http(b"{}")) as upstream, transport() as opened:
         reply = await opened.get(upstream.url, {})
         clean = await opened.get(upstream.url, {})
@@ -297,8 +295,8 @@ async def test_body_that_is_not_to_be_had_is_a_failure(
     assert 2 == len(upstream.requests)
 
 
-async def test_endless_body_is_read_no_further_than_the_cap() -> None:
-    """A body without end is hung up on, however fast it comes."""
+async def test_endless_body_is_read_up_to_the_maximum() -> None:
+    """The connection is closed when an endless body exceeds the maximum size."""
     has_left = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -316,8 +314,8 @@ async def test_endless_body_is_read_no_further_than_the_cap() -> None:
         await has_left.wait()
 
 
-async def test_body_that_is_reset_is_a_lost_connection() -> None:
-    """A connection reset in the middle of a body gives no body, and no replay."""
+async def test_reset_within_a_body_is_a_connection_failure() -> None:
+    """A reset within a body is a failure, and the GET isn't sent again."""
     heads = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -332,7 +330,7 @@ async def test_body_that_is_reset_is_a_lost_connection() -> None:
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
-    """Ends a connection without a farewell."""
+    """Reset a connection."""
     raw = writer.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
@@ -367,21 +365,19 @@ def reset(writer: asyncio.StreamWriter) -> None:
         pytest.param(b"HTTP/1.1 200 OK\r\nx: ", Failure.CONNECTION, id="half-a-head"),
     ],
 )
-async def test_head_that_is_not_to_be_had_is_no_answer(
-    answer: bytes, failure: Failure
-) -> None:
-    """What can't be read as an answer of bounded size is a failure, asked for once."""
+async def test_unreadable_head_is_a_failure(answer: bytes, failure: Failure) -> None:
+    """A response with an invalid or too large head is a failure, without a replay."""
     async with Upstream(answer) as upstream:
         assert failure is await failure_of(upstream.url)
 
     assert 1 == len(upstream.requests)
 
 
-# Getting there.
+# Connecting.
 
 
 async def test_refused_port_is_a_connection_failure() -> None:
-    """Where nobody listens there is no connection."""
+    """A refused connection is a CONNECTION failure."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
@@ -389,16 +385,16 @@ async def test_refused_port_is_a_connection_failure() -> None:
     assert Failure.CONNECTION is await failure_of(f"https://127.0.0.1:{port}/")
 
 
-async def test_name_that_is_not_resolved_is_told_apart() -> None:
-    """A name that nobody knows is a failure of its own."""
+async def test_unresolved_name_is_a_dns_failure() -> None:
+    """A name that can't be resolved is a DNS failure."""
     assert Failure.DNS is await failure_of("http://nobody.invalid/")
 
 
-async def test_connection_that_is_not_taken_times_out() -> None:
-    """The time to connect is bounded by itself."""
+async def test_connection_that_is_not_accepted_times_out() -> None:
+    """Connecting has a timeout of its own."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
-        with socket.create_connection(address):  # takes the only place
+        with socket.create_connection(address):  # fills the backlog
             found = await failure_of(
                 f"http://127.0.0.1:{address[1]}/", connect_seconds=SOON_SECONDS
             )
@@ -406,8 +402,8 @@ async def test_connection_that_is_not_taken_times_out() -> None:
     assert Failure.TIMEOUT is found
 
 
-async def test_trusted_certificate_is_answered(tmp_path: Path) -> None:
-    """An authority of the file vouches for the server."""
+async def test_trusted_certificate_is_accepted(tmp_path: Path) -> None:
+    """A certificate of an authority in the CA file is accepted."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
@@ -442,7 +438,7 @@ async def test_untrusted_certificate_is_sent_nothing(
     dates: dict[str, Any],
     is_known: bool,  # noqa: FBT001  # a parameter of the table above
 ) -> None:
-    """A server that nobody vouches for, as it is called and today, sees no request."""
+    """No request is sent to a server whose certificate isn't trusted or valid."""
     received = []
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -458,7 +454,7 @@ async def test_untrusted_certificate_is_sent_nothing(
 
 @pytest.mark.parametrize("limit", ["connect_seconds", "attempt_seconds"])
 async def test_stalled_handshake_is_a_tls_failure(limit: str) -> None:
-    """A handshake that nobody answers ends by either time limit, and is named."""
+    """A handshake that stalls until either timeout is a TLS failure."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
         assert Failure.TLS is await failure_of(url, **{limit: SOON_SECONDS})
@@ -474,7 +470,7 @@ async def test_stalled_handshake_is_a_tls_failure(limit: str) -> None:
     ],
 )
 async def test_cut_handshake_is_a_tls_failure(farewell: bytes | None) -> None:
-    """A handshake that ends early, however rudely, is named, and not tried again."""
+    """A handshake that is cut is a TLS failure, without a replay."""
     hellos = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -491,7 +487,7 @@ async def test_cut_handshake_is_a_tls_failure(farewell: bytes | None) -> None:
 
 
 async def test_silence_after_the_handshake_is_a_timeout(tmp_path: Path) -> None:
-    """Once hands are shaken TLS isn't at fault any more."""
+    """A timeout after the handshake isn't a TLS failure."""
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -505,7 +501,7 @@ async def test_silence_after_the_handshake_is_a_timeout(tmp_path: Path) -> None:
     assert Failure.TIMEOUT is found
 
 
-# Time.
+# Timeouts.
 
 DRIP = [b"x: keep-alive\r\n", 0.02] * 100
 
@@ -528,7 +524,7 @@ DRIP = [b"x: keep-alive\r\n", 0.02] * 100
     ],
 )
 async def test_whole_attempt_is_bounded(answer: list[bytes | float]) -> None:
-    """However an answer is drawn out, it ends by the attempt's time; then we leave."""
+    """A slow response ends with the attempt's timeout, and the connection is closed."""
     heads = []
     has_left = asyncio.Event()
 
@@ -542,7 +538,7 @@ async def test_whole_attempt_is_bounded(answer: list[bytes | float]) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await read_head(reader))
         dripping = asyncio.create_task(drip(writer))
-        await departure(reader)
+        await client_closed(reader)
         dripping.cancel()
         has_left.set()
 
@@ -561,10 +557,10 @@ async def test_whole_attempt_is_bounded(answer: list[bytes | float]) -> None:
         pytest.param(LONG_SECONDS, id="attempt-ends-late"),
     ],
 )
-async def test_refusal_that_a_header_names_is_not_held_up(
+async def test_body_that_stalls_does_not_delay_a_named_error(
     attempt_seconds: float,
 ) -> None:
-    """The code is enough: a body that stalls costs a second at most, and no timeout."""
+    """A body that stalls after a header named the error is awaited for a second."""
     head = http(status=404, content_length="9", x_amzn_errortype="Odd")
     async with Upstream([head, SILENCE]) as upstream, asyncio.timeout(5):
         reply = await get(upstream.url, attempt_seconds=attempt_seconds)
@@ -598,10 +594,10 @@ async def test_refusal_that_a_header_names_is_not_held_up(
         ),
     ],
 )
-async def test_body_of_a_refusal_that_a_header_names_is_read_all_the_same(
+async def test_body_of_a_named_error_is_read(
     answer: Any, body: bytes | Failure
 ) -> None:
-    """A code in the header doesn't make the body unread."""
+    """The body is read if a header named the error."""
     async with Upstream(answer) as upstream:
         assert body == (await get(upstream.url)).body
 
@@ -614,7 +610,7 @@ async def test_body_of_a_refusal_that_a_header_names_is_read_all_the_same(
     ],
 )
 async def test_cancelled_get_closes_its_connection(begun: bytes) -> None:
-    """Whoever leaves early leaves nothing behind, and the next GET is clean."""
+    """A cancelled GET closes its connection, and the next GET succeeds."""
     has_come, has_left = asyncio.Event(), asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -625,7 +621,7 @@ async def test_cancelled_get_closes_its_connection(begun: bytes) -> None:
             return
         writer.write(begun)
         has_come.set()
-        await departure(reader)
+        await client_closed(reader)
         has_left.set()
 
     async with serving(talk) as url, transport() as opened, asyncio.timeout(5):
@@ -638,14 +634,14 @@ async def test_cancelled_get_closes_its_connection(begun: bytes) -> None:
         assert b"{}" == (await opened.get(url, {})).body
 
 
-# When a request may leave.
+# Rate limiting.
 
 
 @pytest.mark.guarantee("quota-at-send")
-async def test_request_leaves_when_its_connection_is_there_and_it_may(
+async def test_request_waits_for_its_turn_on_a_ready_connection(
     tmp_path: Path,
 ) -> None:
-    """Neither a handshake nor a wait for a connection is between it and the send."""
+    """`depart` is awaited after the handshake, immediately before the send."""
     ca = trustme.CA()
     connected, may_leave, read = asyncio.Event(), asyncio.Event(), bytearray()
 
@@ -654,7 +650,7 @@ async def test_request_leaves_when_its_connection_is_there_and_it_may(
         read.extend(await reader.readuntil(b"\r\n\r\n"))
         assert may_leave.is_set()
         writer.write(http(b"{}"))
-        await departure(reader)
+        await client_closed(reader)
 
     async def depart() -> None:
         await connected.wait()
@@ -672,8 +668,8 @@ async def test_request_leaves_when_its_connection_is_there_and_it_may(
 
 
 @pytest.mark.guarantee("quota-at-send")
-async def test_replay_leaves_when_it_may_too() -> None:
-    """Each request that comes to the server was let out, and no other."""
+async def test_replay_waits_for_its_turn_too() -> None:
+    """`depart` is awaited once for each request that is sent, replays included."""
     departed = 0
 
     async def depart() -> None:
@@ -691,8 +687,8 @@ async def test_replay_leaves_when_it_may_too() -> None:
 # Connections that are kept alive.
 
 
-async def test_connection_that_closes_when_used_again_costs_one_replay() -> None:
-    """Closed a hundred times on the request that follows, it is replayed each time."""
+async def test_closed_kept_alive_connection_causes_one_replay() -> None:
+    """A GET on a kept-alive connection that closes is sent again once."""
     answers = [http(b"{}"), b"", http(b"{}")] * 100
     async with Upstream(*answers) as upstream, transport() as opened:
         replies = [await opened.get(upstream.url, {}) for _ in range(200)]
@@ -701,8 +697,8 @@ async def test_connection_that_closes_when_used_again_costs_one_replay() -> None
     assert 300 == len(upstream.requests)
 
 
-async def test_connection_that_closes_between_requests_costs_nothing() -> None:
-    """Closed a hundred times while it is idle, nobody notices."""
+async def test_connection_that_closes_while_idle_is_not_used() -> None:
+    """A kept-alive connection that closes while idle isn't used."""
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
     async with Upstream(answer) as upstream, transport() as opened:
         replies = [await opened.get(upstream.url, {}) for _ in range(100)]
@@ -712,7 +708,7 @@ async def test_connection_that_closes_between_requests_costs_nothing() -> None:
 
 
 async def test_new_connection_that_closes_is_not_replayed() -> None:
-    """A GET that a new connection lost counts as sent: another is somebody's choice."""
+    """A GET that is lost on a new connection isn't sent again."""
     async with Upstream(b"") as upstream:
         assert Failure.CONNECTION is await failure_of(upstream.url)
 
@@ -720,7 +716,7 @@ async def test_new_connection_that_closes_is_not_replayed() -> None:
 
 
 async def test_replay_that_is_lost_is_not_replayed() -> None:
-    """One replay is all; it is lost with the new connection that carried it."""
+    """A replay that is lost isn't sent again."""
     async with Upstream(http(b"{}"), b"") as upstream, transport() as opened:
         await opened.get(upstream.url, {})
         with pytest.raises(TransportError) as caught:
@@ -730,8 +726,8 @@ async def test_replay_that_is_lost_is_not_replayed() -> None:
     assert 3 == len(upstream.requests)
 
 
-async def test_replay_is_made_on_a_fresh_connection() -> None:
-    """A replay never lands on another connection that was kept alive."""
+async def test_replay_uses_a_new_connection() -> None:
+    """A replay uses a new connection."""
     kept = 4
     together = asyncio.Barrier(kept)
     connections, requests = 0, 0
@@ -746,7 +742,7 @@ async def test_replay_is_made_on_a_fresh_connection() -> None:
             await together.wait()
         writer.write(http(b"{}"))
         await read_head(reader)
-        requests += 1  # and closes
+        requests += 1  # then the connection closes
 
     async with serving(talk) as url, transport() as opened:
         await asyncio.gather(*(opened.get(url, {}) for _ in range(kept)))
@@ -758,8 +754,10 @@ async def test_replay_is_made_on_a_fresh_connection() -> None:
 
 @pytest.mark.guarantee("invalid-bodies")
 @pytest.mark.parametrize("is_later", [False, True], ids=["at-once", "later"])
-async def test_what_was_said_unasked_answers_nothing(*, is_later: bool) -> None:
-    """An answer behind the answer isn't taken for the next request's."""
+async def test_unrequested_bytes_are_not_taken_for_a_response(
+    *, is_later: bool
+) -> None:
+    """Bytes after a response aren't taken for the next response."""
     unasked, true = http(b'{"un": "asked"}'), http(b"{}")
     was_said = asyncio.Event()
     connections = 0
@@ -781,7 +779,7 @@ async def test_what_was_said_unasked_answers_nothing(*, is_later: bool) -> None:
         first = await opened.get(url, {})
         is_read.set()
         await was_said.wait()
-        for _ in range(20):  # turns of the loop, in which it arrives
+        for _ in range(20):  # turns of the loop, until the bytes arrive
             await asyncio.sleep(0)
         second = await opened.get(url, {})
 
@@ -789,8 +787,8 @@ async def test_what_was_said_unasked_answers_nothing(*, is_later: bool) -> None:
     assert 2 == connections
 
 
-async def test_connections_are_shared_and_bounded() -> None:
-    """More GETs than connections wait for their turn on those that are there."""
+async def test_connections_are_reused_and_limited() -> None:
+    """GETs beyond the maximum number of connections wait for a free one."""
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -807,14 +805,14 @@ async def test_connections_are_shared_and_bounded() -> None:
     assert 2 == connections
 
 
-async def test_close_closes_what_is_kept_alive() -> None:
-    """A closed transport holds no connection."""
+async def test_close_closes_kept_alive_connections() -> None:
+    """A closed transport has no open connections."""
     has_left = asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)
         writer.write(http(b"{}"))
-        await departure(reader)
+        await client_closed(reader)
         has_left.set()
 
     async with serving(talk) as url, asyncio.timeout(5):

@@ -1,0 +1,81 @@
+"""The endpoint of HealthOmics, as boto3 derives it, and the check of an endpoint."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError
+
+from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.net.addresses import is_loopback
+from healthomics_gateway.net.hosts import is_name
+from healthomics_gateway.upstream.credential_chain import HEADER_VALUE
+
+UNUSABLE = (
+    "AWS settings: boto3 can't use one of them; look at AWS_MAX_ATTEMPTS and"
+    " AWS_DATA_PATH, and at the profile's settings"
+)
+SERVICE = "omics"  # boto3's name of HealthOmics
+HOST_PREFIX = "workflows-"  # of GetRun's host, unless the endpoint is set explicitly
+ELSEWHERE = "elsewhere-1"  # not a Region; boto3 has an endpoint for it all the same
+
+# No segment is empty or begins with a dot, as botocore would sign another path.
+_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
+
+
+class AwsSettingsError(FaultsError):
+    """AWS's own settings name no usable endpoint; `args` are the faults."""
+
+
+def endpoint_fault(endpoint: str) -> str | None:
+    """Return what is wrong with the URL of an endpoint, or None."""
+    try:
+        parts = urlsplit(endpoint)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or port == 0 or parts.scheme not in ("http", "https"):
+        return "an URL of http or https is needed"
+    if not is_name(host):
+        return "the host has a label that is empty or longer than 63 bytes"
+    if (
+        set("@?#") & set(endpoint)  # a password, a query, a fragment; empty ones too
+        or not HEADER_VALUE.fullmatch(endpoint)  # urlsplit drops newlines
+        or not _PATH.fullmatch(parts.path)
+    ):
+        return "more than scheme, host, port and plain path in the URL"
+    if parts.scheme == "http" and not is_loopback(host):
+        return "http is for loopback hosts only; use https"
+    return None
+
+
+def endpoint_of(session: boto3.Session, region: str) -> tuple[str, str]:
+    """Return the Region and the endpoint as boto3 derives them, or an empty endpoint.
+
+    boto3 handles FIPS, dual-stack and overrides. It gets made-up credentials, as it
+    would look for real ones otherwise.
+    """
+
+    def client(region: str) -> Any:
+        return session.client(
+            SERVICE,
+            region_name=region,
+            aws_access_key_id="unused",
+            aws_secret_access_key="unused",  # noqa: S106  # not a secret
+        )
+
+    try:
+        chosen, elsewhere = client(region).meta, client(ELSEWHERE).meta
+    except BotoCoreError:
+        raise
+    except ValueError as error:  # its text may hold a secret
+        if str(error).startswith("Invalid endpoint"):
+            return region, ""
+        raise AwsSettingsError(UNUSABLE) from None
+    endpoint: str = chosen.endpoint_url.rstrip("/")
+    if endpoint != elsewhere.endpoint_url.rstrip("/"):  # otherwise it is set explicitly
+        endpoint = endpoint.replace("://", f"://{HOST_PREFIX}", 1)
+    return chosen.region_name, endpoint
