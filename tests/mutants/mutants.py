@@ -96,7 +96,7 @@ MUTANTS = (
         "upstream/transport.py",
         "if len(body) > self._max_body_bytes:",
         "if len(chunk) > self._max_body_bytes:",
-        "unit/upstream/test_transport.py::test_body_that_is_not_to_be_had_is_a_failure",
+        "unit/upstream/test_transport.py::test_unreadable_body_is_a_failure",
         holds=("faults/test_memory.py::test_endless_responses_take_limited_memory",),
     ),
     Mutant(
@@ -122,7 +122,7 @@ MUTANTS = (
         "            408: _TIMED_OUT,\n"
         "            429: _THROTTLED,\n"
         "        }",
-        "unit/upstream/test_classify.py::test_status_decides_if_the_body_has_no_code",
+        "unit/upstream/test_classify.py::test_body_without_a_code_leaves_it_to_the_status",
         holds=(
             "faults/test_proxies.py::test_page_of_a_proxy_is_classified_by_its_status",
         ),
