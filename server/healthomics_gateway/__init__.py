@@ -14,7 +14,8 @@ below its own:
   reads, checks and reloads the server's certificates;
 * `errors` has every error that the gateway can return, `telemetry` the log, `net`
   addresses, names and proxies, `background` tasks that run as long as the gateway,
-  `durations`, `files` and `pem` read what people write, `threads` runs what blocks;
+  `durations`, `files` and `pem` read what people write, `threads` runs what blocks,
+  `token_bucket` limits rates;
 * `sandbox` is the embedded fake HealthOmics, which imports nothing of the above.
 
 Where to begin:

@@ -274,9 +274,9 @@ MUTANTS = (
     ),
     Mutant(
         "burst-has-no-end",
-        "runs/token_bucket.py",
-        "self.turns = min(self.turns + tokens, self._burst)",
-        "self.turns = self.turns + tokens",
+        "token_bucket.py",
+        "self.tokens = min(self.tokens + seconds * self.rate, self._capacity)",
+        "self.tokens += seconds * self.rate",
         "unit/runs/test_rate_limit.py::test_no_second_sees_more_than_rate_and_burst",
     ),
     Mutant(

@@ -6,7 +6,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 from cachetools import LRUCache
@@ -14,6 +13,7 @@ from cachetools import LRUCache
 from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule
 from healthomics_gateway.context import CallContext, Handler
 from healthomics_gateway.errors.exceptions import limited
+from healthomics_gateway.token_bucket import TokenBucket
 
 MAX_KNOWN = 10_000  # callers whose calls are counted; one who comes back begins anew
 
@@ -35,8 +35,8 @@ class CallerLimits:
         self._jitter = jitter
         # Apart, so that hosts without identity, of which a client may have many, don't
         # push out an identity's bucket: it would begin anew, and full.
-        self._of_identities: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
-        self._of_hosts: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
+        self._of_identities: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
+        self._of_hosts: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
         self._calls: Counter[str] = Counter()
         self._watches: Counter[str] = Counter()
 
@@ -61,7 +61,7 @@ class CallerLimits:
             if most is not None and inside[name] >= most:
                 raise limited(0.5 + self._jitter())
             if rule.calls_per_second is not None:
-                self._take(name, allowed)
+                self._take(name, allowed, rule.calls_per_second)
             inside[name] += 1
             try:
                 return await proceed(incoming, context)
@@ -72,35 +72,15 @@ class CallerLimits:
 
         return handle
 
-    def _take(self, name: str, allowed: Access) -> None:
+    def _take(self, name: str, allowed: Access, rate: float) -> None:
         is_known = allowed.identity != ANONYMOUS
         buckets = self._of_identities if is_known else self._of_hosts
         bucket = buckets.get(name)
         if bucket is None:
-            rate = allowed.rule.calls_per_second or inf
-            bucket = buckets[name] = _Bucket(rate, self._clock())
-        wait_seconds = bucket.take(self._clock())
-        if wait_seconds:
-            raise limited(wait_seconds)
-
-
-class _Bucket:
-    """Tokens of one caller: a second's worth of calls, and at least one."""
-
-    __slots__ = ("_filled_at", "_most", "_rate", "_tokens")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._most = max(rate, 1.0)
-        self._tokens = self._most
-        self._filled_at = now
-
-    def take(self, now: float) -> float:
-        """Take a token, or tell in how many seconds there is one."""
-        gained = (now - self._filled_at) * self._rate
-        self._tokens = min(self._tokens + gained, self._most)
-        self._filled_at = now
-        if self._tokens < 1:
-            return (1 - self._tokens) / self._rate
-        self._tokens -= 1
-        return 0.0
+            bucket = buckets[name] = TokenBucket(
+                rate=rate, capacity=max(rate, 1.0), clock=self._clock
+            )
+        bucket.fill()
+        if not bucket.has_token:
+            raise limited(bucket.wait_seconds)
+        bucket.tokens -= 1

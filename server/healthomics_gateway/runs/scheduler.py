@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import Line
-from healthomics_gateway.runs.token_bucket import WHOLE, Gate, TokenBucket
+from healthomics_gateway.runs.quota import Gate, Quota
+from healthomics_gateway.token_bucket import WHOLE
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.bulkhead import Bulkhead
@@ -41,7 +42,7 @@ class Scheduler:
         While calls and polls both wait, polls get `poll_share` of the turns. `clock` is
         the deadlines'.
         """
-        self._bucket = TokenBucket(tps=tps, burst=burst, clock=clock)
+        self._bucket = Quota(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._bucket, opened=self._give)
         self._places = places
         self._clock = clock
@@ -113,7 +114,7 @@ class Scheduler:
         """Estimate in how many seconds it would be this call's turn."""
         self._bucket.fill()
         turns = 1 + (self._line.turns_before(call) if self._line else 0)
-        tokens = turns + self._gate.waiting - self._bucket.turns
+        tokens = turns + self._gate.waiting - self._bucket.turns.tokens
         return max(
             0.0,
             tokens / self._bucket.rate,
@@ -128,7 +129,7 @@ class Scheduler:
         tokens, even if one has just come and isn't given yet.
         """
         is_token_short = bool(
-            self._bucket.turns - self._gate.waiting < WHOLE
+            self._bucket.turns.tokens - self._gate.waiting < WHOLE
             or (self._line and self._places.free)
         )
         is_place_shorter = (
@@ -141,17 +142,19 @@ class Scheduler:
     def _may_give(self) -> bool:
         self._bucket.fill()
         return bool(
-            self._bucket.turns >= WHOLE and self._places.free and not self._gate.waiting
+            self._bucket.turns.has_token
+            and self._places.free
+            and not self._gate.waiting
         )
 
     def _spend(self, call: Call) -> None:
-        self._bucket.turns -= 1
+        self._bucket.turns.tokens -= 1
         self._places.take()
         self._line.charge(call)
 
     def _give_back(self) -> None:
         """Take back a turn that was given to a call that had just left."""
-        self._bucket.turns += 1
+        self._bucket.turns.tokens += 1
         self._places.restore()
         self._give()
 
@@ -183,12 +186,12 @@ class Scheduler:
         """Arrange for the next turn, for when a token and a place are there."""
         if not self._line or self._gate.waiting:  # which gives turns as it opens
             return
-        if self._bucket.turns >= WHOLE:
+        if self._bucket.turns.has_token:
             self._places.wait_for(self)
         elif self._timer is None:
-            seconds = (1 - self._bucket.turns) / self._bucket.rate
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._come_back)
+            wait_seconds = self._bucket.turns.wait_seconds
+            self._timer = loop.call_later(wait_seconds, self._come_back)
 
     def _come_back(self) -> None:
         self._timer = None

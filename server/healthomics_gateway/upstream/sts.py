@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError
 
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.quota import Gate, Quota
 from healthomics_gateway.runs.source import Partition
-from healthomics_gateway.runs.token_bucket import Gate, TokenBucket
 from healthomics_gateway.threads import AtMost, in_thread
 from healthomics_gateway.upstream.classify import CODES, SAFE_CODE
 from healthomics_gateway.upstream.clock import Clock
@@ -116,7 +116,7 @@ class Sts:
         self._threads = AtMost(
             MAX_THREADS,
             "aws-credentials",
-            begin=Gate(TokenBucket(tps=MAX_TPS, burst=MAX_THREADS)).depart,
+            begin=Gate(Quota(tps=MAX_TPS, burst=MAX_THREADS)).depart,
         )
         self._making = threading.Lock()
         self._client: Any = None

@@ -28,7 +28,7 @@ class Strangers:
 
     def __init__(self, **options: Any) -> None:
         """Refuse at a rate of two a second, one at once."""
-        bounds = {"per_second": 2.0, "at_once": 1.0} | options
+        bounds = {"per_second": 2.0, "burst": 1.0} | options
         self.handler = Tarpit(**bounds).intercept(refuse)
         self._begun = asyncio.get_running_loop().time()
         self.told: list[tuple[str, float]] = []
