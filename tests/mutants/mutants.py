@@ -317,8 +317,8 @@ MUTANTS = (
     Mutant(
         "turn-needs-no-place",
         "runs/scheduler.py",
-        " and self._places.free and not ",
-        " and not ",
+        "            and self._places.free\n",
+        "",
         "unit/runs/test_scheduler.py::test_rate_holds_after_healthomics_has_stalled",
     ),
     Mutant(
