@@ -18,8 +18,8 @@ from healthomics_gateway.net.addresses import is_loopback
 from healthomics_gateway.net.hosts import is_name
 from healthomics_gateway.net.proxies import ProxyError, proxy_for
 from healthomics_gateway.net.resolver import Resolver
-from healthomics_gateway.pem import blocks_of
 from healthomics_gateway.threads import OneAtATime
+from healthomics_gateway.tls.authorities import client_context
 
 HTTP_OK = 200
 HEADERS = {
@@ -33,7 +33,6 @@ ADVICE = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTED),
     **dict.fromkeys((401, 403), _REFUSED),
 }
-CA_FILE = "jwt.ca_file: "  # before what is wrong with it
 MAX_BLANKS = 1024  # bytes before a JSON object begins
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750
@@ -117,15 +116,6 @@ def url_reader(
     return read
 
 
-def ca_file_fault(file: Path) -> str | None:
-    """Return why a file can't be trusted for authorities, None if it can."""
-    try:
-        _Authorities(file)
-    except KeySetError as error:
-        return str(error).removeprefix(CA_FILE)
-    return None
-
-
 class _Authorities:
     """The authorities of a file, or the system's; a file may be replaced."""
 
@@ -144,21 +134,10 @@ class _Authorities:
         try:
             content = read_regular(self._file)
             if content != self._content:
-                self._tls, self._content = _trusting(content), content
-        except FileError as fault:
-            raise KeySetError(f"{CA_FILE}{fault}") from None
-        except (OSError, ValueError):  # an SSLError is an OSError
-            why = f"{CA_FILE}no certificates can be read from it"
-            raise KeySetError(why) from None
+                self._tls, self._content = client_context(content), content
+        except ValueError as fault:
+            raise KeySetError(f"jwt.ca_file: {fault}") from None
         return self._tls
-
-
-def _trusting(content: bytes) -> ssl.SSLContext:
-    pem = b"".join(each.pem for each in blocks_of(content))
-    # Of no text at all `ssl` makes the system's authorities.
-    tls = ssl.create_default_context(cadata=pem.decode("ascii") or "-")
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    return tls
 
 
 def _token_in(raw: bytes) -> str:

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
-from healthomics_gateway.auth.jwks_fetch import ca_file_fault, url_fault
+from healthomics_gateway.auth.jwks_fetch import url_fault
 from healthomics_gateway.auth.policy import ANONYMOUS, Rule
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.files import FileError, read_regular
@@ -17,6 +17,7 @@ from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.endpoints import Endpoint, endpoints_of
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.settings.sources import leaves
+from healthomics_gateway.tls.authorities import ca_file_fault
 from healthomics_gateway.tls.files import TlsFilesError
 
 OF_TCP = frozenset({"client_auth", "cert_file", "key_file"})  # keys of listeners
