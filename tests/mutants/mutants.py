@@ -408,7 +408,7 @@ MUTANTS = (
     Mutant(
         "files-are-served-as-they-are",
         "tls/files.py",
-        "Contents(_written(chain), _written_key(key), _written(clients))",
+        "Contents(certificates_pem(chain), key_pem(key), certificates_pem(clients))",
         "contents",
         "unit/tls/test_reloader.py::test_what_is_around_pem_is_accepted",
     ),
@@ -526,7 +526,7 @@ MUTANTS = (
     ),
     Mutant(
         "client-s-certificate-is-an-authority",
-        "tls/files.py",
+        "tls/certificates.py",
         "        if not _may_be_authority(each):\n",
         "        if False:\n",
         "unit/tls/test_reloader.py::test_client_s_certificate_in_place_of_its_authority_is_a_fault",
@@ -657,8 +657,8 @@ MUTANTS = (
     ),
     Mutant(
         "flood-fills-the-log",
-        "telemetry/log_setup.py",
-        "passes = self._written[kind] <= self._lines_per_second",
+        "telemetry/log_limit.py",
+        "passes = self._lines[kind] <= self._lines_per_second",
         "passes = True",
         "unit/telemetry/test_log_setup.py::test_flood_of_one_kind_is_cut_and_counted",
     ),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from healthomics_gateway.telemetry.log_setup import Cap
+from healthomics_gateway.telemetry.log_limit import LogLimit
 
 PRELUDE = """
 import logging, sys, warnings
@@ -330,10 +330,10 @@ class Ticking:
         self.now = 1000.5
 
 
-def passed(cap: Cap, name: str, **fields: Any) -> Any:
+def passed(limit: LogLimit, name: str, **fields: Any) -> Any:
     """Give an event as it is passed on, or nothing where it is dropped."""
     try:
-        return cap(None, "info", {"event": name, **fields})
+        return limit(None, "info", {"event": name, **fields})
     except structlog.DropEvent:
         return None
 
@@ -342,11 +342,11 @@ def passed(cap: Cap, name: str, **fields: Any) -> Any:
 def test_flood_of_one_kind_is_cut_and_counted() -> None:
     """Beyond its lines a second a kind is left out; the next line tells how many."""
     clock = Ticking()
-    cap = Cap(lines_per_second=3, clock=lambda: clock.now)
-    flood = [passed(cap, "call", reason="METHOD_UNKNOWN") for _ in range(10)]
-    other = passed(cap, "call", reason="")
+    limit = LogLimit(lines_per_second=3, clock=lambda: clock.now)
+    flood = [passed(limit, "call", reason="METHOD_UNKNOWN") for _ in range(10)]
+    other = passed(limit, "call", reason="")
     clock.now += 1
-    again = passed(cap, "call", reason="METHOD_UNKNOWN")
+    again = passed(limit, "call", reason="METHOD_UNKNOWN")
 
     known = {"event": "call", "reason": "METHOD_UNKNOWN"}
     assert [known] * 3 + [None] * 7 == flood

@@ -266,7 +266,7 @@ async def test_what_is_around_pem_is_accepted(tmp_path: Path, change: Any) -> No
             "client_ca.pem",
             "client_ca_file",
             REVOKED,
-            "block 2 is no certificate but X509 CRL",
+            "block 2 isn't a certificate but X509 CRL",
         ),
     ],
 )
@@ -515,7 +515,7 @@ def test_authorities_of_clients_that_are_none_are_a_fault(tmp_path: Path) -> Non
         faults += faults_of(files)
 
     assert [
-        "tls.client_ca_file: block 1 is no certificate but EC PRIVATE KEY",
+        "tls.client_ca_file: block 1 isn't a certificate but EC PRIVATE KEY",
         f"tls.client_ca_file: {CUT}",
     ] == faults
 
