@@ -84,7 +84,7 @@ class LogWriter:
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def put(self, line: bytes, *, is_audit: bool = False) -> None:
-        """Queue a line, without its newline, or count it as lost if the queue is full."""
+        """Queue a line without its newline, or count it as lost if too many wait."""
         entry = (line + b"\n", self._audit if is_audit else self._other)
         with self._changed:
             if not entry[1].takes(len(entry[0])):
