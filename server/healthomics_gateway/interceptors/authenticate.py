@@ -1,4 +1,4 @@
-"""Who calls: what a certificate and a token prove, and that they agree."""
+"""Authenticates callers by certificate and token, which must name the same identity."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from healthomics_gateway.errors.reasons import Reason
 
 _log = structlog.get_logger()
 
-# Returns what a connection's certificate proves, None if it has none, or raises
-# TOKEN_INVALID or TOKEN_EXPIRED.
+# Returns the credential in a connection's certificate, None if there is no certificate.
+# Raises TOKEN_INVALID or TOKEN_EXPIRED.
 ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], Credential | None]
-# Returns what a token proves, or raises AUTH_BACKEND_UNAVAILABLE too.
+# Returns the credential in a token of a host. Raises AUTH_BACKEND_UNAVAILABLE too.
 ByToken: TypeAlias = Callable[[str, str], Awaitable[Credential]]
 
 
@@ -29,7 +29,7 @@ def authenticate(
     by_token: ByToken | None,
     lets_in_anonymous: bool,
 ) -> Interceptor:
-    """Find out each caller's identity; raise TOKEN_MISSING if one is needed."""
+    """Set each call's identity. Raises TOKEN_MISSING if one is required and missing."""
 
     async def credentials_of(
         context: CallContext,

@@ -15,11 +15,11 @@ from healthomics_gateway.context import CallContext, Handler
 from healthomics_gateway.errors.exceptions import limited
 from healthomics_gateway.token_bucket import TokenBucket
 
-MAX_KNOWN = 10_000  # callers whose calls are counted; one who comes back begins anew
+MAX_KNOWN = 10_000  # callers with a bucket; a forgotten one gets a full bucket again
 
 
 class CallerLimits:
-    """Counts each caller's calls, and refuses those that are beyond its limits.
+    """Counts each caller's calls, and rejects those beyond its limits.
 
     A caller without identity is counted by its host.
     """
@@ -30,45 +30,45 @@ class CallerLimits:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Begin with nobody inside; `jitter` draws from [0, 1)."""
+        """Start with no calls; `jitter` returns a random number in [0, 1)."""
         self._clock = clock
         self._jitter = jitter
-        # Apart, so that hosts without identity, of which a client may have many, don't
-        # push out an identity's bucket: it would begin anew, and full.
+        # Two caches, so that hosts without identity, of which one client may have many,
+        # don't evict the bucket of an identity, which would start again full.
         self._of_identities: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
         self._of_hosts: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
         self._calls: Counter[str] = Counter()
         self._watches: Counter[str] = Counter()
 
     def calls(self, proceed: Handler) -> Handler:
-        """Hold each caller to its `calls_per_second` and `concurrent_calls`."""
-        return self._stage(proceed, self._calls, lambda rule: rule.concurrent_calls)
+        """Limit each caller to its `calls_per_second` and `concurrent_calls`."""
+        return self._limit(proceed, self._calls, lambda rule: rule.concurrent_calls)
 
     def watches(self, proceed: Handler) -> Handler:
-        """Hold each caller to its `calls_per_second` and `watches`."""
-        return self._stage(proceed, self._watches, lambda rule: rule.watches)
+        """Limit each caller to its `calls_per_second` and `watches`."""
+        return self._limit(proceed, self._watches, lambda rule: rule.watches)
 
-    def _stage(
+    def _limit(
         self,
         proceed: Handler,
-        inside: Counter[str],
-        most_of: Callable[[Rule], int | None],
+        open_calls: Counter[str],
+        limit_of: Callable[[Rule], int | None],
     ) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
             name, allowed = context.caller.name, context.access
             rule = allowed.rule
-            most = most_of(rule)
-            if most is not None and inside[name] >= most:
+            limit = limit_of(rule)
+            if limit is not None and open_calls[name] >= limit:
                 raise limited(0.5 + self._jitter())
             if rule.calls_per_second is not None:
                 self._take(name, allowed, rule.calls_per_second)
-            inside[name] += 1
+            open_calls[name] += 1
             try:
                 return await proceed(incoming, context)
             finally:
-                inside[name] -= 1
-                if not inside[name]:
-                    del inside[name]
+                open_calls[name] -= 1
+                if not open_calls[name]:
+                    del open_calls[name]
 
         return handle
 
