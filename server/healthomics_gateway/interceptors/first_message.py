@@ -38,9 +38,7 @@ class FirstMessages:
         self._max_waiting = max_waiting
         self._message_seconds = message_seconds
         self._jitter = jitter
-        self._waiting: dict[
-            asyncio.Task[Any], float
-        ] = {}  # and when it began to wait; oldest first
+        self._waiting: dict[asyncio.Task[Any], float] = {}  # since when; oldest first
         self._evictions = Evictions()
         self._timer: asyncio.TimerHandle | None = None
 

@@ -28,7 +28,7 @@ class Writer:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Count unread bytes in `unread`, and wait at most `write_seconds` for a write."""
+        """Count bytes in `unread` while they are written, for at most `write_seconds`."""
         self._unread = unread
         self._write_seconds = write_seconds
         self._clock = clock
