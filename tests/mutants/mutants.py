@@ -437,8 +437,8 @@ MUTANTS = (
     Mutant(
         "who-is-in-no-rule-may-everything",
         "auth/policy.py",
-        "if each.matches(identity)), NOTHING)",
-        "if each.matches(identity)), EVERYTHING)",
+        "if each.matches(identity)), DENY_ALL)",
+        "if each.matches(identity)), ALLOW_ALL)",
         "unit/auth/test_policy.py::test_who_is_in_no_rule_may_nothing",
     ),
     Mutant(

@@ -40,7 +40,7 @@ class Drain:
         return self._count(proceed, self._unary)
 
     def lasting(self, proceed: Handler) -> Handler:
-        """Do the same for calls without an end of their own; `drain` won't wait for them."""
+        """Do the same for calls that may not end; `drain` doesn't wait for them."""
         return self._count(proceed, self._lasting)
 
     def _count(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:

@@ -28,7 +28,7 @@ class Writer:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Count bytes in `unread` while they are written, for at most `write_seconds`."""
+        """Count in `unread` what is being written, each for at most `write_seconds`."""
         self._unread = unread
         self._write_seconds = write_seconds
         self._clock = clock

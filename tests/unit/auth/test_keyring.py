@@ -993,7 +993,7 @@ async def test_url_of_nobody_is_a_failure() -> None:
     [
         pytest.param(
             http("no", status=401, keep=False, content_type="text/plain"),
-            "status 401, content type text/plain; where the keys aren't public, set"
+            "status 401, content type text/plain; if the keys aren't public, set"
             " jwt.jwks_token_file",
             id="401",
         ),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.auth.policy import (
     ALL_METHODS,
+    ALLOW_ALL,
     ANONYMOUS,
-    EVERYTHING,
     Access,
     Policy,
     Rule,
@@ -102,7 +102,7 @@ def test_without_rules_everyone_may_everything() -> None:
     """No rule, no limits."""
     access = Policy().access_of(ANONYMOUS, "Reflection")
 
-    assert EVERYTHING is access.rule
+    assert ALLOW_ALL is access.rule
     assert access.sees(Run())
     assert not access.is_bound
 

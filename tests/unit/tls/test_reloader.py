@@ -33,7 +33,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.files import NOT_REGULAR, TOO_LARGE
 from healthomics_gateway.tls.files import TlsFiles, TlsFilesError, when_text
-from healthomics_gateway.tls.reloader import LOOK_SECONDS
+from healthomics_gateway.tls.reloader import CHECK_SECONDS
 from testkit.authorities import (
     DAY,
     HOST,
@@ -607,7 +607,7 @@ async def test_look_is_taken_every_two_seconds(tmp_path: Path) -> None:
             await served.look()
             await served.look()
 
-    assert 2.0 == LOOK_SECONDS == served.steps.seconds
+    assert 2.0 == CHECK_SECONDS == served.steps.seconds
     assert "" == served.tls.fault
     assert [] == log
 
@@ -665,7 +665,7 @@ async def test_certificate_that_expires_while_served_is_told(tmp_path: Path) -> 
     certificate = trustme.CA().issue_cert(HOST, not_after=clock() + DAY)
     files = written(certificate, tmp_path)
     until = when_text(files.load(clock()).not_after)
-    expiry = f"tls.cert_file: the certificate served expired on {until}"
+    expiry = f"tls.cert_file: the served certificate expired on {until}"
     with capture_logs() as log:
         async with echoing(files, now=clock) as served:
             clock.off = 2 * DAY
