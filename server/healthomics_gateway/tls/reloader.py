@@ -63,7 +63,7 @@ class ServerTls:
         return when_text(not_after) if self._now() <= not_after else ""
 
     def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
-        """Return the credentials of one server; each handshake uses the newest files."""
+        """Return the credentials of a server; each handshake uses the newest files."""
         is_required = client_auth == "required"
         given = self._served
 

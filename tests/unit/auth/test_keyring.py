@@ -1000,7 +1000,7 @@ async def test_url_of_nobody_is_a_failure() -> None:
         pytest.param(
             http("", status=301, keep=False, content_type="text/html"),
             "status 301, content type text/html; redirects aren't followed: set"
-            " jwt.jwks_url to where the keys are",
+            " jwt.jwks_url to the final URL",
             id="301",
         ),
         pytest.param(
