@@ -40,6 +40,15 @@ _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 
 # Possessive quantifiers, so that matching takes linear time.
 _COMPACT = re.compile(r"([A-Za-z0-9_-]++)\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
 
+# These claims are checked here: PyJWT accepts text and booleans as times, has no clock
+# that can be passed in, and reads the audience from one claim only.
+_JWT_OPTIONS: Any = {
+    **dict.fromkeys(
+        ("verify_aud", "verify_iss", "verify_exp", "verify_iat", "verify_nbf"), False
+    ),
+    "enforce_minimum_key_length": True,
+}
+
 _log = structlog.get_logger("tokens")
 
 
@@ -103,18 +112,7 @@ class Tokens:
         self._leeway_seconds = leeway_seconds
         self._now = now
         self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_remembered)
-        self._jwt = jwt.PyJWT(
-            {
-                # Checked here: PyJWT accepts text and booleans as times, can't be given
-                # a clock, and reads the audience from one claim only.
-                "verify_aud": False,
-                "verify_iss": False,
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-                "enforce_minimum_key_length": True,
-            }
-        )
+        self._jwt = jwt.PyJWT(_JWT_OPTIONS)
 
     async def credential_of(self, token: str, host: str = "") -> Credential:
         """Return the caller's identity, and until when the token proves it.
