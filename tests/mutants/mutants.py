@@ -56,7 +56,7 @@ MUTANTS = (
         "context.py",
         "\n            and _REQUEST_ID.fullmatch(value)",
         "",
-        "unit/interceptors/test_chain.py::test_request_id_is_made_up_where_there_is_no_good_one",
+        "unit/interceptors/test_chain.py::test_request_id_is_generated_without_a_valid_one",
     ),
     # What is asked.
     Mutant(
