@@ -35,7 +35,7 @@ MUTANTS = (
         "errors/reasons.py",
         "UPSTREAM_THROTTLED = Row(\n        code.RESOURCE_EXHAUSTED,",
         "UPSTREAM_THROTTLED = Row(\n        code.UNAVAILABLE,",
-        "unit/errors/test_status.py::test_code_answers_what_the_caller_should_do",
+        "unit/errors/test_status.py::test_code_matches_the_advice",
         holds=(
             "e2e/test_errors.py::test_error_of_the_seed_has_its_row",
             "docs/test_errors.py::test_row_tells_code_details_and_advice",
@@ -47,9 +47,7 @@ MUTANTS = (
         "{key: _clean(value, MAX_TEXT) for",
         "{key: value for",
         "unit/errors/test_status.py::test_metadata_is_cleaned_and_cut",
-        holds=(
-            "unit/errors/test_status.py::test_status_is_short_and_printable_whatever_is_told",
-        ),
+        holds=("unit/errors/test_status.py::test_any_status_is_short_and_printable",),
     ),
     Mutant(
         "request-id-is-taken-unchecked",
@@ -367,7 +365,7 @@ MUTANTS = (
         "interceptors/stream_writer.py",
         "self._unread.writing(context, len(message))",
         "self._unread.writing(context, 0)",
-        "unit/interceptors/test_stream_writer.py::test_message_beyond_what_may_be_unread_is_refused",
+        "unit/interceptors/test_stream_writer.py::test_message_beyond_the_unread_limit_is_refused",
         holds=(
             "faults/test_http2.py::test_what_is_not_read_is_bounded_for_calls_and_watches",
         ),
