@@ -437,7 +437,7 @@ MUTANTS = (
         "auth/policy.py",
         "if each.matches(identity)), DENY_ALL)",
         "if each.matches(identity)), ALLOW_ALL)",
-        "unit/auth/test_policy.py::test_who_is_in_no_rule_may_nothing",
+        "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(
         "answer-is-not-held-to-the-rule",
@@ -468,7 +468,7 @@ MUTANTS = (
         "auth/policy.py",
         "return Partition(role, self.identity) if role else OWN",
         "return Partition(role) if role else OWN",
-        "unit/auth/test_policy.py::test_partition_is_the_role_and_whom_it_is_assumed_for",
+        "unit/auth/test_policy.py::test_partition_is_the_role_and_its_caller",
         holds=(
             "faults/test_roles.py::test_each_caller_s_session_is_of_its_role_and_name",
         ),
@@ -505,7 +505,7 @@ MUTANTS = (
         "self._audit if is_audit else self._other)",
         "self._other)",
         "unit/telemetry/test_log_writer.py::"
-        "test_reader_that_stalls_costs_lines_that_are_counted_by_kind",
+        "test_lines_beyond_the_bound_are_lost_and_counted_by_kind",
     ),
     # What an operator reads.
     Mutant(
