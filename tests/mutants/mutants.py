@@ -376,7 +376,7 @@ MUTANTS = (
         "auth/tokens.py",
         "            and not self._audiences.isdisjoint(audiences)\n",
         "",
-        "unit/auth/test_tokens.py::test_claim_that_is_wrong_is_refused",
+        "unit/auth/test_tokens.py::test_invalid_claim_is_refused",
     ),
     Mutant(
         "list-of-algorithms-is-not-looked-at",
@@ -610,7 +610,7 @@ MUTANTS = (
         "        if self._reading is None or self._reading.done():\n"
         "            self._reading = ",
         "        if True:\n            self._reading = ",
-        "unit/auth/test_keyring.py::test_unknown_kids_of_a_crowd_cause_one_read",
+        "unit/auth/test_keyring.py::test_concurrent_unknown_kids_cause_one_read",
         holds=("e2e/test_overload.py::test_tokens_of_unknown_keys_take_no_place",),
     ),
     Mutant(
