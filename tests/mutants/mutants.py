@@ -400,7 +400,7 @@ MUTANTS = (
         "tls/reloader.py",
         "self._take(self._served, error.args)",
         "self._take(self._served, ())",
-        "unit/tls/test_reloader.py::test_fault_is_told_until_it_is_mended",
+        "unit/tls/test_reloader.py::test_fault_is_reported_until_it_is_fixed",
         holds=("faults/test_certificates.py::test_bad_certificate_keeps_the_old",),
     ),
     Mutant(
@@ -408,7 +408,7 @@ MUTANTS = (
         "tls/files.py",
         "Contents(certificates_pem(chain), key_pem(key), certificates_pem(clients))",
         "contents",
-        "unit/tls/test_reloader.py::test_what_is_around_pem_is_accepted",
+        "unit/tls/test_reloader.py::test_text_around_pem_is_accepted",
     ),
     Mutant(
         "socket-is-taken-from-who-serves-it",

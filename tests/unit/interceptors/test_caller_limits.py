@@ -22,7 +22,7 @@ class LimitedCalls:
     """Limits, and calls of several callers that last until the test ends them."""
 
     def __init__(self, **limits: Any) -> None:
-        """Hold every caller to `limits`."""
+        """Limit every caller to `limits`."""
         self.now = 1000.0
         self._rule = Rule("*", METHODS, **limits)
         self._limits = CallerLimits(clock=lambda: self.now, jitter=lambda: 0.25)
@@ -65,105 +65,105 @@ class LimitedCalls:
 @pytest.mark.guarantee("caller-limits")
 async def test_concurrent_calls_are_limited_for_each_caller() -> None:
     """A caller's limit counts only its own calls that are under way."""
-    door = LimitedCalls(concurrent_calls=2)
-    first = await door.begin(door.call, "a")
-    await door.begin(door.call, "a")
-    error = await door.refusal(door.call, "a")
-    await door.begin(door.call, "b")
-    await door.begin(door.watch, "a")
+    limited = LimitedCalls(concurrent_calls=2)
+    first = await limited.begin(limited.call, "a")
+    await limited.begin(limited.call, "a")
+    error = await limited.refusal(limited.call, "a")
+    await limited.begin(limited.call, "b")
+    await limited.begin(limited.watch, "a")
     first.set_result(b"")
     await asyncio.sleep(0)
-    await door.begin(door.call, "a")
-    await door.refusal(door.call, "a")
+    await limited.begin(limited.call, "a")
+    await limited.refusal(limited.call, "a")
 
     assert 0.75 == error.retry_delay_seconds
 
 
 async def test_watches_are_counted_apart_from_calls() -> None:
     """A caller with as many watches as its rule allows can still make calls."""
-    door = LimitedCalls(watches=1)
-    first = await door.begin(door.watch, "a")
-    await door.refusal(door.watch, "a")
-    await door.begin(door.call, "a")
-    await door.begin(door.watch, "b")
+    limited = LimitedCalls(watches=1)
+    first = await limited.begin(limited.watch, "a")
+    await limited.refusal(limited.watch, "a")
+    await limited.begin(limited.call, "a")
+    await limited.begin(limited.watch, "b")
     first.cancel()
     await asyncio.sleep(0)
 
-    await door.begin(door.watch, "a")
+    await limited.begin(limited.watch, "a")
 
 
 async def test_failed_call_no_longer_counts() -> None:
     """A call that ends with an error isn't counted any more."""
-    door = LimitedCalls(concurrent_calls=1)
-    first = await door.begin(door.call, "a")
+    limited = LimitedCalls(concurrent_calls=1)
+    first = await limited.begin(limited.call, "a")
     first.set_exception(GatewayError(Reason.RUN_NOT_FOUND))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    await door.begin(door.call, "a")
+    await limited.begin(limited.call, "a")
 
 
 async def test_rate_allows_a_burst_of_one_second() -> None:
     """After a burst of a second's calls, the error says when the next may come."""
-    door = LimitedCalls(calls_per_second=4.0)
+    limited = LimitedCalls(calls_per_second=4.0)
     for _ in range(4):
-        await door.begin(door.call, "a")
-    error = await door.refusal(door.call, "a")
-    await door.begin(door.call, "b")
+        await limited.begin(limited.call, "a")
+    error = await limited.refusal(limited.call, "a")
+    await limited.begin(limited.call, "b")
     assert 0.25 == error.retry_delay_seconds
 
-    door.now += 0.125
-    assert 0.125 == (await door.refusal(door.watch, "a")).retry_delay_seconds
-    door.now += 0.125
-    await door.begin(door.watch, "a")
-    await door.refusal(door.call, "a")
+    limited.now += 0.125
+    assert 0.125 == (await limited.refusal(limited.watch, "a")).retry_delay_seconds
+    limited.now += 0.125
+    await limited.begin(limited.watch, "a")
+    await limited.refusal(limited.call, "a")
 
-    door.now += 1000.0
+    limited.now += 1000.0
     for _ in range(4):
-        await door.begin(door.call, "a")
-    await door.refusal(door.call, "a")
+        await limited.begin(limited.call, "a")
+    await limited.refusal(limited.call, "a")
 
 
 async def test_rate_below_one_call_a_second_allows_single_calls() -> None:
     """A rate below one allows one call at once, and the next after its interval."""
-    door = LimitedCalls(calls_per_second=0.1)
-    await door.begin(door.call, "a")
-    error = await door.refusal(door.call, "a")
-    door.now += 10.0
+    limited = LimitedCalls(calls_per_second=0.1)
+    await limited.begin(limited.call, "a")
+    error = await limited.refusal(limited.call, "a")
+    limited.now += 10.0
 
     assert 10.0 == pytest.approx(error.retry_delay_seconds)
-    await door.begin(door.call, "a")
+    await limited.begin(limited.call, "a")
 
 
 async def test_refused_call_uses_no_token() -> None:
     """Refused calls don't delay the next call that is allowed."""
-    door = LimitedCalls(calls_per_second=2.0, concurrent_calls=1)
-    end = await door.begin(door.call, "a")
+    limited = LimitedCalls(calls_per_second=2.0, concurrent_calls=1)
+    end = await limited.begin(limited.call, "a")
     for _ in range(100):
-        await door.refusal(door.call, "a")
+        await limited.refusal(limited.call, "a")
     end.set_result(b"")
     await asyncio.sleep(0)
-    await door.begin(door.watch, "a")
+    await limited.begin(limited.watch, "a")
     for _ in range(100):
-        await door.refusal(door.watch, "a")
-    door.now += 0.5
+        await limited.refusal(limited.watch, "a")
+    limited.now += 0.5
 
-    await door.begin(door.call, "a")
+    await limited.begin(limited.call, "a")
 
 
 async def test_caller_without_limits_is_not_limited() -> None:
     """A rule without limits refuses no call."""
-    door = LimitedCalls()
+    limited = LimitedCalls()
     for _ in range(1000):
-        await door.begin(door.call, "a")
-        await door.begin(door.watch, "a")
+        await limited.begin(limited.call, "a")
+        await limited.begin(limited.watch, "a")
 
 
 async def test_hosts_without_identity_do_not_refill_an_identitys_bucket() -> None:
     """Calls of any number of hosts don't give a known caller a new, full bucket."""
-    door = LimitedCalls(calls_per_second=1.0)
-    await door.begin(door.call, "known")
+    limited = LimitedCalls(calls_per_second=1.0)
+    await limited.begin(limited.call, "known")
     for number in range(MAX_KNOWN + 1):
-        await door.begin(door.call, f"host {number}", ANONYMOUS)
+        await limited.begin(limited.call, f"host {number}", ANONYMOUS)
 
-    assert 1.0 == (await door.refusal(door.call, "known")).retry_delay_seconds
+    assert 1.0 == (await limited.refusal(limited.call, "known")).retry_delay_seconds

@@ -78,12 +78,12 @@ async def test_request_id_of_the_caller_is_kept(request_id: str) -> None:
         call = call_with(channel, metadata)
         await call
         trailers = dict(await call.trailing_metadata())
-        told = await refused(call_with(channel, metadata))
+        error = await refused(call_with(channel, metadata))
 
-    info = told.details["RequestInfo"]
+    info = error.details["RequestInfo"]
     assert isinstance(info, RequestInfo)
     assert request_id == trailers["x-request-id"]
-    assert request_id == told.trailers["x-request-id"] == info.request_id
+    assert request_id == error.trailers["x-request-id"] == info.request_id
 
 
 @pytest.mark.guarantee("request-ids")
@@ -106,7 +106,7 @@ async def test_request_id_is_generated_without_a_valid_one(
     async with serving(Scripted(failure())) as channel:
         refusals = [await refused(call_with(channel, metadata)) for _ in range(3)]
 
-    ids = {told.trailers["x-request-id"] for told in refusals}
+    ids = {error.trailers["x-request-id"] for error in refusals}
     assert 3 == len(ids)
     assert all(32 == len(each) and set(each) <= HEX for each in ids)
 
@@ -115,9 +115,9 @@ async def test_request_id_is_the_first_valid_one() -> None:
     """The first valid id of several is used."""
     metadata = [("x-request-id", each) for each in ("no good", "good", "better")]
     async with serving(Scripted(failure())) as channel:
-        told = await refused(call_with(channel, metadata))
+        error = await refused(call_with(channel, metadata))
 
-    assert "good" == told.trailers["x-request-id"]
+    assert "good" == error.trailers["x-request-id"]
 
 
 # chain: what a call leaves behind
@@ -183,14 +183,17 @@ async def test_failure_is_sent_as_its_row_says(reason: Reason) -> None:
     """The client receives each reason with its code, message, delay and pushback."""
     error = failure(reason, retry_delay_seconds=1.5)
     async with serving(Scripted(error)) as channel:
-        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+        error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
-    delay = told.details.get("RetryInfo", RetryInfo())
+    delay = error.details.get("RetryInfo", RetryInfo())
     assert isinstance(delay, RetryInfo)
     pushback = "-1" if reason.value.advice is Advice.STOP else "1500"
-    assert (CODES[reason.value.code], reason.value.message) == (told.code, told.message)
-    assert (reason.name, {"runId": RUN_ID}) == (told.reason, told.metadata)
-    assert pushback == told.trailers["grpc-retry-pushback-ms"]
+    assert (CODES[reason.value.code], reason.value.message) == (
+        error.code,
+        error.message,
+    )
+    assert (reason.name, {"runId": RUN_ID}) == (error.reason, error.metadata)
+    assert pushback == error.trailers["grpc-retry-pushback-ms"]
     assert max(0, int(pushback)) == delay.retry_delay.ToMilliseconds()
 
 
@@ -200,14 +203,14 @@ async def test_aws_message_is_sent_only_with_debug(*, is_debugging: bool) -> Non
     """AWS's message is in DebugInfo with `debug`, and absent without it."""
     error = failure(Reason.UPSTREAM_ACCESS_DENIED, debug="User: arn:aws:iam::1:role/x")
     async with serving(Scripted(error), debug=is_debugging) as channel:
-        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+        error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
     expected = {"DebugInfo"} if is_debugging else set()
-    assert expected == told.details.keys() - {"ErrorInfo", "RequestInfo"}
-    for each in told.details.values():
+    assert expected == error.details.keys() - {"ErrorInfo", "RequestInfo"}
+    for each in error.details.values():
         if isinstance(each, DebugInfo):
             assert "User: arn:aws:iam::1:role/x" == each.detail
-    assert is_debugging == ("arn:aws" in str(told.trailers))
+    assert is_debugging == ("arn:aws" in str(error.trailers))
 
 
 @pytest.mark.guarantee("request-ids")
@@ -224,9 +227,9 @@ async def test_failure_has_the_aws_request_id(
     """The trailers have AWS's request id if AWS sent one."""
     error = failure(answer=AwsAnswer(aws_request_id))
     async with serving(Scripted(error)) as channel:
-        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+        error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
-    assert expected == told.trailers.get("x-amzn-requestid")
+    assert expected == error.trailers.get("x-amzn-requestid")
 
 
 # chain: every method in the stages of its service
@@ -272,9 +275,9 @@ async def test_health_check_passes_no_interceptor_of_run_service() -> None:
     passed: list[str] = []
     async with serving(Scripted(answer()), inner=[named("a", passed)]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        told = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        checked = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
 
-    assert health_pb2.HealthCheckResponse.SERVING == told.status
+    assert health_pb2.HealthCheckResponse.SERVING == checked.status
     assert [] == passed
 
 
@@ -291,11 +294,11 @@ async def test_request_that_does_not_decode_is_malformed(body: bytes) -> None:
     """Bytes that aren't a GetRunRequest are MALFORMED_REQUEST, without a request."""
     source = Scripted(answer())
     async with serving(source) as channel:
-        told = await refused(channel.unary_unary(GET_RUN)(body, timeout=10))
+        error = await refused(channel.unary_unary(GET_RUN)(body, timeout=10))
 
-    assert grpc.StatusCode.INVALID_ARGUMENT is told.code
-    assert ("MALFORMED_REQUEST", {}) == (told.reason, told.metadata)
-    assert "-1" == told.trailers["grpc-retry-pushback-ms"]
+    assert grpc.StatusCode.INVALID_ARGUMENT is error.code
+    assert ("MALFORMED_REQUEST", {}) == (error.reason, error.metadata)
+    assert "-1" == error.trailers["grpc-retry-pushback-ms"]
     assert [] == source.asked
 
 
@@ -311,11 +314,11 @@ async def test_request_that_does_not_decode_is_malformed(body: bytes) -> None:
 async def test_unknown_method_is_refused(method: str) -> None:
     """A method that isn't served is METHOD_UNKNOWN, with a request id."""
     async with serving(Scripted(answer())) as channel:
-        told = await refused(channel.unary_unary(method)(b"", timeout=10))
+        error = await refused(channel.unary_unary(method)(b"", timeout=10))
 
-    assert grpc.StatusCode.UNIMPLEMENTED is told.code
-    assert ("METHOD_UNKNOWN", {}) == (told.reason, told.metadata)
-    assert 32 == len(told.trailers["x-request-id"])
+    assert grpc.StatusCode.UNIMPLEMENTED is error.code
+    assert ("METHOD_UNKNOWN", {}) == (error.reason, error.metadata)
+    assert 32 == len(error.trailers["x-request-id"])
 
 
 async def test_unknown_method_is_refused_without_a_message() -> None:
@@ -333,10 +336,10 @@ async def test_status_of_a_standard_service_is_kept() -> None:
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="nothing")
         with capture_logs() as events:
-            told = await refused(stub.Check(request, timeout=10))
+            error = await refused(stub.Check(request, timeout=10))
 
-    assert grpc.StatusCode.NOT_FOUND is told.code
-    assert {} == told.details
+    assert grpc.StatusCode.NOT_FOUND is error.code
+    assert {} == error.details
     assert [] == events
 
 
@@ -383,27 +386,27 @@ async def test_streams_of_both_sides_pass() -> None:
     """Messages of a client's stream are decoded, and those of the answer encoded."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         method = channel.stream_stream("/tests.Numbers/Double")
-        told = [body async for body in method(iter([b"1", b"21"]), timeout=10)]
+        answers = [body async for body in method(iter([b"1", b"21"]), timeout=10)]
 
-    assert [b"2", b"42"] == told
+    assert [b"2", b"42"] == answers
 
 
 async def test_streamed_request_that_does_not_decode_is_malformed() -> None:
     """Invalid bytes in a stream end it with MALFORMED_REQUEST."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         method = channel.stream_stream("/tests.Numbers/Double")
-        told = await refused(method(iter([b"x"]), timeout=10).read())
+        error = await refused(method(iter([b"x"]), timeout=10).read())
 
-    assert "MALFORMED_REQUEST" == told.reason
+    assert "MALFORMED_REQUEST" == error.reason
 
 
 async def test_request_of_a_stream_that_does_not_decode_is_malformed() -> None:
     """An invalid request of a server stream is MALFORMED_REQUEST."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         method = channel.unary_stream("/tests.Numbers/Count")
-        told = await refused(method(b"x", timeout=10).read())
+        error = await refused(method(b"x", timeout=10).read())
 
-    assert "MALFORMED_REQUEST" == told.reason
+    assert "MALFORMED_REQUEST" == error.reason
 
 
 async def test_bug_in_a_stream_follows_its_messages() -> None:
@@ -412,11 +415,11 @@ async def test_bug_in_a_stream_follows_its_messages() -> None:
         call = channel.unary_stream("/tests.Numbers/Count")(b"2", timeout=10)
         with capture_logs():
             answers = [await call.read(), await call.read()]
-            told = await refused(call.read())
+            error = await refused(call.read())
 
     assert [b"0", b"1"] == answers
-    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (told.code, told.reason)
-    assert "canary" not in str(told.trailers)
+    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (error.code, error.reason)
+    assert "canary" not in str(error.trailers)
 
 
 async def test_answer_that_does_not_encode_is_a_bug() -> None:
@@ -424,10 +427,10 @@ async def test_answer_that_does_not_encode_is_a_bug() -> None:
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         with capture_logs():
             method = channel.unary_unary("/tests.Numbers/Lie")
-            told = await refused(method(b"1", timeout=10))
+            error = await refused(method(b"1", timeout=10))
 
-    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (told.code, told.reason)
-    assert "NoneType" not in str(told.trailers)
+    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (error.code, error.reason)
+    assert "NoneType" not in str(error.trailers)
 
 
 # observe: one log line a call
@@ -470,7 +473,7 @@ async def test_refused_call_is_logged_with_its_reason() -> None:
     error = failure(Reason.RUN_NOT_FOUND, answer=AwsAnswer(AWS_REQUEST_ID))
     with capture_logs() as events:
         async with serving(Scripted(error)) as channel:
-            told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+            error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
     (event,) = events
     assert ("info", "NOT_FOUND", "RUN_NOT_FOUND") == (
@@ -478,8 +481,8 @@ async def test_refused_call_is_logged_with_its_reason() -> None:
         event["code"],
         event["reason"],
     )
-    assert told.trailers["x-request-id"] == event["request_id"]
-    assert told.metadata.items() <= event.items()
+    assert error.trailers["x-request-id"] == event["request_id"]
+    assert error.metadata.items() <= event.items()
 
 
 async def test_internal_failure_is_logged_as_an_error() -> None:
@@ -498,15 +501,15 @@ async def test_internal_failure_is_logged_as_an_error() -> None:
 @pytest.mark.parametrize(
     "bug",
     [
-        pytest.param(ValueError("told to us alone"), id="value"),
-        pytest.param(NotImplementedError("told to us alone"), id="not-implemented"),
+        pytest.param(ValueError("canary of a bug"), id="value"),
+        pytest.param(NotImplementedError("canary of a bug"), id="not-implemented"),
     ],
 )
 async def test_bug_is_logged_with_its_exception(bug: Exception) -> None:
     """The log has the exception of a bug, under the request id that the client got."""
     with capture_logs() as events:
         async with serving(Scripted(bug)) as channel:
-            told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+            error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
     trace, line = events
     assert ("bug", "error", bug) == (
@@ -519,7 +522,7 @@ async def test_bug_is_logged_with_its_exception(bug: Exception) -> None:
         line["code"],
         line["reason"],
     )
-    assert {told.trailers["x-request-id"]} == {
+    assert {error.trailers["x-request-id"]} == {
         trace["request_id"],
         line["request_id"],
     }
@@ -548,15 +551,15 @@ class Leaving:
     """The context of a call whose client leaves with some seconds remaining."""
 
     def __init__(self, left: float | None) -> None:
-        """Tell these seconds, None for a call without a deadline."""
+        """Set the remaining seconds, None for a call without a deadline."""
         self._left = left
 
     def peer(self) -> str:
-        """Tell who called."""
+        """Return the caller's address."""
         return "ipv4:127.0.0.1:1"
 
     def time_remaining(self) -> float | None:
-        """Tell the seconds that are left."""
+        """Return the remaining seconds."""
         return self._left
 
 

@@ -45,7 +45,7 @@ class AdmittedCalls:
         max_per_connection: int | None = None,
         jitter: float = 0.0,
     ) -> None:
-        """Let so many in."""
+        """Allow this many calls."""
         self.admission = Admission(
             max_in_flight=max_in_flight,
             max_per_connection=max_per_connection,
@@ -105,23 +105,26 @@ async def evicted(call: asyncio.Task[bytes]) -> bool:
 
 async def test_calls_are_admitted_up_to_the_limit() -> None:
     """A call beyond the limit is refused; after another ends, one is admitted."""
-    door = AdmittedCalls(2)
-    (first_end, first), (second_end, second) = await door.call(), await door.call()
-    _, third = await door.call()
+    admitted = AdmittedCalls(2)
+    (first_end, first), (second_end, second) = (
+        await admitted.call(),
+        await admitted.call(),
+    )
+    _, third = await admitted.call()
     with pytest.raises(GatewayError) as refusal:
         await third
     assert (Reason.GATEWAY_OVERLOADED, 2) == (
         refusal.value.reason,
-        door.admission.inside,
+        admitted.admission.inside,
     )
 
     first_end.set_result(b"1")
     assert b"1" == await first
-    fourth_end, fourth = await door.call()
+    fourth_end, fourth = await admitted.call()
     for end in (second_end, fourth_end):
         end.set_result(b"2")
     assert [b"2", b"2"] == await asyncio.gather(second, fourth)
-    assert 0 == door.admission.inside
+    assert 0 == admitted.admission.inside
 
 
 @pytest.mark.parametrize(
@@ -132,9 +135,9 @@ async def test_refused_callers_retry_at_different_times(
     jitter: float, seconds: float
 ) -> None:
     """The retry delay is between 0.5 and 1.5 s."""
-    door = AdmittedCalls(1, jitter=jitter)
-    end, _ = await door.call()
-    _, refused_call = await door.call()
+    admitted = AdmittedCalls(1, jitter=jitter)
+    end, _ = await admitted.call()
+    _, refused_call = await admitted.call()
     with pytest.raises(GatewayError) as refusal:
         await refused_call
     end.set_result(b"")
@@ -145,14 +148,14 @@ async def test_refused_callers_retry_at_different_times(
 @pytest.mark.guarantee("overload")
 async def test_call_without_message_is_evicted_for_its_caller() -> None:
     """The oldest call without a message is evicted; a call at work never is."""
-    door = AdmittedCalls(3)
-    _, at_work = await door.call()
-    _, oldest = await door.call(is_silent=True)
-    _, newest = await door.call(is_silent=True)
-    _, another = await door.call()
+    admitted = AdmittedCalls(3)
+    _, at_work = await admitted.call()
+    _, oldest = await admitted.call(is_silent=True)
+    _, newest = await admitted.call(is_silent=True)
+    _, another = await admitted.call()
     ends = [await evicted(each) for each in (at_work, oldest, newest, another)]
-    _, third = await door.call()
-    _, beyond = await door.call()
+    _, third = await admitted.call()
+    _, beyond = await admitted.call()
 
     assert [False, True, False, False] == ends
     assert [True, False, True] == [
@@ -164,64 +167,64 @@ async def test_call_without_message_is_evicted_for_its_caller() -> None:
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
 async def test_place_is_free_after_any_end(how: str) -> None:
     """A place is free after an answer, an error and a cancellation."""
-    door = AdmittedCalls(1)
-    end, call = await door.call()
+    admitted = AdmittedCalls(1)
+    end, call = await admitted.call()
     if how == "fails":
         end.set_exception(GatewayError(Reason.RUN_NOT_FOUND))
     else:
         call.cancel()
     await asyncio.gather(call, return_exceptions=True)
 
-    assert 0 == door.admission.inside
+    assert 0 == admitted.admission.inside
 
 
 @pytest.mark.guarantee("place-shares")
 async def test_caller_takes_the_place_of_one_that_holds_more_than_its_share() -> None:
     """When all places are taken, each caller gets an equal share."""
-    door = AdmittedCalls(6)
-    first = await door.calls(6, "many")
-    second = await door.calls(3, "few")
-    third = await door.calls(1, "few")
+    admitted = AdmittedCalls(6)
+    first = await admitted.calls(6, "many")
+    second = await admitted.calls(3, "few")
+    third = await admitted.calls(1, "few")
 
     assert [*[False] * 3, *[True] * 3] == [await evicted(each) for each in first]
     assert [False] * 3 == [await evicted(each) for each in second]
     assert [True] == [await evicted(each) for each in third]
-    assert 6 == door.admission.inside
+    assert 6 == admitted.admission.inside
 
 
 async def test_new_callers_take_from_the_one_that_holds_most() -> None:
     """With more callers the shares shrink, down to one place."""
-    door = AdmittedCalls(4)
-    many, some = await door.calls(3, "many"), await door.calls(1, "some")
-    others = [*await door.calls(1, "b"), *await door.calls(1, "c")]
-    late = await door.calls(1, "d")
+    admitted = AdmittedCalls(4)
+    many, some = await admitted.calls(3, "many"), await admitted.calls(1, "some")
+    others = [*await admitted.calls(1, "b"), *await admitted.calls(1, "c")]
+    late = await admitted.calls(1, "d")
 
     assert [False, True, True] == [await evicted(each) for each in many]
     assert [False] * 3 == [await evicted(each) for each in (*some, *others)]
     assert [True] == [await evicted(each) for each in late]
-    assert 4 == door.admission.inside
+    assert 4 == admitted.admission.inside
 
 
 async def test_places_are_free_again_after_every_end() -> None:
     """Evictions, answers and cancellations free their places."""
-    door = AdmittedCalls(3)
-    calls = [each for name in "aabbcab" for each in await door.calls(1, name)]
+    admitted = AdmittedCalls(3)
+    calls = [each for name in "aabbcab" for each in await admitted.calls(1, name)]
     for each in calls[::2]:
         each.cancel()
     await asyncio.sleep(0)
     for each in calls:
         each.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    again = await door.calls(3, "z")
+    again = await admitted.calls(3, "z")
 
     assert [False] * 3 == [await evicted(each) for each in again]
-    assert 3 == door.admission.inside
+    assert 3 == admitted.admission.inside
 
 
 async def test_client_that_leaves_is_not_evicted() -> None:
     """A cancellation by the client remains a cancellation."""
-    door = AdmittedCalls(1)
-    _, call = await door.call()
+    admitted = AdmittedCalls(1)
+    _, call = await admitted.call()
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -230,16 +233,18 @@ async def test_client_that_leaves_is_not_evicted() -> None:
 
 async def test_connection_holds_a_bounded_number_of_places() -> None:
     """A connection at its limit is refused; another connection gets a place."""
-    door = AdmittedCalls(9, max_per_connection=2)
-    calls = [(await door.call(peer=peer))[1] for peer in ("one", "one", "one", "two")]
+    admitted = AdmittedCalls(9, max_per_connection=2)
+    calls = [
+        (await admitted.call(peer=peer))[1] for peer in ("one", "one", "one", "two")
+    ]
 
     assert [False, False, True, False] == [await evicted(each) for each in calls]
 
 
 async def test_unix_socket_has_no_limit_of_a_connection() -> None:
     """The connections of a Unix socket have one name, so they aren't limited as one."""
-    door = AdmittedCalls(9, max_per_connection=2)
-    calls = [(await door.call(peer=peer))[1] for peer in ("unix:", "unix:/a") * 3]
+    admitted = AdmittedCalls(9, max_per_connection=2)
+    calls = [(await admitted.call(peer=peer))[1] for peer in ("unix:", "unix:/a") * 3]
 
     assert [False] * 6 == [await evicted(each) for each in calls]
 
@@ -254,7 +259,7 @@ async def test_gateway_refuses_calls_beyond_the_limit() -> None:
     ):
         inside = asyncio.create_task(get_run(stub, RUN_ID))
         await asyncio.wait_for(upstream.asked.wait(), PATIENCE_SECONDS)
-        told = await refused(get_run(stub, RUN_ID))
+        error = await refused(get_run(stub, RUN_ID))
         channel = grpc.aio.insecure_channel(str(served.address))
         async with channel:
             check = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
@@ -263,22 +268,22 @@ async def test_gateway_refuses_calls_beyond_the_limit() -> None:
         await asyncio.gather(inside, return_exceptions=True)
         asked = len(upstream.requests)
 
-    assert (StatusCode.UNAVAILABLE, "GATEWAY_OVERLOADED") == (told.code, told.reason)
-    assert {"RetryInfo", *ALWAYS} == set(told.details)
-    assert 500 <= int(told.trailers["grpc-retry-pushback-ms"]) < 1500
+    assert (StatusCode.UNAVAILABLE, "GATEWAY_OVERLOADED") == (error.code, error.reason)
+    assert {"RetryInfo", *ALWAYS} == set(error.details)
+    assert 500 <= int(error.trailers["grpc-retry-pushback-ms"]) < 1500
     assert 1 == asked
 
 
 @pytest.mark.guarantee("anonymous-streams")
 async def test_connections_of_a_caller_share_its_places() -> None:
     """A connection with fewer places takes one of the connection with most."""
-    door = AdmittedCalls(5, max_per_connection=4)
-    many = [(await door.call("host", "many"))[1] for _ in range(4)]
-    few = [(await door.call("host", "few"))[1] for _ in range(3)]
+    admitted = AdmittedCalls(5, max_per_connection=4)
+    many = [(await admitted.call("host", "many"))[1] for _ in range(4)]
+    few = [(await admitted.call("host", "few"))[1] for _ in range(3)]
 
     assert [False] * 3 + [True] == [await evicted(each) for each in many]
     assert [False, False, True] == [await evicted(each) for each in few]
-    assert 5 == door.admission.inside
+    assert 5 == admitted.admission.inside
 
 
 # Arrivals
@@ -305,11 +310,11 @@ class Silent:
     """A client that begins a call and sends no message."""
 
     def __init__(self) -> None:
-        """Begin to wait."""
+        """Start without a message."""
         self.is_asked = asyncio.Event()
 
     async def read(self) -> Any:
-        """Wait for ever."""
+        """Never return."""
         self.is_asked.set()
         return await asyncio.Future[bytes]()
 

@@ -22,7 +22,7 @@ class DrainedCalls:
     """A drain with calls that end when the test says, on its own clock."""
 
     def __init__(self) -> None:
-        """Begin at 1000 seconds, with nothing planned and nobody inside."""
+        """Start at 1000 seconds, without events and calls."""
         self.now = 1000.0
         self._plans: list[tuple[float, Callable[[], object]]] = []
         self._drain = Drain(clock=lambda: self.now, sleep=self._sleep)
@@ -63,7 +63,7 @@ class DrainedCall:
     """A call that lasts until the test ends it."""
 
     def __init__(self, gate: DrainedCalls) -> None:
-        """Don't come yet."""
+        """Create the call, which `come` begins."""
         self._gate = gate
         self.answer = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[bytes]

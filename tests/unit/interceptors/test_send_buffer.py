@@ -22,7 +22,7 @@ class Clients:
     def __init__(
         self, *, answers: int, share: int, sending_seconds: float = 0.0
     ) -> None:
-        """Keep so many answers, and so many of one connection where that's too much."""
+        """Limit the unread answers in all, and of one connection beyond that."""
         self.now = 1000.0
         self.unread = SendBuffer(
             max_bytes=answers * SIZE,

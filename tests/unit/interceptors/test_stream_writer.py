@@ -22,7 +22,7 @@ class Stream:
     """A stream whose client reads each message after so many seconds."""
 
     def __init__(self, *, seconds: float) -> None:
-        """Begin with nothing written."""
+        """Start with no message written."""
         self._seconds = seconds
         self.written: list[bytes] = []
 

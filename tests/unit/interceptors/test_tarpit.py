@@ -27,11 +27,11 @@ class RejectedCalls:
     """Calls that are rejected, and when each rejection is sent."""
 
     def __init__(self, **options: Any) -> None:
-        """Refuse at a rate of two a second, one at once."""
+        """Reject two calls a second, one at once."""
         bounds = {"per_second": 2.0, "burst": 1.0} | options
         self.handler = Tarpit(**bounds).intercept(refuse)
         self._begun = asyncio.get_running_loop().time()
-        self.told: list[tuple[str, float]] = []
+        self.sent: list[tuple[str, float]] = []
 
     async def call(
         self,
@@ -47,18 +47,18 @@ class RejectedCalls:
             await self.handler(reason, call)
         assert reason is caught.value.reason
         now = asyncio.get_running_loop().time()
-        self.told.append((name, round(now - self._begun, 6)))
+        self.sent.append((name, round(now - self._begun, 6)))
 
 
 def test_rejections_are_sent_in_order_at_the_rate() -> None:
     """The first rejection is sent at once, each other one when there is a token."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = RejectedCalls()
-        await asyncio.gather(*(strangers.call(name) for name in "abcd"))
+        rejected = RejectedCalls()
+        await asyncio.gather(*(rejected.call(name) for name in "abcd"))
         await asyncio.sleep(1000)
-        await asyncio.gather(*(strangers.call(name) for name in "ef"))
-        return strangers.told
+        await asyncio.gather(*(rejected.call(name) for name in "ef"))
+        return rejected.sent
 
     assert [
         *[("a", 0.0), ("b", 0.5), ("c", 1.0), ("d", 1.5)],
@@ -70,9 +70,9 @@ def test_oldest_rejection_is_sent_at_once_beyond_the_limit() -> None:
     """Beyond the limit the rejection that has waited longest is sent."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = RejectedCalls(max_waiting=2)
-        await asyncio.gather(*(strangers.call(name) for name in "abcde"))
-        return strangers.told
+        rejected = RejectedCalls(max_waiting=2)
+        await asyncio.gather(*(rejected.call(name) for name in "abcde"))
+        return rejected.sent
 
     assert [("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.5), ("e", 1.0)] == virtually(
         work
@@ -84,13 +84,13 @@ def test_hosts_and_their_connections_take_turns() -> None:
     """A connection with many rejections delays neither other hosts nor connections."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = RejectedCalls()
+        rejected = RejectedCalls()
         await asyncio.gather(
-            *(strangers.call(name) for name in "abcd"),
-            strangers.call("other", host="two"),
-            strangers.call("third", connection="second"),
+            *(rejected.call(name) for name in "abcd"),
+            rejected.call("other", host="two"),
+            rejected.call("third", connection="second"),
         )
-        return strangers.told
+        return rejected.sent
 
     assert [
         *[("a", 0.0), ("b", 0.5), ("other", 1.0)],
@@ -102,9 +102,9 @@ def test_rejections_of_a_crowd_are_sent_more_slowly() -> None:
     """While many rejections wait, the rate is lower."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = RejectedCalls(crowd=2, crowd_per_second=0.1)
-        await asyncio.gather(*(strangers.call(name) for name in "abcde"))
-        return strangers.told
+        rejected = RejectedCalls(crowd=2, crowd_per_second=0.1)
+        await asyncio.gather(*(rejected.call(name) for name in "abcde"))
+        return rejected.sent
 
     assert [
         ("a", 0.0),
@@ -119,14 +119,14 @@ def test_cancelled_call_gives_its_turn_to_the_next() -> None:
     """The rejection of a cancelled call delays no other."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = RejectedCalls()
-        await strangers.call("a")
-        tasks = [asyncio.create_task(strangers.call(name)) for name in "bcd"]
+        rejected = RejectedCalls()
+        await rejected.call("a")
+        tasks = [asyncio.create_task(rejected.call(name)) for name in "bcd"]
         await asyncio.sleep(0)
         tasks[0].cancel()
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return strangers.told
+        return rejected.sent
 
     assert [("a", 0.0), ("d", 0.5)] == virtually(work)
 
@@ -164,14 +164,14 @@ def test_other_errors_are_sent_at_once(reason: Reason) -> None:
     """Answers and all other errors don't wait for rejections."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = RejectedCalls()
-        waiting = [asyncio.create_task(strangers.call(name)) for name in "abc"]
+        rejected = RejectedCalls()
+        waiting = [asyncio.create_task(rejected.call(name)) for name in "abc"]
         await asyncio.sleep(0)
-        await strangers.call("known", reason)
-        assert b"answer" == await strangers.handler("answer", call_context())
+        await rejected.call("known", reason)
+        assert b"answer" == await rejected.handler("answer", call_context())
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        return strangers.told
+        return rejected.sent
 
     assert [("a", 0.0), ("known", 0.0)] == virtually(work)
