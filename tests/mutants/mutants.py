@@ -658,6 +658,6 @@ MUTANTS = (
         "telemetry/log_limit.py",
         "passes = self._lines[kind] <= self._lines_per_second",
         "passes = True",
-        "unit/telemetry/test_log_setup.py::test_flood_of_one_kind_is_cut_and_counted",
+        "unit/telemetry/test_log_limit.py::test_flood_of_one_kind_is_cut_and_counted",
     ),
 )

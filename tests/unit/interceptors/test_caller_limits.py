@@ -30,7 +30,7 @@ class LimitedCalls:
         self.watch = self._limits.watches(self._proceed)
         self._inside: list[asyncio.Task[bytes]] = []
 
-    async def _proceed(self, end: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, end: Any, _context: CallContext) -> bytes:
         answered: bytes = await end
         return answered
 

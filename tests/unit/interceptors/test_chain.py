@@ -60,7 +60,7 @@ def call_with(
     return RunServiceStub(channel).GetRun(request, timeout=10, metadata=tuple(metadata))
 
 
-# exchange: the call's id
+# The call's id
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_request_id_is_the_first_valid_one() -> None:
     assert "good" == error.trailers["x-request-id"]
 
 
-# chain: what a call leaves behind
+# What a call leaves behind
 
 
 async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
@@ -166,7 +166,7 @@ async def test_refused_call_makes_no_reference_cycles(
     assert left["refused"] < left["answered"] + calls
 
 
-# errors: one status for each failure
+# One status for each failure
 
 
 def test_every_code_of_google_rpc_has_its_grpc_code() -> None:
@@ -232,7 +232,7 @@ async def test_failure_has_the_aws_request_id(
     assert expected == error.trailers.get("x-amzn-requestid")
 
 
-# chain: every method in the stages of its service
+# The interceptors of each service
 
 
 def named(name: str, passed: list[str]) -> Interceptor:
@@ -433,7 +433,7 @@ async def test_answer_that_does_not_encode_is_a_bug() -> None:
     assert "NoneType" not in str(error.trailers)
 
 
-# observe: one log line a call
+# One log line for each call
 
 
 @pytest.mark.guarantee("audit-log")
@@ -583,7 +583,7 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
 ) -> None:
     """A call that ends at its client's deadline isn't logged as cancelled."""
 
-    async def proceed(_incoming: Any, _exchange: CallContext) -> bytes:
+    async def proceed(_incoming: Any, _context: CallContext) -> bytes:
         raise asyncio.CancelledError
 
     call = call_context(rpc=Leaving(left))

@@ -53,7 +53,7 @@ class AdmittedCalls:
         )
         self._enter = self.admission.intercept(self._proceed)
 
-    async def _proceed(self, end: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, end: Any, _context: CallContext) -> bytes:
         answered: bytes = await end
         return answered
 
@@ -286,7 +286,7 @@ async def test_connections_of_a_caller_share_its_places() -> None:
     assert 5 == admitted.admission.inside
 
 
-# Arrivals
+# FirstMessages
 
 
 def reading(*bodies: bytes) -> Callable[[], Awaitable[Any]]:

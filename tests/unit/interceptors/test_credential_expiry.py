@@ -69,7 +69,7 @@ class World:
         self.timers.append(Timer(seconds, work))
         return self.timers[-1]
 
-    async def _proceed(self, _incoming: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, _incoming: Any, _context: CallContext) -> bytes:
         await self._ends.wait()
         return b"ended"
 

@@ -47,7 +47,7 @@ class DrainedCalls:
         await self._drain.evict(PATIENCE_SECONDS)
         return took
 
-    async def _proceed(self, call: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, call: Any, _context: CallContext) -> bytes:
         return await call.answer
 
     async def _sleep(self, seconds: float) -> None:
@@ -227,7 +227,7 @@ async def test_eviction_does_not_wait_for_ever() -> None:
     stuck = asyncio.Event()
     drain = Drain()
 
-    async def proceed(_call: Any, _exchange: CallContext) -> bytes:
+    async def proceed(_call: Any, _context: CallContext) -> bytes:
         await asyncio.Future()
         return b""
 

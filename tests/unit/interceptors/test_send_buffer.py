@@ -35,7 +35,7 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
         self._handle = self.unread.intercept(self._answer)
 
-    async def _answer(self, incoming: Any, _exchange: CallContext) -> bytes:
+    async def _answer(self, incoming: Any, _context: CallContext) -> bytes:
         self.asked += 1
         if incoming:
             await incoming

@@ -16,7 +16,7 @@ from testkit.serving import call_context
 from testkit.virtual_time import virtually
 
 
-async def refuse(incoming: Any, _exchange: CallContext) -> bytes:
+async def refuse(incoming: Any, _context: CallContext) -> bytes:
     """Raise an error with this reason, or answer."""
     if isinstance(incoming, Reason):
         raise GatewayError(incoming)
@@ -148,7 +148,7 @@ def test_rejection_keeps_its_retry_delay() -> None:
     """A delayed rejection keeps the retry delay of its error."""
 
     async def work() -> float:
-        async def unavailable(_incoming: Any, _exchange: CallContext) -> bytes:
+        async def unavailable(_incoming: Any, _context: CallContext) -> bytes:
             raise GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE, retry_delay_seconds=7.0)
 
         with pytest.raises(GatewayError) as caught:

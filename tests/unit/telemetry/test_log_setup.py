@@ -10,9 +10,6 @@ from functools import cache
 from typing import Any
 
 import pytest
-import structlog
-
-from healthomics_gateway.telemetry.log_limit import LogLimit
 
 PRELUDE = """
 import logging, sys, warnings
@@ -68,12 +65,12 @@ for name in ("botocore", "botocore.auth", "boto3", "urllib3.connectionpool"):
     logging.getLogger(name).warning("warning of the SDK")
 """
 STALLED = """
-from healthomics_gateway.interceptors import audit as observe
+from healthomics_gateway.interceptors import audit
 for number in range(200):
     log.info("poll", number=number, text="x" * 8192)
 for number in range(200):
     log.info("poll", number=number)
-observe._log.info("call", text="x" * 8192)
+audit._log.info("call", text="x" * 8192)
 print("stalled", flush=True)
 writer.flush(20)
 """
@@ -322,44 +319,12 @@ def test_auto_is_text_on_a_terminal() -> None:
     assert not text.startswith("{")
 
 
-class Ticking:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        """Begin somewhere in a second."""
-        self.now = 1000.5
-
-
-def passed(limit: LogLimit, name: str, **fields: Any) -> Any:
-    """Return an event as it is passed on, None if it is dropped."""
-    try:
-        return limit(None, "info", {"event": name, **fields})
-    except structlog.DropEvent:
-        return None
-
-
-@pytest.mark.guarantee("log-floods")
-def test_flood_of_one_kind_is_cut_and_counted() -> None:
-    """Lines beyond the limit of a kind are dropped; the next line has their number."""
-    clock = Ticking()
-    limit = LogLimit(lines_per_second=3, clock=lambda: clock.now)
-    flood = [passed(limit, "call", reason="METHOD_UNKNOWN") for _ in range(10)]
-    other = passed(limit, "call", reason="")
-    clock.now += 1
-    again = passed(limit, "call", reason="METHOD_UNKNOWN")
-
-    known = {"event": "call", "reason": "METHOD_UNKNOWN"}
-    assert [known] * 3 + [None] * 7 == flood
-    assert {"event": "call", "reason": "", "left_out": 7} == other
-    assert known == again
-
-
 @pytest.mark.guarantee("audit-log")
 def test_audit_has_no_line_limit() -> None:
     """The event of every call is logged, at any number and any level."""
     audit = """
-from healthomics_gateway.interceptors import audit as observe
-log = observe._log.bind()
+from healthomics_gateway.interceptors import audit
+log = audit._log.bind()
 for _ in range(5000):
     log.info("call", reason="TOKEN_MISSING")
 """
