@@ -98,7 +98,7 @@ class Reason(Enum):
     GATEWAY_INTERNAL = Row(
         code.INTERNAL,
         Advice.STOP,
-        "The gateway has a bug; report it with the request id.",
+        "The gateway failed; report this with the request id.",
     )
     GATEWAY_CREDENTIALS_UNAVAILABLE = Row(
         code.UNAVAILABLE,

@@ -538,7 +538,7 @@ async def test_bug_of_a_source_is_told_without_its_words(bug: Exception) -> None
 
     assert grpc.StatusCode.INTERNAL is told.code
     assert "GATEWAY_INTERNAL" == told.reason
-    assert "The gateway has a bug; report it with the request id." == told.message
+    assert "The gateway failed; report this with the request id." == told.message
     assert {"runId": RUN_ID} == told.metadata
     assert "-1" == told.trailers["grpc-retry-pushback-ms"]
     assert "canary" not in str(told.trailers)
