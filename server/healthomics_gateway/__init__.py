@@ -14,8 +14,8 @@ below its own:
 * `errors` has every error that the gateway can return, `telemetry` the log, `net`
   addresses, names and proxies; `background` runs background tasks, `backoff` computes
   the pauses between attempts, `durations`, `files` and `pem` read what people write,
-  `faults` is the exception that reports what is wrong with it,
-  `threads` runs blocking work;
+  `faults` is the exception that reports what is wrong with it, `threads` runs blocking
+  work, `token_bucket` limits rates;
 * `sandbox` is the embedded fake HealthOmics, which imports nothing from the others.
 
 Where to begin:

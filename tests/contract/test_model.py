@@ -18,7 +18,7 @@ from healthomics_gateway.errors.exceptions import Again
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import FIRST_OWN_FIELD
 from healthomics_gateway.services.validation import MAX_EXPORTS
-from healthomics_gateway.upstream import config as aws
+from healthomics_gateway.upstream import endpoints as aws
 from healthomics_gateway.upstream import healthomics
 from healthomics_gateway.upstream.classify import CODES
 

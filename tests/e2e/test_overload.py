@@ -22,7 +22,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from e2e.test_rules import verdict
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics_gateway.app.gateway import Gateway
-from healthomics_gateway.interceptors.tarpit import AT_ONCE, PER_SECOND
+from healthomics_gateway.interceptors.tarpit import BURST, PER_SECOND
 from load.attackers import Attacker
 from load.attacks import ATTACKS, UNKNOWN_CALLERS, Attack
 from testkit.builders import Refusal, aws_at, calling, gateway
@@ -141,7 +141,7 @@ async def test_reflection_requests_are_rate_limited() -> None:
     extra = 20
     messages = [
         reflection_pb2.ServerReflectionRequest(list_services="")
-        for _ in range(int(AT_ONCE) + extra)
+        for _ in range(int(BURST) + extra)
     ]
     async with (
         LyingUpstream() as upstream,

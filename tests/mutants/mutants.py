@@ -35,7 +35,7 @@ MUTANTS = (
         "errors/reasons.py",
         "UPSTREAM_THROTTLED = Row(\n        code.RESOURCE_EXHAUSTED,",
         "UPSTREAM_THROTTLED = Row(\n        code.UNAVAILABLE,",
-        "unit/errors/test_status.py::test_code_answers_what_the_caller_should_do",
+        "unit/errors/test_status.py::test_code_matches_the_advice",
         holds=(
             "e2e/test_errors.py::test_sandbox_error_has_its_row",
             "docs/test_errors.py::test_row_has_code_details_and_advice",
@@ -47,16 +47,14 @@ MUTANTS = (
         "{key: _clean(value, MAX_TEXT) for",
         "{key: value for",
         "unit/errors/test_status.py::test_metadata_is_cleaned_and_cut",
-        holds=(
-            "unit/errors/test_status.py::test_status_is_short_and_printable_whatever_is_told",
-        ),
+        holds=("unit/errors/test_status.py::test_any_status_is_short_and_printable",),
     ),
     Mutant(
         "request-id-is-taken-unchecked",
         "context.py",
         "\n            and _REQUEST_ID.fullmatch(value)",
         "",
-        "unit/interceptors/test_chain.py::test_request_id_is_made_up_where_there_is_no_good_one",
+        "unit/interceptors/test_chain.py::test_request_id_is_generated_without_a_valid_one",
     ),
     # Validation of requests.
     Mutant(
@@ -279,10 +277,10 @@ MUTANTS = (
     ),
     Mutant(
         "burst-has-no-end",
-        "runs/token_bucket.py",
-        "self.turns = min(self.turns + tokens, self._burst)",
-        "self.turns = self.turns + tokens",
-        "unit/runs/test_rate_limit.py::test_no_second_has_more_turns_than_rate_and_burst",
+        "token_bucket.py",
+        "self.tokens = min(self.tokens + seconds * self.rate, self._capacity)",
+        "self.tokens += seconds * self.rate",
+        "unit/runs/test_rate_limit.py::test_no_second_sees_more_than_rate_and_burst",
     ),
     Mutant(
         "throttle-is-not-heeded",
@@ -322,8 +320,8 @@ MUTANTS = (
     Mutant(
         "turn-needs-no-place",
         "runs/scheduler.py",
-        " and self._places.free and not ",
-        " and not ",
+        "            and self._places.free\n",
+        "",
         "unit/runs/test_scheduler.py::test_rate_holds_after_healthomics_has_stalled",
     ),
     Mutant(
@@ -368,7 +366,7 @@ MUTANTS = (
         "interceptors/stream_writer.py",
         "self._unread.writing(context, len(message))",
         "self._unread.writing(context, 0)",
-        "unit/interceptors/test_stream_writer.py::test_message_beyond_what_may_be_unread_is_refused",
+        "unit/interceptors/test_stream_writer.py::test_message_beyond_the_unread_limit_is_refused",
         holds=("faults/test_http2.py::test_unread_answers_are_limited",),
     ),
     # Authentication by tokens.
@@ -377,7 +375,7 @@ MUTANTS = (
         "auth/tokens.py",
         "            and not self._audiences.isdisjoint(audiences)\n",
         "",
-        "unit/auth/test_tokens.py::test_claim_that_is_wrong_is_refused",
+        "unit/auth/test_tokens.py::test_invalid_claim_is_refused",
     ),
     Mutant(
         "list-of-algorithms-is-not-looked-at",
@@ -401,7 +399,7 @@ MUTANTS = (
         "tls/reloader.py",
         "self._take(self._served, error.args)",
         "self._take(self._served, ())",
-        "unit/tls/test_reloader.py::test_fault_is_told_until_it_is_mended",
+        "unit/tls/test_reloader.py::test_fault_is_reported_until_it_is_fixed",
         holds=(
             "faults/test_certificates.py::test_invalid_certificate_keeps_the_old_one",
         ),
@@ -409,9 +407,9 @@ MUTANTS = (
     Mutant(
         "files-are-served-as-they-are",
         "tls/files.py",
-        "Contents(_written(chain), _written_key(key), _written(clients))",
+        "Contents(certificates_pem(chain), key_pem(key), certificates_pem(clients))",
         "contents",
-        "unit/tls/test_reloader.py::test_what_is_around_pem_is_accepted",
+        "unit/tls/test_reloader.py::test_text_around_pem_is_accepted",
     ),
     Mutant(
         "socket-is-taken-from-who-serves-it",
@@ -438,9 +436,9 @@ MUTANTS = (
     Mutant(
         "who-is-in-no-rule-may-everything",
         "auth/policy.py",
-        "if each.matches(identity)), NOTHING)",
-        "if each.matches(identity)), EVERYTHING)",
-        "unit/auth/test_policy.py::test_who_is_in_no_rule_may_nothing",
+        "if each.matches(identity)), DENY_ALL)",
+        "if each.matches(identity)), ALLOW_ALL)",
+        "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(
         "answer-is-not-held-to-the-rule",
@@ -469,7 +467,7 @@ MUTANTS = (
         "auth/policy.py",
         "return Partition(role, self.identity) if role else OWN",
         "return Partition(role) if role else OWN",
-        "unit/auth/test_policy.py::test_partition_is_the_role_and_whom_it_is_assumed_for",
+        "unit/auth/test_policy.py::test_partition_is_the_role_and_its_caller",
         holds=(
             "faults/test_roles.py::test_session_has_the_role_and_name_of_its_caller",
         ),
@@ -505,7 +503,7 @@ MUTANTS = (
         "self._audit if is_audit else self._other)",
         "self._other)",
         "unit/telemetry/test_log_writer.py::"
-        "test_reader_that_stalls_costs_lines_that_are_counted_by_kind",
+        "test_lines_beyond_the_bound_are_lost_and_counted_by_kind",
     ),
     # Settings, files and log lines.
     Mutant(
@@ -524,7 +522,7 @@ MUTANTS = (
     ),
     Mutant(
         "client-s-certificate-is-an-authority",
-        "tls/files.py",
+        "tls/certificates.py",
         "        if not _may_be_authority(each):\n",
         "        if False:\n",
         "unit/tls/test_reloader.py::test_client_s_certificate_in_place_of_its_authority_is_a_fault",
@@ -607,7 +605,7 @@ MUTANTS = (
         "        if self._reading is None or self._reading.done():\n"
         "            self._reading = ",
         "        if True:\n            self._reading = ",
-        "unit/auth/test_keyring.py::test_unknown_kids_of_a_crowd_cause_one_read",
+        "unit/auth/test_keyring.py::test_concurrent_unknown_kids_cause_one_read",
         holds=("e2e/test_overload.py::test_tokens_of_unknown_keys_take_no_place",),
     ),
     Mutant(
@@ -650,9 +648,9 @@ MUTANTS = (
     ),
     Mutant(
         "flood-fills-the-log",
-        "telemetry/log_setup.py",
-        "passes = self._written[kind] <= self._lines_per_second",
+        "telemetry/log_limit.py",
+        "passes = self._lines[kind] <= self._lines_per_second",
         "passes = True",
-        "unit/telemetry/test_log_setup.py::test_flood_of_one_kind_is_cut_and_counted",
+        "unit/telemetry/test_log_limit.py::test_flood_of_one_kind_is_cut_and_counted",
     ),
 )

@@ -185,8 +185,7 @@ class Gateway:
         await self._upstream.close()
 
     async def _start_admin(self, address: Address) -> Address:
-        host = address.host.strip("[]")
-        (first, *others), port = await addresses_to_bind(host, address.port)
+        (first, *others), port = await addresses_to_bind(address.host, address.port)
         bound = await self._admin.start(first, port, *others)
         return Address(address.host, bound)
 

@@ -21,7 +21,7 @@ from healthomics_gateway.auth.client_certificates import ClientCertificates
 from healthomics_gateway.auth.policy import Credential
 from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.interceptors.authenticate import ByCertificate
-from healthomics_gateway.net.addresses import Address, UnixPath
+from healthomics_gateway.net.addresses import UNIX, Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound, why_refused
 from healthomics_gateway.settings.endpoints import Endpoint
 from healthomics_gateway.tls.peer import certificate_of
@@ -57,7 +57,7 @@ class Listener:
         self.endpoint = endpoint
         self.address = endpoint.address  # after `open` with the real port
         self._tls = tls
-        self._targets: Sequence[str] = ()  # the addresses for gRPC to bind
+        self._targets: Sequence[Address] = ()  # of TCP, after `prepare`
         self.bound: Sequence[str] = ()  # the bound addresses: no names, real ports
         self._file: tuple[int, int] | None = (
             None  # device and inode of the socket, after `open`
@@ -66,7 +66,7 @@ class Listener:
     @property
     def targets(self) -> int:
         """Return the number of addresses that gRPC binds, after `prepare`."""
-        return len(self._targets)
+        return len(self._targets) or 1  # a Unix socket
 
     @property
     def by_connection(self) -> ByCertificate | None:
@@ -86,17 +86,12 @@ class Listener:
                     _remove_stale(path)
             except OSError:
                 raise ListenError(NO_SOCKET) from None
-            self._targets = ("unix:" + quote(address.path),)
             return
         try:
-            hosts, port = await addresses_to_bind(
-                address.host.strip("[]"), address.port
-            )
+            hosts, port = await addresses_to_bind(address.host, address.port)
         except OSError as error:
             raise ListenError(why_not_bound(error)) from None
-        self._targets = [
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts
-        ]
+        self._targets = [Address(host, port) for host in hosts]
 
     async def open(self, server: grpc.aio.Server) -> None:
         """Bind and start the server, after `prepare`; raises ListenError."""
@@ -114,7 +109,7 @@ class Listener:
                 ports = [self._bind(server, target) for target in self._targets]
                 self.address = Address(address.host, ports[0])
                 self.bound = [
-                    f"{target.rpartition(':')[0]}:{port}"
+                    str(Address(target.host, port))
                     for target, port in zip(self._targets, ports, strict=True)
                 ]
         except (OSError, RuntimeError):  # RuntimeError is gRPC's
@@ -132,23 +127,21 @@ class Listener:
             except OSError as error:  # the next start removes it
                 _log.warning("socket_not_removed", why=error.strerror)
 
-    def _bind(self, server: grpc.aio.Server, target: str) -> int:
+    def _bind(self, server: grpc.aio.Server, target: Address) -> int:
         """Bind one address and return its port; raises ListenError."""
         try:
             if self._tls is None:
-                return server.add_insecure_port(target)
+                return server.add_insecure_port(str(target))
             credentials = self._tls.credentials(client_auth=self.endpoint.client_auth)
-            return server.add_secure_port(target, credentials)
+            return server.add_secure_port(str(target), credentials)
         except RuntimeError:  # gRPC's, which doesn't say why
-            host, _, port = target.rpartition(":")
-            raise ListenError(why_refused(host.strip("[]"), int(port))) from None
+            raise ListenError(why_refused(target.host, target.port)) from None
 
     def _bind_socket(self, server: grpc.aio.Server, path: Path) -> None:
         """Bind the socket so that `mode` is never exceeded, not even for a moment."""
         umask = os.umask(0o777)
         try:
-            for target in self._targets:
-                server.add_insecure_port(target)
+            server.add_insecure_port(UNIX + quote(str(path)))
         finally:
             os.umask(umask)
         self._file = _file_at(path)

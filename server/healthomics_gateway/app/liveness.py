@@ -16,6 +16,8 @@ from typing import Any
 
 import structlog
 
+from healthomics_gateway.net.addresses import split_port
+
 PAUSE_SECONDS = 2.0  # between two probes of a listener
 TICK_SECONDS = 0.2
 TICKS = 25  # time limit of a probe; a blocked event loop makes no ticks
@@ -160,14 +162,12 @@ async def _connected(
     target: Target,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     tls = _tls() if target.is_tls else None
-    host, _, port = target.address.rpartition(":")
     if target.address.startswith("unix:"):
         path = target.address.removeprefix("unix:")
         reader, writer = await asyncio.open_unix_connection(path)
     else:
-        reader, writer = await asyncio.open_connection(
-            host.strip("[]"), int(port), ssl=tls
-        )
+        host, port = split_port(target.address)
+        reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         yield reader, writer
     finally:

@@ -1,1 +1,1 @@
-"""Authentication and authorization: who is calling, and what they may do."""
+"""Authentication and authorization of callers."""

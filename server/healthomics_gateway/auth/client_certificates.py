@@ -1,7 +1,7 @@
-"""Whom a client's certificate names, and that it is valid now.
+"""Reads the identity in a client's certificate, and checks that it is valid now.
 
-Its chain was verified in the handshake. A connection, or a resumed session, can outlast
-the certificate, so its dates are looked at for every call.
+The chain was verified in the handshake. A connection, or a resumed TLS session, can
+last longer than the certificate, so the dates are checked for every call.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from healthomics_gateway.auth.spiffe import SCHEME, is_spiffe_id
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 
-MAX_KNOWN = 10_000  # certificates; the others are read again
+MAX_KNOWN = 10_000  # certificates that are cached
 
 _DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What is kept of a certificate."""
+    """The cached contents of a certificate."""
 
     identity: str
     since: float  # seconds since 1970
@@ -34,20 +34,19 @@ class _Named:
 
 
 class ClientCertificates:
-    """The identities in clients' certificates, each read once."""
+    """Reads the identities in client certificates, and caches them."""
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
-        """Have read none; `now` gives seconds since 1970."""
+        """Start with an empty cache; `now` returns seconds since 1970."""
         self._now = now
         self._known: LRUCache[bytes, _Named] = LRUCache(MAX_KNOWN)
 
     def credential_of(self, pem: bytes) -> Credential:
-        """Return whom it names, and until when.
+        """Return the identity in a certificate, and until when it is valid.
 
-        That is its SPIFFE ID, else the first DNS name, else the subject (RFC 4514).
-
-        Raises TOKEN_INVALID where it names nobody, or isn't valid yet, and
-        TOKEN_EXPIRED.
+        The identity is the SPIFFE ID, else the first DNS name, else the subject (RFC
+        4514). Raises TOKEN_EXPIRED, and TOKEN_INVALID if the certificate has no
+        identity or isn't valid yet.
         """
         named = self._known.get(pem)
         if named is None:
@@ -66,7 +65,7 @@ def _read(pem: bytes) -> _Named:
         identity = _identity_in(certificate)
         since = certificate.not_valid_before_utc.timestamp()
         until = certificate.not_valid_after_utc.timestamp()
-    except Exception:  # noqa: BLE001  # whatever the parser finds, it names nobody
+    except Exception:  # noqa: BLE001  # the parser may raise any
         raise GatewayError(Reason.TOKEN_INVALID) from None
     if not identity or identity == ANONYMOUS or not identity.isprintable():
         raise GatewayError(Reason.TOKEN_INVALID)
@@ -74,14 +73,14 @@ def _read(pem: bytes) -> _Named:
 
 
 def _identity_in(certificate: x509.Certificate) -> str:
-    """Give its identity; empty where it has a SPIFFE ID that is none, or nothing."""
+    """Return the identity; empty if there is none, or if its SPIFFE ID is invalid."""
     names = _alternative_names(certificate)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if any(uri.strip().lower().startswith(SCHEME) for uri in uris):
         is_one = len(uris) == 1 and is_spiffe_id(uris[0])
-        return uris[0] if is_one else ""  # two would be two identities
+        return uris[0] if is_one else ""  # several would be several identities
     dns = names.get_values_for_type(x509.DNSName)
-    if dns:  # an authority may not have looked at them as it does at URIs
+    if dns:  # an authority may not have checked them as it checks URIs
         return dns[0].lower() if _DNS_NAME.fullmatch(dns[0]) else ""
     return certificate.subject.rfc4514_string()
 

@@ -1,4 +1,4 @@
-"""The JWK set of an issuer (RFC 7517): its text, and which of its keys are good."""
+"""Parses the JWK set of an issuer (RFC 7517), and leaves out unusable keys."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 MAX_BYTES = 1_048_576  # of a set
 MAX_KEYS = 100  # of a set
-MAX_VALUES = 32_768  # in its text; to read them takes a thread, which holds the GIL
+MAX_VALUES = 32_768  # in its text; parsing holds the GIL, even in a thread
 MIN_RSA_BITS = 2048
 EMPTY: tuple[Any, ...] = (None, "", [])
-SVID_USE = "jwt-svid"  # what SPIFFE's bundles write instead of `sig`
+SVID_USE = "jwt-svid"  # in SPIFFE bundles, instead of `sig`
 USES = ("sig", SVID_USE)
-PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}  # members of a JWK
+PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}  # members of a private JWK
 
 
 class Kind(NamedTuple):
-    """A type of keys, and the algorithms that they verify (RFC 7518, RFC 8037)."""
+    """A type of key, and the algorithms that it can verify (RFC 7518, RFC 8037)."""
 
     kty: str
     crv: str | None
     algorithms: tuple[str, ...]
 
 
-# None is symmetric: whoever reads the set would know the secret.
+# No symmetric keys: a secret in a public set isn't secret.
 KINDS = (
     Kind("RSA", None, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
     Kind("EC", "P-256", ("ES256",)),
@@ -41,12 +41,12 @@ KINDS = (
 
 
 class KeySetError(Exception):
-    """The set can't be had, or can't be read."""
+    """The set can't be fetched or parsed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Key:
-    """A public key, and what it may verify."""
+    """A public key, and the algorithms that it may verify."""
 
     kid: str | None
     kty: str
@@ -57,19 +57,19 @@ class Key:
 
 @dataclass(frozen=True)
 class KeySet:
-    """The good keys of a set; no two of them have the same `kid` and algorithm."""
+    """The usable keys of a set; no two of them have the same `kid` and algorithm."""
 
     keys: frozenset[Key]
-    left_out: Mapping[str, str]  # why, by kid; the empty one stands for none
+    left_out: Mapping[str, str]  # the reason by kid; "" is a key without one
 
     def find(self, kid: str | None, alg: str) -> Key | None:
-        """Give the one key that fits; without `kid` it must be the only one."""
+        """Return the key that fits; without `kid`, only if exactly one key fits."""
         keys = self.keys if kid is None else self._by_kid.get(kid, ())
         fitting = [key for key in keys if alg in key.algorithms]
         return fitting[0] if len(fitting) == 1 else None
 
     def lacks(self, kid: str | None, alg: str) -> bool:
-        """Tell whether only another set may have such a key."""
+        """Return whether such a key can only be in a newer set."""
         if kid is None:
             return not any(alg in key.algorithms for key in self.keys)
         return kid not in self._by_kid and kid not in self.left_out
@@ -83,21 +83,21 @@ class KeySet:
 
 
 def read_keys(raw: bytes) -> KeySet:
-    """Read a set, or raise KeySetError; keys that are no good are left out."""
-    good: dict[str | None, list[Key]] = {}
+    """Parse a set, without its unusable keys. Raises KeySetError."""
+    usable: dict[str | None, list[Key]] = {}
     left_out = {}
     for jwk in map(_without_empty, _jwks_of(raw)):
         key = _key_of(jwk)
         if isinstance(key, Key):
-            _add(good.setdefault(key.kid, []), key)
+            _add(usable.setdefault(key.kid, []), key)
         else:
             kid = jwk.get("kid") if isinstance(jwk, dict) else None
             left_out[kid if isinstance(kid, str) else ""] = key
-    for kid in list(good):
-        if kid is not None and _is_ambiguous(good[kid]):
-            del good[kid]
+    for kid in list(usable):
+        if kid is not None and _is_ambiguous(usable[kid]):
+            del usable[kid]
             left_out[kid] = "another key has the same kid"
-    return KeySet(frozenset[Key]().union(*good.values()), left_out)
+    return KeySet(frozenset[Key]().union(*usable.values()), left_out)
 
 
 def _jwks_of(raw: bytes) -> list[Any]:
@@ -118,16 +118,16 @@ def _jwks_of(raw: bytes) -> list[Any]:
 
 
 def _without_empty(jwk: Any) -> Any:
-    """Drop members without a value: some libraries write them for absent ones."""
+    """Remove members without a value, which some libraries write for absent ones."""
     if not isinstance(jwk, dict):
         return jwk
     return {name: value for name, value in jwk.items() if value not in EMPTY}
 
 
 def _add(keys: list[Key], added: Key) -> None:
-    """Add a key of the same kid; one that is listed again isn't another key.
+    """Add a key of the same kid.
 
-    Its algorithms are those of all its entries.
+    A key that is listed twice is one key, with the algorithms of both entries.
     """
     for at, key in enumerate(keys):
         if (key.kty, key.use, key.public) == (added.kty, added.use, added.public):
@@ -138,7 +138,7 @@ def _add(keys: list[Key], added: Key) -> None:
 
 
 def _key_of(jwk: Any) -> Key | str:
-    """Give a key, or what is wrong with it."""
+    """Return a key, or the reason to leave it out."""
     kind = _kind_of(jwk) if isinstance(jwk, dict) else None
     if kind is None:
         return "its kty and crv aren't supported"

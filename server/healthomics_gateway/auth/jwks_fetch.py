@@ -1,4 +1,4 @@
-"""Where JWK sets are read from: a file or a URL."""
+"""Reads JWK sets from a file or a URL."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from healthomics_gateway.net.addresses import is_loopback
 from healthomics_gateway.net.hosts import is_name
 from healthomics_gateway.net.proxies import ProxyError, proxy_for
 from healthomics_gateway.net.resolver import Resolver
-from healthomics_gateway.pem import blocks_of
 from healthomics_gateway.threads import OneAtATime
+from healthomics_gateway.tls.authorities import client_context
 
 HTTP_OK = 200
 HEADERS = {
     "Accept": "application/jwk-set+json, application/json",
-    "Accept-Encoding": "identity",  # what is compressed would have two sizes
+    "Accept-Encoding": "identity",  # so that MAX_BYTES limits what is received
 }
 
-_REDIRECTED = "; redirects aren't followed: set jwt.jwks_url to where the keys are"
-_REFUSED = "; where the keys aren't public, set jwt.jwks_token_file"
+_REDIRECTED = "; redirects aren't followed: set jwt.jwks_url to the final URL"
+_REFUSED = "; if the keys aren't public, set jwt.jwks_token_file"
 ADVICE = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTED),
     **dict.fromkeys((401, 403), _REFUSED),
 }
-CA_FILE = "jwt.ca_file: "  # before what is wrong with it
-MAX_BLANKS = 1024  # bytes before a JSON object begins
+MAX_BLANKS = 1024  # bytes that are searched for the start of a JSON object
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750
 _KIND = re.compile(
@@ -46,18 +45,18 @@ Read: TypeAlias = Callable[[], Awaitable[bytes]]
 
 
 def url_fault(url: str) -> str | None:
-    """Return why keys can't be taken from a URL, None if they can."""
+    """Return why keys can't be read from a URL, None if they can."""
     try:
         parts = URL(url)
     except ValueError:
         return "it isn't a URL"
     if not parts.host or parts.user or parts.password or parts.fragment:
-        return "write a URL that has a host, and no user and no fragment"
+        return "write a URL with a host, without user and fragment"
     if not is_name(parts.host):
         return "the host has a label that is empty or longer than 63 bytes"
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)):
         return _proxy_fault(url)
-    return "write an https URL; http is for hosts of this machine alone"
+    return "write an https URL; http is for loopback hosts only"
 
 
 def _proxy_fault(url: str) -> str | None:
@@ -69,15 +68,16 @@ def _proxy_fault(url: str) -> str | None:
 
 
 def file_reader(path: Path, *, read: Callable[[Path], bytes] = read_regular) -> Read:
-    """Return what reads a set from a file, with `read`; raises KeySetError."""
-    # Its own thread: a network file system that hangs must not use up the loop's.
+    """Return a function that reads a set from a file. It raises KeySetError."""
+    # A thread of its own: a network file system that hangs must not block the threads
+    # of the event loop.
     return partial(_read_in, OneAtATime("jwks-file"), "jwks_file", partial(read, path))
 
 
 async def _read_in(
     threads: OneAtATime, setting: str, read: Callable[[], bytes]
 ) -> bytes:
-    """Return what the file of a setting holds; raises KeySetError."""
+    """Return the contents of a setting's file. Raises KeySetError."""
     try:
         return await threads.run(read)
     except FileError as fault:
@@ -91,15 +91,15 @@ def url_reader(
     token_file: Path | None = None,
     proxy: str | None = None,
 ) -> Read:
-    """Return what reads a set from a URL.
+    """Return a function that reads a set from a URL.
 
-    `ca_file` takes the place of the system's authorities. `token_file` holds a bearer
-    token, which is sent to this URL alone. Both are read anew for each fetch. Raises
+    `ca_file` replaces the system's authorities. `token_file` holds a bearer token,
+    which is sent only to this URL. Both are read again for each fetch. Raises
     KeySetError if `ca_file` is invalid.
     """
     authorities = _Authorities(ca_file)
     ca_threads, threads = OneAtATime("jwks-ca-file"), OneAtATime("jwks-token-file")
-    resolver = Resolver()  # of all reads, each of which has its own connection
+    resolver = Resolver()  # shared by all reads, each of which opens a connection
 
     async def read() -> bytes:
         headers = dict(HEADERS)
@@ -117,20 +117,11 @@ def url_reader(
     return read
 
 
-def ca_file_fault(file: Path) -> str | None:
-    """Return why a file can't be trusted for authorities, None if it can."""
-    try:
-        _Authorities(file)
-    except KeySetError as error:
-        return str(error).removeprefix(CA_FILE)
-    return None
-
-
 class _Authorities:
-    """The authorities of a file, or the system's; a file may be replaced."""
+    """The authorities in a file, which may be replaced, or those of the system."""
 
     def __init__(self, file: Path | None) -> None:
-        """Read them; raise KeySetError if that can't be done."""
+        """Read the authorities. Raises KeySetError."""
         self._file = file
         self._content: bytes | None = None
         self._tls = ssl.create_default_context()
@@ -138,31 +129,20 @@ class _Authorities:
         self.tls_context()
 
     def tls_context(self) -> ssl.SSLContext:
-        """Blocks: return a context that trusts them; raise KeySetError."""
+        """Return a context that trusts them. It blocks. Raises KeySetError."""
         if self._file is None:
             return self._tls
         try:
             content = read_regular(self._file)
             if content != self._content:
-                self._tls, self._content = _trusting(content), content
-        except FileError as fault:
-            raise KeySetError(f"{CA_FILE}{fault}") from None
-        except (OSError, ValueError):  # an SSLError is an OSError
-            why = f"{CA_FILE}no certificates can be read from it"
-            raise KeySetError(why) from None
+                self._tls, self._content = client_context(content), content
+        except ValueError as fault:
+            raise KeySetError(f"jwt.ca_file: {fault}") from None
         return self._tls
 
 
-def _trusting(content: bytes) -> ssl.SSLContext:
-    pem = b"".join(each.pem for each in blocks_of(content))
-    # Of no text at all `ssl` makes the system's authorities.
-    tls = ssl.create_default_context(cadata=pem.decode("ascii") or "-")
-    tls.minimum_version = ssl.TLSVersion.TLSv1_2
-    return tls
-
-
 def _token_in(raw: bytes) -> str:
-    """Return the token of a file; a newline at its end is what editors write."""
+    """Return the token in a file, without the newline that editors add."""
     token = _TOKEN.fullmatch(raw.strip())
     if not token:
         raise KeySetError("jwt.jwks_token_file: it doesn't hold a bearer token")
@@ -193,7 +173,7 @@ async def _get(
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) > MAX_BYTES:
-                break  # a set of this size isn't read
+                break  # `read_keys` refuses it
         if len(body) <= MAX_BYTES and not _JSON_OBJECT.match(body[:MAX_BLANKS]):
             raise KeySetError(f"it isn't a JSON object; {content}")
         return bytes(body)
@@ -202,11 +182,11 @@ async def _get(
 async def _ask_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from replaying what a connection has lost."""
+    """Send a request once; aiohttp would send it again when a connection is lost."""
     try:
         return await handler(request)
     except aiohttp.ClientHttpProxyError as error:
-        # Its own text holds the proxy's URL.
+        # Its text contains the proxy's URL.
         fault = f"the proxy answered with status {error.status}"
         raise KeySetError(fault) from None
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:

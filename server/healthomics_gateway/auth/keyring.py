@@ -1,4 +1,4 @@
-"""The public keys that verify tokens, kept fresh."""
+"""Keeps the public keys that verify tokens up to date."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.proxies import proxy_for
 from healthomics_gateway.threads import in_thread
 
-MAX_WAITING_FOR_KEYS, MAX_WAITING_OF_HOST = 256, 128  # calls, for a read
-READ_SECONDS = 5.0  # for one read, and for one caller to wait for it
+MAX_WAITING_FOR_KEYS, MAX_WAITING_OF_HOST = 256, 128  # calls that wait for a read
+READ_SECONDS = 5.0  # for one read, and for a caller that waits for it
 URL_REFRESH_SECONDS = 300.0
 FILE_REFRESH_SECONDS = 5.0
-MIN_PAUSE_SECONDS = 5.0  # after a failure; it doubles with each one more
+MIN_PAUSE_SECONDS = 5.0  # after a failure; doubled after each further one
 MAX_PAUSE_SECONDS = 60.0
-UNKNOWN_PAUSE_SECONDS = 30.0  # between reads for the sake of keys that aren't known
-DOUBLINGS = 4  # of the pause: enough to reach the longest
+UNKNOWN_PAUSE_SECONDS = 30.0  # between reads that unknown keys cause
+DOUBLINGS = 4  # of the pause at most; enough to reach MAX_PAUSE_SECONDS
 
 _log = structlog.get_logger("keys")
 
@@ -34,9 +34,9 @@ Report: TypeAlias = Callable[[Reason | None], None]
 
 
 class Keyring:
-    """The keys as they were read last; they stay where a read fails.
+    """The keys of the last successful read.
 
-    All who wait share one read. Keys that aren't known cause one each 30 seconds.
+    All callers that wait share one read. Unknown keys cause at most one read in 30 s.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Keyring:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Have no keys yet; `read` gives a JWK set, or raises whatever it likes.
+        """Start without keys; `read` returns a JWK set, or raises any exception.
 
-        `report` is called with None when a read has succeeded.
+        `report` is called with None when a read succeeds.
         """
         self._read = read
         self._report = report
@@ -59,7 +59,7 @@ class Keyring:
         self._clock = clock
         self._sleep = sleep
         self._set: KeySet | None = None
-        self._raw: bytes | None = None  # what the set was read from
+        self._raw: bytes | None = None  # the text of the set
         self._reading: asyncio.Task[None] | None = None
         self._waiting: Counter[str] = Counter()  # calls that wait for it, by host
         self._failures = 0  # since a read succeeded
@@ -67,35 +67,35 @@ class Keyring:
         self._due_at = self._unknown_due_at = float("-inf")  # by the clock
 
     def fault(self) -> str:
-        """Return why the last read failed, empty if it didn't."""
+        """Return why the last read failed, or an empty string."""
         return self._fault
 
     def on_change(self, notify: Callable[[], None]) -> None:
-        """Call `notify` whenever other keys have been read."""
+        """Call `notify` whenever a read finds other keys."""
         self._notify = notify
 
     def holds(self, key: Key) -> bool:
-        """Tell whether a key is still among those read last."""
+        """Return whether the last set still has a key."""
         return self._set is not None and key in self._set.keys
 
     async def key(self, kid: str | None, alg: str, *, host: str = "") -> Key | None:
-        """Give the key that verifies such a token, None where there is none.
+        """Return the key that verifies such a token, None if there is none.
 
-        Waits for a read where that may help; raises AUTH_BACKEND_UNAVAILABLE where
-        none has succeeded yet.
+        Waits for a read if it may find the key. Raises AUTH_BACKEND_UNAVAILABLE if no
+        read has succeeded yet.
         """
         if self._set is None or self._set.lacks(kid, alg):
             reading = self._reading_for_caller()
             if reading:
                 await self._wait_for(reading, host)
         if self._set is None:
-            # A read may still be under way, and fail.
+            # The due time is past while a read is under way.
             wait_seconds = self._due_at - self._clock()
             raise _unavailable(wait_seconds if wait_seconds > 0 else MIN_PAUSE_SECONDS)
         return self._set.find(kid, alg)
 
     async def follow(self) -> None:
-        """Read whenever it is due, for ever."""
+        """Read the set whenever a read is due, until cancelled."""
         while True:
             wait_seconds = self._due_at - self._clock()
             if wait_seconds > 0:
@@ -104,23 +104,23 @@ class Keyring:
                 await asyncio.wait([self._start_reading()])
 
     async def close(self) -> None:
-        """End a read that is under way."""
+        """Cancel a read that is under way."""
         if self._reading:
             self._reading.cancel()
             await asyncio.wait([self._reading])
 
     async def _wait_for(self, reading: asyncio.Task[None], host: str) -> None:
-        """Wait for a read; a call that leaves, or waits no longer, doesn't end it.
+        """Wait for a read. The read continues if the wait is cancelled or times out.
 
-        Raises AUTH_BACKEND_UNAVAILABLE where too many calls wait: anybody can make up
-        a key's id, and no call that is waiting here has shown who makes it.
+        Raises AUTH_BACKEND_UNAVAILABLE if too many calls wait. They aren't
+        authenticated yet, and any client can make up the id of a key.
         """
         waiting = self._waiting
         if (
             waiting.total() >= MAX_WAITING_FOR_KEYS
             or waiting[host] >= MAX_WAITING_OF_HOST
         ):
-            raise _unavailable(READ_SECONDS)  # by then the read has ended
+            raise _unavailable(READ_SECONDS)  # until then the read ends
         waiting[host] += 1
         try:
             await asyncio.wait([reading], timeout=READ_SECONDS)
@@ -130,7 +130,7 @@ class Keyring:
                 del waiting[host]
 
     def _reading_for_caller(self) -> asyncio.Task[None] | None:
-        """Give the read that a caller may wait for; it causes one where that's due."""
+        """Return the read that a caller may wait for; start one if it is due."""
         now = self._clock()
         if self._reading is None or self._reading.done():
             if (self._set is None or self._failures) and now < self._due_at:
@@ -153,7 +153,7 @@ class Keyring:
                 if raw != self._raw:
                     self._adopt(await in_thread(partial(read_keys, raw), name="jwks"))
                     self._raw = raw
-        except Exception as error:  # noqa: BLE001  # whatever it is, the keys stay
+        except Exception as error:  # noqa: BLE001  # `read` may raise any; the keys stay
             self._fail(error)
         else:
             self._failures, self._fault = 0, ""
@@ -161,12 +161,12 @@ class Keyring:
             self._due_at = self._clock() + self._refresh_seconds
 
     def _adopt(self, keys: KeySet) -> None:
-        told = self._set.left_out if self._set else {}
+        reported = self._set.left_out if self._set else {}
         self._set = keys
         self._notify()
         _log.info("keys_read", kids=sorted(key.kid or "" for key in keys.keys))
         for kid, why in keys.left_out.items():
-            if told.get(kid) != why:
+            if reported.get(kid) != why:
                 _log.warning("key_left_out", kid=kid, why=why)
 
     def _fail(self, error: Exception) -> None:
@@ -176,7 +176,7 @@ class Keyring:
         )
         self._failures += 1
         fault = str(error) if isinstance(error, KeySetError) else type(error).__name__
-        if fault != self._fault:  # a file is looked at every few seconds
+        if fault != self._fault:  # as a file is read every few seconds
             kept = len(self._set.keys) if self._set else 0
             _log.warning("keys_unavailable", error=fault, kept=kept)
         self._fault = fault
@@ -196,7 +196,7 @@ def keyring_of(
     token_file: Path | None,
     report: Report = lambda _: None,
 ) -> Keyring | None:
-    """Read keys from the file or the URL that is given; None without either."""
+    """Return the keyring of a file or a URL, None if neither is given."""
     if file:
         return Keyring(
             file_reader(file), refresh_seconds=FILE_REFRESH_SECONDS, report=report

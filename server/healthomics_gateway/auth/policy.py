@@ -1,4 +1,4 @@
-"""Who calls, and what they may: the operator's rules on callers."""
+"""The policy: the operator's rules on what each caller may do."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ from healthomics_gateway.runs.source import OWN, Partition
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
 
-ANONYMOUS = "anonymous"  # who has proven nothing; nobody can prove this name
-SEPARATORS = ("/", ":", "|", ",")  # between the parts of an identity, the widest first
-MAX_KNOWN = 10_000  # callers whose access is kept; the others' is found again
+ANONYMOUS = "anonymous"  # a caller without credentials; no credential has this name
+SEPARATORS = ("/", ":", "|", ",")  # of the parts of an identity, from the widest part
+MAX_KNOWN = 10_000  # callers whose access is cached
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What proves an identity, and for how long."""
+    """A proven identity, and until when the proof is valid."""
 
     identity: str
-    until: float = math.inf  # seconds since 1970; from then on it has expired
-    # Whether it isn't withdrawn.
+    until: float = math.inf  # seconds since 1970: when it expires
+    # Returns False once it is withdrawn.
     holds: Callable[[], bool] = field(default=lambda: True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What callers of an identity may."""
+    """What the callers of an identity may do."""
 
-    identity: str  # whole, or with a * at its end for one character or more
+    identity: str  # a whole one, or a prefix and * for one or more characters
     methods: frozenset[str]
-    run_groups: frozenset[str] | None = None  # ids: only runs of these
-    tags: Mapping[str, str] = field(default_factory=dict)  # only runs with all of them
-    withhold: frozenset[str] = frozenset()  # AWS's names of members
+    run_groups: frozenset[str] | None = None  # ids: only their runs are visible
+    # Only runs with all of these tags are visible.
+    tags: Mapping[str, str] = field(default_factory=dict)
+    withhold: frozenset[str] = frozenset()  # AWS's names of the members to leave out
     calls_per_second: float | None = None
     concurrent_calls: int | None = None
     watches: int | None = None
-    aws_role: str | None = None  # ARN, assumed for each of these callers
+    aws_role: str | None = None  # ARN of the role that is assumed for each caller
 
     def matches(self, identity: str) -> bool:
-        """Tell whether the rule is about this caller."""
+        """Return whether the rule applies to this caller."""
         if not self.identity.endswith("*"):
             return identity == self.identity
         start = self.identity[:-1]
@@ -54,15 +55,15 @@ class Rule:
         return is_longer and identity != ANONYMOUS
 
     def covers(self, other: Rule) -> bool:
-        """Tell whether every caller whom the other is about is this one's too."""
+        """Return whether this rule applies to every caller of the other rule."""
         return other.identity == self.identity or self.matches(other.identity)
 
 
 def neighbour_of(pattern: str) -> str | None:
-    """Return an identity that a pattern matches, and may not be meant to.
+    """Return an identity that a pattern matches, probably against its author's intent.
 
-    Return None if the pattern has no `*`, or if the `*` follows a separator, and in a
-    URI the whole of its authority: what it matches is then below one name.
+    Return None if the pattern has no `*`, or if the `*` follows a separator and, in a
+    URI, the complete authority. Then all that it matches belongs to one name.
     """
     start = pattern.removesuffix("*")
     if start in (pattern, ""):
@@ -74,32 +75,32 @@ def neighbour_of(pattern: str) -> str | None:
 
 
 ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection"})
-EVERYTHING = Rule("", ALL_METHODS)  # for everyone, where there are no rules
-NOTHING = Rule("", frozenset())  # for those whom none of the rules is about
+ALLOW_ALL = Rule("", ALL_METHODS)  # for every caller, if there are no rules
+DENY_ALL = Rule("", frozenset())  # for a caller that no rule applies to
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """What one caller may, by the rule that is about it."""
+    """What one caller may do, by the rule that applies to it."""
 
     identity: str
     rule: Rule
 
     @property
     def partition(self) -> Partition:
-        """As whom HealthOmics is asked for this caller."""
+        """The AWS identity that reads runs for this caller."""
         role = self.rule.aws_role
         return Partition(role, self.identity) if role else OWN
 
     @property
     def is_bound(self) -> bool:
-        """Whether it may see some runs and not others."""
+        """Whether the caller may see only some runs."""
         return self.rule.run_groups is not None or bool(self.rule.tags)
 
     def sees(self, run: Run) -> bool:
-        """Tell whether it may see this run.
+        """Return whether the caller may see this run.
 
-        What couldn't be typed exactly isn't there, and so fits no rule.
+        A member that couldn't be typed exactly is absent, and so matches no rule.
         """
         groups, tags = self.rule.run_groups, self.rule.tags
         if groups is not None and run.run_group_id not in groups:
@@ -107,32 +108,35 @@ class Access:
         return all(run.tags.get(key) == value for key, value in tags.items())
 
     def check(self, run: Run) -> None:
-        """Raise CALLER_NOT_AUTHORIZED where it may not see this run."""
+        """Raise CALLER_NOT_AUTHORIZED if the caller may not see this run."""
         if not self.sees(run):
             raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
 
     def hides(self, error: GatewayError) -> bool:
-        """Return whether a failure would show a bound caller something of the run."""
+        """Return whether an error would reveal a run to a restricted caller."""
         return self.is_bound and error.reason.value.reveals_run
 
 
-UNRULED = Access(ANONYMOUS, EVERYTHING)
+UNRULED = Access(ANONYMOUS, ALLOW_ALL)
 
 
 class Policy:
-    """The operator's rules: the first that is about a caller decides."""
+    """The operator's rules. The first rule that applies to a caller decides.
+
+    Once any rule exists, a caller that matches no rule is denied.
+    """
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
-        """Let everyone do everything where there are no `rules`."""
+        """Create a policy; without `rules`, every caller may do everything."""
         self._rules = rules
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
 
     def knows(self, identity: str) -> bool:
-        """Tell whether some rule is about this caller."""
+        """Return whether a rule applies to this caller."""
         return any(each.matches(identity) for each in self._rules)
 
     def access_of(self, identity: str, method: str) -> Access:
-        """Give what a caller may; raise CALLER_NOT_AUTHORIZED unless it may do this."""
+        """Return a caller's access, or raise CALLER_NOT_AUTHORIZED for this method."""
         found = self._known.get(identity)
         if found is None:
             found = self._known[identity] = Access(identity, self._rule_for(identity))
@@ -142,5 +146,5 @@ class Policy:
 
     def _rule_for(self, identity: str) -> Rule:
         if not self._rules:
-            return EVERYTHING
-        return next((each for each in self._rules if each.matches(identity)), NOTHING)
+            return ALLOW_ALL
+        return next((each for each in self._rules if each.matches(identity)), DENY_ALL)

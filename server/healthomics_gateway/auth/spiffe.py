@@ -1,4 +1,4 @@
-"""SPIFFE IDs, and the trust domains that they belong to."""
+"""Parses SPIFFE IDs and their trust domains."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def is_spiffe_id(text: str) -> bool:
 
 
 def trust_domain_of(spiffe_id: str) -> str | None:
-    """Return the trust domain as `spiffe://domain`; `None` for what isn't an ID."""
+    """Return the trust domain as `spiffe://domain`, `None` if it isn't a SPIFFE ID."""
     found = _ID.fullmatch(spiffe_id)
     return found[1] if found else None

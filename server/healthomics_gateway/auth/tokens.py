@@ -1,7 +1,7 @@
-"""Who a caller's token says it is, and whether issuer, audience and time are right.
+"""Verifies callers' tokens: signature, issuer, audience, times and identity.
 
-Tokens are JWTs (RFC 7519), read as RFC 8725 advises. They are secrets: none gets into
-an error, the log or the memory.
+Tokens are JWTs (RFC 7519), verified as RFC 8725 advises. They are secrets: no error,
+log line or cache contains one.
 """
 
 from __future__ import annotations
@@ -34,17 +34,29 @@ MAX_TOKEN_BYTES = 8192
 MAX_IDENTITY = 256  # characters
 MAX_TIME = 253_402_300_799  # seconds since 1970: the end of the year 9999
 MAX_REMEMBERED = 10_000  # tokens
-LEEWAY_SECONDS = 30.0  # that the issuer's clock may differ from ours
+LEEWAY_SECONDS = 30.0  # that the issuer's clock may differ from the gateway's
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 6750
-# Possessive, so that nothing is tried twice.
+# Possessive quantifiers, so that matching takes linear time.
 _COMPACT = re.compile(r"([A-Za-z0-9_-]++)\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]++")
+
+# These claims are checked here: PyJWT accepts text and booleans as times, has no clock
+# that can be passed in, and reads the audience from one claim only.
+_JWT_OPTIONS: Any = {
+    **dict.fromkeys(
+        ("verify_aud", "verify_iss", "verify_exp", "verify_iat", "verify_nbf"), False
+    ),
+    "enforce_minimum_key_length": True,
+}
 
 _log = structlog.get_logger("tokens")
 
 
 def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
-    """Give the token of a call's metadata, None without one, or raise TOKEN_INVALID."""
+    """Return the token in a call's metadata, None if there is none.
+
+    Raises TOKEN_INVALID.
+    """
     values = [value for name, value in metadata if name == "authorization"]
     if not values:
         return None
@@ -57,14 +69,14 @@ def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """What a token has proven, and with which key."""
+    """The credential that a token proved, and the key that verified it."""
 
     credential: Credential
     key: Key
 
 
 class Tokens:
-    """Verifies tokens, and remembers those it has verified until they expire."""
+    """Verifies tokens, and caches the results until the tokens expire."""
 
     def __init__(
         self,
@@ -81,12 +93,13 @@ class Tokens:
     ) -> None:
         """Accept tokens of `issuer` for any of `audiences`.
 
-        `algorithms` are some of ALGORITHMS; `identity_claim` names the caller,
-        `audience_claim` the audience. The issuer's clock may differ by the leeway.
+        `algorithms` is a subset of ALGORITHMS. `identity_claim` is the claim with the
+        caller's identity, `audience_claim` the one with the audience. The issuer's
+        clock may differ by `leeway_seconds`.
 
-        An `issuer` that is a SPIFFE trust domain, `spiffe://example.org`, accepts
-        tokens without `iss` for SPIFFE IDs of that domain, signed with a key of use
-        `jwt-svid`: SPIFFE's tokens need not name an issuer.
+        If `issuer` is a SPIFFE trust domain, such as `spiffe://example.org`, tokens
+        without `iss` are accepted too, for SPIFFE IDs of that domain and signed with a
+        key of use `jwt-svid`: SPIFFE's tokens need not name an issuer.
         """
         if not algorithms <= set(ALGORITHMS):
             raise ValueError("only asymmetric algorithms can be allowed")
@@ -99,23 +112,12 @@ class Tokens:
         self._leeway_seconds = leeway_seconds
         self._now = now
         self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_remembered)
-        self._jwt = jwt.PyJWT(
-            {
-                # Ours, as PyJWT takes text and booleans for times, has no clock, and
-                # knows one claim of audiences.
-                "verify_aud": False,
-                "verify_iss": False,
-                "verify_exp": False,
-                "verify_iat": False,
-                "verify_nbf": False,
-                "enforce_minimum_key_length": True,
-            }
-        )
+        self._jwt = jwt.PyJWT(_JWT_OPTIONS)
 
     async def credential_of(self, token: str, host: str = "") -> Credential:
-        """Return the caller's identity, and how long the token proves it.
+        """Return the caller's identity, and until when the token proves it.
 
-        `host` is where the call comes from: few calls of one may wait for keys.
+        `host` is the caller's; the calls of one host that wait for keys are limited.
 
         Raises TOKEN_INVALID, TOKEN_EXPIRED, or AUTH_BACKEND_UNAVAILABLE.
         """
@@ -133,12 +135,12 @@ class Tokens:
         return proof.credential
 
     async def _verified(self, token: str, host: str) -> _Proof:
-        """Check all but whether it has expired; what costs least comes first."""
+        """Check everything but expiry; the cheapest checks come first."""
         header = _header_of(token)
         kid, alg = header.get("kid"), header.get("alg")
         if not isinstance(alg, str) or alg not in self._algorithms:
             raise _refused("algorithm")
-        # No extension is understood, and where keys are isn't for a token to say.
+        # No extension (`crit`) is supported. Headers that locate keys are ignored.
         if not isinstance(kid, str | None) or "crit" in header:
             raise _refused("header")
         key = await self._keys.key(kid, alg, host=host)
@@ -176,12 +178,12 @@ class Tokens:
         )
 
     def _signed_claims(self, token: str, key: Key, alg: str) -> dict[str, Any]:
-        # What it raises may hold parts of the token, so it goes no further.
-        with contextlib.suppress(Exception):  # hostile tokens make it raise many
+        # The exceptions may contain parts of the token, so none is passed on.
+        with contextlib.suppress(Exception):  # a hostile token may raise any
             return self._jwt.decode(
                 token,
                 key.public,
-                algorithms=[alg],  # one of ours, which fits the key
+                algorithms=[alg],  # one that is allowed and fits the key
             )
         raise _refused("signature and JSON")
 
@@ -198,11 +200,11 @@ def _header_of(token: str) -> dict[str, Any]:
 
 
 def _time(claims: dict[str, Any], name: str, default: float | None = None) -> float:
-    """Give a time in seconds since 1970, or raise TOKEN_INVALID."""
+    """Return a time in seconds since 1970. Raises TOKEN_INVALID."""
     value = claims.get(name, default)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise _refused(name)
-    if not abs(value) <= MAX_TIME:  # NaN, which isn't more either
+    if not abs(value) <= MAX_TIME:  # `not <=` is true for NaN too
         raise _refused(name)
     return value
 
@@ -219,6 +221,6 @@ def _identity(claim: Any) -> str:
 
 
 def _refused(check: str, reason: Reason = Reason.TOKEN_INVALID) -> GatewayError:
-    """Return the error for a caller; the log alone names the check that failed."""
+    """Log the check that failed, and return an error that doesn't name it."""
     _log.info("token_refused", check=check, **get_contextvars())
     return GatewayError(reason)

@@ -25,7 +25,7 @@ async def _serve_sandbox_alone(options: Namespace) -> None:
         try:
             sandbox = await stack.enter_async_context(
                 Sandbox(
-                    host=options.listen.host.strip("[]"),
+                    host=options.listen.host,
                     port=options.listen.port,
                     latency_seconds=options.latency.total_seconds(),
                     quota_per_second=options.quota,

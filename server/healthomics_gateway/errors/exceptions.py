@@ -1,4 +1,4 @@
-"""The errors that a call can fail with. An error isn't changed once it is raised."""
+"""The errors that a call can fail with. They are immutable; `replace` copies one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MAX_RETRY_MS = 60_000
 
 
 class Again(Enum):
-    """Whether the gateway itself tries once more."""
+    """Whether the gateway itself makes another attempt."""
 
     NO = auto()
     ONCE = auto()  # once for this reason
-    FIXED = auto()  # once, as the gateway has fixed the cause on its side
+    FIXED = auto()  # once, as the gateway has removed the cause
     YES = auto()  # while attempts and time are left
 
 
 @dataclass(frozen=True, slots=True)
 class AwsAnswer:
-    """What an answer of AWS says about itself, as far as it is safe to show."""
+    """The parts of an AWS response that are safe to show to callers."""
 
     request_id: str  # empty if there is none
     http_status: int | None = None  # None if only the id is known
@@ -34,7 +34,7 @@ class AwsAnswer:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """It as `ErrorInfo.metadata`."""
+        """The answer as `ErrorInfo.metadata`."""
         if self.http_status is None:
             return {"awsRequestId": self.request_id}
         return {
@@ -45,7 +45,7 @@ class AwsAnswer:
 
 
 class GatewayError(Exception):
-    """The failure of a call: a reason of the table, and what is known about it."""
+    """The failure of a call: a reason of the table, and what is known of the cause."""
 
     def __init__(
         self,
@@ -61,10 +61,9 @@ class GatewayError(Exception):
     ) -> None:
         """Create an error with `reason`.
 
-        `answer` is AWS's, `retry_after_seconds` the wait that AWS asks for, and
-        `retry_delay_seconds` the one that the client is asked for. `debug` is AWS's
-        message text. `fix` may remove the cause, and returns the error that is then
-        left.
+        `answer` is AWS's, `retry_after_seconds` the delay that AWS asks for, and
+        `retry_delay_seconds` the delay that the client is asked for. `debug` is AWS's
+        message text. `fix` tries to remove the cause, and returns the error to raise.
         """
         super().__init__(reason.name)
         self.reason = reason
@@ -77,12 +76,12 @@ class GatewayError(Exception):
         self.fix = fix
 
     def replace(self, **changes: Any) -> Self:
-        """Return a new error of the same class, with `changes` of its arguments."""
+        """Return a copy with `changes` to its arguments."""
         return type(self)(**(vars(self) | changes))
 
     @property
     def pushback_ms(self) -> int:
-        """The wait before a retry, 50 ms to 60 s, or -1 for never (gRFC A6)."""
+        """The delay before a retry, 50 ms to 60 s, or -1 for no retry (gRFC A6)."""
         if self.reason.value.advice is Advice.STOP:
             return -1
         wait_ms = round(self.retry_delay_seconds * 1000)
@@ -90,7 +89,7 @@ class GatewayError(Exception):
 
 
 class NotAskedError(GatewayError):
-    """A failure before HealthOmics was asked: the gateway itself refuses the call."""
+    """An error of the gateway itself, before it has asked HealthOmics."""
 
 
 def overloaded(jitter: float) -> GatewayError:
@@ -99,5 +98,5 @@ def overloaded(jitter: float) -> GatewayError:
 
 
 def limited(wait_seconds: float) -> GatewayError:
-    """Return CALLER_RATE_LIMITED for a caller that may come back after a wait."""
+    """Return CALLER_RATE_LIMITED with the delay until a retry may succeed."""
     return GatewayError(Reason.CALLER_RATE_LIMITED, retry_delay_seconds=wait_seconds)

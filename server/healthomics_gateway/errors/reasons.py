@@ -1,7 +1,7 @@
-"""The table of errors: each reason's code, advice, message and details.
+"""The table of errors: the code, advice, message and details of each reason.
 
-Each `Reason` is an `ErrorReason` of the contract without its prefix. Codes are those of
-`google.rpc`; `interceptors/status.py` turns them into gRPC's.
+Each `Reason` is an `ErrorReason` of the contract without its prefix. The codes are
+`google.rpc.Code`; `interceptors/status.py` maps them to the codes of gRPC.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from google.rpc import code_pb2 as code
 
 
 class Advice(Enum):
-    """What the client should do with the call that failed."""
+    """What a client should do after an error."""
 
-    STOP = auto()  # it fails again
-    RETRY = auto()  # it may succeed
-    WAIT = auto()  # it may succeed, but not before RetryInfo's delay
+    STOP = auto()  # a retry fails again
+    RETRY = auto()  # a retry may succeed
+    WAIT = auto()  # a retry may succeed, but not before RetryInfo's delay
 
 
 class Detail(Enum):
-    """What an error's details say besides ErrorInfo, RequestInfo and RetryInfo."""
+    """The detail of an error besides ErrorInfo, RequestInfo and RetryInfo."""
 
     FIELD_VIOLATIONS = auto()  # BadRequest: each fault of the request
-    REFUSED_ID = auto()  # BadRequest: HealthOmics refuses the id or its export
+    REFUSED_ID = auto()  # BadRequest: HealthOmics rejects the id or its export
     RUN = auto()  # ResourceInfo: the run
     RUN_STATE = auto()  # PreconditionFailure: the run's state
     CALL_RATE = auto()  # QuotaFailure: the account's GetRun calls a second
@@ -40,8 +40,8 @@ class Row:
     advice: Advice
     message: str
     detail: Detail | None = None
-    # Whether it shows that a run exists, or what it is. A caller that may see only some
-    # runs receives CALLER_NOT_AUTHORIZED instead.
+    # Whether the error shows that a run exists, or anything about it. A caller that may
+    # see only some runs receives CALLER_NOT_AUTHORIZED instead.
     reveals_run: bool = False
 
 
@@ -52,7 +52,7 @@ class Reason(Enum):
     INVALID_REQUEST = Row(
         code.INVALID_ARGUMENT,
         Advice.STOP,
-        "The request breaks the contract; the details name each fault.",
+        "The request breaks a rule of the contract; the details list the faults.",
         Detail.FIELD_VIOLATIONS,
     )
     MALFORMED_REQUEST = Row(
@@ -63,37 +63,37 @@ class Reason(Enum):
     METHOD_UNKNOWN = Row(
         code.UNIMPLEMENTED,
         Advice.STOP,
-        "There is no such method.",
+        "There is no such method at this address.",
     )
     DEADLINE_TOO_SHORT = Row(
         code.DEADLINE_EXCEEDED,
         Advice.STOP,
-        "The deadline leaves no time to ask HealthOmics.",
+        "The deadline was too short to ask HealthOmics; set a longer one.",
     )
     CALLER_DEADLINE = Row(
         code.DEADLINE_EXCEEDED,
         Advice.STOP,
-        "The deadline passed before HealthOmics answered.",
+        "The caller's deadline passed before HealthOmics answered.",
     )
     SERVER_DEADLINE = Row(
         code.DEADLINE_EXCEEDED,
         Advice.STOP,
-        "The gateway's default deadline passed before HealthOmics answered.",
+        "The gateway's time limit passed before HealthOmics answered; set a deadline.",
     )
     RESPONSE_TOO_LARGE = Row(
         code.RESOURCE_EXHAUSTED,
         Advice.STOP,
-        "The answer exceeds 4 MiB; ask for less with read_mask.",
+        "The response exceeds 4 MiB; request fewer fields with read_mask.",
     )
     GATEWAY_OVERLOADED = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "This gateway has more calls than it can serve in time.",
+        "The gateway has more calls than it can serve in time.",
     )
     GATEWAY_DRAINING = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "This gateway is shutting down.",
+        "The gateway is shutting down; a retry reaches another one.",
     )
     GATEWAY_INTERNAL = Row(
         code.INTERNAL,
@@ -113,17 +113,17 @@ class Reason(Enum):
     GATEWAY_CREDENTIALS_INVALID = Row(
         code.INTERNAL,
         Advice.STOP,
-        "AWS doesn't accept the gateway's credentials.",
+        "AWS doesn't accept the gateway's credentials; its operator must fix them.",
     )
     GATEWAY_CLOCK_SKEW = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "AWS finds the gateway's clock wrong.",
+        "AWS reports that the gateway's clock is wrong.",
     )
     GATEWAY_SIGNATURE_REJECTED = Row(
         code.INTERNAL,
         Advice.STOP,
-        "AWS rejects the gateway's signature.",
+        "AWS rejects the gateway's signature; its operator must fix this.",
     )
     GATEWAY_ACCOUNT_NOT_ENABLED = Row(
         code.INTERNAL,
@@ -133,7 +133,7 @@ class Reason(Enum):
     GATEWAY_REQUEST_REJECTED = Row(
         code.INTERNAL,
         Advice.STOP,
-        "AWS doesn't understand the gateway's request.",
+        "AWS doesn't understand the gateway's request; tell its operator.",
     )
     RUN_NOT_FOUND = Row(
         code.NOT_FOUND,
@@ -145,27 +145,27 @@ class Reason(Enum):
     RUN_CONFLICT = Row(
         code.FAILED_PRECONDITION,
         Advice.STOP,
-        "The run's current state doesn't allow this.",
+        "HealthOmics can't return the run in its current state.",
         Detail.RUN_STATE,
         reveals_run=True,
     )
     UPSTREAM_VALIDATION = Row(
         code.INVALID_ARGUMENT,
         Advice.STOP,
-        "HealthOmics finds the request invalid.",
+        "HealthOmics rejects the request as invalid.",
         Detail.REFUSED_ID,
         reveals_run=True,
     )
     UPSTREAM_ACCESS_DENIED = Row(
         code.PERMISSION_DENIED,
         Advice.STOP,
-        "AWS refuses the role that the gateway uses for this call.",
+        "AWS denies the call to the role that the gateway uses for it.",
         reveals_run=True,
     )
     UPSTREAM_QUOTA_EXCEEDED = Row(
         code.RESOURCE_EXHAUSTED,
         Advice.STOP,
-        "A service quota of the AWS account is exceeded.",
+        "The AWS account has exceeded a service quota; waiting doesn't help.",
         Detail.SERVICE_QUOTA,
     )
     UPSTREAM_THROTTLED = Row(
@@ -182,7 +182,7 @@ class Reason(Enum):
     UPSTREAM_INTERNAL = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "HealthOmics failed.",
+        "HealthOmics reports an internal error.",
     )
     UPSTREAM_UNAVAILABLE = Row(
         code.UNAVAILABLE,
@@ -197,7 +197,7 @@ class Reason(Enum):
     UPSTREAM_DNS = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "The name of the HealthOmics endpoint isn't resolved.",
+        "The name of the HealthOmics endpoint can't be resolved.",
     )
     UPSTREAM_TLS = Row(
         code.UNAVAILABLE,
@@ -212,71 +212,71 @@ class Reason(Enum):
     UPSTREAM_UNRECOGNIZED = Row(
         code.UNKNOWN,
         Advice.STOP,
-        "HealthOmics refused with an error that the gateway doesn't know.",
+        "HealthOmics answered with an error that the gateway doesn't know.",
         reveals_run=True,
     )
     UPSTREAM_UNEXPECTED_REDIRECT = Row(
         code.INTERNAL,
         Advice.STOP,
-        "HealthOmics answered with a redirect, which isn't followed.",
+        "HealthOmics answered with a redirect, which the gateway doesn't follow.",
     )
     UPSTREAM_MALFORMED_RESPONSE = Row(
         code.INTERNAL,
         Advice.STOP,
-        "HealthOmics' answer can't be read.",
+        "The gateway can't read the answer of HealthOmics.",
         reveals_run=True,
     )
     UPSTREAM_IDENTITY_MISMATCH = Row(
         code.INTERNAL,
         Advice.STOP,
-        "HealthOmics' answer is about another run.",
+        "HealthOmics answered with another run than the requested one.",
         reveals_run=True,
     )
     UPSTREAM_RESPONSE_TOO_LARGE = Row(
         code.INTERNAL,
         Advice.STOP,
-        "HealthOmics' answer is larger than the gateway reads.",
+        "The answer of HealthOmics is larger than the gateway's limit.",
         reveals_run=True,
     )
     RUN_REPLACED = Row(
         code.NOT_FOUND,
         Advice.STOP,
-        "The id names another run than the one that is watched.",
+        "The id now belongs to another run than the watched one.",
         Detail.RUN,
     )
     WATCH_RENEW = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "The watch has lasted long enough; begin another with the run's uuid.",
+        "The watch has reached its time limit; start another with the run's uuid.",
     )
     TOKEN_MISSING = Row(
         code.UNAUTHENTICATED,
         Advice.STOP,
-        "A token or a client certificate is needed.",
+        "The call needs a bearer token or a client certificate.",
     )
     TOKEN_INVALID = Row(
         code.UNAUTHENTICATED,
         Advice.STOP,
-        "The caller's token or certificate isn't accepted.",
+        "The caller's token or certificate isn't accepted; get another one.",
     )
     TOKEN_EXPIRED = Row(
         code.UNAUTHENTICATED,
         Advice.STOP,
-        "The caller's token or certificate has expired.",
+        "The caller's token or certificate has expired; get a new one.",
     )
     AUTH_BACKEND_UNAVAILABLE = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "The keys that verify tokens can't be had at the moment.",
+        "The gateway can't fetch the keys that verify tokens at the moment.",
     )
     CALLER_NOT_AUTHORIZED = Row(
         code.PERMISSION_DENIED,
         Advice.STOP,
-        "This caller may not do this.",
+        "The caller isn't allowed to call this method or to see this run.",
     )
     CALLER_RATE_LIMITED = Row(
         code.RESOURCE_EXHAUSTED,
         Advice.WAIT,
-        "This caller has reached a limit of its own.",
+        "The caller has reached its own limit on calls or watches.",
         Detail.CALLER_LIMIT,
     )

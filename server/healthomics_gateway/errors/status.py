@@ -1,4 +1,4 @@
-"""Errors as `google.rpc.Status` (AIP-193)."""
+"""Converts errors to `google.rpc.Status` (AIP-193)."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Detail, Reason
 
 DOMAIN = "healthomics-gateway"
-MAX_STATUS_BYTES = 4096  # message and details; beyond 8 KiB clients may lose them
+MAX_STATUS_BYTES = 4096  # message and details; clients may lose more than 8 KiB
 MAX_TEXT = 256  # characters of one metadata value
-MAX_DEBUG_TEXT = 1024  # characters of AWS's message, where it is let through
-PACKING_BYTES = 80  # at most what one packed detail adds to its own size
+MAX_DEBUG_TEXT = 1024  # characters of AWS's message, if it is returned
+PACKING_BYTES = 80  # at most; added to the size of a detail when it is packed
 RUN_ID = "runId"  # the key of ErrorInfo.metadata
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
@@ -38,11 +38,10 @@ def status_of(
     request_id: str,
     debug: bool = False,
 ) -> Status:
-    """Return an error as a status of at most 4 KiB.
+    """Return the status of an error, at most 4 KiB.
 
-    `metadata` is ErrorInfo's, `request_id` the call's own. With `debug` AWS's message
-    is among the details. A caller that isn't authorized learns nothing of the run but
-    the id that it has sent.
+    `metadata` is that of ErrorInfo. With `debug` the details include AWS's message. The
+    only metadata of CALLER_NOT_AUTHORIZED is the run's id, which the caller has sent.
     """
     row = error.reason.value
     metadata = {key: _clean(value, MAX_TEXT) for key, value in metadata.items()}
@@ -72,12 +71,12 @@ def _pack(status: Status, *details: Message) -> None:
 
 
 def _clean(text: str, limit: int) -> str:
-    """Keep printable ASCII: control characters and surrogates break a status."""
+    """Replace all but printable ASCII: some characters make a status invalid."""
     return _UNPRINTABLE.sub(" ", text)[:limit]
 
 
 def _field_violations(error: GatewayError, _run_id: str, max_bytes: int) -> BadRequest:
-    """Name as many faults as fit."""
+    """Return as many faults as fit in `max_bytes`."""
     bad = BadRequest()
     for violation in error.violations:
         bad.field_violations.append(violation)
@@ -88,7 +87,7 @@ def _field_violations(error: GatewayError, _run_id: str, max_bytes: int) -> BadR
 
 
 def _refused_id(*_: object) -> BadRequest:
-    text = "HealthOmics finds this id, or its export, invalid."
+    text = "HealthOmics rejects this id, or its export, as invalid."
     return BadRequest(
         field_violations=[BadRequest.FieldViolation(field="id", description=text)]
     )
@@ -104,7 +103,7 @@ def _run_state(
     violation = PreconditionFailure.Violation(
         type="RUN_STATE",
         subject=run_id,
-        description="The run's current state doesn't allow this.",
+        description="HealthOmics can't return the run in its current state.",
     )
     return PreconditionFailure(violations=[violation])
 
@@ -114,19 +113,19 @@ def _quota(subject: str, description: str) -> Callable[..., QuotaFailure]:
     return lambda *_: QuotaFailure(violations=[violation])
 
 
-# Each is given the error, the run's id and how many bytes are left.
+# The arguments are the error, the run's id and the number of bytes left.
 DETAILS: Mapping[Detail, Callable[[GatewayError, str, int], Message]] = {
     Detail.FIELD_VIOLATIONS: _field_violations,
     Detail.REFUSED_ID: _refused_id,
     Detail.RUN: _run,
     Detail.RUN_STATE: _run_state,
     Detail.CALL_RATE: _quota(
-        "omics:GetRun", "The account's GetRun calls a second in this Region."
+        "omics:GetRun", "The account's rate of GetRun calls in this Region."
     ),
     Detail.SERVICE_QUOTA: _quota(
         "omics", "A service quota of the account in this Region."
     ),
     Detail.CALLER_LIMIT: _quota(
-        "caller", "What the gateway's operator lets this caller ask for."
+        "caller", "The limits that the gateway's operator has set for this caller."
     ),
 }

@@ -1,6 +1,6 @@
-"""What every call passes through, a file for each concern.
+"""The interceptors that every call passes, one module for each concern.
 
-From the outside in: `audit`, `errors`, `refuse`, `admit`, `authenticate`,
-`authorize`, `limit`, `unread`, `drain`. `chain` is the one grpc interceptor, which
-composes them once per method.
+From the outside in: `audit`, `status`, `tarpit`, `authenticate`, `authorize`,
+`caller_limits`, `concurrency`, `send_buffer`, `drain`. `chain` is the one interceptor
+that grpc knows, and composes the others once per method.
 """

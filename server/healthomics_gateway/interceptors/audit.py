@@ -1,4 +1,4 @@
-"""The audit: one event a call, whatever the log's level; and the call's id."""
+"""Logs each call as one event, at every log level, and returns the call's id."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from healthomics_gateway.context import CallContext, Handler
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import AUDIT
 
-# A client's deadline passes before ours does: by what the call was under way, and by
-# what the client rounded up to write the deadline down.
+# The client's deadline passes earlier than the one that the gateway computes: by the
+# time that the call took to arrive, and by what the client rounded its timeout up.
 LATE_SECONDS = 0.02
-LATE_SHARE = 0.01  # of the time that was given
+LATE_SHARE = 0.01  # of the timeout
 
-# Of every call, and of no other: the log's level doesn't concern it.
+# For the events of calls alone; they are logged at every log level.
 _log = structlog.wrap_logger(
     None,
     wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
@@ -31,7 +31,7 @@ _log = structlog.wrap_logger(
 def audit(
     proceed: Handler, *, clock: Callable[[], float] = time.perf_counter
 ) -> Handler:
-    """Log each call as it ends, and answer its id in the trailers."""
+    """Log each call when it ends, and return its id in the trailers."""
 
     async def handle(incoming: Any, context: CallContext) -> bytes:
         start = clock()
@@ -57,7 +57,7 @@ def audit(
 
 
 def _is_late(left: float | None, lasted: float) -> bool:
-    """Tell whether a client left because its deadline passed."""
+    """Return whether a client cancelled because its deadline passed."""
     if left is None:
         return False
     return left <= LATE_SECONDS + LATE_SHARE * (left + lasted)

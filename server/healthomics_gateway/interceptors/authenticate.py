@@ -1,4 +1,4 @@
-"""Who calls: what a certificate and a token prove, and that they agree."""
+"""Authenticates callers by certificate and token, which must name the same identity."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from healthomics_gateway.errors.reasons import Reason
 
 _log = structlog.get_logger()
 
-# Returns what a connection's certificate proves, None if it has none, or raises
-# TOKEN_INVALID or TOKEN_EXPIRED.
+# Returns the credential in a connection's certificate, None if there is no certificate.
+# Raises TOKEN_INVALID or TOKEN_EXPIRED.
 ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], Credential | None]
-# Returns what a token proves, or raises AUTH_BACKEND_UNAVAILABLE too.
+# Returns the credential in a token of a host. Raises AUTH_BACKEND_UNAVAILABLE too.
 ByToken: TypeAlias = Callable[[str, str], Awaitable[Credential]]
 
 
@@ -29,32 +29,20 @@ def authenticate(
     by_token: ByToken | None,
     lets_in_anonymous: bool,
 ) -> Interceptor:
-    """Find out each caller's identity; raise TOKEN_MISSING if one is needed."""
-
-    async def credentials_of(
-        context: CallContext,
-    ) -> tuple[Credential, ...]:
-        certified = by_certificate(context.rpc) if by_certificate else None
-        metadata: Any = context.rpc.invocation_metadata() or ()
-        token = bearer(metadata) if by_token else None
-        signed = (
-            await by_token(token, context.caller.name) if by_token and token else None
-        )
-        if certified and signed and certified.identity != signed.identity:
-            _log.info(
-                "token_refused",
-                check="identity of the connection",
-                request_id=context.request_id,
-            )
-            raise GatewayError(Reason.TOKEN_INVALID)
-        shown = tuple(each for each in (certified, signed) if each)
-        if not shown and not lets_in_anonymous:
-            raise GatewayError(Reason.TOKEN_MISSING)
-        return shown
+    """Set each call's identity. Raises TOKEN_MISSING if one is required and missing."""
 
     def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
-            shown = await credentials_of(context)
+            certified = by_certificate(context.rpc) if by_certificate else None
+            signed = await _signed(context, by_token) if by_token else None
+            if certified and signed and certified.identity != signed.identity:
+                check = "identity of the connection"
+                request_id = context.request_id
+                _log.info("token_refused", check=check, request_id=request_id)
+                raise GatewayError(Reason.TOKEN_INVALID)
+            shown = tuple(each for each in (certified, signed) if each)
+            if not shown and not lets_in_anonymous:
+                raise GatewayError(Reason.TOKEN_MISSING)
             context.credentials = shown
             context.identity = shown[0].identity if shown else ANONYMOUS
             return await proceed(incoming, context)
@@ -62,3 +50,10 @@ def authenticate(
         return handle
 
     return intercept
+
+
+async def _signed(context: CallContext, by_token: ByToken) -> Credential | None:
+    """Return the credential in the call's token, None if it has no token."""
+    metadata: Any = context.rpc.invocation_metadata() or ()
+    token = bearer(metadata)
+    return await by_token(token, context.caller.name) if token else None

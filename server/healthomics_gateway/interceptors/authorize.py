@@ -1,4 +1,4 @@
-"""What the caller may: the operator's rules, before its message is read."""
+"""Checks a caller's permission by the operator's rules, before its message is read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from healthomics_gateway.runs.source import Caller
 
 
 def authorize(policy: Policy, method: str) -> Interceptor:
-    """Let those through who may call `method`, by the rules' name of it.
+    """Let a call pass if its caller may call `method`, as the rules name it.
 
-    From here on the caller's identity has the turns, whatever host it calls from.
+    Otherwise raise CALLER_NOT_AUTHORIZED. From here on limits and turns go by the
+    caller's identity instead of its host.
     """
 
     def intercept(proceed: Handler) -> Handler:

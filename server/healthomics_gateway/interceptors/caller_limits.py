@@ -6,7 +6,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 from cachetools import LRUCache
@@ -14,12 +13,13 @@ from cachetools import LRUCache
 from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule
 from healthomics_gateway.context import CallContext, Handler
 from healthomics_gateway.errors.exceptions import limited
+from healthomics_gateway.token_bucket import TokenBucket
 
-MAX_KNOWN = 10_000  # callers whose calls are counted; one who comes back begins anew
+MAX_KNOWN = 10_000  # callers with a bucket; a forgotten one gets a full bucket again
 
 
 class CallerLimits:
-    """Counts each caller's calls, and refuses those that are beyond its limits.
+    """Counts each caller's calls, and rejects those beyond its limits.
 
     A caller without identity is counted by its host.
     """
@@ -30,77 +30,57 @@ class CallerLimits:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Begin with nobody inside; `jitter` draws from [0, 1)."""
+        """Start with no calls; `jitter` returns a random number in [0, 1)."""
         self._clock = clock
         self._jitter = jitter
-        # Apart, so that hosts without identity, of which a client may have many, don't
-        # push out an identity's bucket: it would begin anew, and full.
-        self._of_identities: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
-        self._of_hosts: LRUCache[str, _Bucket] = LRUCache(MAX_KNOWN)
+        # Two caches, so that hosts without identity, of which one client may have many,
+        # don't evict the bucket of an identity, which would start again full.
+        self._of_identities: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
+        self._of_hosts: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
         self._calls: Counter[str] = Counter()
         self._watches: Counter[str] = Counter()
 
     def calls(self, proceed: Handler) -> Handler:
-        """Hold each caller to its `calls_per_second` and `concurrent_calls`."""
-        return self._stage(proceed, self._calls, lambda rule: rule.concurrent_calls)
+        """Limit each caller to its `calls_per_second` and `concurrent_calls`."""
+        return self._limit(proceed, self._calls, lambda rule: rule.concurrent_calls)
 
     def watches(self, proceed: Handler) -> Handler:
-        """Hold each caller to its `calls_per_second` and `watches`."""
-        return self._stage(proceed, self._watches, lambda rule: rule.watches)
+        """Limit each caller to its `calls_per_second` and `watches`."""
+        return self._limit(proceed, self._watches, lambda rule: rule.watches)
 
-    def _stage(
+    def _limit(
         self,
         proceed: Handler,
-        inside: Counter[str],
-        most_of: Callable[[Rule], int | None],
+        open_calls: Counter[str],
+        limit_of: Callable[[Rule], int | None],
     ) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
             name, allowed = context.caller.name, context.access
             rule = allowed.rule
-            most = most_of(rule)
-            if most is not None and inside[name] >= most:
+            limit = limit_of(rule)
+            if limit is not None and open_calls[name] >= limit:
                 raise limited(0.5 + self._jitter())
             if rule.calls_per_second is not None:
-                self._take(name, allowed)
-            inside[name] += 1
+                self._take(name, allowed, rule.calls_per_second)
+            open_calls[name] += 1
             try:
                 return await proceed(incoming, context)
             finally:
-                inside[name] -= 1
-                if not inside[name]:
-                    del inside[name]
+                open_calls[name] -= 1
+                if not open_calls[name]:
+                    del open_calls[name]
 
         return handle
 
-    def _take(self, name: str, allowed: Access) -> None:
+    def _take(self, name: str, allowed: Access, rate: float) -> None:
         is_known = allowed.identity != ANONYMOUS
         buckets = self._of_identities if is_known else self._of_hosts
         bucket = buckets.get(name)
         if bucket is None:
-            rate = allowed.rule.calls_per_second or inf
-            bucket = buckets[name] = _Bucket(rate, self._clock())
-        wait_seconds = bucket.take(self._clock())
-        if wait_seconds:
-            raise limited(wait_seconds)
-
-
-class _Bucket:
-    """Tokens of one caller: a second's worth of calls, and at least one."""
-
-    __slots__ = ("_filled_at", "_most", "_rate", "_tokens")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._most = max(rate, 1.0)
-        self._tokens = self._most
-        self._filled_at = now
-
-    def take(self, now: float) -> float:
-        """Take a token, or tell in how many seconds there is one."""
-        gained = (now - self._filled_at) * self._rate
-        self._tokens = min(self._tokens + gained, self._most)
-        self._filled_at = now
-        if self._tokens < 1:
-            return (1 - self._tokens) / self._rate
-        self._tokens -= 1
-        return 0.0
+            bucket = buckets[name] = TokenBucket(
+                rate=rate, capacity=max(rate, 1.0), clock=self._clock
+            )
+        bucket.fill()
+        if not bucket.has_token:
+            raise limited(bucket.wait_seconds)
+        bucket.tokens -= 1

@@ -1,4 +1,4 @@
-"""The one grpc interceptor: each method's stages, composed once."""
+"""The one interceptor that grpc knows: it composes the others once per method."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.runs.source import Caller
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024  # what stock clients receive
+MAX_ANSWER_BYTES = 4 * 1024 * 1024  # the most that stock clients accept
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
 
 Pace: TypeAlias = Callable[[Caller], Awaitable[None]]
 
 
 class Chain(ServerInterceptor):
-    """Wraps every method in the stages of its service, outermost first.
+    """Wraps every method in the interceptors of its service, outermost first.
 
-    Requests are decoded and answers encoded inside the stages, so that a failure
-    there is one of the table's too. The stages see a call at its headers: to gRPC
-    every method is one whose client streams, as for any other it waits for the message.
+    Requests are decoded and answers encoded inside the interceptors, so that a failure
+    there also ends in an error of the table. The interceptors run as soon as a call's
+    headers arrive: every method is registered as client streaming, because for any
+    other kind gRPC waits for the message first.
     """
 
     def __init__(
@@ -56,15 +57,14 @@ class Chain(ServerInterceptor):
         pace: Pace | None = None,
         listener: str = "",
     ) -> None:
-        """Take stages by the method's path or the service's full name.
+        """Create a chain from interceptors by method path or full service name.
 
-        The others have theirs in common, and calls of no method have theirs.
-
-        `arrivals` bounds the calls of a service whose message hasn't come; the other
-        services share `arrivals_of_others`. `writer` writes the messages of all
-        streams. `pace` waits for the turn of a caller whose stream has brought a
-        further message. `listener` is the address of the server that the chain is for,
-        as the audit has it.
+        `of_others` are the interceptors of all other methods, and `of_unknown` those of
+        calls to methods that don't exist. `arrivals` limits the calls of a service that
+        wait for their request message; the other services share `arrivals_of_others`.
+        `writer` writes the messages of all streams. `pace` delays each message of a
+        client's stream until its caller's turn. `listener` is the server's address, for
+        the audit log.
         """
         self._listener = listener
         self._of = of
@@ -72,8 +72,8 @@ class Chain(ServerInterceptor):
         self._arrivals = arrivals
         self._arrivals_of_others = arrivals_of_others or FirstMessages()
         self._writer = writer or Writer(SendBuffer())
-        self._pace = pace or _at_once
-        self._unknown = _composed(_refuse_unknown, of_unknown)
+        self._pace = pace or _no_wait
+        self._unknown = _composed(_reject_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self.accepted = 0  # calls, of any method
 
@@ -84,7 +84,7 @@ class Chain(ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Give the method's handler, wrapped."""
+        """Return the method's handler, wrapped in its interceptors."""
         self.accepted += 1
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
@@ -97,14 +97,14 @@ class Chain(ServerInterceptor):
 
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         service = method.strip("/").partition("/")[0]
-        stages = self._of.get(method) or self._of.get(service, self._of_others)
+        interceptors = self._of.get(method) or self._of.get(service, self._of_others)
         arrivals = self._arrivals.get(service, self._arrivals_of_others)
         inner = (
             _streaming(handler, arrivals, self._writer, self._pace)
             if handler.response_streaming
             else _unary(handler, arrivals)
         )
-        handle = _in_exchange(_composed(inner, stages), method, self._listener)
+        handle = _with_context(_composed(inner, interceptors), method, self._listener)
         if handler.response_streaming:
             encoded = partial(_encoded, handler)
             return grpc.stream_stream_rpc_method_handler(handle, None, encoded)
@@ -112,23 +112,23 @@ class Chain(ServerInterceptor):
 
     def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         return grpc.stream_unary_rpc_method_handler(
-            _in_exchange(self._unknown, method, self._listener)
+            _with_context(self._unknown, method, self._listener)
         )
 
 
-def _composed(handler: Handler, stages: Iterable[Interceptor]) -> Handler:
-    for intercept in reversed(tuple(stages)):
+def _composed(handler: Handler, interceptors: Iterable[Interceptor]) -> Handler:
+    for intercept in reversed(tuple(interceptors)):
         handler = intercept(handler)
     return handler
 
 
-def _in_exchange(
+def _with_context(
     handler: Handler, method: str, listener: str
 ) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, rpc: ServicerContext[Any, Any]) -> bytes:
         peer = peer_at(rpc, listener)
         request_id = request_id_of(rpc)
-        bind_contextvars(request_id=request_id)  # for events of what the call starts
+        bind_contextvars(request_id=request_id)  # for events of its tasks
         context = CallContext(
             rpc,
             method,
@@ -142,8 +142,9 @@ def _in_exchange(
         try:
             return await handler(incoming, context)
         except AbortError as error:
-            # gRPC keeps it with the call, and its frames would keep the call: only a
-            # collector could part them, and its pauses are felt in a flood.
+            # gRPC keeps the error with the call, and the error's frames would keep the
+            # call: a cycle that only the garbage collector frees, with long pauses when
+            # many calls are rejected.
             error.__traceback__ = None
             del incoming, rpc, context
             raise
@@ -175,14 +176,14 @@ def _streaming(
                 try:
                     await writer.write(context, _encoded(handler, answer))
                 except TimeoutError as error:
-                    await answers.athrow(error)  # the method knows its reason
+                    await answers.athrow(error)  # the method raises its own error
         return b""
 
     return handle
 
 
 async def _first(handler: Any, arrivals: FirstMessages, context: CallContext) -> Any:
-    """Return a call's request; its bytes are dropped, as a call may last."""
+    """Return a call's request; its bytes are freed, as a call may last long."""
     body = await arrivals.message(context.task, context.rpc.read)
     context.has_message = True
     return _decoded(handler, body)
@@ -191,7 +192,7 @@ async def _first(handler: Any, arrivals: FirstMessages, context: CallContext) ->
 async def _each_decoded(
     handler: Any, bodies: AsyncIterator[bytes], context: CallContext, pace: Pace
 ) -> AsyncIterator[Any]:
-    """Yield a stream's requests, each at its caller's turn: a stream may last."""
+    """Yield the requests of a stream, each at its caller's turn."""
     async for body in bodies:
         context.has_message = True
         await pace(context.caller)
@@ -201,15 +202,15 @@ async def _each_decoded(
 def _decoded(handler: Any, body: bytes) -> Any:
     try:
         request = handler.request_deserializer(body)
-    except Exception:  # noqa: BLE001  # whatever protobuf finds, the bytes are bad
+    except Exception:  # noqa: BLE001  # protobuf may raise any
         raise GatewayError(Reason.MALFORMED_REQUEST) from None
     if isinstance(request, Message):
-        request.DiscardUnknownFields()  # no method reads them, and they may be large
+        request.DiscardUnknownFields()  # they aren't used and may be large
     return request
 
 
 def _encoded(handler: Any, answer: Any) -> bytes:
-    """Encode an answer, unless its method has done so for many callers alike."""
+    """Encode an answer, unless its method has encoded it once for many callers."""
     encoded: bytes = (
         answer if isinstance(answer, bytes) else handler.response_serializer(answer)
     )
@@ -218,9 +219,9 @@ def _encoded(handler: Any, answer: Any) -> bytes:
     return encoded
 
 
-async def _at_once(_who: Caller) -> None:
-    """Wait for nothing."""
+async def _no_wait(_caller: Caller) -> None:
+    """Return at once."""
 
 
-async def _refuse_unknown(_incoming: Any, _context: CallContext) -> bytes:
+async def _reject_unknown(_incoming: Any, _context: CallContext) -> bytes:
     raise GatewayError(Reason.METHOD_UNKNOWN)

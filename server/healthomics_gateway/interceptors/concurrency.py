@@ -15,17 +15,18 @@ from healthomics_gateway.interceptors.eviction import Evictions
 
 
 class Admission:
-    """Limits the calls inside, and shares their places when they are scarce.
+    """Limits concurrent calls, and divides the places fairly when all are taken.
 
-    While a place is free anyone gets it. When all are taken, a caller that holds less
-    than its share, which is as much as any other caller inside, takes the place of the
-    newest call of the caller that holds most. So one caller alone may use every place,
-    and can keep no other caller out. A caller that holds its share takes the place of
-    its own call that has waited longest for its request message, if there is one.
+    While a place is free, any call gets it. When all places are taken, each caller has
+    an equal share of them. A call of a caller that holds less than its share evicts the
+    newest call of the caller that holds most. So one caller may use every place while
+    no other caller needs one. A call of a caller that holds its share evicts the
+    caller's own call that has waited longest for its request message, if there is one.
 
-    With `max_per_connection` the connections of a caller share its places likewise:
-    callers without identity at one host are one caller, and may be several clients.
-    The connections of a Unix socket can't be told apart, so none of them is bounded.
+    With `max_per_connection` the connections of a caller share its places in the same
+    way: callers without identity at one host count as one caller, and may be several
+    clients. The connections of a Unix socket can't be distinguished, so they have no
+    limit of their own.
     """
 
     def __init__(
@@ -35,9 +36,9 @@ class Admission:
         max_per_connection: int | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Admit `max_in_flight` calls, of one connection `max_per_connection`.
+        """Allow `max_in_flight` calls, and `max_per_connection` of one connection.
 
-        `jitter` draws from [0, 1).
+        `jitter` returns a random number in [0, 1).
         """
         self._max_in_flight = max_in_flight
         self._max_per_connection = max_per_connection or inf
@@ -48,11 +49,11 @@ class Admission:
 
     @property
     def inside(self) -> int:
-        """The number of calls inside."""
+        """The number of calls under way."""
         return self._shares.total
 
     def intercept(self, proceed: Handler) -> Handler:
-        """Count the calls; raise GATEWAY_OVERLOADED in those that get no place."""
+        """Give each call a place. Raises GATEWAY_OVERLOADED if there is none for it."""
 
         async def handle(incoming: Any, context: CallContext) -> bytes:
             task, name, peer = context.task, context.caller.name, context.peer
@@ -78,7 +79,7 @@ class Admission:
         return handle
 
     def _make_room(self, name: str, peer: str) -> None:
-        """Evict a call for one of this caller, or raise GATEWAY_OVERLOADED."""
+        """Evict a call in favor of this caller, or raise GATEWAY_OVERLOADED."""
         share = self._max_in_flight // self._shares.callers_with(name)
         evicted = None
         if self._shares.held_by(name) < share:
@@ -93,27 +94,27 @@ class Admission:
 
 
 class _Shares:
-    """The calls inside by caller; all but `take_beside` takes constant time."""
+    """The calls under way, by caller. All but `take_beside` takes constant time."""
 
     def __init__(self) -> None:
         self.total = 0
-        # Each with its connection, the oldest first.
+        # With the connection of each; the oldest call comes first.
         self._calls: dict[str, dict[asyncio.Task[Any], str]] = {}
-        # Those that may still wait for their message, the oldest first.
+        # Calls that may still wait for their message; the oldest comes first.
         self._silent: dict[str, dict[asyncio.Task[Any], CallContext]] = {}
-        self._with: dict[int, dict[str, None]] = {}  # callers by how many they hold
-        self._most = 0  # that one caller holds
+        self._with: dict[int, dict[str, None]] = {}  # callers by number of places
+        self._most = 0  # places that one caller holds
 
     def callers_with(self, name: str) -> int:
-        """Return how many callers are inside once this one is."""
+        """Return the number of callers with calls under way, this one included."""
         return len(self._calls) + (name not in self._calls)
 
     def held_by(self, name: str) -> int:
-        """Return how many places a caller holds."""
+        """Return the number of places that a caller holds."""
         return len(self._calls.get(name, ()))
 
     def add(self, name: str, context: CallContext) -> None:
-        """Count a call."""
+        """Add a call."""
         calls = self._calls.setdefault(name, {})
         calls[context.task] = context.peer
         self._silent.setdefault(name, {})[context.task] = context
@@ -121,7 +122,7 @@ class _Shares:
         self._move(name, len(calls) - 1, len(calls))
 
     def remove(self, name: str, task: asyncio.Task[Any]) -> None:
-        """Count a call no more; one that was evicted isn't counted any longer."""
+        """Remove a call, unless it was removed when it was evicted."""
         calls = self._calls.get(name, {})
         if task not in calls:
             return
@@ -140,7 +141,7 @@ class _Shares:
         return task
 
     def take_silent(self, name: str) -> asyncio.Task[Any] | None:
-        """Remove and return the caller's oldest call whose message hasn't come.
+        """Remove and return the caller's oldest call without a request message.
 
         Return None if there is none.
         """
@@ -153,10 +154,10 @@ class _Shares:
         return None
 
     def take_beside(self, peer: str, name: str) -> asyncio.Task[Any] | None:
-        """Remove and return a call of this caller for one of its connection `peer`.
+        """Remove and return a call of the caller's connection that holds most places.
 
-        It is the newest call of the connection that holds most. Returns None unless
-        that one holds more than `peer` would.
+        It is the newest call. Return None if that connection holds no more places than
+        the connection `peer` would hold with one more call.
         """
         calls = self._calls.get(name, {})
         held = Counter(calls.values())

@@ -1,4 +1,4 @@
-"""Ends lasting calls, such as watches, with the credentials that they began with."""
+"""Ends long calls, such as watches, when their credentials expire or are withdrawn."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.eviction import Evictions
 
-MAX_WAIT_SECONDS = 3600.0  # of one timer, as the time of day may be set meanwhile
+MAX_WAIT_SECONDS = 3600.0  # of one timer, as the system clock may be set meanwhile
 
 
 class Timer(Protocol):
-    """What `call_later` returns."""
+    """A timer, as returned by `call_later`."""
 
     def cancel(self) -> None:
-        """Never fire."""
+        """Cancel the timer."""
 
 
 CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
 
 
 class CredentialExpiry:
-    """The lasting calls under way, each with one timer for its first credential to end.
+    """Watches the credentials of long calls, with one timer for each call.
 
-    Unary calls don't need it: they end by `max_deadline`.
+    Unary calls don't need this: they end by `max_deadline`.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class CredentialExpiry:
         now: Callable[[], float] = time.time,
         call_later: CallLater | None = None,
     ) -> None:
-        """Know no calls yet; `now` returns seconds since 1970."""
+        """Start with no calls; `now` returns seconds since 1970."""
         self._now = now
         self._call_later = call_later or asyncio.get_running_loop().call_later
         self._lasting: dict[asyncio.Task[Any], tuple[Credential, ...]] = {}
@@ -46,9 +46,9 @@ class CredentialExpiry:
         self._evictions = Evictions()
 
     def intercept(self, proceed: Handler) -> Handler:
-        """End a call with TOKEN_EXPIRED, or with TOKEN_INVALID if one is withdrawn.
+        """End a call with TOKEN_EXPIRED, or TOKEN_INVALID if a credential is withdrawn.
 
-        It stands behind the stage that authenticates.
+        The call must have been authenticated before.
         """
 
         async def handle(incoming: Any, context: CallContext) -> bytes:
@@ -56,7 +56,7 @@ class CredentialExpiry:
                 return await proceed(incoming, context)
             task = context.task
             self._lasting[task] = context.credentials
-            self._look(task)
+            self._check_expiry(task)
             try:
                 return await proceed(incoming, context)
             except asyncio.CancelledError:
@@ -68,23 +68,23 @@ class CredentialExpiry:
         return handle
 
     def check(self) -> None:
-        """End the calls whose credentials were withdrawn: the issuer's keys changed."""
+        """End the calls whose credentials are withdrawn. Call it when keys change."""
         for task, credentials in tuple(self._lasting.items()):
             if not all(each.holds() for each in credentials):
                 self._end(task, Reason.TOKEN_INVALID)
 
-    def _look(self, task: asyncio.Task[Any]) -> None:
-        """End a call that has expired, or look again when it will have."""
+    def _check_expiry(self, task: asyncio.Task[Any]) -> None:
+        """End a call whose credential has expired, or set a timer for its expiry."""
         left_seconds = min(each.until for each in self._lasting[task]) - self._now()
         if left_seconds <= 0:
             self._end(task, Reason.TOKEN_EXPIRED)
         else:
             self._timers[task] = self._call_later(
-                min(left_seconds, MAX_WAIT_SECONDS), lambda: self._look(task)
+                min(left_seconds, MAX_WAIT_SECONDS), lambda: self._check_expiry(task)
             )
 
     def _end(self, task: asyncio.Task[Any], why: Reason) -> None:
-        self._forget(task)  # so that it is ended once
+        self._forget(task)  # so that it isn't ended twice
         self._evictions.evict(task, GatewayError(why))
 
     def _forget(self, task: asyncio.Task[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The calls under way: counted, so that a shutdown can wait for them."""
+"""Counts the calls under way, so that a shutdown can wait for them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.eviction import Evictions
 
-QUIET_SECONDS = 0.5  # without a call under way or arriving, and for the news to spread
-LAST_CALLS_SHARE = 0.2  # of the drain time: new calls are refused, the others end
+QUIET_SECONDS = 0.5  # without any call, so that load balancers have noticed
+LAST_CALLS_SHARE = 0.2  # of the drain time, at its end: new calls are refused
 LOOK_SECONDS = 0.02
 
 
 class Drain:
-    """Lets calls in until a shutdown refuses them, and knows which are inside."""
+    """Counts calls, refuses new ones during a shutdown, and ends those that remain."""
 
     def __init__(
         self,
@@ -26,24 +26,24 @@ class Drain:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Begin open, with nobody inside."""
+        """Start with no calls, and accept new ones."""
         self._clock = clock
         self._sleep = sleep
         self._is_closed = False
-        self._inside: set[asyncio.Task[Any]] = set()
+        self._unary: set[asyncio.Task[Any]] = set()
         self._lasting: set[asyncio.Task[Any]] = set()
         self._evictions = Evictions()
-        self._last_seen = clock()  # when a call was last inside
+        self._last_seen = clock()  # when a call last ended
 
     def intercept(self, proceed: Handler) -> Handler:
-        """Count the calls; end with GATEWAY_DRAINING those that come too late."""
-        return self._stage(proceed, self._inside)
+        """Count the calls. Raises GATEWAY_DRAINING for new calls late in a shutdown."""
+        return self._count(proceed, self._unary)
 
     def lasting(self, proceed: Handler) -> Handler:
-        """Do the same for calls that have no end of their own: none is waited for."""
-        return self._stage(proceed, self._lasting)
+        """Do the same for calls that may not end; `drain` doesn't wait for them."""
+        return self._count(proceed, self._lasting)
 
-    def _stage(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:
+    def _count(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
             if self._is_closed:
                 raise GatewayError(Reason.GATEWAY_DRAINING)
@@ -57,17 +57,17 @@ class Drain:
             finally:
                 self._evictions.forget(task)
                 tasks.discard(task)
-                if tasks is self._inside:
+                if tasks is self._unary:
                     self._last_seen = self._clock()
 
         return handle
 
     async def drain(self, seconds: float) -> None:
-        """Serve on until it is quiet; towards the end refuse what is new.
+        """Serve calls until there are none for a while; refuse new ones at the end.
 
-        Takes at most `seconds`. A load balancer that was told to go elsewhere needs
-        the first part, callers that stay on their connection the second. What is
-        inside then stays for `evict`.
+        Takes at most `seconds`. In the first part load balancers learn to use other
+        gateways; in the last part clients that stay on their connection are refused.
+        `evict` ends the calls that are still under way then.
         """
         self._last_seen = self._clock()
         end = self._last_seen + seconds
@@ -76,23 +76,23 @@ class Drain:
         await self._empty(until=end)
 
     async def evict(self, seconds: float) -> None:
-        """End with GATEWAY_DRAINING every call that is inside or still comes.
+        """End every call with GATEWAY_DRAINING, and refuse new ones.
 
-        Waits until their statuses have left, and takes at most `seconds`.
+        Waits at most `seconds` until their statuses are sent.
         """
         self._is_closed = True
-        inside = self._inside | self._lasting
-        for task in inside:
+        under_way = self._unary | self._lasting
+        for task in under_way:
             self._evictions.evict(task, GatewayError(Reason.GATEWAY_DRAINING))
-        if inside:
-            await asyncio.wait(inside, timeout=seconds)
+        if under_way:
+            await asyncio.wait(under_way, timeout=seconds)
 
     async def _quiet(self, *, until: float) -> None:
         while (now := self._clock()) < until:
-            if not self._inside and now - self._last_seen >= QUIET_SECONDS:
+            if not self._unary and now - self._last_seen >= QUIET_SECONDS:
                 return
             await self._sleep(LOOK_SECONDS)
 
     async def _empty(self, *, until: float) -> None:
-        while self._inside and self._clock() < until:
+        while self._unary and self._clock() < until:
             await self._sleep(LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""Calls that the gateway ends early, each with an error of its own."""
+"""Ends calls early, each with an error."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from healthomics_gateway.errors.exceptions import GatewayError
 class Evictions:
     """Cancels the tasks of calls, and turns each cancellation into an error.
 
-    A stage that evicts calls `check` where its call is cancelled: a cancellation by the
-    client stays one.
+    An interceptor that evicts calls `check` when a call is cancelled. A cancellation by
+    the client stays a cancellation.
     """
 
     def __init__(self) -> None:
-        """Begin with no call evicted."""
+        """Start with no evicted calls."""
         self._errors: dict[asyncio.Task[Any], GatewayError] = {}
 
     def evict(self, task: asyncio.Task[Any], error: GatewayError) -> None:
@@ -25,12 +25,12 @@ class Evictions:
         task.cancel()
 
     def check(self, task: asyncio.Task[Any]) -> None:
-        """Raise the error that the call of `task` was ended with, if it was."""
+        """Raise the error of the call in `task`, if it was evicted."""
         error = self._errors.pop(task, None)
         if error:
             task.uncancel()
             raise error from None
 
     def forget(self, task: asyncio.Task[Any]) -> None:
-        """Drop the error of a call that ended by itself before it was cancelled."""
+        """Forget the error of a call that ended before its cancellation arrived."""
         self._errors.pop(task, None)

@@ -1,4 +1,4 @@
-"""Bounds the bytes of answers and streams that clients haven't read yet."""
+"""Limits the bytes of answers and streams that clients haven't read yet."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from healthomics_gateway.context import CallContext, Handler
 from healthomics_gateway.errors.exceptions import overloaded
 
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # gRPC keeps each of them about twice
-MAX_SHARE_BYTES = 1024 * 1024  # of one connection, once there are so many
-CROWDED = 2  # times as many bytes in all: then callers have shares, not connections
-STREAM_BYTES = 24 * 1024  # what a call takes beside its answer
-SENDING_SECONDS = 2.0  # that a crowd's answers may take to be sent
+MAX_SHARE_BYTES = 1024 * 1024  # of one connection, once MAX_UNREAD_BYTES are unread
+CROWDED = 2  # times MAX_UNREAD_BYTES: beyond it each caller has a share too
+STREAM_BYTES = 24 * 1024  # of memory that a call takes besides its answer
+SENDING_SECONDS = 2.0  # to send the answers of many calls that end together
 
 
 class SendBuffer:
-    """Answers, kept until their clients have read them or are gone.
+    """Counts the bytes of answers until their clients have read them or are gone.
 
-    A client that stops reading is answered all the same, and what it doesn't read is
-    kept until its connection is closed. Where too much is kept, those who hold more
-    than their share of it get GATEWAY_OVERLOADED; who reads holds next to nothing.
+    gRPC keeps the answers that a client doesn't read until its connection is closed. If
+    too many bytes are unread, callers with more than their share of them get
+    GATEWAY_OVERLOADED. Clients that read their answers have almost no unread bytes.
 
-    What a call takes beside its answer counts once that lies there for a while: a
-    crowd that is answered at one moment needs that long to be sent its answers.
+    `STREAM_BYTES` of a call count only when its answer has been unread for
+    `sending_seconds`: when many calls end together, it takes that long to send their
+    answers.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class SendBuffer:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Begin with nothing kept; `jitter` draws from [0, 1)."""
+        """Start with no bytes; `jitter` returns a random number in [0, 1)."""
         self._max_bytes = max_bytes
         self._max_share_bytes = max_share_bytes
         self._sending_seconds = sending_seconds
@@ -48,12 +49,12 @@ class SendBuffer:
         self._kept: dict[str, int] = {}  # bytes, by connection
         self._kept_of: dict[str, int] = {}  # bytes, by caller
         self._kept_bytes = 0
-        # Calls that are being sent their answers, since when: the oldest first.
+        # Calls whose answers are being sent, and since when; the oldest comes first.
         self._sending: dict[asyncio.Task[Any], tuple[str, str, float]] = {}
 
     @property
     def kept_bytes(self) -> int:
-        """How much is kept, by now."""
+        """The number of unread bytes now."""
         latest = self._clock() - self._sending_seconds
         while self._sending:
             task, (peer, name, since) = next(iter(self._sending.items()))
@@ -64,7 +65,7 @@ class SendBuffer:
         return self._kept_bytes
 
     def intercept(self, proceed: Handler) -> Handler:
-        """Keep account of the answers; refuse those that would be too many."""
+        """Count the answers. Raises GATEWAY_OVERLOADED if one would be too much."""
 
         async def handle(incoming: Any, context: CallContext) -> bytes:
             self._check(context, STREAM_BYTES)
@@ -78,12 +79,12 @@ class SendBuffer:
 
     @contextmanager
     def writing(self, context: CallContext, size: int) -> Iterator[None]:
-        """Keep account of a stream's message while it is written.
+        """Count a stream's message while it is written.
 
-        gRPC has sent a message once its write returns, but for what the connection's
-        own buffers hold. What is given up unsent stays with the stream until it ends,
-        and so does its status: they count until then. Raises GATEWAY_OVERLOADED if the
-        message would be too much.
+        When the write returns, gRPC has sent the message, except what is in the buffers
+        of the connection. If the write is cancelled, gRPC keeps the message and the
+        status until the stream ends, so they count until then. Raises
+        GATEWAY_OVERLOADED if the message would be too much.
         """
         peer, name = context.peer, context.caller.name
         self._check(context, size)
@@ -100,7 +101,7 @@ class SendBuffer:
     def _check(self, context: CallContext, size: int) -> None:
         most = self._kept_bytes + len(self._sending) * STREAM_BYTES + size
         if most <= self._max_bytes:
-            return  # whatever of it counts by now
+            return  # even if all of it counted
         kept = self.kept_bytes + size
         if kept > self._max_bytes and (
             self._kept.get(context.peer, 0) + size > self._max_share_bytes
@@ -112,16 +113,16 @@ class SendBuffer:
             raise overloaded(self._jitter())
 
     def _is_beyond_share(self, name: str, size: int) -> bool:
-        """Return whether the caller would hold more than its share by `size` more.
+        """Return whether `size` more bytes would exceed the caller's share.
 
-        A client can open many connections, each with a share of its own.
+        A client can open many connections, and each connection has a share.
         """
         callers = len(self._kept_of) + (name not in self._kept_of)
         share = self._max_bytes * CROWDED / callers
         return self._kept_of.get(name, 0) + size > share
 
     def _keep(self, context: CallContext, size: int) -> None:
-        """Keep an answer until gRPC has done with its call."""
+        """Count an answer until gRPC has finished its call."""
         peer, task, name = context.peer, context.task, context.caller.name
         self._add(peer, size, name=name)
         self._sending[task] = peer, name, self._clock()
@@ -133,7 +134,7 @@ class SendBuffer:
         task.add_done_callback(read)
 
     def _add(self, peer: str, size: int, *, name: str) -> None:
-        """Count bytes of a connection, and of the caller of this name."""
+        """Add bytes of a connection, and of its caller."""
         self._kept_bytes += size
         _count(self._kept, peer, size)
         _count(self._kept_of, name, size)

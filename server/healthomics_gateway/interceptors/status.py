@@ -1,4 +1,4 @@
-"""Every failure becomes one status of the table, its trailers sent in one go."""
+"""Converts every failure to a status of the error table, and sends it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _log = structlog.get_logger("errors")
 
 
 def status(*, debug: bool) -> Interceptor:
-    """Answer failures; with `debug` AWS's own message rides along."""
+    """Send a status for each failure; with `debug` it includes AWS's message."""
 
     def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, context: CallContext) -> bytes:
             try:
                 return await proceed(incoming, context)
             except GatewayError as error:
-                # Its traceback holds this frame: without it nothing needs a collector.
+                # Its traceback refers to this frame: a cycle for the garbage collector.
                 failure = error.with_traceback(None)
-                failure.__context__ = None  # has a traceback of its own
+                failure.__context__ = None  # which has a traceback too
             except (AbortError, asyncio.CancelledError):
                 raise
-            except InternalError:  # gRPC's word for a write to a client that has left
+            except InternalError:  # gRPC raises it for a write to a client that is gone
                 raise asyncio.CancelledError from None
-            except Exception as error:  # noqa: BLE001  # no trace of it may leave
+            except Exception as error:  # noqa: BLE001  # no detail of a bug may be sent
                 failure = _of_exception(error, context)
             return await _abort(failure, context, debug=debug)
 
@@ -44,7 +44,7 @@ def status(*, debug: bool) -> Interceptor:
 
 
 def _of_exception(error: Exception, context: CallContext) -> GatewayError:
-    """Log an exception that no layer expected, and return GATEWAY_INTERNAL."""
+    """Log an unexpected exception, and return GATEWAY_INTERNAL."""
     _log.error(
         "bug",
         method=context.method,

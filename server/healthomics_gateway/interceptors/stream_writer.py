@@ -1,4 +1,4 @@
-"""Writes the messages of streams, each within its time and within the unread bytes."""
+"""Writes the messages of streams, with a time limit and a limit on unread bytes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import overloaded
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 
-WRITE_SECONDS = 60.0  # for a client to take one message
+WRITE_SECONDS = 60.0  # for a client to read one message
 
 
 class Writer:
-    """Writes for every stream, of whichever method.
+    """Writes the messages of every stream, of any method.
 
-    A write waits for its client's flow control, for as long as the client likes.
+    A write waits for the client's flow control, which a client can stop for ever.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Writer:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Count in `unread` what clients haven't taken; wait `write_seconds` for it."""
+        """Count in `unread` what is being written, each for at most `write_seconds`."""
         self._unread = unread
         self._write_seconds = write_seconds
         self._clock = clock
@@ -37,8 +37,8 @@ class Writer:
     async def write(self, context: CallContext, message: bytes) -> None:
         """Write an encoded message.
 
-        Raises TimeoutError when the stream's own time is over, and GATEWAY_OVERLOADED
-        if its client doesn't read or too much is unread.
+        Raises TimeoutError when the stream's time limit is over, and GATEWAY_OVERLOADED
+        if its client doesn't read, or if too many bytes are unread.
         """
         left = context.end - self._clock()
         try:

@@ -1,4 +1,4 @@
-"""Slows down rejections of callers, so that a flood of rejected calls delays nobody."""
+"""Delays rejections, so that a flood of rejected calls delays no other call."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from healthomics_gateway.context import CallContext, Handler
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import Caller
+from healthomics_gateway.token_bucket import TokenBucket
 
-PER_SECOND = 200.0  # refusals; each takes as much CPU as an answer out of memory
-CROWD = 200  # that wait; of a crowd so many are told:
+PER_SECOND = 200.0  # rejections; each takes as much CPU as an answer from the cache
+BURST = 20.0  # rejections at once, after a pause
+CROWD = 200  # waiting rejections; while there are more, the rate is CROWD_PER_SECOND
 CROWD_PER_SECOND = 20.0
-AT_ONCE = 20.0  # after a pause
-MAX_REJECTIONS = 2048  # that wait, each about 23 KB; beyond, one goes at once
+MAX_REJECTIONS = 2048  # that wait, each about 23 KB; beyond, the oldest is sent at once
 
 _T = TypeVar("_T")
 
@@ -33,35 +34,36 @@ PACED = frozenset(
 
 
 class Tarpit:
-    """Rejects calls of unknown and limited callers at a bounded rate, by turns.
+    """Sends rejections of unknown and limited callers at a bounded rate, in turn.
 
-    A connection may have only so many calls open, and one more costs the gateway next
-    to nothing until one of them has ended. So a client that calls as fast as it is
-    rejected waits for its rejections. The callers take turns, each an identity or else
-    a host, as one client can open many connections; so do the connections of each.
+    A connection may have only so many calls open, and a call beyond that costs the
+    gateway next to nothing until an open one ends. So a client that calls again as soon
+    as it is rejected has to wait for each rejection. Callers take turns, as do the
+    connections of each caller: a caller is an identity, or a host if it has proven no
+    identity, and one client can open many connections.
     """
 
     def __init__(
         self,
         *,
         per_second: float = PER_SECOND,
+        burst: float = BURST,
         crowd: int = CROWD,
         crowd_per_second: float = CROWD_PER_SECOND,
-        at_once: float = AT_ONCE,
         max_waiting: int = MAX_REJECTIONS,
     ) -> None:
-        """Begin with nobody waiting; make it inside an event loop."""
+        """Start with no rejection waiting. Needs a running event loop."""
         self._per_second = per_second
         self._crowd = crowd
         self._crowd_per_second = crowd_per_second
-        self._at_once = at_once
         self._max_waiting = max_waiting
         self._loop = asyncio.get_running_loop()
-        self._tokens = at_once
-        self._filled_at = self._loop.time()
-        # By caller and connection, those that were rejected longest ago first.
+        self._bucket = TokenBucket(
+            rate=per_second, capacity=burst, clock=self._loop.time
+        )
+        # By caller and connection; those with the oldest last rejection come first.
         self._waiting: dict[str, dict[str, deque[asyncio.Future[None]]]] = {}
-        self._size = 0  # how many wait, those who have hung up too
+        self._size = 0  # waiting rejections, those of cancelled calls included
         self._timer: asyncio.TimerHandle | None = None
 
     def intercept(self, proceed: Handler) -> Handler:
@@ -80,53 +82,45 @@ class Tarpit:
 
         return handle
 
-    async def turn(self, who: Caller) -> None:
+    async def turn(self, caller: Caller) -> None:
         """Wait for the turn of a caller."""
-        self._fill()
-        if self._tokens >= 1 and not self._size:
-            self._tokens -= 1
+        self._bucket.fill()
+        if self._bucket.has_token and not self._size:
+            self._bucket.tokens -= 1
             return
         turn = self._loop.create_future()
-        connections = self._waiting.setdefault(who.name, {})
-        connections.setdefault(who.connection, deque()).append(turn)
+        connections = self._waiting.setdefault(caller.name, {})
+        connections.setdefault(caller.connection, deque()).append(turn)
         self._size += 1
         if self._size > self._max_waiting:
-            self._let_one_go()
-        self._come_back()
+            self._release_one()
+        self._schedule()
         await turn
 
-    @property
-    def _rate(self) -> float:
+    def _schedule(self) -> None:
+        """Set the rate for the number that waits, and a timer for the next token."""
         is_crowd = self._size > self._crowd
-        return self._crowd_per_second if is_crowd else self._per_second
-
-    def _fill(self) -> None:
-        now = self._loop.time()
-        gained = (now - self._filled_at) * self._rate
-        self._tokens = min(self._tokens + gained, self._at_once)
-        self._filled_at = now
-
-    def _come_back(self) -> None:
+        self._bucket.rate = self._crowd_per_second if is_crowd else self._per_second
         if self._size and self._timer is None:
-            seconds = max(1 - self._tokens, 0) / self._rate
-            self._timer = self._loop.call_later(seconds, self._look)
+            wait_seconds = self._bucket.wait_seconds
+            self._timer = self._loop.call_later(wait_seconds, self._release)
 
-    def _look(self) -> None:
-        """Let go whose turn it is."""
+    def _release(self) -> None:
+        """Send a rejection for each token."""
         self._timer = None
-        self._fill()
-        while self._size and self._tokens >= 1:
-            self._tokens -= self._let_one_go()
-        self._come_back()
+        self._bucket.fill()
+        while self._size and self._bucket.has_token:
+            self._bucket.tokens -= self._release_one()
+        self._schedule()
 
-    def _let_one_go(self) -> bool:
-        """Give one its turn, and tell whether it is still there to be told."""
+    def _release_one(self) -> bool:
+        """Release the next rejection; return False if its call was cancelled."""
         name, connections = _pop_first(self._waiting)
         connection, turns = _pop_first(connections)
         turn = turns.popleft()
         self._size -= 1
         if turns:
-            connections[connection] = turns  # behind the others
+            connections[connection] = turns  # at the end
         if connections:
             self._waiting[name] = connections
         if turn.done():

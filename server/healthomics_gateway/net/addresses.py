@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine answers there; an IPv6 address has no brackets."""
+    """Return whether a host is this machine; an IPv6 address has no brackets."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -20,24 +20,25 @@ def is_loopback(host: str) -> bool:
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _MAX_PORT = 65_535
 UNIX = "unix:"
-_MAX_PATH_BYTES = 107  # what the system takes, see unix(7)
+_MAX_PATH_BYTES = 107  # the limit of Linux, see unix(7)
 _SCHEMES = {"dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock"}  # of gRPC
 
 
 class Address(NamedTuple):
-    """Where to listen. Port 0 lets the system choose."""
+    """A TCP address to listen on. Port 0 lets the system choose the port."""
 
-    host: str
+    host: str  # without the brackets of an IPv6 address
     port: int
 
     def __str__(self) -> str:
-        """Write it as it is set."""
-        return f"{self.host}:{self.port}"
+        """Return the address as it is set: `127.0.0.1:50051` or `[::1]:50051`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        return is_loopback(self.host.strip("[]"))
+        """Whether only this machine can connect to it."""
+        return is_loopback(self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,17 @@ class UnixPath:
     path: str
 
     def __str__(self) -> str:
-        """Write it as it is set."""
+        """Return the path as it is set: `unix:/path`."""
         return f"{UNIX}{self.path}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can connect to it."""
         return True
 
 
 def parse_listen(value: Any) -> Address | UnixPath:
-    """Read an address of TCP, or `unix:/path`; raise ValueError if it is invalid."""
+    """Parse an address of TCP, or `unix:/path`. Raises ValueError."""
     text = str(value)
     if not text.startswith(UNIX):
         return parse_address(value)
@@ -70,8 +71,14 @@ def parse_listen(value: Any) -> Address | UnixPath:
 
 
 def parse_address(value: Any) -> Address:
-    """Read `127.0.0.1:50051` or `[::1]:50051`; raise ValueError where it is none."""
+    """Parse `127.0.0.1:50051` or `[::1]:50051`. Raises ValueError."""
     match = _ADDRESS.fullmatch(str(value))
     if not match or match[1] in _SCHEMES or int(match[2]) > _MAX_PORT:
         raise ValueError("write an address like 127.0.0.1:50051 or [::1]:50051")
-    return Address(match[1], int(match[2]))
+    return split_port(match[0])
+
+
+def split_port(text: str) -> Address:
+    """Split a valid address into host and port; the host may have an IPv6 zone."""
+    host, _, port = text.rpartition(":")
+    return Address(host.strip("[]"), int(port))

@@ -1,4 +1,4 @@
-"""Resolves hosts to the addresses of this machine, and knows which are loopback."""
+"""Resolves a host to the addresses of this machine, and binds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from healthomics_gateway.threads import in_thread
 
 IN_USE = "it can't be bound; is it in use?"
-LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3: whatever resolvers say
+LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3; resolvers aren't asked
 
 
 def is_name(host: str) -> bool:
@@ -25,9 +25,9 @@ def is_name(host: str) -> bool:
 
 
 async def addresses_to_bind(host: str, port: int) -> tuple[list[str], int]:
-    """Return every address of a host of this machine, and the port to bind on them.
+    """Return the addresses of a host of this machine, and the port to bind on them.
 
-    Port 0 becomes one that is free on all of them. An IPv6 address has no brackets.
+    Port 0 becomes a port that is free on all of them. An IPv6 address has no brackets.
     Raises socket.gaierror if the name doesn't resolve, and OSError if an address can't
     be bound.
     """
@@ -36,7 +36,7 @@ async def addresses_to_bind(host: str, port: int) -> tuple[list[str], int]:
     except ValueError:
         addresses = await _resolved(host)
     else:
-        return [host], port  # nothing to agree on
+        return [host], port  # one address needs no common port
     return _bindable(addresses, port)
 
 
@@ -45,14 +45,14 @@ async def _resolved(host: str) -> Sequence[str]:
         return LOCALHOST
     look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
     try:
-        found = await in_thread(look_up, name="names")  # which may hang
+        found = await in_thread(look_up, name="names")  # as it may hang
     except UnicodeError as error:  # a label of the name is too long
         raise socket.gaierror from error
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
-    """Bind all of them for a moment, and leave out IPv6 if this machine has none."""
+    """Bind all addresses for a moment; leave out IPv6 if this machine has none."""
     bound = []
     with ExitStack() as stack:
         for address in addresses:
@@ -74,7 +74,7 @@ def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
 
 
 def why_refused(host: str, port: int) -> str:
-    """Return why an address can't be bound, by binding it: gRPC doesn't say."""
+    """Return why an address can't be bound, by binding it. gRPC doesn't report why."""
     try:
         _bindable([host], port)
     except OSError as error:
@@ -83,7 +83,7 @@ def why_refused(host: str, port: int) -> str:
 
 
 def why_not_bound(error: OSError) -> str:
-    """Return what is wrong with an address, in the words of a fault."""
+    """Return the message of a fault for an address that can't be bound."""
     if isinstance(error, socket.gaierror):
         return "the name doesn't resolve to an address"
     if error.errno == errno.EADDRNOTAVAIL:

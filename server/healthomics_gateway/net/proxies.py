@@ -1,4 +1,4 @@
-"""HTTP proxies, from the variables that most programs read: HTTPS_PROXY, NO_PROXY."""
+"""Finds the HTTP proxy for a URL by HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from healthomics_gateway.net.addresses import is_loopback
 
 
 class ProxyError(FaultsError):
-    """The variables name something that can't be used; it doesn't say what."""
+    """A variable isn't the URL of an HTTP proxy; the message doesn't quote it."""
 
 
 def proxy_for(url: str, known: dict[str, str] | None = None) -> str | None:
-    """Return the proxy for a URL, which may hold a password; `None` for none.
+    """Return the proxy of a URL, `None` if there is none. Raises ProxyError.
 
-    HTTPS_PROXY counts, then ALL_PROXY, in lower case before upper case. Hosts of this
-    machine and those of NO_PROXY are called without one, as is everything over plain
-    http: that is for this machine alone. Raises ProxyError.
+    HTTPS_PROXY is used, else ALL_PROXY; lower case comes before upper case. There is no
+    proxy for loopback hosts, for hosts in NO_PROXY, and for plain http, which is used
+    for loopback hosts only. The proxy's URL may contain a password.
 
-    `known` is what `urllib.request.getproxies_environment` returns.
+    `known` is the result of `urllib.request.getproxies_environment`.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""

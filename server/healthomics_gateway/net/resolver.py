@@ -1,4 +1,4 @@
-"""Resolves names in threads of its own, as a look-up may hang for half a minute."""
+"""Resolves names in its own threads, as a look-up may take half a minute."""
 
 from __future__ import annotations
 
@@ -15,34 +15,33 @@ NUMERIC = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 
 class Resolver(AbstractResolver):
-    """Resolves names for aiohttp, whose own resolver shares the event loop's threads.
+    """Resolves names for aiohttp, whose own resolver uses the event loop's threads.
 
-    A name that is looked up isn't looked up again until that has ended, so that one
-    that hangs uses one thread.
+    There is one look-up of a name at a time, so a look-up that hangs uses one thread.
     """
 
     def __init__(
         self, *, look_up: Callable[..., list[Any]] = socket.getaddrinfo
     ) -> None:
-        """Resolve nothing yet; `look_up` answers as `socket.getaddrinfo` does."""
+        """Create a resolver; `look_up` returns what `socket.getaddrinfo` returns."""
         self._look_up = look_up
-        self._threads: dict[Any, OneAtATime] = {}  # by name, which the settings give
+        self._threads: dict[Any, OneAtATime] = {}  # by name: few are set
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a name, or raise socket.gaierror."""
+        """Return the addresses of a name. Raises socket.gaierror."""
         asked = (host, port, family)
         threads = self._threads.setdefault(asked, OneAtATime("names"))
         return await threads.run(partial(self._resolve, *asked))
 
     async def close(self) -> None:
-        """Do nothing: a look-up can't be cancelled."""
+        """Do nothing, as a look-up can't be cancelled."""
 
     def _resolve(
         self, host: str, port: int, family: socket.AddressFamily
     ) -> list[ResolveResult]:
-        """Blocks."""
+        """Look a name up; it blocks."""
         try:
             found = self._look_up(
                 host,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import TurnQueue
+from healthomics_gateway.runs.quota import Gate, Quota
 from healthomics_gateway.runs.source import REFUSAL_MARGIN_SECONDS
-from healthomics_gateway.runs.token_bucket import WHOLE, Gate, TokenBucket
+from healthomics_gateway.token_bucket import WHOLE
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.bulkhead import Bulkhead
@@ -40,7 +41,7 @@ class Scheduler:
         While calls and polls both wait, polls get `poll_share` of the turns. Deadlines
         are times of `clock`.
         """
-        self._bucket = TokenBucket(tps=tps, burst=burst, clock=clock)
+        self._bucket = Quota(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._bucket, opened=self._grant_all)
         self._places = places
         self._clock = clock
@@ -112,7 +113,7 @@ class Scheduler:
         """Estimate in how many seconds a call would have its turn."""
         self._bucket.fill()
         turns = 1 + (self._queue.turns_before(call) if self._queue else 0)
-        tokens = turns + self._gate.waiting - self._bucket.turns
+        tokens = turns + self._gate.waiting - self._bucket.turns.tokens
         return max(
             0.0,
             tokens / self._bucket.rate,
@@ -128,7 +129,7 @@ class Scheduler:
         wait for tokens, even if a token has just come and isn't granted yet.
         """
         is_token_short = bool(
-            self._bucket.turns - self._gate.waiting < WHOLE
+            self._bucket.turns.tokens - self._gate.waiting < WHOLE
             or (self._queue and self._places.free)
         )
         is_place_shorter = (
@@ -141,17 +142,19 @@ class Scheduler:
     def _can_grant(self) -> bool:
         self._bucket.fill()
         return bool(
-            self._bucket.turns >= WHOLE and self._places.free and not self._gate.waiting
+            self._bucket.turns.has_token
+            and self._places.free
+            and not self._gate.waiting
         )
 
     def _spend(self, call: Call) -> None:
-        self._bucket.turns -= 1
+        self._bucket.turns.tokens -= 1
         self._places.take()
         self._queue.charge(call)
 
     def _return_turn(self) -> None:
         """Take back a turn that was granted to a call that has just been cancelled."""
-        self._bucket.turns += 1
+        self._bucket.turns.tokens += 1
         self._places.restore()
         self._grant_all()
 
@@ -183,12 +186,12 @@ class Scheduler:
         """Arrange to grant the next turn when a token and a place are free."""
         if not self._queue or self._gate.waiting:  # when it opens, it grants turns
             return
-        if self._bucket.turns >= WHOLE:
+        if self._bucket.turns.has_token:
             self._places.wait_for(self)
         elif self._timer is None:
-            seconds = (1 - self._bucket.turns) / self._bucket.rate
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._on_timer)
+            wait_seconds = self._bucket.turns.wait_seconds
+            self._timer = loop.call_later(wait_seconds, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
 
-from healthomics_gateway.auth.jwks_fetch import ca_file_fault, url_fault
+from healthomics_gateway.auth.jwks_fetch import url_fault
 from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.settings.endpoint_checks import Finding, endpoint_faults
@@ -14,6 +14,7 @@ from healthomics_gateway.settings.endpoints import Endpoint, endpoints_of
 from healthomics_gateway.settings.file_checks import is_readable, unreadable_files
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.settings.sources import leaves
+from healthomics_gateway.tls.authorities import ca_file_fault
 
 KEYS = ("jwt.jwks_url", "jwt.jwks_file")
 LIMITS = {  # of a duration, the setting that it must not exceed

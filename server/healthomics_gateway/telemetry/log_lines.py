@@ -1,8 +1,8 @@
 """Renders events as lines of the log, as JSON or as text.
 
-Callers choose parts of many values. So every character that isn't printable (control
+Callers choose parts of many values. So each character that isn't printable (control
 characters, bidirectional controls, invisible ones, lone surrogates) is escaped, in keys
-and values, and a terminal obeys none of them.
+and values, and has no effect on a terminal.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import orjson
 import structlog
 from structlog.dev import plain_traceback
 
-AUDIT = "call"  # the event that each call is, and the logger of it
-MAX_LINE = 16_384  # characters; what is longer has its values cut
-MAX_VALUE = 2048  # characters of one value then
+AUDIT = "call"  # the event of each call, and the name of its logger
+MAX_LINE = 16_384  # characters; the values of a longer line are cut
+MAX_VALUE = 2048  # characters of one value in such a line
 DELETE = "\x7f"  # the only control character of ASCII that orjson doesn't escape
 
 Event: TypeAlias = Mapping[str, Any]
@@ -26,13 +26,13 @@ Render: TypeAlias = Callable[[Event], str]
 
 
 class Renderer:
-    """Renders an event as one line, whatever its values are; a processor of structlog.
+    """Renders any event as one line; a processor of structlog.
 
-    In the text format a traceback follows its event, on lines that are indented.
+    In the text format a traceback follows its event, on indented lines.
     """
 
     def __init__(self, render: Render) -> None:
-        """Render with `json_line` or with what `text_lines` returns."""
+        """Render with `json_line` or the result of `text_lines`."""
         self._render = render
 
     def __call__(
@@ -46,12 +46,13 @@ class Renderer:
             if len(line) <= MAX_LINE:
                 return line
             return self._render({key: _cut(each) for key, each in event.items()})
-        except Exception:  # noqa: BLE001  # whatever a value's own `repr` raises
-            return self._render({key: plain(each) for key, each in event.items()})
+        except Exception:  # noqa: BLE001  # a value's `repr` may raise any
+            plain = {key: unformatted(each) for key, each in event.items()}
+            return self._render(plain)
 
 
 def json_line(event: Event) -> str:
-    """Return an event as JSON; what isn't printable is escaped as JSON does it."""
+    """Return an event as JSON; characters that aren't printable are escaped."""
     try:
         line = orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # a lone surrogate, an integer beyond 64 bits
@@ -64,8 +65,8 @@ def json_line(event: Event) -> str:
 
 
 def text_lines(*, colors: bool) -> Render:
-    """Return what renders events as readable text."""
-    # A traceback that shows locals would show credentials.
+    """Return a function that renders events as readable text."""
+    # The default shows local variables in tracebacks, which may hold credentials.
     render = structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=plain_traceback
     )
@@ -90,8 +91,8 @@ def escaped(text: str) -> str:
     )
 
 
-def plain(value: Any) -> Any:
-    """Return what can be rendered whatever `value` is."""
+def unformatted(value: Any) -> Any:
+    """Return a value that can be rendered: `value` itself, or its `repr`."""
     if isinstance(value, str | datetime | bool | None):
         return _cut(value)
     try:
@@ -101,7 +102,7 @@ def plain(value: Any) -> Any:
 
 
 class _Shown:
-    """A value that is shown as it is written here."""
+    """A value whose `repr` is the given text."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import TypeAlias
 
-AUDIT_BYTES = 8 * 1024 * 1024  # of lines of the audit that wait to be written
+AUDIT_BYTES = 8 * 1024 * 1024  # of lines of the audit log that wait to be written
 OTHER_BYTES = 1024 * 1024  # of all other lines
 PAUSE_SECONDS = 0.01  # between two batches: fewer switches between threads
 RETRY_SECONDS = (0.02, 1.0)  # after a write that failed: at first, and at most
-STALL = timedelta(seconds=1)  # a write that takes longer is reported
+STALL = timedelta(seconds=1)  # a write that takes longer is a fault
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Budget:
     held_bytes: int = 0
     held_lines: int = 0
     lost: int = 0
-    reported: int = 0  # of those lost
+    reported: int = 0  # of the lost lines
 
     def takes(self, size: int) -> bool:
         """Count a line of `size` bytes as waiting, or as lost if it is too much."""
@@ -45,12 +45,12 @@ _Entry: TypeAlias = tuple[bytes, _Budget]
 class LogWriter:
     """A bounded queue of lines, and the thread that writes them.
 
-    `put` never waits and never fails. A line that finds its queue full is lost and
-    counted; the next line that is written is the report of it. A write that fails is
-    tried again from where it stopped, so that each line stays whole.
+    `put` never waits and never fails. If the queue is full, the line is lost and
+    counted, and the next line to be written reports the loss. A failed write is retried
+    from where it stopped, so each line is complete.
 
-    The queue isn't that of `logging.handlers`: its listener takes one record at a time,
-    has one bound for all, and loses the rest of a line whose write fails.
+    `logging.handlers.QueueListener` isn't used, as it takes one record at a time, has
+    one bound for all records, and loses the rest of a line whose write fails.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class LogWriter:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Begin to write to `file`, a file descriptor.
+        """Start the thread, which writes to the file descriptor `file`.
 
-        `report` returns the line that says how many lines were lost, and how many of
-        them were of the audit.
+        `report` returns the line that reports a loss, from the number of lost lines and
+        how many of them were of the audit log.
         """
         self._file = file
         self._render_report = report
@@ -74,17 +74,17 @@ class LogWriter:
         self._sleep = sleep
         self._audit = _Budget(audit_bytes)
         self._other = _Budget(other_bytes)
-        # Reentrant, like SimpleQueue: an object's end may log inside `put`.
+        # Reentrant, like SimpleQueue: a finalizer may log while `put` runs.
         self._changed = threading.Condition(threading.RLock())
         self._queue: SimpleQueue[_Entry] = SimpleQueue()
-        self._left: _Entry | None = None  # taken, and too long for the last batch
+        self._left: _Entry | None = None  # taken, but too long for the last batch
         self._lost_since: datetime | None = None
         self._writing_since: datetime | None = None
-        self._error = ""  # of the last try to write
+        self._error = ""  # of the last write
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def put(self, line: bytes, *, is_audit: bool = False) -> None:
-        """Queue one line, without its newline, or count it as lost."""
+        """Queue a line without its newline, or count it as lost if too many wait."""
         entry = (line + b"\n", self._audit if is_audit else self._other)
         with self._changed:
             if not entry[1].takes(len(entry[0])):
@@ -93,12 +93,12 @@ class LogWriter:
         self._queue.put(entry)
 
     def flush(self, seconds: float) -> None:
-        """Wait until all lines are written, at most for so long."""
+        """Wait at most `seconds` until all lines are written."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held_lines, seconds)
 
     def fault(self) -> str:
-        """Return what is wrong with the log: what waits, what was lost; or nothing."""
+        """Return which lines wait or were lost, or an empty string."""
         with self._changed:
             lost, of_audit = self._other.lost + self._audit.lost, self._audit.lost
             since, error, held = self._writing_since, self._error, self._held_lines
@@ -129,12 +129,12 @@ class LogWriter:
                     budget.held_lines -= 1
                 self._changed.notify_all()
             if self._left is None and self._queue.empty():
-                self._sleep(PAUSE_SECONDS)  # lets a batch gather
+                self._sleep(PAUSE_SECONDS)  # so that the next batch has more lines
 
     def _take(self) -> list[_Entry]:
-        """Wait for a line; return as many as a pipe takes in one piece.
+        """Wait for a line; return as many lines as one atomic write to a pipe takes.
 
-        Processes that share a pipe so don't write into each other's lines.
+        So processes that share a pipe don't write into each other's lines.
         """
         batch = [self._left or self._queue.get()]
         self._left, size = None, len(batch[0][0])
@@ -148,7 +148,7 @@ class LogWriter:
         return batch
 
     def _report(self) -> bytes:
-        """Return the line that reports what was lost since the last report, if any."""
+        """Return the line that reports the losses since the last report, if any."""
         with self._changed:
             lost, of_audit = (
                 each.lost - each.reported for each in (self._other, self._audit)
@@ -160,7 +160,7 @@ class LogWriter:
         return self._render_report(lost + of_audit, of_audit).encode() + b"\n"
 
     def _write(self, data: bytes) -> None:
-        """Write all of it, however long that takes."""
+        """Write all of `data`, however long that takes."""
         self._writing_since = self._now()
         wait, longest = RETRY_SECONDS
         while data:
@@ -170,7 +170,7 @@ class LogWriter:
                 wait = RETRY_SECONDS[0]
             except OSError as error:
                 self._error = error.strerror or type(error).__name__
-                self._sleep(wait)  # the reason may pass
+                self._sleep(wait)  # the cause may be temporary
                 wait = min(2 * wait, longest)
         self._writing_since = None
 

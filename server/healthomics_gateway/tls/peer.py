@@ -1,4 +1,4 @@
-"""The certificate that the client of a call has shown."""
+"""The certificate of a call's client."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from grpc.aio import ServicerContext
 
 
 def certificate_of(context: ServicerContext[Any, Any]) -> bytes | None:
-    """Return the verified certificate of a call's client, PEM; None if it has none."""
+    """Return the verified certificate of a call's client as PEM, or None."""
     shown = context.auth_context().get("x509_pem_cert")
     return next(iter(shown)) if shown else None

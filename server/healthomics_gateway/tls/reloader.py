@@ -1,4 +1,4 @@
-"""The server's side of TLS: the certificate that is served, and whose client calls."""
+"""Serves a certificate from files, and reloads it when the files change."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from healthomics_gateway.tls.files import (
     when_text,
 )
 
-LOOK_SECONDS = 2.0  # between two looks at the files
-READ_SECONDS = 5.0  # for a look; one that takes longer goes on in its thread
+CHECK_SECONDS = 2.0  # between two checks of the files
+READ_SECONDS = 5.0  # for a check; a longer one continues in its thread
 
 _log = structlog.get_logger("tls")
 
 
 def now_utc() -> datetime:
-    """Tell the time."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class ServerTls:
-    """The certificate, its key and the authorities of clients, kept at their files.
+    """The certificate, its key and the client authorities, as their files are now.
 
-    What can't be served isn't: then what was served before stays, and `fault` says so.
+    If the files become invalid, the last valid contents are still served, and `fault`
+    has the reason.
     """
 
     def __init__(
@@ -42,33 +43,33 @@ class ServerTls:
         now: Callable[[], datetime] = now_utc,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Load the files; raise TlsFilesError with all faults."""
+        """Load the files. Raises TlsFilesError with all faults."""
         self._files = files
         self._now = now
         self._sleep = sleep
         self._served = files.load(now())
         self._faults: tuple[str, ...] = ()
-        self._thread = OneAtATime("certificate")  # a file may hang
+        self._thread = OneAtATime("certificate")  # as reading a file may hang
 
     @property
     def fault(self) -> str:
-        """Why what the files hold isn't served, or what is served isn't valid."""
+        """What is wrong with the files or the served certificate; empty if nothing."""
         return "; ".join(self._faults)
 
     @property
     def served_until(self) -> str:
-        """When what is served expires; empty if that has happened."""
+        """When the served certificate expires; empty if it has expired."""
         not_after = self._served.not_after
         return when_text(not_after) if self._now() <= not_after else ""
 
     def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
-        """Return gRPC's credentials of one server; each handshake takes the newest."""
+        """Return the credentials of a server; each handshake uses the newest files."""
         is_required = client_auth == "required"
         given = self._served
 
         def newer() -> grpc.ServerCertificateConfiguration | None:
             nonlocal given
-            newest = self._served  # once, as the loop's thread sets it
+            newest = self._served  # read once, as the event loop's thread sets it
             if newest.served == given.served:
                 return None
             given = newest
@@ -76,17 +77,17 @@ class ServerTls:
 
         return grpc.dynamic_ssl_server_credentials(
             _configuration(given, with_clients=is_required),
-            newer,  # type: ignore[arg-type]  # the stubs leave None out, no change
+            newer,  # type: ignore[arg-type]  # None means no change; the stubs lack it
             require_client_authentication=is_required,
         )
 
     async def follow(self) -> None:
-        """Look at the files again and again, until cancelled."""
+        """Check the files again and again, until cancelled."""
         while True:
-            await self._sleep(LOOK_SECONDS)  # between two looks
+            await self._sleep(CHECK_SECONDS)
             try:
                 async with asyncio.timeout(READ_SECONDS):
-                    found = await self._thread.run(self._look)
+                    found = await self._thread.run(self._reload)
             except TimeoutError:
                 name = f"{self._files.section}.cert_file"
                 self._take(self._served, (f"{name}: its files can't be read in time",))
@@ -95,31 +96,31 @@ class ServerTls:
             else:
                 self._take(found, ())
 
-    def _look(self) -> Certified:
+    def _reload(self) -> Certified:
         if self._files.read() == self._served.read:
             return self._served
         return self._files.load(self._now())
 
     def _take(self, found: Certified, refused: tuple[str, ...]) -> None:
-        """Serve what was found, and log what is new about it."""
+        """Serve `found`, and log a change of it or of the faults."""
         faults = refused
         if self._now() > found.not_after:
             until = when_text(found.not_after)
             name = f"{self._files.section}.cert_file"
-            faults += (f"{name}: the certificate served expired on {until}",)
+            faults += (f"{name}: the served certificate expired on {until}",)
         if faults and faults != self._faults:
             until = when_text(found.not_after)
             _log.warning("certificate_fault", faults=faults, served_until=until)
         elif found.served != self._served.served or (self._faults and not faults):
             _log.info(
-                _what_happened(self._served, found),
+                _event_of(self._served, found),
                 not_after=when_text(found.not_after),
                 fingerprint=found.fingerprint,
             )
         self._served, self._faults = found, faults
 
 
-def _what_happened(before: Certified, found: Certified) -> str:
+def _event_of(before: Certified, found: Certified) -> str:
     if found.served == before.served:
         return "certificate_restored"
     if found.served[:2] == before.served[:2]:

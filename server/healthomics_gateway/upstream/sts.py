@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.quota import Gate, Quota
 from healthomics_gateway.runs.source import Partition
-from healthomics_gateway.runs.token_bucket import Gate, TokenBucket
 from healthomics_gateway.threads import AtMost, in_thread
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.credential_chain import HEADER_VALUE
@@ -92,7 +92,7 @@ class Sts:
         self._threads = AtMost(
             MAX_THREADS,
             "aws-credentials",
-            begin=Gate(TokenBucket(tps=MAX_TPS, burst=MAX_THREADS)).depart,
+            begin=Gate(Quota(tps=MAX_TPS, burst=MAX_THREADS)).depart,
         )
 
     def identity(self, partition: Partition) -> ChainIdentity:

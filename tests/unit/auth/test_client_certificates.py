@@ -1,4 +1,4 @@
-"""Whom a client's certificate names."""
+"""The identity in a client's certificate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AUTHORITY = Authority()
 
 
 def named(pair: Pair, **options: Any) -> str | Reason:
-    """Tell whom a certificate names, or why nobody."""
+    """Return the identity in a certificate, or the reason of the error."""
     try:
         return ClientCertificates(**options).credential_of(pair.cert).identity
     except GatewayError as error:
@@ -47,7 +47,7 @@ def named(pair: Pair, **options: Any) -> str | Reason:
     ],
 )
 def test_certificate_names_one_identity(what: Any, identity: str) -> None:
-    """It is the SPIFFE ID, else the first DNS name, else the subject."""
+    """The identity is the SPIFFE ID, else the first DNS name, else the subject."""
     uris = what.pop("uris", ())
 
     assert identity == named(AUTHORITY.certify(*uris, **what))
@@ -76,8 +76,8 @@ def test_certificate_names_one_identity(what: Any, identity: str) -> None:
         pytest.param({"dns": ["a..corp"]}, id="empty-label"),
     ],
 )
-def test_certificate_that_names_nobody_is_refused(what: Any) -> None:
-    """What has no identity, two, or one that isn't well-formed, proves nothing."""
+def test_certificate_without_an_identity_is_refused(what: Any) -> None:
+    """A certificate with no identity, two, or an invalid one is refused."""
     uris = what.pop("uris", ())
     pair = AUTHORITY.certify(*uris, **{"subject": "", **what})
 
@@ -86,12 +86,12 @@ def test_certificate_that_names_nobody_is_refused(what: Any) -> None:
 
 @given(st.binary())
 def test_bytes_that_are_no_certificate_are_refused(junk: bytes) -> None:
-    """Whatever the parser finds, it is the caller's fault and no bug."""
+    """Bytes that can't be parsed are the caller's error, not a bug."""
     assert Reason.TOKEN_INVALID is named(Pair(junk, b""))
 
 
-def test_certificate_outlived_by_its_connection_is_refused() -> None:
-    """The dates count for every call, as of a certificate that is known as well."""
+def test_certificate_that_expires_during_its_connection_is_refused() -> None:
+    """The dates are checked for every call, also of a cached certificate."""
     made = time = datetime.now(UTC).timestamp()
     pair = AUTHORITY.certify(LIMS)
     identities = ClientCertificates(now=lambda: time)
@@ -105,8 +105,8 @@ def test_certificate_outlived_by_its_connection_is_refused() -> None:
         identities.credential_of(pair.cert)
 
 
-def test_certificate_counts_between_its_dates_alone() -> None:
-    """One of yesterday has expired, one of tomorrow isn't valid yet."""
+def test_certificate_is_valid_between_its_dates() -> None:
+    """A certificate of yesterday has expired; one of tomorrow isn't valid yet."""
     expired = AUTHORITY.certify(LIMS, since=-2 * HOUR, until=-HOUR)
     premature = AUTHORITY.certify(LIMS, since=HOUR, until=2 * HOUR)
 

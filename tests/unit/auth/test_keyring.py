@@ -1,4 +1,4 @@
-"""Where public keys come from: sets that lie, files that change, servers that fail."""
+"""The issuer's public keys: hostile sets, files that change, servers that fail."""
 
 import asyncio
 import contextlib
@@ -40,12 +40,12 @@ HALF = b'HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{"keys'
 
 
 def kids_of(keys: KeySet) -> set[str | None]:
-    """List the good keys."""
+    """Return the kids of the usable keys."""
     return {key.kid for key in keys.keys}
 
 
 class Clock:
-    """A clock that is set by hand, and sleeps that last until they are ended."""
+    """A clock that the test sets, with sleeps that the test ends."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -53,33 +53,33 @@ class Clock:
         self._ended = asyncio.Semaphore(0)
 
     def __call__(self) -> float:
-        """Counts the seconds."""
+        """Return the seconds."""
         return self.seconds
 
     async def sleep(self, seconds: float) -> None:
-        """Falls asleep."""
+        """Sleep until the test ends it."""
         await self._begun.put(seconds)
         await self._ended.acquire()
 
     async def begun(self) -> float:
-        """Waits until somebody falls asleep, and tells for how long."""
+        """Wait until a task sleeps; return for how many seconds."""
         async with asyncio.timeout(5):
             return await self._begun.get()
 
     async def slept(self) -> float:
-        """Lets who sleeps sleep it out, and tells how long that was."""
+        """End the sleep of a task; return how many seconds it took."""
         seconds = await self.begun()
         self.end(seconds)
         return seconds
 
     def end(self, seconds: float) -> None:
-        """Lets so many seconds pass, and wakes who sleeps."""
+        """Advance the clock, and end the sleeps."""
         self.seconds += seconds
         self._ended.release()
 
 
 class Script:
-    """A source of sets that gives whatever `said` is, or raises it."""
+    """A source that returns `said` as the set, or raises it."""
 
     def __init__(self, said: bytes | Exception) -> None:
         self.said = said
@@ -97,7 +97,7 @@ class Script:
 
 
 class World:
-    """A ring of keys, and what it stands on."""
+    """A keyring with its clock and its source."""
 
     def __init__(self, *keys: Signer, refresh_seconds: float = 300.0) -> None:
         self.clock = Clock()
@@ -110,7 +110,7 @@ class World:
         )
 
     def publish(self, *keys: Signer) -> None:
-        """Give a set of these from now on."""
+        """Return a set of these keys from now on."""
         self.script.said = jwks(*keys)
 
     async def knows(self, signer: Signer, *, host: str = "") -> bool:
@@ -123,13 +123,13 @@ class World:
 
 
 async def knows(ring: Keyring, signer: Signer, *, host: str = "") -> bool:
-    """Tell whether a ring has a key for this signer's tokens."""
+    """Return whether a keyring has a key for this signer's tokens."""
     async with asyncio.timeout(10):
         return await ring.key(signer.kid, "ES256", host=host) is not None
 
 
 async def unavailable(ring: Keyring) -> float:
-    """See that a ring's keys can't be had, and tell when they may be."""
+    """Check that a keyring has no keys; return the retry delay."""
     with pytest.raises(GatewayError) as caught:
         await knows(ring, OLD)
     assert Reason.AUTH_BACKEND_UNAVAILABLE is caught.value.reason
@@ -138,7 +138,7 @@ async def unavailable(ring: Keyring) -> float:
 
 @asynccontextmanager
 async def following(ring: Keyring) -> AsyncIterator[None]:
-    """Keep a ring's keys fresh, as the gateway does."""
+    """Keep a keyring up to date, as the gateway does."""
     task = asyncio.create_task(ring.follow())
     try:
         yield
@@ -149,7 +149,7 @@ async def following(ring: Keyring) -> AsyncIterator[None]:
 
 
 async def background() -> None:
-    """Lets others go on until they wait for something."""
+    """Run the other tasks until they wait."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -167,7 +167,7 @@ async def background() -> None:
 def test_key_verifies_the_algorithms_of_its_kind(
     kind: str, algorithms: tuple[str, ...]
 ) -> None:
-    """A key that doesn't say more verifies each algorithm of its type and curve."""
+    """A key without `alg` verifies each algorithm of its type and curve."""
     (key,) = read_keys(jwks(Signer("a", kind))).keys
 
     assert ("a", frozenset(algorithms)) == (key.kid, key.algorithms)
@@ -175,7 +175,7 @@ def test_key_verifies_the_algorithms_of_its_kind(
 
 
 def test_key_verifies_only_the_algorithm_that_it_names() -> None:
-    """A key's own alg narrows what it verifies."""
+    """A key with `alg` verifies only that algorithm."""
     keys = read_keys(jwks(Signer("a").jwk(alg="RS512")))
 
     assert keys.find("a", "RS512")
@@ -213,8 +213,8 @@ def test_key_verifies_only_the_algorithm_that_it_names() -> None:
         pytest.param(Signer("bad", "Ed25519").jwk(x="AA"), "read", id="cut short"),
     ],
 )
-def test_key_that_is_no_good_is_left_out(jwk: Any, why: str) -> None:
-    """A bad key is told by its kid, and harms no other."""
+def test_unusable_key_is_left_out(jwk: Any, why: str) -> None:
+    """An unusable key is reported by its kid, and the other keys are used."""
     keys = read_keys(jwks(OLD, jwk))
 
     assert {"old"} == kids_of(keys)
@@ -226,7 +226,7 @@ def test_key_that_is_no_good_is_left_out(jwk: Any, why: str) -> None:
 
 
 def test_kid_of_two_types_is_left_out() -> None:
-    """Where a kid stands for keys of two types, neither is used."""
+    """If keys of two types have one kid, neither is used."""
     keys = read_keys(jwks(OLD, Signer("twice"), Signer("twice", "Ed25519")))
 
     assert {"old"} == kids_of(keys)
@@ -234,7 +234,7 @@ def test_kid_of_two_types_is_left_out() -> None:
 
 
 def test_kid_of_two_keys_for_an_algorithm_is_left_out() -> None:
-    """A token whose kid stands for two keys isn't tried with both."""
+    """If two keys of an algorithm have one kid, neither is used."""
     keys = read_keys(jwks(Signer("twice"), Signer("twice", "RSA", "other"), OLD))
 
     assert {"old"} == kids_of(keys)
@@ -242,7 +242,7 @@ def test_kid_of_two_keys_for_an_algorithm_is_left_out() -> None:
 
 
 def test_key_that_is_listed_twice_is_one() -> None:
-    """The same key may stand in a set more than once, also for its algorithms each."""
+    """A key may be in a set more than once, also for one algorithm each."""
     for_each = [Signer("a").jwk(alg="RS256"), Signer("a").jwk(alg="PS256")]
     keys = read_keys(jwks(OLD, OLD, *for_each))
 
@@ -254,7 +254,7 @@ def test_key_that_is_listed_twice_is_one() -> None:
 
 @pytest.mark.parametrize("nothing", [None, "", []], ids=repr)
 def test_member_that_is_empty_counts_as_absent(nothing: Any) -> None:
-    """Members that an issuer's library writes without a value mean nothing."""
+    """Members without a value, which some libraries write, are ignored."""
     optional = ("d", "p", "oth", "k", "alg", "use", "key_ops", "x5t", "x5c", "crv")
     jwk = Signer("a").jwk() | dict.fromkeys(optional, nothing)
 
@@ -265,7 +265,7 @@ def test_member_that_is_empty_counts_as_absent(nothing: Any) -> None:
 
 
 def test_key_listed_with_several_certificates_is_one() -> None:
-    """What is said about a key beside its numbers makes no other key of it."""
+    """Members besides the key itself don't make it another key."""
     twice = [
         Signer("a").jwk(x5t="one", x5c=["one"]),
         Signer("a").jwk(x5t="two", use=ABSENT, key_ops=["verify"]),
@@ -285,12 +285,12 @@ def test_key_listed_with_several_certificates_is_one() -> None:
 
 
 def test_set_with_a_byte_order_mark_is_read() -> None:
-    """A mark that an editor has put before the text is skipped."""
+    """A byte order mark before the text is skipped."""
     assert {"old"} == kids_of(read_keys(b"\xef\xbb\xbf" + jwks(OLD)))
 
 
 def test_key_of_a_spiffe_bundle_verifies_tokens() -> None:
-    """SPIFFE's bundles name another use, and hold keys of certificates beside."""
+    """The keys of use `jwt-svid` are used; those for certificates are left out."""
     keys = read_keys(
         jwks(OLD.jwk(use="jwt-svid"), NEW.jwk(use="x509-svid", kid=ABSENT))
     )
@@ -300,7 +300,7 @@ def test_key_of_a_spiffe_bundle_verifies_tokens() -> None:
 
 
 def test_token_without_kid_needs_a_key_that_is_the_only_one() -> None:
-    """Without a kid the algorithm must leave no choice."""
+    """Without a kid, exactly one key may fit the algorithm."""
     several = read_keys(jwks(OLD, NEW, Signer("rsa"), Signer(None, "Ed25519")))
 
     assert several.find(None, "ES256") is None
@@ -326,14 +326,14 @@ def test_token_without_kid_needs_a_key_that_is_the_only_one() -> None:
         pytest.param(b'{"a":[%s1],%s' % (b"1," * 32_768, jwks(OLD)[1:]), id="values"),
     ],
 )
-def test_set_that_is_no_set_is_refused(raw: bytes) -> None:
-    """What can't be read as a JWK set within the bounds is an error."""
+def test_invalid_set_is_refused(raw: bytes) -> None:
+    """Content that isn't a JWK set within the limits is an error."""
     with pytest.raises(KeySetError):
         read_keys(raw)
 
 
 def test_set_of_a_hundred_keys_is_read() -> None:
-    """A set may have a hundred keys."""
+    """A set may have 100 keys."""
     hundred = [Signer(str(number), "Ed25519") for number in range(100)]
 
     assert {str(number) for number in range(100)} == kids_of(read_keys(jwks(*hundred)))
@@ -352,8 +352,10 @@ MEMBERS = st.sampled_from(sorted({*Signer("a").jwk(), "crv", "x", "y", "alg", "k
     st.sampled_from(["RSA", "P-256", "Ed25519"]),
     st.dictionaries(MEMBERS, JSON, min_size=1, max_size=3),
 )
-def test_set_of_whatever_is_read_or_refused(kind: str, changes: dict[str, Any]) -> None:
-    """A key whose members are anything is good or left out, and nothing breaks."""
+def test_key_with_any_members_is_used_or_left_out(
+    kind: str, changes: dict[str, Any]
+) -> None:
+    """A key with any members is used or left out, and nothing fails."""
     try:
         keys = read_keys(jwks(Signer("a", kind).jwk(**changes), OLD))
     except KeySetError:
@@ -365,7 +367,7 @@ def test_set_of_whatever_is_read_or_refused(kind: str, changes: dict[str, Any]) 
 # ---- the ring ----
 
 
-async def test_ring_reads_when_it_is_first_asked() -> None:
+async def test_keyring_reads_at_the_first_token() -> None:
     """The first token waits for the keys; the next ones find them."""
     world = World(OLD)
     assert 0 == world.script.reads
@@ -375,7 +377,7 @@ async def test_ring_reads_when_it_is_first_asked() -> None:
     assert 1 == world.script.reads
 
 
-async def test_ring_reads_once_for_all_who_wait() -> None:
+async def test_waiting_callers_share_one_read() -> None:
     """A hundred callers without keys share one read."""
     world = World(OLD)
 
@@ -384,8 +386,8 @@ async def test_ring_reads_once_for_all_who_wait() -> None:
     assert (100, 1) == (sum(known), world.script.reads)
 
 
-async def test_caller_who_leaves_ends_no_read() -> None:
-    """The one for whom a read began may leave; the others get what it finds."""
+async def test_cancelled_caller_does_not_end_the_read() -> None:
+    """The caller that caused a read is cancelled; the others get its result."""
     world = World(OLD)
     world.script.flowing.clear()
     first = asyncio.create_task(world.knows(OLD))
@@ -402,7 +404,7 @@ async def test_caller_who_leaves_ends_no_read() -> None:
 
 
 async def test_failing_source_is_asked_no_more_than_its_pause_allows() -> None:
-    """Callers without keys hear at once when to come again, and cause no read."""
+    """During the pause callers fail at once with a retry delay, and cause no read."""
     world = World()
 
     delays = [await world.unavailable() for _ in range(1000)]
@@ -417,7 +419,7 @@ async def test_failing_source_is_asked_no_more_than_its_pause_allows() -> None:
 
 
 async def test_source_that_comes_up_ends_the_failure() -> None:
-    """Keys that can be had again are used from the next try on."""
+    """Once the source works, the next read finds the keys."""
     world = World()
     wait_seconds = await world.unavailable()
     world.publish(OLD)
@@ -428,7 +430,7 @@ async def test_source_that_comes_up_ends_the_failure() -> None:
 
 
 async def test_follower_waits_longer_after_each_failure() -> None:
-    """Failures in a row are 5 to 60 seconds apart; a success ends the row."""
+    """Repeated failures are 5 to 60 s apart; a success resets the pause."""
     world = World()
     async with following(world.ring):
         pauses = [await world.clock.slept() for _ in range(6)]
@@ -440,8 +442,8 @@ async def test_follower_waits_longer_after_each_failure() -> None:
     assert [5, 10, 20, 40, 60, 60, 300, 300, 5, 10] == pauses
 
 
-async def test_follower_reads_before_anybody_asks() -> None:
-    """The keys are there when the first caller comes."""
+async def test_follower_reads_before_the_first_caller() -> None:
+    """The keys are there when the first caller needs them."""
     world = World(OLD)
     async with following(world.ring):
         await world.clock.begun()
@@ -452,7 +454,7 @@ async def test_follower_reads_before_anybody_asks() -> None:
 
 
 async def test_follower_counts_the_reads_of_callers() -> None:
-    """A read that a caller has caused puts the follower's next one off."""
+    """A read that a caller causes delays the follower's next one."""
     world = World(OLD)
     async with following(world.ring):
         assert 300 == await world.clock.begun()
@@ -466,7 +468,7 @@ async def test_follower_counts_the_reads_of_callers() -> None:
 
 
 async def test_read_that_fails_keeps_the_keys() -> None:
-    """Keys outlive any number of failures, and are used without waiting."""
+    """Keys are kept after any number of failures, and used without a wait."""
     world = World(OLD)
     async with following(world.ring):
         await world.clock.slept()
@@ -485,8 +487,8 @@ async def test_read_that_fails_keeps_the_keys() -> None:
         pytest.param(RuntimeError("anything"), id="a bug"),
     ],
 )
-async def test_bad_content_keeps_the_keys(said: bytes | Exception) -> None:
-    """What can't be read as a set replaces none."""
+async def test_invalid_content_keeps_the_keys(said: bytes | Exception) -> None:
+    """Content that isn't a JWK set doesn't replace the keys."""
     world = World(OLD)
     async with following(world.ring):
         await world.clock.slept()
@@ -498,7 +500,7 @@ async def test_bad_content_keeps_the_keys(said: bytes | Exception) -> None:
 
 
 async def test_empty_set_withdraws_all_keys() -> None:
-    """An issuer that publishes no key has withdrawn all."""
+    """A set without keys withdraws all keys."""
     world = World(OLD)
     async with following(world.ring):
         await world.clock.slept()
@@ -508,8 +510,8 @@ async def test_empty_set_withdraws_all_keys() -> None:
         assert not await world.knows(OLD)
 
 
-async def test_bad_content_at_first_is_no_keys() -> None:
-    """An empty file isn't taken for a set that has been read."""
+async def test_invalid_content_at_first_is_a_failure() -> None:
+    """An empty file doesn't count as a set."""
     world = World()
     world.script.said = b""
 
@@ -518,7 +520,7 @@ async def test_bad_content_at_first_is_no_keys() -> None:
 
 
 async def test_rotation_replaces_the_keys() -> None:
-    """The follower finds new keys, and lets go of those withdrawn."""
+    """The follower adds new keys, and removes withdrawn ones."""
     world = World(OLD)
     old = await world.ring.key("old", "ES256")
     assert old
@@ -534,7 +536,7 @@ async def test_rotation_replaces_the_keys() -> None:
 
 
 async def test_set_that_stays_the_same_keeps_its_keys() -> None:
-    """A read that finds what was there makes no key anew."""
+    """A read of an unchanged set creates no new keys."""
     world = World(OLD)
     old = await world.ring.key("old", "ES256")
     async with following(world.ring):
@@ -547,7 +549,7 @@ async def test_set_that_stays_the_same_keeps_its_keys() -> None:
 
 
 async def test_unknown_kids_cause_one_read() -> None:
-    """A thousand unknown kids, one after another, are one read each 30 seconds."""
+    """A thousand unknown kids, one after another, cause one read in 30 s."""
     world = World(OLD)
     assert await world.knows(OLD)
     unknown = [Signer(f"unknown {number}") for number in range(1000)]
@@ -564,8 +566,8 @@ async def test_unknown_kids_cause_one_read() -> None:
 
 
 @pytest.mark.guarantee("slow-rejections")
-async def test_unknown_kids_of_a_crowd_cause_one_read() -> None:
-    """A crowd of unknown kids waits for the same read, the first of all too."""
+async def test_concurrent_unknown_kids_cause_one_read() -> None:
+    """Many concurrent unknown kids wait for the same read, the first one too."""
     world = World(OLD)
     unknown = [Signer(f"unknown {number}") for number in range(MAX_WAITING_OF_HOST)]
 
@@ -576,7 +578,7 @@ async def test_unknown_kids_of_a_crowd_cause_one_read() -> None:
 
 
 async def test_calls_that_wait_for_a_read_are_bounded() -> None:
-    """Calls of one host beyond its bound are refused, another host's wait as before."""
+    """Calls beyond a host's limit are refused; those of other hosts wait."""
     world = World(OLD)
     assert await world.knows(OLD)
     world.script.flowing.clear()
@@ -599,7 +601,7 @@ async def test_calls_that_wait_for_a_read_are_bounded() -> None:
 
 
 async def test_caller_with_a_new_key_waits_for_the_read_under_way() -> None:
-    """A key that has just been published is found, for those who come meanwhile too."""
+    """A new key is found by all callers that wait for the read."""
     world = World(OLD)
     assert await world.knows(OLD)
     world.publish(OLD, NEW)
@@ -617,7 +619,7 @@ async def test_caller_with_a_new_key_waits_for_the_read_under_way() -> None:
 
 
 async def test_unknown_kids_leave_a_failing_source_alone() -> None:
-    """While reads fail, unknown kids cause none before the next is due."""
+    """After a failure unknown kids cause no read before the next one is due."""
     world = World(OLD)
     assert await world.knows(OLD)
     world.script.said = OSError("down")
@@ -643,7 +645,7 @@ async def test_unknown_kids_leave_a_failing_source_alone() -> None:
     ],
 )
 async def test_read_that_would_not_help_is_not_made(kid: str | None, alg: str) -> None:
-    """Only a key that may be new is looked for."""
+    """Only a key that may be new causes a read."""
     world = World(OLD, NEW, Signer("short", "RSA-1024"))
     assert await world.knows(OLD)
 
@@ -652,7 +654,7 @@ async def test_read_that_would_not_help_is_not_made(kid: str | None, alg: str) -
 
 
 async def test_token_without_kid_looks_for_a_key_of_its_algorithm() -> None:
-    """Where no key is of the algorithm, there may be one now."""
+    """A read is made if no key has the token's algorithm."""
     world = World(OLD)
     assert await world.knows(OLD)
     world.publish(OLD, Signer("rsa"))
@@ -662,7 +664,7 @@ async def test_token_without_kid_looks_for_a_key_of_its_algorithm() -> None:
 
 
 def test_caller_waits_five_seconds_at_most() -> None:
-    """A source that stalls is given up, and a caller hears when to come again."""
+    """A read that stalls times out, and its callers get a retry delay."""
 
     async def work() -> tuple[float, float, float]:
         loop = asyncio.get_running_loop()
@@ -678,7 +680,7 @@ def test_caller_waits_five_seconds_at_most() -> None:
 
 
 def test_caller_that_comes_late_waits_no_longer_than_the_read() -> None:
-    """Who joins a read that stalls is told with the others."""
+    """A caller that joins a stalled read fails together with the others."""
 
     async def work() -> float:
         loop = asyncio.get_running_loop()
@@ -694,7 +696,7 @@ def test_caller_that_comes_late_waits_no_longer_than_the_read() -> None:
 
 
 def test_caller_waits_no_longer_for_a_read_that_does_not_end() -> None:
-    """Even a read that can't be given up holds nobody longer than five seconds."""
+    """A caller waits at most 5 s, even if the read can't be cancelled."""
 
     async def work() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
@@ -712,7 +714,7 @@ def test_caller_waits_no_longer_for_a_read_that_does_not_end() -> None:
 
 
 def test_close_ends_a_read_under_way() -> None:
-    """Nothing goes on in the background after the end."""
+    """No task is left after `close`."""
 
     async def work() -> tuple[float, int]:
         world = World(OLD)
@@ -728,8 +730,8 @@ def test_close_ends_a_read_under_way() -> None:
     assert (1000, 1) == virtually(work)
 
 
-async def test_close_of_a_ring_that_was_never_asked_does_nothing() -> None:
-    """A ring without a read has nothing to end."""
+async def test_close_before_the_first_read_does_nothing() -> None:
+    """A keyring without a read can be closed."""
     world = World(OLD)
 
     await world.ring.close()
@@ -740,8 +742,8 @@ async def test_close_of_a_ring_that_was_never_asked_does_nothing() -> None:
 # ---- what is logged ----
 
 
-async def test_keys_that_are_no_good_are_told_once() -> None:
-    """A set that goes on having bad keys doesn't fill the log."""
+async def test_unusable_keys_are_logged_once() -> None:
+    """A set whose unusable keys stay the same isn't logged again."""
     world = World(OLD)
     bad = Signer("bad", "RSA-1024")
     with capture_logs() as events:
@@ -759,8 +761,8 @@ async def test_keys_that_are_no_good_are_told_once() -> None:
     assert [["old"], ["new", "old"]] == read
 
 
-async def test_failure_is_told_once_until_it_changes() -> None:
-    """A file that stays bad is told once, another fault again."""
+async def test_failure_is_logged_once_until_it_changes() -> None:
+    """A fault is logged once, and another fault again."""
     world = World(OLD)
     with capture_logs() as events:
         async with following(world.ring):
@@ -783,7 +785,7 @@ async def test_failure_is_told_once_until_it_changes() -> None:
 
 @asynccontextmanager
 async def of_file(file: Path) -> AsyncIterator[tuple[Keyring, Clock]]:
-    """Follow a file."""
+    """Create a keyring of a file, and follow it."""
     clock = Clock()
     ring = Keyring(
         file_reader(file),
@@ -795,8 +797,8 @@ async def of_file(file: Path) -> AsyncIterator[tuple[Keyring, Clock]]:
         yield ring, clock
 
 
-async def test_file_is_looked_at_every_few_seconds(tmp_path: Path) -> None:
-    """Keys that are written into the file replace those before."""
+async def test_file_is_read_every_five_seconds(tmp_path: Path) -> None:
+    """New keys in the file replace the former ones."""
     file = tmp_path / "jwks.json"
     file.write_bytes(jwks(OLD))
     async with of_file(file) as (ring, clock):
@@ -821,10 +823,10 @@ async def test_file_is_looked_at_every_few_seconds(tmp_path: Path) -> None:
         ),
     ],
 )
-async def test_file_that_is_spoilt_keeps_the_keys(
+async def test_file_that_becomes_invalid_keeps_the_keys(
     tmp_path: Path, spoil: Callable[[Path], Any]
 ) -> None:
-    """Bad content is looked at again soon, and the keys stay meanwhile."""
+    """An invalid file is read again soon; the keys are kept meanwhile."""
     file = tmp_path / "jwks.json"
     file.write_bytes(jwks(OLD))
     async with of_file(file) as (ring, clock):
@@ -837,7 +839,7 @@ async def test_file_that_is_spoilt_keeps_the_keys(
 
 
 def test_file_that_hangs_uses_one_thread(tmp_path: Path) -> None:
-    """What hangs, as network file systems do, is looked at by one thread."""
+    """A file that hangs, as on a network file system, uses one thread."""
     pipe = tmp_path / "jwks.json"
     os.mkfifo(pipe)
 
@@ -866,7 +868,7 @@ def test_file_that_hangs_uses_one_thread(tmp_path: Path) -> None:
 async def of_url(
     server: KeyServer, ca_file: Path | None = None
 ) -> AsyncIterator[tuple[Keyring, Clock]]:
-    """Ask a server for keys."""
+    """Create a keyring of a URL."""
     clock = Clock()
     ring = Keyring(
         url_reader(server.url, ca_file=ca_file),
@@ -880,8 +882,8 @@ async def of_url(
         await ring.close()
 
 
-async def test_url_is_asked_once_for_all() -> None:
-    """A server sees one request, whoever waits."""
+async def test_url_is_asked_once_for_all_callers() -> None:
+    """The server gets one request for any number of callers."""
     async with KeyServer(OLD) as server, of_url(server) as (ring, _):
         known = await asyncio.gather(*(knows(ring, OLD) for _ in range(50)))
 
@@ -889,7 +891,7 @@ async def test_url_is_asked_once_for_all() -> None:
 
 
 async def test_url_that_comes_up_late_ends_the_failure() -> None:
-    """Keys are found as soon as the server has them, and the next try is due."""
+    """The keys are found at the next read after the server works."""
     async with KeyServer() as server, of_url(server) as (ring, clock):
         server.answer(http(status=503, keep=False))
         assert 5 == await unavailable(ring)
@@ -902,7 +904,7 @@ async def test_url_that_comes_up_late_ends_the_failure() -> None:
 
 
 async def test_url_of_https_needs_an_authority_that_is_trusted(tmp_path: Path) -> None:
-    """A certificate of the authority's own is trusted, of another one it isn't."""
+    """A certificate of the trusted authority is accepted, and no other one."""
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -916,7 +918,7 @@ async def test_url_of_https_needs_an_authority_that_is_trusted(tmp_path: Path) -
 
 
 async def test_authorities_that_are_replaced_are_trusted(tmp_path: Path) -> None:
-    """The file of authorities is read anew for each fetch, as they are rotated."""
+    """The file of authorities is read again for each fetch."""
     file = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(file)
     authority = trustme.CA()
@@ -934,7 +936,7 @@ async def test_authorities_that_are_replaced_are_trusted(tmp_path: Path) -> None
 
 
 async def test_url_that_redirects_is_not_followed() -> None:
-    """Another server than the one that was set is never asked."""
+    """No server but the one in the settings is asked."""
     async with KeyServer(OLD) as other, KeyServer() as server:
         for status in (301, 302, 303, 307, 308):
             server.answer(http(status=status, keep=False, location=other.url))
@@ -960,8 +962,8 @@ async def test_url_that_redirects_is_not_followed() -> None:
         pytest.param(b"", id="hung up"),
     ],
 )
-async def test_url_that_answers_badly_is_asked_once(answer: bytes) -> None:
-    """An answer that is no set is a failure, and nothing repeats the request."""
+async def test_url_with_an_invalid_answer_is_asked_once(answer: bytes) -> None:
+    """An invalid answer is a failure, and the request isn't repeated."""
     async with KeyServer() as server, of_url(server) as (ring, _):
         server.answer(answer)
 
@@ -969,8 +971,8 @@ async def test_url_that_answers_badly_is_asked_once(answer: bytes) -> None:
     assert 1 == server.asked
 
 
-async def test_url_that_says_too_much_is_read_no_further() -> None:
-    """A body that never ends isn't read to its end."""
+async def test_endless_body_of_a_url_is_read_up_to_the_limit() -> None:
+    """An endless body is read up to the limit."""
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n"
     async with KeyServer() as server, of_url(server) as (ring, _):
         server.answer(head + b" " * 2 * 2**20)
@@ -980,8 +982,8 @@ async def test_url_that_says_too_much_is_read_no_further() -> None:
     assert ["it is longer than 1 MiB"] == [event["error"] for event in events]
 
 
-async def test_url_of_nobody_is_a_failure() -> None:
-    """Where nobody listens there are no keys."""
+async def test_url_without_a_server_is_a_failure() -> None:
+    """If nothing listens at the URL, there are no keys."""
     async with KeyServer(OLD) as server:
         pass
     async with of_url(server) as (ring, _):
@@ -993,14 +995,14 @@ async def test_url_of_nobody_is_a_failure() -> None:
     [
         pytest.param(
             http("no", status=401, keep=False, content_type="text/plain"),
-            "status 401, content type text/plain; where the keys aren't public, set"
+            "status 401, content type text/plain; if the keys aren't public, set"
             " jwt.jwks_token_file",
             id="401",
         ),
         pytest.param(
             http("", status=301, keep=False, content_type="text/html"),
             "status 301, content type text/html; redirects aren't followed: set"
-            " jwt.jwks_url to where the keys are",
+            " jwt.jwks_url to the final URL",
             id="301",
         ),
         pytest.param(
@@ -1015,10 +1017,8 @@ async def test_url_of_nobody_is_a_failure() -> None:
         ),
     ],
 )
-async def test_url_that_gives_no_keys_is_told_by_its_answer(
-    answer: bytes, told: str
-) -> None:
-    """One line of the log says what came instead of keys, and so does readiness."""
+async def test_failure_of_a_url_names_its_answer(answer: bytes, told: str) -> None:
+    """The log and readiness say what the server answered instead of keys."""
     async with KeyServer() as server, of_url(server) as (ring, _):
         server.answer(answer)
         with capture_logs() as events:
@@ -1029,7 +1029,7 @@ async def test_url_that_gives_no_keys_is_told_by_its_answer(
 
 
 async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
-    """The token is read anew for each fetch, without the newline at its end."""
+    """The token is read again for each fetch, without its newline."""
     file = tmp_path / "token"
     file.write_text("first.to-ken~=\n")
     async with KeyServer(OLD) as server:
@@ -1059,7 +1059,7 @@ async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
 
 
 async def test_url_that_redirects_gets_no_token_elsewhere(tmp_path: Path) -> None:
-    """A bearer token is sent to the URL that was set, and nowhere else."""
+    """The bearer token is sent only to the URL in the settings."""
     file = tmp_path / "token"
     file.write_text("secret")
     async with KeyServer(OLD) as other, KeyServer() as server:
@@ -1070,8 +1070,8 @@ async def test_url_that_redirects_gets_no_token_elsewhere(tmp_path: Path) -> Non
     assert (1, 0) == (server.asked, other.asked)
 
 
-async def test_url_is_read_where_others_work_hangs() -> None:
-    """Its name is looked up in a thread of its own: asyncio's may all be taken."""
+async def test_url_is_read_while_threads_of_the_loop_hang() -> None:
+    """The host is resolved in its own thread, as all threads of asyncio may be busy."""
     ends = threading.Event()
     loop = asyncio.get_running_loop()
     hung = [loop.run_in_executor(None, ends.wait, 10) for _ in range(64)]
@@ -1085,8 +1085,8 @@ async def test_url_is_read_where_others_work_hangs() -> None:
     assert {OLD.kid} == kids_of(read_keys(raw))
 
 
-def test_url_that_stalls_is_given_up() -> None:
-    """A server that doesn't answer is left after five seconds."""
+def test_url_that_stalls_times_out() -> None:
+    """A server that doesn't answer fails the read after 5 s."""
 
     async def work() -> tuple[float, int]:
         async with KeyServer(OLD) as server, of_url(server) as (ring, _):
@@ -1110,7 +1110,7 @@ def test_url_that_stalls_is_given_up() -> None:
     ],
 )
 def test_url_that_is_safe_has_no_fault(url: str) -> None:
-    """Keys may come over https, or from this machine."""
+    """Keys may be read over https, or from a loopback host."""
     assert url_fault(url) is None
 
 
@@ -1141,6 +1141,6 @@ def test_url_that_is_safe_has_no_fault(url: str) -> None:
         f"https://{'a' * 64}.test/",
     ],
 )
-def test_url_that_others_could_answer_has_a_fault(url: str) -> None:
-    """Keys never come in plaintext from elsewhere."""
+def test_unsafe_url_has_a_fault(url: str) -> None:
+    """Keys can't be read in plaintext from other hosts."""
     assert url_fault(url)

@@ -1,4 +1,4 @@
-"""Rules on callers: whom one is about, and what it lets that caller do and see."""
+"""The operator's rules: which callers a rule applies to, and what it allows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.auth.policy import (
     ALL_METHODS,
+    ALLOW_ALL,
     ANONYMOUS,
-    EVERYTHING,
     Access,
     Policy,
     Rule,
@@ -26,12 +26,12 @@ BOTH = frozenset({"GetRun", "WatchRun"})
 
 
 def rule(identity: str = "*", **what: object) -> Rule:
-    """Make a rule about callers of an identity."""
+    """Return a rule for an identity."""
     return Rule(**{"identity": identity, "methods": BOTH, **what})
 
 
 def refusal(policy: Policy, identity: str, method: str = "GetRun") -> Reason | None:
-    """Tell why a caller may not call a method, None where it may."""
+    """Return why a caller may not call a method, None if it may."""
     try:
         policy.access_of(identity, method)
     except GatewayError as error:
@@ -61,23 +61,23 @@ def refusal(policy: Policy, identity: str, method: str = "GetRun") -> Reason | N
         pytest.param(ANONYMOUS, ANONYMOUS, True, id="nobody-by-name"),
     ],
 )
-def test_rule_is_about_whom_it_names(
+def test_rule_matches_its_identity(
     pattern: str, identity: str, *, is_match: bool
 ) -> None:
-    """An identity is compared whole; a * at the end stands for the rest of it."""
+    """An identity must be equal; a * at the end matches one or more characters."""
     assert is_match == rule(pattern).matches(identity)
 
 
 @given(st.text(), st.text())
-def test_rule_without_a_star_is_about_one_identity(mine: str, other: str) -> None:
-    """No other identity passes for the one that is named."""
+def test_rule_without_a_star_matches_one_identity(mine: str, other: str) -> None:
+    """No identity but the rule's own matches."""
     named = mine.rstrip("*")
     assert (named == other) == rule(named).matches(other)
 
 
 @pytest.mark.guarantee("policy")
 def test_first_rule_about_a_caller_decides() -> None:
-    """A later rule neither adds to an earlier one nor takes from it."""
+    """A later rule neither extends nor restricts an earlier one."""
     watcher = rule(LIMS, methods=frozenset({"WatchRun"}))
     policy = Policy([watcher, rule("*")])
 
@@ -87,8 +87,8 @@ def test_first_rule_about_a_caller_decides() -> None:
 
 
 @pytest.mark.guarantee("policy")
-def test_who_is_in_no_rule_may_nothing() -> None:
-    """Once a rule stands, everything is denied that none allows."""
+def test_caller_without_a_rule_is_denied() -> None:
+    """Once any rule exists, a caller that matches no rule is denied."""
     policy = Policy([rule(LIMS)])
 
     for method in ("GetRun", "WatchRun", "Health", "Reflection"):
@@ -98,11 +98,11 @@ def test_who_is_in_no_rule_may_nothing() -> None:
     assert not policy.knows(ANONYMOUS)
 
 
-def test_without_rules_everyone_may_everything() -> None:
-    """No rule, no limits."""
+def test_without_rules_every_caller_is_allowed() -> None:
+    """Without rules there are no limits."""
     access = Policy().access_of(ANONYMOUS, "Reflection")
 
-    assert EVERYTHING is access.rule
+    assert ALLOW_ALL is access.rule
     assert access.sees(Run())
     assert not access.is_bound
 
@@ -157,7 +157,7 @@ def test_access_has_the_identity_of_its_caller() -> None:
 def test_caller_sees_the_runs_of_its_rule(
     what: dict[str, object], run: Run, *, is_seen: bool
 ) -> None:
-    """A run must be in one of the groups and have all of the tags, exactly."""
+    """A run must be in one of the groups and have all of the tags exactly."""
     access = Access(LIMS, rule(**what))
 
     assert is_seen == access.sees(run)
@@ -172,7 +172,7 @@ def test_caller_sees_the_runs_of_its_rule(
 def test_errors_that_reveal_a_run_are_hidden_from_restricted_callers(
     reason: Reason,
 ) -> None:
-    """A caller that may see only some runs doesn't learn whether a run exists."""
+    """A caller that may see only some runs can't find out whether a run exists."""
     error = GatewayError(reason)
     restricted = Access(LIMS, rule(run_groups=frozenset({"1"})))
 
@@ -182,7 +182,7 @@ def test_errors_that_reveal_a_run_are_hidden_from_restricted_callers(
 
 @pytest.mark.guarantee("hidden-runs")
 def test_every_verdict_on_a_run_is_hidden() -> None:
-    """Of the errors that AWS answers, only those that may pass say nothing of a run."""
+    """No error of AWS that a restricted caller may receive depends on the run."""
     told = {
         each
         for each in Reason
@@ -204,8 +204,8 @@ def test_every_verdict_on_a_run_is_hidden() -> None:
     } == told
 
 
-def test_partition_is_the_role_and_whom_it_is_assumed_for() -> None:
-    """Callers of one role are apart from one another, and those without role aren't."""
+def test_partition_is_the_role_and_its_caller() -> None:
+    """Each caller with a role has a partition; those without a role share one."""
     assert Partition(ROLE, LIMS) == Access(LIMS, rule(aws_role=ROLE)).partition
     assert OWN == Access(LIMS, rule()).partition
 
@@ -227,9 +227,9 @@ def test_partition_is_the_role_and_whom_it_is_assumed_for() -> None:
         pytest.param("spiffe://corp", None, id="whole"),
     ],
 )
-def test_pattern_that_matches_more_than_it_seems_to_is_known(
+def test_pattern_that_may_match_too_much_is_found(
     pattern: str, other: str | None
 ) -> None:
-    """A star that follows no separator also stands for the rest of another name."""
+    """A star that follows no separator also matches the rest of another name."""
     assert other == neighbour_of(pattern)
     assert other is None or Rule(pattern, ALL_METHODS).matches(other)

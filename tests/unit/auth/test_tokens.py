@@ -1,4 +1,4 @@
-"""Who a token says it is: real signatures, forgeries, and whatever else is sent."""
+"""What a token proves: real signatures, forgeries, and arbitrary input."""
 
 import asyncio
 import contextlib
@@ -38,18 +38,18 @@ INVALID, EXPIRED = Reason.TOKEN_INVALID, Reason.TOKEN_EXPIRED
 
 
 class Counted(Keyring):
-    """A ring of keys that counts how often it is asked for one."""
+    """A keyring that counts its look-ups."""
 
     asked = 0
 
     async def key(self, kid: str | None, alg: str, *, host: str = "") -> Any:
-        """Counts one question."""
+        """Count a look-up."""
         self.asked += 1
         return await super().key(kid, alg, host=host)
 
 
 class World:
-    """A verifier, the keys that it knows, and what the time is."""
+    """A verifier, its keys and its clock."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class World:
         return self.ticks
 
     async def says(self, token: str) -> str | Reason:
-        """Tells the token's identity, or why it has none."""
+        """Return the token's identity, or the reason of its error."""
         try:
             return (await self.tokens.credential_of(token)).identity
         except GatewayError as error:
@@ -90,14 +90,14 @@ class World:
         return refusal.reason
 
     async def replace(self, *keys: Signer) -> None:
-        """Publishes other keys, and has them read."""
+        """Publish other keys, and read them."""
         self.published = jwks(*keys)
         self.ticks += 30  # unknown kids may cause a read again
         assert await self.ring.key("unknown", "RS256") is None
 
 
 async def verdict(token: str, *keys: Signer | dict[str, Any], **options: Any) -> Any:
-    """Tells what a verifier of its own finds in a token."""
+    """Return what a new verifier finds in a token."""
     return await World(*keys, **options).says(token)
 
 
@@ -106,13 +106,13 @@ async def verdict(token: str, *keys: Signer | dict[str, Any], **options: Any) ->
 
 @pytest.mark.parametrize("alg", [pytest.param(alg, id=alg) for alg in ALGORITHMS])
 async def test_token_of_each_algorithm_is_accepted(alg: str) -> None:
-    """What an issuer signs with any of the algorithms tells who calls."""
+    """A token that is signed with any of the algorithms proves its identity."""
     assert IDENTITY == await verdict(SIGNERS[KIND_OF[alg]].token(alg=alg))
 
 
 @pytest.mark.parametrize("alg", [pytest.param(alg, id=alg) for alg in ALGORITHMS])
 async def test_token_of_each_algorithm_needs_it_to_be_allowed(alg: str) -> None:
-    """An algorithm that isn't in the list is refused before keys are asked for."""
+    """An algorithm that isn't allowed is refused before keys are looked up."""
     others = tuple(other for other in ALGORITHMS if other != alg)
     world = World(algorithms=others)
 
@@ -122,7 +122,7 @@ async def test_token_of_each_algorithm_needs_it_to_be_allowed(alg: str) -> None:
 
 @pytest.mark.parametrize("alg", [pytest.param(alg, id=alg) for alg in ALGORITHMS])
 async def test_signature_by_another_key_is_refused(alg: str) -> None:
-    """A key of the same kid that the issuer hasn't published proves nothing."""
+    """A signature by an unpublished key with a published kid is refused."""
     kind = KIND_OF[alg]
     forged = Signer(kind, kind, "stranger").token(alg=alg)
 
@@ -132,7 +132,7 @@ async def test_signature_by_another_key_is_refused(alg: str) -> None:
 @pytest.mark.guarantee("token-algorithms")
 @pytest.mark.parametrize("alg", [pytest.param(alg, id=alg) for alg in ALGORITHMS])
 async def test_key_of_another_type_is_not_used(alg: str) -> None:
-    """A token whose kid is of a key that isn't of its algorithm is refused."""
+    """A token whose kid names a key of another algorithm is refused."""
     signer = SIGNERS[KIND_OF[alg]]
     for other in set(SIGNERS.values()) - {signer}:
         assert INVALID is await verdict(
@@ -141,7 +141,7 @@ async def test_key_of_another_type_is_not_used(alg: str) -> None:
 
 
 async def test_algorithm_is_the_keys_own() -> None:
-    """A key that names its algorithm verifies no other one of its type."""
+    """A key with `alg` verifies no other algorithm of its type."""
     only = RSA.jwk(alg="PS256")
 
     assert INVALID is await verdict(RSA.token(alg="RS256"), only)
@@ -151,7 +151,7 @@ async def test_algorithm_is_the_keys_own() -> None:
 @pytest.mark.guarantee("token-algorithms")
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", None, ABSENT])
 async def test_token_without_signature_is_refused(alg: Any) -> None:
-    """No spelling of none is an algorithm, with an empty signature or any other."""
+    """No spelling of `none` is accepted, with any signature."""
     header = {"kid": "RSA"} if alg is ABSENT else {"alg": alg, "kid": "RSA"}
     for signature in (b"", b"any", RSA.signature(b"any", "RS256")):
         world = World()
@@ -162,7 +162,7 @@ async def test_token_without_signature_is_refused(alg: Any) -> None:
 
 
 def as_pem(form: PublicFormat) -> bytes:
-    """Write the public RSA key as PEM."""
+    """Return the public RSA key as PEM."""
     return RSA.private.public_key().public_bytes(Encoding.PEM, form)
 
 
@@ -186,7 +186,7 @@ SECRETS = {  # what a verifier might take for the secret of HS256
 @pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512", "hs256"])
 @pytest.mark.parametrize("form", [pytest.param(form, id=form) for form in SECRETS])
 async def test_public_key_is_no_secret(form: str, alg: str) -> None:
-    """A MAC that is made with the public key, in whatever form, proves nothing."""
+    """A MAC with the public key as its secret is refused, in any encoding."""
     mac = jwt.get_algorithm_by_name(alg.upper())
     for kid in ("RSA", "secret", ABSENT):
         named = {} if kid is ABSENT else {"kid": kid}
@@ -201,14 +201,14 @@ async def test_public_key_is_no_secret(form: str, alg: str) -> None:
 
 
 def test_symmetric_algorithm_can_not_be_allowed() -> None:
-    """No setting lets a secret verify tokens."""
+    """No setting allows symmetric algorithms."""
     for alg in ("HS256", "none", "ES256K", "RS257"):
         with pytest.raises(ValueError, match="asymmetric"):
             World(algorithms=("RS256", alg))
 
 
-async def test_algorithm_of_its_header_alone_is_refused() -> None:
-    """Neither a list of algorithms nor another spelling is one."""
+async def test_invalid_algorithm_is_refused() -> None:
+    """A list of algorithms, or another spelling, is refused."""
     for alg in (["RS256"], {"RS256": 1}, "rs256", "RS256 ", 256, True):
         forged = RSA.token(header={"alg": alg}, alg="RS256")
 
@@ -219,19 +219,19 @@ async def test_algorithm_of_its_header_alone_is_refused() -> None:
 
 
 async def test_unknown_kid_is_refused() -> None:
-    """A kid that the issuer hasn't published proves nothing, its key known or not."""
+    """A kid that isn't published is refused, even with a known key."""
     assert INVALID is await verdict(RSA.token(header={"kid": "unknown"}))
 
 
 @pytest.mark.parametrize("kid", [7, None, ["RSA"], {"RSA": 1}, True, "", "RSA ", "rsa"])
-async def test_kid_is_taken_as_it_is_written(kid: Any) -> None:
-    """A kid is text, and matches exactly."""
+async def test_kid_is_compared_exactly(kid: Any) -> None:
+    """A kid is text, and must be equal."""
     assert INVALID is await verdict(RSA.token(header={"kid": kid}))
     assert INVALID is await verdict(RSA.token(header={"kid": kid}), RSA)
 
 
 async def test_token_without_kid_needs_a_single_key() -> None:
-    """Without kid a token is accepted where one key alone is of its algorithm."""
+    """Without a kid, exactly one key must fit the algorithm."""
     token = RSA.token(header={"kid": ABSENT})
     other = Signer("other", "RSA", "stranger")
 
@@ -243,8 +243,8 @@ async def test_token_without_kid_needs_a_single_key() -> None:
 
 
 @pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c"])
-async def test_key_that_a_token_brings_is_not_used(name: str) -> None:
-    """A header that holds a key, or tells where one is, is no reason to use it."""
+async def test_key_in_a_header_is_not_used(name: str) -> None:
+    """A key, or the URL of one, in a token's header is ignored."""
     url = "https://evil.test/jwks.json"
     brought = {"jwk": STRANGER.jwk(), "jku": url, "x5u": url, "x5c": ["AAAA"]}[name]
 
@@ -254,7 +254,7 @@ async def test_key_that_a_token_brings_is_not_used(name: str) -> None:
 
 @pytest.mark.parametrize("crit", [["exp"], ["b64"], [], None, "b64", ["crit"]])
 async def test_token_with_extensions_is_refused(crit: Any) -> None:
-    """No extension that must be understood is understood."""
+    """A token with `crit` is refused, as no extension is supported."""
     world = World()
     header = {"crit": crit, "b64": True, "exp": 1}
 
@@ -262,13 +262,13 @@ async def test_token_with_extensions_is_refused(crit: Any) -> None:
     assert 0 == world.ring.asked
 
 
-async def test_payload_that_is_not_in_the_token_is_refused() -> None:
-    """A detached payload has no claims."""
+async def test_detached_payload_is_refused() -> None:
+    """A token with a detached payload is refused."""
     assert INVALID is await verdict(RSA.token(header={"b64": False}))
 
 
-async def test_issuer_that_is_down_is_told() -> None:
-    """Where no key was ever had, the failure isn't the caller's."""
+async def test_issuer_that_is_down_is_not_the_callers_fault() -> None:
+    """Before the first keys the error is AUTH_BACKEND_UNAVAILABLE."""
     world = World()
     world.published = b"<html>"
 
@@ -315,16 +315,16 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("garbage", [pytest.param(each, id=each) for each in GARBAGE])
-async def test_garbage_is_refused_before_keys_are_asked_for(garbage: str) -> None:
-    """What hasn't the shape of a token costs nothing more."""
+async def test_malformed_token_causes_no_key_look_up(garbage: str) -> None:
+    """Text that isn't shaped like a token is refused before keys are looked up."""
     world = World()
 
     assert INVALID is await world.says(GARBAGE[garbage])
     assert 0 == world.ring.asked
 
 
-async def test_token_of_eight_kibibytes_is_read() -> None:
-    """A token may be as long as the metadata lets it be."""
+async def test_token_of_8_kib_is_read() -> None:
+    """A token may be as long as the metadata."""
     short = len(RSA.token(name=""))
     token = RSA.token(name="x" * ((8190 - short) * 3 // 4))
 
@@ -333,7 +333,7 @@ async def test_token_of_eight_kibibytes_is_read() -> None:
 
 
 async def test_signature_written_in_another_way_is_refused() -> None:
-    """Bits that mean nothing can't make another token of the same signature."""
+    """Unused bits of the encoding can't make another token of the same signature."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     token = ED.token()  # 64 bytes: the last letter has four bits too many
     last = alphabet.index(token[-1])
@@ -360,8 +360,8 @@ async def test_signature_written_in_another_way_is_refused() -> None:
         pytest.param(b'{"exp":%s}' % (b"9" * 5000), id="huge number"),
     ],
 )
-async def test_payload_that_is_no_object_is_refused(payload: Any) -> None:
-    """Even signed well, a payload must be a JSON object."""
+async def test_payload_that_is_not_an_object_is_refused(payload: Any) -> None:
+    """A payload with a valid signature must be a JSON object too."""
     token = compact(
         {"alg": "EdDSA", "kid": "Ed25519"},
         payload,
@@ -428,8 +428,8 @@ async def test_payload_that_is_no_object_is_refused(payload: Any) -> None:
         ("jti", 7),
     ],
 )
-async def test_claim_that_is_wrong_is_refused(claim: str, value: Any) -> None:
-    """Each claim that is checked must be there and right."""
+async def test_invalid_claim_is_refused(claim: str, value: Any) -> None:
+    """Each claim that is checked must be present and valid."""
     assert INVALID is await verdict(ED.token(**{claim: value}))
 
 
@@ -448,19 +448,19 @@ async def test_claim_that_is_wrong_is_refused(claim: str, value: Any) -> None:
         ("iat", ABSENT),
     ],
 )
-async def test_claim_that_is_right_is_accepted(claim: str, value: Any) -> None:
-    """What an issuer may write is accepted, with five seconds for its clock."""
+async def test_valid_claim_is_accepted(claim: str, value: Any) -> None:
+    """Valid claims are accepted, with a leeway for the issuer's clock."""
     assert IDENTITY == await verdict(ED.token(**{claim: value}))
 
 
 @pytest.mark.parametrize("exp", [NOW - 5, NOW - 5.5, 0, -7, -1e9])
-async def test_token_that_has_expired_is_told_so(exp: float) -> None:
-    """A caller whose token was right once learns that it needs another."""
+async def test_expired_token_has_its_own_reason(exp: float) -> None:
+    """An expired token is TOKEN_EXPIRED, so that the caller gets a new one."""
     assert EXPIRED is await verdict(ED.token(exp=exp))
 
 
-async def test_token_that_is_wrong_and_expired_is_wrong() -> None:
-    """Who has forged a token doesn't learn how it would have been read."""
+async def test_invalid_and_expired_token_is_invalid() -> None:
+    """An invalid token is TOKEN_INVALID, even if it has expired too."""
     assert INVALID is await verdict(STRANGER.token(exp=NOW - 60))
     assert INVALID is await verdict(RSA.token(exp=NOW - 60, aud="elsewhere"))
     assert INVALID is await verdict(RSA.token(exp=NOW - 60, sub=""))
@@ -470,13 +470,13 @@ async def test_token_that_is_wrong_and_expired_is_wrong() -> None:
     "identity",
     ["x", "x" * 256, "system:serviceaccount:runs:reader", "Zoë Ω", "Anonymous", "a*"],
 )
-async def test_identity_is_told_as_it_is_written(identity: str) -> None:
-    """Whatever is printable names a caller, up to 256 characters."""
+async def test_identity_is_the_claim_unchanged(identity: str) -> None:
+    """Any printable text of up to 256 characters is an identity."""
     assert identity == await verdict(ED.token(sub=identity))
 
 
 async def test_identity_is_of_the_claim_that_was_set() -> None:
-    """An operator chooses which claim names the caller."""
+    """The identity is read from the claim in the settings."""
     name = "https://issuer.test/email"
     token = ED.token(**{name: "alice@issuer.test", "sub": "other"})
 
@@ -485,7 +485,7 @@ async def test_identity_is_of_the_claim_that_was_set() -> None:
 
 
 async def test_audience_is_of_the_claim_that_was_set() -> None:
-    """Access tokens of some issuers name their audience elsewhere."""
+    """The audience is read from the claim in the settings."""
     token = ED.token(aud=ABSENT, client_id=AUDIENCE)
     options = {"audience_claim": "client_id"}
 
@@ -496,7 +496,7 @@ async def test_audience_is_of_the_claim_that_was_set() -> None:
 
 
 async def test_leeway_is_as_long_as_it_was_set() -> None:
-    """An issuer's clock may differ by the leeway, forward and back, and no more."""
+    """The issuer's clock may differ by the leeway, and no more."""
     within = (ED.token(nbf=NOW + 30), ED.token(iat=NOW + 30), ED.token(exp=NOW - 29))
     beyond = (ED.token(nbf=NOW + 31), ED.token(iat=NOW + 31), ED.token(exp=NOW - 30))
     world = World(leeway_seconds=30.0)
@@ -531,7 +531,7 @@ WORKLOAD = f"{DOMAIN}/lims"
 async def test_token_without_issuer_is_of_a_spiffe_domain(
     claims: dict[str, Any], issuer: str, use: str, found: str | Reason
 ) -> None:
-    """A token may lack `iss` only where SPIFFE's key and its own subject name one."""
+    """A token without `iss` needs a SPIFFE key and a subject of the trust domain."""
     token = ED.token(**({"iss": ABSENT} | claims))
 
     assert found == await verdict(token, ED.jwk(use=use), issuer=issuer)
@@ -554,7 +554,7 @@ async def test_token_without_issuer_is_of_a_spiffe_domain(
     ],
 )
 async def test_check_that_failed_is_logged(token: str, check: str) -> None:
-    """The log says why a token was refused, and nothing of what it holds."""
+    """The log names the failed check, and nothing of the token."""
     with capture_logs() as events, bound_contextvars(request_id="r-1"):
         await verdict(token)
 
@@ -567,15 +567,15 @@ async def test_check_that_failed_is_logged(token: str, check: str) -> None:
 
 
 async def test_token_that_was_verified_is_not_verified_again() -> None:
-    """A repeat asks for no key."""
+    """A cached token causes no key look-up."""
     world = World()
 
     assert [IDENTITY] * 3 == [await world.says(TOKEN) for _ in range(3)]
     assert 1 == world.ring.asked
 
 
-async def test_remembered_token_expires() -> None:
-    """A token that was right is refused from the moment it has expired."""
+async def test_cached_token_expires() -> None:
+    """A cached token is refused from the moment it expires."""
     world = World()
     token = ED.token(exp=NOW + 60)
     assert IDENTITY == await world.says(token)
@@ -588,8 +588,8 @@ async def test_remembered_token_expires() -> None:
     assert EXPIRED is await world.says(token)
 
 
-async def test_remembered_token_is_refused_when_its_key_is_withdrawn() -> None:
-    """A key that the issuer no longer publishes proves nothing any more."""
+async def test_cached_token_is_refused_when_its_key_is_withdrawn() -> None:
+    """A cached token is refused once its key is no longer published."""
     world = World(RSA, EC)
     assert IDENTITY == await world.says(RSA.token())
     assert IDENTITY == await world.says(EC.token())
@@ -600,8 +600,8 @@ async def test_remembered_token_is_refused_when_its_key_is_withdrawn() -> None:
     assert IDENTITY == await world.says(EC.token())
 
 
-async def test_remembered_token_is_refused_when_its_kid_gets_another_key() -> None:
-    """A kid doesn't stand for the key that it named before."""
+async def test_cached_token_is_refused_when_its_kid_gets_another_key() -> None:
+    """A cached token is refused once its kid names another key."""
     world = World(RSA)
     assert IDENTITY == await world.says(TOKEN)
 
@@ -611,8 +611,8 @@ async def test_remembered_token_is_refused_when_its_kid_gets_another_key() -> No
     assert IDENTITY == await world.says(STRANGER.token())
 
 
-async def test_failure_is_not_remembered() -> None:
-    """A token that is refused today may be right tomorrow."""
+async def test_failure_is_not_cached() -> None:
+    """A token that is refused now may be accepted later."""
     world = World(EC)
     early = EC.token(nbf=NOW + 60)
     assert INVALID is await world.says(TOKEN)
@@ -625,8 +625,8 @@ async def test_failure_is_not_remembered() -> None:
     assert IDENTITY == await world.says(early)
 
 
-async def test_memory_has_a_bound() -> None:
-    """Of more tokens than are remembered, those used longest ago are verified again."""
+async def test_cache_is_bounded() -> None:
+    """Beyond the bound the least recently used tokens are verified again."""
     world = World(max_remembered=2)
     tokens = [ED.token(sub=name) for name in ("a", "b", "c")]
     for token in (tokens[0], tokens[1], tokens[0], tokens[2], tokens[0]):
@@ -637,8 +637,8 @@ async def test_memory_has_a_bound() -> None:
     assert 4 == world.ring.asked
 
 
-async def test_expired_tokens_push_none_out_of_memory() -> None:
-    """What has expired takes no room."""
+async def test_expired_tokens_evict_no_others() -> None:
+    """Expired tokens take no place in the cache."""
     world = World(max_remembered=1)
     await world.says(TOKEN)
     assert EXPIRED is await world.says(ED.token(exp=NOW - 60))
@@ -647,16 +647,16 @@ async def test_expired_tokens_push_none_out_of_memory() -> None:
     assert 2 == world.ring.asked
 
 
-async def test_another_signature_of_the_same_claims_is_not_remembered() -> None:
-    """What is remembered is the whole token."""
+async def test_cache_key_is_the_whole_token() -> None:
+    """Another signature of the same claims isn't found in the cache."""
     world = World()
     assert IDENTITY == await world.says(TOKEN)
 
     assert INVALID is await world.says(f"{HEADER}.{CLAIMS}.{SIGNATURE[:-8]}AAAAAAAA")
 
 
-async def test_token_is_kept_and_told_nowhere() -> None:
-    """Neither errors nor the log nor what is remembered has a token in it."""
+async def test_token_is_stored_and_logged_nowhere() -> None:
+    """No error, log line or cache contains a token."""
     world = World()
     wrong = (STRANGER.token(), RSA.token(exp=0), RSA.token(header={"kid": "unknown"}))
     with capture_logs() as events:
@@ -677,14 +677,14 @@ async def test_token_is_kept_and_told_nowhere() -> None:
 
 
 def tried(token: str) -> str | Reason:
-    """Tells what a verifier finds, in a loop of its own."""
+    """Return what a verifier finds, in an event loop of its own."""
     return asyncio.run(verdict(token, ED, RSA, EC))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text() | st.text(alphabet="ey.-_=AZ09 ") | st.binary().map(str))
 def test_any_text_is_refused(text: str) -> None:
-    """Whatever is sent in place of a token is invalid, and nothing breaks."""
+    """Any text in place of a token is TOKEN_INVALID, and nothing fails."""
     assert INVALID is tried(text)
 
 
@@ -694,7 +694,7 @@ TOKENS = st.sampled_from([ED.token(), RSA.token(), EC.token()])
 @settings(max_examples=100, deadline=None)
 @given(TOKENS, st.data())
 def test_token_that_was_changed_is_refused(token: str, data: st.DataObject) -> None:
-    """No change of a right token makes another right one."""
+    """No change of a valid token makes another valid token."""
     start = data.draw(st.integers(0, len(token)))
     end = data.draw(st.integers(start, min(len(token), start + 4)))
     alphabet = st.sampled_from("ABCDwxyz0189-_.=") | st.characters()
@@ -732,10 +732,10 @@ CLAIM_NAMES = st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "jti"])
 @example({"alg": {}}, {})
 @example({"kid": []}, {})
 @example({}, {"sub": "\ud800"})
-def test_token_of_whatever_is_accepted_or_refused(
+def test_token_of_any_content_is_accepted_or_refused(
     header: dict[str, Any], claims: Any
 ) -> None:
-    """Signed well, a token of any header and claims has an identity or a reason."""
+    """A signed token of any header and claims has an identity or a reason."""
     token = compact(
         {"alg": "EdDSA", "kid": "Ed25519"} | header,
         right_claims() | claims if isinstance(claims, dict) else claims,
@@ -754,14 +754,14 @@ def test_token_of_whatever_is_accepted_or_refused(
 
 
 def test_metadata_without_authorization_has_no_token() -> None:
-    """Who sends no token is told apart from who sends a bad one."""
+    """A call without a token differs from one with an invalid token."""
     assert bearer(()) is None
     assert bearer((("x-authorization", "Bearer a"), ("user-agent", "b"))) is None
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 def test_metadata_has_a_token_of_the_scheme(scheme: str) -> None:
-    """The scheme's name may be written in any case."""
+    """The scheme's name is case-insensitive."""
     metadata = (("user-agent", "b"), ("authorization", f"{scheme} {TOKEN}"))
 
     assert TOKEN == bearer(metadata)
@@ -792,7 +792,7 @@ def test_metadata_has_a_token_of_the_scheme(scheme: str) -> None:
     ],
 )
 def test_metadata_that_is_malformed_is_refused(values: list[str | bytes]) -> None:
-    """Whatever isn't one Bearer token is refused rather than overlooked."""
+    """Metadata that isn't exactly one Bearer token is refused."""
     with pytest.raises(GatewayError) as caught:
         bearer([("authorization", value) for value in values])
 
@@ -801,8 +801,8 @@ def test_metadata_that_is_malformed_is_refused(values: list[str | bytes]) -> Non
 
 @settings(max_examples=100, deadline=None)
 @given(st.text() | st.text(alphabet="Bearer az09.=").map("Bearer {}".format))
-def test_metadata_of_whatever_has_a_token_or_is_refused(text: str) -> None:
-    """A token that is taken from metadata has no whitespace and is ASCII."""
+def test_any_metadata_has_a_token_or_is_refused(text: str) -> None:
+    """A token from metadata is ASCII without whitespace."""
     with contextlib.suppress(GatewayError):
         token = bearer([("authorization", text)])
         assert token

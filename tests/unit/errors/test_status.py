@@ -1,4 +1,4 @@
-"""The table of errors, and the status that each becomes."""
+"""The table of errors, and the status of each reason."""
 
 import itertools
 from typing import Any
@@ -52,7 +52,7 @@ violations = st.lists(
 
 
 def details_of(status: Status) -> list[Message]:
-    """The details of a status, unpacked."""
+    """Return the details of a status, unpacked."""
     details = []
     for packed in status.details:
         name = packed.TypeName().rpartition(".")[2]
@@ -62,8 +62,10 @@ def details_of(status: Status) -> list[Message]:
     return details
 
 
-def told(reason: Reason, *, is_debugging: bool = False, **more: Any) -> dict[str, Any]:
-    """The details of a reason's status, by their names."""
+def details_by_name(
+    reason: Reason, *, is_debugging: bool = False, **more: Any
+) -> dict[str, Any]:
+    """Return the details of a reason's status by their names."""
     status = status_of(
         GatewayError(reason, **more),
         metadata={"runId": "1234567"},
@@ -74,7 +76,7 @@ def told(reason: Reason, *, is_debugging: bool = False, **more: Any) -> dict[str
 
 
 def texts_of(message: Message) -> list[str]:
-    """Every text of a message, those inside it too."""
+    """Return every text in a message, nested ones included."""
     texts = []
     for field, value in message.ListFields():
         is_map = field.message_type and field.message_type.GetOptions().map_entry
@@ -89,7 +91,7 @@ def texts_of(message: Message) -> list[str]:
 
 
 def test_reasons_are_those_of_the_contract() -> None:
-    """Each reason is an `ErrorReason` without its prefix, and each of them is one."""
+    """The reasons are the values of `ErrorReason`, without the prefix."""
     prefix = "ERROR_REASON_"
     named = {name.removeprefix(prefix) for name in ErrorReason.keys()}  # noqa: SIM118  # an enum's wrapper, not a dict
 
@@ -97,8 +99,8 @@ def test_reasons_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_code_answers_what_the_caller_should_do(reason: Reason) -> None:
-    """What may be tried again is UNAVAILABLE, or RESOURCE_EXHAUSTED after a wait."""
+def test_code_matches_the_advice(reason: Reason) -> None:
+    """A retryable error is UNAVAILABLE, or RESOURCE_EXHAUSTED after a wait."""
     advice = {
         code_pb2.UNAVAILABLE: {Advice.RETRY},
         code_pb2.RESOURCE_EXHAUSTED: {Advice.WAIT, Advice.STOP},
@@ -109,7 +111,7 @@ def test_code_answers_what_the_caller_should_do(reason: Reason) -> None:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_message_is_one_plain_sentence(reason: Reason) -> None:
-    """A message is short, printable, ends in a full stop and is no other's."""
+    """A message is short, printable, ends with a full stop and is unique."""
     message = reason.value.message
 
     assert message.isascii()
@@ -121,18 +123,18 @@ def test_message_is_one_plain_sentence(reason: Reason) -> None:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_status_has_the_details_of_its_reason_and_no_others(reason: Reason) -> None:
-    """A status has ErrorInfo, RequestInfo, its reason's own, and RetryInfo to retry."""
+    """The details are ErrorInfo, RequestInfo, RetryInfo if retryable, and the row's."""
     expected = {"ErrorInfo", "RequestInfo"} | EXTRAS.get(reason, set())
     if reason.value.advice is not Advice.STOP:
         expected |= {"RetryInfo"}
 
-    assert expected == told(reason).keys()
+    assert expected == details_by_name(reason).keys()
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_status_tells_reason_domain_and_request(reason: Reason) -> None:
-    """A status has its row's code and message, the reason, the domain and both ids."""
-    details = told(reason)
+def test_status_has_reason_domain_and_request_id(reason: Reason) -> None:
+    """A status has the code, message and reason of its row, the domain and both ids."""
+    details = details_by_name(reason)
     info = details["ErrorInfo"]
     status = status_of(GatewayError(reason), metadata={}, request_id="r-1")
 
@@ -144,14 +146,16 @@ def test_status_tells_reason_domain_and_request(reason: Reason) -> None:
 
 def test_run_not_found_names_the_run() -> None:
     """RUN_NOT_FOUND names the run as a resource."""
-    resource = told(Reason.RUN_NOT_FOUND)["ResourceInfo"]
+    resource = details_by_name(Reason.RUN_NOT_FOUND)["ResourceInfo"]
 
     assert ("omics.run", "1234567") == (resource.resource_type, resource.resource_name)
 
 
 def test_run_conflict_names_the_run_and_its_state() -> None:
-    """RUN_CONFLICT names the run whose state is in the way."""
-    (violation,) = told(Reason.RUN_CONFLICT)["PreconditionFailure"].violations
+    """RUN_CONFLICT names the run whose state is the cause."""
+    (violation,) = details_by_name(Reason.RUN_CONFLICT)[
+        "PreconditionFailure"
+    ].violations
 
     assert ("RUN_STATE", "1234567") == (violation.type, violation.subject)
 
@@ -164,15 +168,17 @@ def test_run_conflict_names_the_run_and_its_state() -> None:
     ],
 )
 def test_limit_names_the_quota(reason: Reason, subject: str) -> None:
-    """A limit of AWS names the quota that is used up."""
-    (violation,) = told(reason)["QuotaFailure"].violations
+    """An error about a limit of AWS names the quota."""
+    (violation,) = details_by_name(reason)["QuotaFailure"].violations
 
     assert subject == violation.subject
 
 
 def test_upstream_validation_names_the_id() -> None:
-    """UPSTREAM_VALIDATION names the field that HealthOmics can find fault with."""
-    (violation,) = told(Reason.UPSTREAM_VALIDATION)["BadRequest"].field_violations
+    """UPSTREAM_VALIDATION names the id, the field that HealthOmics may reject."""
+    (violation,) = details_by_name(Reason.UPSTREAM_VALIDATION)[
+        "BadRequest"
+    ].field_violations
 
     assert "id" == violation.field
 
@@ -191,7 +197,7 @@ def test_upstream_validation_names_the_id() -> None:
 def test_pushback_is_retry_info_or_never(
     reason: Reason, seconds: float, milliseconds: int
 ) -> None:
-    """The pushback is RetryInfo's delay, 50 ms to 60 s, and -1 for what is final."""
+    """The pushback is RetryInfo's delay, 50 ms to 60 s, or -1 for no retry."""
     error = GatewayError(reason, retry_delay_seconds=seconds)
     status = status_of(error, metadata={}, request_id="r-1")
     delays = [
@@ -207,24 +213,28 @@ def test_pushback_is_retry_info_or_never(
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_debug_text_stays_inside_unless_it_is_let_out(reason: Reason) -> None:
-    """AWS's own words ride in DebugInfo with `debug`, and nowhere without."""
+def test_aws_message_is_a_detail_only_with_debug(reason: Reason) -> None:
+    """AWS's message is in DebugInfo with `debug`, and absent without it."""
     words = "arn:aws:iam::123456789012:role/secret"
-    let_out = told(reason, is_debugging=True, debug=words)
+    let_out = details_by_name(reason, is_debugging=True, debug=words)
 
     assert words == let_out.pop("DebugInfo").detail
-    assert let_out == told(reason, is_debugging=False, debug=words)
+    assert let_out == details_by_name(reason, is_debugging=False, debug=words)
 
 
-def test_debug_info_is_left_out_where_aws_said_nothing() -> None:
-    """Without words of AWS's there is no DebugInfo."""
-    assert "DebugInfo" not in told(Reason.UPSTREAM_INTERNAL, is_debugging=True)
+def test_no_debug_info_without_an_aws_message() -> None:
+    """There is no DebugInfo if AWS sent no message."""
+    assert "DebugInfo" not in details_by_name(
+        Reason.UPSTREAM_INTERNAL, is_debugging=True
+    )
 
 
 def test_debug_text_is_cleaned_and_cut_to_1_kib() -> None:
-    """Of AWS's words 1024 printable characters are let out."""
+    """At most 1024 printable characters of AWS's message are returned."""
     words = "\x1b[31mred\r\n\ud800" + "x" * 2000
-    detail = told(Reason.UPSTREAM_INTERNAL, is_debugging=True, debug=words)["DebugInfo"]
+    detail = details_by_name(Reason.UPSTREAM_INTERNAL, is_debugging=True, debug=words)[
+        "DebugInfo"
+    ]
 
     assert " [31mred " + "x" * 1015 == detail.detail
 
@@ -240,7 +250,7 @@ def test_debug_text_is_left_out_by_default() -> None:
 
 @pytest.mark.guarantee("no-secrets")
 def test_metadata_is_cleaned_and_cut() -> None:
-    """Of a metadata value 256 printable characters are told."""
+    """At most 256 printable characters of a metadata value are returned."""
     status = status_of(
         GatewayError(Reason.UPSTREAM_INTERNAL),
         metadata={"region": "us\x00\r\neast\ud800" + "x" * 300},
@@ -251,20 +261,20 @@ def test_metadata_is_cleaned_and_cut() -> None:
     assert {"region": "us east " + "x" * 248} == dict(info.metadata)
 
 
-def test_status_names_every_violation_where_all_fit() -> None:
-    """Each fault of a request is named, in its order."""
+def test_status_has_every_violation_that_fits() -> None:
+    """Each fault of a request is named, in order."""
     faults = tuple(
         BadRequest.FieldViolation(field=f"f{at}", description="It is bad.")
         for at in range(20)
     )
-    bad = told(Reason.INVALID_REQUEST, violations=faults)["BadRequest"]
+    bad = details_by_name(Reason.INVALID_REQUEST, violations=faults)["BadRequest"]
 
     assert list(faults) == list(bad.field_violations)
 
 
 @pytest.mark.parametrize("characters", [1, 10, 100, 1000])
 def test_status_names_as_many_violations_as_fit(characters: int) -> None:
-    """Of too many faults the first are named, until the next might not fit 4 KiB."""
+    """Of too many faults the first ones are named, up to 4 KiB."""
     fault = BadRequest.FieldViolation(field="export", description="x" * characters)
     error = GatewayError(Reason.INVALID_REQUEST, violations=(fault,) * 4000)
     status = status_of(error, metadata={"runId": "1" * 18}, request_id="r" * 64)
@@ -284,7 +294,7 @@ def test_status_names_as_many_violations_as_fit(characters: int) -> None:
     request_id=ids,
     is_debugging=st.booleans(),
 )
-def test_status_is_short_and_printable_whatever_is_told(
+def test_any_status_is_short_and_printable(
     *,
     reason: Reason,
     metadata: dict[str, str],
@@ -293,7 +303,7 @@ def test_status_is_short_and_printable_whatever_is_told(
     request_id: str,
     is_debugging: bool,
 ) -> None:
-    """Any status has each detail once, fits 4 KiB with its message, and is readable."""
+    """Any status has each detail once, is printable, and fits in 4 KiB."""
     error = GatewayError(reason, violations=violations, debug=words)
     status = status_of(
         error, metadata=metadata, request_id=request_id, debug=is_debugging
@@ -312,6 +322,6 @@ def test_status_is_short_and_printable_whatever_is_told(
     assert expected == details[0].metadata.keys()
 
 
-def test_error_has_its_reason_for_its_words() -> None:
-    """A failure reads as its reason where it is logged."""
+def test_text_of_an_error_is_its_reason() -> None:
+    """The text of an error, as in a log line, is its reason."""
     assert "RUN_NOT_FOUND" == str(GatewayError(Reason.RUN_NOT_FOUND))

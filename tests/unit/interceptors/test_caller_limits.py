@@ -1,4 +1,4 @@
-"""What each caller may have for itself."""
+"""The limits of each caller: calls a second, concurrent calls and open watches."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from testkit.serving import call_context
 METHODS = frozenset({"GetRun", "WatchRun"})
 
 
-class Door:
-    """Limits, and calls of several callers that last until they are told to end."""
+class LimitedCalls:
+    """Limits, and calls of several callers that last until the test ends them."""
 
     def __init__(self, **limits: Any) -> None:
-        """Hold every caller to `limits`."""
+        """Limit every caller to `limits`."""
         self.now = 1000.0
         self._rule = Rule("*", METHODS, **limits)
         self._limits = CallerLimits(clock=lambda: self.now, jitter=lambda: 0.25)
@@ -30,14 +30,14 @@ class Door:
         self.watch = self._limits.watches(self._proceed)
         self._inside: list[asyncio.Task[bytes]] = []
 
-    async def _proceed(self, end: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, end: Any, _context: CallContext) -> bytes:
         answered: bytes = await end
         return answered
 
-    async def enter(
+    async def begin(
         self, handler: Handler, name: str, identity: str = ""
     ) -> asyncio.Future[bytes]:
-        """Let a call come in; return what ends it, or raise why it is refused."""
+        """Begin a call; return the future that ends it, or raise the call's error."""
         end = asyncio.get_running_loop().create_future()
 
         async def come() -> bytes:
@@ -55,115 +55,115 @@ class Door:
         return end
 
     async def refusal(self, handler: Handler, name: str) -> GatewayError:
-        """Let a call come that is turned away."""
+        """Begin a call that is refused; return its error."""
         with pytest.raises(GatewayError) as caught:
-            await self.enter(handler, name)
+            await self.begin(handler, name)
         assert Reason.CALLER_RATE_LIMITED is caught.value.reason
         return caught.value
 
 
 @pytest.mark.guarantee("caller-limits")
-async def test_calls_at_a_time_are_each_callers_own() -> None:
-    """One has as many as its rule says; another's don't count, and ended ones don't."""
-    door = Door(concurrent_calls=2)
-    first = await door.enter(door.call, "a")
-    await door.enter(door.call, "a")
-    error = await door.refusal(door.call, "a")
-    await door.enter(door.call, "b")
-    await door.enter(door.watch, "a")
+async def test_concurrent_calls_are_limited_for_each_caller() -> None:
+    """A caller's limit counts only its own calls that are under way."""
+    limited = LimitedCalls(concurrent_calls=2)
+    first = await limited.begin(limited.call, "a")
+    await limited.begin(limited.call, "a")
+    error = await limited.refusal(limited.call, "a")
+    await limited.begin(limited.call, "b")
+    await limited.begin(limited.watch, "a")
     first.set_result(b"")
     await asyncio.sleep(0)
-    await door.enter(door.call, "a")
-    await door.refusal(door.call, "a")
+    await limited.begin(limited.call, "a")
+    await limited.refusal(limited.call, "a")
 
     assert 0.75 == error.retry_delay_seconds
 
 
 async def test_watches_are_counted_apart_from_calls() -> None:
-    """A caller that watches as much as it may still calls."""
-    door = Door(watches=1)
-    first = await door.enter(door.watch, "a")
-    await door.refusal(door.watch, "a")
-    await door.enter(door.call, "a")
-    await door.enter(door.watch, "b")
+    """A caller with as many watches as its rule allows can still make calls."""
+    limited = LimitedCalls(watches=1)
+    first = await limited.begin(limited.watch, "a")
+    await limited.refusal(limited.watch, "a")
+    await limited.begin(limited.call, "a")
+    await limited.begin(limited.watch, "b")
     first.cancel()
     await asyncio.sleep(0)
 
-    await door.enter(door.watch, "a")
+    await limited.begin(limited.watch, "a")
 
 
-async def test_call_that_fails_makes_room() -> None:
-    """However a call ends, it isn't inside any more."""
-    door = Door(concurrent_calls=1)
-    first = await door.enter(door.call, "a")
+async def test_failed_call_no_longer_counts() -> None:
+    """A call that ends with an error isn't counted any more."""
+    limited = LimitedCalls(concurrent_calls=1)
+    first = await limited.begin(limited.call, "a")
     first.set_exception(GatewayError(Reason.RUN_NOT_FOUND))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    await door.enter(door.call, "a")
+    await limited.begin(limited.call, "a")
 
 
-async def test_rate_is_a_seconds_worth_and_then_so_many_a_second() -> None:
-    """Who has used up its second is told when the next call would be let in."""
-    door = Door(calls_per_second=4.0)
+async def test_rate_allows_a_burst_of_one_second() -> None:
+    """After a burst of a second's calls, the error says when the next may come."""
+    limited = LimitedCalls(calls_per_second=4.0)
     for _ in range(4):
-        await door.enter(door.call, "a")
-    error = await door.refusal(door.call, "a")
-    await door.enter(door.call, "b")
+        await limited.begin(limited.call, "a")
+    error = await limited.refusal(limited.call, "a")
+    await limited.begin(limited.call, "b")
     assert 0.25 == error.retry_delay_seconds
 
-    door.now += 0.125
-    assert 0.125 == (await door.refusal(door.watch, "a")).retry_delay_seconds
-    door.now += 0.125
-    await door.enter(door.watch, "a")
-    await door.refusal(door.call, "a")
+    limited.now += 0.125
+    assert 0.125 == (await limited.refusal(limited.watch, "a")).retry_delay_seconds
+    limited.now += 0.125
+    await limited.begin(limited.watch, "a")
+    await limited.refusal(limited.call, "a")
 
-    door.now += 1000.0
+    limited.now += 1000.0
     for _ in range(4):
-        await door.enter(door.call, "a")
-    await door.refusal(door.call, "a")
+        await limited.begin(limited.call, "a")
+    await limited.refusal(limited.call, "a")
 
 
-async def test_less_than_a_call_a_second_is_one_now_and_then() -> None:
-    """A rate under one lets one call in at once, and the next after its time."""
-    door = Door(calls_per_second=0.1)
-    await door.enter(door.call, "a")
-    error = await door.refusal(door.call, "a")
-    door.now += 10.0
+async def test_rate_below_one_call_a_second_allows_single_calls() -> None:
+    """A rate below one allows one call at once, and the next after its interval."""
+    limited = LimitedCalls(calls_per_second=0.1)
+    await limited.begin(limited.call, "a")
+    error = await limited.refusal(limited.call, "a")
+    limited.now += 10.0
 
     assert 10.0 == pytest.approx(error.retry_delay_seconds)
-    await door.enter(door.call, "a")
+    await limited.begin(limited.call, "a")
 
 
-async def test_refused_call_takes_nothing() -> None:
-    """Asking too often doesn't put off when it is let in."""
-    door = Door(calls_per_second=2.0, concurrent_calls=1)
-    end = await door.enter(door.call, "a")
+async def test_refused_call_uses_no_token() -> None:
+    """Refused calls don't delay the next call that is allowed."""
+    limited = LimitedCalls(calls_per_second=2.0, concurrent_calls=1)
+    end = await limited.begin(limited.call, "a")
     for _ in range(100):
-        await door.refusal(door.call, "a")
+        await limited.refusal(limited.call, "a")
     end.set_result(b"")
     await asyncio.sleep(0)
-    await door.enter(door.watch, "a")
+    await limited.begin(limited.watch, "a")
     for _ in range(100):
-        await door.refusal(door.watch, "a")
-    door.now += 0.5
+        await limited.refusal(limited.watch, "a")
+    limited.now += 0.5
 
-    await door.enter(door.call, "a")
+    await limited.begin(limited.call, "a")
 
 
-async def test_callers_without_limits_are_not_held_up() -> None:
-    """Nothing is counted that no rule asks for."""
-    door = Door()
+async def test_caller_without_limits_is_not_limited() -> None:
+    """A rule without limits refuses no call."""
+    limited = LimitedCalls()
     for _ in range(1000):
-        await door.enter(door.call, "a")
-        await door.enter(door.watch, "a")
+        await limited.begin(limited.call, "a")
+        await limited.begin(limited.watch, "a")
 
 
 async def test_hosts_without_identity_do_not_refill_an_identitys_bucket() -> None:
-    """However many hosts call meanwhile, a caller's rate goes on where it was."""
-    door = Door(calls_per_second=1.0)
-    await door.enter(door.call, "known")
+    """Calls of any number of hosts don't give a known caller a new, full bucket."""
+    limited = LimitedCalls(calls_per_second=1.0)
+    await limited.begin(limited.call, "known")
     for number in range(MAX_KNOWN + 1):
-        await door.enter(door.call, f"host {number}", ANONYMOUS)
+        await limited.begin(limited.call, f"host {number}", ANONYMOUS)
 
-    assert 1.0 == (await door.refusal(door.call, "known")).retry_delay_seconds
+    assert 1.0 == (await limited.refusal(limited.call, "known")).retry_delay_seconds

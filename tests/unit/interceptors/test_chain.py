@@ -1,4 +1,4 @@
-"""What every call passes through, on a real server: ids, failures, log lines."""
+"""The chain of interceptors on a real server: ids, failures and log lines."""
 
 import asyncio
 import contextlib
@@ -43,24 +43,24 @@ HEX = set("0123456789abcdef")
 
 
 def decoded(body: bytes) -> int:
-    """Read a body, which must be a number's digits."""
+    """Decode a body of digits as a number."""
     return int(body)
 
 
 def encoded(number: int) -> bytes:
-    """Write a body."""
+    """Encode a number as a body."""
     return b"%d" % number
 
 
 def call_with(
     channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str | bytes]]
 ) -> Any:
-    """Make one GetRun with metadata."""
+    """Make a GetRun call with metadata."""
     request = GetRunRequest(id=RUN_ID)
     return RunServiceStub(channel).GetRun(request, timeout=10, metadata=tuple(metadata))
 
 
-# exchange: the call's id
+# The call's id
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def call_with(
     ],
 )
 async def test_request_id_of_the_caller_is_kept(request_id: str) -> None:
-    """A well-formed id comes back in the trailers, of failures too."""
+    """The trailers return a valid id of the caller, after failures too."""
     metadata = [("x-request-id", request_id)]
     async with serving(Scripted(answer(), failure())) as channel:
         call = call_with(channel, metadata)
         await call
         trailers = dict(await call.trailing_metadata())
-        told = await refused(call_with(channel, metadata))
+        error = await refused(call_with(channel, metadata))
 
-    info = told.details["RequestInfo"]
+    info = error.details["RequestInfo"]
     assert isinstance(info, RequestInfo)
     assert request_id == trailers["x-request-id"]
-    assert request_id == told.trailers["x-request-id"] == info.request_id
+    assert request_id == error.trailers["x-request-id"] == info.request_id
 
 
 @pytest.mark.guarantee("request-ids")
@@ -99,32 +99,32 @@ async def test_request_id_of_the_caller_is_kept(request_id: str) -> None:
         pytest.param((("x-other-id", "abc"),), id="another-key"),
     ],
 )
-async def test_request_id_is_made_up_where_there_is_no_good_one(
+async def test_request_id_is_generated_without_a_valid_one(
     metadata: Sequence[tuple[str, str | bytes]],
 ) -> None:
-    """A call without a well-formed id gets one of its own, each call another."""
+    """Each call without a valid id gets a new one."""
     async with serving(Scripted(failure())) as channel:
         refusals = [await refused(call_with(channel, metadata)) for _ in range(3)]
 
-    ids = {told.trailers["x-request-id"] for told in refusals}
+    ids = {error.trailers["x-request-id"] for error in refusals}
     assert 3 == len(ids)
     assert all(32 == len(each) and set(each) <= HEX for each in ids)
 
 
-async def test_request_id_is_the_first_good_one() -> None:
-    """Of several ids the first that is well-formed counts."""
+async def test_request_id_is_the_first_valid_one() -> None:
+    """The first valid id of several is used."""
     metadata = [("x-request-id", each) for each in ("no good", "good", "better")]
     async with serving(Scripted(failure())) as channel:
-        told = await refused(call_with(channel, metadata))
+        error = await refused(call_with(channel, metadata))
 
-    assert "good" == told.trailers["x-request-id"]
+    assert "good" == error.trailers["x-request-id"]
 
 
-# chain: what a call leaves behind
+# What a call leaves behind
 
 
 async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
-    """Fail in the place of another failure, as callers bound to some runs are told."""
+    """Raise an error in place of another one, as for a restricted caller."""
     try:
         raise failure(Reason.RUN_NOT_FOUND)
     except GatewayError:
@@ -139,10 +139,10 @@ async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
         pytest.param(fail_for_another, id="for-another"),
     ],
 )
-async def test_refused_call_leaves_no_more_to_the_collector_than_an_answered_one(
+async def test_refused_call_makes_no_reference_cycles(
     refusing: Any,
 ) -> None:
-    """A failure isn't held by its own frames: floods of them cause no pauses."""
+    """A refused call leaves the garbage collector no more than an answered one."""
     calls = 20
     left = {}
     async with serving(Scripted(*[answer()] * (calls + 1), refusing)) as channel:
@@ -166,11 +166,11 @@ async def test_refused_call_leaves_no_more_to_the_collector_than_an_answered_one
     assert left["refused"] < left["answered"] + calls
 
 
-# errors: one status for each failure
+# One status for each failure
 
 
 def test_every_code_of_google_rpc_has_its_grpc_code() -> None:
-    """Codes mean the same in google.rpc and in gRPC, by number and by name."""
+    """Codes of google.rpc and gRPC match by number and by name."""
     assert dict(code_pb2.Code.items()) == {
         code.name: number for number, code in CODES.items()
     }
@@ -179,37 +179,38 @@ def test_every_code_of_google_rpc_has_its_grpc_code() -> None:
 @pytest.mark.parametrize(
     "reason", [pytest.param(each, id=each.name) for each in Reason]
 )
-async def test_failure_is_told_as_its_row_says(reason: Reason) -> None:
-    """Each reason reaches the client with its code, words, delay and pushback."""
+async def test_failure_is_sent_as_its_row_says(reason: Reason) -> None:
+    """The client receives each reason with its code, message, delay and pushback."""
     error = failure(reason, retry_delay_seconds=1.5)
     async with serving(Scripted(error)) as channel:
-        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+        error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
-    delay = told.details.get("RetryInfo", RetryInfo())
+    delay = error.details.get("RetryInfo", RetryInfo())
     assert isinstance(delay, RetryInfo)
     pushback = "-1" if reason.value.advice is Advice.STOP else "1500"
-    assert (CODES[reason.value.code], reason.value.message) == (told.code, told.message)
-    assert (reason.name, {"runId": RUN_ID}) == (told.reason, told.metadata)
-    assert pushback == told.trailers["grpc-retry-pushback-ms"]
+    assert (CODES[reason.value.code], reason.value.message) == (
+        error.code,
+        error.message,
+    )
+    assert (reason.name, {"runId": RUN_ID}) == (error.reason, error.metadata)
+    assert pushback == error.trailers["grpc-retry-pushback-ms"]
     assert max(0, int(pushback)) == delay.retry_delay.ToMilliseconds()
 
 
 @pytest.mark.guarantee("no-secrets")
 @pytest.mark.parametrize("is_debugging", [True, False])
-async def test_aws_words_reach_the_client_only_when_debugging(
-    *, is_debugging: bool
-) -> None:
-    """AWS's own message is in DebugInfo with `debug`, and nowhere without."""
+async def test_aws_message_is_sent_only_with_debug(*, is_debugging: bool) -> None:
+    """AWS's message is in DebugInfo with `debug`, and absent without it."""
     error = failure(Reason.UPSTREAM_ACCESS_DENIED, debug="User: arn:aws:iam::1:role/x")
     async with serving(Scripted(error), debug=is_debugging) as channel:
-        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+        error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
     expected = {"DebugInfo"} if is_debugging else set()
-    assert expected == told.details.keys() - {"ErrorInfo", "RequestInfo"}
-    for each in told.details.values():
+    assert expected == error.details.keys() - {"ErrorInfo", "RequestInfo"}
+    for each in error.details.values():
         if isinstance(each, DebugInfo):
             assert "User: arn:aws:iam::1:role/x" == each.detail
-    assert is_debugging == ("arn:aws" in str(told.trailers))
+    assert is_debugging == ("arn:aws" in str(error.trailers))
 
 
 @pytest.mark.guarantee("request-ids")
@@ -220,22 +221,22 @@ async def test_aws_words_reach_the_client_only_when_debugging(
         pytest.param("", None, id="not-sent"),
     ],
 )
-async def test_failure_tells_aws_id_of_the_call(
+async def test_failure_has_the_aws_request_id(
     aws_request_id: str, expected: str | None
 ) -> None:
-    """The trailer has AWS's id where AWS's answer had one."""
+    """The trailers have AWS's request id if AWS sent one."""
     error = failure(answer=AwsAnswer(aws_request_id))
     async with serving(Scripted(error)) as channel:
-        told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+        error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
-    assert expected == told.trailers.get("x-amzn-requestid")
+    assert expected == error.trailers.get("x-amzn-requestid")
 
 
-# chain: every method in the stages of its service
+# The interceptors of each service
 
 
 def named(name: str, passed: list[str]) -> Interceptor:
-    """A stage that notes when it is composed, entered and left."""
+    """Return an interceptor that records when it is composed, entered and left."""
 
     def intercept(proceed: Handler) -> Handler:
         passed.append(f"{name} composed")
@@ -252,8 +253,8 @@ def named(name: str, passed: list[str]) -> Interceptor:
     return intercept
 
 
-async def test_stages_are_composed_once_and_passed_outermost_first() -> None:
-    """Two calls of a method pass the same stages, the first one outermost."""
+async def test_interceptors_are_composed_once_in_order() -> None:
+    """All calls of a method pass the same interceptors, outermost first."""
     passed: list[str] = []
     inner = [named("a", passed), named("b", passed)]
     async with serving(Scripted(answer()), inner=inner) as channel:
@@ -269,14 +270,14 @@ async def test_stages_are_composed_once_and_passed_outermost_first() -> None:
     assert ["b composed", "a composed", *a_call, *a_call] == passed
 
 
-async def test_stages_of_a_service_are_not_those_of_others() -> None:
-    """A health check passes none of the stages that stand around RunService."""
+async def test_health_check_passes_no_interceptor_of_run_service() -> None:
+    """A health check passes none of the interceptors of RunService."""
     passed: list[str] = []
     async with serving(Scripted(answer()), inner=[named("a", passed)]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
-        told = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+        checked = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
 
-    assert health_pb2.HealthCheckResponse.SERVING == told.status
+    assert health_pb2.HealthCheckResponse.SERVING == checked.status
     assert [] == passed
 
 
@@ -290,14 +291,14 @@ async def test_stages_of_a_service_are_not_those_of_others() -> None:
     ],
 )
 async def test_request_that_does_not_decode_is_malformed(body: bytes) -> None:
-    """Bytes that are no GetRunRequest are MALFORMED_REQUEST, and nothing is asked."""
+    """Bytes that aren't a GetRunRequest are MALFORMED_REQUEST, without a request."""
     source = Scripted(answer())
     async with serving(source) as channel:
-        told = await refused(channel.unary_unary(GET_RUN)(body, timeout=10))
+        error = await refused(channel.unary_unary(GET_RUN)(body, timeout=10))
 
-    assert grpc.StatusCode.INVALID_ARGUMENT is told.code
-    assert ("MALFORMED_REQUEST", {}) == (told.reason, told.metadata)
-    assert "-1" == told.trailers["grpc-retry-pushback-ms"]
+    assert grpc.StatusCode.INVALID_ARGUMENT is error.code
+    assert ("MALFORMED_REQUEST", {}) == (error.reason, error.metadata)
+    assert "-1" == error.trailers["grpc-retry-pushback-ms"]
     assert [] == source.asked
 
 
@@ -313,15 +314,15 @@ async def test_request_that_does_not_decode_is_malformed(body: bytes) -> None:
 async def test_unknown_method_is_refused(method: str) -> None:
     """A method that isn't served is METHOD_UNKNOWN, with a request id."""
     async with serving(Scripted(answer())) as channel:
-        told = await refused(channel.unary_unary(method)(b"", timeout=10))
+        error = await refused(channel.unary_unary(method)(b"", timeout=10))
 
-    assert grpc.StatusCode.UNIMPLEMENTED is told.code
-    assert ("METHOD_UNKNOWN", {}) == (told.reason, told.metadata)
-    assert 32 == len(told.trailers["x-request-id"])
+    assert grpc.StatusCode.UNIMPLEMENTED is error.code
+    assert ("METHOD_UNKNOWN", {}) == (error.reason, error.metadata)
+    assert 32 == len(error.trailers["x-request-id"])
 
 
-async def test_unknown_method_is_refused_before_its_message_comes() -> None:
-    """A client that never sends its message holds no unknown method open."""
+async def test_unknown_method_is_refused_without_a_message() -> None:
+    """A call of an unknown method ends even if the client sends no message."""
     async with serving(Scripted(answer())) as channel:
         call: Any = channel.stream_unary("/healthomics.v1.Nothing/Hold")(timeout=10)
         code = await call.code()
@@ -329,21 +330,21 @@ async def test_unknown_method_is_refused_before_its_message_comes() -> None:
     assert grpc.StatusCode.UNIMPLEMENTED is code
 
 
-async def test_status_of_a_standard_service_is_its_own() -> None:
-    """What a service aborts with by itself, such as NOT_FOUND, isn't rewritten."""
+async def test_status_of_a_standard_service_is_kept() -> None:
+    """A status that a service sets itself, such as NOT_FOUND, isn't changed."""
     async with serving(Scripted(answer())) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="nothing")
         with capture_logs() as events:
-            told = await refused(stub.Check(request, timeout=10))
+            error = await refused(stub.Check(request, timeout=10))
 
-    assert grpc.StatusCode.NOT_FOUND is told.code
-    assert {} == told.details
+    assert grpc.StatusCode.NOT_FOUND is error.code
+    assert {} == error.details
     assert [] == events
 
 
 async def test_stream_of_a_standard_service_passes() -> None:
-    """`Health.Watch` streams through the chain, which ends with its client."""
+    """`Health.Watch` streams through the chain until its client leaves."""
     async with serving(Scripted(answer())) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=10
@@ -355,7 +356,7 @@ async def test_stream_of_a_standard_service_passes() -> None:
 
 
 async def double(numbers: AsyncIterator[int], _context: object) -> AsyncIterator[int]:
-    """Answer each number's double."""
+    """Return the double of each number."""
     async for number in numbers:
         yield 2 * number
 
@@ -368,7 +369,7 @@ async def count(number: int, _context: object) -> AsyncIterator[int]:
 
 
 async def lie(_number: int, _context: object) -> None:
-    """Answer nothing, where a number was promised."""
+    """Return no number."""
 
 
 NUMBERS = grpc.method_handlers_generic_handler(
@@ -382,62 +383,62 @@ NUMBERS = grpc.method_handlers_generic_handler(
 
 
 async def test_streams_of_both_sides_pass() -> None:
-    """What a client streams arrives decoded, what is answered leaves encoded."""
+    """Messages of a client's stream are decoded, and those of the answer encoded."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         method = channel.stream_stream("/tests.Numbers/Double")
-        told = [body async for body in method(iter([b"1", b"21"]), timeout=10)]
+        answers = [body async for body in method(iter([b"1", b"21"]), timeout=10)]
 
-    assert [b"2", b"42"] == told
+    assert [b"2", b"42"] == answers
 
 
 async def test_streamed_request_that_does_not_decode_is_malformed() -> None:
-    """Bad bytes inside a stream end it with MALFORMED_REQUEST."""
+    """Invalid bytes in a stream end it with MALFORMED_REQUEST."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         method = channel.stream_stream("/tests.Numbers/Double")
-        told = await refused(method(iter([b"x"]), timeout=10).read())
+        error = await refused(method(iter([b"x"]), timeout=10).read())
 
-    assert "MALFORMED_REQUEST" == told.reason
+    assert "MALFORMED_REQUEST" == error.reason
 
 
 async def test_request_of_a_stream_that_does_not_decode_is_malformed() -> None:
-    """A single bad request is MALFORMED_REQUEST also where a stream answers."""
+    """An invalid request of a server stream is MALFORMED_REQUEST."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         method = channel.unary_stream("/tests.Numbers/Count")
-        told = await refused(method(b"x", timeout=10).read())
+        error = await refused(method(b"x", timeout=10).read())
 
-    assert "MALFORMED_REQUEST" == told.reason
+    assert "MALFORMED_REQUEST" == error.reason
 
 
-async def test_bug_in_a_stream_is_told_after_what_was_answered() -> None:
-    """A stream that fails ends INTERNAL, without the bug's words."""
+async def test_bug_in_a_stream_follows_its_messages() -> None:
+    """A stream that fails ends INTERNAL after its messages, without the bug's text."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         call = channel.unary_stream("/tests.Numbers/Count")(b"2", timeout=10)
         with capture_logs():
             answers = [await call.read(), await call.read()]
-            told = await refused(call.read())
+            error = await refused(call.read())
 
     assert [b"0", b"1"] == answers
-    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (told.code, told.reason)
-    assert "canary" not in str(told.trailers)
+    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (error.code, error.reason)
+    assert "canary" not in str(error.trailers)
 
 
 async def test_answer_that_does_not_encode_is_a_bug() -> None:
-    """What can't be encoded is INTERNAL, without the encoder's words."""
+    """An answer that can't be encoded is INTERNAL, without the encoder's text."""
     async with serving(Scripted(answer()), handlers=[NUMBERS]) as channel:
         with capture_logs():
             method = channel.unary_unary("/tests.Numbers/Lie")
-            told = await refused(method(b"1", timeout=10))
+            error = await refused(method(b"1", timeout=10))
 
-    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (told.code, told.reason)
-    assert "NoneType" not in str(told.trailers)
+    assert (grpc.StatusCode.INTERNAL, "GATEWAY_INTERNAL") == (error.code, error.reason)
+    assert "NoneType" not in str(error.trailers)
 
 
-# observe: one log line a call
+# One log line for each call
 
 
 @pytest.mark.guarantee("audit-log")
 async def test_answered_call_is_logged_once() -> None:
-    """A success is one line with method, code, id, peer, time and what is known."""
+    """A successful call is one line with method, code, id, peer, time and metadata."""
 
     async def give(_query: RunQuery, call: Call) -> Answer:
         call.upstream = UpstreamInfo("us-east-1", 1, AwsAnswer(AWS_REQUEST_ID))
@@ -468,11 +469,11 @@ async def test_answered_call_is_logged_once() -> None:
 
 @pytest.mark.guarantee("audit-log")
 async def test_refused_call_is_logged_with_its_reason() -> None:
-    """A failure is one line with the reason and the metadata that the client has."""
+    """A failed call is one line with the reason and metadata that the client got."""
     error = failure(Reason.RUN_NOT_FOUND, answer=AwsAnswer(AWS_REQUEST_ID))
     with capture_logs() as events:
         async with serving(Scripted(error)) as channel:
-            told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+            error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
     (event,) = events
     assert ("info", "NOT_FOUND", "RUN_NOT_FOUND") == (
@@ -480,12 +481,12 @@ async def test_refused_call_is_logged_with_its_reason() -> None:
         event["code"],
         event["reason"],
     )
-    assert told.trailers["x-request-id"] == event["request_id"]
-    assert told.metadata.items() <= event.items()
+    assert error.trailers["x-request-id"] == event["request_id"]
+    assert error.metadata.items() <= event.items()
 
 
-async def test_failure_that_a_person_must_mend_is_logged_as_an_error() -> None:
-    """INTERNAL is logged at `error`, be it a bug or AWS's doing."""
+async def test_internal_failure_is_logged_as_an_error() -> None:
+    """INTERNAL is logged at `error`, for a bug and for an error of AWS."""
     with capture_logs() as events:
         async with serving(
             Scripted(failure(Reason.GATEWAY_CREDENTIALS_INVALID))
@@ -500,15 +501,15 @@ async def test_failure_that_a_person_must_mend_is_logged_as_an_error() -> None:
 @pytest.mark.parametrize(
     "bug",
     [
-        pytest.param(ValueError("told to us alone"), id="value"),
-        pytest.param(NotImplementedError("told to us alone"), id="not-implemented"),
+        pytest.param(ValueError("canary of a bug"), id="value"),
+        pytest.param(NotImplementedError("canary of a bug"), id="not-implemented"),
     ],
 )
 async def test_bug_is_logged_with_its_exception(bug: Exception) -> None:
-    """The log has what the client isn't told, under the same request id."""
+    """The log has the exception of a bug, under the request id that the client got."""
     with capture_logs() as events:
         async with serving(Scripted(bug)) as channel:
-            told = await refused(get_run(RunServiceStub(channel), RUN_ID))
+            error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
     trace, line = events
     assert ("bug", "error", bug) == (
@@ -521,14 +522,14 @@ async def test_bug_is_logged_with_its_exception(bug: Exception) -> None:
         line["code"],
         line["reason"],
     )
-    assert {told.trailers["x-request-id"]} == {
+    assert {error.trailers["x-request-id"]} == {
         trace["request_id"],
         line["request_id"],
     }
 
 
-async def test_cancelled_call_is_logged_as_such() -> None:
-    """A client that goes away leaves one line, which still knows who it was."""
+async def test_cancelled_call_is_logged_as_cancelled() -> None:
+    """A call that its client cancels is one line with its identity."""
     hanging = Hanging()
     with capture_logs() as events:
         async with serving(Scripted(hanging)) as channel:
@@ -547,18 +548,18 @@ async def test_cancelled_call_is_logged_as_such() -> None:
 
 
 class Leaving:
-    """The context of a call whose client leaves some of its time."""
+    """The context of a call whose client leaves with some seconds remaining."""
 
     def __init__(self, left: float | None) -> None:
-        """Tell these seconds, None for a call without a deadline."""
+        """Set the remaining seconds, None for a call without a deadline."""
         self._left = left
 
     def peer(self) -> str:
-        """Tell who called."""
+        """Return the caller's address."""
         return "ipv4:127.0.0.1:1"
 
     def time_remaining(self) -> float | None:
-        """Tell the seconds that are left."""
+        """Return the remaining seconds."""
         return self._left
 
 
@@ -580,9 +581,9 @@ LEFT = ("CANCELLED", "")
 async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
     given: float | None, left: float | None, expected: tuple[str, str]
 ) -> None:
-    """Who leaves when the deadline has passed is told apart from who cancels."""
+    """A call that ends at its client's deadline isn't logged as cancelled."""
 
-    async def proceed(_incoming: Any, _exchange: CallContext) -> bytes:
+    async def proceed(_incoming: Any, _context: CallContext) -> bytes:
         raise asyncio.CancelledError
 
     call = call_context(rpc=Leaving(left))
@@ -595,7 +596,7 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
 
 
 async def test_unknown_method_is_logged_with_its_name_cut() -> None:
-    """A method's name, which can be anything, is logged up to 100 characters."""
+    """The name of an unknown method is logged up to 100 characters."""
     method = "/" + "x" * 1000
     with capture_logs() as events:
         async with serving(Scripted(answer())) as channel:

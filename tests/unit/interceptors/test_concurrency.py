@@ -1,4 +1,4 @@
-"""How many calls are let in, and how long a call may keep its message to itself."""
+"""The limit on concurrent calls, and the wait for a call's request message."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -35,8 +35,8 @@ PATIENCE_SECONDS = 5.0
 TURNS = 5  # of the loop, within which a call that is evicted has ended
 
 
-class Door:
-    """An admission, and calls inside it that last until they are told to end."""
+class AdmittedCalls:
+    """An admission, and calls that last until the test ends them."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Door:
         max_per_connection: int | None = None,
         jitter: float = 0.0,
     ) -> None:
-        """Let so many in."""
+        """Allow this many calls."""
         self.admission = Admission(
             max_in_flight=max_in_flight,
             max_per_connection=max_per_connection,
@@ -53,16 +53,16 @@ class Door:
         )
         self._enter = self.admission.intercept(self._proceed)
 
-    async def _proceed(self, end: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, end: Any, _context: CallContext) -> bytes:
         answered: bytes = await end
         return answered
 
     async def call(
         self, name: str = "one", peer: str = "peer", *, is_silent: bool = False
     ) -> tuple[asyncio.Future[bytes], asyncio.Task[bytes]]:
-        """Let a call of a caller come; return what ends it, and the call.
+        """Begin a call; return the future that ends it, and its task.
 
-        The message of a silent call never comes.
+        The message of a silent call never arrives.
         """
         end = asyncio.get_running_loop().create_future()
 
@@ -76,13 +76,13 @@ class Door:
         return end, task
 
     async def calls(self, number: int, name: str) -> list[asyncio.Task[bytes]]:
-        """Let so many calls of a caller come; return them."""
+        """Begin a number of calls of a caller; return them."""
         return [(await self.call(name))[1] for _ in range(number)]
 
 
 @dataclass
 class At:
-    """All that an admission reads of an exchange."""
+    """The parts of a call's context that an admission uses."""
 
     peer: str
     task: asyncio.Task[Any]
@@ -90,7 +90,7 @@ class At:
 
 
 async def evicted(call: asyncio.Task[bytes]) -> bool:
-    """Return whether a call ended GATEWAY_OVERLOADED; one that is inside goes on."""
+    """Return whether a call has ended with GATEWAY_OVERLOADED."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
     if not call.done():
@@ -103,38 +103,41 @@ async def evicted(call: asyncio.Task[bytes]) -> bool:
 # Admission
 
 
-async def test_calls_are_let_in_up_to_the_limit() -> None:
-    """The first call beyond the limit is refused, and one is let in again after."""
-    door = Door(2)
-    (first_end, first), (second_end, second) = await door.call(), await door.call()
-    _, third = await door.call()
+async def test_calls_are_admitted_up_to_the_limit() -> None:
+    """A call beyond the limit is refused; after another ends, one is admitted."""
+    admitted = AdmittedCalls(2)
+    (first_end, first), (second_end, second) = (
+        await admitted.call(),
+        await admitted.call(),
+    )
+    _, third = await admitted.call()
     with pytest.raises(GatewayError) as refusal:
         await third
     assert (Reason.GATEWAY_OVERLOADED, 2) == (
         refusal.value.reason,
-        door.admission.inside,
+        admitted.admission.inside,
     )
 
     first_end.set_result(b"1")
     assert b"1" == await first
-    fourth_end, fourth = await door.call()
+    fourth_end, fourth = await admitted.call()
     for end in (second_end, fourth_end):
         end.set_result(b"2")
     assert [b"2", b"2"] == await asyncio.gather(second, fourth)
-    assert 0 == door.admission.inside
+    assert 0 == admitted.admission.inside
 
 
 @pytest.mark.parametrize(
     ("jitter", "seconds"),
     [pytest.param(0.0, 0.5, id="soonest"), pytest.param(0.999, 1.499, id="latest")],
 )
-async def test_callers_that_are_turned_away_come_back_apart(
+async def test_refused_callers_retry_at_different_times(
     jitter: float, seconds: float
 ) -> None:
-    """The wait that is told lies between half a second and one and a half."""
-    door = Door(1, jitter=jitter)
-    end, _ = await door.call()
-    _, refused_call = await door.call()
+    """The retry delay is between 0.5 and 1.5 s."""
+    admitted = AdmittedCalls(1, jitter=jitter)
+    end, _ = await admitted.call()
+    _, refused_call = await admitted.call()
     with pytest.raises(GatewayError) as refusal:
         await refused_call
     end.set_result(b"")
@@ -143,16 +146,16 @@ async def test_callers_that_are_turned_away_come_back_apart(
 
 
 @pytest.mark.guarantee("overload")
-async def test_silent_call_makes_way_for_another_of_its_caller() -> None:
-    """The oldest whose message hasn't come is evicted; a call at work never is."""
-    door = Door(3)
-    _, at_work = await door.call()
-    _, oldest = await door.call(is_silent=True)
-    _, newest = await door.call(is_silent=True)
-    _, another = await door.call()
+async def test_call_without_message_is_evicted_for_its_caller() -> None:
+    """The oldest call without a message is evicted; a call at work never is."""
+    admitted = AdmittedCalls(3)
+    _, at_work = await admitted.call()
+    _, oldest = await admitted.call(is_silent=True)
+    _, newest = await admitted.call(is_silent=True)
+    _, another = await admitted.call()
     ends = [await evicted(each) for each in (at_work, oldest, newest, another)]
-    _, third = await door.call()
-    _, beyond = await door.call()
+    _, third = await admitted.call()
+    _, beyond = await admitted.call()
 
     assert [False, True, False, False] == ends
     assert [True, False, True] == [
@@ -162,66 +165,66 @@ async def test_silent_call_makes_way_for_another_of_its_caller() -> None:
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
-async def test_call_leaves_its_place_however_it_ends(how: str) -> None:
-    """A call that fails, or whose client goes, makes room as an answered one does."""
-    door = Door(1)
-    end, call = await door.call()
+async def test_place_is_free_after_any_end(how: str) -> None:
+    """A place is free after an answer, an error and a cancellation."""
+    admitted = AdmittedCalls(1)
+    end, call = await admitted.call()
     if how == "fails":
         end.set_exception(GatewayError(Reason.RUN_NOT_FOUND))
     else:
         call.cancel()
     await asyncio.gather(call, return_exceptions=True)
 
-    assert 0 == door.admission.inside
+    assert 0 == admitted.admission.inside
 
 
 @pytest.mark.guarantee("place-shares")
 async def test_caller_takes_the_place_of_one_that_holds_more_than_its_share() -> None:
-    """Where all places are taken, each caller gets as many as any other."""
-    door = Door(6)
-    first = await door.calls(6, "many")
-    second = await door.calls(3, "few")
-    third = await door.calls(1, "few")
+    """When all places are taken, each caller gets an equal share."""
+    admitted = AdmittedCalls(6)
+    first = await admitted.calls(6, "many")
+    second = await admitted.calls(3, "few")
+    third = await admitted.calls(1, "few")
 
     assert [*[False] * 3, *[True] * 3] == [await evicted(each) for each in first]
     assert [False] * 3 == [await evicted(each) for each in second]
     assert [True] == [await evicted(each) for each in third]
-    assert 6 == door.admission.inside
+    assert 6 == admitted.admission.inside
 
 
-async def test_newcomers_take_from_whoever_holds_most() -> None:
+async def test_new_callers_take_from_the_one_that_holds_most() -> None:
     """With more callers the shares shrink, down to one place."""
-    door = Door(4)
-    many, some = await door.calls(3, "many"), await door.calls(1, "some")
-    others = [*await door.calls(1, "b"), *await door.calls(1, "c")]
-    late = await door.calls(1, "d")
+    admitted = AdmittedCalls(4)
+    many, some = await admitted.calls(3, "many"), await admitted.calls(1, "some")
+    others = [*await admitted.calls(1, "b"), *await admitted.calls(1, "c")]
+    late = await admitted.calls(1, "d")
 
     assert [False, True, True] == [await evicted(each) for each in many]
     assert [False] * 3 == [await evicted(each) for each in (*some, *others)]
     assert [True] == [await evicted(each) for each in late]
-    assert 4 == door.admission.inside
+    assert 4 == admitted.admission.inside
 
 
 async def test_places_are_free_again_after_every_end() -> None:
-    """Evictions, answers and cancellations leave no place taken."""
-    door = Door(3)
-    calls = [each for name in "aabbcab" for each in await door.calls(1, name)]
+    """Evictions, answers and cancellations free their places."""
+    admitted = AdmittedCalls(3)
+    calls = [each for name in "aabbcab" for each in await admitted.calls(1, name)]
     for each in calls[::2]:
         each.cancel()
     await asyncio.sleep(0)
     for each in calls:
         each.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    again = await door.calls(3, "z")
+    again = await admitted.calls(3, "z")
 
     assert [False] * 3 == [await evicted(each) for each in again]
-    assert 3 == door.admission.inside
+    assert 3 == admitted.admission.inside
 
 
 async def test_client_that_leaves_is_not_evicted() -> None:
-    """A cancellation that no eviction caused stays one."""
-    door = Door(1)
-    _, call = await door.call()
+    """A cancellation by the client remains a cancellation."""
+    admitted = AdmittedCalls(1)
+    _, call = await admitted.call()
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -229,24 +232,26 @@ async def test_client_that_leaves_is_not_evicted() -> None:
 
 
 async def test_connection_holds_a_bounded_number_of_places() -> None:
-    """One more of a connection is refused, while another connection gets a place."""
-    door = Door(9, max_per_connection=2)
-    calls = [(await door.call(peer=peer))[1] for peer in ("one", "one", "one", "two")]
+    """A connection at its limit is refused; another connection gets a place."""
+    admitted = AdmittedCalls(9, max_per_connection=2)
+    calls = [
+        (await admitted.call(peer=peer))[1] for peer in ("one", "one", "one", "two")
+    ]
 
     assert [False, False, True, False] == [await evicted(each) for each in calls]
 
 
-async def test_connections_of_a_socket_are_not_taken_for_one() -> None:
-    """The connections of a Unix socket have one name, so they aren't bounded by it."""
-    door = Door(9, max_per_connection=2)
-    calls = [(await door.call(peer=peer))[1] for peer in ("unix:", "unix:/a") * 3]
+async def test_unix_socket_has_no_limit_of_a_connection() -> None:
+    """The connections of a Unix socket have one name, so they aren't limited as one."""
+    admitted = AdmittedCalls(9, max_per_connection=2)
+    calls = [(await admitted.call(peer=peer))[1] for peer in ("unix:", "unix:/a") * 3]
 
     assert [False] * 6 == [await evicted(each) for each in calls]
 
 
 @pytest.mark.guarantee("overload")
-async def test_gateway_turns_away_what_is_too_much() -> None:
-    """Over the wire the excess gets GATEWAY_OVERLOADED, and asks nothing of AWS."""
+async def test_gateway_refuses_calls_beyond_the_limit() -> None:
+    """Calls beyond the limit get GATEWAY_OVERLOADED; HealthOmics isn't asked."""
     async with (
         Upstream([NEVER]) as upstream,
         gateway(aws_at(upstream.url), GATEWAY_MAX_IN_FLIGHT="1") as served,
@@ -254,7 +259,7 @@ async def test_gateway_turns_away_what_is_too_much() -> None:
     ):
         inside = asyncio.create_task(get_run(stub, RUN_ID))
         await asyncio.wait_for(upstream.asked.wait(), PATIENCE_SECONDS)
-        told = await refused(get_run(stub, RUN_ID))
+        error = await refused(get_run(stub, RUN_ID))
         channel = grpc.aio.insecure_channel(str(served.address))
         async with channel:
             check = HealthStub(channel).Check(HealthCheckRequest(), timeout=10)
@@ -263,29 +268,29 @@ async def test_gateway_turns_away_what_is_too_much() -> None:
         await asyncio.gather(inside, return_exceptions=True)
         asked = len(upstream.requests)
 
-    assert (StatusCode.UNAVAILABLE, "GATEWAY_OVERLOADED") == (told.code, told.reason)
-    assert {"RetryInfo", *ALWAYS} == set(told.details)
-    assert 500 <= int(told.trailers["grpc-retry-pushback-ms"]) < 1500
+    assert (StatusCode.UNAVAILABLE, "GATEWAY_OVERLOADED") == (error.code, error.reason)
+    assert {"RetryInfo", *ALWAYS} == set(error.details)
+    assert 500 <= int(error.trailers["grpc-retry-pushback-ms"]) < 1500
     assert 1 == asked
 
 
 @pytest.mark.guarantee("anonymous-streams")
 async def test_connections_of_a_caller_share_its_places() -> None:
-    """A connection that holds less takes a place of the one that holds most."""
-    door = Door(5, max_per_connection=4)
-    many = [(await door.call("host", "many"))[1] for _ in range(4)]
-    few = [(await door.call("host", "few"))[1] for _ in range(3)]
+    """A connection with fewer places takes one of the connection with most."""
+    admitted = AdmittedCalls(5, max_per_connection=4)
+    many = [(await admitted.call("host", "many"))[1] for _ in range(4)]
+    few = [(await admitted.call("host", "few"))[1] for _ in range(3)]
 
     assert [False] * 3 + [True] == [await evicted(each) for each in many]
     assert [False, False, True] == [await evicted(each) for each in few]
-    assert 5 == door.admission.inside
+    assert 5 == admitted.admission.inside
 
 
-# Arrivals
+# FirstMessages
 
 
 def reading(*bodies: bytes) -> Callable[[], Awaitable[Any]]:
-    """Give messages as they come over the wire, then the end."""
+    """Return a function that reads these messages, then the end of the stream."""
     left = list(bodies)
 
     async def read() -> Any:
@@ -297,25 +302,25 @@ def reading(*bodies: bytes) -> Callable[[], Awaitable[Any]]:
 async def arriving(
     arrivals: FirstMessages, read: Callable[[], Awaitable[Any]]
 ) -> bytes:
-    """Await the message of a call that runs in this task."""
+    """Wait for the message of a call that runs in this task."""
     return await arrivals.message(running_task(), read)
 
 
 class Silent:
-    """A client that has begun a call and sends nothing more."""
+    """A client that begins a call and sends no message."""
 
     def __init__(self) -> None:
-        """Begin to wait."""
+        """Start without a message."""
         self.is_asked = asyncio.Event()
 
     async def read(self) -> Any:
-        """Wait for ever."""
+        """Never return."""
         self.is_asked.set()
         return await asyncio.Future[bytes]()
 
 
-async def test_message_is_the_first_that_comes() -> None:
-    """A call's message is read, and nothing after it."""
+async def test_first_message_is_read() -> None:
+    """Only the first message of a call is read."""
     assert b"1" == await arriving(FirstMessages(), reading(b"1", b"2"))
 
 
@@ -327,16 +332,16 @@ async def test_call_without_a_message_is_malformed() -> None:
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
 
-async def test_message_that_does_not_come_is_given_up() -> None:
-    """A call whose message is late ends as one without."""
+async def test_late_message_is_not_awaited() -> None:
+    """A call whose message is late gets MALFORMED_REQUEST."""
     with pytest.raises(GatewayError) as refusal:
         await arriving(FirstMessages(message_seconds=0.01), Silent().read)
 
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
 
-async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
-    """One timer serves all, and gives nobody up before its time."""
+async def test_every_call_waits_equally_long_for_its_message() -> None:
+    """One timer serves all calls, and refuses none before its time."""
     arrivals = FirstMessages(max_waiting=9, message_seconds=0.05)
     loop = asyncio.get_running_loop()
 
@@ -351,8 +356,8 @@ async def test_each_waits_for_its_message_as_long_as_the_others() -> None:
 
 
 @pytest.mark.guarantee("overload")
-async def test_oldest_makes_room_where_too_many_wait() -> None:
-    """Each call beyond the limit ends the one that has waited longest."""
+async def test_oldest_waiting_call_is_refused_beyond_the_limit() -> None:
+    """Each call beyond the limit ends the call that has waited longest."""
     arrivals = FirstMessages(max_waiting=2)
     waiting = []
     for _ in range(3):
@@ -373,8 +378,8 @@ async def test_oldest_makes_room_where_too_many_wait() -> None:
     assert waiting[2].cancelled()
 
 
-async def test_calls_that_come_at_one_moment_are_not_refused() -> None:
-    """As many as wait for their message at once are all answered."""
+async def test_calls_that_arrive_together_are_answered() -> None:
+    """As many calls as may wait for their messages are all answered."""
     arrivals = FirstMessages(max_waiting=9)
 
     async def read() -> bytes:
@@ -387,7 +392,7 @@ async def test_calls_that_come_at_one_moment_are_not_refused() -> None:
 
 
 async def test_client_that_leaves_waits_no_more() -> None:
-    """A call that is cancelled as it waits isn't counted among those that wait."""
+    """A cancelled call no longer counts as waiting."""
     arrivals = FirstMessages(max_waiting=1)
     silent = Silent()
     left = asyncio.create_task(arriving(arrivals, silent.read))

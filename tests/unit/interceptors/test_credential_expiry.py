@@ -1,4 +1,4 @@
-"""Lasting calls end with their credentials, on a clock that the test moves."""
+"""The end of long calls with their credentials, on a clock that the test sets."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,12 +25,12 @@ class Timer:
     is_cancelled: bool = False
 
     def cancel(self) -> None:
-        """Never fire."""
+        """Cancel the timer."""
         self.is_cancelled = True
 
 
 class World:
-    """Lasting calls, the time of day, and the timers that are set."""
+    """Long calls, the time, and the timers that are set."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -53,36 +53,36 @@ class World:
             return "cancelled"
 
     def begun(self, *credentials: Credential) -> asyncio.Task[str]:
-        """Begin such a call."""
+        """Begin a call that lasts."""
         return asyncio.create_task(self.call(*credentials))
 
     def fire(self, seconds: float) -> None:
-        """Let the time of day pass, and the timer that was set last fire."""
+        """Advance the time, and fire the timer that was set last."""
         self.now += seconds
         self.timers.pop().work()
 
     def end(self) -> None:
-        """Let all calls end by themselves."""
+        """End all calls."""
         self._ends.set()
 
     def _call_later(self, seconds: float, work: Callable[[], None]) -> "Timer":
         self.timers.append(Timer(seconds, work))
         return self.timers[-1]
 
-    async def _proceed(self, _incoming: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, _incoming: Any, _context: CallContext) -> bytes:
         await self._ends.wait()
         return b"ended"
 
 
 async def settle() -> None:
-    """Let everything happen that can."""
+    """Run every task until it waits."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 @pytest.mark.guarantee("credential-expiry")
 async def test_call_ends_when_its_first_credential_expires() -> None:
-    """Of a certificate and a token, the one that ends first ends the call."""
+    """A call with certificate and token ends when the first of them expires."""
     world = World()
     call = world.begun(Credential("a", NOW + 60), Credential("a", NOW + 2))
     await settle()
@@ -97,7 +97,7 @@ async def test_call_ends_when_its_first_credential_expires() -> None:
 
 @pytest.mark.guarantee("credential-expiry")
 async def test_call_ends_when_its_key_is_withdrawn() -> None:
-    """A change of the keys ends the calls of keys that are no longer published."""
+    """A change of the keys ends the calls whose key is no longer published."""
     world = World()
     published = {"old", "new"}
     old = world.begun(Credential("a", holds=lambda: "old" in published))
@@ -113,7 +113,7 @@ async def test_call_ends_when_its_key_is_withdrawn() -> None:
 
 
 async def test_call_without_credentials_lasts() -> None:
-    """Anonymous calls have nothing that expires, and no timer."""
+    """An anonymous call has no timer and doesn't end."""
     world = World()
     call = world.begun()
     await settle()
@@ -124,7 +124,7 @@ async def test_call_without_credentials_lasts() -> None:
 
 
 async def test_call_that_has_ended_leaves_no_timer() -> None:
-    """What a call has set is undone with it, also where its client leaves."""
+    """The timer of a call is cancelled when the call ends or its client leaves."""
     world = World()
     calls = [world.begun(Credential("a", NOW + 60)) for _ in range(2)]
     await settle()
@@ -136,8 +136,8 @@ async def test_call_that_has_ended_leaves_no_timer() -> None:
     assert [True, True] == [timer.is_cancelled for timer in world.timers]
 
 
-async def test_call_of_a_long_credential_is_looked_at_each_hour() -> None:
-    """The time of day may be set while a call lasts."""
+async def test_call_of_a_long_credential_is_checked_each_hour() -> None:
+    """The expiry is checked each hour, as the system clock may be set."""
     world = World()
     call = world.begun(Credential("a", NOW + 1e9))
     await settle()

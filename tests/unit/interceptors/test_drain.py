@@ -1,4 +1,4 @@
-"""How a shutdown waits for the calls under way, on a clock that the test moves."""
+"""How a shutdown waits for the calls under way, on a clock that the test sets."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,28 +18,28 @@ PATIENCE_SECONDS = 5.0  # for what must happen soon
 TURNS = 20  # of the event loop, in which what can happen has happened
 
 
-class Gate:
-    """A drain over calls that end when the test says so, on a clock of its own."""
+class DrainedCalls:
+    """A drain with calls that end when the test says, on its own clock."""
 
     def __init__(self) -> None:
-        """Begin at 1000 seconds, with nothing planned and nobody inside."""
+        """Start at 1000 seconds, without events and calls."""
         self.now = 1000.0
         self._plans: list[tuple[float, Callable[[], object]]] = []
         self._drain = Drain(clock=lambda: self.now, sleep=self._sleep)
         self.enter = self._drain.intercept(self._proceed)
 
     def at(self, seconds: float, what: Callable[[], object]) -> None:
-        """Do something so many seconds after the drain began."""
+        """Call a function so many seconds after the drain began."""
         self._plans.append((self.now + seconds, what))
 
-    def came(self) -> "GateCall":
-        """Let a call come now."""
-        call = GateCall(self)
+    def came(self) -> "DrainedCall":
+        """Begin a call now."""
+        call = DrainedCall(self)
         call.come()
         return call
 
     async def drain(self, seconds: float) -> float:
-        """Drain and evict, and tell how many seconds that took."""
+        """Drain and evict; return how many seconds that took."""
         began = self.now
         await settle()
         await self._drain.drain(seconds)
@@ -47,7 +47,7 @@ class Gate:
         await self._drain.evict(PATIENCE_SECONDS)
         return took
 
-    async def _proceed(self, call: Any, _exchange: CallContext) -> bytes:
+    async def _proceed(self, call: Any, _context: CallContext) -> bytes:
         return await call.answer
 
     async def _sleep(self, seconds: float) -> None:
@@ -59,32 +59,32 @@ class Gate:
         await settle()
 
 
-class GateCall:
-    """A call that lasts until it is told to end."""
+class DrainedCall:
+    """A call that lasts until the test ends it."""
 
-    def __init__(self, gate: Gate) -> None:
-        """Don't come yet."""
+    def __init__(self, gate: DrainedCalls) -> None:
+        """Create the call, which `come` begins."""
         self._gate = gate
         self.answer = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[bytes]
 
     def come(self) -> None:
-        """Enter."""
+        """Begin the call."""
         self.task = asyncio.create_task(self._enter())
 
     async def _enter(self) -> bytes:
         return await self._gate.enter(self, exchange())
 
     def end(self) -> None:
-        """Be answered."""
+        """Answer the call."""
         self.answer.set_result(b"answered")
 
     def fail(self) -> None:
-        """Fail for a reason of its own."""
+        """Let the call fail with an error of its own."""
         self.answer.set_exception(GatewayError(Reason.RUN_NOT_FOUND))
 
     async def outcome(self) -> str:
-        """Tell how it ended: `answered`, or an error's reason."""
+        """Return how the call ended: `answered`, or the reason of an error."""
         try:
             return (await asyncio.wait_for(self.task, 5)).decode()
         except GatewayError as error:
@@ -92,45 +92,45 @@ class GateCall:
 
 
 def exchange() -> CallContext:
-    """A call that runs in this task."""
+    """Return the context of a call that runs in this task."""
     return call_context()
 
 
 async def settle() -> None:
-    """Let everything happen that can."""
+    """Run every task until it waits."""
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
 
 def about(seconds: float) -> Any:
-    """So many seconds, or the time of a look more."""
+    """Match these seconds, or one check later."""
     return pytest.approx(seconds + LOOK_SECONDS / 2, abs=LOOK_SECONDS / 2 + 1e-6)
 
 
-async def test_call_is_answered_while_nothing_drains() -> None:
-    """Before a shutdown every call is let through."""
-    call = Gate().came()
+async def test_call_is_answered_before_a_drain() -> None:
+    """Before a shutdown every call passes."""
+    call = DrainedCalls().came()
     call.end()
 
     assert "answered" == await call.outcome()
 
 
 async def test_quiet_drain_takes_half_a_second() -> None:
-    """Without a call the drain ends after half a second, for the news to spread."""
-    assert about(QUIET_SECONDS) == await Gate().drain(25)
+    """A drain without calls ends after 0.5 s, so that load balancers notice it."""
+    assert about(QUIET_SECONDS) == await DrainedCalls().drain(25)
 
 
 async def test_quiet_counts_from_the_start_of_the_drain() -> None:
-    """However long it was quiet before, a drain waits its half second."""
-    gate = Gate()
+    """A drain waits 0.5 s, even if there were no calls for long before it."""
+    gate = DrainedCalls()
     gate.now += 3600
 
     assert about(QUIET_SECONDS) == await gate.drain(25)
 
 
-async def test_drain_waits_for_a_call_that_came_before() -> None:
-    """A call under way is answered, and half a second later the drain is over."""
-    gate = Gate()
+async def test_drain_waits_for_a_call_under_way() -> None:
+    """A call under way is answered, and the drain ends 0.5 s later."""
+    gate = DrainedCalls()
     call = gate.came()
     gate.at(7, call.end)
 
@@ -138,10 +138,10 @@ async def test_drain_waits_for_a_call_that_came_before() -> None:
     assert "answered" == await call.outcome()
 
 
-async def test_drain_serves_a_call_that_still_comes() -> None:
-    """A call that comes in the quiet is answered, and the quiet begins anew."""
-    gate = Gate()
-    call = GateCall(gate)
+async def test_drain_serves_a_new_call() -> None:
+    """A new call is answered, and the 0.5 s begin again."""
+    gate = DrainedCalls()
+    call = DrainedCall(gate)
     gate.at(0.4, call.come)
     gate.at(2, call.end)
 
@@ -149,10 +149,10 @@ async def test_drain_serves_a_call_that_still_comes() -> None:
     assert "answered" == await call.outcome()
 
 
-async def test_call_that_takes_no_time_begins_the_quiet_anew() -> None:
-    """Also a call that ends as it comes shows that callers still come."""
-    gate = Gate()
-    calls = [GateCall(gate), GateCall(gate)]
+async def test_short_call_restarts_the_quiet_time() -> None:
+    """A call that ends immediately also restarts the 0.5 s."""
+    gate = DrainedCalls()
+    calls = [DrainedCall(gate), DrainedCall(gate)]
     for call, seconds in zip(calls, (0.4, 0.8), strict=True):
         call.end()
         gate.at(seconds, call.come)
@@ -162,9 +162,9 @@ async def test_call_that_takes_no_time_begins_the_quiet_anew() -> None:
 
 
 async def test_new_calls_are_refused_towards_the_end() -> None:
-    """In the last fifth of the time new calls are refused, the others still end."""
-    gate = Gate()
-    first, second, third = gate.came(), GateCall(gate), GateCall(gate)
+    """In the last fifth of the time new calls are refused, and the others can end."""
+    gate = DrainedCalls()
+    first, second, third = gate.came(), DrainedCall(gate), DrainedCall(gate)
     gate.at(19.9, second.come)
     gate.at(20.1, third.come)
     gate.at(23, first.end)
@@ -178,16 +178,16 @@ async def test_new_calls_are_refused_towards_the_end() -> None:
 
 @pytest.mark.guarantee("drain-calls")
 async def test_drain_that_refuses_ends_with_its_last_call() -> None:
-    """Once new calls are refused there is no quiet to wait for."""
-    gate = Gate()
+    """Once new calls are refused, the drain ends with the last call."""
+    gate = DrainedCalls()
     gate.at(21, gate.came().end)
 
     assert about(21) == await gate.drain(25)
 
 
 async def test_calls_that_last_too_long_are_evicted() -> None:
-    """When the time is over each call under way gets GATEWAY_DRAINING."""
-    gate = Gate()
+    """When the time is over, each call under way gets GATEWAY_DRAINING."""
+    gate = DrainedCalls()
     calls = [gate.came() for _ in range(3)]
 
     assert about(25) == await gate.drain(25)
@@ -195,17 +195,17 @@ async def test_calls_that_last_too_long_are_evicted() -> None:
 
 
 async def test_drain_without_time_evicts_at_once() -> None:
-    """A drain of no seconds ends every call then and there."""
-    gate = Gate()
+    """A drain of 0 s ends every call at once."""
+    gate = DrainedCalls()
     call = gate.came()
 
     assert 0 == await gate.drain(0)
     assert "GATEWAY_DRAINING" == await call.outcome()
 
 
-async def test_evicted_call_is_cancelled_no_more() -> None:
-    """What an evicted call does next, such as sending its status, isn't cut short."""
-    gate = Gate()
+async def test_evicted_call_is_cancelled_once() -> None:
+    """An evicted call isn't cancelled again while it sends its status."""
+    gate = DrainedCalls()
     call = gate.came()
     await gate.drain(0)
     await call.outcome()
@@ -213,9 +213,9 @@ async def test_evicted_call_is_cancelled_no_more() -> None:
     assert 0 == call.task.cancelling()
 
 
-async def test_eviction_waits_until_the_calls_have_gone() -> None:
-    """What an evicted call does next, such as sending its status, is waited for."""
-    gate = Gate()
+async def test_eviction_waits_until_the_calls_have_ended() -> None:
+    """The eviction waits while an evicted call sends its status."""
+    gate = DrainedCalls()
     call = gate.came()
     await gate.drain(0)
 
@@ -223,11 +223,11 @@ async def test_eviction_waits_until_the_calls_have_gone() -> None:
 
 
 async def test_eviction_does_not_wait_for_ever() -> None:
-    """A call whose status doesn't leave, as its client doesn't read, is left behind."""
+    """The eviction doesn't wait longer for a client that doesn't read its status."""
     stuck = asyncio.Event()
     drain = Drain()
 
-    async def proceed(_call: Any, _exchange: CallContext) -> bytes:
+    async def proceed(_call: Any, _context: CallContext) -> bytes:
         await asyncio.Future()
         return b""
 
@@ -246,16 +246,16 @@ async def test_eviction_does_not_wait_for_ever() -> None:
 
 
 async def test_call_after_the_drain_is_refused() -> None:
-    """What comes between the drain and the end of the process is told to go."""
-    gate = Gate()
+    """A call between the drain and the end of the process is refused."""
+    gate = DrainedCalls()
     await gate.drain(25)
 
     assert "GATEWAY_DRAINING" == await gate.came().outcome()
 
 
 async def test_call_that_its_client_cancels_while_draining_is_cancelled() -> None:
-    """A client that goes away by itself isn't told that the gateway drains."""
-    gate = Gate()
+    """A call that its client cancels doesn't end with GATEWAY_DRAINING."""
+    gate = DrainedCalls()
     call = gate.came()
     gate.at(3, call.task.cancel)
 
@@ -265,8 +265,8 @@ async def test_call_that_its_client_cancels_while_draining_is_cancelled() -> Non
 
 
 async def test_call_that_fails_while_draining_keeps_its_own_reason() -> None:
-    """A failure of the call's own isn't taken for the drain's."""
-    gate = Gate()
+    """A call that fails during a drain keeps its error."""
+    gate = DrainedCalls()
     call = gate.came()
     gate.at(3, call.fail)
 

@@ -1,4 +1,4 @@
-"""What is kept for clients that don't read, and who is refused for it."""
+"""The limit on unread answers, and which callers are refused beyond it."""
 
 import asyncio
 from typing import Any
@@ -17,12 +17,12 @@ SIZE = STREAM_BYTES + len(ANSWER)
 
 
 class Clients:
-    """Clients of a gateway that is asked for one answer by each call."""
+    """Clients of a gateway whose calls each end with one answer."""
 
     def __init__(
         self, *, answers: int, share: int, sending_seconds: float = 0.0
     ) -> None:
-        """Keep so many answers, and so many of one connection where that's too much."""
+        """Limit the unread answers in all, and of one connection beyond that."""
         self.now = 1000.0
         self.unread = SendBuffer(
             max_bytes=answers * SIZE,
@@ -35,7 +35,7 @@ class Clients:
         self._tasks: list[asyncio.Task[None]] = []
         self._handle = self.unread.intercept(self._answer)
 
-    async def _answer(self, incoming: Any, _exchange: CallContext) -> bytes:
+    async def _answer(self, incoming: Any, _context: CallContext) -> bytes:
         self.asked += 1
         if incoming:
             await incoming
@@ -44,7 +44,7 @@ class Clients:
     def call(
         self, peer: str, *, until: Any = None, name: str = ""
     ) -> tuple[Any, asyncio.Event]:
-        """Call as `name`, and read what comes once the event is set."""
+        """Make a call as `name`, and read its answer once the event is set."""
         is_read, answered = asyncio.Event(), asyncio.get_running_loop().create_future()
 
         async def as_grpc_does() -> None:
@@ -61,14 +61,14 @@ class Clients:
 
 
 async def refusal_of(answered: Any) -> GatewayError:
-    """Give the refusal that a call ends with."""
+    """Return the error that a call is refused with."""
     with pytest.raises(GatewayError) as refusal:
         await answered
     return refusal.value
 
 
-async def test_answer_is_kept_until_it_is_read() -> None:
-    """Each answer counts, with what its call takes, until gRPC is done with it."""
+async def test_answer_counts_until_it_is_read() -> None:
+    """Each answer and its call's memory count until gRPC has finished the call."""
     clients = Clients(answers=9, share=9)
     calls = [clients.call("a") for _ in range(3)]
     assert [ANSWER] * 3 == [await answered for answered, _ in calls]
@@ -83,7 +83,7 @@ async def test_answer_is_kept_until_it_is_read() -> None:
 
 @pytest.mark.guarantee("unread-answers")
 async def test_client_that_does_not_read_is_refused_and_no_other() -> None:
-    """Where too much is kept, who holds a share of it gets no more; who reads does."""
+    """Beyond the limit only a client with its share of unread bytes is refused."""
     clients = Clients(answers=5, share=2)
     for _ in range(5):
         await clients.call("hoarder")[0]
@@ -102,8 +102,8 @@ async def test_client_that_does_not_read_is_refused_and_no_other() -> None:
     assert 5 + 3 == clients.asked  # the refused call asked nothing
 
 
-async def test_calls_at_once_keep_no_more_than_calls_one_by_one() -> None:
-    """What was let in before the others were answered is held to the same bound."""
+async def test_concurrent_calls_have_the_same_limit() -> None:
+    """Calls that were admitted before any was answered have the same limit."""
     clients = Clients(answers=5, share=2)
     now = asyncio.get_running_loop().create_future()
     calls = [clients.call("hoarder", until=now)[0] for _ in range(20)]
@@ -116,8 +116,8 @@ async def test_calls_at_once_keep_no_more_than_calls_one_by_one() -> None:
     assert 5 * SIZE == clients.unread.kept_bytes
 
 
-async def test_connection_may_keep_its_share_where_too_much_is_kept() -> None:
-    """A connection within its share isn't refused for what others keep."""
+async def test_connection_within_its_share_is_not_refused() -> None:
+    """A connection within its share isn't refused because of other connections."""
     clients = Clients(answers=5, share=2)
     for _ in range(5):
         await clients.call("hoarder")[0]
@@ -130,7 +130,7 @@ async def test_connection_may_keep_its_share_where_too_much_is_kept() -> None:
 
 
 async def test_connections_of_one_caller_are_bounded_together() -> None:
-    """Beyond twice as much, callers have shares, however many connections they open."""
+    """Beyond twice the limit, each caller has a share for all its connections."""
     clients = Clients(answers=3, share=1)
     for at in range(6):
         assert ANSWER == await clients.call(f"hoarder-{at}", name="hoarder")[0]
@@ -142,8 +142,8 @@ async def test_connections_of_one_caller_are_bounded_together() -> None:
     assert Reason.GATEWAY_OVERLOADED is refusal.reason
 
 
-async def test_crowd_that_is_answered_at_one_moment_is_sent_its_answers() -> None:
-    """Only the answers count at first, and after a while all that isn't read."""
+async def test_calls_that_end_together_are_answered() -> None:
+    """At first only the answers count; later also the memory of unread calls."""
     clients = Clients(answers=5, share=1, sending_seconds=2.0)
     calls = [clients.call("a") for _ in range(100)]
     assert [ANSWER] * 100 == [await answered for answered, _ in calls]

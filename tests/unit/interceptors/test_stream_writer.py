@@ -1,4 +1,4 @@
-"""How long a stream's message is written for, and what it counts meanwhile."""
+"""The time limit for a stream's message, and the bytes that it counts for."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ class Stream:
     """A stream whose client reads each message after so many seconds."""
 
     def __init__(self, *, seconds: float) -> None:
-        """Begin with nothing written."""
+        """Start with no message written."""
         self._seconds = seconds
         self.written: list[bytes] = []
 
     async def write(self, message: bytes) -> None:
-        """Be gRPC's."""
+        """Write as gRPC does."""
         await asyncio.sleep(self._seconds)
         self.written.append(message)
 
 
 def exchange(stream: Stream, peer: str = "a") -> CallContext:
-    """Return the call of a stream that runs in this task."""
+    """Return the context of a stream that runs in this task."""
     return call_context(rpc=stream, peer=peer)
 
 
 def writer(unread: SendBuffer) -> Writer:
-    """Return a writer that waits a minute, by the loop's time."""
+    """Return a writer that waits a minute, on the event loop's clock."""
     clock = asyncio.get_running_loop().time
     return Writer(unread, write_seconds=60.0, clock=clock, jitter=lambda: 0.0)
 
 
 def test_message_counts_until_it_is_written() -> None:
-    """It is as unread as the answer of a call."""
+    """A message counts as unread until it is written."""
 
     async def work() -> Any:
         unread, stream = SendBuffer(), Stream(seconds=1)
@@ -66,7 +66,7 @@ def test_message_counts_until_it_is_written() -> None:
 def test_message_that_is_not_read_ends_its_stream(
     left: float, error: type[Exception], at: float
 ) -> None:
-    """At the stream's own end or after a minute; it counts until gRPC drops it."""
+    """A write ends after a minute or with its stream; it counts until gRPC frees it."""
 
     async def work() -> Any:
         unread, loop = SendBuffer(), asyncio.get_running_loop()
@@ -92,8 +92,8 @@ def test_message_that_is_not_read_ends_its_stream(
 
 
 @pytest.mark.guarantee("unread-watches")
-def test_message_beyond_what_may_be_unread_is_refused() -> None:
-    """A connection over its share is refused where too much is unread; no other is."""
+def test_message_beyond_the_unread_limit_is_refused() -> None:
+    """Beyond the limit only a connection over its share is refused."""
 
     async def work() -> Any:
         unread = SendBuffer(max_bytes=2500, max_share_bytes=1500)

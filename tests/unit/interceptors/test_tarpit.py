@@ -1,4 +1,4 @@
-"""How fast strangers are told no."""
+"""The rate and the order in which rejections are sent."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from testkit.serving import call_context
 from testkit.virtual_time import virtually
 
 
-async def refuse(incoming: Any, _exchange: CallContext) -> bytes:
-    """Turn a call away for a reason, or answer it."""
+async def refuse(incoming: Any, _context: CallContext) -> bytes:
+    """Raise an error with this reason, or answer."""
     if isinstance(incoming, Reason):
         raise GatewayError(incoming)
     return b"answer"
 
 
-class Strangers:
-    """Calls that are refused, and when each is told."""
+class RejectedCalls:
+    """Calls that are rejected, and when each rejection is sent."""
 
     def __init__(self, **options: Any) -> None:
-        """Refuse at a rate of two a second, one at once."""
-        bounds = {"per_second": 2.0, "at_once": 1.0} | options
+        """Reject two calls a second, one at once."""
+        bounds = {"per_second": 2.0, "burst": 1.0} | options
         self.handler = Tarpit(**bounds).intercept(refuse)
         self._begun = asyncio.get_running_loop().time()
-        self.told: list[tuple[str, float]] = []
+        self.sent: list[tuple[str, float]] = []
 
     async def call(
         self,
@@ -41,24 +41,24 @@ class Strangers:
         host: str = "one",
         connection: str = "first",
     ) -> None:
-        """Make one call, and note when it was rejected."""
+        """Make one call, and record when it was rejected."""
         call = call_context(caller=Caller(host, connection))
         with pytest.raises(GatewayError) as caught:
             await self.handler(reason, call)
         assert reason is caught.value.reason
         now = asyncio.get_running_loop().time()
-        self.told.append((name, round(now - self._begun, 6)))
+        self.sent.append((name, round(now - self._begun, 6)))
 
 
-def test_strangers_are_told_at_a_rate_in_their_order() -> None:
-    """The first goes at once, each of the others when it is its turn."""
+def test_rejections_are_sent_in_order_at_the_rate() -> None:
+    """The first rejection is sent at once, each other one when there is a token."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = Strangers()
-        await asyncio.gather(*(strangers.call(name) for name in "abcd"))
+        rejected = RejectedCalls()
+        await asyncio.gather(*(rejected.call(name) for name in "abcd"))
         await asyncio.sleep(1000)
-        await asyncio.gather(*(strangers.call(name) for name in "ef"))
-        return strangers.told
+        await asyncio.gather(*(rejected.call(name) for name in "ef"))
+        return rejected.sent
 
     assert [
         *[("a", 0.0), ("b", 0.5), ("c", 1.0), ("d", 1.5)],
@@ -66,13 +66,13 @@ def test_strangers_are_told_at_a_rate_in_their_order() -> None:
     ] == virtually(work)
 
 
-def test_oldest_goes_at_once_where_too_many_wait() -> None:
-    """What waits is bounded: one more, and the one that has waited longest goes."""
+def test_oldest_rejection_is_sent_at_once_beyond_the_limit() -> None:
+    """Beyond the limit the rejection that has waited longest is sent."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = Strangers(max_waiting=2)
-        await asyncio.gather(*(strangers.call(name) for name in "abcde"))
-        return strangers.told
+        rejected = RejectedCalls(max_waiting=2)
+        await asyncio.gather(*(rejected.call(name) for name in "abcde"))
+        return rejected.sent
 
     assert [("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.5), ("e", 1.0)] == virtually(
         work
@@ -81,16 +81,16 @@ def test_oldest_goes_at_once_where_too_many_wait() -> None:
 
 @pytest.mark.guarantee("slow-rejections")
 def test_hosts_and_their_connections_take_turns() -> None:
-    """A connection that asks for everything delays neither hosts nor connections."""
+    """A connection with many rejections delays neither other hosts nor connections."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = Strangers()
+        rejected = RejectedCalls()
         await asyncio.gather(
-            *(strangers.call(name) for name in "abcd"),
-            strangers.call("other", host="two"),
-            strangers.call("third", connection="second"),
+            *(rejected.call(name) for name in "abcd"),
+            rejected.call("other", host="two"),
+            rejected.call("third", connection="second"),
         )
-        return strangers.told
+        return rejected.sent
 
     assert [
         *[("a", 0.0), ("b", 0.5), ("other", 1.0)],
@@ -98,13 +98,13 @@ def test_hosts_and_their_connections_take_turns() -> None:
     ] == virtually(work)
 
 
-def test_crowd_is_told_more_slowly() -> None:
-    """While many wait each refusal takes longer: others need the time."""
+def test_rejections_of_a_crowd_are_sent_more_slowly() -> None:
+    """While many rejections wait, the rate is lower."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = Strangers(crowd=2, crowd_per_second=0.1)
-        await asyncio.gather(*(strangers.call(name) for name in "abcde"))
-        return strangers.told
+        rejected = RejectedCalls(crowd=2, crowd_per_second=0.1)
+        await asyncio.gather(*(rejected.call(name) for name in "abcde"))
+        return rejected.sent
 
     assert [
         ("a", 0.0),
@@ -115,24 +115,24 @@ def test_crowd_is_told_more_slowly() -> None:
     ] == virtually(work)
 
 
-def test_stranger_that_leaves_gives_its_turn_to_the_next() -> None:
-    """Who has hung up isn't told, and holds up nobody."""
+def test_cancelled_call_gives_its_turn_to_the_next() -> None:
+    """The rejection of a cancelled call delays no other."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = Strangers()
-        await strangers.call("a")
-        tasks = [asyncio.create_task(strangers.call(name)) for name in "bcd"]
+        rejected = RejectedCalls()
+        await rejected.call("a")
+        tasks = [asyncio.create_task(rejected.call(name)) for name in "bcd"]
         await asyncio.sleep(0)
         tasks[0].cancel()
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return strangers.told
+        return rejected.sent
 
     assert [("a", 0.0), ("d", 0.5)] == virtually(work)
 
 
 def test_rejections_of_callers_are_paced() -> None:
-    """Calls that show no identity, aren't allowed, or are too many wait; no others."""
+    """Errors of authentication, policy and caller limits are delayed, and no others."""
     assert {
         Reason.CALLER_NOT_AUTHORIZED,
         Reason.CALLER_RATE_LIMITED,
@@ -144,11 +144,11 @@ def test_rejections_of_callers_are_paced() -> None:
     } == PACED
 
 
-def test_rejection_keeps_the_wait_that_it_advises() -> None:
-    """A call whose token can't be verified now is advised when to come back."""
+def test_rejection_keeps_its_retry_delay() -> None:
+    """A delayed rejection keeps the retry delay of its error."""
 
     async def work() -> float:
-        async def unavailable(_incoming: Any, _exchange: CallContext) -> bytes:
+        async def unavailable(_incoming: Any, _context: CallContext) -> bytes:
             raise GatewayError(Reason.AUTH_BACKEND_UNAVAILABLE, retry_delay_seconds=7.0)
 
         with pytest.raises(GatewayError) as caught:
@@ -160,18 +160,18 @@ def test_rejection_keeps_the_wait_that_it_advises() -> None:
 
 @pytest.mark.guarantee("slow-rejections")
 @pytest.mark.parametrize("reason", sorted(set(Reason) - PACED, key=str))
-def test_others_are_told_at_once(reason: Reason) -> None:
-    """Every other call is answered or refused without waiting for rejections."""
+def test_other_errors_are_sent_at_once(reason: Reason) -> None:
+    """Answers and all other errors don't wait for rejections."""
 
     async def work() -> list[tuple[str, float]]:
-        strangers = Strangers()
-        waiting = [asyncio.create_task(strangers.call(name)) for name in "abc"]
+        rejected = RejectedCalls()
+        waiting = [asyncio.create_task(rejected.call(name)) for name in "abc"]
         await asyncio.sleep(0)
-        await strangers.call("known", reason)
-        assert b"answer" == await strangers.handler("answer", call_context())
+        await rejected.call("known", reason)
+        assert b"answer" == await rejected.handler("answer", call_context())
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        return strangers.told
+        return rejected.sent
 
     assert [("a", 0.0), ("known", 0.0)] == virtually(work)

@@ -1,4 +1,4 @@
-"""Proxies: which URL goes through one, and tunnels to HealthOmics and to an issuer."""
+"""The choice of a proxy for a URL, and tunnels to HealthOmics and to an issuer."""
 
 import asyncio
 import ssl
@@ -43,7 +43,7 @@ HERE = {"https": PROXY}
 def test_proxy_is_that_of_the_environment(
     url: str, known: dict[str, str], expected: str | None
 ) -> None:
-    """The usual variables count, and nothing for this machine goes through a proxy."""
+    """The usual variables are used, and loopback hosts have no proxy."""
     assert expected == proxy_for(url, known)
 
 
@@ -52,7 +52,7 @@ def test_proxy_is_that_of_the_environment(
     ["socks5://hush:1", "https://hush", "http://", "http://hush:0", "http://hush\n"],
 )
 def test_proxy_that_cannot_be_used_is_a_fault(proxy: str) -> None:
-    """The fault names the variables, and nothing of what they hold."""
+    """The fault names the variables, and doesn't quote them."""
     with pytest.raises(ProxyError, match="HTTPS_PROXY") as caught:
         proxy_for(HTTPS, {"https": proxy})
 
@@ -61,7 +61,7 @@ def test_proxy_that_cannot_be_used_is_a_fault(proxy: str) -> None:
 
 @pytest.fixture
 def trusted(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
-    """What a server of `omics.test` serves TLS with, and the file that trusts it."""
+    """Return TLS settings of a server at `omics.test`, and the file that trusts it."""
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -71,7 +71,7 @@ def trusted(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
 
 @asynccontextmanager
 async def transport_by(proxy: str, ca_file: Path) -> AsyncIterator[Transport]:
-    """Make a transport that goes through a proxy."""
+    """Return a transport that uses a proxy."""
     transport = Transport(
         ca_file=str(ca_file),
         max_connections=2,
@@ -89,7 +89,7 @@ async def transport_by(proxy: str, ca_file: Path) -> AsyncIterator[Transport]:
 async def test_healthomics_and_keys_are_asked_through_a_proxy(
     trusted: tuple[ssl.SSLContext, Path],
 ) -> None:
-    """The tunnel is opened for the host by its name, and TLS is the endpoint's own."""
+    """The tunnel is opened for the host's name, and TLS is verified end to end."""
     tls, ca_file = trusted
     keys = jwks(Signer("a", "P-256"))
     async with (
@@ -110,7 +110,7 @@ async def test_healthomics_and_keys_are_asked_through_a_proxy(
 async def test_proxy_that_refuses_is_a_failure_without_its_password(
     trusted: tuple[ssl.SSLContext, Path],
 ) -> None:
-    """Attempts end as those whose connection fails, whatever the proxy says."""
+    """An attempt that the proxy refuses ends like one whose connection fails."""
     _, ca_file = trusted
     async with ConnectProxy(0, status=407) as proxy:
         async with transport_by(proxy.url, ca_file) as transport:

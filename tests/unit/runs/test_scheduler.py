@@ -13,6 +13,7 @@ import pytest
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Bulkhead
+from healthomics_gateway.runs.quota import Gate, Quota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import (
@@ -23,7 +24,6 @@ from healthomics_gateway.runs.source import (
     Partition,
     RunQuery,
 )
-from healthomics_gateway.runs.token_bucket import Gate, TokenBucket
 from testkit.serving import answer
 from testkit.virtual_time import virtually
 
@@ -316,7 +316,7 @@ def test_request_that_is_cancelled_at_the_gate_takes_no_token() -> None:
     async def work() -> list[tuple[int, float]]:
         opened: list[float] = []
         gate = Gate(
-            TokenBucket(tps=10, burst=1, clock=now), opened=lambda: opened.append(now())
+            Quota(tps=10, burst=1, clock=now), opened=lambda: opened.append(now())
         )
         left: list[tuple[int, float]] = []
         begun = now()

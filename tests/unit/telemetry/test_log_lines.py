@@ -1,4 +1,4 @@
-"""How events become lines: nothing that a caller chose reaches a terminal as it is."""
+"""How events become lines, and that no value of a caller affects a terminal."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ COLORED = Renderer(text_lines(colors=True))
 
 
 class Unshown:
-    """A value that can't be shown."""
+    """A value whose `repr` fails."""
 
     def __repr__(self) -> str:
-        """Fail."""
+        """Raise an exception."""
         raise ValueError
 
 
 class Raw:
-    """A value that is shown with whatever it holds."""
+    """A value whose `repr` isn't escaped."""
 
     def __repr__(self) -> str:
         """Return what a terminal would obey."""
@@ -50,7 +50,7 @@ def rendered(renderer: Renderer, **event: Any) -> str:
 @pytest.mark.guarantee("log-escapes")
 @pytest.mark.parametrize("renderer", [JSON, TEXT], ids=["json", "text"])
 def test_harmful_character_is_escaped_wherever_it_is(renderer: Renderer) -> None:
-    """Keys, values, names and what is nested have printable characters alone."""
+    """Keys, values, names and nested values contain only printable characters."""
     for each in HARMFUL:
         line = rendered(
             renderer,
@@ -68,7 +68,7 @@ def test_harmful_character_is_escaped_wherever_it_is(renderer: Renderer) -> None
 @pytest.mark.guarantee("log-escapes")
 @pytest.mark.parametrize("each", ["".join(HARMFUL[:-2]), *HARMFUL[-2:]])
 def test_json_decodes_to_what_was_logged(each: str) -> None:
-    """Escapes are those of JSON: nothing is lost, printable text stays readable."""
+    """The escapes are those of JSON: nothing is lost, and printable text is kept."""
     event = {"event": f"{each}é", each: {"nested": [each]}}
 
     assert event == json.loads(rendered(JSON, **event))
@@ -77,7 +77,7 @@ def test_json_decodes_to_what_was_logged(each: str) -> None:
 
 
 def test_text_on_a_terminal_has_only_its_own_colours() -> None:
-    """What is escaped looks the same in colours; the escapes left are colours."""
+    """Escaped text is the same in colours; the only escape sequences are colours."""
     event = {"event": TITLE, "level": "info", "method": f"/x{TITLE}"}
     line = rendered(COLORED, **event)
     escapes = [part.partition("m")[0] for part in line.split("\x1b")[1:]]
@@ -87,7 +87,7 @@ def test_text_on_a_terminal_has_only_its_own_colours() -> None:
 
 
 def test_text_forges_no_event() -> None:
-    """Each line after the first of an event is indented, and escaped."""
+    """Each line of an event after the first is indented and escaped."""
     error = ValueError(f"it failed\n2026-01-01 [info] call{TITLE}")
     line = rendered(TEXT, event="bug\nforged", exc_info=error)
     first, *others = line.split("\n")
@@ -104,10 +104,10 @@ def test_text_forges_no_event() -> None:
     [Unshown(), [Unshown()], {("a", 1): 1}, [float("nan"), 2**70], 10**5000],
     ids=["unshown", "in-list", "keys", "nan", "digits"],
 )
-def test_value_that_cannot_be_rendered_costs_no_other(
+def test_value_that_cannot_be_rendered_loses_no_other(
     renderer: Renderer, value: Any
 ) -> None:
-    """Whatever the value, the event's other fields are logged."""
+    """The other fields of an event are logged, whatever a value is."""
     line = rendered(renderer, event="call", request_id="mine", value=value)
 
     assert "call" in line
@@ -115,7 +115,7 @@ def test_value_that_cannot_be_rendered_costs_no_other(
 
 
 def test_text_that_is_too_long_has_its_values_cut() -> None:
-    """A line of text stays below what collectors take too."""
+    """The values of a long line of text are cut, so that log collectors accept it."""
     line = rendered(TEXT, event="long", text="x" * 50_000, many=["y"] * 20_000)
 
     assert len(line) < MAX_LINE

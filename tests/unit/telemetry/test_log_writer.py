@@ -1,4 +1,4 @@
-"""The writer of the log: `put` never waits, and what is lost is counted."""
+"""The writer of the log: `put` never waits, and lost lines are counted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SINCE = "since 2026-01-02T03:04:05Z"
 
 
 class Clock:
-    """The time, which the test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         """Begin at START."""
@@ -37,12 +37,12 @@ class Clock:
 
 
 def line(name: str) -> bytes:
-    """Make a line of SIZE bytes, without its newline."""
+    """Return a line of SIZE bytes, without its newline."""
     return name.encode().ljust(SIZE - 1, b".")
 
 
 def writer(file: int, **how: Any) -> LogWriter:
-    """Make a writer whose reports are short."""
+    """Return a writer whose reports are short."""
     return LogWriter(file, report=lambda *lost: line(f"lost {lost}").decode(), **how)
 
 
@@ -77,21 +77,21 @@ def read(reader: int, size: int) -> bytes:
 
 
 def names(reader: int, count: int) -> list[str]:
-    """Read so many lines of SIZE bytes; return their names."""
+    """Read a number of lines of SIZE bytes; return their names."""
     lines = read(reader, count * SIZE).split(b"\n")
     assert b"" == lines.pop()
     return [each.decode().rstrip(".") for each in lines]
 
 
 def fault_with(log: LogWriter, words: str) -> str:
-    """Wait until the writer's fault has these words; the test's timeout bounds it."""
+    """Wait until the writer's fault contains a text, or the test times out."""
     while words not in (fault := log.fault()):
         pass
     return fault
 
 
 def test_lines_are_written_in_order() -> None:
-    """Lines of both kinds come out as they were put in."""
+    """Lines of both kinds are written in the order of `put`."""
     with pipe() as (reader, end):
         log = writer(end)
         for at in range(500):
@@ -103,8 +103,8 @@ def test_lines_are_written_in_order() -> None:
 
 
 @pytest.mark.guarantee("log-lines")
-def test_reader_that_stalls_costs_lines_that_are_counted_by_kind() -> None:
-    """Each kind keeps its own bytes; what is more is lost, and reported first after."""
+def test_lines_beyond_the_bound_are_lost_and_counted_by_kind() -> None:
+    """Each kind has its own bound; lost lines are reported before the next line."""
     clock = Clock()
     with pipe() as (reader, end):
         filled = fill(end)
@@ -140,7 +140,7 @@ def test_reader_that_stalls_costs_lines_that_are_counted_by_kind() -> None:
 
 @pytest.mark.guarantee("log-lines")
 def test_line_that_is_cut_is_completed() -> None:
-    """A write that stops partway goes on from there when it can."""
+    """A partial write is continued when the pipe has space."""
     with pipe() as (reader, end):
         filled = fill(end)
         read(reader, filled)
@@ -155,7 +155,7 @@ def test_line_that_is_cut_is_completed() -> None:
 
 
 @pytest.mark.guarantee("log-lines")
-def test_reader_that_is_gone_is_reported_and_may_come_back(tmp_path: Path) -> None:
+def test_writer_without_a_reader_reports_it_and_resumes(tmp_path: Path) -> None:
     """Lines wait for a reader, and the fault says why."""
     path = tmp_path / "fifo"
     os.mkfifo(path)

@@ -1,4 +1,4 @@
-"""The certificate that a gateway serves with, in real handshakes."""
+"""The certificate that a gateway serves, in real handshakes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.files import NOT_REGULAR, TOO_LARGE
 from healthomics_gateway.tls.files import TlsFiles, TlsFilesError, when_text
-from healthomics_gateway.tls.reloader import LOOK_SECONDS
+from healthomics_gateway.tls.reloader import CHECK_SECONDS
 from testkit.authorities import (
     DAY,
     HOST,
@@ -82,7 +82,7 @@ UNUSABLE = (
 
 
 def set_to(files: TlsFiles) -> dict[str, str]:
-    """Write the settings that name these files."""
+    """Return the settings that name these files."""
     return {
         "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
         "GATEWAY_TLS__KEY_FILE": str(files.key_file),
@@ -111,8 +111,8 @@ async def test_client_that_trusts_the_authority_is_answered(tmp_path: Path) -> N
     assert "INVALID_REQUEST" == told.reason
 
 
-async def test_chain_is_served_whole(tmp_path: Path) -> None:
-    """A client that knows the root alone trusts what an authority below it issued."""
+async def test_whole_chain_is_served(tmp_path: Path) -> None:
+    """A client that trusts only the root accepts an intermediate one's certificate."""
     root = trustme.CA()
     files = set_to(written(root.create_child_ca().issue_cert(HOST), tmp_path))
     async with (
@@ -138,7 +138,7 @@ async def test_client_of_another_authority_does_not_call(tmp_path: Path) -> None
 
 
 async def test_plaintext_client_is_refused(tmp_path: Path) -> None:
-    """Where TLS is served nothing is answered in plaintext."""
+    """A listener with TLS doesn't answer in plaintext."""
     files = set_to(written(trustme.CA().issue_cert(HOST), tmp_path))
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
@@ -151,14 +151,14 @@ async def test_plaintext_client_is_refused(tmp_path: Path) -> None:
 
 
 def faults_of(files: TlsFiles) -> list[str]:
-    """List the faults of files."""
+    """Return the faults of files."""
     with pytest.raises(TlsFilesError) as caught:
         files.load(datetime.now(UTC))
     return list(caught.value.args)
 
 
 def locked(certificate: trustme.LeafCert) -> bytes:
-    """A certificate's key as PEM that needs a password."""
+    """Return a certificate's key as PEM that needs a password."""
     return load_pem_private_key(key_of(certificate), password=None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2")
     )
@@ -169,7 +169,7 @@ def self_signed(
     names: Sequence[x509.GeneralName] = (),
     extensions: Sequence[x509.ExtensionType] = (),
 ) -> tuple[bytes, bytes]:
-    """A certificate of this key, with more names and extensions, and the key, PEM."""
+    """Return a certificate of this key with more names and extensions, and the key."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
@@ -185,8 +185,8 @@ def self_signed(
     )
 
 
-def test_files_that_fit_are_loaded(tmp_path: Path) -> None:
-    """What was read is told with its last day and its fingerprint."""
+def test_valid_files_are_loaded(tmp_path: Path) -> None:
+    """The loaded certificate has its expiry and fingerprint."""
     certificate = trustme.CA().issue_cert(HOST)
     loaded = written(certificate, tmp_path).load(datetime.now(UTC))
 
@@ -208,10 +208,10 @@ def test_files_that_fit_are_loaded(tmp_path: Path) -> None:
         pytest.param("key.pem", b"-----BEGIN PRIVATE KEY-----\nMI", CUT, id="cut key"),
     ],
 )
-def test_file_of_something_else_is_a_fault(
+def test_file_with_other_content_is_a_fault(
     tmp_path: Path, name: str, content: bytes, fault: str
 ) -> None:
-    """The fault names the setting, and nothing of what the file holds."""
+    """The fault names the setting, and doesn't quote the file."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     (tmp_path / name).write_bytes(content)
 
@@ -225,7 +225,7 @@ REVOKED = BLOCK.replace(b"CERTIFICATE", b"X509 CRL")
 
 
 def indented(pem: bytes) -> bytes:
-    """Indent each line, as where a file was cut out of YAML."""
+    """Indent each line, as in a file that was copied from YAML."""
     return b"".join(b"  " + line for line in pem.splitlines(keepends=True))
 
 
@@ -240,8 +240,8 @@ def indented(pem: bytes) -> bytes:
         pytest.param(lambda pem: pem.rstrip(), id="no last newline"),
     ],
 )
-async def test_what_is_around_pem_is_accepted(tmp_path: Path, change: Any) -> None:
-    """gRPC, which takes less than other readers do, is handed what was read."""
+async def test_text_around_pem_is_accepted(tmp_path: Path, change: Any) -> None:
+    """gRPC, which accepts less than other readers, gets the parsed PEM."""
     authority, clients = trustme.CA(), trustme.CA()
     files = requiring(authority, clients, tmp_path)
     caller = clients.issue_cert("caller@example.org")
@@ -266,14 +266,14 @@ async def test_what_is_around_pem_is_accepted(tmp_path: Path, change: Any) -> No
             "client_ca.pem",
             "client_ca_file",
             REVOKED,
-            "block 2 is no certificate but X509 CRL",
+            "block 2 isn't a certificate but X509 CRL",
         ),
     ],
 )
 def test_block_that_would_be_dropped_is_a_fault(
     tmp_path: Path, name: str, setting: str, more: bytes, fault: str
 ) -> None:
-    """Nothing of a file is left out silently."""
+    """No part of a file is ignored silently."""
     files = requiring(trustme.CA(), trustme.CA(), tmp_path)
     with (tmp_path / name).open("ab") as file:
         file.write(more)
@@ -284,7 +284,7 @@ def test_block_that_would_be_dropped_is_a_fault(
 def test_old_certificates_are_loaded_in_threads_without_a_warning(
     tmp_path: Path,
 ) -> None:
-    """Listeners look at their files at the same time; no filter of warnings changes."""
+    """Listeners read files concurrently, and no warning filter changes."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     files.cert_file.write_text(aged(files.cert_file))
     before, interval = list(warnings.filters), sys.getswitchinterval()
@@ -300,7 +300,7 @@ def test_old_certificates_are_loaded_in_threads_without_a_warning(
 
 
 def test_second_key_is_a_fault(tmp_path: Path) -> None:
-    """Which of them is meant isn't guessed."""
+    """A file with two keys is a fault, as either may be meant."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     files.key_file.write_bytes(files.key_file.read_bytes() * 2)
 
@@ -317,7 +317,7 @@ def test_key_of_another_certificate_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_key_with_a_password_is_a_fault(tmp_path: Path) -> None:
-    """A key that needs a password isn't asked for it at the terminal."""
+    """A key with a password is a fault; nobody is asked for it at the terminal."""
     certificate = trustme.CA().issue_cert(HOST)
     files = written(certificate, tmp_path)
     files.key_file.write_bytes(locked(certificate))
@@ -334,8 +334,8 @@ def test_key_with_a_password_is_a_fault(tmp_path: Path) -> None:
         pytest.param(rsa.generate_private_key(65_537, 2048), id="RSA 2048"),
     ],
 )
-async def test_usable_key_is_connected_to(tmp_path: Path, key: Any) -> None:
-    """A client of gRPC's own shakes hands with each kind of key that is accepted."""
+async def test_client_connects_to_each_supported_key(tmp_path: Path, key: Any) -> None:
+    """A gRPC client completes a handshake with each kind of key that is accepted."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     cert, pem = self_signed(key)
     files.cert_file.write_bytes(cert)
@@ -357,7 +357,7 @@ async def test_usable_key_is_connected_to(tmp_path: Path, key: Any) -> None:
     ],
 )
 def test_key_that_clients_cannot_use_is_a_fault(tmp_path: Path, key: Any) -> None:
-    """A certificate that OpenSSL takes and gRPC's clients don't isn't served."""
+    """A key that OpenSSL accepts and gRPC's clients don't is a fault."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     cert, pem = self_signed(key)
     files.cert_file.write_bytes(cert)
@@ -367,7 +367,7 @@ def test_key_that_clients_cannot_use_is_a_fault(tmp_path: Path, key: Any) -> Non
 
 
 def test_expired_certificate_is_a_fault(tmp_path: Path) -> None:
-    """It is told with the time when it expired."""
+    """The fault says when the certificate expired."""
     certificate = expired(trustme.CA())
     parsed = x509.load_pem_x509_certificate(own_pem(certificate))
     until = when_text(parsed.not_valid_after_utc)
@@ -377,7 +377,7 @@ def test_expired_certificate_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_premature_certificate_is_a_fault(tmp_path: Path) -> None:
-    """It is told with the time from which it is valid."""
+    """The fault says from when the certificate is valid."""
     certificate = premature(trustme.CA())
     parsed = x509.load_pem_x509_certificate(own_pem(certificate))
     since = when_text(parsed.not_valid_before_utc)
@@ -388,7 +388,7 @@ def test_premature_certificate_is_a_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left_out", [1, 10, 40, 400, -8])
 def test_half_written_chain_is_a_fault(tmp_path: Path, left_out: int) -> None:
-    """A chain that is cut within its second certificate isn't served without it."""
+    """A chain whose second certificate is incomplete isn't served without it."""
     certificate = trustme.CA().create_child_ca().issue_cert(HOST)
     files = written(certificate, tmp_path)
     first, second = (blob.bytes() for blob in certificate.cert_chain_pems)
@@ -397,8 +397,8 @@ def test_half_written_chain_is_a_fault(tmp_path: Path, left_out: int) -> None:
     assert [f"tls.cert_file: {CUT}"] == faults_of(files)
 
 
-def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
-    """No fault hides another, and none tells the path, which may be a key."""
+def test_all_unreadable_files_are_reported(tmp_path: Path) -> None:
+    """Each unreadable file is a fault, without its path, which may be a key."""
     secret = tmp_path / "secret"
     files = TlsFiles(
         cert_file=secret,
@@ -412,8 +412,8 @@ def test_files_that_cannot_be_read_are_all_told(tmp_path: Path) -> None:
     )
 
 
-def test_file_of_any_size_is_not_read(tmp_path: Path) -> None:
-    """A file that is larger than certificates are is a fault, as each of them."""
+def test_too_large_file_is_a_fault(tmp_path: Path) -> None:
+    """A file beyond the size limit is a fault."""
     files = requiring(trustme.CA(), trustme.CA(), tmp_path)
     for path in (files.cert_file, files.key_file, files.client_ca_file):
         assert path
@@ -425,7 +425,7 @@ def test_file_of_any_size_is_not_read(tmp_path: Path) -> None:
 
 
 def test_chain_that_is_too_long_is_a_fault(tmp_path: Path) -> None:
-    """A chain has at most ten certificates: clients refuse what is much larger."""
+    """A chain has at most ten certificates, as clients refuse much longer ones."""
     certificate = trustme.CA().issue_cert(HOST)
     files = written(certificate, tmp_path)
     files.cert_file.write_bytes(own_pem(certificate) * 10)
@@ -436,7 +436,7 @@ def test_chain_that_is_too_long_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_chain_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
-    """Clients can't read a certificate of many names, though it is a single one."""
+    """A chain of one certificate with many names can be too large for clients."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     key = ec.generate_private_key(ec.SECP256R1())
     names = [x509.DNSName(f"{at:060}.example.org") for at in range(1400)]
@@ -449,7 +449,7 @@ def test_chain_that_is_too_large_is_a_fault(tmp_path: Path) -> None:
 async def test_client_s_certificate_does_not_replace_the_authority(
     tmp_path: Path,
 ) -> None:
-    """Whatever it had signed would be let in, so the authority before it stays."""
+    """The former authority is kept, as gRPC would accept what a client has signed."""
     authority, clients = trustme.CA(), trustme.CA()
     files = requiring(authority, clients, tmp_path)
     assert files.client_ca_file
@@ -474,7 +474,7 @@ async def test_client_s_certificate_does_not_replace_the_authority(
 def test_certificate_that_may_not_issue_others_is_no_authority(
     tmp_path: Path, extensions: list[x509.ExtensionType]
 ) -> None:
-    """Its constraints and the uses of its key both say whether it may."""
+    """Basic constraints and key usage say whether a certificate may issue others."""
     files = requiring(trustme.CA(), trustme.CA(), tmp_path)
     assert files.client_ca_file
     key = ec.generate_private_key(ec.SECP256R1())
@@ -489,7 +489,7 @@ def test_certificate_that_may_not_issue_others_is_no_authority(
 def test_client_s_certificate_in_place_of_its_authority_is_a_fault(
     tmp_path: Path,
 ) -> None:
-    """No client could connect any more; a root without the extension is accepted."""
+    """A client's certificate is a fault; a root without extensions is accepted."""
     certificate, authority = trustme.CA().issue_cert(HOST), trustme.CA()
     files = written(certificate, tmp_path, clients=authority)
     assert files.client_ca_file
@@ -503,8 +503,8 @@ def test_client_s_certificate_in_place_of_its_authority_is_a_fault(
     ] == faults_of(files)
 
 
-def test_authorities_of_clients_that_are_none_are_a_fault(tmp_path: Path) -> None:
-    """Where clients are asked for certificates, their authorities are needed."""
+def test_client_ca_file_without_authorities_is_a_fault(tmp_path: Path) -> None:
+    """If clients need certificates, valid authorities are needed."""
     certificate = trustme.CA().issue_cert(HOST)
     files = written(certificate, tmp_path, clients=trustme.CA())
     assert files.client_ca_file
@@ -515,13 +515,13 @@ def test_authorities_of_clients_that_are_none_are_a_fault(tmp_path: Path) -> Non
         faults += faults_of(files)
 
     assert [
-        "tls.client_ca_file: block 1 is no certificate but EC PRIVATE KEY",
+        "tls.client_ca_file: block 1 isn't a certificate but EC PRIVATE KEY",
         f"tls.client_ca_file: {CUT}",
     ] == faults
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
-async def test_tls_of_today_is_spoken(tmp_path: Path, version: str) -> None:
+async def test_tls_1_2_and_1_3_are_served(tmp_path: Path, version: str) -> None:
     """TLS 1.2 and 1.3 are served."""
     authority = trustme.CA()
     context = shaking(authority, version=ssl.TLSVersion[version])
@@ -533,8 +533,8 @@ async def test_tls_of_today_is_spoken(tmp_path: Path, version: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-async def test_tls_of_the_past_is_not_spoken(tmp_path: Path) -> None:
-    """A client of TLS 1.1, which another server takes, is refused."""
+async def test_tls_1_1_is_refused(tmp_path: Path) -> None:
+    """A client of TLS 1.1, which another server accepts, is refused."""
     authority = trustme.CA()
     certificate = authority.issue_cert(HOST)
     context = shaking(authority, version=ssl.TLSVersion.TLSv1_1)
@@ -550,8 +550,10 @@ async def test_tls_of_the_past_is_not_spoken(tmp_path: Path) -> None:
     assert None is shaken
 
 
-async def test_client_is_not_asked_where_none_is_set(tmp_path: Path) -> None:
-    """A client's certificate isn't looked at, so that it is nobody's."""
+async def test_client_certificate_is_ignored_without_client_auth(
+    tmp_path: Path,
+) -> None:
+    """Without `client_auth` a client's certificate proves no identity."""
     authority = trustme.CA()
     files = written(authority.issue_cert(HOST), tmp_path)
     async with echoing(files) as served:
@@ -560,8 +562,8 @@ async def test_client_is_not_asked_where_none_is_set(tmp_path: Path) -> None:
     assert [None] == served.echo.certificates
 
 
-async def test_client_with_a_certificate_is_let_in(tmp_path: Path) -> None:
-    """Where one is required, the one that was verified is told, as PEM."""
+async def test_client_with_a_certificate_is_accepted(tmp_path: Path) -> None:
+    """A required certificate is verified and available as PEM."""
     authority, clients = trustme.CA(), trustme.CA()
     shown = clients.issue_cert("caller@example.org")
     files = requiring(authority, clients, tmp_path)
@@ -571,8 +573,8 @@ async def test_client_with_a_certificate_is_let_in(tmp_path: Path) -> None:
     assert [own_pem(shown)] == served.echo.certificates
 
 
-async def test_client_of_an_authority_below_is_let_in(tmp_path: Path) -> None:
-    """An authority that another one vouches for can be the one of clients."""
+async def test_intermediate_authority_of_clients_is_accepted(tmp_path: Path) -> None:
+    """The authority of clients may be an intermediate one."""
     authority, root = trustme.CA(), trustme.CA()
     clients = root.create_child_ca()
     shown, sibling = clients.issue_cert("a"), root.create_child_ca().issue_cert("b")
@@ -585,8 +587,8 @@ async def test_client_of_an_authority_below_is_let_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.guarantee("authentication")
-async def test_client_without_a_good_certificate_is_not_let_in(tmp_path: Path) -> None:
-    """Where one is required, none, another authority's and old ones are refused."""
+async def test_client_without_a_valid_certificate_is_refused(tmp_path: Path) -> None:
+    """No certificate, one of another authority and an expired one are refused."""
     authority, clients = trustme.CA(), trustme.CA()
     bad = (None, trustme.CA().issue_cert("a"), expired(clients), premature(clients))
     async with echoing(requiring(authority, clients, tmp_path)) as served:
@@ -599,21 +601,21 @@ async def test_client_without_a_good_certificate_is_not_let_in(tmp_path: Path) -
     assert [] == served.echo.certificates
 
 
-async def test_look_is_taken_every_two_seconds(tmp_path: Path) -> None:
-    """The files are looked at again and again, and unchanged ones change nothing."""
+async def test_files_are_checked_every_two_seconds(tmp_path: Path) -> None:
+    """The files are checked repeatedly, and unchanged files change nothing."""
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     with capture_logs() as log:
         async with echoing(files) as served:
             await served.look()
             await served.look()
 
-    assert 2.0 == LOOK_SECONDS == served.steps.seconds
+    assert 2.0 == CHECK_SECONDS == served.steps.seconds
     assert "" == served.tls.fault
     assert [] == log
 
 
 async def test_replaced_certificate_is_logged(tmp_path: Path) -> None:
-    """The log has the last day and the fingerprint of what is served now."""
+    """The log has the expiry and the fingerprint of the new certificate."""
     authority = trustme.CA()
     files = written(authority.issue_cert(HOST), tmp_path)
     with capture_logs() as log:
@@ -631,8 +633,8 @@ async def test_replaced_certificate_is_logged(tmp_path: Path) -> None:
     } == event
 
 
-async def test_fault_is_told_until_it_is_mended(tmp_path: Path) -> None:
-    """Each bad state is logged once, and told as long as it lasts."""
+async def test_fault_is_reported_until_it_is_fixed(tmp_path: Path) -> None:
+    """Each fault is logged once, and reported as long as it lasts."""
     authority = trustme.CA()
     certificate = authority.issue_cert(HOST)
     files = written(certificate, tmp_path)
@@ -659,13 +661,13 @@ async def test_fault_is_told_until_it_is_mended(tmp_path: Path) -> None:
     assert "certificate_restored" == restored["event"]
 
 
-async def test_certificate_that_expires_while_served_is_told(tmp_path: Path) -> None:
-    """What is served isn't valid any more: that is a fault, too, told beside others."""
+async def test_served_certificate_that_expires_is_a_fault(tmp_path: Path) -> None:
+    """The expiry of the served certificate is a fault besides others."""
     clock = Clock()
     certificate = trustme.CA().issue_cert(HOST, not_after=clock() + DAY)
     files = written(certificate, tmp_path)
     until = when_text(files.load(clock()).not_after)
-    expiry = f"tls.cert_file: the certificate served expired on {until}"
+    expiry = f"tls.cert_file: the served certificate expired on {until}"
     with capture_logs() as log:
         async with echoing(files, now=clock) as served:
             clock.off = 2 * DAY
@@ -682,7 +684,7 @@ async def test_certificate_that_expires_while_served_is_told(tmp_path: Path) -> 
 
 
 async def test_resumed_session_ends_with_its_authority(tmp_path: Path) -> None:
-    """A client can resume its session, but not where its authority has gone since."""
+    """A client can't resume its session after its authority was replaced."""
     authority, clients = trustme.CA(), trustme.CA()
     context = shaking(
         authority, clients.issue_cert("a"), version=ssl.TLSVersion.TLSv1_2
@@ -702,7 +704,7 @@ async def test_resumed_session_ends_with_its_authority(tmp_path: Path) -> None:
     assert None is late
 
 
-async def test_what_is_unchanged_is_not_made_anew(tmp_path: Path) -> None:
+async def test_unchanged_files_keep_their_configuration(tmp_path: Path) -> None:
     """After a replacement sessions can be resumed as before it."""
     authority = trustme.CA()
     context = shaking(authority, version=ssl.TLSVersion.TLSv1_2)
@@ -718,7 +720,7 @@ async def test_what_is_unchanged_is_not_made_anew(tmp_path: Path) -> None:
 
 
 async def test_authority_of_clients_is_replaced(tmp_path: Path) -> None:
-    """New handshakes know the new authority alone; connections that are there stay."""
+    """New handshakes accept only the new authority; open connections are kept."""
     authority, before, after = trustme.CA(), trustme.CA(), trustme.CA()
     files = requiring(authority, before, tmp_path)
     assert files.client_ca_file
@@ -743,14 +745,14 @@ async def test_authority_of_clients_is_replaced(tmp_path: Path) -> None:
 
 
 def requiring(authority: trustme.CA, clients: trustme.CA, folder: Path) -> TlsFiles:
-    """Write what a server needs that insists on certificates of `clients`."""
+    """Return the settings of a server that requires certificates of `clients`."""
     certificate = authority.issue_cert(HOST)
     return written(certificate, folder, clients=clients)
 
 
 @asynccontextmanager
 async def lenient(certificate: trustme.LeafCert) -> AsyncIterator[int]:
-    """Serve a byte over any TLS that a client speaks."""
+    """Serve a byte over any TLS version."""
 
     async def say(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b".")

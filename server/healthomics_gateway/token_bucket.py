@@ -1,0 +1,43 @@
+"""The token bucket behind every rate limit: of accounts, callers and rejections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+WHOLE = 1 - 1e-6  # token: sums of fractions fall short of one
+
+
+class TokenBucket:
+    """Tokens that arrive at `rate` a second, up to `capacity`. It starts full.
+
+    To use one, subtract 1 from `tokens` after `fill`. `clock` counts seconds.
+    """
+
+    __slots__ = ("_capacity", "_clock", "_filled_at", "rate", "tokens")
+
+    def __init__(
+        self, *, rate: float, capacity: float, clock: Callable[[], float]
+    ) -> None:
+        """Start with `capacity` tokens."""
+        self.rate = rate
+        self.tokens = float(capacity)
+        self._capacity = capacity
+        self._clock = clock
+        self._filled_at = clock()
+
+    def fill(self) -> float:
+        """Add the tokens that arrived since the last time; return the seconds since."""
+        now = self._clock()
+        seconds, self._filled_at = now - self._filled_at, now
+        self.tokens = min(self.tokens + seconds * self.rate, self._capacity)
+        return seconds
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a token can be used now."""
+        return self.tokens >= WHOLE
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long it takes until there is a whole token."""
+        return max(1 - self.tokens, 0.0) / self.rate

@@ -1,0 +1,47 @@
+"""The token bucket, on a clock that the test sets."""
+
+from __future__ import annotations
+
+from healthomics_gateway.token_bucket import TokenBucket
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        """Start at 1000 seconds."""
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self.now
+
+
+def test_bucket_fills_at_its_rate_up_to_its_capacity() -> None:
+    """It starts full, and idle time adds no more than the capacity."""
+    clock = Clock()
+    bucket = TokenBucket(rate=4.0, capacity=2.0, clock=clock)
+    bucket.tokens -= 2
+    clock.now += 0.25
+
+    assert 0.25 == bucket.fill()
+    assert 1.0 == bucket.tokens
+    clock.now += 1000.0
+    bucket.fill()
+    assert 2.0 == bucket.tokens
+
+
+def test_bucket_without_a_token_says_when_the_next_arrives() -> None:
+    """The wait is for the missing part of a token, and zero once there is a token."""
+    clock = Clock()
+    bucket = TokenBucket(rate=0.5, capacity=1.0, clock=clock)
+    bucket.tokens -= 1
+    clock.now += 0.5
+    bucket.fill()
+
+    assert not bucket.has_token
+    assert 1.5 == bucket.wait_seconds
+    clock.now += bucket.wait_seconds
+    bucket.fill()
+    assert bucket.has_token
+    assert 0.0 == bucket.wait_seconds
