@@ -280,7 +280,7 @@ MUTANTS = (
         "token_bucket.py",
         "self.tokens = min(self.tokens + seconds * self.rate, self._capacity)",
         "self.tokens += seconds * self.rate",
-        "unit/runs/test_rate_limit.py::test_no_second_sees_more_than_rate_and_burst",
+        "unit/runs/test_rate_limit.py::test_no_second_has_more_turns_than_rate_and_burst",
     ),
     Mutant(
         "throttle-is-not-heeded",
