@@ -131,7 +131,7 @@ mutants: $(READY) ## check that the tests find each of the seeded bugs
 mutation: $(MUTATION) ## mutate modules and run their unit tests; ARGS="runs/retry" or "--all"
 	@$(BIN)/python tests/mutants/mutation.py $(ARGS)
 
-bench: $(READY) ## measure what a call costs, beside two peers (needs h2load)
+bench: $(READY) ## measure the CPU of a call, beside two other servers (needs h2load)
 	PYTHONPATH=bench $(BIN)/python -m cost $(ARGS)
 
 bench-quota: $(LOAD) ## share a quota of 10 calls a second; draws build/bench-quota.png

@@ -160,6 +160,22 @@ def test_setting_begins_in_the_settings() -> None:
     assert unknown_variables(Settings, environ)
 
 
+def test_design_names_the_modules_of_each_package() -> None:
+    """Each row of the design's packages names modules that the package has."""
+    table = (ROOT / "docs/internals/design.md").read_text().split("| package |")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+    unknown = {
+        f"{package}/{name}"
+        for package, cell in rows
+        if (SERVER / package).is_dir()
+        for name in re.findall(r"`([a-z0-9_]+)`", cell)
+        if not (SERVER / package / f"{name}.py").is_file()
+    }
+
+    assert rows
+    assert set() == unknown
+
+
 def test_guarantees_have_tests() -> None:
     """Each promise has a unique id and a test, and each mark names a promise."""
     ids = [promise for promise, _ in promises_of(GUARANTEES)]
