@@ -17,7 +17,7 @@ from testkit.builders import ALWAYS, Refusal, aws_at, get_run
 from testkit.lying_upstream import LyingUpstream
 from testkit.upstream_certificates import Certified
 from unit.app.test_gateway import next_health, readyz, watching
-from unit.upstream.test_transport import departure, reset, serving
+from unit.upstream.test_transport import client_closed, reset, serving
 
 ID = "2000030"
 ATTEMPTS = 3
@@ -217,7 +217,7 @@ async def test_stalled_handshake_is_a_tls_failure(rigged: Any) -> None:
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         hellos.append(await reader.read(10_000))
-        await departure(reader)
+        await client_closed(reader)
 
     async with serving(talk) as url:
         aws = aws_at(url.replace("http:", "https:"))
@@ -244,7 +244,7 @@ async def test_stalled_handshake_ends_at_the_deadline(rigged: Any) -> None:
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         hellos.append(await reader.read(10_000))
-        await departure(reader)
+        await client_closed(reader)
         has_left.set()
 
     async with serving(talk) as url:
