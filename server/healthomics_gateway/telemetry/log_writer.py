@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 AUDIT_BYTES = 8 * 1024 * 1024  # of lines of the audit log that wait to be written
 OTHER_BYTES = 1024 * 1024  # of all other lines
-PAUSE_SECONDS = 0.01  # between two batches: fewer switches between threads
+PAUSE_SECONDS = 0.05  # between two batches: each switch between threads costs CPU
 RETRY_SECONDS = (0.02, 1.0)  # after a write that failed: at first, and at most
 STALL = timedelta(seconds=1)  # a write that takes longer is a fault
 
