@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import grpc
 
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
-from healthomics_gateway.app.grpc_server import make_server, max_connections
+from healthomics_gateway.app.file_limit import max_connections
+from healthomics_gateway.app.grpc_server import make_server
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards, make_chain
 from healthomics_gateway.app.listener import Listener
 from healthomics_gateway.app.listeners import Listeners

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 
-from healthomics_gateway.app.grpc_server import files_fault
+from healthomics_gateway.app.file_limit import files_fault
 from healthomics_gateway.faults import FaultsError
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.upstream.config import Aws, discover

@@ -308,6 +308,46 @@ def test_module_is_the_same_program() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "needed", "unneeded"),
+    [
+        pytest.param(
+            "settings",
+            {"settings.effective", "settings.load"},
+            {"grpc", "healthomics_gateway.sandbox", "healthomics_gateway.cli.call"},
+            id="settings",
+        ),
+        pytest.param(
+            "serve --listen unix:/missing/a.sock --admin-listen 127.0.0.1:0",
+            {"app.process", "app.gateway"},
+            {
+                "healthomics_gateway.sandbox",
+                "healthomics_gateway.cli.call",
+                "healthomics_gateway.cli.client",
+            },
+            id="serve",
+        ),
+    ],
+)
+def test_command_imports_only_what_it_needs(
+    arguments: str, needed: set[str], unneeded: set[str]
+) -> None:
+    """`settings` doesn't import gRPC, and `serve` no sandbox and no client."""
+    words = arguments.split()
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "healthomics_gateway", *words],
+        env=NOWHERE | {"AWS_REGION": "eu-west-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+
+    assert {f"healthomics_gateway.{each}" for each in needed} <= imported
+    assert set() == unneeded & imported
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         pytest.param("", "required: COMMAND", id="no-command"),
