@@ -19,7 +19,7 @@ from grpc.aio import ServicerContext
 
 from healthomics_gateway.auth.client_certificates import ClientCertificates
 from healthomics_gateway.auth.policy import Credential
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.net.addresses import UNIX, Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound, why_refused
@@ -34,7 +34,7 @@ LOCK_PAUSE_SECONDS = 0.05  # between two tries
 _log = structlog.get_logger("listener")
 
 
-class ListenError(FaultsError):
+class ListenError(ConfigurationError):
     """Addresses can't be bound."""
 
 

@@ -15,7 +15,7 @@ from healthomics_gateway.cli.credential_files import (
     token_file,
 )
 from healthomics_gateway.cli.gateway_options import OF_TLS, OptionValue, read_options
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import UNIX, parse_address
 
 
@@ -27,7 +27,7 @@ def find_route(
 ) -> Route:
     """Return the route that flags and environment variables describe.
 
-    Raises FaultsError with all faults. None of them quotes what a file contains.
+    Raises ConfigurationError with all faults. None of them quotes what a file contains.
     """
     faults: list[str] = []
     given = read_options(flags, environ, faults)
@@ -43,7 +43,7 @@ def find_route(
         faults.append(f"{address}: a Unix socket has no TLS; remove the TLS options")
     token = token_file(given.get("token_file"), faults)
     if faults:
-        raise FaultsError(*faults)
+        raise ConfigurationError(*faults)
     return Route(
         address=address,
         credentials=grpc.ssl_channel_credentials(

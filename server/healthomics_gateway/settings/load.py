@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.settings.checks import faults_of
 from healthomics_gateway.settings.environment import (
     read_environment,
@@ -26,7 +26,7 @@ from healthomics_gateway.settings.sources import (
 )
 
 
-class SettingsError(FaultsError):
+class SettingsError(ConfigurationError):
     """The settings are invalid."""
 
     def __init__(self, *faults: str, loaded: Loaded | None = None) -> None:

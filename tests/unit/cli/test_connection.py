@@ -35,7 +35,7 @@ from healthomics_gateway.cli.connection import Route, find_route, is_local
 from healthomics_gateway.cli.credential_files import MAX_TOKEN_BYTES
 from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX
 from healthomics_gateway.cli.watch_view import JsonLines
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from testkit.authorities import aged
 from testkit.builders import aws_at, gateway
 
@@ -158,7 +158,7 @@ def route(*, by: str = "flag", **given: str) -> Route:
 
 def faults(*, by: str = "flag", **given: str) -> list[str]:
     """Return the faults of an invalid route."""
-    with pytest.raises(FaultsError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         route(by=by, **given)
     return list(raised.value.args)
 
@@ -347,7 +347,7 @@ def test_flag_overrides_its_variable(tmp_path: Path) -> None:
 def test_empty_variable_is_a_fault() -> None:
     """An empty variable may have been meant to turn TLS on."""
     names = [PREFIX + name.upper() for name in OPTIONS]
-    with pytest.raises(FaultsError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         route(by="variable", **dict.fromkeys(OPTIONS, ""))
 
     assert [f"{name}: it is empty; unset it" for name in names] == list(
@@ -663,7 +663,7 @@ def test_faults_are_reported_together(tmp_path: Path) -> None:
         "HEALTHOMICS_GATEWAY_TLS_CERT": pem,  # the content instead of the path
         "HEALTHOMICS_GATEWAY_TOKEN_FILE": f"canary.{TOKEN}",
     }
-    with pytest.raises(FaultsError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         find_route(flags, environ, default_address=ELSEWHERE)
 
     assert (
