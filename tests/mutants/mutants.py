@@ -584,7 +584,7 @@ MUTANTS = (
     Mutant(
         "shutdown-ends-calls-at-once",
         "app/gateway.py",
-        "        await self._servers.drain.drain(seconds)\n",
+        "        await self._bounds.drain.drain(seconds)\n",
         "",
         "faults/test_sigterm.py::test_sigterm_loses_no_call_in_time",
         holds=("faults/test_sigterm.py::test_drain_ends_calls_that_hang",),

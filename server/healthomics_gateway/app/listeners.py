@@ -51,11 +51,6 @@ class Listeners:
         )
 
     @property
-    def asks_for_certificates(self) -> bool:
-        """Return whether a listener requires client certificates."""
-        return any(each.client_auth == "required" for each in self._endpoints)
-
-    @property
     def has_certificates(self) -> bool:
         """Return whether a listener uses TLS."""
         return any(each.files for each in self._endpoints)
