@@ -19,9 +19,9 @@ from healthomics.v1.run_service_pb2 import (
     WatchRunResponse,
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.cli.connection import Transport
 from healthomics_gateway.cli.error_view import (
     Failure,
-    Transport,
     failure_of,
     hint_of,
     write_failure,
@@ -29,6 +29,7 @@ from healthomics_gateway.cli.error_view import (
 from healthomics_gateway.cli.reconnect import RetryPolicy
 from healthomics_gateway.cli.run_view import run_json, run_text
 from healthomics_gateway.cli.usage import DONE, FAILED, RUN_FAILED, plain
+from healthomics_gateway.runs.watch_state import digest_of
 
 ENDINGS = {  # the exit code by the final status of a run
     RunStatus.RUN_STATUS_COMPLETED: DONE,
@@ -42,10 +43,8 @@ WATCH_OPTIONS = (  # for a channel that stays open as long as a run lasts
     ("grpc.keepalive_time_ms", 60_000),  # these three detect a dead peer
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
-    (
-        "grpc.initial_reconnect_backoff_ms",
-        500,
-    ),  # else gRPC's back-off is added to RetryPolicy's
+    # Otherwise gRPC's back-off is added to RetryPolicy's.
+    ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.min_reconnect_backoff_ms", 5000),  # also the time limit for connecting
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
@@ -183,6 +182,7 @@ def _states(
     For each heartbeat, yield None.
     """
     last = Run()
+    digest = digest_of(last)
     while True:
         resumed = WatchRunRequest()
         resumed.CopyFrom(request)
@@ -192,9 +192,9 @@ def _states(
                 policy.reset()
                 if not response.HasField("run"):
                     yield None
-                elif (state := _timeless(response.run)) != last:
-                    last = state
-                    yield response.run
+                elif (newest := digest_of(response.run)) != digest:
+                    last, digest = response.run, newest
+                    yield last
         except grpc.RpcError as error:
             if last.status in ENDINGS:
                 return  # the final state is known
@@ -208,14 +208,6 @@ def _states(
             sleep(wait_seconds)  # the retry delay from the gateway, or the back-off
         else:
             return
-
-
-def _timeless(run: Run) -> Run:
-    """Return a copy of a state without the time of observation."""
-    timeless = Run()
-    timeless.CopyFrom(run)
-    timeless.ClearField("observe_time")
-    return timeless
 
 
 def _retry_text(failure: Failure, wait_seconds: float, *, transport: Transport) -> str:

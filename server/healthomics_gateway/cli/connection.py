@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import grpc
@@ -17,6 +17,8 @@ from healthomics_gateway.cli.credential_files import (
 from healthomics_gateway.cli.gateway_options import OF_TLS, OptionValue, read_options
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import UNIX, parse_address
+
+Transport: TypeAlias = Literal["plaintext", "tls", "unix"]  # the transport of a call
 
 
 def find_route(
@@ -66,7 +68,7 @@ class Route:
     token: TokenFile | None
 
     @property
-    def transport(self) -> Literal["plaintext", "tls", "unix"]:
+    def transport(self) -> Transport:
         """Return the transport of the calls."""
         if self.address.startswith(UNIX):
             return "unix"

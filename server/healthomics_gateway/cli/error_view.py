@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TextIO, TypeAlias, cast
+from typing import TextIO, cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -15,6 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from healthomics_gateway.cli.connection import Transport
 from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.durations import duration_text
 
@@ -53,7 +54,6 @@ PLAINTEXT_HINTS = {
     f"Failed parsing HTTP/2|{CUT}": "the server at this address may use TLS;"
     " add --tls or --tls-ca",
 }
-Transport: TypeAlias = Literal["plaintext", "tls", "unix"]  # the transport of a call
 HINTS: Mapping[Transport, Mapping[str, str]] = {
     "plaintext": PLAINTEXT_HINTS,
     "tls": TLS_HINTS,
