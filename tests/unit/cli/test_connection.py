@@ -458,6 +458,8 @@ def test_last_valid_token_is_kept(
         "localhost",
         "localhost.example.org:50051",
         "[::2]:50051",
+        "[10.0.0.1]:50051",
+        "[::ffff:10.0.0.1]:50051",
         "::1:50051",
         "dns://8.8.8.8/localhost:50051",
         "ipv4:127.0.0.1:50051,10.0.0.1:50051",
@@ -486,7 +488,16 @@ def test_token_is_sent_over_tls_to_any_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:50051", "127.8.8.8:1", "localhost:50051", "[::1]:50051"]
+    "address",
+    [
+        "127.0.0.1:50051",
+        "[127.0.0.1]:50051",
+        "127.8.8.8:1",
+        "localhost:50051",
+        "[::1]:50051",
+        "[0:0:0:0:0:0:0:1]:50051",
+        "unix:/run/gateway.sock",
+    ],
 )
 def test_loopback_address_is_local(address: str) -> None:
     """These addresses can only be on this machine."""
