@@ -610,7 +610,7 @@ MUTANTS = (
     ),
     Mutant(
         "plaintext-is-served-anywhere",
-        "settings/endpoint_checks.py",
+        "settings/listener_checks.py",
         "if not (each.address.is_loopback or each.files or tls.insecure):",
         "if not (each.address or each.files or tls.insecure):",
         "unit/settings/test_load.py::test_public_address_requires_certificates",

@@ -24,7 +24,7 @@ from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, Readiness
 from healthomics_gateway.settings.effective import warnings
-from healthomics_gateway.settings.endpoints import endpoints_of
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.upstream.config import Aws
 
@@ -63,7 +63,7 @@ class Gateway:
         self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
-        self._listeners = Listeners(endpoints_of(settings))  # `listen` is the first
+        self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
         self._server_factory = ServerFactory(
             settings,

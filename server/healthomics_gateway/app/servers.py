@@ -47,14 +47,14 @@ class ServerFactory:
 
         `addresses` is the number of addresses that all servers are bound to.
         """
-        settings, endpoint = self._settings, listener.endpoint
+        settings, own = self._settings, listener.settings
         chain = make_chain(
             audit=audit,
             status=status(debug=settings.errors.debug),
             guard=self._guards.at(listener.by_connection),
             bounds=self._bounds,
-            open_services=endpoint.open_services,
-            listener=str(endpoint.address) if settings.listeners else "",
+            open_services=own.open_services,
+            listener=str(own.address) if settings.listeners else "",
         )
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         server = make_server(
@@ -68,7 +68,7 @@ class ServerFactory:
                 settings.upstream.max_concurrent, addresses, files
             ),
         )
-        self._add_services(server, endpoint.services)
+        self._add_services(server, own.services)
         return server, chain
 
     def _add_services(self, server: grpc.aio.Server, services: frozenset[str]) -> None:

@@ -24,7 +24,7 @@ from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
-from healthomics_gateway.settings.endpoints import endpoints_of
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
@@ -204,7 +204,7 @@ def make_guards(settings: Settings, keyring: Keyring | None) -> Guards:
         by_token=make_tokens(settings.jwt, keyring).credential_of if keyring else None,
         expiry=expiry,
         asks_for_certificates=any(
-            each.client_auth == "required" for each in endpoints_of(settings)
+            each.client_auth == "required" for each in listeners_of(settings)
         ),
     )
 

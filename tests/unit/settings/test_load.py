@@ -26,8 +26,8 @@ from pydantic import BaseModel
 
 from healthomics_gateway.net.addresses import Address, parse_address
 from healthomics_gateway.settings.effective import rows, warnings
-from healthomics_gateway.settings.endpoints import endpoints_of
 from healthomics_gateway.settings.environment import variable_of
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.settings.schema import CallerRule, Settings
 from healthomics_gateway.settings.sources import leaves, remove_invalid
@@ -1175,7 +1175,7 @@ mode = "0660"
 """,
     )
     found = loaded(file, environ)
-    listen, same, own, unix = endpoints_of(found.settings)
+    listen, same, own, unix = listeners_of(found.settings)
 
     assert listen.files
     assert (listen.files, "required") == (same.files, same.client_auth)
@@ -1234,7 +1234,7 @@ def test_reflection_is_open_on_loopback_only(tmp_path: Path) -> None:
 
     mixed = loaded(config(tmp_path, MIXED), environ=insecure)
     assert [{"Health", "Reflection"}, {"Health"}, {"Health", "Reflection"}] == [
-        each.open_services for each in endpoints_of(mixed.settings)
+        each.open_services for each in listeners_of(mixed.settings)
     ]
     assert ("Health,Reflection", "default") == shown(near)["open_services"]
     assert ("Health", "default") == shown(far)["open_services"]
