@@ -59,9 +59,8 @@ class Listener:
         self._tls = tls
         self._targets: Sequence[Address] = ()  # of TCP, after `prepare`
         self.bound: Sequence[str] = ()  # the bound addresses: no names, real ports
-        self._file: tuple[int, int] | None = (
-            None  # device and inode of the socket, after `open`
-        )
+        # The device and inode of the socket, after `open`.
+        self._file: tuple[int, int] | None = None
 
     @property
     def targets(self) -> int:

@@ -79,11 +79,7 @@ def _check_authorities(pem: bytes) -> None:
 
 def _certified_key(pem: bytes) -> object:
     """Return the public key of the first certificate; raises ValueError."""
-    from cryptography import (
-        exceptions,
-        utils,
-        x509,
-    )  # slow, and rarely needed
+    from cryptography import exceptions, utils, x509  # slow, and rarely needed
 
     # The warnings would be printed to stderr.
     warnings.filterwarnings("ignore", category=utils.CryptographyDeprecationWarning)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def release_traceback(interruption: KeyboardInterrupt) -> None:
-    """Free what a traceback holds, without the complaints of gRPC's pending calls."""
+    """Free what a traceback holds, without gRPC's errors about calls it drops."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     interruption.__traceback__ = None
     sys.unraisablehook = hook

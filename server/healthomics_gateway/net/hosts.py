@@ -1,4 +1,4 @@
-"""Resolves a host to the addresses of this machine, and binds them."""
+"""Finds the addresses to listen on for a host, and why one can't be bound."""
 
 from __future__ import annotations
 

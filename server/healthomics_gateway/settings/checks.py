@@ -63,7 +63,7 @@ def _jwt_faults(jwt: Jwt) -> Iterator[Finding]:
             fault = "it is used only with jwt.jwks_url; set that too, or remove this"
             yield ("jwt.jwks_url",), f"jwt.{name}: {fault}"
     ca_file = jwt.ca_file
-    if ca_file and is_readable(ca_file) and (fault := ca_file_fault(ca_file) or ""):
+    if ca_file and is_readable(ca_file) and (fault := ca_file_fault(ca_file)):
         yield (), f"jwt.ca_file: {fault}"
 
 

@@ -59,9 +59,7 @@ def _parse(values: dict[str, Any], defaults: Any) -> None:
         if isinstance(value, dict):
             _parse(value, default)
         elif type(default) in _PARSED:
-            with suppress(
-                ValidationError
-            ):  # a text that remains is reported as a fault
+            with suppress(ValidationError):  # the text is reported as a fault later
                 values[name] = _PARSED[type(default)].validate_python(value)
 
 

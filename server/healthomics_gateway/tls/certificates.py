@@ -1,6 +1,6 @@
 """Parses and checks certificate chains, private keys and client authorities in PEM.
 
-Each is written anew from what was parsed, so gRPC gets exactly what was checked.
+They are serialized again after parsing, so gRPC gets exactly what was checked.
 """
 
 from __future__ import annotations
