@@ -565,12 +565,12 @@ def encrypted(key: str) -> bytes:
     ("name", "content", "words"),
     [
         ("tls_ca", None, "No such file or directory"),
-        ("tls_ca", "", "certificates as PEM are needed"),
-        ("tls_ca", "canary", "certificates as PEM are needed"),
+        ("tls_ca", "", "no certificates can be read from it"),
+        ("tls_ca", "canary", "no certificates can be read from it"),
         (
             "tls_ca",
             "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n",
-            "certificates as PEM are needed",
+            "no certificates can be read from it",
         ),
         ("tls_cert", None, "No such file or directory"),
         ("tls_cert", "", "a certificate as PEM is needed"),
