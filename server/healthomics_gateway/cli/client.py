@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -124,26 +123,18 @@ def watch(
     view: View,
     failures: TextIO,
     *,
+    policy: RetryPolicy,
     min_interval: timedelta | None = None,
-    timeout: timedelta,
     metadata: Callable[[], Metadata] = lambda: (),
     transport: Transport = "plaintext",
     sleep: Callable[[float], object] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-    jitter: Callable[[], float] = random.random,
 ) -> int:
-    """Watch one run to its end; return the exit code.
-
-    A broken stream is started again until no gateway has answered for `timeout`.
-    """
+    """Watch one run to its end, by several streams if needed; return the exit code."""
     request = WatchRunRequest(id=run_id)
     request.heartbeat_interval.FromTimedelta(HEARTBEAT)
     if min_interval is not None:
         request.min_interval.FromTimedelta(min_interval)
-    policy = RetryPolicy(timeout.total_seconds(), clock=clock, jitter=jitter)
     watch_run = RunServiceStub(channel).WatchRun
-    run: Run | None = None
-    note = f"no state of the run yet; run `get {plain(run_id)}` to find out why"
 
     def begin(request: WatchRunRequest) -> Iterable[WatchRunResponse]:
         return watch_run(request, metadata=tuple(metadata()))
@@ -153,20 +144,28 @@ def watch(
 
     try:
         with view:
-            for state in _states(begin, request, policy, report=report, sleep=sleep):
-                if state is not None:
-                    run = state
-                    view.show(run)
-                elif run is None and note:
-                    view.note(note)
-                    note = ""  # once is enough
+            states = _states(begin, request, policy, report=report, sleep=sleep)
+            run = _show(states, view, run_id)
     except grpc.RpcError as error:
         return _write_error(error, failures, transport=transport)
-    run = run or Run(id=run_id)
     view.end(run)
     if run.status not in ENDINGS:
         failures.write("The watch has ended, but the run's final status is unknown.\n")
     return ENDINGS.get(run.status, FAILED)
+
+
+def _show(states: Iterable[Run | None], view: View, run_id: str) -> Run:
+    """Show each state; return the last, or a run with only its id if there is none."""
+    run = None
+    note = f"no state of the run yet; run `get {plain(run_id)}` to find out why"
+    for state in states:
+        if state is not None:
+            run = state
+            view.show(run)
+        elif run is None and note:
+            view.note(note)
+            note = ""  # once is enough
+    return run or Run(id=run_id)
 
 
 def _states(

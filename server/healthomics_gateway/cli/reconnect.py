@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 
 from healthomics_gateway.backoff import backoff_seconds
@@ -21,8 +23,8 @@ class RetryPolicy:
         self,
         timeout_seconds: float,
         *,
-        clock: Callable[[], float],
-        jitter: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._clock = clock

@@ -34,6 +34,7 @@ from healthomics_gateway.cli import client
 from healthomics_gateway.cli.connection import Route, find_route, is_local
 from healthomics_gateway.cli.credential_files import MAX_TOKEN_BYTES
 from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX
+from healthomics_gateway.cli.reconnect import RetryPolicy
 from healthomics_gateway.cli.watch_view import JsonLines
 from healthomics_gateway.configuration_error import ConfigurationError
 from testkit.authorities import aged
@@ -193,7 +194,7 @@ def watched(found_route: Route) -> int:
     with found_route.open(client.WATCH_OPTIONS) as channel:
         return client.watch(
             *(channel, "7", JsonLines(io.StringIO(), io.StringIO()), io.StringIO()),
-            timeout=DURATION,
+            policy=RetryPolicy(DURATION.total_seconds()),
             metadata=found_route.metadata,
             sleep=lambda _: None,
         )
