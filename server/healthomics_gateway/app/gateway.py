@@ -30,7 +30,7 @@ from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
 STOP_SECONDS = 5.0  # for stopping without a drain, as when the start has failed
-GOING_SECONDS = 0.05  # for sending the last statuses after a drain
+SENDING_SECONDS = 0.05  # for sending the last statuses after a drain
 
 _log = structlog.get_logger("app")
 
@@ -153,7 +153,7 @@ class Gateway:
         await self.evict()
 
     async def evict(self) -> None:
-        """End all calls, and those that still arrive, in less than 1 s.
+        """End all calls, also new ones, in less than 1 s.
 
         If that is already under way, wait for it: neither a second call nor the
         cancellation of the drain that started it makes it take longer.
@@ -164,7 +164,7 @@ class Gateway:
 
     async def _evict(self) -> None:
         await self._bounds.drain.evict(EVICTION_SECONDS)
-        await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't report when they are sent
+        await asyncio.sleep(SENDING_SECONDS)  # gRPC doesn't report when they are sent
         self.remove_sockets()
 
     def remove_sockets(self) -> None:

@@ -100,7 +100,7 @@ class Listener:
                 path = Path(address.path)
                 async with _locked(path.parent, self._sleep):
                     # There may be a new socket since `prepare`: of another process, or
-                    # of a listener whose path is another spelling of this one.
+                    # of a listener with another spelling of the same path.
                     _remove_stale(path)
                     self._bind_socket(server, path)
                 self.bound = (str(address),)

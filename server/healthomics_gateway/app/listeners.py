@@ -121,7 +121,7 @@ class Listeners:
         self.remove_sockets()
 
     def _load_certificates(self) -> list[str]:
-        """Create the listeners; those with the same files share a ServerTls."""
+        """Create the listeners; listeners with the same files share a ServerTls."""
         loaded: dict[TlsFiles, ServerTls | None] = {}
         faults: list[str] = []
         for settings in self._settings:

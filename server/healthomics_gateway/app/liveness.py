@@ -1,7 +1,7 @@
 """Detects that new calls can't reach the gateway, by its accept loops and by probes.
 
 grpc.aio accepts the calls of a server in one task. If that task ends, the process goes
-on without serving. Since grpcio 1.81 this happens after a call whose path isn't UTF-8.
+on without serving. Since grpcio 1.81 a call with a path that isn't UTF-8 causes this.
 """
 
 from __future__ import annotations

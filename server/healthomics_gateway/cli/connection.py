@@ -29,7 +29,7 @@ def find_route(
 ) -> Route:
     """Return the route that flags and environment variables describe.
 
-    Raises ConfigurationError with all faults. None of them quotes what a file contains.
+    Raises ConfigurationError with all faults, without the contents of files.
     """
     faults: list[str] = []
     given = read_options(flags, environ, faults)
@@ -60,7 +60,7 @@ def find_route(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How to connect to a gateway, and which credentials to send."""
+    """The way to connect to a gateway, and the credentials to send."""
 
     address: str
     credentials: grpc.ChannelCredentials | None  # None: plaintext

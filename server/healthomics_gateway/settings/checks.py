@@ -32,8 +32,8 @@ def faults_of(
 ) -> Iterator[str]:
     """Yield the faults that concern several settings, or the machine.
 
-    `refused` names the settings whose values are invalid. A fault that one of them may
-    have caused is left out: it may be gone once the value is corrected.
+    `refused` has the names of settings with invalid values. A fault that one of them
+    may have caused is left out, as a correct value may remove it.
     """
     listeners = listeners_of(settings)
     yield from unreadable_files(settings, origins)

@@ -28,7 +28,7 @@ class ListenerSettings:
     files: TlsFiles | None = None  # None: plaintext; always None for a Unix socket
     client_auth: ClientAuth = "none"
     services: frozenset[str] = ALL_SERVICES
-    open_services: frozenset[str] = STANDARD_SERVICES  # those that need no identity
+    open_services: frozenset[str] = STANDARD_SERVICES  # without an identity
     identity: str = ANONYMOUS  # of all callers of a Unix socket
     mode: int = SOCKET_MODE  # of a Unix socket's file
 

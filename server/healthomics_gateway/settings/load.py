@@ -63,7 +63,7 @@ def load(
     )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    refused: set[str] = set()  # names whose value would be another if it were valid
+    refused: set[str] = set()  # names with an invalid value in their last source
     for source, origin in sources:
         given = {name: origin(name) for name, _ in leaves(source)}
         faults += remove_invalid(Settings, source, origin)

@@ -232,7 +232,7 @@ async def test_socket_without_its_directory_is_a_fault(folder: Path) -> None:
 
 @contextmanager
 def unwritable(folder: Path) -> Iterator[None]:
-    """Run as a user who can read a directory but not write to it."""
+    """Run without the permission to write to a directory, but with that to read it."""
     folder.chmod(0o555)
     is_root = os.geteuid() == 0
     if is_root:  # for whom modes have no effect

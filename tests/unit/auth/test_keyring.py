@@ -114,11 +114,11 @@ class World:
         self.script.said = jwks(*keys)
 
     async def knows(self, signer: Signer, *, host: str = "") -> bool:
-        """Tell whether there is a key for this signer's tokens."""
+        """Return whether there is a key for this signer's tokens."""
         return await knows(self.ring, signer, host=host)
 
     async def unavailable(self) -> float:
-        """See that keys can't be had, and tell when they may be."""
+        """Check that no keys are available; return the retry delay in seconds."""
         return await unavailable(self.ring)
 
 
@@ -611,7 +611,7 @@ async def test_caller_with_a_new_key_waits_for_the_read_under_way() -> None:
     calls += [asyncio.create_task(world.knows(NEW)) for _ in range(3)]
     await background()
 
-    assert await world.knows(OLD), "who has a known key waits for nothing"
+    assert await world.knows(OLD), "a known key needs no wait"
     world.script.flowing.set()
 
     assert [True] * 6 == await asyncio.gather(*calls)
@@ -1046,7 +1046,7 @@ async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
         with pytest.raises(KeySetError, match="jwks_token_file: it is larger than 1"):
             await read()
         file.unlink()
-        with pytest.raises(KeySetError, match="jwks_token_file: no file of this path"):
+        with pytest.raises(KeySetError, match="jwks_token_file: no file can be read"):
             await read()
 
     assert [b"Bearer first.to-ken~=", b"Bearer second"] == [

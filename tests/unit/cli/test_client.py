@@ -415,7 +415,7 @@ PENDING, RUNNING, COMPLETED = (
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """How a stream breaks."""
+    """The error that breaks a stream."""
 
     code: grpc.StatusCode
     message: str

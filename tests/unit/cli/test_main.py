@@ -297,9 +297,8 @@ def test_module_is_the_same_program() -> None:
         r"healthomics-gateway: AWS Region: .*AWS_DEFAULT_REGION.*\n", process.stderr
     )
     assert 2 == process.returncode
-    assert (
-        "listen  " in process.stdout
-    )  # the settings are shown in addition to the fault
+    # The settings are shown in addition to the fault.
+    assert "listen  " in process.stdout
     assert (same.returncode, same.stdout, same.stderr) == (
         process.returncode,
         process.stdout,
@@ -937,7 +936,7 @@ NO_READER = "exec 3> >(true); wait $!; {} >&3"  # the reader of the pipe has end
     ],
 )
 def test_failed_write_to_stdout_is_a_failure(script: str, said: str) -> None:
-    """One line reports the error, or none if the reader has closed the pipe."""
+    """One line reports the error, but not if the reader has closed the pipe."""
     assert (1, said) == run_in_shell(script)
 
 
@@ -1059,7 +1058,7 @@ def test_serve_from_another_folder_prints_absolute_paths(tmp_path: Path) -> None
 
 
 def test_serve_with_a_sandbox_and_rules_prints_only_its_address(tmp_path: Path) -> None:
-    """If calls need credentials it makes none, and serves those of others."""
+    """If calls need credentials, it makes no call of its own, but serves calls."""
     rules = tmp_path / "gateway.toml"
     rules.write_text('[[callers]]\nidentity = "anonymous"\n', encoding="utf-8")
     command = [PROGRAM, "serve", "--sandbox", *ANYWHERE, "--config", str(rules)]

@@ -1,4 +1,4 @@
-"""When a failed watch is started again."""
+"""The delay before a failed watch is started again."""
 
 import grpc
 from google.rpc.error_details_pb2 import BadRequest

@@ -57,9 +57,9 @@ from testkit.authorities import (
 from testkit.builders import aws_at, calling, gateway, get_run, refused
 
 NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics
-NO_CERTIFICATE = "no certificate in PEM is in it"
-NO_KEY = "tls.key_file: no private key in PEM is in it"
-NO_FILE = "no file of this path can be read"
+NO_CERTIFICATE = "it contains no certificate in PEM"
+NO_KEY = "tls.key_file: it contains no private key in PEM"
+NO_FILE = "no file can be read at this path"
 NOT_ITS_KEY = "tls.cert_file and tls.key_file: the key isn't the certificate's"
 AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
 NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
@@ -74,9 +74,9 @@ SIGNS_NO_CERTIFICATES = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
-CUT = "it holds a block that isn't whole"
+CUT = "it contains an incomplete block"
 UNUSABLE = (
-    "tls.key_file: gRPC clients can't connect to a key of this kind; take P-256, P-384,"
+    "tls.key_file: gRPC clients don't support a key of this kind; use P-256, P-384,"
     " or RSA with 2048 to 16384 bits"
 )
 
@@ -304,7 +304,7 @@ def test_second_key_is_a_fault(tmp_path: Path) -> None:
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     files.key_file.write_bytes(files.key_file.read_bytes() * 2)
 
-    assert ["tls.key_file: it holds more than one private key"] == faults_of(files)
+    assert ["tls.key_file: it contains more than one private key"] == faults_of(files)
 
 
 def test_key_of_another_certificate_is_a_fault(tmp_path: Path) -> None:
@@ -317,12 +317,12 @@ def test_key_of_another_certificate_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_key_with_a_password_is_a_fault(tmp_path: Path) -> None:
-    """A key with a password is a fault; nobody is asked for it at the terminal."""
+    """A key with a password is a fault; the terminal doesn't ask for the password."""
     certificate = trustme.CA().issue_cert(HOST)
     files = written(certificate, tmp_path)
     files.key_file.write_bytes(locked(certificate))
 
-    told = "tls.key_file: the key needs a password; write it without one"
+    told = "tls.key_file: the key is encrypted; save it without a password"
     assert [told] == faults_of(files)
 
 
