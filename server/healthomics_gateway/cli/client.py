@@ -20,7 +20,7 @@ from healthomics.v1.run_service_pb2 import (
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.cli.connection import Transport
 from healthomics_gateway.cli.error_view import (
-    Failure,
+    CallFailure,
     failure_of,
     hint_of,
     write_failure,
@@ -139,7 +139,7 @@ def watch(
     def begin(request: WatchRunRequest) -> Iterable[WatchRunResponse]:
         return watch_run(request, metadata=tuple(metadata()))
 
-    def report(failure: Failure, wait_seconds: float) -> None:
+    def report(failure: CallFailure, wait_seconds: float) -> None:
         view.note(plain(_retry_text(failure, wait_seconds, transport=transport)))
 
     try:
@@ -173,7 +173,7 @@ def _states(
     request: WatchRunRequest,
     policy: RetryPolicy,
     *,
-    report: Callable[[Failure, float], None],
+    report: Callable[[CallFailure, float], None],
     sleep: Callable[[float], object],
 ) -> Iterator[Run | None]:
     """Yield each state that differs from the previous one; reconnect when needed.
@@ -209,7 +209,9 @@ def _states(
             return
 
 
-def _retry_text(failure: Failure, wait_seconds: float, *, transport: Transport) -> str:
+def _retry_text(
+    failure: CallFailure, wait_seconds: float, *, transport: Transport
+) -> str:
     wait = f"in {round(wait_seconds, 1):g} s"
     if failure.reason:
         return f"{failure.reason} {failure.message} Trying again {wait}"

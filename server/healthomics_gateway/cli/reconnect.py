@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from healthomics_gateway.backoff import backoff_seconds
-from healthomics_gateway.cli.error_view import Failure
+from healthomics_gateway.cli.error_view import CallFailure
 
 RENEW = "WATCH_RENEW"
 EXPIRED = "TOKEN_EXPIRED"
@@ -38,7 +38,7 @@ class RetryPolicy:
         self._since = None
         self.failures = 0
 
-    def wait_seconds(self, failure: Failure) -> float | None:
+    def wait_seconds(self, failure: CallFailure) -> float | None:
         """Return the time until the next attempt, None to give up."""
         asked_seconds = failure.retry_seconds
         # The token file may contain a new token since this stream was started.

@@ -3,10 +3,10 @@
 import grpc
 from google.rpc.error_details_pb2 import BadRequest
 
-from healthomics_gateway.cli.error_view import Failure
+from healthomics_gateway.cli.error_view import CallFailure
 from healthomics_gateway.cli.reconnect import RetryPolicy
 
-UNAVAILABLE = Failure(
+UNAVAILABLE = CallFailure(
     code=grpc.StatusCode.UNAVAILABLE,
     message="",
     reason="",
