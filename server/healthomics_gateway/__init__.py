@@ -1,7 +1,7 @@
 """The HealthOmics gateway: GetRun of AWS HealthOmics over gRPC.
 
 The packages and modules, in reading order. Each imports only from those in the items
-below its own:
+below its own, and `make lint` checks that:
 
 * `cli` is the command line;
 * `app` is one gateway process: its composition, listeners and shutdown;
@@ -12,10 +12,11 @@ below its own:
 * `runs` has the sources of runs: caching, retrying, rate limiting and watching; `tls`
   reads, checks and reloads the server's certificates;
 * `errors` has every error that the gateway can return, `telemetry` the log, `net`
-  addresses, names and proxies; `background` runs background tasks, `backoff` computes
-  the pauses between attempts, `durations`, `files` and `pem` read what people write,
-  `faults` is the exception that reports what is wrong with it, `threads` runs blocking
-  work, `token_bucket` limits rates;
+  addresses, names and proxies;
+* `background` runs background tasks, `backoff` computes the pauses between attempts,
+  `configuration_error` is the exception that reports faults of settings, flags and
+  files, `durations` parses and formats durations, `files` reads files, `pem` splits PEM
+  files into blocks, `threads` runs blocking work, `token_bucket` limits rates;
 * `sandbox` is the embedded fake HealthOmics, which imports nothing from the others.
 
 Where to begin:

@@ -36,7 +36,7 @@ def read_regular(path: Path) -> bytes:
     except FileError:
         raise
     except (OSError, ValueError):  # ValueError if the path has a NUL
-        raise FileError("no file of this path can be read") from None
+        raise FileError("no file can be read at this path") from None
     if not is_regular:
         raise FileError(NOT_REGULAR)
     return content
@@ -84,7 +84,7 @@ def _content(number: int, pipe_seconds: float, *, awaits_writer: bool = False) -
             content += chunk
         elif chunk is None or awaits_writer:
             if not poll.poll(pipe_seconds * 1000):
-                raise FileError(f"nothing came from it for {pipe_seconds:g} s")
+                raise FileError(f"no data came from it for {pipe_seconds:g} s")
         else:
             return bytes(content)
         awaits_writer = False

@@ -29,7 +29,7 @@ def blocks_of(content: bytes) -> list[Block]:
     lines = content.replace(_BYTE_ORDER_MARK, b"").splitlines()
     text = b"\n".join(line.strip() for line in lines)
     if _PART_OF_A_BLOCK.search(_BLOCK.sub(b"", text)):
-        raise ValueError("it holds a block that isn't whole")
+        raise ValueError("it contains an incomplete block")
     return [
         Block(match[1].decode(), match[0] + b"\n") for match in _BLOCK.finditer(text)
     ]

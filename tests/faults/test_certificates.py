@@ -120,13 +120,13 @@ def of_no_authority(server: Server) -> None:
 
 
 BAD = {
-    half_written: "tls.cert_file: it holds a block that isn't whole",
-    empty: "tls.key_file: no private key in PEM is in it",
+    half_written: "tls.cert_file: it contains an incomplete block",
+    empty: "tls.key_file: it contains no private key in PEM",
     mismatched: "tls.cert_file and tls.key_file: the key isn't the certificate's",
     out_of_date: "tls.cert_file: the certificate expired on ",
-    gone: "tls.key_file: no file of this path can be read",
+    gone: "tls.key_file: no file can be read at this path",
 }
-BAD_AUTHORITIES = "tls.client_ca_file: it holds a block that isn't whole"
+BAD_AUTHORITIES = "tls.client_ca_file: it contains an incomplete block"
 
 
 @pytest.mark.guarantee("certificate-renewal")

@@ -584,7 +584,7 @@ MUTANTS = (
     Mutant(
         "shutdown-ends-calls-at-once",
         "app/gateway.py",
-        "        await self._servers.drain.drain(seconds)\n",
+        "        await self._bounds.drain.drain(seconds)\n",
         "",
         "faults/test_sigterm.py::test_sigterm_loses_no_call_in_time",
         holds=("faults/test_sigterm.py::test_drain_ends_calls_that_hang",),
@@ -610,7 +610,7 @@ MUTANTS = (
     ),
     Mutant(
         "plaintext-is-served-anywhere",
-        "settings/endpoint_checks.py",
+        "settings/listener_checks.py",
         "if not (each.address.is_loopback or each.files or tls.insecure):",
         "if not (each.address or each.files or tls.insecure):",
         "unit/settings/test_load.py::test_public_address_requires_certificates",

@@ -75,7 +75,7 @@ def test_pipe_is_read_until_its_writer_closes_it(tmp_path: Path) -> None:
     found = read_once(fifo)
     os.close(reading)
 
-    assert ["nothing came from it for 0 s"] * 2 == faults
+    assert ["no data came from it for 0 s"] * 2 == faults
     assert b"read" == found
 
 
@@ -98,4 +98,4 @@ def impatient_fault(fifo: Path) -> str:
 def test_fault_does_not_have_the_path() -> None:
     """The path may be a key that was pasted by mistake."""
     for path in ("/missing/canary", "can\0ary", "canary" * 1000):
-        assert "no file of this path can be read" == fault_of(read_regular, Path(path))
+        assert "no file can be read at this path" == fault_of(read_regular, Path(path))

@@ -9,12 +9,12 @@ from types import MappingProxyType
 
 import structlog
 
+from healthomics_gateway.app import wiring
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
-from healthomics_gateway.app.servers import Servers
-from healthomics_gateway.app.wiring import make_keyring, make_run_service, make_upstream
+from healthomics_gateway.app.servers import ServerFactory
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
@@ -24,13 +24,13 @@ from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, Readiness
 from healthomics_gateway.settings.effective import warnings
-from healthomics_gateway.settings.endpoints import endpoints_of
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
 STOP_SECONDS = 5.0  # for stopping without a drain, as when the start has failed
-GOING_SECONDS = 0.05  # for sending the last statuses after a drain
+SENDING_SECONDS = 0.05  # for sending the last statuses after a drain
 
 _log = structlog.get_logger("app")
 
@@ -59,19 +59,20 @@ class Gateway:
             call_later=asyncio.get_running_loop().call_later,
             fault_of_task=self._background.fault,
         )
-        self._upstream = make_upstream(settings, aws, report=readiness.report)
-        self._keyring = make_keyring(
+        self._upstream = wiring.make_upstream(settings, aws, report=readiness.report)
+        self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
-        self._listeners = Listeners(endpoints_of(settings))  # `listen` is the first
-        self._servers = Servers(
+        self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
+        self._bounds = wiring.make_bounds(settings)
+        self._server_factory = ServerFactory(
             settings,
-            self._listeners,
-            service=make_run_service(
+            guards=wiring.make_guards(settings, self._keyring),
+            bounds=self._bounds,
+            service=wiring.make_run_service(
                 settings, self._upstream, refusal_seconds=refusal_seconds
             ),
             health=Health(readiness),
-            keyring=self._keyring,
             options=options,
         )
         self._add_parts(parts)
@@ -105,7 +106,7 @@ class Gateway:
     @property
     def in_flight(self) -> int:
         """Return the number of calls under way, including watches."""
-        return self._servers.in_flight
+        return self._bounds.in_flight
 
     async def start(self) -> None:
         """Listen on all addresses; raises ListenError with all faults."""
@@ -117,7 +118,7 @@ class Gateway:
         except OSError as error:
             fault = f"admin_listen {self.admin_address}: {why_not_bound(error)}"
             faults.append(fault)
-        faults += await self._listeners.open(self._servers.make)
+        faults += await self._listeners.open(self._server_factory.make)
         if faults:
             raise ListenError(*faults)
         self._background.start("listeners", self._listeners.probe)
@@ -148,11 +149,11 @@ class Gateway:
         """Become unready, serve for at most `seconds` more, then `evict`."""
         _log.info("draining", seconds=seconds)
         self._readiness.drain()
-        await self._servers.drain.drain(seconds)
+        await self._bounds.drain.drain(seconds)
         await self.evict()
 
     async def evict(self) -> None:
-        """End all calls, and those that still arrive, in less than 1 s.
+        """End all calls, also new ones, in less than 1 s.
 
         If that is already under way, wait for it: neither a second call nor the
         cancellation of the drain that started it makes it take longer.
@@ -162,8 +163,8 @@ class Gateway:
         await asyncio.shield(self._eviction)
 
     async def _evict(self) -> None:
-        await self._servers.drain.evict(EVICTION_SECONDS)
-        await asyncio.sleep(GOING_SECONDS)  # gRPC doesn't report when they are sent
+        await self._bounds.drain.evict(EVICTION_SECONDS)
+        await asyncio.sleep(SENDING_SECONDS)  # gRPC doesn't report when they are sent
         self.remove_sockets()
 
     def remove_sockets(self) -> None:

@@ -1,8 +1,7 @@
-"""The gRPC server: its options, and its limits on files and connections."""
+"""The gRPC server: its options and its limit on concurrent calls."""
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 
 import grpc
@@ -17,17 +16,9 @@ from healthomics_gateway.interceptors.tarpit import MAX_REJECTIONS
 # own limits. So one of these limits always refuses first.
 HEADROOM = 2
 GRACE_SECONDS = 60.0  # for a watch to end after its longest time
-# The most files that the gateway itself opens: the interpreter, the event loop,
-# listeners, the admin pages, threads that call STS or read files. Each attempt at
-# HealthOmics needs one more. The rest of the limit is for connections of callers.
-OWN_FILES = 96
-MIN_CONNECTIONS = 16
-MAX_OPTION = 2**31 - 1  # the largest value of an option of gRPC
 OPTIONS = (
-    (
-        "grpc.so_reuseport",
-        0,
-    ),  # else a second process could bind the same port, without an error
+    # Otherwise a second process could bind the same port without an error.
+    ("grpc.so_reuseport", 0),
     # Enough for 300 calls at once on one connection. Without a limit, rapid resets on
     # one connection cancel the calls of others.
     ("grpc.max_concurrent_streams", 500),
@@ -37,10 +28,8 @@ OPTIONS = (
     ("grpc.server_handshake_timeout_ms", 5000),
     ("grpc.max_connection_idle_ms", 120_000),
     ("grpc.max_connection_age_ms", 300_000),
-    (
-        "grpc.keepalive_time_ms",
-        60_000,
-    ),  # these three close the connection of a dead peer
+    # These three close the connection of a dead peer.
+    ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.ping_timeout_ms", 20_000),
     # How often clients may ping; many ping more often than gRPC's default, 5 minutes.
@@ -79,33 +68,3 @@ def make_server(
             + MAX_WAITING_FOR_KEYS
         ),
     )
-
-
-def files_fault(max_concurrent: int, files: int | None = None) -> str | None:
-    """Return a fault if the limit on open files is too low, else None.
-
-    Each of `max_concurrent` attempts needs a file. `files` is the limit; the default is
-    that of this process.
-    """
-    if files is None:
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = OWN_FILES + max_concurrent + MIN_CONNECTIONS
-    if files == resource.RLIM_INFINITY or files >= needed:
-        return None
-    return (
-        f"limit on open files {files}: at least {needed} are needed with"
-        f" upstream.max_concurrent {max_concurrent}, better 1024 more; set it with"
-        " ulimit -n, or with LimitNOFILE= in a unit of systemd"
-    )
-
-
-def max_connections(max_concurrent: int, addresses: int, files: int) -> int:
-    """Return the limit on connections of each address, by the limit on open files.
-
-    Connections use half of the files, or less if HealthOmics and the gateway itself
-    need more than the other half.
-    """
-    if files == resource.RLIM_INFINITY:
-        return MAX_OPTION
-    left = min(files // 2, files - OWN_FILES - max_concurrent)
-    return min(max(1, left // addresses), MAX_OPTION)

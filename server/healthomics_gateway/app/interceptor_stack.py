@@ -50,16 +50,21 @@ def _standard_admission() -> Admission:
 class Bounds:
     """The limits on calls that all listeners share."""
 
-    admission: Admission
+    admission: Admission  # of GetRun
     watching: Admission
-    drain: Drain
-    first_messages: FirstMessages  # of RunService
+    drain: Drain = field(default_factory=Drain)
+    first_messages: FirstMessages = field(default_factory=FirstMessages)  # RunService's
     other_first_messages: FirstMessages = field(default_factory=FirstMessages)
     standard: Admission = field(default_factory=_standard_admission)
     tarpit: Tarpit = field(default_factory=Tarpit)
     message_pace: Tarpit = field(default_factory=Tarpit)  # on streams of clients
     send_buffer: SendBuffer  # of calls and streams alike
     writer: Writer
+
+    @property
+    def in_flight(self) -> int:
+        """Return the number of calls under way, including watches."""
+        return self.admission.inside + self.watching.inside
 
 
 class Guards:
@@ -102,7 +107,7 @@ class Guards:
             lets_in_anonymous=self._lets_in_anonymous,
         )
 
-        def stages(method: str) -> Sequence[Interceptor]:
+        def interceptors(method: str) -> Sequence[Interceptor]:
             limits = self._limits
             limit = limits.watches if method == "WatchRun" else limits.calls
             authorization = authorize(self._policy, method)
@@ -110,7 +115,7 @@ class Guards:
                 return authentication, authorization, limit
             return authentication, self._expiry.intercept, authorization, limit
 
-        return stages
+        return interceptors
 
 
 def make_chain(

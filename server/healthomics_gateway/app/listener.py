@@ -19,11 +19,11 @@ from grpc.aio import ServicerContext
 
 from healthomics_gateway.auth.client_certificates import ClientCertificates
 from healthomics_gateway.auth.policy import Credential
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.net.addresses import UNIX, Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound, why_refused
-from healthomics_gateway.settings.endpoints import Endpoint
+from healthomics_gateway.settings.listener_settings import ListenerSettings
 from healthomics_gateway.tls.peer import certificate_of
 from healthomics_gateway.tls.reloader import ServerTls
 
@@ -34,7 +34,7 @@ LOCK_PAUSE_SECONDS = 0.05  # between two tries
 _log = structlog.get_logger("listener")
 
 
-class ListenError(FaultsError):
+class ListenError(ConfigurationError):
     """Addresses can't be bound."""
 
 
@@ -47,21 +47,20 @@ class Listener:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        settings: ListenerSettings,
         *,
         tls: ServerTls | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Create a listener for `endpoint`; without `tls` it serves plaintext."""
+        """Create a listener; without `tls` it serves plaintext."""
         self._sleep = sleep
-        self.endpoint = endpoint
-        self.address = endpoint.address  # after `open` with the real port
+        self.settings = settings
+        self.address = settings.address  # after `open` with the real port
         self._tls = tls
         self._targets: Sequence[Address] = ()  # of TCP, after `prepare`
         self.bound: Sequence[str] = ()  # the bound addresses: no names, real ports
-        self._file: tuple[int, int] | None = (
-            None  # device and inode of the socket, after `open`
-        )
+        # The device and inode of the socket, after `open`.
+        self._file: tuple[int, int] | None = None
 
     @property
     def targets(self) -> int:
@@ -71,10 +70,10 @@ class Listener:
     @property
     def by_connection(self) -> ByCertificate | None:
         """Return a function that returns a caller's identity by its connection."""
-        if self.endpoint.client_auth == "required":
+        if self.settings.client_auth == "required":
             return _by_certificate(ClientCertificates())
-        named = Credential(self.endpoint.identity)  # the identity of a Unix socket
-        return (lambda _: named) if self.endpoint.proves else None
+        named = Credential(self.settings.identity)  # the identity of a Unix socket
+        return (lambda _: named) if self.settings.proves else None
 
     async def prepare(self) -> None:
         """Resolve the addresses to bind; raises ListenError."""
@@ -101,7 +100,7 @@ class Listener:
                 path = Path(address.path)
                 async with _locked(path.parent, self._sleep):
                     # There may be a new socket since `prepare`: of another process, or
-                    # of a listener whose path is another spelling of this one.
+                    # of a listener with another spelling of the same path.
                     _remove_stale(path)
                     self._bind_socket(server, path)
                 self.bound = (str(address),)
@@ -132,7 +131,7 @@ class Listener:
         try:
             if self._tls is None:
                 return server.add_insecure_port(str(target))
-            credentials = self._tls.credentials(client_auth=self.endpoint.client_auth)
+            credentials = self._tls.credentials(client_auth=self.settings.client_auth)
             return server.add_secure_port(str(target), credentials)
         except RuntimeError:  # gRPC's, which doesn't say why
             raise ListenError(why_refused(target.host, target.port)) from None
@@ -145,7 +144,7 @@ class Listener:
         finally:
             os.umask(umask)
         self._file = _file_at(path)
-        path.chmod(self.endpoint.mode)
+        path.chmod(self.settings.mode)
 
 
 def _by_certificate(identities: ClientCertificates) -> ByCertificate:

@@ -12,7 +12,7 @@ from healthomics_gateway.app.listener import Listener, ListenError
 from healthomics_gateway.app.liveness import Liveness, Target, accept_loops
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.settings.endpoints import Endpoint
+from healthomics_gateway.settings.listener_settings import ListenerSettings
 from healthomics_gateway.tls.files import TlsFiles, TlsFilesError
 from healthomics_gateway.tls.reloader import ServerTls
 
@@ -24,9 +24,9 @@ MakeServer: TypeAlias = Callable[[Listener, int], tuple[grpc.aio.Server, Chain]]
 class Listeners:
     """The listeners, their servers and their certificates."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, settings: Sequence[ListenerSettings]) -> None:
         """Create no listener yet."""
-        self._endpoints = endpoints
+        self._settings = settings
         self._listeners: list[Listener] = []
         self._tls: list[ServerTls] = []
         self._liveness: list[Liveness] = []  # one for each listener
@@ -34,31 +34,26 @@ class Listeners:
 
     def __len__(self) -> int:
         """Return the number of listeners."""
-        return len(self._endpoints)
+        return len(self._settings)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
         """Return the addresses in order; after `open` with their real ports."""
-        return tuple(each.address for each in self._listeners or self._endpoints)
+        return tuple(each.address for each in self._listeners or self._settings)
 
     @property
     def in_plaintext(self) -> tuple[Address | UnixPath, ...]:
         """Return the addresses that other machines can reach without TLS."""
         return tuple(
             each.address
-            for each in self._endpoints
+            for each in self._settings
             if each.files is None and not each.address.is_loopback
         )
 
     @property
-    def asks_for_certificates(self) -> bool:
-        """Return whether a listener requires client certificates."""
-        return any(each.client_auth == "required" for each in self._endpoints)
-
-    @property
     def has_certificates(self) -> bool:
         """Return whether a listener uses TLS."""
-        return any(each.files for each in self._endpoints)
+        return any(each.files for each in self._settings)
 
     def certificate_fault(self) -> str:
         """Return the faults of the certificates, or an empty text."""
@@ -126,11 +121,11 @@ class Listeners:
         self.remove_sockets()
 
     def _load_certificates(self) -> list[str]:
-        """Create the listeners; those with the same files share a ServerTls."""
+        """Create the listeners; listeners with the same files share a ServerTls."""
         loaded: dict[TlsFiles, ServerTls | None] = {}
         faults: list[str] = []
-        for endpoint in self._endpoints:
-            files = endpoint.files
+        for settings in self._settings:
+            files = settings.files
             if files and files not in loaded:
                 try:
                     loaded[files] = ServerTls(files)
@@ -138,7 +133,7 @@ class Listeners:
                     loaded[files] = None
                     faults += error.args
             tls = loaded[files] if files else None
-            self._listeners.append(Listener(endpoint, tls=tls))
+            self._listeners.append(Listener(settings, tls=tls))
         self._tls = [each for each in loaded.values() if each]
         return faults
 
@@ -148,18 +143,18 @@ async def _faults_of(listener: Listener, step: Awaitable[None]) -> list[str]:
     try:
         await step
     except ListenError as error:
-        endpoint = listener.endpoint
-        return [f"{endpoint.setting} {endpoint.address}: {error}"]
+        settings = listener.settings
+        return [f"{settings.name} {settings.address}: {error}"]
     return []
 
 
 def _targets_of(listener: Listener) -> Iterator[Target]:
     """Yield the targets of probes: bound addresses, so that no name is resolved."""
-    endpoint = listener.endpoint
-    is_open = "Health" in endpoint.open_services & endpoint.services
+    settings = listener.settings
+    is_open = "Health" in settings.open_services & settings.services
     for address in listener.bound:
         yield Target(
             address=address,
-            is_tls=endpoint.files is not None,
-            takes_calls=is_open and endpoint.client_auth != "required",
+            is_tls=settings.files is not None,
+            takes_calls=is_open and settings.client_auth != "required",
         )

@@ -1,7 +1,7 @@
 """Detects that new calls can't reach the gateway, by its accept loops and by probes.
 
 grpc.aio accepts the calls of a server in one task. If that task ends, the process goes
-on without serving. Since grpcio 1.81 this happens after a call whose path isn't UTF-8.
+on without serving. Since grpcio 1.81 a call with a path that isn't UTF-8 causes this.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from healthomics_gateway.net.addresses import split_port
+from healthomics_gateway.net.addresses import UNIX, split_port
 
 PAUSE_SECONDS = 2.0  # between two probes of a listener
 TICK_SECONDS = 0.2
@@ -162,8 +162,8 @@ async def _connected(
     target: Target,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     tls = _tls() if target.is_tls else None
-    if target.address.startswith("unix:"):
-        path = target.address.removeprefix("unix:")
+    if target.address.startswith(UNIX):
+        path = target.address.removeprefix(UNIX)
         reader, writer = await asyncio.open_unix_connection(path)
     else:
         host, port = split_port(target.address)

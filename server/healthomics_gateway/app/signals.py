@@ -1,4 +1,4 @@
-"""The signals that end `serve`, and those that it ignores."""
+"""The signals that end `serve`, and the signals that it ignores."""
 
 from __future__ import annotations
 

@@ -6,8 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from healthomics_gateway.app.interceptor_stack import Bounds, Guards
 from healthomics_gateway.auth.keyring import Keyring, keyring_of
+from healthomics_gateway.auth.policy import Rule
+from healthomics_gateway.auth.tokens import Tokens
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.interceptors.concurrency import Admission
+from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
+from healthomics_gateway.interceptors.send_buffer import SendBuffer
+from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
@@ -17,6 +24,7 @@ from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
@@ -30,7 +38,7 @@ MIB = 1_048_576
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upstream:
+class UpstreamParts:
     """The sources and clients that send requests to AWS."""
 
     roles: Roles  # the innermost source of runs
@@ -53,7 +61,7 @@ class Upstream:
         await self.transport.close()
 
 
-def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> Upstream:
+def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamParts:
     """Create the upstream; `report` is called with the state of the part `aws`."""
     upstream = settings.upstream
     identity, clock = aws.identity(report), Clock()
@@ -76,7 +84,7 @@ def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> Upstream:
         clock=clock,
         depart=schedulers.depart,
     )
-    return Upstream(
+    return UpstreamParts(
         roles=Roles(healthomics, identity=sts.identity),
         sts=sts,
         identity=identity,
@@ -107,7 +115,7 @@ def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
 
 
 def make_run_service(
-    settings: Settings, upstream: Upstream, *, refusal_seconds: float
+    settings: Settings, upstream: UpstreamParts, *, refusal_seconds: float
 ) -> RunService:
     """Create RunService over the stack of sources.
 
@@ -170,4 +178,43 @@ def make_keyring(
         ca_file=jwt.ca_file,
         token_file=jwt.jwks_token_file,
         report=report,
+    )
+
+
+def make_tokens(jwt: Jwt, keyring: Keyring) -> Tokens:
+    """Create the verification of tokens."""
+    return Tokens(
+        keyring,
+        issuer=jwt.issuer or "",
+        audiences=jwt.audience,
+        algorithms=jwt.algorithms,
+        identity_claim=jwt.identity_claim,
+        audience_claim=jwt.audience_claim,
+        leeway_seconds=jwt.leeway.total_seconds(),
+    )
+
+
+def make_guards(settings: Settings, keyring: Keyring | None) -> Guards:
+    """Create the interceptors that authenticate, authorize and limit callers."""
+    expiry = CredentialExpiry()
+    if keyring:
+        keyring.on_change(expiry.check)
+    return Guards(
+        [Rule(**each.model_dump()) for each in settings.callers],
+        by_token=make_tokens(settings.jwt, keyring).credential_of if keyring else None,
+        expiry=expiry,
+        asks_for_certificates=any(
+            each.client_auth == "required" for each in listeners_of(settings)
+        ),
+    )
+
+
+def make_bounds(settings: Settings) -> Bounds:
+    """Create the limits on calls that all listeners share."""
+    send_buffer = SendBuffer()
+    return Bounds(
+        admission=Admission(max_in_flight=settings.max_in_flight),
+        watching=Admission(max_in_flight=settings.watch.max_open),
+        send_buffer=send_buffer,
+        writer=Writer(send_buffer),
     )

@@ -33,7 +33,7 @@ ADVICE = {
     **dict.fromkeys((301, 302, 303, 307, 308), _REDIRECTED),
     **dict.fromkeys((401, 403), _REFUSED),
 }
-MAX_BLANKS = 1024  # bytes that are searched for the start of a JSON object
+MAX_BLANKS = 1024  # bytes in which a JSON object has to begin
 
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750
 _KIND = re.compile(
@@ -145,7 +145,7 @@ def _token_in(raw: bytes) -> str:
     """Return the token in a file, without the newline that editors add."""
     token = _TOKEN.fullmatch(raw.strip())
     if not token:
-        raise KeySetError("jwt.jwks_token_file: it doesn't hold a bearer token")
+        raise KeySetError("jwt.jwks_token_file: it doesn't contain a bearer token")
     return token[0].decode()
 
 
@@ -160,7 +160,7 @@ async def _get(
             auto_decompress=False,
             connector=connector,
             headers=headers,
-            middlewares=(_ask_once,),
+            middlewares=(_send_once,),
         ) as session,
         session.get(url, allow_redirects=False, proxy=proxy) as response,
     ):
@@ -179,7 +179,7 @@ async def _get(
         return bytes(body)
 
 
-async def _ask_once(
+async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     """Send a request once; aiohttp would send it again when a connection is lost."""

@@ -14,6 +14,7 @@ import structlog
 
 from healthomics_gateway.auth.jwks import Key, KeySet, KeySetError, read_keys
 from healthomics_gateway.auth.jwks_fetch import Read, file_reader, url_reader
+from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.proxies import proxy_for
@@ -26,7 +27,6 @@ FILE_REFRESH_SECONDS = 5.0
 MIN_PAUSE_SECONDS = 5.0  # after a failure; doubled after each further one
 MAX_PAUSE_SECONDS = 60.0
 UNKNOWN_PAUSE_SECONDS = 30.0  # between reads that unknown keys cause
-DOUBLINGS = 4  # of the pause at most; enough to reach MAX_PAUSE_SECONDS
 
 _log = structlog.get_logger("keys")
 
@@ -170,9 +170,10 @@ class Keyring:
                 _log.warning("key_left_out", kid=kid, why=why)
 
     def _fail(self, error: Exception) -> None:
-        pause_seconds = MIN_PAUSE_SECONDS * 2 ** min(self._failures, DOUBLINGS)
-        self._due_at = self._clock() + min(
-            pause_seconds, MAX_PAUSE_SECONDS, self._refresh_seconds
+        self._due_at = self._clock() + backoff_seconds(
+            self._failures,
+            base_seconds=MIN_PAUSE_SECONDS,
+            max_seconds=min(MAX_PAUSE_SECONDS, self._refresh_seconds),
         )
         self._failures += 1
         fault = str(error) if isinstance(error, KeySetError) else type(error).__name__

@@ -12,6 +12,7 @@ from rich.console import Console
 from healthomics_gateway.cli import client
 from healthomics_gateway.cli.connection import Route, find_route
 from healthomics_gateway.cli.gateway_options import OPTIONS
+from healthomics_gateway.cli.reconnect import RetryPolicy
 from healthomics_gateway.cli.usage import ADDRESS
 from healthomics_gateway.cli.watch_view import JsonLines, Lines
 
@@ -47,8 +48,8 @@ def watch(options: Namespace) -> int:
             options.id,
             view,
             sys.stderr,
+            policy=RetryPolicy(options.timeout.total_seconds()),
             min_interval=options.min_interval,
-            timeout=options.timeout,
             metadata=route.metadata,
             transport=route.transport,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from healthomics.v1.run_service_pb2 import (
     WatchRunResponse,
 )
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.cli.connection import Transport
 from healthomics_gateway.cli.error_view import (
-    Failure,
-    Transport,
+    CallFailure,
     failure_of,
     hint_of,
     write_failure,
@@ -29,6 +28,7 @@ from healthomics_gateway.cli.error_view import (
 from healthomics_gateway.cli.reconnect import RetryPolicy
 from healthomics_gateway.cli.run_view import run_json, run_text
 from healthomics_gateway.cli.usage import DONE, FAILED, RUN_FAILED, plain
+from healthomics_gateway.runs.watch_state import digest_of
 
 ENDINGS = {  # the exit code by the final status of a run
     RunStatus.RUN_STATUS_COMPLETED: DONE,
@@ -42,10 +42,8 @@ WATCH_OPTIONS = (  # for a channel that stays open as long as a run lasts
     ("grpc.keepalive_time_ms", 60_000),  # these three detect a dead peer
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
-    (
-        "grpc.initial_reconnect_backoff_ms",
-        500,
-    ),  # else gRPC's back-off is added to RetryPolicy's
+    # Otherwise gRPC's back-off is added to RetryPolicy's.
+    ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.min_reconnect_backoff_ms", 5000),  # also the time limit for connecting
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
@@ -125,49 +123,49 @@ def watch(
     view: View,
     failures: TextIO,
     *,
+    policy: RetryPolicy,
     min_interval: timedelta | None = None,
-    timeout: timedelta,
     metadata: Callable[[], Metadata] = lambda: (),
     transport: Transport = "plaintext",
     sleep: Callable[[float], object] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-    jitter: Callable[[], float] = random.random,
 ) -> int:
-    """Watch one run to its end; return the exit code.
-
-    A broken stream is started again until no gateway has answered for `timeout`.
-    """
+    """Watch one run to its end, by several streams if needed; return the exit code."""
     request = WatchRunRequest(id=run_id)
     request.heartbeat_interval.FromTimedelta(HEARTBEAT)
     if min_interval is not None:
         request.min_interval.FromTimedelta(min_interval)
-    policy = RetryPolicy(timeout.total_seconds(), clock=clock, jitter=jitter)
     watch_run = RunServiceStub(channel).WatchRun
-    run: Run | None = None
-    note = f"no state of the run yet; run `get {plain(run_id)}` to find out why"
 
     def begin(request: WatchRunRequest) -> Iterable[WatchRunResponse]:
         return watch_run(request, metadata=tuple(metadata()))
 
-    def report(failure: Failure, wait_seconds: float) -> None:
+    def report(failure: CallFailure, wait_seconds: float) -> None:
         view.note(plain(_retry_text(failure, wait_seconds, transport=transport)))
 
     try:
         with view:
-            for state in _states(begin, request, policy, report=report, sleep=sleep):
-                if state is not None:
-                    run = state
-                    view.show(run)
-                elif run is None and note:
-                    view.note(note)
-                    note = ""  # once is enough
+            states = _states(begin, request, policy, report=report, sleep=sleep)
+            run = _show(states, view, run_id)
     except grpc.RpcError as error:
         return _write_error(error, failures, transport=transport)
-    run = run or Run(id=run_id)
     view.end(run)
     if run.status not in ENDINGS:
         failures.write("The watch has ended, but the run's final status is unknown.\n")
     return ENDINGS.get(run.status, FAILED)
+
+
+def _show(states: Iterable[Run | None], view: View, run_id: str) -> Run:
+    """Show each state; return the last, or a run with only its id if there is none."""
+    run = None
+    note = f"no state of the run yet; run `get {plain(run_id)}` to find out why"
+    for state in states:
+        if state is not None:
+            run = state
+            view.show(run)
+        elif run is None and note:
+            view.note(note)
+            note = ""  # once is enough
+    return run or Run(id=run_id)
 
 
 def _states(
@@ -175,7 +173,7 @@ def _states(
     request: WatchRunRequest,
     policy: RetryPolicy,
     *,
-    report: Callable[[Failure, float], None],
+    report: Callable[[CallFailure, float], None],
     sleep: Callable[[float], object],
 ) -> Iterator[Run | None]:
     """Yield each state that differs from the previous one; reconnect when needed.
@@ -183,6 +181,7 @@ def _states(
     For each heartbeat, yield None.
     """
     last = Run()
+    digest = digest_of(last)
     while True:
         resumed = WatchRunRequest()
         resumed.CopyFrom(request)
@@ -192,9 +191,9 @@ def _states(
                 policy.reset()
                 if not response.HasField("run"):
                     yield None
-                elif (state := _timeless(response.run)) != last:
-                    last = state
-                    yield response.run
+                elif (newest := digest_of(response.run)) != digest:
+                    last, digest = response.run, newest
+                    yield last
         except grpc.RpcError as error:
             if last.status in ENDINGS:
                 return  # the final state is known
@@ -210,15 +209,9 @@ def _states(
             return
 
 
-def _timeless(run: Run) -> Run:
-    """Return a copy of a state without the time of observation."""
-    timeless = Run()
-    timeless.CopyFrom(run)
-    timeless.ClearField("observe_time")
-    return timeless
-
-
-def _retry_text(failure: Failure, wait_seconds: float, *, transport: Transport) -> str:
+def _retry_text(
+    failure: CallFailure, wait_seconds: float, *, transport: Transport
+) -> str:
     wait = f"in {round(wait_seconds, 1):g} s"
     if failure.reason:
         return f"{failure.reason} {failure.message} Trying again {wait}"

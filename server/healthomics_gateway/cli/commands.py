@@ -29,7 +29,7 @@ Subparsers = Any  # argparse has no public name for what `add_subparsers` return
 
 
 def _command(module: str, function: str) -> Command:
-    """Return a command whose module is imported only when the command runs.
+    """Return a command that imports its module when it runs, not before.
 
     Some of these imports take longer than a call.
     """

@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 
-from healthomics_gateway.app.grpc_server import files_fault
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.app.file_limit import files_fault
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.upstream.config import Aws, discover
 from healthomics_gateway.upstream.endpoints import AwsSettingsError
 
 
 def checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
-    """Return the gateway's settings and AWS's; raise FaultsError with all faults.
+    """Return the gateway's settings and AWS's.
 
-    A limit on open files that is too low for the gateway is a fault too.
+    Raises ConfigurationError with all faults. A limit on open files that is too low
+    is a fault too.
     """
     loaded, aws, faults = read(options, with_aws=with_aws)
     if loaded and (fault := files_fault(loaded.settings.upstream.max_concurrent)):
         faults.append(fault)
     if faults or loaded is None:
-        raise FaultsError(*faults)
+        raise ConfigurationError(*faults)
     return loaded, aws
 
 

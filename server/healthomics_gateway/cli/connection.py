@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import grpc
@@ -15,8 +15,10 @@ from healthomics_gateway.cli.credential_files import (
     token_file,
 )
 from healthomics_gateway.cli.gateway_options import OF_TLS, OptionValue, read_options
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import UNIX, parse_address
+
+Transport: TypeAlias = Literal["plaintext", "tls", "unix"]  # the transport of a call
 
 
 def find_route(
@@ -27,7 +29,7 @@ def find_route(
 ) -> Route:
     """Return the route that flags and environment variables describe.
 
-    Raises FaultsError with all faults. None of them quotes what a file contains.
+    Raises ConfigurationError with all faults, without the contents of files.
     """
     faults: list[str] = []
     given = read_options(flags, environ, faults)
@@ -43,7 +45,7 @@ def find_route(
         faults.append(f"{address}: a Unix socket has no TLS; remove the TLS options")
     token = token_file(given.get("token_file"), faults)
     if faults:
-        raise FaultsError(*faults)
+        raise ConfigurationError(*faults)
     return Route(
         address=address,
         credentials=grpc.ssl_channel_credentials(
@@ -58,7 +60,7 @@ def find_route(
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How to connect to a gateway, and which credentials to send."""
+    """The way to connect to a gateway, and the credentials to send."""
 
     address: str
     credentials: grpc.ChannelCredentials | None  # None: plaintext
@@ -66,7 +68,7 @@ class Route:
     token: TokenFile | None
 
     @property
-    def transport(self) -> Literal["plaintext", "tls", "unix"]:
+    def transport(self) -> Transport:
         """Return the transport of the calls."""
         if self.address.startswith(UNIX):
             return "unix"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from healthomics_gateway.cli.gateway_options import OptionValue, flag_of
 from healthomics_gateway.files import read_once
 from healthomics_gateway.pem import blocks_of
+from healthomics_gateway.tls.authorities import client_context
 
 MAX_TOKEN_BYTES = 7 * 1024  # a gateway takes 8 KiB of metadata; the rest needs some
 TOKEN = re.compile(rb"[!-~]+")  # visible ASCII
@@ -43,7 +43,8 @@ def tls_contents(
     contents: dict[str, bytes] = {}
     keys: dict[str, object] = {}
     for name, key_in in (
-        ("tls_ca", _check_authorities),
+        # `ssl` accepts old certificates that `cryptography` refuses, as gRPC does.
+        ("tls_ca", client_context),
         ("tls_cert", _certified_key),
         ("tls_key", _private_key),
     ):
@@ -64,26 +65,9 @@ def tls_contents(
     return contents
 
 
-def _check_authorities(pem: bytes) -> None:
-    """Raise ValueError if `pem` has no certificate.
-
-    `ssl` accepts old certificates that `cryptography` refuses, as gRPC does.
-    """
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
-            cadata=pem.decode("ascii", "ignore")  # what isn't ASCII is a comment
-        )
-    except (ssl.SSLError, ValueError):
-        raise ValueError("certificates as PEM are needed") from None
-
-
 def _certified_key(pem: bytes) -> object:
     """Return the public key of the first certificate; raises ValueError."""
-    from cryptography import (
-        exceptions,
-        utils,
-        x509,
-    )  # slow, and rarely needed
+    from cryptography import exceptions, utils, x509  # slow, and rarely needed
 
     # The warnings would be printed to stderr.
     warnings.filterwarnings("ignore", category=utils.CryptographyDeprecationWarning)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TextIO, TypeAlias, cast
+from typing import TextIO, cast
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -15,6 +15,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from healthomics_gateway.cli.connection import Transport
 from healthomics_gateway.cli.usage import plain
 from healthomics_gateway.durations import duration_text
 
@@ -53,7 +54,6 @@ PLAINTEXT_HINTS = {
     f"Failed parsing HTTP/2|{CUT}": "the server at this address may use TLS;"
     " add --tls or --tls-ca",
 }
-Transport: TypeAlias = Literal["plaintext", "tls", "unix"]  # the transport of a call
 HINTS: Mapping[Transport, Mapping[str, str]] = {
     "plaintext": PLAINTEXT_HINTS,
     "tls": TLS_HINTS,
@@ -62,7 +62,7 @@ HINTS: Mapping[Transport, Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CallFailure:
     """The error of a failed call, with its details."""
 
     code: grpc.StatusCode
@@ -89,7 +89,7 @@ class Failure:
         return self.is_retryable and not (self.is_from_gateway or is_unreachable)
 
 
-def failure_of(call: grpc.Call) -> Failure:
+def failure_of(call: grpc.Call) -> CallFailure:
     """Return the error that a call has ended with."""
     status = _rich_status(call)
     info, bad, retry = ErrorInfo(), BadRequest(), RetryInfo()
@@ -97,7 +97,7 @@ def failure_of(call: grpc.Call) -> Failure:
         for detail in (info, bad, retry):
             each.Unpack(detail)
     trailers = cast("dict[str, str]", dict(call.trailing_metadata() or ()))
-    return Failure(
+    return CallFailure(
         code=call.code(),
         message=status.message,
         reason=info.reason,
@@ -114,7 +114,7 @@ def _seconds(duration: Duration) -> float:
     return max(0.0, duration.ToTimedelta().total_seconds())
 
 
-def hint_of(failure: Failure, *, transport: Transport) -> str:
+def hint_of(failure: CallFailure, *, transport: Transport) -> str:
     """Return advice on authentication or TLS, or an empty text."""
     if failure.code is grpc.StatusCode.UNAUTHENTICATED:
         advice = "send a valid token with --token-file"
@@ -133,7 +133,7 @@ def hint_of(failure: Failure, *, transport: Transport) -> str:
 
 
 def write_failure(
-    failure: Failure, stream: TextIO, *, transport: Transport = "plaintext"
+    failure: CallFailure, stream: TextIO, *, transport: Transport = "plaintext"
 ) -> None:
     """Write the status, the reason, each invalid field, and what to do next."""
     hint = hint_of(failure, transport=transport)

@@ -13,7 +13,7 @@ from healthomics_gateway.cli.standard_streams import (
     standard_streams,
 )
 from healthomics_gateway.cli.usage import FAILED, MISUSED, plain
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = make_parser().parse_args(arguments)
         try:
             code: int = options.run(options)
-        except FaultsError as error:
+        except ConfigurationError as error:
             for fault in error.args:
                 print_error(plain(fault))
             return MISUSED
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def release_traceback(interruption: KeyboardInterrupt) -> None:
-    """Free what a traceback holds, without the complaints of gRPC's pending calls."""
+    """Free what a traceback holds, without gRPC's errors about calls it drops."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     interruption.__traceback__ = None
     sys.unraisablehook = hook

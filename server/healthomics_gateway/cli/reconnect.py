@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 
-from healthomics_gateway.cli.error_view import Failure
+from healthomics_gateway.backoff import backoff_seconds
+from healthomics_gateway.cli.error_view import CallFailure
 
 RENEW = "WATCH_RENEW"
 EXPIRED = "TOKEN_EXPIRED"
-BACKOFF_SECONDS = 0.5  # after the first failure, doubled for each further one
-MAX_BACKOFF_SECONDS = 30.0
+BASE_SECONDS = 0.5  # the back-off after the first failure; doubled for each further one
+MAX_SECONDS = 30.0
 JITTER = 0.2  # of the back-off, plus or minus
 
 
@@ -20,15 +23,14 @@ class RetryPolicy:
         self,
         timeout_seconds: float,
         *,
-        clock: Callable[[], float],
-        jitter: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._jitter = jitter
-        self._since: float | None = (
-            clock()
-        )  # start of the failures; None: the last attempt succeeded
+        # The start of the failures; None: the last attempt succeeded.
+        self._since: float | None = clock()
         self.failures = 0  # consecutive
 
     def reset(self) -> None:
@@ -36,7 +38,7 @@ class RetryPolicy:
         self._since = None
         self.failures = 0
 
-    def wait_seconds(self, failure: Failure) -> float | None:
+    def wait_seconds(self, failure: CallFailure) -> float | None:
         """Return the time until the next attempt, None to give up."""
         asked_seconds = failure.retry_seconds
         # The token file may contain a new token since this stream was started.
@@ -52,9 +54,11 @@ class RetryPolicy:
         left_seconds = self._since + self._timeout_seconds - now
         if left_seconds <= 0 or (asked_seconds or 0.0) > left_seconds:
             return None
-        backoff = min(BACKOFF_SECONDS * 2.0**self.failures, MAX_BACKOFF_SECONDS)
+        seconds = backoff_seconds(
+            self.failures, base_seconds=BASE_SECONDS, max_seconds=MAX_SECONDS
+        )
         self.failures += 1
         if asked_seconds is not None:
             return asked_seconds
         spread = 1 + JITTER * (2 * self._jitter() - 1)
-        return min(backoff * spread, left_seconds)
+        return min(seconds * spread, left_seconds)

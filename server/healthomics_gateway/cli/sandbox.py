@@ -7,7 +7,7 @@ from argparse import Namespace
 from contextlib import AsyncExitStack
 
 from healthomics_gateway.cli.usage import DONE
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.sandbox import Sandbox, environment
 
 
@@ -32,7 +32,7 @@ async def _serve_sandbox_alone(options: Namespace) -> None:
                 )
             )
         except OSError:
-            raise FaultsError(
+            raise ConfigurationError(
                 f"--listen {options.listen}: the address can't be bound; is it in use?"
             ) from None
         for name, value in environment(sandbox).items():

@@ -7,12 +7,12 @@ from argparse import Namespace
 from healthomics_gateway.cli.configuration import read
 from healthomics_gateway.cli.standard_streams import print_error
 from healthomics_gateway.cli.usage import DONE, plain
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.settings.effective import rows, warnings
 
 
 def show(options: Namespace) -> int:
-    """Print the effective settings; raise FaultsError if there are faults."""
+    """Print the effective settings; raise ConfigurationError if there are faults."""
     loaded, aws, faults = read(options, with_aws=not options.sandbox)
     for name, value, origin in rows(loaded) if loaded else ():
         print(plain(f"{name:<28}{value:<20}  {origin}"))
@@ -22,5 +22,5 @@ def show(options: Namespace) -> int:
     for warning in warnings(loaded.settings) if loaded else ():
         print_error(f"warning: {plain(warning)}")
     if faults:
-        raise FaultsError(*faults)
+        raise ConfigurationError(*faults)
     return DONE

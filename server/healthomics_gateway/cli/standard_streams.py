@@ -42,9 +42,8 @@ def _open_closed_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(
-                os.devnull, os.O_RDONLY
-            )  # POSIX: it gets the lowest free descriptor
+            # It gets the lowest free descriptor (POSIX).
+            os.open(os.devnull, os.O_RDONLY)
     sys.stdout = sys.stdout or _stream(1)
     sys.stderr = sys.stderr or _stream(2)
 

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, defaults, and text that is safe to print."""
+"""The exit codes and defaults of all commands, and text that is safe to print."""
 
 from __future__ import annotations
 

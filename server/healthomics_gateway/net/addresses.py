@@ -37,7 +37,7 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can connect to it."""
+        """Return whether only this machine can connect to it."""
         return is_loopback(self.host)
 
 
@@ -53,7 +53,7 @@ class UnixPath:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can connect to it."""
+        """Return whether only this machine can connect to it."""
         return True
 
 

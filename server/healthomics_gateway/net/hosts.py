@@ -1,4 +1,4 @@
-"""Resolves a host to the addresses of this machine, and binds them."""
+"""Finds the addresses to listen on for a host, and why one can't be bound."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
             port = probe.getsockname()[1]
             bound.append(address)
     if not bound:
-        raise OSError(errno.EADDRNOTAVAIL, "none of its addresses is this machine's")
+        raise OSError(errno.EADDRNOTAVAIL, "this machine has no such address")
     return bound, port
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import urllib.request
 from urllib.parse import urlsplit
 
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import is_loopback
 
 
-class ProxyError(FaultsError):
+class ProxyError(ConfigurationError):
     """A variable isn't the URL of an HTTP proxy; the message doesn't quote it."""
 
 

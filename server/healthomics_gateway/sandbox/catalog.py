@@ -87,7 +87,7 @@ RUNS_HELP = "\n".join(f"{ids:<15}  {answer}" for ids, answer in _ANSWERS)
 
 @dataclass(frozen=True, slots=True)
 class _Creation:
-    """When a changing run was first requested, by both clocks."""
+    """The time of the first request for a changing run, by both clocks."""
 
     created: datetime
     monotonic_seconds: float

@@ -46,7 +46,7 @@ def timestamp(instant: datetime, timespec: str) -> str:
     return instant.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-def identity(*of: str) -> str:
+def uuid_of(*of: str) -> str:
     """Return the uuid for these words; the same words have the same uuid."""
     return str(uuid5(_NAMESPACE, "/".join(of)))
 
@@ -77,7 +77,7 @@ def _submitted(run_id: str, history: History) -> Members:
         "startedBy": f"arn:aws:iam::{ACCOUNT_ID}:user/ada",
         "status": history.status,
         "tags": {},
-        "uuid": identity(run_id, history.created),
+        "uuid": uuid_of(run_id, history.created),
         "workflowId": WORKFLOW_ID,
         "workflowType": "PRIVATE",
     }
@@ -98,7 +98,7 @@ def _prepared(run_id: str) -> Members:
         "storageCapacity": 1200,
         "storageType": "STATIC",
         "tags": {"project": "giab", "cost-center": "4711"},
-        "workflowUuid": identity("workflow", WORKFLOW_ID),
+        "workflowUuid": uuid_of("workflow", WORKFLOW_ID),
     }
 
 

@@ -3,7 +3,7 @@
 import json
 
 from healthomics_gateway.sandbox.account import ACCOUNT_ID, REGION
-from healthomics_gateway.sandbox.runs import History, Members, identity, run
+from healthomics_gateway.sandbox.runs import History, Members, run, uuid_of
 
 _COMPLETED = History(
     status="COMPLETED",
@@ -23,7 +23,7 @@ def complete_run(run_id: str) -> Members:
         "configuration": {
             "arn": f"arn:aws:omics:{REGION}:{ACCOUNT_ID}:configuration/clinical",
             "name": "clinical",
-            "uuid": identity("configuration", "clinical"),
+            "uuid": uuid_of("configuration", "clinical"),
         },
         "engineSettings": {"nextflow": {"profile": "clinical", "resume": True}},
         "failureReason": "NONE",

@@ -25,9 +25,7 @@ from healthomics_gateway.sandbox.account import (
 )
 from healthomics_gateway.sandbox.errors import AwsError
 
-_TOLERANCE = timedelta(
-    minutes=5
-)  # between the clock of the signer and that of the sandbox
+_TOLERANCE = timedelta(minutes=5)  # between the clocks of the signer and the sandbox
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 +"

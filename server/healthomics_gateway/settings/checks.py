@@ -9,9 +9,12 @@ from itertools import chain
 from healthomics_gateway.auth.jwks_fetch import url_fault
 from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.durations import duration_text
-from healthomics_gateway.settings.endpoint_checks import Finding, endpoint_faults
-from healthomics_gateway.settings.endpoints import Endpoint, endpoints_of
 from healthomics_gateway.settings.file_checks import is_readable, unreadable_files
+from healthomics_gateway.settings.listener_checks import Finding, listener_faults
+from healthomics_gateway.settings.listener_settings import (
+    ListenerSettings,
+    listeners_of,
+)
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.settings.sources import leaves
 from healthomics_gateway.tls.authorities import ca_file_fault
@@ -29,15 +32,15 @@ def faults_of(
 ) -> Iterator[str]:
     """Yield the faults that concern several settings, or the machine.
 
-    `refused` names the settings whose values are invalid. A fault that one of them may
-    have caused is left out: it may be gone once the value is corrected.
+    `refused` has the names of settings with invalid values. A fault that one of them
+    may have caused is left out, as a correct value may remove it.
     """
-    endpoints = endpoints_of(settings)
+    listeners = listeners_of(settings)
     yield from unreadable_files(settings, origins)
     for names, fault in chain(
-        endpoint_faults(settings, endpoints),
+        listener_faults(settings, listeners),
         _jwt_faults(settings.jwt),
-        _caller_faults(settings, endpoints),
+        _caller_faults(settings, listeners),
         _limit_faults(settings),
     ):
         if refused.isdisjoint(names):
@@ -60,17 +63,17 @@ def _jwt_faults(jwt: Jwt) -> Iterator[Finding]:
             fault = "it is used only with jwt.jwks_url; set that too, or remove this"
             yield ("jwt.jwks_url",), f"jwt.{name}: {fault}"
     ca_file = jwt.ca_file
-    if ca_file and is_readable(ca_file) and (fault := ca_file_fault(ca_file) or ""):
+    if ca_file and is_readable(ca_file) and (fault := ca_file_fault(ca_file)):
         yield (), f"jwt.ca_file: {fault}"
 
 
 def _caller_faults(
-    settings: Settings, endpoints: Sequence[Endpoint]
+    settings: Settings, listeners: Sequence[ListenerSettings]
 ) -> Iterator[Finding]:
     """Yield the faults of rules that can never apply to a call."""
-    certified = any(each.client_auth == "required" for each in endpoints)
+    certified = any(each.client_auth == "required" for each in listeners)
     is_provable = settings.jwt.is_on or certified
-    named = [each.identity for each in endpoints]
+    named = [each.identity for each in listeners]
     rules = [Rule(each.identity, each.methods) for each in settings.callers]
     for at, rule in enumerate(rules):
         name = f"callers[{at}].identity {rule.identity}"

@@ -15,8 +15,8 @@ from healthomics_gateway.auth.policy import neighbour_of
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.runs.field_mask import MEMBERS
-from healthomics_gateway.settings.endpoints import endpoints_of
 from healthomics_gateway.settings.file_checks import is_readable
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves
@@ -25,7 +25,7 @@ from healthomics_gateway.settings.sources import leaves
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the value as it would be written, and the origin of settings."""
     settings = loaded.settings
-    opened = {"open_services": endpoints_of(settings)[0].open_services}  # of `listen`
+    opened = {"open_services": listeners_of(settings)[0].open_services}  # of `listen`
     for name, value in leaves(dict(settings) | opened):
         origin = loaded.origins.get(name, "default")
         if isinstance(value, tuple) and not isinstance(value, Address):

@@ -1,4 +1,4 @@
-"""Reads settings from environment variables, and finds variables that are no settings.
+"""Reads settings from environment variables, and finds variables that aren't settings.
 
 This module works with any schema.
 """
@@ -53,15 +53,13 @@ def read_environment(
 
 
 def _parse(values: dict[str, Any], defaults: Any) -> None:
-    """Replace the text of each setting whose default is a number or boolean."""
+    """Parse the text of each setting that has a number or boolean as its default."""
     for name, value in values.items():
         default = getattr(defaults, name)
         if isinstance(value, dict):
             _parse(value, default)
         elif type(default) in _PARSED:
-            with suppress(
-                ValidationError
-            ):  # a text that remains is reported as a fault
+            with suppress(ValidationError):  # the text is reported as a fault later
                 values[name] = _PARSED[type(default)].validate_python(value)
 
 
@@ -72,9 +70,8 @@ def unknown_variables(
     known = _variables(schema)
     meant = {_loosely(name): name for name in known}
     others = set(_of_services(environ))
-    plain = [
-        each.removeprefix(PREFIX) for each in known
-    ]  # the common prefix would make all names similar
+    # The common prefix would make all names similar.
+    plain = [each.removeprefix(PREFIX) for each in known]
     return [
         f"{name}: {UNKNOWN}; write {meant[_loosely(name)]}"
         if _loosely(name) in meant

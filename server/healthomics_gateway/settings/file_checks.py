@@ -11,7 +11,7 @@ from healthomics_gateway.settings.sources import leaves
 
 
 def unreadable_files(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
-    """Yield a fault for each setting whose file can't be read, named by its origin."""
+    """Yield a fault for each file that can't be read, named by its setting's origin."""
     values = [(origins.get(name, name), value) for name, value in leaves(settings)]
     for at, table in enumerate(settings.listeners):
         source = origins["listeners"].removeprefix("listeners")  # " in FILE"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.settings.checks import faults_of
 from healthomics_gateway.settings.environment import (
     read_environment,
@@ -26,7 +26,7 @@ from healthomics_gateway.settings.sources import (
 )
 
 
-class SettingsError(FaultsError):
+class SettingsError(ConfigurationError):
     """The settings are invalid."""
 
     def __init__(self, *faults: str, loaded: Loaded | None = None) -> None:
@@ -63,7 +63,7 @@ def load(
     )
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    refused: set[str] = set()  # names whose value would be another if it were valid
+    refused: set[str] = set()  # names with an invalid value in their last source
     for source, origin in sources:
         given = {name: origin(name) for name, _ in leaves(source)}
         faults += remove_invalid(Settings, source, origin)

@@ -30,7 +30,7 @@ from healthomics_gateway.settings.value_types import (
 )
 from healthomics_gateway.tls.files import ClientAuth
 
-# Only asymmetric signatures: with HMAC, whoever verifies tokens could also sign them.
+# Only asymmetric signatures: with HMAC, the verifier of tokens could also sign them.
 Algorithm = Literal[
     "RS256",
     "RS384",
@@ -120,7 +120,7 @@ class Tls(_Section):
 
 
 class ListenerTable(_Section):
-    """An additional address; what isn't set is as for `listen`."""
+    """An additional address; a setting that it lacks is as for `listen`."""
 
     address: Listen
     client_auth: _ClientAuth | None = None
@@ -159,7 +159,7 @@ class Jwt(_Section):
 
 
 class CallerRule(_Section):
-    """What the callers of an identity may do."""
+    """The methods, runs and rates that the callers of an identity may use."""
 
     identity: Pattern
     methods: frozenset[Literal["GetRun", "WatchRun", "Health", "Reflection"]] = (
@@ -188,13 +188,12 @@ class Settings(BaseSettings):
     drain_time: Annotated[Duration, within("0s", "10m")] = timedelta(seconds=25)
     max_in_flight: Annotated[Whole, Field(ge=1, le=65_536)] = 8192
     withhold: Members = frozenset()
+    # If it isn't set, only Health is open on addresses that other machines can reach.
     open_services: Annotated[
         frozenset[Literal["Health", "Reflection"]],
         NoDecode,
         words("services", "Health"),
-    ] = frozenset(
-        {"Health", "Reflection"}
-    )  # if unset: only Health on addresses that other machines reach
+    ] = frozenset({"Health", "Reflection"})
     log: Log = Log()
     errors: Errors = Errors()
     upstream: Upstream = Upstream()

@@ -68,9 +68,8 @@ def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
         content = read_once(file)
         # Some editors write a byte order mark.
         values = tomllib.loads(content.decode("utf-8-sig"))
-        list(
-            leaves(values)
-        )  # raises RecursionError if a dotted key nests them too deeply
+        # This raises RecursionError if a dotted key nests the values too deeply.
+        list(leaves(values))
     except OSError as error:
         return {}, [f"--config {file}: {error.strerror}"]
     except FileError as fault:

@@ -1,6 +1,6 @@
 """Parses and checks certificate chains, private keys and client authorities in PEM.
 
-Each is written anew from what was parsed, so gRPC gets exactly what was checked.
+They are serialized again after parsing, so gRPC gets exactly what was checked.
 """
 
 from __future__ import annotations
@@ -71,19 +71,19 @@ def parse_key(content: bytes) -> PrivateKeyTypes:
     keys = [each for each in blocks_of(content) if each.label.endswith("PRIVATE KEY")]
     if len(keys) != 1:
         raise ValueError(
-            "it holds more than one private key"
+            "it contains more than one private key"
             if keys
-            else "no private key in PEM is in it"
+            else "it contains no private key in PEM"
         )
     try:
         key = load_pem_private_key(keys[0].pem, password=None)
     except TypeError:  # raised if the key is encrypted
-        raise ValueError("the key needs a password; write it without one") from None
+        raise ValueError("the key is encrypted; save it without a password") from None
     except _UNREADABLE:
         raise ValueError("the private key can't be read") from None
     if not _is_supported(key):
         raise ValueError(
-            "gRPC clients can't connect to a key of this kind; take P-256, P-384, or"
+            "gRPC clients don't support a key of this kind; use P-256, P-384, or"
             f" RSA with {RSA_BITS[0]} to {RSA_BITS[-1]} bits"
         )
     return key
@@ -117,7 +117,7 @@ def _parse_certificates(blocks: list[Block]) -> list[x509.Certificate]:
         except _UNREADABLE:
             raise ValueError(f"certificate {at} can't be read") from None
     if not found:
-        raise ValueError("no certificate in PEM is in it")
+        raise ValueError("it contains no certificate in PEM")
     return found
 
 

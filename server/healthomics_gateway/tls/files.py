@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.tls.certificates import (
     certificates_pem,
@@ -27,7 +27,7 @@ ClientAuth: TypeAlias = Literal["none", "required"]
 Parsed = TypeVar("Parsed")
 
 
-class TlsFilesError(FaultsError):
+class TlsFilesError(ConfigurationError):
     """The files can't be served from; `args` are the faults, a sentence each."""
 
 

@@ -53,12 +53,12 @@ class ServerTls:
 
     @property
     def fault(self) -> str:
-        """What is wrong with the files or the served certificate; empty if nothing."""
+        """Return the faults of the files and the certificate, or an empty text."""
         return "; ".join(self._faults)
 
     @property
     def served_until(self) -> str:
-        """When the served certificate expires; empty if it has expired."""
+        """Return when the served certificate expires; empty if it has expired."""
         not_after = self._served.not_after
         return when_text(not_after) if self._now() <= not_after else ""
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError
 
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import is_loopback
 from healthomics_gateway.net.hosts import is_name
 from healthomics_gateway.upstream.credential_chain import HEADER_VALUE
@@ -26,7 +26,7 @@ ELSEWHERE = "elsewhere-1"  # not a Region; boto3 has an endpoint for it all the 
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 
-class AwsSettingsError(FaultsError):
+class AwsSettingsError(ConfigurationError):
     """AWS's own settings name no usable endpoint; `args` are the faults."""
 
 

@@ -648,7 +648,9 @@ async def test_invalid_new_certificate_is_reported_and_the_old_one_used(
         plain = await readyz(served)
 
     assert (200, "listeners: ok\naws: ok\ncertificate: ok\n") == before
-    fault = "tls.cert_file: no certificate in PEM is in it; the old one is used until"
+    fault = (
+        "tls.cert_file: it contains no certificate in PEM; the old one is used until"
+    )
     status, lines = after
     assert (200, "listeners: ok", "aws: ok") == (status, *lines.splitlines()[:2])
     assert lines.splitlines()[2].startswith(f"certificate: {fault} ")
@@ -676,4 +678,4 @@ async def test_certificate_that_changes_before_the_start_is_a_fault(
         await served.start()
     await served.stop()
 
-    assert ("tls.key_file: no file of this path can be read",) == caught.value.args
+    assert ("tls.key_file: no file can be read at this path",) == caught.value.args

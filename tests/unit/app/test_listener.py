@@ -21,7 +21,7 @@ from e2e.test_standard_services import health_of, reflect
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.listener import Listener, ListenError
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.settings.endpoints import Endpoint
+from healthomics_gateway.settings.listener_settings import ListenerSettings
 from testkit.builders import Refusal, aws_at, gateway, get_run, refused
 from testkit.callers import outcome, rule
 from testkit.credential_matrix import word
@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
 @asynccontextmanager
 async def listening(address: Address | UnixPath, **given: Any) -> AsyncIterator[Any]:
     """Listen at an address without accepting."""
-    listener = Listener(Endpoint(setting="listen", address=address, **given))
+    listener = Listener(ListenerSettings(name="listen", address=address, **given))
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     try:
         await listener.prepare()
@@ -175,7 +175,7 @@ async def test_gateways_that_start_together_do_not_replace_a_socket(
 ) -> None:
     """While one checks a path and binds it, the other waits, then finds it in use."""
     path, server = folder / "socket", grpc.aio.server()
-    endpoint = Endpoint(setting="listen", address=UnixPath(str(path)))
+    settings = ListenerSettings(name="listen", address=UnixPath(str(path)))
     with socket.socket(socket.AF_UNIX) as other:
 
         async def bind_other(_seconds: float) -> None:
@@ -183,7 +183,7 @@ async def test_gateways_that_start_together_do_not_replace_a_socket(
             other.listen()
             os.close(lock)
 
-        listener = Listener(endpoint, sleep=bind_other)
+        listener = Listener(settings, sleep=bind_other)
         steps = {"prepare": listener.prepare, "open": lambda: listener.open(server)}
         if step == "open":
             await listener.prepare()
@@ -204,7 +204,9 @@ async def test_lock_that_is_never_released_is_waited_for_a_second(folder: Path) 
     lock = os.open(folder, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     address = UnixPath(str(folder / "socket"))
-    await Listener(Endpoint(setting="listen", address=address), sleep=sleep).prepare()
+    await Listener(
+        ListenerSettings(name="listen", address=address), sleep=sleep
+    ).prepare()
     os.close(lock)
 
     assert 1.0 == pytest.approx(sum(slept))
@@ -230,7 +232,7 @@ async def test_socket_without_its_directory_is_a_fault(folder: Path) -> None:
 
 @contextmanager
 def unwritable(folder: Path) -> Iterator[None]:
-    """Run as a user who can read a directory but not write to it."""
+    """Run without the permission to write to a directory, but with that to read it."""
     folder.chmod(0o555)
     is_root = os.geteuid() == 0
     if is_root:  # for whom modes have no effect

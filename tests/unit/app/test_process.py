@@ -73,7 +73,7 @@ async def test_second_signal_never_delays_the_end(
 
 
 async def test_third_signal_ends_the_process_at_once() -> None:
-    """The third signal and all later ones end the process; none raises."""
+    """The third signal and all later ones end the process, without an exception."""
     watchdog = Watchdog()
     signals = watchdog.signals()
     for _ in range(STORM):

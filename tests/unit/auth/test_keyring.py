@@ -114,11 +114,11 @@ class World:
         self.script.said = jwks(*keys)
 
     async def knows(self, signer: Signer, *, host: str = "") -> bool:
-        """Tell whether there is a key for this signer's tokens."""
+        """Return whether there is a key for this signer's tokens."""
         return await knows(self.ring, signer, host=host)
 
     async def unavailable(self) -> float:
-        """See that keys can't be had, and tell when they may be."""
+        """Check that no keys are available; return the retry delay in seconds."""
         return await unavailable(self.ring)
 
 
@@ -218,11 +218,10 @@ def test_unusable_key_is_left_out(jwk: Any, why: str) -> None:
     keys = read_keys(jwks(OLD, jwk))
 
     assert {"old"} == kids_of(keys)
-    (told,) = keys.left_out.items()
-    assert ("bad" if isinstance(jwk, dict) and jwk.get("kid") == "bad" else "") == told[
-        0
-    ]
-    assert why in told[1]
+    kid = "bad" if isinstance(jwk, dict) and jwk.get("kid") == "bad" else ""
+    ((left_out, reason),) = keys.left_out.items()
+    assert kid == left_out
+    assert why in reason
 
 
 def test_kid_of_two_types_is_left_out() -> None:
@@ -611,7 +610,7 @@ async def test_caller_with_a_new_key_waits_for_the_read_under_way() -> None:
     calls += [asyncio.create_task(world.knows(NEW)) for _ in range(3)]
     await background()
 
-    assert await world.knows(OLD), "who has a known key waits for nothing"
+    assert await world.knows(OLD), "a known key needs no wait"
     world.script.flowing.set()
 
     assert [True] * 6 == await asyncio.gather(*calls)
@@ -753,9 +752,9 @@ async def test_unusable_keys_are_logged_once() -> None:
                 await world.clock.slept()
             await world.clock.begun()
 
-    told = [event for event in events if event["event"] == "key_left_out"]
+    logged = [event for event in events if event["event"] == "key_left_out"]
     assert [("bad", "it is shorter than 2048 bits")] == [
-        (event["kid"], event["why"]) for event in told
+        (event["kid"], event["why"]) for event in logged
     ]
     read = [event["kids"] for event in events if event["event"] == "keys_read"]
     assert [["old"], ["new", "old"]] == read
@@ -772,12 +771,12 @@ async def test_failure_is_logged_once_until_it_changes() -> None:
                 await world.clock.slept()
             await world.clock.begun()
 
-    told = [
+    logged = [
         (event["error"], event["kept"])
         for event in events
         if event["event"] == "keys_unavailable"
     ]
-    assert [("it isn't JSON", 1), ("OSError", 1)] == told
+    assert [("it isn't JSON", 1), ("OSError", 1)] == logged
 
 
 # ---- a file ----
@@ -991,7 +990,7 @@ async def test_url_without_a_server_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "fault"),
     [
         pytest.param(
             http("no", status=401, keep=False, content_type="text/plain"),
@@ -1017,15 +1016,15 @@ async def test_url_without_a_server_is_a_failure() -> None:
         ),
     ],
 )
-async def test_failure_of_a_url_names_its_answer(answer: bytes, told: str) -> None:
+async def test_failure_of_a_url_names_its_answer(answer: bytes, fault: str) -> None:
     """The log and readiness say what the server answered instead of keys."""
     async with KeyServer() as server, of_url(server) as (ring, _):
         server.answer(answer)
         with capture_logs() as events:
             await unavailable(ring)
 
-    assert [told] == [event["error"] for event in events]
-    assert told == ring.fault()
+    assert [fault] == [event["error"] for event in events]
+    assert fault == ring.fault()
 
 
 async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
@@ -1046,7 +1045,7 @@ async def test_url_gets_the_token_of_a_file(tmp_path: Path) -> None:
         with pytest.raises(KeySetError, match="jwks_token_file: it is larger than 1"):
             await read()
         file.unlink()
-        with pytest.raises(KeySetError, match="jwks_token_file: no file of this path"):
+        with pytest.raises(KeySetError, match="jwks_token_file: no file can be read"):
             await read()
 
     assert [b"Bearer first.to-ken~=", b"Bearer second"] == [

@@ -33,6 +33,7 @@ from healthomics.v1.run_service_pb2_grpc import (
     add_RunServiceServicer_to_server,
 )
 from healthomics_gateway.cli.client import ENDINGS, WATCH_OPTIONS, Output, get, watch
+from healthomics_gateway.cli.reconnect import RetryPolicy
 from healthomics_gateway.cli.run_view import STYLES
 from healthomics_gateway.runs.watch_state import TERMINAL
 from testkit.cutting_proxy import CUTS, proxy
@@ -414,7 +415,7 @@ PENDING, RUNNING, COMPLETED = (
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """How a stream breaks."""
+    """The error that breaks a stream."""
 
     code: grpc.StatusCode
     message: str
@@ -546,10 +547,8 @@ def watched(
     with streaming(served) as channel:
         done.code = watch(
             *(channel, "7", done, failures),
-            timeout=timedelta(seconds=seconds),
+            policy=RetryPolicy(seconds, clock=lambda: done.now, jitter=lambda: jitter),
             sleep=done.sleep,
-            clock=lambda: done.now,
-            jitter=lambda: jitter,
             **ask,
         )
     done.failures = failures.getvalue()
@@ -831,10 +830,8 @@ def test_watch_resumes_after_a_proxy_ends_the_stream(cut: str) -> None:
         view = SignallingView(cutting.seen)
         code = watch(
             *(channel, "7", view, failures),
-            timeout=timedelta(seconds=30),
+            policy=RetryPolicy(30.0, clock=lambda: view.now, jitter=lambda: 0.5),
             sleep=view.sleep,
-            clock=lambda: view.now,
-            jitter=lambda: 0.5,
         )
 
     assert (0, "", states) == (code, failures.getvalue(), view.shown)

@@ -34,8 +34,9 @@ from healthomics_gateway.cli import client
 from healthomics_gateway.cli.connection import Route, find_route, is_local
 from healthomics_gateway.cli.credential_files import MAX_TOKEN_BYTES
 from healthomics_gateway.cli.gateway_options import OPTIONS, PREFIX
+from healthomics_gateway.cli.reconnect import RetryPolicy
 from healthomics_gateway.cli.watch_view import JsonLines
-from healthomics_gateway.faults import FaultsError
+from healthomics_gateway.configuration_error import ConfigurationError
 from testkit.authorities import aged
 from testkit.builders import aws_at, gateway
 
@@ -158,7 +159,7 @@ def route(*, by: str = "flag", **given: str) -> Route:
 
 def faults(*, by: str = "flag", **given: str) -> list[str]:
     """Return the faults of an invalid route."""
-    with pytest.raises(FaultsError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         route(by=by, **given)
     return list(raised.value.args)
 
@@ -193,7 +194,7 @@ def watched(found_route: Route) -> int:
     with found_route.open(client.WATCH_OPTIONS) as channel:
         return client.watch(
             *(channel, "7", JsonLines(io.StringIO(), io.StringIO()), io.StringIO()),
-            timeout=DURATION,
+            policy=RetryPolicy(DURATION.total_seconds()),
             metadata=found_route.metadata,
             sleep=lambda _: None,
         )
@@ -347,7 +348,7 @@ def test_flag_overrides_its_variable(tmp_path: Path) -> None:
 def test_empty_variable_is_a_fault() -> None:
     """An empty variable may have been meant to turn TLS on."""
     names = [PREFIX + name.upper() for name in OPTIONS]
-    with pytest.raises(FaultsError) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         route(by="variable", **dict.fromkeys(OPTIONS, ""))
 
     assert [f"{name}: it is empty; unset it" for name in names] == list(
@@ -458,6 +459,8 @@ def test_last_valid_token_is_kept(
         "localhost",
         "localhost.example.org:50051",
         "[::2]:50051",
+        "[10.0.0.1]:50051",
+        "[::ffff:10.0.0.1]:50051",
         "::1:50051",
         "dns://8.8.8.8/localhost:50051",
         "ipv4:127.0.0.1:50051,10.0.0.1:50051",
@@ -486,7 +489,16 @@ def test_token_is_sent_over_tls_to_any_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:50051", "127.8.8.8:1", "localhost:50051", "[::1]:50051"]
+    "address",
+    [
+        "127.0.0.1:50051",
+        "[127.0.0.1]:50051",
+        "127.8.8.8:1",
+        "localhost:50051",
+        "[::1]:50051",
+        "[0:0:0:0:0:0:0:1]:50051",
+        "unix:/run/gateway.sock",
+    ],
 )
 def test_loopback_address_is_local(address: str) -> None:
     """These addresses can only be on this machine."""
@@ -554,12 +566,12 @@ def encrypted(key: str) -> bytes:
     ("name", "content", "words"),
     [
         ("tls_ca", None, "No such file or directory"),
-        ("tls_ca", "", "certificates as PEM are needed"),
-        ("tls_ca", "canary", "certificates as PEM are needed"),
+        ("tls_ca", "", "no certificates can be read from it"),
+        ("tls_ca", "canary", "no certificates can be read from it"),
         (
             "tls_ca",
             "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n",
-            "certificates as PEM are needed",
+            "no certificates can be read from it",
         ),
         ("tls_cert", None, "No such file or directory"),
         ("tls_cert", "", "a certificate as PEM is needed"),
@@ -663,7 +675,7 @@ def test_faults_are_reported_together(tmp_path: Path) -> None:
         "HEALTHOMICS_GATEWAY_TLS_CERT": pem,  # the content instead of the path
         "HEALTHOMICS_GATEWAY_TOKEN_FILE": f"canary.{TOKEN}",
     }
-    with pytest.raises(FaultsError) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         find_route(flags, environ, default_address=ELSEWHERE)
 
     assert (

@@ -297,14 +297,53 @@ def test_module_is_the_same_program() -> None:
         r"healthomics-gateway: AWS Region: .*AWS_DEFAULT_REGION.*\n", process.stderr
     )
     assert 2 == process.returncode
-    assert (
-        "listen  " in process.stdout
-    )  # the settings are shown in addition to the fault
+    # The settings are shown in addition to the fault.
+    assert "listen  " in process.stdout
     assert (same.returncode, same.stdout, same.stderr) == (
         process.returncode,
         process.stdout,
         process.stderr,
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed", "unneeded"),
+    [
+        pytest.param(
+            "settings",
+            {"settings.effective", "settings.load"},
+            {"grpc", "healthomics_gateway.sandbox", "healthomics_gateway.cli.call"},
+            id="settings",
+        ),
+        pytest.param(
+            "serve --listen unix:/missing/a.sock --admin-listen 127.0.0.1:0",
+            {"app.process", "app.gateway"},
+            {
+                "healthomics_gateway.sandbox",
+                "healthomics_gateway.cli.call",
+                "healthomics_gateway.cli.client",
+            },
+            id="serve",
+        ),
+    ],
+)
+def test_command_imports_only_what_it_needs(
+    arguments: str, needed: set[str], unneeded: set[str]
+) -> None:
+    """`settings` doesn't import gRPC, and `serve` no sandbox and no client."""
+    words = arguments.split()
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "healthomics_gateway", *words],
+        env=NOWHERE | {"AWS_REGION": "eu-west-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+
+    assert {f"healthomics_gateway.{each}" for each in needed} <= imported
+    assert set() == unneeded & imported
 
 
 @pytest.mark.parametrize(
@@ -897,7 +936,7 @@ NO_READER = "exec 3> >(true); wait $!; {} >&3"  # the reader of the pipe has end
     ],
 )
 def test_failed_write_to_stdout_is_a_failure(script: str, said: str) -> None:
-    """One line reports the error, or none if the reader has closed the pipe."""
+    """One line reports the error, but not if the reader has closed the pipe."""
     assert (1, said) == run_in_shell(script)
 
 
@@ -1019,7 +1058,7 @@ def test_serve_from_another_folder_prints_absolute_paths(tmp_path: Path) -> None
 
 
 def test_serve_with_a_sandbox_and_rules_prints_only_its_address(tmp_path: Path) -> None:
-    """If calls need credentials it makes none, and serves those of others."""
+    """If calls need credentials, it makes no call of its own, but serves calls."""
     rules = tmp_path / "gateway.toml"
     rules.write_text('[[callers]]\nidentity = "anonymous"\n', encoding="utf-8")
     command = [PROGRAM, "serve", "--sandbox", *ANYWHERE, "--config", str(rules)]

@@ -77,7 +77,7 @@ def test_run_without_members_has_no_lines_for_them() -> None:
 
 
 def test_empty_run_is_a_heading() -> None:
-    """A run whose members were all left out has only a heading."""
+    """A run without any member has only a heading."""
     assert "Run   no status" == run_text(Run(), now=NOW).plain
 
 
@@ -213,7 +213,7 @@ def test_plain_replaces_control_characters(character: str) -> None:
     ],
 )
 def test_whole_number_is_an_integer_in_json(number: float, text: str) -> None:
-    """What was sent as 20 isn't printed as 20.0."""
+    """The number 20 isn't printed as 20.0."""
     run = Run(id="7")
     run.parameters.list_value.extend([number, {"n": number}])
 

@@ -63,7 +63,7 @@ def live(*runs: Run) -> str:
 
 def terminal() -> Console:
     """Return a terminal that keeps what is written to it."""
-    environ = {"TERM": "xterm"}  # the environment may have none
+    environ = {"TERM": "xterm"}  # the environment may not set it
     return Console(
         file=io.StringIO(),
         force_terminal=True,

@@ -117,8 +117,8 @@ async def test_proxy_that_refuses_is_a_failure_without_its_password(
             with pytest.raises(TransportError) as caught:
                 async with asyncio.timeout(5):
                     await transport.get(HTTPS, {})
-        with pytest.raises(KeySetError) as told:
+        with pytest.raises(KeySetError) as raised:
             await url_reader(HTTPS, ca_file=ca_file, proxy=proxy.url)()
 
     assert Failure.CONNECTION is caught.value.failure
-    assert "the proxy answered with status 407" == str(told.value)
+    assert "the proxy answered with status 407" == str(raised.value)

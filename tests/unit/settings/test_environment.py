@@ -137,7 +137,7 @@ def test_single_underscore_is_reported_with_the_right_name() -> None:
     ],
 )
 def test_number_in_the_environment_is_parsed(text: str, value: object) -> None:
-    """What isn't a number stays a text, for the schema to refuse."""
+    """A text that isn't a number stays a text, for the schema to refuse."""
     assert {"kettle": {"cups": value}} == read_environment(
         Kitchen, {"GATEWAY_KETTLE__CUPS": text}
     )

@@ -26,15 +26,15 @@ from pydantic import BaseModel
 
 from healthomics_gateway.net.addresses import Address, parse_address
 from healthomics_gateway.settings.effective import rows, warnings
-from healthomics_gateway.settings.endpoints import endpoints_of
 from healthomics_gateway.settings.environment import variable_of
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.load import Loaded, SettingsError, load
 from healthomics_gateway.settings.schema import CallerRule, Settings
 from healthomics_gateway.settings.sources import leaves, remove_invalid
 
 PAIR = "tls.cert_file and tls.key_file"
-NO_CERTIFICATE = "tls.cert_file: no certificate in PEM is in it"
-NO_KEY = "tls.key_file: no private key in PEM is in it"
+NO_CERTIFICATE = "tls.cert_file: it contains no certificate in PEM"
+NO_KEY = "tls.key_file: it contains no private key in PEM"
 ALMOST_ALL = "0.0.0.0:50051"
 
 
@@ -206,7 +206,7 @@ def test_faults_of_all_sources_are_reported_together(tmp_path: Path) -> None:
         "GATEWAY_ERRORS__DEBUG: write true or false",
         "--listen: write an address like 127.0.0.1:50051 or [::1]:50051",
         "GATEWAY_TEAPOT: there is no such setting",
-        "GATEWAY_TLS__CERT_FILE: no file of this path can be read",
+        "GATEWAY_TLS__CERT_FILE: no file can be read at this path",
         "tls.cert_file and tls.key_file: set both or neither",
         "upstream.connect_timeout 11s: write at most upstream.attempt_timeout, 10s",
         "default_deadline 31s: write at most max_deadline, 30s",
@@ -354,7 +354,7 @@ def test_list_in_a_variable_is_separated_by_commas(text: str, names: set[str]) -
     ["a b", "a.b.c", ".a", '["a"]', "a;b", "session-policy", "a,,b", "a,", ","],
 )
 def test_list_with_an_invalid_name_is_refused(text: str) -> None:
-    """What can't be the name of a member would withhold nothing."""
+    """An invalid name of a member would withhold nothing."""
     (fault,) = faults(environ={"GATEWAY_WITHHOLD": text})
 
     assert "GATEWAY_WITHHOLD: write AWS's member names, such as sessionPolicy" == fault
@@ -714,8 +714,8 @@ def test_unreadable_certificate_is_a_fault(tmp_path: Path, path: str) -> None:
     )
 
     assert [
-        f"tls.cert_file in {file}: no file of this path can be read",
-        f"tls.key_file in {file}: no file of this path can be read",
+        f"tls.cert_file in {file}: no file can be read at this path",
+        f"tls.key_file in {file}: no file can be read at this path",
     ] == faults(file)
 
 
@@ -749,7 +749,7 @@ def test_encrypted_key_is_a_fault(
     )
     (fault,) = faults(environ=tls(tmp_path, cert, encrypted))
 
-    assert "tls.key_file: the key needs a password; write it without one" == fault
+    assert "tls.key_file: the key is encrypted; save it without a password" == fault
     assert ("", "") == capfd.readouterr()
 
 
@@ -1148,7 +1148,7 @@ def test_invalid_listener_is_a_fault(tmp_path: Path, lines: str, fault: str) -> 
 
 
 def test_listener_has_the_certificate_of_tls_or_its_own(tmp_path: Path) -> None:
-    """Its default is that of [tls]; a Unix socket has none."""
+    """Its default is that of [tls]; a Unix socket has no certificate."""
     cert, key = certificate("gateway.internal")
     environ = tls(tmp_path, cert, key) | {
         "GATEWAY_TLS__CLIENT_AUTH": "required",
@@ -1175,7 +1175,7 @@ mode = "0660"
 """,
     )
     found = loaded(file, environ)
-    listen, same, own, unix = endpoints_of(found.settings)
+    listen, same, own, unix = listeners_of(found.settings)
 
     assert listen.files
     assert (listen.files, "required") == (same.files, same.client_auth)
@@ -1234,7 +1234,7 @@ def test_reflection_is_open_on_loopback_only(tmp_path: Path) -> None:
 
     mixed = loaded(config(tmp_path, MIXED), environ=insecure)
     assert [{"Health", "Reflection"}, {"Health"}, {"Health", "Reflection"}] == [
-        each.open_services for each in endpoints_of(mixed.settings)
+        each.open_services for each in listeners_of(mixed.settings)
     ]
     assert ("Health,Reflection", "default") == shown(near)["open_services"]
     assert ("Health", "default") == shown(far)["open_services"]

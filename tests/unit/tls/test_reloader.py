@@ -57,9 +57,9 @@ from testkit.authorities import (
 from testkit.builders import aws_at, calling, gateway, get_run, refused
 
 NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics
-NO_CERTIFICATE = "no certificate in PEM is in it"
-NO_KEY = "tls.key_file: no private key in PEM is in it"
-NO_FILE = "no file of this path can be read"
+NO_CERTIFICATE = "it contains no certificate in PEM"
+NO_KEY = "tls.key_file: it contains no private key in PEM"
+NO_FILE = "no file can be read at this path"
 NOT_ITS_KEY = "tls.cert_file and tls.key_file: the key isn't the certificate's"
 AUTHORITY = x509.BasicConstraints(ca=True, path_length=None)
 NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
@@ -74,9 +74,9 @@ SIGNS_NO_CERTIFICATES = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
-CUT = "it holds a block that isn't whole"
+CUT = "it contains an incomplete block"
 UNUSABLE = (
-    "tls.key_file: gRPC clients can't connect to a key of this kind; take P-256, P-384,"
+    "tls.key_file: gRPC clients don't support a key of this kind; use P-256, P-384,"
     " or RSA with 2048 to 16384 bits"
 )
 
@@ -106,9 +106,9 @@ async def test_client_that_trusts_the_authority_is_answered(tmp_path: Path) -> N
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(authority)) as stub,
     ):
-        told = await refused(get_run(stub, "not an id"))
+        error = await refused(get_run(stub, "not an id"))
 
-    assert "INVALID_REQUEST" == told.reason
+    assert "INVALID_REQUEST" == error.reason
 
 
 async def test_whole_chain_is_served(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ async def test_whole_chain_is_served(tmp_path: Path) -> None:
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(root)) as stub,
     ):
-        told = await refused(get_run(stub, "not an id"))
+        error = await refused(get_run(stub, "not an id"))
 
-    assert "INVALID_REQUEST" == told.reason
+    assert "INVALID_REQUEST" == error.reason
 
 
 async def test_client_of_another_authority_does_not_call(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ async def test_client_of_another_authority_does_not_call(tmp_path: Path) -> None
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(trustme.CA())) as stub,
     ):
-        told = await refused(get_run(stub, "not an id"))
+        error = await refused(get_run(stub, "not an id"))
 
-    assert grpc.StatusCode.UNAVAILABLE is told.code
-    assert {} == told.details
+    assert grpc.StatusCode.UNAVAILABLE is error.code
+    assert {} == error.details
 
 
 async def test_plaintext_client_is_refused(tmp_path: Path) -> None:
@@ -144,10 +144,10 @@ async def test_plaintext_client_is_refused(tmp_path: Path) -> None:
         gateway(aws_at(NOWHERE), **files) as served,
         calling(served) as stub,
     ):
-        told = await refused(get_run(stub, "not an id"))
+        error = await refused(get_run(stub, "not an id"))
 
-    assert grpc.StatusCode.UNAVAILABLE is told.code
-    assert {} == told.details
+    assert grpc.StatusCode.UNAVAILABLE is error.code
+    assert {} == error.details
 
 
 def faults_of(files: TlsFiles) -> list[str]:
@@ -304,7 +304,7 @@ def test_second_key_is_a_fault(tmp_path: Path) -> None:
     files = written(trustme.CA().issue_cert(HOST), tmp_path)
     files.key_file.write_bytes(files.key_file.read_bytes() * 2)
 
-    assert ["tls.key_file: it holds more than one private key"] == faults_of(files)
+    assert ["tls.key_file: it contains more than one private key"] == faults_of(files)
 
 
 def test_key_of_another_certificate_is_a_fault(tmp_path: Path) -> None:
@@ -317,13 +317,13 @@ def test_key_of_another_certificate_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_key_with_a_password_is_a_fault(tmp_path: Path) -> None:
-    """A key with a password is a fault; nobody is asked for it at the terminal."""
+    """A key with a password is a fault; the terminal doesn't ask for the password."""
     certificate = trustme.CA().issue_cert(HOST)
     files = written(certificate, tmp_path)
     files.key_file.write_bytes(locked(certificate))
 
-    told = "tls.key_file: the key needs a password; write it without one"
-    assert [told] == faults_of(files)
+    fault = "tls.key_file: the key is encrypted; save it without a password"
+    assert [fault] == faults_of(files)
 
 
 @pytest.mark.parametrize(
@@ -372,8 +372,8 @@ def test_expired_certificate_is_a_fault(tmp_path: Path) -> None:
     parsed = x509.load_pem_x509_certificate(own_pem(certificate))
     until = when_text(parsed.not_valid_after_utc)
 
-    told = f"tls.cert_file: the certificate expired on {until}"
-    assert [told] == faults_of(written(certificate, tmp_path))
+    fault = f"tls.cert_file: the certificate expired on {until}"
+    assert [fault] == faults_of(written(certificate, tmp_path))
 
 
 def test_premature_certificate_is_a_fault(tmp_path: Path) -> None:
@@ -382,8 +382,8 @@ def test_premature_certificate_is_a_fault(tmp_path: Path) -> None:
     parsed = x509.load_pem_x509_certificate(own_pem(certificate))
     since = when_text(parsed.not_valid_before_utc)
 
-    told = f"tls.cert_file: the certificate isn't valid before {since}"
-    assert [told] == faults_of(written(certificate, tmp_path))
+    fault = f"tls.cert_file: the certificate isn't valid before {since}"
+    assert [fault] == faults_of(written(certificate, tmp_path))
 
 
 @pytest.mark.parametrize("left_out", [1, 10, 40, 400, -8])
@@ -638,21 +638,21 @@ async def test_fault_is_reported_until_it_is_fixed(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert(HOST)
     files = written(certificate, tmp_path)
-    told = []
+    reported = []
     with capture_logs() as log:
         async with echoing(files) as served:
             for key in (b"", b"", key_of(authority.issue_cert(HOST))):
                 files.key_file.write_bytes(key)
                 await served.look()
-                told.append(served.tls.fault)
+                reported.append(served.tls.fault)
             files.key_file.unlink()
             await served.look()
-            told.append(served.tls.fault)
+            reported.append(served.tls.fault)
             files.key_file.write_bytes(key_of(certificate))
             await served.look()
 
     faults = [NO_KEY, NOT_ITS_KEY, f"tls.key_file: {NO_FILE}"]
-    assert [faults[0], *faults] == told
+    assert [faults[0], *faults] == reported
     assert "" == served.tls.fault
     *warned, restored = log
     assert [(fault,) for fault in faults] == [each["faults"] for each in warned]
@@ -734,11 +734,11 @@ async def test_authority_of_clients_is_replaced(tmp_path: Path) -> None:
             await echo_over(channel)
             files.client_ca_file.write_bytes(root_of(after))
             await served.look()
-            told = await refused(echo(served.address, trusted, old))
+            error = await refused(echo(served.address, trusted, old))
             await echo(served.address, trusted, new)
             await echo_over(channel)
 
-    assert grpc.StatusCode.UNAVAILABLE is told.code
+    assert grpc.StatusCode.UNAVAILABLE is error.code
     shown = [own_pem(each) for each in (old, new, old)]
     assert shown == served.echo.certificates
     assert ["client_ca_replaced"] == [each["event"] for each in log]

@@ -400,7 +400,7 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
     "http": (HERE | {"AWS_ENDPOINT_URL_OMICS": "http://a.example"}, [HTTPS]),
     "no-ca-file": (
         HERE | {"AWS_CA_BUNDLE": "{folder}/absent"},
-        ["AWS_CA_BUNDLE: no file of this path can be read"],
+        ["AWS_CA_BUNDLE: no file can be read at this path"],
     ),
     "ca-file-of-something-else": (
         HERE | {"AWS_CA_BUNDLE": "{folder}/config"},
@@ -412,11 +412,11 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
             "AWS_CA_BUNDLE": "{folder}/absent",
             "AWS_ENDPOINT_URL_OMICS": "http://a.example",
         },
-        [NO_REGION, "AWS_CA_BUNDLE: no file of this path can be read", HTTPS],
+        [NO_REGION, "AWS_CA_BUNDLE: no file can be read at this path", HTTPS],
     ),
     "all-that-can-be-reported": (
         {"AWS_DEFAULT_REGION": "us east 1", "AWS_CA_BUNDLE": "{folder}/absent"},
-        [BAD_REGION, "AWS_CA_BUNDLE: no file of this path can be read"],
+        [BAD_REGION, "AWS_CA_BUNDLE: no file can be read at this path"],
     ),
 }
 # The settings; the expected Region and endpoint of STS.

@@ -1,4 +1,4 @@
-"""The addresses of the gRPC servers, with the settings of each."""
+"""The settings of each listener, with all defaults applied."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ STANDARD_SERVICES = frozenset({"Health", "Reflection"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """An address and its settings, with all defaults applied."""
+class ListenerSettings:
+    """An address to serve gRPC at and its settings, with all defaults applied."""
 
-    setting: str  # the name: `listen` or `listeners[0].address`
+    name: str  # of the setting of the address: `listen` or `listeners[0].address`
     address: Address | UnixPath
     files: TlsFiles | None = None  # None: plaintext; always None for a Unix socket
     client_auth: ClientAuth = "none"
     services: frozenset[str] = ALL_SERVICES
-    open_services: frozenset[str] = STANDARD_SERVICES  # those that need no identity
+    open_services: frozenset[str] = STANDARD_SERVICES  # without an identity
     identity: str = ANONYMOUS  # of all callers of a Unix socket
     mode: int = SOCKET_MODE  # of a Unix socket's file
 
@@ -38,11 +38,11 @@ class Endpoint:
         return self.client_auth == "required" or self.identity != ANONYMOUS
 
 
-def endpoints_of(settings: Settings) -> tuple[Endpoint, ...]:
-    """Return the endpoint of `listen`, then those of `[[listeners]]` in order."""
+def listeners_of(settings: Settings) -> tuple[ListenerSettings, ...]:
+    """Return the settings of `listen`, then those of `[[listeners]]` in order."""
     tls = settings.tls
-    listen = Endpoint(
-        setting="listen",
+    listen = ListenerSettings(
+        name="listen",
         address=settings.listen,
         files=_files(settings, tls.cert_file, tls.key_file, "tls"),
         client_auth=tls.client_auth,
@@ -54,8 +54,8 @@ def endpoints_of(settings: Settings) -> tuple[Endpoint, ...]:
     return listen, *further
 
 
-def _further(settings: Settings, at: int, table: ListenerTable) -> Endpoint:
-    """Return the endpoint of a listener, with the defaults of `[tls]`."""
+def _further(settings: Settings, at: int, table: ListenerTable) -> ListenerSettings:
+    """Return the settings of a listener, with the defaults of `[tls]`."""
     tls, section = settings.tls, f"listeners[{at}]"
     is_tcp = isinstance(table.address, Address)
     files = (
@@ -63,8 +63,8 @@ def _further(settings: Settings, at: int, table: ListenerTable) -> Endpoint:
         if table.cert_file
         else _files(settings, tls.cert_file, tls.key_file, "tls")
     )
-    return Endpoint(
-        setting=f"{section}.address",
+    return ListenerSettings(
+        name=f"{section}.address",
         address=table.address,
         files=files if is_tcp else None,
         client_auth=table.client_auth or tls.client_auth if is_tcp else "none",

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from healthomics_gateway.auth.policy import ANONYMOUS
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.settings.endpoints import Endpoint
 from healthomics_gateway.settings.file_checks import is_readable
+from healthomics_gateway.settings.listener_settings import ListenerSettings
 from healthomics_gateway.settings.schema import Settings, Tls
 from healthomics_gateway.tls.files import TlsFilesError
 
@@ -26,23 +26,23 @@ IN_PLAINTEXT = (
 Finding: TypeAlias = tuple[tuple[str, ...], str]
 
 
-def endpoint_faults(
-    settings: Settings, endpoints: Sequence[Endpoint]
+def listener_faults(
+    settings: Settings, listeners: Sequence[ListenerSettings]
 ) -> Iterator[Finding]:
     """Yield the faults of the addresses and their TLS settings."""
     tls = settings.tls
     if bool(tls.cert_file) != bool(tls.key_file):
         yield PAIR, "tls.cert_file and tls.key_file: set both or neither"
-    yield from _certificate_faults(endpoints)
-    yield from _client_faults(tls, endpoints)
-    yield from _plaintext_faults(tls, endpoints)
-    yield from _listener_faults(settings, endpoints)
-    yield from _address_faults(settings, endpoints)
+    yield from _certificate_faults(listeners)
+    yield from _client_faults(tls, listeners)
+    yield from _plaintext_faults(tls, listeners)
+    yield from _table_faults(settings, listeners)
+    yield from _address_faults(settings, listeners)
 
 
-def _certificate_faults(endpoints: Sequence[Endpoint]) -> Iterator[Finding]:
+def _certificate_faults(listeners: Sequence[ListenerSettings]) -> Iterator[Finding]:
     faults: list[str] = []
-    for files in dict.fromkeys(each.files for each in endpoints if each.files):
+    for files in dict.fromkeys(each.files for each in listeners if each.files):
         paths = (files.cert_file, files.key_file, files.client_ca_file)
         if all(is_readable(path) for path in paths if path):
             try:
@@ -53,30 +53,34 @@ def _certificate_faults(endpoints: Sequence[Endpoint]) -> Iterator[Finding]:
         yield (), fault
 
 
-def _client_faults(tls: Tls, endpoints: Sequence[Endpoint]) -> Iterator[Finding]:
+def _client_faults(
+    tls: Tls, listeners: Sequence[ListenerSettings]
+) -> Iterator[Finding]:
     """Yield a fault if clients are asked for certificates that can't be verified."""
     if tls.client_auth != "none" and not (tls.client_ca_file and tls.cert_file):
         fault = "set tls.cert_file, tls.key_file and tls.client_ca_file too"
         yield AUTHORITIES, f"tls.client_auth {tls.client_auth}: {fault}"
-    modes = {tls.client_auth, *(each.client_auth for each in endpoints)}
+    modes = {tls.client_auth, *(each.client_auth for each in listeners)}
     if tls.client_ca_file and modes == {"none"}:
         fault = "set client_auth to required, in [tls] or a listener"
         yield ("tls.client_auth", "listeners"), f"tls.client_ca_file: {fault}"
 
 
-def _plaintext_faults(tls: Tls, endpoints: Sequence[Endpoint]) -> Iterator[Finding]:
-    for each in endpoints:
+def _plaintext_faults(
+    tls: Tls, listeners: Sequence[ListenerSettings]
+) -> Iterator[Finding]:
+    for each in listeners:
         if not (each.address.is_loopback or each.files or tls.insecure):
-            fault = f"{each.setting} {each.address}: {IN_PLAINTEXT}"
+            fault = f"{each.name} {each.address}: {IN_PLAINTEXT}"
             yield (*PAIR, "tls.insecure"), fault
 
 
-def _listener_faults(
-    settings: Settings, endpoints: Sequence[Endpoint]
+def _table_faults(
+    settings: Settings, listeners: Sequence[ListenerSettings]
 ) -> Iterator[Finding]:
     """Yield the faults of `[[listeners]]`."""
-    for at, (table, endpoint) in enumerate(
-        zip(settings.listeners, endpoints[1:], strict=True)
+    for at, (table, listener) in enumerate(
+        zip(settings.listeners, listeners[1:], strict=True)
     ):
         name = f"listeners[{at}]"
         is_socket = isinstance(table.address, UnixPath)
@@ -90,22 +94,22 @@ def _listener_faults(
         if table.identity == ANONYMOUS:
             fault = f"write another name than {ANONYMOUS}, or leave it out"
             yield (), f"{name}.identity: {fault}"
-        if endpoint.client_auth == "required" and not (
-            endpoint.files and endpoint.files.client_ca_file
+        if listener.client_auth == "required" and not (
+            listener.files and listener.files.client_ca_file
         ):
             fault = "set tls.client_ca_file too, and cert_file and key_file here or in"
             yield AUTHORITIES, f"{name}.client_auth required: {fault} [tls]"
 
 
 def _address_faults(
-    settings: Settings, endpoints: Sequence[Endpoint]
+    settings: Settings, listeners: Sequence[ListenerSettings]
 ) -> Iterator[Finding]:
     """Yield a fault for each address that two settings have."""
     seen: dict[Address | UnixPath, str] = {settings.admin_listen: "admin_listen"}
-    for each in endpoints:
+    for each in listeners:
         address = each.address
         has_any_port = isinstance(address, Address) and address.port == 0
         if address in seen and not has_any_port:
             fault = f"{seen[address]} has the same address; change one of them"
-            yield ("listen", "admin_listen"), f"{each.setting} {address}: {fault}"
-        seen.setdefault(address, each.setting)
+            yield ("listen", "admin_listen"), f"{each.name} {address}: {fault}"
+        seen.setdefault(address, each.name)

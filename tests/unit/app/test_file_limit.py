@@ -1,11 +1,11 @@
-"""The limits on open files and on connections of each address."""
+"""The limit on open files, and the connections that it allows."""
 
 import resource
 
 import grpc
 import pytest
 
-from healthomics_gateway.app.grpc_server import (
+from healthomics_gateway.app.file_limit import (
     MIN_CONNECTIONS,
     OWN_FILES,
     files_fault,
