@@ -24,7 +24,7 @@ from healthomics_gateway.interceptors.status import status
 from healthomics_gateway.runs.source import Answer, Call, Caller, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.health import SERVICE, Health
-from healthomics_gateway.services.limits import Limits
+from healthomics_gateway.services.limits import REFUSAL_SECONDS, Limits
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.services.run_service import RunService
 
@@ -115,6 +115,7 @@ async def serving(
     *,
     default_deadline_seconds: float = 30.0,
     withheld: Iterable[str] = (),
+    refusal_seconds: float = REFUSAL_SECONDS,
     debug: bool = False,
     inner: Iterable[Interceptor] = (),
     handlers: Iterable[grpc.GenericRpcHandler] = (),
@@ -130,6 +131,7 @@ async def serving(
         limits=Limits(
             default_deadline_seconds=default_deadline_seconds,
             withheld=frozenset(withheld),
+            refusal_seconds=refusal_seconds,
         ),
     )
     stages = (audit, status(debug=debug))

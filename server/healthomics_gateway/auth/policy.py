@@ -93,7 +93,7 @@ class Access:
         return Partition(role, self.identity) if role else OWN
 
     @property
-    def is_bound(self) -> bool:
+    def is_restricted(self) -> bool:
         """Whether the caller may see only some runs."""
         return self.rule.run_groups is not None or bool(self.rule.tags)
 
@@ -114,7 +114,7 @@ class Access:
 
     def hides(self, error: GatewayError) -> bool:
         """Return whether an error would reveal a run to a restricted caller."""
-        return self.is_bound and error.reason.value.reveals_run
+        return self.is_restricted and error.reason.value.reveals_run
 
 
 UNRULED = Access(ANONYMOUS, ALLOW_ALL)

@@ -16,7 +16,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import AUDIT
 
 # The client's deadline passes earlier than the one that the gateway computes: by the
-# time that the call took to arrive, and by what the client rounded its timeout up.
+# time that the call took to arrive, and by the amount by which the client rounded its
+# timeout up.
 LATE_SECONDS = 0.02
 LATE_SHARE = 0.01  # of the timeout
 
@@ -73,9 +74,9 @@ def _log_call(context: CallContext, seconds: float) -> None:
         request_id=context.request_id,
         identity=context.identity,
         peer=context.peer,
-        from_memory=context.is_from_cache,
+        from_cache=context.is_from_cache,
         duration_ms=round(seconds * 1000, 3),
         **({"listener": context.listener} if context.listener else {}),
-        **context.metadata,
+        **context.facts,
         **({"hides": context.hidden.reason.name} if context.hidden else {}),
     )

@@ -128,7 +128,7 @@ class RunService(RunServiceServicer):
         begun, first = self._clock(), None
         call.end = begun + seconds  # for writes too, which wait for the client
         try:
-            if call.access.is_bound:
+            if call.access.is_restricted:
                 looking = asyncio.create_task(self._look(query, call, begun))
                 beats = _heartbeats(looking, heartbeat_seconds(request))
                 async with aclosing(beats):
@@ -143,7 +143,8 @@ class RunService(RunServiceServicer):
                     call.upstream = watch.upstream
                     raise
         except TimeoutError:
-            reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
+            is_shorter = is_own and seconds < longest
+            reason = Reason.CALLER_DEADLINE if is_shorter else Reason.WATCH_RENEW
             raise GatewayError(reason) from None
         except GatewayError as error:
             raise call.received(error) from None

@@ -482,7 +482,7 @@ async def test_call_is_audited_at_every_log_level() -> None:
         "method": "/healthomics.v1.RunService/GetRun",
         "code": "INVALID_ARGUMENT",
         "reason": "INVALID_REQUEST",
-        "from_memory": False,
+        "from_cache": False,
     } == {
         k: v for k, v in event.items() if k not in ("timestamp", "peer", "duration_ms")
     }

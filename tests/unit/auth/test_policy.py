@@ -104,7 +104,7 @@ def test_without_rules_every_caller_is_allowed() -> None:
 
     assert ALLOW_ALL is access.rule
     assert access.sees(Run())
-    assert not access.is_bound
+    assert not access.is_restricted
 
 
 @pytest.mark.guarantee("role-sessions")

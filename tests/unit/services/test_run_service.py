@@ -728,6 +728,90 @@ def test_refusal_of_a_run_does_not_outlast_the_deadline(
     )
 
 
+@pytest.mark.guarantee("hidden-runs")
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "server-s"])
+def test_deadline_before_the_refusal_shows_nothing_of_the_run(
+    method: str, *, is_own: bool
+) -> None:
+    """Nothing shows whether the run was hidden, missing, unreadable, or still read."""
+    server_reason = "SERVER_DEADLINE" if method == "GetRun" else "WATCH_RENEW"
+    steps: list[tuple[Answer | GatewayError, int, float]] = [
+        (answer(run_group_id="2"), 1, 0.1),
+        (answer(run_group_id="2"), 1, 9.0),
+        (failure(Reason.RUN_NOT_FOUND, answer=AwsAnswer("aws-1", 404)), 1, 0.1),
+        (failure(Reason.UPSTREAM_MALFORMED_RESPONSE), 2, 0.1),
+    ]
+    shown = [
+        virtually(lambda s=each: ended(method, *s, is_own=is_own)) for each in steps
+    ]
+
+    reason = "CALLER_DEADLINE" if is_own else server_reason
+    received = (reason, {"runId": RUN_ID}, (("x-request-id", "r-1"),))
+    assert [received] * len(steps) == shown
+
+
+async def ended(
+    method: str,
+    step: Answer | GatewayError,
+    attempts: int,
+    seconds: float,
+    *,
+    is_own: bool,
+) -> tuple[str, dict[str, str], Any]:
+    """Call as a restricted caller with 0.3 s; return what the client receives."""
+    give = giving(step, seconds)
+
+    async def attempt(query: RunQuery, asked: Call) -> Answer:
+        asked.upstream = UpstreamInfo("us-east-1", attempts)
+        found = await give(query, asked)
+        asked.upstream = UpstreamInfo(
+            "us-east-1", attempts, AwsAnswer(AWS_REQUEST_ID, 200)
+        )
+        return found
+
+    service = service_of(
+        Scripted(attempt),
+        clock=asyncio.get_running_loop().time,
+        max_deadline_seconds=0.3,
+        max_stream_seconds=0.3,
+    )
+    call = under_way(0.299 if is_own else 9.0, BOUND)
+    asked = (
+        service.GetRun(GetRunRequest(id=RUN_ID), call)
+        if method == "GetRun"
+        else anext(service.WatchRun(WatchRunRequest(id=RUN_ID), call))
+    )
+    with pytest.raises(GatewayError) as end:
+        await asked
+    call.error = end.value
+    return end.value.reason.name, call.metadata, call.trailing_ids()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [
+        pytest.param(0.299, "CALLER_DEADLINE", id="shorter"),
+        pytest.param(0.3, "WATCH_RENEW", id="equal"),
+        pytest.param(None, "WATCH_RENEW", id="none"),
+    ],
+)
+def test_watch_ends_with_the_shorter_of_both_limits(
+    seconds: float | None, reason: str
+) -> None:
+    """A deadline that is as long as the longest stream ends with WATCH_RENEW."""
+
+    async def end() -> str:
+        clock = asyncio.get_running_loop().time
+        source = Scripted(giving(answer(), 9.0))
+        stream = watched(source, seconds=seconds, clock=clock, max_stream_seconds=0.3)
+        with pytest.raises(GatewayError) as error:
+            await anext(stream)
+        return error.value.reason.name
+
+    assert reason == virtually(end)
+
+
 async def refused_after(
     step: Answer | GatewayError, method: str, *, seconds: float, deadline: float | None
 ) -> tuple[str, float]:
