@@ -113,6 +113,21 @@ def test_throttle_cuts_the_rate_once_a_second() -> None:
     assert [7.0, 7.0, 7.2, 5.1] == virtually(work)
 
 
+@pytest.mark.guarantee("watch-share")
+def test_throttle_never_raises_a_low_rate() -> None:
+    """A rate below the lowest rate after throttles stays as it is."""
+
+    async def work() -> tuple[float, float]:
+        scheduler = Turns(tps=0.08).scheduler
+        scheduler.throttled()
+        cut = scheduler.rate
+        await asyncio.sleep(60)
+        scheduler.expected_wait(OneCall(inf))
+        return cut, scheduler.rate
+
+    assert (0.08, 0.08) == virtually(work)
+
+
 @pytest.mark.guarantee("adaptive-rate")
 def test_rate_recovers_within_a_minute() -> None:
     """After any number of cuts, the whole rate is back after fifty seconds."""
