@@ -103,5 +103,5 @@ class Retrying:
         throttled = error.reason is Reason.UPSTREAM_THROTTLED
         base = THROTTLED_BASE_SECONDS if throttled else BASE_SECONDS
         computed = self._jitter() * backoff_seconds(attempt - 1, base_seconds=base)
-        asked = error.retry_after_seconds or 0.0
+        asked = error.aws_retry_after_seconds or 0.0
         return min(max(asked, computed), computed + RETRY_AFTER_BEYOND_SECONDS)
