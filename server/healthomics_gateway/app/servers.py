@@ -25,9 +25,9 @@ from healthomics_gateway.interceptors.first_message import FirstMessages
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.status import status
 from healthomics_gateway.interceptors.stream_writer import Writer
-from healthomics_gateway.services.health import HEALTH, SERVICE, Health
+from healthomics_gateway.services.health import HEALTH, Health
 from healthomics_gateway.services.reflection import add_reflection
-from healthomics_gateway.services.run_service import RunService
+from healthomics_gateway.services.run_service import RUN_SERVICE, RunService
 from healthomics_gateway.settings.schema import Jwt, Settings
 
 
@@ -126,6 +126,6 @@ class Servers:
         if "Health" in services:
             self._health.add_to(server)
         if "Reflection" in services:
-            known = {"RunService": SERVICE, "Health": HEALTH}
+            known = {"RunService": RUN_SERVICE, "Health": HEALTH}
             beside = [full for name, full in known.items() if name in services]
             add_reflection(server, beside=beside)

@@ -17,12 +17,12 @@ def authorize(policy: Policy, method: str) -> Interceptor:
     """
 
     def intercept(proceed: Handler) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            identity = context.identity
-            context.access = policy.access_of(identity, method)
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            identity = call.identity
+            call.access = policy.access_of(identity, method)
             if identity != ANONYMOUS:
-                context.caller = Caller(identity, context.peer)
-            return await proceed(incoming, context)
+                call.caller = Caller(identity, call.peer)
+            return await proceed(incoming, call)
 
         return handle
 

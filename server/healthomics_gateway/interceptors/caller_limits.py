@@ -54,8 +54,8 @@ class CallerLimits:
         open_calls: Counter[str],
         limit_of: Callable[[Rule], int | None],
     ) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            name, allowed = context.caller.name, context.access
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            name, allowed = call.caller.name, call.access
             rule = allowed.rule
             limit = limit_of(rule)
             if limit is not None and open_calls[name] >= limit:
@@ -64,7 +64,7 @@ class CallerLimits:
                 self._take(name, allowed, rule.calls_per_second)
             open_calls[name] += 1
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             finally:
                 open_calls[name] -= 1
                 if not open_calls[name]:

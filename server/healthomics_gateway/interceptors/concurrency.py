@@ -1,4 +1,4 @@
-"""Limits concurrent calls, and times out calls that never send a request message."""
+"""Limits concurrent calls, and shares the places fairly."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ class Admission:
     def intercept(self, proceed: Handler) -> Handler:
         """Give each call a place. Raises GATEWAY_OVERLOADED if there is none for it."""
 
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            task, name, peer = context.task, context.caller.name, context.peer
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            task, name, peer = call.task, call.caller.name, call.peer
             is_full = self._connections[peer] >= self._max_per_connection
             if is_full and not may_be_many(peer):
                 raise overloaded(self._jitter())
             if self._shares.total >= self._max_in_flight:
                 self._make_room(name, peer)
-            self._shares.add(name, context)
+            self._shares.add(name, call)
             self._connections[peer] += 1
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise
@@ -113,11 +113,11 @@ class _Shares:
         """Return the number of places that a caller holds."""
         return len(self._calls.get(name, ()))
 
-    def add(self, name: str, context: CallContext) -> None:
+    def add(self, name: str, call: CallContext) -> None:
         """Add a call."""
         calls = self._calls.setdefault(name, {})
-        calls[context.task] = context.peer
-        self._silent.setdefault(name, {})[context.task] = context
+        calls[call.task] = call.peer
+        self._silent.setdefault(name, {})[call.task] = call
         self.total += 1
         self._move(name, len(calls) - 1, len(calls))
 

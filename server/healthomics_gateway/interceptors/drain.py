@@ -44,13 +44,13 @@ class Drain:
         return self._count(proceed, self._lasting)
 
     def _count(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
+        async def handle(incoming: Any, call: CallContext) -> bytes:
             if self._is_closed:
                 raise GatewayError(Reason.GATEWAY_DRAINING)
-            task = context.task
+            task = call.task
             tasks.add(task)
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise

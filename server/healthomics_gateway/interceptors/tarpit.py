@@ -69,15 +69,15 @@ class Tarpit:
     def intercept(self, proceed: Handler) -> Handler:
         """Hold back the rejection of a call until its turn."""
 
-        async def handle(incoming: Any, context: CallContext) -> bytes:
+        async def handle(incoming: Any, call: CallContext) -> bytes:
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except GatewayError as error:
                 if error.reason not in PACED:
                     raise
                 # Without its traceback, which would hold this frame while it waits.
                 rejection = error.with_traceback(None)
-            await self.turn(context.caller)
+            await self.turn(call.caller)
             raise rejection
 
         return handle

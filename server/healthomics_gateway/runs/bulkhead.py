@@ -21,7 +21,7 @@ class Queue(Protocol):
         ...
 
     def grant_one(self) -> None:
-        """Grant one turn; wait for the next place if another call could be sent."""
+        """Grant one turn, then register for the next free place if more calls wait."""
         ...
 
 

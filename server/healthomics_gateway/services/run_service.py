@@ -10,6 +10,7 @@ from typing import Any
 
 from grpc.aio import ServicerContext
 
+from healthomics.v1 import run_service_pb2
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import (
     GetRunRequest,
@@ -36,6 +37,8 @@ from healthomics_gateway.services.limits import Limits, time_limit
 from healthomics_gateway.services.requests import RequestReader, heartbeat_seconds
 from healthomics_gateway.threads import retrieve
 
+RUN_SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].full_name
+
 
 class RunService(RunServiceServicer):
     """Answers calls from a source of runs, or from the cache."""
@@ -58,7 +61,7 @@ class RunService(RunServiceServicer):
         self._requests = RequestReader(limits)
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
-        self, request: GetRunRequest, _context: ServicerContext[GetRunRequest, Run]
+        self, request: GetRunRequest, _rpc: ServicerContext[GetRunRequest, Run]
     ) -> Run:
         """Return one run as HealthOmics knows it (AIP-131)."""
         call = current_call()
@@ -117,7 +120,7 @@ class RunService(RunServiceServicer):
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self,
         request: WatchRunRequest,
-        _context: ServicerContext[WatchRunRequest, WatchRunResponse],
+        _rpc: ServicerContext[WatchRunRequest, WatchRunResponse],
     ) -> AsyncIterator[Any]:
         """Yield encoded responses that follow one run to its end."""
         call = current_call()

@@ -333,7 +333,7 @@ def test_call_is_refused_before_its_deadline_if_the_rate_falls() -> None:
         await turns.take()
         call = asyncio.create_task(turns.take("b", seconds=0.15))
         await asyncio.sleep(0.01)
-        turns.scheduler._bucket.turns.tokens = -50.0  # noqa: SLF001  # a long throttle
+        turns.scheduler._quota.turns.tokens = -50.0  # noqa: SLF001  # a long throttle
         begun = now()
         with pytest.raises(NotAskedError):
             await call
