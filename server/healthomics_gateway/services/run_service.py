@@ -31,7 +31,7 @@ from healthomics_gateway.runs.source import (
     RunSource,
     UpstreamInfo,
 )
-from healthomics_gateway.runs.subscription import HEARTBEAT, Subscription
+from healthomics_gateway.runs.subscription import HEARTBEAT, Subscription, WatchRequest
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits, time_limit
 from healthomics_gateway.services.requests import RequestReader, heartbeat_seconds
@@ -179,17 +179,16 @@ class RunService(RunServiceServicer):
         first: Answer | None,
     ) -> Subscription:
         """Return a subscription to what the caller may see, until the call's end."""
-        return self._watches.watch(
-            query,
-            first=first,
-            allows=call.access.sees,
+        watch_request = WatchRequest(
             selection=selection,
             name=call.caller.name,
             uuid=request.uuid,
             period_seconds=self._requests.period_seconds(request),
             heartbeat_seconds=heartbeat_seconds(request),
             seconds=call.end - self._clock(),
+            check=call.access.check,
         )
+        return self._watches.watch(query, watch_request, first=first)
 
 
 async def _heartbeats(
