@@ -50,7 +50,9 @@ class CallContext:
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
-    caller: Caller = NO_CALLER  # for limits: a host until an identity is proven
+    caller: Caller = (
+        NO_CALLER  # for limits: a host until an identity is proven
+    )
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
     access: Access = UNRULED

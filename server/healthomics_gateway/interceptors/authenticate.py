@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-import structlog
 from grpc.aio import ServicerContext
 
 from healthomics_gateway.auth.policy import ANONYMOUS, Credential
-from healthomics_gateway.auth.tokens import bearer
+from healthomics_gateway.auth.tokens import bearer, token_refused
 from healthomics_gateway.context import CallContext, Handler, Interceptor
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-
-_log = structlog.get_logger()
 
 # Returns the credential in a connection's certificate, None if there is no certificate.
 # Raises TOKEN_INVALID or TOKEN_EXPIRED.
@@ -36,10 +33,7 @@ def authenticate(
             certified = by_certificate(call.rpc) if by_certificate else None
             signed = await _signed(call, by_token) if by_token else None
             if certified and signed and certified.identity != signed.identity:
-                check = "identity of the connection"
-                request_id = call.request_id
-                _log.info("token_refused", check=check, request_id=request_id)
-                raise GatewayError(Reason.TOKEN_INVALID)
+                raise token_refused("identity of the connection")
             shown = tuple(each for each in (certified, signed) if each)
             if not shown and not lets_in_anonymous:
                 raise GatewayError(Reason.TOKEN_MISSING)
