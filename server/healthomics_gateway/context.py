@@ -50,9 +50,7 @@ class CallContext:
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
-    caller: Caller = (
-        NO_CALLER  # for limits: a host until an identity is proven
-    )
+    caller: Caller = NO_CALLER  # for limits: a host until an identity is proven
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
     access: Access = UNRULED
@@ -61,7 +59,7 @@ class CallContext:
     is_from_cache: bool = False
     end: float = inf  # when a stream has to end, in seconds of the monotonic clock
     error: GatewayError | None = None
-    hidden: GatewayError | None = None  # in place of which another one is received
+    hidden: GatewayError | None = None  # the error that the client may not receive
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
 
@@ -175,8 +173,8 @@ def peer_at(rpc: ServicerContext[Any, Any], listener: str) -> str:
     return listener or peer if peer == UNIX else peer
 
 
-def may_be_many(peer: str) -> bool:
-    """Return whether several connections may have the name `peer`."""
+def may_be_shared(peer: str) -> bool:
+    """Return whether several connections may share the name `peer`."""
     return peer.startswith(UNIX)
 
 

@@ -100,7 +100,7 @@ class Guards:
         authentication = authenticate(
             by_certificate=by_connection,
             by_token=self._by_token,
-            lets_in_anonymous=self._lets_in_anonymous,
+            allows_anonymous=self._lets_in_anonymous,
         )
 
         def stages(method: str) -> Sequence[Interceptor]:

@@ -1,4 +1,4 @@
-"""The policy: the operator's rules on what each caller may do."""
+"""The policy: the operator's rules on callers."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the callers of an identity may do."""
+    """The permissions and limits of the callers with an identity."""
 
     identity: str  # a whole one, or a prefix and * for one or more characters
     methods: frozenset[str]
     run_groups: frozenset[str] | None = None  # ids: only their runs are visible
     # Only runs with all of these tags are visible.
     tags: Mapping[str, str] = field(default_factory=dict)
-    withhold: frozenset[str] = frozenset()  # AWS's names of the members to leave out
+    withhold: frozenset[str] = frozenset()  # AWS's names of the members to omit
     calls_per_second: float | None = None
     concurrent_calls: int | None = None
     watches: int | None = None
@@ -81,7 +81,7 @@ DENY_ALL = Rule("", frozenset())  # for a caller that no rule applies to
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """What one caller may do, by the rule that applies to it."""
+    """The permissions of one caller, by the rule that applies to it."""
 
     identity: str
     rule: Rule
@@ -127,7 +127,7 @@ class Policy:
     """
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
-        """Create a policy; without `rules`, every caller may do everything."""
+        """Create a policy; without `rules`, every call is allowed."""
         self._rules = rules
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
 

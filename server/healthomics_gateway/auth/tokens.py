@@ -33,7 +33,7 @@ ALGORITHMS = tuple(alg for kind in KINDS for alg in kind.algorithms)
 MAX_TOKEN_BYTES = 8192
 MAX_IDENTITY = 256  # characters
 MAX_TIME = 253_402_300_799  # seconds since 1970: the end of the year 9999
-MAX_REMEMBERED = 10_000  # tokens
+MAX_CACHED = 10_000  # tokens
 LEEWAY_SECONDS = 30.0  # that the issuer's clock may differ from the gateway's
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 6750
@@ -89,7 +89,7 @@ class Tokens:
         audience_claim: str = "aud",
         leeway_seconds: float = LEEWAY_SECONDS,
         now: Callable[[], float] = time.time,
-        max_remembered: int = MAX_REMEMBERED,
+        max_cached: int = MAX_CACHED,
     ) -> None:
         """Accept tokens of `issuer` for any of `audiences`.
 
@@ -111,7 +111,7 @@ class Tokens:
         self._audience_claim = audience_claim
         self._leeway_seconds = leeway_seconds
         self._now = now
-        self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_remembered)
+        self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_cached)
         self._jwt = jwt.PyJWT(_JWT_OPTIONS)
 
     async def credential_of(self, token: str, host: str = "") -> Credential:
@@ -169,8 +169,8 @@ class Tokens:
         domain = trust_domain_of(subject) if isinstance(subject, str) else None
         return domain is not None and domain == self._issuer
 
-    def _is_for_us(self, named: Any) -> bool:
-        audiences = [named] if isinstance(named, str) else named
+    def _is_for_us(self, claim: Any) -> bool:
+        audiences = [claim] if isinstance(claim, str) else claim
         return (
             isinstance(audiences, list)
             and all(isinstance(each, str) for each in audiences)

@@ -1,4 +1,4 @@
-"""The errors that a call can fail with. They are immutable; `replace` copies one."""
+"""The errors that a call can fail with; `replace` returns a changed copy of one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_RETRY_MS = 60_000
 
 
 class Again(Enum):
-    """Whether the gateway itself makes another attempt."""
+    """The gateway's own decision about another attempt."""
 
     NO = auto()
     ONCE = auto()  # once for this reason

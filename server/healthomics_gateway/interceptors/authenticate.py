@@ -24,7 +24,7 @@ def authenticate(
     *,
     by_certificate: ByCertificate | None,
     by_token: ByToken | None,
-    lets_in_anonymous: bool,
+    allows_anonymous: bool,
 ) -> Interceptor:
     """Set each call's identity. Raises TOKEN_MISSING if one is required and missing."""
 
@@ -34,11 +34,11 @@ def authenticate(
             signed = await _signed(call, by_token) if by_token else None
             if certified and signed and certified.identity != signed.identity:
                 raise token_refused("identity of the connection")
-            shown = tuple(each for each in (certified, signed) if each)
-            if not shown and not lets_in_anonymous:
+            credentials = tuple(each for each in (certified, signed) if each)
+            if not credentials and not allows_anonymous:
                 raise GatewayError(Reason.TOKEN_MISSING)
-            call.credentials = shown
-            call.identity = shown[0].identity if shown else ANONYMOUS
+            call.credentials = credentials
+            call.identity = credentials[0].identity if credentials else ANONYMOUS
             return await proceed(incoming, call)
 
         return handle

@@ -10,9 +10,9 @@ from healthomics_gateway.runs.source import Caller
 
 
 def authorize(policy: Policy, method: str) -> Interceptor:
-    """Let a call pass if its caller may call `method`, as the rules name it.
+    """Raise CALLER_NOT_AUTHORIZED if the caller may not call `method`.
 
-    Otherwise raise CALLER_NOT_AUTHORIZED. From here on limits and turns go by the
+    `method` is its name in the rules. From here on, limits and turns depend on the
     caller's identity instead of its host.
     """
 

@@ -14,7 +14,7 @@ from healthomics_gateway.errors.exceptions import overloaded
 
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # gRPC keeps each of them about twice
 MAX_SHARE_BYTES = 1024 * 1024  # of one connection, once MAX_UNREAD_BYTES are unread
-CROWDED = 2  # times MAX_UNREAD_BYTES: beyond it each caller has a share too
+CALLER_FACTOR = 2  # times MAX_UNREAD_BYTES: beyond it each caller has a share too
 STREAM_BYTES = 24 * 1024  # of memory that a call takes besides its answer
 SENDING_SECONDS = 2.0  # to send the answers of many calls that end together
 
@@ -106,7 +106,7 @@ class SendBuffer:
         if kept > self._max_bytes and (
             self._kept.get(call.peer, 0) + size > self._max_share_bytes
             or (
-                kept > self._max_bytes * CROWDED
+                kept > self._max_bytes * CALLER_FACTOR
                 and self._is_beyond_share(call.caller.name, size)
             )
         ):
@@ -118,7 +118,7 @@ class SendBuffer:
         A client can open many connections, and each connection has a share.
         """
         callers = len(self._kept_of) + (name not in self._kept_of)
-        share = self._max_bytes * CROWDED / callers
+        share = self._max_bytes * CALLER_FACTOR / callers
         return self._kept_of.get(name, 0) + size > share
 
     def _keep(self, call: CallContext, size: int) -> None:

@@ -1,4 +1,4 @@
-"""The quota of one AWS account, and the gate that holds requests to its rate."""
+"""The quota of one AWS account, and the gate that limits requests to its rate."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Scheduler:
         return call in self._queue
 
     def expected_wait(self, call: Call) -> float:
-        """Estimate in how many seconds a call would have its turn."""
+        """Return the estimated seconds until a call would have its turn."""
         self._quota.fill()
         turns = 1 + (self._queue.turns_before(call) if self._queue else 0)
         tokens = turns + self._gate.waiting - self._quota.turns.tokens

@@ -108,7 +108,7 @@ class Subscription:
             return await self._next()
         self._is_silent = False
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(heartbeat_seconds, self._fall_silent)
+        timer = loop.call_later(heartbeat_seconds, self._on_silence)
         try:
             return await self._next()
         finally:
@@ -132,7 +132,7 @@ class Subscription:
             elif self._is_silent:
                 return HEARTBEAT
             else:
-                await self._woken()
+                await self._wait_until_woken()
         return None
 
     def _check(self, run: Run) -> None:
@@ -151,11 +151,11 @@ class Subscription:
         self._is_late = True
         self.wake()
 
-    def _fall_silent(self) -> None:
+    def _on_silence(self) -> None:
         self._is_silent = True
         self.wake()
 
-    async def _woken(self) -> None:
+    async def _wait_until_woken(self) -> None:
         self._alarm = asyncio.get_running_loop().create_future()
         try:
             await self._alarm

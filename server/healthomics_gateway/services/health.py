@@ -72,10 +72,10 @@ class Health(health_pb2_grpc.HealthServicer):
             await change.wait()
 
     def _status(self, service: str) -> int:
-        is_well = {
+        is_serving = {
             "": not self._readiness.is_draining,
             RUN_SERVICE: not self._readiness.why_not,
         }
-        if service not in is_well:
+        if service not in is_serving:
             return _SERVICE_UNKNOWN
-        return _SERVING if is_well[service] else _NOT_SERVING
+        return _SERVING if is_serving[service] else _NOT_SERVING

@@ -627,7 +627,7 @@ async def test_failure_is_not_cached() -> None:
 
 async def test_cache_is_bounded() -> None:
     """Beyond the bound the least recently used tokens are verified again."""
-    world = World(max_remembered=2)
+    world = World(max_cached=2)
     tokens = [ED.token(sub=name) for name in ("a", "b", "c")]
     for token in (tokens[0], tokens[1], tokens[0], tokens[2], tokens[0]):
         await world.says(token)
@@ -639,7 +639,7 @@ async def test_cache_is_bounded() -> None:
 
 async def test_expired_tokens_evict_no_others() -> None:
     """Expired tokens take no place in the cache."""
-    world = World(max_remembered=1)
+    world = World(max_cached=1)
     await world.says(TOKEN)
     assert EXPIRED is await world.says(ED.token(exp=NOW - 60))
 
