@@ -64,7 +64,7 @@ class Bulkhead:
         self._queues.setdefault(queue)
 
     def wait_seconds(self, turns: float, queue: Queue) -> float:
-        """Return the estimated seconds until a queue's next calls have `turns` places."""
+        """Return the estimated seconds until a queue gets `turns` more places."""
         others = sum(
             min(each.waiting, turns) for each in self._queues if each is not queue
         )

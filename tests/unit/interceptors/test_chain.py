@@ -121,7 +121,7 @@ async def test_request_id_is_the_first_valid_one() -> None:
     assert "good" == error.trailers["x-request-id"]
 
 
-# What a call leaves behind
+# Garbage of calls
 
 
 async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
@@ -160,7 +160,7 @@ def restrict(proceed: Handler) -> Handler:
 async def test_refused_call_makes_no_reference_cycles(
     refusing: Any, inner: Sequence[Interceptor]
 ) -> None:
-    """A refused call leaves the garbage collector no more than an answered one."""
+    """A refused call causes no more cyclic garbage than an answered one."""
     calls = 20
     left = {}
     answers = [answer(run_group_id="1")] * (calls + 1)
@@ -364,7 +364,7 @@ async def test_status_of_a_standard_service_is_kept() -> None:
 
 
 async def test_stream_of_a_standard_service_passes() -> None:
-    """`Health.Watch` streams through the chain until its client leaves."""
+    """`Health.Watch` streams through the chain until its client cancels."""
     async with serving(Scripted(answer())) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=10
@@ -568,7 +568,7 @@ async def test_cancelled_call_is_logged_as_cancelled() -> None:
 
 
 class Leaving:
-    """The context of a call whose client leaves with some seconds remaining."""
+    """The context of a call that is cancelled with some seconds remaining."""
 
     def __init__(self, left: float | None) -> None:
         """Set the remaining seconds, None for a call without a deadline."""

@@ -130,7 +130,7 @@ def test_throttle_never_raises_a_low_rate() -> None:
 
 @pytest.mark.guarantee("adaptive-rate")
 def test_rate_recovers_within_a_minute() -> None:
-    """After any number of cuts, the whole rate is back after fifty seconds."""
+    """After any number of cuts, the whole rate is restored after fifty seconds."""
 
     async def work() -> tuple[float, float]:
         turns = Turns(tps=8)

@@ -35,7 +35,7 @@ class Outcome:
     """The outcome of a call: its answer or error, the sleeps, and the call's facts."""
 
     def __init__(self, seconds: float) -> None:
-        """Give the call so many seconds."""
+        """Create a call with a deadline in so many seconds."""
         self.time = Time()
         self.call = OneCall(deadline=self.time.now + seconds)
         self.answer: Answer | None = None

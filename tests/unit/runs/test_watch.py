@@ -47,9 +47,10 @@ def status(word: str) -> RunStatus.ValueType:
 
 
 class World:
-    """A run whose life is scripted, and the watches that follow it.
+    """A run with scripted states, and its watches.
 
-    `life` gives, from which second on (after 1000), the run's members or the failure.
+    `life` lists members of the run, or failures, each with the second after 1000 from
+    which it applies.
     """
 
     def __init__(self, *life: tuple[float, Any], seconds: float = 0.0) -> None:
@@ -94,7 +95,7 @@ class World:
         first: Answer | None = None,
         **fields: Any,
     ) -> list[tuple[float, Any]]:
-        """Return what one watch sees, and when; it takes `work` seconds for each."""
+        """Return the states of one watch and their times; each takes `work` seconds."""
         seen: list[tuple[float, Any]] = []
         request = WatchRequest(selection=selection, **fields)
         with self.watches.watch(QUERY, request, first=first) as watch:

@@ -294,7 +294,7 @@ async def test_health_stream_that_is_not_read_delays_no_other() -> None:
 
 
 async def test_health_of_an_unknown_service() -> None:
-    """`Watch` says SERVICE_UNKNOWN and stays open, `Check` fails with NOT_FOUND."""
+    """`Watch` returns SERVICE_UNKNOWN and continues; `Check` fails with NOT_FOUND."""
     async with watched(ready()) as stub:
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="nope"), timeout=10)
         status = (await watch.read()).status
@@ -366,7 +366,7 @@ def dead() -> Readiness:
 
 
 async def test_livez_fails_if_no_new_call_can_reach_the_gateway() -> None:
-    """`/livez` and `/readyz` are 503 then, with the cause."""
+    """If no call can arrive, `/livez` and `/readyz` are 503 with the cause."""
     state = dead()
     async with pages(state) as (session, url):
         answers = [

@@ -584,7 +584,7 @@ async def test_error_has_the_facts_of_its_source() -> None:
 
 
 def run_of_size(size: int) -> Run:
-    """Return a run whose encoding has so many bytes."""
+    """Return a run with an encoding of so many bytes."""
     run = Run(id=RUN_ID, definition="x" * size)
     run.definition = "x" * (2 * size - run.ByteSize())
     assert size == run.ByteSize()
@@ -621,7 +621,7 @@ async def test_answer_beyond_4_mib_is_refused_with_its_facts() -> None:
 
 
 async def test_answer_beyond_4_mib_is_delivered_in_part() -> None:
-    """A mask that leaves out what is large makes the answer fit."""
+    """A mask without the large fields makes the answer fit."""
     source = Scripted(Answer(run_of_size(LIMIT + 1), ""))
     mask = FieldMask(paths=["id"])
     run = await send(source, GetRunRequest(id=RUN_ID, read_mask=mask))
@@ -682,7 +682,7 @@ async def test_facts_of_concurrent_calls_are_kept_apart() -> None:
 
 
 async def test_cancelled_call_cancels_its_source() -> None:
-    """If the client leaves, the work for its call is cancelled."""
+    """If the client cancels a call, the work for it is cancelled."""
     hanging = Hanging()
     async with serving(Scripted(hanging)) as channel:
         call = RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID), timeout=30)
@@ -720,7 +720,7 @@ def test_refusal_of_a_run_comes_at_a_multiple_of_a_time(
 def test_refusal_of_a_run_does_not_outlast_the_deadline(
     seconds: float, method: str
 ) -> None:
-    """A call whose deadline comes first ends with it, in each case."""
+    """A call with an earlier deadline ends at its deadline, in each case."""
     step = answer(run_group_id="2")
 
     assert ("CALLER_DEADLINE", pytest.approx(0.3)) == virtually(
