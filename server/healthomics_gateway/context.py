@@ -38,9 +38,9 @@ Trailer: TypeAlias = tuple[str, str | bytes]
 
 @dataclass(slots=True, weakref_slot=True)
 class CallContext:
-    """The caller of one call, what is known of the call, and how it ends.
+    """The state of one call: its caller, what is known about it, and its outcome.
 
-    Each interceptor and the service set what they learn.
+    The interceptors and the service set what they learn.
     """
 
     rpc: ServicerContext[Any, Any]  # gRPC's
@@ -50,7 +50,7 @@ class CallContext:
     task: asyncio.Task[Any]  # that the call runs in
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
-    caller: Caller = NO_CALLER  # that it counts for: a host until an identity is proven
+    caller: Caller = NO_CALLER  # for limits: a host until an identity is proven
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
     access: Access = UNRULED
@@ -59,29 +59,58 @@ class CallContext:
     is_from_cache: bool = False
     end: float = inf  # when a stream has to end, in seconds of the monotonic clock
     error: GatewayError | None = None
-    hidden: GatewayError | None = None  # what a restricted caller doesn't receive
+    hidden: GatewayError | None = None  # the error that the client may not receive
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
 
     def received(self, error: GatewayError) -> GatewayError:
-        """Return the error that the caller receives for an error.
+        """Return the error that the client receives for an error.
 
         A restricted caller must not learn whether a run exists.
         """
         if not self.access.hides(error):
             return error
-        self.hidden = error
+        # Its traceback refers to frames that refer to this context: a reference cycle.
+        self.hidden = error.with_traceback(None)
+        self.hidden.__context__ = None  # which has a traceback too
         return GatewayError(Reason.CALLER_NOT_AUTHORIZED)
 
     @property
+    def hides_upstream(self) -> bool:
+        """Whether the client receives nothing that depends on HealthOmics' answers.
+
+        A restricted caller doesn't with an error, whichever it is: the answer and the
+        number of attempts would show whether the run exists, also if a deadline or a
+        shutdown ends the call while its rejection is delayed.
+        """
+        return self.error is not None and self.access.is_restricted
+
+    @property
     def metadata(self) -> dict[str, str]:
-        """The facts about the call for `ErrorInfo.metadata`."""
-        known = {"runId": self.run_id} if self.run_id else {}
+        """The facts that the client receives, as `ErrorInfo.metadata`."""
+        return self._own_facts if self.hides_upstream else self.facts
+
+    def trailing_ids(self) -> tuple[Trailer, ...]:
+        """Return the trailers: the call's id, and AWS's if the client receives it."""
+        own = (REQUEST_ID, self.request_id)
+        answer = None if self.hides_upstream else self._answer
+        if not (answer and answer.request_id):
+            return (own,)
+        return own, (AWS_REQUEST_ID, answer.request_id)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """All facts about the call, for the log; a client may not receive them."""
+        known = self._own_facts
         if self.upstream.attempts:
             known["region"] = self.upstream.region
             known["attempts"] = str(self.upstream.attempts)
-        if self._answer:
-            known |= self._answer.metadata
+        return known | (self._answer.metadata if self._answer else {})
+
+    @property
+    def _own_facts(self) -> dict[str, str]:
+        """The facts that don't depend on the answers of HealthOmics."""
+        known = {"runId": self.run_id} if self.run_id else {}
         error = self.error
         if isinstance(error, NotAskedError) and error.reason is _THROTTLED:
             known["local"] = "true"
@@ -92,17 +121,6 @@ class CallContext:
         """AWS's answer: that of the call's error, or else that of the last attempt."""
         failure = self.hidden or self.error
         return (failure and failure.answer) or self.upstream.answer
-
-    def trailing_ids(self) -> tuple[Trailer, ...]:
-        """Return the call's own id, and AWS's request id if there is one, as trailers.
-
-        A caller that isn't authorized doesn't receive AWS's.
-        """
-        own = (REQUEST_ID, self.request_id)
-        is_refused = self.error and self.error.reason is Reason.CALLER_NOT_AUTHORIZED
-        if is_refused or not (self._answer and self._answer.request_id):
-            return (own,)
-        return own, (AWS_REQUEST_ID, self._answer.request_id)
 
 
 _THROTTLED = Reason.UPSTREAM_THROTTLED
@@ -155,8 +173,8 @@ def peer_at(rpc: ServicerContext[Any, Any], listener: str) -> str:
     return listener or peer if peer == UNIX else peer
 
 
-def may_be_many(peer: str) -> bool:
-    """Return whether several connections may have the name `peer`."""
+def may_be_shared(peer: str) -> bool:
+    """Return whether several connections may share the name `peer`."""
     return peer.startswith(UNIX)
 
 

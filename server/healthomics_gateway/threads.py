@@ -32,7 +32,7 @@ class OneAtATime:
         instance must be of the same kind. Cancellation ends the wait, not the work.
         """
         if self._running is None or self._running.done():
-            self._running = _started(work, self._name)
+            self._running = _start(work, self._name)
             self._running.add_done_callback(retrieve)
         result: _T = await asyncio.shield(self._running)
         return result
@@ -63,7 +63,7 @@ class AtMost:
         try:
             if self._begin:
                 await self._begin()
-            running = _started(work, self._name)
+            running = _start(work, self._name)
         except BaseException:
             self._free.release()
             raise
@@ -77,10 +77,10 @@ class AtMost:
 
 async def in_thread(work: Callable[[], _T], *, name: str) -> _T:
     """Run `work` in its own thread; return what it returns, or raise what it raises."""
-    return await _started(work, name)
+    return await _start(work, name)
 
 
-def _started(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
+def _start(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
 

@@ -39,5 +39,5 @@ class TokenBucket:
 
     @property
     def wait_seconds(self) -> float:
-        """How long it takes until there is a whole token."""
+        """The seconds until there is a whole token."""
         return max(1 - self.tokens, 0.0) / self.rate

@@ -13,7 +13,7 @@ from h2.connection import H2Connection
 from h2.events import StreamEnded
 from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame
 
-from load.indistinguishable import ASKS, RULES, SLOWLY, measure, truth
+from load.indistinguishable import ASKS, RULES, SLOWLY, measure, shown, truth
 from testkit.builders import http
 from testkit.callers import NOWHERE, OTHER, THEIRS, called, token
 from testkit.lying_upstream import LyingUpstream, said, true_run
@@ -36,6 +36,37 @@ async def test_refusals_are_equal(tmp_path: Path, name: str) -> None:
     ((code, reason, *_),) = found.told
     assert ("PERMISSION_DENIED", "CALLER_NOT_AUTHORIZED") == (code.name, reason)
     assert {THEIRS: CALLS, NOWHERE: CALLS} == upstream.asked - before
+
+
+@pytest.mark.guarantee("hidden-runs")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        pytest.param("GetRun", "SERVER_DEADLINE", id="get"),
+        pytest.param("WatchRun's first message", "WATCH_RENEW", id="watch"),
+    ],
+)
+async def test_refusals_are_equal_if_a_time_limit_ends_their_delay(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    """A time limit that passes during the delay shows nothing about the run either."""
+    limits = dict.fromkeys(
+        (
+            "GATEWAY_DEFAULT_DEADLINE",
+            "GATEWAY_MAX_DEADLINE",
+            "GATEWAY_WATCH__MAX_STREAM",
+        ),
+        "300ms",
+    )
+    upstream = LyingUpstream(truth=truth)
+    async with called(
+        tmp_path, *RULES, upstream=upstream, refusal_seconds=5.0, **limits
+    ) as gateway:
+        found, absent = [await ASKS[name](gateway, run) for run in (THEIRS, NOWHERE)]
+
+    assert reason == found.reason
+    assert shown(found) == shown(absent)
+    assert [{"runId": THEIRS}, {"runId": NOWHERE}] == [found.metadata, absent.metadata]
 
 
 class Wire:

@@ -199,7 +199,7 @@ async def test_cache_answers_a_restricted_caller_only_with_its_runs(
 
     assert "CALLER_NOT_AUTHORIZED" == refused.reason
     assert [OURS, THEIRS, THEIRS] == asked
-    assert [True, False] == [e["from_memory"] for e in events if e["event"] == "call"]
+    assert [True, False] == [e["from_cache"] for e in events if e["event"] == "call"]
 
 
 @pytest.mark.guarantee("hidden-shared-runs")

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.services.health import SERVICE
+from healthomics_gateway.services.run_service import RUN_SERVICE
 from testkit.builders import ALWAYS, Refusal, assert_well_made, get_run, http, refused
 from testkit.callers import until
 from testkit.fault_table import Tally
@@ -246,7 +246,7 @@ async def test_metadata_of_any_bytes_keeps_log_lines_valid(tally: Tally) -> None
             assert is_taken == (request_id == good.decode()), headers
             assert is_taken or (32 == len(request_id) and request_id.isalnum()), headers
         async with grpc.aio.insecure_channel(served.address) as channel:
-            for method in (f"/{SERVICE}/{ESCAPES}", f"/{ESCAPES}" + "m" * 7000):
+            for method in (f"/{RUN_SERVICE}/{ESCAPES}", f"/{ESCAPES}" + "m" * 7000):
                 refusal = await refused(channel.unary_unary(method)(b"", timeout=10))
                 line = await served.event("call")
                 assert "METHOD_UNKNOWN" == refusal.reason == line["reason"]
@@ -262,10 +262,10 @@ async def test_metadata_of_any_bytes_keeps_log_lines_valid(tally: Tally) -> None
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param(f"/{SERVICE}/Nope", id="method"),
-        pytest.param(f"/{SERVICE}/getRun", id="case"),
-        pytest.param(f"/{SERVICE}/GetRun/", id="slash"),
-        pytest.param(f"/{SERVICE}/", id="empty"),
+        pytest.param(f"/{RUN_SERVICE}/Nope", id="method"),
+        pytest.param(f"/{RUN_SERVICE}/getRun", id="case"),
+        pytest.param(f"/{RUN_SERVICE}/GetRun/", id="slash"),
+        pytest.param(f"/{RUN_SERVICE}/", id="empty"),
         pytest.param("/healthomics.v2.RunService/GetRun", id="service"),
         pytest.param("GetRun", id="no-slash"),
         pytest.param(f"/{ESCAPES}/{CANARY}", id="escapes"),

@@ -147,7 +147,9 @@ def _check_clean(error: GatewayError, reply: Reply, code: str) -> None:
     constant = status_of(GatewayError(error.reason), metadata=due, request_id=CALL_ID)
     assert constant == told, f"more than its metadata leaves: {told}"
     _check_debug(error, due)
-    _check_wish(error.retry_after_seconds, reply.headers.get("x-amz-retry-after", ""))
+    _check_wish(
+        error.aws_retry_after_seconds, reply.headers.get("x-amz-retry-after", "")
+    )
 
 
 def _check_debug(error: GatewayError, metadata: Mapping[str, str]) -> None:

@@ -172,7 +172,7 @@ def ignore_wait(reply: Reply) -> bytes:
     try:
         return read_reply(reply)
     except GatewayError as error:
-        error.retry_after_seconds = None
+        error.aws_retry_after_seconds = None
         raise
 
 

@@ -139,8 +139,8 @@ MUTANTS = (
     Mutant(
         "health-stays-up",
         "services/health.py",
-        "SERVICE: not self._readiness.why_not,",
-        "SERVICE: True,",
+        "RUN_SERVICE: not self._readiness.why_not,",
+        "RUN_SERVICE: True,",
         "unit/services/test_health.py::test_health_of_the_service_is_readiness",
         holds=(
             "e2e/test_standard_services.py::test_health_follows_the_gateways_credentials",
@@ -320,8 +320,8 @@ MUTANTS = (
     Mutant(
         "turn-needs-no-place",
         "runs/scheduler.py",
-        "            and self._places.free\n",
-        "",
+        "has_token and self._places.free and",
+        "has_token and",
         "unit/runs/test_scheduler.py::test_rate_holds_after_healthomics_has_stalled",
     ),
     Mutant(
@@ -364,8 +364,8 @@ MUTANTS = (
     Mutant(
         "messages-of-streams-count-as-read",
         "interceptors/stream_writer.py",
-        "self._unread.writing(context, len(message))",
-        "self._unread.writing(context, 0)",
+        "self._send_buffer.writing(call, len(message))",
+        "self._send_buffer.writing(call, 0)",
         "unit/interceptors/test_stream_writer.py::test_message_beyond_the_unread_limit_is_refused",
         holds=("faults/test_http2.py::test_unread_answers_are_limited",),
     ),
@@ -453,7 +453,7 @@ MUTANTS = (
         "callers-of-a-host-share-their-limits",
         "interceptors/authorize.py",
         "            if identity != ANONYMOUS:\n"
-        "                context.caller = Caller(identity, context.peer)\n",
+        "                call.caller = Caller(identity, call.peer)\n",
         "",
         "e2e/test_rules.py::test_each_caller_has_its_own_limits",
         holds=(
@@ -492,9 +492,8 @@ MUTANTS = (
     Mutant(
         "metadata-is-logged",
         "interceptors/audit.py",
-        "        peer=context.peer,\n",
-        "        peer=context.peer,\n"
-        "        invocation=context.rpc.invocation_metadata(),\n",
+        "        peer=call.peer,\n",
+        "        peer=call.peer,\n        invocation=call.rpc.invocation_metadata(),\n",
         "unit/interceptors/test_chain.py::test_answered_call_is_logged_once",
     ),
     Mutant(

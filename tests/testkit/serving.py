@@ -23,12 +23,12 @@ from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.status import status
 from healthomics_gateway.runs.source import Answer, Call, Caller, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
-from healthomics_gateway.services.health import SERVICE, Health
-from healthomics_gateway.services.limits import Limits
+from healthomics_gateway.services.health import Health
+from healthomics_gateway.services.limits import REFUSAL_SECONDS, Limits
 from healthomics_gateway.services.readiness import Readiness
-from healthomics_gateway.services.run_service import RunService
+from healthomics_gateway.services.run_service import RUN_SERVICE, RunService
 
-GET_RUN = f"/{SERVICE}/GetRun"
+GET_RUN = f"/{RUN_SERVICE}/GetRun"
 AWS_REQUEST_ID = "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11"
 
 INTERVAL_SECONDS = 0.01  # of a watch's polls
@@ -115,6 +115,7 @@ async def serving(
     *,
     default_deadline_seconds: float = 30.0,
     withheld: Iterable[str] = (),
+    refusal_seconds: float = REFUSAL_SECONDS,
     debug: bool = False,
     inner: Iterable[Interceptor] = (),
     handlers: Iterable[grpc.GenericRpcHandler] = (),
@@ -130,10 +131,13 @@ async def serving(
         limits=Limits(
             default_deadline_seconds=default_deadline_seconds,
             withheld=frozenset(withheld),
+            refusal_seconds=refusal_seconds,
         ),
     )
     stages = (audit, status(debug=debug))
-    chain = Chain({SERVICE: (*stages, *inner)}, of_others=stages[1:], of_unknown=stages)
+    chain = Chain(
+        {RUN_SERVICE: (*stages, *inner)}, of_others=stages[1:], of_unknown=stages
+    )
     server = grpc.aio.server(interceptors=(chain,))
     add_RunServiceServicer_to_server(service, server)
     Health(Readiness(call_later=lambda *_: None)).add_to(server)

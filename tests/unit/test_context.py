@@ -59,7 +59,7 @@ async def test_metadata_of_an_answered_call_has_its_attempts_and_aws_s_answer() 
         "awsErrorCode": "",
         "httpStatus": "200",
         "awsRequestId": "aws-1",
-    } == call.metadata
+    } == call.facts
     assert (OWN, ("x-amzn-requestid", "aws-1")) == call.trailing_ids()
 
 
@@ -68,17 +68,17 @@ async def test_metadata_of_a_cached_answer_has_only_aws_s_request_id() -> None:
     call = call_context()
     call.upstream = UpstreamInfo(answer=AwsAnswer("aws-1"))
 
-    assert {"awsRequestId": "aws-1"} == call.metadata
+    assert {"awsRequestId": "aws-1"} == call.facts
 
 
 async def test_refusal_before_healthomics_is_asked_is_local() -> None:
     """`local` marks a throttle by the gateway, not by HealthOmics."""
     call = call_context()
     call.error = NotAskedError(Reason.UPSTREAM_THROTTLED)
-    local = call.metadata
+    local = call.facts
     call.error = GatewayError(Reason.UPSTREAM_THROTTLED)
 
-    assert [{"local": "true"}, {}] == [local, call.metadata]
+    assert [{"local": "true"}, {}] == [local, call.facts]
 
 
 async def test_restricted_caller_does_not_receive_errors_that_reveal_a_run() -> None:
@@ -88,8 +88,34 @@ async def test_restricted_caller_does_not_receive_errors_that_reveal_a_run() -> 
 
     assert Reason.CALLER_NOT_AUTHORIZED is call.error.reason
     assert NOT_FOUND is call.hidden
-    assert (OWN,) == call.trailing_ids()
-    assert "404" == call.metadata["httpStatus"]
+    assert ({}, (OWN,)) == (call.metadata, call.trailing_ids())
+    assert "404" == call.facts["httpStatus"]
+
+
+@pytest.mark.guarantee("hidden-runs")
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+async def test_restricted_caller_receives_nothing_of_aws_with_any_error(
+    reason: Reason,
+) -> None:
+    """It receives the run's id only, whatever HealthOmics has answered before."""
+    shown, errors = set(), (NOT_FOUND, GatewayError(Reason.CALLER_NOT_AUTHORIZED))
+    for attempts, hidden in enumerate(errors, start=1):
+        call = call_context(access=RESTRICTED)
+        call.run_id = "1234567"
+        call.upstream = UpstreamInfo("us-east-1", attempts, AwsAnswer("aws-2", 200))
+        call.received(hidden)
+        call.error = GatewayError(reason, answer=AwsAnswer("aws-3", 500, "Other"))
+        shown.add((tuple(call.metadata.items()), call.trailing_ids()))
+
+    assert {((("runId", "1234567"),), (OWN,))} == shown
+
+
+async def test_restricted_caller_receives_aws_s_id_of_a_visible_run() -> None:
+    """An answered call has AWS's request id, as the caller may see the run."""
+    call = call_context(access=RESTRICTED)
+    call.upstream = UpstreamInfo("us-east-1", 1, AwsAnswer("aws-1", 200))
+
+    assert (OWN, ("x-amzn-requestid", "aws-1")) == call.trailing_ids()
 
 
 @pytest.mark.parametrize(

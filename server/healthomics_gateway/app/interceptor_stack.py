@@ -23,14 +23,15 @@ from healthomics_gateway.interceptors.first_message import FirstMessages
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.interceptors.tarpit import Tarpit
-from healthomics_gateway.services.health import HEALTH, SERVICE
+from healthomics_gateway.services.health import HEALTH
 from healthomics_gateway.services.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
+from healthomics_gateway.services.run_service import RUN_SERVICE
 
 # Calls of health and reflection under way, in all and on one connection. A client
 # library keeps one health stream for each of its connections.
 MAX_STANDARD = 1024
 MAX_STANDARD_PER_CONNECTION = 32
-WATCH_RUN = f"/{SERVICE}/WatchRun"
+WATCH_RUN = f"/{RUN_SERVICE}/WatchRun"
 STANDARD = {  # services, by their names in rules
     HEALTH: "Health",
     REFLECTION_V1: "Reflection",
@@ -104,7 +105,7 @@ class Guards:
         authentication = authenticate(
             by_certificate=by_connection,
             by_token=self._by_token,
-            lets_in_anonymous=self._lets_in_anonymous,
+            allows_anonymous=self._lets_in_anonymous,
         )
 
         def interceptors(method: str) -> Sequence[Interceptor]:
@@ -158,11 +159,11 @@ def make_chain(
         if name not in open_services
     }
     return Chain(
-        {SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
+        {RUN_SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
         of_others=(status, standard),  # open services: health and reflection
         of_unknown=(audit, status, tarpit),
-        arrivals={SERVICE: bounds.first_messages},
-        arrivals_of_others=bounds.other_first_messages,
+        first_messages={RUN_SERVICE: bounds.first_messages},
+        first_messages_of_others=bounds.other_first_messages,
         writer=bounds.writer,
         pace=bounds.message_pace.turn,
         listener=listener,

@@ -15,9 +15,9 @@ from healthomics_gateway.app.listener import Listener
 from healthomics_gateway.interceptors.audit import audit
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.status import status
-from healthomics_gateway.services.health import HEALTH, SERVICE, Health
+from healthomics_gateway.services.health import HEALTH, Health
 from healthomics_gateway.services.reflection import add_reflection
-from healthomics_gateway.services.run_service import RunService
+from healthomics_gateway.services.run_service import RUN_SERVICE, RunService
 from healthomics_gateway.settings.schema import Settings
 
 
@@ -77,6 +77,6 @@ class ServerFactory:
         if "Health" in services:
             self._health.add_to(server)
         if "Reflection" in services:
-            known = {"RunService": SERVICE, "Health": HEALTH}
+            known = {"RunService": RUN_SERVICE, "Health": HEALTH}
             beside = [full for name, full in known.items() if name in services]
             add_reflection(server, beside=beside)

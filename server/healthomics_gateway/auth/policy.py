@@ -1,4 +1,4 @@
-"""The policy: the operator's rules on what each caller may do."""
+"""The policy: the operator's rules on callers."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the callers of an identity may do."""
+    """The permissions and limits of the callers with an identity."""
 
     identity: str  # a whole one, or a prefix and * for one or more characters
     methods: frozenset[str]
     run_groups: frozenset[str] | None = None  # ids: only their runs are visible
     # Only runs with all of these tags are visible.
     tags: Mapping[str, str] = field(default_factory=dict)
-    withhold: frozenset[str] = frozenset()  # AWS's names of the members to leave out
+    withhold: frozenset[str] = frozenset()  # AWS's names of the members to omit
     calls_per_second: float | None = None
     concurrent_calls: int | None = None
     watches: int | None = None
@@ -81,7 +81,7 @@ DENY_ALL = Rule("", frozenset())  # for a caller that no rule applies to
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """What one caller may do, by the rule that applies to it."""
+    """The permissions of one caller, by the rule that applies to it."""
 
     identity: str
     rule: Rule
@@ -93,7 +93,7 @@ class Access:
         return Partition(role, self.identity) if role else OWN
 
     @property
-    def is_bound(self) -> bool:
+    def is_restricted(self) -> bool:
         """Whether the caller may see only some runs."""
         return self.rule.run_groups is not None or bool(self.rule.tags)
 
@@ -114,7 +114,7 @@ class Access:
 
     def hides(self, error: GatewayError) -> bool:
         """Return whether an error would reveal a run to a restricted caller."""
-        return self.is_bound and error.reason.value.reveals_run
+        return self.is_restricted and error.reason.value.reveals_run
 
 
 UNRULED = Access(ANONYMOUS, ALLOW_ALL)
@@ -127,7 +127,7 @@ class Policy:
     """
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
-        """Create a policy; without `rules`, every caller may do everything."""
+        """Create a policy; without `rules`, every call is allowed."""
         self._rules = rules
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
 

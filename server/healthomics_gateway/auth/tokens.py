@@ -33,7 +33,7 @@ ALGORITHMS = tuple(alg for kind in KINDS for alg in kind.algorithms)
 MAX_TOKEN_BYTES = 8192
 MAX_IDENTITY = 256  # characters
 MAX_TIME = 253_402_300_799  # seconds since 1970: the end of the year 9999
-MAX_REMEMBERED = 10_000  # tokens
+MAX_CACHED = 10_000  # tokens
 LEEWAY_SECONDS = 30.0  # that the issuer's clock may differ from the gateway's
 
 _BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9._~+/-]+=*)")  # RFC 6750
@@ -63,7 +63,7 @@ def bearer(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
     only = values[0] if len(values) == 1 else None
     written = _BEARER.fullmatch(only) if isinstance(only, str) else None
     if not written:
-        raise _refused("shape of the metadata")
+        raise token_refused("shape of the metadata")
     return written[1]
 
 
@@ -89,7 +89,7 @@ class Tokens:
         audience_claim: str = "aud",
         leeway_seconds: float = LEEWAY_SECONDS,
         now: Callable[[], float] = time.time,
-        max_remembered: int = MAX_REMEMBERED,
+        max_cached: int = MAX_CACHED,
     ) -> None:
         """Accept tokens of `issuer` for any of `audiences`.
 
@@ -111,7 +111,7 @@ class Tokens:
         self._audience_claim = audience_claim
         self._leeway_seconds = leeway_seconds
         self._now = now
-        self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_remembered)
+        self._proofs: LRUCache[bytes, _Proof] = LRUCache(max_cached)
         self._jwt = jwt.PyJWT(_JWT_OPTIONS)
 
     async def credential_of(self, token: str, host: str = "") -> Credential:
@@ -122,7 +122,7 @@ class Tokens:
         Raises TOKEN_INVALID, TOKEN_EXPIRED, or AUTH_BACKEND_UNAVAILABLE.
         """
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
-            raise _refused("size and letters")
+            raise token_refused("size and letters")
         digest = sha256(token.encode()).digest()
         proof = self._proofs.get(digest)
         if proof is None or not self._keys.holds(proof.key):
@@ -131,7 +131,7 @@ class Tokens:
                 self._proofs[digest] = proof
         if self._now() >= proof.credential.until:
             self._proofs.pop(digest, None)
-            raise _refused("exp", Reason.TOKEN_EXPIRED)
+            raise token_refused("exp", Reason.TOKEN_EXPIRED)
         return proof.credential
 
     async def _verified(self, token: str, host: str) -> _Proof:
@@ -139,22 +139,22 @@ class Tokens:
         header = _header_of(token)
         kid, alg = header.get("kid"), header.get("alg")
         if not isinstance(alg, str) or alg not in self._algorithms:
-            raise _refused("algorithm")
+            raise token_refused("algorithm")
         # No extension (`crit`) is supported. Headers that locate keys are ignored.
         if not isinstance(kid, str | None) or "crit" in header:
-            raise _refused("header")
+            raise token_refused("header")
         key = await self._keys.key(kid, alg, host=host)
         if key is None:
-            raise _refused("key")
+            raise token_refused("key")
         claims = self._signed_claims(token, key, alg)
         if not self._is_issued_here(claims, key):
-            raise _refused("issuer")
+            raise token_refused("issuer")
         if not self._is_for_us(claims.get(self._audience_claim)):
-            raise _refused("audience")
+            raise token_refused("audience")
         latest = self._now() + self._leeway_seconds
         for name in ("nbf", "iat"):
             if _time(claims, name, 0) > latest:
-                raise _refused(name)
+                raise token_refused(name)
         credential = Credential(
             _identity(claims.get(self._identity_claim)),
             until=_time(claims, "exp") + self._leeway_seconds,
@@ -169,8 +169,8 @@ class Tokens:
         domain = trust_domain_of(subject) if isinstance(subject, str) else None
         return domain is not None and domain == self._issuer
 
-    def _is_for_us(self, named: Any) -> bool:
-        audiences = [named] if isinstance(named, str) else named
+    def _is_for_us(self, claim: Any) -> bool:
+        audiences = [claim] if isinstance(claim, str) else claim
         return (
             isinstance(audiences, list)
             and all(isinstance(each, str) for each in audiences)
@@ -185,7 +185,7 @@ class Tokens:
                 key.public,
                 algorithms=[alg],  # one that is allowed and fits the key
             )
-        raise _refused("signature and JSON")
+        raise token_refused("signature and JSON")
 
 
 def _header_of(token: str) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _header_of(token: str) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
             header = orjson.loads(base64url_decode(shape[1]))
     if not isinstance(header, dict):
-        raise _refused("shape")
+        raise token_refused("shape")
     return header
 
 
@@ -203,9 +203,9 @@ def _time(claims: dict[str, Any], name: str, default: float | None = None) -> fl
     """Return a time in seconds since 1970. Raises TOKEN_INVALID."""
     value = claims.get(name, default)
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise _refused(name)
+        raise token_refused(name)
     if not abs(value) <= MAX_TIME:  # `not <=` is true for NaN too
-        raise _refused(name)
+        raise token_refused(name)
     return value
 
 
@@ -216,11 +216,12 @@ def _identity(claim: Any) -> str:
         or not claim.isprintable()
         or claim == ANONYMOUS
     ):
-        raise _refused("identity")
+        raise token_refused("identity")
     return claim
 
 
-def _refused(check: str, reason: Reason = Reason.TOKEN_INVALID) -> GatewayError:
-    """Log the check that failed, and return an error that doesn't name it."""
-    _log.info("token_refused", check=check, **get_contextvars())
+def token_refused(check: str, reason: Reason = Reason.TOKEN_INVALID) -> GatewayError:
+    """Log the check that failed in a call, and return an error that doesn't name it."""
+    request_id = get_contextvars().get("request_id")  # of `chain`
+    _log.info("token_refused", check=check, request_id=request_id)
     return GatewayError(reason)

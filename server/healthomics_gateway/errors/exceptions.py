@@ -1,4 +1,4 @@
-"""The errors that a call can fail with. They are immutable; `replace` copies one."""
+"""The errors that a call can fail with; `replace` returns a changed copy of one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_RETRY_MS = 60_000
 
 
 class Again(Enum):
-    """Whether the gateway itself makes another attempt."""
+    """The gateway's own decision about another attempt."""
 
     NO = auto()
     ONCE = auto()  # once for this reason
@@ -47,6 +47,11 @@ class AwsAnswer:
 class GatewayError(Exception):
     """The failure of a call: a reason of the table, and what is known of the cause."""
 
+    __slots__ = (
+        *("again", "answer", "aws_retry_after_seconds", "debug", "fix", "reason"),
+        *("retry_delay_seconds", "violations"),
+    )
+
     def __init__(
         self,
         reason: Reason,
@@ -54,14 +59,14 @@ class GatewayError(Exception):
         again: Again = Again.NO,
         answer: AwsAnswer | None = None,
         violations: tuple[BadRequest.FieldViolation, ...] = (),
-        retry_after_seconds: float | None = None,
+        aws_retry_after_seconds: float | None = None,
         retry_delay_seconds: float = 0.0,
         debug: str = "",
         fix: Callable[[], Awaitable[GatewayError]] | None = None,
     ) -> None:
         """Create an error with `reason`.
 
-        `answer` is AWS's, `retry_after_seconds` the delay that AWS asks for, and
+        `answer` is AWS's, `aws_retry_after_seconds` the delay that AWS asks for, and
         `retry_delay_seconds` the delay that the client is asked for. `debug` is AWS's
         message text. `fix` tries to remove the cause, and returns the error to raise.
         """
@@ -70,14 +75,15 @@ class GatewayError(Exception):
         self.again = again
         self.answer = answer
         self.violations = violations
-        self.retry_after_seconds = retry_after_seconds
+        self.aws_retry_after_seconds = aws_retry_after_seconds
         self.retry_delay_seconds = retry_delay_seconds
         self.debug = debug
         self.fix = fix
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with `changes` to its arguments."""
-        return type(self)(**(vars(self) | changes))
+        arguments = {name: getattr(self, name) for name in GatewayError.__slots__}
+        return type(self)(**(arguments | changes))
 
     @property
     def pushback_ms(self) -> int:

@@ -78,7 +78,8 @@ class Reason(Enum):
     SERVER_DEADLINE = Row(
         code.DEADLINE_EXCEEDED,
         Advice.STOP,
-        "The gateway's time limit passed before HealthOmics answered; set a deadline.",
+        "The gateway's time limit passed before HealthOmics answered; "
+        "set a deadline within that limit.",
     )
     RESPONSE_TOO_LARGE = Row(
         code.RESOURCE_EXHAUSTED,
@@ -93,7 +94,7 @@ class Reason(Enum):
     GATEWAY_DRAINING = Row(
         code.UNAVAILABLE,
         Advice.RETRY,
-        "The gateway is shutting down; a retry reaches another one.",
+        "The gateway is shutting down; retry.",
     )
     GATEWAY_INTERNAL = Row(
         code.INTERNAL,

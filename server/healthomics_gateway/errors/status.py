@@ -19,7 +19,7 @@ from google.rpc.error_details_pb2 import (
 from google.rpc.status_pb2 import Status
 
 from healthomics_gateway.errors.exceptions import GatewayError
-from healthomics_gateway.errors.reasons import Detail, Reason
+from healthomics_gateway.errors.reasons import Detail
 
 DOMAIN = "healthomics-gateway"
 MAX_STATUS_BYTES = 4096  # message and details; clients may lose more than 8 KiB
@@ -40,13 +40,10 @@ def status_of(
 ) -> Status:
     """Return the status of an error, at most 4 KiB.
 
-    `metadata` is that of ErrorInfo. With `debug` the details include AWS's message. The
-    only metadata of CALLER_NOT_AUTHORIZED is the run's id, which the caller has sent.
+    `metadata` is that of ErrorInfo. With `debug` the details include AWS's message.
     """
     row = error.reason.value
     metadata = {key: _clean(value, MAX_TEXT) for key, value in metadata.items()}
-    if error.reason is Reason.CALLER_NOT_AUTHORIZED:
-        metadata = {key: metadata[key] for key in (RUN_ID,) if key in metadata}
     status = Status(code=row.code, message=row.message)
     _pack(
         status,

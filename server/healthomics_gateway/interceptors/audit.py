@@ -16,7 +16,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import AUDIT
 
 # The client's deadline passes earlier than the one that the gateway computes: by the
-# time that the call took to arrive, and by what the client rounded its timeout up.
+# time that the call took to arrive, and by the amount by which the client rounded its
+# timeout up.
 LATE_SECONDS = 0.02
 LATE_SHARE = 0.01  # of the timeout
 
@@ -33,24 +34,24 @@ def audit(
 ) -> Handler:
     """Log each call when it ends, and return its id in the trailers."""
 
-    async def handle(incoming: Any, context: CallContext) -> bytes:
+    async def handle(incoming: Any, call: CallContext) -> bytes:
         start = clock()
         try:
-            answer = await proceed(incoming, context)
-            context.rpc.set_trailing_metadata(context.trailing_ids())
+            answer = await proceed(incoming, call)
+            call.rpc.set_trailing_metadata(call.trailing_ids())
         except asyncio.CancelledError:
             lasted = clock() - start
-            is_late = _is_late(context.rpc.time_remaining(), lasted)
-            context.code = (
+            is_late = _is_late(call.rpc.time_remaining(), lasted)
+            call.code = (
                 grpc.StatusCode.DEADLINE_EXCEEDED
                 if is_late
                 else grpc.StatusCode.CANCELLED
             )
-            context.reason = Reason.CALLER_DEADLINE.name if is_late else ""
+            call.reason = Reason.CALLER_DEADLINE.name if is_late else ""
             raise
         finally:
             seconds = clock() - start
-            _log_call(context, seconds)
+            _log_call(call, seconds)
         return answer
 
     return handle
@@ -63,19 +64,19 @@ def _is_late(left: float | None, lasted: float) -> bool:
     return left <= LATE_SECONDS + LATE_SHARE * (left + lasted)
 
 
-def _log_call(context: CallContext, seconds: float) -> None:
-    is_bug = context.code is grpc.StatusCode.INTERNAL
+def _log_call(call: CallContext, seconds: float) -> None:
+    is_bug = call.code is grpc.StatusCode.INTERNAL
     (_log.error if is_bug else _log.info)(
         AUDIT,
-        method=context.method,
-        code=context.code.name,
-        reason=context.reason,
-        request_id=context.request_id,
-        identity=context.identity,
-        peer=context.peer,
-        from_memory=context.is_from_cache,
+        method=call.method,
+        code=call.code.name,
+        reason=call.reason,
+        request_id=call.request_id,
+        identity=call.identity,
+        peer=call.peer,
+        from_cache=call.is_from_cache,
         duration_ms=round(seconds * 1000, 3),
-        **({"listener": context.listener} if context.listener else {}),
-        **context.metadata,
-        **({"hides": context.hidden.reason.name} if context.hidden else {}),
+        **({"listener": call.listener} if call.listener else {}),
+        **call.facts,
+        **({"hides": call.hidden.reason.name} if call.hidden else {}),
     )

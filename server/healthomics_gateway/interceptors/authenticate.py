@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-import structlog
 from grpc.aio import ServicerContext
 
 from healthomics_gateway.auth.policy import ANONYMOUS, Credential
-from healthomics_gateway.auth.tokens import bearer
+from healthomics_gateway.auth.tokens import bearer, token_refused
 from healthomics_gateway.context import CallContext, Handler, Interceptor
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-
-_log = structlog.get_logger()
 
 # Returns the credential in a connection's certificate, None if there is no certificate.
 # Raises TOKEN_INVALID or TOKEN_EXPIRED.
@@ -27,33 +24,30 @@ def authenticate(
     *,
     by_certificate: ByCertificate | None,
     by_token: ByToken | None,
-    lets_in_anonymous: bool,
+    allows_anonymous: bool,
 ) -> Interceptor:
     """Set each call's identity. Raises TOKEN_MISSING if one is required and missing."""
 
     def intercept(proceed: Handler) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            certified = by_certificate(context.rpc) if by_certificate else None
-            signed = await _signed(context, by_token) if by_token else None
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            certified = by_certificate(call.rpc) if by_certificate else None
+            signed = await _signed(call, by_token) if by_token else None
             if certified and signed and certified.identity != signed.identity:
-                check = "identity of the connection"
-                request_id = context.request_id
-                _log.info("token_refused", check=check, request_id=request_id)
-                raise GatewayError(Reason.TOKEN_INVALID)
-            shown = tuple(each for each in (certified, signed) if each)
-            if not shown and not lets_in_anonymous:
+                raise token_refused("identity of the connection")
+            credentials = tuple(each for each in (certified, signed) if each)
+            if not credentials and not allows_anonymous:
                 raise GatewayError(Reason.TOKEN_MISSING)
-            context.credentials = shown
-            context.identity = shown[0].identity if shown else ANONYMOUS
-            return await proceed(incoming, context)
+            call.credentials = credentials
+            call.identity = credentials[0].identity if credentials else ANONYMOUS
+            return await proceed(incoming, call)
 
         return handle
 
     return intercept
 
 
-async def _signed(context: CallContext, by_token: ByToken) -> Credential | None:
+async def _signed(call: CallContext, by_token: ByToken) -> Credential | None:
     """Return the credential in the call's token, None if it has no token."""
-    metadata: Any = context.rpc.invocation_metadata() or ()
+    metadata: Any = call.rpc.invocation_metadata() or ()
     token = bearer(metadata)
-    return await by_token(token, context.caller.name) if token else None
+    return await by_token(token, call.caller.name) if token else None

@@ -10,19 +10,19 @@ from healthomics_gateway.runs.source import Caller
 
 
 def authorize(policy: Policy, method: str) -> Interceptor:
-    """Let a call pass if its caller may call `method`, as the rules name it.
+    """Raise CALLER_NOT_AUTHORIZED if the caller may not call `method`.
 
-    Otherwise raise CALLER_NOT_AUTHORIZED. From here on limits and turns go by the
+    `method` is its name in the rules. From here on, limits and turns depend on the
     caller's identity instead of its host.
     """
 
     def intercept(proceed: Handler) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            identity = context.identity
-            context.access = policy.access_of(identity, method)
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            identity = call.identity
+            call.access = policy.access_of(identity, method)
             if identity != ANONYMOUS:
-                context.caller = Caller(identity, context.peer)
-            return await proceed(incoming, context)
+                call.caller = Caller(identity, call.peer)
+            return await proceed(incoming, call)
 
         return handle
 

@@ -54,17 +54,17 @@ class CallerLimits:
         open_calls: Counter[str],
         limit_of: Callable[[Rule], int | None],
     ) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            name, allowed = context.caller.name, context.access
-            rule = allowed.rule
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            name, access = call.caller.name, call.access
+            rule = access.rule
             limit = limit_of(rule)
             if limit is not None and open_calls[name] >= limit:
                 raise limited(0.5 + self._jitter())
             if rule.calls_per_second is not None:
-                self._take(name, allowed, rule.calls_per_second)
+                self._take(name, access, rule.calls_per_second)
             open_calls[name] += 1
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             finally:
                 open_calls[name] -= 1
                 if not open_calls[name]:
@@ -72,8 +72,8 @@ class CallerLimits:
 
         return handle
 
-    def _take(self, name: str, allowed: Access, rate: float) -> None:
-        is_known = allowed.identity != ANONYMOUS
+    def _take(self, name: str, access: Access, rate: float) -> None:
+        is_known = access.identity != ANONYMOUS
         buckets = self._of_identities if is_known else self._of_hosts
         bucket = buckets.get(name)
         if bucket is None:

@@ -51,8 +51,8 @@ class Chain(ServerInterceptor):
         *,
         of_others: Iterable[Interceptor],
         of_unknown: Iterable[Interceptor],
-        arrivals: Mapping[str, FirstMessages] = MappingProxyType({}),
-        arrivals_of_others: FirstMessages | None = None,
+        first_messages: Mapping[str, FirstMessages] = MappingProxyType({}),
+        first_messages_of_others: FirstMessages | None = None,
         writer: Writer | None = None,
         pace: Pace | None = None,
         listener: str = "",
@@ -60,8 +60,9 @@ class Chain(ServerInterceptor):
         """Create a chain from interceptors by method path or full service name.
 
         `of_others` are the interceptors of all other methods, and `of_unknown` those of
-        calls to methods that don't exist. `arrivals` limits the calls of a service that
-        wait for their request message; the other services share `arrivals_of_others`.
+        calls to methods that don't exist. `first_messages` limits, by service, the
+        calls that wait for their request message; all other services share
+        `first_messages_of_others`.
         `writer` writes the messages of all streams. `pace` delays each message of a
         client's stream until its caller's turn. `listener` is the server's address, for
         the audit log.
@@ -69,8 +70,8 @@ class Chain(ServerInterceptor):
         self._listener = listener
         self._of = of
         self._of_others = of_others
-        self._arrivals = arrivals
-        self._arrivals_of_others = arrivals_of_others or FirstMessages()
+        self._first_messages = first_messages
+        self._first_messages_of_others = first_messages_of_others or FirstMessages()
         self._writer = writer or Writer(SendBuffer())
         self._pace = pace or _no_wait
         self._unknown = _composed(_reject_unknown, of_unknown)
@@ -98,11 +99,13 @@ class Chain(ServerInterceptor):
     def _wrap(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         service = method.strip("/").partition("/")[0]
         interceptors = self._of.get(method) or self._of.get(service, self._of_others)
-        arrivals = self._arrivals.get(service, self._arrivals_of_others)
+        first_messages = self._first_messages.get(
+            service, self._first_messages_of_others
+        )
         inner = (
-            _streaming(handler, arrivals, self._writer, self._pace)
+            _streaming(handler, first_messages, self._writer, self._pace)
             if handler.response_streaming
-            else _unary(handler, arrivals)
+            else _unary(handler, first_messages)
         )
         handle = _with_context(_composed(inner, interceptors), method, self._listener)
         if handler.response_streaming:
@@ -129,7 +132,7 @@ def _with_context(
         peer = peer_at(rpc, listener)
         request_id = request_id_of(rpc)
         bind_contextvars(request_id=request_id)  # for events of its tasks
-        context = CallContext(
+        call = CallContext(
             rpc,
             method,
             request_id,
@@ -138,43 +141,43 @@ def _with_context(
             listener,
             caller=caller_at(peer),
         )
-        set_current_call(context)
+        set_current_call(call)
         try:
-            return await handler(incoming, context)
+            return await handler(incoming, call)
         except AbortError as error:
             # gRPC keeps the error with the call, and the error's frames would keep the
             # call: a cycle that only the garbage collector frees, with long pauses when
             # many calls are rejected.
             error.__traceback__ = None
-            del incoming, rpc, context
+            del incoming, rpc, call
             raise
 
     return handle
 
 
-def _unary(handler: Any, arrivals: FirstMessages) -> Handler:
-    async def handle(_incoming: Any, context: CallContext) -> bytes:
-        request = await _first(handler, arrivals, context)
-        answer = await handler.unary_unary(request, context.rpc)
+def _unary(handler: Any, first_messages: FirstMessages) -> Handler:
+    async def handle(_incoming: Any, call: CallContext) -> bytes:
+        request = await _first(handler, first_messages, call)
+        answer = await handler.unary_unary(request, call.rpc)
         return _encoded(handler, answer)
 
     return handle
 
 
 def _streaming(
-    handler: Any, arrivals: FirstMessages, writer: Writer, pace: Pace
+    handler: Any, first_messages: FirstMessages, writer: Writer, pace: Pace
 ) -> Handler:
     behavior = handler.stream_stream or handler.unary_stream
 
-    async def handle(incoming: Any, context: CallContext) -> bytes:
+    async def handle(incoming: Any, call: CallContext) -> bytes:
         if handler.request_streaming:
-            request: Any = _each_decoded(handler, incoming, context, pace)
+            request: Any = _each_decoded(handler, incoming, call, pace)
         else:
-            request = await _first(handler, arrivals, context)
-        async with aclosing(behavior(request, context.rpc)) as answers:
+            request = await _first(handler, first_messages, call)
+        async with aclosing(behavior(request, call.rpc)) as answers:
             async for answer in answers:
                 try:
-                    await writer.write(context, _encoded(handler, answer))
+                    await writer.write(call, _encoded(handler, answer))
                 except TimeoutError as error:
                     await answers.athrow(error)  # the method raises its own error
         return b""
@@ -182,20 +185,20 @@ def _streaming(
     return handle
 
 
-async def _first(handler: Any, arrivals: FirstMessages, context: CallContext) -> Any:
+async def _first(handler: Any, first_messages: FirstMessages, call: CallContext) -> Any:
     """Return a call's request; its bytes are freed, as a call may last long."""
-    body = await arrivals.message(context.task, context.rpc.read)
-    context.has_message = True
+    body = await first_messages.message(call.task, call.rpc.read)
+    call.has_message = True
     return _decoded(handler, body)
 
 
 async def _each_decoded(
-    handler: Any, bodies: AsyncIterator[bytes], context: CallContext, pace: Pace
+    handler: Any, bodies: AsyncIterator[bytes], call: CallContext, pace: Pace
 ) -> AsyncIterator[Any]:
     """Yield the requests of a stream, each at its caller's turn."""
     async for body in bodies:
-        context.has_message = True
-        await pace(context.caller)
+        call.has_message = True
+        await pace(call.caller)
         yield _decoded(handler, body)
 
 

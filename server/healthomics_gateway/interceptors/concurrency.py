@@ -1,4 +1,4 @@
-"""Limits concurrent calls, and times out calls that never send a request message."""
+"""Limits concurrent calls, and shares the places fairly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from healthomics_gateway.context import CallContext, Handler, may_be_many
+from healthomics_gateway.context import CallContext, Handler, may_be_shared
 from healthomics_gateway.errors.exceptions import overloaded
 from healthomics_gateway.interceptors.eviction import Evictions
 
@@ -53,19 +53,19 @@ class Admission:
         return self._shares.total
 
     def intercept(self, proceed: Handler) -> Handler:
-        """Give each call a place. Raises GATEWAY_OVERLOADED if there is none for it."""
+        """Take a place for each call. Raises GATEWAY_OVERLOADED if it can't get one."""
 
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            task, name, peer = context.task, context.caller.name, context.peer
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            task, name, peer = call.task, call.caller.name, call.peer
             is_full = self._connections[peer] >= self._max_per_connection
-            if is_full and not may_be_many(peer):
+            if is_full and not may_be_shared(peer):
                 raise overloaded(self._jitter())
             if self._shares.total >= self._max_in_flight:
-                self._make_room(name, peer)
-            self._shares.add(name, context)
+                self._free_place(name, peer)
+            self._shares.add(name, call)
             self._connections[peer] += 1
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise
@@ -78,8 +78,8 @@ class Admission:
 
         return handle
 
-    def _make_room(self, name: str, peer: str) -> None:
-        """Evict a call in favor of this caller, or raise GATEWAY_OVERLOADED."""
+    def _free_place(self, name: str, peer: str) -> None:
+        """Evict a call to free its place, or raise GATEWAY_OVERLOADED."""
         share = self._max_in_flight // self._shares.callers_with(name)
         evicted = None
         if self._shares.held_by(name) < share:
@@ -87,14 +87,17 @@ class Admission:
         else:
             evicted = self._shares.take_silent(name)
         if evicted is None and self._max_per_connection < inf:
-            evicted = self._shares.take_beside(peer, name)
+            evicted = self._shares.take_from_connection(peer, name)
         if evicted is None:
             raise overloaded(self._jitter())
         self._evictions.evict(evicted, overloaded(self._jitter()))
 
 
 class _Shares:
-    """The calls under way, by caller. All but `take_beside` takes constant time."""
+    """The calls under way, by caller.
+
+    All methods but `take_from_connection` take constant time.
+    """
 
     def __init__(self) -> None:
         self.total = 0
@@ -102,7 +105,7 @@ class _Shares:
         self._calls: dict[str, dict[asyncio.Task[Any], str]] = {}
         # Calls that may still wait for their message; the oldest comes first.
         self._silent: dict[str, dict[asyncio.Task[Any], CallContext]] = {}
-        self._with: dict[int, dict[str, None]] = {}  # callers by number of places
+        self._by_places: dict[int, dict[str, None]] = {}  # callers by number of places
         self._most = 0  # places that one caller holds
 
     def callers_with(self, name: str) -> int:
@@ -113,13 +116,13 @@ class _Shares:
         """Return the number of places that a caller holds."""
         return len(self._calls.get(name, ()))
 
-    def add(self, name: str, context: CallContext) -> None:
+    def add(self, name: str, call: CallContext) -> None:
         """Add a call."""
         calls = self._calls.setdefault(name, {})
-        calls[context.task] = context.peer
-        self._silent.setdefault(name, {})[context.task] = context
+        calls[call.task] = call.peer
+        self._silent.setdefault(name, {})[call.task] = call
         self.total += 1
-        self._move(name, len(calls) - 1, len(calls))
+        self._update(name, len(calls) - 1, len(calls))
 
     def remove(self, name: str, task: asyncio.Task[Any]) -> None:
         """Remove a call, unless it was removed when it was evicted."""
@@ -129,13 +132,13 @@ class _Shares:
         del calls[task]
         self._silent[name].pop(task, None)
         self.total -= 1
-        self._move(name, len(calls) + 1, len(calls))
+        self._update(name, len(calls) + 1, len(calls))
         if not calls:
             del self._calls[name], self._silent[name]
 
     def take_newest(self) -> asyncio.Task[Any]:
         """Remove and return the newest call of the caller that holds most."""
-        name = next(iter(self._with[self._most]))
+        name = next(iter(self._by_places[self._most]))
         task = next(reversed(self._calls[name]))
         self.remove(name, task)
         return task
@@ -153,7 +156,7 @@ class _Shares:
                 return task
         return None
 
-    def take_beside(self, peer: str, name: str) -> asyncio.Task[Any] | None:
+    def take_from_connection(self, peer: str, name: str) -> asyncio.Task[Any] | None:
         """Remove and return a call of the caller's connection that holds most places.
 
         It is the newest call. Return None if that connection holds no more places than
@@ -168,12 +171,12 @@ class _Shares:
                 return task
         return None
 
-    def _move(self, name: str, before: int, after: int) -> None:
+    def _update(self, name: str, before: int, after: int) -> None:
         if before:
-            del self._with[before][name]
-            if not self._with[before]:
-                del self._with[before]
+            del self._by_places[before][name]
+            if not self._by_places[before]:
+                del self._by_places[before]
         if after:
-            self._with.setdefault(after, {})[name] = None
-        if after > self._most or self._most not in self._with:
+            self._by_places.setdefault(after, {})[name] = None
+        if after > self._most or self._most not in self._by_places:
             self._most = after

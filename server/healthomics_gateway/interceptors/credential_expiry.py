@@ -51,14 +51,14 @@ class CredentialExpiry:
         The call must have been authenticated before.
         """
 
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            if not context.credentials:
-                return await proceed(incoming, context)
-            task = context.task
-            self._lasting[task] = context.credentials
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            if not call.credentials:
+                return await proceed(incoming, call)
+            task = call.task
+            self._lasting[task] = call.credentials
             self._check_expiry(task)
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise

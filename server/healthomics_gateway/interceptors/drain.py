@@ -40,17 +40,17 @@ class Drain:
         return self._count(proceed, self._unary)
 
     def lasting(self, proceed: Handler) -> Handler:
-        """Do the same for calls that may not end; `drain` doesn't wait for them."""
+        """Do the same for calls that may have no end; `drain` doesn't wait for them."""
         return self._count(proceed, self._lasting)
 
     def _count(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
+        async def handle(incoming: Any, call: CallContext) -> bytes:
             if self._is_closed:
                 raise GatewayError(Reason.GATEWAY_DRAINING)
-            task = context.task
+            task = call.task
             tasks.add(task)
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except asyncio.CancelledError:
                 self._evictions.check(task)
                 raise
@@ -71,9 +71,9 @@ class Drain:
         """
         self._last_seen = self._clock()
         end = self._last_seen + seconds
-        await self._quiet(until=end - seconds * LAST_CALLS_SHARE)
+        await self._wait_for_quiet(until=end - seconds * LAST_CALLS_SHARE)
         self._is_closed = True
-        await self._empty(until=end)
+        await self._wait_until_empty(until=end)
 
     async def evict(self, seconds: float) -> None:
         """End every call with GATEWAY_DRAINING, and refuse new ones.
@@ -87,12 +87,12 @@ class Drain:
         if under_way:
             await asyncio.wait(under_way, timeout=seconds)
 
-    async def _quiet(self, *, until: float) -> None:
+    async def _wait_for_quiet(self, *, until: float) -> None:
         while (now := self._clock()) < until:
             if not self._unary and now - self._last_seen >= QUIET_SECONDS:
                 return
             await self._sleep(LOOK_SECONDS)
 
-    async def _empty(self, *, until: float) -> None:
+    async def _wait_until_empty(self, *, until: float) -> None:
         while self._unary and self._clock() < until:
             await self._sleep(LOOK_SECONDS)

@@ -14,7 +14,7 @@ from healthomics_gateway.errors.exceptions import overloaded
 
 MAX_UNREAD_BYTES = 16 * 1024 * 1024  # gRPC keeps each of them about twice
 MAX_SHARE_BYTES = 1024 * 1024  # of one connection, once MAX_UNREAD_BYTES are unread
-CROWDED = 2  # times MAX_UNREAD_BYTES: beyond it each caller has a share too
+CALLER_FACTOR = 2  # times MAX_UNREAD_BYTES: beyond it each caller has a share too
 STREAM_BYTES = 24 * 1024  # of memory that a call takes besides its answer
 SENDING_SECONDS = 2.0  # to send the answers of many calls that end together
 
@@ -67,18 +67,18 @@ class SendBuffer:
     def intercept(self, proceed: Handler) -> Handler:
         """Count the answers. Raises GATEWAY_OVERLOADED if one would be too much."""
 
-        async def handle(incoming: Any, context: CallContext) -> bytes:
-            self._check(context, STREAM_BYTES)
-            answer = await proceed(incoming, context)
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            self._check(call, STREAM_BYTES)
+            answer = await proceed(incoming, call)
             size = len(answer or b"")
-            self._check(context, size + STREAM_BYTES)
-            self._keep(context, size)
+            self._check(call, size + STREAM_BYTES)
+            self._keep(call, size)
             return answer
 
         return handle
 
     @contextmanager
-    def writing(self, context: CallContext, size: int) -> Iterator[None]:
+    def writing(self, call: CallContext, size: int) -> Iterator[None]:
         """Count a stream's message while it is written.
 
         When the write returns, gRPC has sent the message, except what is in the buffers
@@ -86,28 +86,28 @@ class SendBuffer:
         status until the stream ends, so they count until then. Raises
         GATEWAY_OVERLOADED if the message would be too much.
         """
-        peer, name = context.peer, context.caller.name
-        self._check(context, size)
+        peer, name = call.peer, call.caller.name
+        self._check(call, size)
         self._add(peer, size, name=name)
         try:
             yield
         except BaseException:
             kept = size + STREAM_BYTES
             self._add(peer, STREAM_BYTES, name=name)
-            context.task.add_done_callback(lambda _: self._add(peer, -kept, name=name))
+            call.task.add_done_callback(lambda _: self._add(peer, -kept, name=name))
             raise
         self._add(peer, -size, name=name)
 
-    def _check(self, context: CallContext, size: int) -> None:
+    def _check(self, call: CallContext, size: int) -> None:
         most = self._kept_bytes + len(self._sending) * STREAM_BYTES + size
         if most <= self._max_bytes:
             return  # even if all of it counted
         kept = self.kept_bytes + size
         if kept > self._max_bytes and (
-            self._kept.get(context.peer, 0) + size > self._max_share_bytes
+            self._kept.get(call.peer, 0) + size > self._max_share_bytes
             or (
-                kept > self._max_bytes * CROWDED
-                and self._is_beyond_share(context.caller.name, size)
+                kept > self._max_bytes * CALLER_FACTOR
+                and self._is_beyond_share(call.caller.name, size)
             )
         ):
             raise overloaded(self._jitter())
@@ -118,12 +118,12 @@ class SendBuffer:
         A client can open many connections, and each connection has a share.
         """
         callers = len(self._kept_of) + (name not in self._kept_of)
-        share = self._max_bytes * CROWDED / callers
+        share = self._max_bytes * CALLER_FACTOR / callers
         return self._kept_of.get(name, 0) + size > share
 
-    def _keep(self, context: CallContext, size: int) -> None:
+    def _keep(self, call: CallContext, size: int) -> None:
         """Count an answer until gRPC has finished its call."""
-        peer, task, name = context.peer, context.task, context.caller.name
+        peer, task, name = call.peer, call.task, call.caller.name
         self._add(peer, size, name=name)
         self._sending[task] = peer, name, self._clock()
 

@@ -23,9 +23,9 @@ def status(*, debug: bool) -> Interceptor:
     """Send a status for each failure; with `debug` it includes AWS's message."""
 
     def intercept(proceed: Handler) -> Handler:
-        async def handle(incoming: Any, context: CallContext) -> bytes:
+        async def handle(incoming: Any, call: CallContext) -> bytes:
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except GatewayError as error:
                 # Its traceback refers to this frame: a cycle for the garbage collector.
                 failure = error.with_traceback(None)
@@ -35,40 +35,40 @@ def status(*, debug: bool) -> Interceptor:
             except InternalError:  # gRPC raises it for a write to a client that is gone
                 raise asyncio.CancelledError from None
             except Exception as error:  # noqa: BLE001  # no detail of a bug may be sent
-                failure = _of_exception(error, context)
-            return await _abort(failure, context, debug=debug)
+                failure = _of_exception(error, call)
+            return await _abort(failure, call, debug=debug)
 
         return handle
 
     return intercept
 
 
-def _of_exception(error: Exception, context: CallContext) -> GatewayError:
+def _of_exception(error: Exception, call: CallContext) -> GatewayError:
     """Log an unexpected exception, and return GATEWAY_INTERNAL."""
     _log.error(
         "bug",
-        method=context.method,
-        request_id=context.request_id,
+        method=call.method,
+        request_id=call.request_id,
         exc_info=error,
     )
     return GatewayError(Reason.GATEWAY_INTERNAL)
 
 
-async def _abort(error: GatewayError, context: CallContext, *, debug: bool) -> bytes:
-    context.error = error
+async def _abort(error: GatewayError, call: CallContext, *, debug: bool) -> bytes:
+    call.error = error
     status = status_of(
         error,
-        metadata=context.metadata,
-        request_id=context.request_id,
+        metadata=call.metadata,
+        request_id=call.request_id,
         debug=debug,
     )
-    context.code = CODES[status.code]
-    context.reason = error.reason.name
+    call.code = CODES[status.code]
+    call.reason = error.reason.name
     trailers = [
-        *context.trailing_ids(),
+        *call.trailing_ids(),
         ("grpc-retry-pushback-ms", str(error.pushback_ms)),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]
-    return await context.rpc.abort(
-        context.code, status.message, trailing_metadata=tuple(trailers)
+    return await call.rpc.abort(
+        call.code, status.message, trailing_metadata=tuple(trailers)
     )

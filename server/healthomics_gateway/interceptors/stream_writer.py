@@ -22,29 +22,29 @@ class Writer:
 
     def __init__(
         self,
-        unread: SendBuffer,
+        send_buffer: SendBuffer,
         *,
         write_seconds: float = WRITE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Count in `unread` what is being written, each for at most `write_seconds`."""
-        self._unread = unread
+        """Count messages in `send_buffer`; allow `write_seconds` to write each."""
+        self._send_buffer = send_buffer
         self._write_seconds = write_seconds
         self._clock = clock
         self._jitter = jitter
 
-    async def write(self, context: CallContext, message: bytes) -> None:
+    async def write(self, call: CallContext, message: bytes) -> None:
         """Write an encoded message.
 
         Raises TimeoutError when the stream's time limit is over, and GATEWAY_OVERLOADED
         if its client doesn't read, or if too many bytes are unread.
         """
-        left = context.end - self._clock()
+        left = call.end - self._clock()
         try:
-            with self._unread.writing(context, len(message)):
+            with self._send_buffer.writing(call, len(message)):
                 async with asyncio.timeout(min(self._write_seconds, left)):
-                    await context.rpc.write(message)
+                    await call.rpc.write(message)
         except TimeoutError:
             if left <= self._write_seconds:
                 raise

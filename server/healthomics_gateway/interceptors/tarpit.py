@@ -14,8 +14,8 @@ from healthomics_gateway.token_bucket import TokenBucket
 
 PER_SECOND = 200.0  # rejections; each takes as much CPU as an answer from the cache
 BURST = 20.0  # rejections at once, after a pause
-CROWD = 200  # waiting rejections; while there are more, the rate is CROWD_PER_SECOND
-CROWD_PER_SECOND = 20.0
+SLOW_ABOVE = 200  # waiting rejections; if there are more, the rate is SLOW_PER_SECOND
+SLOW_PER_SECOND = 20.0
 MAX_REJECTIONS = 2048  # that wait, each about 23 KB; beyond, the oldest is sent at once
 
 _T = TypeVar("_T")
@@ -48,14 +48,14 @@ class Tarpit:
         *,
         per_second: float = PER_SECOND,
         burst: float = BURST,
-        crowd: int = CROWD,
-        crowd_per_second: float = CROWD_PER_SECOND,
+        slow_above: int = SLOW_ABOVE,
+        slow_per_second: float = SLOW_PER_SECOND,
         max_waiting: int = MAX_REJECTIONS,
     ) -> None:
         """Start with no rejection waiting. Needs a running event loop."""
         self._per_second = per_second
-        self._crowd = crowd
-        self._crowd_per_second = crowd_per_second
+        self._slow_above = slow_above
+        self._slow_per_second = slow_per_second
         self._max_waiting = max_waiting
         self._loop = asyncio.get_running_loop()
         self._bucket = TokenBucket(
@@ -67,17 +67,17 @@ class Tarpit:
         self._timer: asyncio.TimerHandle | None = None
 
     def intercept(self, proceed: Handler) -> Handler:
-        """Hold back the rejection of a call until its turn."""
+        """Delay the rejection of a call until its turn."""
 
-        async def handle(incoming: Any, context: CallContext) -> bytes:
+        async def handle(incoming: Any, call: CallContext) -> bytes:
             try:
-                return await proceed(incoming, context)
+                return await proceed(incoming, call)
             except GatewayError as error:
                 if error.reason not in PACED:
                     raise
                 # Without its traceback, which would hold this frame while it waits.
                 rejection = error.with_traceback(None)
-            await self.turn(context.caller)
+            await self.turn(call.caller)
             raise rejection
 
         return handle
@@ -99,8 +99,8 @@ class Tarpit:
 
     def _schedule(self) -> None:
         """Set the rate for the number that waits, and a timer for the next token."""
-        is_crowd = self._size > self._crowd
-        self._bucket.rate = self._crowd_per_second if is_crowd else self._per_second
+        is_slow = self._size > self._slow_above
+        self._bucket.rate = self._slow_per_second if is_slow else self._per_second
         if self._size and self._timer is None:
             wait_seconds = self._bucket.wait_seconds
             self._timer = self._loop.call_later(wait_seconds, self._release)

@@ -1,1 +1,1 @@
-"""Sources of runs: caching, retrying, rate limiting and watching."""
+"""Sources of runs: cache, single flight, retries, rate limit and watches."""

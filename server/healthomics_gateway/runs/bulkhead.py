@@ -21,7 +21,7 @@ class Queue(Protocol):
         ...
 
     def grant_one(self) -> None:
-        """Grant one turn; wait for the next place if another call could be sent."""
+        """Grant one turn, then register for the next free place if more calls wait."""
         ...
 
 
@@ -64,7 +64,7 @@ class Bulkhead:
         self._queues.setdefault(queue)
 
     def wait_seconds(self, turns: float, queue: Queue) -> float:
-        """Estimate the seconds until `turns` more calls of a queue have places."""
+        """Return the estimated seconds until a queue gets `turns` more places."""
         others = sum(
             min(each.waiting, turns) for each in self._queues if each is not queue
         )

@@ -32,7 +32,10 @@ class Cache:
         )  # by `RunQuery.without_export`
 
     def get(self, query: RunQuery, *, max_age_seconds: float) -> Answer | None:
-        """Return the last answer, or `None` if it is older; 0 allows for no answer."""
+        """Return the answer if it is at most `max_age_seconds` old, else `None`.
+
+        With 0 it always returns `None`.
+        """
         if not max_age_seconds:
             return None
         try:

@@ -26,7 +26,7 @@ class Turns(Protocol):
     """The queue in which fetches wait for their turn."""
 
     def expected_wait(self, query: RunQuery, call: Call) -> float:
-        """Estimate in how many seconds a call would have its turn."""
+        """Return the estimated seconds until a call would have its turn."""
         ...
 
     def refusal(self, query: RunQuery, wait_seconds: float) -> NotAskedError:

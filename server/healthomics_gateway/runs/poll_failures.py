@@ -35,7 +35,7 @@ class Failures:
         self._doubted_since = inf
 
     def is_end(self, error: GatewayError, now: float) -> bool:
-        """Return whether an error ends a watch; one in `IN_DOUBT` does if it lasts."""
+        """Return whether an error ends a watch; one in `IN_DOUBT` must last for it."""
         if error.reason not in IN_DOUBT:
             self._doubted_since = inf
             return error.reason.value.advice is Advice.STOP

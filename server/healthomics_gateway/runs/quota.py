@@ -1,4 +1,4 @@
-"""The quota of one AWS account, and the gate that holds requests to its rate."""
+"""The quota of one AWS account, and the gate that limits requests to its rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from healthomics_gateway.token_bucket import TokenBucket
 CUT = 0.7  # factor of the rate after a throttle
 CUT_EVERY_SECONDS = 1.0  # at most: throttles that arrive together count once
 RECOVERY_SECONDS = 50.0  # from a rate of 0 back to `tps`
-LEAST_TPS = 0.5
+LEAST_TPS = 0.5  # after throttles, unless `tps` is lower
 
 
 class Quota:
@@ -56,7 +56,7 @@ class Quota:
         now = self._clock()
         if now - self._cut_at >= CUT_EVERY_SECONDS:
             self._cut_at = now
-            self._set_rate(max(self.rate * CUT, LEAST_TPS))
+            self._set_rate(min(max(self.rate * CUT, LEAST_TPS), self._tps))
             for bucket in (self.turns, self.departures):
                 bucket.tokens = min(bucket.tokens, 0.0)
 

@@ -1,4 +1,4 @@
-"""The source that holds requests to the rate limit of each AWS account."""
+"""The source that limits the rate of requests to each AWS account."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class RateLimited:
         raise fixed
 
     async def _turn(self, scheduler: Scheduler, session: Session, call: Call) -> float:
-        """Return when the turn began."""
+        """Wait for the turn of a call; return the time at which it began."""
         if not session.is_ready:
             await session.ready()
         begun = await scheduler.turn(call, is_ready=lambda: session.is_ready)
@@ -115,10 +115,10 @@ class Schedulers:
     def of(self, query: RunQuery) -> Scheduler:
         """Return the scheduler of the account that a query is for."""
         role = query.partition.role
-        return self._of_role.get(role) or self._found(role)
+        return self._of_role.get(role) or self._find(role)
 
     def expected_wait(self, query: RunQuery, call: Call) -> float:
-        """Estimate in how many seconds a call would have its turn."""
+        """Return the estimated seconds until a call would have its turn."""
         return self.of(query).expected_wait(call)
 
     def refusal(self, query: RunQuery, wait_seconds: float) -> NotAskedError:
@@ -133,7 +133,7 @@ class Schedulers:
         """Wait until a request may be sent, which must be done at once."""
         await self.of(query).depart()
 
-    def _found(self, role: str) -> Scheduler:
+    def _find(self, role: str) -> Scheduler:
         """Find a role's scheduler by its account: arn:aws:iam::123456789012:role/x."""
         if self._of_account is None:
             scheduler = self._own

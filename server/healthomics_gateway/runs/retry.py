@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 BASE_SECONDS = 0.05
 THROTTLED_BASE_SECONDS = 1.0
-# Without usable credentials no call succeeds before they are looked for again.
+# Without usable credentials no call succeeds until the gateway looks for new ones.
 UNUSABLE = {Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, Reason.GATEWAY_CREDENTIALS_EXPIRED}
 UNUSABLE_BASE_SECONDS, UNUSABLE_JITTER_SECONDS = 1.0, 4.0
 RETRY_AFTER_BEYOND_SECONDS = 5.0  # that AWS's Retry-After may add to our own wait
 RETRY_BUDGET = 10.0  # retries, at the start and at most
-RETRIES_PER_CALL = 0.2  # added by each call: so a dead upstream gets 1.2 per call
+RETRIES_PER_CALL = 0.2  # added by each call: 1.2 requests a call if none succeeds
 
 
 class Retrying:
@@ -103,5 +103,5 @@ class Retrying:
         throttled = error.reason is Reason.UPSTREAM_THROTTLED
         base = THROTTLED_BASE_SECONDS if throttled else BASE_SECONDS
         computed = self._jitter() * backoff_seconds(attempt - 1, base_seconds=base)
-        asked = error.retry_after_seconds or 0.0
+        asked = error.aws_retry_after_seconds or 0.0
         return min(max(asked, computed), computed + RETRY_AFTER_BEYOND_SECONDS)

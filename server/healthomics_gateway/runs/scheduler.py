@@ -36,13 +36,13 @@ class Scheduler:
         places: Bulkhead,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with a full bucket.
+        """Begin with full buckets.
 
         While calls and polls both wait, polls get `poll_share` of the turns. Deadlines
         are times of `clock`.
         """
-        self._bucket = Quota(tps=tps, burst=burst, clock=clock)
-        self._gate = Gate(self._bucket, opened=self._grant_all)
+        self._quota = Quota(tps=tps, burst=burst, clock=clock)
+        self._gate = Gate(self._quota, opened=self._grant_all)
         self._places = places
         self._clock = clock
         self._queue = TurnQueue(poll_share=poll_share)
@@ -93,12 +93,12 @@ class Scheduler:
 
     def throttled(self) -> None:
         """Lower the rate, once for all throttles within a second."""
-        self._bucket.cut()
+        self._quota.cut()
 
     @property
     def rate(self) -> float:
         """The turns that are granted per second, at the moment."""
-        return self._bucket.rate
+        return self._quota.rate
 
     @property
     def waiting(self) -> int:
@@ -110,13 +110,13 @@ class Scheduler:
         return call in self._queue
 
     def expected_wait(self, call: Call) -> float:
-        """Estimate in how many seconds a call would have its turn."""
-        self._bucket.fill()
+        """Return the estimated seconds until a call would have its turn."""
+        self._quota.fill()
         turns = 1 + (self._queue.turns_before(call) if self._queue else 0)
-        tokens = turns + self._gate.waiting - self._bucket.turns.tokens
+        tokens = turns + self._gate.waiting - self._quota.turns.tokens
         return max(
             0.0,
-            tokens / self._bucket.rate,
+            tokens / self._quota.rate,
             self._places.wait_seconds(turns, self),
         )
 
@@ -129,32 +129,30 @@ class Scheduler:
         wait for tokens, even if a token has just come and isn't granted yet.
         """
         is_token_short = bool(
-            self._bucket.turns.tokens - self._gate.waiting < WHOLE
+            self._quota.turns.tokens - self._gate.waiting < WHOLE
             or (self._queue and self._places.free)
         )
         is_place_shorter = (
-            not self._places.free and self._places.seconds_each >= 1 / self._bucket.rate
+            not self._places.free and self._places.seconds_each >= 1 / self._quota.rate
         )
         if is_token_short and not is_place_shorter:
             return throttled(wait_seconds)
         return self._places.refusal(wait_seconds)
 
     def _can_grant(self) -> bool:
-        self._bucket.fill()
+        self._quota.fill()
         return bool(
-            self._bucket.turns.has_token
-            and self._places.free
-            and not self._gate.waiting
+            self._quota.turns.has_token and self._places.free and not self._gate.waiting
         )
 
     def _spend(self, call: Call) -> None:
-        self._bucket.turns.tokens -= 1
+        self._quota.turns.tokens -= 1
         self._places.take()
         self._queue.charge(call)
 
     def _return_turn(self) -> None:
         """Take back a turn that was granted to a call that has just been cancelled."""
-        self._bucket.turns.tokens += 1
+        self._quota.turns.tokens += 1
         self._places.restore()
         self._grant_all()
 
@@ -186,11 +184,11 @@ class Scheduler:
         """Arrange to grant the next turn when a token and a place are free."""
         if not self._queue or self._gate.waiting:  # when it opens, it grants turns
             return
-        if self._bucket.turns.has_token:
+        if self._quota.turns.has_token:
             self._places.wait_for(self)
         elif self._timer is None:
             loop = asyncio.get_running_loop()
-            wait_seconds = self._bucket.turns.wait_seconds
+            wait_seconds = self._quota.turns.wait_seconds
             self._timer = loop.call_later(wait_seconds, self._on_timer)
 
     def _on_timer(self) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
-WAKEN_AT_ONCE = 256
+WOKEN_AT_ONCE = 256
 
 
 class Subscriber(Protocol):
@@ -55,7 +55,7 @@ class Subscribers:
         self._wake(tuple(self._subscribers), 0)
 
     def _wake(self, subscribers: tuple[Subscriber, ...], first: int) -> None:
-        next_ = first + WAKEN_AT_ONCE
+        next_ = first + WOKEN_AT_ONCE
         for subscriber in subscribers[first:next_]:
             subscriber.wake()
         if next_ < len(subscribers):

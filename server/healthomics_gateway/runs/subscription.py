@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Self
 
@@ -20,13 +21,27 @@ if TYPE_CHECKING:
 HEARTBEAT = b""  # a response without a run, encoded
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchRequest:
+    """A request for a subscription to a run."""
+
+    selection: Selection
+    name: str = ""  # of its caller, whose turns polls may take
+    uuid: str = ""  # of the run that the caller has seen, if any
+    period_seconds: float | None = None  # between polls, instead of the usual time
+    seconds: float = inf  # until `next` raises TimeoutError
+    # Without a response, until `next` returns a heartbeat.
+    heartbeat_seconds: float | None = None
+    # Raises an error for a run that the caller may not see.
+    check: Callable[[Run], None] = lambda _: None
+
+
 class Subscription:
     """A subscriber of a poller, while it is entered; there can be thousands."""
 
     __slots__ = (
-        *("_alarm", "_allows", "_digest", "_find_poller", "_first"),
-        *("_heartbeat_seconds", "_is_done", "_is_late", "_is_silent", "_poller"),
-        *("_seconds", "_selection", "_timer", "_uuid"),
+        *("_alarm", "_digest", "_find_poller", "_first", "_is_done", "_is_late"),
+        *("_is_silent", "_poller", "_request", "_timer", "_uuid"),
         *("name", "period_seconds", "since", "taken"),
     )
     _poller: Poller
@@ -34,28 +49,22 @@ class Subscription:
     def __init__(
         self,
         find_poller: Callable[[], Poller],
+        request: WatchRequest,
         *,
-        first: Answer | None,
-        allows: Callable[[Run], bool],
-        selection: Selection,
-        name: str,
-        uuid: str,
-        period_seconds: float | None,
-        heartbeat_seconds: float | None,
         since: float,
-        seconds: float,
+        first: Answer | None,
     ) -> None:
-        """Subscribe to what `find_poller` returns; see `Watches.watch`."""
+        """Subscribe to what `find_poller` returns, from states read at `since` on.
+
+        `first` is an answer that was read just now.
+        """
         self._find_poller = find_poller
+        self._request = request
         self._first = first
-        self._allows = allows
-        self._selection = selection
-        self.name = name
-        self._uuid = uuid
-        self.period_seconds = period_seconds
-        self._heartbeat_seconds = heartbeat_seconds
+        self.name = request.name
+        self._uuid = request.uuid
+        self.period_seconds = request.period_seconds
         self.since = since
-        self._seconds = seconds
         self.taken: int | None = None  # the number of the last state that it has taken
         self._digest = b""  # of the view that it returned last
         self._is_done = False  # the run has ended
@@ -66,9 +75,9 @@ class Subscription:
 
     def __enter__(self) -> Self:
         """Join the poller; the first subscriber starts the polls."""
-        if self._seconds < inf:
+        if self._request.seconds < inf:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._seconds, self._expire)
+            self._timer = loop.call_later(self._request.seconds, self._expire)
         self._poller = self._find_poller()
         self._poller.join(self)
         if self._first:
@@ -94,11 +103,12 @@ class Subscription:
         TimeoutError when the watch's time is over, and otherwise the error that ends
         the watch.
         """
-        if self._heartbeat_seconds is None:
+        heartbeat_seconds = self._request.heartbeat_seconds
+        if heartbeat_seconds is None:
             return await self._next()
         self._is_silent = False
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._heartbeat_seconds, self._fall_silent)
+        timer = loop.call_later(heartbeat_seconds, self._on_silence)
         try:
             return await self._next()
         finally:
@@ -113,7 +123,7 @@ class Subscription:
                 self.taken = state.number
                 self._check(state.run)
                 self._is_done = state.run.status in TERMINAL
-                body, digest = await self._poller.view(state, self._selection)
+                body, digest = await self._poller.view(state, self._request.selection)
                 if digest != self._digest:
                     self._digest = digest
                     return body
@@ -122,13 +132,12 @@ class Subscription:
             elif self._is_silent:
                 return HEARTBEAT
             else:
-                await self._woken()
+                await self._wait_until_woken()
         return None
 
     def _check(self, run: Run) -> None:
         """Raise an error if the caller may not see the run, or if it is another run."""
-        if not self._allows(run):
-            raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
+        self._request.check(run)
         if self._uuid and run.uuid and run.uuid != self._uuid:
             raise GatewayError(Reason.RUN_REPLACED)  # HealthOmics reuses ids
         self._uuid = self._uuid or run.uuid
@@ -142,11 +151,11 @@ class Subscription:
         self._is_late = True
         self.wake()
 
-    def _fall_silent(self) -> None:
+    def _on_silence(self) -> None:
         self._is_silent = True
         self.wake()
 
-    async def _woken(self) -> None:
+    async def _wait_until_woken(self) -> None:
         self._alarm = asyncio.get_running_loop().create_future()
         try:
             await self._alarm

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from math import inf
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.runs.poll_failures import Failures
 from healthomics_gateway.runs.poller import Poller
-from healthomics_gateway.runs.subscription import Subscription
+from healthomics_gateway.runs.subscription import Subscription, WatchRequest
 
 if TYPE_CHECKING:
-    from healthomics.v1.run_pb2 import Run
-    from healthomics_gateway.runs.field_mask import Selection
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
 
 
@@ -71,39 +68,15 @@ class Watches:
         return answer
 
     def watch(
-        self,
-        query: RunQuery,
-        *,
-        selection: Selection,
-        name: str = "",
-        uuid: str = "",
-        period_seconds: float | None = None,
-        seconds: float = inf,
-        heartbeat_seconds: float | None = None,
-        first: Answer | None = None,
-        allows: Callable[[Run], bool] = lambda _: True,
+        self, query: RunQuery, request: WatchRequest, *, first: Answer | None = None
     ) -> Subscription:
         """Return a subscription to a run; it begins when it is entered.
 
-        * `name` is its caller's: polls may take the caller's turns.
-        * `uuid` is that of the run that the caller has seen, if any.
-        * `period_seconds` replaces the usual time between polls.
-        * After `seconds`, `next` raises TimeoutError.
-        * After `heartbeat_seconds` without a response, `next` returns a heartbeat.
-        * `first` is an answer that was read just now.
-        * A state that `allows` rejects raises CALLER_NOT_AUTHORIZED.
+        `first` is an answer that was read just now.
         """
+        since = self._clock() - self._interval_seconds
         return Subscription(
-            lambda: self._poller(query),
-            first=first,
-            allows=allows,
-            selection=selection,
-            name=name,
-            uuid=uuid,
-            period_seconds=period_seconds,
-            heartbeat_seconds=heartbeat_seconds,
-            since=self._clock() - self._interval_seconds,
-            seconds=seconds,
+            lambda: self._poller(query), request, since=since, first=first
         )
 
     def _poller(self, query: RunQuery) -> Poller:

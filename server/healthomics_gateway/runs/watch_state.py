@@ -27,7 +27,7 @@ DIGEST_BYTES = 16
 
 
 class View(NamedTuple):
-    """The response that a selection makes of a state."""
+    """An encoded response: the members of a state that a selection contains."""
 
     body: bytes  # the encoded response
     digest: bytes  # equal for states that look the same through the selection

@@ -14,10 +14,9 @@ from grpc.aio import ServicerContext
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from healthomics.v1 import run_service_pb2
 from healthomics_gateway.services.readiness import Readiness
+from healthomics_gateway.services.run_service import RUN_SERVICE
 
-SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].full_name
 HEALTH = health.SERVICE_NAME
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -46,18 +45,18 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Check(  # noqa: N802  # gRPC's own name of the method
         self,
         request: HealthCheckRequest,
-        context: ServicerContext[Any, Any],
+        rpc: ServicerContext[Any, Any],
     ) -> HealthCheckResponse:
         """Return the health of a service; abort with NOT_FOUND if it isn't served."""
         status = self._status(request.service)
         if status == _SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND)
+            await rpc.abort(grpc.StatusCode.NOT_FOUND)
         return HealthCheckResponse(status=status)
 
     async def Watch(  # noqa: N802  # gRPC's own name of the method
         self,
         request: HealthCheckRequest,
-        _context: ServicerContext[Any, Any],
+        _rpc: ServicerContext[Any, Any],
     ) -> AsyncIterator[HealthCheckResponse]:
         """Yield the health of a service, then each change of it, without end.
 
@@ -73,10 +72,10 @@ class Health(health_pb2_grpc.HealthServicer):
             await change.wait()
 
     def _status(self, service: str) -> int:
-        is_well = {
+        is_serving = {
             "": not self._readiness.is_draining,
-            SERVICE: not self._readiness.why_not,
+            RUN_SERVICE: not self._readiness.why_not,
         }
-        if service not in is_well:
+        if service not in is_serving:
             return _SERVICE_UNKNOWN
-        return _SERVING if is_well[service] else _NOT_SERVING
+        return _SERVING if is_serving[service] else _NOT_SERVING

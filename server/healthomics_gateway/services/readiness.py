@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import escaped
 
-DOUBT_SECONDS = 30.0  # that an identity which AWS refused keeps the gateway unready
+UNREADY_SECONDS = 30.0  # after AWS has refused the gateway's own identity
 LISTENERS = "listeners"
 AWS = "aws"
 
@@ -27,7 +27,7 @@ class Readiness:
     calls yet, such as a certificate that can't be reloaded.
 
     The part `aws` is the gateway's own identity. If AWS refuses it, the part is unready
-    for 30 s; after that it is ready again, and the next call shows if it still fails.
+    for 30 s. Then it is ready again, until AWS refuses another call.
     """
 
     def __init__(
@@ -86,16 +86,16 @@ class Readiness:
             self._reports += 1
             if why and why is not Reason.GATEWAY_CREDENTIALS_UNAVAILABLE:
                 number = self._reports
-                self._call_later(DOUBT_SECONDS, lambda: self._doubt(number))
+                self._call_later(UNREADY_SECONDS, lambda: self._expire(number))
         self._set(name, why)
 
     def drain(self) -> None:
-        """Be unready from now on."""
+        """Set the gateway to unready for good."""
         self.is_draining = True
         self._set(LISTENERS, Reason.GATEWAY_DRAINING)
 
     def die(self, fault: str) -> None:
-        """Be unready from now on, as `fault` keeps new calls from coming in."""
+        """Set it to unready for good, as `fault` prevents new calls from arriving."""
         self._listeners_fault = fault
         self.drain()
 
@@ -106,7 +106,7 @@ class Readiness:
         fault = escaped(fault)  # may quote a file or an issuer
         return ": ".join(filter(None, (why, fault)))
 
-    def _doubt(self, number: int) -> None:
+    def _expire(self, number: int) -> None:
         if number == self._reports:
             self._set(AWS, None)
 

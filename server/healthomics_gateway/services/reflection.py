@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
 from healthomics.v1 import error_reason_pb2
-from healthomics_gateway.services.health import HEALTH, SERVICE
+from healthomics_gateway.services.health import HEALTH
+from healthomics_gateway.services.run_service import RUN_SERVICE
 
 REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 REFLECTION_V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
@@ -23,7 +24,7 @@ ERRORS = (error_reason_pb2, error_details_pb2)
 
 
 def add_reflection(
-    server: grpc.aio.Server, *, beside: Sequence[str] = (SERVICE, HEALTH)
+    server: grpc.aio.Server, *, beside: Sequence[str] = (RUN_SERVICE, HEALTH)
 ) -> None:
     """Add reflection, v1 and v1alpha, whose messages have the same encoding.
 

@@ -27,8 +27,8 @@ class RequestReader:
     def get(
         self, request: GetRunRequest, call: CallContext
     ) -> tuple[RunQuery, Selection]:
-        """Return what a GetRun request asks for."""
-        _note_id(request, call)
+        """Return the query and the selection of a GetRun request."""
+        _set_run_id(request, call)
         check_get(request)
         export = tuple(sorted(set(request.export))) if request.export else ()
         query = RunQuery(request.id, export, call.access.partition)
@@ -37,14 +37,14 @@ class RequestReader:
     def watch(
         self, request: WatchRunRequest, call: CallContext
     ) -> tuple[RunQuery, Selection]:
-        """Return what a WatchRun request asks for."""
-        _note_id(request, call)
+        """Return the query and the selection of a WatchRun request."""
+        _set_run_id(request, call)
         check_watch(request)
         query = RunQuery(request.id, partition=call.access.partition)
         return query, self._selection(request, call.access)
 
     def max_age_seconds(self, request: GetRunRequest) -> float:
-        """Return how old the answer may be."""
+        """Return the highest age of the answer."""
         if not request.HasField("max_staleness"):
             return self._limits.max_staleness_seconds
         seconds = seconds_of(request.max_staleness)
@@ -77,7 +77,7 @@ def heartbeat_seconds(request: WatchRunRequest) -> float | None:
     return seconds_of(request.heartbeat_interval)
 
 
-def _note_id(request: GetRunRequest | WatchRunRequest, call: CallContext) -> None:
-    """Note the run's id if it is valid, even if the rest of the request isn't."""
+def _set_run_id(request: GetRunRequest | WatchRunRequest, call: CallContext) -> None:
+    """Set the call's run id if it is valid, even if the rest of the request isn't."""
     if is_run_id(request.id):
         call.run_id = request.id

@@ -10,6 +10,7 @@ from typing import Any
 
 from grpc.aio import ServicerContext
 
+from healthomics.v1 import run_service_pb2
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import (
     GetRunRequest,
@@ -30,11 +31,13 @@ from healthomics_gateway.runs.source import (
     RunSource,
     UpstreamInfo,
 )
-from healthomics_gateway.runs.subscription import HEARTBEAT, Subscription
+from healthomics_gateway.runs.subscription import HEARTBEAT, Subscription, WatchRequest
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits, time_limit
 from healthomics_gateway.services.requests import RequestReader, heartbeat_seconds
 from healthomics_gateway.threads import retrieve
+
+RUN_SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].full_name
 
 
 class RunService(RunServiceServicer):
@@ -58,7 +61,7 @@ class RunService(RunServiceServicer):
         self._requests = RequestReader(limits)
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
-        self, request: GetRunRequest, _context: ServicerContext[GetRunRequest, Run]
+        self, request: GetRunRequest, _rpc: ServicerContext[GetRunRequest, Run]
     ) -> Run:
         """Return one run as HealthOmics knows it (AIP-131)."""
         call = current_call()
@@ -117,7 +120,7 @@ class RunService(RunServiceServicer):
     async def WatchRun(  # noqa: N802  # gRPC's own name of the method
         self,
         request: WatchRunRequest,
-        _context: ServicerContext[WatchRunRequest, WatchRunResponse],
+        _rpc: ServicerContext[WatchRunRequest, WatchRunResponse],
     ) -> AsyncIterator[Any]:
         """Yield encoded responses that follow one run to its end."""
         call = current_call()
@@ -128,7 +131,7 @@ class RunService(RunServiceServicer):
         begun, first = self._clock(), None
         call.end = begun + seconds  # for writes too, which wait for the client
         try:
-            if call.access.is_bound:
+            if call.access.is_restricted:
                 looking = asyncio.create_task(self._look(query, call, begun))
                 beats = _heartbeats(looking, heartbeat_seconds(request))
                 async with aclosing(beats):
@@ -143,7 +146,8 @@ class RunService(RunServiceServicer):
                     call.upstream = watch.upstream
                     raise
         except TimeoutError:
-            reason = Reason.CALLER_DEADLINE if is_own else Reason.WATCH_RENEW
+            is_shorter = is_own and seconds < longest
+            reason = Reason.CALLER_DEADLINE if is_shorter else Reason.WATCH_RENEW
             raise GatewayError(reason) from None
         except GatewayError as error:
             raise call.received(error) from None
@@ -175,17 +179,16 @@ class RunService(RunServiceServicer):
         first: Answer | None,
     ) -> Subscription:
         """Return a subscription to what the caller may see, until the call's end."""
-        return self._watches.watch(
-            query,
-            first=first,
-            allows=call.access.sees,
+        watch_request = WatchRequest(
             selection=selection,
             name=call.caller.name,
             uuid=request.uuid,
             period_seconds=self._requests.period_seconds(request),
             heartbeat_seconds=heartbeat_seconds(request),
             seconds=call.end - self._clock(),
+            check=call.access.check,
         )
+        return self._watches.watch(query, watch_request, first=first)
 
 
 async def _heartbeats(

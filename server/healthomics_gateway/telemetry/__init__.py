@@ -1,1 +1,1 @@
-"""What the gateway reports about itself: the log and the audit log."""
+"""Logging: the log and the audit log."""

@@ -28,7 +28,7 @@ class LogLimit:
         unlimited: frozenset[str] = frozenset(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start with no line counted; all of our events named `unlimited` pass."""
+        """Start with no line counted; events with a name in `unlimited` always pass."""
         self._unlimited = unlimited
         self._lines_per_second = lines_per_second
         self._clock = clock

@@ -108,8 +108,8 @@ def _route_libraries(handler: logging.Handler, level: int) -> None:
 def _is_not_of_grpc(record: logging.LogRecord) -> bool:
     """Drop what gRPC logs about its clients, such as one whose path isn't UTF-8.
 
-    A client can cause a traceback with each call. A level wouldn't do: gRPC prints what
-    it can't log.
+    A client can cause a traceback with each call. Setting its level isn't enough: gRPC
+    prints what it can't log.
     """
     return not record.name.startswith("grpc.")
 

@@ -207,17 +207,17 @@ def _verdict(status: int, code: str) -> Verdict:
 def _error(
     verdict: Verdict, *, code: str = "", reply: Reply | None = None, debug: str = ""
 ) -> GatewayError:
-    answer, retry_after_seconds = None, None
+    answer, aws_retry_after_seconds = None, None
     if reply:
         answer = answer_of(reply, code=code)
         wish_ms = reply.headers.get("x-amz-retry-after", "")
         if _DIGITS.fullmatch(wish_ms):
-            retry_after_seconds = float(wish_ms) / 1000  # int() limits the digits
+            aws_retry_after_seconds = float(wish_ms) / 1000  # int() limits the digits
     return GatewayError(
         verdict.reason,
         again=verdict.again,
         answer=answer,
-        retry_after_seconds=retry_after_seconds,
+        aws_retry_after_seconds=aws_retry_after_seconds,
         debug=debug,
     )
 

@@ -28,7 +28,7 @@ from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.services.health import SERVICE
+from healthomics_gateway.services.run_service import RUN_SERVICE
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.sigv4 import Credentials
@@ -165,7 +165,7 @@ async def watching(served: Gateway) -> AsyncIterator[Any]:
     """Watch the health of RunService at a gateway."""
     async with grpc.aio.insecure_channel(str(served.address)) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
-            health_pb2.HealthCheckRequest(service=SERVICE), timeout=10
+            health_pb2.HealthCheckRequest(service=RUN_SERVICE), timeout=10
         )
         yield watch
         watch.cancel()
@@ -482,7 +482,7 @@ async def test_call_is_audited_at_every_log_level() -> None:
         "method": "/healthomics.v1.RunService/GetRun",
         "code": "INVALID_ARGUMENT",
         "reason": "INVALID_REQUEST",
-        "from_memory": False,
+        "from_cache": False,
     } == {
         k: v for k, v in event.items() if k not in ("timestamp", "peer", "duration_ms")
     }

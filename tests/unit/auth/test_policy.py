@@ -56,9 +56,9 @@ def refusal(policy: Policy, identity: str, method: str = "GetRun") -> Reason | N
         ),
         pytest.param("spiffe://corp/*", "spiffe://corp.evil/x", False, id="domain"),
         pytest.param("*", LIMS, True, id="everyone-known"),
-        pytest.param("*", ANONYMOUS, False, id="nobody-known"),
-        pytest.param("anon*", ANONYMOUS, False, id="nobody-by-a-start"),
-        pytest.param(ANONYMOUS, ANONYMOUS, True, id="nobody-by-name"),
+        pytest.param("*", ANONYMOUS, False, id="anonymous-by-star"),
+        pytest.param("anon*", ANONYMOUS, False, id="anonymous-by-prefix"),
+        pytest.param(ANONYMOUS, ANONYMOUS, True, id="anonymous-by-name"),
     ],
 )
 def test_rule_matches_its_identity(
@@ -104,7 +104,7 @@ def test_without_rules_every_caller_is_allowed() -> None:
 
     assert ALLOW_ALL is access.rule
     assert access.sees(Run())
-    assert not access.is_bound
+    assert not access.is_restricted
 
 
 @pytest.mark.guarantee("role-sessions")

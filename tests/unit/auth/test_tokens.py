@@ -1,4 +1,4 @@
-"""What a token proves: real signatures, forgeries, and arbitrary input."""
+"""Tokens: valid signatures, forgeries, and arbitrary input."""
 
 import asyncio
 import contextlib
@@ -97,7 +97,7 @@ class World:
 
 
 async def verdict(token: str, *keys: Signer | dict[str, Any], **options: Any) -> Any:
-    """Return what a new verifier finds in a token."""
+    """Return the verdict of a new verifier on a token."""
     return await World(*keys, **options).says(token)
 
 
@@ -276,7 +276,7 @@ async def test_issuer_that_is_down_is_not_the_callers_fault() -> None:
     assert INVALID is await world.says(RSA.token(alg="RS256", header={"alg": "none"}))
 
 
-# ---- what is cheap to refuse ----
+# ---- cheap refusals ----
 
 
 TOKEN = RSA.token()
@@ -546,7 +546,7 @@ async def test_token_without_issuer_is_of_a_spiffe_domain(
         pytest.param(ED.token(exp=NOW - 60), "exp", id="expired"),
         pytest.param(ED.token(nbf=NOW + 60), "nbf", id="not yet"),
         pytest.param(ED.token(iat=NOW + 60), "iat", id="from tomorrow"),
-        pytest.param(ED.token(sub=""), "identity", id="nobody"),
+        pytest.param(ED.token(sub=""), "identity", id="empty"),
         pytest.param(STRANGER.token(), "signature and JSON", id="forged"),
         pytest.param(ED.token(header={"kid": "other"}), "key", id="unknown key"),
         pytest.param(ED.token(header={"alg": "none"}), "algorithm", id="algorithm"),
@@ -563,7 +563,7 @@ async def test_check_that_failed_is_logged(token: str, check: str) -> None:
     assert {"event", "log_level", "check", "request_id"} == refused[0].keys()
 
 
-# ---- what is remembered ----
+# ---- the cache ----
 
 
 async def test_token_that_was_verified_is_not_verified_again() -> None:
@@ -627,7 +627,7 @@ async def test_failure_is_not_cached() -> None:
 
 async def test_cache_is_bounded() -> None:
     """Beyond the bound the least recently used tokens are verified again."""
-    world = World(max_remembered=2)
+    world = World(max_cached=2)
     tokens = [ED.token(sub=name) for name in ("a", "b", "c")]
     for token in (tokens[0], tokens[1], tokens[0], tokens[2], tokens[0]):
         await world.says(token)
@@ -639,7 +639,7 @@ async def test_cache_is_bounded() -> None:
 
 async def test_expired_tokens_evict_no_others() -> None:
     """Expired tokens take no place in the cache."""
-    world = World(max_remembered=1)
+    world = World(max_cached=1)
     await world.says(TOKEN)
     assert EXPIRED is await world.says(ED.token(exp=NOW - 60))
 
@@ -677,7 +677,7 @@ async def test_token_is_stored_and_logged_nowhere() -> None:
 
 
 def tried(token: str) -> str | Reason:
-    """Return what a verifier finds, in an event loop of its own."""
+    """Return a verdict, in a separate event loop."""
     return asyncio.run(verdict(token, ED, RSA, EC))
 
 

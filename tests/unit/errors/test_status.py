@@ -316,10 +316,7 @@ def test_any_status_is_short_and_printable(
     assert sorted(set(names)) == sorted(names)
     assert status.ByteSize() + len(status.message) <= 4096
     assert all(text.isascii() and text.isprintable() for text in texts)
-    expected = metadata.keys()
-    if reason is Reason.CALLER_NOT_AUTHORIZED:  # learns nothing of the run but its id
-        expected &= {"runId"}
-    assert expected == details[0].metadata.keys()
+    assert metadata.keys() == details[0].metadata.keys()
 
 
 def test_text_of_an_error_is_its_reason() -> None:

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.auth.policy import ALL_METHODS, Access, Rule
 from healthomics_gateway.context import (
     CallContext,
     Handler,
@@ -120,7 +121,7 @@ async def test_request_id_is_the_first_valid_one() -> None:
     assert "good" == error.trailers["x-request-id"]
 
 
-# What a call leaves behind
+# Garbage of calls
 
 
 async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
@@ -131,21 +132,40 @@ async def fail_for_another(_query: RunQuery, _call: Call) -> Answer:
         raise failure(Reason.CALLER_NOT_AUTHORIZED) from None
 
 
+async def fail_as_missing(_query: RunQuery, _call: Call) -> Answer:
+    """Raise an error that is hidden from a restricted caller."""
+    raise failure(Reason.RUN_NOT_FOUND)
+
+
+def restrict(proceed: Handler) -> Handler:
+    """Restrict every caller to the runs of one group."""
+    rule = Rule("lims", ALL_METHODS, run_groups=frozenset({"1"}))
+
+    async def handle(incoming: Any, call: CallContext) -> bytes:
+        call.access = Access("lims", rule)
+        return await proceed(incoming, call)
+
+    return handle
+
+
 @pytest.mark.guarantee("short-pauses")
 @pytest.mark.parametrize(
-    "refusing",
+    ("refusing", "inner"),
     [
-        pytest.param(failure(), id="failure"),
-        pytest.param(fail_for_another, id="for-another"),
+        pytest.param(failure(), (), id="failure"),
+        pytest.param(fail_for_another, (), id="for-another"),
+        pytest.param(fail_as_missing, (restrict,), id="hidden"),
     ],
 )
 async def test_refused_call_makes_no_reference_cycles(
-    refusing: Any,
+    refusing: Any, inner: Sequence[Interceptor]
 ) -> None:
-    """A refused call leaves the garbage collector no more than an answered one."""
+    """A refused call causes no more cyclic garbage than an answered one."""
     calls = 20
     left = {}
-    async with serving(Scripted(*[answer()] * (calls + 1), refusing)) as channel:
+    answers = [answer(run_group_id="1")] * (calls + 1)
+    source = Scripted(*answers, refusing)
+    async with serving(source, inner=inner, refusal_seconds=0.005) as channel:
         stub = RunServiceStub(channel)
 
         async def ask() -> None:
@@ -344,7 +364,7 @@ async def test_status_of_a_standard_service_is_kept() -> None:
 
 
 async def test_stream_of_a_standard_service_passes() -> None:
-    """`Health.Watch` streams through the chain until its client leaves."""
+    """`Health.Watch` streams through the chain until its client cancels."""
     async with serving(Scripted(answer())) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=10
@@ -459,7 +479,7 @@ async def test_answered_call_is_logged_once() -> None:
         "reason": "",
         "request_id": "mine",
         "identity": "anonymous",
-        "from_memory": False,
+        "from_cache": False,
         "runId": RUN_ID,
         "region": "us-east-1",
         "attempts": "1",
@@ -548,7 +568,7 @@ async def test_cancelled_call_is_logged_as_cancelled() -> None:
 
 
 class Leaving:
-    """The context of a call whose client leaves with some seconds remaining."""
+    """The context of a call that is cancelled with some seconds remaining."""
 
     def __init__(self, left: float | None) -> None:
         """Set the remaining seconds, None for a call without a deadline."""

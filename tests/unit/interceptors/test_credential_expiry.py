@@ -124,7 +124,7 @@ async def test_call_without_credentials_lasts() -> None:
 
 
 async def test_call_that_has_ended_leaves_no_timer() -> None:
-    """The timer of a call is cancelled when the call ends or its client leaves."""
+    """The timer of a call is cancelled when the call ends or is cancelled."""
     world = World()
     calls = [world.begun(Credential("a", NOW + 60)) for _ in range(2)]
     await settle()

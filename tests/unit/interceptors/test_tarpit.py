@@ -102,7 +102,7 @@ def test_rejections_of_a_crowd_are_sent_more_slowly() -> None:
     """While many rejections wait, the rate is lower."""
 
     async def work() -> list[tuple[str, float]]:
-        rejected = RejectedCalls(crowd=2, crowd_per_second=0.1)
+        rejected = RejectedCalls(slow_above=2, slow_per_second=0.1)
         await asyncio.gather(*(rejected.call(name) for name in "abcde"))
         return rejected.sent
 

@@ -157,7 +157,7 @@ async def test_accounts_take_turns_for_places() -> None:
 
 
 async def test_place_of_a_call_that_is_cancelled_at_its_turn_is_reused() -> None:
-    """A client that leaves at the moment of its turn wastes no place."""
+    """A call that is cancelled at the moment of its turn takes no place."""
     places = Bulkhead(1)
     first, second, third = [await places.came() for _ in range(3)]
     places.inside[0].set_result(answer())
@@ -172,7 +172,7 @@ async def test_place_of_a_call_that_is_cancelled_at_its_turn_is_reused() -> None
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
 async def test_place_is_freed_by_a_failed_or_cancelled_call(how: str) -> None:
-    """A call that fails, or whose client leaves, frees its place for the next."""
+    """A call that fails or is cancelled frees its place for the next."""
     places = Bulkhead(1)
     first, second = await places.came(), await places.came()
     if how == "fails":
@@ -188,7 +188,7 @@ async def test_place_is_freed_by_a_failed_or_cancelled_call(how: str) -> None:
 
 
 async def test_call_that_is_cancelled_in_the_queue_takes_no_place() -> None:
-    """A call whose client leaves while it waits is skipped."""
+    """A call that is cancelled while it waits is skipped."""
     places = Bulkhead(1)
     _, second, third = [await places.came() for _ in range(3)]
     second.cancel()

@@ -34,7 +34,7 @@ def test_answer_is_returned_up_to_its_maximum_age() -> None:
 
 
 def test_age_of_zero_allows_for_no_answer() -> None:
-    """A request without staleness isn't answered from the cache, at any speed."""
+    """A request without staleness is never answered from the cache."""
     cache = Cache(max_bytes=SIZE, clock=lambda: 1000.0)
     cache.put(QUERY, ANSWER)
 
@@ -115,7 +115,7 @@ def test_partitions_share_no_answer() -> None:
 
 
 async def test_other_errors_remove_no_answer() -> None:
-    """An error that doesn't concern the run leaves its cached answer in place."""
+    """An error that doesn't concern the run doesn't remove its cached answer."""
     cache = Cache(max_bytes=SIZE)
     runs = Caching(Scripted(ANSWER, failure(Reason.UPSTREAM_INTERNAL)), cache)
     await runs.get_run(QUERY, call=OneCall(inf))

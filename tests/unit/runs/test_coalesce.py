@@ -292,7 +292,7 @@ def test_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
 
 @pytest.mark.guarantee("early-refusal")
 def test_joining_call_whose_turn_comes_too_late_is_refused_at_once() -> None:
-    """A call isn't let join a fetch that will be sent after the call's deadline."""
+    """A call can't join a fetch that will be sent after the call's deadline."""
 
     async def work() -> tuple[float, float]:
         upstream = Upstream(token_seconds=5.0, expected_seconds=5.0)

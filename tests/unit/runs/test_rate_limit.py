@@ -113,9 +113,24 @@ def test_throttle_cuts_the_rate_once_a_second() -> None:
     assert [7.0, 7.0, 7.2, 5.1] == virtually(work)
 
 
+@pytest.mark.guarantee("watch-share")
+def test_throttle_never_raises_a_low_rate() -> None:
+    """A rate below the lowest rate after throttles stays as it is."""
+
+    async def work() -> tuple[float, float]:
+        scheduler = Turns(tps=0.08).scheduler
+        scheduler.throttled()
+        cut = scheduler.rate
+        await asyncio.sleep(60)
+        scheduler.expected_wait(OneCall(inf))
+        return cut, scheduler.rate
+
+    assert (0.08, 0.08) == virtually(work)
+
+
 @pytest.mark.guarantee("adaptive-rate")
 def test_rate_recovers_within_a_minute() -> None:
-    """After any number of cuts, the whole rate is back after fifty seconds."""
+    """After any number of cuts, the whole rate is restored after fifty seconds."""
 
     async def work() -> tuple[float, float]:
         turns = Turns(tps=8)
@@ -318,7 +333,7 @@ def test_call_is_refused_before_its_deadline_if_the_rate_falls() -> None:
         await turns.take()
         call = asyncio.create_task(turns.take("b", seconds=0.15))
         await asyncio.sleep(0.01)
-        turns.scheduler._bucket.turns.tokens = -50.0  # noqa: SLF001  # a long throttle
+        turns.scheduler._quota.turns.tokens = -50.0  # noqa: SLF001  # a long throttle
         begun = now()
         with pytest.raises(NotAskedError):
             await call

@@ -35,7 +35,7 @@ class Outcome:
     """The outcome of a call: its answer or error, the sleeps, and the call's facts."""
 
     def __init__(self, seconds: float) -> None:
-        """Give the call so many seconds."""
+        """Create a call with a deadline in so many seconds."""
         self.time = Time()
         self.call = OneCall(deadline=self.time.now + seconds)
         self.answer: Answer | None = None
@@ -269,7 +269,9 @@ async def test_retry_after_of_aws_lengthens_the_wait_within_bounds(
 ) -> None:
     """Retry-After never shortens a wait, and lengthens it by at most 5 s."""
     throttled = failure(
-        Reason.UPSTREAM_THROTTLED, again=Again.YES, retry_after_seconds=asked_seconds
+        Reason.UPSTREAM_THROTTLED,
+        again=Again.YES,
+        aws_retry_after_seconds=asked_seconds,
     )
     outcome = await ask(Scripted(throttled))
 
@@ -289,7 +291,9 @@ async def test_error_has_the_wait_that_would_come_next(
 ) -> None:
     """A client is asked to wait as long as the gateway itself would."""
     throttled = failure(
-        Reason.UPSTREAM_THROTTLED, again=Again.YES, retry_after_seconds=asked_seconds
+        Reason.UPSTREAM_THROTTLED,
+        again=Again.YES,
+        aws_retry_after_seconds=asked_seconds,
     )
     outcome = await ask(Scripted(throttled), max_attempts=1)
 
@@ -331,7 +335,7 @@ async def test_error_without_time_for_a_retry_has_its_wait() -> None:
 async def test_retry_after_beyond_the_deadline_ends_the_attempts() -> None:
     """If AWS asks for a longer wait than the deadline allows, no attempt follows."""
     throttled = failure(
-        Reason.UPSTREAM_THROTTLED, again=Again.YES, retry_after_seconds=3.0
+        Reason.UPSTREAM_THROTTLED, again=Again.YES, aws_retry_after_seconds=3.0
     )
     outcome = await ask(Scripted(throttled, ANSWER), seconds=2.0)
 

@@ -152,7 +152,7 @@ def test_rate_holds_after_healthomics_has_stalled() -> None:
 
 @pytest.mark.guarantee("quota-at-send")
 def test_rate_holds_after_slow_credentials() -> None:
-    """Calls that waited for STS or for the credential chain get turns by the rate."""
+    """Calls that waited for STS or the credential chain get turns at the rate."""
 
     async def work() -> int:
         upstream = Upstream(session=Session(stalling(4.5), is_ready=False))
@@ -213,7 +213,7 @@ def test_rate_holds_for_each_account_while_they_share_the_places() -> None:
 
 
 def test_throttle_slows_requests_that_have_had_their_turn() -> None:
-    """Requests that have had their turn are sent by the rate that was cut."""
+    """Requests that have had their turn are sent at the reduced rate."""
 
     async def work() -> list[float]:
         begun = now()
@@ -311,7 +311,7 @@ def test_call_that_is_cancelled_at_its_turn_returns_it() -> None:
 
 @pytest.mark.guarantee("abandoned-turns")
 def test_request_that_is_cancelled_at_the_gate_takes_no_token() -> None:
-    """Later requests are sent in their order as if it had not been there."""
+    """Later requests are sent in their order, without a gap."""
 
     async def work() -> list[tuple[int, float]]:
         opened: list[float] = []

@@ -26,7 +26,7 @@ from healthomics_gateway.runs.source import (
     RunQuery,
     UpstreamInfo,
 )
-from healthomics_gateway.runs.subscription import Subscription
+from healthomics_gateway.runs.subscription import Subscription, WatchRequest
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.runs.watch_state import MAX_VIEWS, State
 from testkit.serving import failure
@@ -47,9 +47,10 @@ def status(word: str) -> RunStatus.ValueType:
 
 
 class World:
-    """A run whose life is scripted, and the watches that follow it.
+    """A run with scripted states, and its watches.
 
-    `life` gives, from which second on (after 1000), the run's members or the failure.
+    `life` lists members of the run, or failures, each with the second after 1000 from
+    which it applies.
     """
 
     def __init__(self, *life: tuple[float, Any], seconds: float = 0.0) -> None:
@@ -91,11 +92,13 @@ class World:
         of: Callable[[Run], Any] = lambda run: run.name,
         work: float = 0.0,
         selection: Selection = ALL,
+        first: Answer | None = None,
         **fields: Any,
     ) -> list[tuple[float, Any]]:
-        """Return what one watch sees, and when; it takes `work` seconds for each."""
+        """Return the states of one watch and their times; each takes `work` seconds."""
         seen: list[tuple[float, Any]] = []
-        with self.watches.watch(QUERY, selection=selection, **fields) as watch:
+        request = WatchRequest(selection=selection, **fields)
+        with self.watches.watch(QUERY, request, first=first) as watch:
             try:
                 while (body := await watch.next()) is not None:
                     what = of(WatchRunResponse.FromString(body).run) if body else "beat"
@@ -540,7 +543,7 @@ def test_final_error_ends_every_watch(reason: Reason) -> None:
         world = World((0, {"name": "a"}), (4, failure(reason)), (6, {"name": "b"}))
         seen = await asyncio.gather(*(world.follow() for _ in range(3)))
         await asyncio.sleep(1)
-        with world.watches.watch(QUERY, selection=ALL) as watch:
+        with world.watches.watch(QUERY, WatchRequest(selection=ALL)) as watch:
             body = await watch.next()
         return seen, body
 
@@ -555,7 +558,7 @@ def test_watch_knows_the_attempts_of_its_last_poll() -> None:
     async def work() -> Any:
         world = World((0, failure(Reason.RUN_NOT_FOUND)))
         with (
-            world.watches.watch(QUERY, selection=ALL) as watch,
+            world.watches.watch(QUERY, WatchRequest(selection=ALL)) as watch,
             pytest.raises(GatewayError),
         ):
             await watch.next()
@@ -626,7 +629,7 @@ def test_subscription_that_is_not_entered_makes_no_poll() -> None:
 
     async def work() -> Any:
         world = World((0, {}))
-        watch = world.watches.watch(QUERY, selection=ALL)
+        watch = world.watches.watch(QUERY, WatchRequest(selection=ALL))
         await asyncio.sleep(10)
         return isinstance(watch, Subscription), world.polled, world.watches.pollers
 

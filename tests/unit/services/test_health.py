@@ -12,8 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.services.health import SERVICE, Health
+from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.readiness import Readiness
+from healthomics_gateway.services.run_service import RUN_SERVICE
 from testkit.blocking_clients import blocking
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -234,7 +235,7 @@ async def test_health_of_the_service_is_readiness(
     async with watched(state()) as stub:
         assert (SERVING, expected) == (
             await check(stub, ""),
-            await check(stub, SERVICE),
+            await check(stub, RUN_SERVICE),
         )
 
 
@@ -243,7 +244,9 @@ async def test_health_stream_has_every_change() -> None:
     state = readiness()
     seen = []
     async with watched(state) as stub:
-        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
+        watch = stub.Watch(
+            health_pb2.HealthCheckRequest(service=RUN_SERVICE), timeout=10
+        )
         seen.append((await watch.read()).status)
         for why in (None, INVALID, None):
             state.report(why)
@@ -257,13 +260,15 @@ async def test_health_of_a_draining_gateway_is_not_serving() -> None:
     """While it drains, neither the process nor the service is serving again."""
     state = ready()
     async with watched(state) as stub:
-        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=10)
+        watch = stub.Watch(
+            health_pb2.HealthCheckRequest(service=RUN_SERVICE), timeout=10
+        )
         seen = [(await watch.read()).status]
         state.drain()
         seen.append((await watch.read()).status)
         state.report(INVALID)
         state.report(None)
-        seen += [await check(stub, ""), await check(stub, SERVICE)]
+        seen += [await check(stub, ""), await check(stub, RUN_SERVICE)]
         watch.cancel()
 
     assert [SERVING, NOT_SERVING, NOT_SERVING, NOT_SERVING] == seen
@@ -289,7 +294,7 @@ async def test_health_stream_that_is_not_read_delays_no_other() -> None:
 
 
 async def test_health_of_an_unknown_service() -> None:
-    """`Watch` says SERVICE_UNKNOWN and stays open, `Check` fails with NOT_FOUND."""
+    """`Watch` returns SERVICE_UNKNOWN and continues; `Check` fails with NOT_FOUND."""
     async with watched(ready()) as stub:
         watch = stub.Watch(health_pb2.HealthCheckRequest(service="nope"), timeout=10)
         status = (await watch.read()).status
@@ -361,7 +366,7 @@ def dead() -> Readiness:
 
 
 async def test_livez_fails_if_no_new_call_can_reach_the_gateway() -> None:
-    """`/livez` and `/readyz` are 503 then, with the cause."""
+    """If no call can arrive, `/livez` and `/readyz` are 503 with the cause."""
     state = dead()
     async with pages(state) as (session, url):
         answers = [

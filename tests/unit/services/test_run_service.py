@@ -584,7 +584,7 @@ async def test_error_has_the_facts_of_its_source() -> None:
 
 
 def run_of_size(size: int) -> Run:
-    """Return a run whose encoding has so many bytes."""
+    """Return a run with an encoding of so many bytes."""
     run = Run(id=RUN_ID, definition="x" * size)
     run.definition = "x" * (2 * size - run.ByteSize())
     assert size == run.ByteSize()
@@ -621,7 +621,7 @@ async def test_answer_beyond_4_mib_is_refused_with_its_facts() -> None:
 
 
 async def test_answer_beyond_4_mib_is_delivered_in_part() -> None:
-    """A mask that leaves out what is large makes the answer fit."""
+    """A mask without the large fields makes the answer fit."""
     source = Scripted(Answer(run_of_size(LIMIT + 1), ""))
     mask = FieldMask(paths=["id"])
     run = await send(source, GetRunRequest(id=RUN_ID, read_mask=mask))
@@ -682,7 +682,7 @@ async def test_facts_of_concurrent_calls_are_kept_apart() -> None:
 
 
 async def test_cancelled_call_cancels_its_source() -> None:
-    """If the client leaves, the work for its call is cancelled."""
+    """If the client cancels a call, the work for it is cancelled."""
     hanging = Hanging()
     async with serving(Scripted(hanging)) as channel:
         call = RunServiceStub(channel).GetRun(GetRunRequest(id=RUN_ID), timeout=30)
@@ -720,12 +720,96 @@ def test_refusal_of_a_run_comes_at_a_multiple_of_a_time(
 def test_refusal_of_a_run_does_not_outlast_the_deadline(
     seconds: float, method: str
 ) -> None:
-    """A call whose deadline comes first ends with it, in each case."""
+    """A call with an earlier deadline ends at its deadline, in each case."""
     step = answer(run_group_id="2")
 
     assert ("CALLER_DEADLINE", pytest.approx(0.3)) == virtually(
         lambda: refused_after(step, method, seconds=seconds, deadline=0.3)
     )
+
+
+@pytest.mark.guarantee("hidden-runs")
+@pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "server-s"])
+def test_deadline_before_the_refusal_shows_nothing_of_the_run(
+    method: str, *, is_own: bool
+) -> None:
+    """Nothing shows whether the run was hidden, missing, unreadable, or still read."""
+    server_reason = "SERVER_DEADLINE" if method == "GetRun" else "WATCH_RENEW"
+    steps: list[tuple[Answer | GatewayError, int, float]] = [
+        (answer(run_group_id="2"), 1, 0.1),
+        (answer(run_group_id="2"), 1, 9.0),
+        (failure(Reason.RUN_NOT_FOUND, answer=AwsAnswer("aws-1", 404)), 1, 0.1),
+        (failure(Reason.UPSTREAM_MALFORMED_RESPONSE), 2, 0.1),
+    ]
+    shown = [
+        virtually(lambda s=each: ended(method, *s, is_own=is_own)) for each in steps
+    ]
+
+    reason = "CALLER_DEADLINE" if is_own else server_reason
+    received = (reason, {"runId": RUN_ID}, (("x-request-id", "r-1"),))
+    assert [received] * len(steps) == shown
+
+
+async def ended(
+    method: str,
+    step: Answer | GatewayError,
+    attempts: int,
+    seconds: float,
+    *,
+    is_own: bool,
+) -> tuple[str, dict[str, str], Any]:
+    """Call as a restricted caller with 0.3 s; return what the client receives."""
+    give = giving(step, seconds)
+
+    async def attempt(query: RunQuery, asked: Call) -> Answer:
+        asked.upstream = UpstreamInfo("us-east-1", attempts)
+        found = await give(query, asked)
+        asked.upstream = UpstreamInfo(
+            "us-east-1", attempts, AwsAnswer(AWS_REQUEST_ID, 200)
+        )
+        return found
+
+    service = service_of(
+        Scripted(attempt),
+        clock=asyncio.get_running_loop().time,
+        max_deadline_seconds=0.3,
+        max_stream_seconds=0.3,
+    )
+    call = under_way(0.299 if is_own else 9.0, BOUND)
+    asked = (
+        service.GetRun(GetRunRequest(id=RUN_ID), call)
+        if method == "GetRun"
+        else anext(service.WatchRun(WatchRunRequest(id=RUN_ID), call))
+    )
+    with pytest.raises(GatewayError) as end:
+        await asked
+    call.error = end.value
+    return end.value.reason.name, call.metadata, call.trailing_ids()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [
+        pytest.param(0.299, "CALLER_DEADLINE", id="shorter"),
+        pytest.param(0.3, "WATCH_RENEW", id="equal"),
+        pytest.param(None, "WATCH_RENEW", id="none"),
+    ],
+)
+def test_watch_ends_with_the_shorter_of_both_limits(
+    seconds: float | None, reason: str
+) -> None:
+    """A deadline that is as long as the longest stream ends with WATCH_RENEW."""
+
+    async def end() -> str:
+        clock = asyncio.get_running_loop().time
+        source = Scripted(giving(answer(), 9.0))
+        stream = watched(source, seconds=seconds, clock=clock, max_stream_seconds=0.3)
+        with pytest.raises(GatewayError) as error:
+            await anext(stream)
+        return error.value.reason.name
+
+    assert reason == virtually(end)
 
 
 async def refused_after(

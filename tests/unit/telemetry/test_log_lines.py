@@ -38,7 +38,7 @@ class Raw:
     """A value whose `repr` isn't escaped."""
 
     def __repr__(self) -> str:
-        """Return what a terminal would obey."""
+        """Return control characters for a terminal."""
         return TITLE
 
 

@@ -1,4 +1,4 @@
-"""What a process writes to stderr."""
+"""The lines that a process writes to stderr."""
 
 import json
 import os
@@ -356,7 +356,7 @@ def test_audit_waits_apart_from_other_lines() -> None:
 
 @pytest.mark.guarantee("log-floods")
 def test_flood_hides_no_other_kind() -> None:
-    """A flood of one kind leaves the lines of every other kind."""
+    """A flood of one kind drops no line of another kind."""
     *flood, ours, theirs = events(FLOOD)
     kept = Counter(event["event"] == "poll" for event in flood)
 

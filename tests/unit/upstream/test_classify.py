@@ -383,13 +383,13 @@ def test_retry_after_is_read_in_milliseconds_or_ignored(
     """`x-amz-retry-after` is used if it consists of digits, however many."""
     answer = reply(429, x_amz_retry_after=text)
 
-    assert pytest.approx(seconds) == error_of(answer).retry_after_seconds
+    assert pytest.approx(seconds) == error_of(answer).aws_retry_after_seconds
 
 
 def test_error_without_retry_after_has_none() -> None:
     """Without `x-amz-retry-after` no wait is requested, not even by `Retry-After`."""
-    assert error_of(reply(429, retry_after="7")).retry_after_seconds is None
-    assert error_of_failure(Failure.TIMEOUT).retry_after_seconds is None
+    assert error_of(reply(429, retry_after="7")).aws_retry_after_seconds is None
+    assert error_of_failure(Failure.TIMEOUT).aws_retry_after_seconds is None
 
 
 @pytest.mark.parametrize(
