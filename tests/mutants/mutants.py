@@ -475,8 +475,8 @@ MUTANTS = (
     Mutant(
         "place-is-held-while-credentials-are-renewed",
         "upstream/healthomics.py",
-        "            raise self._learned(error, reply, credentials, skew) from None\n",
-        "            learned = self._learned(error, reply, credentials, skew)\n"
+        "raise self._learn_from(error, reply, credentials, skew) from None\n",
+        "learned = self._learn_from(error, reply, credentials, skew)\n"
         "            raise "
         "(await learned.fix() if learned.fix else learned) from None\n",
         "faults/test_roles.py::test_slow_renewal_delays_no_other_caller",
