@@ -24,7 +24,7 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "durations": "test_durations",
     "errors/status": "errors/test_status",
     "interceptors/concurrency": "interceptors/test_concurrency",
-    "net/addresses": "settings/test_load",
+    "net/addresses": "net/test_addresses",
     "runs/cache": "runs/test_cache",
     "runs/fairness": "runs/test_rate_limit",
     "runs/field_mask": "runs/test_field_mask",
