@@ -147,7 +147,7 @@ async def attacking(
     attack = ALL[name]
     row = Row(attack.title, attack.unit)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "faults.attackers", name, address),
+        *(sys.executable, "-m", "load.attackers", name, address),
         *("--seconds", f"{seconds:g}", "--rate", f"{rate:g}"),
         stdout=PIPE,
     )
