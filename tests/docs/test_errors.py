@@ -114,9 +114,9 @@ TRIED = classified() | {Reason.GATEWAY_CREDENTIALS_UNAVAILABLE: {Again.NO}}
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
 def test_row_lists_what_the_gateway_retries(reason: Reason) -> None:
     """The row of a reason lists what the gateway itself tries in these cases."""
-    told = re.findall(r"\b(again|once|no)\b", ROWS[reason.name][5])
+    tries = re.findall(r"\b(again|once|no)\b", ROWS[reason.name][5])
 
-    assert TRIED.get(reason, set()) == {WORDS[word] for word in told}
+    assert TRIED.get(reason, set()) == {WORDS[word] for word in tries}
 
 
 def test_aws_codes_are_listed_under_their_reason() -> None:
