@@ -177,7 +177,7 @@ class ChainProvider:
             self._background.start(_RECOVERY, partial(self._read_until_usable, refused))
 
     async def _read_until_usable(self, refused: Credentials | None) -> None:
-        """Read the chain until it has others than AWS refused."""
+        """Read the chain until it has credentials that AWS hasn't refused."""
         reads = 0
         while self._credentials is None or (
             self._credentials == refused and reads < RECOVERY_READS
