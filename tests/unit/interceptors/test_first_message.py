@@ -11,6 +11,7 @@ from healthomics_gateway.context import running_task
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.first_message import FirstMessages
+from testkit.virtual_time import virtually
 
 PATIENCE_SECONDS = 5.0
 
@@ -66,19 +67,23 @@ async def test_late_message_is_not_awaited() -> None:
     assert Reason.MALFORMED_REQUEST is refusal.value.reason
 
 
-async def test_every_call_waits_equally_long_for_its_message() -> None:
-    """One timer serves all calls, and refuses none before its time."""
-    messages = FirstMessages(max_waiting=9, message_seconds=0.05)
-    loop = asyncio.get_running_loop()
+def test_every_call_waits_equally_long_for_its_message() -> None:
+    """One timer serves all calls, and refuses each at its own time."""
 
-    async def waited(pause: float) -> float:
-        await asyncio.sleep(pause)  # a call that comes later
-        begun = loop.time()
-        with pytest.raises(GatewayError):
-            await message_of(messages, Silent().read)
-        return loop.time() - begun
+    async def waits() -> list[float]:
+        messages = FirstMessages(max_waiting=9, message_seconds=4)
+        loop = asyncio.get_running_loop()
 
-    assert min(await asyncio.gather(waited(0), waited(0.03), waited(0.12))) >= 0.049
+        async def waited(pause: float) -> float:
+            await asyncio.sleep(pause)  # a call that comes later
+            begun = loop.time()
+            with pytest.raises(GatewayError):
+                await message_of(messages, Silent().read)
+            return loop.time() - begun
+
+        return await asyncio.gather(waited(0), waited(2), waited(16))
+
+    assert [4, 4, 4] == virtually(waits)
 
 
 @pytest.mark.guarantee("overload")
