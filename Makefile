@@ -1,6 +1,6 @@
 # Every task of the repository, for developers and for CI. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint format generate guarantees package-graph \
+.PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor clients differential fuzz soak flood crowds sigterm \
   indistinguishable mutants mutation bench bench-quota audit wheel floor
 .DELETE_ON_ERROR:
@@ -67,7 +67,6 @@ lint: lint-quick ## check style, types, imports between packages and the contrac
 	$(BIN)/buf format --diff --exit-code
 	$(BIN)/buf breaking --against $(RELEASED)
 
-.PHONY: lint-quick
 lint-quick: $(READY) ## check style alone, in seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

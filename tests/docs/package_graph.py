@@ -1,7 +1,7 @@
 """Prints which packages of the gateway import which, in the order of the layers.
 
-The layers are those of the first import contract in pyproject.toml. Ends with 1 if a
-package imports one of a layer above it, or if packages import each other in a cycle.
+The layers are those of an import contract in pyproject.toml. Ends with 1 if a package
+imports one that its layer doesn't allow, or if packages import each other in a cycle.
 """
 
 from __future__ import annotations
@@ -13,20 +13,29 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import grimp
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "healthomics_gateway"
+CONTRACT = "Each package imports only from the packages below it"
 
 
-def read_layers() -> dict[str, int]:
-    """Return the number of each package's layer, counted from the top."""
+class Layer(NamedTuple):
+    """The layer of a package."""
+
+    number: int  # counted from the top
+    is_open: bool  # whether its packages may import each other
+
+
+def read_layers() -> dict[str, Layer]:
+    """Return the layer of each package, from the top down."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contracts = project["tool"]["importlinter"]["contracts"]
-    layers = next(each["layers"] for each in contracts if each["type"] == "layers")
+    layers = next(each["layers"] for each in contracts if each["name"] == CONTRACT)
     return {
-        name: number
+        name: Layer(number, is_open=" | " not in layer)
         for number, layer in enumerate(layers)
         for name in re.split(r" [|:] ", layer)
     }
@@ -51,14 +60,15 @@ def read_imports(packages: Sequence[str]) -> dict[str, list[str]]:
 
 
 def faults_of(
-    imports: Mapping[str, Sequence[str]], layers: Mapping[str, int]
+    imports: Mapping[str, Sequence[str]], layers: Mapping[str, Layer]
 ) -> list[str]:
-    """Return a sentence for each upward import, and for the first cycle."""
+    """Return a sentence for each import that isn't allowed, and for the first cycle."""
     faults = [
-        f"{importer} imports {each}, which is in a layer above it"
+        f"{importer} imports {each}, which isn't below it"
         for importer, imported in imports.items()
         for each in imported
-        if layers[each] < layers[importer]
+        if layers[each].number < layers[importer].number
+        or (layers[each] == layers[importer] and not layers[importer].is_open)
     ]
     try:
         TopologicalSorter(imports).prepare()
@@ -99,10 +109,9 @@ def main() -> int:
     if options.mermaid:
         say("\n".join(mermaid(imports)))
         return 0
-    for number in range(max(layers.values()) + 1):
-        for name in (each for each in layers if layers[each] == number):
-            say(f"{number + 1} {name:12} {', '.join(imports[name]) or '-'}")
-    say("no upward import, no cycle")
+    for name, layer in layers.items():
+        say(f"{layer.number + 1} {name:12} {', '.join(imports[name]) or '-'}")
+    say("each import is allowed; there is no cycle")
     return 0
 
 

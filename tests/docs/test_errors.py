@@ -114,9 +114,9 @@ TRIED = classified() | {Reason.GATEWAY_CREDENTIALS_UNAVAILABLE: {Again.NO}}
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
 def test_row_lists_what_the_gateway_retries(reason: Reason) -> None:
     """The row of a reason lists what the gateway itself tries in these cases."""
-    told = re.findall(r"\b(again|once|no)\b", ROWS[reason.name][5])
+    tries = re.findall(r"\b(again|once|no)\b", ROWS[reason.name][5])
 
-    assert TRIED.get(reason, set()) == {WORDS[word] for word in told}
+    assert TRIED.get(reason, set()) == {WORDS[word] for word in tries}
 
 
 def test_aws_codes_are_listed_under_their_reason() -> None:
@@ -140,7 +140,7 @@ def test_aws_codes_are_listed_once() -> None:
 # One response of an upstream for each row of "Answers that don't fit".
 RUN = '{"id": "1"}'
 SHAPES = {
-    "a code that another status belongs to": (
+    "a code with another status than its usual one": (
         http('{"__type": "ConflictException"}', status=404),
         Reason.RUN_CONFLICT,
     ),
@@ -156,7 +156,7 @@ SHAPES = {
         http('{"__type": "ConflictException", "id": "1"}'),
         Reason.RUN_CONFLICT,
     ),
-    "a 4xx, or such a 2xx, with an unknown code": (
+    "a 4xx with an unknown code, or a 2xx with one in the header or in `__type`": (
         http('{"code": "BrandNewException"}', status=400),
         Reason.UPSTREAM_UNRECOGNIZED,
     ),

@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 import healthomics_gateway
 from docs.guarantees import PAGE, marked_tests, promises_of, with_tests
+from docs.package_graph import Layer, faults_of
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.settings.environment import (
@@ -174,6 +175,25 @@ def test_design_names_the_modules_of_each_package() -> None:
 
     assert rows
     assert set() == unknown
+
+
+@pytest.mark.parametrize(
+    ("layer", "imports", "faults"),
+    [
+        pytest.param(Layer(1, is_open=True), {"b": ["a"]}, 0, id="below"),
+        pytest.param(Layer(1, is_open=True), {"a": ["b"]}, 1, id="above"),
+        pytest.param(Layer(0, is_open=True), {"b": ["a"]}, 0, id="beside"),
+        pytest.param(Layer(0, is_open=False), {"b": ["a"]}, 1, id="independent"),
+        pytest.param(Layer(0, is_open=True), {"a": ["b"], "b": ["a"]}, 1, id="cycle"),
+    ],
+)
+def test_package_graph_reports_imports_that_are_not_allowed(
+    layer: Layer, imports: dict[str, list[str]], faults: int
+) -> None:
+    """Imports upward, between independent packages and in a cycle are faults."""
+    layers = {"a": layer, "b": layer._replace(number=0)}
+
+    assert faults == len(faults_of(imports, layers))
 
 
 def test_guarantees_have_tests() -> None:

@@ -527,7 +527,7 @@ async def sourced(
         def aws(url: str) -> Aws:
             place = sts.aws(url)
             found = source.aws()(url)
-            return Aws(place.region, url, place.ca_file, found.identity, sts=place.sts)
+            return Aws(place.region, url, place.ca_file, found.provider, sts=place.sts)
 
         more["upstream"] = {"session_token": own}
         async with scene(rigged, folder, sts=sts, aws=aws, **more) as s:

@@ -75,31 +75,31 @@ class Attacker:
         """Send all units and wait, until the gateway closes the connection."""
         if not self._attack.is_reading:
             writer.write(self._attack.greeting)
-            await self._send(writer, number, _Room(None))
+            await self._send(writer, number, _Window(None))
             await asyncio.Future[None]()
-        room = _Room(self._attack.in_hand)
+        window = _Window(self._attack.in_hand)
         send = self._send_as_answered if self._attack.in_hand else self._send
-        sending = asyncio.create_task(send(writer, number, room))
+        sending = asyncio.create_task(send(writer, number, window))
         try:
             writer.write(self._attack.greeting)
             while block := await reader.read(BLOCK):
-                room.read(block)
+                window.read(block)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _send_as_answered(
-        self, writer: StreamWriter, number: int, room: _Room
+        self, writer: StreamWriter, number: int, window: _Window
     ) -> None:
         """Send as fast as units end, as many at a time as the connection may have."""
         units = self._attack.units(number)
         while True:
-            burst = list(islice(units, await room.wait()))
+            burst = list(islice(units, await window.wait()))
             writer.write(b"".join(burst))
             await writer.drain()
             self.sent += len(burst)
 
-    async def _send(self, writer: StreamWriter, number: int, _room: _Room) -> None:
+    async def _send(self, writer: StreamWriter, number: int, _window: _Window) -> None:
         """Send this connection's part of the rate, in bursts."""
         clock = asyncio.get_running_loop().time
         units = self._attack.units(number)
@@ -118,7 +118,7 @@ class Attacker:
             await asyncio.sleep(TICK_SECONDS)  # keeps the average rate
 
 
-class _Room:
+class _Window:
     """The number of units that a connection may still send; each end adds one."""
 
     def __init__(self, size: int | None) -> None:

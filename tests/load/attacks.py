@@ -150,12 +150,12 @@ def unread_calls(number: int) -> Iterator[bytes]:
         yield _called(2 * at + 1, FIRST_ID + number * STREAMS + at)
 
 
-def strangers_calls(_number: int) -> Iterator[bytes]:
+def calls_without_token(_number: int) -> Iterator[bytes]:
     """Make call after call without a token."""
     return (_called(2 * at + 1, FIRST_ID) for at in count())
 
 
-def forgers_calls(_number: int) -> Iterator[bytes]:
+def calls_with_forged_token(_number: int) -> Iterator[bytes]:
     """Make call after call with a token of an unknown issuer."""
     return (_called(2 * at + 1, FIRST_ID, GARBAGE) for at in count())
 
@@ -289,7 +289,7 @@ UNKNOWN_CALLERS = {
     "no-token": Attack(
         "calls without a token",
         "calls",
-        strangers_calls,
+        calls_without_token,
         math.inf,
         connections=2,
         in_hand=STREAMS,
@@ -297,7 +297,7 @@ UNKNOWN_CALLERS = {
     "forged-token": Attack(
         "calls with a forged token",
         "calls",
-        forgers_calls,
+        calls_with_forged_token,
         math.inf,
         connections=2,
         in_hand=STREAMS,
@@ -316,7 +316,7 @@ UNKNOWN_CALLERS = {
     "sybils": Attack(
         "calls from 32 loopback addresses",
         "calls",
-        strangers_calls,
+        calls_without_token,
         math.inf,
         connections=32,
         in_hand=STREAMS // 8,

@@ -147,7 +147,7 @@ async def attacking(
     attack = ALL[name]
     row = Row(attack.title, attack.unit)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "faults.attackers", name, address),
+        *(sys.executable, "-m", "load.attackers", name, address),
         *("--seconds", f"{seconds:g}", "--rate", f"{rate:g}"),
         stdout=PIPE,
     )
@@ -155,13 +155,13 @@ async def attacking(
         assert process.stdout
         await process.stdout.readline()  # set when it has begun
         yield row
-        told = json.loads(await process.stdout.readline())
+        result = json.loads(await process.stdout.readline())
         await process.wait()
     finally:
         if process.returncode is None:
             process.kill()
-    row.rates.append(told["sent"] / seconds)
-    row.closed = told["closed"]
+    row.rates.append(result["sent"] / seconds)
+    row.closed = result["closed"]
 
 
 async def highest_memory(pid: int, seen: list[float]) -> None:
@@ -178,17 +178,17 @@ async def flood(
     attack = ALL[name]
     title = f"{attack.title}, {size // 1000} KB each" if size else attack.title
     row = Row(title, attack.unit)
-    by_strangers = name in UNKNOWN_CALLERS
+    is_unauthenticated = name in UNKNOWN_CALLERS
     async with AsyncExitStack() as stack:
         settings = SETTINGS
-        if by_strangers:
+        if is_unauthenticated:
             folder = stack.enter_context(TemporaryDirectory())
             settings = SETTINGS | settings_of_tokens(Path(folder))
-        latency = LATENCY_SECONDS if by_strangers else 0.0
+        latency = LATENCY_SECONDS if is_unauthenticated else 0.0
         url = await stack.enter_async_context(_upstream(size, latency))
         served = await stack.enter_async_context(serving(url, **settings))
         stub = await stack.enter_async_context(client(served))
-        if by_strangers:
+        if is_unauthenticated:
             stub = _Known(stub)
         for _ in range(WARM_CALLS):
             await get_run(stub, TRUE_ID)
@@ -260,8 +260,8 @@ async def _upstream(size: int, latency_seconds: float) -> AsyncIterator[str]:
         process.join()
 
 
-def serve_upstream(told: Connection, size: int, latency_seconds: float = 0.0) -> None:
-    """Print its address, and answer the attacker's runs with this number of bytes."""
+def serve_upstream(pipe: Connection, size: int, latency_seconds: float = 0.0) -> None:
+    """Send its address through `pipe`; answer the attacker's runs with `size` bytes."""
 
     def truth(request: Request) -> Answer:
         answer = http(true_run(request.run_id))
@@ -274,7 +274,7 @@ def serve_upstream(told: Connection, size: int, latency_seconds: float = 0.0) ->
         async with LyingUpstream(truth=truth) as upstream:
             for at in range(STREAMS if size else 0):
                 upstream.lie(str(FIRST_ID + at), large)
-            told.send(upstream.url)
+            pipe.send(upstream.url)
             await asyncio.Future[None]()
 
     asyncio.run(serve())

@@ -109,7 +109,7 @@ class Round:
 
     existing_ms: float  # the median
     absent_ms: float
-    told: frozenset[tuple[object, ...]]  # all differences between two answers
+    answers: frozenset[tuple[object, ...]]  # all that differ
 
     @property
     def difference_ms(self) -> float:
@@ -120,7 +120,7 @@ class Round:
 async def measure(gateway: Called, ask: Ask, calls: int) -> Round:
     """Ask for both runs alternately, this often for each, one call at a time."""
     seconds: dict[str, list[float]] = {THEIRS: [], NOWHERE: []}
-    told = set()
+    answers = set()
     gc.collect()
     gc.disable()  # its pauses aren't the gateway's
     try:
@@ -129,11 +129,13 @@ async def measure(gateway: Called, ask: Ask, calls: int) -> Round:
                 begun = time.perf_counter()
                 refusal = await ask(gateway, run_id)
                 of.append(time.perf_counter() - begun)
-                told.add(shown(refusal))
+                answers.add(shown(refusal))
     finally:
         gc.enable()
     return Round(
-        median(seconds[THEIRS]) * 1000, median(seconds[NOWHERE]) * 1000, frozenset(told)
+        median(seconds[THEIRS]) * 1000,
+        median(seconds[NOWHERE]) * 1000,
+        frozenset(answers),
     )
 
 
@@ -184,7 +186,7 @@ def faults(found: dict[str, list[Round]]) -> Iterator[str]:
         differ = median(each.difference_ms for each in rounds)
         if differ > MAX_DIFFERENCE_MS:
             yield f"{name}: {differ:.1f} ms apart, beyond {MAX_DIFFERENCE_MS:g}"
-        if len(frozenset.union(*(each.told for each in rounds))) > 1:
+        if len(frozenset.union(*(each.answers for each in rounds))) > 1:
             yield f"{name}: the contents of the refusals differ"
 
 

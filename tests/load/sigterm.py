@@ -53,9 +53,9 @@ INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Return how a call ended: OK, its reason, or its code if it has no reason."""
+    """How a call ended."""
 
-    told: str
+    status: str  # OK, the reason, or the code if there is no reason
     ended: float
     is_accepted: bool  # HealthOmics received a request for it
 
@@ -123,17 +123,17 @@ class Callers:
     async def _call_on(self, run_id: str) -> None:
         while not self._is_over:
             before = self._upstream.asked[run_id]
-            told = await self._told(run_id)
+            status = await self._status(run_id)
             is_accepted = self._upstream.asked[run_id] > before
-            self.outcomes.append(Outcome(told, time.monotonic(), is_accepted))
+            self.outcomes.append(Outcome(status, time.monotonic(), is_accepted))
             for number, event in self._more:
                 if len(self.outcomes) >= number:
                     event.set()
-            if told != "OK":
+            if status != "OK":
                 # A client's own pause before it calls again.
                 await asyncio.sleep(random.uniform(*self._back_seconds))
 
-    async def _told(self, run_id: str) -> str:
+    async def _status(self, run_id: str) -> str:
         try:
             run = await get_run(self._stub, run_id, seconds=DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
@@ -209,12 +209,12 @@ def counted(
     """
     ending.calls = len(outcomes)
     for each in outcomes:
-        if each.told == "OK":
+        if each.status == "OK":
             continue
         if terminated_at is not None and is_late(each, terminated_at):
             ending.late += 1
         else:
-            ending.lost[each.told] += 1
+            ending.lost[each.status] += 1
     return ending
 
 
@@ -222,7 +222,7 @@ def is_late(outcome: Outcome, terminated_at: float) -> bool:
     """Return whether a call was refused as it was late, or outlasted the drain."""
     open_seconds = DRAIN_SECONDS * (1.0 if outcome.is_accepted else OPEN_SHARE)
     earliest = terminated_at + open_seconds - CLOCKS_SECONDS
-    return outcome.told in ELSEWHERE and outcome.ended >= earliest
+    return outcome.status in ELSEWHERE and outcome.ended >= earliest
 
 
 async def repeated(times: int) -> dict[str, list[Ending]]:

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     soak = Soak(seed=seed, seconds=options.seconds, rate=options.rate)
     asyncio.run(_soaked(soak))
     findings = soak.findings()
-    say(*summary(soak), *(_told(each.sentence, fails=each.fails) for each in findings))
+    say(*summary(soak), *(_line(each.sentence, fails=each.fails) for each in findings))
     if soak.record.samples:
         title = f"Soak of seed {seed}, {options.rate:g} calls a second"
         draw(soak.record.samples, options.picture, title=title)
@@ -58,7 +58,7 @@ async def _soaked(soak: Soak) -> None:
     await soak.run()
 
 
-def _told(sentence: str, *, fails: bool) -> str:
+def _line(sentence: str, *, fails: bool) -> str:
     return f"{'FAILED' if fails else 'ok':6} {sentence}"
 
 

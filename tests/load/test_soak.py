@@ -38,7 +38,7 @@ from load.soaking.process import (
     memory_and_threads,
     open_files,
 )
-from load.soaking.record import MOST_TOLD, Record
+from load.soaking.record import MAX_PRINTED, Record
 from load.soaking.samples import Sample, verdict
 from load.soaking.upstream import SoakUpstream
 from testkit.fault_table import CASES
@@ -126,9 +126,9 @@ def bare(code: StatusCode, *, ended: float = ENDED, message: str = "") -> CallEn
     return CallEnd(ended, AioRpcError(code, Metadata(), Metadata(), message), {})
 
 
-def faults(ledger: Ledger, call: Asked, told: CallEnd) -> list[str]:
+def faults(ledger: Ledger, call: Asked, end: CallEnd) -> list[str]:
     """Judge the end of a call, with equal clocks."""
-    return list(Judge(ledger, ahead_seconds=0.0).faults(call, told))
+    return list(Judge(ledger, ahead_seconds=0.0).faults(call, end))
 
 
 # ---- the ledger ----
@@ -165,7 +165,7 @@ def test_ledger_knows_an_outage_that_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "told"),
+    ("mask", "end"),
     [
         pytest.param((), answered(), id="whole"),
         pytest.param(("name",), answered(f'{{"id":"{ID}","name":"exome"}}'), id="mask"),
@@ -176,17 +176,17 @@ def test_ledger_knows_an_outage_that_goes_on() -> None:
         ),
     ],
 )
-def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: CallEnd) -> None:
+def test_judge_accepts_what_was_served(mask: tuple[str, ...], end: CallEnd) -> None:
     """An answer with the selected part of what was served is right."""
-    assert isinstance(told.answer, Run)
+    assert isinstance(end.answer, Run)
     if "id" not in mask and mask:
-        told.answer.ClearField("id")
+        end.answer.ClearField("id")
 
-    assert [] == faults(ledger_of(served()), asked(mask=mask), told)
+    assert [] == faults(ledger_of(served()), asked(mask=mask), end)
 
 
 @pytest.mark.parametrize(
-    ("told", "told_of"),
+    ("end", "named"),
     [
         pytest.param(answered(TEXT.replace("7", "8", 2)), "priority", id="number"),
         pytest.param(answered(without="name"), "name", id="member-missing"),
@@ -205,27 +205,27 @@ def test_judge_accepts_what_was_served(mask: tuple[str, ...], told: CallEnd) -> 
         pytest.param(answered(without="observe_time"), "observed", id="time-missing"),
     ],
 )
-def test_judge_notices_a_wrong_answer(told: CallEnd, told_of: str) -> None:
+def test_judge_notices_a_wrong_answer(end: CallEnd, named: str) -> None:
     """An answer that isn't what was served during the call is a named fault."""
     ledger = ledger_of(served(99.5, request_id=OLD_AWS_ID), served())
     ledger.serve(ID, served(reasons=["RUN_NOT_FOUND"], request_id="aws-3"))
     ledger.serve(OTHER, served(request_id="aws-2"))
 
-    assert any(told_of in fault for fault in faults(ledger, asked(), told))
+    assert any(named in fault for fault in faults(ledger, asked(), end))
 
 
 @pytest.mark.parametrize(
-    ("mask", "told_of"),
+    ("mask", "named"),
     [
         pytest.param(("name",), "priority", id="more"),
         pytest.param(("log_location.run_log_stream",), "engineLogStream", id="inside"),
     ],
 )
-def test_judge_notices_more_than_the_mask(mask: tuple[str, ...], told_of: str) -> None:
+def test_judge_notices_more_than_the_mask(mask: tuple[str, ...], named: str) -> None:
     """A member outside the mask is a fault."""
     found = faults(ledger_of(served()), asked(mask=mask), answered())
 
-    assert any(told_of in fault for fault in found)
+    assert any(named in fault for fault in found)
 
 
 def test_judge_notices_an_answer_to_a_bad_request() -> None:
@@ -250,7 +250,7 @@ def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
 
 @pytest.mark.guarantee("soak")
 @pytest.mark.parametrize(
-    ("told", "told_of"),
+    ("end", "named"),
     [
         pytest.param(failed("RUN_NOT_FOUND"), "RUN_NOT_FOUND where", id="reason"),
         pytest.param(
@@ -279,11 +279,11 @@ def test_judge_accepts_a_fault_that_was_served(reason: str) -> None:
         pytest.param(bare(StatusCode.UNKNOWN, message="<class 'X'>"), "<class", id="x"),
     ],
 )
-def test_judge_notices_a_wrong_error(told: CallEnd, told_of: str) -> None:
+def test_judge_notices_a_wrong_error(end: CallEnd, named: str) -> None:
     """An error other than the row of what was served is a named fault."""
     ledger = ledger_of(served(reasons=["UPSTREAM_TIMEOUT"]))
 
-    assert any(told_of in fault for fault in faults(ledger, asked(), told))
+    assert any(named in fault for fault in faults(ledger, asked(), end))
 
 
 def test_judge_notices_an_error_where_the_truth_was_served() -> None:
@@ -305,7 +305,7 @@ def test_judge_allows_failed_connections_during_an_outage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told", "lasts", "is_right"),
+    ("call", "end", "lasts", "is_right"),
     [
         pytest.param(
             asked(),
@@ -338,10 +338,10 @@ def test_judge_allows_failed_connections_during_an_outage() -> None:
     ],
 )
 def test_judge_allows_late_ends_during_an_attempt(
-    call: Asked, told: CallEnd, lasts: float, *, is_right: bool
+    call: Asked, end: CallEnd, lasts: float, *, is_right: bool
 ) -> None:
     """A deadline passes only in an attempt; only a caller that leaves has no end."""
-    found = faults(ledger_of(served(lasts_seconds=lasts)), call, told)
+    found = faults(ledger_of(served(lasts_seconds=lasts)), call, end)
 
     assert is_right == (found == [])
 
@@ -358,9 +358,9 @@ def test_judge_allows_a_deadline_in_the_attempt_after_a_throttle(
 ) -> None:
     """The gateway waits up to a second before it retries."""
     ledger = ledger_of(served(reasons=["UPSTREAM_THROTTLED"]))
-    told = bare(StatusCode.DEADLINE_EXCEEDED, ended=BEGUN + seconds)
+    end = bare(StatusCode.DEADLINE_EXCEEDED, ended=BEGUN + seconds)
 
-    assert is_right == ([] == faults(ledger, asked(seconds=seconds), told))
+    assert is_right == ([] == faults(ledger, asked(seconds=seconds), end))
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ async def test_upstream_refuses_connections_during_an_outage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told_of"),
+    ("line", "named"),
     [
         pytest.param(b"Traceback (most recent call last):", "one event", id="text"),
         pytest.param(b'{"event": "call"}', "one event", id="no-level"),
@@ -481,14 +481,14 @@ async def test_upstream_refuses_connections_during_an_outage() -> None:
         ),
     ],
 )
-def test_log_reports_an_invalid_line(line: bytes, told_of: str) -> None:
+def test_log_reports_an_invalid_line(line: bytes, named: str) -> None:
     """A line that isn't one event, reports a bug or has a secret is a fault."""
     log = Log()
     log.take(b'{"event": "call", "level": "info"}\n')
     log.take(line)
 
     assert 1 == len(log.faults)
-    assert told_of in log.faults[0]
+    assert named in log.faults[0]
     assert 1 == log.events["info call"]
 
 
@@ -572,12 +572,12 @@ def test_verdict_leaves_out_the_warming_up() -> None:
 def test_record_counts_every_disagreement_and_prints_the_first() -> None:
     """All disagreements are counted, some are printed, and one fails the run."""
     record = Record()
-    for number in range(MOST_TOLD + 5):
+    for number in range(MAX_PRINTED + 5):
         record.disagree(f"call {number}", "it is wrong")
-    *told, count = record.findings()
+    *printed, count = record.findings()
 
-    assert MOST_TOLD == len(told)
-    assert "call 0: it is wrong" == told[0].sentence
-    assert f"{MOST_TOLD + 5} disagreements in 0 calls" == count.sentence
+    assert MAX_PRINTED == len(printed)
+    assert "call 0: it is wrong" == printed[0].sentence
+    assert f"{MAX_PRINTED + 5} disagreements in 0 calls" == count.sentence
     assert count.fails
     assert not Record().findings()[0].fails

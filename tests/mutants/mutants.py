@@ -42,7 +42,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "metadata-is-told-as-it-came",
+        "metadata-is-returned-as-received",
         "errors/status.py",
         "{key: _clean(value, MAX_TEXT) for",
         "{key: value for",
@@ -112,7 +112,7 @@ MUTANTS = (
         "unit/upstream/test_healthomics.py::test_request_is_signed_as_it_is_sent",
     ),
     Mutant(
-        "bare-404-is-no-run",
+        "404-without-a-code-is-a-missing-run",
         "upstream/classify.py",
         "bare = {408: _TIMED_OUT, 429: _THROTTLED}",
         "bare = {\n"
@@ -250,7 +250,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "last-who-leaves-leaves-the-fetch",
+        "last-caller-that-leaves-keeps-the-fetch",
         "runs/coalesce.py",
         "            fetch.task.cancel()",
         "            pass",
@@ -262,14 +262,14 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "memory-is-as-old-as-it-likes",
+        "cached-answer-has-any-age",
         "runs/cache.py",
         "self._clock() - cached.at <= max_age_seconds",
         "self._clock() - cached.at >= 0",
         "unit/runs/test_cache.py::test_answer_is_returned_up_to_its_maximum_age",
     ),
     Mutant(
-        "run-that-is-gone-stays-in-memory",
+        "missing-run-stays-in-the-cache",
         "runs/cache.py",
         "                self._cache.remove_run(query)\n",
         "                pass\n",
@@ -325,7 +325,7 @@ MUTANTS = (
         "unit/runs/test_scheduler.py::test_rate_holds_after_healthomics_has_stalled",
     ),
     Mutant(
-        "turn-of-who-leaves-is-lost",
+        "turn-of-a-cancelled-call-is-lost",
         "runs/scheduler.py",
         "                self._return_turn()\n",
         "                pass\n",
@@ -378,7 +378,7 @@ MUTANTS = (
         "unit/auth/test_tokens.py::test_invalid_claim_is_refused",
     ),
     Mutant(
-        "list-of-algorithms-is-not-looked-at",
+        "list-of-algorithms-is-ignored",
         "auth/tokens.py",
         "if not isinstance(alg, str) or alg not in self._algorithms:",
         "if not isinstance(alg, str):",
@@ -405,14 +405,14 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "files-are-served-as-they-are",
+        "certificate-files-are-served-unchecked",
         "tls/files.py",
         "Contents(certificates_pem(chain), key_pem(key), certificates_pem(clients))",
         "contents",
         "unit/tls/test_reloader.py::test_text_around_pem_is_accepted",
     ),
     Mutant(
-        "socket-is-taken-from-who-serves-it",
+        "socket-in-use-is-replaced",
         "app/listener.py",
         'raise ListenError("it is in use; stop what serves it, or change the path")',
         "path.unlink()",
@@ -434,14 +434,14 @@ MUTANTS = (
     ),
     # Authorization.
     Mutant(
-        "who-is-in-no-rule-may-everything",
+        "caller-without-a-rule-is-allowed",
         "auth/policy.py",
         "if each.matches(identity)), DENY_ALL)",
         "if each.matches(identity)), ALLOW_ALL)",
         "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(
-        "answer-is-not-held-to-the-rule",
+        "answer-is-not-checked-against-the-rule",
         "services/run_service.py",
         "                call.access.check(answer.run)\n",
         "",
@@ -475,14 +475,14 @@ MUTANTS = (
     Mutant(
         "place-is-held-while-credentials-are-renewed",
         "upstream/healthomics.py",
-        "            raise self._learned(error, reply, credentials, skew) from None\n",
-        "            learned = self._learned(error, reply, credentials, skew)\n"
+        "raise self._learn_from(error, reply, credentials, skew) from None\n",
+        "learned = self._learn_from(error, reply, credentials, skew)\n"
         "            raise "
         "(await learned.fix() if learned.fix else learned) from None\n",
         "faults/test_roles.py::test_slow_renewal_delays_no_other_caller",
     ),
     Mutant(
-        "session-that-nobody-waits-for-is-asked-for",
+        "session-without-a-waiting-call-is-requested",
         "upstream/credentials.py",
         "            if not (self._waiting or is_reading or self._recovers):",
         "            if False:",
@@ -530,7 +530,7 @@ MUTANTS = (
         ),
     ),
     Mutant(
-        "log-s-faults-are-not-told",
+        "faults-of-the-log-are-not-reported",
         "app/process.py",
         'parts={"log": log.fault}',
         "parts={}",

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mutants.mutants import MUTANTS, Mutant
+from mutants.mutation import SHORT
+from mutants.mutation import TESTS as MODULES
 from mutants.run import PACKAGE, SERVER, TESTS, Suite, main, mutated
 
 FOUND = "tests/unit/test_durations.py::test_it"
@@ -74,6 +76,17 @@ def test_mutants_name_tests_that_exist() -> None:
     }
 
     assert set() == named - known
+
+
+def test_mutation_names_modules_and_tests_that_exist() -> None:
+    """Each module of mutation testing exists, and so do its unit tests."""
+    files = {SERVER / PACKAGE / module for module in MODULES}
+    files |= {
+        TESTS / "unit" / each for names in MODULES.values() for each in names.split()
+    }
+
+    assert set(SHORT) <= MODULES.keys()
+    assert [] == [each for each in files if not each.with_suffix(".py").is_file()]
 
 
 def test_mutants_have_unique_names() -> None:

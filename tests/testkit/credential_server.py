@@ -16,7 +16,7 @@ from botocore.utils import ContainerMetadataFetcher
 
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.config import Aws
-from healthomics_gateway.upstream.credentials import ChainIdentity
+from healthomics_gateway.upstream.credentials import ChainProvider
 from testkit.builders import aws_at, http
 
 HOUR = timedelta(hours=1)
@@ -89,18 +89,18 @@ class CredentialSource:
     def aws(self, **options: Any) -> Callable[[str], Aws]:
         """Return the AWS of a gateway that reads its credentials from here.
 
-        They are read with botocore's own provider; `options` are the identity's.
+        botocore's own provider reads them; `ChainProvider` has the `options`.
         """
 
-        def identity(report: Any) -> ChainIdentity:
-            return ChainIdentity(
+        def provider(report: Any) -> ChainProvider:
+            return ChainProvider(
                 report,
                 chain=self._provided,
                 # The chain is read again at once, instead of every five seconds.
                 **{"sleep": lambda _: asyncio.sleep(PAUSE_SECONDS)} | options,
             )
 
-        return lambda url: replace(aws_at(url), identity=identity)
+        return lambda url: replace(aws_at(url), provider=provider)
 
     def _provided(self) -> Any:
         """Read the credentials of this source over HTTP; this blocks."""

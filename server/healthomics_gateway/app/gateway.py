@@ -85,7 +85,7 @@ class Gateway:
         for name, fault in parts.items():
             self._readiness.add(name, fault=fault)
         unknown = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until they are read
-        self._readiness.add(AWS, fault=self._upstream.identity.fault, why=unknown)
+        self._readiness.add(AWS, fault=self._upstream.provider.fault, why=unknown)
         if self._keyring:
             unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until they are read
             self._readiness.add("keys", fault=self._keyring.fault, why=unread)
@@ -193,7 +193,7 @@ class Gateway:
     async def _read_credentials(self) -> None:
         """Read the credentials before the first call, so that readiness is known."""
         try:
-            await self._upstream.identity.credentials()
+            await self._upstream.provider.credentials()
         except GatewayError:
             return
         self._readiness.report(None)

@@ -29,7 +29,7 @@ from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
-from healthomics_gateway.upstream.identity import Identity, Report
+from healthomics_gateway.upstream.provider import CredentialsProvider, Report
 from healthomics_gateway.upstream.roles import Roles
 from healthomics_gateway.upstream.sts import Sts
 from healthomics_gateway.upstream.transport import Transport
@@ -43,7 +43,7 @@ class UpstreamParts:
 
     roles: Roles  # the innermost source of runs
     sts: Sts
-    identity: Identity  # of the gateway
+    provider: CredentialsProvider  # of the gateway
     schedulers: Schedulers  # of all attempts
     poll_schedulers: Schedulers  # of the polls of watches, in addition
     transport: Transport
@@ -57,16 +57,16 @@ class UpstreamParts:
     async def close(self) -> None:
         """Close all connections and end the background tasks."""
         await self.roles.close()
-        await self.identity.close()
+        await self.provider.close()
         await self.transport.close()
 
 
 def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamParts:
     """Create the upstream; `report` is called with the state of the part `aws`."""
     upstream = settings.upstream
-    identity, clock = aws.identity(report), Clock()
+    provider, clock = aws.provider(report), Clock()
     schedulers, poll_schedulers = make_schedulers(settings)
-    sts = Sts(identity, client=aws.sts, region=aws.region, clock=clock)
+    sts = Sts(provider, client=aws.sts, region=aws.region, clock=clock)
     transport = Transport(
         ca_file=aws.ca_file,
         proxy=aws.proxy,
@@ -77,7 +77,7 @@ def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamPa
     )
     healthomics = HealthOmics(
         transport,
-        identity,
+        provider,
         region=aws.region,
         endpoint=aws.endpoint,
         report=report,
@@ -85,9 +85,9 @@ def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamPa
         depart=schedulers.depart,
     )
     return UpstreamParts(
-        roles=Roles(healthomics, identity=sts.identity),
+        roles=Roles(healthomics, provider=sts.provider),
         sts=sts,
-        identity=identity,
+        provider=provider,
         schedulers=schedulers,
         poll_schedulers=poll_schedulers,
         transport=transport,

@@ -1,1 +1,4 @@
-"""Sources of runs: cache, single flight, retries, rate limit and watches."""
+"""The sources of runs, which return the answer to a query.
+
+Each wraps another source. They cache, coalesce, retry, rate-limit and watch.
+"""

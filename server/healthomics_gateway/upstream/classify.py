@@ -210,9 +210,9 @@ def _error(
     answer, aws_retry_after_seconds = None, None
     if reply:
         answer = answer_of(reply, code=code)
-        wish_ms = reply.headers.get("x-amz-retry-after", "")
-        if _DIGITS.fullmatch(wish_ms):
-            aws_retry_after_seconds = float(wish_ms) / 1000  # int() limits the digits
+        wait_ms = reply.headers.get("x-amz-retry-after", "")
+        if _DIGITS.fullmatch(wait_ms):
+            aws_retry_after_seconds = float(wait_ms) / 1000  # int() limits the digits
     return GatewayError(
         verdict.reason,
         again=verdict.again,

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-MIN_SKEW = timedelta(
-    minutes=1
-)  # AWS accepts five; a slow answer can look like less than one
+# AWS accepts five minutes; a slow answer can look like a skew of less than one.
+MIN_SKEW = timedelta(minutes=1)
 MAX_SKEW = timedelta(days=36_500)  # a date that differs by more is ignored
 NO_SKEW = timedelta(0)
 

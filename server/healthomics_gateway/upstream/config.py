@@ -24,14 +24,19 @@ from healthomics_gateway.upstream.credential_chain import (
     region_fault,
     session_of,
 )
-from healthomics_gateway.upstream.credentials import ChainIdentity
+from healthomics_gateway.upstream.credentials import ChainProvider
 from healthomics_gateway.upstream.endpoints import (
     ELSEWHERE,
     AwsSettingsError,
     endpoint_fault,
     endpoint_of,
 )
-from healthomics_gateway.upstream.identity import AGENT, FixedIdentity, Identity, Report
+from healthomics_gateway.upstream.provider import (
+    AGENT,
+    CredentialsProvider,
+    FixedCredentials,
+    Report,
+)
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import MAX_THREADS
 
@@ -49,12 +54,12 @@ STS_CONFIG = Config(
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """The Region, the endpoints and the identity that requests to AWS are sent with."""
+    """The Region, the endpoints and the credentials of requests to AWS."""
 
     region: str
     endpoint: str  # scheme, host and path, without a slash at its end
     ca_file: str
-    identity: Callable[[Report], Identity]
+    provider: Callable[[Report], CredentialsProvider]
     sts: Callable[[], Any] | None = None  # creates boto3's client, and blocks
     proxy: str | None = field(default=None, repr=False)  # its URL may hold a password
 
@@ -87,7 +92,7 @@ def discover() -> Aws:
         region=region,
         endpoint=endpoint,
         ca_file=ca_bundle or get_cert_path(verify=True),
-        identity=lambda report: ChainIdentity(report, chain=read_chain),
+        provider=lambda report: ChainProvider(report, chain=read_chain),
         sts=lambda: _sts_client(core, region=named, has_proxy=True),
         proxy=proxy,
     )
@@ -105,7 +110,7 @@ def fixed(
 
     Without `sts_endpoint` no role can be assumed.
     """
-    identity = FixedIdentity(Credentials(access_key, secret_key))
+    provider = FixedCredentials(Credentials(access_key, secret_key))
 
     def sts() -> Any:
         return _sts_client(
@@ -119,7 +124,7 @@ def fixed(
         region,
         endpoint,
         get_cert_path(verify=True),
-        lambda _: identity,
+        lambda _: provider,
         sts=sts if sts_endpoint else None,
     )
 

@@ -27,7 +27,7 @@ from botocore.exceptions import (
 
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.classify import SAFE_CODE
-from healthomics_gateway.upstream.identity import ChainError
+from healthomics_gateway.upstream.provider import ChainError
 
 # From botocore's names of its providers to those in the log.
 SOURCES = {
@@ -103,7 +103,8 @@ def region_fault(region: str) -> str | None:
     if _REGION.fullmatch(region):
         return None
     return (
-        "it is no Region's name; write letters, digits and hyphens, such as us-east-1"
+        "it isn't the name of a Region; write letters, digits and hyphens, such as"
+        " us-east-1"
     )
 
 

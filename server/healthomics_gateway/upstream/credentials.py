@@ -1,4 +1,4 @@
-"""Credentials of a boto3 chain, read and refreshed outside the event loop."""
+"""The provider that reads and refreshes a credential chain, in threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import Again, GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.threads import AtMost, retrieve
-from healthomics_gateway.upstream.identity import ChainError, Report
+from healthomics_gateway.upstream.provider import ChainError, Report
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 WAIT_SECONDS = 10.0  # that one call waits for a read of the chain
@@ -32,8 +32,10 @@ _log = structlog.get_logger("identity")
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
-class ChainIdentity:
-    """Credentials of boto3's chain, or of a role, refreshed outside the event loop.
+class ChainProvider:
+    """A provider of credentials of boto3's chain, or of a role.
+
+    It reads and refreshes them outside the event loop.
 
     With `recovers`, a background task reads a chain without usable credentials again
     every few seconds. Otherwise the next call reads it, and a read that hasn't begun is
@@ -52,7 +54,7 @@ class ChainIdentity:
         wait_seconds: float = WAIT_SECONDS,
         read_seconds: float = READ_SECONDS,
     ) -> None:
-        """Create an identity that reads `chain` in a thread at the first call.
+        """Create a provider that reads `chain` in a thread at the first call.
 
         `chain` may block. It returns botocore's credentials or None, and raises
         ChainError for another reason than GATEWAY_CREDENTIALS_UNAVAILABLE.
@@ -175,7 +177,7 @@ class ChainIdentity:
             self._background.start(_RECOVERY, partial(self._read_until_usable, refused))
 
     async def _read_until_usable(self, refused: Credentials | None) -> None:
-        """Read the chain until it has others than AWS refused."""
+        """Read the chain until it has credentials that AWS hasn't refused."""
         reads = 0
         while self._credentials is None or (
             self._credentials == refused and reads < RECOVERY_READS

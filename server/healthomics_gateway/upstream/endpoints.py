@@ -18,7 +18,7 @@ UNUSABLE = (
     "AWS settings: boto3 can't use one of them; look at AWS_MAX_ATTEMPTS and"
     " AWS_DATA_PATH, and at the profile's settings"
 )
-SERVICE = "omics"  # boto3's name of HealthOmics
+SERVICE = "omics"  # boto3's name of HealthOmics, and its signing name
 HOST_PREFIX = "workflows-"  # of GetRun's host, unless the endpoint is set explicitly
 ELSEWHERE = "elsewhere-1"  # not a Region; boto3 has an endpoint for it all the same
 
@@ -38,7 +38,7 @@ def endpoint_fault(endpoint: str) -> str | None:
     except ValueError:
         host = None
     if not host or port == 0 or parts.scheme not in ("http", "https"):
-        return "an URL of http or https is needed"
+        return "write an http or https URL"
     if not is_name(host):
         return "the host has a label that is empty or longer than 63 bytes"
     if (
@@ -46,7 +46,7 @@ def endpoint_fault(endpoint: str) -> str | None:
         or not HEADER_VALUE.fullmatch(endpoint)  # urlsplit drops newlines
         or not _PATH.fullmatch(parts.path)
     ):
-        return "more than scheme, host, port and plain path in the URL"
+        return "write only scheme, host, port and a plain path"
     if parts.scheme == "http" and not is_loopback(host):
         return "http is for loopback hosts only; use https"
     return None

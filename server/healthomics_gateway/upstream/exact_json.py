@@ -60,8 +60,8 @@ def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
     """Return the members of the JSON object that `text` is.
 
     Raises TooManyValuesError if it has more than MAX_VALUES values, before any is
-    parsed, and ValueError if it is no JSON object, is nested deeper than MAX_LEVELS or
-    is followed by other text.
+    parsed, and ValueError if it isn't a JSON object, is nested deeper than MAX_LEVELS
+    or is followed by other text.
     """
     _check_values(text)
     try:
@@ -77,8 +77,8 @@ def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
 
 def _check_values(text: str) -> None:
     if _marks(text) > MAX_VALUES:  # rare: count again without the marks in strings
-        escapes_left_out = text.replace(r"\\", "").replace(r"\"", "")
-        if _marks("".join(escapes_left_out.split('"')[::2])) > MAX_VALUES:
+        unescaped = text.replace(r"\\", "").replace(r"\"", "")
+        if _marks("".join(unescaped.split('"')[::2])) > MAX_VALUES:
             raise TooManyValuesError("too many values")
 
 

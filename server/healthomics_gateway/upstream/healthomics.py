@@ -16,8 +16,9 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import Answer, Call, RunQuery
 from healthomics_gateway.upstream import classify
 from healthomics_gateway.upstream.clock import Clock
+from healthomics_gateway.upstream.endpoints import SERVICE
 from healthomics_gateway.upstream.exact_json import TooManyValuesError
-from healthomics_gateway.upstream.identity import AGENT, Identity, Report
+from healthomics_gateway.upstream.provider import AGENT, CredentialsProvider, Report
 from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.sigv4 import Credentials, Signer
 from healthomics_gateway.upstream.translate import (
@@ -28,7 +29,6 @@ from healthomics_gateway.upstream.translate import (
 )
 from healthomics_gateway.upstream.transport import Transport, TransportError
 
-SERVICE = "omics"  # the signing name
 EXPORT_PREFIX = "RUN_EXPORT_"
 LOOP_BYTES = 16_384  # a larger body is parsed in a thread, so the loop isn't blocked
 # Not asyncio's own threads, which may be blocked by other work.
@@ -44,7 +44,7 @@ class HealthOmics:
     def __init__(
         self,
         transport: Transport,
-        identity: Identity,
+        provider: CredentialsProvider,
         *,
         region: str,
         endpoint: str,
@@ -59,7 +59,7 @@ class HealthOmics:
         `depart` is awaited immediately before each request is sent.
         """
         self._transport = transport
-        self._identity = identity
+        self._provider = provider
         self._region = region
         self._endpoint = endpoint
         self._report = report
@@ -71,11 +71,11 @@ class HealthOmics:
         self._signer = Signer(region=region, service=SERVICE)
         self._refused: Credentials | None = None  # the first since AWS accepted any
 
-    def with_identity(self, identity: Identity) -> HealthOmics:
-        """Return a copy that signs with `identity`, and reports nothing."""
+    def with_provider(self, provider: CredentialsProvider) -> HealthOmics:
+        """Return a copy that signs with `provider`, and reports nothing."""
         return HealthOmics(
             self._transport,
-            identity,
+            provider,
             region=self._region,
             endpoint=self._endpoint,
             report=lambda _: None,
@@ -86,19 +86,19 @@ class HealthOmics:
     @property
     def is_ready(self) -> bool:
         """Whether a request can be signed without waiting for credentials."""
-        return self._identity.is_usable
+        return self._provider.is_usable
 
     async def ready(self) -> None:
         """Wait until a request can be signed; raise GatewayError if none can be."""
-        await self._identity.credentials()
+        await self._provider.credentials()
 
     async def close(self) -> None:
-        """Stop the identity's background task."""
-        await self._identity.close()
+        """Stop the background task of the credentials."""
+        await self._provider.close()
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Make one attempt; raise GatewayError, which says whether to try again."""
-        credentials = await self._identity.credentials()
+        credentials = await self._provider.credentials()
         call.upstream = call.upstream.next_attempt(self._region)
         skew = self._clock.skew
         try:
@@ -113,7 +113,7 @@ class HealthOmics:
         try:
             run = await _run_of(reply, query)
         except GatewayError as error:
-            raise self._learned(error, reply, credentials, skew) from None
+            raise self._learn_from(error, reply, credentials, skew) from None
         if self._clock.skew:
             self._clock.learn(reply.headers.get("Date", ""))
         self._refused = None
@@ -144,7 +144,7 @@ class HealthOmics:
         url = f"{self._endpoint}/run/{query.id}"
         return f"{url}?{text}" if text else url, headers
 
-    def _learned(
+    def _learn_from(
         self,
         error: GatewayError,
         reply: Reply,
@@ -163,12 +163,12 @@ class HealthOmics:
             case (
                 Reason.GATEWAY_CREDENTIALS_EXPIRED | Reason.GATEWAY_CREDENTIALS_INVALID
             ):
-                return error.replace(fix=partial(self._renewed, credentials, error))
+                return error.replace(fix=partial(self._renew, credentials, error))
             case _ if error.answer and error.answer.error_code:
                 self._report(None)
         return error
 
-    async def _renewed(self, refused: Credentials, error: GatewayError) -> GatewayError:
+    async def _renew(self, refused: Credentials, error: GatewayError) -> GatewayError:
         """Renew the credentials; return the error with whether to try again.
 
         If AWS refuses renewed credentials too, before it has accepted any, there is no
@@ -176,7 +176,7 @@ class HealthOmics:
         """
         again = error.again
         try:
-            is_renewed = await self._identity.renew(refused)
+            is_renewed = await self._provider.renew(refused)
         except GatewayError:
             again = Again.NO
         else:

@@ -1,7 +1,7 @@
 """An aiohttp session whose requests wait for their turn and are never replayed.
 
 aiohttp's errors don't show whether a connection was new or its handshake had ended. So
-each GET has an `Exchange` in a context variable, where both are recorded.
+each GET has a `GetProgress` in a context variable, where both are recorded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_HEADERS = 64
 
 
 @dataclass(slots=True)
-class Exchange:
+class GetProgress:
     """The progress of one GET: aiohttp's errors alone don't show it."""
 
     depart: Callable[[], Awaitable[None]] | None
@@ -37,7 +37,7 @@ class Exchange:
         return self.tls is not None and self.tls.version() is None
 
 
-current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")
+current_get: ContextVar[GetProgress] = ContextVar("current_get")
 
 
 class ConnectionLostError(aiohttp.ClientError):
@@ -80,7 +80,7 @@ class _Request(aiohttp.ClientRequest):
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Send it, or raise ConnectionLostError: a proxy may send before it closes."""
-        depart = current_exchange.get().depart
+        depart = current_get.get().depart
         if depart and not _is_lost(conn):
             await depart()
         if _is_lost(conn):
@@ -109,7 +109,7 @@ async def _prevent_replay(
 
 
 def _new_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    current_exchange.get().is_connection_new = True
+    current_get.get().is_connection_new = True
     family, kind, protocol, *_ = address
     return socket.socket(family, kind, protocol)
 
@@ -119,7 +119,7 @@ class _TlsContext(ssl.SSLContext):
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         tls = super().wrap_bio(*args, **kwargs)
-        current_exchange.get().tls = tls
+        current_get.get().tls = tls
         return tls
 
 

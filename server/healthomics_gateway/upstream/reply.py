@@ -1,4 +1,4 @@
-"""An HTTP response of AWS, and the failures that leave none to read."""
+"""An HTTP response of AWS, or why there is none that can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source of runs that selects a query's identity: the gateway's, or a role's."""
+"""The source of runs that selects a query's credentials: the gateway's, or a role's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cachetools import LRUCache
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, Partition, RunQuery
     from healthomics_gateway.upstream.healthomics import HealthOmics
-    from healthomics_gateway.upstream.identity import Identity
+    from healthomics_gateway.upstream.provider import CredentialsProvider
 
 MAX_SESSIONS = 1000  # one for each role and caller
 
@@ -28,12 +28,12 @@ class Roles:
         self,
         own: HealthOmics,
         *,
-        identity: Callable[[Partition], Identity],
+        provider: Callable[[Partition], CredentialsProvider],
         max_sessions: int = MAX_SESSIONS,
     ) -> None:
-        """Use `own` without a role; `identity` creates that of a role and caller."""
+        """Use `own` without a role; `provider` creates that of a role and caller."""
         self._own = own
-        self._identity = identity
+        self._provider = provider
         self._recent: LRUCache[Partition, HealthOmics] = LRUCache(max_sessions)
         self._used: WeakValueDictionary[Partition, HealthOmics] = WeakValueDictionary()
 
@@ -48,7 +48,7 @@ class Roles:
             return self._own
         session = self._recent.get(partition) or self._used.get(partition)
         if session is None:
-            session = self._own.with_identity(self._identity(partition))
+            session = self._own.with_provider(self._provider(partition))
         self._recent[partition] = self._used[partition] = session
         return session
 

@@ -18,8 +18,8 @@ from healthomics_gateway.runs.source import Partition
 from healthomics_gateway.threads import AtMost, in_thread
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.credential_chain import HEADER_VALUE
-from healthomics_gateway.upstream.credentials import ChainIdentity
-from healthomics_gateway.upstream.identity import ChainError, Identity
+from healthomics_gateway.upstream.credentials import ChainProvider
+from healthomics_gateway.upstream.provider import ChainError, CredentialsProvider
 from healthomics_gateway.upstream.sts_client import StsClient
 
 SESSION_SECONDS = 3600  # the maximum if one role assumes another
@@ -75,7 +75,7 @@ class Sts:
 
     def __init__(
         self,
-        own: Identity,
+        own: CredentialsProvider,
         *,
         client: Callable[[], Any] | None,
         region: str,
@@ -95,12 +95,12 @@ class Sts:
             begin=Gate(Quota(tps=MAX_TPS, burst=MAX_THREADS)).depart,
         )
 
-    def identity(self, partition: Partition) -> ChainIdentity:
-        """Return the identity of a role that is assumed for a caller.
+    def provider(self, partition: Partition) -> ChainProvider:
+        """Return the credentials provider of a role that is assumed for a caller.
 
         It doesn't report to readiness: the failure of a role concerns its callers only.
         """
-        return ChainIdentity(
+        return ChainProvider(
             lambda _: None,
             chain=lambda: self.session(partition),
             run=self._threads.run,

@@ -21,7 +21,7 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.classify import CODES, SAFE_CODE
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.credential_chain import code_of
-from healthomics_gateway.upstream.identity import ChainError, Identity
+from healthomics_gateway.upstream.provider import ChainError, CredentialsProvider
 from healthomics_gateway.upstream.sigv4 import Credentials, Signer
 
 SERVICE = "sts"  # the signing name
@@ -44,7 +44,7 @@ class StsClient:
 
     def __init__(
         self,
-        own: Identity,
+        own: CredentialsProvider,
         *,
         client: Callable[[], Any] | None,
         region: str,
@@ -70,12 +70,12 @@ class StsClient:
         other credentials or a corrected time.
         """
         try:
-            method = getattr(self._created_client(), operation)
+            method = getattr(self._client_once(), operation)
             credentials, skew = self._own_credentials(), self._clock.skew
             try:
                 return _call_signed(credentials, method, parameters)
             except ClientError as error:
-                if not self._is_corrected(error, credentials, skew):
+                if not self._correct(error, credentials, skew):
                     raise
             return _call_signed(self._own_credentials(), method, parameters)
         except ClientError as error:
@@ -86,7 +86,8 @@ class StsClient:
             name = type(error).__name__
             raise ChainError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, name) from None
 
-    def _created_client(self) -> Any:
+    def _client_once(self) -> Any:
+        """Return the client, which the first call creates."""
         with self._lock:
             if self._client is None:
                 if self._new_client is None:
@@ -115,7 +116,7 @@ class StsClient:
         for name, value in headers.items():
             request.headers[name] = value
 
-    def _is_corrected(
+    def _correct(
         self, error: ClientError, credentials: Credentials, skew: timedelta
     ) -> bool:
         """Renew the credentials or correct the clock; return whether that succeeded."""

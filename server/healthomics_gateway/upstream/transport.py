@@ -1,4 +1,7 @@
-"""HTTP GETs, limited in time and size, without redirects; a failure has a name."""
+"""Sends HTTP GETs with limits on time and size, and follows no redirect.
+
+A failure is reported as a `Failure`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from healthomics_gateway.net.resolver import Resolver
 from healthomics_gateway.upstream.classify import names_error
 from healthomics_gateway.upstream.http_session import (
     ConnectionLostError,
-    Exchange,
-    current_exchange,
+    GetProgress,
+    current_get,
     new_session,
 )
 from healthomics_gateway.upstream.reply import Failure, Reply
@@ -78,20 +81,20 @@ class Transport:
         sent again on a new one. `depart` is awaited before each time that the GET is
         sent, when the connection is ready. Cancellation closes the connection.
         """
-        exchange = Exchange(depart)
-        token = current_exchange.set(exchange)
+        progress = GetProgress(depart)
+        token = current_get.set(progress)
         try:
             async with asyncio.timeout(self._attempt_timeout_seconds) as attempt:
                 try:
                     return await self._send(self._kept_alive, url, headers, attempt)
                 except ConnectionLostError:
-                    if exchange.is_connection_new:
+                    if progress.is_connection_new:
                         raise
                     return await self._send(self._fresh, url, headers, attempt)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise TransportError(_failure_of(error, exchange)) from error
+            raise TransportError(_failure_of(error, progress)) from error
         finally:
-            current_exchange.reset(token)
+            current_get.reset(token)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -143,12 +146,12 @@ class Transport:
         return bytes(body)
 
 
-def _failure_of(error: Exception, exchange: Exchange) -> Failure:
+def _failure_of(error: Exception, progress: GetProgress) -> Failure:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Failure.TLS_UNTRUSTED
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Failure.DNS
-    if exchange.is_in_handshake:
+    if progress.is_in_handshake:
         return Failure.TLS
     if isinstance(error, TimeoutError):
         return Failure.TIMEOUT

@@ -28,7 +28,7 @@ def draw(
     figure, (late, polls, runs) = plt.subplots(
         3, figsize=(10, 9), sharex=True, layout="constrained"
     )
-    figure.suptitle("Runs watched at default settings: how late a change is told")
+    figure.suptitle("Runs watched at default settings: how late a change is reported")
     late.scatter([at for at, _ in delays], [delay for _, delay in delays], s=8)
     late.set(ylabel="delay, seconds", title="Each change")
     bars = Counter(int(at // SECONDS) for at in asked)

@@ -22,7 +22,7 @@ async def attack(address: str) -> None:
     """Attack again and again, until cancelled."""
     for name in itertools.cycle(ATTACKS):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "faults.attackers", name, address),
+            *(sys.executable, "-m", "load.attackers", name, address),
             *("--seconds", f"{SECONDS:g}", "--rate", f"{RATE:g}"),
             stdout=DEVNULL,
         )

@@ -96,13 +96,13 @@ class CallEnd:
     trailers: Mapping[str, str | bytes]  # of a success
 
 
-def label_of(told: CallEnd) -> str:
+def label_of(end: CallEnd) -> str:
     """Return the name of a call's end: OK, a reason, or a code without details."""
-    if told.answer is None:
+    if end.answer is None:
         return f"CANCELLED{BARE}"
-    if isinstance(told.answer, Run):
+    if isinstance(end.answer, Run):
         return "OK"
-    refusal = Refusal(told.answer)
+    refusal = Refusal(end.answer)
     return refusal.reason if refusal.details else f"{refusal.code.name}{BARE}"
 
 
@@ -114,31 +114,31 @@ class Judge:
         self._ledger = ledger
         self._ahead_seconds = ahead_seconds
 
-    def faults(self, asked: Asked, told: CallEnd) -> Iterator[str]:
+    def faults(self, asked: Asked, end: CallEnd) -> Iterator[str]:
         """Return what is wrong with an end; empty if it is allowed."""
-        served = self._ledger.served(asked.run_id, asked.begun, told.ended)
-        is_stalled = self._ledger.had_stall(asked.begun, told.ended)
-        lasted = told.ended - asked.begun
+        served = self._ledger.served(asked.run_id, asked.begun, end.ended)
+        is_stalled = self._ledger.had_stall(asked.begun, end.ended)
+        lasted = end.ended - asked.begun
         if lasted > asked.seconds + SLACK_SECONDS and not is_stalled:
             yield f"it ended after {lasted:.2f} s, its deadline being {asked.seconds} s"
-        if isinstance(told.answer, Run):
-            yield from self._faults_of_run(asked, told, told.answer, served)
+        if isinstance(end.answer, Run):
+            yield from self._faults_of_run(asked, end, end.answer, served)
         else:
-            allowed = self._allowed(asked, told, served, is_stalled=is_stalled)
-            if (label := label_of(told)) not in allowed:
+            allowed = self._allowed(asked, end, served, is_stalled=is_stalled)
+            if (label := label_of(end)) not in allowed:
                 yield f"{label} where {sorted(allowed) or 'no error'} may come"
-        if isinstance(told.answer, AioRpcError):
-            yield from _faults_of_error(asked, told.answer, served)
+        if isinstance(end.answer, AioRpcError):
+            yield from _faults_of_error(asked, end.answer, served)
 
     def _faults_of_run(
-        self, asked: Asked, told: CallEnd, run: Run, served: list[Served]
+        self, asked: Asked, end: CallEnd, run: Run, served: list[Served]
     ) -> Iterator[str]:
         if asked.expected:
             yield f"OK where {asked.expected} must come"
             return
-        if told.trailers.get("x-request-id") != asked.request_id:
+        if end.trailers.get("x-request-id") != asked.request_id:
             yield "the call's id didn't come back"
-        named = told.trailers.get("x-amzn-requestid")
+        named = end.trailers.get("x-amzn-requestid")
         texts = [each.text for each in served if each.text and each.request_id == named]
         if not texts:
             yield f"no true answer {named} was served during the call"
@@ -146,13 +146,13 @@ class Judge:
             yield from differences(selected(text, asked.mask), run)
         observed = run.observe_time.ToNanoseconds() / 1e9 - self._ahead_seconds
         if not (
-            asked.begun - SLACK_SECONDS <= observed <= told.ended + SLACK_SECONDS
+            asked.begun - SLACK_SECONDS <= observed <= end.ended + SLACK_SECONDS
             and run.HasField("observe_time")
         ):
             yield f"it was observed {asked.begun - observed:.2f} s before the call"
 
     def _allowed(
-        self, asked: Asked, told: CallEnd, served: list[Served], *, is_stalled: bool
+        self, asked: Asked, end: CallEnd, served: list[Served], *, is_stalled: bool
     ) -> set[str]:
         if asked.expected.endswith(BARE):  # gRPC's own refusal
             # It may coincide with the end of its connection, which has a maximum age.
@@ -177,7 +177,7 @@ class Judge:
             allowed.add(f"CANCELLED{BARE}")
         if is_stalled:
             allowed.add("UPSTREAM_TIMEOUT")
-        if self._ledger.had_outage(asked.begun, told.ended):
+        if self._ledger.had_outage(asked.begun, end.ended):
             allowed.add("UPSTREAM_CONNECTION")
         return allowed
 

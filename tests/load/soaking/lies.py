@@ -116,11 +116,11 @@ def a_page(random: Random, _run_id: str, _text: str) -> Lie:
 def an_empty_error(random: Random, _run_id: str, _text: str) -> Lie:
     """Return an error whose body is empty, or can't be parsed."""
     status = random.choice((400, 403, 404, 500, 503))
-    told = b'{"__type": "ResourceNotFoundException"}'
-    squeezed = http(gzip.compress(told), status=status, content_encoding="gzip")
+    body = b'{"__type": "ResourceNotFoundException"}'
+    compressed = http(gzip.compress(body), status=status, content_encoding="gzip")
     bodies = (b"", b"[]", b"null", b'"x"', b'{"__type":5}', b'{"__type":"\xff"}')
     plain = http(random.choice((*bodies, OVER_CAP)), status=status)
-    answer = squeezed if random.random() < 0.2 else plain
+    answer = compressed if random.random() < 0.2 else plain
     return _by_status(7, status, answer)
 
 
@@ -151,7 +151,7 @@ def a_broken_body(random: Random, _run_id: str, text: str) -> Lie:
     longer = HEAD + b"content-length: %d\r\n\r\n" % (len(body) + 9)
     declared = HEAD + b"content-length: 999999999\r\n\r\n"
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    squeezed = http(gzip.compress(body), content_encoding="gzip")
+    compressed = http(gzip.compress(body), content_encoding="gzip")
     parts, reason = random.choice(
         (
             ((longer + body, Wait(0.01), end), "UPSTREAM_CONNECTION"),
@@ -159,7 +159,7 @@ def a_broken_body(random: Random, _run_id: str, text: str) -> Lie:
             ((declared, HANG), "UPSTREAM_RESPONSE_TOO_LARGE"),
             ((CHUNKED, *(chunk,) * 9, HANG), "UPSTREAM_RESPONSE_TOO_LARGE"),
             ((http(OVER_CAP),), "UPSTREAM_RESPONSE_TOO_LARGE"),
-            ((squeezed,), "UPSTREAM_MALFORMED_RESPONSE"),
+            ((compressed,), "UPSTREAM_MALFORMED_RESPONSE"),
         )
     )
     return Lie(11, parts, frozenset((reason,)))
@@ -168,10 +168,10 @@ def a_broken_body(random: Random, _run_id: str, text: str) -> Lie:
 def another_run(random: Random, run_id: str, text: str) -> Lie:
     """Return an answer about another run, or without an id."""
     other = json.dumps(str(int(run_id) + 1))
-    spoiled = random.choice(
+    body = random.choice(
         (f'{text[:-1]}, "id": {other}}}', f'{text[:-1]}, "id": {run_id}}}', "{}")
     )
-    return Lie(12, (http(spoiled),), frozenset(("UPSTREAM_IDENTITY_MISMATCH",)))
+    return Lie(12, (http(body),), frozenset(("UPSTREAM_IDENTITY_MISMATCH",)))
 
 
 def a_slow_response(random: Random, _run_id: str, text: str) -> Lie:

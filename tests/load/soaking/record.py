@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from load.soaking.judge import Asked, CallEnd, label_of
 from load.soaking.samples import Finding, Sample, outcome_of, percentile
 
-MOST_TOLD = 30  # disagreements that are printed; all are counted
+MAX_PRINTED = 30  # disagreements that are printed; all are counted
 
 
 @dataclass(slots=True)
@@ -19,25 +19,25 @@ class Record:
     unmade: int = 0  # calls, because too many were open
     stalls: int = 0  # of this program
     disagreements: int = 0
-    told: list[str] = field(default_factory=list)  # the first disagreements
+    printed: list[str] = field(default_factory=list)  # the first disagreements
     ends: Counter[str] = field(default_factory=Counter)  # by kind of call and label
     samples: list[Sample] = field(default_factory=list)
     _outcomes: Counter[str] = field(default_factory=Counter)  # since the last sample
     _latencies_ms: list[float] = field(default_factory=list)  # of answers, as above
 
-    def end(self, kind: str, asked: Asked, told: CallEnd) -> None:
+    def end(self, kind: str, asked: Asked, end: CallEnd) -> None:
         """Count how a call ended."""
-        label = label_of(told)
+        label = label_of(end)
         self.ends[f"{kind}: {label}"] += 1
         self._outcomes[outcome_of(label)] += 1
         if label == "OK":
-            self._latencies_ms.append((told.ended - asked.begun) * 1000)
+            self._latencies_ms.append((end.ended - asked.begun) * 1000)
 
     def disagree(self, name: str, *faults: str) -> None:
         """Record what is wrong with something; nothing if `faults` is empty."""
         self.disagreements += len(faults)
-        room = MOST_TOLD - len(self.told)
-        self.told += [f"{name}: {fault}" for fault in faults[:room]]
+        left = MAX_PRINTED - len(self.printed)
+        self.printed += [f"{name}: {fault}" for fault in faults[:left]]
 
     def sample(
         self,
@@ -67,4 +67,4 @@ class Record:
         """Return the disagreements as findings, and their number."""
         sentence = f"{self.disagreements} disagreements in {self.calls} calls"
         count = Finding(sentence, fails=self.disagreements > 0)
-        return [*(Finding(each, fails=True) for each in self.told), count]
+        return [*(Finding(each, fails=True) for each in self.printed), count]

@@ -43,7 +43,7 @@ class Progress:
         if self._status:
             self._status.stop()
 
-    def tell(self, record: Record) -> None:
+    def show(self, record: Record) -> None:
         """Show the progress."""
         last = record.samples[-1]
         line = (

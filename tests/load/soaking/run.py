@@ -142,13 +142,13 @@ class Soak:
         name = f"call {number} ({planned.kind}, run {planned.run_id or '-'})"
         try:
             async with asyncio.timeout(MISSING_SECONDS):
-                asked, told = await make(channel, planned, self._credential)
+                asked, end = await make(channel, planned, self._credential)
         except TimeoutError:
             self.record.disagree(name, "it never ended")
             return
-        self.record.end(planned.kind, asked, told)
+        self.record.end(planned.kind, asked, end)
         await asyncio.sleep(JUDGED_SECONDS)
-        self.record.disagree(name, *self._judge.faults(asked, told))
+        self.record.disagree(name, *self._judge.faults(asked, end))
 
     async def _check(self, channel: grpc.aio.Channel) -> None:
         """Ask for the health of the process: it serves until it drains."""

@@ -79,15 +79,17 @@ class SoakUpstream(LyingUpstream):
         random = Random(f"{self._seed} {run_id} {nth}")  # reproduced by its seed
         text = truth(random, run_id, nth)
         if random.random() < self._fault_share(request.at):
-            return self._lied(random, request, text)
-        return self._told(random, request, text)
+            return self._false_answer(random, request, text)
+        return self._true_answer(random, request, text)
 
     def _fault_share(self, at: float) -> float:
         second = int(at - self._begun)
         random = Random(f"{self._seed} second {second}")  # reproduced by its seed
         return FAULT_SHARE[random.random() < BURST_SHARE]
 
-    def _lied(self, random: Random, request: Request, text: str) -> Sequence[Part]:
+    def _false_answer(
+        self, random: Random, request: Request, text: str
+    ) -> Sequence[Part]:
         drawn = lie(random, request.run_id, text)
         served = Served(
             at=request.at,
@@ -98,7 +100,9 @@ class SoakUpstream(LyingUpstream):
         self._ledger.serve(request.run_id, served, fault=drawn.fault)
         return drawn.parts
 
-    def _told(self, random: Random, request: Request, text: str) -> Sequence[Part]:
+    def _true_answer(
+        self, random: Random, request: Request, text: str
+    ) -> Sequence[Part]:
         wait = random.random() * MOST_SECONDS
         request_id = f"{random.getrandbits(128):032x}"
         served = Served(request.at, request_id, text=text, lasts_seconds=wait)

@@ -90,7 +90,7 @@ class Watch:
                         threads=threads,
                         connections=connections_to(port),
                     )
-                    progress.tell(self._record)
+                    progress.show(self._record)
 
     async def _ask_pages(self, session: aiohttp.ClientSession) -> None:
         """Check that it is live; it may be unready only after refused credentials."""

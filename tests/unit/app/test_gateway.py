@@ -193,7 +193,7 @@ class NoIdentity:
         """Raise the error of missing credentials."""
         raise GatewayError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
 
-    async def renew(self, refused: Credentials) -> bool:  # noqa: ARG002  # as Identity has it
+    async def renew(self, refused: Credentials) -> bool:  # noqa: ARG002  # as CredentialsProvider has it
         """Return that there are no others."""
         return False
 
@@ -207,7 +207,7 @@ class NoIdentity:
 
 def without_credentials() -> Aws:
     """Return AWS's settings without credentials."""
-    return replace(aws_at(NOWHERE), identity=lambda _report: NoIdentity())
+    return replace(aws_at(NOWHERE), provider=lambda _report: NoIdentity())
 
 
 async def test_gateway_with_credentials_is_ready_before_its_first_call() -> None:
@@ -276,7 +276,7 @@ class BrokenIdentity(NoIdentity):
 
 async def test_failed_task_is_a_fault_of_its_part() -> None:
     """`/readyz?verbose` shows that the task of a part has failed and runs again."""
-    aws = replace(aws_at(NOWHERE), identity=lambda _report: BrokenIdentity())
+    aws = replace(aws_at(NOWHERE), provider=lambda _report: BrokenIdentity())
     fault = "its task ended by RuntimeError and waits to run again"
     async with gateway(aws) as served, asyncio.timeout(MAX_SECONDS):
         while fault not in (reported := (await readyz(served, "?verbose"))[1]):

@@ -1,22 +1,18 @@
-"""The limit on concurrent calls, and the wait for a call's request message."""
+"""The limit on concurrent calls, and how callers share the places."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
 from grpc import StatusCode
-from grpc.aio import EOF
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from healthomics_gateway.context import CallContext, running_task
+from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.concurrency import Admission
-from healthomics_gateway.interceptors.first_message import FirstMessages
 from healthomics_gateway.runs.source import Caller
 from testkit.builders import (
     ALWAYS,
@@ -78,15 +74,6 @@ class AdmittedCalls:
     async def calls(self, number: int, name: str) -> list[asyncio.Task[bytes]]:
         """Begin a number of calls of a caller; return them."""
         return [(await self.call(name))[1] for _ in range(number)]
-
-
-@dataclass
-class At:
-    """The parts of a call's context that an admission uses."""
-
-    peer: str
-    task: asyncio.Task[Any]
-    has_message: bool
 
 
 async def evicted(call: asyncio.Task[bytes]) -> bool:
@@ -284,121 +271,3 @@ async def test_connections_of_a_caller_share_its_places() -> None:
     assert [False] * 3 + [True] == [await evicted(each) for each in many]
     assert [False, False, True] == [await evicted(each) for each in few]
     assert 5 == admitted.admission.inside
-
-
-# FirstMessages
-
-
-def reading(*bodies: bytes) -> Callable[[], Awaitable[Any]]:
-    """Return a function that reads these messages, then the end of the stream."""
-    left = list(bodies)
-
-    async def read() -> Any:
-        return left.pop(0) if left else EOF
-
-    return read
-
-
-async def arriving(
-    arrivals: FirstMessages, read: Callable[[], Awaitable[Any]]
-) -> bytes:
-    """Wait for the message of a call that runs in this task."""
-    return await arrivals.message(running_task(), read)
-
-
-class Silent:
-    """A client that begins a call and sends no message."""
-
-    def __init__(self) -> None:
-        """Start without a message."""
-        self.is_asked = asyncio.Event()
-
-    async def read(self) -> Any:
-        """Never return."""
-        self.is_asked.set()
-        return await asyncio.Future[bytes]()
-
-
-async def test_first_message_is_read() -> None:
-    """Only the first message of a call is read."""
-    assert b"1" == await arriving(FirstMessages(), reading(b"1", b"2"))
-
-
-async def test_call_without_a_message_is_malformed() -> None:
-    """A client that ends its call before its message gets MALFORMED_REQUEST."""
-    with pytest.raises(GatewayError) as refusal:
-        await arriving(FirstMessages(), reading())
-
-    assert Reason.MALFORMED_REQUEST is refusal.value.reason
-
-
-async def test_late_message_is_not_awaited() -> None:
-    """A call whose message is late gets MALFORMED_REQUEST."""
-    with pytest.raises(GatewayError) as refusal:
-        await arriving(FirstMessages(message_seconds=0.01), Silent().read)
-
-    assert Reason.MALFORMED_REQUEST is refusal.value.reason
-
-
-async def test_every_call_waits_equally_long_for_its_message() -> None:
-    """One timer serves all calls, and refuses none before its time."""
-    arrivals = FirstMessages(max_waiting=9, message_seconds=0.05)
-    loop = asyncio.get_running_loop()
-
-    async def waited(pause: float) -> float:
-        await asyncio.sleep(pause)  # a call that comes later
-        begun = loop.time()
-        with pytest.raises(GatewayError):
-            await arriving(arrivals, Silent().read)
-        return loop.time() - begun
-
-    assert min(await asyncio.gather(waited(0), waited(0.03), waited(0.12))) >= 0.049
-
-
-@pytest.mark.guarantee("overload")
-async def test_oldest_waiting_call_is_refused_beyond_the_limit() -> None:
-    """Each call beyond the limit ends the call that has waited longest."""
-    arrivals = FirstMessages(max_waiting=2)
-    waiting = []
-    for _ in range(3):
-        silent = Silent()
-        waiting.append(asyncio.create_task(arriving(arrivals, silent.read)))
-        await silent.is_asked.wait()
-    with pytest.raises(GatewayError) as refusal:
-        await asyncio.wait_for(waiting[0], PATIENCE_SECONDS)
-    assert Reason.GATEWAY_OVERLOADED is refusal.value.reason
-    assert 0.5 <= refusal.value.retry_delay_seconds < 1.5
-    assert [False, False] == [each.done() for each in waiting[1:]]
-    assert b"4" == await arriving(arrivals, reading(b"4"))
-
-    with pytest.raises(GatewayError):
-        await asyncio.wait_for(waiting[1], PATIENCE_SECONDS)
-    waiting[2].cancel()
-    await asyncio.gather(waiting[2], return_exceptions=True)
-    assert waiting[2].cancelled()
-
-
-async def test_calls_that_arrive_together_are_answered() -> None:
-    """As many calls as may wait for their messages are all answered."""
-    arrivals = FirstMessages(max_waiting=9)
-
-    async def read() -> bytes:
-        await asyncio.sleep(0)  # gRPC, too, returns no message at once
-        return b"1"
-
-    calls = [asyncio.create_task(arriving(arrivals, read)) for _ in range(9)]
-
-    assert [b"1"] * 9 == await asyncio.gather(*calls)
-
-
-async def test_client_that_leaves_waits_no_more() -> None:
-    """A cancelled call no longer counts as waiting."""
-    arrivals = FirstMessages(max_waiting=1)
-    silent = Silent()
-    left = asyncio.create_task(arriving(arrivals, silent.read))
-    await silent.is_asked.wait()
-    left.cancel()
-    await asyncio.gather(left, return_exceptions=True)
-
-    assert left.cancelled()
-    assert b"1" == await arriving(arrivals, reading(b"1"))

@@ -32,7 +32,7 @@ from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.upstream.config import discover
 from healthomics_gateway.upstream.credential_chain import read_chain
 from healthomics_gateway.upstream.endpoints import AwsSettingsError
-from healthomics_gateway.upstream.identity import ChainError
+from healthomics_gateway.upstream.provider import ChainError
 
 class Sent(Exception):
     pass
@@ -50,13 +50,13 @@ def host_that_boto3_calls():
         return sent.args[0].removesuffix("/run/1")
 
 async def access_key(aws):
-    identity = aws.identity(lambda reason: None)
+    provider = aws.provider(lambda reason: None)
     try:
-        return (await identity.credentials()).access_key
+        return (await provider.credentials()).access_key
     except GatewayError as error:
         return error.reason.name
     finally:
-        await identity.close()
+        await provider.close()
 
 def sts(aws):
     try:
@@ -108,14 +108,14 @@ HERE = {"AWS_DEFAULT_REGION": "us-east-1"}
 UNAVAILABLE = "GATEWAY_CREDENTIALS_UNAVAILABLE"
 FIPS = {"AWS_USE_FIPS_ENDPOINT": "true"}
 DUAL_STACK = {"AWS_USE_DUALSTACK_ENDPOINT": "true"}
-NO_URL = "AWS endpoint: an URL of http or https is needed"
-TOO_MUCH = "AWS endpoint: more than scheme, host, port and plain path in the URL"
+NO_URL = "AWS endpoint: write an http or https URL"
+TOO_MUCH = "AWS endpoint: write only scheme, host, port and a plain path"
 LABEL = "AWS endpoint: the host has a label that is empty or longer than 63 bytes"
 HTTPS = "AWS endpoint: http is for loopback hosts only; use https"
 NO_REGION = "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
 BAD_REGION = (
-    "AWS Region: it is no Region's name; write letters, digits and hyphens, such as"
-    " us-east-1"
+    "AWS Region: it isn't the name of a Region; write letters, digits and hyphens,"
+    " such as us-east-1"
 )
 
 CONFIG = """
@@ -620,9 +620,9 @@ def test_fixed_reads_no_settings() -> None:
         access_key="KEY",
         secret_key="hush",
     )
-    credentials = asyncio.run(aws.identity(lambda _: None).credentials())
+    credentials = asyncio.run(aws.provider(lambda _: None).credentials())
 
-    assert Aws("us-east-1", "http://127.0.0.1:1", aws.ca_file, aws.identity) == aws
+    assert Aws("us-east-1", "http://127.0.0.1:1", aws.ca_file, aws.provider) == aws
     assert Path(aws.ca_file).is_file()
     assert Credentials("KEY", "hush") == credentials
     assert aws.sts is None

@@ -22,9 +22,9 @@ from healthomics_gateway.upstream.credentials import (
     MAX_THREADS,
     RECOVERY_SECONDS,
     SLOW,
-    ChainIdentity,
+    ChainProvider,
 )
-from healthomics_gateway.upstream.identity import ChainError, FixedIdentity
+from healthomics_gateway.upstream.provider import ChainError, FixedCredentials
 from healthomics_gateway.upstream.sigv4 import Credentials
 
 MINUTE = 60.0
@@ -33,7 +33,7 @@ UNAVAILABLE = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
 
 
 class Clock:
-    """A clock that a test sets, for the identity and for botocore."""
+    """A clock that a test sets, for the provider and for botocore."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -106,14 +106,14 @@ class Sleep:
 
 
 class World:
-    """An identity with its chain, clock, sleep and reports."""
+    """A provider with its chain, clock, sleep and reports."""
 
     def __init__(self, link: Any, **options: Any) -> None:
         self.clock = Clock()
         self.chain = Chain(link)
         self.sleep = Sleep()
         self.reports: list[Reason | None] = []
-        self.identity = ChainIdentity(
+        self.provider = ChainProvider(
             self.reports.append,
             chain=self.chain,
             clock=self.clock,
@@ -124,12 +124,12 @@ class World:
     async def key(self) -> str:
         """Return the access key of the current credentials."""
         async with asyncio.timeout(5):
-            return (await self.identity.credentials()).access_key
+            return (await self.provider.credentials()).access_key
 
 
 @asynccontextmanager
 async def world(link: Any = None, **options: Any) -> AsyncIterator[World]:
-    """Create an identity over a chain; fail if an exception is never retrieved."""
+    """Create a provider over a chain; fail if an exception is never retrieved."""
     unretrieved: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: unretrieved.append(context))
@@ -137,7 +137,7 @@ async def world(link: Any = None, **options: Any) -> AsyncIterator[World]:
     try:
         yield opened
     finally:
-        await opened.identity.close()
+        await opened.provider.close()
     gc.collect()  # logs exceptions that were never retrieved
     assert [] == unretrieved
 
@@ -168,7 +168,7 @@ async def test_chain_is_read_once_for_credentials_that_last() -> None:
     """The chain's credentials are returned with their token, after one read."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
-        first, second = await w.identity.credentials(), await w.identity.credentials()
+        first, second = await w.provider.credentials(), await w.provider.credentials()
 
     assert Credentials("A", "secret-A", "token-A") == first
     assert (1, [None]) == (w.chain.reads, w.reports)
@@ -178,7 +178,7 @@ async def test_chain_is_read_once_for_credentials_that_last() -> None:
 async def test_credentials_without_a_session_have_no_token() -> None:
     """Credentials of a user have no token."""
     async with world(static("A")) as w:
-        assert Credentials("A", "secret-A", None) == await w.identity.credentials()
+        assert Credentials("A", "secret-A", None) == await w.provider.credentials()
 
 
 @pytest.mark.guarantee("credential-reads")
@@ -355,11 +355,11 @@ async def test_early_refresh_with_the_same_result_is_not_repeated_at_once() -> N
 async def test_renewal_reads_the_chain_once_for_all_refused_calls() -> None:
     """A hundred calls whose credentials were refused share one renewal."""
     async with world(static("A")) as w:
-        refused = await w.identity.credentials()
+        refused = await w.provider.credentials()
         w.chain.link = static("B")
-        renewed = await asyncio.gather(*(w.identity.renew(refused) for _ in range(100)))
+        renewed = await asyncio.gather(*(w.provider.renew(refused) for _ in range(100)))
         assert ([True] * 100, "B", 2) == (renewed, await w.key(), w.chain.reads)
-        assert await w.identity.renew(refused)
+        assert await w.provider.renew(refused)
 
     assert 2 == w.chain.reads
     assert [None, None] == w.reports
@@ -368,28 +368,28 @@ async def test_renewal_reads_the_chain_once_for_all_refused_calls() -> None:
 async def test_renewal_with_the_same_result_returns_false() -> None:
     """`renew` returns False if the chain has the same credentials."""
     async with world(static("A")) as w:
-        assert not await w.identity.renew(await w.identity.credentials())
+        assert not await w.provider.renew(await w.provider.credentials())
         assert ("A", 2) == (await w.key(), w.chain.reads)
 
 
 async def test_chain_with_refused_credentials_is_read_six_more_times() -> None:
     """The chain is read six more times, five seconds apart, then by the next call."""
     async with world(static("A")) as w:
-        await w.identity.renew(await w.identity.credentials())
+        await w.provider.renew(await w.provider.credentials())
         for _ in range(6):
             assert 5.0 == await w.sleep.begun()
             w.sleep.end()
         await background()
         assert (2 + 6, [None]) == (w.chain.reads, w.reports)
 
-        await w.identity.renew(await w.identity.credentials())
+        await w.provider.renew(await w.provider.credentials())
         assert 5.0 == await w.sleep.begun()
 
 
 async def test_later_credentials_are_found_in_the_background() -> None:
     """Background reads end when the chain has other credentials, which is reported."""
     async with world(static("A")) as w:
-        await w.identity.renew(await w.identity.credentials())
+        await w.provider.renew(await w.provider.credentials())
         for link in (static("A"), static("B")):
             await w.sleep.begun()
             w.chain.link = link
@@ -409,14 +409,14 @@ async def test_background_task_that_fails_runs_again() -> None:
             w.sleep.error = RuntimeError("a bug")
             w.sleep.end()
             assert MIN_PAUSE_SECONDS == await w.sleep.begun()
-            fault = w.identity.fault()
+            fault = w.provider.fault()
             w.chain.link = static("A")
             w.sleep.end()
             assert RECOVERY_SECONDS == await w.sleep.begun()
             w.sleep.end()
             await background()
             assert "A" == await w.key()
-            assert "" == w.identity.fault()
+            assert "" == w.provider.fault()
 
     assert "its task ended by RuntimeError and waits to run again" == fault
     assert [("background_task_ended", "credentials")] == [
@@ -428,10 +428,10 @@ async def test_refused_credentials_are_dropped_if_the_chain_fails() -> None:
     """If the chain fails during a renewal, the refused credentials aren't kept."""
     async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
-        refused = await w.identity.credentials()
+        refused = await w.provider.credentials()
         w.chain.link = None
         with pytest.raises(GatewayError) as caught:
-            await w.identity.renew(refused)
+            await w.provider.renew(refused)
         assert UNAVAILABLE is caught.value.reason
         assert UNAVAILABLE is (await refusal(w)).reason
         await w.sleep.begun()
@@ -566,7 +566,7 @@ def test_thread_that_outlives_the_loop_raises_nothing() -> None:
 
 
 async def test_close_stops_the_background_task() -> None:
-    """A closed identity has no background task."""
+    """A closed provider has no background task."""
     async with world(None) as w:
         await refusal(w)
         await w.sleep.begun()
@@ -576,8 +576,8 @@ async def test_close_stops_the_background_task() -> None:
     assert 1 == w.chain.reads
 
 
-async def test_unused_identity_can_be_closed() -> None:
-    """An identity that was never used can be closed."""
+async def test_unused_provider_can_be_closed() -> None:
+    """A provider that was never used can be closed."""
     async with world(static("A")) as w:
         pass
 
@@ -585,10 +585,10 @@ async def test_unused_identity_can_be_closed() -> None:
 
 
 async def test_clock_is_the_loop_s_by_default() -> None:
-    """An identity works with only a chain and a report function."""
-    identity = ChainIdentity(lambda _: None, chain=Chain(static("A")))
-    assert "A" == (await identity.credentials()).access_key
-    await identity.close()
+    """A provider works with only a chain and a report function."""
+    provider = ChainProvider(lambda _: None, chain=Chain(static("A")))
+    assert "A" == (await provider.credentials()).access_key
+    await provider.close()
 
 
 # Identities of roles.
@@ -611,13 +611,13 @@ async def test_chain_error_has_its_own_reason() -> None:
     assert [denied, None] == w.reports
 
 
-async def test_identity_that_does_not_recover_reads_at_the_next_call() -> None:
+async def test_provider_that_does_not_recover_reads_at_the_next_call() -> None:
     """Without `recovers`, neither a failure nor a refusal starts a background task."""
     async with world(None, recovers=False) as w:
         await refusal(w)
         w.chain.link = static("A")
         assert "A" == await w.key()
-        assert not await w.identity.renew(await w.identity.credentials())
+        assert not await w.provider.renew(await w.provider.credentials())
         await background()
 
     assert (3, [UNAVAILABLE, None]) == (w.chain.reads, w.reports)
@@ -629,18 +629,18 @@ async def test_failure_of_the_chain_is_logged_without_its_text() -> None:
 import asyncio
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.telemetry.log_setup import set_up_logging
-from healthomics_gateway.upstream.credentials import ChainIdentity
+from healthomics_gateway.upstream.credentials import ChainProvider
 
 def chain():
     raise RuntimeError("hush")
 
 async def main():
     set_up_logging(level="debug", log_format="json")
-    identity = ChainIdentity(lambda _: None, chain=chain)
+    provider = ChainProvider(lambda _: None, chain=chain)
     try:
-        await identity.credentials()
+        await provider.credentials()
     except GatewayError:
-        await identity.close()
+        await provider.close()
 
 asyncio.run(main())
 """
@@ -661,13 +661,13 @@ asyncio.run(main())
 # Fixed credentials.
 
 
-async def test_fixed_identity_never_changes() -> None:
+async def test_fixed_credentials_never_change() -> None:
     """The credentials never change, and `renew` compares the refused ones with them."""
     mine = Credentials("A", "secret-A")
-    identity = FixedIdentity(mine)
+    provider = FixedCredentials(mine)
 
-    assert mine is await identity.credentials()
-    assert not await identity.renew(mine)
-    assert await identity.renew(Credentials("B", "secret-B"))
-    await identity.close()
-    assert mine is await identity.credentials()
+    assert mine is await provider.credentials()
+    assert not await provider.renew(mine)
+    assert await provider.renew(Credentials("B", "secret-B"))
+    await provider.close()
+    assert mine is await provider.credentials()

@@ -41,7 +41,7 @@ from healthomics_gateway.sandbox import (
 from healthomics_gateway.sandbox.signature import verify
 from healthomics_gateway.upstream import clock as clocks
 from healthomics_gateway.upstream.healthomics import LOOP_BYTES, HealthOmics
-from healthomics_gateway.upstream.identity import FixedIdentity, Identity
+from healthomics_gateway.upstream.provider import CredentialsProvider, FixedCredentials
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.transport import Transport
 from testkit.builders import Upstream, http
@@ -72,7 +72,7 @@ class Clock:
 
 
 class Keyring:
-    """An identity that has `current` until it is renewed to `following`.
+    """A provider that has `current` until it is renewed to `following`.
 
     Either may be an exception, which is raised.
     """
@@ -117,13 +117,13 @@ class Source:
         self,
         transport: Transport,
         endpoint: str,
-        identity: Identity,
+        provider: CredentialsProvider,
         now: Callable[[], datetime],
     ) -> None:
         self.reports: list[Reason | None] = []
         self._source = HealthOmics(
             transport,
-            identity,
+            provider,
             region=REGION,
             endpoint=endpoint,
             report=self.reports.append,
@@ -161,7 +161,7 @@ class Source:
 @asynccontextmanager
 async def source(
     endpoint: str,
-    identity: Identity | None = None,
+    provider: CredentialsProvider | None = None,
     *,
     ca_file: Path | None = None,
     attempt_seconds: float = 30.0,
@@ -177,7 +177,7 @@ async def source(
             max_body_bytes=2_000_000,
         )
     try:
-        yield Source(transport, endpoint, identity or FixedIdentity(MINE), now)
+        yield Source(transport, endpoint, provider or FixedCredentials(MINE), now)
     finally:
         await transport.close()
 
@@ -254,10 +254,10 @@ async def test_request_is_signed_as_it_is_sent(
     export: tuple[RunExport.ValueType, ...], query: str, token: str | None
 ) -> None:
     """The sandbox, which verifies signatures, accepts each kind of request."""
-    identity = FixedIdentity(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY, token))
+    provider = FixedCredentials(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY, token))
     async with (
         Sandbox(session_token=token) as sandbox,
-        source(sandbox.url, identity) as asked,
+        source(sandbox.url, provider) as asked,
     ):
         answer = await asked.ask(RUN_ID, *export)
         host = sandbox.url.removeprefix("http://")
@@ -691,7 +691,7 @@ async def test_failed_renewal_ends_the_attempts(
 
 
 async def test_missing_credentials_end_the_attempt() -> None:
-    """An error of the identity is the error of the attempt."""
+    """An error of the credentials is the error of the attempt."""
     async with (
         Upstream(http(run_body())) as upstream,
         source(upstream.url, Keyring(UNAVAILABLE)) as asked,

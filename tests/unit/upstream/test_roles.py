@@ -21,7 +21,7 @@ from healthomics_gateway.runs.source import OWN, OneCall, Partition, RunQuery
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.healthomics import HealthOmics
-from healthomics_gateway.upstream.identity import FixedIdentity, Identity
+from healthomics_gateway.upstream.provider import CredentialsProvider, FixedCredentials
 from healthomics_gateway.upstream.roles import MAX_SESSIONS, Roles
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import Session, Sts, session_name
@@ -126,7 +126,7 @@ class Known:
         self.made: list[str] = []
         self.closed: list[str] = []
 
-    def __call__(self, partition: Partition) -> Identity:
+    def __call__(self, partition: Partition) -> CredentialsProvider:
         """Create an identity."""
         self.made.append(partition.identity)
         keys = Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY, partition.identity)
@@ -137,7 +137,7 @@ class Closing:
     """An identity that records when it is closed."""
 
     def __init__(self, credentials: Credentials, closed: Callable[[], None]) -> None:
-        self._fixed = FixedIdentity(credentials)
+        self._fixed = FixedCredentials(credentials)
         self._closed = closed
         self.credentials, self.renew = self._fixed.credentials, self._fixed.renew
         self.is_usable = True
@@ -160,7 +160,7 @@ def truth(request: Request) -> bytes:
 
 @asynccontextmanager
 async def roles(
-    identity: Callable[[Partition], Identity],
+    provider: Callable[[Partition], CredentialsProvider],
     *,
     report: Callable[[Reason | None], None] = lambda _: None,
     **options: Any,
@@ -178,12 +178,12 @@ async def roles(
         upstream.lie(RUN_ID, truth)
         own = HealthOmics(
             transport,
-            FixedIdentity(OWN_KEYS),
+            FixedCredentials(OWN_KEYS),
             region=REGION,
             endpoint=upstream.url,
             report=report,
         )
-        asked = Roles(own, identity=identity, **options)
+        asked = Roles(own, provider=provider, **options)
         yield asked, upstream
         await asked.close()
         await transport.close()
@@ -252,7 +252,7 @@ async def test_session_that_a_call_holds_is_found_again() -> None:
 async def test_clock_is_shared_by_all_sessions() -> None:
     """The clock that one session corrects is used by the next."""
     ahead = timedelta(minutes=20)
-    async with roles(lambda _: FixedIdentity(OWN_KEYS)) as (asked, upstream):
+    async with roles(lambda _: FixedCredentials(OWN_KEYS)) as (asked, upstream):
         upstream.now = lambda: datetime.now(UTC) + ahead
         upstream.lie(RUN_ID)
         with pytest.raises(GatewayError) as refused:
@@ -287,11 +287,11 @@ async def test_sessions_do_not_report_to_readiness() -> None:
 
 async def test_roles_are_unavailable_without_sts() -> None:
     """Without STS there are neither sessions nor the account id."""
-    sts = Sts(FixedIdentity(OWN_KEYS), client=None, region=REGION, clock=Clock())
-    identity = sts.identity(Partition(ROLE, "a"))
+    sts = Sts(FixedCredentials(OWN_KEYS), client=None, region=REGION, clock=Clock())
+    provider = sts.provider(Partition(ROLE, "a"))
     with pytest.raises(GatewayError) as refused:
-        await identity.credentials()
-    await identity.close()
+        await provider.credentials()
+    await provider.close()
 
     assert Reason.GATEWAY_CREDENTIALS_UNAVAILABLE is refused.value.reason
     assert await sts.account() is None

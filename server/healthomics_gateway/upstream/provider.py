@@ -1,4 +1,4 @@
-"""The interface of what provides credentials, and credentials that never change."""
+"""The interface of a credentials provider, and a provider of fixed credentials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AGENT = f"healthomics-gateway/{version('healthomics-gateway')}"  # the User-Agen
 Report = Callable[[Reason | None], None]
 
 
-class Identity(Protocol):
+class CredentialsProvider(Protocol):
     """Provides the credentials that sign a call."""
 
     @property
@@ -40,13 +40,13 @@ class Identity(Protocol):
         ...
 
 
-class FixedIdentity:
-    """Credentials that never change."""
+class FixedCredentials:
+    """A provider of credentials that never change."""
 
     is_usable = True
 
     def __init__(self, credentials: Credentials) -> None:
-        """Create an identity that always returns `credentials`."""
+        """Create a provider that always returns `credentials`."""
         self._credentials = credentials
 
     async def credentials(self) -> Credentials:
