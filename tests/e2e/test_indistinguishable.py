@@ -33,7 +33,7 @@ async def test_refusals_are_equal(tmp_path: Path, name: str) -> None:
         before = Counter(upstream.asked)
         found = await measure(gateway, ASKS[name], CALLS)
 
-    ((code, reason, *_),) = found.told
+    ((code, reason, *_),) = found.answers
     assert ("PERMISSION_DENIED", "CALLER_NOT_AUTHORIZED") == (code.name, reason)
     assert {THEIRS: CALLS, NOWHERE: CALLS} == upstream.asked - before
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "mutation"
 MUTMUT = Path(sys.executable).with_name("mutmut")
 TESTS = {  # by module of the server, the unit tests that should find its mutants
-    "app/grpc_server": "app/test_grpc_server",
+    "app/file_limit": "app/test_file_limit",
     "auth/client_certificates": "auth/test_client_certificates",
     "auth/jwks": "auth/test_tokens",
     "auth/policy": "auth/test_policy",
@@ -56,8 +56,8 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "runs/watch": "runs/test_watch",
     "services/run_service": "services/test_run_service",
     "services/validation": "services/test_run_service",
-    "settings/endpoints": "settings/test_load",
     "settings/environment": "settings/test_environment settings/test_load",
+    "settings/listener_settings": "settings/test_load",
     "telemetry/log_lines": "telemetry/test_log_lines",
     "telemetry/log_setup": "telemetry/test_log_setup",
     "token_bucket": "test_token_bucket",

@@ -19,7 +19,12 @@ PAUSE_SECONDS = 3.0  # between two attacks
 
 
 async def attack(address: str) -> None:
-    """Attack again and again, until cancelled."""
+    """Attack again and again, until cancelled.
+
+    Raises:
+        RuntimeError: An attacker failed, so the soak would run without an attack.
+
+    """
     for name in itertools.cycle(ATTACKS):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "load.attackers", name, address),
@@ -27,7 +32,8 @@ async def attack(address: str) -> None:
             stdout=DEVNULL,
         )
         try:
-            await process.wait()
+            if status := await process.wait():
+                raise RuntimeError(f"the attacker {name} exited with status {status}")
         finally:
             if process.returncode is None:
                 process.kill()
