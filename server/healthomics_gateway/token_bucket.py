@@ -10,7 +10,7 @@ WHOLE = 1 - 1e-6  # token: sums of fractions fall short of one
 class TokenBucket:
     """Tokens that arrive at `rate` a second, up to `capacity`. It starts full.
 
-    To use one, subtract 1 from `tokens` after `fill`. `clock` counts seconds.
+    Call `fill` before `take`, `has_token` or `wait_seconds`. `clock` counts seconds.
     """
 
     __slots__ = ("_capacity", "_clock", "_filled_at", "rate", "tokens")
@@ -31,6 +31,13 @@ class TokenBucket:
         seconds, self._filled_at = now - self._filled_at, now
         self.tokens = min(self.tokens + seconds * self.rate, self._capacity)
         return seconds
+
+    def take(self) -> bool:
+        """Use a token; return False if there is none."""
+        if not self.has_token:
+            return False
+        self.tokens -= 1
+        return True
 
     @property
     def has_token(self) -> bool:

@@ -35,11 +35,12 @@ def test_bucket_without_a_token_says_when_the_next_arrives() -> None:
     """The wait is for the missing part of a token, and zero once there is a token."""
     clock = Clock()
     bucket = TokenBucket(rate=0.5, capacity=1.0, clock=clock)
-    bucket.tokens -= 1
+    assert bucket.take()
     clock.now += 0.5
     bucket.fill()
 
     assert not bucket.has_token
+    assert not bucket.take()
     assert 1.5 == bucket.wait_seconds
     clock.now += bucket.wait_seconds
     bucket.fill()

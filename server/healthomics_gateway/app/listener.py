@@ -148,8 +148,8 @@ class Listener:
 
 
 def _by_certificate(identities: ClientCertificates) -> ByCertificate:
-    def credential_of(context: ServicerContext[Any, Any]) -> Credential | None:
-        pem = certificate_of(context)
+    def credential_of(rpc: ServicerContext[Any, Any]) -> Credential | None:
+        pem = certificate_of(rpc)
         return identities.credential_of(pem) if pem else None
 
     return credential_of

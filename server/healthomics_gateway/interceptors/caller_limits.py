@@ -81,6 +81,5 @@ class CallerLimits:
                 rate=rate, capacity=max(rate, 1.0), clock=self._clock
             )
         bucket.fill()
-        if not bucket.has_token:
+        if not bucket.take():
             raise limited(bucket.wait_seconds)
-        bucket.tokens -= 1

@@ -85,8 +85,7 @@ class Tarpit:
     async def turn(self, caller: Caller) -> None:
         """Wait for the turn of a caller."""
         self._bucket.fill()
-        if self._bucket.has_token and not self._size:
-            self._bucket.tokens -= 1
+        if not self._size and self._bucket.take():
             return
         turn = self._loop.create_future()
         connections = self._waiting.setdefault(caller.name, {})

@@ -82,8 +82,7 @@ class Gate:
     async def depart(self) -> None:
         """Wait until the request may be sent; the caller must send it at once."""
         self._quota.fill()
-        if not self.waiting and self._quota.departures.has_token:
-            self._quota.departures.tokens -= 1
+        if not self.waiting and self._quota.departures.take():
             return
         self.waiting += 1
         try:
@@ -97,7 +96,6 @@ class Gate:
     async def _take(self) -> None:
         departures = self._quota.departures
         self._quota.fill()
-        while not departures.has_token:
+        while not departures.take():
             await asyncio.sleep(departures.wait_seconds)
             self._quota.fill()
-        departures.tokens -= 1
