@@ -66,7 +66,7 @@ class Background:
             if self._clock() - begun >= MAX_PAUSE_SECONDS:
                 pause_seconds = MIN_PAUSE_SECONDS
             why = type(failure).__name__
-            self._faults[name] = f"its task ended by {why} and waits to run again"
+            self._faults[name] = f"its task failed with {why} and will be restarted"
             _log.error("background_task_ended", task=name, exc_info=failure)
             await self._sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, MAX_PAUSE_SECONDS)

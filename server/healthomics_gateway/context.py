@@ -77,11 +77,11 @@ class CallContext:
 
     @property
     def hides_upstream(self) -> bool:
-        """Whether the client receives nothing that depends on HealthOmics' answers.
+        """Whether the client must receive nothing of HealthOmics' answers.
 
-        A restricted caller doesn't with an error, whichever it is: the answer and the
-        number of attempts would show whether the run exists, also if a deadline or a
-        shutdown ends the call while its rejection is delayed.
+        This holds for every error of a restricted caller. AWS's answer and the number
+        of attempts would show whether the run exists, even if a deadline or a shutdown
+        ends the call while its rejection is delayed.
         """
         return self.error is not None and self.access.is_restricted
 

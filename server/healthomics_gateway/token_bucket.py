@@ -33,7 +33,7 @@ class TokenBucket:
         return seconds
 
     def take(self) -> bool:
-        """Use a token; return False if there is none."""
+        """Take a token; return whether there was one."""
         if not self.has_token:
             return False
         self.tokens -= 1

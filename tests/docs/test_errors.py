@@ -137,7 +137,7 @@ def test_aws_codes_are_listed_once() -> None:
     assert sorted(set(codes)) == sorted(codes)
 
 
-# One response of an upstream for each row of "Answers that don't fit".
+# One response of an upstream for each row of "Unusual answers".
 RUN = '{"id": "1"}'
 SHAPES = {
     "a code with another status than its usual one": (
@@ -207,7 +207,7 @@ SHAPES = {
         Reason.UPSTREAM_IDENTITY_MISMATCH,
     ),
 }
-SHAPE_ROWS = {row[0]: row[1] for row in table("what came")}
+SHAPE_ROWS = {row[0]: row[1] for row in table("answer of HealthOmics")}
 
 
 def test_shapes_of_the_page_have_an_example_each() -> None:

@@ -74,7 +74,7 @@ async def test_readme_command_works(command: str) -> None:
     if FAILING in command:
         assert code != 0
         assert "RUN_NOT_FOUND" in output
-        assert "There is no run of this id." in output
+        assert "There is no run with this id." in output
     else:
         assert (0, True) == (code, "Run" in output or "RUN" in output)
 

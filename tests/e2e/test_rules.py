@@ -129,6 +129,22 @@ async def test_aws_error_about_a_run_is_hidden(
     assert code == free.metadata["awsErrorCode"]
 
 
+@pytest.mark.guarantee("hidden-runs")
+async def test_restricted_caller_receives_no_aws_message(tmp_path: Path) -> None:
+    """`errors.debug` sends AWS's message only to callers that may see every run."""
+    upstream = LyingUpstream(truth=account)
+    upstream.lie(THEIRS, said(500, "InternalServerException"))
+    debug = {"GATEWAY_ERRORS__DEBUG": "true", "GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
+    async with called(tmp_path, BOUND, FREE, upstream=upstream, **debug) as gateway:
+        bound = await outcome(gateway.get(THEIRS, token()))
+        free = await outcome(gateway.get(THEIRS, token(OTHER)))
+
+    assert "UPSTREAM_INTERNAL" == bound.reason == free.reason
+    assert "DebugInfo" in free.details
+    assert "DebugInfo" not in bound.details
+    assert {"runId": THEIRS} == bound.metadata
+
+
 async def test_audit_log_has_the_hidden_error(tmp_path: Path) -> None:
     """The audit log has HealthOmics' answer that was hidden from the caller."""
     with capture_logs() as events:

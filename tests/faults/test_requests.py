@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.services.run_service import RUN_SERVICE
+from healthomics_gateway.services.names import RUN_SERVICE
 from testkit.builders import ALWAYS, Refusal, assert_well_made, get_run, http, refused
 from testkit.callers import until
 from testkit.fault_table import Tally

@@ -420,7 +420,7 @@ MUTANTS = (
     ),
     Mutant(
         "listener-serves-everything",
-        "app/servers.py",
+        "app/server_factory.py",
         'if "RunService" in services:',
         "if True:",
         "unit/app/test_listener.py::test_listener_has_only_its_services",

@@ -25,8 +25,9 @@ from healthomics_gateway.runs.source import Answer, Call, Caller, RunQuery, Upst
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS, Limits
+from healthomics_gateway.services.names import RUN_SERVICE
 from healthomics_gateway.services.readiness import Readiness
-from healthomics_gateway.services.run_service import RUN_SERVICE, RunService
+from healthomics_gateway.services.run_service import RunService
 
 GET_RUN = f"/{RUN_SERVICE}/GetRun"
 AWS_REQUEST_ID = "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11"

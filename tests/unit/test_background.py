@@ -92,8 +92,8 @@ async def test_task_that_waits_for_its_restart_has_a_fault() -> None:
         clock, _ = await run(fail, be_cancelled_by_another)
 
     assert [
-        "its task ended by OSError and waits to run again",
-        "its task ended by CancelledError and waits to run again",
+        "its task failed with OSError and will be restarted",
+        "its task failed with CancelledError and will be restarted",
     ] == clock.faults
     assert [("background_task_ended", "error", "work")] * 2 == [
         (each["event"], each["log_level"], each["task"]) for each in events

@@ -43,7 +43,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway" }
     """
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 3
-    """The service has no such method. UNIMPLEMENTED; fix the client.
+    """There is no such method, or this address doesn't serve it. UNIMPLEMENTED; fix
+    the client.
 
     Example:
 
@@ -73,7 +74,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SERVER_DEADLINE: _ErrorReason.ValueType  # 6
     """The call had no deadline and the server's default passed, or it had a longer
-    deadline than the operator allows. DEADLINE_EXCEEDED; set a deadline.
+    deadline than the operator allows. DEADLINE_EXCEEDED; set a deadline within
+    the operator's limit.
 
     Example:
 
@@ -105,7 +107,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "domain": "healthomics-gateway" }
     """
     ERROR_REASON_GATEWAY_DRAINING: _ErrorReason.ValueType  # 8
-    """The gateway is shutting down. UNAVAILABLE; retry: another gateway answers.
+    """The gateway is shutting down. UNAVAILABLE; retry.
 
     Example:
 
@@ -145,8 +147,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_GATEWAY_CREDENTIALS_INVALID: _ErrorReason.ValueType  # 12
-    """AWS doesn't know the gateway's own credentials. INTERNAL; its operator must
-    fix them.
+    """AWS doesn't know the gateway's own credentials. INTERNAL; the gateway's
+    operator must fix them.
 
     Example:
 
@@ -172,8 +174,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_GATEWAY_SIGNATURE_REJECTED: _ErrorReason.ValueType  # 14
-    """AWS rejects the gateway's signature. INTERNAL; its operator must fix its
-    credentials or clock.
+    """AWS rejects the gateway's signature. INTERNAL; the gateway's operator must fix
+    its credentials or clock.
 
     Example:
 
@@ -213,7 +215,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 17
-    """HealthOmics has no run of this id in this account and Region. NOT_FOUND;
+    """HealthOmics has no run with this id in this account and Region. NOT_FOUND;
     `google.rpc.ResourceInfo` has the id.
 
     Example:
@@ -437,7 +439,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_RUN_REPLACED: _ErrorReason.ValueType  # 36
-    """The run of this id has another `uuid` than the watched run: HealthOmics uses
+    """The run with this id has another `uuid` than the watched run: HealthOmics uses
     the id of a deleted run again. NOT_FOUND; `google.rpc.ResourceInfo` has the
     id. Watch without `uuid` to follow the new run.
 
@@ -501,9 +503,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": {} }
     """
     ERROR_REASON_CALLER_NOT_AUTHORIZED: _ErrorReason.ValueType  # 42
-    """The caller has an identity, but may not call this method or see this run. The
-    error is the same whether the run exists or not. PERMISSION_DENIED; ask the
-    gateway's operator.
+    """The caller may not call this method, or may not see this run. The error is the
+    same whether the run exists or not. PERMISSION_DENIED; ask the gateway's
+    operator.
 
     Example:
 
@@ -531,7 +533,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     `ErrorInfo.metadata` has `runId` if the request's id was valid, `attempts` and
     `region` if HealthOmics was asked, `awsErrorCode`, `httpStatus` and
     `awsRequestId` if an HTTP response arrived, and `local` if the gateway itself
-    refused the call to keep within the account's rate. Every error has a
+    refused the call to keep within the account's rate. A caller that may see only
+    some runs receives no key but `runId` and `local`. Every error has a
     `google.rpc.RequestInfo`, and every reason whose advice is to retry or to wait
     has a `google.rpc.RetryInfo`.
     """
@@ -557,7 +560,8 @@ Example:
       "domain": "healthomics-gateway" }
 """
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 3
-"""The service has no such method. UNIMPLEMENTED; fix the client.
+"""There is no such method, or this address doesn't serve it. UNIMPLEMENTED; fix
+the client.
 
 Example:
 
@@ -587,7 +591,8 @@ Example:
 """
 ERROR_REASON_SERVER_DEADLINE: ErrorReason.ValueType  # 6
 """The call had no deadline and the server's default passed, or it had a longer
-deadline than the operator allows. DEADLINE_EXCEEDED; set a deadline.
+deadline than the operator allows. DEADLINE_EXCEEDED; set a deadline within
+the operator's limit.
 
 Example:
 
@@ -619,7 +624,7 @@ Example:
       "domain": "healthomics-gateway" }
 """
 ERROR_REASON_GATEWAY_DRAINING: ErrorReason.ValueType  # 8
-"""The gateway is shutting down. UNAVAILABLE; retry: another gateway answers.
+"""The gateway is shutting down. UNAVAILABLE; retry.
 
 Example:
 
@@ -659,8 +664,8 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_GATEWAY_CREDENTIALS_INVALID: ErrorReason.ValueType  # 12
-"""AWS doesn't know the gateway's own credentials. INTERNAL; its operator must
-fix them.
+"""AWS doesn't know the gateway's own credentials. INTERNAL; the gateway's
+operator must fix them.
 
 Example:
 
@@ -686,8 +691,8 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_GATEWAY_SIGNATURE_REJECTED: ErrorReason.ValueType  # 14
-"""AWS rejects the gateway's signature. INTERNAL; its operator must fix its
-credentials or clock.
+"""AWS rejects the gateway's signature. INTERNAL; the gateway's operator must fix
+its credentials or clock.
 
 Example:
 
@@ -727,7 +732,7 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 17
-"""HealthOmics has no run of this id in this account and Region. NOT_FOUND;
+"""HealthOmics has no run with this id in this account and Region. NOT_FOUND;
 `google.rpc.ResourceInfo` has the id.
 
 Example:
@@ -951,7 +956,7 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_RUN_REPLACED: ErrorReason.ValueType  # 36
-"""The run of this id has another `uuid` than the watched run: HealthOmics uses
+"""The run with this id has another `uuid` than the watched run: HealthOmics uses
 the id of a deleted run again. NOT_FOUND; `google.rpc.ResourceInfo` has the
 id. Watch without `uuid` to follow the new run.
 
@@ -1015,9 +1020,9 @@ Example:
       "metadata": {} }
 """
 ERROR_REASON_CALLER_NOT_AUTHORIZED: ErrorReason.ValueType  # 42
-"""The caller has an identity, but may not call this method or see this run. The
-error is the same whether the run exists or not. PERMISSION_DENIED; ask the
-gateway's operator.
+"""The caller may not call this method, or may not see this run. The error is the
+same whether the run exists or not. PERMISSION_DENIED; ask the gateway's
+operator.
 
 Example:
 

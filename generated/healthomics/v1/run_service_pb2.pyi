@@ -87,8 +87,8 @@ class WatchRunRequest(_message.Message):
     """The run's id: 1 to 18 ASCII digits. Required."""
     uuid: _builtins.str
     """The run's identity, `Run.uuid`, if the client knows it: HealthOmics uses the
-    id of a deleted run again. If the run of this id has another uuid, the stream
-    ends NOT_FOUND with RUN_REPLACED. Absent: any run of this id. At most 64
+    id of a deleted run again. If the run with this id has another uuid, the stream
+    ends NOT_FOUND with RUN_REPLACED. Absent: any run with this id. At most 64
     characters.
     """
     @_builtins.property
@@ -137,8 +137,8 @@ class WatchRunResponse(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run's state. `observe_time` is when the gateway first read this state.
-        Absent in a heartbeat, which says nothing about the run.
+        """The run's state. `observe_time` is when the gateway read it. Absent in a
+        heartbeat, which says nothing about the run.
         """
 
     def __init__(

@@ -18,8 +18,7 @@ def files_fault(max_concurrent: int, files: int | None = None) -> str | None:
     Each of `max_concurrent` attempts needs a file. `files` is the limit; the default is
     that of this process.
     """
-    if files is None:
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _limit() if files is None else files
     needed = OWN_FILES + max_concurrent + MIN_CONNECTIONS
     if files == resource.RLIM_INFINITY or files >= needed:
         return None
@@ -30,13 +29,20 @@ def files_fault(max_concurrent: int, files: int | None = None) -> str | None:
     )
 
 
-def max_connections(max_concurrent: int, addresses: int, files: int) -> int:
+def max_connections(
+    max_concurrent: int, addresses: int, files: int | None = None
+) -> int:
     """Return the limit on connections of each address, by the limit on open files.
 
     Connections use half of the files, or less if HealthOmics and the gateway itself
-    need more than the other half.
+    need more than the other half. `files` is as for `files_fault`.
     """
+    files = _limit() if files is None else files
     if files == resource.RLIM_INFINITY:
         return MAX_OPTION
     left = min(files // 2, files - OWN_FILES - max_concurrent)
     return min(max(1, left // addresses), MAX_OPTION)
+
+
+def _limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -14,7 +14,7 @@ from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
-from healthomics_gateway.app.servers import ServerFactory
+from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
@@ -153,7 +153,7 @@ class Gateway:
         await self.evict()
 
     async def evict(self) -> None:
-        """End all calls, also new ones, in less than 1 s.
+        """End all calls, including new ones, within 1 s.
 
         If that is already under way, wait for it: neither a second call nor the
         cancellation of the drain that started it makes it take longer.

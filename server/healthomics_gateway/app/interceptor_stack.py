@@ -23,9 +23,12 @@ from healthomics_gateway.interceptors.first_message import FirstMessages
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.interceptors.tarpit import Tarpit
-from healthomics_gateway.services.health import HEALTH
-from healthomics_gateway.services.reflection import REFLECTION_V1, REFLECTION_V1ALPHA
-from healthomics_gateway.services.run_service import RUN_SERVICE
+from healthomics_gateway.services.names import (
+    HEALTH,
+    REFLECTION_V1,
+    REFLECTION_V1ALPHA,
+    RUN_SERVICE,
+)
 
 # Calls of health and reflection under way, in all and on one connection. A client
 # library keeps one health stream for each of its connections.
@@ -92,7 +95,7 @@ class Guards:
         self._by_token = by_token
         self._expiry = expiry
         self._is_on = bool(rules or by_token or asks_for_certificates)
-        self._lets_in_anonymous = (
+        self._allows_anonymous = (
             self._policy.knows(ANONYMOUS)
             if rules
             else not (by_token or asks_for_certificates)
@@ -105,7 +108,7 @@ class Guards:
         authentication = authenticate(
             by_certificate=by_connection,
             by_token=self._by_token,
-            allows_anonymous=self._lets_in_anonymous,
+            allows_anonymous=self._allows_anonymous,
         )
 
         def interceptors(method: str) -> Sequence[Interceptor]:

@@ -73,7 +73,7 @@ class Listener:
         if self.settings.client_auth == "required":
             return _by_certificate(ClientCertificates())
         named = Credential(self.settings.identity)  # the identity of a Unix socket
-        return (lambda _: named) if self.settings.proves else None
+        return (lambda _: named) if self.settings.proves_identity else None
 
     async def prepare(self) -> None:
         """Resolve the addresses to bind; raises ListenError."""

@@ -30,11 +30,7 @@ class Listeners:
         self._listeners: list[Listener] = []
         self._tls: list[ServerTls] = []
         self._liveness: list[Liveness] = []  # one for each listener
-        self.servers: list[grpc.aio.Server] = []  # one for each listener
-
-    def __len__(self) -> int:
-        """Return the number of listeners."""
-        return len(self._settings)
+        self._servers: list[grpc.aio.Server] = []  # one for each listener
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
@@ -75,8 +71,8 @@ class Listeners:
         addresses = sum(each.targets for each in self._listeners)
         for each in self._listeners:
             server, chain = make_server(each, addresses)
-            self.servers.append(server)
-            liveness = Liveness(accepted=lambda chain=chain: chain.accepted)  # type: ignore[misc]  # mypy knows no default of a lambda
+            self._servers.append(server)
+            liveness = Liveness(accepted=lambda chain=chain: chain.accepted)  # type: ignore[misc]  # mypy can't infer the type of a lambda's default
             self._liveness.append(liveness)
             before = accept_loops()
             faults += await _faults_of(each, each.open(server))
@@ -116,7 +112,7 @@ class Listeners:
         for each in self._liveness:
             each.stop()
         # `stop` raises the exception of the accept loop, if there was one.
-        stopping = (each.stop(None) for each in self.servers)
+        stopping = (each.stop(None) for each in self._servers)
         await asyncio.gather(*stopping, return_exceptions=True)
         self.remove_sockets()
 

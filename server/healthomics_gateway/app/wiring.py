@@ -62,7 +62,7 @@ class UpstreamParts:
 
 
 def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamParts:
-    """Create the upstream; `report` is called with the state of the part `aws`."""
+    """Create the sources and clients for AWS; `report` gets the state of part `aws`."""
     upstream = settings.upstream
     provider, clock = aws.provider(report), Clock()
     schedulers, poll_schedulers = make_schedulers(settings)

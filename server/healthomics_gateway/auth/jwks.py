@@ -104,7 +104,7 @@ def _jwks_of(raw: bytes) -> list[Any]:
     if len(raw) > MAX_BYTES:
         raise KeySetError("it is longer than 1 MiB")
     if raw.count(b",") + raw.count(b"{") + raw.count(b"[") > MAX_VALUES:
-        raise KeySetError(f"it holds more than {MAX_VALUES} values")
+        raise KeySetError(f"it contains more than {MAX_VALUES} values")
     try:
         loaded = orjson.loads(raw.removeprefix(BOM_UTF8))
     except ValueError:

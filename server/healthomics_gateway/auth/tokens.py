@@ -122,7 +122,7 @@ class Tokens:
         Raises TOKEN_INVALID, TOKEN_EXPIRED, or AUTH_BACKEND_UNAVAILABLE.
         """
         if len(token) > MAX_TOKEN_BYTES or not token.isascii():
-            raise token_refused("size and letters")
+            raise token_refused("size and characters")
         digest = sha256(token.encode()).digest()
         proof = self._proofs.get(digest)
         if proof is None or not self._keys.holds(proof.key):

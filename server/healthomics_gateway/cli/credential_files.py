@@ -58,7 +58,7 @@ def tls_contents(
             faults.append(_fault(given[name], error))
     for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if one in given and other not in given:
-            faults.append(f"{given[one].source}: {flag_of(other)} is needed too")
+            faults.append(f"{given[one].source}: set {flag_of(other)} too")
     if {"tls_cert", "tls_key"} <= keys.keys() and keys["tls_cert"] != keys["tls_key"]:
         cert, key = given["tls_cert"], given["tls_key"]
         faults.append(f"{key.source}: it isn't the key of {cert.source}'s certificate")
@@ -75,7 +75,7 @@ def _certified_key(pem: bytes) -> object:
         certificate = x509.load_pem_x509_certificates(pem)[0]
         key = certificate.public_key()
     except (exceptions.UnsupportedAlgorithm, ValueError):
-        raise ValueError("a certificate as PEM is needed") from None
+        raise ValueError("it contains no certificate in PEM") from None
     if datetime.now(UTC) > certificate.not_valid_after_utc:
         until = f"{certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
         raise ValueError(f"the certificate expired on {until}; use a valid one")
@@ -90,9 +90,9 @@ def _private_key(pem: bytes) -> object:
     try:
         return serialization.load_pem_private_key(pem, password=None).public_key()
     except TypeError:
-        raise ValueError("a key without a passphrase is needed") from None
+        raise ValueError("the key is encrypted; save it without a password") from None
     except (exceptions.UnsupportedAlgorithm, ValueError):
-        raise ValueError("a private key as PEM is needed") from None
+        raise ValueError("it contains no private key in PEM") from None
 
 
 def token_file(given: OptionValue | None, faults: list[str]) -> TokenFile | None:
@@ -115,7 +115,7 @@ def _token_in(file: Path) -> str:
     if not raw:
         raise ValueError("it is empty")
     if len(raw) > MAX_TOKEN_BYTES:
-        raise ValueError("a token of at most 7 KiB is needed")
+        raise ValueError("it is longer than 7 KiB")
     if not TOKEN.fullmatch(raw):
-        raise ValueError("one word of visible ASCII is needed")
+        raise ValueError("it must be one word of printable ASCII")
     return raw.decode("ascii")

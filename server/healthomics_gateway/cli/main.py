@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def release_traceback(interruption: KeyboardInterrupt) -> None:
-    """Free what a traceback holds, without gRPC's errors about calls it drops."""
+    """Free the objects of a traceback; don't print gRPC's errors about open calls."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     interruption.__traceback__ = None
     sys.unraisablehook = hook

@@ -17,7 +17,10 @@ JITTER = 0.2  # of the back-off, plus or minus
 
 
 class RetryPolicy:
-    """Decides whether and when to retry; gives up after `timeout_seconds`."""
+    """Decides whether and when to retry a watch.
+
+    It gives up when no attempt has succeeded for `timeout_seconds`.
+    """
 
     def __init__(
         self,

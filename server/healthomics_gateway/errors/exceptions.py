@@ -47,6 +47,7 @@ class AwsAnswer:
 class GatewayError(Exception):
     """The failure of a call: a reason of the table, and what is known of the cause."""
 
+    # Exactly the arguments of `__init__`, as `replace` copies them by these names.
     __slots__ = (
         *("again", "answer", "aws_retry_after_seconds", "debug", "fix", "reason"),
         *("retry_delay_seconds", "violations"),

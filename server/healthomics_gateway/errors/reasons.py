@@ -114,7 +114,8 @@ class Reason(Enum):
     GATEWAY_CREDENTIALS_INVALID = Row(
         code.INTERNAL,
         Advice.STOP,
-        "AWS doesn't accept the gateway's credentials; its operator must fix them.",
+        "AWS doesn't accept the gateway's credentials; the gateway's operator must fix"
+        " them.",
     )
     GATEWAY_CLOCK_SKEW = Row(
         code.UNAVAILABLE,
@@ -124,7 +125,7 @@ class Reason(Enum):
     GATEWAY_SIGNATURE_REJECTED = Row(
         code.INTERNAL,
         Advice.STOP,
-        "AWS rejects the gateway's signature; its operator must fix this.",
+        "AWS rejects the gateway's signature; the gateway's operator must fix this.",
     )
     GATEWAY_ACCOUNT_NOT_ENABLED = Row(
         code.INTERNAL,
@@ -134,12 +135,12 @@ class Reason(Enum):
     GATEWAY_REQUEST_REJECTED = Row(
         code.INTERNAL,
         Advice.STOP,
-        "AWS doesn't understand the gateway's request; tell its operator.",
+        "AWS doesn't understand the gateway's request; tell the gateway's operator.",
     )
     RUN_NOT_FOUND = Row(
         code.NOT_FOUND,
         Advice.STOP,
-        "There is no run of this id.",
+        "There is no run with this id.",
         Detail.RUN,
         reveals_run=True,
     )

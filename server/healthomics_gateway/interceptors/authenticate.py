@@ -16,7 +16,8 @@ from healthomics_gateway.errors.reasons import Reason
 # Returns the credential in a connection's certificate, None if there is no certificate.
 # Raises TOKEN_INVALID or TOKEN_EXPIRED.
 ByCertificate: TypeAlias = Callable[[ServicerContext[Any, Any]], Credential | None]
-# Returns the credential in a token of a host. Raises AUTH_BACKEND_UNAVAILABLE too.
+# Takes a token and the name of the host that sent it; returns the token's credential.
+# Raises TOKEN_INVALID, TOKEN_EXPIRED or AUTH_BACKEND_UNAVAILABLE.
 ByToken: TypeAlias = Callable[[str, str], Awaitable[Credential]]
 
 

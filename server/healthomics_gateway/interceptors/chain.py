@@ -59,13 +59,13 @@ class Chain(ServerInterceptor):
     ) -> None:
         """Create a chain from interceptors by method path or full service name.
 
-        `of_others` are the interceptors of all other methods, and `of_unknown` those of
-        calls to methods that don't exist. `first_messages` limits, by service, the
-        calls that wait for their request message; all other services share
-        `first_messages_of_others`.
-        `writer` writes the messages of all streams. `pace` delays each message of a
-        client's stream until its caller's turn. `listener` is the server's address, for
-        the audit log.
+        * `of_others` are the interceptors of all other methods.
+        * `of_unknown` are those of calls to methods that don't exist.
+        * `first_messages` limits, by service, the calls that wait for their request
+          message; all other services share `first_messages_of_others`.
+        * `writer` writes the messages of all streams.
+        * `pace` delays each message of a client's stream until its caller's turn.
+        * `listener` is the server's address, for the audit log.
         """
         self._listener = listener
         self._of = of
@@ -226,5 +226,5 @@ async def _no_wait(_caller: Caller) -> None:
     """Return at once."""
 
 
-async def _reject_unknown(_incoming: Any, _context: CallContext) -> bytes:
+async def _reject_unknown(_incoming: Any, _call: CallContext) -> bytes:
     raise GatewayError(Reason.METHOD_UNKNOWN)

@@ -81,11 +81,12 @@ class Admission:
     def _free_place(self, name: str, peer: str) -> None:
         """Evict a call to free its place, or raise GATEWAY_OVERLOADED."""
         share = self._max_in_flight // self._shares.callers_with(name)
-        evicted = None
-        if self._shares.held_by(name) < share:
-            evicted = self._shares.take_newest()
-        else:
-            evicted = self._shares.take_silent(name)
+        is_below_share = self._shares.held_by(name) < share
+        evicted = (
+            self._shares.take_newest()
+            if is_below_share
+            else self._shares.take_silent(name)
+        )
         if evicted is None and self._max_per_connection < inf:
             evicted = self._shares.take_from_connection(peer, name)
         if evicted is None:

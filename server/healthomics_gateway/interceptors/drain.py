@@ -40,7 +40,10 @@ class Drain:
         return self._count(proceed, self._unary)
 
     def lasting(self, proceed: Handler) -> Handler:
-        """Do the same for calls that may have no end; `drain` doesn't wait for them."""
+        """Count calls without a fixed end, as watches are; `drain` won't wait for them.
+
+        Raises GATEWAY_DRAINING like `intercept`.
+        """
         return self._count(proceed, self._lasting)
 
     def _count(self, proceed: Handler, tasks: set[asyncio.Task[Any]]) -> Handler:

@@ -60,7 +60,7 @@ async def _abort(error: GatewayError, call: CallContext, *, debug: bool) -> byte
         error,
         metadata=call.metadata,
         request_id=call.request_id,
-        debug=debug,
+        debug=debug and not call.hides_upstream,
     )
     call.code = CODES[status.code]
     call.reason = error.reason.name

@@ -16,7 +16,7 @@ PER_SECOND = 200.0  # rejections; each takes as much CPU as an answer from the c
 BURST = 20.0  # rejections at once, after a pause
 SLOW_ABOVE = 200  # waiting rejections; if there are more, the rate is SLOW_PER_SECOND
 SLOW_PER_SECOND = 20.0
-MAX_REJECTIONS = 2048  # that wait, each about 23 KB; beyond, the oldest is sent at once
+MAX_REJECTIONS = 2048  # that wait, each about 23 KB; beyond, the next is sent at once
 
 _T = TypeVar("_T")
 
@@ -36,8 +36,8 @@ PACED = frozenset(
 class Tarpit:
     """Sends rejections of unknown and limited callers at a bounded rate, in turn.
 
-    A connection may have only so many calls open, and a call beyond that costs the
-    gateway next to nothing until an open one ends. So a client that calls again as soon
+    gRPC limits the open calls of a connection, and a call beyond the limit costs the
+    gateway almost nothing until another has ended. So a client that calls again as soon
     as it is rejected has to wait for each rejection. Callers take turns, as do the
     connections of each caller: a caller is an identity, or a host if it has proven no
     identity, and one client can open many connections.
@@ -109,7 +109,8 @@ class Tarpit:
         self._timer = None
         self._bucket.fill()
         while self._size and self._bucket.has_token:
-            self._bucket.tokens -= self._release_one()
+            if self._release_one():
+                self._bucket.take()
         self._schedule()
 
     def _release_one(self) -> bool:

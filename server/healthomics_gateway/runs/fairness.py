@@ -73,7 +73,10 @@ class TurnQueue:
         self._last.charge(self._last.first(call.callers))
 
     def turns_before(self, call: Call) -> float:
-        """Estimate how many turns others have first; each caller has one per round."""
+        """Return the estimated number of turns before the call's.
+
+        Each caller has one turn per round.
+        """
         is_poll = call.is_poll
         waiting, others = self._waiting[is_poll], self._waiting[not is_poll].total
         ticket = self._tickets.get(call)
@@ -145,7 +148,7 @@ class Waiting:
             del self._of[caller.name]
 
     def before(self, caller: Caller, own: Caller | None) -> int:
-        """Count the turns before that of the caller's next call.
+        """Return the number of turns before that of the caller's next call.
 
         If `own` is the caller, the call is one of those that wait. Each caller has one
         turn per round, and its connections share its turns equally.

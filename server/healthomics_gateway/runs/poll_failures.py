@@ -35,7 +35,10 @@ class Failures:
         self._doubted_since = inf
 
     def is_end(self, error: GatewayError, now: float) -> bool:
-        """Return whether an error ends a watch; one in `IN_DOUBT` must last for it."""
+        """Return whether an error ends a watch.
+
+        An error in `IN_DOUBT` ends it only after DOUBT_SECONDS of such errors.
+        """
         if error.reason not in IN_DOUBT:
             self._doubted_since = inf
             return error.reason.value.advice is Advice.STOP

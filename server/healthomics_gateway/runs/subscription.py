@@ -22,8 +22,8 @@ HEARTBEAT = b""  # a response without a run, encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchRequest:
-    """A request for a subscription to a run."""
+class SubscriptionOptions:
+    """What a subscription to a run selects, and its limits."""
 
     selection: Selection
     name: str = ""  # of its caller, whose turns polls may take
@@ -41,7 +41,7 @@ class Subscription:
 
     __slots__ = (
         *("_alarm", "_digest", "_find_poller", "_first", "_is_done", "_is_late"),
-        *("_is_silent", "_poller", "_request", "_timer", "_uuid"),
+        *("_is_silent", "_poller", "_options", "_timer", "_uuid"),
         *("name", "period_seconds", "since", "taken"),
     )
     _poller: Poller
@@ -49,7 +49,7 @@ class Subscription:
     def __init__(
         self,
         find_poller: Callable[[], Poller],
-        request: WatchRequest,
+        options: SubscriptionOptions,
         *,
         since: float,
         first: Answer | None,
@@ -59,11 +59,11 @@ class Subscription:
         `first` is an answer that was read just now.
         """
         self._find_poller = find_poller
-        self._request = request
+        self._options = options
         self._first = first
-        self.name = request.name
-        self._uuid = request.uuid
-        self.period_seconds = request.period_seconds
+        self.name = options.name
+        self._uuid = options.uuid
+        self.period_seconds = options.period_seconds
         self.since = since
         self.taken: int | None = None  # the number of the last state that it has taken
         self._digest = b""  # of the view that it returned last
@@ -75,9 +75,9 @@ class Subscription:
 
     def __enter__(self) -> Self:
         """Join the poller; the first subscriber starts the polls."""
-        if self._request.seconds < inf:
+        if self._options.seconds < inf:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._request.seconds, self._expire)
+            self._timer = loop.call_later(self._options.seconds, self._expire)
         self._poller = self._find_poller()
         self._poller.join(self)
         if self._first:
@@ -103,7 +103,7 @@ class Subscription:
         TimeoutError when the watch's time is over, and otherwise the error that ends
         the watch.
         """
-        heartbeat_seconds = self._request.heartbeat_seconds
+        heartbeat_seconds = self._options.heartbeat_seconds
         if heartbeat_seconds is None:
             return await self._next()
         self._is_silent = False
@@ -123,7 +123,7 @@ class Subscription:
                 self.taken = state.number
                 self._check(state.run)
                 self._is_done = state.run.status in TERMINAL
-                body, digest = await self._poller.view(state, self._request.selection)
+                body, digest = await self._poller.view(state, self._options.selection)
                 if digest != self._digest:
                     self._digest = digest
                     return body
@@ -137,7 +137,7 @@ class Subscription:
 
     def _check(self, run: Run) -> None:
         """Raise an error if the caller may not see the run, or if it is another run."""
-        self._request.check(run)
+        self._options.check(run)
         if self._uuid and run.uuid and run.uuid != self._uuid:
             raise GatewayError(Reason.RUN_REPLACED)  # HealthOmics reuses ids
         self._uuid = self._uuid or run.uuid

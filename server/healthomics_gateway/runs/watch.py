@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.runs.poll_failures import Failures
 from healthomics_gateway.runs.poller import Poller
-from healthomics_gateway.runs.subscription import Subscription, WatchRequest
+from healthomics_gateway.runs.subscription import Subscription, SubscriptionOptions
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
@@ -41,7 +41,7 @@ class Watches:
         """Return the next source's answer; the run's watches use it too."""
         return self._learn(query, await self._runs.get_run(query, call=call))
 
-    async def look(
+    async def first_fetch(
         self, query: RunQuery, *, call: Call, hides: Callable[[GatewayError], bool]
     ) -> Answer:
         """Return the run by a fetch that is sent from now on, and counts as a poll.
@@ -68,7 +68,11 @@ class Watches:
         return answer
 
     def watch(
-        self, query: RunQuery, request: WatchRequest, *, first: Answer | None = None
+        self,
+        query: RunQuery,
+        options: SubscriptionOptions,
+        *,
+        first: Answer | None = None,
     ) -> Subscription:
         """Return a subscription to a run; it begins when it is entered.
 
@@ -76,7 +80,7 @@ class Watches:
         """
         since = self._clock() - self._interval_seconds
         return Subscription(
-            lambda: self._poller(query), request, since=since, first=first
+            lambda: self._poller(query), options, since=since, first=first
         )
 
     def _poller(self, query: RunQuery) -> Poller:

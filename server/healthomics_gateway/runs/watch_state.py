@@ -61,7 +61,7 @@ class State:
 
 
 class History:
-    """The newest state of a run, and the ones before it that weren't taken by all."""
+    """The newest state of a run, and earlier ones that some subscriber hasn't taken."""
 
     __slots__ = ("_states",)
 

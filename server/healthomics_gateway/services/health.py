@@ -11,13 +11,11 @@ from typing import Any
 
 import grpc
 from grpc.aio import ServicerContext
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from healthomics_gateway.services.names import RUN_SERVICE
 from healthomics_gateway.services.readiness import Readiness
-from healthomics_gateway.services.run_service import RUN_SERVICE
-
-HEALTH = health.SERVICE_NAME
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -10,8 +10,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import MIN_ATTEMPT_SECONDS
 
 # An error that hides a run is returned at a multiple of this time after the call began.
-# To read a run of 1 MiB, the gateway takes less than half of this; a missing run takes
-# no such time.
+# Reading a run of 1 MiB takes less than half of it, and a missing run has nothing to
+# read.
 REFUSAL_SECONDS = 0.5
 
 

@@ -14,11 +14,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
 from healthomics.v1 import error_reason_pb2
-from healthomics_gateway.services.health import HEALTH
-from healthomics_gateway.services.run_service import RUN_SERVICE
+from healthomics_gateway.services.names import (
+    HEALTH,
+    REFLECTION_V1,
+    REFLECTION_V1ALPHA,
+    RUN_SERVICE,
+)
 
-REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
-REFLECTION_V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 # No method has their types, so they are imported to be in the descriptor pool.
 ERRORS = (error_reason_pb2, error_details_pb2)
 

@@ -44,7 +44,7 @@ class RequestReader:
         return query, self._selection(request, call.access)
 
     def max_age_seconds(self, request: GetRunRequest) -> float:
-        """Return the highest age of the answer."""
+        """Return the maximum age of a cached answer, in seconds; 0 for a fresh one."""
         if not request.HasField("max_staleness"):
             return self._limits.max_staleness_seconds
         seconds = seconds_of(request.max_staleness)

@@ -10,7 +10,6 @@ from typing import Any
 
 from grpc.aio import ServicerContext
 
-from healthomics.v1 import run_service_pb2
 from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import (
     GetRunRequest,
@@ -31,13 +30,15 @@ from healthomics_gateway.runs.source import (
     RunSource,
     UpstreamInfo,
 )
-from healthomics_gateway.runs.subscription import HEARTBEAT, Subscription, WatchRequest
+from healthomics_gateway.runs.subscription import (
+    HEARTBEAT,
+    Subscription,
+    SubscriptionOptions,
+)
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits, time_limit
 from healthomics_gateway.services.requests import RequestReader, heartbeat_seconds
 from healthomics_gateway.threads import retrieve
-
-RUN_SERVICE = run_service_pb2.DESCRIPTOR.services_by_name["RunService"].full_name
 
 
 class RunService(RunServiceServicer):
@@ -132,12 +133,12 @@ class RunService(RunServiceServicer):
         call.end = begun + seconds  # for writes too, which wait for the client
         try:
             if call.access.is_restricted:
-                looking = asyncio.create_task(self._look(query, call, begun))
-                beats = _heartbeats(looking, heartbeat_seconds(request))
+                fetching = asyncio.create_task(self._first_fetch(query, call, begun))
+                beats = _heartbeats(fetching, heartbeat_seconds(request))
                 async with aclosing(beats):
                     async for beat in beats:
                         yield beat
-                first = looking.result()
+                first = fetching.result()
             with self._subscribe(request, query, selection, call, first) as watch:
                 try:
                     while (body := await watch.next()) is not None:
@@ -152,7 +153,9 @@ class RunService(RunServiceServicer):
         except GatewayError as error:
             raise call.received(error) from None
 
-    async def _look(self, query: RunQuery, call: CallContext, begun: float) -> Answer:
+    async def _first_fetch(
+        self, query: RunQuery, call: CallContext, begun: float
+    ) -> Answer:
         """Return the run by a fetch of the watch's own, or raise TimeoutError.
 
         The watch of a restricted caller begins with it. So each of its refusals follows
@@ -163,7 +166,9 @@ class RunService(RunServiceServicer):
         access = call.access
         try:
             async with asyncio.timeout(call.end - begun), self._hiding(call, begun):
-                first = await self._watches.look(query, call=asked, hides=access.hides)
+                first = await self._watches.first_fetch(
+                    query, call=asked, hides=access.hides
+                )
                 access.check(first.run)
         except GatewayError:
             call.upstream = asked.upstream
@@ -179,7 +184,7 @@ class RunService(RunServiceServicer):
         first: Answer | None,
     ) -> Subscription:
         """Return a subscription to what the caller may see, until the call's end."""
-        watch_request = WatchRequest(
+        options = SubscriptionOptions(
             selection=selection,
             name=call.caller.name,
             uuid=request.uuid,
@@ -188,19 +193,19 @@ class RunService(RunServiceServicer):
             seconds=call.end - self._clock(),
             check=call.access.check,
         )
-        return self._watches.watch(query, watch_request, first=first)
+        return self._watches.watch(query, options, first=first)
 
 
 async def _heartbeats(
-    looking: asyncio.Task[Answer], seconds: float | None
+    fetching: asyncio.Task[Answer], seconds: float | None
 ) -> AsyncGenerator[bytes, None]:
     """Yield a heartbeat every `seconds` until a watch's first fetch has ended.
 
     Closing the generator cancels the fetch.
     """
-    looking.add_done_callback(retrieve)
+    fetching.add_done_callback(retrieve)
     try:
-        while not (await asyncio.wait([looking], timeout=seconds))[0]:
+        while not (await asyncio.wait([fetching], timeout=seconds))[0]:
             yield HEARTBEAT
     finally:
-        looking.cancel()
+        fetching.cancel()

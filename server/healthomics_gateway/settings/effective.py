@@ -23,7 +23,7 @@ from healthomics_gateway.settings.sources import leaves
 
 
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
-    """Yield the name, the value as it would be written, and the origin of settings."""
+    """Yield each setting's name, its value as it would be written, and its origin."""
     settings = loaded.settings
     opened = {"open_services": listeners_of(settings)[0].open_services}  # of `listen`
     for name, value in leaves(dict(settings) | opened):

@@ -33,7 +33,7 @@ class ListenerSettings:
     mode: int = SOCKET_MODE  # of a Unix socket's file
 
     @property
-    def proves(self) -> bool:
+    def proves_identity(self) -> bool:
         """Return whether a connection alone proves the identity of its caller."""
         return self.client_auth == "required" or self.identity != ANONYMOUS
 

@@ -120,7 +120,7 @@ class Tls(_Section):
 
 
 class ListenerTable(_Section):
-    """An additional address; a setting that it lacks is as for `listen`."""
+    """An additional address; a key that isn't set has the value for `listen`."""
 
     address: Listen
     client_auth: _ClientAuth | None = None

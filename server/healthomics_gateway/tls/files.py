@@ -28,7 +28,7 @@ Parsed = TypeVar("Parsed")
 
 
 class TlsFilesError(ConfigurationError):
-    """The files can't be served from; `args` are the faults, a sentence each."""
+    """The certificate or key can't be used; `args` are the faults, a line each."""
 
 
 class Contents(NamedTuple):

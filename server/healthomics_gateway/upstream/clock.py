@@ -21,7 +21,7 @@ class Clock:
     """A clock that all signers share, so that one refusal corrects it for all."""
 
     def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
-        """Create a clock that expects AWS's clock to be equal to `now` at first."""
+        """Create a clock without skew; `now` is the machine's time."""
         self.now = now
         self.skew = NO_SKEW  # by which AWS's clock is ahead
 

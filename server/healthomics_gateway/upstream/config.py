@@ -130,7 +130,7 @@ def fixed(
 
 
 def _setting_faults(core: Any) -> Iterator[str]:
-    """Return the faults of the Region, the keys and the CA file."""
+    """Yield the faults of the Region, the keys and the CA file."""
     region = core.get_config_variable("region")
     if not region:
         yield "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"

@@ -78,7 +78,9 @@ NOTHING = (
     "no source has credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or"
     " AWS_PROFILE, or run where a role is attached"
 )
-MALFORMED = "it holds a space, a newline or another character that a header can't hold"
+MALFORMED = (
+    "it contains a space, a newline or another character that isn't allowed in a header"
+)
 
 HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 _REGION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -138,7 +140,7 @@ def read_chain() -> Any:
 
 
 def _disable_prompts(provider: Any) -> None:
-    """Prevent that a provider, or one of a source profile, reads terminal or stdin."""
+    """Keep a provider from reading stdin or the terminal."""
     if hasattr(provider, "_prompter"):
         provider._prompter = _refuse  # noqa: SLF001  # botocore has no other way
     if hasattr(provider, "_popen"):

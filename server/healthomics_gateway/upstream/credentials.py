@@ -26,7 +26,7 @@ EARLY_REFRESH_PAUSE_SECONDS = 30.0  # between refreshes of valid credentials
 SLOW = "a source of credentials doesn't answer; try it outside the gateway"
 _RECOVERY = "credentials"  # the background task's name
 
-_log = structlog.get_logger("identity")
+_log = structlog.get_logger("credentials")
 
 # Runs blocking work, and returns its result or raises its exception.
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -152,7 +152,7 @@ class ChainProvider:
             async with asyncio.timeout(self._read_seconds):
                 read: tuple[Any, Credentials] = await self._run(reading)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
-            failure = _chain_error(error)
+            failure = _as_chain_error(error)
             # A role's chain is read for calls only, so the call's fields are logged.
             cause = {} if self._recovers else get_contextvars()
             _log.warning("credentials_unavailable", **failure.log_fields, **cause)
@@ -209,7 +209,7 @@ class _Read:
         return source, Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
 
-def _chain_error(error: Exception) -> ChainError:
+def _as_chain_error(error: Exception) -> ChainError:
     if isinstance(error, ChainError):
         return error
     name = type(error).__name__

@@ -57,7 +57,7 @@ _DECODER = json.JSONDecoder(
 
 
 def parse_object(text: str) -> tuple[tuple[str, Any], ...]:
-    """Return the members of the JSON object that `text` is.
+    """Return the members of the JSON object in `text`.
 
     Raises TooManyValuesError if it has more than MAX_VALUES values, before any is
     parsed, and ValueError if it isn't a JSON object, is nested deeper than MAX_LEVELS

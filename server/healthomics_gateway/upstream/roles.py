@@ -31,7 +31,7 @@ class Roles:
         provider: Callable[[Partition], CredentialsProvider],
         max_sessions: int = MAX_SESSIONS,
     ) -> None:
-        """Use `own` without a role; `provider` creates that of a role and caller."""
+        """Use `own` without a role; `provider` creates the provider for a partition."""
         self._own = own
         self._provider = provider
         self._recent: LRUCache[Partition, HealthOmics] = LRUCache(max_sessions)

@@ -81,10 +81,10 @@ class Sts:
         region: str,
         clock: Clock,
     ) -> None:
-        """Send requests to STS as `own`, inside its event loop.
+        """Send requests to STS with the credentials of `own`.
 
-        `client` creates boto3's client, which must not sign by itself. Without it no
-        role can be assumed.
+        Create it in the event loop of `own`. `client` creates boto3's client, which
+        must not sign by itself. Without it no role can be assumed.
         """
         self._has_client = client is not None
         self._client = StsClient(own, client=client, region=region, clock=clock)

@@ -50,7 +50,7 @@ class StsClient:
         region: str,
         clock: Clock,
     ) -> None:
-        """Create a client that signs as `own`, inside the event loop of `own`.
+        """Create a client that signs with the credentials of `own`, in its event loop.
 
         `client` creates boto3's client, which must not sign by itself. Without it every
         request fails.

@@ -28,7 +28,7 @@ from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.services.run_service import RUN_SERVICE
+from healthomics_gateway.services.names import RUN_SERVICE
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.sigv4 import Credentials
@@ -277,7 +277,7 @@ class BrokenIdentity(NoIdentity):
 async def test_failed_task_is_a_fault_of_its_part() -> None:
     """`/readyz?verbose` shows that the task of a part has failed and runs again."""
     aws = replace(aws_at(NOWHERE), provider=lambda _report: BrokenIdentity())
-    fault = "its task ended by RuntimeError and waits to run again"
+    fault = "its task failed with RuntimeError and will be restarted"
     async with gateway(aws) as served, asyncio.timeout(MAX_SECONDS):
         while fault not in (reported := (await readyz(served, "?verbose"))[1]):
             pass

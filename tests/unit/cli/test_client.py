@@ -184,12 +184,12 @@ def test_get_writes_json_on_one_line() -> None:
 def test_failure_has_status_reason_message_and_request_id() -> None:
     """A refusal goes only to the stream of failures, and the code is 1."""
     done = refused(
-        grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", "There is no run of this id."
+        grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", "There is no run with this id."
     )
 
     assert (1, "") == (done.code, done.answers)
     assert [
-        "NOT_FOUND RUN_NOT_FOUND There is no run of this id.",
+        "NOT_FOUND RUN_NOT_FOUND There is no run with this id.",
         "  request id: call-7",
     ] == done.failures.splitlines()
 

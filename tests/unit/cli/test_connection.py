@@ -574,20 +574,32 @@ def encrypted(key: str) -> bytes:
             "no certificates can be read from it",
         ),
         ("tls_cert", None, "No such file or directory"),
-        ("tls_cert", "", "a certificate as PEM is needed"),
-        ("tls_cert", "canary", "a certificate as PEM is needed"),
+        ("tls_cert", "", "it contains no certificate in PEM"),
+        ("tls_cert", "canary", "it contains no certificate in PEM"),
         ("tls_key", None, "No such file or directory"),
-        ("tls_key", "", "a private key as PEM is needed"),
-        ("tls_key", "canary", "a private key as PEM is needed"),
+        ("tls_key", "", "it contains no private key in PEM"),
+        ("tls_key", "canary", "it contains no private key in PEM"),
         ("token_file", None, "No such file or directory"),
         ("token_file", " \n", "it is empty"),
-        ("token_file", "canary canary", "one word of visible ASCII is needed"),
-        ("token_file", "canary\x1b", "one word of visible ASCII is needed"),
-        ("token_file", "canary\xe9", "one word of visible ASCII is needed"),
+        (
+            "token_file",
+            "canary canary",
+            "it must be one word of printable ASCII",
+        ),
+        (
+            "token_file",
+            "canary\x1b",
+            "it must be one word of printable ASCII",
+        ),
+        (
+            "token_file",
+            "canary\xe9",
+            "it must be one word of printable ASCII",
+        ),
         (
             "token_file",
             "canary" + "x" * MAX_TOKEN_BYTES,
-            "a token of at most 7 KiB is needed",
+            "it is longer than 7 KiB",
         ),
     ],
 )
@@ -625,7 +637,7 @@ def test_encrypted_key_is_a_fault(tmp_path: Path) -> None:
     mine = Authority(tmp_path / "own").issue("me")
     key = written(tmp_path / "key", encrypted(mine.key))
 
-    assert ["--tls-key: a key without a passphrase is needed"] == faults(
+    assert ["--tls-key: the key is encrypted; save it without a password"] == faults(
         tls_cert=mine.cert, tls_key=key
     )
 
@@ -658,8 +670,8 @@ def test_certificate_without_its_key_is_a_fault(tmp_path: Path) -> None:
     """A certificate needs its key, and a key its certificate."""
     mine = Authority(tmp_path / "own").issue("me")
 
-    assert ["--tls-cert: --tls-key is needed too"] == faults(tls_cert=mine.cert)
-    assert ["--tls-key: --tls-cert is needed too"] == faults(tls_key=mine.key)
+    assert ["--tls-cert: set --tls-key too"] == faults(tls_cert=mine.cert)
+    assert ["--tls-key: set --tls-cert too"] == faults(tls_key=mine.key)
 
 
 def test_faults_are_reported_together(tmp_path: Path) -> None:
@@ -682,7 +694,7 @@ def test_faults_are_reported_together(tmp_path: Path) -> None:
         "HEALTHOMICS_GATEWAY_TLS: write true or false",
         "--tls-ca: Is a directory",
         "HEALTHOMICS_GATEWAY_TLS_CERT: No such file or directory",
-        "--tls-key: a private key as PEM is needed",
+        "--tls-key: it contains no private key in PEM",
         "HEALTHOMICS_GATEWAY_TOKEN_FILE: No such file or directory",
     ) == raised.value.args
 

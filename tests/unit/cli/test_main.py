@@ -446,7 +446,7 @@ async def test_get_of_an_unknown_run_fails(capsys: Capture) -> None:
 
     assert (1, "") == (code, out)
     assert re.fullmatch(
-        r"NOT_FOUND RUN_NOT_FOUND There is no run of this id\.\n"
+        r"NOT_FOUND RUN_NOT_FOUND There is no run with this id\.\n"
         r"  request id: [A-Za-z0-9._-]{1,64}\n",
         err,
     )
@@ -588,7 +588,7 @@ async def test_watch_of_an_unknown_run_fails(capsys: Capture) -> None:
     out, err = capsys.readouterr()
 
     assert (1, "") == (code, out)
-    assert err.startswith("NOT_FOUND RUN_NOT_FOUND There is no run of this id.\n")
+    assert err.startswith("NOT_FOUND RUN_NOT_FOUND There is no run with this id.\n")
 
 
 async def test_watch_without_a_gateway_fails(capsys: Capture) -> None:
@@ -790,9 +790,9 @@ def test_invalid_files_are_reported_without_a_traceback(
         f"healthomics-gateway: {fault}"
         for fault in (
             "HEALTHOMICS_GATEWAY_TLS_CA: No such file or directory",
-            "--tls-key: a private key as PEM is needed",
-            "--tls-key: --tls-cert is needed too",
-            "HEALTHOMICS_GATEWAY_TOKEN_FILE: one word of visible ASCII is needed",
+            "--tls-key: it contains no private key in PEM",
+            "--tls-key: set --tls-cert too",
+            "HEALTHOMICS_GATEWAY_TOKEN_FILE: it must be one word of printable ASCII",
         )
     ] == done.stderr.splitlines()
 

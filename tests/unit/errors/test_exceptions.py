@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -31,3 +32,10 @@ def test_replace_copies_an_error_with_a_note(kind: type[GatewayError]) -> None:
     assert kind is type(copy)
     assert (Reason.UPSTREAM_THROTTLED, 1.5) == (copy.reason, copy.retry_delay_seconds)
     assert arguments == {name: getattr(copy, name) for name in arguments}
+
+
+def test_replace_copies_every_argument() -> None:
+    """The attributes that `replace` copies are the arguments of `__init__`."""
+    arguments = inspect.signature(GatewayError).parameters
+
+    assert set(arguments) == set(GatewayError.__slots__)

@@ -26,7 +26,7 @@ from healthomics_gateway.runs.source import (
     RunQuery,
     UpstreamInfo,
 )
-from healthomics_gateway.runs.subscription import Subscription, WatchRequest
+from healthomics_gateway.runs.subscription import Subscription, SubscriptionOptions
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.runs.watch_state import MAX_VIEWS, State
 from testkit.serving import failure
@@ -81,10 +81,10 @@ class World:
         run.observe_time.FromMilliseconds(round(now() * 1000))
         return Answer(run, "aws-1")
 
-    async def look(self) -> Answer:
+    async def first_fetch(self) -> Answer:
         """Make the first fetch of a watch, for a caller that may know of every run."""
         call = OneCall(inf)
-        return await self.watches.look(QUERY, call=call, hides=lambda _: False)
+        return await self.watches.first_fetch(QUERY, call=call, hides=lambda _: False)
 
     async def follow(
         self,
@@ -97,7 +97,7 @@ class World:
     ) -> list[tuple[float, Any]]:
         """Return the states of one watch and their times; each takes `work` seconds."""
         seen: list[tuple[float, Any]] = []
-        request = WatchRequest(selection=selection, **fields)
+        request = SubscriptionOptions(selection=selection, **fields)
         with self.watches.watch(QUERY, request, first=first) as watch:
             try:
                 while (body := await watch.next()) is not None:
@@ -480,10 +480,10 @@ def test_first_fetch_retries_a_failure_in_doubt() -> None:
     async def work() -> Any:
         error = failure(Reason.UPSTREAM_MALFORMED_RESPONSE)
         world = World((0, error), (30, {"name": "b"}), (40, error))
-        answer = await world.look()
+        answer = await world.first_fetch()
         await asyncio.sleep(1040 - now())
         with pytest.raises(GatewayError) as refusal:
-            await world.look()
+            await world.first_fetch()
         return answer.run.name, refusal.value.reason, now()
 
     assert ("b", Reason.UPSTREAM_MALFORMED_RESPONSE, 1103) == virtually(work)
@@ -543,7 +543,7 @@ def test_final_error_ends_every_watch(reason: Reason) -> None:
         world = World((0, {"name": "a"}), (4, failure(reason)), (6, {"name": "b"}))
         seen = await asyncio.gather(*(world.follow() for _ in range(3)))
         await asyncio.sleep(1)
-        with world.watches.watch(QUERY, WatchRequest(selection=ALL)) as watch:
+        with world.watches.watch(QUERY, SubscriptionOptions(selection=ALL)) as watch:
             body = await watch.next()
         return seen, body
 
@@ -558,7 +558,7 @@ def test_watch_knows_the_attempts_of_its_last_poll() -> None:
     async def work() -> Any:
         world = World((0, failure(Reason.RUN_NOT_FOUND)))
         with (
-            world.watches.watch(QUERY, WatchRequest(selection=ALL)) as watch,
+            world.watches.watch(QUERY, SubscriptionOptions(selection=ALL)) as watch,
             pytest.raises(GatewayError),
         ):
             await watch.next()
@@ -629,7 +629,7 @@ def test_subscription_that_is_not_entered_makes_no_poll() -> None:
 
     async def work() -> Any:
         world = World((0, {}))
-        watch = world.watches.watch(QUERY, WatchRequest(selection=ALL))
+        watch = world.watches.watch(QUERY, SubscriptionOptions(selection=ALL))
         await asyncio.sleep(10)
         return isinstance(watch, Subscription), world.polled, world.watches.pollers
 

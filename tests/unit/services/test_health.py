@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import Health
+from healthomics_gateway.services.names import RUN_SERVICE
 from healthomics_gateway.services.readiness import Readiness
-from healthomics_gateway.services.run_service import RUN_SERVICE
 from testkit.blocking_clients import blocking
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

@@ -350,7 +350,9 @@ FAILING: dict[str, tuple[dict[str, str], tuple[str, str, str, str]]] = {
         ),
     )
 }
-MALFORMED = "it holds a space, a newline or another character that a header can't hold"
+MALFORMED = (
+    "it contains a space, a newline or another character that isn't allowed in a header"
+)
 # On the stdin of the programs, which mustn't read it.
 STDIN = json.dumps({"Version": 1, "AccessKeyId": "STDIN", "SecretAccessKey": "hush"})
 NOWHERE = {"AWS_CONFIG_FILE": "{folder}/absent"}

@@ -418,7 +418,7 @@ async def test_background_task_that_fails_runs_again() -> None:
             assert "A" == await w.key()
             assert "" == w.provider.fault()
 
-    assert "its task ended by RuntimeError and waits to run again" == fault
+    assert "its task failed with RuntimeError and will be restarted" == fault
     assert [("background_task_ended", "credentials")] == [
         (each["event"], each["task"]) for each in events if "task" in each
     ]

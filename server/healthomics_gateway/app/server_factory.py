@@ -1,8 +1,7 @@
-"""The gRPC server of each listener, with its services."""
+"""Creates the gRPC server of each listener, with its services."""
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 
 import grpc
@@ -15,9 +14,10 @@ from healthomics_gateway.app.listener import Listener
 from healthomics_gateway.interceptors.audit import audit
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.status import status
-from healthomics_gateway.services.health import HEALTH, Health
+from healthomics_gateway.services.health import Health
+from healthomics_gateway.services.names import HEALTH, RUN_SERVICE
 from healthomics_gateway.services.reflection import add_reflection
-from healthomics_gateway.services.run_service import RUN_SERVICE, RunService
+from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
 
 
@@ -56,7 +56,6 @@ class ServerFactory:
             open_services=own.open_services,
             listener=str(own.address) if settings.listeners else "",
         )
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         server = make_server(
             chain,
             options=self._options,
@@ -64,9 +63,7 @@ class ServerFactory:
             max_open=settings.watch.max_open,
             max_stream_seconds=settings.watch.max_stream.total_seconds(),
             # gRPC counts connections for each address of a server.
-            connections=max_connections(
-                settings.upstream.max_concurrent, addresses, files
-            ),
+            connections=max_connections(settings.upstream.max_concurrent, addresses),
         )
         self._add_services(server, own.services)
         return server, chain
