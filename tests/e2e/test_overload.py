@@ -250,12 +250,14 @@ async def test_tokens_of_unknown_keys_take_no_place() -> None:
             ]
             await until(lambda: keys.asked == 2)
             ends = [verdict(await call(token())) for _ in range(3)]
+            reads = keys.asked
             keys.flow()
             for each in waiting:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
     assert ["OK"] * 3 == ends
+    assert 2 == reads
 
 
 @pytest.mark.guarantee("charged-identity")
