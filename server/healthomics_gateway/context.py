@@ -62,6 +62,7 @@ class CallContext:
     hidden: GatewayError | None = None  # the error that the client may not receive
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
+    abort: Callable[[], Awaitable[Any]] | None = None  # sends the status of `error`
 
     def received(self, error: GatewayError) -> GatewayError:
         """Return the error that the client receives for an error.

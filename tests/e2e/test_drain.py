@@ -10,6 +10,7 @@ import pytest
 from grpc import StatusCode
 
 from healthomics.v1.run_service_pb2 import WatchRunRequest
+from healthomics_gateway.app.process import FORCED
 from testkit.builders import Sandbox, Upstream, get_run, refused
 from testkit.gateway_process import (
     NEVER,
@@ -87,3 +88,20 @@ async def test_second_signal_ends_the_drain() -> None:
     )
     assert 0 == code
     assert {"info"} == {each["level"] for each in served.events()}
+
+
+async def test_third_signal_loses_no_line_of_the_audit() -> None:
+    """Lines that aren't written yet are written before the process ends."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        serving(sandbox.url, GATEWAY_DRAIN_TIME="60s") as served,
+        client(served) as stub,
+    ):
+        for _ in range(9):
+            await get_run(stub, "1000003")
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            served.process.send_signal(each)
+        code = await served.ended(STOP_SECONDS)
+
+    assert FORCED == code
+    assert 9 == [each["event"] for each in served.events()].count("call")

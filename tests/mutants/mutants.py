@@ -508,8 +508,8 @@ MUTANTS = (
     Mutant(
         "fault-repeats-what-was-set",
         "settings/sources.py",
-        '**error.get("ctx", {})})\n',
-        '**error.get("ctx", {})}) + f": {error[\'input\']}"\n',
+        "format_map(variables)\n",
+        "format_map(variables) + f\": {error['input']}\"\n",
         "unit/settings/test_load.py::test_fault_does_not_contain_the_value",
     ),
     Mutant(

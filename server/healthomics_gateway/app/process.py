@@ -47,7 +47,9 @@ async def serve(
     """
     log = set_up_logging(level=settings.log.level, log_format=settings.log.format)
     drain_seconds = settings.drain_time.total_seconds()
-    signals = Signals(drain_seconds, force_seconds=force_seconds)
+    signals = Signals(
+        drain_seconds, force_seconds=force_seconds, end_now=partial(_end_now, log)
+    )
     gateway = Gateway(settings, aws, parts={"log": log.fault})
     with redirect_stderr(Printed()):
         try:
@@ -79,8 +81,9 @@ async def _start(
 class Signals:
     """Handles the signals: the first starts the drain, a second ends it.
 
-    A third ends the process. It also ends in time if the event loop is blocked: the
-    watchdog of faulthandler, a thread in C, then ends it with exit code 1.
+    A third ends the process when the log is written, or after FLUSH_SECONDS. It also
+    ends in time if the event loop is blocked: the watchdog of faulthandler, a thread in
+    C, then ends it with exit code 1.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Signals:
         force_seconds: float = FORCE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         end_in: Callable[[float], None] | None = None,
-        end_now: Callable[[int], object] = os._exit,
+        end_now: Callable[[int], object],
     ) -> None:
         """Install the signal handlers.
 
@@ -158,5 +161,9 @@ def _end_process(log: LogWriter, code: int) -> NoReturn:
     closes the connections instead, so that these calls are UNAVAILABLE.
     """
     _log.info("stopped", exit_code=code)
+    _end_now(log, code)
+
+
+def _end_now(log: LogWriter, code: int) -> NoReturn:
     log.flush(FLUSH_SECONDS)
     os._exit(code)

@@ -15,7 +15,7 @@ from yarl import URL
 from healthomics_gateway.auth.jwks import MAX_BYTES, KeySetError
 from healthomics_gateway.files import FileError, read_regular
 from healthomics_gateway.net.addresses import is_loopback
-from healthomics_gateway.net.hosts import is_name
+from healthomics_gateway.net.hosts import NOT_A_HOST, is_host
 from healthomics_gateway.net.proxies import ProxyError, proxy_for
 from healthomics_gateway.net.resolver import Resolver
 from healthomics_gateway.threads import OneAtATime
@@ -48,13 +48,14 @@ def url_fault(url: str) -> str | None:
     """Return why keys can't be read from a URL, None if they can."""
     try:
         parts = URL(url)
+        host, port = parts.host, parts.port  # `host` decodes IDNA
     except ValueError:
         return "it isn't a URL"
-    if not parts.host or parts.user or parts.password or parts.fragment:
-        return "write a URL with a host, without user and fragment"
-    if not is_name(parts.host):
-        return "the host has a label that is empty or longer than 63 bytes"
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)):
+    if not host or port == 0 or parts.user or parts.password or parts.fragment:
+        return "write a URL with a host, without user, fragment or port 0"
+    if not is_host(host):
+        return NOT_A_HOST
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
         return _proxy_fault(url)
     return "write an https URL; http is for loopback hosts only"
 

@@ -38,7 +38,8 @@ def audit(
         start = clock()
         try:
             answer = await proceed(incoming, call)
-            call.rpc.set_trailing_metadata(call.trailing_ids())
+            if not call.error:
+                call.rpc.set_trailing_metadata(call.trailing_ids())
         except asyncio.CancelledError:
             lasted = clock() - start
             is_late = _is_late(call.rpc.time_remaining(), lasted)

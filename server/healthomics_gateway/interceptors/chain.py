@@ -143,7 +143,9 @@ def _with_context(
         )
         set_current_call(call)
         try:
-            return await handler(incoming, call)
+            answer = await handler(incoming, call)
+            if call.abort:
+                await call.abort()
         except AbortError as error:
             # gRPC keeps the error with the call, and the error's frames would keep the
             # call: a cycle that only the garbage collector frees, with long pauses when
@@ -151,6 +153,7 @@ def _with_context(
             error.__traceback__ = None
             del incoming, rpc, call
             raise
+        return answer
 
     return handle
 

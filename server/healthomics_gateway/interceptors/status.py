@@ -1,8 +1,9 @@
-"""Converts every failure to a status of the error table, and sends it."""
+"""Converts every failure to a status of the error table."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import grpc
@@ -20,7 +21,11 @@ _log = structlog.get_logger("errors")
 
 
 def status(*, debug: bool) -> Interceptor:
-    """Send a status for each failure; with `debug` it includes AWS's message."""
+    """Set the status of each call that fails; with `debug` it has AWS's message.
+
+    It is sent after the interceptors outside of this one, so that no answered call
+    lacks its line in the audit log.
+    """
 
     def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, call: CallContext) -> bytes:
@@ -36,7 +41,8 @@ def status(*, debug: bool) -> Interceptor:
                 raise asyncio.CancelledError from None
             except Exception as error:  # noqa: BLE001  # no detail of a bug may be sent
                 failure = _of_exception(error, call)
-            return await _abort(failure, call, debug=debug)
+            _set_status(failure, call, debug=debug)
+            return b""
 
         return handle
 
@@ -54,7 +60,7 @@ def _of_exception(error: Exception, call: CallContext) -> GatewayError:
     return GatewayError(Reason.GATEWAY_INTERNAL)
 
 
-async def _abort(error: GatewayError, call: CallContext, *, debug: bool) -> bytes:
+def _set_status(error: GatewayError, call: CallContext, *, debug: bool) -> None:
     call.error = error
     status = status_of(
         error,
@@ -69,6 +75,6 @@ async def _abort(error: GatewayError, call: CallContext, *, debug: bool) -> byte
         ("grpc-retry-pushback-ms", str(error.pushback_ms)),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]
-    return await call.rpc.abort(
-        call.code, status.message, trailing_metadata=tuple(trailers)
+    call.abort = partial(
+        call.rpc.abort, call.code, status.message, trailing_metadata=tuple(trailers)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,15 +12,31 @@ from functools import partial
 
 from healthomics_gateway.threads import in_thread
 
+NOT_A_HOST = "the host isn't an IP address or a name of letters, digits and hyphens"
 IN_USE = "it can't be bound; is it in use?"
 LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3; resolvers aren't asked
 
 
-def is_name(host: str) -> bool:
-    """Return whether each label of a host's name has 1 to 63 bytes (RFC 1035)."""
+_NAME = re.compile(rb"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def is_host(text: str) -> bool:
+    """Return whether a text is an IP address or a host's name (RFC 1035).
+
+    A name may be internationalized, and may have underscores.
+    """
     try:
-        host.removesuffix(".").encode("idna")
-    except UnicodeError:
+        name = text.encode("idna")
+        name.decode("idna")  # checks the labels that begin with xn--
+    except UnicodeError:  # a label is empty, too long or not in Punycode
+        return False
+    return _NAME.fullmatch(name) is not None or _is_ip(text)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
         return False
     return True
 
@@ -31,13 +48,9 @@ async def addresses_to_bind(host: str, port: int) -> tuple[list[str], int]:
     Raises socket.gaierror if the name doesn't resolve, and OSError if an address can't
     be bound.
     """
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        addresses = await _resolved(host)
-    else:
+    if _is_ip(host):
         return [host], port  # one address needs no common port
-    return _bindable(addresses, port)
+    return _bindable(await _resolved(host), port)
 
 
 async def _resolved(host: str) -> Sequence[str]:
@@ -86,6 +99,8 @@ def why_not_bound(error: OSError) -> str:
     """Return the message of a fault for an address that can't be bound."""
     if isinstance(error, socket.gaierror):
         return "the name doesn't resolve to an address"
+    if error.errno == errno.EINVAL:
+        return "it can't be bound; a link-local address needs a zone: [fe80::1%eth0]"
     if error.errno == errno.EADDRNOTAVAIL:
         return "it can't be bound; this machine has no such address"
     if error.errno in (errno.EACCES, errno.EPERM):

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import is_loopback
+from healthomics_gateway.net.hosts import is_host
 
 
 class ProxyError(ConfigurationError):
@@ -36,7 +37,9 @@ def proxy_for(url: str, known: dict[str, str] | None = None) -> str | None:
     try:
         named = urlsplit(proxy)
         is_usable = (
-            named.scheme.lower() == "http" and named.hostname and named.port != 0
+            named.scheme.lower() == "http"
+            and is_host(named.hostname or "")
+            and named.port != 0
         )
     except ValueError:
         is_usable = False

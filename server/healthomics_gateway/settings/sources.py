@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings
 from healthomics_gateway.files import FileError, read_once
 
 UNKNOWN = "there is no such setting"
+INVALID = "it isn't valid"  # for types of error that aren't in `_ADVICE`
 SIMILAR = 0.8  # least similarity of a name and a suggestion, 0 to 1
 
 _ADVICE = {  # by pydantic's type of error; {} are pydantic's variables
@@ -36,6 +37,7 @@ _ADVICE = {  # by pydantic's type of error; {} are pydantic's variables
     "model_type": "write it as a table: [{name}]",
     "path_type": "write the path of a file",
     "string_type": "write a text in quotes",
+    "string_unicode": "write it in UTF-8",
     "tuple_type": "write it as a list of tables, each below [[{name}]]",
     "value_error": "{error}",
 }
@@ -162,7 +164,8 @@ def _advice(error: ErrorDetails) -> str:
     """Return what to write instead, without the value, which may be a secret."""
     kind, written = error["type"], error["input"]
     name = _name(error["loc"])
-    words = _ADVICE[kind].format_map({"name": name, **error.get("ctx", {})})
+    variables = {"name": name, **error.get("ctx", {})}
+    words = _ADVICE.get(kind, INVALID).format_map(variables)
     if isinstance(written, str) and not written.strip():
         return f"it is empty; unset it, or {words}"
     if kind in _UNQUOTED and _is_quoted(written, _UNQUOTED[kind]):

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError
 
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import is_loopback
-from healthomics_gateway.net.hosts import is_name
+from healthomics_gateway.net.hosts import NOT_A_HOST, is_host
 from healthomics_gateway.upstream.credential_chain import HEADER_VALUE
 
 UNUSABLE = (
@@ -39,8 +39,8 @@ def endpoint_fault(endpoint: str) -> str | None:
         host = None
     if not host or port == 0 or parts.scheme not in ("http", "https"):
         return "write an http or https URL"
-    if not is_name(host):
-        return "the host has a label that is empty or longer than 63 bytes"
+    if not is_host(host):
+        return NOT_A_HOST
     if (
         set("@?#") & set(endpoint)  # a password, a query, a fragment; empty ones too
         or not HEADER_VALUE.fullmatch(endpoint)  # urlsplit drops newlines

@@ -1138,6 +1138,10 @@ def test_url_that_is_safe_has_no_fault(url: str) -> None:
         "file:///etc/jwks",
         "unix://localhost/",
         f"https://{'a' * 64}.test/",
+        "https://xn--/",
+        "https://a b/",
+        "https://%zz/",
+        "https://issuer.test:0/",
     ],
 )
 def test_unsafe_url_has_a_fault(url: str) -> None:

@@ -25,7 +25,7 @@ from healthomics_gateway.context import (
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Advice, Reason
 from healthomics_gateway.interceptors.audit import audit
-from healthomics_gateway.interceptors.status import CODES
+from healthomics_gateway.interceptors.status import CODES, status
 from healthomics_gateway.runs.source import Answer, Call, RunQuery, UpstreamInfo
 from testkit.builders import get_run, refused
 from testkit.serving import (
@@ -250,6 +250,39 @@ async def test_failure_has_the_aws_request_id(
         error = await refused(get_run(RunServiceStub(channel), RUN_ID))
 
     assert expected == error.trailers.get("x-amzn-requestid")
+
+
+class Sent:
+    """A call's context that records the statuses that are sent."""
+
+    def __init__(self) -> None:
+        """Start with no status."""
+        self.codes: list[grpc.StatusCode] = []
+
+    async def abort(
+        self, code: grpc.StatusCode, _details: str, *, trailing_metadata: object
+    ) -> None:
+        """Record a status with trailers."""
+        assert trailing_metadata
+        self.codes.append(code)
+
+
+async def test_failure_is_logged_before_its_status_is_sent() -> None:
+    """So no answered call lacks its line in the log if the process ends."""
+    sent = Sent()
+    call = call_context(rpc=sent)
+
+    async def fail(_incoming: object, _call: CallContext) -> bytes:
+        raise failure()
+
+    with capture_logs() as events:
+        assert b"" == await audit(status(debug=False)(fail))(b"", call)
+
+    assert ["UNAVAILABLE"] == [each["code"] for each in events]
+    assert [] == sent.codes
+    assert call.abort
+    await call.abort()
+    assert [grpc.StatusCode.UNAVAILABLE] == sent.codes
 
 
 # The interceptors of each service

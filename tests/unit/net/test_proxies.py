@@ -49,7 +49,15 @@ def test_proxy_is_that_of_the_environment(
 
 @pytest.mark.parametrize(
     "proxy",
-    ["socks5://hush:1", "https://hush", "http://", "http://hush:0", "http://hush\n"],
+    [
+        "socks5://hush:1",
+        "https://hush",
+        "http://",
+        "http://hush:0",
+        "http://hush\n",
+        "http://hush hush:1",
+        "http://xn--:1",
+    ],
 )
 def test_proxy_that_cannot_be_used_is_a_fault(proxy: str) -> None:
     """The fault names the variables, and doesn't quote them."""

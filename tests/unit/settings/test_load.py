@@ -489,6 +489,24 @@ def test_empty_restricting_list_is_a_fault(
     assert f"{fault} in {file}: write at least one, or leave it out" in faults(file)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GATEWAY_LOG__LEVEL",
+        "GATEWAY_LISTEN",
+        "GATEWAY_TLS__CLIENT_AUTH",
+        "GATEWAY_OPEN_SERVICES",
+        "GATEWAY_JWT__ALGORITHMS",
+        "GATEWAY_QUOTA__TPS",
+    ],
+)
+def test_value_that_is_not_utf_8_is_a_fault(name: str) -> None:
+    """Python reads other bytes of a variable as lone surrogates."""
+    assert [name] == [
+        each.partition(":")[0] for each in faults(environ={name: "\udcff"})
+    ]
+
+
 def test_empty_allowing_list_is_valid(tmp_path: Path) -> None:
     """No open service is stricter than the default; no withheld member equals it."""
     file = config(tmp_path, "open_services = []\nwithhold = []\n")

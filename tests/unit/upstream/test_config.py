@@ -19,6 +19,7 @@ import trustme
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from healthomics_gateway.net.hosts import NOT_A_HOST
 from healthomics_gateway.upstream.config import Aws, fixed
 from healthomics_gateway.upstream.endpoints import endpoint_fault
 from healthomics_gateway.upstream.sigv4 import Credentials
@@ -110,7 +111,7 @@ FIPS = {"AWS_USE_FIPS_ENDPOINT": "true"}
 DUAL_STACK = {"AWS_USE_DUALSTACK_ENDPOINT": "true"}
 NO_URL = "AWS endpoint: write an http or https URL"
 TOO_MUCH = "AWS endpoint: write only scheme, host, port and a plain path"
-LABEL = "AWS endpoint: the host has a label that is empty or longer than 63 bytes"
+LABEL = f"AWS endpoint: {NOT_A_HOST}"
 HTTPS = "AWS endpoint: http is for loopback hosts only; use https"
 NO_REGION = "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
 BAD_REGION = (
