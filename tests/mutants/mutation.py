@@ -117,7 +117,14 @@ def main() -> int:
         help=f"one of {', '.join(TESTS)} (default: {', '.join(SHORT)})",
     )
     parser.add_argument("--all", action="store_true", help="test all these modules")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants tested at once")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        choices=range(1, 17),
+        default=1,
+        metavar="N",
+        help="mutants tested at once, 1 to 16 (default 1)",
+    )
     options = parser.parse_args()
     if unknown := set(options.modules) - set(TESTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")

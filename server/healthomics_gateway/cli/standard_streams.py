@@ -24,6 +24,8 @@ def standard_streams() -> Iterator[None]:
     try:
         yield
     finally:
+        if is_blocked(sys.stderr):
+            _discard(sys.stderr)
         try:
             sys.stdout.flush()  # fails again if an earlier write has failed
         except OSError as error:
@@ -74,10 +76,14 @@ def is_blocked(stream: TextIO) -> bool:
     return False
 
 
-def _report(error: OSError) -> None:
-    # Python flushes stdout when it ends, and would report the error again.
+def _discard(stream: TextIO) -> None:
+    """Discard what can't be written; Python would try again, and exit with 120."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _report(error: OSError) -> None:
+    _discard(sys.stdout)
     if not isinstance(error, BrokenPipeError):
         print_error(f"standard output: {error.strerror}")
 

@@ -940,6 +940,12 @@ def test_failed_write_to_stdout_is_a_failure(script: str, said: str) -> None:
     assert (1, said) == run_in_shell(script)
 
 
+@pytest.mark.parametrize("to", ["2>&-", "2> /dev/full"])
+def test_fault_that_cannot_be_written_has_its_exit_code(to: str) -> None:
+    """Invalid usage is 2, also if nothing can be written to stderr."""
+    assert (2, "") == run_in_shell(f"gateway settings --config /nowhere {to}")
+
+
 async def test_failed_write_of_a_run_is_a_failure() -> None:
     """The answer of the gateway is lost, so the exit code isn't 0."""
     async with served() as address:
