@@ -62,8 +62,8 @@ def verdict(found: Any) -> str:
         pytest.param(LIMS, NOWHERE, "CALLER_NOT_AUTHORIZED", id="none"),
         pytest.param(OTHER, THEIRS, "OK", id="unbound"),
         pytest.param(OTHER, NOWHERE, "RUN_NOT_FOUND", id="unbound-none"),
-        pytest.param("nobody", OURS, "CALLER_NOT_AUTHORIZED", id="in-no-rule"),
-        pytest.param("nobody", NOWHERE, "CALLER_NOT_AUTHORIZED", id="in-no-rule-none"),
+        pytest.param("unlisted", OURS, "CALLER_NOT_AUTHORIZED", id="in-no-rule"),
+        pytest.param("unlisted", NOWHERE, "CALLER_NOT_AUTHORIZED", id="neither"),
     ],
 )
 async def test_caller_gets_and_watches_the_runs_of_its_rule(
@@ -230,8 +230,8 @@ async def test_shared_fetch_is_answered_only_to_permitted_callers(
     async with called(tmp_path, BOUND, FREE, upstream=upstream, **quota) as gateway:
         await gateway.get(OURS, token(OTHER))  # uses the token bucket's only token
         both = [
-            asyncio.create_task(outcome(gateway.get(THEIRS, token(who))))
-            for who in (LIMS, OTHER)
+            asyncio.create_task(outcome(gateway.get(THEIRS, token(caller))))
+            for caller in (LIMS, OTHER)
         ]
         await until(lambda: gateway.served.in_flight == len(both))
         flows.set()

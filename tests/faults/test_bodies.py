@@ -152,7 +152,7 @@ async def test_other_success_without_a_json_object_is_malformed(
         pytest.param("deflate", zlib.compress(TRUE), id="deflate"),
         pytest.param("br", TRUE, id="brotli"),
         pytest.param("identity, gzip", gzip.compress(TRUE), id="two"),
-        pytest.param("gzip", TRUE, id="only-told"),
+        pytest.param("gzip", TRUE, id="only-declared"),
         pytest.param("gzip", gzip.compress(TRUE)[:20], id="cut"),
         pytest.param("gzip", gzip.compress(b" " * 50_000_000), id="bomb"),
         pytest.param(CANARY, TRUE, id="unknown"),

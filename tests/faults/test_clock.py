@@ -225,12 +225,12 @@ async def test_wrong_date_is_used_once(
     ):
         upstream.lie(ID, lambda _: said(403, code, date=lie.date()))
         await rig.refusal(ID, reason)
-        spoiled = signature_faults(upstream)
+        faults = signature_faults(upstream)
         upstream.requests.clear()
         upstream.lie(ID, verifying(code, clock.date))
         await rig.run(ID)
         await rig.run(ID)
 
-    assert ["", SIGNATURE] == spoiled
-    assert calls == len(spoiled)
+    assert ["", SIGNATURE] == faults
+    assert calls == len(faults)
     assert [SIGNATURE, "", ""] == signature_faults(upstream)

@@ -330,7 +330,7 @@ MISFRAMED = {
     "chunk-of-negative-size": chunked(b"-1"),
     "chunk-of-64-bits": chunked(b"f" * 17),
     "chunk-in-hexadecimal": chunked(b"0x" + SIZE),
-    "chunk-longer-than-told": chunked(b"5"),
+    "chunk-longer-than-declared": chunked(b"5"),
     "no-head": BEGUN,
     "http-2": b"HTTP/2 200 OK\r\n" + WHOLE,
     "status-of-two-digits": b"HTTP/1.1 20 OK\r\n" + WHOLE,

@@ -263,7 +263,9 @@ async def test_session_that_expires_during_calls_is_replaced_once(
 
         for run_id in callers:
             s.rig.upstream.lie(run_id, expired)
-        calls = [asyncio.create_task(s.run(who, each)) for each, who in callers.items()]
+        calls = [
+            asyncio.create_task(s.run(caller, each)) for each, caller in callers.items()
+        ]
         for _ in calls:
             await came.acquire()
         ended.set()
@@ -494,9 +496,9 @@ async def test_calls_that_left_a_stalled_sts_use_few_threads(
 
 async def test_missing_sts_is_reported_at_once(rigged: Any, tmp_path: Path) -> None:
     """Without an STS endpoint, or if none listens, a role is unavailable."""
-    nobody = FakeSts()
-    nobody.url = "http://127.0.0.1:9"
-    for aws in (nobody.aws, None):
+    unreachable = FakeSts()
+    unreachable.url = "http://127.0.0.1:9"
+    for aws in (unreachable.aws, None):
         sts = FakeSts()
         place = aws or (lambda url, sts=sts: _without(sts, url))
         async with scene(rigged, tmp_path, sts=sts, aws=place) as s:

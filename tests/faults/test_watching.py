@@ -44,9 +44,9 @@ class ChangingRun:
 
     def be(self, **members: object) -> None:
         """Change to this state."""
-        self.tell(http(true_run(self._id, **members)))
+        self.answer_with(http(true_run(self._id, **members)))
 
-    def tell(self, answer: Answer) -> None:
+    def answer_with(self, answer: Answer) -> None:
         """Return this answer from now on."""
         asked = self._rig.upstream.asked[self._id]
         self._rig.upstream.lie(self._id, answer)
@@ -205,7 +205,7 @@ async def test_watch_outlasts_transient_failures(rigged: Any) -> None:
             call = watch(rig.stub, run_id)
             rig.tally.calls += 1
             first = (await call.read()).run.name
-            life.tell(answer)
+            life.answer_with(answer)
             await life.asked(1)
             life.be(name="b", status="COMPLETED")
             rest = await names(call)
@@ -250,11 +250,11 @@ async def test_watch_ends_if_its_run_is_lost(
     async with rigged(**QUICK) as rig:
         life = ChangingRun(rig, uuid="1")
         if not is_seen:
-            life.tell(answer)
+            life.answer_with(answer)
         call = watch(rig.stub, uuid="1")
         if is_seen:
             assert "1" == (await call.read()).run.uuid
-            life.tell(answer)
+            life.answer_with(answer)
         refusal = await ended(rig, names(call), reason)
 
     assert ALWAYS | details == set(refusal.details)
@@ -310,7 +310,7 @@ async def test_reused_id_ends_the_watch_of_the_old_run(rigged: Any) -> None:
         life = ChangingRun(rig, uuid="1")
         old = watch(rig.stub)
         assert "1" == (await old.read()).run.uuid
-        life.tell(said(404, "ResourceNotFoundException"))
+        life.answer_with(said(404, "ResourceNotFoundException"))
         await ended(rig, names(old), Reason.RUN_NOT_FOUND)
         await rig.refusal(ID, Reason.RUN_NOT_FOUND)
         life.be(uuid="2", status="RUNNING")

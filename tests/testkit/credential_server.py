@@ -26,13 +26,13 @@ PAUSE_SECONDS = 0.02  # botocore, and the look-outs, would take seconds
 
 def session(number: int, *, lasting: timedelta = HOUR) -> bytes:
     """Return the account's credentials with the session token of that number."""
-    told = {
+    members = {
         "AccessKeyId": ACCESS_KEY_ID,
         "SecretAccessKey": SECRET_ACCESS_KEY,
         "Token": token(number),
         "Expiration": (datetime.now(UTC) + lasting).isoformat(),
     }
-    return http(json.dumps(told), keep=False)
+    return http(json.dumps(members), keep=False)
 
 
 def token(number: int) -> str:
@@ -40,7 +40,7 @@ def token(number: int) -> str:
     return f"session-token-{number}"
 
 
-NOTHING = http(b'{"message": "session-token of nobody"}', keep=False, status=404)
+NOTHING = http(b'{"message": "no session-token"}', keep=False, status=404)
 
 
 class CredentialSource:

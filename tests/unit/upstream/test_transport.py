@@ -387,7 +387,7 @@ async def test_refused_port_is_a_connection_failure() -> None:
 
 async def test_unresolved_name_is_a_dns_failure() -> None:
     """A name that can't be resolved is a DNS failure."""
-    assert Failure.DNS is await failure_of("http://nobody.invalid/")
+    assert Failure.DNS is await failure_of("http://unknown.invalid/")
 
 
 async def test_connection_that_is_not_accepted_times_out() -> None:
