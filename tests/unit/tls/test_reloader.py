@@ -55,6 +55,7 @@ from testkit.authorities import (
     written,
 )
 from testkit.builders import aws_at, calling, gateway, get_run, refused
+from testkit.connections import ConnectionServer
 
 NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics
 NO_CERTIFICATE = "it contains no certificate in PEM"
@@ -757,12 +758,10 @@ async def lenient(certificate: trustme.LeafCert) -> AsyncIterator[int]:
     async def say(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b".")
         await writer.drain()
-        writer.close()
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1_1
     certificate.configure_cert(context)
-    server = await asyncio.start_server(say, HOST, 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with ConnectionServer(say, tls=context) as server:
+        yield server.port
