@@ -112,18 +112,6 @@ class Steps:
         self._sleeping = await self._sleepers.get()
 
 
-class Clock:
-    """A clock that can be set."""
-
-    def __init__(self) -> None:
-        """Begin at the machine's time."""
-        self.off = timedelta()
-
-    def __call__(self) -> datetime:
-        """Return the time."""
-        return datetime.now(UTC) + self.off
-
-
 class Echo(grpc.GenericRpcHandler):
     """A service that echoes, and records the certificates and peers of its calls."""
 

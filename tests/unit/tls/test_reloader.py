@@ -37,7 +37,6 @@ from healthomics_gateway.tls.reloader import CHECK_SECONDS
 from testkit.authorities import (
     DAY,
     HOST,
-    Clock,
     aged,
     chain_of,
     channel_to,
@@ -55,6 +54,7 @@ from testkit.authorities import (
     written,
 )
 from testkit.builders import aws_at, calling, gateway, get_run, refused
+from testkit.clocks import OffsetClock
 from testkit.connections import ConnectionServer
 
 NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics
@@ -664,14 +664,14 @@ async def test_fault_is_reported_until_it_is_fixed(tmp_path: Path) -> None:
 
 async def test_served_certificate_that_expires_is_a_fault(tmp_path: Path) -> None:
     """The expiry of the served certificate is a fault besides others."""
-    clock = Clock()
+    clock = OffsetClock()
     certificate = trustme.CA().issue_cert(HOST, not_after=clock() + DAY)
     files = written(certificate, tmp_path)
     until = when_text(files.load(clock()).not_after)
     expiry = f"tls.cert_file: the served certificate expired on {until}"
     with capture_logs() as log:
         async with echoing(files, now=clock) as served:
-            clock.off = 2 * DAY
+            clock.offset = 2 * DAY
             await served.look()
             alone = served.tls.fault
             files.key_file.write_bytes(b"")
