@@ -30,7 +30,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.liveness import accept_loops
 from healthomics_gateway.app.process import FORCE_SECONDS
 from healthomics_gateway.sandbox import Sandbox
-from testkit.authorities import HOST, channel_to, root_of, write
+from testkit.authorities import HOST, channel_to, root_of, tls_settings
 from testkit.blocking_clients import blocking
 from testkit.builders import Upstream, aws_at, calling, gateway, get_run, refused
 from testkit.callers import LIMS, OURS, bearing, rule, settings_of_tokens, token, until
@@ -206,7 +206,7 @@ async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
 async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
     """The process ends in time with exit code 0 although all of these stall at once."""
     authority = trustme.CA()
-    write(authority.issue_cert(HOST), tmp_path)
+    files = tls_settings(authority.issue_cert(HOST), tmp_path)
     config = tmp_path / "gateway.toml"
     config.write_text('[[callers]]\nidentity = "anonymous"\n')
     tls = ssl.create_default_context(cadata=root_of(authority).decode())
@@ -219,11 +219,10 @@ async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
                 sandbox.url,
                 arguments=("--config", str(config)),
                 GATEWAY_DRAIN_TIME="0s",
-                GATEWAY_TLS__CERT_FILE=str(tmp_path / "cert.pem"),
-                GATEWAY_TLS__KEY_FILE=str(tmp_path / "key.pem"),
                 GATEWAY_JWT__ISSUER="https://issuer.example.org",
                 GATEWAY_JWT__AUDIENCE="gateway",
                 GATEWAY_JWT__JWKS_URL=f"{keys.url}/keys",
+                **files,
             )
         )
         served.stall()

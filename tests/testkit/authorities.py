@@ -81,6 +81,15 @@ def write(certificate: trustme.LeafCert, folder: Path) -> None:
     (folder / "key.pem").write_bytes(key_of(certificate))
 
 
+def tls_settings(certificate: trustme.LeafCert, folder: Path) -> dict[str, str]:
+    """Write a certificate and its key; return the variables of a gateway with them."""
+    files = written(certificate, folder)
+    return {
+        "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
+        "GATEWAY_TLS__KEY_FILE": str(files.key_file),
+    }
+
+
 def aged(file: str | Path) -> str:
     """Return a file's certificate with a negative serial number, as old ones have."""
     der = bytearray(ssl.PEM_cert_to_DER_cert(Path(file).read_text(encoding="ascii")))
