@@ -1,7 +1,7 @@
 """Authentication: every certificate with every token, over TLS, by a whole gateway.
 
-What is expected is that of `credential_matrix.py`, which knows docs/guide/errors.md and
-nothing of the server.
+The expected outcomes are those of `credential_matrix.py`, which is written after
+docs/guide/errors.md and uses nothing of the server.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Deployment:
 async def serving_listeners(
     folder: Path, *rules: str, **toml: str
 ) -> AsyncIterator[Deployment]:
-    """Serve a gateway with these rules. `toml` has other settings."""
+    """Serve a gateway with these rules; `toml` has its other settings."""
     with TemporaryDirectory(prefix="hg-") as sockets:
         files = Files(folder, Path(sockets))
         async with (

@@ -1,4 +1,4 @@
-"""Callers that use too much, with or without identity, delay no other caller."""
+"""Callers that use too much, with or without an identity, delay no other caller."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CROWD = replace(UNKNOWN_CALLERS["no-token"], connections=4, in_hand=120)
 async def under_attack(
     served: Gateway, attack: Attack, units: int
 ) -> AsyncIterator[None]:
-    """Run an attack on a gateway; begin the block when `units` have been sent."""
+    """Attack a gateway; begin the block when `units` of the attack have been sent."""
     attacker = Attacker(attack, str(served.address))
     attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
     try:
@@ -81,7 +81,7 @@ async def under_attack(
 async def test_calls_without_identity_take_no_place_of_an_identity(
     tmp_path: Path, attack: Attack, units: int
 ) -> None:
-    """Whatever calls without identity hold open, a call with a token is answered."""
+    """A call with a token is answered, whatever calls without an identity hold open."""
     fast = replace(attack, rate=max(attack.rate, 5000.0))
     async with (
         called(tmp_path, **SMALL) as gateway,
@@ -198,7 +198,7 @@ async def test_caller_gets_its_share_of_places(tmp_path: Path) -> None:
 
 @pytest.mark.guarantee("overload")
 async def test_calls_without_message_keep_no_places(tmp_path: Path) -> None:
-    """A caller is answered although another's calls without message took all places."""
+    """A caller is answered although calls without a message have taken all places."""
     async with (
         called(tmp_path, **SMALL) as gateway,
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,

@@ -132,7 +132,7 @@ async def test_calls_in_flight_are_corrected_once_each(rigged: Any) -> None:
     ],
 )
 async def test_each_code_of_a_wrong_clock_is_understood(rigged: Any, code: str) -> None:
-    """For each of AWS's codes the response's date suffices for the second request."""
+    """After each of AWS's codes the second request has the response's time."""
     clock = OffsetClock(OFF)
     async with (
         LyingUpstream(now=clock) as upstream,

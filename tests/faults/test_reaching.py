@@ -125,7 +125,7 @@ async def test_trusted_certificate_is_answered(rigged: Any, tmp_path: Path) -> N
 async def test_untrusted_certificate_is_sent_nothing(
     rigged: Any, tmp_path: Path, show: Callable[[Certified, Path], None]
 ) -> None:
-    """One handshake, no request, and the gateway is unready until it is fixed."""
+    """After one handshake and no request, the gateway is unready until it is fixed."""
     certified = Certified()
     show(certified, tmp_path)
     async with (
@@ -212,7 +212,7 @@ async def test_certificate_that_becomes_invalid_keeps_connections(
 
 @pytest.mark.fault(30)
 async def test_stalled_handshake_is_a_tls_failure(rigged: Any) -> None:
-    """A server that stalls in the handshake is given up and retried."""
+    """An attempt whose handshake stalls is ended and retried."""
     hellos = []
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

@@ -135,7 +135,7 @@ async def test_sigterm_loses_no_call_beside_another_gateway(tally: Tally) -> Non
 @pytest.mark.guarantee("drain-calls")
 @pytest.mark.fault(34)
 async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
-    """A single gateway refuses only late calls, whose callers come back in time."""
+    """A single gateway refuses only late calls, and answers all others."""
     ending = await alone((RETRY_SECONDS, RETRY_SECONDS))
     count_ended(tally, ending)
 
@@ -175,7 +175,7 @@ def test_call_is_lost_if_the_drain_had_to_answer_it(
 
 @pytest.mark.parametrize("code", [pytest.param(None, id="none"), 1, -signal.SIGKILL])
 def test_ending_is_bad_without_exit_code_0(code: int | None) -> None:
-    """A process that ends late, or with another exit code than 0, fails."""
+    """An ending is bad if it is late, or has an exit code other than 0."""
     assert not Ending(code, 5.0).is_good
 
 

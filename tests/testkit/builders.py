@@ -62,7 +62,7 @@ async def gateway(
     refusal_seconds: float = REFUSAL_SECONDS,
     **environ: str,
 ) -> AsyncIterator[Gateway]:
-    """Serve a gateway on free ports; `environ` are settings, as their variables.
+    """Serve a gateway on free ports; `environ` are settings, as environment variables.
 
     `toml` is the content of its settings file. The quota is large enough for any test,
     unless a test sets another one; it is checked that the gateway doesn't exceed it.

@@ -1,4 +1,4 @@
-"""A server of raw connections, for fakes that answer as no real server would."""
+"""The TCP server of the fakes: it runs a coroutine for each connection."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Row:
     def expected(self, known: Collection[str] | None) -> tuple[str, str]:
         """Return how its calls end, and its identity; rules allow only the `known`.
 
-        Without rules, None, every caller with an identity may call. A fault of the
+        If `known` is None there are no rules: every identity may call. A fault of the
         certificate is reported before a fault of the token.
         """
         certificate = NOTHING  # the other listeners don't ask for it

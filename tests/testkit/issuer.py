@@ -135,7 +135,7 @@ class KeyServer:
     def __init__(
         self, *keys: Signer | dict[str, Any], tls: ssl.SSLContext | None = None
     ) -> None:
-        """Serve `keys`, over TLS if there is a certificate to serve them with."""
+        """Serve `keys`, over TLS if `tls` has a certificate."""
         self.asked = 0
         self.heads: list[bytes] = []  # of the requests
         self.url = ""

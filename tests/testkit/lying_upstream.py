@@ -102,9 +102,9 @@ class LyingUpstream:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         truth: Callable[[Request], Answer] = _truth,
     ) -> None:
-        """Accept signatures of `session_token`, and of about `now`.
+        """Accept signatures with `session_token`, and with a time near `now`.
 
-        `truth` returns the runs without a lie.
+        `truth` returns the answer about a run without a lie.
         """
         self._truth = truth
         self._lies: dict[str, Sequence[Lie]] = {}
@@ -121,9 +121,9 @@ class LyingUpstream:
     def lie(self, run_id: str, *lies: Lie) -> None:
         """Answer request number n about a run with lie number n; the last one repeats.
 
-        A lie is bytes, or parts of them with pauses and an end; a function of the
-        request may return one. A lie that doesn't end in CLOSE, RESET or HANG keeps the
-        connection open, unless its bytes say `connection: close`.
+        A lie is bytes, or a sequence of parts: bytes, pauses and an end; or a function
+        that returns one of these for a request. A lie that doesn't end in CLOSE, RESET
+        or HANG keeps the connection open, unless its bytes say `connection: close`.
         """
         self._lies[run_id] = lies
         self.asked[run_id] = 0

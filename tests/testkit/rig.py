@@ -175,7 +175,7 @@ class Rig:
         }
 
     async def _back_to(self, before: dict[str, int]) -> None:
-        """Wait until nothing more is held than before."""
+        """Wait until no more resources are in use than before."""
         end = time.monotonic() + BACK_SECONDS
         while True:
             await self.upstream.hang_up_idle()

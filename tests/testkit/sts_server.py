@@ -54,7 +54,7 @@ class FakeSts:
         own_token: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Create sessions of this duration; `own_token` is of the gateway's session."""
+        """Create sessions of this duration. `own_token` is the gateway's token."""
         self._answers: dict[str, bytes] = {}  # by role
         self._stalled: dict[str, asyncio.Event] = {}  # by role
         self._server = ConnectionServer(self._talk)
@@ -83,7 +83,7 @@ class FakeSts:
         self._stalled.pop(role).set()
 
     def aws(self, url: str) -> Aws:
-        """Return the AWS of a gateway that uses a HealthOmics and this STS."""
+        """Return the AWS of a gateway that uses HealthOmics at `url` and this STS."""
         return fixed(
             region=REGION,
             endpoint=url,
