@@ -231,7 +231,7 @@ async def test_retries_end_at_a_permanent_error(rigged: Any) -> None:
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize(
-    ("wish", "shortest_ms", "longest_ms"),
+    ("retry_after", "shortest_ms", "longest_ms"),
     [
         pytest.param("1500", 1500, 1500, id="honoured"),
         pytest.param("-1", 50, 1000, id="negative"),
@@ -242,10 +242,10 @@ async def test_retries_end_at_a_permanent_error(rigged: Any) -> None:
     ],
 )
 async def test_retry_delay_is_aws_wait_within_limits(
-    rigged: Any, wish: str, shortest_ms: int, longest_ms: int
+    rigged: Any, retry_after: str, shortest_ms: int, longest_ms: int
 ) -> None:
     """RetryInfo and pushback have AWS's wait, unless it is invalid or too long."""
-    throttled = said(429, "ThrottlingException", x_amz_retry_after=wish)
+    throttled = said(429, "ThrottlingException", x_amz_retry_after=retry_after)
     async with rigged(GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as rig:
         rig.upstream.lie(ID, throttled)
         refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED)

@@ -147,7 +147,7 @@ def _check_clean(error: GatewayError, reply: Reply, code: str) -> None:
     constant = status_of(GatewayError(error.reason), metadata=due, request_id=CALL_ID)
     assert constant == status, f"it has more than the metadata: {status}"
     _check_debug(error, due)
-    _check_wish(
+    _check_wait(
         error.aws_retry_after_seconds, reply.headers.get("x-amz-retry-after", "")
     )
 
@@ -166,14 +166,14 @@ def _check_debug(error: GatewayError, metadata: Mapping[str, str]) -> None:
         assert re.fullmatch(r"[ -~]{1,1024}", text), f"AWS's message became {text!r}"
 
 
-def _check_wish(seconds: float | None, wish: str) -> None:
+def _check_wait(seconds: float | None, wait: str) -> None:
     """Check that the wait that AWS asks for is a number of milliseconds, or absent."""
-    if not re.fullmatch(r"[0-9]+", wish):
-        assert seconds is None, f"{wish!r} is read as {seconds} s"
+    if not re.fullmatch(r"[0-9]+", wait):
+        assert seconds is None, f"{wait!r} is read as {seconds} s"
         return
-    assert seconds is not None, f"{wish!r} is ignored"
-    due = min(float(f"{wish}e-3"), DAY_SECONDS)
-    assert isclose(due, min(seconds, DAY_SECONDS)), f"{wish!r} is read as {seconds} s"
+    assert seconds is not None, f"{wait!r} is ignored"
+    due = min(float(f"{wait}e-3"), DAY_SECONDS)
+    assert isclose(due, min(seconds, DAY_SECONDS)), f"{wait!r} is read as {seconds} s"
 
 
 # ---- the error's code ----
