@@ -50,6 +50,7 @@ from testkit.authorities import (
     root_of,
     shake,
     shaking,
+    tls_settings,
     write,
     written,
 )
@@ -82,14 +83,6 @@ UNUSABLE = (
 )
 
 
-def set_to(files: TlsFiles) -> dict[str, str]:
-    """Return the settings that name these files."""
-    return {
-        "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
-        "GATEWAY_TLS__KEY_FILE": str(files.key_file),
-    }
-
-
 @asynccontextmanager
 async def calling_with_tls(
     served: Gateway, trusted: bytes
@@ -102,7 +95,7 @@ async def calling_with_tls(
 async def test_client_that_trusts_the_authority_is_answered(tmp_path: Path) -> None:
     """A certificate and a key from files serve TLS."""
     authority = trustme.CA()
-    files = set_to(written(authority.issue_cert(HOST), tmp_path))
+    files = tls_settings(authority.issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(authority)) as stub,
@@ -115,7 +108,7 @@ async def test_client_that_trusts_the_authority_is_answered(tmp_path: Path) -> N
 async def test_whole_chain_is_served(tmp_path: Path) -> None:
     """A client that trusts only the root accepts an intermediate one's certificate."""
     root = trustme.CA()
-    files = set_to(written(root.create_child_ca().issue_cert(HOST), tmp_path))
+    files = tls_settings(root.create_child_ca().issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(root)) as stub,
@@ -127,7 +120,7 @@ async def test_whole_chain_is_served(tmp_path: Path) -> None:
 
 async def test_client_of_another_authority_does_not_call(tmp_path: Path) -> None:
     """A client that doesn't trust the certificate sends no call."""
-    files = set_to(written(trustme.CA().issue_cert(HOST), tmp_path))
+    files = tls_settings(trustme.CA().issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(trustme.CA())) as stub,
@@ -140,7 +133,7 @@ async def test_client_of_another_authority_does_not_call(tmp_path: Path) -> None
 
 async def test_plaintext_client_is_refused(tmp_path: Path) -> None:
     """A listener with TLS doesn't answer in plaintext."""
-    files = set_to(written(trustme.CA().issue_cert(HOST), tmp_path))
+    files = tls_settings(trustme.CA().issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling(served) as stub,
