@@ -22,7 +22,7 @@ from testkit.connections import ConnectionServer
 
 HOUR = timedelta(hours=1)
 PATIENCE_SECONDS = 30.0  # longer than any stall, so that nothing is requested twice
-PAUSE_SECONDS = 0.02  # botocore, and the look-outs, would take seconds
+PAUSE_SECONDS = 0.02  # the pauses of botocore and the provider take seconds
 
 
 def session(number: int, *, lasting: timedelta = HOUR) -> bytes:
