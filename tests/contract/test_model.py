@@ -48,7 +48,7 @@ def modeled(shape: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def fields_of(
     message: Descriptor, prefix: str = ""
 ) -> Iterator[tuple[str, FieldDescriptor]]:
-    """Return each field of AWS's by its member's path, nested ones too."""
+    """Return each field for a member of AWS's by the member's path, nested ones too."""
     for field in message.fields:
         if field.number >= FIRST_OWN_FIELD:
             continue
@@ -117,7 +117,7 @@ def test_members_of_the_model_have_a_field_each() -> None:
 
 
 def test_fields_stand_for_members_of_the_model() -> None:
-    """Every field below 1000 has a member of AWS's."""
+    """Every field below 1000 is a member of AWS's answer."""
     surplus = sorted(FIELDS.keys() - MEMBERS.keys())
 
     assert [] == surplus, f"not in AWS's model: {surplus}"

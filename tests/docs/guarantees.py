@@ -1,6 +1,6 @@
 """Writes the tests of each promise into docs/internals/guarantees.md.
 
-A row of the page is `| id | promise | tests |`. A test that holds a promise is marked
+A row of the page is `| id | promise | tests |`. A test of a promise is marked
 `@pytest.mark.guarantee("id")`.
 """
 

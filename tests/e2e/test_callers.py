@@ -1,7 +1,7 @@
-"""Who is let in: every certificate with every token, through TLS to the whole gateway.
+"""Authentication: every certificate with every token, over TLS, by a whole gateway.
 
-What is expected is that of `credential_matrix.py`, which knows docs/guide/errors.md and
-nothing of the server.
+The expected outcomes are those of `credential_matrix.py`, which is written after
+docs/guide/errors.md and uses nothing of the server.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Deployment:
 async def serving_listeners(
     folder: Path, *rules: str, **toml: str
 ) -> AsyncIterator[Deployment]:
-    """Serve a gateway with these rules. `toml` has other settings."""
+    """Serve a gateway with these rules; `toml` has its other settings."""
     with TemporaryDirectory(prefix="hg-") as sockets:
         files = Files(folder, Path(sockets))
         async with (
@@ -131,9 +131,9 @@ async def check(
         if expected[str(row)][0] == "OK"
     } == asked
     calls = [each for each in events if each["event"] == "call"]
-    assert {name: who for name, (end, who) in expected.items() if end != NO_CALL} == {
-        each["request_id"]: each["identity"] for each in calls
-    }
+    assert {
+        name: identity for name, (end, identity) in expected.items() if end != NO_CALL
+    } == {each["request_id"]: each["identity"] for each in calls}
     assert [] == [
         name
         for name, (metadata, _) in tokens().items()
@@ -156,8 +156,8 @@ async def test_watch_run_requires_a_known_identity(tmp_path: Path) -> None:
     some = [
         row
         for row in rows()
-        if row.certificate in {"no-certificate", "spiffe", "of-a-stranger", "expired"}
-        and row.token in {"no-token", "right", "expired", "alg-none", "of-a-stranger"}
+        if row.certificate in {"no-certificate", "spiffe", "unlisted", "expired"}
+        and row.token in {"no-token", "right", "expired", "alg-none", "unlisted"}
     ]
     await check(tmp_path, some, {LIMS}, "WatchRun")
 
@@ -267,8 +267,8 @@ async def test_standard_service_requires_a_rule_unless_it_is_open(
         Row("no-certificate", "no-token", "none"): "UNAUTHENTICATED TOKEN_MISSING",
         Row("no-certificate", "no-token", "socket"): "UNAUTHENTICATED TOKEN_MISSING",
         Row("no-certificate", "no-token", "socket-of-lims"): denied,
-        Row("of-nobody", "no-token", "required"): "UNAUTHENTICATED TOKEN_INVALID",
-        Row("of-a-stranger", "no-token", "required"): denied,
+        Row("without-a-name", "no-token", "required"): "UNAUTHENTICATED TOKEN_INVALID",
+        Row("unlisted", "no-token", "required"): denied,
         Row("spiffe", "no-token", "required"): denied,
         Row("dns", "no-token", "required"): "OK",
     }

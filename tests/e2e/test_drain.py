@@ -51,7 +51,7 @@ async def test_drain_ends_watches_at_once() -> None:
 
 
 async def test_gateway_without_uvloop_serves_and_drains() -> None:
-    """On asyncio's own loop it ignores SIGUSR1 and SIGUSR2, and drains at SIGHUP."""
+    """On asyncio's own loop SIGUSR1 and SIGUSR2 are ignored, and SIGHUP drains it."""
     async with (
         Sandbox() as sandbox,
         serving(sandbox.url, program=("-c", WITHOUT_UVLOOP)) as served,

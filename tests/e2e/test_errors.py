@@ -94,7 +94,7 @@ async def test_error_has_aws_message_if_debug_is_set() -> None:
 
 @pytest.mark.guarantee("validation")
 async def test_invalid_request_sends_no_upstream_request() -> None:
-    """An invalid request is refused with all its faults, without upstream request."""
+    """An invalid request is refused with all its faults, and no request is sent."""
     async with sandboxed() as (stub, sandbox):
         call = get_run(stub, "12x", export=[0, 1, 99], read_mask={"paths": ["nope"]})
         failure = await refused(call)

@@ -125,7 +125,7 @@ class Wire:
 
 @pytest.mark.parametrize("method", ["GetRun", "WatchRun"])
 async def test_refusals_are_equal_bytes(tmp_path: Path, method: str) -> None:
-    """When one ID names both kinds of run in turn, all refusals are equal bytes."""
+    """For one ID, the refusals of a forbidden and a missing run are equal bytes."""
     there, absent = (
         http(true_run(THEIRS, runGroupId="7654322")),
         said(404, "ResourceNotFoundException"),

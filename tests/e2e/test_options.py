@@ -119,7 +119,7 @@ async def raw_connection(
 async def gateway_with(
     url: str, *, environ: Mapping[str, str] = MappingProxyType({}), **changed: int
 ) -> AsyncIterator[Gateway]:
-    """Serve with the same options, some of them with other values."""
+    """Serve with the gateway's options, some of them with other values."""
     options = {name.rpartition(".")[2]: (name, value) for name, value in OPTIONS}
     for name, value in changed.items():
         options[name] = (options[name][0], value)
@@ -174,7 +174,7 @@ async def test_metadata_over_8_kib_is_refused() -> None:
 
 @pytest.mark.guarantee("rapid-resets")
 async def test_connection_limits_concurrent_calls() -> None:
-    """GRPC refuses a call beyond the concurrent streams of a connection."""
+    """A call beyond the concurrent streams of a connection is refused by gRPC."""
     most = 500
     async with (
         Sandbox() as sandbox,
@@ -232,7 +232,7 @@ async def test_rapid_resets_cost_other_connections_no_call() -> None:
 
 
 class Burst:
-    """Concurrent calls on one connection, from a client without event loop."""
+    """Concurrent calls on one connection, from a client without an event loop."""
 
     def __init__(self, served: Gateway, calls: int) -> None:
         """Send the calls, and a ping after them."""
@@ -281,7 +281,7 @@ class Burst:
 
 @pytest.mark.guarantee("rapid-resets")
 async def test_calls_that_wait_for_the_event_loop_are_all_answered() -> None:
-    """No call of over 1,000 that gRPC reads while the loop is blocked is lost."""
+    """Over 1,000 calls that gRPC reads while the loop is blocked are all answered."""
     calls, connections = 400, 3
     async with (
         Sandbox(quota_per_second=0) as sandbox,
@@ -310,7 +310,7 @@ async def test_ping_flood_ends_the_connection() -> None:
 
 
 async def test_pings_every_10_s_are_answered() -> None:
-    """Without a call a ping is allowed each 10 s; gRPC's default is 5 minutes."""
+    """Without a call a ping is allowed every 10 s; gRPC's default is 5 minutes."""
     async with (
         Sandbox() as sandbox,
         gateway_with(sandbox.url, min_ping_interval_without_data_ms=0) as served,

@@ -1,12 +1,11 @@
-"""Callers that use too much, with or without identity, delay no other caller."""
+"""Callers that use too much, with or without an identity, delay no other caller."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +39,7 @@ from testkit.callers import (
     token,
     until,
 )
+from testkit.connections import HOST, ConnectionServer, forward
 from testkit.issuer import AUDIENCE, ISSUER, KeyServer, Signer
 from testkit.lying_upstream import HANG, LyingUpstream
 
@@ -57,7 +57,7 @@ CROWD = replace(UNKNOWN_CALLERS["no-token"], connections=4, in_hand=120)
 async def under_attack(
     served: Gateway, attack: Attack, units: int
 ) -> AsyncIterator[None]:
-    """Run an attack on a gateway; begin the block when `units` have been sent."""
+    """Attack a gateway; begin the block when `units` of the attack have been sent."""
     attacker = Attacker(attack, str(served.address))
     attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
     try:
@@ -81,7 +81,7 @@ async def under_attack(
 async def test_calls_without_identity_take_no_place_of_an_identity(
     tmp_path: Path, attack: Attack, units: int
 ) -> None:
-    """Whatever calls without identity hold open, a call with a token is answered."""
+    """A call with a token is answered, whatever calls without an identity hold open."""
     fast = replace(attack, rate=max(attack.rate, 5000.0))
     async with (
         called(tmp_path, **SMALL) as gateway,
@@ -198,7 +198,7 @@ async def test_caller_gets_its_share_of_places(tmp_path: Path) -> None:
 
 @pytest.mark.guarantee("overload")
 async def test_calls_without_message_keep_no_places(tmp_path: Path) -> None:
-    """A caller is answered although another's calls without message took all places."""
+    """A caller is answered although calls without a message have taken all places."""
     async with (
         called(tmp_path, **SMALL) as gateway,
         grpc.aio.insecure_channel(str(gateway.served.address)) as channel,
@@ -273,31 +273,12 @@ async def test_loopback_addresses_share_one_limit(tmp_path: Path) -> None:
 
 async def call_from(source: str, port: int) -> str:
     """Make a call from a loopback address and return its outcome."""
-    there = partial(forward, port, source)
     async with (
-        await asyncio.start_server(there, "127.0.0.1", 0) as relay,
-        grpc.aio.insecure_channel(
-            f"127.0.0.1:{relay.sockets[0].getsockname()[1]}"
-        ) as channel,
+        ConnectionServer(partial(forward, port=port, source=source)) as relay,
+        grpc.aio.insecure_channel(f"{HOST}:{relay.port}") as channel,
     ):
         request = GetRunRequest(id=OURS)
         return verdict(await outcome(stub_on(channel).GetRun(request, timeout=10)))
-
-
-async def forward(
-    port: int, source: str, reader: StreamReader, writer: StreamWriter
-) -> None:
-    """Forward a connection to the gateway from an address, in both directions."""
-    there = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
-    await asyncio.gather(copy_stream(reader, there[1]), copy_stream(there[0], writer))
-
-
-async def copy_stream(reader: StreamReader, writer: StreamWriter) -> None:
-    """Copy a stream until it ends."""
-    with suppress(ConnectionError):
-        while block := await reader.read(65_536):
-            writer.write(block)
-    writer.close()
 
 
 @pytest.mark.guarantee("charged-identity")

@@ -17,7 +17,7 @@ from hpack import Encoder, NeverIndexedHeaderTuple
 from hyperframe.frame import HeadersFrame, RstStreamFrame, SettingsFrame
 
 from healthomics_gateway.sandbox import Sandbox
-from testkit.authorities import HOST, channel_to, root_of, write
+from testkit.authorities import HOST, channel_to, root_of, tls_settings
 from testkit.builders import aws_at, calling, gateway, get_run
 from testkit.callers import stub_on
 
@@ -84,13 +84,9 @@ async def test_path_that_is_not_utf_8_ends_only_its_call_over_tls(
 ) -> None:
     """After such a call over TLS new connections are served as before."""
     authority = trustme.CA()
-    write(authority.issue_cert(HOST), tmp_path)
+    files = tls_settings(authority.issue_cert(HOST), tmp_path)
     tls = ssl.create_default_context(cadata=root_of(authority).decode())
     tls.set_alpn_protocols(["h2"])
-    files = {
-        "GATEWAY_TLS__CERT_FILE": str(tmp_path / "cert.pem"),
-        "GATEWAY_TLS__KEY_FILE": str(tmp_path / "key.pem"),
-    }
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url), **files) as served:
         await attack(served.address, b"/\xff", tls)
         async with channel_to(str(served.address), root_of(authority)) as channel:

@@ -62,8 +62,8 @@ def verdict(found: Any) -> str:
         pytest.param(LIMS, NOWHERE, "CALLER_NOT_AUTHORIZED", id="none"),
         pytest.param(OTHER, THEIRS, "OK", id="unbound"),
         pytest.param(OTHER, NOWHERE, "RUN_NOT_FOUND", id="unbound-none"),
-        pytest.param("nobody", OURS, "CALLER_NOT_AUTHORIZED", id="in-no-rule"),
-        pytest.param("nobody", NOWHERE, "CALLER_NOT_AUTHORIZED", id="in-no-rule-none"),
+        pytest.param("unlisted", OURS, "CALLER_NOT_AUTHORIZED", id="in-no-rule"),
+        pytest.param("unlisted", NOWHERE, "CALLER_NOT_AUTHORIZED", id="neither"),
     ],
 )
 async def test_caller_gets_and_watches_the_runs_of_its_rule(
@@ -116,7 +116,7 @@ async def test_forbidden_run_and_missing_run_look_the_same(
 async def test_aws_error_about_a_run_is_hidden(
     tmp_path: Path, status: int, code: str
 ) -> None:
-    """A restricted caller doesn't see AWS's error about a run, as it reveals it."""
+    """A restricted caller doesn't see an error of AWS that would reveal a run."""
     upstream = LyingUpstream(truth=account)
     upstream.lie(THEIRS, said(status, code))
     async with called(tmp_path, BOUND, FREE, upstream=upstream) as gateway:
@@ -203,7 +203,7 @@ async def test_method_that_is_not_allowed_is_refused_before_any_work(
 async def test_cache_answers_a_restricted_caller_only_with_its_runs(
     tmp_path: Path,
 ) -> None:
-    """A cached answer is never a reason to refuse: a refusal follows a new fetch."""
+    """A call is refused only after a new fetch, never because of a cached answer."""
     stale = {"max_staleness": {"seconds": 60}}
     async with called(tmp_path, BOUND, FREE) as gateway:
         for run_id in (OURS, THEIRS):
@@ -230,8 +230,8 @@ async def test_shared_fetch_is_answered_only_to_permitted_callers(
     async with called(tmp_path, BOUND, FREE, upstream=upstream, **quota) as gateway:
         await gateway.get(OURS, token(OTHER))  # uses the token bucket's only token
         both = [
-            asyncio.create_task(outcome(gateway.get(THEIRS, token(who))))
-            for who in (LIMS, OTHER)
+            asyncio.create_task(outcome(gateway.get(THEIRS, token(caller))))
+            for caller in (LIMS, OTHER)
         ]
         await until(lambda: gateway.served.in_flight == len(both))
         flows.set()
@@ -245,7 +245,7 @@ async def test_shared_fetch_is_answered_only_to_permitted_callers(
 
 @pytest.mark.guarantee("hidden-shared-runs")
 async def test_restricted_watch_begins_with_its_own_fetch(tmp_path: Path) -> None:
-    """A refusal follows a fetch after the call, even if others watch the run."""
+    """Even if others watch the run, a watch is refused only after its own fetch."""
     slow = {"GATEWAY_WATCH__INTERVAL": "1h"}
     async with called(tmp_path, BOUND, FREE, **slow) as gateway:
         watching = gateway.watch(THEIRS, token(OTHER))
@@ -325,7 +325,7 @@ async def test_watch_ends_when_its_run_leaves_the_group(
 
 @pytest.mark.guarantee("caller-limits", "charged-identity")
 async def test_each_caller_has_its_own_limits(tmp_path: Path) -> None:
-    """A caller over its rate gets the time to wait; another caller isn't delayed."""
+    """A caller over its rate gets a retry delay; another caller isn't delayed."""
     limited = rule("spiffe://corp/*", calls_per_second=1, watches=1)
     async with called(tmp_path, limited, **SOON) as gateway:
         await gateway.get(OURS, token())
@@ -400,7 +400,7 @@ async def test_certificate_and_token_must_prove_the_same_identity(
 async def test_health_requires_a_rule_unless_it_is_open(
     tmp_path: Path,
 ) -> None:
-    """A caller whose rule allows only the service gets no health status."""
+    """A caller whose rule allows only RunService gets no health status."""
     prober = rule(OTHER, methods=["Health"])
     closed = {"GATEWAY_OPEN_SERVICES": "Reflection"}
     ends = []
@@ -420,7 +420,7 @@ async def test_health_requires_a_rule_unless_it_is_open(
 async def test_flood_without_identity_is_refused_at_a_limited_rate(
     tmp_path: Path,
 ) -> None:
-    """After twenty refusals the others are delayed; known callers are answered."""
+    """After twenty refusals further ones are delayed; known callers are answered."""
     async with called(tmp_path, BOUND) as gateway:
         flood = [asyncio.create_task(outcome(gateway.get(OURS))) for _ in range(120)]
         await until(lambda: any(each.done() for each in flood))

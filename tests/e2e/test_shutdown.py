@@ -30,7 +30,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.liveness import accept_loops
 from healthomics_gateway.app.process import FORCE_SECONDS
 from healthomics_gateway.sandbox import Sandbox
-from testkit.authorities import HOST, channel_to, root_of, write
+from testkit.authorities import HOST, channel_to, root_of, tls_settings
 from testkit.blocking_clients import blocking
 from testkit.builders import Upstream, aws_at, calling, gateway, get_run, refused
 from testkit.callers import LIMS, OURS, bearing, rule, settings_of_tokens, token, until
@@ -159,7 +159,7 @@ async def test_drain_waits_for_no_connection(port: str, said: bytes) -> None:
 
 
 async def test_drain_waits_for_no_keys() -> None:
-    """A JWKS server that never answers delays neither the drain nor its calls' end."""
+    """If the JWKS server never answers, the drain and its calls still end in time."""
     async with Upstream(NEVER) as keys:
         issuer = {
             "GATEWAY_JWT__ISSUER": "https://issuer.test",
@@ -179,7 +179,7 @@ async def test_drain_waits_for_no_keys() -> None:
 
 
 async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
-    """An STS that never answers doesn't delay the drain; calls end with its reason."""
+    """If STS never answers, the drain isn't delayed; calls get GATEWAY_DRAINING."""
     role = rule(LIMS, aws_role=ROLE)
     async with (
         FakeSts() as sts,
@@ -206,7 +206,7 @@ async def test_drain_waits_for_no_session(tmp_path: Path) -> None:
 async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
     """The process ends in time with exit code 0 although all of these stall at once."""
     authority = trustme.CA()
-    write(authority.issue_cert(HOST), tmp_path)
+    files = tls_settings(authority.issue_cert(HOST), tmp_path)
     config = tmp_path / "gateway.toml"
     config.write_text('[[callers]]\nidentity = "anonymous"\n')
     tls = ssl.create_default_context(cadata=root_of(authority).decode())
@@ -219,11 +219,10 @@ async def test_shutdown_is_never_delayed(tmp_path: Path) -> None:
                 sandbox.url,
                 arguments=("--config", str(config)),
                 GATEWAY_DRAIN_TIME="0s",
-                GATEWAY_TLS__CERT_FILE=str(tmp_path / "cert.pem"),
-                GATEWAY_TLS__KEY_FILE=str(tmp_path / "key.pem"),
                 GATEWAY_JWT__ISSUER="https://issuer.example.org",
                 GATEWAY_JWT__AUDIENCE="gateway",
                 GATEWAY_JWT__JWKS_URL=f"{keys.url}/keys",
+                **files,
             )
         )
         served.stall()
@@ -297,7 +296,7 @@ async def test_signal_while_modules_are_imported_ends_the_process(
 
 
 async def test_unread_stdout_delays_nothing() -> None:
-    """`serve --sandbox` serves while stdout's reader stalls, and when it has gone."""
+    """`serve --sandbox` serves while stdout isn't read, and once it has no reader."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):
@@ -373,7 +372,7 @@ async def test_probes_fail_when_the_accept_loop_has_ended() -> None:
 
 @pytest.mark.guarantee("admin-connections")
 async def test_idle_connections_leave_files_for_calls() -> None:
-    """With few open files and idle connections on each port, calls still get a file."""
+    """With a low limit on files and idle connections on each port, calls get a file."""
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
             Sandbox(quota_per_second=0, latency_seconds=0.3)

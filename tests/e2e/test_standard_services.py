@@ -175,7 +175,7 @@ async def reflect(
 @pytest.mark.guarantee("standard-services")
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_the_services(version: str) -> None:
-    """Both versions list the service, health and reflection."""
+    """Both versions list RunService, health and reflection."""
     async with (
         Sandbox() as sandbox,
         gateway(aws_at(sandbox.url)) as served,

@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: a measuring event loop, rigs, a row in the table."""
+"""Fixtures of the fault tests: a measuring event loop, rigs, and the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], MeasuringLoop]]:
 
 @pytest.fixture
 def tally(record_property: Callable[[str, object], None]) -> Iterator[Tally]:
-    """What this test measures, for the table."""
+    """The outcomes of this test, for the table."""
     seen = Tally()
     yield seen
     record_property("tally", seen.plain())

@@ -89,7 +89,7 @@ def error_in_body(status: int, code: str, **headers: str) -> bytes:
     return http(body, status=status, x_amzn_requestid="aws-1", **headers)
 
 
-def assert_told(refusal: Refusal, status: int, code: str, attempts: int) -> None:
+def assert_describes(refusal: Refusal, status: int, code: str, attempts: int) -> None:
     """Check the metadata and trailers that describe HealthOmics' answer."""
     assert {
         "runId": ID,
@@ -108,14 +108,14 @@ def assert_told(refusal: Refusal, status: int, code: str, attempts: int) -> None
 async def test_permanent_error_is_not_retried(
     rigged: Any, status: int, code: str, reason: Reason
 ) -> None:
-    """A permanent error has its row after one request."""
+    """A permanent error is returned as in its row, after one request."""
     async with rigged() as rig:
         rig.upstream.lie(ID, error_in_body(status, code))
         refusal = await rig.refusal(ID, reason)
         assert 1 == rig.upstream.asked[ID]
 
     assert {*ALWAYS, *DETAILS.get(reason, ())} == set(refusal.details)
-    assert_told(refusal, status, code, 1)
+    assert_describes(refusal, status, code, 1)
 
 
 @pytest.mark.guarantee("upstream-responses")
@@ -124,14 +124,14 @@ async def test_permanent_error_is_not_retried(
 async def test_transient_error_is_retried_twice(
     rigged: Any, status: int, code: str, reason: Reason
 ) -> None:
-    """A transient error has its row after three requests."""
+    """A transient error is returned as in its row, after three requests."""
     async with rigged() as rig:
         rig.upstream.lie(ID, error_in_body(status, code))
         refusal = await rig.refusal(ID, reason)
         assert THRICE == rig.upstream.asked[ID]
 
     assert {*ALWAYS, *DETAILS[reason]} == set(refusal.details)
-    assert_told(refusal, status, code, THRICE)
+    assert_describes(refusal, status, code, THRICE)
 
 
 @pytest.mark.fault(1)
@@ -139,14 +139,14 @@ async def test_transient_error_is_retried_twice(
 async def test_throttle_is_not_retried_beyond_the_deadline(
     rigged: Any, code: str
 ) -> None:
-    """A throttle whose wait exceeds the deadline has its row after one request."""
+    """A throttle whose wait exceeds the deadline is returned after one request."""
     async with rigged() as rig:
         rig.upstream.lie(ID, error_in_body(429, code, x_amz_retry_after="3000"))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED, seconds=2)
         assert 1 == rig.upstream.asked[ID]
 
     assert {*ALWAYS, "QuotaFailure", "RetryInfo"} == set(refusal.details)
-    assert_told(refusal, 429, code, 1)
+    assert_describes(refusal, 429, code, 1)
 
 
 @pytest.mark.fault(1)
@@ -179,14 +179,14 @@ async def test_throttle_is_not_retried_beyond_the_deadline(
 async def test_refused_credentials_and_clock_are_retried_once(
     rigged: Any, code: str, reason: Reason
 ) -> None:
-    """Refused credentials, or a wrong clock, have their row after a second request."""
+    """Refused credentials, or a wrong clock, are returned after a second request."""
     async with rigged() as rig:
         rig.upstream.lie(ID, error_in_body(403, code))
         refusal = await rig.refusal(ID, reason)
         assert 2 == rig.upstream.asked[ID]
 
     assert {*ALWAYS, *DETAILS.get(reason, ())} == set(refusal.details)
-    assert_told(refusal, 403, code, 2)
+    assert_describes(refusal, 403, code, 2)
 
 
 @pytest.mark.fault(2)
@@ -210,7 +210,7 @@ async def test_header_code_overrides_the_body(rigged: Any) -> None:
 
 @pytest.mark.fault(3)
 async def test_transient_errors_are_retried_to_an_answer(rigged: Any) -> None:
-    """Two failures and an answer are an answer, after three requests."""
+    """After two failures the answer to the third request is returned."""
     failing = said(500, "InternalServerException")
     async with rigged() as rig:
         rig.upstream.lie(ID, failing, failing, http(true_run(ID)))
@@ -231,7 +231,7 @@ async def test_retries_end_at_a_permanent_error(rigged: Any) -> None:
 
 @pytest.mark.fault(4)
 @pytest.mark.parametrize(
-    ("wish", "shortest_ms", "longest_ms"),
+    ("retry_after", "shortest_ms", "longest_ms"),
     [
         pytest.param("1500", 1500, 1500, id="honoured"),
         pytest.param("-1", 50, 1000, id="negative"),
@@ -242,10 +242,10 @@ async def test_retries_end_at_a_permanent_error(rigged: Any) -> None:
     ],
 )
 async def test_retry_delay_is_aws_wait_within_limits(
-    rigged: Any, wish: str, shortest_ms: int, longest_ms: int
+    rigged: Any, retry_after: str, shortest_ms: int, longest_ms: int
 ) -> None:
     """RetryInfo and pushback have AWS's wait, unless it is invalid or too long."""
-    throttled = said(429, "ThrottlingException", x_amz_retry_after=wish)
+    throttled = said(429, "ThrottlingException", x_amz_retry_after=retry_after)
     async with rigged(GATEWAY_UPSTREAM__MAX_ATTEMPTS="1") as rig:
         rig.upstream.lie(ID, throttled)
         refusal = await rig.refusal(ID, Reason.UPSTREAM_THROTTLED)

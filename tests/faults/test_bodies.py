@@ -116,7 +116,7 @@ async def test_success_without_a_json_object_is_malformed(
     ],
 )
 async def test_success_that_is_not_utf_8_is_malformed(rigged: Any, body: bytes) -> None:
-    """Bytes that aren't UTF-8 are neither guessed nor replaced."""
+    """A body that isn't UTF-8 is malformed; no byte of it is replaced."""
     async with rigged() as rig:
         rig.upstream.lie(ID, http(body), http(body), http(true_run(ID)))
         refusal = await rig.refusal(ID, Reason.UPSTREAM_MALFORMED_RESPONSE)
@@ -152,7 +152,7 @@ async def test_other_success_without_a_json_object_is_malformed(
         pytest.param("deflate", zlib.compress(TRUE), id="deflate"),
         pytest.param("br", TRUE, id="brotli"),
         pytest.param("identity, gzip", gzip.compress(TRUE), id="two"),
-        pytest.param("gzip", TRUE, id="only-told"),
+        pytest.param("gzip", TRUE, id="only-declared"),
         pytest.param("gzip", gzip.compress(TRUE)[:20], id="cut"),
         pytest.param("gzip", gzip.compress(b" " * 50_000_000), id="bomb"),
         pytest.param(CANARY, TRUE, id="unknown"),
@@ -161,7 +161,7 @@ async def test_other_success_without_a_json_object_is_malformed(
 async def test_compressed_success_is_malformed(
     rigged: Any, encoding: str, body: bytes
 ) -> None:
-    """A compressed body, which wasn't requested, is malformed without retry."""
+    """A compressed body, which wasn't requested, is malformed, without a retry."""
     async with rigged() as rig:
         answer = http(body, content_encoding=encoding)
         rig.upstream.lie(ID, answer, http(true_run(ID)))

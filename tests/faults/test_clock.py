@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
 
 from healthomics_gateway.errors.reasons import Reason
 from testkit.builders import ALWAYS, http
+from testkit.clocks import OffsetClock
 from testkit.lying_upstream import Answer, LyingUpstream, Request, said, true_run
 from unit.app.test_gateway import readyz
 
@@ -24,22 +24,6 @@ OFF_BOTH_WAYS = pytest.mark.parametrize(
 SKEWED = "RequestTimeTooSkewed"  # one of AWS's codes for a wrong clock
 SIGNATURE = "InvalidSignatureException"
 READY = (200, "ok\n")
-
-
-class Clock:
-    """The upstream's clock, which tests can set."""
-
-    def __init__(self, off: timedelta = timedelta()) -> None:
-        """Begin with an offset from the machine's clock."""
-        self.off = off
-
-    def __call__(self) -> datetime:
-        """Return the time."""
-        return datetime.now(UTC) + self.off
-
-    def date(self) -> str:
-        """Return the time as in a Date header."""
-        return format_datetime(self(), usegmt=True)
 
 
 def signature_faults(upstream: LyingUpstream) -> list[str]:
@@ -65,7 +49,7 @@ def verifying(code: str, date: Callable[[], str | None]) -> Callable[[Request], 
 async def test_wrong_clock_is_corrected_once(rigged: Any, off: timedelta) -> None:
     """The first call is signed again with AWS's time, and later calls use that time."""
     async with (
-        LyingUpstream(now=Clock(off)) as upstream,
+        LyingUpstream(now=OffsetClock(off)) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
         for run_id in (ID, ID, *OTHER_IDS):
@@ -84,13 +68,13 @@ async def test_offset_is_dropped_when_the_clock_is_right_again(
     rigged: Any, off: timedelta
 ) -> None:
     """One call is signed again without the offset; later calls are right at once."""
-    clock = Clock(off)
+    clock = OffsetClock(off)
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
         await rig.run(ID)
-        clock.off = timedelta()
+        clock.offset = timedelta()
         for run_id in (ID, ID, *OTHER_IDS):
             await rig.run(run_id)
         signed_at = upstream.requests[-1].headers["x-amz-date"]
@@ -104,14 +88,14 @@ async def test_offset_is_dropped_when_the_clock_is_right_again(
 @pytest.mark.fault(32)
 async def test_changing_clock_is_followed(rigged: Any) -> None:
     """Each change of the clock, forward or back, costs one more request."""
-    clock = Clock()
+    clock = OffsetClock()
     turns = 12  # more than the retry budget: these attempts don't use it
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
         for turn in range(turns):
-            clock.off = OFF if turn % 2 else -OFF
+            clock.offset = OFF if turn % 2 else -OFF
             await rig.run(ID)
             await rig.run(ID)
 
@@ -122,12 +106,12 @@ async def test_changing_clock_is_followed(rigged: Any) -> None:
 async def test_calls_in_flight_are_corrected_once_each(rigged: Any) -> None:
     """If the clock jumps during a hundred calls, each makes one more request."""
     ids = [str(3_200_000 + at) for at in range(100)]
-    clock = Clock()
+    clock = OffsetClock()
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream) as rig,
     ):
-        clock.off = OFF
+        clock.offset = OFF
         runs = await asyncio.gather(*(rig.run(each) for each in ids))
 
     assert ids == [run.id for run in runs]
@@ -148,8 +132,8 @@ async def test_calls_in_flight_are_corrected_once_each(rigged: Any) -> None:
     ],
 )
 async def test_each_code_of_a_wrong_clock_is_understood(rigged: Any, code: str) -> None:
-    """For each of AWS's codes the response's date suffices for the second request."""
-    clock = Clock(OFF)
+    """After each of AWS's codes the second request has the response's time."""
+    clock = OffsetClock(OFF)
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
@@ -186,7 +170,7 @@ async def test_wrong_clock_without_a_date_is_an_error(
 ) -> None:
     """If AWS sends no date, nothing is corrected and few requests are sent."""
     async with (
-        LyingUpstream(now=Clock(OFF)) as upstream,
+        LyingUpstream(now=OffsetClock(OFF)) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
         upstream.lie(ID, verifying(code, lambda: date))
@@ -217,20 +201,20 @@ async def test_wrong_date_is_used_once(
     rigged: Any, code: str, reason: Reason, calls: int
 ) -> None:
     """A wrong date is used for one request; the next correct one fixes the offset."""
-    clock = Clock()
-    lie = Clock(OFF)
+    clock = OffsetClock()
+    lie = OffsetClock(OFF)
     async with (
         LyingUpstream(now=clock) as upstream,
         rigged(upstream=upstream, is_truth_served=False) as rig,
     ):
         upstream.lie(ID, lambda _: said(403, code, date=lie.date()))
         await rig.refusal(ID, reason)
-        spoiled = signature_faults(upstream)
+        faults = signature_faults(upstream)
         upstream.requests.clear()
         upstream.lie(ID, verifying(code, clock.date))
         await rig.run(ID)
         await rig.run(ID)
 
-    assert ["", SIGNATURE] == spoiled
-    assert calls == len(spoiled)
+    assert ["", SIGNATURE] == faults
+    assert calls == len(faults)
     assert [SIGNATURE, "", ""] == signature_faults(upstream)

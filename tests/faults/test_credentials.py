@@ -67,10 +67,10 @@ async def sourced(
     options: dict[str, Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[Rig]:
-    """Rig a gateway that signs with what the source gives.
+    """Run a gateway that signs with the credentials of the source.
 
-    The upstream takes the session of that number alone, but from the witness any.
-    `options` are the identity's.
+    The upstream accepts only session `number`, but any session for the witness's run.
+    `options` are those of the provider.
     """
     async with source, LyingUpstream(session_token=token(number)) as upstream:
         upstream.lie(TRUE_ID, truth)
@@ -94,7 +94,7 @@ async def sourced(
 async def test_gateway_without_credentials_waits_for_them(
     rigged: Any, nothing: bytes
 ) -> None:
-    """Without credentials it is unready and sends nothing; then it works."""
+    """A gateway without credentials is unready and sends nothing until it has some."""
     source = CredentialSource(nothing)
     async with (
         sourced(rigged, source, is_truth_served=False) as rig,
@@ -148,7 +148,7 @@ async def test_callers_leave_a_stalled_source_at_their_deadline(rigged: Any) -> 
 
 @pytest.mark.fault(31)
 async def test_wait_for_a_stalled_source_is_limited(rigged: Any) -> None:
-    """A caller with time gets an error; the following ones get it at once."""
+    """Callers get an error after the limit; the following ones get it at once."""
     source = CredentialSource(session(1))
     source.stall()
     async with (
@@ -291,7 +291,7 @@ async def test_credentials_that_expire_in_flight_are_renewed_once(rigged: Any) -
 
 @pytest.mark.fault(31)
 async def test_each_expiry_costs_one_more_request(rigged: Any) -> None:
-    """Each time credentials expire costs one refresh and one more request."""
+    """Each expiry of credentials costs one refresh and one more request."""
     source = CredentialSource(session(1))
     turns = range(2, 14)  # more than the retry budget: these attempts don't use it
     async with sourced(rigged, source, is_truth_served=False) as rig:

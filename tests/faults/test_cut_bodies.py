@@ -52,7 +52,7 @@ def connections(rig: Rig, run_id: str = ID) -> list[int]:
 
 
 async def wait_until_sent(rig: Rig) -> None:
-    """Wait until HealthOmics has sent all that it is set to send."""
+    """Wait until HealthOmics has sent all parts of its answers."""
     async with asyncio.timeout(QUIET_SECONDS):
         while rig.upstream.busy:  # noqa: ASYNC110  # a count, not an event
             await asyncio.sleep(0.005)  # the count falls when other tasks run
@@ -113,7 +113,7 @@ CUTS: dict[str, Answer] = {
 async def test_body_that_ends_early_is_a_failed_connection(
     rigged: Any, tmp_path: Path, *, is_tls: bool
 ) -> None:
-    """Wherever a body is cut, with or without TLS's close_notify, it is no run."""
+    """A body that is cut anywhere, with or without TLS's close_notify, isn't a run."""
     certified = Certified() if is_tls else None
     aws = {"aws": certified.trusted_by(tmp_path)} if certified else {}
     once = {"GATEWAY_UPSTREAM__MAX_ATTEMPTS": "1"}
@@ -300,7 +300,7 @@ async def test_connection_with_unrequested_bytes_is_not_reused(
 
 @pytest.mark.fault(11)
 async def test_response_that_crosses_a_request_is_known_by_its_id(rigged: Any) -> None:
-    """Another run's response that crosses a request isn't taken for its response."""
+    """A response about another run, sent as a request arrives, isn't its answer."""
     parts = [http(true_run(ID)), Wait(10.0), SECOND, CLOSE]  # a request ends the wait
     async with rigged(is_truth_served=False) as rig:
         rig.upstream.lie(ID, parts)
@@ -330,7 +330,7 @@ MISFRAMED = {
     "chunk-of-negative-size": chunked(b"-1"),
     "chunk-of-64-bits": chunked(b"f" * 17),
     "chunk-in-hexadecimal": chunked(b"0x" + SIZE),
-    "chunk-longer-than-told": chunked(b"5"),
+    "chunk-longer-than-declared": chunked(b"5"),
     "no-head": BEGUN,
     "http-2": b"HTTP/2 200 OK\r\n" + WHOLE,
     "status-of-two-digits": b"HTTP/1.1 20 OK\r\n" + WHOLE,
@@ -454,7 +454,7 @@ async def test_connection_closed_between_requests_costs_nothing(rigged: Any) -> 
 async def test_connection_closed_at_the_request_costs_one_replay(
     rigged: Any, end: str
 ) -> None:
-    """Each reused connection that closes at a request costs one replay, no error."""
+    """Each reused connection that closes at a request costs one replay and no error."""
     async with rigged(is_truth_served=False) as rig:
         answer = http(true_run(ID))
         rig.upstream.lie(ID, *[answer, [end], answer] * ALIVE_TIMES)

@@ -103,7 +103,7 @@ DOCUMENTS = {
 async def test_document_is_exact_or_kept_as_its_text(
     rigged: Any, document: str, *, is_typed: bool
 ) -> None:
-    """A document can be rebuilt, and is typed if the type holds it exactly."""
+    """A document can be rebuilt from its answer, and is typed if that is exact."""
     sent = {
         name: run_with(document).replace('"parameters"', f'"{name}"') for name in NAMES
     }
@@ -164,7 +164,7 @@ async def test_document_that_is_nested_too_deep_is_malformed(
 async def test_document_of_the_maximum_depth_is_kept(
     rigged: Any, opening: str, closing: str, times: int
 ) -> None:
-    """A response with 500 levels, its own included, is read."""
+    """A response with 500 levels, including its outermost object, is read."""
     document = nested(times, opening=opening, closing=closing)
     async with rigged() as rig:
         rig.upstream.lie(ID, http(run_with(document)))

@@ -1,4 +1,4 @@
-"""Short HTTP/2 attacks: what they cost the callers on other connections."""
+"""Short HTTP/2 attacks, and their effect on callers on other connections."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_idle_attacker_is_closed_by_a_timer(name: str) -> None:
 @pytest.mark.fault(33)
 @pytest.mark.parametrize("name", ["window-zero", "watches-zero"])
 async def test_unread_answers_are_limited(rigged: Any, name: str) -> None:
-    """Calls on a connection with 16 MiB unread are refused, on no other connection."""
+    """Only calls on a connection with 16 MiB of unread answers are refused."""
 
     def large(request: Request) -> Answer:
         return http(true_run(request.run_id, parameters={"sample": "x" * LARGE}))

@@ -25,7 +25,7 @@ def bytes_of_id(text: bytes) -> bytes:
 
 
 def faults_of(refusal: Refusal) -> list[str]:
-    """Return the fields of a refusal's violations, each of which has a sentence."""
+    """Return the fields of a refusal's violations; check that each has a sentence."""
     assert Reason.INVALID_REQUEST.value.message == refusal.message
     assert ALWAYS | {"BadRequest"} == set(refusal.details)
     violations = refusal.details["BadRequest"].field_violations

@@ -94,7 +94,7 @@ async def await_deadline(rig: Rig, call: Awaitable[Any], *, seconds: float) -> R
 async def test_deadline_without_time_sends_no_request(
     rigged: Any, seconds: float
 ) -> None:
-    """A call without time ends with DEADLINE_EXCEEDED, without upstream request."""
+    """A call with no time left ends with DEADLINE_EXCEEDED; no request is sent."""
     async with rigged() as rig:
         for _ in range(10):
             await await_deadline(

@@ -141,7 +141,7 @@ def full() -> Iterator[int]:
 async def test_blocked_stderr_delays_nothing(
     stderr: Callable[[], AbstractContextManager[int]], redirect: str, why: str
 ) -> None:
-    """It starts, answers and ends; `/readyz?verbose` reports the blocked log."""
+    """A gateway starts, answers and ends; `/readyz?verbose` reports the blocked log."""
     with stderr() as end:
         async with running(end, redirect=redirect) as gateway:
             os.close(end)

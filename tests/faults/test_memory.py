@@ -166,7 +166,7 @@ def own_channel(served: Served) -> Any:
 
 
 async def memory_meter(served: Served, *stubs: Any) -> Callable[[], float]:
-    """Make ordinary calls; return a function for the maximum MiB used beyond theirs."""
+    """Make ordinary calls; return a function for the growth of memory since, in MiB."""
     for _ in range(WARM_ROUNDS):
         calls = [get_run(stub, TRUE_ID) for stub in stubs * (PLACES // len(stubs))]
         await asyncio.gather(*calls)

@@ -17,7 +17,7 @@ from testkit.builders import ALWAYS, Refusal, aws_at, get_run
 from testkit.lying_upstream import LyingUpstream
 from testkit.upstream_certificates import Certified
 from unit.app.test_gateway import next_health, readyz, watching
-from unit.upstream.test_transport import client_closed, reset, serving
+from unit.upstream.test_transport import client_closed, cutting_handshakes, serving
 
 ID = "2000030"
 ATTEMPTS = 3
@@ -125,7 +125,7 @@ async def test_trusted_certificate_is_answered(rigged: Any, tmp_path: Path) -> N
 async def test_untrusted_certificate_is_sent_nothing(
     rigged: Any, tmp_path: Path, show: Callable[[Certified, Path], None]
 ) -> None:
-    """One handshake, no request, and the gateway is unready until it is fixed."""
+    """After one handshake and no request, the gateway is unready until it is fixed."""
     certified = Certified()
     show(certified, tmp_path)
     async with (
@@ -212,7 +212,7 @@ async def test_certificate_that_becomes_invalid_keeps_connections(
 
 @pytest.mark.fault(30)
 async def test_stalled_handshake_is_a_tls_failure(rigged: Any) -> None:
-    """A server that stalls in the handshake is given up and retried."""
+    """An attempt whose handshake stalls is ended and retried."""
     hellos = []
 
     async def talk(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -279,21 +279,12 @@ async def test_cut_handshake_is_a_tls_failure(
     rigged: Any, farewell: bytes | None
 ) -> None:
     """However a handshake ends early, it is tried three times and reported as TLS."""
-    hellos = []
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hellos.append(await reader.read(10_000))
-        if farewell is None:
-            reset(writer)
-        else:
-            writer.write(farewell)
-            await writer.drain()
-
-    async with serving(talk) as url:
-        aws = aws_at(url.replace("http:", "https:"))
-        async with rigged(aws=lambda _: aws, is_truth_served=False) as rig:
-            refusal = await rig.refusal(ID, Reason.UPSTREAM_TLS)
-            ready = await readyz(rig.served)
+    async with (
+        cutting_handshakes(farewell) as (url, hellos),
+        rigged(aws=lambda _: aws_at(url), is_truth_served=False) as rig,
+    ):
+        refusal = await rig.refusal(ID, Reason.UPSTREAM_TLS)
+        ready = await readyz(rig.served)
 
     assert (WITH_RETRY, TRIED | {"attempts": "3"}) == contents(refusal)
     assert (ATTEMPTS, READY) == (len(hellos), ready)

@@ -34,7 +34,7 @@ ESCAPES = "\r\n\x1b[31m{}"  # would break or color a log line
 
 
 async def refused_by_core(rig: Rig, call: Awaitable[Any]) -> Refusal:
-    """Await a call that gRPC refuses itself, without details and request ID."""
+    """Await a call that gRPC itself refuses, without details or a request ID."""
     rig.tally.calls += 1
     refusal = await refused(call)
     rig.tally.outcomes[f"{refusal.code.name} (core)"] += 1
@@ -65,7 +65,7 @@ async def refused_by_core(rig: Rig, call: Awaitable[Any]) -> Refusal:
 async def test_request_that_does_not_decode_is_malformed(
     rigged: Any, body: bytes
 ) -> None:
-    """Bytes that can't be decoded are MALFORMED_REQUEST, without upstream request."""
+    """Bytes that can't be decoded are MALFORMED_REQUEST, and no request is sent."""
     async with (
         rigged() as rig,
         grpc.aio.insecure_channel(str(rig.served.address)) as channel,
@@ -81,7 +81,7 @@ async def test_request_that_does_not_decode_is_malformed(
 
 @pytest.mark.fault(19)
 async def test_request_of_random_bytes_is_refused(rigged: Any) -> None:
-    """Random bytes are malformed, or if they decode, a request without valid ID."""
+    """Random bytes are malformed or, if they decode, have no valid ID."""
     draw = random.Random(19)
     bodies = [draw.randbytes(draw.choice([1, 2, 3, 8, 60_000])) for _ in range(100)]
     async with (
@@ -103,7 +103,7 @@ async def test_request_of_random_bytes_is_refused(rigged: Any) -> None:
 
 @pytest.mark.fault(19)
 async def test_request_without_a_message_is_malformed(rigged: Any) -> None:
-    """A call that ends before its message is malformed, without upstream request."""
+    """A call that ends before its message is malformed, and no request is sent."""
     async with (
         rigged() as rig,
         grpc.aio.insecure_channel(str(rig.served.address)) as channel,
@@ -129,7 +129,7 @@ async def test_request_without_a_message_is_malformed(rigged: Any) -> None:
 async def test_request_over_a_limit_keeps_its_connection(
     rigged: Any, digits: int, metadata: tuple[tuple[str, str], ...]
 ) -> None:
-    """Only the call that is too large fails; others of its connection are answered."""
+    """Only the call that is too large fails; others on its connection are answered."""
     came = asyncio.Event()
 
     def slow(_request: Any) -> list[Any]:

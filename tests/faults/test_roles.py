@@ -67,7 +67,7 @@ class Scene:
     sts: FakeSts
 
     def call(self, identity: str, run_id: str = ID, **fields: Any) -> Any:
-        """Make a call; without identity it uses the gateway's own credentials."""
+        """Make a call; without an identity it uses the gateway's own credentials."""
         seconds = fields.pop("seconds", 10.0)
         return self.rig.stub.GetRun(
             GetRunRequest(id=run_id, **fields),
@@ -224,7 +224,7 @@ async def test_concurrent_calls_of_a_caller_share_one_session(
 async def test_answer_is_not_shared_between_sessions(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """Neither a shared fetch nor the cache crosses from one session to another."""
+    """Neither a shared fetch nor a cached answer is used for another session."""
     sts = FakeSts()
 
     def seen(request: Request) -> Answer:
@@ -248,7 +248,7 @@ async def test_answer_is_not_shared_between_sessions(
 async def test_session_that_expires_during_calls_is_replaced_once(
     rigged: Any, tmp_path: Path
 ) -> None:
-    """Each session is renewed once, each request is signed again once, all succeed."""
+    """Each session is renewed once, each request is signed again once."""
     callers = {str(4_210_000 + at): (ALICE, BOB)[at % 2] for at in range(CALLERS)}
     came, ended = asyncio.Semaphore(0), asyncio.Event()
     async with scene(rigged, tmp_path, GATEWAY_UPSTREAM__MAX_CONCURRENT="128") as s:
@@ -263,7 +263,9 @@ async def test_session_that_expires_during_calls_is_replaced_once(
 
         for run_id in callers:
             s.rig.upstream.lie(run_id, expired)
-        calls = [asyncio.create_task(s.run(who, each)) for each, who in callers.items()]
+        calls = [
+            asyncio.create_task(s.run(caller, each)) for each, caller in callers.items()
+        ]
         for _ in calls:
             await came.acquire()
         ended.set()
@@ -390,7 +392,7 @@ async def test_session_that_is_always_refused_is_an_error(
 async def test_failure_of_sts_affects_only_its_callers(
     rigged: Any, tmp_path: Path, *, answer: bytes, reason: Reason, logged: str
 ) -> None:
-    """They get the error without upstream request, and no other caller is affected."""
+    """They get the error and no request is sent; no other caller is affected."""
     async with scene(rigged, tmp_path) as s:
         s.sts.refuse(ROLE, answer)
         refusal = await s.refusal(ALICE, reason)
@@ -494,9 +496,9 @@ async def test_calls_that_left_a_stalled_sts_use_few_threads(
 
 async def test_missing_sts_is_reported_at_once(rigged: Any, tmp_path: Path) -> None:
     """Without an STS endpoint, or if none listens, a role is unavailable."""
-    nobody = FakeSts()
-    nobody.url = "http://127.0.0.1:9"
-    for aws in (nobody.aws, None):
+    unreachable = FakeSts()
+    unreachable.url = "http://127.0.0.1:9"
+    for aws in (unreachable.aws, None):
         sts = FakeSts()
         place = aws or (lambda url, sts=sts: _without(sts, url))
         async with scene(rigged, tmp_path, sts=sts, aws=place) as s:
@@ -581,7 +583,7 @@ async def test_gateway_without_credentials_assumes_no_role(
 async def test_wrong_clock_costs_one_request_for_all_sessions(
     rigged: Any, tmp_path: Path, skew: timedelta
 ) -> None:
-    """The first refusal teaches AWS's time, for all sessions and for STS."""
+    """The first refusal has AWS's time, which is used for all sessions and for STS."""
 
     def now() -> datetime:
         return datetime.now(UTC) + skew

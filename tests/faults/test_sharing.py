@@ -134,7 +134,7 @@ async def test_concurrent_calls_for_one_run_cost_two_requests(rigged: Any) -> No
 async def test_answer_is_read_by_a_fetch_that_was_sent_after_its_call(
     rigged: Any,
 ) -> None:
-    """A fetch each 200 ms answers all calls, none with an older answer."""
+    """A fetch every 200 ms answers all calls; no call gets an older answer."""
     sent: list[float] = []
 
     def answer(_request: Request) -> Answer:

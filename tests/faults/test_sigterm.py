@@ -37,7 +37,7 @@ HANGING: Sequence[Answer] = (
     [Drip(HEAD + b" " * 1000, every_seconds=0.2)],
 )
 PATIENCE_SECONDS = 60.0
-TOLD_SECONDS = 0.05  # the wait in GATEWAY_DRAINING's RetryInfo
+RETRY_SECONDS = 0.05  # the wait in GATEWAY_DRAINING's RetryInfo
 AT = 1000.0  # when SIGTERM was sent
 
 
@@ -135,8 +135,8 @@ async def test_sigterm_loses_no_call_beside_another_gateway(tally: Tally) -> Non
 @pytest.mark.guarantee("drain-calls")
 @pytest.mark.fault(34)
 async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
-    """A single gateway refuses only late calls, whose callers come back in time."""
-    ending = await alone((TOLD_SECONDS, TOLD_SECONDS))
+    """A single gateway refuses only late calls, and answers all others."""
+    ending = await alone((RETRY_SECONDS, RETRY_SECONDS))
     count_ended(tally, ending)
 
     assert Counter() == ending.lost
@@ -155,7 +155,7 @@ async def test_sigterm_loses_no_call_in_time(tally: Tally) -> None:
         pytest.param("GATEWAY_DRAINING", 2.9, True, 1, id="would-have-ended"),
         pytest.param("GATEWAY_DRAINING", 3.0, True, 0, id="outlasts"),
         pytest.param("GATEWAY_DRAINING", 2.5, False, 0, id="late"),
-        pytest.param("UNAVAILABLE", 3.2, False, 0, id="nobody-there"),
+        pytest.param("UNAVAILABLE", 3.2, False, 0, id="not-listening"),
         pytest.param("CANCELLED", 3.2, False, 1, id="cancelled"),
         pytest.param("GATEWAY_INTERNAL", 3.0, False, 1, id="another-reason"),
         pytest.param("another run", 2.6, True, 1, id="another-run"),
@@ -175,7 +175,7 @@ def test_call_is_lost_if_the_drain_had_to_answer_it(
 
 @pytest.mark.parametrize("code", [pytest.param(None, id="none"), 1, -signal.SIGKILL])
 def test_ending_is_bad_without_exit_code_0(code: int | None) -> None:
-    """A process that ends late, or with another exit code than 0, fails."""
+    """An ending is bad if it is late, or has an exit code other than 0."""
     assert not Ending(code, 5.0).is_good
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from testkit.authorities import tls_settings
 from testkit.fault_table import Tally
 from testkit.lying_upstream import CANARY
 from unit.cli.test_main import free_port, program, taken_port
@@ -120,11 +121,9 @@ def test_start_fails_for_one_fault(
 def test_start_fails_for_another_certificates_key(tally: Tally, tmp_path: Path) -> None:
     """A key that isn't the certificate's is reported."""
     authority = trustme.CA()
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     made, other = [authority.issue_cert(f"{name}.example.org") for name in "ab"]
-    made.cert_chain_pems[0].write_to_path(cert)
-    other.private_key_pem.write_to_path(key)
-    files = {"GATEWAY_TLS__CERT_FILE": str(cert), "GATEWAY_TLS__KEY_FILE": str(key)}
+    files = tls_settings(made, tmp_path)
+    other.private_key_pem.write_to_path(tmp_path / "key.pem")
     fault = "tls.cert_file and tls.key_file: the key isn't the certificate's"
 
     assert [fault] == faults_at_start(tally, **REGION, **files)

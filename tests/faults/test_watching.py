@@ -44,9 +44,9 @@ class ChangingRun:
 
     def be(self, **members: object) -> None:
         """Change to this state."""
-        self.tell(http(true_run(self._id, **members)))
+        self.answer_with(http(true_run(self._id, **members)))
 
-    def tell(self, answer: Answer) -> None:
+    def answer_with(self, answer: Answer) -> None:
         """Return this answer from now on."""
         asked = self._rig.upstream.asked[self._id]
         self._rig.upstream.lie(self._id, answer)
@@ -205,7 +205,7 @@ async def test_watch_outlasts_transient_failures(rigged: Any) -> None:
             call = watch(rig.stub, run_id)
             rig.tally.calls += 1
             first = (await call.read()).run.name
-            life.tell(answer)
+            life.answer_with(answer)
             await life.asked(1)
             life.be(name="b", status="COMPLETED")
             rest = await names(call)
@@ -246,15 +246,15 @@ async def test_watch_outlasts_transient_failures(rigged: Any) -> None:
 async def test_watch_ends_if_its_run_is_lost(
     rigged: Any, answer: Answer, reason: Reason, details: set[str], *, is_seen: bool
 ) -> None:
-    """A refusal, a 404 or another run under the ID ends all watches, once."""
+    """A refusal, a 404 or another run with the ID ends each watch once."""
     async with rigged(**QUICK) as rig:
         life = ChangingRun(rig, uuid="1")
         if not is_seen:
-            life.tell(answer)
+            life.answer_with(answer)
         call = watch(rig.stub, uuid="1")
         if is_seen:
             assert "1" == (await call.read()).run.uuid
-            life.tell(answer)
+            life.answer_with(answer)
         refusal = await ended(rig, names(call), reason)
 
     assert ALWAYS | details == set(refusal.details)
@@ -310,7 +310,7 @@ async def test_reused_id_ends_the_watch_of_the_old_run(rigged: Any) -> None:
         life = ChangingRun(rig, uuid="1")
         old = watch(rig.stub)
         assert "1" == (await old.read()).run.uuid
-        life.tell(said(404, "ResourceNotFoundException"))
+        life.answer_with(said(404, "ResourceNotFoundException"))
         await ended(rig, names(old), Reason.RUN_NOT_FOUND)
         await rig.refusal(ID, Reason.RUN_NOT_FOUND)
         life.be(uuid="2", status="RUNNING")
@@ -426,7 +426,7 @@ async def test_watch_has_its_own_interval(rigged: Any) -> None:
 async def test_watch_interval_has_a_minimum(
     rigged: Any,
 ) -> None:
-    """An interval below the operator's minimum is the minimum."""
+    """For an interval below the operator's minimum, the minimum is used."""
     async with rigged(
         GATEWAY_WATCH__INTERVAL="1h", GATEWAY_WATCH__MIN_INTERVAL="1h"
     ) as rig:
@@ -442,7 +442,7 @@ async def test_watch_interval_has_a_minimum(
 
 @pytest.mark.guarantee("unread-watches")
 async def test_unread_watches_end_at_their_time_limit(rigged: Any) -> None:
-    """Their places become free, however long the client reads nothing."""
+    """Their places become free although the client reads nothing."""
     attack = replace(ATTACKS["watches-zero"], rate=100.0)
     async with rigged(
         GATEWAY_WATCH__MAX_OPEN="4", GATEWAY_WATCH__MAX_STREAM="1s", **QUICK
@@ -468,7 +468,7 @@ def as_many_as_places(number: int) -> Iterator[bytes]:
 
 
 async def test_watches_over_the_limit_are_refused(rigged: Any) -> None:
-    """They get the time to wait, and GetRun calls aren't affected."""
+    """They get a retry delay, and GetRun calls aren't affected."""
     async with rigged(GATEWAY_WATCH__MAX_OPEN="2", **QUICK) as rig:
         ChangingRun(rig)
         opened = [watch(rig.stub) for _ in range(2)]

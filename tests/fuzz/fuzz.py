@@ -33,8 +33,8 @@ INPUT_SECONDS = 5  # an input that takes longer is a finding
 MEMORY_MB = 1024  # a target that needs more is a finding
 END_SECONDS = 60.0  # that a worker may take beyond its time, to start and to end
 QUIET_SECONDS = 5.0  # between two lines of progress
-TOLD_LINES = 25  # of a finding
-TOLD_WIDTH = 400  # of one of these lines
+REPORT_LINES = 25  # of a finding
+REPORT_WIDTH = 400  # of one of these lines
 SMALL_TALK = ("INFO:", "WARNING:", "Dictionary:", "stat::", "0x", "\\x")
 MAX_SEED = 2**31 - 1  # the fuzzer takes 0 for any seed
 
@@ -159,8 +159,8 @@ def _followed(
     target: str, command: Sequence[str], *, seconds: float
 ) -> tuple[int, list[str]]:
     """Run a worker, print its progress, and return its exit code and last lines."""
-    words: deque[str] = deque(maxlen=TOLD_LINES)
-    began = told = time.monotonic()
+    words: deque[str] = deque(maxlen=REPORT_LINES)
+    began = reported = time.monotonic()
     last = ""
     with subprocess.Popen(
         command,
@@ -177,15 +177,15 @@ def _followed(
                 match = _PROGRESS.match(line)
                 if not match:
                     if not line.startswith(SMALL_TALK):
-                        words.append(line.rstrip()[:TOLD_WIDTH])
+                        words.append(line.rstrip()[:REPORT_WIDTH])
                     continue
                 now = time.monotonic()
                 last = (
                     f"{target}: {now - began:.0f} s, {match['inputs']} inputs, "
                     f"{match['corpus']} kept, coverage {match['cov']}"
                 )
-                if now - told >= QUIET_SECONDS:
-                    told, last = now, say(last)
+                if now - reported >= QUIET_SECONDS:
+                    reported, last = now, say(last)
             exit_code = process.wait()
         finally:
             watchdog.cancel()

@@ -141,13 +141,13 @@ def _check_clean(error: GatewayError, reply: Reply, code: str) -> None:
         ),
     }
     known = error.answer.metadata if error.answer else {}
-    assert due == known, f"tells {known}, due is {due}"
-    assert error.reason.name == str(error), "the exception tells more than its reason"
-    told = status_of(error, metadata=due, request_id=CALL_ID)
+    assert due == known, f"the metadata is {known}, not {due}"
+    assert error.reason.name == str(error), "the exception's text isn't its reason"
+    status = status_of(error, metadata=due, request_id=CALL_ID)
     constant = status_of(GatewayError(error.reason), metadata=due, request_id=CALL_ID)
-    assert constant == told, f"more than its metadata leaves: {told}"
+    assert constant == status, f"it has more than the metadata: {status}"
     _check_debug(error, due)
-    _check_wish(
+    _check_wait(
         error.aws_retry_after_seconds, reply.headers.get("x-amz-retry-after", "")
     )
 
@@ -155,25 +155,25 @@ def _check_clean(error: GatewayError, reply: Reply, code: str) -> None:
 def _check_debug(error: GatewayError, metadata: Mapping[str, str]) -> None:
     """Check that AWS's message, if it is included, is short and printable."""
     status = status_of(error, metadata=metadata, request_id=CALL_ID, debug=True)
-    assert status.ByteSize() <= MAX_STATUS_BYTES, f"{status.ByteSize()} bytes leave"
-    told = [
+    assert status.ByteSize() <= MAX_STATUS_BYTES, f"it has {status.ByteSize()} bytes"
+    details = [
         DebugInfo.FromString(each.value).detail
         for each in status.details
         if each.Is(DebugInfo.DESCRIPTOR)
     ]
-    assert bool(error.debug) == bool(told), "AWS's message is lost or made up"
-    for text in told:
-        assert re.fullmatch(r"[ -~]{1,1024}", text), f"AWS's message leaves as {text!r}"
+    assert bool(error.debug) == bool(details), "AWS's message is lost or made up"
+    for text in details:
+        assert re.fullmatch(r"[ -~]{1,1024}", text), f"AWS's message became {text!r}"
 
 
-def _check_wish(seconds: float | None, wish: str) -> None:
+def _check_wait(seconds: float | None, wait: str) -> None:
     """Check that the wait that AWS asks for is a number of milliseconds, or absent."""
-    if not re.fullmatch(r"[0-9]+", wish):
-        assert seconds is None, f"{wish!r} is read as {seconds} s"
+    if not re.fullmatch(r"[0-9]+", wait):
+        assert seconds is None, f"{wait!r} is read as {seconds} s"
         return
-    assert seconds is not None, f"{wish!r} is ignored"
-    due = min(float(f"{wish}e-3"), DAY_SECONDS)
-    assert isclose(due, min(seconds, DAY_SECONDS)), f"{wish!r} is read as {seconds} s"
+    assert seconds is not None, f"{wait!r} is ignored"
+    due = min(float(f"{wait}e-3"), DAY_SECONDS)
+    assert isclose(due, min(seconds, DAY_SECONDS)), f"{wait!r} is read as {seconds} s"
 
 
 # ---- the error's code ----

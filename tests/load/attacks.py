@@ -194,7 +194,7 @@ def calls_with_unknown_keys(number: int) -> Iterator[bytes]:
 
 def _token(kid: str) -> str:
     """Return a token of the right form without a valid signature."""
-    claims = {"iss": "https://issuer.test", "aud": "gateway", "sub": "nobody"}
+    claims = {"iss": "https://issuer.test", "aud": "gateway", "sub": "unknown"}
     parts = (
         json.dumps({"alg": "ES256", "typ": "JWT", "kid": kid}).encode(),
         json.dumps(claims | {"exp": int(time.time()) + 300}).encode(),

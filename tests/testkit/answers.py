@@ -1,6 +1,6 @@
 """Random answers of GetRun, as bytes that AWS could send, valid and unusual ones.
 
-All is drawn from one `random.Random`, so that a seed reproduces an answer.
+Everything is drawn from one `random.Random`, so that a seed reproduces an answer.
 """
 
 import json
@@ -148,7 +148,7 @@ def a_list(random: Random, _field: Field, _hostility: float) -> str:
 
 
 def a_structure(random: Random, field: Field, hostility: float) -> str:
-    """Return a structure: its members as those of a run, and some unknown ones."""
+    """Return a structure: known members, drawn like a run's, and some unknown ones."""
     outer = field.descriptor.json_name
     members = [
         (path[1], member(random, inner, hostility))

@@ -37,9 +37,9 @@ class _Level:
 class FirstMessages:
     """The requests to one fake.
 
-    In any time `t` a gateway may send `burst + tps * t` requests. So a bucket that each
-    request raises by one, and that leaks `tps` a second, has at most `burst` in it, and
-    in addition the requests of the jitter's time.
+    In any time `t` a gateway may send `burst + tps * t` requests. So the level of
+    a leaky bucket that each request raises by one, and that leaks `tps` a second, is at
+    most `burst`, plus the requests in the time of the jitter.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,7 +54,7 @@ class FirstMessages:
         self._burst += burst
 
     def note(self, account: str = "") -> None:
-        """Note a request, signed with an identity of some account."""
+        """Note a request that is charged to `account`."""
         if self._tps:
             self._levels[account].note(self._clock(), self._tps)
 

@@ -81,6 +81,15 @@ def write(certificate: trustme.LeafCert, folder: Path) -> None:
     (folder / "key.pem").write_bytes(key_of(certificate))
 
 
+def tls_settings(certificate: trustme.LeafCert, folder: Path) -> dict[str, str]:
+    """Write a certificate and its key; return the variables of a gateway with them."""
+    files = written(certificate, folder)
+    return {
+        "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
+        "GATEWAY_TLS__KEY_FILE": str(files.key_file),
+    }
+
+
 def aged(file: str | Path) -> str:
     """Return a file's certificate with a negative serial number, as old ones have."""
     der = bytearray(ssl.PEM_cert_to_DER_cert(Path(file).read_text(encoding="ascii")))
@@ -110,18 +119,6 @@ class Steps:
         sleeping = self._sleeping or await self._sleepers.get()
         sleeping.set_result(None)
         self._sleeping = await self._sleepers.get()
-
-
-class Clock:
-    """A clock that can be set."""
-
-    def __init__(self) -> None:
-        """Begin at the machine's time."""
-        self.off = timedelta()
-
-    def __call__(self) -> datetime:
-        """Return the time."""
-        return datetime.now(UTC) + self.off
 
 
 class Echo(grpc.GenericRpcHandler):

@@ -26,6 +26,7 @@ from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.config import Aws, fixed
 from testkit.arrivals import FirstMessages, noted_at, within_quota
+from testkit.connections import ConnectionServer
 
 ANYWHERE = "127.0.0.1:0"
 UNPACED = {"GATEWAY_QUOTA__TPS": "10000", "GATEWAY_QUOTA__BURST": "10000"}
@@ -61,7 +62,7 @@ async def gateway(
     refusal_seconds: float = REFUSAL_SECONDS,
     **environ: str,
 ) -> AsyncIterator[Gateway]:
-    """Serve a gateway on free ports; `environ` are settings, as their variables.
+    """Serve a gateway on free ports; `environ` are settings, as environment variables.
 
     `toml` is the content of its settings file. The quota is large enough for any test,
     unless a test sets another one; it is checked that the gateway doesn't exceed it.
@@ -195,7 +196,7 @@ class Upstream:
     def __init__(self, *answers: bytes | list[bytes | float]) -> None:
         """Send `answers`, in that order."""
         self._answers = answers
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = ConnectionServer(self._talk)
         self.requests: list[str] = []  # each request's head
         self.asked = asyncio.Event()  # a request has arrived
         self.hung_up = asyncio.Event()  # a client has disconnected in a pause
@@ -203,42 +204,27 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        await self._server.listen()
+        self.url = self._server.url
         self._arrivals = noted_at(self.url)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every connection."""
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _accept(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        task = asyncio.create_task(self._talk(reader, writer))
-        self._tasks.add(task)
+        await self._server.stop()
 
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        try:
-            while not writer.is_closing():
-                head = await reader.readuntil(b"\r\n\r\n")
-                position = min(len(self.requests), len(self._answers) - 1)
-                self.requests.append(head.decode())
-                self._arrivals.note()
-                self.asked.set()
-                answer = self._answers[position]
-                for part in answer if isinstance(answer, list) else [answer]:
-                    await self._say(part, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has disconnected
-        finally:
-            writer.close()
+        while not writer.is_closing():
+            head = await reader.readuntil(b"\r\n\r\n")
+            position = min(len(self.requests), len(self._answers) - 1)
+            self.requests.append(head.decode())
+            self._arrivals.note()
+            self.asked.set()
+            answer = self._answers[position]
+            for part in answer if isinstance(answer, list) else [answer]:
+                await self._say(part, reader, writer)
 
     async def _say(
         self,

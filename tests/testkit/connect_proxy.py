@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Self
+from typing import Self
+
+from testkit.connections import HOST, ConnectionServer, forward
 
 
 class ConnectProxy:
@@ -15,44 +17,22 @@ class ConnectProxy:
         self.url = ""
         self._port = port
         self._status = status
-        self._held: set[asyncio.Task[Any]] = set()
+        self._server = ConnectionServer(self._tunnel)
 
     async def __aenter__(self) -> Self:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._tunnel, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://user:hush@127.0.0.1:{port}"
+        await self._server.listen()
+        self.url = f"http://user:hush@{HOST}:{self._server.port}"
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every tunnel."""
-        self._server.close()
-        for task in self._held:
-            task.cancel()
-        await asyncio.gather(*self._held, return_exceptions=True)
+        await self._server.stop()
 
     async def _tunnel(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if task := asyncio.current_task():
-            self._held.add(task)
-        try:
-            self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-            writer.write(f"HTTP/1.1 {self._status} x\r\n\r\n".encode())
-            if self._status == 200:
-                there, back = await asyncio.open_connection("127.0.0.1", self._port)
-                try:
-                    await asyncio.gather(_copy(reader, back), _copy(there, writer))
-                finally:
-                    back.transport.abort()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has disconnected
-        finally:
-            writer.transport.abort()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+        self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(f"HTTP/1.1 {self._status} x\r\n\r\n".encode())
+        if self._status == 200:
+            await forward(reader, writer, port=self._port)

@@ -34,7 +34,7 @@ from testkit.svid import HOUR, Authority, Pair
 
 Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
-NAMED, STRANGER = "console.corp.test", "spiffe://corp/ns/nobody/sa/reader"
+NAMED, UNLISTED = "console.corp.test", "spiffe://corp/ns/unlisted/sa/reader"
 ANONYMOUS = "anonymous"
 NO_CALL = "UNAVAILABLE"  # without details: no call completed the handshake
 CODES = {  # docs/guide/errors.md, the caller
@@ -79,7 +79,7 @@ class Row:
     def expected(self, known: Collection[str] | None) -> tuple[str, str]:
         """Return how its calls end, and its identity; rules allow only the `known`.
 
-        Without rules, None, every caller with an identity may call. A fault of the
+        If `known` is None there are no rules: every identity may call. A fault of the
         certificate is reported before a fault of the token.
         """
         certificate = NOTHING  # the other listeners don't ask for it
@@ -132,9 +132,9 @@ def certificates() -> Mapping[str, tuple[Pair | None, Proof]]:
         "no-certificate": (None, NOTHING),
         "spiffe": (ours.certify(LIMS), Proof(LIMS)),
         "dns": (ours.certify(dns=[NAMED]), Proof(NAMED)),
-        "of-a-stranger": (ours.certify(STRANGER), Proof(STRANGER)),
-        "of-nobody": (ours.certify(), INVALID),
-        "of-two": (ours.certify(LIMS, STRANGER), INVALID),
+        "unlisted": (ours.certify(UNLISTED), Proof(UNLISTED)),
+        "without-a-name": (ours.certify(), INVALID),
+        "of-two": (ours.certify(LIMS, UNLISTED), INVALID),
         "of-anonymous": (ours.certify(dns=[ANONYMOUS]), INVALID),
         "of-another-ca": (others.certify(LIMS), UNTRUSTED),
         "self-signed": (self_signed(LIMS), UNTRUSTED),
@@ -193,7 +193,7 @@ def tokens() -> Mapping[str, tuple[Metadata, Proof]]:
         "no-token": ((), NOTHING),
         "right": (bearing(token()), Proof(LIMS)),
         "of-the-dns-name": (bearing(token(NAMED)), Proof(NAMED)),
-        "of-a-stranger": (bearing(token(STRANGER)), Proof(STRANGER)),
+        "unlisted": (bearing(token(UNLISTED)), Proof(UNLISTED)),
         "expired": (bearing(token(exp=now - MINUTE_SECONDS)), EXPIRED),
         "twice": (bearing(token(), token()), INVALID),
         "another-scheme": ((("authorization", f"Basic {basic}"),), INVALID),

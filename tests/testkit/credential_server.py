@@ -18,21 +18,22 @@ from healthomics_gateway.sandbox import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.credentials import ChainProvider
 from testkit.builders import aws_at, http
+from testkit.connections import ConnectionServer
 
 HOUR = timedelta(hours=1)
 PATIENCE_SECONDS = 30.0  # longer than any stall, so that nothing is requested twice
-PAUSE_SECONDS = 0.02  # botocore, and the look-outs, would take seconds
+PAUSE_SECONDS = 0.02  # the pauses of botocore and the provider take seconds
 
 
 def session(number: int, *, lasting: timedelta = HOUR) -> bytes:
     """Return the account's credentials with the session token of that number."""
-    told = {
+    members = {
         "AccessKeyId": ACCESS_KEY_ID,
         "SecretAccessKey": SECRET_ACCESS_KEY,
         "Token": token(number),
         "Expiration": (datetime.now(UTC) + lasting).isoformat(),
     }
-    return http(json.dumps(told), keep=False)
+    return http(json.dumps(members), keep=False)
 
 
 def token(number: int) -> str:
@@ -40,7 +41,7 @@ def token(number: int) -> str:
     return f"session-token-{number}"
 
 
-NOTHING = http(b'{"message": "session-token of nobody"}', keep=False, status=404)
+NOTHING = http(b'{"message": "no session-token"}', keep=False, status=404)
 
 
 class CredentialSource:
@@ -52,7 +53,7 @@ class CredentialSource:
     def __init__(self, *answers: bytes) -> None:
         """Send `answers`, in that order."""
         self._answers = answers
-        self._talks: set[asyncio.Task[None]] = set()
+        self._server = ConnectionServer(self._talk)
         self._is_flowing = asyncio.Event()
         self._is_flowing.set()
         self.asked = 0
@@ -74,17 +75,13 @@ class CredentialSource:
 
     async def __aenter__(self) -> Self:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/credentials"
+        await self._server.listen()
+        self.url = f"{self._server.url}/credentials"
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every connection."""
-        self._server.close()
-        for talk in self._talks:
-            talk.cancel()
-        await asyncio.gather(*self._talks, return_exceptions=True)
+        await self._server.stop()
 
     def aws(self, **options: Any) -> Callable[[str], Aws]:
         """Return the AWS of a gateway that reads its credentials from here.
@@ -112,25 +109,13 @@ class CredentialSource:
             ),
         ).load()
 
-    def _accept(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        talk = asyncio.create_task(self._talk(reader, writer))
-        self._talks.add(talk)
-        talk.add_done_callback(self._talks.discard)
-
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            self.asked += 1
-            answer = self._answers[min(self.asked, len(self._answers)) - 1]
-            self.came.set()
-            await self._is_flowing.wait()
-            writer.write(answer)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has disconnected
-        finally:
-            writer.close()
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        answer = self._answers[min(self.asked, len(self._answers)) - 1]
+        self.came.set()
+        await self._is_flowing.wait()
+        writer.write(answer)
+        await writer.drain()

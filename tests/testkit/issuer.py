@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from jwt.utils import base64url_encode
 
 from testkit.builders import http
+from testkit.connections import ConnectionServer
 
 ISSUER = "https://issuer.test"
 AUDIENCE = "gateway"
@@ -134,12 +135,11 @@ class KeyServer:
     def __init__(
         self, *keys: Signer | dict[str, Any], tls: ssl.SSLContext | None = None
     ) -> None:
-        """Serve `keys`, over TLS if there is a certificate to serve them with."""
+        """Serve `keys`, over TLS if `tls` has a certificate."""
         self.asked = 0
         self.heads: list[bytes] = []  # of the requests
         self.url = ""
-        self._tls = tls
-        self._held: set[asyncio.Task[Any]] = set()
+        self._server = ConnectionServer(self._talk, tls=tls)
         self._flowing = asyncio.Event()
         self.publish(*keys)
         self.flow()
@@ -162,32 +162,19 @@ class KeyServer:
 
     async def __aenter__(self) -> Self:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(
-            self._talk, "127.0.0.1", 0, ssl=self._tls
-        )
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{port}/jwks.json"
+        await self._server.listen()
+        self.url = f"{self._server.url}/jwks.json"
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every connection."""
-        self._server.close()
-        for task in self._held:
-            task.cancel()
-        await asyncio.gather(*self._held, return_exceptions=True)
+        await self._server.stop()
 
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if task := asyncio.current_task():
-            self._held.add(task)
-        try:
-            self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-            self.asked += 1
-            await self._flowing.wait()
-            writer.write(self._answer)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has disconnected
-        finally:
-            writer.close()
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        self.asked += 1
+        await self._flowing.wait()
+        writer.write(self._answer)
+        await writer.drain()

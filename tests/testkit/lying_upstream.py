@@ -21,6 +21,7 @@ from healthomics_gateway.sandbox.errors import AwsError
 from healthomics_gateway.sandbox.signature import ReceivedRequest, verify
 from testkit.arrivals import noted_at
 from testkit.builders import http
+from testkit.connections import HOST, ConnectionServer, cancel
 
 TRUE_ID = "1000003"  # a run without a lie
 CANARY = "canary-5f1d"  # part of all that AWS sends and callers must not receive
@@ -101,14 +102,13 @@ class LyingUpstream:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         truth: Callable[[Request], Answer] = _truth,
     ) -> None:
-        """Accept signatures of `session_token`, and of about `now`.
+        """Accept signatures with `session_token`, and with a time near `now`.
 
-        `truth` returns the runs without a lie.
+        `truth` returns the answer about a run without a lie.
         """
-        self._tls = tls
         self._truth = truth
         self._lies: dict[str, Sequence[Lie]] = {}
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._server = ConnectionServer(self._talk, tls=tls, backlog=1024)
         self._busy: set[asyncio.Task[None]] = set()
         self._idle: set[asyncio.Task[None]] = set()
         self.session_token = session_token
@@ -117,23 +117,26 @@ class LyingUpstream:
         self.asked: Counter[str] = Counter()  # by run's id
         self.accepted = 0  # connections
         self.hung_up: Counter[str] = Counter()  # disconnects, by run's id
-        self.port = 0
 
     def lie(self, run_id: str, *lies: Lie) -> None:
         """Answer request number n about a run with lie number n; the last one repeats.
 
-        A lie is bytes, or parts of them with pauses and an end; a function of the
-        request may return one. A lie that doesn't end in CLOSE, RESET or HANG keeps the
-        connection open, unless its bytes say `connection: close`.
+        A lie is bytes, or a sequence of parts: bytes, pauses and an end; or a function
+        that returns one of these for a request. A lie that doesn't end in CLOSE, RESET
+        or HANG keeps the connection open, unless its bytes say `connection: close`.
         """
         self._lies[run_id] = lies
         self.asked[run_id] = 0
 
     @property
+    def port(self) -> int:
+        """The port that the upstream listens on."""
+        return self._server.port
+
+    @property
     def url(self) -> str:
         """The URL of the upstream."""
-        place = "https://localhost" if self._tls else "http://127.0.0.1"
-        return f"{place}:{self.port}"
+        return self._server.url.replace(f"https://{HOST}", "https://localhost")
 
     @property
     def busy(self) -> int:
@@ -142,38 +145,23 @@ class LyingUpstream:
 
     async def __aenter__(self) -> Self:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(
-            self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=1024
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self._server.listen()
         self.arrivals = noted_at(self.url)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every connection."""
-        self._server.close()
-        await self._end(list(self._open))
+        await self._server.stop()
 
     async def hang_up_idle(self) -> None:
         """Close the idle connections."""
-        await self._end(list(self._idle))
+        await cancel(self._idle)
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _accept(
+    async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.accepted += 1
-        task = asyncio.create_task(self._talk(reader, writer, self.accepted))
-        self._open[task] = writer
-        task.add_done_callback(self._open.pop)
-
-    async def _talk(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int
-    ) -> None:
+        number = self.accepted
         task = asyncio.current_task()
         assert task
         request = None
@@ -195,7 +183,6 @@ class LyingUpstream:
         finally:
             self._busy.discard(task)
             self._idle.discard(task)
-            writer.close()
 
     def _recorded(self, head: bytes, connection: int) -> Request:
         line, *lines = head.decode().split("\r\n")

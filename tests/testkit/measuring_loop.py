@@ -12,7 +12,7 @@ from grpc.aio import EOF
 
 
 class MeasuringLoop(asyncio.SelectorEventLoop):
-    """Measures each callback by the CPU time of its thread, without other processes."""
+    """Measures the CPU time of each callback, which excludes other processes."""
 
     def __init__(self) -> None:
         """Begin without a measurement."""
@@ -20,7 +20,7 @@ class MeasuringLoop(asyncio.SelectorEventLoop):
         self.forget()
 
     def forget(self) -> None:
-        """Begin to measure again."""
+        """Discard the measurement."""
         self.longest_seconds = 0.0
         self.longest = ""  # the longest callback
 

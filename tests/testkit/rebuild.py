@@ -1,6 +1,6 @@
 """Rebuilds what AWS sent from a `Run` by the contract alone, and compares the two.
 
-Nothing of the translation is used here, so that the two can disagree.
+Nothing here uses the gateway's translation, so that the two can disagree.
 """
 
 import json

@@ -120,16 +120,16 @@ class Rig:
             self.tally.wrong += 1
             raise AssertionError(f"it succeeded: {answer}")
         lasted = time.monotonic() - begun
-        told = refusal.reason if refusal.details else refusal.code.name
-        self.tally.outcomes[told] += 1
+        name = refusal.reason if refusal.details else refusal.code.name
+        self.tally.outcomes[name] += 1
         is_late = refusal.code is StatusCode.DEADLINE_EXCEEDED and reason not in LATE
         self.tally.silent += is_late or lasted > seconds + GRACE_SECONDS
-        is_right = reason.value.code == refusal.code.value[0] and told == reason.name
+        is_right = reason.value.code == refusal.code.value[0] and name == reason.name
         self.tally.wrong += not is_right and not is_late
         text = f"{refusal.message} {refusal.details} {refusal.trailers}"
         leaked = [canary for canary in CANARIES if canary in text]
         self.tally.leaked += len(leaked)
-        assert reason.name == told, refusal.message
+        assert reason.name == name, refusal.message
         assert reason.value.code == refusal.code.value[0]
         assert [] == leaked
         assert lasted <= seconds + GRACE_SECONDS
@@ -175,7 +175,7 @@ class Rig:
         }
 
     async def _back_to(self, before: dict[str, int]) -> None:
-        """Wait until nothing more is held than before."""
+        """Wait until no more resources are in use than before."""
         end = time.monotonic() + BACK_SECONDS
         while True:
             await self.upstream.hang_up_idle()

@@ -18,6 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.upstream.config import Aws, fixed
 from testkit.builders import http
+from testkit.connections import ConnectionServer
 from testkit.lying_upstream import Request
 from testkit.sts_sessions import ACCOUNT, Given, key_of, signature_fault
 
@@ -53,10 +54,10 @@ class FakeSts:
         own_token: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Create sessions of this duration; `own_token` is of the gateway's session."""
+        """Create sessions of this duration. `own_token` is the gateway's token."""
         self._answers: dict[str, bytes] = {}  # by role
         self._stalled: dict[str, asyncio.Event] = {}  # by role
-        self._talks: set[asyncio.Task[None]] = set()
+        self._server = ConnectionServer(self._talk)
         self.lasting = lasting
         self.own_token = own_token
         self.now = now
@@ -82,7 +83,7 @@ class FakeSts:
         self._stalled.pop(role).set()
 
     def aws(self, url: str) -> Aws:
-        """Return the AWS of a gateway that uses a HealthOmics and this STS."""
+        """Return the AWS of a gateway that uses HealthOmics at `url` and this STS."""
         return fixed(
             region=REGION,
             endpoint=url,
@@ -108,41 +109,25 @@ class FakeSts:
 
     async def __aenter__(self) -> Self:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        await self._server.listen()
+        self.url = self._server.url
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close every connection."""
-        self._server.close()
-        for talk in self._talks:
-            talk.cancel()
-        await asyncio.gather(*self._talks, return_exceptions=True)
-
-    def _accept(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        talk = asyncio.create_task(self._talk(reader, writer))
-        self._talks.add(talk)
-        talk.add_done_callback(self._talks.discard)
+        await self._server.stop()
 
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            headers = _headers(head)
-            body = await reader.readexactly(int(headers["content-length"]))
-            asked = self._recorded(head, headers, body)
-            if waited := self._stalled.get(asked.role):
-                await waited.wait()
-            writer.write(self._answer(asked))
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has disconnected
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = _headers(head)
+        body = await reader.readexactly(int(headers["content-length"]))
+        asked = self._recorded(head, headers, body)
+        if waited := self._stalled.get(asked.role):
+            await waited.wait()
+        writer.write(self._answer(asked))
+        await writer.drain()
 
     def _recorded(
         self, head: str, headers: CIMultiDictProxy[str], body: bytes

@@ -40,7 +40,7 @@ class Given:
 
 
 class SessionUpstream(LyingUpstream):
-    """A HealthOmics that verifies with the signing session, or as its base does."""
+    """A HealthOmics that also accepts signatures of sessions."""
 
     def __init__(self, given: Mapping[str, Given], **options: Any) -> None:
         """Accept the sessions in `given`, by access key."""

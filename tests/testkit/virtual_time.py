@@ -7,7 +7,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-NEVER_SECONDS = 86_400.0  # as far as asyncio looks ahead
+NEVER_SECONDS = 86_400.0  # the longest wait of asyncio
 
 
 class _Jumping(selectors.SelectSelector):

@@ -1,4 +1,4 @@
-"""The context of a call: its caller, its metadata, and the error that it receives."""
+"""The context of a call: its caller, its facts, and the error that it receives."""
 
 from __future__ import annotations
 
@@ -46,8 +46,11 @@ def test_caller_without_identity_is_named_by_its_host(peer: str, name: str) -> N
     assert (f"\0{name}", peer) == caller_at(peer)
 
 
-async def test_metadata_of_an_answered_call_has_its_attempts_and_aws_s_answer() -> None:
-    """It has the run's id, the Region, the attempts and AWS's answer."""
+async def test_facts_of_an_answered_call_are_its_attempts_and_aws_s_answer() -> None:
+    """They are the run's id, the Region, the attempts and AWS's answer.
+
+    An unrestricted caller receives all of them.
+    """
     call = call_context()
     call.run_id = "1234567"
     call.upstream = UpstreamInfo("us-east-1", 2, AwsAnswer("aws-1", 200))
@@ -60,10 +63,11 @@ async def test_metadata_of_an_answered_call_has_its_attempts_and_aws_s_answer() 
         "httpStatus": "200",
         "awsRequestId": "aws-1",
     } == call.facts
+    assert call.facts == call.metadata
     assert (OWN, ("x-amzn-requestid", "aws-1")) == call.trailing_ids()
 
 
-async def test_metadata_of_a_cached_answer_has_only_aws_s_request_id() -> None:
+async def test_facts_of_a_cached_answer_are_only_aws_s_request_id() -> None:
     """A cached answer has the id of the request that read it, and no attempts."""
     call = call_context()
     call.upstream = UpstreamInfo(answer=AwsAnswer("aws-1"))
@@ -108,6 +112,28 @@ async def test_restricted_caller_receives_nothing_of_aws_with_any_error(
         shown.add((tuple(call.metadata.items()), call.trailing_ids()))
 
     assert {((("runId", "1234567"),), (OWN,))} == shown
+
+
+async def test_hidden_error_keeps_no_frame_of_its_call() -> None:
+    """A frame of the call refers to the call's context: a reference cycle."""
+
+    def fail() -> None:
+        try:
+            [].pop()
+        except IndexError:
+            raise NOT_FOUND.replace() from None
+
+    call = call_context(access=RESTRICTED)
+    with pytest.raises(GatewayError) as caught:
+        fail()
+    error = caught.value
+    assert error.__traceback__ is not None
+    assert error.__context__ is not None
+
+    call.received(error)
+
+    assert error is call.hidden
+    assert (None, None) == (error.__traceback__, error.__context__)
 
 
 async def test_restricted_caller_receives_aws_s_id_of_a_visible_run() -> None:

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from healthomics_gateway.token_bucket import TokenBucket
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        """Start at 1000 seconds."""
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        return self.now
+from testkit.clocks import MonotonicClock
 
 
 def test_bucket_fills_at_its_rate_up_to_its_capacity() -> None:
     """It starts full, and idle time adds no more than the capacity."""
-    clock = Clock()
+    clock = MonotonicClock()
     bucket = TokenBucket(rate=4.0, capacity=2.0, clock=clock)
     bucket.tokens -= 2
     clock.now += 0.25
@@ -33,7 +22,7 @@ def test_bucket_fills_at_its_rate_up_to_its_capacity() -> None:
 
 def test_bucket_without_a_token_says_when_the_next_arrives() -> None:
     """The wait is for the missing part of a token, and zero once there is a token."""
-    clock = Clock()
+    clock = MonotonicClock()
     bucket = TokenBucket(rate=0.5, capacity=1.0, clock=clock)
     assert bucket.take()
     clock.now += 0.5

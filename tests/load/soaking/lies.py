@@ -95,8 +95,8 @@ def an_error(random: Random, _run_id: str, _text: str) -> Lie:
     else:
         body[place] = spelled
     if reason == "UPSTREAM_THROTTLED" and random.random() < 0.5:
-        wish = random.choice(("1500", "-1", "abc", "999999999"))
-        headers["x-amz-retry-after"] = wish
+        retry_after = random.choice(("1500", "-1", "abc", "999999999"))
+        headers["x-amz-retry-after"] = retry_after
     fault = 4 if "x-amz-retry-after" in headers else 2 if spelled != code else 1
     return Lie(
         fault=fault,

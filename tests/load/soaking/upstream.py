@@ -49,7 +49,7 @@ class SoakUpstream(LyingUpstream):
         """Accept no connections for a while; open connections stay."""
         begun = time.monotonic()
         self._ledger.outage(begun)
-        self._server.close()
+        self._server.stop_listening()
         try:
             await asyncio.sleep(seconds)
         finally:
@@ -59,9 +59,7 @@ class SoakUpstream(LyingUpstream):
     async def _listen_again(self) -> None:
         for _ in range(REBINDS):
             try:
-                self._server = await asyncio.start_server(
-                    self._accept, "127.0.0.1", self.port, backlog=1024
-                )
+                await self._server.listen()
             except OSError:
                 await asyncio.sleep(REBIND_SECONDS)
             else:

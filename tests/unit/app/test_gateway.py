@@ -32,6 +32,7 @@ from healthomics_gateway.services.names import RUN_SERVICE
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.sigv4 import Credentials
+from testkit.authorities import tls_settings
 from testkit.builders import Upstream, aws_at, calling, gateway, get_run, http, refused
 
 RUN_ID = "1234567"
@@ -563,17 +564,10 @@ async def test_public_tls_address_is_not_logged_as_plaintext(
     tmp_path: Path,
 ) -> None:
     """With a certificate, `tls.insecure` has no effect."""
-    pair = trustme.CA().issue_cert("localhost")
-    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    pair.cert_chain_pems[0].write_to_path(cert)
-    pair.private_key_pem.write_to_path(key)
+    files = tls_settings(trustme.CA().issue_cert("localhost"), tmp_path)
     settings = load(
         flags={"listen": "LOCALHOST:0", "admin_listen": "127.0.0.1:0"},
-        environ={
-            "GATEWAY_TLS__INSECURE": "true",
-            "GATEWAY_TLS__CERT_FILE": str(cert),
-            "GATEWAY_TLS__KEY_FILE": str(key),
-        },
+        environ={"GATEWAY_TLS__INSECURE": "true"} | files,
     ).settings
     served = Gateway(settings, aws_at(NOWHERE))
     with capture_logs() as events:
@@ -634,14 +628,10 @@ async def test_invalid_new_certificate_is_reported_and_the_old_one_used(
     tmp_path: Path,
 ) -> None:
     """`/readyz?verbose` shows the fault of the new files; the gateway is ready."""
-    pair = trustme.CA().issue_cert("127.0.0.1")
-    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    pair.cert_chain_pems[0].write_to_path(cert)
-    pair.private_key_pem.write_to_path(key)
-    files = {"GATEWAY_TLS__CERT_FILE": str(cert), "GATEWAY_TLS__KEY_FILE": str(key)}
+    files = tls_settings(trustme.CA().issue_cert("127.0.0.1"), tmp_path)
     async with gateway(aws_at(NOWHERE), **files) as served:
         before = await readyz(served, "?verbose")
-        cert.write_bytes(b"half a certificate")
+        (tmp_path / "cert.pem").write_bytes(b"half a certificate")
         async with asyncio.timeout(MAX_SECONDS):
             while (after := await readyz(served, "?verbose")) == before:  # noqa: ASYNC110  # it looks by itself, every two seconds
                 await asyncio.sleep(0.05)
@@ -661,19 +651,13 @@ async def test_certificate_that_changes_before_the_start_is_a_fault(
     tmp_path: Path,
 ) -> None:
     """Files that were valid for the settings may be invalid when TLS starts."""
-    pair = trustme.CA().issue_cert("127.0.0.1")
-    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
-    pair.cert_chain_pems[0].write_to_path(cert)
-    pair.private_key_pem.write_to_path(key)
+    files = tls_settings(trustme.CA().issue_cert("127.0.0.1"), tmp_path)
     settings = load(
         flags={"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"},
-        environ={
-            "GATEWAY_TLS__CERT_FILE": str(cert),
-            "GATEWAY_TLS__KEY_FILE": str(key),
-        },
+        environ=files,
     ).settings
     served = Gateway(settings, aws_at(NOWHERE))
-    key.unlink()
+    (tmp_path / "key.pem").unlink()
     with pytest.raises(ListenError) as caught:
         await served.start()
     await served.stop()

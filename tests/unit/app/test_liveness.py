@@ -23,6 +23,7 @@ from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.tls.reloader import ServerTls
 from testkit.authorities import HOST, LOOPBACK, written
+from testkit.connections import ConnectionServer
 
 PATIENCE_SECONDS = 30.0
 PROBES = 4  # one more than FAILURES
@@ -167,19 +168,11 @@ async def test_listener_that_closes_connections_is_not_dead() -> None:
 @asynccontextmanager
 async def scripted(greeting: bytes | None) -> AsyncIterator[str]:
     """Greet each connection and send no more, or close it without a greeting."""
-    writers = []
 
-    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        if greeting is None:
-            writer.close()
-        else:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if greeting is not None:
             writer.write(greeting)
+            await reader.read()
 
-    server = await asyncio.start_server(accept, HOST, 0)
-    try:
-        yield f"{HOST}:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for each in writers:
-            each.transport.abort()
+    async with ConnectionServer(talk) as server:
+        yield f"{HOST}:{server.port}"

@@ -69,7 +69,7 @@ def test_certificate_names_one_identity(what: Any, identity: str) -> None:
         pytest.param({"uris": ["spiffe://corp/lims?x=y"]}, id="query"),
         pytest.param({"uris": ["spiffe://corp:443/lims"]}, id="port"),
         pytest.param({"uris": ["spiffe:///lims"]}, id="no-domain"),
-        pytest.param({"dns": ["anonymous"]}, id="the-name-of-nobody"),
+        pytest.param({"dns": ["anonymous"]}, id="the-name-anonymous"),
         pytest.param({"uris": [f" {LIMS}"], "dns": ["a.corp"]}, id="space-before"),
         pytest.param({"dns": [LIMS]}, id="spiffe-id-as-a-dns-name"),
         pytest.param({"dns": ["system:serviceaccount:a:b"]}, id="no-host-s-name"),

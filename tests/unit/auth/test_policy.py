@@ -83,7 +83,7 @@ def test_first_rule_about_a_caller_decides() -> None:
 
     assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, LIMS)
     assert refusal(policy, LIMS, "WatchRun") is None
-    assert refusal(policy, "somebody else") is None
+    assert refusal(policy, "another") is None
 
 
 @pytest.mark.guarantee("policy")
@@ -183,14 +183,14 @@ def test_errors_that_reveal_a_run_are_hidden_from_restricted_callers(
 @pytest.mark.guarantee("hidden-runs")
 def test_every_verdict_on_a_run_is_hidden() -> None:
     """No error of AWS that a restricted caller may receive depends on the run."""
-    told = {
+    received = {
         each
         for each in Reason
         if each.name.startswith(("RUN_", "UPSTREAM_")) and not each.value.reveals_run
     }
 
     assert {
-        Reason.RUN_REPLACED,  # is told of runs that the caller sees
+        Reason.RUN_REPLACED,  # it is about runs that the caller may see
         Reason.UPSTREAM_CONNECTION,
         Reason.UPSTREAM_DNS,
         Reason.UPSTREAM_INTERNAL,
@@ -201,7 +201,7 @@ def test_every_verdict_on_a_run_is_hidden() -> None:
         Reason.UPSTREAM_TLS_UNTRUSTED,
         Reason.UPSTREAM_UNAVAILABLE,
         Reason.UPSTREAM_UNEXPECTED_REDIRECT,  # of the endpoint
-    } == told
+    } == received
 
 
 def test_partition_is_the_role_and_its_caller() -> None:

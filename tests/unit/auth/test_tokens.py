@@ -33,7 +33,7 @@ from testkit.issuer import (
 
 SIGNERS = {kind: Signer(kind, kind) for kind in sorted(set(KIND_OF.values()))}
 RSA, EC, ED = SIGNERS["RSA"], SIGNERS["P-256"], SIGNERS["Ed25519"]
-STRANGER = Signer("RSA", "RSA", "stranger")  # another key of the same kid
+UNKNOWN = Signer("RSA", "RSA", "unknown")  # another key of the same kid
 INVALID, EXPIRED = Reason.TOKEN_INVALID, Reason.TOKEN_EXPIRED
 
 
@@ -124,7 +124,7 @@ async def test_token_of_each_algorithm_needs_it_to_be_allowed(alg: str) -> None:
 async def test_signature_by_another_key_is_refused(alg: str) -> None:
     """A signature by an unpublished key with a published kid is refused."""
     kind = KIND_OF[alg]
-    forged = Signer(kind, kind, "stranger").token(alg=alg)
+    forged = Signer(kind, kind, "unknown").token(alg=alg)
 
     assert INVALID is await verdict(forged)
 
@@ -233,7 +233,7 @@ async def test_kid_is_compared_exactly(kid: Any) -> None:
 async def test_token_without_kid_needs_a_single_key() -> None:
     """Without a kid, exactly one key must fit the algorithm."""
     token = RSA.token(header={"kid": ABSENT})
-    other = Signer("other", "RSA", "stranger")
+    other = Signer("other", "RSA", "unknown")
 
     assert IDENTITY == await verdict(token)
     assert INVALID is await verdict(token, RSA, other)
@@ -246,9 +246,9 @@ async def test_token_without_kid_needs_a_single_key() -> None:
 async def test_key_in_a_header_is_not_used(name: str) -> None:
     """A key, or the URL of one, in a token's header is ignored."""
     url = "https://evil.test/jwks.json"
-    brought = {"jwk": STRANGER.jwk(), "jku": url, "x5u": url, "x5c": ["AAAA"]}[name]
+    brought = {"jwk": UNKNOWN.jwk(), "jku": url, "x5u": url, "x5c": ["AAAA"]}[name]
 
-    assert INVALID is await verdict(STRANGER.token(header={name: brought}))
+    assert INVALID is await verdict(UNKNOWN.token(header={name: brought}))
     assert IDENTITY == await verdict(RSA.token(header={name: brought}))
 
 
@@ -461,7 +461,7 @@ async def test_expired_token_has_its_own_reason(exp: float) -> None:
 
 async def test_invalid_and_expired_token_is_invalid() -> None:
     """An invalid token is TOKEN_INVALID, even if it has expired too."""
-    assert INVALID is await verdict(STRANGER.token(exp=NOW - 60))
+    assert INVALID is await verdict(UNKNOWN.token(exp=NOW - 60))
     assert INVALID is await verdict(RSA.token(exp=NOW - 60, aud="elsewhere"))
     assert INVALID is await verdict(RSA.token(exp=NOW - 60, sub=""))
 
@@ -547,7 +547,7 @@ async def test_token_without_issuer_is_of_a_spiffe_domain(
         pytest.param(ED.token(nbf=NOW + 60), "nbf", id="not yet"),
         pytest.param(ED.token(iat=NOW + 60), "iat", id="from tomorrow"),
         pytest.param(ED.token(sub=""), "identity", id="empty"),
-        pytest.param(STRANGER.token(), "signature and JSON", id="forged"),
+        pytest.param(UNKNOWN.token(), "signature and JSON", id="forged"),
         pytest.param(ED.token(header={"kid": "other"}), "key", id="unknown key"),
         pytest.param(ED.token(header={"alg": "none"}), "algorithm", id="algorithm"),
         pytest.param(ED.token(header={"crit": []}), "header", id="extension"),
@@ -605,10 +605,10 @@ async def test_cached_token_is_refused_when_its_kid_gets_another_key() -> None:
     world = World(RSA)
     assert IDENTITY == await world.says(TOKEN)
 
-    await world.replace(STRANGER)
+    await world.replace(UNKNOWN)
 
     assert INVALID is await world.says(TOKEN)
-    assert IDENTITY == await world.says(STRANGER.token())
+    assert IDENTITY == await world.says(UNKNOWN.token())
 
 
 async def test_failure_is_not_cached() -> None:
@@ -658,17 +658,17 @@ async def test_cache_key_is_the_whole_token() -> None:
 async def test_token_is_stored_and_logged_nowhere() -> None:
     """No error, log line or cache contains a token."""
     world = World()
-    wrong = (STRANGER.token(), RSA.token(exp=0), RSA.token(header={"kid": "unknown"}))
+    wrong = (UNKNOWN.token(), RSA.token(exp=0), RSA.token(header={"kid": "unknown"}))
     with capture_logs() as events:
         assert IDENTITY == await world.says(TOKEN)
-        told = [repr(world.tokens), str(vars(world.tokens))]
+        shown = [repr(world.tokens), str(vars(world.tokens))]
         for token in (*wrong, *GARBAGE.values()):
             with pytest.raises(GatewayError) as caught:
                 await world.tokens.credential_of(token)
             error = caught.value
-            told.append(f"{error} {error!r} {vars(error)}")
+            shown.append(f"{error} {error!r} {vars(error)}")
 
-    everything = f"{told} {events}"
+    everything = f"{shown} {events}"
     secrets = {part for each in (TOKEN, *wrong) for part in each.split(".")}
     assert [] == [secret for secret in secrets if secret in everything]
 

@@ -493,12 +493,12 @@ async def test_answer_that_does_not_encode_is_a_bug() -> None:
 async def test_answered_call_is_logged_once() -> None:
     """A successful call is one line with method, code, id, peer, time and metadata."""
 
-    async def give(_query: RunQuery, call: Call) -> Answer:
+    async def respond(_query: RunQuery, call: Call) -> Answer:
         call.upstream = UpstreamInfo("us-east-1", 1, AwsAnswer(AWS_REQUEST_ID))
         return answer()
 
     with capture_logs() as events:
-        async with serving(Scripted(give)) as channel:
+        async with serving(Scripted(respond)) as channel:
             await call_with(channel, [("x-request-id", "mine")])
 
     (event,) = events

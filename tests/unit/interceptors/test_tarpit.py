@@ -66,17 +66,22 @@ def test_rejections_are_sent_in_order_at_the_rate() -> None:
     ] == virtually(work)
 
 
-def test_oldest_rejection_is_sent_at_once_beyond_the_limit() -> None:
-    """Beyond the limit the rejection that has waited longest is sent."""
+def test_next_rejection_is_sent_at_once_beyond_the_limit() -> None:
+    """Beyond the limit the rejection whose turn is next is sent, not the oldest."""
 
     async def work() -> list[tuple[str, float]]:
-        rejected = RejectedCalls(max_waiting=2)
-        await asyncio.gather(*(rejected.call(name) for name in "abcde"))
+        rejected = RejectedCalls(max_waiting=3)
+        await asyncio.gather(
+            *(rejected.call(name) for name in "abcd"),
+            rejected.call("other", host="two"),
+            rejected.call("e"),
+        )
         return rejected.sent
 
-    assert [("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.5), ("e", 1.0)] == virtually(
-        work
-    )
+    assert [
+        *[("a", 0.0), ("b", 0.0), ("other", 0.0)],
+        *[("c", 0.5), ("d", 1.0), ("e", 1.5)],
+    ] == virtually(work)
 
 
 @pytest.mark.guarantee("slow-rejections")

@@ -54,8 +54,8 @@ class Turns:
     async def take(self, caller: str = "a", **fields: Any) -> None:
         """Wait for a turn; a digit is a connection of its own of the caller `x`."""
         deadline = now() + fields.pop("seconds", inf)
-        who = Caller("x", caller) if caller.isdigit() else Caller(caller)
-        await self.scheduler.turn(OneCall(deadline, caller=who, **fields))
+        charged = Caller("x", caller) if caller.isdigit() else Caller(caller)
+        await self.scheduler.turn(OneCall(deadline, caller=charged, **fields))
         self.given.append((caller, round(now() - self._begun, 6)))
 
     async def take_all(self, *callers: str, **fields: Any) -> None:
@@ -215,8 +215,8 @@ def test_wait_is_estimated_by_rounds(waiting: str, caller: str, turns: int) -> N
         await many.take("z")
         tasks = [asyncio.create_task(many.take(each)) for each in waiting]
         await asyncio.sleep(0)
-        who = Caller("x", caller) if caller.isdigit() else Caller(caller)
-        wait = many.scheduler.expected_wait(OneCall(inf, caller=who))
+        charged = Caller("x", caller) if caller.isdigit() else Caller(caller)
+        wait = many.scheduler.expected_wait(OneCall(inf, caller=charged))
         for task in tasks:
             task.cancel()
         return wait

@@ -426,8 +426,8 @@ async def test_retry_budget_is_refilled_by_calls() -> None:
 
 async def test_failure_that_was_fixed_is_retried_without_budget() -> None:
     """A renewal of the gateway's own credentials uses no retry of the budget."""
-    mended = failure(Reason.GATEWAY_CREDENTIALS_EXPIRED, again=Again.FIXED)
-    source = Scripted(*[passing()] * 100, *[mended, ANSWER] * 20, mended)
+    fixed = failure(Reason.GATEWAY_CREDENTIALS_EXPIRED, again=Again.FIXED)
+    source = Scripted(*[passing()] * 100, *[fixed, ANSWER] * 20, fixed)
     runs = retrying(source)
     while len(source.asked) < 100:
         await refusals(runs, 1)

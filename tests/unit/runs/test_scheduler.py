@@ -116,7 +116,7 @@ class Upstream:
 
     def most(self, partition: Partition = QUERY.partition) -> int:
         """Return the largest number of requests of an account in any second."""
-        times = [at for whose, at in self.sent if whose == partition]
+        times = [at for owner, at in self.sent if owner == partition]
         return max(sum(at <= each < at + 1 - 1e-9 for each in times) for at in times)
 
 

@@ -48,13 +48,13 @@ def test_times_have_0_3_and_6_fraction_digits() -> None:
 
 def test_failed_run_has_a_reason() -> None:
     """Only the FAILED run has both a reason and a message."""
-    telling = [
+    explained = [
         run["status"]
         for run in map(catalog().run, SETTLED)
         if {"failureReason", "statusMessage"} <= run.keys()
     ]
 
-    assert ["FAILED"] == telling
+    assert ["FAILED"] == explained
 
 
 def test_settled_runs_are_the_same_in_every_sandbox() -> None:

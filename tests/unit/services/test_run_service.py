@@ -555,10 +555,10 @@ async def test_bug_of_a_source_is_reported_without_its_text(bug: Exception) -> N
 async def test_answer_of_another_type_is_a_bug() -> None:
     """A source that returns something else is INTERNAL, not an answer."""
 
-    async def give(_query: RunQuery, _call: Call) -> Answer:
+    async def reply(_query: RunQuery, _call: Call) -> Answer:
         return cast("Answer", None)
 
-    error = await refusal(Scripted(give), GetRunRequest(id=RUN_ID))
+    error = await refusal(Scripted(reply), GetRunRequest(id=RUN_ID))
 
     assert "GATEWAY_INTERNAL" == error.reason
 
@@ -602,11 +602,11 @@ async def test_answer_of_4_mib_is_delivered() -> None:
 async def test_answer_beyond_4_mib_is_refused_with_its_facts() -> None:
     """One byte more is RESPONSE_TOO_LARGE, with the facts of the call."""
 
-    async def give(_query: RunQuery, call: Call) -> Answer:
+    async def reply(_query: RunQuery, call: Call) -> Answer:
         call.upstream = UpstreamInfo("us-east-1", 1, AwsAnswer(AWS_REQUEST_ID))
         return Answer(run_of_size(LIMIT + 1), AWS_REQUEST_ID)
 
-    error = await refusal(Scripted(give), GetRunRequest(id=RUN_ID))
+    error = await refusal(Scripted(reply), GetRunRequest(id=RUN_ID))
 
     assert grpc.StatusCode.RESOURCE_EXHAUSTED is error.code
     assert "RESPONSE_TOO_LARGE" == error.reason
@@ -760,11 +760,11 @@ async def ended(
     is_own: bool,
 ) -> tuple[str, dict[str, str], Any]:
     """Call as a restricted caller with 0.3 s; return what the client receives."""
-    give = giving(step, seconds)
+    reply = replying(step, seconds)
 
     async def attempt(query: RunQuery, asked: Call) -> Answer:
         asked.upstream = UpstreamInfo("us-east-1", attempts)
-        found = await give(query, asked)
+        found = await reply(query, asked)
         asked.upstream = UpstreamInfo(
             "us-east-1", attempts, AwsAnswer(AWS_REQUEST_ID, 200)
         )
@@ -803,7 +803,7 @@ def test_watch_ends_with_the_shorter_of_both_limits(
 
     async def end() -> str:
         clock = asyncio.get_running_loop().time
-        source = Scripted(giving(answer(), 9.0))
+        source = Scripted(replying(answer(), 9.0))
         stream = watched(source, seconds=seconds, clock=clock, max_stream_seconds=0.3)
         with pytest.raises(GatewayError) as error:
             await anext(stream)
@@ -816,37 +816,39 @@ async def refused_after(
     step: Answer | GatewayError, method: str, *, seconds: float, deadline: float | None
 ) -> tuple[str, float]:
     """Call as a restricted caller; return the reason and the time of the error."""
-    give = giving(step, seconds)
+    reply = replying(step, seconds)
     clock = asyncio.get_running_loop().time
     begun = clock()
     asked = (
         ask(
-            Scripted(give),
+            Scripted(reply),
             GetRunRequest(id=RUN_ID),
             seconds=deadline,
             access=BOUND,
             clock=clock,
         )
         if method == "GetRun"
-        else anext(watched(Scripted(give), seconds=deadline, access=BOUND, clock=clock))
+        else anext(
+            watched(Scripted(reply), seconds=deadline, access=BOUND, clock=clock)
+        )
     )
     with pytest.raises(GatewayError) as refusal:
         await asked
     return refusal.value.reason.name, clock() - begun
 
 
-def giving(
+def replying(
     step: Answer | GatewayError, seconds: float
 ) -> Callable[[RunQuery, Call], Awaitable[Answer]]:
     """Return a source that answers `step` after `seconds`."""
 
-    async def give(_query: RunQuery, _call: Call) -> Answer:
+    async def reply(_query: RunQuery, _call: Call) -> Answer:
         await asyncio.sleep(seconds)
         if isinstance(step, GatewayError):
             raise step
         return step
 
-    return give
+    return reply
 
 
 @pytest.mark.guarantee("heartbeats")
@@ -866,7 +868,7 @@ def test_restricted_watch_has_heartbeats_before_its_first_state(
     async def silences() -> list[float]:
         clock = asyncio.get_running_loop().time
         begun, beat = clock(), Duration(seconds=2)
-        source = Scripted(giving(step, 5.2))
+        source = Scripted(replying(step, 5.2))
         stream = watched(source, seconds=6.0, beat=beat, access=BOUND, clock=clock)
         came = []
         with contextlib.suppress(GatewayError, StopAsyncIteration):

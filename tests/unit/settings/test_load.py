@@ -927,7 +927,7 @@ def test_rule_with_an_invalid_identity_is_a_fault(
         pytest.param("*", "a", True, id="below-everyone"),
         pytest.param("a*", "a", False, id="the-start-itself"),
         pytest.param("ab*", "a*", False, id="the-narrower-first"),
-        pytest.param("*", "anonymous", False, id="nobody-known"),
+        pytest.param("*", "anonymous", False, id="the-name-anonymous"),
     ],
 )
 def test_rule_that_never_applies_is_a_fault(

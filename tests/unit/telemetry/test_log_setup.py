@@ -177,8 +177,8 @@ def test_uncaught_exceptions_are_events() -> None:
         check=False,
         encoding="utf-8",
     )
-    told = [json.loads(line) for line in done.stderr.splitlines()]
-    ends = [event.get("exception", "").rpartition("\n")[2] for event in told]
+    logged = [json.loads(line) for line in done.stderr.splitlines()]
+    ends = [event.get("exception", "").rpartition("\n")[2] for event in logged]
 
     assert 1 == done.returncode
     assert [
@@ -187,7 +187,7 @@ def test_uncaught_exceptions_are_events() -> None:
         "",
         "KeyError: 'uncaught'",
     ] == ends
-    assert "%d % ('no number',)" == told[2]["event"]
+    assert "%d % ('no number',)" == logged[2]["event"]
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
@@ -210,9 +210,9 @@ def test_traceback_shows_no_values(log_format: str) -> None:
 )
 def test_level_leaves_out_what_is_below(level: str, expected: list[str]) -> None:
     """Events below the level aren't logged, the gateway's and those of libraries."""
-    told = [each for each in names(LEVELS, level=level) if "SDK" not in each]
+    logged = [each for each in names(LEVELS, level=level) if "SDK" not in each]
 
-    assert expected * 2 == told
+    assert expected * 2 == logged
 
 
 @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ def test_level_leaves_out_what_is_below(level: str, expected: list[str]) -> None
 )
 def test_sdk_is_never_at_debug(level: str, expected: list[str]) -> None:
     """The SDK's DEBUG events, which have tokens and bodies, are logged at no level."""
-    told = names(LEVELS, level=level)
+    logged = names(LEVELS, level=level)
 
-    assert "canary" not in told
-    assert expected * 4 == [each for each in told if "SDK" in each]
+    assert "canary" not in logged
+    assert expected * 4 == [each for each in logged if "SDK" in each]
 
 
 def test_each_printed_line_is_an_event() -> None:

@@ -37,7 +37,6 @@ from healthomics_gateway.tls.reloader import CHECK_SECONDS
 from testkit.authorities import (
     DAY,
     HOST,
-    Clock,
     aged,
     chain_of,
     channel_to,
@@ -51,10 +50,13 @@ from testkit.authorities import (
     root_of,
     shake,
     shaking,
+    tls_settings,
     write,
     written,
 )
 from testkit.builders import aws_at, calling, gateway, get_run, refused
+from testkit.clocks import OffsetClock
+from testkit.connections import ConnectionServer
 
 NOWHERE = "http://127.0.0.1:9"  # no test here asks HealthOmics
 NO_CERTIFICATE = "it contains no certificate in PEM"
@@ -81,14 +83,6 @@ UNUSABLE = (
 )
 
 
-def set_to(files: TlsFiles) -> dict[str, str]:
-    """Return the settings that name these files."""
-    return {
-        "GATEWAY_TLS__CERT_FILE": str(files.cert_file),
-        "GATEWAY_TLS__KEY_FILE": str(files.key_file),
-    }
-
-
 @asynccontextmanager
 async def calling_with_tls(
     served: Gateway, trusted: bytes
@@ -101,7 +95,7 @@ async def calling_with_tls(
 async def test_client_that_trusts_the_authority_is_answered(tmp_path: Path) -> None:
     """A certificate and a key from files serve TLS."""
     authority = trustme.CA()
-    files = set_to(written(authority.issue_cert(HOST), tmp_path))
+    files = tls_settings(authority.issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(authority)) as stub,
@@ -114,7 +108,7 @@ async def test_client_that_trusts_the_authority_is_answered(tmp_path: Path) -> N
 async def test_whole_chain_is_served(tmp_path: Path) -> None:
     """A client that trusts only the root accepts an intermediate one's certificate."""
     root = trustme.CA()
-    files = set_to(written(root.create_child_ca().issue_cert(HOST), tmp_path))
+    files = tls_settings(root.create_child_ca().issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(root)) as stub,
@@ -126,7 +120,7 @@ async def test_whole_chain_is_served(tmp_path: Path) -> None:
 
 async def test_client_of_another_authority_does_not_call(tmp_path: Path) -> None:
     """A client that doesn't trust the certificate sends no call."""
-    files = set_to(written(trustme.CA().issue_cert(HOST), tmp_path))
+    files = tls_settings(trustme.CA().issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling_with_tls(served, root_of(trustme.CA())) as stub,
@@ -139,7 +133,7 @@ async def test_client_of_another_authority_does_not_call(tmp_path: Path) -> None
 
 async def test_plaintext_client_is_refused(tmp_path: Path) -> None:
     """A listener with TLS doesn't answer in plaintext."""
-    files = set_to(written(trustme.CA().issue_cert(HOST), tmp_path))
+    files = tls_settings(trustme.CA().issue_cert(HOST), tmp_path)
     async with (
         gateway(aws_at(NOWHERE), **files) as served,
         calling(served) as stub,
@@ -663,14 +657,14 @@ async def test_fault_is_reported_until_it_is_fixed(tmp_path: Path) -> None:
 
 async def test_served_certificate_that_expires_is_a_fault(tmp_path: Path) -> None:
     """The expiry of the served certificate is a fault besides others."""
-    clock = Clock()
+    clock = OffsetClock()
     certificate = trustme.CA().issue_cert(HOST, not_after=clock() + DAY)
     files = written(certificate, tmp_path)
     until = when_text(files.load(clock()).not_after)
     expiry = f"tls.cert_file: the served certificate expired on {until}"
     with capture_logs() as log:
         async with echoing(files, now=clock) as served:
-            clock.off = 2 * DAY
+            clock.offset = 2 * DAY
             await served.look()
             alone = served.tls.fault
             files.key_file.write_bytes(b"")
@@ -757,12 +751,10 @@ async def lenient(certificate: trustme.LeafCert) -> AsyncIterator[int]:
     async def say(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b".")
         await writer.drain()
-        writer.close()
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("DEFAULT@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1_1
     certificate.configure_cert(context)
-    server = await asyncio.start_server(say, HOST, 0, ssl=context)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with ConnectionServer(say, tls=context) as server:
+        yield server.port

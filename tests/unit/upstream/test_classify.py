@@ -393,7 +393,7 @@ def test_error_without_retry_after_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "returned"),
     [
         pytest.param("Odd1Exception", "Odd1Exception", id="plain"),
         pytest.param("A" * 64, "A" * 64, id="64"),
@@ -405,13 +405,13 @@ def test_error_without_retry_after_has_none() -> None:
         pytest.param("arn/aws/iam/123456789012", "", id="slashes"),
     ],
 )
-def test_code_with_other_characters_is_left_out(code: str, told: str) -> None:
+def test_code_with_other_characters_is_left_out(code: str, returned: str) -> None:
     """The AWS error code is up to 64 letters and digits, or empty."""
-    assert told == error_of(reply(400, {"__type": code})).answer.error_code
+    assert returned == error_of(reply(400, {"__type": code})).answer.error_code
 
 
 @pytest.mark.parametrize(
-    ("request_id", "told"),
+    ("request_id", "returned"),
     [
         pytest.param("0a1B-2c", "0a1B-2c", id="plain"),
         pytest.param("a" * 64, "a" * 64, id="64"),
@@ -424,12 +424,12 @@ def test_code_with_other_characters_is_left_out(code: str, told: str) -> None:
     ],
 )
 def test_request_id_with_other_characters_is_left_out(
-    request_id: str, told: str
+    request_id: str, returned: str
 ) -> None:
     """The AWS request id is up to 64 letters, digits and hyphens, or empty."""
     answer = reply(200, x_amzn_requestid=request_id)
 
-    assert AwsAnswer(told, 200) == answer_of(answer)
+    assert AwsAnswer(returned, 200) == answer_of(answer)
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ async def test_call_outlives_its_session() -> None:
         upstream.lie(RUN_ID, lambda request: [held, truth(request)], truth)
         first = asyncio.create_task(asked_as(asked, "a"))
         async with asyncio.timeout(5):
-            while not upstream.busy:  # noqa: ASYNC110  # nothing tells when it is
+            while not upstream.busy:  # noqa: ASYNC110  # there is no event for it
                 await asyncio.sleep(0.001)  # between two checks
         assert "b" == await asked_as(asked, "b")
         held.set()

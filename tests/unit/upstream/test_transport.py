@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import trustme
 from healthomics_gateway.upstream.reply import Failure, Reply
 from healthomics_gateway.upstream.transport import Transport, TransportError
 from testkit.builders import Upstream, http
+from testkit.connections import ConnectionServer, Talk
 
 CAP_BYTES = 1000
 SOON_SECONDS = 0.2  # a timeout that a test waits for
@@ -25,8 +26,6 @@ LONG_SECONDS = 30.0  # a timeout that isn't reached
 ALIVE = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n"
 SILENCE = 60.0
 UNUSED_CA = trustme.CA()  # an authority that no server here has a certificate of
-
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -71,27 +70,27 @@ async def serving(
     talk: Talk, *, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
     """Serve each connection with `talk`, and yield the URL."""
-    tasks: set[asyncio.Task[Any] | None] = set()
+    async with ConnectionServer(talk, tls=tls) as server:
+        yield server.url
 
-    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        try:
-            await talk(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has left
-        finally:
-            writer.close()
 
-    server = await asyncio.start_server(hold, "127.0.0.1", 0, ssl=tls)
-    scheme = "https" if tls else "http"
-    try:
-        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        held = [task for task in tasks if task]
-        for task in held:
-            task.cancel()
-        await asyncio.gather(*held, return_exceptions=True)
+@contextlib.asynccontextmanager
+async def cutting_handshakes(
+    farewell: bytes | None,
+) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Answer each ClientHello with bytes, or a reset; yield the URL and the hellos."""
+    hellos: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hellos.append(await reader.read(10_000))
+        if farewell is None:
+            reset(writer)
+        else:
+            writer.write(farewell)
+            await writer.drain()
+
+    async with serving(talk) as url:
+        yield url.replace("http:", "https:"), hellos
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:
@@ -387,7 +386,7 @@ async def test_refused_port_is_a_connection_failure() -> None:
 
 async def test_unresolved_name_is_a_dns_failure() -> None:
     """A name that can't be resolved is a DNS failure."""
-    assert Failure.DNS is await failure_of("http://nobody.invalid/")
+    assert Failure.DNS is await failure_of("http://unknown.invalid/")
 
 
 async def test_connection_that_is_not_accepted_times_out() -> None:
@@ -471,18 +470,8 @@ async def test_stalled_handshake_is_a_tls_failure(limit: str) -> None:
 )
 async def test_cut_handshake_is_a_tls_failure(farewell: bytes | None) -> None:
     """A handshake that is cut is a TLS failure, without a replay."""
-    hellos = []
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hellos.append(await reader.read(10_000))
-        if farewell is None:
-            reset(writer)
-        else:
-            writer.write(farewell)
-            await writer.drain()
-
-    async with serving(talk) as url:
-        assert Failure.TLS is await failure_of(url.replace("http:", "https:"))
+    async with cutting_handshakes(farewell) as (url, hellos):
+        assert Failure.TLS is await failure_of(url)
     assert 1 == len(hellos)
 
 
