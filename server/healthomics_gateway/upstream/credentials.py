@@ -51,8 +51,7 @@ class ChainProvider:
         recovers: bool = True,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        wait_seconds: float = WAIT_SECONDS,
-        read_seconds: float = READ_SECONDS,
+        timeout: Callable[[float], asyncio.Timeout] = asyncio.timeout,
     ) -> None:
         """Create a provider that reads `chain` in a thread at the first call.
 
@@ -67,8 +66,7 @@ class ChainProvider:
         self._read: _Read | None = None  # the one under way
         self._clock = clock or asyncio.get_running_loop().time
         self._sleep = sleep
-        self._wait_seconds = wait_seconds
-        self._read_seconds = read_seconds
+        self._timeout = timeout
         self._source: Any = None  # botocore's credentials, with their expiry
         self._credentials: Credentials | None = None
         self._refreshed_at = float("-inf")
@@ -119,7 +117,7 @@ class ChainProvider:
     async def _refreshed(self) -> Credentials:
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._wait_seconds):
+            async with self._timeout(WAIT_SECONDS):
                 return await asyncio.shield(self._start_refresh())
         except TimeoutError:
             self._report(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
@@ -149,7 +147,7 @@ class ChainProvider:
     async def _read_chain(self) -> Credentials:
         reading = self._read = _Read(self._chain)
         try:
-            async with asyncio.timeout(self._read_seconds):
+            async with self._timeout(READ_SECONDS):
                 read: tuple[Any, Credentials] = await self._run(reading)
         except Exception as error:  # noqa: BLE001  # a provider may raise anything
             failure = _as_chain_error(error)

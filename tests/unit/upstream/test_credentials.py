@@ -5,6 +5,7 @@ import gc
 import json
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,10 @@ from healthomics_gateway.errors.exceptions import Again, GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.credentials import (
     MAX_THREADS,
+    READ_SECONDS,
     RECOVERY_SECONDS,
     SLOW,
+    WAIT_SECONDS,
     ChainProvider,
 )
 from healthomics_gateway.upstream.provider import ChainError, FixedCredentials
@@ -105,6 +108,26 @@ class Sleep:
         self._ended.release()
 
 
+class Timeouts:
+    """Timeouts that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self._newest: dict[float, asyncio.Timeout] = {}
+        self._is_new: defaultdict[float, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def __call__(self, seconds: float) -> asyncio.Timeout:
+        """Return a timeout that doesn't pass by itself."""
+        self._newest[seconds] = asyncio.timeout(None)
+        self._is_new[seconds].set()
+        return self._newest[seconds]
+
+    async def end(self, seconds: float) -> None:
+        """Let the newest timeout of so many seconds pass, as soon as there is one."""
+        await self._is_new[seconds].wait()
+        self._is_new[seconds].clear()
+        self._newest[seconds].reschedule(asyncio.get_running_loop().time())
+
+
 class World:
     """A provider with its chain, clock, sleep and reports."""
 
@@ -112,12 +135,14 @@ class World:
         self.clock = Clock()
         self.chain = Chain(link)
         self.sleep = Sleep()
+        self.timeouts = Timeouts()
         self.reports: list[Reason | None] = []
         self.provider = ChainProvider(
             self.reports.append,
             chain=self.chain,
             clock=self.clock,
             sleep=self.sleep,
+            timeout=self.timeouts,
             **options,
         )
 
@@ -448,16 +473,20 @@ async def test_refused_credentials_are_dropped_if_the_chain_fails() -> None:
 
 async def test_read_that_hangs_times_out() -> None:
     """A read that takes too long fails, and doesn't block the next one."""
-    released = threading.Event()
+    begun, released = threading.Event(), threading.Event()
     hung = []
 
     def hang() -> Any:
         hung.append(threading.current_thread())
+        begun.set()
         released.wait(5)
         return static("late")
 
-    async with world(hang, read_seconds=0.05) as w:
-        assert UNAVAILABLE is (await refusal(w)).reason
+    async with world(hang) as w:
+        call = asyncio.create_task(refusal(w))
+        await asyncio.to_thread(begun.wait, 5)
+        await w.timeouts.end(READ_SECONDS)
+        assert UNAVAILABLE is (await call).reason
         assert [UNAVAILABLE] == w.reports
         w.chain.link = static("A")
         assert "A" == await w.key()
@@ -478,9 +507,11 @@ async def test_read_that_hangs_is_logged_when_the_first_call_times_out() -> None
         return static("late")
 
     with capture_logs() as events:
-        async with world(hang, wait_seconds=0.01) as w:
+        async with world(hang) as w:
             for _ in range(2):
-                await refusal(w)
+                call = asyncio.create_task(refusal(w))
+                await w.timeouts.end(WAIT_SECONDS)
+                await call
             released.set()
             assert "late" == await w.key()
 
@@ -497,9 +528,11 @@ async def test_chain_that_hangs_uses_a_bounded_number_of_threads() -> None:
         began.release()
         released.wait(5)
 
-    async with world(hang, read_seconds=0.01) as w:
+    async with world(hang) as w:
         for _ in range(MAX_THREADS + 2):
-            assert UNAVAILABLE is (await refusal(w)).reason
+            call = asyncio.create_task(refusal(w))
+            await w.timeouts.end(READ_SECONDS)
+            assert UNAVAILABLE is (await call).reason
         assert all(began.acquire(timeout=5) for _ in range(MAX_THREADS))
         assert not began.acquire(blocking=False)
         released.set()
@@ -508,8 +541,10 @@ async def test_chain_that_hangs_uses_a_bounded_number_of_threads() -> None:
 async def test_call_waits_for_the_chain_for_ten_seconds() -> None:
     """A call fails after ten seconds, and the read continues for the next call."""
     released = threading.Event()
-    async with world(lambda: released.wait(5) and static("A"), wait_seconds=0.05) as w:
-        assert UNAVAILABLE is (await refusal(w)).reason
+    async with world(lambda: released.wait(5) and static("A")) as w:
+        call = asyncio.create_task(refusal(w))
+        await w.timeouts.end(WAIT_SECONDS)
+        assert UNAVAILABLE is (await call).reason
         assert [UNAVAILABLE] == w.reports
         released.set()
         await background()
@@ -520,13 +555,20 @@ async def test_call_waits_for_the_chain_for_ten_seconds() -> None:
 
 async def test_early_refresh_that_hangs_keeps_valid_credentials() -> None:
     """Valid credentials are used, and the chain is read again after 30 s."""
-    released = threading.Event()
-    async with world(read_seconds=0.05) as w:
+    begun, released = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        released.wait(5)
+
+    async with world() as w:
         w.chain.link = w.clock.lasting("A", HOUR)
         await w.key()
         w.clock.seconds += HOUR - 14 * MINUTE
-        w.chain.link = lambda: released.wait(5) and None
+        w.chain.link = hang
         assert "A" == await w.key()
+        await asyncio.to_thread(begun.wait, 5)
+        await w.timeouts.end(READ_SECONDS)
         await background()
         assert "A" == await w.key()
         w.clock.seconds += 31
