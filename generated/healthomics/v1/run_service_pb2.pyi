@@ -88,7 +88,7 @@ class WatchRunRequest(_message.Message):
     uuid: _builtins.str
     """The run's identity, `Run.uuid`, if the client knows it: HealthOmics reuses
     the id of a deleted run. If the run with this id has another uuid, the stream
-    ends NOT_FOUND with RUN_REPLACED. Absent: any run with this id. At most 64
+    ends with NOT_FOUND and RUN_REPLACED. Absent: any run with this id. At most 64
     characters.
     """
     @_builtins.property
