@@ -26,9 +26,12 @@ setup: $(READY) ## create the development environment in .venv
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed: set PYTHON=/its/path" >&2; exit 1; }
-	@echo "Setting up $(VENV) (once, about a minute)"
+	@echo "Setting up $(VENV), once: this needs the network and takes one to five minutes"
+	@echo "1/3 creating the environment"
 	@$(PYTHON) -m venv $(VENV)
+	@echo "2/3 installing pip"
 	@$(PIP) install -c constraints.txt pip
+	@echo "3/3 installing the gateway, its dependencies and the development tools"
 	@$(PIP) install -c constraints.txt --editable . --group dev
 	@touch $@
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.sandbox import RUNS_HELP, Sandbox
 from testkit.builders import aws_at, gateway
 
@@ -32,24 +31,31 @@ CALLS = [
 HASTE = 20.0  # how many times faster than usual the sandbox's runs change
 FAILING = "9000404"  # the only id in README that is answered with an error
 ADDRESS = "127.0.0.1:50051"
-RECORDING = [  # each command of README's recording, with the lines that it prints
-    each.splitlines()
-    for block in re.findall(r"(?ms)^```console\n\$ (.*?)^```$", README)
-    for each in block.split("\n$ ")
-]
 CUT = "  ..."  # stands for the lines that the recording omits
 
 
-async def run(served: Gateway, command: str) -> tuple[int, str]:
-    """Run a command of README against a gateway and return its exit code and output."""
-    words = shlex.split(command.replace(ADDRESS, str(served.address)))
+def recording_of(page: str) -> list[list[str]]:
+    """Return each command of a page's recordings, with the lines that it prints."""
+    return [
+        each.splitlines()
+        for block in re.findall(r"(?ms)^```console\n\$ (.*?)^```$", page)
+        for each in block.split("\n$ ")
+    ]
+
+
+async def run(
+    address: str, command: str, *, folder: Path | None = None
+) -> tuple[int, str]:
+    """Run a page's command against a gateway and return its exit code and output."""
+    words = shlex.split(command.replace(ADDRESS, address))
     program = BIN / Path(words[0]).name
     assert program.exists()
     if program.name == "healthomics-gateway":
-        words += ["--address", str(served.address)]
+        words += ["--address", address]
     process = await asyncio.create_subprocess_exec(
         program,
         *words[1:],
+        cwd=folder,
         env={"no_grpc_proxy": "127.0.0.1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -69,7 +75,7 @@ async def test_readme_command_works(command: str) -> None:
         ) as sandbox,
         gateway(aws_at(sandbox.url), GATEWAY_WATCH__INTERVAL="100ms") as served,
     ):
-        code, output = await run(served, command)
+        code, output = await run(str(served.address), command)
 
     if FAILING in command:
         assert code != 0
@@ -86,7 +92,15 @@ def shape_of(line: str) -> str:
     return " ".join(re.sub(r"\b\d+(ms|s|m|h|d)\b", "DURATION", line).split())
 
 
-@pytest.mark.parametrize("recorded", RECORDING, ids=lambda lines: lines[0])
+def assert_printed(output: str, recorded: list[str]) -> None:
+    """Check that a command printed the recorded lines, in their order."""
+    printed = [shape_of(line) for line in output.splitlines()]
+    shown = [shape_of(line) for line in recorded if line != CUT]
+    assert shown == [line for line in printed if line in shown]
+    assert CUT in recorded or len(shown) == len(printed)
+
+
+@pytest.mark.parametrize("recorded", recording_of(README), ids=lambda lines: lines[0])
 async def test_readme_recording_matches_the_output(recorded: list[str]) -> None:
     """A command of README's recording prints the recorded lines in their order."""
     command, *lines = recorded
@@ -100,12 +114,9 @@ async def test_readme_recording_matches_the_output(recorded: list[str]) -> None:
             GATEWAY_WATCH__INTERVAL="50ms",
         ) as served,
     ):
-        _, output = await run(served, command)
+        _, output = await run(str(served.address), command)
 
-    printed = [shape_of(line) for line in output.splitlines()]
-    shown = [shape_of(line) for line in lines if line != CUT]
-    assert shown == [line for line in printed if line in shown]
-    assert CUT in lines or len(shown) == len(printed)
+    assert_printed(output, lines)
 
 
 async def test_readme_lists_describes_and_calls() -> None:
@@ -127,7 +138,9 @@ def test_readme_commands_are_tested() -> None:
     assert set() == named - targets
     assert ["make run", "make test"] == [e for e in others if e.startswith("make")]
     assert ["healthomics-gateway serve"] == [
-        each.rpartition("/")[2] for each in others if not each.startswith("make")
+        re.sub(r"^([A-Z_]+=\S+ )+", "", each)
+        for each in others
+        if not each.startswith("make")
     ]
 
 

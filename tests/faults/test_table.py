@@ -27,12 +27,13 @@ def test_table_has_a_row_for_each_case() -> None:
     rows = {1: Row(passed=2), 3: Row(passed=1, failed=1)}
     rows[1].add(seen.plain())
     rows[1].add(Tally(calls=1, silent=1).plain())
-    head, first, third, totals = table(rows)
+    head, first, third, _, totals = table(rows)
 
     assert ["case", "tests", "calls", "outcomes"] == head.split()
     assert first.startswith(f"   1  {CASES[1]}")
     assert first.endswith("     2      4  OK:2 RUN_NOT_FOUND:1")
     assert third.endswith("     2      0  -  FAILED 1")
     assert totals == (
-        f"2 of {len(CASES)} cases: 1 wrong codes, 1 silent calls, 2 leaked canaries"
+        f"2 of {len(CASES)} cases: 1 wrong codes or reasons,"
+        " 1 calls without an outcome in time, 2 secrets in errors or logs"
     )

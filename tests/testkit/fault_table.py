@@ -50,6 +50,11 @@ CASES = {
     41: "watchers that disconnect and return",
 }
 
+LEGEND = (
+    "Outcomes are reasons of the gateway, codes of gRPC itself (core), `late` for calls"
+    " that\na shutdown refuses as it should, and `exit` for the exit codes of `serve`."
+)
+
 
 @dataclass(slots=True)
 class Tally:
@@ -59,7 +64,7 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)  # by reason
     wrong: int = 0  # a code or reason other than the row's
     silent: int = 0  # neither an answer nor a reason in time
-    leaked: int = 0  # canaries in errors or logs
+    leaked: int = 0  # secrets (canaries) in errors or logs
 
     def plain(self) -> dict[str, object]:
         """Return the tally as values that can be sent between processes."""
@@ -90,7 +95,7 @@ class Row:
 
 
 def table(rows: Mapping[int, Row]) -> Iterator[str]:
-    """Return a line for each case that ran."""
+    """Return a line for each case that ran, a legend and the totals."""
     yield f"{'case':>4}  {'':44}{'tests':>6}{'calls':>7}  outcomes"
     for number, title in CASES.items():
         if number in rows:
@@ -104,9 +109,11 @@ def table(rows: Mapping[int, Row]) -> Iterator[str]:
         name: sum(getattr(row.tally, name) for row in rows.values())
         for name in ("wrong", "silent", "leaked")
     }
+    yield LEGEND
     yield (
-        f"{len(rows)} of {len(CASES)} cases: {totals['wrong']} wrong codes,"
-        f" {totals['silent']} silent calls, {totals['leaked']} leaked canaries"
+        f"{len(rows)} of {len(CASES)} cases: {totals['wrong']} wrong codes or reasons,"
+        f" {totals['silent']} calls without an outcome in time,"
+        f" {totals['leaked']} secrets in errors or logs"
     )
 
 

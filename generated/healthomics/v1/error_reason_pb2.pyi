@@ -439,8 +439,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
                         "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
     """
     ERROR_REASON_RUN_REPLACED: _ErrorReason.ValueType  # 36
-    """The run with this id has another `uuid` than the watched run: HealthOmics uses
-    the id of a deleted run again. NOT_FOUND; `google.rpc.ResourceInfo` has the
+    """The run with this id has another `uuid` than the watched run: HealthOmics
+    reuses the id of a deleted run. NOT_FOUND; `google.rpc.ResourceInfo` has the
     id. Watch without `uuid` to follow the new run.
 
     Example:
@@ -956,8 +956,8 @@ Example:
                     "awsRequestId": "7f2c4b1e-0d53-4a86-9f7e-2b8f4f1f9a11" } }
 """
 ERROR_REASON_RUN_REPLACED: ErrorReason.ValueType  # 36
-"""The run with this id has another `uuid` than the watched run: HealthOmics uses
-the id of a deleted run again. NOT_FOUND; `google.rpc.ResourceInfo` has the
+"""The run with this id has another `uuid` than the watched run: HealthOmics
+reuses the id of a deleted run. NOT_FOUND; `google.rpc.ResourceInfo` has the
 id. Watch without `uuid` to follow the new run.
 
 Example:

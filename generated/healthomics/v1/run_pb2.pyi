@@ -463,8 +463,8 @@ class Run(_message.Message):
     failure_reason: _builtins.str
     """Why the run failed, 1 to 64 characters. Absent unless it failed."""
     id: _builtins.str
-    """The run's id, 1 to 18 digits: always the requested one. HealthOmics uses the
-    id of a deleted run again; `uuid` is the run's identity.
+    """The run's id, 1 to 18 digits: always the requested one. HealthOmics reuses
+    the id of a deleted run; `uuid` is the run's identity.
     """
     log_level: Global___RunLogLevel.ValueType
     """How much the run logs."""

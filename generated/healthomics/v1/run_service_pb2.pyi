@@ -86,9 +86,9 @@ class WatchRunRequest(_message.Message):
     id: _builtins.str
     """The run's id: 1 to 18 ASCII digits. Required."""
     uuid: _builtins.str
-    """The run's identity, `Run.uuid`, if the client knows it: HealthOmics uses the
-    id of a deleted run again. If the run with this id has another uuid, the stream
-    ends NOT_FOUND with RUN_REPLACED. Absent: any run with this id. At most 64
+    """The run's identity, `Run.uuid`, if the client knows it: HealthOmics reuses
+    the id of a deleted run. If the run with this id has another uuid, the stream
+    ends with NOT_FOUND and RUN_REPLACED. Absent: any run with this id. At most 64
     characters.
     """
     @_builtins.property

@@ -69,8 +69,8 @@ class RunServiceServicer(object):
         """Watches one run: streams its current state, then each state that the gateway
         observes to differ from the one before, in order.
 
-        The stream ends OK after a state that is COMPLETED, FAILED, CANCELLED or
-        DELETED. It ends UNAVAILABLE with WATCH_RENEW when it has reached the time
+        The stream ends with OK after a state that is COMPLETED, FAILED, CANCELLED or
+        DELETED. It ends with UNAVAILABLE and WATCH_RENEW when it has reached the time
         limit that the operator sets: begin another with the run's `uuid`. Temporary
         failures of HealthOmics don't end it.
         """
