@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.upstream.credentials import WAIT_SECONDS
 from testkit.builders import ALWAYS, Refusal, get_run, http, refused
 from testkit.credential_server import NOTHING, CredentialSource, session, token
 from testkit.lying_upstream import (
@@ -36,6 +37,15 @@ INVALID = Reason.GATEWAY_CREDENTIALS_INVALID
 CALLERS = 100
 STALE = timedelta(minutes=12)  # still valid, but due for an early refresh
 WITH_RETRY = ALWAYS | {"RetryInfo"}
+
+
+def waiting_for(seconds: float) -> dict[str, Any]:
+    """Return options of a provider whose calls wait so long for credentials."""
+
+    def timeout(usual: float) -> asyncio.Timeout:
+        return asyncio.timeout(seconds if usual == WAIT_SECONDS else usual)
+
+    return {"timeout": timeout}
 
 
 def token_of(request: Request) -> str:
@@ -152,9 +162,7 @@ async def test_wait_for_a_stalled_source_is_limited(rigged: Any) -> None:
     source = CredentialSource(session(1))
     source.stall()
     async with (
-        sourced(
-            rigged, source, is_truth_served=False, options={"wait_seconds": 0.5}
-        ) as rig,
+        sourced(rigged, source, is_truth_served=False, options=waiting_for(0.5)) as rig,
         watching(rig.served) as watch,
     ):
         waiting = [
@@ -217,7 +225,7 @@ async def test_stalled_renewal_is_reported_as_expired(rigged: Any) -> None:
             rigged,
             source,
             number=2,
-            options={"wait_seconds": 0.3},
+            options=waiting_for(0.3),
             is_truth_served=False,  # a success would make the gateway ready too early
         ) as rig,
         watching(rig.served) as watch,
