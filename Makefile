@@ -98,7 +98,11 @@ package-graph: $(READY) ## print which packages import which, and check the laye
 
 descriptor: $(READY) ## write the contract's descriptor set to build/healthomics.v1.binpb
 	@mkdir -p $(dir $(DESCRIPTOR))
-	$(BIN)/buf build --as-file-descriptor-set --output $(DESCRIPTOR)
+	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
+	  --proto_path=$$($(BIN)/python -c \
+	    'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  --include_imports --include_source_info --descriptor_set_out=$(DESCRIPTOR) \
+	  $(PROTOS) google/rpc/status.proto google/rpc/error_details.proto
 
 release-descriptor: $(READY) ## record the current contract as the last released one
 	$(BIN)/buf build --exclude-source-info --output $(RELEASED)

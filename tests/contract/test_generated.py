@@ -49,7 +49,7 @@ def without_json_names(file: FileDescriptorProto) -> FileDescriptorProto:
 
 
 def test_descriptor_holds_the_contract(tmp_path: Path) -> None:
-    """`make descriptor` writes a descriptor set of the three files, with comments."""
+    """`make descriptor` writes the three files with comments, and the error details."""
     make("descriptor", f"DESCRIPTOR={tmp_path / 'set.binpb'}")
     written = FileDescriptorSet.FromString((tmp_path / "set.binpb").read_bytes())
     files = {each.name: each for each in written.file}
@@ -59,3 +59,4 @@ def test_descriptor_holds_the_contract(tmp_path: Path) -> None:
         actual = files[expected.name]
         assert actual.source_code_info.location
         assert without_json_names(expected) == without_json_names(actual)
+    assert {"google/rpc/status.proto", "google/rpc/error_details.proto"} <= files.keys()

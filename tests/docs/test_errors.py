@@ -90,7 +90,7 @@ def test_row_has_code_details_and_advice(reason: Reason) -> None:
     assert Code.Name(status.code) == code
     assert packed - OF_EVERY_ERROR == set(words(details))
     assert reason.value.advice is Advice[client.split()[0].rstrip(",").upper()]
-    assert ("RetryInfo" in packed) == (error.pushback_ms > 0)
+    assert ("RetryInfo" in packed) == (error.retry_delay_ms is not None)
 
 
 def classified() -> dict[Reason, set[Again]]:

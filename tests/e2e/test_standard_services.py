@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -247,10 +248,24 @@ async def test_grpcurl_describes_methods_and_enums() -> None:
     ]
 
 
+async def test_grpcurl_prints_json_names() -> None:
+    """By reflection too, a run has the names of protobuf's JSON."""
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
+        request = '{"id": "1000003", "read_mask": {"paths": ["creation_time"]}}'
+        output = await grpcurl("-d", request, str(served.address), f"{SERVICE}.GetRun")
+
+    assert {"creationTime", "observeTime"} == json.loads(output).keys()
+
+
 async def described(served: Gateway, symbol: str) -> str:
     """Return grpcurl's description of a symbol."""
+    return await grpcurl(str(served.address), "describe", symbol)
+
+
+async def grpcurl(*arguments: str) -> str:
+    """Return the output of grpcurl in plaintext."""
     program = await asyncio.create_subprocess_exec(
-        *(GRPCURL, "-plaintext", str(served.address), "describe", symbol),
+        *(GRPCURL, "-plaintext", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

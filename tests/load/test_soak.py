@@ -113,7 +113,6 @@ def failed(
         status.code = code.value[0]
     trailers = Metadata(
         ("x-request-id", CALL_ID),
-        ("grpc-retry-pushback-ms", str(error.pushback_ms)),
         ("grpc-status-details-bin", status.SerializeToString()),
     )
     codes = {each.value[0]: each for each in StatusCode}

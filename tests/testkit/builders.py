@@ -20,6 +20,7 @@ from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway import sandbox
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.errors.reasons import Advice, Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.sandbox.signature import ReceivedRequest
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
@@ -175,13 +176,14 @@ def assert_well_made(failure: Refusal) -> None:
     assert "healthomics-gateway" == failure.details["ErrorInfo"].domain
     assert failure.trailers["x-request-id"] == failure.details["RequestInfo"].request_id
     assert failure.size <= 4096
-    pushback_ms = int(failure.trailers["grpc-retry-pushback-ms"])
+    pushback = failure.trailers.get("grpc-retry-pushback-ms")
     if "RetryInfo" in failure.details:
-        delay = failure.details["RetryInfo"].retry_delay
-        assert pushback_ms == delay.ToMilliseconds()
-        assert 50 <= pushback_ms <= 60_000
+        delay_ms = failure.details["RetryInfo"].retry_delay.ToMilliseconds()
+        assert 50 <= delay_ms <= 60_000
+        is_to_wait = Reason[failure.reason].value.advice is Advice.WAIT
+        assert pushback == (None if is_to_wait else str(delay_ms))
     else:
-        assert -1 == pushback_ms
+        assert "-1" == pushback
     everything = f"{failure.message} {failure.details} {failure.trailers}"
     assert [] == [canary for canary in CANARIES if canary in everything]
 

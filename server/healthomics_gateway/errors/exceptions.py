@@ -11,6 +11,7 @@ from google.rpc.error_details_pb2 import BadRequest
 
 from healthomics_gateway.errors.reasons import Advice, Reason
 
+NO_RETRY = -1  # the pushback that forbids a retry
 MIN_RETRY_MS = 50
 MAX_RETRY_MS = 60_000
 
@@ -87,10 +88,23 @@ class GatewayError(Exception):
         return type(self)(**(arguments | changes))
 
     @property
-    def pushback_ms(self) -> int:
-        """The delay before a retry, 50 ms to 60 s, or -1 for no retry (gRFC A6)."""
+    def pushback_ms(self) -> int | None:
+        """The pushback for the client's library (gRFC A6).
+
+        It is the delay of RetryInfo, or -1 for no retry. None sends no pushback: if the
+        advice is to wait, the caller must decide. The libraries of Java and .NET retry
+        every status that has a delay, whatever its code, and lose its details.
+        """
+        if self.reason.value.advice is Advice.WAIT:
+            return None
+        delay_ms = self.retry_delay_ms
+        return NO_RETRY if delay_ms is None else delay_ms
+
+    @property
+    def retry_delay_ms(self) -> int | None:
+        """The delay of RetryInfo, 50 ms to 60 s, or None for no retry."""
         if self.reason.value.advice is Advice.STOP:
-            return -1
+            return None
         wait_ms = round(self.retry_delay_seconds * 1000)
         return min(max(wait_ms, MIN_RETRY_MS), MAX_RETRY_MS)
 

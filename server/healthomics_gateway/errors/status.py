@@ -50,9 +50,9 @@ def status_of(
         ErrorInfo(reason=error.reason.name, domain=DOMAIN, metadata=metadata),
         RequestInfo(request_id=request_id),
     )
-    if error.pushback_ms >= 0:
+    if error.retry_delay_ms is not None:
         info = RetryInfo()
-        info.retry_delay.FromMilliseconds(error.pushback_ms)
+        info.retry_delay.FromMilliseconds(error.retry_delay_ms)
         _pack(status, info)
     if debug and error.debug:
         _pack(status, DebugInfo(detail=_clean(error.debug, MAX_DEBUG_TEXT)))

@@ -10,7 +10,7 @@ import grpc
 import structlog
 from grpc.aio import AbortError, InternalError
 
-from healthomics_gateway.context import CallContext, Handler, Interceptor
+from healthomics_gateway.context import CallContext, Handler, Interceptor, Trailer
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.errors.status import status_of
@@ -70,11 +70,12 @@ def _set_status(error: GatewayError, call: CallContext, *, debug: bool) -> None:
     )
     call.code = CODES[status.code]
     call.reason = error.reason.name
-    trailers = [
+    trailers: list[Trailer] = [
         *call.trailing_ids(),
-        ("grpc-retry-pushback-ms", str(error.pushback_ms)),
         ("grpc-status-details-bin", status.SerializeToString()),
     ]
+    if error.pushback_ms is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(error.pushback_ms)))
     call.abort = partial(
         call.rpc.abort, call.code, status.message, trailing_metadata=tuple(trailers)
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool, text_format
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor import Descriptor, FileDescriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
-from healthomics.v1 import error_reason_pb2
+from healthomics.v1 import error_reason_pb2, run_service_pb2
 from healthomics_gateway.services.names import (
     HEALTH,
     REFLECTION_V1,
@@ -21,7 +23,7 @@ from healthomics_gateway.services.names import (
     RUN_SERVICE,
 )
 
-# No method has their types, so they are imported to be in the descriptor pool.
+# No method has their types.
 ERRORS = (error_reason_pb2, error_details_pb2)
 
 
@@ -33,9 +35,7 @@ def add_reflection(
     `beside` are the names of the server's other services.
     """
     names = (*beside, REFLECTION_V1, REFLECTION_V1ALPHA)
-    pool = descriptor_pool.Default()
-    _describe_v1()
-    servicer = reflection_aio.ReflectionServicer(names, Symbols(pool))
+    servicer = reflection_aio.ReflectionServicer(names, Symbols(_pool()))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # has no type in the stubs
         servicer, server
     )
@@ -76,11 +76,47 @@ class Symbols:
             return service.file
 
 
-@cache  # once per process, as the default pool is
-def _describe_v1() -> None:
-    """Add v1 to the default pool, as the package has only v1alpha."""
-    file = FileDescriptorProto()
-    reflection_pb2.DESCRIPTOR.CopyToProto(file)
-    text = text_format.MessageToString(file).replace("v1alpha", "v1")
-    described = text_format.Parse(text, FileDescriptorProto())
-    descriptor_pool.Default().Add(described)
+@cache  # once per process: other servers have the same services
+def _pool() -> descriptor_pool.DescriptorPool:
+    """Return a pool of the files of all services and errors.
+
+    Its fields have their JSON names, which the default pool leaves out: grpcurl and
+    others print a message by these.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    for file in (
+        run_service_pb2.DESCRIPTOR,
+        health_pb2.DESCRIPTOR,
+        *(each.DESCRIPTOR for each in ERRORS),
+        reflection_pb2.DESCRIPTOR,
+    ):
+        _add(file, pool)
+    v1alpha = FileDescriptorProto()  # the package has no v1
+    pool.FindFileByName(reflection_pb2.DESCRIPTOR.name).CopyToProto(v1alpha)
+    text = text_format.MessageToString(v1alpha).replace("v1alpha", "v1")
+    pool.Add(text_format.Parse(text, FileDescriptorProto()))
+    return pool
+
+
+def _add(file: FileDescriptor, pool: descriptor_pool.DescriptorPool) -> None:
+    """Add a file to a pool, after the files that it imports."""
+    for each in file.dependencies:
+        _add(each, pool)
+    pool.Add(_with_json_names(file))
+
+
+def _with_json_names(file: FileDescriptor) -> FileDescriptorProto:
+    described = FileDescriptorProto()
+    file.CopyToProto(described)
+    _set_json_names(described.message_type, file.message_types_by_name)
+    return described
+
+
+def _set_json_names(
+    messages: Iterable[DescriptorProto], by_name: Mapping[str, Descriptor]
+) -> None:
+    for message in messages:
+        descriptor = by_name[message.name]
+        for field in message.field:
+            field.json_name = descriptor.fields_by_name[field.name].json_name
+        _set_json_names(message.nested_type, descriptor.nested_types_by_name)

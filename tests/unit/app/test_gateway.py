@@ -101,7 +101,8 @@ async def test_stack_returns_a_retry_delay_beyond_the_deadline() -> None:
         reported = await refused(get_run(stub, RUN_ID, seconds=4))
 
     assert "UPSTREAM_THROTTLED" == reported.reason
-    assert 5000 <= int(str(reported.trailers["grpc-retry-pushback-ms"])) <= 6000
+    delay = reported.details["RetryInfo"].retry_delay
+    assert 5000 <= delay.ToMilliseconds() <= 6000
     assert 1 == len(upstream.requests)
 
 

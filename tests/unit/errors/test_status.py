@@ -194,10 +194,10 @@ def test_upstream_validation_names_the_id() -> None:
         pytest.param(3600.0, 60_000, id="longer-than-the-longest"),
     ],
 )
-def test_pushback_is_retry_info_or_never(
+def test_pushback_is_retry_info_never_or_absent(
     reason: Reason, seconds: float, milliseconds: int
 ) -> None:
-    """The pushback is RetryInfo's delay, 50 ms to 60 s, or -1 for no retry."""
+    """It is RetryInfo's delay, -1 for no retry, and absent if callers must wait."""
     error = GatewayError(reason, retry_delay_seconds=seconds)
     status = status_of(error, metadata={}, request_id="r-1")
     delays = [
@@ -206,10 +206,12 @@ def test_pushback_is_retry_info_or_never(
         if isinstance(each, error_details_pb2.RetryInfo)
     ]
 
-    if reason.value.advice is Advice.STOP:
-        assert (-1, []) == (error.pushback_ms, delays)
-    else:
-        assert (milliseconds, [milliseconds]) == (error.pushback_ms, delays)
+    expected = {
+        Advice.STOP: (-1, []),
+        Advice.RETRY: (milliseconds, [milliseconds]),
+        Advice.WAIT: (None, [milliseconds]),
+    }
+    assert expected[reason.value.advice] == (error.pushback_ms, delays)
 
 
 @pytest.mark.parametrize("reason", REASONS)

@@ -49,10 +49,10 @@ class Outcome:
         return vars(expected) == vars(self.error)
 
     @property
-    def pushback_ms(self) -> int:
+    def delay_ms(self) -> int | None:
         """Return the wait that the client is asked for, in milliseconds."""
         assert self.error
-        return self.error.pushback_ms
+        return self.error.retry_delay_ms
 
 
 async def ask(
@@ -238,7 +238,7 @@ async def test_waits_have_full_jitter_and_double(jitter: float) -> None:
     outcome = await ask(Scripted(passing()), jitter=jitter)
 
     assert [0.05 * jitter, 0.1 * jitter] == pytest.approx(outcome.time.slept)
-    assert max(50, round(200 * jitter)) == pytest.approx(outcome.pushback_ms, abs=1)
+    assert max(50, round(200 * jitter)) == pytest.approx(outcome.delay_ms, abs=1)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -249,7 +249,7 @@ async def test_waits_after_throttling_begin_at_a_second(jitter: float) -> None:
     outcome = await ask(Scripted(throttled), jitter=jitter)
 
     assert [jitter, 2 * jitter] == pytest.approx(outcome.time.slept)
-    assert max(50, round(4000 * jitter)) == pytest.approx(outcome.pushback_ms, abs=1)
+    assert max(50, round(4000 * jitter)) == pytest.approx(outcome.delay_ms, abs=1)
 
 
 @pytest.mark.guarantee("bounded-attempts")
@@ -297,7 +297,7 @@ async def test_error_has_the_wait_that_would_come_next(
     )
     outcome = await ask(Scripted(throttled), max_attempts=1)
 
-    assert milliseconds == outcome.pushback_ms
+    assert milliseconds == outcome.delay_ms
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5])
@@ -311,7 +311,7 @@ async def test_error_without_credentials_asks_clients_to_wait(
     """All calls fail until credentials are found: clients retry after 1 to 5 s."""
     outcome = await ask(Scripted(failure(reason, again=Again.NO)), jitter=jitter)
 
-    assert 1000 + 4000 * jitter == outcome.pushback_ms
+    assert 1000 + 4000 * jitter == outcome.delay_ms
 
 
 async def test_failure_that_was_fixed_is_retried_without_the_longer_wait() -> None:
@@ -329,7 +329,7 @@ async def test_error_without_time_for_a_retry_has_its_wait() -> None:
     outcome = await ask(Scripted(throttled), seconds=0.1)
 
     assert [] == outcome.time.slept
-    assert 500 == outcome.pushback_ms
+    assert 500 == outcome.delay_ms
 
 
 async def test_retry_after_beyond_the_deadline_ends_the_attempts() -> None:
@@ -340,7 +340,7 @@ async def test_retry_after_beyond_the_deadline_ends_the_attempts() -> None:
     outcome = await ask(Scripted(throttled, ANSWER), seconds=2.0)
 
     assert outcome.ended_with(throttled)
-    assert 3000 == outcome.pushback_ms
+    assert 3000 == outcome.delay_ms
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
