@@ -16,6 +16,7 @@ PROTOS := $(sort $(wildcard protos/healthomics/v1/*.proto))
 CODE := server bench clients tests
 RELEASED := protos/released.binpb
 OUT := generated
+PACKAGE := healthomics/v1
 DESCRIPTOR := build/healthomics.v1.binpb
 
 help: ## list the targets
@@ -23,7 +24,7 @@ help: ## list the targets
 
 setup: $(READY) ## create the development environment in .venv
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml generated/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed: set PYTHON=/its/path" >&2; exit 1; }
 	@echo "Setting up $(VENV), once: this needs the network and takes one to five minutes"
@@ -32,7 +33,8 @@ $(READY): pyproject.toml constraints.txt
 	@echo "2/3 installing pip"
 	@$(PIP) install -c constraints.txt pip
 	@echo "3/3 installing the gateway, its dependencies and the development tools"
-	@$(PIP) install -c constraints.txt --editable . --group dev
+	@$(PIP) install -c constraints.txt --editable ./generated --editable . --group dev
+	@$(PIP) install -c constraints.txt --no-deps --group generate
 	@touch $@
 
 $(LOAD): $(READY)
@@ -81,14 +83,24 @@ format: $(READY) ## format code and protos
 	$(BIN)/buf format --write
 
 generate: $(READY) ## generate the code in generated/ from protos/
-	@rm -rf $(OUT) && mkdir -p $(OUT)
+	@$(BIN)/python -c 'import grpc_tools' || { \
+	  echo "Python 3.11 or 3.12 is needed: grpcio-tools has no wheels for a later one," \
+	  "as its version is an old one; see pyproject.toml" >&2; exit 1; }
+	@rm -rf $(OUT)/$(PACKAGE) && mkdir -p $(OUT)/$(PACKAGE)
 	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) \
-	  protos/healthomics/v1/run_service.proto
+	  protos/$(PACKAGE)/run_service.proto
+	@touch $(OUT)/$(PACKAGE)/py.typed
+	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
+	  --proto_path=$$($(BIN)/python -c \
+	    'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  --include_imports --include_source_info \
+	  --descriptor_set_out=$(OUT)/$(PACKAGE)/descriptor_set.binpb \
+	  $(PROTOS) google/rpc/status.proto google/rpc/error_details.proto
 
 guarantees: $(READY) ## list the marked tests in docs/internals/guarantees.md
 	$(BIN)/python tests/docs/guarantees.py
@@ -96,13 +108,9 @@ guarantees: $(READY) ## list the marked tests in docs/internals/guarantees.md
 package-graph: $(READY) ## print which packages import which, and check the layers
 	@$(BIN)/python tests/docs/package_graph.py $(ARGS)
 
-descriptor: $(READY) ## write the contract's descriptor set to build/healthomics.v1.binpb
+descriptor: ## copy the contract's descriptor set to build/healthomics.v1.binpb
 	@mkdir -p $(dir $(DESCRIPTOR))
-	$(BIN)/python -m grpc_tools.protoc --proto_path=protos \
-	  --proto_path=$$($(BIN)/python -c \
-	    'import sysconfig; print(sysconfig.get_path("purelib"))') \
-	  --include_imports --include_source_info --descriptor_set_out=$(DESCRIPTOR) \
-	  $(PROTOS) google/rpc/status.proto google/rpc/error_details.proto
+	cp $(OUT)/$(PACKAGE)/descriptor_set.binpb $(DESCRIPTOR)
 
 release-descriptor: $(READY) ## record the current contract as the last released one
 	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
@@ -149,9 +157,10 @@ audit: $(READY) ## look up known vulnerabilities of the dependencies (needs netw
 	build/audit/bin/pip-audit --path $$($(BIN)/python -c \
 	  'import sysconfig; print(sysconfig.get_path("purelib"))') --progress-spinner off
 
-wheel: $(READY) ## build the wheel and try it in a new environment
+wheel: $(READY) ## build the wheels and try them in new environments
 	@rm -rf build/wheel && mkdir -p build/wheel
-	$(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(PIP) wheel --no-deps --wheel-dir build/wheel ./generated .
+	$(BIN)/python tests/contract/wheels.py build/wheel/*.whl
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet \
 	  install -c constraints.txt build/wheel/*.whl
@@ -166,5 +175,5 @@ floor: $(READY) ## run tests/e2e/test_paths.py with the oldest supported grpcio
 	@$(FLOOR)/venv/bin/python -m pip --disable-pip-version-check --quiet \
 	  install -c $(FLOOR)/constraints.txt pip
 	@$(FLOOR)/venv/bin/python -m pip --disable-pip-version-check --quiet \
-	  install -c $(FLOOR)/constraints.txt --editable . --group dev
+	  install -c $(FLOOR)/constraints.txt --editable ./generated --editable . --group dev
 	$(FLOOR)/venv/bin/pytest -q tests/e2e/test_paths.py

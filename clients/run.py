@@ -26,6 +26,15 @@ LAST_PRINTED = "AWS_DISABLE_HOST_PREFIX_INJECTION"  # the sandbox's last line
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0  # the gateway's drain time, and some more for the process to end
 
+OLDEST_MINOR = 8  # of Python 3
+OLDEST = (  # what generated/pyproject.toml promises
+    "grpcio==1.62.3",
+    "grpcio-status==1.62.3",
+    "protobuf==4.25.8",
+    "googleapis-common-protos==1.63.0",
+)
+TYPED = ("mypy", "types-protobuf", "types-grpcio")  # for `check_types`
+
 # The files that contain the code blocks of docs/guide/clients.md, by language.
 DOCUMENTED = {
     "go": GO / "getrun/main.go",
@@ -81,16 +90,57 @@ def has_go() -> bool:
 
 
 def run_python(address: str) -> None:
-    """Run the Python client: once for an answer, once for an error."""
+    """Run the Python client with the oldest and the newest supported packages.
+
+    It is run twice with each: for an answer and for an error.
+    """
     program = "clients/python/getrun.py"
     # gRPC's C core would use a proxy for a loopback address too.
     environment = os.environ | {"no_grpc_proxy": LOOPBACK}
-    for run_id, expected in (("1000003", 0), ("9000404", 1)):
-        run(
-            *(sys.executable, program, address, run_id),
-            environment=environment,
-            expected=expected,
-        )
+    oldest = python_environment("oldest", *OLDEST, python=oldest_python())
+    newest = python_environment("newest", *TYPED)
+    for python in (oldest, newest):
+        for run_id, expected in (("1000003", 0), ("9000404", 1)):
+            run(
+                *(python, program, address, run_id),
+                environment=environment,
+                expected=expected,
+            )
+    check_types(newest)
+
+
+def python_environment(
+    name: str, *packages: str, python: str = sys.executable
+) -> Path:
+    """Return the Python of a new environment that has the stubs and `packages`."""
+    folder = ROOT / "build/clients" / name
+    run(python, "-m", "venv", "--clear", folder)
+    pip = (folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet")
+    run(*pip, "install", "./generated[errors]", *packages)
+    return folder / "bin/python"
+
+
+def oldest_python() -> str:
+    """Return the oldest Python on PATH that the stubs support."""
+    for minor in range(OLDEST_MINOR, sys.version_info.minor):
+        program = shutil.which(f"python3.{minor}")
+        # A version manager may have a program for a version that isn't selected.
+        if program and not subprocess.run(
+            [program, "-c", ""], check=False, capture_output=True
+        ).returncode:
+            return program
+    return sys.executable
+
+
+def check_types(python: Path) -> None:
+    """Check that a type checker finds the types of the installed stubs."""
+    wrong = "from healthomics.v1.run_pb2 import Run; Run(id=1)"
+    command = (python, "-m", "mypy", "--strict", "--no-incremental", "-c", wrong)
+    done = subprocess.run(
+        command, cwd=ROOT / "build", check=False, capture_output=True, text=True
+    )
+    if 'Argument "id" to "Run" has incompatible type "int"' not in done.stdout:
+        raise FailedError(f"mypy doesn't see the types of the stubs: {done.stdout}")
 
 
 def run_go(address: str) -> None:
