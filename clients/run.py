@@ -109,9 +109,7 @@ def run_python(address: str) -> None:
     check_types(newest)
 
 
-def python_environment(
-    name: str, *packages: str, python: str = sys.executable
-) -> Path:
+def python_environment(name: str, *packages: str, python: str = sys.executable) -> Path:
     """Return the Python of a new environment that has the stubs and `packages`."""
     folder = ROOT / "build/clients" / name
     run(python, "-m", "venv", "--clear", folder)
@@ -125,9 +123,12 @@ def oldest_python() -> str:
     for minor in range(OLDEST_MINOR, sys.version_info.minor):
         program = shutil.which(f"python3.{minor}")
         # A version manager may have a program for a version that isn't selected.
-        if program and not subprocess.run(
-            [program, "-c", ""], check=False, capture_output=True
-        ).returncode:
+        if (
+            program
+            and not subprocess.run(
+                [program, "-c", ""], check=False, capture_output=True
+            ).returncode
+        ):
             return program
     return sys.executable
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
+from contract import wheels
 from healthomics.v1 import error_reason_pb2, run_pb2, run_service_pb2
 
 ROOT = Path(__file__).parents[2]
@@ -79,3 +82,46 @@ def test_both_packages_have_one_version() -> None:
 
     assert gateway["version"] == stubs["version"]
     assert f"{stubs['name']}=={stubs['version']}" in gateway["dependencies"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        pytest.param("", "", 0, id="unchanged"),
+        pytest.param("string digest =", "string checksum =", 100, id="renamed-field"),
+        pytest.param("com.healthomics.v1", "com.labs.v1", 100, id="java-package"),
+    ],
+)
+def test_breaking_change_is_found(
+    tmp_path: Path, old: str, new: str, code: int
+) -> None:
+    """`buf breaking` compares with the released contract, packages included."""
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    shutil.copy(ROOT / "buf.yaml", tmp_path)
+    file = tmp_path / "protos/healthomics/v1/run.proto"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new, 1))
+    buf = Path(sys.executable).with_name("buf")
+    done = subprocess.run(
+        [buf, "breaking", "--against", ROOT / "protos/released.binpb"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (code, bool(new)) == (done.returncode, "run.proto" in done.stdout)
+
+
+def test_file_of_two_wheels_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check of the wheels names the files that are in both."""
+    for wheel, own in (("a.whl", "a.py"), ("b.whl", "b.py")):
+        with ZipFile(tmp_path / wheel, "w") as archive:
+            for name in (own, "both.py"):
+                archive.writestr(name, "")
+
+    assert 1 == wheels.main([str(tmp_path / each) for each in ("a.whl", "b.whl")])
+    assert "in more than one wheel: both.py\n" == capsys.readouterr().err
+    assert 0 == wheels.main([str(tmp_path / "a.whl")])

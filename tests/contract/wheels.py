@@ -1,7 +1,7 @@
 """Checks that no file is in two of the wheels that are named as arguments.
 
-`make wheel` runs it. Installed beside one another, such wheels would overwrite a file, and
-uninstalling one of them would break the other.
+`make wheel` runs it. If two installed wheels have the same file, one has replaced the
+other's, and uninstalling one breaks the other.
 """
 
 from __future__ import annotations

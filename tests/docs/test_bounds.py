@@ -7,11 +7,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from docs.test_map import defined_in
+from healthomics_gateway.services.reflection import served_descriptors
 from healthomics_gateway.settings.schema import Settings
 from testkit.builders import aws_at, gateway
 
@@ -49,7 +49,7 @@ async def served_methods() -> set[str]:
             iter([request]), timeout=10
         )
         listed = (await stream.read()).list_services_response.service
-    pool = descriptor_pool.Default()
+    pool = served_descriptors()
     return {
         f"{service.name}.{method.name}"
         for service in (pool.FindServiceByName(each.name) for each in listed)

@@ -35,7 +35,7 @@ def add_reflection(
     `beside` are the names of the server's other services.
     """
     names = (*beside, REFLECTION_V1, REFLECTION_V1ALPHA)
-    servicer = reflection_aio.ReflectionServicer(names, Symbols(_pool()))
+    servicer = reflection_aio.ReflectionServicer(names, Symbols(served_descriptors()))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # has no type in the stubs
         servicer, server
     )
@@ -77,7 +77,7 @@ class Symbols:
 
 
 @cache  # once per process: other servers have the same services
-def _pool() -> descriptor_pool.DescriptorPool:
+def served_descriptors() -> descriptor_pool.DescriptorPool:
     """Return a pool of the files of all services and errors.
 
     Its fields have their JSON names, which the default pool leaves out: grpcurl and
