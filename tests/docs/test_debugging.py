@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from healthomics_gateway.sandbox import Sandbox
 from testkit.builders import aws_at, gateway
 
 ROOT = Path(__file__).parents[2]
+PATH = f"{BIN}:/usr/bin:/bin"
 PAGE = (ROOT / "docs/guide/debugging.md").read_text()
 
 
@@ -19,6 +21,9 @@ PAGE = (ROOT / "docs/guide/debugging.md").read_text()
 async def test_command_prints_what_the_page_shows(recorded: list[str]) -> None:
     """Each command runs in a shell, from the folder of the clone."""
     command, *lines = recorded
+    program = command.split()[0]
+    if not shutil.which(program, path=PATH):
+        pytest.skip(f"{program} isn't installed")
     async with (
         Sandbox(quota_per_second=0) as sandbox,
         gateway(aws_at(sandbox.url)) as served,
@@ -28,7 +33,7 @@ async def test_command_prints_what_the_page_shows(recorded: list[str]) -> None:
         process = await asyncio.create_subprocess_exec(
             *("bash", "-c", command),
             cwd=ROOT,
-            env={"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(ROOT / "build")},
+            env={"PATH": PATH, "HOME": str(ROOT / "build")},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
