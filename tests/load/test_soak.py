@@ -115,6 +115,8 @@ def failed(
         ("x-request-id", CALL_ID),
         ("grpc-status-details-bin", status.SerializeToString()),
     )
+    if error.pushback_ms is not None:
+        trailers.add("grpc-retry-pushback-ms", str(error.pushback_ms))
     codes = {each.value[0]: each for each in StatusCode}
     answer = AioRpcError(codes[status.code], Metadata(), trailers, message)
     return CallEnd(ENDED, answer, {})
