@@ -26,6 +26,9 @@ LAST_PRINTED = "AWS_DISABLE_HOST_PREFIX_INJECTION"  # the sandbox's last line
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0  # the gateway's drain time, and some more for the process to end
 
+WATCH_SECONDS = 120.0  # for a watch of half a minute
+MAX_STREAM = "8s"  # so that a watch needs several streams
+ENDED = "status: RUN_STATUS_COMPLETED"
 OLDEST_MINOR = 8  # of Python 3
 OLDEST = (  # what generated/pyproject.toml promises
     "grpcio==1.62.3",
@@ -37,9 +40,9 @@ TYPED = ("mypy", "types-protobuf", "types-grpcio")  # for `check_types`
 
 # The files that contain the code blocks of docs/guide/clients.md, by language.
 DOCUMENTED = {
-    "go": GO / "getrun/main.go",
-    "python": ROOT / "clients/python/getrun.py",
-    "json": ROOT / "clients/service-config.json",
+    "go": ["go/getrun/main.go"],
+    "python": ["python/getrun.py", "python/watchrun.py"],
+    "json": ["service-config.json"],
 }
 
 
@@ -68,14 +71,16 @@ def main() -> int:
 def check_snippets() -> None:
     """Check that a client contains each code block of docs/guide/clients.md."""
     text = (ROOT / "docs/guide/clients.md").read_text()
-    for language, source in DOCUMENTED.items():
+    for language, files in DOCUMENTED.items():
+        code = "".join((ROOT / "clients" / each).read_text() for each in files)
         blocks = re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
         if not blocks:
             raise FailedError(f"docs/guide/clients.md shows no {language}")
         for block in blocks:
-            if block not in source.read_text():
+            if block not in code:
                 raise FailedError(
-                    f"docs/guide/clients.md shows what isn't in {source.name}:\n{block}"
+                    f"docs/guide/clients.md shows what isn't in {', '.join(files)}:"
+                    f"\n{block}"
                 )
 
 
@@ -106,7 +111,31 @@ def run_python(address: str) -> None:
                 environment=environment,
                 expected=expected,
             )
+    check_watches(address, environment, oldest, newest)
     check_types(newest)
+
+
+def check_watches(address: str, environment: dict[str, str], *pythons: Path) -> None:
+    """Check that the Python client watches a run to its end, over several streams."""
+    watches = []
+    for number, python in enumerate(pythons, start=1):
+        run_id = f"200000{number}"  # takes half a minute to end
+        print(f"clients: {python} clients/python/watchrun.py {run_id}", flush=True)
+        watches.append(
+            subprocess.Popen(
+                [python, "clients/python/watchrun.py", address, run_id],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for watch in watches:
+        output, notes = watch.communicate(timeout=WATCH_SECONDS)
+        is_resumed = "watching again" in notes
+        if (watch.returncode, is_resumed) != (0, True) or ENDED not in output:
+            raise FailedError(f"a watch went wrong:\n{output}{notes}")
 
 
 def python_environment(name: str, *packages: str, python: str = sys.executable) -> Path:
@@ -201,7 +230,7 @@ def gateway(aws: dict[str, str]) -> Iterator[str]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [BIN / PROGRAM, "serve", *listen],
-            env=own | aws,
+            env=own | aws | {"GATEWAY_WATCH__MAX_STREAM": MAX_STREAM},
             stdout=log,
             stderr=log,
         )
