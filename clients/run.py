@@ -40,7 +40,7 @@ TYPED = ("mypy", "types-protobuf", "types-grpcio")  # for `check_types`
 
 # The files that contain the code blocks of docs/guide/clients.md, by language.
 DOCUMENTED = {
-    "go": ["go/getrun/main.go"],
+    "go": ["go/getrun/main.go", "go/watchrun/main.go"],
     "python": ["python/getrun.py", "python/watchrun.py"],
     "json": ["service-config.json"],
 }
@@ -179,7 +179,7 @@ def run_go(address: str) -> None:
     """Run the Go client's tests."""
     environment = os.environ | {"GATEWAY_ADDRESS": address}
     run(
-        *("go", "test", "-count=1", "-timeout=120s", "./getrun"),
+        *("go", "test", "-count=1", "-timeout=120s", "./getrun", "./watchrun"),
         cwd=GO,
         environment=environment,
     )
