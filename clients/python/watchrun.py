@@ -40,7 +40,7 @@ def watch(stub: Any, run_id: str) -> Iterator[run_pb2.Run]:
                 raise
             failures += 1
             print(f"watching again in {seconds:.2f} s", file=sys.stderr)
-            time.sleep(seconds)
+            time.sleep(seconds)  # RetryInfo's delay, or the back-off
         else:
             return
 

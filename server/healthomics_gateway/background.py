@@ -81,6 +81,6 @@ async def _failure_of(run: Coroutine[Any, Any, None]) -> BaseException | None:
         if task is None or task.cancelling():
             raise
         return error  # something that it awaited was cancelled
-    except Exception as error:  # noqa: BLE001  # the task is restarted after any error
+    except Exception as error:  # noqa: BLE001  # a background task is restarted after any failure
         return error
     return None

@@ -78,7 +78,7 @@ class CallContext:
 
     @property
     def hides_upstream(self) -> bool:
-        """Whether the client must receive nothing of HealthOmics' answers.
+        """Return whether the client must receive nothing of HealthOmics' answers.
 
         This holds for every error of a restricted caller. AWS's answer and the number
         of attempts would show whether the run exists, even if a deadline or a shutdown

@@ -41,7 +41,7 @@ class TokenBucket:
 
     @property
     def has_token(self) -> bool:
-        """Whether a token can be used now."""
+        """Return whether a token can be used now."""
         return self.tokens >= WHOLE
 
     @property

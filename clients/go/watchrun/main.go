@@ -89,7 +89,7 @@ func watch(
 		if !retry || failures == maxFailures || ctx.Err() != nil {
 			return err
 		}
-		time.Sleep(wait)
+		time.Sleep(wait) // RetryInfo's delay, or the back-off
 	}
 }
 

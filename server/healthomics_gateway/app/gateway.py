@@ -164,7 +164,9 @@ class Gateway:
 
     async def _evict(self) -> None:
         await self._bounds.drain.evict(EVICTION_SECONDS)
-        await asyncio.sleep(SENDING_SECONDS)  # gRPC doesn't report when they are sent
+        await asyncio.sleep(
+            SENDING_SECONDS
+        )  # gRPC doesn't report when statuses are sent
         self.remove_sockets()
 
     def remove_sockets(self) -> None:

@@ -173,7 +173,9 @@ async def _locked(
                 with suppress(BlockingIOError):
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                await sleep(LOCK_PAUSE_SECONDS)  # flock has no asynchronous wait
+                await sleep(
+                    LOCK_PAUSE_SECONDS
+                )  # until the next try: asyncio can't wait for flock
         yield
 
 

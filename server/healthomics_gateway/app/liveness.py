@@ -95,7 +95,7 @@ class Liveness:
         """Probe an address repeatedly until FAILURES probes in a row fail."""
         failures = 0
         while failures < FAILURES:
-            await self._sleep(PAUSE_SECONDS)
+            await self._sleep(PAUSE_SECONDS)  # between two probes
             accepted = self._accepted()
             outcome = await self._outcome(target)
             has_failed = outcome in (Outcome.SILENT, Outcome.REFUSED)

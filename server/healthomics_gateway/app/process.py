@@ -27,6 +27,7 @@ from healthomics_gateway.telemetry.log_setup import (
 from healthomics_gateway.telemetry.log_writer import LogWriter
 from healthomics_gateway.upstream.config import Aws
 
+FIRST, SECOND = 1, 2  # signals
 FORCED, DEAD = 1, 70  # exit codes; 70 is EX_SOFTWARE
 M_ARENA_MAX = -8  # of glibc's mallopt(3)
 FORCE_SECONDS = 1.5  # after the drain time, until the process is ended by force
@@ -133,10 +134,10 @@ class Signals:
         if self._loop.is_closed():
             return  # the process is about to end by itself
         self._received += 1
-        if self._received == 1:
+        if self._received == FIRST:
             self._end_within(self._drain_seconds + self._force_seconds)
             self._loop.call_soon_threadsafe(self.first.set)
-        elif self._received == 2:  # noqa: PLR2004  # as in the name of the event
+        elif self._received == SECOND:
             self._end_within(self._force_seconds)
             self._loop.call_soon_threadsafe(self.second.set)
         else:

@@ -65,7 +65,7 @@ def _read(pem: bytes) -> _Named:
         identity = _identity_in(certificate)
         since = certificate.not_valid_before_utc.timestamp()
         until = certificate.not_valid_after_utc.timestamp()
-    except Exception:  # noqa: BLE001  # the parser may raise any
+    except Exception:  # noqa: BLE001  # a certificate that can't be parsed for any reason proves nothing
         raise GatewayError(Reason.TOKEN_INVALID) from None
     if not identity or identity == ANONYMOUS or not identity.isprintable():
         raise GatewayError(Reason.TOKEN_INVALID)

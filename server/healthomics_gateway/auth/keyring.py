@@ -153,7 +153,7 @@ class Keyring:
                 if raw != self._raw:
                     self._adopt(await in_thread(partial(read_keys, raw), name="jwks"))
                     self._raw = raw
-        except Exception as error:  # noqa: BLE001  # `read` may raise any; the keys stay
+        except Exception as error:  # noqa: BLE001  # whatever `read` raises, the old keys stay in use
             self._fail(error)
         else:
             self._failures, self._fault = 0, ""

@@ -94,7 +94,7 @@ class Access:
 
     @property
     def is_restricted(self) -> bool:
-        """Whether the caller may see only some runs."""
+        """Return whether the caller may see only some runs."""
         return self.rule.run_groups is not None or bool(self.rule.tags)
 
     def sees(self, run: Run) -> bool:

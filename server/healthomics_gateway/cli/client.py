@@ -204,7 +204,7 @@ def _states(
             # Some proxies cut a stream every minute: report only the second cut.
             if policy.failures == (2 if failure.is_cut else 1):
                 report(failure, wait_seconds)
-            sleep(wait_seconds)  # the retry delay from the gateway, or the back-off
+            sleep(wait_seconds)  # RetryInfo's delay, or the back-off
         else:
             return
 

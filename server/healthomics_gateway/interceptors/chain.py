@@ -208,7 +208,7 @@ async def _each_decoded(
 def _decoded(handler: Any, body: bytes) -> Any:
     try:
         request = handler.request_deserializer(body)
-    except Exception:  # noqa: BLE001  # protobuf may raise any
+    except Exception:  # noqa: BLE001  # a client's bytes must not show as a bug, whatever they cause
         raise GatewayError(Reason.MALFORMED_REQUEST) from None
     if isinstance(request, Message):
         request.DiscardUnknownFields()  # they aren't used and may be large

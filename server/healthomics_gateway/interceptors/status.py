@@ -39,7 +39,7 @@ def status(*, debug: bool) -> Interceptor:
                 raise
             except InternalError:  # gRPC raises it for a write to a client that is gone
                 raise asyncio.CancelledError from None
-            except Exception as error:  # noqa: BLE001  # no detail of a bug may be sent
+            except Exception as error:  # noqa: BLE001  # a bug is logged here, and no detail of it is sent
                 failure = _of_exception(error, call)
             _set_status(failure, call, debug=debug)
             return b""

@@ -97,5 +97,5 @@ class Gate:
         departures = self._quota.departures
         self._quota.fill()
         while not departures.take():
-            await asyncio.sleep(departures.wait_seconds)
+            await asyncio.sleep(departures.wait_seconds)  # until a token arrives
             self._quota.fill()

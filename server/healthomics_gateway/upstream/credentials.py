@@ -75,7 +75,7 @@ class ChainProvider:
 
     @property
     def is_usable(self) -> bool:
-        """Whether there are credentials that haven't expired."""
+        """Return whether there are credentials that haven't expired."""
         return self._credentials is not None and not self._expires_within(0)
 
     async def credentials(self) -> Credentials:

@@ -85,7 +85,7 @@ class HealthOmics:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a request can be signed without waiting for credentials."""
+        """Return whether a request can be signed without waiting for credentials."""
         return self._provider.is_usable
 
     async def ready(self) -> None:

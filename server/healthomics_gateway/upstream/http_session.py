@@ -33,7 +33,7 @@ class GetProgress:
 
     @property
     def is_in_handshake(self) -> bool:
-        """Whether the TLS handshake has begun and not ended, so TCP has succeeded."""
+        """Return whether the TLS handshake is under way, so TCP has succeeded."""
         return self.tls is not None and self.tls.version() is None
 
 

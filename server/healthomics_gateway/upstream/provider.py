@@ -20,7 +20,7 @@ class CredentialsProvider(Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether there are credentials that haven't expired."""
+        """Return whether there are credentials that haven't expired."""
         ...
 
     async def credentials(self) -> Credentials:

@@ -235,7 +235,7 @@ def unwritable(folder: Path) -> Iterator[None]:
     """Run without the permission to write to a directory, but with that to read it."""
     folder.chmod(0o555)
     is_root = os.geteuid() == 0
-    if is_root:  # for whom modes have no effect
+    if is_root:  # modes don't restrict root
         os.seteuid(NOBODY)
     try:
         yield
