@@ -48,6 +48,7 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "interceptors/drain": "interceptors/test_drain",
     "interceptors/eviction": "interceptors/test_first_message",
     "interceptors/first_message": "interceptors/test_first_message",
+    "interceptors/method_handlers": "interceptors/test_chain",
     "interceptors/send_buffer": "interceptors/test_send_buffer",
     "interceptors/status": "interceptors/test_chain",
     "interceptors/tarpit": "interceptors/test_tarpit",

@@ -3,7 +3,8 @@
 From the outside in: `audit`, `status`, `tarpit`, `authenticate`, `authorize`,
 `caller_limits`, `concurrency`, `send_buffer`, `drain`. `credential_expiry` runs after
 `authenticate`, for all methods but GetRun. `chain` is the one interceptor that grpc
-knows: it composes the others once per method, waits inside them for the request with
-`first_message`, and writes the messages of streams with `stream_writer`. `eviction` is
-the part that several of them use to end a call early.
+knows: it composes the others once per method. Inside them `method_handlers` wait for
+the request with `first_message`, call the method, and write the messages of streams
+with `stream_writer`. `eviction` is the part that several of them use to end a call
+early.
 """

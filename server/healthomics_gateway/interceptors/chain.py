@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 from structlog.contextvars import bind_contextvars
 
@@ -26,14 +24,17 @@ from healthomics_gateway.context import (
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.first_message import FirstMessages
+from healthomics_gateway.interceptors.method_handlers import (
+    Pace,
+    encoded_answer,
+    stream_handler,
+    unary_handler,
+)
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.runs.source import Caller
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024  # the most that stock clients accept
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
-
-Pace: TypeAlias = Callable[[Caller], Awaitable[None]]
 
 
 class Chain(ServerInterceptor):
@@ -103,14 +104,14 @@ class Chain(ServerInterceptor):
             service, self._first_messages_of_others
         )
         inner = (
-            _streaming(handler, first_messages, self._writer, self._pace)
+            stream_handler(handler, first_messages, self._writer, self._pace)
             if handler.response_streaming
-            else _unary(handler, first_messages)
+            else unary_handler(handler, first_messages)
         )
         handle = _with_context(_composed(inner, interceptors), method, self._listener)
         if handler.response_streaming:
-            encoded = partial(_encoded, handler)
-            return grpc.stream_stream_rpc_method_handler(handle, None, encoded)
+            encode = partial(encoded_answer, handler)
+            return grpc.stream_stream_rpc_method_handler(handle, None, encode)
         return grpc.stream_unary_rpc_method_handler(handle)
 
     def _deny(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
@@ -156,73 +157,6 @@ def _with_context(
         return answer
 
     return handle
-
-
-def _unary(handler: Any, first_messages: FirstMessages) -> Handler:
-    async def handle(_incoming: Any, call: CallContext) -> bytes:
-        request = await _first(handler, first_messages, call)
-        answer = await handler.unary_unary(request, call.rpc)
-        return _encoded(handler, answer)
-
-    return handle
-
-
-def _streaming(
-    handler: Any, first_messages: FirstMessages, writer: Writer, pace: Pace
-) -> Handler:
-    behavior = handler.stream_stream or handler.unary_stream
-
-    async def handle(incoming: Any, call: CallContext) -> bytes:
-        if handler.request_streaming:
-            request: Any = _each_decoded(handler, incoming, call, pace)
-        else:
-            request = await _first(handler, first_messages, call)
-        async with aclosing(behavior(request, call.rpc)) as answers:
-            async for answer in answers:
-                try:
-                    await writer.write(call, _encoded(handler, answer))
-                except TimeoutError as error:
-                    await answers.athrow(error)  # the method raises its own error
-        return b""
-
-    return handle
-
-
-async def _first(handler: Any, first_messages: FirstMessages, call: CallContext) -> Any:
-    """Return a call's request; its bytes are freed, as a call may last long."""
-    body = await first_messages.message(call.task, call.rpc.read)
-    call.has_message = True
-    return _decoded(handler, body)
-
-
-async def _each_decoded(
-    handler: Any, bodies: AsyncIterator[bytes], call: CallContext, pace: Pace
-) -> AsyncIterator[Any]:
-    """Yield the requests of a stream, each at its caller's turn."""
-    async for body in bodies:
-        call.has_message = True
-        await pace(call.caller)
-        yield _decoded(handler, body)
-
-
-def _decoded(handler: Any, body: bytes) -> Any:
-    try:
-        request = handler.request_deserializer(body)
-    except Exception:  # noqa: BLE001  # a client's bytes must not show as a bug, whatever they cause
-        raise GatewayError(Reason.MALFORMED_REQUEST) from None
-    if isinstance(request, Message):
-        request.DiscardUnknownFields()  # they aren't used and may be large
-    return request
-
-
-def _encoded(handler: Any, answer: Any) -> bytes:
-    """Encode an answer, unless its method has encoded it once for many callers."""
-    encoded: bytes = (
-        answer if isinstance(answer, bytes) else handler.response_serializer(answer)
-    )
-    if len(encoded) > MAX_ANSWER_BYTES:
-        raise GatewayError(Reason.RESPONSE_TOO_LARGE)
-    return encoded
 
 
 async def _no_wait(_caller: Caller) -> None:
