@@ -1,7 +1,7 @@
 # Every task of the repository, for developers and for CI. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
-  descriptor release-descriptor clients differential fuzz soak flood crowds sigterm \
+  descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
   indistinguishable mutants mutation bench bench-quota audit wheel floor
 .DELETE_ON_ERROR:
 
@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 LOAD := $(VENV)/load
 MUTATION := $(VENV)/mutation
+TOOLS := build/tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := $(sort $(wildcard protos/healthomics/v1/*.proto))
 CODE := server bench clients tests
@@ -18,6 +19,11 @@ RELEASED := protos/released.binpb
 OUT := generated
 PACKAGE := healthomics/v1
 DESCRIPTOR := build/healthomics.v1.binpb
+TEMPLATES := clients/templates
+# No library of these languages has google.rpc; the descriptor set has it.
+WITH_RPC := grpc-js typescript
+DESCRIPTOR_SET := $(OUT)/$(PACKAGE)/descriptor_set.binpb
+LANGUAGES := $(patsubst $(TEMPLATES)/buf.gen.%.yaml,%,$(wildcard $(TEMPLATES)/buf.gen.*.yaml))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +64,8 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) wheel
 	$(MAKE) floor
 	$(MAKE) clients
+	@# Without Go the tests that need a tool skip; in CI it must be there.
+	$(MAKE) tools || test -z "$$CI"
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
 	$(MAKE) fuzz ARGS="--seconds 15"
 	$(MAKE) soak ARGS="--seconds 20"
@@ -99,7 +107,7 @@ generate: $(READY) ## generate the code in generated/ from protos/
 	  --proto_path=$$($(BIN)/python -c \
 	    'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	  --include_imports --include_source_info \
-	  --descriptor_set_out=$(OUT)/$(PACKAGE)/descriptor_set.binpb \
+	  --descriptor_set_out=$(DESCRIPTOR_SET) \
 	  $(PROTOS) google/rpc/status.proto google/rpc/error_details.proto
 
 guarantees: $(READY) ## list the marked tests in docs/internals/guarantees.md
@@ -110,13 +118,32 @@ package-graph: $(READY) ## print which packages import which, and check the laye
 
 descriptor: ## copy the contract's descriptor set to build/healthomics.v1.binpb
 	@mkdir -p $(dir $(DESCRIPTOR))
-	cp $(OUT)/$(PACKAGE)/descriptor_set.binpb $(DESCRIPTOR)
+	cp $(DESCRIPTOR_SET) $(DESCRIPTOR)
 
 release-descriptor: $(READY) ## record the current contract as the last released one
 	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
 
-clients: $(READY) ## build and run the clients of other languages against the sandbox
-	$(BIN)/python clients/run.py
+tools: $(TOOLS)/ready ## install the tools of docs/guide/debugging.md into build/tools, with Go
+
+# The page is the only place of the versions. Go decides what has to be built again.
+$(TOOLS)/ready: docs/guide/debugging.md
+	@command -v go > /dev/null || { echo "go isn't on PATH" >&2; exit 1; }
+	@mkdir -p $(TOOLS)
+	sed -n 's/^go install //p' $< | GOBIN=$(abspath $(TOOLS)) xargs -n 1 go install
+	@touch $@
+
+clients: $(READY) ## build the clients, and run the conformance list with each of them
+	@PYTHONPATH=tests $(BIN)/python -m conformance.run $(ARGS)
+
+# LANG is also the name of the locale, which the programs would not find.
+stubs: $(READY) ## generate a language's stubs in build/stubs/LANG: make stubs LANG=go
+	@test -f $(TEMPLATES)/buf.gen.$(LANG).yaml || { \
+	  echo "LANG must be one of: $(LANGUAGES)" >&2; exit 2; }
+	@rm -rf build/stubs/$(LANG)
+	@LC_ALL=C.UTF-8 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate \
+	  $(if $(filter $(LANG),$(WITH_RPC)),$(DESCRIPTOR_SET) --exclude-path google/protobuf,protos) \
+	  --template $(TEMPLATES)/buf.gen.$(LANG).yaml --output build/stubs/$(LANG)
+	@echo "The stubs are in build/stubs/$(LANG)"
 
 differential: $(READY) ## translate 100,000 random answers and rebuild the original of each
 	PYTHONPATH=tests $(BIN)/python -m fuzz.differential $(ARGS)

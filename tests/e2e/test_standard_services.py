@@ -201,6 +201,7 @@ async def test_reflection_lists_the_services(version: str) -> None:
         ("healthomics.v1.Run", "healthomics/v1/run.proto"),
         ("healthomics.v1.ErrorReason", "healthomics/v1/error_reason.proto"),
         ("google.rpc.ErrorInfo", "google/rpc/error_details.proto"),
+        ("google.rpc.Status", "google/rpc/status.proto"),
         ("grpc.reflection.v1.ServerReflection", "grpc_reflection/v1/reflection.proto"),
     ],
 )

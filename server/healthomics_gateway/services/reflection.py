@@ -10,7 +10,7 @@ import grpc
 from google.protobuf import descriptor_pool, text_format
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
@@ -24,7 +24,7 @@ from healthomics_gateway.services.names import (
 )
 
 # No method has their types.
-ERRORS = (error_reason_pb2, error_details_pb2)
+ERRORS = (error_reason_pb2, error_details_pb2, status_pb2)
 
 
 def add_reflection(

@@ -1,0 +1,67 @@
+// Package client calls a HealthOmics gateway, and watches runs to their end: copy it.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // the health checks of the service config
+	"google.golang.org/grpc/status"
+
+	pb "example.com/runs/gen/healthomics/v1"
+)
+
+// Connect returns a connection with the service config in a file. The options are for
+// TLS (credentials.NewClientTLSFromFile) and tokens (grpc.WithPerRPCCredentials).
+func Connect(address, serviceConfig string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	config, err := os.ReadFile(serviceConfig)
+	if err != nil {
+		return nil, err
+	}
+	options = append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(string(config)),
+	}, options...)
+	return grpc.NewClient(address, options...)
+}
+
+// TokenFile is grpc.PerRPCCredentials: it reads the token for each call, as it may be renewed.
+type TokenFile string
+
+func (file TokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	token, err := os.ReadFile(string(file))
+	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(string(token))}, err
+}
+
+func (TokenFile) RequireTransportSecurity() bool { return true }
+
+// GetRun asks for a run. The deadline is for all attempts together.
+func GetRun(ctx context.Context, runs pb.RunServiceClient, request *pb.GetRunRequest, deadline time.Duration, options ...grpc.CallOption) (*pb.Run, error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	return runs.GetRun(ctx, request, options...)
+}
+
+// Detail returns the error's detail of a type; an error that no gateway sent has none.
+func Detail[T any](err error) (detail T, ok bool) {
+	for _, each := range status.Convert(err).Details() {
+		if detail, ok = each.(T); ok {
+			break
+		}
+	}
+	return detail, ok
+}
+
+// StatusOf returns AWS's word for the run's status, even if it is newer than the stubs.
+func StatusOf(run *pb.Run) string {
+	word := strings.TrimPrefix(run.GetStatus().String(), "RUN_STATUS_")
+	if newer, ok := run.GetUnmodeledJson()["status"]; ok {
+		json.Unmarshal([]byte(newer), &word)
+	}
+	return word
+}

@@ -1,0 +1,82 @@
+// Proxy serves the page, and translates the browser's calls (Connect or
+// gRPC-Web over HTTP/1.1) to gRPC for a gateway.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+
+	"connectrpc.com/vanguard"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+const service = "healthomics.v1.RunService"
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:8080", "serve the page on this `address`")
+	gateway := flag.String("gateway", "127.0.0.1:50051", "the gateway's `address`, plaintext")
+	pages := flag.String("pages", "../dist", "the `folder` of the built page")
+	contract := flag.String("contract", "../../../generated/healthomics/v1/descriptor_set.binpb",
+		"the contract's descriptor set `file`")
+	flag.Parse()
+	calls, err := translate(*contract, *gateway)
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	host, _, _ := net.SplitHostPort(*listen) // Listen has checked it
+	mux := http.NewServeMux()
+	// Requests for another host are refused: a page of another site can give
+	// its own name this address (DNS rebinding).
+	for _, name := range []string{host, "localhost"} {
+		mux.Handle(name+"/", http.FileServer(http.Dir(*pages)))
+		mux.Handle(name+"/"+service+"/", calls)
+	}
+	log.Printf("serving http://%s/ for the gateway %s", listener.Addr(), *gateway)
+	log.Fatal(http.Serve(listener, mux))
+}
+
+// translate returns a handler that makes each call of the service on the
+// gateway, by gRPC. The contract is the file of a descriptor set.
+func translate(contract, gateway string) (http.Handler, error) {
+	data, err := os.ReadFile(contract)
+	if err != nil {
+		return nil, fmt.Errorf("reading the contract: %w", err)
+	}
+	var set descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(data, &set); err != nil {
+		return nil, fmt.Errorf("decoding the contract: %w", err)
+	}
+	files, err := protodesc.NewFiles(&set)
+	if err != nil {
+		return nil, fmt.Errorf("linking the contract: %w", err)
+	}
+	found, err := files.FindDescriptorByName(service)
+	if err != nil {
+		return nil, fmt.Errorf("looking up the service: %w", err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: gateway})
+	proxy.FlushInterval = -1 // send each state of a watch at once
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	proxy.Transport = &http.Transport{Protocols: protocols}
+	return vanguard.NewTranscoder([]*vanguard.Service{vanguard.NewServiceWithSchema(
+		found.(protoreflect.ServiceDescriptor), proxy,
+		vanguard.WithTargetProtocols(vanguard.ProtocolGRPC),
+		vanguard.WithTargetCodecs(vanguard.CodecProto),
+		vanguard.WithTypeResolver(dynamicpb.NewTypes(files)),
+	)})
+}

@@ -1,0 +1,86 @@
+// Tests the page in headless Chromium, with the built proxy and a gateway in front of a sandbox:
+// GATEWAY is its address. CHROMIUM is the browser's program; without it the tests are skipped.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { after, before, describe, test } from "node:test";
+import { chromium } from "playwright-core";
+
+const GATEWAY = process.env.GATEWAY ?? "127.0.0.1:50051";
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const skip = !existsSync(CHROMIUM) && `${CHROMIUM} isn't installed`;
+const OFFLINE = ["quic", "gpu", "component-update", "sync", "background-networking"];
+let proxy, browser, url;
+
+/** Opens the page, submits an id, and waits for a text in one of its parts. */
+async function submit(id, button, part, text, { query = "", ...options } = {}) {
+  const page = await browser.newPage(options);
+  const foreign = [];
+  page.on("request", (each) => each.url().startsWith(url) || foreign.push(each.url()));
+  await page.goto(url + query);
+  await page.getByLabel("Run id").fill(id);
+  await page.getByRole("button", { name: button }).click();
+  await page.locator(part, { hasText: text }).waitFor({ timeout: 90_000 });
+  assert.deepEqual(foreign.filter((each) => !each.startsWith("data:")), []);
+  return page;
+}
+
+describe("the page", { skip, concurrency: true }, () => {
+  before(async () => {
+    proxy = spawn("proxy/proxy", ["-listen=127.0.0.1:0", `-gateway=${GATEWAY}`, "-pages=dist",
+      "-contract=../../generated/healthomics/v1/descriptor_set.binpb"]);
+    const [line] = await once(createInterface(proxy.stderr), "line");
+    url = line.match(/http:\S+/)?.[0];
+    assert.ok(url, line);
+    browser = await chromium.launch({
+      executablePath: CHROMIUM,
+      args: ["--no-sandbox", "--no-first-run", ...OFFLINE.map((each) => `--disable-${each}`)],
+    });
+  });
+
+  after(async () => {
+    await browser?.close();
+    proxy?.kill();
+  });
+
+  for (const query of ["", "?grpcweb"]) {
+    test(`a run is shown ${query}`, async () => {
+      const page = await submit("1000003", "Show", "#facts", "RUNNING", { query });
+      assert.ok(await page.locator("#facts time").count() > 0);
+      await page.close();
+    });
+
+    test(`an error has its reason ${query}`, async () => {
+      const page = await submit("9000404", "Show", "#problem", "RUN_NOT_FOUND", { query });
+      assert.match(await page.getByRole("alert").innerText(), /NOT_FOUND[^]*Request id/);
+      await page.close();
+    });
+
+    test(`a watch ends with the run ${query}`, async () => {
+      const id = String(2_000_000 + Math.ceil(Math.random() * 999_999)); // new to the sandbox
+      const page = await submit(id, "Watch", "#progress", "The run has ended.", { query });
+      const states = await page.locator("#states li").allInnerTexts();
+      assert.match(states.at(-1), /COMPLETED/);
+      assert.ok(states.length > 2, states); // a slow watch may miss a state
+      await page.close();
+    });
+  }
+
+  test("fields of an invalid request are named", async () => {
+    const page = await submit("no id", "Show", "#problem", "INVALID_REQUEST");
+    assert.ok(await page.locator("#problem dt", { hasText: /^id$/ }).isVisible());
+    await page.close();
+  });
+
+  test("a watch can be stopped, also on a phone", async () => {
+    const phone = { viewport: { width: 320, height: 640 }, colorScheme: "dark" };
+    const page = await submit("1000003", "Watch", "#states", "RUNNING", phone);
+    await page.getByRole("button", { name: "Stop" }).click();
+    await page.locator("#progress", { hasText: "Stopped." }).waitFor();
+    assert.ok(await page.getByRole("button", { name: "Stop" }).isHidden());
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
+    await page.close();
+  });
+});

@@ -1,0 +1,164 @@
+"""The cases of clients/conformance.json, and how an outcome differs from its case."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from healthomics.v1.run_pb2 import Run
+
+LIST = Path(__file__).parents[2] / "clients/conformance.json"
+DOMAIN = "healthomics-gateway"
+EXPECTATIONS = {  # README.md of clients/ describes them
+    "absent",
+    "calls",
+    "code",
+    "fields",
+    "logged",
+    "members",
+    "metadata",
+    "path",
+    "reason",
+    "retry",
+    "run",
+    "sameObserveTimeAs",
+    "statuses",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A call, and what its caller and the gateway's log must show."""
+
+    name: str
+    says: str
+    server: str = "plain"
+    method: str = "GetRun"
+    request: dict[str, Any]
+    options: dict[str, float] = field(default_factory=dict)  # the deadline, the cancel
+    expect: dict[str, Any]
+    why: str = ""  # the expectation of this language differs from that of others
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a client reported of a case, and the lines of its calls in the log."""
+
+    runs: list[Run] = field(default_factory=list)
+    statuses: list[str] = field(default_factory=list)  # AWS's words
+    end: dict[str, Any] | None = None  # None until the case has ended
+    logged: list[dict[str, Any]] = field(default_factory=list)
+
+
+def cases_for(language: str, path: Path = LIST) -> list[Case]:
+    """Return the cases, with the expectations of a language."""
+    return [_case(dict(row), language) for row in json.loads(path.read_text())["cases"]]
+
+
+def _case(row: dict[str, Any], language: str) -> Case:
+    differs = row.pop("differs", {}).get(language, {})
+    expect = row.pop("expect") | differs.get("expect", {})
+    if unknown := expect.keys() - EXPECTATIONS:
+        raise ValueError(f"{row['name']}: unknown expectations: {sorted(unknown)}")
+    options = {
+        name: row.pop(name)
+        for name in ("deadlineSeconds", "cancelAfterSeconds", "cancelAfterStates")
+        if name in row
+    }
+    return Case(expect=expect, options=options, why=differs.get("why", ""), **row)
+
+
+def differences(case: Case, outcomes: dict[str, Outcome]) -> list[str]:
+    """Return a line for each way in which the outcome of a case differs from it."""
+    outcome = outcomes[case.name]
+    if outcome.end is None:
+        return ["the client never reported the end of this case"]
+    compared = itertools.chain(
+        _compared_end(case, outcome.end),
+        _compared_runs(case, outcome),
+        _compared_log(case, outcome.logged),
+        _compared_times(case, outcome, outcomes),
+    )
+    return [
+        f"{what}: expected {expected!r}, got {actual!r}"
+        for what, expected, actual in compared
+        if expected != actual
+    ]
+
+
+Compared = tuple[str, Any, Any]  # what, the expected value, the actual one
+
+
+def _compared_end(case: Case, end: dict[str, Any]) -> Iterator[Compared]:
+    expect, error = case.expect, end["error"]
+    yield "code", expect.get("code", "OK"), end["code"]
+    yield "an error", end["code"] != "OK", error is not None
+    if error is None:
+        return
+    reason = expect.get("reason", error["reason"])
+    yield "reason", reason, error["reason"]
+    if reason:
+        yield "domain", DOMAIN, error["domain"]
+        yield "the message is empty", False, not error["message"]
+        yield "the request id is empty", False, not error["requestId"]
+    if case.method == "GetRun" and reason and "trailers" in end:
+        yield "x-request-id", [error["requestId"]], end["trailers"]["x-request-id"]
+    if "retry" in expect:
+        yield "RetryInfo", expect["retry"], error["retrySeconds"] is not None
+    if expect.get("retry"):
+        seconds = error["retrySeconds"]
+        yield "a wait of 50 ms to a minute", True, 0.05 <= (seconds or 0) <= 60
+    if "fields" in expect:
+        yield "fields", sorted(expect["fields"]), sorted(error["fields"])
+    for key, value in expect.get("metadata", {}).items():
+        yield f"metadata {key}", value, error["metadata"].get(key)
+
+
+def _compared_runs(case: Case, outcome: Outcome) -> Iterator[Compared]:
+    expect = case.expect
+    words = [word for word, _ in itertools.groupby(outcome.statuses)]
+    if "statuses" in expect:
+        yield "statuses", expect["statuses"], words
+    if "path" in expect:
+        path = expect["path"]
+        yield "the statuses on their path", [w for w in path if w in words], words
+        yield "the last status", path[-1:], words[-1:]
+    if not outcome.runs:
+        has_run = {"statuses", "path", "run", "members"} & expect.keys()
+        yield "a run", bool(has_run), False
+        return
+    run = outcome.runs[-1]
+    yield "observe_time is set", True, run.HasField("observe_time")
+    read = MessageToDict(run)
+    read.pop("observeTime", None)
+    if "run" in expect:
+        yield "run", expect["run"], read
+    for name, value in expect.get("members", {}).items():
+        yield name, value, read.get(name)
+
+
+def _compared_log(case: Case, logged: Sequence[dict[str, Any]]) -> Iterator[Compared]:
+    expect = case.expect
+    calls = expect.get("calls")
+    if isinstance(calls, dict):
+        yield f"at least {calls['min']} calls", True, len(logged) >= calls["min"]
+    elif calls is not None:
+        yield "calls", calls, len(logged)
+    if "logged" in expect:
+        codes = [code for code, _ in itertools.groupby(line["code"] for line in logged)]
+        yield "codes in the log", expect["logged"], codes
+
+
+def _compared_times(
+    case: Case, outcome: Outcome, outcomes: dict[str, Outcome]
+) -> Iterator[Compared]:
+    if other := case.expect.get("sameObserveTimeAs"):
+        times = [each.observe_time.ToJsonString() for each in outcomes[other].runs]
+        actual = [each.observe_time.ToJsonString() for each in outcome.runs]
+        yield f"observe_time of {other}", times, actual

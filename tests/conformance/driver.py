@@ -1,0 +1,159 @@
+"""Runs a client's driver: it sends the cases, and reads what the client reports."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from conformance.cases import Case, Outcome
+from conformance.languages import Client
+from conformance.servers import Servers
+from healthomics.v1.run_pb2 import Run
+from testkit.authorities import HOST
+
+DRIVER_SECONDS = 240.0  # for all cases, of which three wait for the end of a run
+PROGRAM_SECONDS = 120.0
+FIRST_FRESH = 2_000_001  # the sandbox's first id of a run that goes to COMPLETED
+LINE_BYTES = 1 << 20
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # buf is there
+    # The C core would use a proxy for a loopback address too, and log bad handshakes.
+    "no_grpc_proxy": HOST,
+    "GRPC_VERBOSITY": "NONE",
+}
+
+_fresh = itertools.count(FIRST_FRESH)
+
+
+class FailedError(Exception):
+    """A command failed; the message says which, and has its output."""
+
+
+async def run_cases(
+    client: Client, cases: Sequence[Case], servers: Servers
+) -> dict[str, Outcome]:
+    """Run the cases with a client, and return their outcomes by name."""
+    outcomes = {case.name: Outcome() for case in cases}
+    process = await asyncio.create_subprocess_exec(
+        *client.driver,
+        cwd=client.folder,
+        env=ENVIRONMENT,
+        stdin=PIPE,
+        stdout=PIPE,
+        limit=LINE_BYTES,
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        async with asyncio.timeout(DRIVER_SECONDS):
+            process.stdin.write(_sent(client, cases, servers).encode())
+            process.stdin.close()
+            by_name = {case.name: case for case in cases}
+            async for line in process.stdout:
+                event = json.loads(line)
+                case, outcome = by_name[event["case"]], outcomes[event["case"]]
+                if "run" not in event:
+                    outcome.end = event
+                    continue
+                outcome.runs.append(Run.FromString(base64.b64decode(event["run"])))
+                outcome.statuses.append(event["status"])
+                if len(outcome.runs) == 1:
+                    await servers.react(case.server)
+            code = await process.wait()
+    except TimeoutError:
+        running = next(each for each in outcomes if outcomes[each].end is None)
+        raise FailedError(f"its driver is still busy with {running}") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code:
+        raise FailedError(f"its driver exited {code}")
+    return outcomes
+
+
+def _sent(client: Client, cases: Sequence[Case], servers: Servers) -> str:
+    """Return the document that a driver reads."""
+    return json.dumps(
+        {
+            "servers": servers.addresses,
+            "cases": [
+                {
+                    "name": case.name,
+                    "server": case.server,
+                    "method": case.method,
+                    "request": _request(case),
+                    "requestId": request_id(client, case),
+                    **case.options,
+                }
+                for case in cases
+            ],
+        }
+    )
+
+
+def _request(case: Case) -> dict[str, Any]:
+    is_fresh = case.request["id"] == "fresh"
+    return case.request | ({"id": str(next(_fresh))} if is_fresh else {})
+
+
+def request_id(client: Client, case: Case) -> str:
+    """Return the id by which the gateway's log shows the calls of a case."""
+    return f"{client.language}.{case.name}"
+
+
+async def try_program(client: Client, address: str) -> list[str]:
+    """Call the client's program as a person would; return what went wrong."""
+    wrong = []
+    for arguments, expected, shown in (
+        (("get", "1000003"), 0, "status: RUNNING"),
+        (("get", "3000002"), 0, "status: ARCHIVING"),
+        (("get", "9000404"), 1, "reason: RUN_NOT_FOUND"),
+        (("get", "abc"), 1, "field id: Must be 1 to 18 ASCII digits."),
+        (("watch", "1000005"), 0, "status: COMPLETED"),
+        (("watch",), 2, ""),
+    ):
+        command = (*client.program, *arguments, "--address", address)
+        code, output = await output_of(command, cwd=client.folder)
+        if code != expected or shown not in output:
+            wrong.append(f"`{' '.join(arguments)}` exited {code}, printed:\n{output}")
+    return wrong
+
+
+async def run_tests(client: Client, address: str) -> list[str]:
+    """Run the client's own tests; return what went wrong."""
+    code, output = await output_of(client.tests, cwd=client.folder, GATEWAY=address)
+    skipped = [line for line in output.splitlines() if "SKIP" in line]
+    print(*skipped, sep="\n", end="\n" if skipped else "")  # noqa: T201  # the reason
+    return [f"its tests exited {code}:\n{output}"] if code else []
+
+
+async def output_of(
+    command: Sequence[str | Path], *, cwd: Path, **environment: str
+) -> tuple[int, str]:
+    """Run a command; return its exit code and its output."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=ENVIRONMENT | environment,
+        stdout=PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PROGRAM_SECONDS):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        raise FailedError(f"`{command[-3:]}` takes longer than two minutes") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, output.decode(errors="replace")

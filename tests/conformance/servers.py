@@ -1,0 +1,229 @@
+"""The gateways that the clients call: with short streams, with tokens, slow, and so on.
+
+Each client has gateways and connections of its own where a case ends or cuts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+from healthomics_gateway.sandbox import Sandbox
+from testkit.authorities import HOST, root_of, tls_settings
+from testkit.connections import ConnectionServer, forward
+from testkit.gateway_process import SERVICE_CONFIG, STOP_SECONDS, Served, serving
+from testkit.issuer import AUDIENCE, ISSUER, Signer, jwks
+
+SPEED = 4.0  # a run of the sandbox takes 7.5 s instead of 30
+SLOW_SECONDS = 5.0  # until an answer of the slow HealthOmics
+DRAIN_SECONDS = 25.0  # the default
+WATCHED = {"GATEWAY_WATCH__INTERVAL": "250ms", "GATEWAY_WATCH__MIN_INTERVAL": "250ms"}
+RENEWED = WATCHED | {"GATEWAY_WATCH__MAX_STREAM": "3s"}  # several streams for a watch
+RULES = """
+[[callers]]
+identity = "ada"
+
+[[callers]]
+identity = "bob"
+tags = { project = "giab" }
+"""
+
+
+@dataclass(slots=True)
+class Servers:
+    """The gateways for one client, by the name that a case uses."""
+
+    addresses: dict[str, dict[str, str]]
+    steady: Served
+    draining: Served
+    cut: Link
+    moved: Link
+    calls: list[dict[str, Any]] = field(default_factory=list)  # from the log
+
+    async def react(self, server: str) -> None:
+        """Do what a server does when the first state of its case has arrived."""
+        if server == "cut":
+            await self.cut.cut()
+        elif server == "draining":
+            self.moved.port = port_of(self.steady)
+            self.draining.terminate()
+
+
+class Link:
+    """A TCP proxy to a port, which can close its connections."""
+
+    def __init__(self, port: int) -> None:
+        """Forward to a local port; another `port` counts for new connections."""
+        self.port = port
+        self.server = ConnectionServer(self._talk)
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await forward(reader, writer, port=self.port)
+
+    async def cut(self) -> None:
+        """Close the connections, without a word to either side, and listen again."""
+        await self.server.stop()
+        await self.server.listen()
+
+
+def port_of(served: Served) -> int:
+    """Return the port of a gateway."""
+    return int(served.address.rpartition(":")[2])
+
+
+@dataclass(slots=True)
+class Common:
+    """The gateways that all clients share."""
+
+    upstream: Sandbox
+    plain: Served  # its streams end WATCH_RENEW after 3 s
+    steady: Served
+    slow: Served
+    secure: Served  # with TLS and tokens
+    folder: Path  # of tokens and authorities
+
+    @property
+    def all(self) -> list[Served]:
+        """Return the gateways."""
+        return [self.plain, self.steady, self.slow, self.secure]
+
+
+@asynccontextmanager
+async def common(folder: Path) -> AsyncIterator[Common]:
+    """Serve the gateways that all clients share; `folder` is for their files."""
+    async with AsyncExitStack() as stack:
+        upstream, delayed = [
+            await stack.enter_async_context(
+                Sandbox(
+                    quota_per_second=0,
+                    latency_seconds=latency_seconds,
+                    monotonic=lambda: time.monotonic() * SPEED,
+                )
+            )
+            for latency_seconds in (0.0, SLOW_SECONDS)
+        ]
+        plain, steady, slow = [
+            await stack.enter_async_context(serving(url, **settings))
+            for url, settings in (
+                (upstream.url, RENEWED),
+                (upstream.url, WATCHED),
+                (delayed.url, {}),
+            )
+        ]
+        secure = await stack.enter_async_context(
+            serving(
+                upstream.url,
+                arguments=("--config", str(_rules(folder))),
+                **_identities(folder),
+            )
+        )
+        yield Common(upstream, plain, steady, slow, secure, folder)
+
+
+def _rules(folder: Path) -> Path:
+    file = folder / "gateway.toml"
+    file.write_text(RULES)
+    return file
+
+
+def _identities(folder: Path) -> dict[str, str]:
+    """Write a certificate, its authority and tokens; return the variables."""
+    authority, signer = trustme.CA(), Signer("1", "P-256")
+    (folder / "ca.pem").write_bytes(root_of(authority))
+    (folder / "other-ca.pem").write_bytes(root_of(trustme.CA()))
+    (folder / "keys.json").write_bytes(jwks(signer))
+    now = time.time()
+    for name, subject, expires in (
+        ("ada", "ada", now + 3600),
+        ("bob", "bob", now + 3600),
+        ("expired", "ada", now - 3600),
+    ):
+        token = signer.token(sub=subject, iat=now - 7200, exp=expires)
+        (folder / name).write_text(f"{token}\n")
+    return tls_settings(authority.issue_cert(HOST), folder) | {
+        "GATEWAY_JWT__ISSUER": ISSUER,
+        "GATEWAY_JWT__AUDIENCE": AUDIENCE,
+        "GATEWAY_JWT__JWKS_FILE": str(folder / "keys.json"),
+    }
+
+
+@asynccontextmanager
+async def servers_of(shared: Common) -> AsyncIterator[Servers]:
+    """Serve the gateways of one client; at the end they shut down."""
+    async with (
+        serving(shared.upstream.url, **WATCHED) as draining,
+        _linked(port_of(shared.steady)) as cut,
+        _linked(port_of(draining)) as moved,
+    ):
+        servers = Servers(
+            addresses=dict(_addresses(shared, cut, moved)),
+            steady=shared.steady,
+            draining=draining,
+            cut=cut,
+            moved=moved,
+        )
+        yield servers
+        await shut_down(draining)
+        servers.calls = calls(draining)
+
+
+@asynccontextmanager
+async def _linked(port: int) -> AsyncIterator[Link]:
+    link = Link(port)
+    async with link.server:
+        yield link
+
+
+def _addresses(
+    shared: Common, cut: Link, moved: Link
+) -> Iterator[tuple[str, dict[str, str]]]:
+    folder, secure = shared.folder, shared.secure.address
+    for name, address in (
+        ("plain", shared.plain.address),
+        ("slow", shared.slow.address),
+        ("cut", f"{HOST}:{cut.server.port}"),
+        ("draining", f"{HOST}:{moved.server.port}"),
+        ("unreachable", _unused_address()),
+    ):
+        yield name, {"address": address, "serviceConfig": str(SERVICE_CONFIG)}
+    for name, authority, token in (
+        ("ada", "ca.pem", "ada"),
+        ("bob", "ca.pem", "bob"),
+        ("expired", "ca.pem", "expired"),
+        ("anonymous", "ca.pem", None),
+        ("distrusted", "other-ca.pem", "ada"),
+    ):
+        server = {"address": secure, "serviceConfig": str(SERVICE_CONFIG)}
+        server["tlsCa"] = str(folder / authority)
+        if token:
+            server["tokenFile"] = str(folder / token)
+        yield name, server
+
+
+def _unused_address() -> str:
+    with socket.create_server((HOST, 0)) as listener:
+        return f"{HOST}:{listener.getsockname()[1]}"
+
+
+def calls(served: Served) -> list[dict[str, Any]]:
+    """Return the calls in a gateway's log."""
+    return [line for line in served.events() if line["event"] == "call"]
+
+
+async def shut_down(served: Served) -> None:
+    """Stop a gateway with SIGTERM; raise RuntimeError unless it exits with 0."""
+    if served.process.returncode is None:
+        served.terminate()
+    code = await served.ended(DRAIN_SECONDS + STOP_SECONDS)
+    if code:
+        raise RuntimeError(f"a gateway exited {code} after SIGTERM")

@@ -1,0 +1,54 @@
+"""Generates the stubs of each language with its template, as `make stubs` does."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+
+from conformance.languages import CLIENTS, ROOT
+
+TOOLS = {  # that a template needs
+    "connect-go": ("go",),
+    "csharp": ("grpc_csharp_plugin", "mvn"),
+    "go": ("go",),
+    "grpc-js": ("npx",),
+    "java": ("mvn",),
+    "kotlin": ("mvn", "java"),
+    "python": (),
+    "rust": ("cargo",),
+    "typescript": ("npx",),
+}
+CALLS = ("GetRun", "getRun", "get_run")  # how stubs name the method
+OPTIONAL = {"csharp"}  # its plugin is in no registry that every machine reaches
+
+
+def templates() -> list[str]:
+    """Return the languages that have a template."""
+    names = (file.name for file in (CLIENTS / "templates").glob("buf.gen.*.yaml"))
+    return sorted(name.split(".")[2] for name in names)
+
+
+def missing(language: str) -> Sequence[str]:
+    """Return the programs of a template that aren't on PATH."""
+    return [tool for tool in TOOLS[language] if not shutil.which(tool)]
+
+
+def generate(language: str) -> str:
+    """Generate the stubs of a language; return what went wrong, or an empty string."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", "stubs", f"LANG={language}"],  # noqa: S607  # the one on PATH
+        cwd=ROOT,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        return f"`make stubs LANG={language}` exited {done.returncode}:\n{done.stdout}"
+    files = [
+        path for path in (ROOT / "build/stubs" / language).rglob("*") if path.is_file()
+    ]
+    if not any(call in file.read_text() for file in files for call in CALLS):
+        return f"`make stubs LANG={language}` wrote no method GetRun"
+    return ""
