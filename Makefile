@@ -64,7 +64,7 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) wheel
 	$(MAKE) floor
 	$(MAKE) clients
-	@# Without Go the tests that need a tool skip; in CI it must be there.
+	@# Without Go, the tests that need these tools are skipped. CI must have Go.
 	$(MAKE) tools || test -z "$$CI"
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
 	$(MAKE) fuzz ARGS="--seconds 15"
@@ -135,7 +135,7 @@ $(TOOLS)/ready: docs/guide/debugging.md
 clients: $(READY) ## build the clients, and run the conformance list with each of them
 	@PYTHONPATH=tests $(BIN)/python -m conformance.run $(ARGS)
 
-# LANG is also the name of the locale, which the programs would not find.
+# LANG also sets the locale. LC_ALL overrides it, as `go` isn't a locale.
 stubs: $(READY) ## generate a language's stubs in build/stubs/LANG: make stubs LANG=go
 	@test -f $(TEMPLATES)/buf.gen.$(LANG).yaml || { \
 	  echo "LANG must be one of: $(LANGUAGES)" >&2; exit 2; }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -24,15 +25,15 @@ import (
 func main() {
 	flags := flag.NewFlagSet("runs get|watch ID", flag.ExitOnError)
 	address := flags.String("address", "127.0.0.1:50051", "the gateway's `HOST:PORT`")
-	deadline := flags.Duration("deadline", 5*time.Second, "how long `get` may take")
+	deadline := flags.Duration("deadline", 5*time.Second, "how long get may take")
 	config := flags.String("service-config", "../service-config.json", "the service config, a `FILE`")
 	ca := flags.String("tls-ca", "", "use TLS, and trust the authorities in this `FILE`")
 	token := flags.String("token-file", "", "send the token in this `FILE`; needs -tls-ca")
 	if len(os.Args) >= 3 {
 		flags.Parse(os.Args[3:])
 	}
-	if len(os.Args) < 3 || flags.NArg() > 0 || (os.Args[1] != "get" && os.Args[1] != "watch") {
-		fmt.Fprintln(os.Stderr, "runs: write `runs get ID` or `runs watch ID`, then flags")
+	if len(os.Args) < 3 || flags.NArg() > 0 || *deadline <= 0 || (os.Args[1] != "get" && os.Args[1] != "watch") {
+		fmt.Fprintln(os.Stderr, "runs: write `runs get ID` or `runs watch ID`, then flags; -deadline is more than 0")
 		flags.PrintDefaults()
 		os.Exit(2)
 	}
@@ -40,40 +41,49 @@ func main() {
 	var options []grpc.DialOption
 	if *ca != "" {
 		transport, err := credentials.NewClientTLSFromFile(*ca, "")
-		exitOn(err, 2)
+		exitOnUsage(err)
 		options = append(options, grpc.WithTransportCredentials(transport))
 	}
 	if *token != "" {
+		_, err := os.ReadFile(*token) // or its error would end no call before its deadline
+		exitOnUsage(err)
 		options = append(options, grpc.WithPerRPCCredentials(client.TokenFile(*token)))
 	}
 	connection, err := client.Connect(*address, *config, options...)
-	exitOn(err, 2)
+	exitOnUsage(err)
 	defer connection.Close()
 
 	ctx, runs, id := context.Background(), pb.NewRunServiceClient(connection), os.Args[2]
 	if os.Args[1] == "get" {
 		run, err := client.GetRun(ctx, runs, &pb.GetRunRequest{Id: id}, *deadline)
-		exitOn(err, 1)
+		exitOnError(err)
 		fmt.Println("status:", client.StatusOf(run))
 		return
 	}
 	for run, err := range client.WatchRun(ctx, runs, &pb.WatchRunRequest{Id: id}) {
-		exitOn(err, 1)
+		exitOnError(err)
 		fmt.Println("status:", client.StatusOf(run))
 	}
 }
 
-func exitOn(err error, code int) {
+func exitOnUsage(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "runs:", err)
+		os.Exit(2)
+	}
+}
+
+func exitOnError(err error) {
 	if err == nil {
 		return
 	}
 	failure := status.Convert(err)
-	fmt.Fprintf(os.Stderr, "%s: %s\n", failure.Code(), failure.Message())
+	fmt.Fprintf(os.Stderr, "%s: %s\n", code.Code(failure.Code()), failure.Message())
 	if info, ok := client.Detail[*errdetails.ErrorInfo](err); ok {
 		fmt.Fprintln(os.Stderr, "reason:", info.Reason)
 	}
 	if retry, ok := client.Detail[*errdetails.RetryInfo](err); ok {
-		fmt.Fprintln(os.Stderr, "retry after:", retry.RetryDelay.AsDuration())
+		fmt.Fprintln(os.Stderr, "retry after:", retry.RetryDelay.AsDuration().Seconds(), "s")
 	}
 	if faults, ok := client.Detail[*errdetails.BadRequest](err); ok {
 		for _, fault := range faults.FieldViolations {
@@ -83,5 +93,5 @@ func exitOn(err error, code int) {
 	if request, ok := client.Detail[*errdetails.RequestInfo](err); ok {
 		fmt.Fprintln(os.Stderr, "request id:", request.RequestId)
 	}
-	os.Exit(code)
+	os.Exit(1)
 }

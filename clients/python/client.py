@@ -27,6 +27,8 @@ def connect(
 ) -> grpc.Channel:
     """Return a channel with a service config; `ca` is for TLS, `token` needs TLS."""
     options = [("grpc.service_config", config.read_text())]
+    if token and not ca:
+        raise ValueError("a token needs TLS")
     if ca is None:
         return grpc.insecure_channel(address, options)
     credentials = grpc.ssl_channel_credentials(ca.read_bytes())
@@ -49,6 +51,7 @@ def watch_run(
     channel: grpc.Channel, request: WatchRunRequest, seconds: float
 ) -> Iterator[Run]:
     """Yield the states of a run until its end, also if streams are cut."""
+    request = WatchRunRequest.FromString(request.SerializeToString())  # a copy
     until, failures = time.monotonic() + seconds, 0
     while True:
         left = until - time.monotonic()
@@ -62,7 +65,7 @@ def watch_run(
                     yield response.run
             return  # noqa: TRY300 -- the run has ended
         except grpc.RpcError as error:
-            wait = retry_seconds(error, failures)
+            wait = retry_delay(error, failures)
             is_late = time.monotonic() + (wait or 0) >= until
             if wait is None or is_late or failures == MAX_FAILURES:
                 raise  # the error is final
@@ -72,7 +75,7 @@ def watch_run(
         time.sleep(wait)
 
 
-def retry_seconds(error: Any, failures: int) -> float | None:
+def retry_delay(error: Any, failures: int) -> float | None:
     """Return the wait until the next stream, or None if the error is final."""
     details = details_of(error)
     if RetryInfo in details:
@@ -92,4 +95,5 @@ def details_of(error: Any) -> dict[Any, Any]:
 def status_of(run: Run) -> str:
     """Return AWS's word for the status, even if it is newer than the stubs."""
     newer = run.unmodeled_json.get("status")
-    return str(json.loads(newer)) if newer else RunStatus.Name(run.status)[11:]
+    names = {number: name[11:] for name, number in RunStatus.items()}
+    return str(json.loads(newer)) if newer else names.get(run.status, str(run.status))

@@ -89,6 +89,9 @@ def watch(channel: grpc.Channel, case: dict[str, Any]) -> dict[str, Any]:
     request = WatchRunRequest(
         id=listed["id"], uuid=listed.get("uuid", ""), read_mask=mask(listed)
     )
+    if "heartbeatSeconds" in listed:
+        heartbeat = Duration(seconds=listed["heartbeatSeconds"])
+        request.heartbeat_interval.CopyFrom(heartbeat)
     seconds = case.get("deadlineSeconds", LONG_SECONDS)
     states = watch_run(channel, request, seconds)
     for number, run in enumerate(states, start=1):

@@ -27,8 +27,16 @@ def main() -> int:
         "--token-file", type=Path, metavar="FILE", help="needs --tls-ca"
     )
     options = parser.parse_args()
+    if not options.deadline > 0:
+        parser.error("--deadline must be more than 0")
+    if options.token_file and not options.tls_ca:
+        parser.error("--token-file needs --tls-ca")
     ca, token = options.tls_ca, options.token_file
-    with connect(options.address, options.service_config, ca, token) as channel:
+    try:
+        channel = connect(options.address, options.service_config, ca, token)
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
+    with channel:
         try:
             if options.command == "get":
                 call = get_run(channel, GetRunRequest(id=options.id), options.deadline)

@@ -4,15 +4,25 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
+import { get } from "node:http";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { chromium } from "playwright-core";
 
 const GATEWAY = process.env.GATEWAY ?? "127.0.0.1:50051";
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const skip = !existsSync(CHROMIUM) && `${CHROMIUM} isn't installed`;
+const skip = !existsSync(CHROMIUM) &&
+  `there is no ${CHROMIUM}: apt install chromium, or set CHROMIUM to the path of another Chromium`;
 const OFFLINE = ["quic", "gpu", "component-update", "sync", "background-networking"];
 let proxy, browser, url;
+
+/** Starts the proxy; returns the process, and the line that it prints. */
+async function startProxy(listen, ...options) {
+  const process = spawn("proxy/proxy", [`-listen=${listen}`, `-gateway=${GATEWAY}`, "-pages=dist",
+    "-contract=../../generated/healthomics/v1/descriptor_set.binpb", ...options]);
+  const [line] = await once(createInterface(process.stderr), "line");
+  return { process, line };
+}
 
 /** Opens the page, submits an id, and waits for a text in one of its parts. */
 async function submit(id, button, part, text, { query = "", ...options } = {}) {
@@ -29,9 +39,8 @@ async function submit(id, button, part, text, { query = "", ...options } = {}) {
 
 describe("the page", { skip, concurrency: true }, () => {
   before(async () => {
-    proxy = spawn("proxy/proxy", ["-listen=127.0.0.1:0", `-gateway=${GATEWAY}`, "-pages=dist",
-      "-contract=../../generated/healthomics/v1/descriptor_set.binpb"]);
-    const [line] = await once(createInterface(proxy.stderr), "line");
+    const { process, line } = await startProxy("127.0.0.1:0");
+    proxy = process;
     url = line.match(/http:\S+/)?.[0];
     assert.ok(url, line);
     browser = await chromium.launch({
@@ -83,4 +92,32 @@ describe("the page", { skip, concurrency: true }, () => {
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
     await page.close();
   });
+});
+
+describe("the proxy", () => {
+  for (const [listen, options, served] of [
+    ["127.0.0.1:0", [], ["127.0.0.1", "localhost"]],
+    ["localhost:0", [], ["localhost"]],
+    ["127.0.0.1:0", ["-host=runs.example,runs2.example"], ["runs.example", "RUNS2.example"]],
+  ]) {
+    test(`${listen} ${options} serves only its hosts`, async () => {
+      const { process, line } = await startProxy(listen, ...options);
+      const port = line.match(/http:\/\/[^/]+:(\d+)/)?.[1];
+      assert.ok(port, line);
+      for (const host of [...served, "other.example"]) {
+        const headers = { host: `${host}:${port}` };
+        const [answer] = await once(get({ host: "127.0.0.1", port, headers }), "response");
+        assert.equal(answer.resume().statusCode, host === "other.example" ? 421 : 200);
+      }
+      process.kill();
+    });
+  }
+
+  for (const listen of [":0", "0.0.0.0:0", "[::]:0"]) {
+    test(`${listen} is refused without a host`, async () => {
+      const { process, line } = await startProxy(listen);
+      assert.match(line, /add -host/);
+      process.kill();
+    });
+  }
 });

@@ -16,7 +16,6 @@ from healthomics.v1.run_pb2 import Run
 LIST = Path(__file__).parents[2] / "clients/conformance.json"
 DOMAIN = "healthomics-gateway"
 EXPECTATIONS = {  # README.md of clients/ describes them
-    "absent",
     "calls",
     "code",
     "fields",
@@ -31,6 +30,12 @@ EXPECTATIONS = {  # README.md of clients/ describes them
     "statuses",
 }
 
+OPTIONS: tuple[str, ...] = (
+    "deadlineSeconds",
+    "cancelAfterSeconds",
+    "cancelAfterStates",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -43,13 +48,14 @@ class Case:
     request: dict[str, Any]
     options: dict[str, float] = field(default_factory=dict)  # the deadline, the cancel
     expect: dict[str, Any]
-    why: str = ""  # the expectation of this language differs from that of others
+    why: str = ""  # why the expectations of this client differ; empty if they don't
 
 
 @dataclass(slots=True)
 class Outcome:
     """What a client reported of a case, and the lines of its calls in the log."""
 
+    request_id: str  # that the client was told to send
     runs: list[Run] = field(default_factory=list)
     statuses: list[str] = field(default_factory=list)  # AWS's words
     end: dict[str, Any] | None = None  # None until the case has ended
@@ -66,11 +72,7 @@ def _case(row: dict[str, Any], language: str) -> Case:
     expect = row.pop("expect") | differs.get("expect", {})
     if unknown := expect.keys() - EXPECTATIONS:
         raise ValueError(f"{row['name']}: unknown expectations: {sorted(unknown)}")
-    options = {
-        name: row.pop(name)
-        for name in ("deadlineSeconds", "cancelAfterSeconds", "cancelAfterStates")
-        if name in row
-    }
+    options = {name: row.pop(name) for name in OPTIONS if name in row}
     return Case(expect=expect, options=options, why=differs.get("why", ""), **row)
 
 
@@ -80,7 +82,7 @@ def differences(case: Case, outcomes: dict[str, Outcome]) -> list[str]:
     if outcome.end is None:
         return ["the client never reported the end of this case"]
     compared = itertools.chain(
-        _compared_end(case, outcome.end),
+        _compared_end(case, outcome),
         _compared_runs(case, outcome),
         _compared_log(case, outcome.logged),
         _compared_times(case, outcome, outcomes),
@@ -95,20 +97,22 @@ def differences(case: Case, outcomes: dict[str, Outcome]) -> list[str]:
 Compared = tuple[str, Any, Any]  # what, the expected value, the actual one
 
 
-def _compared_end(case: Case, end: dict[str, Any]) -> Iterator[Compared]:
+def _compared_end(case: Case, outcome: Outcome) -> Iterator[Compared]:
+    end = outcome.end or {}
     expect, error = case.expect, end["error"]
     yield "code", expect.get("code", "OK"), end["code"]
     yield "an error", end["code"] != "OK", error is not None
+    reason = error["reason"] if error else ""
+    yield "reason", expect.get("reason", reason), reason
+    is_sent = reason or end["code"] == "OK"  # by a gateway
+    if case.method == "GetRun" and is_sent:
+        yield from _compared_trailers(case, outcome)
     if error is None:
         return
-    reason = expect.get("reason", error["reason"])
-    yield "reason", reason, error["reason"]
+    yield "the message is empty", False, not error["message"]
     if reason:
         yield "domain", DOMAIN, error["domain"]
-        yield "the message is empty", False, not error["message"]
-        yield "the request id is empty", False, not error["requestId"]
-    if case.method == "GetRun" and reason and "trailers" in end:
-        yield "x-request-id", [error["requestId"]], end["trailers"]["x-request-id"]
+        yield "request id", outcome.request_id, error["requestId"]
     if "retry" in expect:
         yield "RetryInfo", expect["retry"], error["retrySeconds"] is not None
     if expect.get("retry"):
@@ -116,8 +120,23 @@ def _compared_end(case: Case, end: dict[str, Any]) -> Iterator[Compared]:
         yield "a wait of 50 ms to a minute", True, 0.05 <= (seconds or 0) <= 60
     if "fields" in expect:
         yield "fields", sorted(expect["fields"]), sorted(error["fields"])
+        yield "a field without text", False, not all(error["fields"].values())
     for key, value in expect.get("metadata", {}).items():
         yield f"metadata {key}", value, error["metadata"].get(key)
+
+
+def _compared_trailers(case: Case, outcome: Outcome) -> Iterator[Compared]:
+    """Compare the ids of the call and of the call to HealthOmics, if one was made."""
+    trailers = (outcome.end or {}).get("trailers", {})
+    yield "x-request-id", [outcome.request_id], trailers.get("x-request-id")
+    is_asked = (
+        "members" in case.expect
+        or "run" in case.expect
+        or ("awsErrorCode" in case.expect.get("metadata", {}))
+    )
+    if is_asked:
+        sent = trailers.get("x-amzn-requestid") or [""]
+        yield "an x-amzn-requestid", (1, True), (len(sent), bool(sent[0]))
 
 
 def _compared_runs(case: Case, outcome: Outcome) -> Iterator[Compared]:
@@ -129,9 +148,9 @@ def _compared_runs(case: Case, outcome: Outcome) -> Iterator[Compared]:
         path = expect["path"]
         yield "the statuses on their path", [w for w in path if w in words], words
         yield "the last status", path[-1:], words[-1:]
+    has_run = bool({"statuses", "path", "run", "members"} & expect.keys())
+    yield "a run", has_run, bool(outcome.runs)
     if not outcome.runs:
-        has_run = {"statuses", "path", "run", "members"} & expect.keys()
-        yield "a run", bool(has_run), False
         return
     run = outcome.runs[-1]
     yield "observe_time is set", True, run.HasField("observe_time")

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from conformance.cases import Case, Outcome
 from conformance.languages import Client
 from conformance.servers import Servers
@@ -41,7 +43,7 @@ async def run_cases(
     client: Client, cases: Sequence[Case], servers: Servers
 ) -> dict[str, Outcome]:
     """Run the cases with a client, and return their outcomes by name."""
-    outcomes = {case.name: Outcome() for case in cases}
+    outcomes = {case.name: Outcome(request_id(client, case)) for case in cases}
     process = await asyncio.create_subprocess_exec(
         *client.driver,
         cwd=client.folder,
@@ -56,21 +58,15 @@ async def run_cases(
         async with asyncio.timeout(DRIVER_SECONDS):
             process.stdin.write(_sent(client, cases, servers).encode())
             process.stdin.close()
-            by_name = {case.name: case for case in cases}
+            server_of = {case.name: case.server for case in cases}
             async for line in process.stdout:
-                event = json.loads(line)
-                case, outcome = by_name[event["case"]], outcomes[event["case"]]
-                if "run" not in event:
-                    outcome.end = event
-                    continue
-                outcome.runs.append(Run.FromString(base64.b64decode(event["run"])))
-                outcome.statuses.append(event["status"])
-                if len(outcome.runs) == 1:
-                    await servers.react(case.server)
+                if name := _note(line, outcomes):
+                    await servers.react(server_of[name])
             code = await process.wait()
     except TimeoutError:
-        running = next(each for each in outcomes if outcomes[each].end is None)
-        raise FailedError(f"its driver is still busy with {running}") from None
+        running = (each for each in outcomes if outcomes[each].end is None)
+        busy = next(running, "its end")
+        raise FailedError(f"its driver is still busy with {busy}") from None
     finally:
         if process.returncode is None:
             process.kill()
@@ -78,6 +74,22 @@ async def run_cases(
     if code:
         raise FailedError(f"its driver exited {code}")
     return outcomes
+
+
+def _note(line: bytes, outcomes: dict[str, Outcome]) -> str:
+    """Note what a line reports; return the name of a case whose first run it is."""
+    try:
+        event = json.loads(line)
+        name: str = event["case"]
+        outcome = outcomes[name]
+        if "run" not in event:
+            outcome.end = event
+            return ""
+        outcome.runs.append(Run.FromString(base64.b64decode(event["run"])))
+        outcome.statuses.append(event["status"])
+    except (ValueError, LookupError, DecodeError):
+        raise FailedError(f"its driver printed {line[:200]!r}") from None
+    return name if len(outcome.runs) == 1 else ""
 
 
 def _sent(client: Client, cases: Sequence[Case], servers: Servers) -> str:

@@ -77,7 +77,7 @@ def _parser(names: list[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "clients",
         nargs="*",
-        choices=[*names, []],
+        choices=[*names, []],  # [] is what argparse checks if there are none
         metavar="CLIENT",
         help=f"any of {', '.join(names)}; all if absent",
     )
@@ -136,7 +136,9 @@ async def _run(built: Sequence[Client]) -> list[Result]:
             results = await asyncio.gather(*running)
             for served in shared.all:
                 await shut_down(served)
-            _sort_log([line for each in shared.all for line in calls(each)], results)
+            _assign_calls(
+                [line for each in shared.all for line in calls(each)], results
+            )
     for result in results:
         result.wrong += [
             f"{case.name}: {difference}"
@@ -154,17 +156,17 @@ async def _run_one(client: Client, shared: Common) -> Result:
         if client.tests:
             result.wrong += await run_tests(client, address)
         if client.driver:
-            async with servers_of(shared) as servers:
+            async with servers_of(shared, client.language) as servers:
                 result.outcomes = await run_cases(client, result.cases, servers)
                 result.wrong += await try_program(client, address)
-            _sort_log(servers.calls, [result])
+            _assign_calls(servers.calls, [result])
     except FailedError as failure:
         result.wrong.append(str(failure))
     _say(f"{client.language}: done")
     return result
 
 
-def _sort_log(logged: Sequence[dict[str, Any]], results: Sequence[Result]) -> None:
+def _assign_calls(logged: Sequence[dict[str, Any]], results: Sequence[Result]) -> None:
     """Add each call of the log to the outcome of its case."""
     outcomes = {
         request_id(result.client, case): result.outcomes[case.name]
@@ -179,13 +181,13 @@ def _sort_log(logged: Sequence[dict[str, Any]], results: Sequence[Result]) -> No
 
 
 def _report(results: Sequence[Result]) -> Iterator[str]:
-    """Return a table of the clients, then each difference."""
-    yield f"{'client':15}  cases  calls  different by nature  wrong"
+    """Yield a table of the clients, then each difference."""
+    yield f"{'client':15}  cases  calls  library differs  wrong"
     for result in results:
         apart = sum(bool(case.why) for case in result.cases)
         yield (
             f"{result.client.language:15}{len(result.cases):>7}{result.calls:>7}"
-            f"{apart:>21}{len(result.wrong):>7}"
+            f"{apart:>17}{len(result.wrong):>7}"
         )
     reasons = Counter(
         (result.client.language, case.why)

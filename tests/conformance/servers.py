@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import trustme
 
+from conformance.languages import clients
 from healthomics_gateway.sandbox import Sandbox
 from testkit.authorities import HOST, root_of, tls_settings
 from testkit.connections import ConnectionServer, forward
@@ -25,7 +27,11 @@ from testkit.issuer import AUDIENCE, ISSUER, Signer, jwks
 SPEED = 4.0  # a run of the sandbox takes 7.5 s instead of 30
 SLOW_SECONDS = 5.0  # until an answer of the slow HealthOmics
 DRAIN_SECONDS = 25.0  # the default
-WATCHED = {"GATEWAY_WATCH__INTERVAL": "250ms", "GATEWAY_WATCH__MIN_INTERVAL": "250ms"}
+VALID_SECONDS = 3600.0  # of tokens
+WATCHED: dict[str, Any] = {
+    "GATEWAY_WATCH__INTERVAL": "250ms",
+    "GATEWAY_WATCH__MIN_INTERVAL": "250ms",
+}
 RENEWED = WATCHED | {"GATEWAY_WATCH__MAX_STREAM": "3s"}  # several streams for a watch
 RULES = """
 [[callers]]
@@ -34,6 +40,10 @@ identity = "ada"
 [[callers]]
 identity = "bob"
 tags = { project = "giab" }
+
+[[callers]]
+identity = "carol-*"  # with the name of the client
+calls_per_second = 0.02
 """
 
 
@@ -49,9 +59,11 @@ class Servers:
     calls: list[dict[str, Any]] = field(default_factory=list)  # from the log
 
     async def react(self, server: str) -> None:
-        """Do what a server does when the first state of its case has arrived."""
+        """Cut or drain a server, after the first state of its case."""
         if server == "cut":
             await self.cut.cut()
+        elif server == "reset":
+            self.cut.reset()
         elif server == "draining":
             self.moved.port = port_of(self.steady)
             self.draining.terminate()
@@ -61,19 +73,32 @@ class Link:
     """A TCP proxy to a port, which can close its connections."""
 
     def __init__(self, port: int) -> None:
-        """Forward to a local port; another `port` counts for new connections."""
+        """Forward to a local port. Changing `port` affects new connections only."""
         self.port = port
         self.server = ConnectionServer(self._talk)
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        await forward(reader, writer, port=self.port)
+        self._writers.add(writer)
+        try:
+            await forward(reader, writer, port=self.port)
+        finally:
+            self._writers.discard(writer)
 
     async def cut(self) -> None:
-        """Close the connections, without a word to either side, and listen again."""
+        """Close the connections, without an error to either side, and listen again."""
         await self.server.stop()
         await self.server.listen()
+
+    def reset(self) -> None:
+        """Reset the connections of clients, as a firewall does (RST)."""
+        for each in self._writers:
+            each.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            each.transport.abort()
 
 
 def port_of(served: Served) -> int:
@@ -136,19 +161,20 @@ def _rules(folder: Path) -> Path:
     return file
 
 
-def _identities(folder: Path) -> dict[str, str]:
+def _identities(folder: Path) -> dict[str, Any]:
     """Write a certificate, its authority and tokens; return the variables."""
     authority, signer = trustme.CA(), Signer("1", "P-256")
     (folder / "ca.pem").write_bytes(root_of(authority))
     (folder / "other-ca.pem").write_bytes(root_of(trustme.CA()))
     (folder / "keys.json").write_bytes(jwks(signer))
     now = time.time()
-    for name, subject, expires in (
-        ("ada", "ada", now + 3600),
-        ("bob", "bob", now + 3600),
-        ("expired", "ada", now - 3600),
-    ):
-        token = signer.token(sub=subject, iat=now - 7200, exp=expires)
+    valid: dict[str, Any] = {"iat": now, "exp": now + VALID_SECONDS}
+    identities = ["ada", "bob", *(f"carol-{each.language}" for each in clients())]
+    tokens = {name: signer.token(sub=name, **valid) for name in identities} | {
+        "expired": signer.token(sub="ada", iat=now - 7200, exp=now - 3600),
+        "invalid": Signer("2", "P-256", "another").token(sub="ada", **valid),
+    }
+    for name, token in tokens.items():
         (folder / name).write_text(f"{token}\n")
     return tls_settings(authority.issue_cert(HOST), folder) | {
         "GATEWAY_JWT__ISSUER": ISSUER,
@@ -158,7 +184,7 @@ def _identities(folder: Path) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def servers_of(shared: Common) -> AsyncIterator[Servers]:
+async def servers_of(shared: Common, language: str) -> AsyncIterator[Servers]:
     """Serve the gateways of one client; at the end they shut down."""
     async with (
         serving(shared.upstream.url, **WATCHED) as draining,
@@ -166,7 +192,7 @@ async def servers_of(shared: Common) -> AsyncIterator[Servers]:
         _linked(port_of(draining)) as moved,
     ):
         servers = Servers(
-            addresses=dict(_addresses(shared, cut, moved)),
+            addresses=dict(_addresses(shared, language, cut, moved)),
             steady=shared.steady,
             draining=draining,
             cut=cut,
@@ -185,13 +211,14 @@ async def _linked(port: int) -> AsyncIterator[Link]:
 
 
 def _addresses(
-    shared: Common, cut: Link, moved: Link
+    shared: Common, language: str, cut: Link, moved: Link
 ) -> Iterator[tuple[str, dict[str, str]]]:
     folder, secure = shared.folder, shared.secure.address
     for name, address in (
         ("plain", shared.plain.address),
         ("slow", shared.slow.address),
         ("cut", f"{HOST}:{cut.server.port}"),
+        ("reset", f"{HOST}:{cut.server.port}"),
         ("draining", f"{HOST}:{moved.server.port}"),
         ("unreachable", _unused_address()),
     ):
@@ -199,6 +226,8 @@ def _addresses(
     for name, authority, token in (
         ("ada", "ca.pem", "ada"),
         ("bob", "ca.pem", "bob"),
+        ("carol", "ca.pem", f"carol-{language}"),
+        ("invalid", "ca.pem", "invalid"),
         ("expired", "ca.pem", "expired"),
         ("anonymous", "ca.pem", None),
         ("distrusted", "other-ca.pem", "ada"),

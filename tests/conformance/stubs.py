@@ -20,7 +20,7 @@ TOOLS = {  # that a template needs
     "typescript": ("npx",),
 }
 CALLS = ("GetRun", "getRun", "get_run")  # how stubs name the method
-OPTIONAL = {"csharp"}  # its plugin is in no registry that every machine reaches
+OPTIONAL = {"csharp"}  # its plugin must be installed by hand
 
 
 def templates() -> list[str]:

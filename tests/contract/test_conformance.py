@@ -11,14 +11,14 @@ import pytest
 from conformance.cases import LIST, Case, Outcome, cases_for, differences
 from conformance.languages import clients
 from healthomics.v1.error_reason_pb2 import ErrorReason
-from healthomics.v1.run_pb2 import RUN_STATUS_RUNNING, Run
+from healthomics.v1.run_pb2 import RUN_STATUS_RUNNING, Run, RunStatus
 
 LANGUAGES = [client.language for client in clients()]
 ERROR = {
     "message": "There is no run with this id.",
     "reason": "RUN_NOT_FOUND",
     "domain": "healthomics-gateway",
-    "metadata": {"runId": "1"},
+    "metadata": {"runId": "1", "awsErrorCode": "ResourceNotFoundException"},
     "retrySeconds": None,
     "fields": {},
     "requestId": "go.one",
@@ -27,7 +27,7 @@ EXPECTED_ERROR = {
     "code": "NOT_FOUND",
     "reason": "RUN_NOT_FOUND",
     "retry": False,
-    "metadata": {"runId": "1"},
+    "metadata": {"runId": "1", "awsErrorCode": "ResourceNotFoundException"},
     "fields": [],
     "calls": 1,
     "logged": ["NOT_FOUND"],
@@ -41,8 +41,9 @@ EXPECTED_RUN = {
 
 def failed() -> Outcome:
     """Return the outcome of a call that failed as EXPECTED_ERROR says."""
-    trailers = {"x-request-id": ["go.one"], "x-amzn-requestid": []}
+    trailers = {"x-request-id": ["go.one"], "x-amzn-requestid": ["1"]}
     return Outcome(
+        "go.one",
         end={"code": "NOT_FOUND", "error": dict(ERROR), "trailers": trailers},
         logged=[{"code": "NOT_FOUND"}],
     )
@@ -52,10 +53,12 @@ def answered() -> Outcome:
     """Return the outcome of a call that was answered as EXPECTED_RUN says."""
     run = Run(id="1", status=RUN_STATUS_RUNNING)
     run.observe_time.FromSeconds(1)
+    trailers = {"x-request-id": ["go.one"], "x-amzn-requestid": ["1"]}
     return Outcome(
+        "go.one",
         runs=[run],
         statuses=["RUNNING"],
-        end={"code": "OK", "error": None},
+        end={"code": "OK", "error": None, "trailers": trailers},
         logged=[{"code": "OK"}],
     )
 
@@ -80,6 +83,11 @@ def of_error(member: str, value: object) -> Change:
     return lambda outcome: outcome.end["error"].update({member: value})
 
 
+def of_trailer(name: str, values: list[str]) -> Change:
+    """Return a change of one trailer."""
+    return lambda outcome: outcome.end["trailers"].update({name: values})
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
@@ -88,14 +96,18 @@ def of_error(member: str, value: object) -> Change:
         (of_error("reason", "RUN_CONFLICT"), "reason"),
         (of_error("domain", "other"), "domain"),
         (of_error("message", ""), "the message is empty"),
-        (of_error("requestId", ""), "the request id is empty"),
-        (of_error("requestId", "other"), "x-request-id"),
+        (of_error("requestId", "other"), "request id"),
+        (of_trailer("x-request-id", ["other"]), "x-request-id"),
+        (lambda outcome: outcome.end.pop("trailers"), "x-request-id"),
+        (of_trailer("x-amzn-requestid", []), "an x-amzn-requestid"),
         (of_error("retrySeconds", 1.0), "RetryInfo"),
         (of_error("fields", {"id": "Wrong."}), "fields"),
+        (of_error("fields", {"id": ""}), "a field without text"),
+        (of_error("retrySeconds", 61.0), "RetryInfo"),
         (of_error("metadata", {}), "metadata runId"),
         (lambda outcome: outcome.logged.append({"code": "NOT_FOUND"}), "calls"),
         (lambda outcome: outcome.logged[0].update(code="OK"), "codes in the log"),
-        (lambda outcome: outcome.runs.append(Run(id="1")), "observe_time is set"),
+        (lambda outcome: outcome.runs.append(answered().runs[0]), "a run"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -166,7 +178,10 @@ def test_other_observe_time_is_found() -> None:
     """The answer of a cache has the time of the answer before."""
     first, second = answered(), answered()
     case = Case(
-        name="second", says="", request={}, expect={"sameObserveTimeAs": "first"}
+        name="second",
+        says="",
+        request={},
+        expect={"members": {}, "sameObserveTimeAs": "first"},
     )
     outcomes = {"first": first, "second": second}
     assert differences(case, outcomes) == []
@@ -176,21 +191,34 @@ def test_other_observe_time_is_found() -> None:
 
 def test_case_without_end_is_found() -> None:
     """A case whose end the client never reported has failed."""
-    assert compared(Outcome()) == ["the client never reported the end of this case"]
+    assert compared(Outcome("go.one")) == [
+        "the client never reported the end of this case"
+    ]
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_list_is_well_formed(language: str) -> None:
-    """Names are unique, each case has a sentence, and reasons are of the contract."""
-    cases = cases_for(language)
-    assert len(cases) >= 28
-    assert len({case.name for case in cases}) == len(cases)
-    prefix = "ERROR_REASON_"
-    names = ErrorReason.DESCRIPTOR.values_by_name
-    reasons = {name.removeprefix(prefix) for name in names} | {""}
+def test_list_is_well_formed() -> None:
+    """Each case has a name of its own and a sentence, and names what exists."""
+    cases = cases_for("go")
+    names = [case.name for case in cases]
+    assert len(set(names)) == len(names)
+    known = {name.removeprefix("ERROR_REASON_") for name, _ in ErrorReason.items()} | {
+        ""
+    }
     for case in cases:
         assert case.says.endswith(".")
-        assert case.expect.get("reason", "") in reasons
+        assert case.expect.get("reason", "") in known
+        assert case.expect.get("sameObserveTimeAs", names[0]) in names
+
+
+def test_list_covers_the_contract() -> None:
+    """There is a case for every status, and one that has every member of a run."""
+    cases = cases_for("go")
+    words = {each for case in cases for each in case.expect.get("statuses", ())}
+    statuses = {name.removeprefix("RUN_STATUS_") for name, _ in RunStatus.items()}
+    assert statuses - {"UNSPECIFIED"} <= words
+    whole = next(case for case in cases if case.name == "every-member").expect["run"]
+    members = {each.json_name for each in Run.DESCRIPTOR.fields}
+    assert members - {"unmodeledJson", "observeTime"} == whole.keys()
 
 
 def test_difference_of_a_language_has_its_reason() -> None:

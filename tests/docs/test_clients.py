@@ -1,7 +1,8 @@
-"""The pages on clients show the code of the clients, which are short."""
+"""The guide's code blocks are the clients' code, and the clients' files are short."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,19 +14,28 @@ PAGE = (ROOT / "docs/guide/clients.md").read_text()
 BROWSERS = (ROOT / "docs/guide/browsers.md").read_text()
 SOURCES = {  # the files that the page shows whole, by the language of a code block
     "go": ["go/client/client.go", "go/client/watch.go"],
-    "java": ["java/src/main/java/Client.java", "java/src/main/java/Watch.java"],
+    "java": [
+        *("java/src/main/java/Client.java", "java/src/main/java/Watch.java"),
+        "java/src/main/java/Example.java",
+    ],
     "json": ["service-config.json"],
     "python": ["python/client.py"],
     "rust": ["rust/src/client.rs", "rust/src/watch.rs"],
-    "typescript": ["grpc-js/src/client.ts", "connect-node/src/client.ts"],
+    "typescript": [
+        *("grpc-js/src/client.ts", "grpc-js/src/watch.ts"),
+        *("connect-node/src/client.ts", "connect-node/src/watch.ts"),
+    ],
 }
 PARTLY = {  # the files of which it shows parts
+    "go": ["go/main.go"],
+    "python": ["python/main.py"],
+    "xml": ["java/pom.xml"],
     "rust": ["rust/build.rs", "rust/src/lib.rs", "rust/src/main.rs"],
     "toml": ["rust/Cargo.toml"],
 }
 FILES = [
     *(name for names in SOURCES.values() for name in names),
-    *("web/src/runs.ts", "web/src/main.ts", "web/proxy/main.go"),
+    *("web/src/runs.ts", "web/src/main.ts", "web/proxy/main.go", "web/proxy/hosts.go"),
 ]
 READMES = ["connect-node", "go", "grpc-js", "java", "python", "rust", "web"]
 
@@ -65,6 +75,26 @@ def test_page_on_browsers_shows_parts_of_the_files(language: str, name: str) -> 
     found = blocks(language, BROWSERS)
     assert found
     assert all(block in (CLIENTS / name).read_text() for block in found)
+
+
+def test_versions_in_commands_are_those_of_the_clients() -> None:
+    """Commands with NAME@VERSION install what the clients are built with."""
+    text = "".join(blocks("sh"))
+    found = set(re.findall(r"(\S+)@v?(\d+\.\d+\.\d+)", text))
+    known = {("github.com/bufbuild/buf/cmd/buf", pinned("buf-bin"))}
+    for name in ("grpc-js", "connect-node"):
+        package = json.loads((CLIENTS / name / "package.json").read_text())
+        known |= {*package["dependencies"].items(), *package["devDependencies"].items()}
+    assert found
+    assert found <= known
+
+
+def pinned(name: str) -> str:
+    """Return the version of a package in constraints.txt."""
+    text = (ROOT / "constraints.txt").read_text()
+    match = re.search(rf"(?m)^{name}==(\S+)$", text)
+    assert match
+    return match[1]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -35,7 +35,7 @@ CASES = [
 async def test_command_prints_what_the_page_shows(
     recorded: list[str], path: str, tmp_path: Path
 ) -> None:
-    """Each command runs in a shell, from a folder like the one of the clone."""
+    """Each command runs in a shell, in a folder that links to `generated/`."""
     command, *lines = recorded
     require(command.split()[0], path)
     (tmp_path / "generated").symlink_to(ROOT / "generated")
@@ -59,7 +59,7 @@ async def test_command_prints_what_the_page_shows(
 
 
 def require(program: str, path: str) -> None:
-    """Skip the test if a program of the page is missing; in CI, let it fail."""
+    """Skip the test if the program is missing; fail it if CI is set."""
     newest = program == "grpcurl" and path == PATHS["newest"]
     if shutil.which(program, path=str(NEWEST) if newest else path):
         return

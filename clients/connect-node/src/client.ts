@@ -1,9 +1,8 @@
-/** Calls a HealthOmics gateway, and watches runs to their end: copy this file. */
+/** Calls a HealthOmics gateway, and reads its errors: copy this file and watch.ts. */
 import { promises, readFileSync } from "node:fs";
-import { setTimeout } from "node:timers/promises";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
-import { type CallOptions, type Client, type Interceptor } from "@connectrpc/connect";
+import type { CallOptions, Client, Interceptor } from "@connectrpc/connect";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import * as rpc from "../gen/google/rpc/error_details_pb.js";
@@ -12,17 +11,12 @@ import { RunService } from "../gen/healthomics/v1/run_service_pb.js";
 
 export type RunClient = Client<typeof RunService>;
 type GetRunInit = MessageInitShape<typeof RunService.method.getRun.input>;
-type WatchRunInit = MessageInitShape<typeof RunService.method.watchRun.input>;
 
-const MAX_FAILURES = 10; // streams in a row that end without any response
-// Without a gateway's details, these codes mean that the stream was cut on its way.
-const CUT = ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"];
-
-/** Returns a client. The arguments but the address are names of files. */
+/** Returns a client. All arguments except the address are file names; a token needs TLS. */
 export function connect(address: string, tlsCa?: string, token?: string): RunClient {
   if (token && !tlsCa) throw new Error("a token needs TLS");
   const sendToken: Interceptor = (next) => async (request) => {
-    if (token) { // is read for each call, as it may be renewed
+    if (token) { // it is read for each call, as it may be renewed
       const text = await promises.readFile(token, "utf8");
       request.header.set("authorization", `Bearer ${text.trim()}`);
     }
@@ -35,39 +29,16 @@ export function connect(address: string, tlsCa?: string, token?: string): RunCli
   }));
 }
 
-/** Returns a run, within so many seconds. It is tried once. */
+/** Returns a run. The deadline, in seconds, is for the only attempt: the library has no retries. */
 export function getRun(
   client: RunClient, request: GetRunInit, seconds: number, options?: CallOptions,
 ): Promise<Run> {
-  return client.getRun(request, { ...options, timeoutMs: seconds * 1000 });
+  return client.getRun(request, { ...options, timeoutMs: headerMs(seconds * 1000) });
 }
 
-/** Yields the states of a run until its end. Watches again if a stream breaks. */
-export async function* watchRun(
-  client: RunClient, request: WatchRunInit, options: CallOptions = {},
-): AsyncGenerator<Run> {
-  const { timeoutMs, signal } = options;
-  const until = Date.now() + (timeoutMs ?? Infinity);
-  let uuid = request.uuid ?? ""; // of the last state, so that only this run is resumed
-  for (let failures = 0; ; failures++) {
-    try {
-      const left = { ...options, timeoutMs: timeoutMs && until - Date.now() };
-      for await (const { run } of client.watchRun({ ...request, uuid }, left)) {
-        failures = 0;
-        if (!run) continue; // a heartbeat
-        uuid = run.uuid ?? uuid;
-        yield run;
-      }
-      return;
-    } catch (error) {
-      const { code, info, retrySeconds } = explain(error);
-      const backoff = Math.min(0.5 * 2 ** failures, 30) * (0.8 + 0.4 * Math.random());
-      const wait = 1000 * (retrySeconds ?? (!info && CUT.includes(code) ? backoff : Infinity));
-      const isLate = Date.now() + wait >= until;
-      if (isLate || failures === MAX_FAILURES || signal?.aborted) throw error;
-      await setTimeout(wait, null, { signal }).catch(() => {}); // then the next call throws
-    }
-  }
+/** Returns a timeout that gRPC's header can hold: a whole number of at most eight digits. */
+export function headerMs(milliseconds: number): number {
+  return Math.ceil(Math.min(Math.max(milliseconds, 1), 99_999_999));
 }
 
 /** Returns what an error of a call says. Only errors of a gateway have details. */
@@ -79,7 +50,7 @@ export function explain(error: unknown) {
     code: name.replace(/(?!^)[A-Z]/g, "_$&").toUpperCase(), // NOT_FOUND
     message: failure.rawMessage,
     info: failure.findDetails(rpc.ErrorInfoSchema)[0], // its reason lacks the enum's prefix
-    retrySeconds: retry?.retryDelay && durationMs(retry.retryDelay) / 1000,
+    retrySeconds: retry && (retry.retryDelay ? durationMs(retry.retryDelay) / 1000 : 0),
     fields: failure.findDetails(rpc.BadRequestSchema).flatMap((each) => each.fieldViolations),
     requestId: failure.findDetails(rpc.RequestInfoSchema)[0]?.requestId,
   };
@@ -88,5 +59,6 @@ export function explain(error: unknown) {
 /** Returns AWS's word for the status, even if it is newer than the stubs. */
 export function statusOf(run: Run): string {
   const newer = run.unmodeledJson["status"];
-  return newer ? String(JSON.parse(newer)) : RunStatus[run.status] ?? String(run.status);
+  const word: unknown = newer ? JSON.parse(newer) : RunStatus[run.status] ?? run.status;
+  return typeof word === "string" ? word : JSON.stringify(word);
 }

@@ -3,13 +3,15 @@ import { readFileSync } from "node:fs";
 import { toBinary } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { type Run, RunExport, RunSchema } from "../gen/healthomics/v1/run_pb.js";
-import { connect, explain, getRun, statusOf, watchRun } from "./client.js";
+import { connect, explain, getRun, statusOf } from "./client.js";
+import { watchRun } from "./watch.js";
 
 interface Server { address: string; tlsCa?: string; tokenFile?: string }
 interface Case {
   name: string; server: string; method: "GetRun" | "WatchRun"; requestId: string;
   request: {
-    id: string; uuid?: string; paths?: string[]; maxStalenessSeconds?: number;
+    id: string; uuid?: string; paths?: string[];
+    maxStalenessSeconds?: number; heartbeatSeconds?: number;
     export?: (keyof typeof RunExport)[];
   };
   deadlineSeconds?: number; cancelAfterSeconds?: number; cancelAfterStates?: number;
@@ -32,7 +34,7 @@ async function runCase(server: Server, each: Case): Promise<void> {
     signal: cancel.signal,
     onTrailer: (received: Headers) => { trailers = trailersIn(received); },
   };
-  const { id, uuid, paths, maxStalenessSeconds } = each.request;
+  const { id, uuid, paths, maxStalenessSeconds, heartbeatSeconds } = each.request;
   const readMask = paths && { paths };
   const client = connect(server.address, server.tlsCa, server.tokenFile);
   const seconds = each.deadlineSeconds ?? LONG_SECONDS;
@@ -42,13 +44,14 @@ async function runCase(server: Server, each: Case): Promise<void> {
         id,
         readMask,
         export: each.request.export?.map((name) => RunExport[name]),
-        maxStaleness: maxStalenessSeconds === undefined ? undefined
-          : { seconds: BigInt(maxStalenessSeconds) },
+        maxStaleness: duration(maxStalenessSeconds),
       }, seconds, options));
     } else {
       let states = 0;
       const timeoutMs = seconds * 1000;
-      for await (const run of watchRun(client, { id, uuid, readMask }, { ...options, timeoutMs })) {
+      const heartbeatInterval = duration(heartbeatSeconds);
+      const request = { id, uuid, readMask, heartbeatInterval };
+      for await (const run of watchRun(client, request, { ...options, timeoutMs })) {
         show(run);
         if (++states === each.cancelAfterStates) cancel.abort();
       }
@@ -68,6 +71,10 @@ async function runCase(server: Server, each: Case): Promise<void> {
 function trailersIn(headers: Headers): Record<string, string[]> {
   const read = (key: string) => [key, headers.get(key)?.split(", ") ?? []];
   return Object.fromEntries(["x-request-id", "x-amzn-requestid"].map(read));
+}
+
+function duration(seconds?: number) {
+  return seconds === undefined ? undefined : { seconds: BigInt(seconds) };
 }
 
 const { servers, cases } = JSON.parse(readFileSync(0, "utf8")) as

@@ -19,8 +19,8 @@ import (
 
 const maxFailures = 10 // consecutive, without any response
 
-// WatchRun yields the states of a run until its end. If a stream breaks, it watches
-// again; it yields an error that is final.
+// WatchRun yields the states of a run until its end. If a stream breaks, it opens
+// another. A final error is the last value.
 func WatchRun(ctx context.Context, runs pb.RunServiceClient, request *pb.WatchRunRequest) iter.Seq2[*pb.Run, error] {
 	return func(yield func(*pb.Run, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -35,7 +35,7 @@ func WatchRun(ctx context.Context, runs pb.RunServiceClient, request *pb.WatchRu
 				}
 				failures = 0
 				if run := response.GetRun(); run != nil { // else it is a heartbeat
-					// To watch only this run again; a read mask may leave it out.
+					// To watch only this run again; a read mask may leave it out
 					request.Uuid = cmp.Or(run.GetUuid(), request.Uuid)
 					if !yield(run, nil) {
 						return
@@ -47,6 +47,9 @@ func WatchRun(ctx context.Context, runs pb.RunServiceClient, request *pb.WatchRu
 			}
 			wait, retry := retryDelay(err, failures)
 			if !retry || failures == maxFailures || !sleep(ctx, wait) {
+				if ctx.Err() != nil {
+					err = status.FromContextError(ctx.Err()).Err()
+				}
 				yield(nil, err)
 				return
 			}
@@ -54,7 +57,12 @@ func WatchRun(ctx context.Context, runs pb.RunServiceClient, request *pb.WatchRu
 	}
 }
 
+// sleep waits, and reports whether the watch goes on; it returns false at once if the
+// deadline would pass.
 func sleep(ctx context.Context, wait time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+		return false
+	}
 	select {
 	case <-ctx.Done():
 		return false
@@ -69,7 +77,8 @@ func retryDelay(err error, failures int) (time.Duration, bool) {
 		return retry.RetryDelay.AsDuration(), true
 	}
 	failure := status.Convert(err)
-	switch failure.Code() { // without a gateway's details: the stream was cut on its way
+	switch failure.Code() {
+	// Without a gateway's details, these codes mean that the stream was cut on its way.
 	case codes.Unavailable, codes.Internal, codes.Unknown, codes.Canceled, codes.DeadlineExceeded:
 		backoff := min(500*time.Millisecond<<failures, 30*time.Second)
 		return backoff*4/5 + rand.N(backoff*2/5), len(failure.Details()) == 0

@@ -42,6 +42,7 @@ type listed struct {
 		ID, UUID            string
 		Export, Paths       []string
 		MaxStalenessSeconds *int64
+		HeartbeatSeconds    int64
 	}
 }
 
@@ -124,6 +125,9 @@ func run(runs pb.RunServiceClient, each listed) {
 	var failed error
 	states := 0
 	request := &pb.WatchRunRequest{Id: each.Request.ID, Uuid: each.Request.UUID, ReadMask: mask(each)}
+	if heartbeat := each.Request.HeartbeatSeconds; heartbeat > 0 {
+		request.HeartbeatInterval = &durationpb.Duration{Seconds: heartbeat}
+	}
 	for run, err := range client.WatchRun(ctx, runs, request) {
 		if failed = err; err == nil {
 			report(run, each)

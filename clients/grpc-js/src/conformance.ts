@@ -2,13 +2,15 @@
 import { readFileSync } from "node:fs";
 import { type Interceptor, InterceptingCall, Metadata } from "@grpc/grpc-js";
 import { Run, RunExport } from "../gen/healthomics/v1/run.js";
-import { connect, explain, getRun, statusOf, watchRun } from "./client.js";
+import { connect, explain, getRun, statusOf } from "./client.js";
+import { watchRun } from "./watch.js";
 
 interface Server { address: string; serviceConfig: string; tlsCa?: string; tokenFile?: string }
 interface Case {
   name: string; server: string; method: "GetRun" | "WatchRun"; requestId: string;
   request: {
-    id: string; uuid?: string; paths?: string[]; maxStalenessSeconds?: number;
+    id: string; uuid?: string; paths?: string[];
+    maxStalenessSeconds?: number; heartbeatSeconds?: number;
     export?: (keyof typeof RunExport)[];
   };
   deadlineSeconds?: number; cancelAfterSeconds?: number; cancelAfterStates?: number;
@@ -36,7 +38,7 @@ async function runCase(server: Server, each: Case): Promise<void> {
   const timer = setTimeout(() => cancel.abort(), milliseconds);
   const metadata = Metadata.fromHttp2Headers({ "x-request-id": each.requestId });
   const options = { metadata, interceptors: [readTrailers], signal: cancel.signal };
-  const { id, uuid, paths: readMask, maxStalenessSeconds } = each.request;
+  const { id, uuid, paths: readMask, maxStalenessSeconds, heartbeatSeconds } = each.request;
   const client = connect(server.address, server.serviceConfig, server.tlsCa, server.tokenFile);
   const seconds = each.deadlineSeconds ?? LONG_SECONDS;
   try {
@@ -45,13 +47,14 @@ async function runCase(server: Server, each: Case): Promise<void> {
         id,
         readMask,
         export: each.request.export?.map((name) => RunExport[name]) ?? [],
-        maxStaleness: maxStalenessSeconds === undefined ? undefined
-          : { seconds: BigInt(maxStalenessSeconds), nanos: 0 },
+        maxStaleness: duration(maxStalenessSeconds),
       }, seconds, options));
     } else {
       let states = 0;
       const deadline = Date.now() + seconds * 1000;
-      for await (const run of watchRun(client, { id, uuid, readMask }, { ...options, deadline })) {
+      const heartbeatInterval = duration(heartbeatSeconds);
+      const request = { id, uuid, readMask, heartbeatInterval };
+      for await (const run of watchRun(client, request, { ...options, deadline })) {
         show(run);
         if (++states === each.cancelAfterStates) cancel.abort();
       }
@@ -67,6 +70,10 @@ async function runCase(server: Server, each: Case): Promise<void> {
     clearTimeout(timer);
     client.close();
   }
+}
+
+function duration(seconds?: number) {
+  return seconds === undefined ? undefined : { seconds: BigInt(seconds), nanos: 0 };
 }
 
 const { servers, cases } = JSON.parse(readFileSync(0, "utf8")) as

@@ -1,40 +1,37 @@
 /** Asks a HealthOmics gateway for a run, or watches it to its end. */
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { connect, explain, getRun, statusOf, watchRun } from "./client.js";
+import { connect, explain, getRun, statusOf } from "./client.js";
+import { watchRun } from "./watch.js";
 
-const USAGE = `usage: main.js get|watch ID [--address HOST:PORT] [--deadline SECONDS]
+const USAGE = `usage: node main.js get|watch ID [--address HOST:PORT] [--deadline SECONDS]
   [--tls-ca FILE] [--token-file FILE] [--service-config FILE]`;
 
 function parse() {
-  const { values, positionals } = parseArgs({
+  const { values, positionals: [command, id, ...more] } = parseArgs({
     allowPositionals: true,
     options: {
       address: { type: "string", default: "127.0.0.1:50051" },
       deadline: { type: "string", default: "5" },
+      help: { type: "boolean", short: "h" },
       "service-config": { type: "string", default: "../service-config.json" },
       "tls-ca": { type: "string" },
       "token-file": { type: "string" },
     },
   });
-  const [command, id, ...more] = positionals;
-  if ((command !== "get" && command !== "watch") || !id || more.length) throw new Error(USAGE);
-  const deadline = Number(values.deadline);
-  if (!(deadline > 0)) throw new Error("--deadline must be a number of seconds");
-  if (values["token-file"] && !values["tls-ca"]) throw new Error("--token-file needs --tls-ca");
-  const config = values["service-config"];
-  const client = connect(values.address, config, values["tls-ca"], values["token-file"]);
+  if (values.help) return undefined;
+  if ((command !== "get" && command !== "watch") || !id || more.length) {
+    throw new Error("write `get ID` or `watch ID`; --help shows the options");
+  }
+  const [deadline, ca, token] = [Number(values.deadline), values["tls-ca"], values["token-file"]];
+  if (!(deadline > 0)) throw new Error("--deadline must be a number of seconds, more than 0");
+  if (token && !ca) throw new Error("--token-file needs --tls-ca");
+  if (token) readFileSync(token); // fails now, not in each call
+  const client = connect(values.address, values["service-config"], ca, token);
   return { command, id, deadline, client };
 }
 
-async function main(): Promise<number> {
-  let parsed;
-  try {
-    parsed = parse();
-  } catch (error) {
-    console.error((error as Error).message);
-    return 2;
-  }
-  const { command, id, deadline, client } = parsed;
+async function main({ command, id, deadline, client }: NonNullable<ReturnType<typeof parse>>) {
   try {
     if (command === "get") console.log("status:", statusOf(await getRun(client, { id }, deadline)));
     else for await (const run of watchRun(client, { id })) console.log("status:", statusOf(run));
@@ -42,14 +39,22 @@ async function main(): Promise<number> {
   } catch (error) {
     const { code, message, info, retrySeconds, fields, requestId } = explain(error);
     console.error(`${code}: ${message}`);
-    if (info) console.error("reason:", info.reason);
-    if (retrySeconds !== undefined) console.error("retry after:", retrySeconds, "s");
+    if (info) console.error(`reason: ${info.reason}`);
+    if (retrySeconds !== undefined) console.error(`retry after: ${retrySeconds} s`);
     for (const each of fields) console.error(`field ${each.field}: ${each.description}`);
-    if (requestId) console.error("request id:", requestId);
+    if (requestId) console.error(`request id: ${requestId}`);
     return 1;
   } finally {
     client.close();
   }
 }
 
-process.exitCode = await main();
+let parsed;
+try {
+  parsed = parse();
+} catch (error) {
+  console.error((error as Error).message.replaceAll("\n", " "));
+  process.exit(2);
+}
+if (parsed) process.exitCode = await main(parsed);
+else console.log(USAGE);

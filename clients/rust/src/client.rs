@@ -6,15 +6,14 @@ use tokio::time::sleep;
 use tonic::service::{Interceptor, interceptor::InterceptedService};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, IntoRequest, Request, Response, Status};
-use tonic_types::StatusExt;
 
-use crate::pb::{GetRunRequest, Run, run_service_client::RunServiceClient};
+use crate::pb::{GetRunRequest, Run, RunStatus, run_service_client::RunServiceClient};
 
 /// A client has the stub's methods. A clone is cheap, and uses the same connection.
 pub type Client = RunServiceClient<InterceptedService<Channel, Token>>;
 
-/// Returns a client, which connects at its first call: with the PEM file `ca` over TLS. The file
-/// `token` needs TLS.
+/// Returns a client that connects at its first call. With `ca`, a PEM file, it uses TLS. `token`
+/// needs `ca`. All arguments except the address are file names.
 pub fn connect(
     address: &str,
     ca: Option<PathBuf>,
@@ -22,7 +21,8 @@ pub fn connect(
 ) -> Result<Client, Box<dyn Error>> {
     let endpoint = match ca {
         Some(file) => {
-            let authorities = Certificate::from_pem(fs::read(file)?);
+            let pem = fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+            let authorities = Certificate::from_pem(pem);
             let tls = ClientTlsConfig::new().ca_certificate(authorities);
             Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?
         }
@@ -48,7 +48,7 @@ impl Interceptor for Token {
     }
 }
 
-/// Asks for a run. Drop the future to cancel the call.
+/// Asks for a run. The deadline covers all attempts: tonic makes one. Drop the future to cancel.
 pub async fn get_run(
     mut client: Client,
     request: impl IntoRequest<GetRunRequest>,
@@ -56,26 +56,19 @@ pub async fn get_run(
 ) -> Result<Response<Run>, Status> {
     let mut request = request.into_request();
     request.set_timeout(deadline); // for the gateway
-    tokio::select! {
-        biased; // this timer before tonic's own, which would return CANCELLED
-        () = sleep(deadline) => Err(Status::deadline_exceeded("the deadline has passed")),
-        answer = client.get_run(request) => answer,
-    }
+    in_time(deadline, client.get_run(request)).await
 }
 
-/// Returns lines with the error's code and message, and with what a gateway adds.
-pub fn explain(error: &Status) -> String {
-    let details = error.get_error_details();
-    let mut lines = vec![format!("{}: {}", code_name(error.code()), error.message())];
-    lines.extend(details.error_info().map(|info| format!("reason: {}", info.reason)));
-    if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
-        lines.push(format!("retry after: {} s", delay.as_secs_f64()));
+/// Awaits a call, but no longer than `left`. tonic's own timer would return CANCELLED.
+pub async fn in_time<T>(
+    left: Duration,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    tokio::select! {
+        biased; // this timer before tonic's
+        () = sleep(left) => Err(Status::deadline_exceeded("the deadline has passed")),
+        answer = call => answer,
     }
-    for fault in details.bad_request().iter().flat_map(|request| &request.field_violations) {
-        lines.push(format!("field {}: {}", fault.field, fault.description));
-    }
-    lines.extend(details.request_info().map(|info| format!("request id: {}", info.request_id)));
-    lines.join("\n")
 }
 
 /// Returns a code's canonical name: NOT_FOUND for `Code::NotFound`.
@@ -86,9 +79,11 @@ pub fn code_name(code: Code) -> String {
 }
 
 /// Returns AWS's word for the run's status, even if it is newer than the stubs.
-pub fn status_of(run: &Run) -> &str {
-    match run.unmodeled_json.get("status") {
-        Some(json) => json.trim_matches('"'),
-        None => run.status().as_str_name().trim_start_matches("RUN_STATUS_"),
+pub fn status_of(run: &Run) -> String {
+    if let Some(json) = run.unmodeled_json.get("status") {
+        return serde_json::from_str(json).unwrap_or_else(|_| json.clone()); // it isn't a string
     }
+    let Ok(status) = RunStatus::try_from(run.status) else { return run.status.to_string() };
+    let name = status.as_str_name();
+    name.strip_prefix("RUN_STATUS_").unwrap_or(name).into()
 }

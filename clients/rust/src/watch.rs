@@ -3,48 +3,54 @@
 use std::time::Duration;
 
 use async_stream::try_stream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_stream::Stream;
 use tonic::{Code, Extensions, IntoRequest, Request, Status};
 use tonic_types::StatusExt;
 
-use crate::client::Client;
+use crate::client::{Client, in_time};
 use crate::pb::{Run, WatchRunRequest};
 
 const MAX_FAILURES: i32 = 10; // consecutive, without any response
 
-/// Returns the states of a run until its end. If a stream breaks, it watches again; an error
-/// is final. Drop the returned stream to cancel the watch.
+/// Returns the states of a run until its end. If a stream breaks, it opens another. The first
+/// error that it returns is final, and the deadline ends it too. Drop it to cancel the watch.
 pub fn watch_run(
     mut client: Client,
     request: impl IntoRequest<WatchRunRequest>,
+    deadline: Duration,
 ) -> impl Stream<Item = Result<Run, Status>> {
     let (metadata, _, mut message) = request.into_request().into_parts();
-    let (mut stream, mut failures) = (None, 0);
+    let (mut stream, mut failures, start) = (None, 0, Instant::now());
     try_stream! {
         loop {
+            let left = deadline.saturating_sub(start.elapsed());
             let next = async {
                 let (metadata, message) = (metadata.clone(), message.clone());
-                let request = Request::from_parts(metadata, Extensions::new(), message);
+                let mut request = Request::from_parts(metadata, Extensions::new(), message);
+                request.set_timeout(left); // for the gateway
                 let responses = match &mut stream {
                     Some(responses) => responses,
                     None => stream.insert(client.watch_run(request).await?.into_inner()),
                 };
                 responses.message().await
             };
-            match next.await {
+            match in_time(left, next).await {
                 Ok(None) => break, // the run has ended
                 Ok(Some(response)) => {
                     failures = 0;
                     if let Some(run) = response.run { // else it is a heartbeat
-                        if let Some(uuid) = &run.uuid {
-                            message.uuid.clone_from(uuid); // so that only this run is resumed
+                        // to watch only this run again; a read mask may leave it out
+                        if let Some(uuid) = run.uuid.as_ref().filter(|uuid| !uuid.is_empty()) {
+                            message.uuid.clone_from(uuid);
                         }
                         yield run;
                     }
                 }
                 Err(error) => {
-                    let delay = retry_delay(&error, failures).ok_or(error)?;
+                    let left = deadline.saturating_sub(start.elapsed());
+                    let delay = retry_delay(&error, failures).filter(|delay| *delay < left);
+                    let delay = delay.ok_or(error)?;
                     (stream, failures) = (None, failures + 1);
                     sleep(delay).await;
                 }
@@ -59,7 +65,7 @@ fn retry_delay(error: &Status, failures: i32) -> Option<Duration> {
         return None;
     }
     if let Some(retry) = error.get_details_retry_info() {
-        return retry.retry_delay;
+        return Some(retry.retry_delay.unwrap_or_default());
     }
     match error.code() {
         _ if !error.details().is_empty() => None, // a gateway's error

@@ -11,6 +11,8 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"strconv"
+	"strings"
 
 	"connectrpc.com/vanguard"
 	"google.golang.org/protobuf/proto"
@@ -28,6 +30,11 @@ func main() {
 	pages := flag.String("pages", "../dist", "the `folder` of the built page")
 	contract := flag.String("contract", "../../../generated/healthomics/v1/descriptor_set.binpb",
 		"the contract's descriptor set `file`")
+	var hosts []string // without ports
+	flag.Func("host", "also serve the page under this `NAME`; repeatable, or with commas", func(names string) error {
+		hosts = append(hosts, strings.FieldsFunc(names, func(r rune) bool { return r == ',' })...)
+		return nil
+	})
 	flag.Parse()
 	calls, err := translate(*contract, *gateway)
 	if err != nil {
@@ -38,15 +45,17 @@ func main() {
 		log.Fatal(err)
 	}
 	host, _, _ := net.SplitHostPort(*listen) // Listen has checked it
-	mux := http.NewServeMux()
-	// Requests for another host are refused: a page of another site can give
-	// its own name this address (DNS rebinding).
-	for _, name := range []string{host, "localhost"} {
-		mux.Handle(name+"/", http.FileServer(http.Dir(*pages)))
-		mux.Handle(name+"/"+service+"/", calls)
+	address := listener.Addr().(*net.TCPAddr)
+	if !address.IP.IsUnspecified() {
+		hosts = append(hosts, host)
+	} else if len(hosts) == 0 {
+		log.Fatalf("-listen=%s means all addresses of this machine: add -host=NAME, the page's host", *listen)
 	}
-	log.Printf("serving http://%s/ for the gateway %s", listener.Addr(), *gateway)
-	log.Fatal(http.Serve(listener, mux))
+	mux := http.NewServeMux()
+	mux.Handle("/", http.FileServer(http.Dir(*pages)))
+	mux.Handle("/"+service+"/", calls)
+	log.Printf("serving http://%s/ for the gateway %s", net.JoinHostPort(hosts[0], strconv.Itoa(address.Port)), *gateway)
+	log.Fatal(http.Serve(listener, only(append(hosts, "localhost"), mux)))
 }
 
 // translate returns a handler that makes each call of the service on the

@@ -75,7 +75,8 @@ function showFailure(error: unknown): void {
   add(problem, "Code", failure.code);
   add(problem, "Reason", failure.reason);
   for (const { field, description } of failure.fields) add(problem, field, description);
-  if (failure.retrySeconds) add(problem, "Retry after", `${failure.retrySeconds} s`);
+  const wait = failure.retrySeconds;
+  add(problem, "Retry after", wait === undefined ? "" : `${wait} s`);
   add(problem, "Request id", failure.requestId);
 }
 

@@ -10,12 +10,10 @@ import {
 import { RunStatus, type Run } from "./gen/healthomics/v1/run_pb";
 import type { RunService } from "./gen/healthomics/v1/run_service_pb";
 
-const MAX_FAILURES = 10; // streams in a row that end without any response
+const MAX_FAILURES = 10; // consecutive, without any response
 const HEARTBEAT = { seconds: 20n }; // many proxies end a stream that is silent for a minute
-// The codes, without a reason, of a stream that was cut on its way.
-const CUT = [
-  Code.Unavailable, Code.Internal, Code.Unknown, Code.Canceled, Code.DeadlineExceeded,
-];
+// Without a gateway's details, these codes mean that the stream was cut on its way.
+const CUT = ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"];
 
 /** What an error says. Only errors of a gateway have a reason and a request id. */
 export interface Failure {
@@ -34,7 +32,7 @@ export function getRun(
   return client.getRun({ id }, { signal, timeoutMs: 10_000 });
 }
 
-/** Yields the run's states until it has ended; watches again if a stream breaks. */
+/** Yields the states of a run until its end. If a stream breaks, it opens another. */
 export async function* watchRun(
   client: Client<typeof RunService>, id: string, signal: AbortSignal,
 ): AsyncGenerator<Run> {
@@ -43,8 +41,8 @@ export async function* watchRun(
       const request = { id, uuid, heartbeatInterval: HEARTBEAT };
       for await (const { run } of client.watchRun(request, { signal })) {
         failures = 0;
-        if (run) { // a heartbeat has none
-          uuid = run.uuid ?? uuid; // resumes this run only
+        if (run) { // else it is a heartbeat
+          uuid = run.uuid || uuid; // to watch only this run again; a read mask may leave it out
           yield run;
         }
       }
@@ -60,26 +58,23 @@ export async function* watchRun(
   }
 }
 
-/**
- * Returns the seconds until the next attempt: RetryInfo's delay, or a back-off if the
- * stream was cut. They are undefined if the error is final.
- */
+/** Returns the seconds until the next stream, or undefined if the error is final. */
 function retryDelay(error: unknown, failures: number): number | undefined {
-  const { reason, retrySeconds } = explain(error);
-  if (reason) return retrySeconds;
-  if (!CUT.includes(ConnectError.from(error).code)) return undefined;
+  const { code, reason, retrySeconds } = explain(error);
+  if (retrySeconds !== undefined || reason || !CUT.includes(code)) return retrySeconds;
   return Math.min(0.5 * 2 ** failures, 30) * (0.8 + 0.4 * Math.random());
 }
 
 /** Reads the typed details of an error. */
 export function explain(error: unknown): Failure {
   const failure = ConnectError.from(error);
-  const retry = failure.findDetails(RetryInfoSchema)[0]?.retryDelay;
+  const name = Code[failure.code]!.replace("Canceled", "Cancelled"); // "NotFound", for example
+  const [retry] = failure.findDetails(RetryInfoSchema);
   return {
-    code: Code[failure.code].replace(/(?!^)[A-Z]/g, "_$&").toUpperCase(),
+    code: name.replace(/(?!^)[A-Z]/g, "_$&").toUpperCase(),
     message: failure.rawMessage,
     reason: failure.findDetails(ErrorInfoSchema)[0]?.reason ?? "",
-    retrySeconds: retry && durationMs(retry) / 1000,
+    retrySeconds: retry && (retry.retryDelay ? durationMs(retry.retryDelay) / 1000 : 0),
     fields: failure.findDetails(BadRequestSchema).flatMap((each) => each.fieldViolations),
     requestId: failure.findDetails(RequestInfoSchema)[0]?.requestId ?? "",
   };
@@ -88,5 +83,6 @@ export function explain(error: unknown): Failure {
 /** Returns AWS's word for the status, even if it is newer than the stubs. */
 export function statusOf(run: Run): string {
   const newer = run.unmodeledJson["status"];
-  return newer ? String(JSON.parse(newer)) : RunStatus[run.status];
+  const word: unknown = newer ? JSON.parse(newer) : RunStatus[run.status] ?? run.status;
+  return typeof word === "string" ? word : JSON.stringify(word);
 }

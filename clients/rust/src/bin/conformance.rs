@@ -16,7 +16,7 @@ use runs::client::{Client, code_name, connect, get_run, status_of};
 use runs::pb::{GetRunRequest, Run, RunExport, WatchRunRequest};
 use runs::watch::watch_run;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_stream::StreamExt;
 use tonic::{Request, Status, metadata::MetadataMap};
 use tonic_types::{ErrorInfo, StatusExt};
@@ -54,9 +54,7 @@ async fn get(client: Client, case: &Value) -> Result<MetadataMap, Status> {
             .filter_map(|name| RunExport::from_str_name(&format!("RUN_EXPORT_{}", text(name))))
             .map(Into::into)
             .collect(),
-        max_staleness: listed["maxStalenessSeconds"]
-            .as_i64()
-            .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        max_staleness: whole_seconds(&listed["maxStalenessSeconds"]),
         read_mask: mask(listed),
     };
     let deadline = duration(&case["deadlineSeconds"]).unwrap_or(LONG);
@@ -79,23 +77,20 @@ async fn watch(client: Client, case: &Value) -> Result<MetadataMap, Status> {
         id: text(&listed["id"]).into(),
         uuid: text(&listed["uuid"]).into(),
         read_mask: mask(listed),
+        heartbeat_interval: whole_seconds(&listed["heartbeatSeconds"]),
         ..Default::default()
     };
-    let states = async {
-        let mut states = pin!(watch_run(client, with_id(case, message)));
-        let mut count = 0;
-        while let Some(run) = states.next().await {
-            report(case, &run?);
-            count += 1;
-            if case["cancelAfterStates"] == count {
-                return Err(Status::cancelled("cancelled"));
-            }
-        }
-        Ok(MetadataMap::new())
-    };
     let deadline = duration(&case["deadlineSeconds"]).unwrap_or(LONG);
-    let passed = |_| Err(Status::deadline_exceeded("the deadline has passed"));
-    timeout(deadline, states).await.unwrap_or_else(passed)
+    let mut states = pin!(watch_run(client, with_id(case, message), deadline));
+    let mut count = 0;
+    while let Some(run) = states.next().await {
+        report(case, &run?);
+        count += 1;
+        if case["cancelAfterStates"] == count {
+            return Err(Status::cancelled("cancelled")); // as above
+        }
+    }
+    Ok(MetadataMap::new())
 }
 
 fn text(value: &Value) -> &str {
@@ -104,6 +99,10 @@ fn text(value: &Value) -> &str {
 
 fn duration(seconds: &Value) -> Option<Duration> {
     seconds.as_f64().map(Duration::from_secs_f64)
+}
+
+fn whole_seconds(number: &Value) -> Option<prost_types::Duration> {
+    number.as_i64().map(|seconds| prost_types::Duration { seconds, nanos: 0 })
 }
 
 fn mask(listed: &Value) -> Option<FieldMask> {
@@ -123,7 +122,7 @@ fn failure(error: &Status) -> Value {
     let details = error.get_error_details();
     let none = || ErrorInfo::new("", "", HashMap::<String, String>::new());
     let info = details.error_info().cloned().unwrap_or_else(none);
-    let delay = details.retry_info().and_then(|retry| retry.retry_delay);
+    let delay = details.retry_info().map(|retry| retry.retry_delay.unwrap_or_default());
     let faults = details.bad_request().cloned();
     let fields = faults.into_iter().flat_map(|request| request.field_violations);
     json!({

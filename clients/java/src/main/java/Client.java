@@ -1,31 +1,29 @@
-import com.google.gson.Gson;
-import com.google.gson.JsonParser;
+import com.google.gson.*;
 import com.google.gson.reflect.TypeToken;
-import com.google.protobuf.Any;
-import com.google.protobuf.InvalidProtocolBufferException;
-import com.google.protobuf.Message;
-import com.healthomics.v1.GetRunRequest;
-import com.healthomics.v1.Run;
+import com.google.protobuf.*;
+import com.healthomics.v1.*;
 import com.healthomics.v1.RunServiceGrpc.RunServiceBlockingV2Stub;
 import io.grpc.*;
 import io.grpc.protobuf.StatusProto;
 import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
+import java.math.*;
+import java.nio.file.*;
 import java.time.Duration;
-import java.util.Map;
-import java.util.Optional;
+import java.util.*;
 import java.util.concurrent.Executor;
 
 /** Calls a HealthOmics gateway: copy this file, and Watch.java to watch runs. */
 final class Client {
-  /** Returns a channel with a service config. `ca` is for TLS, or null; `token` needs TLS. */
+  /**
+   * Returns a channel. All arguments except the address are file names. {@code ca}, which is for
+   * TLS, and {@code token} may be null; a token needs TLS.
+   */
   static ManagedChannel connect(String address, Path config, Path ca, Path token)
       throws IOException {
-    ChannelCredentials credentials = InsecureChannelCredentials.create();
-    if (ca != null) {
-      credentials = TlsChannelCredentials.newBuilder().trustManager(ca.toFile()).build();
-    }
+    if (token != null && ca == null) throw new IllegalArgumentException("a token needs TLS");
+    ChannelCredentials credentials = ca == null
+        ? InsecureChannelCredentials.create()
+        : TlsChannelCredentials.newBuilder().trustManager(ca.toFile()).build();
     if (token != null) {
       credentials = CompositeChannelCredentials.create(credentials, new TokenFile(token));
     }
@@ -48,10 +46,6 @@ final class Client {
 
     @Override
     public void applyRequestMetadata(RequestInfo call, Executor executor, MetadataApplier to) {
-      if (call.getSecurityLevel() != SecurityLevel.PRIVACY_AND_INTEGRITY) {
-        to.fail(Status.UNAUTHENTICATED.withDescription("a token is sent only over TLS"));
-        return;
-      }
       executor.execute(() -> {
         try {
           Metadata headers = new Metadata();
@@ -64,7 +58,7 @@ final class Client {
     }
   }
 
-  /** Returns a run. The deadline is for all attempts together. */
+  /** Returns a run. The deadline covers all attempts. */
   static Run getRun(RunServiceBlockingV2Stub runs, GetRunRequest request, Duration deadline)
       throws StatusException {
     return runs.withDeadlineAfter(deadline).getRun(request);
@@ -76,8 +70,7 @@ final class Client {
       for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
         if (detail.is(type)) return Optional.of(detail.unpack(type));
       }
-    } catch (InvalidProtocolBufferException malformed) {
-      return Optional.empty(); // no gateway sent it
+    } catch (InvalidProtocolBufferException malformed) { // no gateway sent it
     }
     return Optional.empty();
   }
@@ -85,7 +78,21 @@ final class Client {
   /** Returns AWS's word for the run's status, even if it is newer than the stubs. */
   static String statusOf(Run run) {
     String newer = run.getUnmodeledJsonMap().get("status");
-    if (newer != null) return JsonParser.parseString(newer).getAsString();
+    if (newer != null) {
+      JsonElement word = JsonParser.parseString(newer);
+      return word.isJsonPrimitive() ? word.getAsString() : word.toString();
+    }
+    if (run.getStatus() == RunStatus.UNRECOGNIZED) return String.valueOf(run.getStatusValue());
     return run.getStatus().name().replaceFirst("^RUN_STATUS_", "");
+  }
+
+  /** Returns a double without a fraction as an integer, by its shortest decimal form. */
+  static BigInteger integer(double number) {
+    for (int digits = 1; ; digits++) {
+      for (RoundingMode mode : List.of(RoundingMode.HALF_EVEN, RoundingMode.UP)) { // UP for 2^89
+        var rounded = new BigDecimal(number).round(new MathContext(digits, mode));
+        if (rounded.doubleValue() == number) return rounded.toBigIntegerExact();
+      }
+    }
   }
 }

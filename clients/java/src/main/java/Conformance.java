@@ -2,7 +2,6 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
-import com.google.protobuf.Duration;
 import com.google.protobuf.FieldMask;
 import com.google.protobuf.util.Durations;
 import com.google.rpc.BadRequest;
@@ -22,6 +21,7 @@ import io.grpc.StatusException;
 import io.grpc.stub.MetadataUtils;
 import java.io.InputStreamReader;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.LinkedHashMap;
@@ -39,7 +39,12 @@ final class Conformance {
   record Server(String address, String tlsCa, String tokenFile, String serviceConfig) {}
 
   record Asked(
-      String id, String uuid, List<String> export, List<String> paths, Long maxStalenessSeconds) {}
+      String id,
+      String uuid,
+      List<String> export,
+      List<String> paths,
+      Long maxStalenessSeconds,
+      Long heartbeatSeconds) {}
 
   record Case(
       String name,
@@ -113,8 +118,8 @@ final class Conformance {
     return (long) (seconds * 1000);
   }
 
-  private static java.time.Duration ofSeconds(double seconds) {
-    return java.time.Duration.ofMillis(millis(seconds));
+  private static Duration ofSeconds(double seconds) {
+    return Duration.ofMillis(millis(seconds));
   }
 
   private static GetRunRequest getRequest(Asked asked) {
@@ -124,8 +129,7 @@ final class Conformance {
     }
     if (asked.paths() != null) request.setReadMask(mask(asked));
     if (asked.maxStalenessSeconds() != null) {
-      Duration staleness = Duration.newBuilder().setSeconds(asked.maxStalenessSeconds()).build();
-      request.setMaxStaleness(staleness);
+      request.setMaxStaleness(Durations.fromSeconds(asked.maxStalenessSeconds()));
     }
     return request.build();
   }
@@ -134,6 +138,9 @@ final class Conformance {
     var request = WatchRunRequest.newBuilder().setId(asked.id());
     if (asked.uuid() != null) request.setUuid(asked.uuid());
     if (asked.paths() != null) request.setReadMask(mask(asked));
+    if (asked.heartbeatSeconds() != null) {
+      request.setHeartbeatInterval(Durations.fromSeconds(asked.heartbeatSeconds()));
+    }
     return request.build();
   }
 

@@ -1,60 +1,87 @@
 import com.google.protobuf.util.Durations;
 import com.google.rpc.*;
 import com.healthomics.v1.*;
+import io.grpc.ManagedChannel;
 import io.grpc.StatusException;
-import java.nio.file.Path;
+import java.io.IOException;
+import java.nio.file.*;
 import java.time.Duration;
 import java.util.concurrent.Callable;
 import picocli.CommandLine;
 import picocli.CommandLine.*;
 
-@Command(name = "runs", mixinStandardHelpOptions = true)
+@Command(name = "runs", description = "Asks a HealthOmics gateway for a run, or watches it.")
 final class Main implements Callable<Integer> {
   enum Action { get, watch }
-  @Parameters(description = "get or watch") Action action;
+  @Parameters(paramLabel = "ACTION", description = "get or watch") Action action;
   @Parameters(paramLabel = "ID", description = "the run's id") String id;
-  @Option(names = "--address", defaultValue = "127.0.0.1:50051") String address;
+  @Option(names = "--address", paramLabel = "HOST:PORT", defaultValue = "127.0.0.1:50051")
+  String address;
   @Option(names = "--deadline", paramLabel = "SECONDS", defaultValue = "5") double deadline;
   @Option(names = "--tls-ca", paramLabel = "FILE") Path ca;
   @Option(names = "--token-file", paramLabel = "FILE", description = "needs --tls-ca") Path token;
-  @Option(names = "--service-config", defaultValue = "../service-config.json") Path config;
+  @Option(names = "--service-config", paramLabel = "FILE", defaultValue = "../service-config.json")
+  Path config;
+  @Option(names = "--help", usageHelp = true) boolean help;
+  @Spec Model.CommandSpec spec;
 
   public Integer call() throws Exception {
-    var runs = RunServiceGrpc.newBlockingV2Stub(Client.connect(address, config, ca, token));
+    if (!(deadline > 0)) throw badUsage("--deadline must be more than 0");
+    var runs = RunServiceGrpc.newBlockingV2Stub(connect());
+    var limit = Duration.ofMillis((long) (deadline * 1000));
     try {
       if (action == Action.get) {
-        var limit = Duration.ofMillis((long) (deadline * 1000));
         print(Client.getRun(runs, GetRunRequest.newBuilder().setId(id).build(), limit));
       } else {
         Watch.watchRun(runs, WatchRunRequest.newBuilder().setId(id).build(), Main::print);
       }
       return 0;
     } catch (StatusException error) {
-      say("%s", error.getMessage());
-      Client.detail(error, ErrorInfo.class).ifPresent(it -> say("reason: %s", it.getReason()));
-      Client.detail(error, RetryInfo.class).map(it -> Durations.toMillis(it.getRetryDelay()))
-          .ifPresent(millis -> say("retry after: %s s", millis / 1000.0));
-      Client.detail(error, BadRequest.class).ifPresent(faults -> faults.getFieldViolationsList()
-          .forEach(it -> say("field %s: %s", it.getField(), it.getDescription())));
-      Client.detail(error, RequestInfo.class)
-          .ifPresent(it -> say("request id: %s", it.getRequestId()));
+      print(error);
       return 1;
     }
+  }
+
+  ManagedChannel connect() {
+    if (token != null && ca == null) throw badUsage("--token-file needs --tls-ca");
+    for (Path file : new Path[] {config, ca, token}) {
+      if (file != null && !Files.isReadable(file)) throw badUsage("can't read " + file);
+    }
+    try {
+      return Client.connect(address, config, ca, token);
+    } catch (IOException | RuntimeException wrong) { // for example a file without certificates
+      throw badUsage(wrong.toString().lines().findFirst().orElseThrow());
+    }
+  }
+
+  ParameterException badUsage(String message) {
+    return new ParameterException(spec.commandLine(), message);
   }
 
   static void print(Run run) {
     System.out.println("status: " + Client.statusOf(run));
   }
 
-  static int say(String format, Object... values) {
-    System.err.println(String.format(format, values));
-    return 2; // the exit code for bad usage
+  static void print(StatusException error) {
+    System.err.println(error.getMessage()); // for example "NOT_FOUND: There is no such run."
+    Client.detail(error, ErrorInfo.class)
+        .ifPresent(info -> System.err.println("reason: " + info.getReason()));
+    Client.detail(error, RetryInfo.class)
+        .map(retry -> Durations.toMillis(retry.getRetryDelay()) / 1000.0)
+        .ifPresent(seconds -> System.err.println("retry after: " + seconds + " s"));
+    Client.detail(error, BadRequest.class)
+        .ifPresent(request -> request.getFieldViolationsList().forEach(fault ->
+            System.err.println("field " + fault.getField() + ": " + fault.getDescription())));
+    Client.detail(error, RequestInfo.class)
+        .ifPresent(info -> System.err.println("request id: " + info.getRequestId()));
   }
 
   public static void main(String[] arguments) {
     var runs = new CommandLine(new Main());
-    runs.setParameterExceptionHandler((wrong, all) -> say("runs: %s", wrong.getMessage()));
-    runs.setExecutionExceptionHandler((wrong, command, all) -> say("runs: %s", wrong));
+    runs.setParameterExceptionHandler((wrong, all) -> {
+      System.err.println("runs: " + wrong.getMessage());
+      return ExitCode.USAGE; // 2
+    });
     System.exit(runs.execute(arguments)); // which closes the channel
   }
 }

@@ -1,4 +1,5 @@
 import com.google.protobuf.util.Durations;
+import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.healthomics.v1.Run;
 import com.healthomics.v1.RunServiceGrpc.RunServiceBlockingV2Stub;
@@ -6,9 +7,10 @@ import com.healthomics.v1.WatchRunRequest;
 import com.healthomics.v1.WatchRunResponse;
 import io.grpc.Context;
 import io.grpc.Contexts;
+import io.grpc.Deadline;
 import io.grpc.StatusException;
-import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.BlockingClientCall;
+import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
@@ -20,27 +22,32 @@ final class Watch {
   private static final int MAX_FAILURES = 10; // consecutive, without any response
 
   /**
-   * Calls `onState` with each state of a run until its end. If a stream breaks, watches again.
-   * Cancel it, or give it a deadline, by the current Context, or interrupt the thread.
+   * Calls {@code onState} with the states of a run until its end. If a stream breaks, it opens
+   * another. It throws the last error if that is final, or if the deadline of the current Context
+   * or of the stub leaves no time for another stream. It also ends if the Context is cancelled, if
+   * the thread is interrupted, or if {@code onState} throws.
    */
   static void watchRun(RunServiceBlockingV2Stub runs, WatchRunRequest first, Consumer<Run> onState)
       throws StatusException, InterruptedException {
-    WatchRunRequest.Builder request = first.toBuilder();
+    WatchRunRequest.Builder request = first.toBuilder(); // a copy
     for (int failures = 0; ; failures++) {
       BlockingClientCall<?, WatchRunResponse> stream = runs.watchRun(request.build());
       try {
         for (WatchRunResponse response; (response = stream.read()) != null; ) {
           failures = 0;
           if (response.hasRun()) { // else it is a heartbeat
-            Run run = response.getRun();
-            if (!run.getUuid().isEmpty()) request.setUuid(run.getUuid()); // to resume only this run
-            onState.accept(run);
+            String uuid = response.getRun().getUuid();
+            // to watch only this run again; a read mask may leave it out
+            if (!uuid.isEmpty()) request.setUuid(uuid);
+            onState.accept(response.getRun());
           }
         }
         return; // the run has ended
       } catch (StatusException error) {
-        Optional<Long> wait = retryMillis(error, failures);
+        Optional<Duration> wait = retryDelay(error, failures);
         if (wait.isEmpty() || failures == MAX_FAILURES) throw error;
+        if (isLate(Context.current().getDeadline(), wait.get())) throw error;
+        if (isLate(runs.getCallOptions().getDeadline(), wait.get())) throw error;
         sleep(wait.get());
       } finally {
         stream.cancel("the watch was left", null); // without effect if the stream has ended
@@ -49,24 +56,32 @@ final class Watch {
   }
 
   /** Returns the wait until the next stream; empty if the error is final. */
-  private static Optional<Long> retryMillis(StatusException error, int failures) {
+  private static Optional<Duration> retryDelay(StatusException error, int failures) {
     Optional<RetryInfo> retry = Client.detail(error, RetryInfo.class);
-    if (retry.isPresent()) return retry.map(info -> Durations.toMillis(info.getRetryDelay()));
-    if (StatusProto.fromThrowable(error).getDetailsCount() > 0) return Optional.empty();
+    if (retry.isPresent()) {
+      return retry.map(info -> Duration.ofMillis(Durations.toMillis(info.getRetryDelay())));
+    }
+    if (Client.detail(error, ErrorInfo.class).isPresent()) return Optional.empty();
     double jitter = ThreadLocalRandom.current().nextDouble(0.8, 1.2);
-    return switch (error.getStatus().getCode()) { // the stream was cut on its way
+    return switch (error.getStatus().getCode()) {
+      // Without a gateway's details, these codes mean that the stream was cut on its way.
       case UNAVAILABLE, INTERNAL, UNKNOWN, CANCELLED, DEADLINE_EXCEEDED ->
-          Optional.of((long) (Math.min(500 << failures, 30_000) * jitter));
+          Optional.of(Duration.ofMillis((long) (Math.min(500 << failures, 30_000) * jitter)));
       default -> Optional.empty();
     };
   }
 
-  private static void sleep(long millis) throws StatusException, InterruptedException {
+  /** Returns whether a deadline passes during a wait; null is no deadline. */
+  private static boolean isLate(Deadline deadline, Duration wait) {
+    return deadline != null && deadline.timeRemaining(TimeUnit.MILLISECONDS) <= wait.toMillis();
+  }
+
+  private static void sleep(Duration wait) throws StatusException, InterruptedException {
     CountDownLatch cancelled = new CountDownLatch(1);
     Context.CancellationListener listener = context -> cancelled.countDown();
     Context.current().addListener(listener, Runnable::run);
     try {
-      if (cancelled.await(millis, TimeUnit.MILLISECONDS)) {
+      if (cancelled.await(wait.toMillis(), TimeUnit.MILLISECONDS)) {
         throw Contexts.statusFromCancelled(Context.current()).asException();
       }
     } finally {
