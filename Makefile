@@ -137,7 +137,7 @@ clients: $(READY) ## build the clients, and run the conformance list with each o
 
 # LANG also sets the locale. LC_ALL overrides it, as `go` isn't a locale.
 stubs: $(READY) ## generate a language's stubs in build/stubs/LANG: make stubs LANG=go
-	@test -f $(TEMPLATES)/buf.gen.$(LANG).yaml || { \
+	@test -f '$(TEMPLATES)/buf.gen.$(LANG).yaml' || { \
 	  echo "LANG must be one of: $(LANGUAGES)" >&2; exit 2; }
 	@rm -rf build/stubs/$(LANG)
 	@LC_ALL=C.UTF-8 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/buf generate \

@@ -79,7 +79,7 @@ def retry_delay(error: Any, failures: int) -> float | None:
     """Return the wait until the next stream, or None if the error is final."""
     details = details_of(error)
     if RetryInfo in details:
-        return details[RetryInfo].retry_delay.ToTimedelta().total_seconds()
+        return max(details[RetryInfo].retry_delay.ToTimedelta().total_seconds(), 0.05)
     backoff = min(0.5 * 2**failures, 30.0) * random.uniform(0.8, 1.2)
     return None if details or error.code().name not in CUT else backoff
 

@@ -83,6 +83,22 @@ describe("the page", { skip, concurrency: true }, () => {
     await page.close();
   });
 
+  test("a watch says that it tries again, and goes on", async () => {
+    const { process, line } = await startProxy("127.0.0.1:0");
+    const address = line.match(/http:..([^/]+)/)[1];
+    const page = await browser.newPage();
+    await page.goto(`http://${address}`);
+    await page.getByLabel("Run id").fill("1000003");
+    await page.getByRole("button", { name: "Watch" }).click();
+    await page.locator("#progress", { hasText: "Watching the run" }).waitFor();
+    process.kill();
+    await page.locator("#progress", { hasText: "Trying again" }).waitFor();
+    const again = await startProxy(address);
+    await page.locator("#progress", { hasText: "Watching the run" }).waitFor();
+    await page.close();
+    again.process.kill();
+  });
+
   test("a watch can be stopped, also on a phone", async () => {
     const phone = { viewport: { width: 320, height: 640 }, colorScheme: "dark" };
     const page = await submit("1000003", "Watch", "#states", "RUNNING", phone);

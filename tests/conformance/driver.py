@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from conformance.cases import Case, Outcome
-from conformance.languages import Client
+from conformance.languages import Client, clients
 from conformance.servers import Servers
 from healthomics.v1.run_pb2 import Run
 from testkit.authorities import HOST
@@ -24,6 +25,7 @@ from testkit.authorities import HOST
 DRIVER_SECONDS = 240.0  # for all cases, of which three wait for the end of a run
 PROGRAM_SECONDS = 120.0
 FIRST_FRESH = 2_000_001  # the sandbox's first id of a run that goes to COMPLETED
+FIRST_OWN = 5_000_001  # the first id of a run that no other client reads
 LINE_BYTES = 1 << 20
 ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # buf is there
@@ -51,6 +53,7 @@ async def run_cases(
         stdin=PIPE,
         stdout=PIPE,
         limit=LINE_BYTES,
+        start_new_session=True,
     )
     assert process.stdin
     assert process.stdout
@@ -63,13 +66,15 @@ async def run_cases(
                 if name := _note(line, outcomes):
                     await servers.react(server_of[name])
             code = await process.wait()
+    except ValueError as error:  # a line that is too long
+        raise FailedError(f"its driver: {error}") from None
     except TimeoutError:
         running = (each for each in outcomes if outcomes[each].end is None)
         busy = next(running, "its end")
         raise FailedError(f"its driver is still busy with {busy}") from None
     finally:
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # npm and others have children
             await process.wait()
     if code:
         raise FailedError(f"its driver exited {code}")
@@ -83,11 +88,11 @@ def _note(line: bytes, outcomes: dict[str, Outcome]) -> str:
         name: str = event["case"]
         outcome = outcomes[name]
         if "run" not in event:
-            outcome.end = event
+            outcome.end = event if {"code", "error"} <= event.keys() else None
             return ""
         outcome.runs.append(Run.FromString(base64.b64decode(event["run"])))
         outcome.statuses.append(event["status"])
-    except (ValueError, LookupError, DecodeError):
+    except (ValueError, LookupError, TypeError, DecodeError):
         raise FailedError(f"its driver printed {line[:200]!r}") from None
     return name if len(outcome.runs) == 1 else ""
 
@@ -102,7 +107,7 @@ def _sent(client: Client, cases: Sequence[Case], servers: Servers) -> str:
                     "name": case.name,
                     "server": case.server,
                     "method": case.method,
-                    "request": _request(case),
+                    "request": _request(client, case),
                     "requestId": request_id(client, case),
                     **case.options,
                 }
@@ -112,9 +117,14 @@ def _sent(client: Client, cases: Sequence[Case], servers: Servers) -> str:
     )
 
 
-def _request(case: Case) -> dict[str, Any]:
-    is_fresh = case.request["id"] == "fresh"
-    return case.request | ({"id": str(next(_fresh))} if is_fresh else {})
+def _request(client: Client, case: Case) -> dict[str, Any]:
+    match case.request["id"]:
+        case "fresh":
+            return case.request | {"id": str(next(_fresh))}
+        case "own":
+            number = [each.language for each in clients()].index(client.language)
+            return case.request | {"id": str(FIRST_OWN + number)}
+    return case.request
 
 
 def request_id(client: Client, case: Case) -> str:
@@ -158,6 +168,7 @@ async def output_of(
         env=ENVIRONMENT | environment,
         stdout=PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(PROGRAM_SECONDS):
@@ -166,6 +177,6 @@ async def output_of(
         raise FailedError(f"`{command[-3:]}` takes longer than two minutes") from None
     finally:
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # npm and others have children
             await process.wait()
     return process.returncode or 0, output.decode(errors="replace")

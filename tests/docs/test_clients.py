@@ -22,15 +22,24 @@ SOURCES = {  # the files that the page shows whole, by the language of a code bl
     "python": ["python/client.py"],
     "rust": ["rust/src/client.rs", "rust/src/watch.rs"],
     "typescript": [
-        *("grpc-js/src/client.ts", "grpc-js/src/watch.ts"),
-        *("connect-node/src/client.ts", "connect-node/src/watch.ts"),
+        *("grpc-js/src/client.ts", "grpc-js/src/watch.ts", "grpc-js/src/example.ts"),
+        *(
+            "connect-node/src/client.ts",
+            "connect-node/src/watch.ts",
+            "connect-node/src/example.ts",
+        ),
     ],
 }
 PARTLY = {  # the files of which it shows parts
     "go": ["go/main.go"],
     "python": ["python/main.py"],
     "xml": ["java/pom.xml"],
-    "rust": ["rust/build.rs", "rust/src/lib.rs", "rust/src/main.rs"],
+    "rust": [
+        "rust/build.rs",
+        "rust/src/lib.rs",
+        "rust/src/main.rs",
+        "rust/src/bin/example.rs",
+    ],
     "toml": ["rust/Cargo.toml"],
 }
 FILES = [

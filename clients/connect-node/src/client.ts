@@ -42,8 +42,8 @@ export function headerMs(milliseconds: number): number {
 }
 
 /** Returns what an error of a call says. Only errors of a gateway have details. */
-export function explain(error: unknown) {
-  const failure = ConnectError.from(error);
+export function explain(failure: unknown) {
+  if (!(failure instanceof ConnectError)) throw failure; // isn't a call's
   const name = Code[failure.code]!.replace("Canceled", "Cancelled"); // "NotFound", for example
   const [retry] = failure.findDetails(rpc.RetryInfoSchema);
   return {

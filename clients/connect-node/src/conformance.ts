@@ -35,22 +35,21 @@ async function runCase(server: Server, each: Case): Promise<void> {
     onTrailer: (received: Headers) => { trailers = trailersIn(received); },
   };
   const { id, uuid, paths, maxStalenessSeconds, heartbeatSeconds } = each.request;
-  const readMask = paths && { paths };
+  const selected = { id, ...(paths && { readMask: { paths } }) };
   const client = connect(server.address, server.tlsCa, server.tokenFile);
   const seconds = each.deadlineSeconds ?? LONG_SECONDS;
   try {
     if (each.method === "GetRun") {
       show(await getRun(client, {
-        id,
-        readMask,
-        export: each.request.export?.map((name) => RunExport[name]),
-        maxStaleness: duration(maxStalenessSeconds),
+        ...selected,
+        ...duration("maxStaleness", maxStalenessSeconds),
+        export: each.request.export?.map((name) => RunExport[name]) ?? [],
       }, seconds, options));
     } else {
       let states = 0;
       const timeoutMs = seconds * 1000;
-      const heartbeatInterval = duration(heartbeatSeconds);
-      const request = { id, uuid, readMask, heartbeatInterval };
+      const heartbeat = duration("heartbeatInterval", heartbeatSeconds);
+      const request = { ...selected, ...(uuid && { uuid }), ...heartbeat };
       for await (const run of watchRun(client, request, { ...options, timeoutMs })) {
         show(run);
         if (++states === each.cancelAfterStates) cancel.abort();
@@ -73,8 +72,8 @@ function trailersIn(headers: Headers): Record<string, string[]> {
   return Object.fromEntries(["x-request-id", "x-amzn-requestid"].map(read));
 }
 
-function duration(seconds?: number) {
-  return seconds === undefined ? undefined : { seconds: BigInt(seconds) };
+function duration(name: "maxStaleness" | "heartbeatInterval", seconds?: number) {
+  return seconds === undefined ? {} : { [name]: { seconds: BigInt(seconds) } };
 }
 
 const { servers, cases } = JSON.parse(readFileSync(0, "utf8")) as

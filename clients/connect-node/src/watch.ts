@@ -9,6 +9,7 @@ import { explain, headerMs, type RunClient } from "./client.js";
 type WatchRunInit = MessageInitShape<typeof RunService.method.watchRun.input>;
 
 const MAX_FAILURES = 10; // consecutive, without any response
+const MIN_SECONDS = 0.05; // of a wait: no gateway asks for less
 // Without a gateway's details, these codes mean that the stream was cut on its way.
 const CUT = [
   "UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED",
@@ -23,10 +24,11 @@ export async function* watchRun(
   client: RunClient, request: WatchRunInit, options: CallOptions = {},
 ): AsyncGenerator<Run> {
   const { timeoutMs, signal } = options;
-  const until = Date.now() + (timeoutMs || Infinity);
+  const until = Date.now() + (timeoutMs ?? Infinity);
   let uuid = request.uuid ?? "";
   for (let failures = 0; ; failures++) {
-    const left = { ...options, timeoutMs: timeoutMs && headerMs(until - Date.now()) };
+    const left = { ...options };
+    if (timeoutMs !== undefined) left.timeoutMs = headerMs(until - Date.now());
     try {
       for await (const { run } of client.watchRun({ ...request, uuid }, left)) {
         failures = 0;
@@ -48,6 +50,7 @@ export async function* watchRun(
 /** Returns the seconds until the next stream, or undefined if the error is final. */
 function retryDelay(error: unknown, failures: number): number | undefined {
   const { code, info, retrySeconds } = explain(error);
-  if (retrySeconds !== undefined || info || !CUT.includes(code)) return retrySeconds;
+  if (retrySeconds !== undefined) return Math.max(retrySeconds, MIN_SECONDS);
+  if (info || !CUT.includes(code)) return undefined;
   return Math.min(0.5 * 2 ** failures, 30) * (0.8 + 0.4 * Math.random());
 }

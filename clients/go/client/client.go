@@ -59,9 +59,13 @@ func Detail[T any](err error) (detail T, ok bool) {
 
 // StatusOf returns AWS's word for the run's status, even if it is newer than the stubs.
 func StatusOf(run *pb.Run) string {
-	word := strings.TrimPrefix(run.GetStatus().String(), "RUN_STATUS_")
-	if newer, ok := run.GetUnmodeledJson()["status"]; ok {
-		json.Unmarshal([]byte(newer), &word)
+	newer, ok := run.GetUnmodeledJson()["status"]
+	if !ok {
+		return strings.TrimPrefix(run.GetStatus().String(), "RUN_STATUS_")
+	}
+	var word string
+	if json.Unmarshal([]byte(newer), &word) != nil {
+		return newer
 	}
 	return word
 }

@@ -17,7 +17,10 @@ import (
 	pb "example.com/runs/gen/healthomics/v1"
 )
 
-const maxFailures = 10 // consecutive, without any response
+const (
+	maxFailures = 10                    // consecutive, without any response
+	minDelay    = 50 * time.Millisecond // no gateway asks for less
+)
 
 // WatchRun yields the states of a run until its end. If a stream breaks, it opens
 // another. A final error is the last value.
@@ -74,7 +77,7 @@ func sleep(ctx context.Context, wait time.Duration) bool {
 // retryDelay returns the wait until the next stream, and whether there is one.
 func retryDelay(err error, failures int) (time.Duration, bool) {
 	if retry, ok := Detail[*errdetails.RetryInfo](err); ok {
-		return retry.RetryDelay.AsDuration(), true
+		return max(retry.RetryDelay.AsDuration(), minDelay), true
 	}
 	failure := status.Convert(err)
 	switch failure.Code() {

@@ -38,14 +38,14 @@ async function runCase(server: Server, each: Case): Promise<void> {
   const timer = setTimeout(() => cancel.abort(), milliseconds);
   const metadata = Metadata.fromHttp2Headers({ "x-request-id": each.requestId });
   const options = { metadata, interceptors: [readTrailers], signal: cancel.signal };
-  const { id, uuid, paths: readMask, maxStalenessSeconds, heartbeatSeconds } = each.request;
+  const { id, uuid, paths, maxStalenessSeconds, heartbeatSeconds } = each.request;
+  const selected = { id, ...(paths && { readMask: paths }) };
   const client = connect(server.address, server.serviceConfig, server.tlsCa, server.tokenFile);
   const seconds = each.deadlineSeconds ?? LONG_SECONDS;
   try {
     if (each.method === "GetRun") {
       show(await getRun(client, {
-        id,
-        readMask,
+        ...selected,
         export: each.request.export?.map((name) => RunExport[name]) ?? [],
         maxStaleness: duration(maxStalenessSeconds),
       }, seconds, options));
@@ -53,7 +53,7 @@ async function runCase(server: Server, each: Case): Promise<void> {
       let states = 0;
       const deadline = Date.now() + seconds * 1000;
       const heartbeatInterval = duration(heartbeatSeconds);
-      const request = { id, uuid, readMask, heartbeatInterval };
+      const request = { ...selected, ...(uuid && { uuid }), heartbeatInterval };
       for await (const run of watchRun(client, request, { ...options, deadline })) {
         show(run);
         if (++states === each.cancelAfterStates) cancel.abort();

@@ -12,6 +12,7 @@ use crate::client::{Client, in_time};
 use crate::pb::{Run, WatchRunRequest};
 
 const MAX_FAILURES: i32 = 10; // consecutive, without any response
+const MIN_DELAY: Duration = Duration::from_millis(50); // no gateway asks for less
 
 /// Returns the states of a run until its end. If a stream breaks, it opens another. The first
 /// error that it returns is final, and the deadline ends it too. Drop it to cancel the watch.
@@ -65,7 +66,7 @@ fn retry_delay(error: &Status, failures: i32) -> Option<Duration> {
         return None;
     }
     if let Some(retry) = error.get_details_retry_info() {
-        return Some(retry.retry_delay.unwrap_or_default());
+        return Some(retry.retry_delay.unwrap_or_default().max(MIN_DELAY));
     }
     match error.code() {
         _ if !error.details().is_empty() => None, // a gateway's error

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"connectrpc.com/vanguard"
 	"google.golang.org/protobuf/proto"
@@ -55,7 +56,11 @@ func main() {
 	mux.Handle("/", http.FileServer(http.Dir(*pages)))
 	mux.Handle("/"+service+"/", calls)
 	log.Printf("serving http://%s/ for the gateway %s", net.JoinHostPort(hosts[0], strconv.Itoa(address.Port)), *gateway)
-	log.Fatal(http.Serve(listener, only(append(hosts, "localhost"), mux)))
+	server := &http.Server{
+		Handler:           only(append(hosts, "localhost"), mux),
+		ReadHeaderTimeout: 10 * time.Second,
+	}
+	log.Fatal(server.Serve(listener))
 }
 
 // translate returns a handler that makes each call of the service on the

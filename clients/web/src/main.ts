@@ -2,9 +2,9 @@
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { timestampDate, type Timestamp } from "@bufbuild/protobuf/wkt";
-import type { Run } from "./gen/healthomics/v1/run_pb";
-import { RunService } from "./gen/healthomics/v1/run_service_pb";
-import { explain, getRun, statusOf, watchRun } from "./runs";
+import type { Run } from "./gen/healthomics/v1/run_pb.js";
+import { RunService } from "./gen/healthomics/v1/run_service_pb.js";
+import { explain, getRun, statusOf, watchRun } from "./runs.js";
 
 // The example's proxy takes both protocols; Envoy's filter takes only gRPC-Web.
 const createTransport = new URLSearchParams(location.search).has("grpcweb")
@@ -47,7 +47,8 @@ async function show(id: string, signal: AbortSignal): Promise<void> {
 
 async function watch(id: string, signal: AbortSignal): Promise<string> {
   let last = "";
-  for await (const run of watchRun(client, id, signal)) {
+  const showWait = () => { progress.textContent = "The stream ended early. Trying again…"; };
+  for await (const run of watchRun(client, id, signal, showWait)) {
     progress.textContent = "Watching the run…";
     showRun(run);
     if (statusOf(run) === last) continue; // a new stream begins with the current state

@@ -6,9 +6,9 @@ import {
   ErrorInfoSchema,
   RequestInfoSchema,
   RetryInfoSchema,
-} from "./gen/google/rpc/error_details_pb";
-import { RunStatus, type Run } from "./gen/healthomics/v1/run_pb";
-import type { RunService } from "./gen/healthomics/v1/run_service_pb";
+} from "./gen/google/rpc/error_details_pb.js";
+import { RunStatus, type Run } from "./gen/healthomics/v1/run_pb.js";
+import type { RunService } from "./gen/healthomics/v1/run_service_pb.js";
 
 const MAX_FAILURES = 10; // consecutive, without any response
 const HEARTBEAT = { seconds: 20n }; // many proxies end a stream that is silent for a minute
@@ -20,7 +20,7 @@ export interface Failure {
   code: string; // NOT_FOUND, for example
   message: string;
   reason: string; // an ErrorReason without its prefix, or empty
-  retrySeconds?: number;
+  retrySeconds: number | undefined;
   fields: { field: string; description: string }[];
   requestId: string;
 }
@@ -32,9 +32,13 @@ export function getRun(
   return client.getRun({ id }, { signal, timeoutMs: 10_000 });
 }
 
-/** Yields the states of a run until its end. If a stream breaks, it opens another. */
+/**
+ * Yields the states of a run until its end. If a stream breaks, it opens another; `onWait` gets
+ * the seconds until then.
+ */
 export async function* watchRun(
   client: Client<typeof RunService>, id: string, signal: AbortSignal,
+  onWait: (seconds: number) => void = () => {},
 ): AsyncGenerator<Run> {
   for (let uuid = "", failures = 0; ; failures++) {
     try {
@@ -50,6 +54,7 @@ export async function* watchRun(
     } catch (error) {
       const seconds = retryDelay(error, failures);
       if (seconds === undefined || failures === MAX_FAILURES || signal.aborted) throw error;
+      onWait(seconds);
       await new Promise((resolve) => {
         setTimeout(resolve, seconds * 1000);
         signal.addEventListener("abort", resolve);
@@ -61,22 +66,23 @@ export async function* watchRun(
 /** Returns the seconds until the next stream, or undefined if the error is final. */
 function retryDelay(error: unknown, failures: number): number | undefined {
   const { code, reason, retrySeconds } = explain(error);
-  if (retrySeconds !== undefined || reason || !CUT.includes(code)) return retrySeconds;
+  if (retrySeconds !== undefined) return Math.max(retrySeconds, 0.05); // no gateway asks for less
+  if (reason || !CUT.includes(code)) return undefined;
   return Math.min(0.5 * 2 ** failures, 30) * (0.8 + 0.4 * Math.random());
 }
 
 /** Reads the typed details of an error. */
 export function explain(error: unknown): Failure {
-  const failure = ConnectError.from(error);
-  const name = Code[failure.code]!.replace("Canceled", "Cancelled"); // "NotFound", for example
-  const [retry] = failure.findDetails(RetryInfoSchema);
+  if (!(error instanceof ConnectError)) throw error; // isn't a call's
+  const name = Code[error.code]!.replace("Canceled", "Cancelled"); // "NotFound", for example
+  const retry = error.findDetails(RetryInfoSchema)[0];
   return {
     code: name.replace(/(?!^)[A-Z]/g, "_$&").toUpperCase(),
-    message: failure.rawMessage,
-    reason: failure.findDetails(ErrorInfoSchema)[0]?.reason ?? "",
+    message: error.rawMessage,
+    reason: error.findDetails(ErrorInfoSchema)[0]?.reason ?? "",
     retrySeconds: retry && (retry.retryDelay ? durationMs(retry.retryDelay) / 1000 : 0),
-    fields: failure.findDetails(BadRequestSchema).flatMap((each) => each.fieldViolations),
-    requestId: failure.findDetails(RequestInfoSchema)[0]?.requestId ?? "",
+    fields: error.findDetails(BadRequestSchema).flatMap((each) => each.fieldViolations),
+    requestId: error.findDetails(RequestInfoSchema)[0]?.requestId ?? "",
   };
 }
 

@@ -59,7 +59,8 @@ final class Watch {
   private static Optional<Duration> retryDelay(StatusException error, int failures) {
     Optional<RetryInfo> retry = Client.detail(error, RetryInfo.class);
     if (retry.isPresent()) {
-      return retry.map(info -> Duration.ofMillis(Durations.toMillis(info.getRetryDelay())));
+      long millis = Durations.toMillis(retry.get().getRetryDelay());
+      return Optional.of(Duration.ofMillis(Math.max(millis, 50))); // no gateway asks for less
     }
     if (Client.detail(error, ErrorInfo.class).isPresent()) return Optional.empty();
     double jitter = ThreadLocalRandom.current().nextDouble(0.8, 1.2);
