@@ -30,7 +30,7 @@ from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
 STOP_SECONDS = 5.0  # for stopping without a drain, as when the start has failed
-SENDING_SECONDS = 0.05  # for sending the last statuses after a drain
+SENDING_SECONDS = 0.15  # for sending the last statuses after a drain
 
 _log = structlog.get_logger("app")
 
