@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -29,13 +30,13 @@ func main() {
 	config := flags.String("service-config", "../service-config.json", "the service config, a `FILE`")
 	ca := flags.String("tls-ca", "", "use TLS, and trust the authorities in this `FILE`")
 	token := flags.String("token-file", "", "send the token in this `FILE`; needs -tls-ca")
+	isEmpty := false
 	if len(os.Args) >= 3 {
 		flags.Parse(os.Args[3:])
 	}
-	if len(os.Args) < 3 || flags.NArg() > 0 || *deadline <= 0 || (os.Args[1] != "get" && os.Args[1] != "watch") {
-		fmt.Fprintln(os.Stderr, "runs: write `runs get ID` or `runs watch ID`, then flags; -deadline is more than 0")
-		flags.PrintDefaults()
-		os.Exit(2)
+	flags.Visit(func(each *flag.Flag) { isEmpty = isEmpty || each.Value.String() == "" })
+	if isEmpty || len(os.Args) < 3 || flags.NArg() > 0 || *deadline <= 0 || (os.Args[1] != "get" && os.Args[1] != "watch") {
+		exitOnUsage(errors.New("write `runs get ID` or `runs watch ID`, then flags that aren't empty; -h after ID lists them"))
 	}
 
 	var options []grpc.DialOption
@@ -45,7 +46,7 @@ func main() {
 		options = append(options, grpc.WithTransportCredentials(transport))
 	}
 	if *token != "" {
-		_, err := os.ReadFile(*token) // or its error would end no call before its deadline
+		_, err := client.TokenFile(*token).Read()
 		exitOnUsage(err)
 		options = append(options, grpc.WithPerRPCCredentials(client.TokenFile(*token)))
 	}

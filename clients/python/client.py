@@ -1,31 +1,29 @@
-"""Calls a HealthOmics gateway, and watches runs to their end: copy this file."""
+"""Calls a HealthOmics gateway: copy this file, and watch.py to watch runs."""
 
 from __future__ import annotations
 
 import json
-import random
-import time
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from grpc_status import rpc_status
 
 from healthomics.v1.run_pb2 import Run, RunStatus
-from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
+from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
-
-MAX_FAILURES = 10  # consecutive, without any response
-# Without a gateway's details, these codes mean that the stream was cut on its way.
-CUT = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
 
 
 def connect(
     address: str, config: Path, ca: Path | None = None, token: Path | None = None
 ) -> grpc.Channel:
-    """Return a channel with a service config; `ca` is for TLS, `token` needs TLS."""
+    """Return a channel with a service config; `ca` is for TLS, `token` needs TLS.
+
+    Raises OSError for a file that can't be read, and ValueError for a wrong token.
+    """
     options = [("grpc.service_config", config.read_text())]
     if token and not ca:
         raise ValueError("a token needs TLS")
@@ -33,13 +31,25 @@ def connect(
         return grpc.insecure_channel(address, options)
     credentials = grpc.ssl_channel_credentials(ca.read_bytes())
     if token is not None:
+        read_token(token)  # or the first call would wait for its deadline
 
         def add_token(_: Any, add: Any) -> None:  # for each call: it may be renewed
-            add([("authorization", f"Bearer {token.read_text().strip()}")], None)
+            try:
+                add([("authorization", f"Bearer {read_token(token)}")], None)
+            except (OSError, ValueError) as error:
+                add([], error)
 
         call = grpc.metadata_call_credentials(add_token)
         credentials = grpc.composite_channel_credentials(credentials, call)
     return grpc.secure_channel(address, credentials, options)
+
+
+def read_token(file: Path) -> str:
+    """Return the token in a file; raise ValueError if metadata can't have it."""
+    text = file.read_bytes().decode("ascii", errors="replace").strip()
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"{file}: a token has only visible ASCII characters")
+    return text
 
 
 def get_run(channel: grpc.Channel, request: GetRunRequest, seconds: float) -> Any:
@@ -47,53 +57,22 @@ def get_run(channel: grpc.Channel, request: GetRunRequest, seconds: float) -> An
     return RunServiceStub(channel).GetRun.future(request, timeout=seconds)
 
 
-def watch_run(
-    channel: grpc.Channel, request: WatchRunRequest, seconds: float
-) -> Iterator[Run]:
-    """Yield the states of a run until its end, also if streams are cut."""
-    request = WatchRunRequest.FromString(request.SerializeToString())  # a copy
-    until, failures = time.monotonic() + seconds, 0
-    while True:
-        left = until - time.monotonic()
-        call = RunServiceStub(channel).WatchRun(request, timeout=left)
-        try:
-            for response in call:
-                failures = 0
-                if response.HasField("run"):  # else it is a heartbeat
-                    # To watch only this run again; a read mask may leave it out.
-                    request.uuid = response.run.uuid or request.uuid
-                    yield response.run
-            return  # noqa: TRY300 -- the run has ended
-        except grpc.RpcError as error:
-            wait = retry_delay(error, failures)
-            is_late = time.monotonic() + (wait or 0) >= until
-            if wait is None or is_late or failures == MAX_FAILURES:
-                raise  # the error is final
-        finally:
-            call.cancel()  # if the caller closes the iterator
-        failures += 1
-        time.sleep(wait)
-
-
-def retry_delay(error: Any, failures: int) -> float | None:
-    """Return the wait until the next stream, or None if the error is final."""
-    details = details_of(error)
-    if RetryInfo in details:
-        return max(details[RetryInfo].retry_delay.ToTimedelta().total_seconds(), 0.05)
-    backoff = min(0.5 * 2**failures, 30.0) * random.uniform(0.8, 1.2)
-    return None if details or error.code().name not in CUT else backoff
-
-
 def details_of(error: Any) -> dict[Any, Any]:
     """Return an error's details by type: none if no gateway sent it."""
-    status = rpc_status.from_call(error)
     kinds = (BadRequest, ErrorInfo, RequestInfo, RetryInfo)
-    pairs = [(d, k) for d in (status.details if status else ()) for k in kinds]
-    return {k: k.FromString(d.value) for d, k in pairs if d.Is(k.DESCRIPTOR)}
+    try:
+        status = rpc_status.from_call(error)
+        pairs = [(d, k) for d in (status.details if status else ()) for k in kinds]
+        return {k: k.FromString(d.value) for d, k in pairs if d.Is(k.DESCRIPTOR)}
+    except (DecodeError, ValueError):  # a proxy has changed them
+        return {}
 
 
 def status_of(run: Run) -> str:
     """Return AWS's word for the status, even if it is newer than the stubs."""
     newer = run.unmodeled_json.get("status")
-    names = {number: name[11:] for name, number in RunStatus.items()}
-    return str(json.loads(newer)) if newer else names.get(run.status, str(run.status))
+    if newer is None:
+        names = {number: name[11:] for name, number in RunStatus.items()}
+        return names.get(run.status, str(run.status))
+    word = json.loads(newer)
+    return word if isinstance(word, str) else newer

@@ -6,14 +6,16 @@ import base64
 import json
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import grpc
-from client import connect, details_of, get_run, status_of, watch_run
+from client import connect, details_of, get_run, status_of
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
+from watch import watch_run
 
 from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
@@ -93,12 +95,11 @@ def watch(channel: grpc.Channel, case: dict[str, Any]) -> dict[str, Any]:
         heartbeat = Duration(seconds=listed["heartbeatSeconds"])
         request.heartbeat_interval.CopyFrom(heartbeat)
     seconds = case.get("deadlineSeconds", LONG_SECONDS)
-    states = watch_run(channel, request, seconds)
-    for number, run in enumerate(states, start=1):
-        report_run(case, run)
-        if number == case.get("cancelAfterStates"):
-            states.close()  # type: ignore[attr-defined]  # a generator
-            raise grpc.FutureCancelledError
+    with closing(watch_run(channel, request, seconds)) as states:
+        for number, run in enumerate(states, start=1):
+            report_run(case, run)
+            if number == case.get("cancelAfterStates"):
+                raise grpc.FutureCancelledError
     return {"code": "OK", "error": None}
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from client import connect, details_of, get_run, status_of, watch_run
+from client import connect, details_of, get_run, status_of
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
+from watch import watch_run
 
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 
@@ -27,15 +28,15 @@ def main() -> int:
         "--token-file", type=Path, metavar="FILE", help="needs --tls-ca"
     )
     options = parser.parse_args()
-    if not options.deadline > 0:
-        parser.error("--deadline must be more than 0")
+    if not 0 < options.deadline <= WATCH_SECONDS:
+        parser.error(f"--deadline must be more than 0, and at most {WATCH_SECONDS:.0f}")
     if options.token_file and not options.tls_ca:
         parser.error("--token-file needs --tls-ca")
     ca, token = options.tls_ca, options.token_file
     try:
         channel = connect(options.address, options.service_config, ca, token)
-    except OSError as error:
-        parser.error(f"{error.filename}: {error.strerror}")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     with channel:
         try:
             if options.command == "get":
@@ -48,6 +49,8 @@ def main() -> int:
         except grpc.RpcError as error:
             print_error(error)
             return 1
+        except KeyboardInterrupt:
+            return 130
     return 0
 
 

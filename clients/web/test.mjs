@@ -32,12 +32,14 @@ async function submit(id, button, part, text, { query = "", ...options } = {}) {
   await page.goto(url + query);
   await page.getByLabel("Run id").fill(id);
   await page.getByRole("button", { name: button }).click();
-  await page.locator(part, { hasText: text }).waitFor({ timeout: 90_000 });
+  await page.locator(part, { hasText: text }).waitFor({ timeout: 90_000 }).catch(async (error) => {
+    throw new Error(`the page shows: ${await page.locator("main").innerText()}`, { cause: error });
+  });
   assert.deepEqual(foreign.filter((each) => !each.startsWith("data:")), []);
   return page;
 }
 
-describe("the page", { skip, concurrency: true }, () => {
+describe("the page", { skip, concurrency: 3 }, () => {
   before(async () => {
     const { process, line } = await startProxy("127.0.0.1:0");
     proxy = process;

@@ -55,7 +55,7 @@ class Case:
 class Outcome:
     """What a client reported of a case, and the lines of its calls in the log."""
 
-    request_id: str  # that the client was told to send
+    request_id: str  # that the client has to send with each call
     runs: list[Run] = field(default_factory=list)
     statuses: list[str] = field(default_factory=list)  # AWS's words
     end: dict[str, Any] | None = None  # None until the case has ended

@@ -88,13 +88,31 @@ def _note(line: bytes, outcomes: dict[str, Outcome]) -> str:
         name: str = event["case"]
         outcome = outcomes[name]
         if "run" not in event:
-            outcome.end = event if {"code", "error"} <= event.keys() else None
+            outcome.end = ended(event)
             return ""
         outcome.runs.append(Run.FromString(base64.b64decode(event["run"])))
         outcome.statuses.append(event["status"])
     except (ValueError, LookupError, TypeError, DecodeError):
         raise FailedError(f"its driver printed {line[:200]!r}") from None
     return name if len(outcome.runs) == 1 else ""
+
+
+MEMBERS = {"metadata": dict, "fields": dict, "reason": str}  # types in an error
+
+
+def ended(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the end of a case; raise ValueError if its members have other types."""
+    error = event["error"] or {}
+    if not (
+        isinstance(event["code"], str)
+        and isinstance(error, dict)
+        and isinstance(event.get("trailers", {}), dict)
+        and all(
+            isinstance(error[name], MEMBERS[name]) for name in MEMBERS & error.keys()
+        )
+    ):
+        raise ValueError("malformed")
+    return event
 
 
 def _sent(client: Client, cases: Sequence[Case], servers: Servers) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,22 @@ class Client:
     def missing(self) -> list[str]:
         """Return the programs that aren't on PATH."""
         return [tool for tool in self.tools if not shutil.which(tool)]
+
+
+def finished(
+    command: Command, *, cwd: Path, env: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """Run a command; return its exit code and its output."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
 
 
 def clients() -> list[Client]:

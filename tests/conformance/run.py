@@ -4,8 +4,8 @@ Without arguments, also generate the stubs of each language that has a template.
 
 The clients call gateways whose HealthOmics is the sandbox. The number of calls that a
 case makes is counted in the gateways' log. Ends with 0 if all outcomes are as listed,
-with 1 otherwise. A client whose tools aren't on PATH is skipped, with a message; if the
-variable CI is set, this is a failure.
+with 1 otherwise. A client whose tools aren't on PATH is skipped, with a message; this
+is a failure if the client was named, or if the variable CI is set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -32,7 +31,7 @@ from conformance.driver import (
     run_tests,
     try_program,
 )
-from conformance.languages import Client, clients, page
+from conformance.languages import Client, clients, finished, page
 from conformance.servers import Common, calls, common, servers_of, shut_down
 
 
@@ -54,91 +53,100 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     known = {client.language: client for client in (*clients(), page())}
-    asked = _parser(list(known)).parse_args(arguments).clients
-    names = asked or list(known)
+    asked = _asked(list(known), arguments)
     try:
         if not asked:
             _generate_stubs()
-        built = [known[name] for name in names if _build(known[name])]
+        built = [
+            known[name]
+            for name in asked or known
+            if _build(known[name], is_required=bool(asked))
+        ]
         results = asyncio.run(_run(built))
     except FailedError as failure:
         _say(str(failure))
         return 1
+    except KeyboardInterrupt:
+        return 130
     _say(*_report(results))
     return 1 if any(result.wrong for result in results) else 0
 
 
-def _parser(names: list[str]) -> argparse.ArgumentParser:
+def _asked(known: Sequence[str], arguments: Sequence[str] | None) -> list[str]:
+    """Return the clients named on the command line."""
     parser = argparse.ArgumentParser(
         prog="make clients",
+        usage='%(prog)s [ARGS="CLIENT ..."]',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    names = ", ".join(known)
     parser.add_argument(
         "clients",
         nargs="*",
-        choices=[*names, []],  # [] is what argparse checks if there are none
         metavar="CLIENT",
-        help=f"any of {', '.join(names)}; all if absent",
+        help=f"any of {names}; all if absent",
     )
-    return parser
+    asked: list[str] = parser.parse_args(arguments).clients
+    if unknown := [name for name in asked if name not in known]:
+        parser.error(f"no client {unknown[0]!r}; there are {names}")
+    return asked
 
 
 def _generate_stubs() -> None:
     """Generate the stubs of all languages."""
     for language in stubs.templates():
-        is_optional = language in stubs.OPTIONAL
+        is_required = bool(os.environ.get("CI")) and language not in stubs.OPTIONAL
         if _has_tools(
-            f"stubs of {language}", stubs.missing(language), is_optional=is_optional
+            f"stubs of {language}", stubs.missing(language), is_required=is_required
         ):
             _say(f"stubs of {language}")
             if wrong := stubs.generate(language):
                 raise FailedError(wrong)
 
 
-def _has_tools(what: str, missing: Sequence[str], *, is_optional: bool = False) -> bool:
-    """Return whether no program is missing; CI must have those that aren't optional."""
+def _has_tools(what: str, missing: Sequence[str], *, is_required: bool) -> bool:
+    """Return whether no program is missing; raise FailedError if they are required."""
     if not missing:
         return True
     reason = f"{what}: not on PATH: {', '.join(missing)}"
-    if os.environ.get("CI") and not is_optional:
-        raise FailedError(f"{reason}; CI requires it")
+    if is_required:
+        raise FailedError(reason)
     _say(f"{reason}; skipped")
     return False
 
 
-def _build(client: Client) -> bool:
+def _build(client: Client, *, is_required: bool) -> bool:
     """Build a client; return whether it can run."""
-    if not _has_tools(client.language, client.missing()):
+    is_required = is_required or bool(os.environ.get("CI"))
+    if not _has_tools(client.language, client.missing(), is_required=is_required):
         return False
     for command in client.build:
         shown = " ".join(Path(part).name for part in map(str, command))
         _say(f"{client.language}: {shown}")
-        done = subprocess.run(
-            command,
-            cwd=client.folder,
-            env=ENVIRONMENT,
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode:
-            raise FailedError(f"`{shown}` exited {done.returncode}:\n{done.stdout}")
+        code, output = finished(command, cwd=client.folder, env=ENVIRONMENT)
+        if code:
+            raise FailedError(f"`{shown}` exited {code}:\n{output}")
     return True
 
 
 async def _run(built: Sequence[Client]) -> list[Result]:
-    """Run the cases with all clients at once; compare them when the log is complete."""
+    """Run the cases with all clients at once; compare them when the log is complete.
+
+    A page's tests run after them: a browser needs all cores to stay within the
+    deadlines that the page sets.
+    """
     with tempfile.TemporaryDirectory() as folder:
         async with common(Path(folder)) as shared:
-            running = [_run_one(client, shared) for client in built]
+            running = [_run_one(each, shared) for each in built if each.driver]
             results = await asyncio.gather(*running)
+            results += [await _run_one(each, shared) for each in built if each.tests]
             for served in shared.all:
                 await shut_down(served)
-            _assign_calls(
-                [line for each in shared.all for line in calls(each)], results
-            )
+            counted = [each for each in shared.all if each is not shared.trial]
+            logged = [line for each in counted for line in calls(each)]
+            for stray in _assign_calls(logged, results):
+                results[0].wrong.append(stray)  # whichever client has made it
     for result in results:
         result.wrong += [
             f"{case.name}: {difference}"
@@ -151,7 +159,7 @@ async def _run(built: Sequence[Client]) -> list[Result]:
 
 async def _run_one(client: Client, shared: Common) -> Result:
     result = Result(client, cases_for(client.language) if client.driver else [])
-    address = shared.plain.address
+    address = shared.trial.address
     try:
         if client.tests:
             result.wrong += await run_tests(client, address)
@@ -159,25 +167,30 @@ async def _run_one(client: Client, shared: Common) -> Result:
             async with servers_of(shared, client.language) as servers:
                 result.outcomes = await run_cases(client, result.cases, servers)
                 result.wrong += await try_program(client, address)
-            _assign_calls(servers.calls, [result])
+            result.wrong += _assign_calls(servers.calls, [result])
     except FailedError as failure:
         result.wrong.append(str(failure))
     _say(f"{client.language}: done")
     return result
 
 
-def _assign_calls(logged: Sequence[dict[str, Any]], results: Sequence[Result]) -> None:
-    """Add each call of the log to the outcome of its case."""
-    outcomes = {
-        request_id(result.client, case): result.outcomes[case.name]
+def _assign_calls(
+    logged: Sequence[dict[str, Any]], results: Sequence[Result]
+) -> list[str]:
+    """Add each call of the log to the outcome of its case; return those of no case."""
+    outcomes = {  # None for the cases of a client that has failed
+        request_id(result.client, case): result.outcomes.get(case.name)
         for result in results
         for case in result.cases
-        if result.outcomes
     }
+    strays = []
     for call in logged:
         if outcome := outcomes.get(call["request_id"]):
             outcome.logged.append(call)
             outcome.logged.sort(key=lambda line: line["timestamp"])
+        elif call["request_id"] not in outcomes:
+            strays.append(f"a call of no case: {call['method']} {call['request_id']}")
+    return strays
 
 
 def _report(results: Sequence[Result]) -> Iterator[str]:

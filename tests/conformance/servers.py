@@ -20,9 +20,11 @@ import trustme
 from conformance.languages import clients
 from healthomics_gateway.sandbox import Sandbox
 from testkit.authorities import HOST, root_of, tls_settings
+from testkit.builders import http
 from testkit.connections import ConnectionServer, forward
 from testkit.gateway_process import SERVICE_CONFIG, STOP_SECONDS, Served, serving
 from testkit.issuer import AUDIENCE, ISSUER, Signer, jwks
+from testkit.lying_upstream import LyingUpstream, Request, true_run
 
 SPEED = 4.0  # a run of the sandbox takes 7.5 s instead of 30
 SLOW_SECONDS = 5.0  # until an answer of the slow HealthOmics
@@ -44,6 +46,10 @@ tags = { project = "giab" }
 [[callers]]
 identity = "carol-*"  # with the name of the client
 calls_per_second = 0.02
+
+[[callers]]
+identity = "dave-*"
+calls_per_second = 0.1
 """
 
 
@@ -56,14 +62,25 @@ class Servers:
     draining: Served
     cut: Link
     moved: Link
+    replaced: Link
+    elsewhere: Served  # where each run has another uuid
+    renewed: Link
+    token_file: Path  # of the calls to `renewed`
+    another_token: str
     calls: list[dict[str, Any]] = field(default_factory=list)  # from the log
 
     async def react(self, server: str) -> None:
-        """Cut or drain a server, after the first state of its case."""
+        """Cut or drain a server, or renew its token, after its case's first state."""
         if server == "cut":
             await self.cut.cut()
         elif server == "reset":
             self.cut.reset()
+        elif server == "replaced":
+            self.replaced.port = port_of(self.elsewhere)
+            await self.replaced.cut()
+        elif server == "renewed":
+            self.token_file.write_text(self.another_token)
+            await self.renewed.cut()
         elif server == "draining":
             self.moved.port = port_of(self.steady)
             self.draining.terminate()
@@ -106,21 +123,24 @@ def port_of(served: Served) -> int:
     return int(served.address.rpartition(":")[2])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Common:
     """The gateways that all clients share."""
 
     upstream: Sandbox
     plain: Served  # its streams end WATCH_RENEW after 3 s
+    trial: Served  # for the programs, whose calls aren't counted
     steady: Served
     slow: Served
+    elsewhere: Served  # each run has another uuid than at the others
     secure: Served  # with TLS and tokens
     folder: Path  # of tokens and authorities
 
     @property
     def all(self) -> list[Served]:
         """Return the gateways."""
-        return [self.plain, self.steady, self.slow, self.secure]
+        counted = [self.plain, self.steady, self.slow, self.elsewhere, self.secure]
+        return [*counted, self.trial]
 
 
 @asynccontextmanager
@@ -137,12 +157,15 @@ async def common(folder: Path) -> AsyncIterator[Common]:
             )
             for latency_seconds in (0.0, SLOW_SECONDS)
         ]
-        plain, steady, slow = [
+        another = await stack.enter_async_context(LyingUpstream(truth=_replaced))
+        plain, trial, steady, slow, elsewhere = [
             await stack.enter_async_context(serving(url, **settings))
             for url, settings in (
                 (upstream.url, RENEWED),
+                (upstream.url, RENEWED),
                 (upstream.url, WATCHED),
                 (delayed.url, {}),
+                (another.url, {}),
             )
         ]
         secure = await stack.enter_async_context(
@@ -152,7 +175,20 @@ async def common(folder: Path) -> AsyncIterator[Common]:
                 **_identities(folder),
             )
         )
-        yield Common(upstream, plain, steady, slow, secure, folder)
+        yield Common(
+            upstream=upstream,
+            plain=plain,
+            trial=trial,
+            steady=steady,
+            slow=slow,
+            elsewhere=elsewhere,
+            secure=secure,
+            folder=folder,
+        )
+
+
+def _replaced(request: Request) -> bytes:
+    return http(true_run(request.run_id, uuid="00000000-0000-4000-8000-000000000000"))
 
 
 def _rules(folder: Path) -> Path:
@@ -169,7 +205,9 @@ def _identities(folder: Path) -> dict[str, Any]:
     (folder / "keys.json").write_bytes(jwks(signer))
     now = time.time()
     valid: dict[str, Any] = {"iat": now, "exp": now + VALID_SECONDS}
-    identities = ["ada", "bob", *(f"carol-{each.language}" for each in clients())]
+    languages = [each.language for each in clients()]
+    limited = [f"{name}-{each}" for name in ("carol", "dave") for each in languages]
+    identities = ["ada", "bob", *limited]
     tokens = {name: signer.token(sub=name, **valid) for name in identities} | {
         "expired": signer.token(sub="ada", iat=now - 7200, exp=now - 3600),
         "invalid": Signer("2", "P-256", "another").token(sub="ada", **valid),
@@ -190,13 +228,29 @@ async def servers_of(shared: Common, language: str) -> AsyncIterator[Servers]:
         serving(shared.upstream.url, **WATCHED) as draining,
         _linked(port_of(shared.steady)) as cut,
         _linked(port_of(draining)) as moved,
+        _linked(port_of(shared.steady)) as replaced,
+        _linked(port_of(shared.secure)) as renewed,
     ):
+        token_file = shared.folder / f"renewed-{language}"
+        token_file.write_text((shared.folder / "ada").read_text())
+        links = {
+            "cut": cut,
+            "reset": cut,
+            "draining": moved,
+            "replaced": replaced,
+            "renewed": renewed,
+        }
         servers = Servers(
-            addresses=dict(_addresses(shared, language, cut, moved)),
+            addresses=dict(_addresses(shared, language, links)),
             steady=shared.steady,
             draining=draining,
             cut=cut,
             moved=moved,
+            replaced=replaced,
+            elsewhere=shared.elsewhere,
+            renewed=renewed,
+            token_file=token_file,
+            another_token=(shared.folder / "expired").read_text(),
         )
         yield servers
         await shut_down(draining)
@@ -211,28 +265,29 @@ async def _linked(port: int) -> AsyncIterator[Link]:
 
 
 def _addresses(
-    shared: Common, language: str, cut: Link, moved: Link
+    shared: Common, language: str, links: dict[str, Link]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     folder, secure = shared.folder, shared.secure.address
-    for name, address in (
-        ("plain", shared.plain.address),
-        ("slow", shared.slow.address),
-        ("cut", f"{HOST}:{cut.server.port}"),
-        ("reset", f"{HOST}:{cut.server.port}"),
-        ("draining", f"{HOST}:{moved.server.port}"),
-        ("unreachable", _unused_address()),
-    ):
+    linked = {name: f"{HOST}:{link.server.port}" for name, link in links.items()}
+    plain = {
+        "plain": shared.plain.address,
+        "slow": shared.slow.address,
+        "unreachable": _unused_address(),
+    }
+    for name, address in (plain | linked).items():
         yield name, {"address": address, "serviceConfig": str(SERVICE_CONFIG)}
-    for name, authority, token in (
-        ("ada", "ca.pem", "ada"),
-        ("bob", "ca.pem", "bob"),
-        ("carol", "ca.pem", f"carol-{language}"),
-        ("invalid", "ca.pem", "invalid"),
-        ("expired", "ca.pem", "expired"),
-        ("anonymous", "ca.pem", None),
-        ("distrusted", "other-ca.pem", "ada"),
+    for name, address, authority, token in (
+        ("ada", secure, "ca.pem", "ada"),
+        ("bob", secure, "ca.pem", "bob"),
+        ("carol", secure, "ca.pem", f"carol-{language}"),
+        ("dave", secure, "ca.pem", f"dave-{language}"),
+        ("renewed", linked["renewed"], "ca.pem", f"renewed-{language}"),
+        ("invalid", secure, "ca.pem", "invalid"),
+        ("expired", secure, "ca.pem", "expired"),
+        ("anonymous", secure, "ca.pem", None),
+        ("distrusted", secure, "other-ca.pem", "ada"),
     ):
-        server = {"address": secure, "serviceConfig": str(SERVICE_CONFIG)}
+        server = {"address": address, "serviceConfig": str(SERVICE_CONFIG)}
         server["tlsCa"] = str(folder / authority)
         if token:
             server["tokenFile"] = str(folder / token)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Sequence
 
-from conformance.languages import CLIENTS, ROOT
+from conformance.languages import CLIENTS, ROOT, finished
 
 TOOLS = {  # that a template needs
     "connect-go": ("go",),
@@ -36,16 +35,10 @@ def missing(language: str) -> Sequence[str]:
 
 def generate(language: str) -> str:
     """Generate the stubs of a language; return what went wrong, or an empty string."""
-    done = subprocess.run(
-        ["make", "--no-print-directory", "stubs", f"LANG={language}"],  # noqa: S607  # the one on PATH
-        cwd=ROOT,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode:
-        return f"`make stubs LANG={language}` exited {done.returncode}:\n{done.stdout}"
+    command = ("make", "--no-print-directory", "stubs", f"LANG={language}")
+    code, output = finished(command, cwd=ROOT)
+    if code:
+        return f"`make stubs LANG={language}` exited {code}:\n{output}"
     files = [
         path for path in (ROOT / "build/stubs" / language).rglob("*") if path.is_file()
     ]

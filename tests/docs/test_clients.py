@@ -16,10 +16,10 @@ SOURCES = {  # the files that the page shows whole, by the language of a code bl
     "go": ["go/client/client.go", "go/client/watch.go"],
     "java": [
         *("java/src/main/java/Client.java", "java/src/main/java/Watch.java"),
-        "java/src/main/java/Example.java",
+        *("java/src/main/java/TokenFile.java", "java/src/main/java/Example.java"),
     ],
     "json": ["service-config.json"],
-    "python": ["python/client.py"],
+    "python": ["python/client.py", "python/watch.py"],
     "rust": ["rust/src/client.rs", "rust/src/watch.rs"],
     "typescript": [
         *("grpc-js/src/client.ts", "grpc-js/src/watch.ts", "grpc-js/src/example.ts"),

@@ -1,5 +1,5 @@
 /** Calls a HealthOmics gateway, and reads its errors: copy this file and watch.ts. */
-import { promises, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { CallOptions, Client, Interceptor } from "@connectrpc/connect";
@@ -16,17 +16,26 @@ type GetRunInit = MessageInitShape<typeof RunService.method.getRun.input>;
 export function connect(address: string, tlsCa?: string, token?: string): RunClient {
   if (token && !tlsCa) throw new Error("a token needs TLS");
   const sendToken: Interceptor = (next) => async (request) => {
-    if (token) { // it is read for each call, as it may be renewed
-      const text = await promises.readFile(token, "utf8");
-      request.header.set("authorization", `Bearer ${text.trim()}`);
+    try { // it is read for each call, as it may be renewed
+      if (token) request.header.set("authorization", `Bearer ${readToken(token)}`);
+    } catch (error) {
+      throw new ConnectError((error as Error).message, Code.Unauthenticated);
     }
     return next(request);
   };
+  if (token) readToken(token); // fails now, not in each call
   return createClient(RunService, createGrpcTransport({
     baseUrl: `${tlsCa ? "https" : "http"}://${address}`,
     nodeOptions: tlsCa ? { ca: readFileSync(tlsCa) } : {},
     interceptors: [sendToken],
   }));
+}
+
+/** Returns the token in a file; throws if metadata can't have it. */
+export function readToken(file: string): string {
+  const text = readFileSync(file, "utf8").trim();
+  if (!/^[!-~]+$/.test(text)) throw new Error(`${file}: a token has only visible ASCII characters`);
+  return text;
 }
 
 /** Returns a run. The deadline, in seconds, is for the only attempt: the library has no retries. */

@@ -1,5 +1,4 @@
 /** Asks a HealthOmics gateway for a run, or watches it to its end. */
-import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { connect, explain, getRun, statusOf } from "./client.js";
 import { watchRun } from "./watch.js";
@@ -19,13 +18,15 @@ function parse() {
     },
   });
   if (values.help) return undefined;
+  for (const [name, value] of Object.entries(values)) {
+    if (value === "") throw new Error(`--${name} is empty`);
+  }
   if ((command !== "get" && command !== "watch") || !id || more.length) {
     throw new Error("write `get ID` or `watch ID`; --help shows the options");
   }
   const [deadline, ca, token] = [Number(values.deadline), values["tls-ca"], values["token-file"]];
   if (!(deadline > 0)) throw new Error("--deadline must be a number of seconds, more than 0");
   if (token && !ca) throw new Error("--token-file needs --tls-ca");
-  if (token) readFileSync(token); // fails now, not in each call
   const client = connect(values.address, ca, token);
   return { command, id, deadline, client };
 }
@@ -53,5 +54,5 @@ try {
   console.error((error as Error).message.replaceAll("\n", " "));
   process.exit(2);
 }
-if (parsed) process.exitCode = await main(parsed);
+if (parsed) process.exit(await main(parsed)); // also if a connection is still being made
 else console.log(USAGE);

@@ -4,17 +4,22 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // the health checks of the service config
 	"google.golang.org/grpc/status"
 
 	pb "example.com/runs/gen/healthomics/v1"
 )
+
+var validToken = regexp.MustCompile("^[!-~]+$")
 
 // Connect returns a connection with the service config in a file. The options are for
 // TLS (credentials.NewClientTLSFromFile) and tokens (grpc.WithPerRPCCredentials).
@@ -33,9 +38,23 @@ func Connect(address, serviceConfig string, options ...grpc.DialOption) (*grpc.C
 // TokenFile is grpc.PerRPCCredentials: it reads the token for each call, as it may be renewed.
 type TokenFile string
 
+// Read returns the token. Call it before Connect: the health check sends the token too, so
+// that a wrong one would end no call before its deadline.
+func (file TokenFile) Read() (string, error) {
+	data, err := os.ReadFile(string(file))
+	token := strings.TrimSpace(string(data))
+	if err == nil && !validToken.MatchString(token) {
+		err = fmt.Errorf("%s: a token has only visible ASCII characters", string(file))
+	}
+	return token, err
+}
+
 func (file TokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	token, err := os.ReadFile(string(file))
-	return map[string]string{"authorization": "Bearer " + strings.TrimSpace(string(token))}, err
+	token, err := file.Read()
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
 }
 
 func (TokenFile) RequireTransportSecurity() bool { return true }

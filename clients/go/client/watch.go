@@ -19,7 +19,8 @@ import (
 
 const (
 	maxFailures = 10                    // consecutive, without any response
-	minDelay    = 50 * time.Millisecond // no gateway asks for less
+	minDelay    = 50 * time.Millisecond // of a wait: the gateway's are within a minute
+	maxDelay    = time.Hour
 )
 
 // WatchRun yields the states of a run until its end. If a stream breaks, it opens
@@ -49,7 +50,7 @@ func WatchRun(ctx context.Context, runs pb.RunServiceClient, request *pb.WatchRu
 				return
 			}
 			wait, retry := retryDelay(err, failures)
-			if !retry || failures == maxFailures || !sleep(ctx, wait) {
+			if !retry || failures == maxFailures || !pause(ctx, wait) { // RetryInfo's delay, or the back-off
 				if ctx.Err() != nil {
 					err = status.FromContextError(ctx.Err()).Err()
 				}
@@ -60,9 +61,9 @@ func WatchRun(ctx context.Context, runs pb.RunServiceClient, request *pb.WatchRu
 	}
 }
 
-// sleep waits, and reports whether the watch goes on; it returns false at once if the
-// deadline would pass.
-func sleep(ctx context.Context, wait time.Duration) bool {
+// pause waits until the next stream, unless ctx is cancelled. It returns false at once if
+// the deadline would pass.
+func pause(ctx context.Context, wait time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
 		return false
 	}
@@ -77,14 +78,14 @@ func sleep(ctx context.Context, wait time.Duration) bool {
 // retryDelay returns the wait until the next stream, and whether there is one.
 func retryDelay(err error, failures int) (time.Duration, bool) {
 	if retry, ok := Detail[*errdetails.RetryInfo](err); ok {
-		return max(retry.RetryDelay.AsDuration(), minDelay), true
+		return min(max(retry.RetryDelay.AsDuration(), minDelay), maxDelay), true
 	}
-	failure := status.Convert(err)
-	switch failure.Code() {
+	_, final := Detail[*errdetails.ErrorInfo](err) // a gateway's error
+	switch status.Code(err) {
 	// Without a gateway's details, these codes mean that the stream was cut on its way.
 	case codes.Unavailable, codes.Internal, codes.Unknown, codes.Canceled, codes.DeadlineExceeded:
 		backoff := min(500*time.Millisecond<<failures, 30*time.Second)
-		return backoff*4/5 + rand.N(backoff*2/5), len(failure.Details()) == 0
+		return backoff*4/5 + rand.N(backoff*2/5), !final
 	}
 	return 0, false
 }

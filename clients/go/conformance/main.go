@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"log"
+	"maps"
 	"os"
 	"time"
 
@@ -184,9 +185,10 @@ func explain(err error) *failure {
 	if err == nil {
 		return nil
 	}
-	explained := &failure{Message: status.Convert(err).Message(), Fields: map[string]string{}}
+	explained := &failure{Message: status.Convert(err).Message(), Metadata: map[string]string{}, Fields: map[string]string{}}
 	if info, ok := client.Detail[*errdetails.ErrorInfo](err); ok {
-		explained.Reason, explained.Domain, explained.Metadata = info.Reason, info.Domain, info.Metadata
+		explained.Reason, explained.Domain = info.Reason, info.Domain
+		maps.Copy(explained.Metadata, info.Metadata)
 	}
 	if retry, ok := client.Detail[*errdetails.RetryInfo](err); ok {
 		wait := retry.RetryDelay.AsDuration().Seconds()

@@ -14,13 +14,25 @@ export function connect(address: string, serviceConfig: string, tlsCa?: string, 
   if (tlsCa) credentials = grpc.credentials.createSsl(readFileSync(tlsCa));
   if (token && !tlsCa) throw new Error("a token needs TLS");
   if (token) {
+    readToken(token); // fails now, not in each call
     credentials = credentials.compose(grpc.credentials.createFromMetadataGenerator((_, done) => {
-      const text = readFileSync(token, "utf8"); // for each call, as it may be renewed
-      done(null, grpc.Metadata.fromHttp2Headers({ authorization: `Bearer ${text.trim()}` }));
+      try { // it is read for each call, as it may be renewed
+        const authorization = `Bearer ${readToken(token)}`;
+        done(null, grpc.Metadata.fromHttp2Headers({ authorization }));
+      } catch (error) {
+        done(Object.assign(error as Error, { code: grpc.status.UNAUTHENTICATED }));
+      }
     }));
   }
   const options = { "grpc.service_config": readFileSync(serviceConfig, "utf8") };
   return new RunServiceClient(address, credentials, options);
+}
+
+/** Returns the token in a file; throws if metadata can't have it. */
+export function readToken(file: string): string {
+  const text = readFileSync(file, "utf8").trim();
+  if (!/^[!-~]+$/.test(text)) throw new Error(`${file}: a token has only visible ASCII characters`);
+  return text;
 }
 
 /** Returns a run. The deadline, in seconds, covers all attempts. */
@@ -47,10 +59,16 @@ export function cancelOn<T extends grpc.Call>(signal: AbortSignal | undefined, c
 export function explain(error: unknown) {
   if (!(error instanceof Error && "metadata" in error)) throw error; // isn't a call's
   const { code, details, metadata } = error as grpc.ServiceError;
-  const packed = metadata.get("grpc-status-details-bin")
-    .flatMap((status) => Status.decode(status as Buffer).details);
-  const find = <T>(type: { $type: string; decode(bytes: Uint8Array): T }) =>
-    packed.filter((a) => a.typeUrl.endsWith(`/${type.$type}`)).map((a) => type.decode(a.value))[0];
+  const find = <T>(type: { $type: string; decode(bytes: Uint8Array): T }): T | undefined => {
+    try {
+      const packed = metadata.get("grpc-status-details-bin")
+        .flatMap((status) => Status.decode(status as Buffer).details)
+        .filter((each) => each.typeUrl.endsWith(`/${type.$type}`));
+      return packed[0] && type.decode(packed[0].value);
+    } catch { // a proxy has changed them
+      return undefined;
+    }
+  };
   const retry = find(RetryInfo);
   const { seconds = 0n, nanos = 0 } = retry?.retryDelay ?? {};
   return {

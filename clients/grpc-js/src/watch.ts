@@ -6,7 +6,7 @@ import { type RunServiceClient, WatchRunRequest } from "../gen/healthomics/v1/ru
 import { cancelOn, explain, type Options } from "./client.js";
 
 const MAX_FAILURES = 10; // consecutive, without any response
-const MIN_SECONDS = 0.05; // of a wait: no gateway asks for less
+const [MIN_SECONDS, MAX_SECONDS] = [0.05, 3600]; // of a wait: the gateway's are within a minute
 // Without a gateway's details, these codes mean that the stream was cut on its way.
 const CUT = ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"];
 
@@ -46,7 +46,9 @@ export async function* watchRun(
 /** Returns the seconds until the next stream, or undefined if the error is final. */
 function retryDelay(error: unknown, failures: number): number | undefined {
   const { code, info, retrySeconds } = explain(error);
-  if (retrySeconds !== undefined) return Math.max(retrySeconds, MIN_SECONDS);
+  if (retrySeconds !== undefined) {
+    return Math.min(Math.max(retrySeconds, MIN_SECONDS), MAX_SECONDS);
+  }
   if (info || !CUT.includes(code)) return undefined;
   return Math.min(0.5 * 2 ** failures, 30) * (0.8 + 0.4 * Math.random());
 }

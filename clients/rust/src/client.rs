@@ -1,11 +1,17 @@
 //! Calls a HealthOmics gateway: copy this file and `watch.rs`.
 
-use std::{error::Error, fs, path::PathBuf, time::Duration};
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::time::sleep;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::{Interceptor, interceptor::InterceptedService};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, IntoRequest, Request, Response, Status};
+use tonic::{IntoRequest, Request, Response, Status};
 
 use crate::pb::{GetRunRequest, Run, RunStatus, run_service_client::RunServiceClient};
 
@@ -29,6 +35,9 @@ pub fn connect(
         None if token.is_some() => return Err("a token is sent only over TLS".into()),
         None => Endpoint::from_shared(format!("http://{address}"))?,
     };
+    if let Some(file) = &token {
+        read_token(file)?; // fails now, not in each call
+    }
     Ok(Client::new(InterceptedService::new(endpoint.connect_lazy(), Token(token))))
 }
 
@@ -39,13 +48,21 @@ pub struct Token(Option<PathBuf>);
 impl Interceptor for Token {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(file) = &self.0 {
-            let invalid = |e: &dyn Error| Status::unauthenticated(format!("token file: {e}"));
-            let token = fs::read_to_string(file).map_err(|e| invalid(&e))?;
-            let value = format!("Bearer {}", token.trim()).parse().map_err(|e| invalid(&e))?;
+            let value = read_token(file).map_err(|e| Status::unauthenticated(e.to_string()))?;
             request.metadata_mut().insert("authorization", value);
         }
         Ok(request)
     }
+}
+
+/// Returns the value of `authorization`; an error if metadata can't have the token.
+fn read_token(file: &Path) -> Result<MetadataValue<Ascii>, Box<dyn Error>> {
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    if text.trim().is_empty() || !text.trim().bytes().all(|byte| byte.is_ascii_graphic()) {
+        let why = "a token has only visible ASCII characters";
+        return Err(format!("{}: {why}", file.display()).into());
+    }
+    Ok(format!("Bearer {}", text.trim()).parse()?)
 }
 
 /// Asks for a run. The deadline covers all attempts: tonic makes one. Drop the future to cancel.
@@ -65,17 +82,10 @@ pub async fn in_time<T>(
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
     tokio::select! {
-        biased; // this timer before tonic's
-        () = sleep(left) => Err(Status::deadline_exceeded("the deadline has passed")),
+        biased; // the deadline of the call before tonic's
+        () = sleep(left) => Err(Status::deadline_exceeded("the deadline has passed")), // by then
         answer = call => answer,
     }
-}
-
-/// Returns a code's canonical name: NOT_FOUND for `Code::NotFound`.
-pub fn code_name(code: Code) -> String {
-    let letters = format!("{code:?}");
-    let letters = letters.chars().flat_map(|c| [c.is_uppercase().then_some('_'), Some(c)]);
-    letters.flatten().skip(1).collect::<String>().to_uppercase()
 }
 
 /// Returns AWS's word for the run's status, even if it is newer than the stubs.

@@ -3,7 +3,8 @@
 use std::{fmt::Display, path::PathBuf, pin::pin, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use runs::client::{code_name, connect, get_run, status_of};
+use runs::client::{connect, get_run, status_of};
+use runs::code_name;
 use runs::pb::{GetRunRequest, WatchRunRequest};
 use runs::watch::watch_run;
 use tokio_stream::StreamExt;

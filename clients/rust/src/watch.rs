@@ -12,7 +12,8 @@ use crate::client::{Client, in_time};
 use crate::pb::{Run, WatchRunRequest};
 
 const MAX_FAILURES: i32 = 10; // consecutive, without any response
-const MIN_DELAY: Duration = Duration::from_millis(50); // no gateway asks for less
+const MIN_DELAY: Duration = Duration::from_millis(50); // of a wait: the gateway's are within a minute
+const MAX_DELAY: Duration = Duration::from_secs(3600);
 
 /// Returns the states of a run until its end. If a stream breaks, it opens another. The first
 /// error that it returns is final, and the deadline ends it too. Drop it to cancel the watch.
@@ -53,7 +54,7 @@ pub fn watch_run(
                     let delay = retry_delay(&error, failures).filter(|delay| *delay < left);
                     let delay = delay.ok_or(error)?;
                     (stream, failures) = (None, failures + 1);
-                    sleep(delay).await;
+                    sleep(delay).await; // RetryInfo's delay, or the back-off
                 }
             }
         }
@@ -66,10 +67,10 @@ fn retry_delay(error: &Status, failures: i32) -> Option<Duration> {
         return None;
     }
     if let Some(retry) = error.get_details_retry_info() {
-        return Some(retry.retry_delay.unwrap_or_default().max(MIN_DELAY));
+        return Some(retry.retry_delay.unwrap_or_default().clamp(MIN_DELAY, MAX_DELAY));
     }
     match error.code() {
-        _ if !error.details().is_empty() => None, // a gateway's error
+        _ if error.get_details_error_info().is_some() => None, // a gateway's error
         // Without details, these codes mean that the stream was cut on its way.
         Code::Unavailable
         | Code::Internal

@@ -54,7 +54,7 @@ func main() {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", http.FileServer(http.Dir(*pages)))
-	mux.Handle("/"+service+"/", calls)
+	mux.Handle("POST /"+service+"/", calls) // another site's page could send a GET
 	log.Printf("serving http://%s/ for the gateway %s", net.JoinHostPort(hosts[0], strconv.Itoa(address.Port)), *gateway)
 	server := &http.Server{
 		Handler:           only(append(hosts, "localhost"), mux),

@@ -66,7 +66,7 @@ export async function* watchRun(
 /** Returns the seconds until the next stream, or undefined if the error is final. */
 function retryDelay(error: unknown, failures: number): number | undefined {
   const { code, reason, retrySeconds } = explain(error);
-  if (retrySeconds !== undefined) return Math.max(retrySeconds, 0.05); // no gateway asks for less
+  if (retrySeconds !== undefined) return Math.min(Math.max(retrySeconds, 0.05), 3600);
   if (reason || !CUT.includes(code)) return undefined;
   return Math.min(0.5 * 2 ** failures, 30) * (0.8 + 0.4 * Math.random());
 }

@@ -12,7 +12,8 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use prost::Message;
 use prost_types::FieldMask;
-use runs::client::{Client, code_name, connect, get_run, status_of};
+use runs::client::{Client, connect, get_run, status_of};
+use runs::code_name;
 use runs::pb::{GetRunRequest, Run, RunExport, WatchRunRequest};
 use runs::watch::watch_run;
 use serde_json::{Value, json};
@@ -64,6 +65,7 @@ async fn get(client: Client, case: &Value) -> Result<MetadataMap, Status> {
             report(case, &run);
             Ok(metadata)
         }
+        // when the case cancels the call
         () = sleep(duration(&case["cancelAfterSeconds"]).unwrap_or(Duration::MAX)) => {
             Err(Status::cancelled("cancelled")) // the call is dropped; tonic reports nothing
         }

@@ -2,7 +2,8 @@
 
 use std::{error::Error, pin::pin, process, time::Duration};
 
-use runs::client::{Client, code_name, connect, get_run, status_of};
+use runs::client::{Client, connect, get_run, status_of};
+use runs::code_name;
 use runs::pb::{GetRunRequest, WatchRunRequest};
 use runs::watch::watch_run;
 use tokio_stream::StreamExt;

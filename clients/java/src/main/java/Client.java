@@ -10,9 +10,8 @@ import java.math.*;
 import java.nio.file.*;
 import java.time.Duration;
 import java.util.*;
-import java.util.concurrent.Executor;
 
-/** Calls a HealthOmics gateway: copy this file, and Watch.java to watch runs. */
+/** Calls a HealthOmics gateway: copy it with TokenFile.java, and Watch.java to watch runs. */
 final class Client {
   /**
    * Returns a channel. All arguments except the address are file names. {@code ca}, which is for
@@ -25,6 +24,7 @@ final class Client {
         ? InsecureChannelCredentials.create()
         : TlsChannelCredentials.newBuilder().trustManager(ca.toFile()).build();
     if (token != null) {
+      TokenFile.read(token); // fails now, not in each call
       credentials = CompositeChannelCredentials.create(credentials, new TokenFile(token));
     }
     var type = new TypeToken<Map<String, ?>>() {};
@@ -32,30 +32,6 @@ final class Client {
         .defaultServiceConfig(new Gson().fromJson(Files.readString(config), type))
         .enableRetry()
         .build();
-  }
-
-  /** Reads the token for each call, as it may be renewed. */
-  private static final class TokenFile extends CallCredentials {
-    private static final Metadata.Key<String> KEY =
-        Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
-    private final Path file;
-
-    TokenFile(Path file) {
-      this.file = file;
-    }
-
-    @Override
-    public void applyRequestMetadata(RequestInfo call, Executor executor, MetadataApplier to) {
-      executor.execute(() -> {
-        try {
-          Metadata headers = new Metadata();
-          headers.put(KEY, "Bearer " + Files.readString(file).strip());
-          to.apply(headers);
-        } catch (IOException error) {
-          to.fail(Status.UNAUTHENTICATED.withDescription("no token: " + error).withCause(error));
-        }
-      });
-    }
   }
 
   /** Returns a run. The deadline covers all attempts. */
@@ -70,7 +46,7 @@ final class Client {
       for (Any detail : StatusProto.fromThrowable(error).getDetailsList()) {
         if (detail.is(type)) return Optional.of(detail.unpack(type));
       }
-    } catch (InvalidProtocolBufferException malformed) { // no gateway sent it
+    } catch (InvalidProtocolBufferException | RuntimeException malformed) { // no gateway sent it
     }
     return Optional.empty();
   }

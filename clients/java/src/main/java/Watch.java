@@ -48,7 +48,7 @@ final class Watch {
         if (wait.isEmpty() || failures == MAX_FAILURES) throw error;
         if (isLate(Context.current().getDeadline(), wait.get())) throw error;
         if (isLate(runs.getCallOptions().getDeadline(), wait.get())) throw error;
-        sleep(wait.get());
+        pause(wait.get());
       } finally {
         stream.cancel("the watch was left", null); // without effect if the stream has ended
       }
@@ -60,7 +60,8 @@ final class Watch {
     Optional<RetryInfo> retry = Client.detail(error, RetryInfo.class);
     if (retry.isPresent()) {
       long millis = Durations.toMillis(retry.get().getRetryDelay());
-      return Optional.of(Duration.ofMillis(Math.max(millis, 50))); // no gateway asks for less
+      // The gateway's waits are within a minute.
+      return Optional.of(Duration.ofMillis(Math.min(Math.max(millis, 50), 3_600_000)));
     }
     if (Client.detail(error, ErrorInfo.class).isPresent()) return Optional.empty();
     double jitter = ThreadLocalRandom.current().nextDouble(0.8, 1.2);
@@ -77,7 +78,8 @@ final class Watch {
     return deadline != null && deadline.timeRemaining(TimeUnit.MILLISECONDS) <= wait.toMillis();
   }
 
-  private static void sleep(Duration wait) throws StatusException, InterruptedException {
+  /** Waits until the next stream; it throws an exception if the Context is cancelled. */
+  private static void pause(Duration wait) throws StatusException, InterruptedException {
     CountDownLatch cancelled = new CountDownLatch(1);
     Context.CancellationListener listener = context -> cancelled.countDown();
     Context.current().addListener(listener, Runnable::run);
