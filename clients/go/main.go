@@ -30,14 +30,20 @@ func main() {
 	config := flags.String("service-config", "../service-config.json", "the service config, a `FILE`")
 	ca := flags.String("tls-ca", "", "use TLS, and trust the authorities in this `FILE`")
 	token := flags.String("token-file", "", "send the token in this `FILE`; needs -tls-ca")
-	isEmpty := false
 	if len(os.Args) >= 3 {
 		flags.Parse(os.Args[3:])
 	}
-	flags.Visit(func(each *flag.Flag) { isEmpty = isEmpty || each.Value.String() == "" })
-	if isEmpty || len(os.Args) < 3 || flags.NArg() > 0 || *deadline <= 0 || (os.Args[1] != "get" && os.Args[1] != "watch") {
-		exitOnUsage(errors.New("write `runs get ID` or `runs watch ID`, then flags that aren't empty; -h after ID lists them"))
+	if len(os.Args) < 3 || flags.NArg() > 0 || (os.Args[1] != "get" && os.Args[1] != "watch") {
+		exitOnUsage(errors.New("write `runs get ID` or `runs watch ID`, then flags; -h after ID lists them"))
 	}
+	if *deadline <= 0 {
+		exitOnUsage(errors.New("-deadline must be more than 0"))
+	}
+	flags.Visit(func(each *flag.Flag) {
+		if each.Value.String() == "" {
+			exitOnUsage(fmt.Errorf("-%s is empty", each.Name))
+		}
+	})
 
 	var options []grpc.DialOption
 	if *ca != "" {

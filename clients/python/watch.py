@@ -15,7 +15,7 @@ from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 
-MAX_FAILURES = 10  # consecutive, without any response
+MAX_RETRIES = 10  # in a row, without any response
 MIN_SECONDS, MAX_SECONDS = 0.05, 3600.0  # of a wait: the gateway's are within a minute
 # Without a gateway's details, these codes mean that the stream was cut on its way.
 CUT = ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED")
@@ -30,8 +30,7 @@ def watch_run(
     """
     request = WatchRunRequest.FromString(request.SerializeToString())  # a copy
     until, failures = time.monotonic() + seconds, 0
-    is_over = False
-    while not is_over:
+    while True:
         left = until - time.monotonic()
         call = RunServiceStub(channel).WatchRun(request, timeout=left)
         try:
@@ -41,14 +40,15 @@ def watch_run(
                     # To watch only this run again; a read mask may leave it out.
                     request.uuid = response.run.uuid or request.uuid
                     yield response.run
-            is_over = True
         except grpc.RpcError as error:
             wait = retry_delay(error, failures)
             is_late = time.monotonic() + (wait or 0) >= until
-            if wait is None or is_late or failures == MAX_FAILURES:
+            if wait is None or is_late or failures == MAX_RETRIES:
                 raise
             failures += 1
             time.sleep(wait)  # RetryInfo's delay, or the back-off
+        else:
+            return
         finally:
             call.cancel()  # if the caller closes the iterator
 

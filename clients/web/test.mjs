@@ -14,14 +14,15 @@ const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const skip = !existsSync(CHROMIUM) &&
   `there is no ${CHROMIUM}: apt install chromium, or set CHROMIUM to the path of another Chromium`;
 const OFFLINE = ["quic", "gpu", "component-update", "sync", "background-networking"];
-let proxy, browser, url;
+let browser, url;
 
-/** Starts the proxy; returns the process, and the line that it prints. */
-async function startProxy(listen, ...options) {
-  const process = spawn("proxy/proxy", [`-listen=${listen}`, `-gateway=${GATEWAY}`, "-pages=dist",
+/** Starts the proxy until the end of a test; returns its process, and the line that it prints. */
+async function startProxy(test, listen, ...options) {
+  const child = spawn("proxy/proxy", [`-listen=${listen}`, `-gateway=${GATEWAY}`, "-pages=dist",
     "-contract=../../generated/healthomics/v1/descriptor_set.binpb", ...options]);
-  const [line] = await once(createInterface(process.stderr), "line");
-  return { process, line };
+  test.after(() => child.kill());
+  const [line] = await once(createInterface(child.stderr), "line");
+  return { child, line };
 }
 
 /** Opens the page, submits an id, and waits for a text in one of its parts. */
@@ -41,8 +42,7 @@ async function submit(id, button, part, text, { query = "", ...options } = {}) {
 
 describe("the page", { skip, concurrency: 3 }, () => {
   before(async () => {
-    const { process, line } = await startProxy("127.0.0.1:0");
-    proxy = process;
+    const { line } = await startProxy({ after }, "127.0.0.1:0");
     url = line.match(/http:\S+/)?.[0];
     assert.ok(url, line);
     browser = await chromium.launch({
@@ -53,7 +53,6 @@ describe("the page", { skip, concurrency: 3 }, () => {
 
   after(async () => {
     await browser?.close();
-    proxy?.kill();
   });
 
   for (const query of ["", "?grpcweb"]) {
@@ -85,20 +84,19 @@ describe("the page", { skip, concurrency: 3 }, () => {
     await page.close();
   });
 
-  test("a watch says that it tries again, and goes on", async () => {
-    const { process, line } = await startProxy("127.0.0.1:0");
+  test("a watch says that it tries again, and goes on", async (context) => {
+    const { child, line } = await startProxy(context, "127.0.0.1:0");
     const address = line.match(/http:..([^/]+)/)[1];
     const page = await browser.newPage();
     await page.goto(`http://${address}`);
     await page.getByLabel("Run id").fill("1000003");
     await page.getByRole("button", { name: "Watch" }).click();
     await page.locator("#progress", { hasText: "Watching the run" }).waitFor();
-    process.kill();
+    child.kill();
     await page.locator("#progress", { hasText: "Trying again" }).waitFor();
-    const again = await startProxy(address);
+    await startProxy(context, address);
     await page.locator("#progress", { hasText: "Watching the run" }).waitFor();
     await page.close();
-    again.process.kill();
   });
 
   test("a watch can be stopped, also on a phone", async () => {
@@ -118,8 +116,8 @@ describe("the proxy", () => {
     ["localhost:0", [], ["localhost"]],
     ["127.0.0.1:0", ["-host=runs.example,runs2.example"], ["runs.example", "RUNS2.example"]],
   ]) {
-    test(`${listen} ${options} serves only its hosts`, async () => {
-      const { process, line } = await startProxy(listen, ...options);
+    test(`${listen} ${options} serves only its hosts`, async (context) => {
+      const { line } = await startProxy(context, listen, ...options);
       const port = line.match(/http:\/\/[^/]+:(\d+)/)?.[1];
       assert.ok(port, line);
       for (const host of [...served, "other.example"]) {
@@ -127,15 +125,13 @@ describe("the proxy", () => {
         const [answer] = await once(get({ host: "127.0.0.1", port, headers }), "response");
         assert.equal(answer.resume().statusCode, host === "other.example" ? 421 : 200);
       }
-      process.kill();
     });
   }
 
   for (const listen of [":0", "0.0.0.0:0", "[::]:0"]) {
-    test(`${listen} is refused without a host`, async () => {
-      const { process, line } = await startProxy(listen);
+    test(`${listen} is refused without a host`, async (context) => {
+      const { line } = await startProxy(context, listen);
       assert.match(line, /add -host/);
-      process.kill();
     });
   }
 });

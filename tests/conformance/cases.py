@@ -101,7 +101,8 @@ def _compared_end(case: Case, outcome: Outcome) -> Iterator[Compared]:
     end = outcome.end or {}
     expect, error = case.expect, end["error"]
     yield "code", expect.get("code", "OK"), end["code"]
-    yield "an error", end["code"] != "OK", error is not None
+    has_error = end["code"] not in ("OK", None)
+    yield "an error", has_error, error is not None
     reason = error["reason"] if error else ""
     yield "reason", expect.get("reason", reason), reason
     is_sent = reason or end["code"] == "OK"  # by a gateway
@@ -110,6 +111,9 @@ def _compared_end(case: Case, outcome: Outcome) -> Iterator[Compared]:
     if error is None:
         return
     yield "the message is empty", False, not error["message"]
+    if expect.get("reason") == "":
+        details = error["retrySeconds"], error["fields"], error["requestId"]
+        yield "no details", (None, {}, ""), details
     if reason:
         yield "domain", DOMAIN, error["domain"]
         yield "request id", outcome.request_id, error["requestId"]

@@ -6,43 +6,30 @@ import asyncio
 import base64
 import itertools
 import json
-import os
-import signal
-import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from conformance.cases import Case, Outcome
-from conformance.languages import Client, clients
-from conformance.servers import Servers
+from conformance.clients import Client, clients
+from conformance.commands import ENVIRONMENT, FailedError, end_group, run_command
+from conformance.servers import ClientGateways
 from healthomics.v1.run_pb2 import Run
-from testkit.authorities import HOST
 
-DRIVER_SECONDS = 240.0  # for all cases, of which three wait for the end of a run
+DRIVER_SECONDS = 240.0  # for all cases: five wait for the end of a run
 PROGRAM_SECONDS = 120.0
+TESTS_SECONDS = 240.0
 FIRST_FRESH = 2_000_001  # the sandbox's first id of a run that goes to COMPLETED
 FIRST_OWN = 5_000_001  # the first id of a run that no other client reads
 LINE_BYTES = 1 << 20
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # buf is there
-    # The C core would use a proxy for a loopback address too, and log bad handshakes.
-    "no_grpc_proxy": HOST,
-    "GRPC_VERBOSITY": "NONE",
-}
 
 _fresh = itertools.count(FIRST_FRESH)
 
 
-class FailedError(Exception):
-    """A command failed; the message says which, and has its output."""
-
-
 async def run_cases(
-    client: Client, cases: Sequence[Case], servers: Servers
+    client: Client, cases: Sequence[Case], servers: ClientGateways
 ) -> dict[str, Outcome]:
     """Run the cases with a client, and return their outcomes by name."""
     outcomes = {case.name: Outcome(request_id(client, case)) for case in cases}
@@ -73,9 +60,7 @@ async def run_cases(
         busy = next(running, "its end")
         raise FailedError(f"its driver is still busy with {busy}") from None
     finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)  # npm and others have children
-            await process.wait()
+        await end_group(process)
     if code:
         raise FailedError(f"its driver exited {code}")
     return outcomes
@@ -97,25 +82,37 @@ def _note(line: bytes, outcomes: dict[str, Outcome]) -> str:
     return name if len(outcome.runs) == 1 else ""
 
 
-MEMBERS = {"metadata": dict, "fields": dict, "reason": str}  # types in an error
+MEMBERS = {  # the types in an error
+    "message": str,
+    "reason": str,
+    "domain": str,
+    "metadata": dict,
+    "retrySeconds": float | int | None,
+    "fields": dict,
+    "requestId": str,
+}
 
 
 def ended(event: dict[str, Any]) -> dict[str, Any]:
-    """Return the end of a case; raise ValueError if its members have other types."""
-    error = event["error"] or {}
+    """Return the end of a case; raise ValueError if it is malformed."""
+    error = event["error"]
     if not (
-        isinstance(event["code"], str)
-        and isinstance(error, dict)
+        isinstance(event["code"], str | None)
         and isinstance(event.get("trailers", {}), dict)
-        and all(
-            isinstance(error[name], MEMBERS[name]) for name in MEMBERS & error.keys()
-        )
+        and (error is None or _has_members(error))
     ):
         raise ValueError("malformed")
     return event
 
 
-def _sent(client: Client, cases: Sequence[Case], servers: Servers) -> str:
+def _has_members(error: Any) -> bool:
+    """Return whether an error has all members, of the right types."""
+    return isinstance(error, dict) and all(
+        isinstance(error.get(name, ...), kind) for name, kind in MEMBERS.items()
+    )
+
+
+def _sent(client: Client, cases: Sequence[Case], servers: ClientGateways) -> str:
     """Return the document that a driver reads."""
     return json.dumps(
         {
@@ -140,14 +137,14 @@ def _request(client: Client, case: Case) -> dict[str, Any]:
         case "fresh":
             return case.request | {"id": str(next(_fresh))}
         case "own":
-            number = [each.language for each in clients()].index(client.language)
+            number = [each.name for each in clients()].index(client.name)
             return case.request | {"id": str(FIRST_OWN + number)}
     return case.request
 
 
 def request_id(client: Client, case: Case) -> str:
     """Return the id by which the gateway's log shows the calls of a case."""
-    return f"{client.language}.{case.name}"
+    return f"{client.name}.{case.name}"
 
 
 async def try_program(client: Client, address: str) -> list[str]:
@@ -162,7 +159,9 @@ async def try_program(client: Client, address: str) -> list[str]:
         (("watch",), 2, ""),
     ):
         command = (*client.program, *arguments, "--address", address)
-        code, output = await output_of(command, cwd=client.folder)
+        code, output = await run_command(
+            command, cwd=client.folder, seconds=PROGRAM_SECONDS
+        )
         if code != expected or shown not in output:
             wrong.append(f"`{' '.join(arguments)}` exited {code}, printed:\n{output}")
     return wrong
@@ -170,31 +169,9 @@ async def try_program(client: Client, address: str) -> list[str]:
 
 async def run_tests(client: Client, address: str) -> list[str]:
     """Run the client's own tests; return what went wrong."""
-    code, output = await output_of(client.tests, cwd=client.folder, GATEWAY=address)
+    code, output = await run_command(
+        client.tests, cwd=client.folder, seconds=TESTS_SECONDS, GATEWAY=address
+    )
     skipped = [line for line in output.splitlines() if "SKIP" in line]
     print(*skipped, sep="\n", end="\n" if skipped else "")  # noqa: T201  # the reason
     return [f"its tests exited {code}:\n{output}"] if code else []
-
-
-async def output_of(
-    command: Sequence[str | Path], *, cwd: Path, **environment: str
-) -> tuple[int, str]:
-    """Run a command; return its exit code and its output."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env=ENVIRONMENT | environment,
-        stdout=PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(PROGRAM_SECONDS):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        raise FailedError(f"`{command[-3:]}` takes longer than two minutes") from None
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)  # npm and others have children
-            await process.wait()
-    return process.returncode or 0, output.decode(errors="replace")

@@ -23,16 +23,10 @@ from typing import Any
 
 from conformance import stubs
 from conformance.cases import Case, Outcome, cases_for, differences
-from conformance.driver import (
-    ENVIRONMENT,
-    FailedError,
-    request_id,
-    run_cases,
-    run_tests,
-    try_program,
-)
-from conformance.languages import Client, clients, finished, page
-from conformance.servers import Common, calls, common, servers_of, shut_down
+from conformance.clients import Client, clients, page
+from conformance.commands import FailedError, run_command, shown
+from conformance.driver import request_id, run_cases, run_tests, try_program
+from conformance.servers import SharedGateways, calls, common, servers_of, shut_down
 
 
 @dataclass(slots=True)
@@ -52,24 +46,30 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    known = {client.language: client for client in (*clients(), page())}
+    known = {client.name: client for client in (*clients(), page())}
     asked = _asked(list(known), arguments)
     try:
-        if not asked:
-            _generate_stubs()
-        built = [
-            known[name]
-            for name in asked or known
-            if _build(known[name], is_required=bool(asked))
-        ]
-        results = asyncio.run(_run(built))
+        return asyncio.run(_conform([known[name] for name in asked], [*known.values()]))
     except FailedError as failure:
         _say(str(failure))
         return 1
     except KeyboardInterrupt:
         return 130
-    _say(*_report(results))
-    return 1 if any(result.wrong for result in results) else 0
+
+
+async def _conform(asked: Sequence[Client], known: Sequence[Client]) -> int:
+    """Build and run the clients that were named, or all; return the exit code."""
+    if not asked:
+        await _generate_stubs()
+    is_required = bool(asked or os.environ.get("CI"))
+    built = [
+        client
+        for client in asked or known
+        if await _build(client, is_required=is_required)
+    ]
+    results, strays = await _run(built)
+    _say(*_report(results), *strays)
+    return 1 if strays or any(result.wrong for result in results) else 0
 
 
 def _asked(known: Sequence[str], arguments: Sequence[str] | None) -> list[str]:
@@ -93,7 +93,7 @@ def _asked(known: Sequence[str], arguments: Sequence[str] | None) -> list[str]:
     return asked
 
 
-def _generate_stubs() -> None:
+async def _generate_stubs() -> None:
     """Generate the stubs of all languages."""
     for language in stubs.templates():
         is_required = bool(os.environ.get("CI")) and language not in stubs.OPTIONAL
@@ -101,7 +101,7 @@ def _generate_stubs() -> None:
             f"stubs of {language}", stubs.missing(language), is_required=is_required
         ):
             _say(f"stubs of {language}")
-            if wrong := stubs.generate(language):
+            if wrong := await stubs.generate(language):
                 raise FailedError(wrong)
 
 
@@ -116,22 +116,22 @@ def _has_tools(what: str, missing: Sequence[str], *, is_required: bool) -> bool:
     return False
 
 
-def _build(client: Client, *, is_required: bool) -> bool:
+async def _build(client: Client, *, is_required: bool) -> bool:
     """Build a client; return whether it can run."""
-    is_required = is_required or bool(os.environ.get("CI"))
-    if not _has_tools(client.language, client.missing(), is_required=is_required):
+    if not _has_tools(client.name, client.missing(), is_required=is_required):
         return False
     for command in client.build:
-        shown = " ".join(Path(part).name for part in map(str, command))
-        _say(f"{client.language}: {shown}")
-        code, output = finished(command, cwd=client.folder, env=ENVIRONMENT)
+        _say(f"{client.name}: {shown(command)}")
+        code, output = await run_command(command, cwd=client.folder)
         if code:
-            raise FailedError(f"`{shown}` exited {code}:\n{output}")
+            raise FailedError(f"`{shown(command)}` exited {code}:\n{output}")
     return True
 
 
-async def _run(built: Sequence[Client]) -> list[Result]:
+async def _run(built: Sequence[Client]) -> tuple[list[Result], list[str]]:
     """Run the cases with all clients at once; compare them when the log is complete.
+
+    Also return the calls in the log that belong to no case.
 
     A page's tests run after them: a browser needs all cores to stay within the
     deadlines that the page sets.
@@ -145,8 +145,7 @@ async def _run(built: Sequence[Client]) -> list[Result]:
                 await shut_down(served)
             counted = [each for each in shared.all if each is not shared.trial]
             logged = [line for each in counted for line in calls(each)]
-            for stray in _assign_calls(logged, results):
-                results[0].wrong.append(stray)  # whichever client has made it
+            strays = _assign_calls(logged, results)
     for result in results:
         result.wrong += [
             f"{case.name}: {difference}"
@@ -154,23 +153,23 @@ async def _run(built: Sequence[Client]) -> list[Result]:
             if result.outcomes
             for difference in differences(case, result.outcomes)
         ]
-    return results
+    return results, strays
 
 
-async def _run_one(client: Client, shared: Common) -> Result:
-    result = Result(client, cases_for(client.language) if client.driver else [])
+async def _run_one(client: Client, shared: SharedGateways) -> Result:
+    result = Result(client, cases_for(client.name) if client.driver else [])
     address = shared.trial.address
     try:
         if client.tests:
             result.wrong += await run_tests(client, address)
         if client.driver:
-            async with servers_of(shared, client.language) as servers:
+            async with servers_of(shared, client.name) as servers:
                 result.outcomes = await run_cases(client, result.cases, servers)
                 result.wrong += await try_program(client, address)
             result.wrong += _assign_calls(servers.calls, [result])
     except FailedError as failure:
         result.wrong.append(str(failure))
-    _say(f"{client.language}: done")
+    _say(f"{client.name}: done")
     return result
 
 
@@ -184,10 +183,9 @@ def _assign_calls(
         for case in result.cases
     }
     strays = []
-    for call in logged:
+    for call in sorted(logged, key=lambda line: line["timestamp"]):
         if outcome := outcomes.get(call["request_id"]):
             outcome.logged.append(call)
-            outcome.logged.sort(key=lambda line: line["timestamp"])
         elif call["request_id"] not in outcomes:
             strays.append(f"a call of no case: {call['method']} {call['request_id']}")
     return strays
@@ -199,20 +197,20 @@ def _report(results: Sequence[Result]) -> Iterator[str]:
     for result in results:
         apart = sum(bool(case.why) for case in result.cases)
         yield (
-            f"{result.client.language:15}{len(result.cases):>7}{result.calls:>7}"
+            f"{result.client.name:15}{len(result.cases):>7}{result.calls:>7}"
             f"{apart:>17}{len(result.wrong):>7}"
         )
     reasons = Counter(
-        (result.client.language, case.why)
+        (result.client.name, case.why)
         for result in results
         for case in result.cases
         if case.why
     )
-    for (language, why), number in reasons.items():
-        yield f"{language}, {number} cases: {why}"
+    for (name, why), number in reasons.items():
+        yield f"{name}, {number} cases: {why}"
     for result in results:
         for line in result.wrong:
-            yield f"{result.client.language}: {line}"
+            yield f"{result.client.name}: {line}"
 
 
 def _say(*lines: str) -> None:

@@ -5,9 +5,7 @@ Each client has gateways and connections of its own where a case ends or cuts th
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,17 +15,18 @@ from typing import Any
 
 import trustme
 
-from conformance.languages import clients
+from conformance.clients import clients
 from healthomics_gateway.sandbox import Sandbox
 from testkit.authorities import HOST, root_of, tls_settings
 from testkit.builders import http
-from testkit.connections import ConnectionServer, forward
 from testkit.gateway_process import SERVICE_CONFIG, STOP_SECONDS, Served, serving
 from testkit.issuer import AUDIENCE, ISSUER, Signer, jwks
+from testkit.link import Link
 from testkit.lying_upstream import LyingUpstream, Request, true_run
 
 SPEED = 4.0  # a run of the sandbox takes 7.5 s instead of 30
 SLOW_SECONDS = 5.0  # until an answer of the slow HealthOmics
+SILENT_SECONDS = 2.0  # until the proxy `silent` closes a connection
 DRAIN_SECONDS = 25.0  # the default
 VALID_SECONDS = 3600.0  # of tokens
 WATCHED: dict[str, Any] = {
@@ -54,16 +53,16 @@ calls_per_second = 0.1
 
 
 @dataclass(slots=True)
-class Servers:
+class ClientGateways:
     """The gateways for one client, by the name that a case uses."""
 
     addresses: dict[str, dict[str, str]]
     steady: Served
     draining: Served
     cut: Link
-    moved: Link
+    draining_link: Link
     replaced: Link
-    elsewhere: Served  # where each run has another uuid
+    with_other_uuids: Served  # where each run has another uuid
     renewed: Link
     token_file: Path  # of the calls to `renewed`
     another_token: str
@@ -76,46 +75,14 @@ class Servers:
         elif server == "reset":
             self.cut.reset()
         elif server == "replaced":
-            self.replaced.port = port_of(self.elsewhere)
+            self.replaced.port = port_of(self.with_other_uuids)
             await self.replaced.cut()
         elif server == "renewed":
             self.token_file.write_text(self.another_token)
             await self.renewed.cut()
         elif server == "draining":
-            self.moved.port = port_of(self.steady)
+            self.draining_link.port = port_of(self.steady)
             self.draining.terminate()
-
-
-class Link:
-    """A TCP proxy to a port, which can close its connections."""
-
-    def __init__(self, port: int) -> None:
-        """Forward to a local port. Changing `port` affects new connections only."""
-        self.port = port
-        self.server = ConnectionServer(self._talk)
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    async def _talk(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._writers.add(writer)
-        try:
-            await forward(reader, writer, port=self.port)
-        finally:
-            self._writers.discard(writer)
-
-    async def cut(self) -> None:
-        """Close the connections, without an error to either side, and listen again."""
-        await self.server.stop()
-        await self.server.listen()
-
-    def reset(self) -> None:
-        """Reset the connections of clients, as a firewall does (RST)."""
-        for each in self._writers:
-            each.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
-            each.transport.abort()
 
 
 def port_of(served: Served) -> int:
@@ -124,7 +91,7 @@ def port_of(served: Served) -> int:
 
 
 @dataclass(slots=True, kw_only=True)
-class Common:
+class SharedGateways:
     """The gateways that all clients share."""
 
     upstream: Sandbox
@@ -132,19 +99,25 @@ class Common:
     trial: Served  # for the programs, whose calls aren't counted
     steady: Served
     slow: Served
-    elsewhere: Served  # each run has another uuid than at the others
+    with_other_uuids: Served  # each run has another uuid than at the others
     secure: Served  # with TLS and tokens
     folder: Path  # of tokens and authorities
 
     @property
     def all(self) -> list[Served]:
         """Return the gateways."""
-        counted = [self.plain, self.steady, self.slow, self.elsewhere, self.secure]
+        counted = [
+            self.plain,
+            self.steady,
+            self.slow,
+            self.with_other_uuids,
+            self.secure,
+        ]
         return [*counted, self.trial]
 
 
 @asynccontextmanager
-async def common(folder: Path) -> AsyncIterator[Common]:
+async def common(folder: Path) -> AsyncIterator[SharedGateways]:
     """Serve the gateways that all clients share; `folder` is for their files."""
     async with AsyncExitStack() as stack:
         upstream, delayed = [
@@ -158,7 +131,7 @@ async def common(folder: Path) -> AsyncIterator[Common]:
             for latency_seconds in (0.0, SLOW_SECONDS)
         ]
         another = await stack.enter_async_context(LyingUpstream(truth=_replaced))
-        plain, trial, steady, slow, elsewhere = [
+        plain, trial, steady, slow, with_other_uuids = [
             await stack.enter_async_context(serving(url, **settings))
             for url, settings in (
                 (upstream.url, RENEWED),
@@ -175,13 +148,13 @@ async def common(folder: Path) -> AsyncIterator[Common]:
                 **_identities(folder),
             )
         )
-        yield Common(
+        yield SharedGateways(
             upstream=upstream,
             plain=plain,
             trial=trial,
             steady=steady,
             slow=slow,
-            elsewhere=elsewhere,
+            with_other_uuids=with_other_uuids,
             secure=secure,
             folder=folder,
         )
@@ -205,7 +178,7 @@ def _identities(folder: Path) -> dict[str, Any]:
     (folder / "keys.json").write_bytes(jwks(signer))
     now = time.time()
     valid: dict[str, Any] = {"iat": now, "exp": now + VALID_SECONDS}
-    languages = [each.language for each in clients()]
+    languages = [each.name for each in clients()]
     limited = [f"{name}-{each}" for name in ("carol", "dave") for each in languages]
     identities = ["ada", "bob", *limited]
     tokens = {name: signer.token(sub=name, **valid) for name in identities} | {
@@ -222,32 +195,36 @@ def _identities(folder: Path) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def servers_of(shared: Common, language: str) -> AsyncIterator[Servers]:
+async def servers_of(
+    shared: SharedGateways, client: str
+) -> AsyncIterator[ClientGateways]:
     """Serve the gateways of one client; at the end they shut down."""
     async with (
         serving(shared.upstream.url, **WATCHED) as draining,
-        _linked(port_of(shared.steady)) as cut,
-        _linked(port_of(draining)) as moved,
-        _linked(port_of(shared.steady)) as replaced,
-        _linked(port_of(shared.secure)) as renewed,
+        Link(port_of(shared.steady)) as cut,
+        Link(port_of(draining)) as draining_link,
+        Link(port_of(shared.steady)) as replaced,
+        Link(port_of(shared.secure)) as renewed,
+        Link(port_of(shared.steady), silent_seconds=SILENT_SECONDS) as silent,
     ):
-        token_file = shared.folder / f"renewed-{language}"
+        token_file = shared.folder / f"renewed-{client}"
         token_file.write_text((shared.folder / "ada").read_text())
         links = {
             "cut": cut,
             "reset": cut,
-            "draining": moved,
+            "draining": draining_link,
             "replaced": replaced,
             "renewed": renewed,
+            "silent": silent,
         }
-        servers = Servers(
-            addresses=dict(_addresses(shared, language, links)),
+        servers = ClientGateways(
+            addresses=dict(_addresses(shared, client, links)),
             steady=shared.steady,
             draining=draining,
             cut=cut,
-            moved=moved,
+            draining_link=draining_link,
             replaced=replaced,
-            elsewhere=shared.elsewhere,
+            with_other_uuids=shared.with_other_uuids,
             renewed=renewed,
             token_file=token_file,
             another_token=(shared.folder / "expired").read_text(),
@@ -257,15 +234,8 @@ async def servers_of(shared: Common, language: str) -> AsyncIterator[Servers]:
         servers.calls = calls(draining)
 
 
-@asynccontextmanager
-async def _linked(port: int) -> AsyncIterator[Link]:
-    link = Link(port)
-    async with link.server:
-        yield link
-
-
 def _addresses(
-    shared: Common, language: str, links: dict[str, Link]
+    shared: SharedGateways, client: str, links: dict[str, Link]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     folder, secure = shared.folder, shared.secure.address
     linked = {name: f"{HOST}:{link.server.port}" for name, link in links.items()}
@@ -279,9 +249,9 @@ def _addresses(
     for name, address, authority, token in (
         ("ada", secure, "ca.pem", "ada"),
         ("bob", secure, "ca.pem", "bob"),
-        ("carol", secure, "ca.pem", f"carol-{language}"),
-        ("dave", secure, "ca.pem", f"dave-{language}"),
-        ("renewed", linked["renewed"], "ca.pem", f"renewed-{language}"),
+        ("carol", secure, "ca.pem", f"carol-{client}"),
+        ("dave", secure, "ca.pem", f"dave-{client}"),
+        ("renewed", linked["renewed"], "ca.pem", f"renewed-{client}"),
         ("invalid", secure, "ca.pem", "invalid"),
         ("expired", secure, "ca.pem", "expired"),
         ("anonymous", secure, "ca.pem", None),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from conformance.languages import CLIENTS, ROOT, finished
+from conformance.clients import CLIENTS, ROOT
+from conformance.commands import run_command
 
 TOOLS = {  # that a template needs
     "connect-go": ("go",),
@@ -33,10 +34,10 @@ def missing(language: str) -> Sequence[str]:
     return [tool for tool in TOOLS[language] if not shutil.which(tool)]
 
 
-def generate(language: str) -> str:
+async def generate(language: str) -> str:
     """Generate the stubs of a language; return what went wrong, or an empty string."""
     command = ("make", "--no-print-directory", "stubs", f"LANG={language}")
-    code, output = finished(command, cwd=ROOT)
+    code, output = await run_command(command, cwd=ROOT)
     if code:
         return f"`make stubs LANG={language}` exited {code}:\n{output}"
     files = [

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from conformance.cases import LIST, Case, Outcome, cases_for, differences
-from conformance.languages import clients
+from conformance.clients import clients
+from conformance.driver import ended
 from healthomics.v1.error_reason_pb2 import ErrorReason
 from healthomics.v1.run_pb2 import RUN_STATUS_RUNNING, Run, RunStatus
 
-LANGUAGES = [client.language for client in clients()]
+LANGUAGES = [client.name for client in clients()]
 ERROR = {
     "message": "There is no run with this id.",
     "reason": "RUN_NOT_FOUND",
@@ -103,7 +104,6 @@ def of_trailer(name: str, values: list[str]) -> Change:
         (of_error("retrySeconds", 1.0), "RetryInfo"),
         (of_error("fields", {"id": "Wrong."}), "fields"),
         (of_error("fields", {"id": ""}), "a field without text"),
-        (of_error("retrySeconds", 61.0), "RetryInfo"),
         (of_error("metadata", {}), "metadata runId"),
         (lambda outcome: outcome.logged.append({"code": "NOT_FOUND"}), "calls"),
         (lambda outcome: outcome.logged[0].update(code="OK"), "codes in the log"),
@@ -227,6 +227,7 @@ def test_difference_of_a_language_has_its_reason() -> None:
         for language, differs in row.get("differs", {}).items():
             assert language in LANGUAGES
             assert differs["why"].endswith(".")
+            assert differs["expect"]
 
 
 def test_unknown_expectation_is_refused(tmp_path: Any) -> None:
@@ -236,3 +237,40 @@ def test_unknown_expectation_is_refused(tmp_path: Any) -> None:
     file.write_text(json.dumps({"cases": [row]}))
     with pytest.raises(ValueError, match="resaon"):
         cases_for("go", file)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.04, 60.1])
+def test_wait_of_a_retry_has_bounds(seconds: float) -> None:
+    """A wait that no gateway asks for is a difference."""
+    outcome = failed()
+    outcome.end["error"]["retrySeconds"] = seconds
+    found = compared(outcome, **EXPECTED_ERROR | {"retry": True})
+    assert [line.partition(":")[0] for line in found] == ["a wait of 50 ms to a minute"]
+
+
+def test_error_without_reason_has_no_details() -> None:
+    """An error that no gateway sent has no fields, no wait and no request id."""
+    outcome = failed()
+    outcome.end["error"]["reason"] = ""
+    found = compared(outcome, code="NOT_FOUND", reason="")
+    assert [line.partition(":")[0] for line in found] == ["no details"]
+
+
+def test_call_without_a_code_is_as_listed() -> None:
+    """A library that reports no code for a call that its caller ended has no error."""
+    outcome = Outcome("go.one", end={"code": None, "error": None})
+    assert compared(outcome, code=None) == []
+    assert compared(outcome, code="CANCELLED")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"error": {}}, {"code": 5}, {"error": {**ERROR, "retrySeconds": "1"}}],
+    ids=["empty-error", "number-as-code", "text-as-wait"],
+)
+def test_malformed_report_is_refused(change: dict[str, Any]) -> None:
+    """An end of a case must have all its members, of the right types."""
+    event = {"code": "NOT_FOUND", "error": ERROR, "trailers": {}}
+    assert ended(event) == event
+    with pytest.raises(ValueError, match="malformed"):
+        ended(event | change)

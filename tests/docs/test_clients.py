@@ -10,13 +10,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
-PAGE = (ROOT / "docs/guide/clients.md").read_text()
-BROWSERS = (ROOT / "docs/guide/browsers.md").read_text()
+GUIDE = ROOT / "docs/guide"
+PAGE = "".join(
+    path.read_text()
+    for path in (GUIDE / "clients.md", *sorted((GUIDE / "clients").glob("*.md")))
+)
+BROWSERS = (GUIDE / "browsers.md").read_text()
 SOURCES = {  # the files that the page shows whole, by the language of a code block
     "go": ["go/client/client.go", "go/client/watch.go"],
     "java": [
         *("java/src/main/java/Client.java", "java/src/main/java/Watch.java"),
         *("java/src/main/java/TokenFile.java", "java/src/main/java/Example.java"),
+        "java/src/main/java/Numbers.java",
     ],
     "json": ["service-config.json"],
     "python": ["python/client.py", "python/watch.py"],
@@ -88,8 +93,9 @@ def test_page_on_browsers_shows_parts_of_the_files(language: str, name: str) -> 
 
 def test_versions_in_commands_are_those_of_the_clients() -> None:
     """Commands with NAME@VERSION install what the clients are built with."""
-    text = "".join(blocks("sh"))
-    found = set(re.findall(r"(\S+)@v?(\d+\.\d+\.\d+)", text))
+    readmes = [(CLIENTS / name / "README.md").read_text() for name in READMES]
+    text = "".join([PAGE, BROWSERS, *readmes])
+    found = set(re.findall(r"([\w./@-]+)@v?(\d+\.\d+\.\d+)", text))
     known = {("github.com/bufbuild/buf/cmd/buf", pinned("buf-bin"))}
     for name in ("grpc-js", "connect-node"):
         package = json.loads((CLIENTS / name / "package.json").read_text())

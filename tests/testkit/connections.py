@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from typing import Any, Self, TypeAlias
 
 HOST = "127.0.0.1"
@@ -91,17 +92,32 @@ async def forward(
     *,
     port: int,
     source: str = HOST,
+    silent_seconds: float = inf,
 ) -> None:
-    """Forward a connection to a local port from the address `source`, both ways."""
+    """Forward a connection to a local port from the address `source`, both ways.
+
+    It ends if nothing comes from that port for `silent_seconds`.
+    """
     there, back = await asyncio.open_connection(HOST, port, local_addr=(source, 0))
     try:
-        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+        await asyncio.gather(
+            _copy(reader, back), _copy(there, writer, silent_seconds=silent_seconds)
+        )
+    except TimeoutError:
+        pass  # it was silent for too long
     finally:
         back.transport.abort()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while block := await reader.read(BLOCK_BYTES):
+async def _copy(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    silent_seconds: float = inf,
+) -> None:
+    while block := await asyncio.wait_for(
+        reader.read(BLOCK_BYTES), None if silent_seconds == inf else silent_seconds
+    ):
         writer.write(block)
         await writer.drain()
     writer.close()

@@ -52,7 +52,7 @@ export function headerMs(milliseconds: number): number {
 
 /** Returns what an error of a call says. Only errors of a gateway have details. */
 export function explain(failure: unknown) {
-  if (!(failure instanceof ConnectError)) throw failure; // isn't a call's
+  if (!(failure instanceof ConnectError)) throw failure; // not the error of a call
   const name = Code[failure.code]!.replace("Canceled", "Cancelled"); // "NotFound", for example
   const [retry] = failure.findDetails(rpc.RetryInfoSchema);
   return {

@@ -8,7 +8,7 @@ import { explain, headerMs, type RunClient } from "./client.js";
 
 type WatchRunInit = MessageInitShape<typeof RunService.method.watchRun.input>;
 
-const MAX_FAILURES = 10; // consecutive, without any response
+const MAX_RETRIES = 10; // in a row, without any response
 const [MIN_SECONDS, MAX_SECONDS] = [0.05, 3600]; // of a wait: the gateway's are within a minute
 // Without a gateway's details, these codes mean that the stream was cut on its way.
 const CUT = [
@@ -40,7 +40,7 @@ export async function* watchRun(
       return;
     } catch (error) {
       const wait = retryDelay(error, failures);
-      if (wait === undefined || failures === MAX_FAILURES || signal?.aborted) throw error;
+      if (wait === undefined || failures === MAX_RETRIES || signal?.aborted) throw error;
       if (Date.now() + wait * 1000 >= until) throw error;
       await setTimeout(wait * 1000, null, { signal }).catch(() => {}); // then the next call throws
     }

@@ -38,15 +38,18 @@ func Connect(address, serviceConfig string, options ...grpc.DialOption) (*grpc.C
 // TokenFile is grpc.PerRPCCredentials: it reads the token for each call, as it may be renewed.
 type TokenFile string
 
-// Read returns the token. Call it before Connect: the health check sends the token too, so
-// that a wrong one would end no call before its deadline.
+// Read returns the token. Call it before Connect: without a token the health check fails and
+// is tried again, and a call would wait for its deadline.
 func (file TokenFile) Read() (string, error) {
 	data, err := os.ReadFile(string(file))
-	token := strings.TrimSpace(string(data))
-	if err == nil && !validToken.MatchString(token) {
-		err = fmt.Errorf("%s: a token has only visible ASCII characters", string(file))
+	if err != nil {
+		return "", err
 	}
-	return token, err
+	token := strings.TrimSpace(string(data))
+	if !validToken.MatchString(token) {
+		return "", fmt.Errorf("%s: a token has only visible ASCII characters", string(file))
+	}
+	return token, nil
 }
 
 func (file TokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	maxFailures = 10                    // consecutive, without any response
-	minDelay    = 50 * time.Millisecond // of a wait: the gateway's are within a minute
-	maxDelay    = time.Hour
+	maxRetries = 10                    // in a row, without any response
+	minDelay   = 50 * time.Millisecond // of a wait: the gateway's are within a minute
+	maxDelay   = time.Hour
 )
 
 // WatchRun yields the states of a run until its end. If a stream breaks, it opens
@@ -50,7 +50,7 @@ func WatchRun(ctx context.Context, runs pb.RunServiceClient, request *pb.WatchRu
 				return
 			}
 			wait, retry := retryDelay(err, failures)
-			if !retry || failures == maxFailures || !pause(ctx, wait) { // RetryInfo's delay, or the back-off
+			if !retry || failures == maxRetries || !pause(ctx, wait) { // RetryInfo's delay, or the back-off
 				if ctx.Err() != nil {
 					err = status.FromContextError(ctx.Err()).Err()
 				}

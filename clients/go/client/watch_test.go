@@ -11,7 +11,7 @@ import (
 // The wait after a cut stream grows with each failure, up to half a minute and jitter.
 func TestRetryDelayGrows(t *testing.T) {
 	var before time.Duration
-	for failures := range maxFailures {
+	for failures := range maxRetries {
 		wait, retry := retryDelay(status.Error(codes.Unavailable, "cut"), failures)
 		if !retry || wait > 36*time.Second || (failures < 6 && wait <= before) {
 			t.Errorf("after %d failures: %v, %v", failures, wait, retry)

@@ -29,12 +29,12 @@ const long = time.Minute
 
 type document struct {
 	Servers map[string]server
-	Cases   []listed
+	Cases   []testCase
 }
 
 type server struct{ Address, ServiceConfig, TLSCa, TokenFile string }
 
-type listed struct {
+type testCase struct {
 	Name, Server, Method, RequestID string
 	DeadlineSeconds                 float64
 	CancelAfterSeconds              float64
@@ -57,13 +57,13 @@ type failure struct {
 	RequestID    string            `json:"requestId"`
 }
 
-type ran struct {
+type runReport struct {
 	Case   string `json:"case"`
 	Run    []byte `json:"run"`
 	Status string `json:"status"`
 }
 
-type ended struct {
+type endReport struct {
 	Case     string              `json:"case"`
 	Code     string              `json:"code"`
 	Error    *failure            `json:"error"`
@@ -71,13 +71,13 @@ type ended struct {
 }
 
 func main() {
-	var read document
-	if err := json.NewDecoder(os.Stdin).Decode(&read); err != nil {
+	var doc document
+	if err := json.NewDecoder(os.Stdin).Decode(&doc); err != nil {
 		log.Fatal(err)
 	}
-	for _, each := range read.Cases {
-		connection := connect(read.Servers[each.Server])
-		run(pb.NewRunServiceClient(connection), each)
+	for _, tc := range doc.Cases {
+		connection := connect(doc.Servers[tc.Server])
+		run(pb.NewRunServiceClient(connection), tc)
 		connection.Close()
 	}
 }
@@ -101,84 +101,84 @@ func connect(to server) *grpc.ClientConn {
 	return connection
 }
 
-func run(runs pb.RunServiceClient, each listed) {
-	ctx := metadata.AppendToOutgoingContext(context.Background(), "x-request-id", each.RequestID)
+func run(runs pb.RunServiceClient, tc testCase) {
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "x-request-id", tc.RequestID)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if each.CancelAfterSeconds > 0 {
-		time.AfterFunc(seconds(each.CancelAfterSeconds), cancel)
+	if tc.CancelAfterSeconds > 0 {
+		time.AfterFunc(seconds(tc.CancelAfterSeconds), cancel)
 	}
 	deadline := long
-	if each.DeadlineSeconds > 0 {
-		deadline = seconds(each.DeadlineSeconds)
+	if tc.DeadlineSeconds > 0 {
+		deadline = seconds(tc.DeadlineSeconds)
 	}
-	if each.Method == "GetRun" {
+	if tc.Method == "GetRun" {
 		var trailer metadata.MD
-		run, err := client.GetRun(ctx, runs, getRequest(each), deadline, grpc.Trailer(&trailer))
+		run, err := client.GetRun(ctx, runs, getRequest(tc), deadline, grpc.Trailer(&trailer))
 		if err == nil {
-			report(run, each)
+			report(run, tc)
 		}
-		end(each, err, trailer)
+		end(tc, err, trailer)
 		return
 	}
 	ctx, cancelDeadline := context.WithTimeout(ctx, deadline)
 	defer cancelDeadline()
 	var failed error
 	states := 0
-	request := &pb.WatchRunRequest{Id: each.Request.ID, Uuid: each.Request.UUID, ReadMask: mask(each)}
-	if heartbeat := each.Request.HeartbeatSeconds; heartbeat > 0 {
+	request := &pb.WatchRunRequest{Id: tc.Request.ID, Uuid: tc.Request.UUID, ReadMask: mask(tc)}
+	if heartbeat := tc.Request.HeartbeatSeconds; heartbeat > 0 {
 		request.HeartbeatInterval = &durationpb.Duration{Seconds: heartbeat}
 	}
 	for run, err := range client.WatchRun(ctx, runs, request) {
 		if failed = err; err == nil {
-			report(run, each)
-			if states++; states == each.CancelAfterStates {
+			report(run, tc)
+			if states++; states == tc.CancelAfterStates {
 				cancel()
 			}
 		}
 	}
-	end(each, failed, nil)
+	end(tc, failed, nil)
 }
 
 func seconds(number float64) time.Duration {
 	return time.Duration(number * float64(time.Second))
 }
 
-func getRequest(each listed) *pb.GetRunRequest {
-	request := &pb.GetRunRequest{Id: each.Request.ID, ReadMask: mask(each)}
-	for _, name := range each.Request.Export {
+func getRequest(tc testCase) *pb.GetRunRequest {
+	request := &pb.GetRunRequest{Id: tc.Request.ID, ReadMask: mask(tc)}
+	for _, name := range tc.Request.Export {
 		request.Export = append(request.Export, pb.RunExport(pb.RunExport_value["RUN_EXPORT_"+name]))
 	}
-	if staleness := each.Request.MaxStalenessSeconds; staleness != nil {
+	if staleness := tc.Request.MaxStalenessSeconds; staleness != nil {
 		request.MaxStaleness = &durationpb.Duration{Seconds: *staleness}
 	}
 	return request
 }
 
-func mask(each listed) *fieldmaskpb.FieldMask {
-	if each.Request.Paths == nil {
+func mask(tc testCase) *fieldmaskpb.FieldMask {
+	if tc.Request.Paths == nil {
 		return nil
 	}
-	return &fieldmaskpb.FieldMask{Paths: each.Request.Paths}
+	return &fieldmaskpb.FieldMask{Paths: tc.Request.Paths}
 }
 
-func report(run *pb.Run, each listed) {
+func report(run *pb.Run, tc testCase) {
 	encoded, err := proto.Marshal(run)
 	if err != nil {
 		log.Fatal(err)
 	}
-	write(ran{Case: each.Name, Run: encoded, Status: client.StatusOf(run)})
+	write(runReport{Case: tc.Name, Run: encoded, Status: client.StatusOf(run)})
 }
 
-func end(each listed, err error, trailer metadata.MD) {
-	ended := ended{Case: each.Name, Code: code.Code(status.Code(err)).String(), Error: explain(err)}
-	if each.Method == "GetRun" {
-		ended.Trailers = map[string][]string{
+func end(tc testCase, err error, trailer metadata.MD) {
+	report := endReport{Case: tc.Name, Code: code.Code(status.Code(err)).String(), Error: explain(err)}
+	if tc.Method == "GetRun" {
+		report.Trailers = map[string][]string{
 			"x-request-id":     trailer.Get("x-request-id"),
 			"x-amzn-requestid": trailer.Get("x-amzn-requestid"),
 		}
 	}
-	write(ended)
+	write(report)
 }
 
 func explain(err error) *failure {

@@ -50,21 +50,22 @@ export function getRun(
 /** Cancels a call when its signal is aborted. */
 export function cancelOn<T extends grpc.Call>(signal: AbortSignal | undefined, call: T): T {
   const cancel = () => call.cancel();
-  signal?.aborted ? cancel() : signal?.addEventListener("abort", cancel);
+  if (signal?.aborted) cancel();
+  else signal?.addEventListener("abort", cancel);
   call.on("status", () => signal?.removeEventListener("abort", cancel)); // the call's end
   return call;
 }
 
 /** Returns what an error of a call says. Only errors of a gateway have details. */
 export function explain(error: unknown) {
-  if (!(error instanceof Error && "metadata" in error)) throw error; // isn't a call's
+  if (!(error instanceof Error && "metadata" in error)) throw error; // not the error of a call
   const { code, details, metadata } = error as grpc.ServiceError;
+  const [status] = metadata.get("grpc-status-details-bin") as Buffer[];
   const find = <T>(type: { $type: string; decode(bytes: Uint8Array): T }): T | undefined => {
     try {
-      const packed = metadata.get("grpc-status-details-bin")
-        .flatMap((status) => Status.decode(status as Buffer).details)
-        .filter((each) => each.typeUrl.endsWith(`/${type.$type}`));
-      return packed[0] && type.decode(packed[0].value);
+      const packed = status && Status.decode(status).details
+        .find((each) => each.typeUrl.endsWith(`/${type.$type}`));
+      return packed && type.decode(packed.value);
     } catch { // a proxy has changed them
       return undefined;
     }

@@ -5,7 +5,7 @@ import type { Run } from "../gen/healthomics/v1/run.js";
 import { type RunServiceClient, WatchRunRequest } from "../gen/healthomics/v1/run_service.js";
 import { cancelOn, explain, type Options } from "./client.js";
 
-const MAX_FAILURES = 10; // consecutive, without any response
+const MAX_RETRIES = 10; // in a row, without any response
 const [MIN_SECONDS, MAX_SECONDS] = [0.05, 3600]; // of a wait: the gateway's are within a minute
 // Without a gateway's details, these codes mean that the stream was cut on its way.
 const CUT = ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"];
@@ -34,7 +34,7 @@ export async function* watchRun(
       return;
     } catch (error) {
       const wait = retryDelay(error, failures);
-      if (wait === undefined || failures === MAX_FAILURES || signal?.aborted) throw error;
+      if (wait === undefined || failures === MAX_RETRIES || signal?.aborted) throw error;
       if (Date.now() + wait * 1000 >= deadline) throw error;
       await setTimeout(wait * 1000, null, { signal }).catch(() => {}); // then the next call throws
     } finally {

@@ -82,8 +82,8 @@ pub async fn in_time<T>(
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
     tokio::select! {
-        biased; // the deadline of the call before tonic's
-        () = sleep(left) => Err(Status::deadline_exceeded("the deadline has passed")), // by then
+        biased; // this timer first: tonic's would return CANCELLED
+        () = sleep(left) => Err(Status::deadline_exceeded("the deadline has passed")),
         answer = call => answer,
     }
 }

@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 use crate::client::{Client, in_time};
 use crate::pb::{Run, WatchRunRequest};
 
-const MAX_FAILURES: i32 = 10; // consecutive, without any response
+const MAX_RETRIES: i32 = 10; // in a row, without any response
 const MIN_DELAY: Duration = Duration::from_millis(50); // of a wait: the gateway's are within a minute
 const MAX_DELAY: Duration = Duration::from_secs(3600);
 
@@ -63,7 +63,7 @@ pub fn watch_run(
 
 /// Returns the wait until the next stream, or None if the error is final.
 fn retry_delay(error: &Status, failures: i32) -> Option<Duration> {
-    if failures == MAX_FAILURES {
+    if failures == MAX_RETRIES {
         return None;
     }
     if let Some(retry) = error.get_details_retry_info() {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// only returns a handler that refuses requests for other hosts: a page of another
+// allowHosts returns a handler that refuses requests for other hosts: a page of another
 // site can give its own name this address (DNS rebinding).
-func only(hosts []string, next http.Handler) http.Handler {
+func allowHosts(hosts []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := (&url.URL{Host: r.Host}).Hostname() // without port and brackets
 		isAsked := func(host string) bool { return strings.EqualFold(host, asked) }

@@ -57,7 +57,7 @@ func main() {
 	mux.Handle("POST /"+service+"/", calls) // another site's page could send a GET
 	log.Printf("serving http://%s/ for the gateway %s", net.JoinHostPort(hosts[0], strconv.Itoa(address.Port)), *gateway)
 	server := &http.Server{
-		Handler:           only(append(hosts, "localhost"), mux),
+		Handler:           allowHosts(append(hosts, "localhost"), mux),
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	log.Fatal(server.Serve(listener))

@@ -10,7 +10,8 @@ import {
 import { RunStatus, type Run } from "./gen/healthomics/v1/run_pb.js";
 import type { RunService } from "./gen/healthomics/v1/run_service_pb.js";
 
-const MAX_FAILURES = 10; // consecutive, without any response
+const MAX_RETRIES = 10; // in a row, without any response
+const [MIN_SECONDS, MAX_SECONDS] = [0.05, 3600]; // of a wait: the gateway's are within a minute
 const HEARTBEAT = { seconds: 20n }; // many proxies end a stream that is silent for a minute
 // Without a gateway's details, these codes mean that the stream was cut on its way.
 const CUT = ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"];
@@ -53,12 +54,10 @@ export async function* watchRun(
       return;
     } catch (error) {
       const seconds = retryDelay(error, failures);
-      if (seconds === undefined || failures === MAX_FAILURES || signal.aborted) throw error;
+      if (seconds === undefined || failures === MAX_RETRIES || signal.aborted) throw error;
       onWait(seconds);
-      await new Promise((resolve) => {
-        setTimeout(resolve, seconds * 1000);
-        signal.addEventListener("abort", resolve);
-      });
+      const end = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)]);
+      if (!end.aborted) await new Promise((resolve) => end.addEventListener("abort", resolve));
     }
   }
 }
@@ -66,14 +65,14 @@ export async function* watchRun(
 /** Returns the seconds until the next stream, or undefined if the error is final. */
 function retryDelay(error: unknown, failures: number): number | undefined {
   const { code, reason, retrySeconds } = explain(error);
-  if (retrySeconds !== undefined) return Math.min(Math.max(retrySeconds, 0.05), 3600);
+  if (retrySeconds !== undefined) return Math.min(Math.max(retrySeconds, MIN_SECONDS), MAX_SECONDS);
   if (reason || !CUT.includes(code)) return undefined;
   return Math.min(0.5 * 2 ** failures, 30) * (0.8 + 0.4 * Math.random());
 }
 
 /** Reads the typed details of an error. */
 export function explain(error: unknown): Failure {
-  if (!(error instanceof ConnectError)) throw error; // isn't a call's
+  if (!(error instanceof ConnectError)) throw error; // not the error of a call
   const name = Code[error.code]!.replace("Canceled", "Cancelled"); // "NotFound", for example
   const retry = error.findDetails(RetryInfoSchema)[0];
   return {

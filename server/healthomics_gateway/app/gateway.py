@@ -164,9 +164,8 @@ class Gateway:
 
     async def _evict(self) -> None:
         await self._bounds.drain.evict(EVICTION_SECONDS)
-        await asyncio.sleep(
-            SENDING_SECONDS
-        )  # gRPC doesn't report when statuses are sent
+        # gRPC doesn't report when statuses are sent.
+        await asyncio.sleep(SENDING_SECONDS)
         self.remove_sockets()
 
     def remove_sockets(self) -> None:

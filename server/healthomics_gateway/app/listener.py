@@ -173,9 +173,8 @@ async def _locked(
                 with suppress(BlockingIOError):
                     fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                await sleep(
-                    LOCK_PAUSE_SECONDS
-                )  # until the next try: asyncio can't wait for flock
+                # asyncio can't wait for flock.
+                await sleep(LOCK_PAUSE_SECONDS)
         yield
 
 

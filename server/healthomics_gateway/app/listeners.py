@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from typing import TypeAlias
 
 import grpc
@@ -73,7 +72,7 @@ class Listeners:
         for each in self._listeners:
             server, chain = make_server(each, addresses)
             self._servers.append(server)
-            liveness = Liveness(accepted=partial(getattr, chain, "accepted"))
+            liveness = Liveness(accepted=chain.accepted)
             self._liveness.append(liveness)
             before = accept_loops()
             faults += await _faults_of(each, each.open(server))

@@ -27,7 +27,7 @@ from healthomics_gateway.telemetry.log_setup import (
 from healthomics_gateway.telemetry.log_writer import LogWriter
 from healthomics_gateway.upstream.config import Aws
 
-FIRST, SECOND = 1, 2  # signals
+FIRST, SECOND = 1, 2  # how many signals have arrived
 FORCED, DEAD = 1, 70  # exit codes; 70 is EX_SOFTWARE
 M_ARENA_MAX = -8  # of glibc's mallopt(3)
 FORCE_SECONDS = 1.5  # after the drain time, until the process is ended by force

@@ -77,7 +77,11 @@ class Chain(ServerInterceptor):
         self._pace = pace or _no_wait
         self._unknown = _composed(_reject_unknown, of_unknown)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        self.accepted = 0  # calls, of any method
+        self._accepted = 0
+
+    def accepted(self) -> int:
+        """Return the number of calls that have arrived, of any method."""
+        return self._accepted
 
     async def intercept_service(
         self,
@@ -87,7 +91,7 @@ class Chain(ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """Return the method's handler, wrapped in its interceptors."""
-        self.accepted += 1
+        self._accepted += 1
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:

@@ -1,7 +1,7 @@
 """The innermost handlers, which decode requests, call a method, and encode its answers.
 
 They run inside the interceptors, so that a failure to decode or encode also ends in an
-error of the table.
+error that docs/guide/errors.md lists.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _decoded(handler: Any, body: bytes) -> Any:
 
 
 def encoded_answer(handler: Any, answer: Any) -> bytes:
-    """Encode an answer, unless its method has encoded it once for many callers."""
+    """Return an answer's bytes; a method may have encoded it once for many callers."""
     encoded: bytes = (
         answer if isinstance(answer, bytes) else handler.response_serializer(answer)
     )

@@ -1,15 +1,28 @@
-import com.google.gson.*;
+import com.google.gson.Gson;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonParser;
 import com.google.gson.reflect.TypeToken;
-import com.google.protobuf.*;
-import com.healthomics.v1.*;
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
+import com.healthomics.v1.GetRunRequest;
+import com.healthomics.v1.Run;
 import com.healthomics.v1.RunServiceGrpc.RunServiceBlockingV2Stub;
-import io.grpc.*;
+import com.healthomics.v1.RunStatus;
+import io.grpc.ChannelCredentials;
+import io.grpc.CompositeChannelCredentials;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.StatusException;
+import io.grpc.TlsChannelCredentials;
 import io.grpc.protobuf.StatusProto;
 import java.io.IOException;
-import java.math.*;
-import java.nio.file.*;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
-import java.util.*;
+import java.util.Map;
+import java.util.Optional;
 
 /** Calls a HealthOmics gateway: copy it with TokenFile.java, and Watch.java to watch runs. */
 final class Client {
@@ -60,15 +73,5 @@ final class Client {
     }
     if (run.getStatus() == RunStatus.UNRECOGNIZED) return String.valueOf(run.getStatusValue());
     return run.getStatus().name().replaceFirst("^RUN_STATUS_", "");
-  }
-
-  /** Returns a double without a fraction as an integer, by its shortest decimal form. */
-  static BigInteger integer(double number) {
-    for (int digits = 1; ; digits++) {
-      for (RoundingMode mode : List.of(RoundingMode.HALF_EVEN, RoundingMode.UP)) { // UP for 2^89
-        var rounded = new BigDecimal(number).round(new MathContext(digits, mode));
-        if (rounded.doubleValue() == number) return rounded.toBigIntegerExact();
-      }
-    }
   }
 }

@@ -20,6 +20,7 @@ import io.grpc.Metadata;
 import io.grpc.StatusException;
 import io.grpc.stub.MetadataUtils;
 import java.io.InputStreamReader;
+import java.math.BigDecimal;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -61,6 +62,7 @@ final class Conformance {
   private static final ScheduledExecutorService TIMER = Executors.newScheduledThreadPool(1);
 
   public static void main(String[] arguments) throws Exception {
+    checkNumbers();
     var document = GSON.fromJson(new InputStreamReader(System.in, UTF_8), Document.class);
     for (Case each : document.cases()) {
       ManagedChannel channel = connect(document.servers().get(each.server()));
@@ -68,6 +70,15 @@ final class Conformance {
       channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
     }
     TIMER.shutdownNow();
+  }
+
+  /** Throws an exception unless doubles are converted by their shortest decimal form. */
+  private static void checkNumbers() {
+    for (String text : List.of("20", "2E23", "1E23", "618970019642690100000000000" /* 2^89 */)) {
+      var expected = new BigDecimal(text).toBigIntegerExact();
+      var actual = Numbers.integer(Double.parseDouble(text));
+      if (!actual.equals(expected)) throw new AssertionError(text + " became " + actual);
+    }
   }
 
   private static ManagedChannel connect(Server to) throws Exception {

@@ -17,7 +17,7 @@ final class Example {
       var watch = WatchRunRequest.newBuilder().setId("1000005").build();
       Watch.watchRun(runs, watch, run -> System.out.println(Client.statusOf(run)));
     } catch (StatusException error) {
-      System.err.println(error.getMessage()); // for example "NOT_FOUND: There is no such run."
+      System.err.println(error.getMessage()); // for example "NOT_FOUND: There is no run with this id."
       Client.detail(error, ErrorInfo.class)
           .ifPresent(info -> System.err.println("reason: " + info.getReason()));
     } finally {

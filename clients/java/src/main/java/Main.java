@@ -1,14 +1,26 @@
 import com.google.protobuf.util.Durations;
-import com.google.rpc.*;
-import com.healthomics.v1.*;
+import com.google.rpc.BadRequest;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RequestInfo;
+import com.google.rpc.RetryInfo;
+import com.healthomics.v1.GetRunRequest;
+import com.healthomics.v1.Run;
+import com.healthomics.v1.RunServiceGrpc;
+import com.healthomics.v1.WatchRunRequest;
 import io.grpc.ManagedChannel;
 import io.grpc.StatusException;
 import java.io.IOException;
-import java.nio.file.*;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.concurrent.Callable;
+import java.util.function.Consumer;
 import picocli.CommandLine;
-import picocli.CommandLine.*;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+import picocli.CommandLine.Spec;
 
 @Command(name = "runs", description = "Asks a HealthOmics gateway for a run, or watches it.")
 final class Main implements Callable<Integer> {
@@ -23,22 +35,26 @@ final class Main implements Callable<Integer> {
   @Option(names = "--service-config", paramLabel = "FILE", defaultValue = "../service-config.json")
   Path config;
   @Option(names = "--help", usageHelp = true) boolean help;
-  @Spec Model.CommandSpec spec;
+  @Spec CommandSpec spec;
 
   public Integer call() throws Exception {
     if (!(deadline > 0)) throw badUsage("--deadline must be more than 0");
-    var runs = RunServiceGrpc.newBlockingV2Stub(connect());
-    var limit = Duration.ofMillis((long) (deadline * 1000));
+    Consumer<Run> print = run -> System.out.println("status: " + Client.statusOf(run));
+    var channel = connect();
+    var runs = RunServiceGrpc.newBlockingV2Stub(channel);
     try {
       if (action == Action.get) {
-        print(Client.getRun(runs, GetRunRequest.newBuilder().setId(id).build(), limit));
+        var limit = Duration.ofMillis((long) (deadline * 1000));
+        print.accept(Client.getRun(runs, GetRunRequest.newBuilder().setId(id).build(), limit));
       } else {
-        Watch.watchRun(runs, WatchRunRequest.newBuilder().setId(id).build(), Main::print);
+        Watch.watchRun(runs, WatchRunRequest.newBuilder().setId(id).build(), print);
       }
       return 0;
     } catch (StatusException error) {
       print(error);
       return 1;
+    } finally {
+      channel.shutdown();
     }
   }
 
@@ -54,16 +70,12 @@ final class Main implements Callable<Integer> {
     }
   }
 
-  ParameterException badUsage(String message) {
-    return new ParameterException(spec.commandLine(), message);
-  }
-
-  static void print(Run run) {
-    System.out.println("status: " + Client.statusOf(run));
+  RuntimeException badUsage(String message) {
+    return new CommandLine.ParameterException(spec.commandLine(), message);
   }
 
   static void print(StatusException error) {
-    System.err.println(error.getMessage()); // for example "NOT_FOUND: There is no such run."
+    System.err.println(error.getMessage()); // for example "NOT_FOUND: There is no run with this id."
     Client.detail(error, ErrorInfo.class)
         .ifPresent(info -> System.err.println("reason: " + info.getReason()));
     Client.detail(error, RetryInfo.class)
@@ -80,8 +92,8 @@ final class Main implements Callable<Integer> {
     var runs = new CommandLine(new Main());
     runs.setParameterExceptionHandler((wrong, all) -> {
       System.err.println("runs: " + wrong.getMessage());
-      return ExitCode.USAGE; // 2
+      return CommandLine.ExitCode.USAGE; // 2
     });
-    System.exit(runs.execute(arguments)); // which closes the channel
+    System.exit(runs.execute(arguments));
   }
 }

@@ -19,7 +19,9 @@ import java.util.function.Consumer;
 
 /** Watches runs to their end. */
 final class Watch {
-  private static final int MAX_FAILURES = 10; // consecutive, without any response
+  private static final int MAX_RETRIES = 10; // in a row, without any response
+  private static final long MIN_MILLIS = 50; // of a wait: the gateway's are within a minute
+  private static final long MAX_MILLIS = 3_600_000;
 
   /**
    * Calls {@code onState} with the states of a run until its end. If a stream breaks, it opens
@@ -45,7 +47,7 @@ final class Watch {
         return; // the run has ended
       } catch (StatusException error) {
         Optional<Duration> wait = retryDelay(error, failures);
-        if (wait.isEmpty() || failures == MAX_FAILURES) throw error;
+        if (wait.isEmpty() || failures == MAX_RETRIES) throw error;
         if (isLate(Context.current().getDeadline(), wait.get())) throw error;
         if (isLate(runs.getCallOptions().getDeadline(), wait.get())) throw error;
         pause(wait.get());
@@ -61,7 +63,7 @@ final class Watch {
     if (retry.isPresent()) {
       long millis = Durations.toMillis(retry.get().getRetryDelay());
       // The gateway's waits are within a minute.
-      return Optional.of(Duration.ofMillis(Math.min(Math.max(millis, 50), 3_600_000)));
+      return Optional.of(Duration.ofMillis(Math.min(Math.max(millis, MIN_MILLIS), MAX_MILLIS)));
     }
     if (Client.detail(error, ErrorInfo.class).isPresent()) return Optional.empty();
     double jitter = ThreadLocalRandom.current().nextDouble(0.8, 1.2);

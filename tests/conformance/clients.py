@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from conformance.commands import Command
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
@@ -26,14 +28,12 @@ TYPES = (  # it fails unless a type checker finds the types of the installed stu
     "assert_type(Run().id, str)"
 )
 
-Command = tuple[str | Path, ...]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A client: `folder` is the one in which its commands run."""
 
-    language: str  # its key in clients/conformance.json
+    name: str  # its key in clients/conformance.json
     folder: Path
     tools: tuple[str, ...] = ()  # the programs that must be on PATH
     build: tuple[Command, ...]
@@ -44,22 +44,6 @@ class Client:
     def missing(self) -> list[str]:
         """Return the programs that aren't on PATH."""
         return [tool for tool in self.tools if not shutil.which(tool)]
-
-
-def finished(
-    command: Command, *, cwd: Path, env: Mapping[str, str] | None = None
-) -> tuple[int, str]:
-    """Run a command; return its exit code and its output."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=env,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return done.returncode, done.stdout
 
 
 def clients() -> list[Client]:
@@ -76,11 +60,11 @@ def clients() -> list[Client]:
 
 
 def page() -> Client:
-    """Return the web page, whose tests skip if there is no Chromium."""
+    """Return the web page; its tests need Chromium too."""
     return Client(
-        language="web",
+        name="web",
         folder=CLIENTS / "web",
-        tools=("go", "npm"),
+        tools=("go", "npm", os.environ.get("CHROMIUM", "chromium")),
         build=(("npm", "ci"), ("npm", "run", "build")),
         tests=("npm", "test"),
     )
@@ -89,7 +73,7 @@ def page() -> Client:
 def _go() -> Client:
     folder = BUILD / "go"
     return Client(
-        language="go",
+        name="go",
         folder=CLIENTS / "go",
         tools=("go",),
         build=(
@@ -103,10 +87,10 @@ def _go() -> Client:
     )
 
 
-def _node(language: str) -> Client:
+def _node(name: str) -> Client:
     return Client(
-        language=language,
-        folder=CLIENTS / language,
+        name=name,
+        folder=CLIENTS / name,
         tools=("node", "npm"),
         build=(("npm", "ci"), ("npm", "run", "build")),
         driver=("node", "build/src/conformance.js"),
@@ -117,7 +101,7 @@ def _node(language: str) -> Client:
 def _java() -> Client:
     java = ("java", "-cp", "target/client.jar:target/lib/*")
     return Client(
-        language="java",
+        name="java",
         folder=CLIENTS / "java",
         tools=("java", "mvn"),
         build=(("mvn", "-q", "-B", "package"),),
@@ -128,7 +112,7 @@ def _java() -> Client:
 
 def _rust() -> Client:
     return Client(
-        language="rust",
+        name="rust",
         folder=CLIENTS / "rust",
         tools=("cargo",),
         build=(("cargo", "build", "--quiet"),),
@@ -138,26 +122,28 @@ def _rust() -> Client:
 
 
 def _python(
-    language: str, python: str, packages: tuple[str, ...], *, check: str = ""
+    name: str, python: str, packages: tuple[str, ...], *, check: str = ""
 ) -> Client:
-    environment = BUILD / language
+    environment = BUILD / name
     own = environment / "bin/python"
     pip: Command = (own, "-m", "pip", "--disable-pip-version-check", "--quiet")
     # Without the repository's configuration, as in another project.
     mypy: Command = (own, "-m", "mypy", "--config-file", os.devnull, "--strict")
+    checks = ((*mypy, "-c", check), (*mypy, "client.py", "watch.py"))
     return Client(
-        language=language,
+        name=name,
         folder=CLIENTS / "python",
         build=(
             (python, "-m", "venv", "--clear", environment),
             (*pip, "install", f"{ROOT / 'generated'}[errors]", *packages),
-            *([(*mypy, "-c", check)] if check else []),
+            *(checks if check else ()),
         ),
         driver=(own, "conformance.py"),
         program=(own, "main.py"),
     )
 
 
+@cache
 def _oldest_python() -> str:
     """Return the oldest Python on PATH that the stubs support."""
     for minor in range(OLDEST_MINOR, sys.version_info.minor):
