@@ -72,7 +72,7 @@ def status_of(run: Run) -> str:
     """Return AWS's word for the status, even if it is newer than the stubs."""
     newer = run.unmodeled_json.get("status")
     if newer is None:
-        names = {number: name[len("RUN_STATUS_") :] for name, number in RunStatus.items()}
-        return names.get(run.status, str(run.status))
+        names = {number: name for name, number in RunStatus.items()}
+        return names.get(run.status, str(run.status)).replace("RUN_STATUS_", "", 1)
     word = json.loads(newer)
     return word if isinstance(word, str) else newer
