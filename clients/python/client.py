@@ -32,16 +32,24 @@ def connect(
     credentials = grpc.ssl_channel_credentials(ca.read_bytes())
     if token is not None:
         read_token(token)  # or the first call would wait for its deadline
-
-        def add_token(_: Any, add: Any) -> None:  # for each call: it may be renewed
-            try:
-                add([("authorization", f"Bearer {read_token(token)}")], None)
-            except (OSError, ValueError) as error:
-                add([], error)
-
-        call = grpc.metadata_call_credentials(add_token)
+        call = grpc.metadata_call_credentials(TokenFile(token))
         credentials = grpc.composite_channel_credentials(credentials, call)
     return grpc.secure_channel(address, credentials, options)
+
+
+class TokenFile(grpc.AuthMetadataPlugin):
+    """Sends the token in a file, which is read for each call, as it may be renewed."""
+
+    def __init__(self, file: Path) -> None:
+        """Read the token from `file`."""
+        self._file = file
+
+    def __call__(self, _context: Any, callback: Any) -> None:
+        """Call `callback` with the metadata, or with the error."""
+        try:
+            callback([("authorization", f"Bearer {read_token(self._file)}")], None)
+        except (OSError, ValueError) as error:
+            callback([], error)
 
 
 def read_token(file: Path) -> str:

@@ -58,7 +58,8 @@ def retry_delay(error: Any, failures: int) -> float | None:
     details = details_of(error)
     if RetryInfo in details:
         delay = details[RetryInfo].retry_delay
-        return min(max(delay.seconds + delay.nanos / 1e9, MIN_SECONDS), MAX_SECONDS)
+        seconds: float = delay.seconds + delay.nanos / 1e9
+        return min(max(seconds, MIN_SECONDS), MAX_SECONDS)
     if ErrorInfo in details or error.code().name not in CUT:
         return None
-    return min(0.5 * 2**failures, 30.0) * random.uniform(0.8, 1.2)
+    return min(0.5 * 2.0**failures, 30.0) * random.uniform(0.8, 1.2)
