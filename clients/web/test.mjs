@@ -14,13 +14,13 @@ const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const skip = !existsSync(CHROMIUM) &&
   `there is no ${CHROMIUM}: apt install chromium, or set CHROMIUM to the path of another Chromium`;
 const OFFLINE = ["quic", "gpu", "component-update", "sync", "background-networking"];
-let browser, url;
+let browser, stopProxy, url;
 
-/** Starts the proxy until the end of a test; returns its process, and the line that it prints. */
-async function startProxy(test, listen, ...options) {
+/** Starts the proxy; returns its process, and the line that it prints. `after` gets its end. */
+async function startProxy(after, listen, ...options) {
   const child = spawn("proxy/proxy", [`-listen=${listen}`, `-gateway=${GATEWAY}`, "-pages=dist",
     "-contract=../../generated/healthomics/v1/descriptor_set.binpb", ...options]);
-  test.after(() => child.kill());
+  after(() => child.kill());
   const [line] = await once(createInterface(child.stderr), "line");
   return { child, line };
 }
@@ -42,7 +42,7 @@ async function submit(id, button, part, text, { query = "", ...options } = {}) {
 
 describe("the page", { skip, concurrency: 3 }, () => {
   before(async () => {
-    const { line } = await startProxy({ after }, "127.0.0.1:0");
+    const { line } = await startProxy((stop) => { stopProxy = stop; }, "127.0.0.1:0");
     url = line.match(/http:\S+/)?.[0];
     assert.ok(url, line);
     browser = await chromium.launch({
@@ -53,6 +53,7 @@ describe("the page", { skip, concurrency: 3 }, () => {
 
   after(async () => {
     await browser?.close();
+    stopProxy?.();
   });
 
   for (const query of ["", "?grpcweb"]) {
@@ -85,7 +86,7 @@ describe("the page", { skip, concurrency: 3 }, () => {
   });
 
   test("a watch says that it tries again, and goes on", async (context) => {
-    const { child, line } = await startProxy(context, "127.0.0.1:0");
+    const { child, line } = await startProxy(context.after.bind(context), "127.0.0.1:0");
     const address = line.match(/http:..([^/]+)/)[1];
     const page = await browser.newPage();
     await page.goto(`http://${address}`);
@@ -94,7 +95,7 @@ describe("the page", { skip, concurrency: 3 }, () => {
     await page.locator("#progress", { hasText: "Watching the run" }).waitFor();
     child.kill();
     await page.locator("#progress", { hasText: "Trying again" }).waitFor();
-    await startProxy(context, address);
+    await startProxy(context.after.bind(context), address);
     await page.locator("#progress", { hasText: "Watching the run" }).waitFor();
     await page.close();
   });
@@ -117,7 +118,7 @@ describe("the proxy", () => {
     ["127.0.0.1:0", ["-host=runs.example,runs2.example"], ["runs.example", "RUNS2.example"]],
   ]) {
     test(`${listen} ${options} serves only its hosts`, async (context) => {
-      const { line } = await startProxy(context, listen, ...options);
+      const { line } = await startProxy(context.after.bind(context), listen, ...options);
       const port = line.match(/http:\/\/[^/]+:(\d+)/)?.[1];
       assert.ok(port, line);
       for (const host of [...served, "other.example"]) {
@@ -130,7 +131,7 @@ describe("the proxy", () => {
 
   for (const listen of [":0", "0.0.0.0:0", "[::]:0"]) {
     test(`${listen} is refused without a host`, async (context) => {
-      const { line } = await startProxy(context, listen);
+      const { line } = await startProxy(context.after.bind(context), listen);
       assert.match(line, /add -host/);
     });
   }

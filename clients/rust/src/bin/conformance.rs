@@ -139,7 +139,7 @@ fn failure(error: &Status) -> Value {
             "fields": fields
                 .map(|fault| (fault.field, fault.description))
                 .collect::<BTreeMap<_, _>>(),
-            "requestId": details.request_info().map(|info| &info.request_id),
+            "requestId": details.request_info().map_or("", |info| &info.request_id),
         },
         "trailers": trailers_of(error.metadata()),
     })
