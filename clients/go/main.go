@@ -27,7 +27,7 @@ func main() {
 	flags := flag.NewFlagSet("runs get|watch ID", flag.ExitOnError)
 	address := flags.String("address", "127.0.0.1:50051", "the gateway's `HOST:PORT`")
 	deadline := flags.Duration("deadline", 5*time.Second, "how long get may take")
-	config := flags.String("service-config", "../service-config.json", "the service config, a `FILE`")
+	config := flags.String("service-config", "service-config.json", "the service config, a `FILE`")
 	ca := flags.String("tls-ca", "", "use TLS, and trust the authorities in this `FILE`")
 	token := flags.String("token-file", "", "send the token in this `FILE`; needs -tls-ca")
 	if len(os.Args) >= 3 {

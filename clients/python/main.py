@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("id", help="the run's: 1 to 18 digits")
     parser.add_argument("--address", default="127.0.0.1:50051", metavar="HOST:PORT")
     parser.add_argument("--deadline", type=float, default=5.0, metavar="SECONDS")
-    parser.add_argument("--service-config", default="../service-config.json", type=Path)
+    parser.add_argument("--service-config", default="service-config.json", type=Path)
     parser.add_argument("--tls-ca", type=Path, metavar="FILE")
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help="needs --tls-ca"

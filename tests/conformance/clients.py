@@ -24,6 +24,7 @@ OLDEST = (  # what generated/pyproject.toml promises
 )
 NEWEST = ("mypy", "types-protobuf", "types-grpcio", "types-grpcio-status")
 UNTYPED = "--disable-error-code=import-untyped"  # google.rpc has no types
+SERVICE_CONFIG = ("--service-config", "../service-config.json")
 TYPES = (  # it fails unless a type checker finds the types of the installed stubs
     "from typing import assert_type; from healthomics.v1.run_pb2 import Run;"
     "assert_type(Run().id, str)"
@@ -40,6 +41,7 @@ class Client:
     build: tuple[Command, ...]
     driver: Command = ()  # reads cases from stdin, and prints outcomes
     program: Command = ()  # takes `get ID` or `watch ID`
+    options: Command = ()  # of the program
     tests: Command = ()  # its own; the variable GATEWAY has the address to call
 
     def missing(self) -> list[str]:
@@ -85,6 +87,7 @@ def _go() -> Client:
         ),
         driver=(folder / "conformance",),
         program=(folder / "runs",),
+        options=SERVICE_CONFIG,
     )
 
 
@@ -96,6 +99,7 @@ def _node(name: str) -> Client:
         build=(("npm", "ci"), ("npm", "run", "build")),
         driver=("node", "build/src/conformance.js"),
         program=("node", "build/src/main.js"),
+        options=SERVICE_CONFIG if name == "grpc-js" else (),
     )
 
 
@@ -108,6 +112,7 @@ def _java() -> Client:
         build=(("mvn", "-q", "-B", "package"),),
         driver=(*java, "Conformance"),
         program=(*java, "Main"),
+        options=SERVICE_CONFIG,
     )
 
 
@@ -141,6 +146,7 @@ def _python(
         ),
         driver=(own, "conformance.py"),
         program=(own, "main.py"),
+        options=SERVICE_CONFIG,
     )
 
 

@@ -158,7 +158,8 @@ async def try_program(client: Client, address: str) -> list[str]:
         (("watch", "1000005"), 0, "status: COMPLETED"),
         (("watch",), 2, ""),
     ):
-        command = (*client.program, *arguments, "--address", address)
+        options = ("--address", address, *client.options)
+        command = (*client.program, *arguments, *options)
         code, output = await run_command(
             command, cwd=client.folder, seconds=PROGRAM_SECONDS
         )

@@ -13,7 +13,7 @@ function parse() {
       address: { type: "string", default: "127.0.0.1:50051" },
       deadline: { type: "string", default: "5" },
       help: { type: "boolean", short: "h" },
-      "service-config": { type: "string", default: "../service-config.json" },
+      "service-config": { type: "string", default: "service-config.json" },
       "tls-ca": { type: "string" },
       "token-file": { type: "string" },
     },

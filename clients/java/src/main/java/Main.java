@@ -32,7 +32,7 @@ final class Main implements Callable<Integer> {
   @Option(names = "--deadline", paramLabel = "SECONDS", defaultValue = "5") double deadline;
   @Option(names = "--tls-ca", paramLabel = "FILE") Path ca;
   @Option(names = "--token-file", paramLabel = "FILE", description = "needs --tls-ca") Path token;
-  @Option(names = "--service-config", paramLabel = "FILE", defaultValue = "../service-config.json")
+  @Option(names = "--service-config", paramLabel = "FILE", defaultValue = "service-config.json")
   Path config;
   @Option(names = "--help", usageHelp = true) boolean help;
   @Spec CommandSpec spec;
