@@ -121,7 +121,7 @@ def failure(error: Any) -> dict[str, Any]:
             "reason": info.reason,
             "domain": info.domain,
             "metadata": dict(info.metadata),
-            "retrySeconds": delay.ToTimedelta().total_seconds() if delay else None,
+            "retrySeconds": delay.seconds + delay.nanos / 1e9 if delay else None,
             "fields": {each.field: each.description for each in violations},
             "requestId": details.get(RequestInfo, RequestInfo()).request_id,
         },

@@ -61,8 +61,8 @@ def print_error(error: Any) -> None:
     if ErrorInfo in details:
         print("reason:", details[ErrorInfo].reason, file=sys.stderr)
     if RetryInfo in details:
-        wait = details[RetryInfo].retry_delay.ToTimedelta()
-        print("retry after:", wait.total_seconds(), "s", file=sys.stderr)
+        wait = details[RetryInfo].retry_delay
+        print("retry after:", wait.seconds + wait.nanos / 1e9, "s", file=sys.stderr)
     if BadRequest in details:
         for fault in details[BadRequest].field_violations:
             print(f"field {fault.field}: {fault.description}", file=sys.stderr)

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { get } from "node:http";
 import { createInterface } from "node:readline";
+import { gzipSync } from "node:zlib";
 import { after, before, describe, test } from "node:test";
 import { chromium } from "playwright-core";
 
@@ -126,6 +127,22 @@ describe("the proxy", () => {
         const [answer] = await once(get({ host: "127.0.0.1", port, headers }), "response");
         assert.equal(answer.resume().statusCode, host === "other.example" ? 421 : 200);
       }
+    });
+  }
+
+  for (const [what, headers, body, code, text] of [
+    ["a large request", {}, Buffer.alloc(1 << 20), 413, /./],
+    ["a compressed request", { "content-encoding": "gzip" }, gzipSync("{}"), 415, /./],
+    ["a compressed message", { "connect-content-encoding": "gzip" }, gzipSync("{}"), 415, /./],
+    ["a message of 4 GB", {}, Buffer.from([0, 255, 255, 255, 255, 97]), 200, /resource_exhausted/],
+  ]) {
+    test(`${what} is refused`, async (context) => {
+      const { line } = await startProxy(context.after.bind(context), "127.0.0.1:0");
+      const method = `${line.match(/http:[^ ]+/)[0]}healthomics.v1.RunService/WatchRun`;
+      headers["content-type"] = "application/connect+json";
+      const response = await fetch(method, { method: "POST", headers, body });
+      assert.equal(response.status, code);
+      assert.match(await response.text(), text);
     });
   }
 

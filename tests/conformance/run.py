@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FailedError as failure:
         _say(str(failure))
         return 1
+    except TimeoutError:
+        _say("a gateway didn't start in time: this machine is too busy; try again")
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -145,6 +148,7 @@ async def _run(built: Sequence[Client]) -> tuple[list[Result], list[str]]:
                 await shut_down(served)
             counted = [each for each in shared.all if each is not shared.trial]
             logged = [line for each in counted for line in calls(each)]
+            logged += shared.scripted.calls
             strays = _assign_calls(logged, results)
     for result in results:
         result.wrong += [

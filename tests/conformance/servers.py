@@ -5,17 +5,20 @@ Each client has gateways and connections of its own where a case ends or cuts th
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trustme
 
 from conformance.clients import clients
+from conformance.scripted import ScriptedServer, scripted
 from healthomics_gateway.sandbox import Sandbox
 from testkit.authorities import HOST, root_of, tls_settings
 from testkit.builders import http
@@ -27,6 +30,7 @@ from testkit.lying_upstream import LyingUpstream, Request, true_run
 SPEED = 4.0  # a run of the sandbox takes 7.5 s instead of 30
 SLOW_SECONDS = 5.0  # until an answer of the slow HealthOmics
 SILENT_SECONDS = 2.0  # until the proxy `silent` closes a connection
+EMPTY_SECONDS = 0.7  # until a file that is rewritten has its token again
 DRAIN_SECONDS = 25.0  # the default
 VALID_SECONDS = 3600.0  # of tokens
 WATCHED: dict[str, Any] = {
@@ -80,6 +84,12 @@ class ClientGateways:
         elif server == "renewed":
             self.token_file.write_text(self.another_token)
             await self.renewed.cut()
+        elif server == "rewritten":
+            token = self.token_file.read_text()
+            self.token_file.write_text("")  # as `cp` does before it writes
+            await self.renewed.cut()
+            restore = partial(self.token_file.write_text, token)
+            asyncio.get_running_loop().call_later(EMPTY_SECONDS, restore)
         elif server == "draining":
             self.draining_link.port = port_of(self.steady)
             self.draining.terminate()
@@ -101,6 +111,7 @@ class SharedGateways:
     slow: Served
     with_other_uuids: Served  # each run has another uuid than at the others
     secure: Served  # with TLS and tokens
+    scripted: ScriptedServer
     folder: Path  # of tokens and authorities
 
     @property
@@ -149,6 +160,7 @@ async def common(folder: Path) -> AsyncIterator[SharedGateways]:
             )
         )
         yield SharedGateways(
+            scripted=await stack.enter_async_context(scripted()),
             upstream=upstream,
             plain=plain,
             trial=trial,
@@ -215,6 +227,7 @@ async def servers_of(
             "draining": draining_link,
             "replaced": replaced,
             "renewed": renewed,
+            "rewritten": renewed,
             "silent": silent,
         }
         servers = ClientGateways(
@@ -242,6 +255,7 @@ def _addresses(
     plain = {
         "plain": shared.plain.address,
         "slow": shared.slow.address,
+        "scripted": shared.scripted.address,
         "unreachable": _unused_address(),
     }
     for name, address in (plain | linked).items():
@@ -252,6 +266,7 @@ def _addresses(
         ("carol", secure, "ca.pem", f"carol-{client}"),
         ("dave", secure, "ca.pem", f"dave-{client}"),
         ("renewed", linked["renewed"], "ca.pem", f"renewed-{client}"),
+        ("rewritten", linked["renewed"], "ca.pem", f"renewed-{client}"),
         ("invalid", secure, "ca.pem", "invalid"),
         ("expired", secure, "ca.pem", "expired"),
         ("anonymous", secure, "ca.pem", None),

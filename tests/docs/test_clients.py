@@ -25,7 +25,7 @@ SOURCES = {  # the files that the page shows whole, by the language of a code bl
     ],
     "json": ["service-config.json"],
     "python": ["python/client.py", "python/watch.py"],
-    "rust": ["rust/src/client.rs", "rust/src/watch.rs"],
+    "rust": ["rust/src/client.rs", "rust/src/token.rs", "rust/src/watch.rs"],
     "typescript": [
         *("grpc-js/src/client.ts", "grpc-js/src/watch.ts", "grpc-js/src/example.ts"),
         *(

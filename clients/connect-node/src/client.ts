@@ -19,7 +19,7 @@ export function connect(address: string, tlsCa?: string, token?: string): RunCli
     try { // it is read for each call, as it may be renewed
       if (token) request.header.set("authorization", `Bearer ${readToken(token)}`);
     } catch (error) {
-      throw new ConnectError((error as Error).message, Code.Unauthenticated);
+      throw new ConnectError((error as Error).message, Code.Unavailable); // may be being written
     }
     return next(request);
   };
@@ -28,6 +28,8 @@ export function connect(address: string, tlsCa?: string, token?: string): RunCli
     baseUrl: `${tlsCa ? "https" : "http"}://${address}`,
     nodeOptions: tlsCa ? { ca: readFileSync(tlsCa) } : {},
     interceptors: [sendToken],
+    pingIntervalMs: 60_000, // finds a dead connection, also while a watch is silent
+    pingTimeoutMs: 20_000,
   }));
 }
 

@@ -14,6 +14,7 @@ const [MIN_SECONDS, MAX_SECONDS] = [0.05, 3600]; // of a wait: the gateway's are
 const CUT = [
   "UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED",
   "ABORTED", // the library's code if the connection was reset
+  "DATA_LOSS", // the library's code if details are malformed
 ];
 
 /**

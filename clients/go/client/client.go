@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // the health checks of the service config
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	pb "example.com/runs/gen/healthomics/v1"
@@ -31,6 +32,8 @@ func Connect(address, serviceConfig string, options ...grpc.DialOption) (*grpc.C
 	options = append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(string(config)),
+		// Finds a dead connection within 80 s, also while a watch is silent.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 	}, options...)
 	return grpc.NewClient(address, options...)
 }
@@ -55,7 +58,7 @@ func (file TokenFile) Read() (string, error) {
 func (file TokenFile) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	token, err := file.Read()
 	if err != nil {
-		return nil, status.Error(codes.Unauthenticated, err.Error())
+		return nil, status.Error(codes.Unavailable, err.Error()) // it may be being written
 	}
 	return map[string]string{"authorization": "Bearer " + token}, nil
 }

@@ -20,11 +20,15 @@ export function connect(address: string, serviceConfig: string, tlsCa?: string, 
         const authorization = `Bearer ${readToken(token)}`;
         done(null, grpc.Metadata.fromHttp2Headers({ authorization }));
       } catch (error) {
-        done(Object.assign(error as Error, { code: grpc.status.UNAUTHENTICATED }));
+        done(Object.assign(error as Error, { code: grpc.status.UNAVAILABLE })); // tried again
       }
     }));
   }
-  const options = { "grpc.service_config": readFileSync(serviceConfig, "utf8") };
+  const options = {
+    "grpc.service_config": readFileSync(serviceConfig, "utf8"),
+    "grpc.keepalive_time_ms": 60_000, // finds a dead connection, also while a watch is silent
+    "grpc.keepalive_timeout_ms": 20_000,
+  };
   return new RunServiceClient(address, credentials, options);
 }
 

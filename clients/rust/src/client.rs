@@ -1,19 +1,14 @@
-//! Calls a HealthOmics gateway: copy this file and `watch.rs`.
+//! Calls a HealthOmics gateway: copy this file, `token.rs` and `watch.rs`.
 
-use std::{
-    error::Error,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{error::Error, fs, path::PathBuf, time::Duration};
 
 use tokio::time::sleep;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::{Interceptor, interceptor::InterceptedService};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{IntoRequest, Request, Response, Status};
 
 use crate::pb::{GetRunRequest, Run, RunStatus, run_service_client::RunServiceClient};
+use crate::token::{Token, read_token};
 
 /// A client has the stub's methods. A clone is cheap, and uses the same connection.
 pub type Client = RunServiceClient<InterceptedService<Channel, Token>>;
@@ -38,31 +33,11 @@ pub fn connect(
     if let Some(file) = &token {
         read_token(file)?; // fails now, not in each call
     }
+    // Pings find a dead connection, also while a watch is silent.
+    let endpoint = endpoint
+        .http2_keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20));
     Ok(Client::new(InterceptedService::new(endpoint.connect_lazy(), Token(token))))
-}
-
-/// Adds the token in a file to each call; it reads the file again, as it may be renewed.
-#[derive(Clone)]
-pub struct Token(Option<PathBuf>);
-
-impl Interceptor for Token {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(file) = &self.0 {
-            let value = read_token(file).map_err(|e| Status::unauthenticated(e.to_string()))?;
-            request.metadata_mut().insert("authorization", value);
-        }
-        Ok(request)
-    }
-}
-
-/// Returns the value of `authorization`; an error if metadata can't have the token.
-fn read_token(file: &Path) -> Result<MetadataValue<Ascii>, Box<dyn Error>> {
-    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    if text.trim().is_empty() || !text.trim().bytes().all(|byte| byte.is_ascii_graphic()) {
-        let why = "a token has only visible ASCII characters";
-        return Err(format!("{}: {why}", file.display()).into());
-    }
-    Ok(format!("Bearer {}", text.trim()).parse()?)
 }
 
 /// Asks for a run. The deadline covers all attempts: tonic makes one. Drop the future to cancel.

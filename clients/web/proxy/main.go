@@ -54,11 +54,12 @@ func main() {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", http.FileServer(http.Dir(*pages)))
-	mux.Handle("POST /"+service+"/", calls) // another site's page could send a GET
+	mux.Handle("POST /"+service+"/", readWhole(calls)) // another site's page could send a GET
 	log.Printf("serving http://%s/ for the gateway %s", net.JoinHostPort(hosts[0], strconv.Itoa(address.Port)), *gateway)
 	server := &http.Server{
 		Handler:           allowHosts(append(hosts, "localhost"), mux),
-		ReadHeaderTimeout: 10 * time.Second,
+		ReadHeaderTimeout: readTime,
+		IdleTimeout:       time.Minute,
 	}
 	log.Fatal(server.Serve(listener))
 }
@@ -92,5 +93,6 @@ func translate(contract, gateway string) (http.Handler, error) {
 		vanguard.WithTargetProtocols(vanguard.ProtocolGRPC),
 		vanguard.WithTargetCodecs(vanguard.CodecProto),
 		vanguard.WithTypeResolver(dynamicpb.NewTypes(files)),
+		vanguard.WithMaxMessageBufferBytes(4<<20), // as gRPC's clients
 	)})
 }

@@ -1,5 +1,5 @@
 /** The page: shows a run, or watches it until it has ended. */
-import { createClient } from "@connectrpc/connect";
+import { ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { timestampDate, type Timestamp } from "@bufbuild/protobuf/wkt";
 import type { Run } from "./gen/healthomics/v1/run_pb.js";
@@ -71,6 +71,7 @@ function showRun(run: Run): void {
 }
 
 function showFailure(error: unknown): void {
+  if (!(error instanceof ConnectError)) return void add(problem, "Error", String(error));
   const failure = explain(error);
   add(problem, "Error", failure.message || failure.code);
   add(problem, "Code", failure.code);
@@ -92,8 +93,7 @@ function add(list: HTMLElement, name: string, value?: string | Node): HTMLElemen
 
 function time(at?: Timestamp): Node | string {
   if (!at) return "";
-  const [element, date] = [document.createElement("time"), timestampDate(at)] as const;
-  element.dateTime = date.toISOString();
-  element.textContent = date.toLocaleString();
-  return element;
+  const date = timestampDate(at);
+  const texts = { dateTime: date.toISOString(), textContent: date.toLocaleString() };
+  return Object.assign(document.createElement("time"), texts);
 }

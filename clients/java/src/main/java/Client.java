@@ -23,6 +23,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Optional;
+import java.util.concurrent.TimeUnit;
 
 /** Calls a HealthOmics gateway: copy it with TokenFile.java, and Watch.java to watch runs. */
 final class Client {
@@ -44,6 +45,7 @@ final class Client {
     return Grpc.newChannelBuilder(address, credentials)
         .defaultServiceConfig(new Gson().fromJson(Files.readString(config), type))
         .enableRetry()
+        .keepAliveTime(1, TimeUnit.MINUTES) // finds a dead connection, also while a watch is silent
         .build();
   }
 

@@ -193,7 +193,9 @@ final class Conformance {
     explained.put("domain", info.getDomain());
     explained.put("metadata", info.getMetadataMap());
     explained.put("retrySeconds",
-        retry.map(it -> Durations.toMillis(it.getRetryDelay()) / 1000.0).orElse(null));
+        retry.map(RetryInfo::getRetryDelay)
+            .map(delay -> delay.getSeconds() + delay.getNanos() / 1e9)
+            .orElse(null));
     explained.put("fields", fields);
     explained.put("requestId", request.map(RequestInfo::getRequestId).orElse(""));
     return explained;

@@ -1,4 +1,3 @@
-import com.google.protobuf.util.Durations;
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RequestInfo;
@@ -79,7 +78,8 @@ final class Main implements Callable<Integer> {
     Client.detail(error, ErrorInfo.class)
         .ifPresent(info -> System.err.println("reason: " + info.getReason()));
     Client.detail(error, RetryInfo.class)
-        .map(retry -> Durations.toMillis(retry.getRetryDelay()) / 1000.0)
+        .map(RetryInfo::getRetryDelay)
+        .map(delay -> delay.getSeconds() + delay.getNanos() / 1e9)
         .ifPresent(seconds -> System.err.println("retry after: " + seconds + " s"));
     Client.detail(error, BadRequest.class)
         .ifPresent(request -> request.getFieldViolationsList().forEach(fault ->

@@ -34,7 +34,8 @@ final class TokenFile extends CallCredentials {
         headers.put(KEY, "Bearer " + read(file));
         to.apply(headers);
       } catch (IOException error) {
-        to.fail(Status.UNAUTHENTICATED.withDescription("no token: " + error).withCause(error));
+        // The file may be being written.
+        to.fail(Status.UNAVAILABLE.withDescription("no token: " + error).withCause(error));
       }
     });
   }

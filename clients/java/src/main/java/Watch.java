@@ -1,4 +1,3 @@
-import com.google.protobuf.util.Durations;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
 import com.healthomics.v1.Run;
@@ -61,9 +60,10 @@ final class Watch {
   private static Optional<Duration> retryDelay(StatusException error, int failures) {
     Optional<RetryInfo> retry = Client.detail(error, RetryInfo.class);
     if (retry.isPresent()) {
-      long millis = Durations.toMillis(retry.get().getRetryDelay());
-      // The gateway's waits are within a minute.
-      return Optional.of(Duration.ofMillis(Math.min(Math.max(millis, MIN_MILLIS), MAX_MILLIS)));
+      var delay = retry.get().getRetryDelay();
+      double millis = delay.getSeconds() * 1e3 + delay.getNanos() / 1e6;
+      millis = Math.min(Math.max(millis, MIN_MILLIS), MAX_MILLIS);
+      return Optional.of(Duration.ofMillis((long) millis));
     }
     if (Client.detail(error, ErrorInfo.class).isPresent()) return Optional.empty();
     double jitter = ThreadLocalRandom.current().nextDouble(0.8, 1.2);
