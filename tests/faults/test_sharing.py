@@ -356,16 +356,23 @@ async def test_quota_is_used_and_never_exceeded(rigged: Any) -> None:
         await asyncio.gather(*asking)
         lasted = max(answered) - begun
         rig.tally.calls += 400
-        rig.tally.outcomes.update(each.reason for _, each in refusals)
+        # A busy machine may answer later than the 20 ms before the deadline that the
+        # gateway leaves; then the client's own library ends the call.
+        late = [each.code for _, each in refusals if not each.details]
+        refused = [(seconds, each) for seconds, each in refusals if each.details]
+        rig.tally.outcomes.update(each.reason for _, each in refused)
+        rig.tally.outcomes["DEADLINE_EXCEEDED (core)"] += len(late)
         rig.tally.outcomes["OK"] += len(answered)
 
     # `make crowds` checks how even and fast it is: this machine may be busy.
     assert len(account.asked) <= 8 * (lasted + 0.5) + 2
     assert len(answered) >= 0.5 * 8 * lasted
-    assert {Reason.UPSTREAM_THROTTLED.name} == {each.reason for _, each in refusals}
-    details = [set(each.details) for _, each in refusals]
+    assert len(late) <= 0.1 * len(refused)
+    assert {grpc.StatusCode.DEADLINE_EXCEEDED} >= set(late)
+    assert {Reason.UPSTREAM_THROTTLED.name} == {each.reason for _, each in refused}
+    details = [set(each.details) for _, each in refused]
     assert [ALWAYS | {"RetryInfo", "QuotaFailure"}] * len(details) == details
-    assert {"true"} == {each.metadata["local"] for _, each in refusals}
+    assert {"true"} == {each.metadata["local"] for _, each in refused}
     waits = sorted(seconds for seconds, _ in refusals)
     assert waits[len(waits) // 2] < 1.0  # of a deadline of 2 s
 
