@@ -196,7 +196,7 @@ wheel: $(READY) ## build the wheels and try them in new environments
 FLOOR := build/floor
 floor: $(READY) ## run tests/e2e/test_paths.py with the oldest supported grpcio
 	@mkdir -p $(FLOOR)
-	@sed -E -e 's/^(grpcio(-health-checking|-reflection|-status|-testing)?)==.*/\1==1.78.0/' \
+	@sed -E -e 's/^(grpcio(-channelz|-health-checking|-reflection|-status|-testing)?)==.*/\1==1.78.0/' \
 	  -e 's/^protobuf==.*/protobuf==6.33.5/' constraints.txt > $(FLOOR)/constraints.txt
 	@$(PYTHON) -m venv $(FLOOR)/venv
 	@$(FLOOR)/venv/bin/python -m pip --disable-pip-version-check --quiet \
