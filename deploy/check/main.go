@@ -22,24 +22,24 @@ import (
 	policy "k8s.io/api/policy/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	security "k8s.io/pod-security-admission/policy"
 	"k8s.io/pod-security-admission/api"
+	security "k8s.io/pod-security-admission/policy"
 	sigsjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
 // kinds has a function for each kind, which returns a new object of its type.
 var kinds = map[meta.TypeMeta]func() any{
-	{APIVersion: "apps/v1", Kind: "Deployment"}:                         func() any { return new(apps.Deployment) },
-	{APIVersion: "autoscaling/v2", Kind: "HorizontalPodAutoscaler"}:     func() any { return new(autoscaling.HorizontalPodAutoscaler) },
-	{APIVersion: "cert-manager.io/v1", Kind: "Certificate"}:             func() any { return new(certmanager.Certificate) },
-	{APIVersion: "monitoring.coreos.com/v1", Kind: "PrometheusRule"}:    func() any { return new(monitoring.PrometheusRule) },
-	{APIVersion: "monitoring.coreos.com/v1", Kind: "ServiceMonitor"}:    func() any { return new(monitoring.ServiceMonitor) },
-	{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}:         func() any { return new(networking.NetworkPolicy) },
-	{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"}:              func() any { return new(policy.PodDisruptionBudget) },
-	{APIVersion: "v1", Kind: "ConfigMap"}:                               func() any { return new(core.ConfigMap) },
-	{APIVersion: "v1", Kind: "Service"}:                                 func() any { return new(core.Service) },
-	{APIVersion: "v1", Kind: "ServiceAccount"}:                          func() any { return new(core.ServiceAccount) },
+	{APIVersion: "apps/v1", Kind: "Deployment"}:                      func() any { return new(apps.Deployment) },
+	{APIVersion: "autoscaling/v2", Kind: "HorizontalPodAutoscaler"}:  func() any { return new(autoscaling.HorizontalPodAutoscaler) },
+	{APIVersion: "cert-manager.io/v1", Kind: "Certificate"}:          func() any { return new(certmanager.Certificate) },
+	{APIVersion: "monitoring.coreos.com/v1", Kind: "PrometheusRule"}: func() any { return new(monitoring.PrometheusRule) },
+	{APIVersion: "monitoring.coreos.com/v1", Kind: "ServiceMonitor"}: func() any { return new(monitoring.ServiceMonitor) },
+	{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy"}:      func() any { return new(networking.NetworkPolicy) },
+	{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"}:           func() any { return new(policy.PodDisruptionBudget) },
+	{APIVersion: "v1", Kind: "ConfigMap"}:                            func() any { return new(core.ConfigMap) },
+	{APIVersion: "v1", Kind: "Service"}:                              func() any { return new(core.Service) },
+	{APIVersion: "v1", Kind: "ServiceAccount"}:                       func() any { return new(core.ServiceAccount) },
 }
 
 func main() {

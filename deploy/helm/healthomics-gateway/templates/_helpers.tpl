@@ -117,8 +117,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toJson $settings }}
 {{- end }}
 
-{{/* A value as TOML. JSON's numbers, texts, booleans and lists of these are TOML too, but
-     TOML has no DEL in a text. */}}
+{{/* A value as TOML. JSON's numbers, texts, booleans and lists of these are TOML too. */}}
 {{- define "gateway.tomlValue" -}}
 {{- if kindIs "map" . }}
 {{- $pairs := list }}
@@ -129,12 +128,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- printf "{ %s }" (join ", " $pairs) }}
 {{- else }}
-{{- toJson . | replace "\u007f" "\\u007f" }}
+{{- toJson . }}
 {{- end }}
 {{- end }}
 
-{{/* Settings as a TOML file: single settings, then tables, then lists of tables. */}}
+{{/* Settings as a TOML file. Characters that TOML or YAML doesn't allow are escaped; JSON
+     doesn't escape these. They can only be in texts. */}}
 {{- define "gateway.toml" -}}
+{{- $toml := include "gateway.tomlTables" . | trim }}
+{{- range concat (untilStep 127 160 1) (list 65279 65534 65535) }}
+{{- $toml = replace (printf "%c" .) (printf "\\u%04x" .) $toml }}
+{{- end }}
+{{- $toml }}
+{{- end }}
+
+{{/* Settings as TOML: single settings, then tables, then lists of tables. */}}
+{{- define "gateway.tomlTables" -}}
 {{- range $key, $value := . }}
 {{- if not (or (kindIs "map" $value) (kindIs "invalid" $value) (and (kindIs "slice" $value) (kindIs "map" (first $value)))) }}
 {{ $key }} = {{ include "gateway.tomlValue" $value }}

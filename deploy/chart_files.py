@@ -2,7 +2,7 @@
 
 They are the copies of the alerts and of the dashboard, which a chart must contain to use
 them, and the part of `values.schema.json` that describes the gateway's settings.
-`make deploy-files` runs this program, and tests/deploy/test_files.py fails if a file isn't
+`make deploy-files` runs this program, and tests/deploy/test_chart_files.py fails if a file isn't
 what it writes.
 """
 
