@@ -1,9 +1,9 @@
 """Writes the files of the Helm chart that other files determine.
 
-They are the copies of the alerts and of the dashboard, which a chart must contain to use
-them, and the part of `values.schema.json` that describes the gateway's settings.
-`make deploy-files` runs this program, and tests/deploy/test_chart_files.py fails if a file isn't
-what it writes.
+They are the copies of the alerts and of the dashboard, which a chart must contain to
+use them, and the part of `values.schema.json` that describes the gateway's settings.
+`make deploy-files` runs this program, and tests/deploy/test_chart_files.py fails if a
+file isn't what it writes.
 """
 
 from __future__ import annotations
@@ -57,16 +57,26 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     if origin in (Union, UnionType):
         first = next(each for each in arguments if each is not NoneType)
         return schema_of(first)
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin in (frozenset, tuple):
-        items = {"type": "array", "items": schema_of(arguments[0])}
-        return items | ({"uniqueItems": True} if origin is frozenset else {})
-    if origin is dict:
-        return {"type": "object", "additionalProperties": schema_of(arguments[1])}
+    if origin in _OF_ORIGIN:
+        return _OF_ORIGIN[origin](*arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return table_schema(annotation)
     return dict(_OF_TYPE[annotation])
+
+
+_OF_ORIGIN: Mapping[Any, Callable[..., dict[str, Any]]] = {
+    Literal: lambda *words: {"enum": list(words)},
+    dict: lambda _, values: {
+        "type": "object",
+        "additionalProperties": schema_of(values),
+    },
+    frozenset: lambda items: {
+        "type": "array",
+        "items": schema_of(items),
+        "uniqueItems": True,
+    },
+    tuple: lambda items, _: {"type": "array", "items": schema_of(items)},
+}
 
 
 def table_schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -26,8 +26,9 @@ ENVIRON = {
 def answer(program: str, *, check: Sequence[str] = (), **options: Any) -> str:
     """Serve with a sandbox, and return the id of the run that a call gets.
 
-    `check` is a command that must succeed meanwhile; {admin} in it is the address of the
-    admin pages. `options` are those of `subprocess.Popen`. Raises CalledProcessError.
+    `check` is a command that must succeed meanwhile; {admin} in it is the address of
+    the admin pages. `options` are those of `subprocess.Popen`. Raises
+    CalledProcessError.
     """
     options = {"env": ENVIRON, "text": True, "cwd": "/"} | options
     command = [program, "serve", "--sandbox"]

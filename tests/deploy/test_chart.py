@@ -33,7 +33,9 @@ from testkit.svid import Authority
 NAME = "gateway-healthomics-gateway"
 FILE = "gateway.toml"
 IDS = [each.name.removesuffix("-values.yaml") for each in VALUE_SETS]
-EXAMPLES: Mapping[str, Any] = {  # of settings whose default isn't a value, or doesn't fit
+EXAMPLES: Mapping[
+    str, Any
+] = {  # of settings whose default isn't a value, or doesn't fit
     "listen": "0.0.0.0:50051",
     "admin_listen": "0.0.0.0:9464",
     "listeners.address": "unix:/run/gateway.sock",
@@ -49,7 +51,7 @@ EXAMPLES: Mapping[str, Any] = {  # of settings whose default isn't a value, or d
     "callers.aws_role": "arn:aws:iam::123456789012:role/omics-read-lims",
 }
 ODD = [
-    "\\", '"', "'", "'''", '"""', "\\u0041", "{{ .Values }}", "true", "1", "# no comment",
+    "\\", '"', "'", "'''", '"""', "\\u0041", "{{ .Values }}", "true", "1", "# hash",
     "a\nb\r\nc\td", "\0\x07\x1b\x7f", "\x80\x85\x9f", "\u2028\u2029\ufeff", "€ä😀", " ",
 ]  # fmt: skip
 
@@ -142,8 +144,12 @@ def checked(text: str) -> subprocess.CompletedProcess[str]:
     ("old", "new", "fault"),
     [
         pytest.param("minReadySeconds", "minreadyseconds", "unknown field", id="case"),
-        pytest.param("failureThreshold: 60", "failures: 60", "unknown field", id="name"),
-        pytest.param("periodSeconds: 1\n", "periodSeconds: soon\n", "string", id="type"),
+        pytest.param(
+            "failureThreshold: 60", "failures: 60", "unknown field", id="name"
+        ),
+        pytest.param(
+            "periodSeconds: 1\n", "periodSeconds: soon\n", "string", id="type"
+        ),
         pytest.param("kind: Deployment", "kind: Deploy", "unknown kind", id="kind"),
         pytest.param("strategy:", "minReadySeconds: 1\n  strategy:", "set", id="twice"),
         pytest.param(
@@ -333,7 +339,8 @@ def test_pods_share_the_quota_of_the_account(
     ],
 )
 def test_only_settings_that_need_it_restart_the_pods(
-    settings: dict[str, Any], restarts: bool
+    settings: dict[str, Any],
+    restarts: bool,  # noqa: FBT001  # pytest passes it by name
 ) -> None:
     """A setting that the running gateway reads again doesn't change the pods."""
     assert restarts == (checksum({}) != checksum(settings))

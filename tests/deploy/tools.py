@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,7 +61,8 @@ def rendered(
     done = template(*arguments, values=values)
     assert not done.returncode, done.stderr
     return {
-        (each["kind"], each["metadata"]["name"]): each for each in documents(done.stdout)
+        (each["kind"], each["metadata"]["name"]): each
+        for each in documents(done.stdout)
     }
 
 

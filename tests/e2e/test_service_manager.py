@@ -11,14 +11,14 @@ from testkit.gateway_process import STOP_SECONDS, serving
 
 MOST_BYTES = 4096
 DRAIN_SECONDS = 5.0
+KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 
 
 async def test_start_and_drain_are_reported_to_systemd(tmp_path: Path) -> None:
     """READY is sent once it serves, WATCHDOG while it runs, STOPPING as it drains."""
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+    with socket.socket(socket.AF_UNIX, KIND) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.setblocking(False)
         async with (
             Sandbox() as sandbox,
             serving(

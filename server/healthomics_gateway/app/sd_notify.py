@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+# A service manager that doesn't read must not stop the event loop.
+_KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+
 _log = structlog.get_logger("systemd")
 
 
@@ -45,8 +48,8 @@ class ServiceManager:
     def feed_watchdog(self, call_later: Callable[..., object]) -> None:
         """Report now, and twice in each period of WatchdogSec=, that this code runs.
 
-        `call_later` is that of the event loop: a blocked loop doesn't report. If the unit
-        has no watchdog, do nothing.
+        `call_later` is that of the event loop: a blocked loop doesn't report. If the
+        unit has no watchdog, do nothing.
         """
         if self._watchdog_seconds:
             self._send("WATCHDOG=1")
@@ -56,9 +59,7 @@ class ServiceManager:
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                # A service manager that doesn't read must not stop the event loop.
-                sender.setblocking(False)
+            with socket.socket(socket.AF_UNIX, _KIND) as sender:
                 sender.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
             _log.warning("service_manager_unreachable", why=error.strerror)

@@ -21,9 +21,10 @@ class Systemd:
     def __init__(self, address: str) -> None:
         """Listen at an address, which has an `@` if it is abstract."""
         self.environ = {"NOTIFY_SOCKET": address}
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        )
         self._socket.bind(address.replace("@", "\0"))
-        self._socket.setblocking(False)
 
     def received(self) -> str:
         """Return the next datagram; raise BlockingIOError if there is none."""
