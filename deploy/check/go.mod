@@ -1,4 +1,4 @@
-module example.com/healthomics-gateway/deploy/check
+module healthomics-gateway/deploy/check
 
 go 1.26.0
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+import yaml
 from pydantic import BaseModel
 
 from deploy.tools import (
     CHART,
+    DEPLOY,
     INSECURE,
+    ROOT,
     VALUE_SETS,
     documents,
     helm,
@@ -133,6 +138,12 @@ def test_manifests_are_what_kubernetes_knows(values: Path) -> None:
     assert not done.returncode
 
 
+@cache
+def manifests_of_all_sets() -> str:
+    """Return the manifests of all sets of values."""
+    return "".join(template("--values", values).stdout for values in VALUE_SETS)
+
+
 def checked(text: str) -> subprocess.CompletedProcess[str]:
     """Check manifests with deploy/check."""
     return subprocess.run(  # noqa: PLW1510  # the tests look at the exit code
@@ -151,6 +162,9 @@ def checked(text: str) -> subprocess.CompletedProcess[str]:
             "periodSeconds: 1\n", "periodSeconds: soon\n", "string", id="type"
         ),
         pytest.param("kind: Deployment", "kind: Deploy", "unknown kind", id="kind"),
+        pytest.param("interval: 15s", "every: 15s", "unknown field", id="monitor"),
+        pytest.param("groups:", "group:", "unknown field", id="rule"),
+        pytest.param("issuerRef:", "issuer:", "unknown field", id="certificate"),
         pytest.param("strategy:", "minReadySeconds: 1\n  strategy:", "set", id="twice"),
         pytest.param(
             "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot", id="root"
@@ -165,7 +179,7 @@ def checked(text: str) -> subprocess.CompletedProcess[str]:
 )
 def test_manifest_with_a_fault_is_reported(old: str, new: str, fault: str) -> None:
     """The check of the manifests finds what Kubernetes would ignore or refuse."""
-    text = template(values=INSECURE).stdout
+    text = manifests_of_all_sets()
     assert old in text
     done = checked(text.replace(old, new, 1))
 
@@ -255,6 +269,11 @@ def test_value_that_does_not_exist_is_refused(values: dict[str, Any]) -> None:
     ("values", "fault"),
     [
         pytest.param({}, "tls.existingSecret", id="neither TLS nor insecure"),
+        pytest.param(
+            {"settings": {"tls": {"insecure": True}, "admin_listen": "127.0.0.1:9464"}},
+            "settings.admin_listen 127.0.0.1:9464",
+            id="unreachable",
+        ),
         pytest.param(
             {"tls": {"certManager": {"enabled": True}}}, "issuerRef.name", id="issuer"
         ),
@@ -361,6 +380,31 @@ def test_services_have_the_ports_that_other_pods_can_reach() -> None:
 
     assert [[50051, 50052, 50054]] * 2 == ports
     assert "None" == manifests["Service", f"{NAME}-headless"]["spec"]["clusterIP"]
+
+
+def test_alerts_and_dashboard_are_those_of_the_chart() -> None:
+    """Nothing in them is taken for a template or quoted twice."""
+    files = CHART / "files"
+    on = {"enabled": True}
+    manifests = rendered(values=INSECURE | {"prometheusRule": on, "dashboard": on})
+    rules = manifests["PrometheusRule", NAME]["spec"]
+    (dashboard,) = manifests["ConfigMap", f"{NAME}-dashboard"]["data"].values()
+
+    assert yaml.safe_load((files / "rules.yaml").read_text()) == rules
+    assert json.loads((files / "dashboard.json").read_text()) == json.loads(dashboard)
+
+
+def test_versions_are_those_of_the_gateway() -> None:
+    """Chart, image and task definition have the version of the release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    version = project["project"]["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    task = json.loads((DEPLOY / "ecs" / "task-definition.json").read_text())
+    images = {each["image"].rpartition(":")[2] for each in task["containerDefinitions"]}
+
+    assert [version] * 2 == [chart["version"], chart["appVersion"]]
+    assert f"ARG VERSION={version}\n" in (DEPLOY / "Dockerfile").read_text()
+    assert {version} == images
 
 
 def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:

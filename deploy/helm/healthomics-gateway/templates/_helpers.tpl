@@ -61,6 +61,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and .Values.tls.clientCa.configMap .Values.tls.clientCa.secret }}
 {{- fail "Set tls.clientCa.configMap or tls.clientCa.secret, not both." }}
 {{- end }}
+{{- range $name := list "listen" "admin_listen" }}
+{{- $address := get $.Values.settings $name }}
+{{- if include "gateway.isLocal" $address }}
+{{- fail (printf "settings.%s %s: only the pod itself can reach it; set another address, such as 0.0.0.0:%s." $name $address (include "gateway.portOf" $address)) }}
+{{- end }}
+{{- end }}
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
 {{- fail "autoscaling.minReplicas: set at most autoscaling.maxReplicas." }}
 {{- end }}
@@ -71,6 +77,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- regexFind "[0-9]+$" . }}
 {{- end }}
 
+{{/* Not empty if only the pod itself can reach an address. */}}
+{{- define "gateway.isLocal" -}}
+{{- regexFind "^(unix:|127\\.|localhost:|\\[::1\\])" . }}
+{{- end }}
+
 {{- define "gateway.adminPort" -}}
 {{- include "gateway.portOf" .Values.settings.admin_listen }}
 {{- end }}
@@ -79,7 +90,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "gateway.grpcPorts" -}}
 {{- $ports := list (dict "name" "grpc" "port" (include "gateway.portOf" .Values.settings.listen | int)) }}
 {{- range $at, $each := .Values.settings.listeners | default list }}
-{{- if not (regexMatch "^(unix:|127\\.|localhost:|\\[::1\\])" $each.address) }}
+{{- if not (include "gateway.isLocal" $each.address) }}
 {{- $ports = append $ports (dict "name" (printf "grpc-%d" (add1 $at)) "port" (include "gateway.portOf" $each.address | int)) }}
 {{- end }}
 {{- end }}
