@@ -10,9 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 RUN = "3000001"  # of the sandbox
 STOP_SECONDS = 40
@@ -23,34 +23,40 @@ ENVIRON = {
 }
 
 
-def answer(program: str, *, check: Sequence[str] = (), **options: Any) -> str:
+def answer(
+    program: str,
+    *,
+    within: Sequence[str] = (),
+    check: Sequence[str] = (),
+    environ: Mapping[str, str] = ENVIRON,
+) -> str:
     """Serve with a sandbox, and return the id of the run that a call gets.
 
-    `check` is a command that must succeed meanwhile; {admin} in it is the address of
-    the admin pages. `options` are those of `subprocess.Popen`. Raises
-    CalledProcessError.
+    `within` is a command that runs each program, which is appended to it. `check` is a
+    command that must succeed meanwhile; {admin} in it is the address of the admin
+    pages. Raises CalledProcessError.
     """
-    options = {"env": ENVIRON, "text": True, "cwd": "/"} | options
-    command = [program, "serve", "--sandbox"]
+    serve = [*within, program, "serve", "--sandbox"]
+    run = partial(
+        subprocess.run, check=True, cwd="/", env=environ, stdout=subprocess.PIPE
+    )
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options
+        serve, cwd="/", env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as serving:
         try:
             assert serving.stderr
             served = json.loads(serving.stderr.readline())
-            get = [program, "get", RUN, "--json", "--address", served["address"]]
-            done = subprocess.run(get, capture_output=True, check=True, **options)
+            address, admin = served["address"], served["admin_address"]
+            got = run([*within, program, "get", RUN, "--json", "--address", address])
             if check:
-                admin = served["admin_address"]
-                command = [each.replace("{admin}", admin) for each in check]
-                subprocess.run(command, check=True, **options)
+                run([*within, *(each.replace("{admin}", admin) for each in check)])
         finally:
             serving.terminate()
             serving.communicate(timeout=STOP_SECONDS)
     if serving.returncode:
-        raise subprocess.CalledProcessError(serving.returncode, command)
-    run: str = json.loads(done.stdout)["id"]
-    return run
+        raise subprocess.CalledProcessError(serving.returncode, serve)
+    found: str = json.loads(got.stdout)["id"]
+    return found
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +130,14 @@ def test_service_manager_that_does_not_read_is_not_waited_for(systemd: Systemd) 
 
     assert "service_manager_unreachable" == logs[0]["event"]
     assert "READY=1" == systemd.received()
+
+
+@pytest.mark.parametrize("systemd", ["file"], indirect=True)
+def test_reload_has_the_time_of_the_clock_that_systemd_reads(systemd: Systemd) -> None:
+    """The clock is CLOCK_MONOTONIC, in microseconds."""
+    before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    ServiceManager(systemd.environ).reloading()
+    after_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    _, _, sent_us = systemd.received().rpartition("=")
+
+    assert before_us <= int(sent_us) <= after_us
