@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
-  indistinguishable mutants mutation bench bench-quota audit wheel floor
+  indistinguishable mutants mutation bench bench-quota audit wheel floor \
+  deploy-tools deploy-check deploy-files
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ READY := $(VENV)/ready
 LOAD := $(VENV)/load
 MUTATION := $(VENV)/mutation
 TOOLS := build/tools
+DEPLOY_TOOLS := build/deploy-tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROTOS := $(sort $(wildcard protos/healthomics/v1/*.proto))
 CODE := server bench clients tests
@@ -66,6 +68,7 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) clients
 	@# Without Go, the tests that need these tools are skipped. CI must have Go.
 	$(MAKE) tools || test -z "$$CI"
+	$(MAKE) deploy-tools || test -z "$$CI"
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
 	$(MAKE) fuzz ARGS="--seconds 15"
 	$(MAKE) soak ARGS="--seconds 20"
@@ -132,6 +135,22 @@ $(TOOLS)/ready: docs/guide/debugging.md
 	sed -n 's/^go install //p' $< | GOBIN=$(abspath $(TOOLS)) xargs -n 1 go install
 	@touch $@
 
+deploy-tools: $(DEPLOY_TOOLS)/ready ## build helm and promtool into build/deploy-tools, with Go
+
+# As above. The first build takes minutes, so the names of the packages show its progress.
+$(DEPLOY_TOOLS)/ready: docs/guide/deployment.md $(wildcard deploy/check/*)
+	@command -v go > /dev/null || { echo "go isn't on PATH" >&2; exit 1; }
+	@mkdir -p $(DEPLOY_TOOLS)
+	sed -n 's/^go install //p' $< | GOBIN=$(abspath $(DEPLOY_TOOLS)) xargs -n 1 go install -v
+	cd deploy/check && go vet ./... && go build -o $(abspath $(DEPLOY_TOOLS))/check-manifests .
+	@touch $@
+
+deploy-check: $(READY) ## check everything in deploy/ with the tools of make deploy-tools
+	$(BIN)/pytest tests/deploy $(ARGS)
+
+deploy-files: $(READY) ## write the chart's files that settings, alerts and dashboard determine
+	$(BIN)/python deploy/chart_files.py
+
 clients: $(READY) ## build the clients, and run the conformance list with each of them
 	@PYTHONPATH=tests $(BIN)/python -m conformance.run $(ARGS)
 
@@ -191,7 +210,7 @@ wheel: $(READY) ## build the wheels and try them in new environments
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip --disable-pip-version-check --quiet \
 	  install -c constraints.txt build/wheel/*.whl
-	cd build/wheel && venv/bin/healthomics-gateway sandbox --help > /dev/null
+	$(BIN)/python tests/contract/installed.py build/wheel/venv/bin/healthomics-gateway
 
 FLOOR := build/floor
 floor: $(READY) ## run tests/e2e/test_paths.py with the oldest supported grpcio

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import structlog
 
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.sd_notify import ServiceManager
 from healthomics_gateway.app.signals import ENDED, handle
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.log_setup import (
@@ -55,14 +56,16 @@ async def serve(
         drain_seconds, force_seconds=force_seconds, end_now=partial(_end_now, log)
     )
     gateway = Gateway(settings, aws, parts={"log": log.fault})
+    manager = ServiceManager(os.environ)
     with redirect_stderr(Printed()):
         try:
-            if not await _until(signals.first, _start(gateway, started)):
+            if not await _until(signals.first, _start(gateway, started, manager)):
                 gateway.remove_sockets()
                 _end_process(log, ENDED)
             if await _until(signals.first, gateway.died()):
                 await gateway.evict()
                 _end_process(log, DEAD)
+            manager.stopping()
             if not await _until(signals.second, gateway.drain(drain_seconds)):
                 await gateway.evict()
             _end_process(log, ENDED)
@@ -82,13 +85,17 @@ def share_memory_arena() -> None:
 
 
 async def _start(
-    gateway: Gateway, started: Callable[[Gateway], Awaitable[None]] | None
+    gateway: Gateway,
+    started: Callable[[Gateway], Awaitable[None]] | None,
+    manager: ServiceManager,
 ) -> None:
     await gateway.start()
     # The objects so far are permanent. A collection that visits them, the SDK's 100,000
     # included, delays all calls by a tenth of a second.
     gc.collect()
     gc.freeze()
+    manager.ready()
+    manager.feed_watchdog(asyncio.get_running_loop().call_later)
     if started:
         await started(gateway)
 

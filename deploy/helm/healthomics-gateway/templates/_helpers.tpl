@@ -1,0 +1,202 @@
+{{- define "gateway.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 52 characters, so that `-headless` fits behind it. */}}
+{{- define "gateway.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else if contains (include "gateway.name" .) .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "gateway.name" .) | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "gateway.selector" -}}
+app.kubernetes.io/name: {{ include "gateway.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "gateway.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "gateway.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "gateway.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "gateway.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* The Secret of the server's certificate, or nothing. */}}
+{{- define "gateway.tlsSecret" -}}
+{{- if .Values.tls.certManager.enabled }}
+{{- printf "%s-tls" (include "gateway.fullname" .) }}
+{{- else }}
+{{- .Values.tls.existingSecret }}
+{{- end }}
+{{- end }}
+
+{{- define "gateway.maxReplicas" -}}
+{{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.maxReplicas }}{{ else }}{{ max 1 .Values.replicas }}{{ end }}
+{{- end }}
+
+{{/* Faults of values that the schema can't express. */}}
+{{- define "gateway.checked" -}}
+{{- $tls := .Values.settings.tls | default dict }}
+{{- if not (or (include "gateway.tlsSecret" .) $tls.insecure $tls.cert_file) }}
+{{- fail "The pods serve an address that other machines can reach: set tls.existingSecret or tls.certManager.enabled, or settings.tls.insecure=true if something else encrypts, such as a service mesh." }}
+{{- end }}
+{{- if and .Values.tls.certManager.enabled .Values.tls.existingSecret }}
+{{- fail "Set tls.existingSecret or tls.certManager.enabled, not both." }}
+{{- end }}
+{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) }}
+{{- fail "Set tls.certManager.issuerRef.name too." }}
+{{- end }}
+{{- if and .Values.tls.clientCa.configMap .Values.tls.clientCa.secret }}
+{{- fail "Set tls.clientCa.configMap or tls.clientCa.secret, not both." }}
+{{- end }}
+{{- range $name := list "listen" "admin_listen" }}
+{{- $address := get $.Values.settings $name }}
+{{- if include "gateway.isLocal" $address }}
+{{- fail (printf "settings.%s %s: only the pod itself can reach it; set another address, such as 0.0.0.0:%s." $name $address (include "gateway.portOf" $address)) }}
+{{- end }}
+{{- end }}
+{{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
+{{- fail "autoscaling.minReplicas: set at most autoscaling.maxReplicas." }}
+{{- end }}
+{{- end }}
+
+{{/* The port of an address such as 0.0.0.0:50051 or [::]:50051. */}}
+{{- define "gateway.portOf" -}}
+{{- regexFind "[0-9]+$" . }}
+{{- end }}
+
+{{/* Not empty if only the pod itself can reach an address. */}}
+{{- define "gateway.isLocal" -}}
+{{- regexFind "^(unix:|127\\.|localhost:|\\[::1\\])" . }}
+{{- end }}
+
+{{- define "gateway.adminPort" -}}
+{{- include "gateway.portOf" .Values.settings.admin_listen }}
+{{- end }}
+
+{{/* The gRPC ports that other pods can reach: a list of `name` and `port`, as JSON. */}}
+{{- define "gateway.grpcPorts" -}}
+{{- $ports := list (dict "name" "grpc" "port" (include "gateway.portOf" .Values.settings.listen | int)) }}
+{{- range $at, $each := .Values.settings.listeners | default list }}
+{{- if not (include "gateway.isLocal" $each.address) }}
+{{- $ports = append $ports (dict "name" (printf "grpc-%d" (add1 $at)) "port" (include "gateway.portOf" $each.address | int)) }}
+{{- end }}
+{{- end }}
+{{- toJson $ports }}
+{{- end }}
+
+{{/* The seconds of a duration such as 250ms, 5s or 2m, rounded up. */}}
+{{- define "gateway.seconds" -}}
+{{- $unit := regexFind "[a-z]+$" . }}
+{{- $factor := get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit }}
+{{- mulf (trimSuffix $unit . | float64) $factor | ceil | int }}
+{{- end }}
+
+{{/* The settings with all that the chart adds to them, as JSON. */}}
+{{- define "gateway.settings" -}}
+{{- $pods := include "gateway.maxReplicas" . | float64 }}
+{{- $tps := divf .Values.accountQuota.tps $pods }}
+{{- $burst := max 1 (divf .Values.accountQuota.burst $pods | floor) }}
+{{- $added := dict "quota" (dict "tps" $tps "burst" $burst) }}
+{{- $tls := dict }}
+{{- if include "gateway.tlsSecret" . }}
+{{- $_ := set $tls "cert_file" "/etc/healthomics-gateway/tls/tls.crt" }}
+{{- $_ := set $tls "key_file" "/etc/healthomics-gateway/tls/tls.key" }}
+{{- end }}
+{{- if or .Values.tls.clientCa.configMap .Values.tls.clientCa.secret }}
+{{- $_ := set $tls "client_ca_file" "/etc/healthomics-gateway/client-ca/ca.crt" }}
+{{- end }}
+{{- if $tls }}
+{{- $_ := set $added "tls" $tls }}
+{{- end }}
+{{- $settings := mergeOverwrite $added (deepCopy .Values.settings) }}
+{{- if lt (float64 $settings.quota.tps) 0.5 }}
+{{- fail (printf "accountQuota.tps: %v for each of %v pods is less than 0.5; set a larger rate or fewer pods." $settings.quota.tps $pods) }}
+{{- end }}
+{{- toJson $settings }}
+{{- end }}
+
+{{/* A value as TOML. JSON's numbers, texts, booleans and lists of these are TOML too. */}}
+{{- define "gateway.tomlValue" -}}
+{{- if kindIs "map" . }}
+{{- $pairs := list }}
+{{- range $key, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+{{- $pairs = append $pairs (printf "%s = %s" (include "gateway.tomlValue" $key) (include "gateway.tomlValue" $value)) }}
+{{- end }}
+{{- end }}
+{{- printf "{ %s }" (join ", " $pairs) }}
+{{- else }}
+{{- toJson . }}
+{{- end }}
+{{- end }}
+
+{{/* Settings as a TOML file. Characters that TOML or YAML doesn't allow are escaped; JSON
+     doesn't escape these. They can only be in texts. */}}
+{{- define "gateway.toml" -}}
+{{- $toml := include "gateway.tomlTables" . | trim }}
+{{- range concat (untilStep 127 160 1) (list 65279 65534 65535) }}
+{{- $toml = replace (printf "%c" .) (printf "\\u%04x" .) $toml }}
+{{- end }}
+{{- $toml }}
+{{- end }}
+
+{{/* Settings as TOML: single settings, then tables, then lists of tables. */}}
+{{- define "gateway.tomlTables" -}}
+{{- range $key, $value := . }}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value) (and (kindIs "slice" $value) (kindIs "map" (first $value)))) }}
+{{ $key }} = {{ include "gateway.tomlValue" $value }}
+{{- end }}
+{{- end }}
+{{- range $key, $value := . }}
+{{- if kindIs "map" $value }}
+
+[{{ $key }}]
+{{- range $inner, $each := $value }}
+{{- if not (kindIs "invalid" $each) }}
+{{ $inner }} = {{ include "gateway.tomlValue" $each }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $key, $value := . }}
+{{- if and (kindIs "slice" $value) (kindIs "map" (first $value)) }}
+{{- range $table := $value }}
+
+[[{{ $key }}]]
+{{- range $inner, $each := $table }}
+{{- if not (kindIs "invalid" $each) }}
+{{ $inner }} = {{ include "gateway.tomlValue" $each }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The settings that the gateway reads only at its start, as JSON. */}}
+{{- define "gateway.restartingSettings" -}}
+{{- $settings := include "gateway.settings" . | fromJson }}
+{{- $log := omit ($settings.log | default dict) "level" }}
+{{- omit (set $settings "log" $log) "callers" "withhold" | toJson }}
+{{- end }}
+
+{{- define "gateway.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,430 @@
+"""What the Helm chart renders, and that the gateway and Kubernetes accept it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+from pydantic import BaseModel
+
+from deploy.tools import (
+    CHART,
+    DEPLOY,
+    INSECURE,
+    ROOT,
+    VALUE_SETS,
+    documents,
+    helm,
+    program,
+    rendered,
+    template,
+)
+from healthomics_gateway.durations import duration_text
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.sources import names_in, remove_invalid
+from testkit.svid import Authority
+
+NAME = "gateway-healthomics-gateway"
+FILE = "gateway.toml"
+IDS = [each.name.removesuffix("-values.yaml") for each in VALUE_SETS]
+EXAMPLES: Mapping[
+    str, Any
+] = {  # of settings whose default isn't a value, or doesn't fit
+    "listen": "0.0.0.0:50051",
+    "admin_listen": "0.0.0.0:9464",
+    "listeners.address": "unix:/run/gateway.sock",
+    "listeners.client_auth": "none",
+    "listeners.mode": "0660",
+    "listeners.services": ["Health"],
+    "callers.identity": "lims",
+    "callers.run_groups": ["1234567"],
+    "callers.tags": {"project": "wgs"},
+    "callers.calls_per_second": 2.5,
+    "callers.concurrent_calls": 20,
+    "callers.watches": 500,
+    "callers.aws_role": "arn:aws:iam::123456789012:role/omics-read-lims",
+}
+ODD = [
+    "\\", '"', "'", "'''", '"""', "\\u0041", "{{ .Values }}", "true", "1", "# hash",
+    "a\nb\r\nc\td", "\0\x07\x1b\x7f", "\x80\x85\x9f", "\u2028\u2029\ufeff", "€ä😀", " ",
+]  # fmt: skip
+
+
+def example(name: str, default: Any) -> Any:
+    """Return a value of a setting, as it is written in a file."""
+    if name in EXAMPLES:
+        return EXAMPLES[name]
+    if isinstance(default, timedelta):
+        return duration_text(default)
+    if isinstance(default, frozenset):
+        return sorted(default) or ["something"]
+    return "/a/file" if default is None else default
+
+
+def examples(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, Any]:
+    """Return a value of each setting."""
+    values: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        inner = prefix + name
+        if inner in ("listeners", "callers"):
+            (table, _) = field.annotation.__args__  # of `tuple[Table, ...]`
+            values[name] = [examples(table, f"{inner}.")]
+        elif isinstance(field.default, BaseModel):
+            values[name] = examples(type(field.default), f"{inner}.")
+        else:
+            values[name] = example(inner, field.default)
+    return values
+
+
+def file_of(manifests: Mapping[tuple[str, str], dict[str, Any]]) -> str:
+    """Return the gateway's file in the ConfigMap, which isn't that of a dashboard."""
+    (file,) = [
+        each["data"][FILE]
+        for (kind, _), each in manifests.items()
+        if kind == "ConfigMap" and FILE in each["data"]
+    ]
+    return file
+
+
+def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the chart renders with values, and INSECURE."""
+    settings = {"tls": {"insecure": True}} | values.get("settings", {})
+    return tomllib.loads(file_of(rendered(values={**values, "settings": settings})))
+
+
+def pod_of(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> Any:
+    """Return the template of the pods."""
+    manifests = rendered(*arguments, values=values)
+    (deployment,) = [
+        each for (kind, _), each in manifests.items() if kind == "Deployment"
+    ]
+    return deployment["spec"]["template"]
+
+
+def checksum(settings: Mapping[str, Any]) -> str:
+    """Return what restarts the pods when it changes."""
+    settings = {"tls": {"insecure": True}} | settings
+    annotations = pod_of(values={"settings": settings})["metadata"]["annotations"]
+    return annotations["checksum/settings"]
+
+
+@pytest.mark.parametrize("values", VALUE_SETS, ids=IDS)
+def test_helm_finds_no_fault(values: Path) -> None:
+    """`helm lint --strict` accepts each set of values."""
+    done = helm("lint", "--strict", "--values", values, CHART)
+
+    assert not done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("values", VALUE_SETS, ids=IDS)
+def test_manifests_are_what_kubernetes_knows(values: Path) -> None:
+    """No manifest has a field that its type lacks, and the pods are "restricted"."""
+    text = template("--values", values).stdout
+    count = len(list(documents(text)))
+    done = checked(text)
+
+    assert f"{count} manifests, 0 faults" == done.stdout.strip(), done.stderr
+    assert not done.returncode
+
+
+@cache
+def manifests_of_all_sets() -> str:
+    """Return the manifests of all sets of values."""
+    return "".join(template("--values", values).stdout for values in VALUE_SETS)
+
+
+def checked(text: str) -> subprocess.CompletedProcess[str]:
+    """Check manifests with deploy/check."""
+    return subprocess.run(  # noqa: PLW1510  # the tests look at the exit code
+        [program("check-manifests")], input=text, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        pytest.param("minReadySeconds", "minreadyseconds", "unknown field", id="case"),
+        pytest.param(
+            "failureThreshold: 60", "failures: 60", "unknown field", id="name"
+        ),
+        pytest.param(
+            "periodSeconds: 1\n", "periodSeconds: soon\n", "string", id="type"
+        ),
+        pytest.param("kind: Deployment", "kind: Deploy", "unknown kind", id="kind"),
+        pytest.param("interval: 15s", "every: 15s", "unknown field", id="monitor"),
+        pytest.param("groups:", "group:", "unknown field", id="rule"),
+        pytest.param("issuerRef:", "issuer:", "unknown field", id="certificate"),
+        pytest.param("strategy:", "minReadySeconds: 1\n  strategy:", "set", id="twice"),
+        pytest.param(
+            "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot", id="root"
+        ),
+        pytest.param(
+            "allowPrivilegeEscalation: false",
+            "allowPrivilegeEscalation: true",
+            "allowPrivilegeEscalation",
+            id="privileges",
+        ),
+    ],
+)
+def test_manifest_with_a_fault_is_reported(old: str, new: str, fault: str) -> None:
+    """The check of the manifests finds what Kubernetes would ignore or refuse."""
+    text = manifests_of_all_sets()
+    assert old in text
+    done = checked(text.replace(old, new, 1))
+
+    assert 1 == done.returncode
+    assert fault in done.stderr
+
+
+def test_no_manifest_is_reported() -> None:
+    """An empty input isn't a success."""
+    assert 1 == checked("# nothing\n").returncode
+
+
+@pytest.mark.parametrize("values", VALUE_SETS, ids=IDS)
+def test_gateway_accepts_the_rendered_settings(values: Path, tmp_path: Path) -> None:
+    """The gateway loads the file of each set of values, once its files exist."""
+    text = file_of(rendered("--values", values))
+    pair = trustme.CA().issue_cert("gateway.corp")
+    contents = {
+        "tls.crt": pair.cert_chain_pems[0].bytes(),
+        "tls.key": pair.private_key_pem.bytes(),
+        "ca.crt": Authority().pem,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        text = re.sub(rf'"/etc/[^"]*/{name}"', f'"{tmp_path / name}"', text)
+    file = tmp_path / FILE
+    file.write_text(text)
+
+    assert load(flags={}, environ={}, config_file=file).settings
+
+
+def test_every_setting_can_be_given_as_a_value() -> None:
+    """Each setting reaches the file as it was given, and the gateway accepts it."""
+    given = examples()
+    found = settings_of({"settings": given})
+
+    assert given == found
+    assert set(names_in(Settings)) == set(names(found))
+    assert [] == remove_invalid(Settings, found, str)
+
+
+def names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of each setting in a file, and of each table."""
+    for name, value in values.items():
+        yield f"{prefix}{name}"
+        is_list = isinstance(value, list) and isinstance(value[0], dict)
+        for table in value if is_list else [value]:
+            if isinstance(table, dict) and prefix + name != "callers.tags":
+                yield from names(table, f"{prefix}{name}.")
+
+
+def test_odd_texts_reach_the_gateway_unchanged() -> None:
+    """Quotes, control characters and templates are the text that they are."""
+    rule = {"identity": "*", "tags": {f"{each}=": each for each in ODD}}
+    found = settings_of({"settings": {"withhold": ODD, "callers": [rule]}})
+
+    assert ODD == found["withhold"]
+    assert [rule] == found["callers"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"replica": 2}, id="value"),
+        pytest.param({"image": {"name": "gateway"}}, id="part of a value"),
+        pytest.param({"settings": {"listn": "0.0.0.0:1"}}, id="setting"),
+        pytest.param({"settings": {"log": {"levels": "info"}}}, id="key of a table"),
+        pytest.param({"settings": {"callers": [{"id": "x"}]}}, id="key of a rule"),
+        pytest.param({"settings": {"callers": [{}]}}, id="rule without identity"),
+        pytest.param({"settings": {"log": {"level": "loud"}}}, id="word"),
+        pytest.param({"settings": {"max_in_flight": 0}}, id="too small"),
+        pytest.param({"settings": {"max_in_flight": 1.5}}, id="not whole"),
+        pytest.param({"settings": {"quota": {"tps": "8"}}}, id="text"),
+        pytest.param({"settings": {"drain_time": 25}}, id="without unit"),
+        pytest.param({"settings": {"listen": "unix:/run/x.sock"}}, id="no port"),
+    ],
+)
+def test_value_that_does_not_exist_is_refused(values: dict[str, Any]) -> None:
+    """The schema of the values is strict."""
+    done = template(values=values)
+
+    assert done.returncode
+    assert "don't meet the specifications of the schema" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        pytest.param({}, "tls.existingSecret", id="neither TLS nor insecure"),
+        pytest.param(
+            {"settings": {"tls": {"insecure": True}, "admin_listen": "127.0.0.1:9464"}},
+            "settings.admin_listen 127.0.0.1:9464",
+            id="unreachable",
+        ),
+        pytest.param(
+            {"tls": {"certManager": {"enabled": True}}}, "issuerRef.name", id="issuer"
+        ),
+        pytest.param(
+            {"tls": {"existingSecret": "a", "certManager": {"enabled": True}}},
+            "not both",
+            id="two certificates",
+        ),
+        pytest.param(
+            INSECURE | {"tls": {"clientCa": {"secret": "a", "configMap": "b"}}},
+            "not both",
+            id="two authorities",
+        ),
+        pytest.param(
+            INSECURE | {"autoscaling": {"minReplicas": 5}}, "at most", id="replicas"
+        ),
+        pytest.param(
+            INSECURE | {"replicas": 20}, "less than 0.5", id="too small a share"
+        ),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(
+    values: dict[str, Any], fault: str
+) -> None:
+    """What the schema can't express is a fault with advice."""
+    done = template(values=values)
+
+    assert done.returncode
+    assert fault in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("drain_time", "seconds"),
+    [
+        pytest.param("25s", 30, id="default"),
+        pytest.param("500ms", 6, id="rounded up"),
+        pytest.param("1.5m", 95, id="minutes"),
+        pytest.param("0s", 5, id="none"),
+    ],
+)
+def test_pods_get_the_time_that_a_drain_takes(drain_time: str, seconds: int) -> None:
+    """The grace period is `drain_time` and a margin."""
+    settings = {"tls": {"insecure": True}, "drain_time": drain_time}
+    pod = pod_of(values={"settings": settings})
+
+    assert seconds == pod["spec"]["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize(
+    ("values", "quota"),
+    [
+        pytest.param({}, {"tps": 4, "burst": 1}, id="two pods"),
+        pytest.param({"replicas": 1}, {"tps": 8, "burst": 2}, id="one pod"),
+        pytest.param({"replicas": 0}, {"tps": 8, "burst": 2}, id="no pod"),
+        pytest.param(
+            {"replicas": 1, "autoscaling": {"enabled": True, "maxReplicas": 8}},
+            {"tps": 1, "burst": 1},
+            id="autoscaled",
+        ),
+        pytest.param(
+            {"settings": {"tls": {"insecure": True}, "quota": {"tps": 3.5}}},
+            {"tps": 3.5, "burst": 1},
+            id="of each pod",
+        ),
+    ],
+)
+def test_pods_share_the_quota_of_the_account(
+    values: dict[str, Any], quota: dict[str, float]
+) -> None:
+    """Each pod may use its part of the account's rate."""
+    assert quota == settings_of(values)["quota"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "restarts"),
+    [
+        pytest.param({"callers": [{"identity": "*"}]}, False, id="rules"),
+        pytest.param({"withhold": ["sessionPolicy"]}, False, id="withhold"),
+        pytest.param({"log": {"level": "debug", "format": "json"}}, False, id="level"),
+        pytest.param({"log": {"level": "debug", "format": "text"}}, True, id="format"),
+        pytest.param({"max_in_flight": 100}, True, id="another"),
+    ],
+)
+def test_only_settings_that_need_it_restart_the_pods(
+    settings: dict[str, Any],
+    restarts: bool,  # noqa: FBT001  # pytest passes it by name
+) -> None:
+    """A setting that the running gateway reads again doesn't change the pods."""
+    assert restarts == (checksum({}) != checksum(settings))
+
+
+def test_services_have_the_ports_that_other_pods_can_reach() -> None:
+    """Further TCP listeners are served too, but not sockets and loopback addresses."""
+    addresses = ["0.0.0.0:50052", "unix:/run/a.sock", "127.0.0.1:50053", "[::]:50054"]
+    settings = {
+        "tls": {"insecure": True},
+        "listeners": [{"address": each} for each in addresses],
+    }
+    manifests = rendered(values={"settings": settings})
+    ports = [
+        [each["port"] for each in manifests["Service", name]["spec"]["ports"]]
+        for name in (NAME, f"{NAME}-headless")
+    ]
+
+    assert [[50051, 50052, 50054]] * 2 == ports
+    assert "None" == manifests["Service", f"{NAME}-headless"]["spec"]["clusterIP"]
+
+
+def test_alerts_and_dashboard_are_those_of_the_chart() -> None:
+    """Nothing in them is taken for a template or quoted twice."""
+    files = CHART / "files"
+    on = {"enabled": True}
+    manifests = rendered(values=INSECURE | {"prometheusRule": on, "dashboard": on})
+    rules = manifests["PrometheusRule", NAME]["spec"]
+    (dashboard,) = manifests["ConfigMap", f"{NAME}-dashboard"]["data"].values()
+
+    assert yaml.safe_load((files / "rules.yaml").read_text()) == rules
+    assert json.loads((files / "dashboard.json").read_text()) == json.loads(dashboard)
+
+
+def test_versions_are_those_of_the_gateway() -> None:
+    """Chart, image and task definition have the version of the release."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    version = project["project"]["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    task = json.loads((DEPLOY / "ecs" / "task-definition.json").read_text())
+    images = {each["image"].rpartition(":")[2] for each in task["containerDefinitions"]}
+
+    assert [version] * 2 == [chart["version"], chart["appVersion"]]
+    assert f"ARG VERSION={version}\n" in (DEPLOY / "Dockerfile").read_text()
+    assert {version} == images
+
+
+def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:
+    """After an installation, helm shows the addresses and the share of the quota."""
+    notes = (CHART / "templates" / "NOTES.txt").read_text()
+    for each in CHART.rglob("*"):
+        copy = tmp_path / each.relative_to(CHART)
+        if each.is_dir():
+            copy.mkdir()
+        else:
+            copy.write_bytes(each.read_bytes())
+    (tmp_path / "templates" / "notes.yaml").write_text(
+        f'{{{{ define "notes" }}}}{notes}{{{{ end }}}}'
+        "\nkind: Notes\nmetadata: {name: notes}\n"
+        'text: {{ include "notes" . | quote }}\n'
+    )
+    done = template(values=INSECURE, chart=tmp_path)
+    (text,) = [each["text"] for each in documents(done.stdout) if "text" in each]
+
+    assert f"{NAME}.omics.svc:50051" in text
+    assert f"dns:///{NAME}-headless.omics.svc:50051" in text
+    assert "quota.tps = 4 and quota.burst = 1" in text
+    assert "EKS Pod Identity" in text

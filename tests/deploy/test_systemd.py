@@ -1,0 +1,95 @@
+"""systemd accepts the unit, and rates its hardening at least "OK"."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from deploy.tools import DEPLOY, ROOT
+from healthomics_gateway.durations import parse_duration
+from healthomics_gateway.settings.environment import variable_of
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.sources import names_in
+
+UNIT = DEPLOY / "systemd" / "healthomics-gateway.service"
+PROGRAM = "/usr/local/lib/healthomics-gateway/bin/healthomics-gateway"
+MOST_EXPOSED = 4.0  # of 10; systemd calls more than that "MEDIUM" or worse
+
+
+def service() -> dict[str, list[str]]:
+    """Return the values of each key of the section [Service]."""
+    values: dict[str, list[str]] = {}
+    section = re.search(r"(?ms)^\[Service\]\n(.*?)^\[", UNIT.read_text())
+    assert section
+    for line in section[1].splitlines():
+        if line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            values.setdefault(key, []).append(value)
+    return values
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze, without a running systemd; skip the test without it."""
+    program = shutil.which("systemd-analyze")
+    if not program:
+        pytest.skip("systemd-analyze isn't installed")
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_unit_is_valid(tmp_path: Path) -> None:
+    """`systemd-analyze verify` accepts it, once the program is where it says."""
+    copy = tmp_path / UNIT.name
+    installed = str(ROOT / ".venv" / "bin" / "healthomics-gateway")
+    copy.write_text(UNIT.read_text().replace(PROGRAM, installed))
+    done = analyze("verify", copy)
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_unit_is_hardened() -> None:
+    """`systemd-analyze security` reports an exposure that it calls OK."""
+    done = analyze(
+        "security", "--offline=true", f"--threshold={MOST_EXPOSED * 10:g}", UNIT
+    )
+    exposure = re.search(r"Overall exposure level .*: ([\d.]+) (\w+)", done.stdout)
+
+    assert 0 == done.returncode
+    assert exposure
+    assert "OK" == exposure[2]
+    assert float(exposure[1]) < MOST_EXPOSED
+
+
+def test_unit_waits_for_the_drain() -> None:
+    """It kills the gateway only after `drain_time` and the time to end."""
+    drain_time = Settings().drain_time
+    (stop,) = service()["TimeoutStopSec"]
+
+    assert (parse_duration(stop) - drain_time).total_seconds() >= 3
+
+
+def test_unit_sets_only_settings() -> None:
+    """Each variable is a setting, and each credential is used by one."""
+    known = {variable_of(name) for name in names_in(Settings)}
+    assigned = dict(
+        each.split("=") for line in service()["Environment"] for each in line.split()
+    )
+    own = {name: value for name, value in assigned.items() if "GATEWAY" in name}
+    credentials = {each.partition(":")[0] for each in service()["LoadCredential"]}
+
+    assert own.keys() <= known
+    assert {f"%d/{each}" for each in credentials} == set(own.values())
+
+
+def test_unit_reloads_by_the_signal_that_the_gateway_handles() -> None:
+    """`systemctl reload` sends SIGHUP; the gateway reports the reload by itself."""
+    values = service()
+
+    assert ["kill -HUP $MAINPID"] == values["ExecReload"]
+    assert ["notify"] == values["Type"]
+    assert ["main"] == values["NotifyAccess"]

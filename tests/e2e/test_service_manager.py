@@ -1,0 +1,38 @@
+"""A gateway that systemd has started reports its state."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+from healthomics_gateway.sandbox import Sandbox
+from testkit.gateway_process import STOP_SECONDS, serving
+
+MOST_BYTES = 4096
+DRAIN_SECONDS = 5.0
+KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+
+
+async def test_start_and_drain_are_reported_to_systemd(tmp_path: Path) -> None:
+    """READY is sent once it serves, WATCHDOG while it runs, STOPPING as it drains."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, KIND) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        async with (
+            Sandbox() as sandbox,
+            serving(
+                sandbox.url,
+                NOTIFY_SOCKET=str(tmp_path / "notify"),
+                WATCHDOG_USEC="40000000",
+                GATEWAY_DRAIN_TIME=f"{DRAIN_SECONDS:g}s",
+            ) as served,
+        ):
+            started = [await loop.sock_recv(systemd, MOST_BYTES) for _ in range(2)]
+            served.terminate()
+            ending = await loop.sock_recv(systemd, MOST_BYTES)
+            code = await served.ended(DRAIN_SECONDS + STOP_SECONDS)
+
+    assert [b"READY=1", b"WATCHDOG=1"] == started
+    assert b"STOPPING=1" == ending
+    assert 0 == code

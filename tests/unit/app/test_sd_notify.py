@@ -1,0 +1,143 @@
+"""What systemd receives, at a real socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from healthomics_gateway.app.sd_notify import ServiceManager
+
+MOST_BYTES = 4096
+
+
+class Systemd:
+    """A service manager's socket."""
+
+    def __init__(self, address: str) -> None:
+        """Listen at an address, which has an `@` if it is abstract."""
+        self.environ = {"NOTIFY_SOCKET": address}
+        self._socket = socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        )
+        self._socket.bind(address.replace("@", "\0"))
+
+    def received(self) -> str:
+        """Return the next datagram; raise BlockingIOError if there is none."""
+        return self._socket.recv(MOST_BYTES).decode()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+@pytest.fixture(params=["file", "abstract"])
+def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]:
+    """Listen at a socket with a file, and at one without."""
+    is_file = request.param == "file"
+    manager = Systemd(
+        str(tmp_path / "notify") if is_file else f"@healthomics-gateway/{os.getpid()}"
+    )
+    yield manager
+    manager.close()
+
+
+def test_states_are_reported(systemd: Systemd) -> None:
+    """Each state is one datagram, and a reload has the time of its beginning."""
+    manager = ServiceManager(systemd.environ, clock_us=lambda: 1_234_567)
+    for report in (manager.ready, manager.reloading, manager.ready, manager.stopping):
+        report()
+
+    assert "READY=1" == systemd.received()
+    assert "RELOADING=1\nMONOTONIC_USEC=1234567" == systemd.received()
+    assert "READY=1" == systemd.received()
+    assert "STOPPING=1" == systemd.received()
+
+
+@pytest.mark.parametrize("systemd", ["file"], indirect=True)
+@pytest.mark.parametrize(
+    "pid", [{}, {"WATCHDOG_PID": str(os.getpid())}], ids=["any", "own"]
+)
+def test_watchdog_is_fed_twice_in_each_period(
+    systemd: Systemd, pid: dict[str, str]
+) -> None:
+    """The first report is sent at once, the next after half of the period."""
+    timers: list[tuple[float, object, object]] = []
+    environ = systemd.environ | {"WATCHDOG_USEC": "30000000"} | pid
+    manager = ServiceManager(environ)
+    manager.feed_watchdog(lambda *timer: timers.append(timer))
+    ((seconds, again, call_later),) = timers
+    again(call_later)
+
+    assert 15.0 == seconds
+    assert 2 == len(timers)
+    assert ["WATCHDOG=1"] * 2 == [systemd.received(), systemd.received()]
+
+
+@pytest.mark.parametrize("systemd", ["file"], indirect=True)
+@pytest.mark.parametrize(
+    "watchdog",
+    [
+        pytest.param({}, id="none"),
+        pytest.param({"WATCHDOG_USEC": "soon"}, id="not a number"),
+        pytest.param({"WATCHDOG_USEC": "0"}, id="off"),
+        pytest.param(
+            {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, id="another process"
+        ),
+    ],
+)
+def test_watchdog_of_another_process_is_not_fed(
+    systemd: Systemd, watchdog: dict[str, str]
+) -> None:
+    """Nothing is sent unless this process has a watchdog."""
+    timers: list[object] = []
+    manager = ServiceManager(systemd.environ | watchdog)
+    manager.feed_watchdog(lambda *timer: timers.append(timer))
+
+    assert [] == timers
+    with pytest.raises(BlockingIOError):
+        systemd.received()
+
+
+def test_process_without_service_manager_sends_nothing() -> None:
+    """Without NOTIFY_SOCKET nothing is sent, and nothing is logged."""
+    with capture_logs() as logs:
+        ServiceManager({}).ready()
+
+    assert [] == logs
+
+
+def test_service_manager_that_has_gone_is_logged(tmp_path: Path) -> None:
+    """A socket that isn't there doesn't stop the gateway."""
+    with capture_logs() as logs:
+        ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
+
+    assert ["service_manager_unreachable"] == [each["event"] for each in logs]
+
+
+@pytest.mark.parametrize("systemd", ["file"], indirect=True)
+def test_service_manager_that_does_not_read_is_not_waited_for(systemd: Systemd) -> None:
+    """When the socket's queue is full, reports are dropped and logged."""
+    manager = ServiceManager(systemd.environ)
+    with capture_logs() as logs:
+        while not logs:
+            manager.ready()
+
+    assert "service_manager_unreachable" == logs[0]["event"]
+    assert "READY=1" == systemd.received()
+
+
+@pytest.mark.parametrize("systemd", ["file"], indirect=True)
+def test_reload_has_the_time_of_the_clock_that_systemd_reads(systemd: Systemd) -> None:
+    """The clock is CLOCK_MONOTONIC, in microseconds."""
+    before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    ServiceManager(systemd.environ).reloading()
+    after_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    _, _, sent_us = systemd.received().rpartition("=")
+
+    assert before_us <= int(sent_us) <= after_us
