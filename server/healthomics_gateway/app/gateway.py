@@ -14,6 +14,7 @@ from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
+from healthomics_gateway.app.reload import Reload, Reloads, has_roles
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -43,13 +44,15 @@ class Gateway:
         settings: Settings,
         aws: Aws,
         *,
+        reload: Reload | None = None,
         options: Sequence[tuple[str, int]] = OPTIONS,
         parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
         refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
-        `options` are gRPC's server options. `parts` are more parts for
+        With `reload` it follows the configuration file. `options` are gRPC's server
+        options. `parts` are more parts for
         `/readyz?verbose`, by name; each returns its fault, or an empty text.
         `refusal_seconds` is the interval of refusals, see `make_run_service`.
         """
@@ -65,15 +68,26 @@ class Gateway:
         )
         self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
+        guards = wiring.make_guards(settings, self._keyring)
+        service = wiring.make_run_service(
+            settings, self._upstream, refusal_seconds=refusal_seconds
+        )
         self._server_factory = ServerFactory(
             settings,
-            guards=wiring.make_guards(settings, self._keyring),
+            guards=guards,
             bounds=self._bounds,
-            service=wiring.make_run_service(
-                settings, self._upstream, refusal_seconds=refusal_seconds
-            ),
+            service=service,
             health=Health(readiness),
             options=options,
+        )
+        self.reloads = Reloads()
+        self._reloader = reload and wiring.make_reloader(
+            settings,
+            reload,
+            self.reloads,
+            guards=guards,
+            service=service,
+            upstream=self._upstream,
         )
         self._add_parts(parts)
         self._admin = AdminPages(readiness)
@@ -92,6 +106,8 @@ class Gateway:
         if self._listeners.has_certificates:
             certificates = self._listeners.certificate_fault
             self._readiness.add("certificate", fault=certificates)
+        if self._reloader:
+            self._readiness.add("configuration", fault=lambda: self.reloads.fault)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
@@ -110,7 +126,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen on all addresses; raises ListenError with all faults."""
-        if any(each.aws_role for each in self._settings.callers):
+        if has_roles(self._settings):
             await self._upstream.learn_account()
         faults: list[str] = []
         try:
@@ -126,6 +142,8 @@ class Gateway:
         self._background.start("certificate", self._listeners.follow_certificates)
         if self._keyring:
             self._background.start("keys", self._keyring.follow)
+        if self._reloader:
+            self._background.start("configuration", self._reloader.follow)
         for address in self._listeners.in_plaintext:
             _log.warning("serving_plaintext", address=str(address))
         own, *others = (str(each) for each in self.addresses)
