@@ -121,6 +121,7 @@ class Reloader:
         setters: Setters,
         reloads: Reloads,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         """Follow the file; `running` are the settings of the start."""
         self._file = reload.file
@@ -129,6 +130,7 @@ class Reloader:
         self._setters = setters
         self._reloads = reloads
         self._sleep = sleep
+        self._read_seconds = read_seconds
         self._tried: bytes | str = self._file.content  # used, or refused
         self._seen: bytes | str = self._file.content  # at the last check
         # Reading a file may hang.
@@ -165,7 +167,7 @@ class Reloader:
     async def _read(self) -> bytes | str:
         """Return the content of the file, or why it can't be read."""
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with asyncio.timeout(self._read_seconds):
                 return await self._reading.run(partial(read_regular, self._file.path))
         except TimeoutError:
             return f"--config {self._file.path}: it can't be read in time"
@@ -189,7 +191,7 @@ class Reloader:
             raise ConfigurationError(found)
         late = f"--config {self._file.path}: its files can't be read in time"
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with asyncio.timeout(self._read_seconds):
                 content, read = await self._loading.run(
                     lambda: (found, self._file.load(found))
                 )
