@@ -55,10 +55,10 @@ class Served:
         async for line in self.process.stderr:
             self._events.put_nowait(json.loads(line))
 
-    async def event(self, name: str) -> dict[str, Any]:
-        """Wait until the gateway logs an event with this name, and return it."""
+    async def event(self, *names: str) -> dict[str, Any]:
+        """Wait until the gateway logs an event with such a name, and return it."""
         async with asyncio.timeout(START_SECONDS):
-            while (event := await self._events.get())["event"] != name:
+            while (event := await self._events.get())["event"] not in names:
                 pass
         return event
 
