@@ -27,9 +27,12 @@ from testkit.callers import (
     token,
 )
 from testkit.gateway_process import PROGRAM, Served, client, serving
-from testkit.lying_upstream import Answer, LyingUpstream, Request, true_run
+from testkit.lying_upstream import Answer, Request, true_run
+from testkit.sts_server import FakeSts
+from testkit.sts_sessions import SessionUpstream
 
 GROUPED = "spiffe://corp/ns/grouped/sa/reader"
+ROLE = "arn:aws:iam::210987654321:role/omics-read"
 SOON = {"GATEWAY_WATCH__INTERVAL": "50ms"}
 OUTCOMES = "configuration_reloaded", "configuration_fault"
 REFUSED = "CALLER_NOT_AUTHORIZED"
@@ -71,9 +74,13 @@ class Reloaded:
 
 @asynccontextmanager
 async def reloading(
-    folder: Path, toml: str, *, program: Sequence[str] = PROGRAM
+    folder: Path,
+    toml: str,
+    *,
+    program: Sequence[str] = PROGRAM,
+    sts: FakeSts | None = None,
 ) -> AsyncIterator[Reloaded]:
-    """Serve a gateway process with this file."""
+    """Serve a gateway process with this file; `sts` creates the sessions of roles."""
     members: dict[str, Any] = {**RUNS[OURS], "name": "first"}
 
     def truth(request: Request) -> Answer:
@@ -83,8 +90,10 @@ async def reloading(
     if not file.exists():
         file.write_text(toml)
     settings = settings_of_tokens(folder) | SOON
+    if sts:
+        settings["AWS_ENDPOINT_URL_STS"] = sts.url
     async with (
-        LyingUpstream(truth=truth) as upstream,
+        SessionUpstream(sts.given if sts else {}, truth=truth) as upstream,
         serving(
             upstream.url,
             program=program,
@@ -183,6 +192,30 @@ async def test_changed_file_is_found_without_a_signal(tmp_path: Path) -> None:
         after.HasField("parameters"),
     )
     assert 1 == asked
+
+
+@pytest.mark.guarantee("reload-watches")
+async def test_rule_can_get_a_role(tmp_path: Path) -> None:
+    """Watches of its callers end, and their next calls use sessions of the role.
+
+    The gateway's account is looked up then, as it is at the start with such a rule, and
+    not again later.
+    """
+    async with FakeSts() as sts, reloading(tmp_path, rule(LIMS), sts=sts) as gateway:
+        watch = gateway.calls.watch(OURS, token())
+        await watch.read()
+        before = [each.action for each in sts.asked]
+        await gateway.reload(rule(LIMS, aws_role=ROLE))
+        ended = await states(watch)
+        run = await gateway.calls.get(OURS, token())
+        fault = gateway.calls.upstream.requests[-1].fault
+        for toml in rule(LIMS), rule(LIMS, aws_role=ROLE):
+            await gateway.reload(toml)
+
+    assert [] == before
+    assert REFUSED == verdict(ended)
+    assert ("first", "") == (run.name, fault)
+    assert ["GetCallerIdentity", "AssumeRole"] == [each.action for each in sts.asked]
 
 
 async def test_log_level_changes_at_once(tmp_path: Path) -> None:

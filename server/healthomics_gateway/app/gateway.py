@@ -120,6 +120,11 @@ class Gateway:
         return self.addresses[0]
 
     @property
+    def settings(self) -> Settings:
+        """Return the settings as they are now, after reloads."""
+        return self._reloader.running if self._reloader else self._settings
+
+    @property
     def in_flight(self) -> int:
         """Return the number of calls under way, including watches."""
         return self._bounds.in_flight

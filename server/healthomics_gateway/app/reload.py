@@ -85,7 +85,7 @@ class Reloads:
         names = list(dict.fromkeys(map(_name_of, self.faults)))
         more = ", ..." if len(names) > MAX_NAMES else ""
         named = ", ".join(names[:MAX_NAMES]) + more
-        return f"faults in {named}; the old rules are used; see configuration_fault"
+        return f"faults in {named}; the settings stay as they were; see the log"
 
     def succeeded(self) -> None:
         """Count a reload that succeeded."""
@@ -126,7 +126,7 @@ class Reloader:
         """Follow the file; `running` are the settings of the start."""
         self._file = reload.file
         self._requested = reload.requested
-        self._running = running
+        self.running = running  # the settings as they are now
         self._setters = setters
         self._reloads = reloads
         self._sleep = sleep
@@ -199,18 +199,18 @@ class Reloader:
             raise ConfigurationError(late) from None
         if content != found:  # of an earlier check that took long
             raise ConfigurationError(late)
-        if faults := tuple(reload_faults(self._running, read)):
+        if faults := tuple(reload_faults(self.running, read)):
             raise ConfigurationError(*faults)
         return read
 
     async def _use(self, read: Settings) -> None:
-        before, after = self._running, reloaded(self._running, read)
+        before, after = self.running, reloaded(self.running, read)
         if has_roles(after) and not has_roles(before):
             await self._setters.learn_account()
         self._setters.log_level(after.log.level)
         self._setters.withheld(after.withhold)
         await self._setters.rules(rules_of(after))
-        self._running = after
+        self.running = after
         self._reloads.succeeded()
         _log.info("configuration_reloaded", changed=changed(before, after))
         if others := changed(after, read):
