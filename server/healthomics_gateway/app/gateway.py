@@ -12,9 +12,16 @@ import structlog
 from healthomics_gateway.app import wiring
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.grpc_server import OPTIONS
+from healthomics_gateway.app.interceptor_stack import Guards
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
-from healthomics_gateway.app.reload import Reload, Reloads, has_roles
+from healthomics_gateway.app.reload import (
+    Reload,
+    Reloader,
+    Reloads,
+    Setters,
+    has_roles,
+)
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -24,6 +31,7 @@ from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, Readiness
+from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
@@ -52,9 +60,9 @@ class Gateway:
         """Create the parts in a running event loop, without listening yet.
 
         With `reload` it follows the configuration file. `options` are gRPC's server
-        options. `parts` are more parts for
-        `/readyz?verbose`, by name; each returns its fault, or an empty text.
-        `refusal_seconds` is the interval of refusals, see `make_run_service`.
+        options. `parts` are more parts for `/readyz?verbose`, by name; each returns
+        its fault, or an empty text. `refusal_seconds` is the interval of refusals, see
+        `make_run_service`.
         """
         self._settings = settings
         self._background = Background()
@@ -81,18 +89,22 @@ class Gateway:
             options=options,
         )
         self.reloads = Reloads()
-        self._reloader = reload and wiring.make_reloader(
-            settings,
-            reload,
-            self.reloads,
-            guards=guards,
-            service=service,
-            upstream=self._upstream,
-        )
+        self._reloader = reload and self._make_reloader(reload, guards, service)
         self._add_parts(parts)
         self._admin = AdminPages(readiness)
         self.admin_address = settings.admin_listen
         self._eviction: asyncio.Task[None] | None = None
+
+    def _make_reloader(
+        self, reload: Reload, guards: Guards, service: RunService
+    ) -> Reloader:
+        setters = Setters(
+            log_level=reload.set_log_level,
+            withheld=service.withhold,
+            rules=guards.replace_rules,
+            learn_account=self._upstream.learn_account,
+        )
+        return Reloader(reload, self._settings, setters=setters, reloads=self.reloads)
 
     def _add_parts(self, parts: Mapping[str, Callable[[], str]]) -> None:
         """Add to readiness the parts that the settings enable."""

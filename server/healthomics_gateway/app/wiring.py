@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
-from healthomics_gateway.app.reload import Reload, Reloader, Reloads, Setters, rules_of
+from healthomics_gateway.app.reload import rules_of
 from healthomics_gateway.auth.keyring import Keyring, keyring_of
 from healthomics_gateway.auth.tokens import Tokens
 from healthomics_gateway.errors.reasons import Reason
@@ -207,25 +207,6 @@ def make_guards(settings: Settings, keyring: Keyring | None) -> Guards:
         expiry=expiry,
         asks_for_certificates=asks_for_certificates(settings),
     )
-
-
-def make_reloader(
-    settings: Settings,
-    reload: Reload,
-    reloads: Reloads,
-    *,
-    guards: Guards,
-    service: RunService,
-    upstream: UpstreamParts,
-) -> Reloader:
-    """Create what follows the configuration file; `reloads` gets the outcomes."""
-    setters = Setters(
-        log_level=reload.set_log_level,
-        withheld=service.withhold,
-        rules=guards.replace_rules,
-        learn_account=upstream.learn_account,
-    )
-    return Reloader(reload, settings, setters=setters, reloads=reloads)
 
 
 def make_bounds(settings: Settings) -> Bounds:
