@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
-  indistinguishable mutants mutation bench bench-quota audit wheel floor \
+  rolling indistinguishable mutants mutation bench bench-quota audit wheel floor \
   deploy-tools deploy-check deploy-files
 .DELETE_ON_ERROR:
 
@@ -75,6 +75,7 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) flood ARGS="--seconds 1 --rounds 1"
 	$(MAKE) crowds ARGS="--short"
 	$(MAKE) sigterm ARGS="--times 1"
+	$(MAKE) rolling
 	$(MAKE) mutants ARGS="--short"
 
 lint: lint-quick ## check style, types, imports between packages and the contract
@@ -181,6 +182,9 @@ crowds: $(LOAD) ## load a gateway with many calls and watches; draws build/watch
 
 sigterm: $(READY) ## stop a gateway under load ten times, with another one beside it
 	PYTHONPATH=tests $(BIN)/python -m load.sigterm $(ARGS)
+
+rolling: $(READY) ## replace certificate, rules and processes of two gateways under load
+	PYTHONPATH=tests $(BIN)/python -m load.rolling
 
 indistinguishable: $(READY) ## compare the delays of a hidden run and of a missing one
 	PYTHONPATH=tests $(BIN)/python -m load.indistinguishable $(ARGS)

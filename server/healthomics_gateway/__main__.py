@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from healthomics_gateway.app.signals import end_at_once, handle
+from healthomics_gateway.app.signals import (
+    do_nothing,
+    end_at_once,
+    handle,
+    names_file,
+)
 
 INTERRUPTED = 1  # exit code
 
@@ -15,7 +20,8 @@ def main() -> int:
     Signal handlers are set before the other imports, as these take about a second.
     """
     if sys.argv[1:2] == ["serve"]:
-        handle(end_at_once)
+        reloading = do_nothing if names_file(sys.argv) else None
+        handle(end_at_once, reloading=reloading)
     try:
         from healthomics_gateway.cli.main import main as run
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 from weakref import ReferenceType, ref
 
@@ -22,6 +22,9 @@ from healthomics_gateway.auth.policy import ANONYMOUS, UNRULED, Access, Credenti
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import NO_ATTEMPT, NO_CALLER, Caller, UpstreamInfo
+
+if TYPE_CHECKING:
+    from healthomics.v1.run_pb2 import Run
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
@@ -53,7 +56,10 @@ class CallContext:
     caller: Caller = NO_CALLER  # for limits: a host until an identity is proven
     identity: str = ANONYMOUS
     credentials: tuple[Credential, ...] = ()  # that prove the identity
-    access: Access = UNRULED
+    access: Access = UNRULED  # of a long call, by the rules as they are now
+    # Returns the run that a watch has shown, None before that.
+    watched: Callable[[], Run | None] | None = None
+    is_revoked: bool = False  # new rules end the call
     run_id: str = ""  # if it is valid
     upstream: UpstreamInfo = NO_ATTEMPT
     is_from_cache: bool = False

@@ -25,6 +25,12 @@ class TokenBucket:
         self._clock = clock
         self._filled_at = clock()
 
+    def resize(self, *, rate: float, capacity: float) -> None:
+        """Change the rate from now on, and the capacity; keep the tokens that fit."""
+        self.fill()
+        self.rate, self._capacity = rate, capacity
+        self.tokens = min(self.tokens, capacity)
+
     def fill(self) -> float:
         """Add the tokens that arrived since the last time; return the seconds since."""
         now = self._clock()

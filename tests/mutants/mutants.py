@@ -448,12 +448,52 @@ MUTANTS = (
         "e2e/test_rules.py::test_shared_fetch_is_answered_only_to_permitted_callers",
         holds=("e2e/test_rules.py::test_forbidden_run_and_missing_run_look_the_same",),
     ),
+    # Reloads.
+    Mutant(
+        "watch-goes-on-against-new-rules",
+        "interceptors/authorize.py",
+        "            self._revoke(call, GatewayError(Reason.CALLER_NOT_AUTHORIZED))\n",
+        "            pass\n",
+        "unit/interceptors/test_authorize.py::test_long_call_is_checked_by_new_rules",
+        holds=("e2e/test_reload.py::test_watches_are_checked_by_new_rules",),
+    ),
+    Mutant(
+        "half-written-file-is-used",
+        "app/reload.py",
+        "found == self._seen if is_new else not self._reloads.is_ok",
+        "is_new or not self._reloads.is_ok",
+        "unit/app/test_reload.py::test_content_must_be_read_twice",
+    ),
+    Mutant(
+        "reload-removes-the-last-rule",
+        "settings/reloading.py",
+        "if running.callers and not read.callers:",
+        "if False:",
+        "unit/app/test_reload.py::test_faulty_file_changes_nothing",
+        holds=("e2e/test_reload.py::test_faulty_file_keeps_the_rules_and_says_so",),
+    ),
+    Mutant(
+        "withheld-members-stay-as-they-were",
+        "services/requests.py",
+        "        self._withheld = members\n",
+        "",
+        "e2e/test_reload.py::test_changed_file_is_found_without_a_signal",
+    ),
+    Mutant(
+        "reload-fills-the-buckets",
+        "interceptors/caller_limits.py",
+        "            bucket.resize(rate=rate, capacity=capacity)\n",
+        "            bucket = buckets[name] = TokenBucket(\n"
+        "                rate=rate, capacity=capacity, clock=self._clock\n"
+        "            )\n",
+        "unit/interceptors/test_caller_limits.py::test_new_rule_counts_the_calls_before_it",
+    ),
     # Limits of each caller.
     Mutant(
         "callers-of-a-host-share-their-limits",
         "interceptors/authorize.py",
-        "            if identity != ANONYMOUS:\n"
-        "                call.caller = Caller(identity, call.peer)\n",
+        "                if identity != ANONYMOUS:\n"
+        "                    call.caller = Caller(identity, call.peer)\n",
         "",
         "e2e/test_rules.py::test_each_caller_has_its_own_limits",
         holds=(
@@ -648,7 +688,7 @@ MUTANTS = (
     Mutant(
         "early-signal-has-python-s-handler",
         "__main__.py",
-        "        handle(end_at_once)\n",
+        "        handle(end_at_once, reloading=reloading)\n",
         "        pass\n",
         "e2e/test_shutdown.py::test_signal_while_modules_are_imported_ends_the_process",
     ),
@@ -662,7 +702,7 @@ MUTANTS = (
     Mutant(
         "caller-without-identity-needs-no-rule",
         "app/interceptor_stack.py",
-        "else not (by_token or asks_for_certificates)",
+        "else not self._proves_identities",
         "else True",
         "e2e/test_rules.py::test_anonymous_caller_needs_a_rule",
     ),

@@ -114,6 +114,10 @@ class Steps:
         self._sleepers.put_nowait(sleeping)
         await sleeping
 
+    async def begun(self) -> None:
+        """Wait until the next sleep begins, as after one that was cancelled."""
+        self._sleeping = await self._sleepers.get()
+
     async def step(self) -> None:
         """End the present sleep, and wait until the next one begins."""
         sleeping = self._sleeping or await self._sleepers.get()

@@ -21,7 +21,7 @@ import grpc
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from testkit.arrivals import within_quota
-from testkit.builders import UNPACED
+from testkit.builders import ANYWHERE, UNPACED
 
 SERVICE_CONFIG = Path(__file__).parents[2] / "clients/service-config.json"
 CREDENTIALS = {
@@ -55,10 +55,10 @@ class Served:
         async for line in self.process.stderr:
             self._events.put_nowait(json.loads(line))
 
-    async def event(self, name: str) -> dict[str, Any]:
-        """Wait until the gateway logs an event with this name, and return it."""
+    async def event(self, *names: str) -> dict[str, Any]:
+        """Wait until the gateway logs an event with such a name, and return it."""
         async with asyncio.timeout(START_SECONDS):
-            while (event := await self._events.get())["event"] != name:
+            while (event := await self._events.get())["event"] not in names:
                 pass
         return event
 
@@ -112,11 +112,17 @@ async def serving(
     program: Sequence[str] = PROGRAM,
     arguments: Sequence[str] = (),
     stdout: int | None = None,
+    listen: str = ANYWHERE,
     **settings: str,
 ) -> AsyncIterator[Served]:
     """Run `healthomics-gateway serve` with HealthOmics at `url`, until it serves."""
     async with starting(
-        url, program=program, arguments=arguments, stdout=stdout, **settings
+        url,
+        program=program,
+        arguments=arguments,
+        stdout=stdout,
+        listen=listen,
+        **settings,
     ) as served:
         event = await served.event("serving")
         served.address = event["address"]
@@ -131,6 +137,7 @@ async def starting(
     program: Sequence[str] = PROGRAM,
     arguments: Sequence[str] = (),
     stdout: int | None = None,
+    listen: str = ANYWHERE,
     **settings: str,
 ) -> AsyncIterator[Served]:
     """Run `healthomics-gateway serve`, without waiting until it serves."""
@@ -139,7 +146,7 @@ async def starting(
     with within_quota(url, settings):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, *program, "serve", *arguments),
-            *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
+            *("--listen", listen, "--admin-listen", ANYWHERE),
             env=own | CREDENTIALS | {"AWS_ENDPOINT_URL_OMICS": url} | settings,
             stdout=stdout,
             stderr=PIPE,

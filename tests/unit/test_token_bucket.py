@@ -35,3 +35,18 @@ def test_bucket_without_a_token_says_when_the_next_arrives() -> None:
     bucket.fill()
     assert bucket.has_token
     assert 0.0 == bucket.wait_seconds
+
+
+def test_resized_bucket_keeps_the_tokens_that_fit() -> None:
+    """Tokens of the time before arrive at the old rate, later ones at the new rate."""
+    clock = MonotonicClock()
+    bucket = TokenBucket(rate=4.0, capacity=8.0, clock=clock)
+    bucket.tokens -= 8
+    clock.now += 0.5
+    bucket.resize(rate=1.0, capacity=4.0)
+    assert 2.0 == bucket.tokens
+    clock.now += 1.0
+    bucket.fill()
+    assert 3.0 == bucket.tokens
+    bucket.resize(rate=1.0, capacity=1.0)
+    assert 1.0 == bucket.tokens

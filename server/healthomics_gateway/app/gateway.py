@@ -12,8 +12,16 @@ import structlog
 from healthomics_gateway.app import wiring
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.grpc_server import OPTIONS
+from healthomics_gateway.app.interceptor_stack import Guards
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
+from healthomics_gateway.app.reload import (
+    Reload,
+    Reloader,
+    Reloads,
+    Setters,
+    has_roles,
+)
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -23,6 +31,7 @@ from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, Readiness
+from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
@@ -43,15 +52,17 @@ class Gateway:
         settings: Settings,
         aws: Aws,
         *,
+        reload: Reload | None = None,
         options: Sequence[tuple[str, int]] = OPTIONS,
         parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
         refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
-        `options` are gRPC's server options. `parts` are more parts for
-        `/readyz?verbose`, by name; each returns its fault, or an empty text.
-        `refusal_seconds` is the interval of refusals, see `make_run_service`.
+        With `reload` it follows the configuration file. `options` are gRPC's server
+        options. `parts` are more parts for `/readyz?verbose`, by name; each returns
+        its fault, or an empty text. `refusal_seconds` is the interval of refusals, see
+        `make_run_service`.
         """
         self._settings = settings
         self._background = Background()
@@ -65,20 +76,35 @@ class Gateway:
         )
         self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
+        guards = wiring.make_guards(settings, self._keyring)
+        service = wiring.make_run_service(
+            settings, self._upstream, refusal_seconds=refusal_seconds
+        )
         self._server_factory = ServerFactory(
             settings,
-            guards=wiring.make_guards(settings, self._keyring),
+            guards=guards,
             bounds=self._bounds,
-            service=wiring.make_run_service(
-                settings, self._upstream, refusal_seconds=refusal_seconds
-            ),
+            service=service,
             health=Health(readiness),
             options=options,
         )
+        self.reloads = Reloads()
+        self._reloader = reload and self._make_reloader(reload, guards, service)
         self._add_parts(parts)
         self._admin = AdminPages(readiness)
         self.admin_address = settings.admin_listen
         self._eviction: asyncio.Task[None] | None = None
+
+    def _make_reloader(
+        self, reload: Reload, guards: Guards, service: RunService
+    ) -> Reloader:
+        setters = Setters(
+            log_level=reload.set_log_level,
+            withheld=service.withhold,
+            rules=guards.replace_rules,
+            learn_account=self._upstream.learn_account,
+        )
+        return Reloader(reload, self._settings, setters=setters, reloads=self.reloads)
 
     def _add_parts(self, parts: Mapping[str, Callable[[], str]]) -> None:
         """Add to readiness the parts that the settings enable."""
@@ -92,6 +118,8 @@ class Gateway:
         if self._listeners.has_certificates:
             certificates = self._listeners.certificate_fault
             self._readiness.add("certificate", fault=certificates)
+        if self._reloader:
+            self._readiness.add("configuration", fault=lambda: self.reloads.fault)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
@@ -104,13 +132,18 @@ class Gateway:
         return self.addresses[0]
 
     @property
+    def settings(self) -> Settings:
+        """Return the settings as they are now, after reloads."""
+        return self._reloader.running if self._reloader else self._settings
+
+    @property
     def in_flight(self) -> int:
         """Return the number of calls under way, including watches."""
         return self._bounds.in_flight
 
     async def start(self) -> None:
         """Listen on all addresses; raises ListenError with all faults."""
-        if any(each.aws_role for each in self._settings.callers):
+        if has_roles(self._settings):
             await self._upstream.learn_account()
         faults: list[str] = []
         try:
@@ -126,6 +159,8 @@ class Gateway:
         self._background.start("certificate", self._listeners.follow_certificates)
         if self._keyring:
             self._background.start("keys", self._keyring.follow)
+        if self._reloader:
+            self._background.start("configuration", self._reloader.follow)
         for address in self._listeners.in_plaintext:
             _log.warning("serving_plaintext", address=str(address))
         own, *others = (str(each) for each in self.addresses)

@@ -13,7 +13,7 @@ from healthomics_gateway.interceptors.authenticate import (
     ByToken,
     authenticate,
 )
-from healthomics_gateway.interceptors.authorize import authorize
+from healthomics_gateway.interceptors.authorize import Authorization
 from healthomics_gateway.interceptors.caller_limits import CallerLimits
 from healthomics_gateway.interceptors.chain import Chain
 from healthomics_gateway.interceptors.concurrency import Admission
@@ -90,15 +90,28 @@ class Guards:
         If tokens are verified or a listener requires certificates, a caller without
         identity needs a rule on every listener.
         """
-        self._policy = Policy(rules)
+        self._policy = Policy()
+        self._authorization = Authorization(self._policy)
         self._limits = CallerLimits()
         self._by_token = by_token
         self._expiry = expiry
-        self._is_on = bool(rules or by_token or asks_for_certificates)
+        self._proves_identities = bool(by_token or asks_for_certificates)
+        self._is_on = bool(rules or self._proves_identities)
+        self._replace(rules)
+
+    async def replace_rules(self, rules: Sequence[Rule]) -> None:
+        """Use these rules for new calls at once, then check long calls again.
+
+        If there were no rules before, identities must have been proven all the same:
+        without that, `at` has returned empty guards.
+        """
+        self._replace(rules)
+        await self._authorization.check()
+
+    def _replace(self, rules: Sequence[Rule]) -> None:
+        self._policy.replace(rules)
         self._allows_anonymous = (
-            self._policy.knows(ANONYMOUS)
-            if rules
-            else not (by_token or asks_for_certificates)
+            self._policy.knows(ANONYMOUS) if rules else not self._proves_identities
         )
 
     def at(self, by_connection: ByCertificate | None) -> Guard:
@@ -108,16 +121,17 @@ class Guards:
         authentication = authenticate(
             by_certificate=by_connection,
             by_token=self._by_token,
-            allows_anonymous=self._allows_anonymous,
+            allows_anonymous=lambda: self._allows_anonymous,
         )
 
         def interceptors(method: str) -> Sequence[Interceptor]:
             limits = self._limits
             limit = limits.watches if method == "WatchRun" else limits.calls
-            authorization = authorize(self._policy, method)
-            if method == "GetRun":  # it ends by its deadline, so needs no expiry
-                return authentication, authorization, limit
-            return authentication, self._expiry.intercept, authorization, limit
+            authorization = self._authorization
+            if method == "GetRun":  # it ends by its deadline, so it is checked once
+                return authentication, authorization.once(method), limit
+            lasting = self._expiry.intercept, authorization.lasting(method)
+            return authentication, *lasting, limit
 
         return interceptors
 

@@ -17,9 +17,11 @@ from typing import Any, NoReturn
 import structlog
 
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.reload import ConfigFile, Reload
 from healthomics_gateway.app.sd_notify import ServiceManager
 from healthomics_gateway.app.signals import ENDED, handle
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_setup import (
     FLUSH_SECONDS,
     Printed,
@@ -40,23 +42,39 @@ async def serve(
     settings: Settings,
     aws: Aws,
     *,
+    config: ConfigFile | None = None,
     started: Callable[[Gateway], Awaitable[None]] | None = None,
     force_seconds: float = FORCE_SECONDS,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
+
+    If there is a `config`, it is followed, and SIGHUP reloads it instead.
 
     A second signal ends the drain. The process is ended by force `force_seconds` after
     the drain time, or after a second signal. If new calls can't reach the gateway, the
     process ends with 70. Raises ListenError if an address can't be bound.
     """
     share_memory_arena()
-    log = set_up_logging(level=settings.log.level, log_format=settings.log.format)
+    level = LogLevel(settings.log.level)
+    log = set_up_logging(level=level, log_format=settings.log.format)
     drain_seconds = settings.drain_time.total_seconds()
     signals = Signals(
-        drain_seconds, force_seconds=force_seconds, end_now=partial(_end_now, log)
+        drain_seconds,
+        force_seconds=force_seconds,
+        end_now=partial(_end_now, log),
+        reloads=config is not None,
     )
-    gateway = Gateway(settings, aws, parts={"log": log.fault})
     manager = ServiceManager(os.environ)
+    reload = None
+    if config:
+        reload = Reload(
+            file=config,
+            requested=signals.reload,
+            set_log_level=level.set,
+            begun=manager.reloading,
+            ended=manager.ready,
+        )
+    gateway = Gateway(settings, aws, reload=reload, parts={"log": log.fault})
     with redirect_stderr(Printed()):
         try:
             if not await _until(signals.first, _start(gateway, started, manager)):
@@ -116,8 +134,9 @@ class Signals:
         clock: Callable[[], float] = time.monotonic,
         end_in: Callable[[float], None] | None = None,
         end_now: Callable[[int], object],
+        reloads: bool = False,
     ) -> None:
-        """Install the signal handlers.
+        """Install the signal handlers; with `reloads`, SIGHUP only sets `reload`.
 
         The watchdog ends the process `force_seconds` after a drain of `drain_seconds`,
         or after a second signal if that is earlier. `end_in` sets the watchdog to a
@@ -126,6 +145,7 @@ class Signals:
         """
         self.first = asyncio.Event()
         self.second = asyncio.Event()
+        self.reload = asyncio.Event()
         self._drain_seconds = drain_seconds
         self._force_seconds = force_seconds
         self._clock = clock
@@ -134,7 +154,7 @@ class Signals:
         self._end = inf  # time at which the watchdog ends the process
         self._received = 0
         self._loop = asyncio.get_running_loop()
-        handle(self._receive)
+        handle(self._receive, reloading=self._request_reload if reloads else None)
 
     def _receive(self, _number: int, _frame: Any) -> None:
         """Handle a signal; Python calls this between two instructions."""
@@ -149,6 +169,10 @@ class Signals:
             self._loop.call_soon_threadsafe(self.second.set)
         else:
             self._end_now(FORCED)
+
+    def _request_reload(self, _number: int, _frame: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.reload.set)
 
     def _end_within(self, seconds: float) -> None:
         """Set the watchdog, unless it already ends the process earlier."""

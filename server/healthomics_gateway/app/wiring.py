@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import inf
 
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
+from healthomics_gateway.app.reload import rules_of
 from healthomics_gateway.auth.keyring import Keyring, keyring_of
-from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.auth.tokens import Tokens
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.concurrency import Admission
@@ -24,7 +24,7 @@ from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
-from healthomics_gateway.settings.listener_settings import listeners_of
+from healthomics_gateway.settings.listener_settings import asks_for_certificates
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
@@ -50,6 +50,8 @@ class UpstreamParts:
 
     async def learn_account(self) -> None:
         """Look up the gateway's account, to know which roles share its quota."""
+        if self.schedulers.is_account_known:
+            return
         account = await self.sts.account()
         for each in (self.schedulers, self.poll_schedulers):
             each.learn(account)
@@ -200,12 +202,10 @@ def make_guards(settings: Settings, keyring: Keyring | None) -> Guards:
     if keyring:
         keyring.on_change(expiry.check)
     return Guards(
-        [Rule(**each.model_dump()) for each in settings.callers],
+        rules_of(settings),
         by_token=make_tokens(settings.jwt, keyring).credential_of if keyring else None,
         expiry=expiry,
-        asks_for_certificates=any(
-            each.client_auth == "required" for each in listeners_of(settings)
-        ),
+        asks_for_certificates=asks_for_certificates(settings),
     )
 
 

@@ -131,6 +131,11 @@ class Policy:
         self._rules = rules
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
 
+    def replace(self, rules: Sequence[Rule]) -> None:
+        """Use these rules from now on."""
+        self._rules = rules
+        self._known.clear()
+
     def knows(self, identity: str) -> bool:
         """Return whether a rule applies to this caller."""
         return any(each.matches(identity) for each in self._rules)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from healthomics_gateway.app.process import serve as serve_until_signal
-from healthomics_gateway.cli.configuration import checked
+from healthomics_gateway.cli.configuration import checked, config_file
 from healthomics_gateway.cli.usage import DONE
 
 try:
@@ -17,10 +17,11 @@ except ImportError:  # it is an optional dependency
 def serve(options: Namespace) -> int:
     """Serve the gateway until a signal stops it."""
     loaded, aws = checked(options, with_aws=not options.sandbox)
+    config = config_file(options, loaded)
     if aws:
-        run(serve_until_signal(loaded.settings, aws))
+        run(serve_until_signal(loaded.settings, aws, config=config))
     else:  # without `--sandbox`, neither the sandbox nor the client is imported
         from healthomics_gateway.cli.serve_sandbox import serve_sandbox
 
-        run(serve_sandbox(loaded.settings))
+        run(serve_sandbox(loaded.settings, config))
     return DONE

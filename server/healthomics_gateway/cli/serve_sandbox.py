@@ -13,6 +13,7 @@ from threading import Thread
 
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.process import serve
+from healthomics_gateway.app.reload import ConfigFile
 from healthomics_gateway.cli.call import get
 from healthomics_gateway.cli.standard_streams import print_error
 from healthomics_gateway.cli.usage import CHANGING_RUN, SHOWN_RUN
@@ -28,7 +29,7 @@ from healthomics_gateway.upstream.config import fixed
 SHOW_TIMEOUT = timedelta(seconds=10)
 
 
-async def serve_sandbox(settings: Settings) -> None:
+async def serve_sandbox(settings: Settings, config: ConfigFile | None) -> None:
     """Serve the gateway and its sandbox until a signal stops them."""
     async with Sandbox() as sandbox:
         aws = fixed(
@@ -39,7 +40,8 @@ async def serve_sandbox(settings: Settings) -> None:
         )
         is_open = not (settings.tls.cert_file or settings.jwt.is_on or settings.callers)
         show = _show_one_answer if is_open else _show_address
-        await serve(settings, aws, started=partial(_introduce, show))
+        started = partial(_introduce, show)
+        await serve(settings, aws, config=config, started=started)
 
 
 async def _introduce(show: Callable[[Gateway], None], gateway: Gateway) -> None:

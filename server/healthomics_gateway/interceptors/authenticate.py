@@ -25,9 +25,12 @@ def authenticate(
     *,
     by_certificate: ByCertificate | None,
     by_token: ByToken | None,
-    allows_anonymous: bool,
+    allows_anonymous: Callable[[], bool],
 ) -> Interceptor:
-    """Set each call's identity. Raises TOKEN_MISSING if one is required and missing."""
+    """Set each call's identity. Raises TOKEN_MISSING if one is required and missing.
+
+    `allows_anonymous` returns whether none is required: it depends on the rules.
+    """
 
     def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, call: CallContext) -> bytes:
@@ -36,7 +39,7 @@ def authenticate(
             if certified and signed and certified.identity != signed.identity:
                 raise token_refused("identity of the connection")
             credentials = tuple(each for each in (certified, signed) if each)
-            if not credentials and not allows_anonymous:
+            if not credentials and not allows_anonymous():
                 raise GatewayError(Reason.TOKEN_MISSING)
             call.credentials = credentials
             call.identity = credentials[0].identity if credentials else ANONYMOUS

@@ -75,11 +75,13 @@ class CallerLimits:
     def _take(self, name: str, access: Access, rate: float) -> None:
         is_known = access.identity != ANONYMOUS
         buckets = self._of_identities if is_known else self._of_hosts
-        bucket = buckets.get(name)
+        bucket, capacity = buckets.get(name), max(rate, 1.0)
         if bucket is None:
             bucket = buckets[name] = TokenBucket(
-                rate=rate, capacity=max(rate, 1.0), clock=self._clock
+                rate=rate, capacity=capacity, clock=self._clock
             )
+        if bucket.rate != rate:  # the rules were reloaded
+            bucket.resize(rate=rate, capacity=capacity)
         bucket.fill()
         if not bucket.take():
             raise limited(bucket.wait_seconds)

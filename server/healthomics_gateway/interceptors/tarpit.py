@@ -67,13 +67,16 @@ class Tarpit:
         self._timer: asyncio.TimerHandle | None = None
 
     def intercept(self, proceed: Handler) -> Handler:
-        """Delay the rejection of a call until its turn."""
+        """Delay the rejection of a call until its turn.
+
+        A long call that new rules end isn't delayed, as it was accepted before.
+        """
 
         async def handle(incoming: Any, call: CallContext) -> bytes:
             try:
                 return await proceed(incoming, call)
             except GatewayError as error:
-                if error.reason not in PACED:
+                if error.reason not in PACED or call.is_revoked:
                     raise
                 # Without its traceback, which would hold this frame while it waits.
                 rejection = error.with_traceback(None)

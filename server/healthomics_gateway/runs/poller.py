@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from healthomics.v1.run_pb2 import RunStatus
+from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
@@ -89,6 +89,11 @@ class Poller:
         self._encoding = asyncio.Lock()
         self.failure: GatewayError | None = None  # that ends the watches
         self.upstream = NO_ATTEMPT  # of the last poll
+
+    @property
+    def run(self) -> Run | None:
+        """The run as it was read last."""
+        return self._answer.run if self._answer else None
 
     def join(self, subscriber: Subscriber) -> None:
         """Add a subscriber."""

@@ -106,8 +106,16 @@ class Schedulers:
         self._of_account: dict[str, Scheduler] | None = None  # `None`: all share one
         self._of_role = {"": self._own}
 
+    @property
+    def is_account_known(self) -> bool:
+        """Return whether `learn` has set the gateway's own account."""
+        return self._of_account is not None
+
     def learn(self, own_account: str | None) -> None:
-        """Set the gateway's own account, if it is known, before the first call."""
+        """Set the gateway's own account, if it is known.
+
+        Do so before the first call for a role.
+        """
         if own_account:
             self._of_account = {own_account: self._own}
             self._of_role = {"": self._own}

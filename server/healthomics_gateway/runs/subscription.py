@@ -25,7 +25,7 @@ HEARTBEAT = b""  # a response without a run, encoded
 class SubscriptionOptions:
     """What a subscription to a run selects, and its limits."""
 
-    selection: Selection
+    selection: Callable[[], Selection]  # called for each state
     name: str = ""  # of its caller, whose turns polls may take
     uuid: str = ""  # of the run that the caller has seen, if any
     period_seconds: float | None = None  # between polls, instead of the usual time
@@ -96,6 +96,10 @@ class Subscription:
         """The attempts of the last poll."""
         return self._poller.upstream
 
+    def run(self) -> Run | None:
+        """Return the run as it was read last, if `next` has returned a state."""
+        return None if self.taken is None else self._poller.run
+
     async def next(self) -> bytes | None:
         """Return the next encoded response, or `None` when the run has ended.
 
@@ -123,7 +127,7 @@ class Subscription:
                 self.taken = state.number
                 self._check(state.run)
                 self._is_done = state.run.status in TERMINAL
-                body, digest = await self._poller.view(state, self._options.selection)
+                body, digest = await self._poller.view(state, self._options.selection())
                 if digest != self._digest:
                     self._digest = digest
                     return body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
-from healthomics_gateway.auth.policy import Access
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.runs.field_mask import ALL, Selection
 from healthomics_gateway.runs.source import RunQuery
@@ -22,7 +21,13 @@ class RequestReader:
     def __init__(self, limits: Limits) -> None:
         """Read requests within `limits`."""
         self._limits = limits
+        self._withheld = limits.withheld
         self._whole: dict[frozenset[str], Selection] = {}  # by what a rule withholds
+
+    def withhold(self, members: frozenset[str]) -> None:
+        """Withhold these members from every caller from now on."""
+        self._withheld = members
+        self._whole.clear()
 
     def get(
         self, request: GetRunRequest, call: CallContext
@@ -32,16 +37,13 @@ class RequestReader:
         check_get(request)
         export = tuple(sorted(set(request.export))) if request.export else ()
         query = RunQuery(request.id, export, call.access.partition)
-        return query, self._selection(request, call.access)
+        return query, self.selection(request, call)
 
-    def watch(
-        self, request: WatchRunRequest, call: CallContext
-    ) -> tuple[RunQuery, Selection]:
-        """Return the query and the selection of a WatchRun request."""
+    def watch(self, request: WatchRunRequest, call: CallContext) -> RunQuery:
+        """Return the query of a WatchRun request."""
         _set_run_id(request, call)
         check_watch(request)
-        query = RunQuery(request.id, partition=call.access.partition)
-        return query, self._selection(request, call.access)
+        return RunQuery(request.id, partition=call.access.partition)
 
     def max_age_seconds(self, request: GetRunRequest) -> float:
         """Return the maximum age of a cached answer, in seconds; 0 for a fresh one."""
@@ -55,19 +57,20 @@ class RequestReader:
         seconds = seconds_of(request.min_interval)
         return max(seconds, self._limits.min_interval_seconds) if seconds else None
 
-    def _selection(
-        self, request: GetRunRequest | WatchRunRequest, access: Access
+    def selection(
+        self, request: GetRunRequest | WatchRunRequest, call: CallContext
     ) -> Selection:
-        withheld = access.rule.withhold
+        """Return what the caller receives now; what is withheld may change."""
+        withheld = call.access.rule.withhold
         if not request.HasField("read_mask"):
             whole = self._whole.get(withheld)
             if whole is None:
-                whole = Selection(withheld=self._limits.withheld | withheld)
+                whole = Selection(withheld=self._withheld | withheld)
                 self._whole[withheld] = whole
             return whole
         paths = frozenset(request.read_mask.paths)
         asked = None if ALL in paths else paths or None
-        return Selection(asked, self._limits.withheld | withheld)
+        return Selection(asked, self._withheld | withheld)
 
 
 def heartbeat_seconds(request: WatchRunRequest) -> float | None:

@@ -21,7 +21,6 @@ from healthomics_gateway.context import CallContext, current_call
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.cache import Cache
-from healthomics_gateway.runs.field_mask import Selection
 from healthomics_gateway.runs.source import (
     Answer,
     Caller,
@@ -60,6 +59,13 @@ class RunService(RunServiceServicer):
         self._cache = cache or Cache(max_bytes=0)
         self._clock = clock
         self._requests = RequestReader(limits)
+
+    def withhold(self, members: frozenset[str]) -> None:
+        """Withhold these members from new answers, and from further states of watches.
+
+        `members` are AWS's names.
+        """
+        self._requests.withhold(members)
 
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
         self, request: GetRunRequest, _rpc: ServicerContext[GetRunRequest, Run]
@@ -125,7 +131,7 @@ class RunService(RunServiceServicer):
     ) -> AsyncIterator[Any]:
         """Yield encoded responses that follow one run to its end."""
         call = current_call()
-        query, selection = self._requests.watch(request, call)
+        query = self._requests.watch(request, call)
         longest = self._limits.max_stream_seconds
         own_seconds = call.rpc.time_remaining()
         seconds, is_own = time_limit(own_seconds, default=longest, longest=longest)
@@ -139,13 +145,16 @@ class RunService(RunServiceServicer):
                     async for beat in beats:
                         yield beat
                 first = fetching.result()
-            with self._subscribe(request, query, selection, call, first) as watch:
+            with self._subscribe(request, query, call, first) as watch:
+                call.watched = watch.run
                 try:
                     while (body := await watch.next()) is not None:
                         yield body
                 except GatewayError:
                     call.upstream = watch.upstream
                     raise
+                finally:
+                    call.watched = None  # it refers to the call
         except TimeoutError:
             is_shorter = is_own and seconds < longest
             reason = Reason.CALLER_DEADLINE if is_shorter else Reason.WATCH_RENEW
@@ -163,13 +172,14 @@ class RunService(RunServiceServicer):
         """
         caller = Caller(call.caller.name, query.id)
         asked = OneCall(call.end, caller=caller, is_poll=True)
-        access = call.access
         try:
             async with asyncio.timeout(call.end - begun), self._hiding(call, begun):
                 first = await self._watches.first_fetch(
-                    query, call=asked, hides=access.hides
+                    query,
+                    call=asked,
+                    hides=lambda error: call.access.hides(error),  # noqa: PLW0108  # the access may change
                 )
-                access.check(first.run)
+                call.access.check(first.run)
         except GatewayError:
             call.upstream = asked.upstream
             raise
@@ -179,19 +189,21 @@ class RunService(RunServiceServicer):
         self,
         request: WatchRunRequest,
         query: RunQuery,
-        selection: Selection,
         call: CallContext,
         first: Answer | None,
     ) -> Subscription:
-        """Return a subscription to what the caller may see, until the call's end."""
+        """Return a subscription to what the caller may see, until the call's end.
+
+        The rules, and so what the caller may see, can change meanwhile.
+        """
         options = SubscriptionOptions(
-            selection=selection,
+            selection=lambda: self._requests.selection(request, call),
             name=call.caller.name,
             uuid=request.uuid,
             period_seconds=self._requests.period_seconds(request),
             heartbeat_seconds=heartbeat_seconds(request),
             seconds=call.end - self._clock(),
-            check=call.access.check,
+            check=lambda run: call.access.check(run),  # noqa: PLW0108  # the access may change
         )
         return self._watches.watch(query, options, first=first)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain
 
@@ -12,7 +12,7 @@ from healthomics_gateway.durations import duration_text
 from healthomics_gateway.settings.file_checks import is_readable, unreadable_files
 from healthomics_gateway.settings.listener_checks import Finding, listener_faults
 from healthomics_gateway.settings.listener_settings import (
-    ListenerSettings,
+    asks_for_certificates,
     listeners_of,
 )
 from healthomics_gateway.settings.schema import Jwt, Settings
@@ -40,7 +40,7 @@ def faults_of(
     for names, fault in chain(
         listener_faults(settings, listeners),
         _jwt_faults(settings.jwt),
-        _caller_faults(settings, listeners),
+        caller_faults(settings),
         _limit_faults(settings),
     ):
         if refused.isdisjoint(names):
@@ -67,13 +67,10 @@ def _jwt_faults(jwt: Jwt) -> Iterator[Finding]:
         yield (), f"jwt.ca_file: {fault}"
 
 
-def _caller_faults(
-    settings: Settings, listeners: Sequence[ListenerSettings]
-) -> Iterator[Finding]:
+def caller_faults(settings: Settings) -> Iterator[Finding]:
     """Yield the faults of rules that can never apply to a call."""
-    certified = any(each.client_auth == "required" for each in listeners)
-    is_provable = settings.jwt.is_on or certified
-    named = [each.identity for each in listeners]
+    is_provable = settings.jwt.is_on or asks_for_certificates(settings)
+    named = [each.identity for each in listeners_of(settings)]
     rules = [Rule(each.identity, each.methods) for each in settings.callers]
     for at, rule in enumerate(rules):
         name = f"callers[{at}].identity {rule.identity}"

@@ -54,6 +54,11 @@ def listeners_of(settings: Settings) -> tuple[ListenerSettings, ...]:
     return listen, *further
 
 
+def asks_for_certificates(settings: Settings) -> bool:
+    """Return whether a listener requires certificates of its clients."""
+    return any(each.client_auth == "required" for each in listeners_of(settings))
+
+
 def _further(settings: Settings, at: int, table: ListenerTable) -> ListenerSettings:
     """Return the settings of a listener, with the defaults of `[tls]`."""
     tls, section = settings.tls, f"listeners[{at}]"

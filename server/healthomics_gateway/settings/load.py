@@ -21,6 +21,7 @@ from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import (
     leaves,
     merge,
+    parse_file,
     read_file,
     remove_invalid,
 )
@@ -41,6 +42,7 @@ class Loaded:
 
     settings: Settings
     origins: Mapping[str, str]  # by dotted name
+    content: bytes = b""  # of the file
 
 
 def load(
@@ -48,12 +50,18 @@ def load(
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
     config_file: Path | None = None,
+    content: bytes | None = None,
 ) -> Loaded:
     """Return the settings from all sources; raise SettingsError with all faults.
 
-    `flags` are by name of the setting, None if a flag wasn't given.
+    `flags` are by name of the setting, None if a flag wasn't given. `content` is that
+    of the file, if it has been read already.
     """
-    in_file, faults = read_file(config_file)
+    faults: list[str] = []
+    if content is None:
+        content, faults = read_file(config_file)
+    in_file, of_content = parse_file(config_file, content)
+    faults += of_content
     is_file_read = not faults
     in_flags = {name: value for name, value in flags.items() if value is not None}
     sources = (  # in ascending priority
@@ -75,7 +83,7 @@ def load(
     settings = _with_deadlines(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
     faults += faults_of(settings, origins, refused)
-    loaded = Loaded(settings, origins)
+    loaded = Loaded(settings, origins, content)
     if faults:
         raise SettingsError(*faults, loaded=loaded if is_file_read else None)
     return loaded

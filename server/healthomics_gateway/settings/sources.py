@@ -59,23 +59,28 @@ def leaves(
             yield f"{prefix}{name}", value
 
 
-def read_file(file: Path | None) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings in a TOML file, and the faults of the file.
+def read_file(file: Path | None) -> tuple[bytes, list[str]]:
+    """Return the content of a file of settings, and the faults of reading it.
 
     The file is read only once, so that it can be a pipe (`--config <(...)`).
     """
     if file is None:
-        return {}, []
+        return b"", []
     try:
-        content = read_once(file)
+        return read_once(file), []
+    except OSError as error:
+        return b"", [f"--config {file}: {error.strerror}"]
+    except FileError as fault:
+        return b"", [f"--config {file}: {fault}"]
+
+
+def parse_file(file: Path | None, content: bytes) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings in the content of a TOML file, and the faults of it."""
+    try:
         # Some editors write a byte order mark.
         values = tomllib.loads(content.decode("utf-8-sig"))
         # This raises RecursionError if a dotted key nests the values too deeply.
         list(leaves(values))
-    except OSError as error:
-        return {}, [f"--config {file}: {error.strerror}"]
-    except FileError as fault:
-        return {}, [f"--config {file}: {fault}"]
     except ValueError as error:
         return {}, [f"--config {file}: it isn't TOML: {error}"]
     except RecursionError:

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_limit import LogLimit
 from healthomics_gateway.telemetry.log_lines import (
     AUDIT,
@@ -26,24 +27,16 @@ from healthomics_gateway.telemetry.log_lines import (
 )
 from healthomics_gateway.telemetry.log_writer import LogWriter
 
-# At DEBUG botocore logs the session token and every body, and at INFO the source of the
-# credentials each time that it looks for some.
-QUIETEST = {
-    "boto3": logging.INFO,
-    "botocore": logging.INFO,
-    "botocore.credentials": logging.WARNING,
-    "urllib3": logging.INFO,
-}
 FLUSH_SECONDS = 0.3  # for the last lines to be written when the process ends
 CLOSED = -1  # a file descriptor that can't be written to
 
 
-def set_up_logging(*, level: str, log_format: str) -> LogWriter:
+def set_up_logging(*, level: LogLevel, log_format: str) -> LogWriter:
     """Send events of the gateway and of libraries to stderr; return the writer.
 
-    `log_format` is `json`, `text` or `auto`: text on a terminal, JSON elsewhere.
+    `level` can be changed later. `log_format` is `json`, `text` or `auto`: text on a
+    terminal, JSON elsewhere.
     """
-    number = logging.getLevelNamesMapping()[level.upper()]
     file = sys.stderr.fileno() if sys.stderr else CLOSED
     is_terminal = file != CLOSED and os.isatty(file)
     is_text = log_format == "text" or (log_format == "auto" and is_terminal)
@@ -58,12 +51,14 @@ def set_up_logging(*, level: str, log_format: str) -> LogWriter:
     atexit.register(writer.flush, FLUSH_SECONDS)
     limit = LogLimit(unlimited=frozenset({AUDIT}))
     structlog.configure(
-        processors=[limit, *shared, render],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        processors=[level, limit, *shared, render],
+        # Loggers are cached, so the level is a processor: it can change.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         logger_factory=partial(_Lines, writer),
         cache_logger_on_first_use=True,
     )
-    _route_libraries(_handler(writer, limit, shared, render), number)
+    _route_libraries(_handler(writer, limit, shared, render))
+    level.apply()
     _log_uncaught_exceptions()
     return writer
 
@@ -97,12 +92,10 @@ def _handler(
     return handler
 
 
-def _route_libraries(handler: logging.Handler, level: int) -> None:
+def _route_libraries(handler: logging.Handler) -> None:
     """Send what libraries log, and Python's warnings, to `handler`."""
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(capture=True)  # else Python prints them to stderr
-    for name, quietest in QUIETEST.items():
-        logging.getLogger(name).setLevel(max(level, quietest))
 
 
 def _is_not_of_grpc(record: logging.LogRecord) -> bool:

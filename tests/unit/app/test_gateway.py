@@ -26,14 +26,26 @@ from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.listener import ListenError
+from healthomics_gateway.app.reload import ConfigFile, Reload
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.names import RUN_SERVICE
 from healthomics_gateway.settings.load import load
+from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.sigv4 import Credentials
 from testkit.authorities import tls_settings
-from testkit.builders import Upstream, aws_at, calling, gateway, get_run, http, refused
+from testkit.builders import (
+    ANYWHERE,
+    Upstream,
+    aws_at,
+    calling,
+    gateway,
+    get_run,
+    http,
+    refused,
+)
+from testkit.callers import until
 
 RUN_ID = "1234567"
 ANSWER = http(json.dumps({"id": RUN_ID, "name": "mine", "sessionPolicy": "{}"}))
@@ -217,6 +229,39 @@ async def test_gateway_with_credentials_is_ready_before_its_first_call() -> None
     async with gateway(aws_at(NOWHERE)) as served, watching(served) as watch:
         await next_health(watch, health_pb2.HealthCheckResponse.SERVING)
         assert (200, "ok\n") == await readyz(served)
+
+
+async def test_gateway_has_the_settings_of_its_last_reload(tmp_path: Path) -> None:
+    """They are those of the start until the file is reloaded."""
+
+    def read(content: bytes) -> Settings:
+        flags = {"listen": ANYWHERE, "admin_listen": ANYWHERE}
+        return load(flags=flags, environ={}, config_file=file, content=content).settings
+
+    file, requested, levels = tmp_path / "gateway.toml", asyncio.Event(), list[str]()
+    file.write_text('withhold = ["name"]')
+    before = read(b"")
+    config = ConfigFile(file, b"", read)
+    reload = Reload(file=config, requested=requested, set_log_level=levels.append)
+    served = Gateway(before, aws_at(NOWHERE), reload=reload)
+    try:
+        await served.start()
+        at_start = served.settings
+        requested.set()
+        await until(lambda: served.reloads.outcomes["ok"])
+    finally:
+        await served.stop()
+
+    assert before is at_start
+    assert frozenset({"name"}) == served.settings.withhold
+    assert ["info"] == levels
+
+
+async def test_gateway_without_a_file_has_the_settings_of_its_start() -> None:
+    """Nothing is reloaded."""
+    async with gateway(aws_at(NOWHERE), GATEWAY_WITHHOLD="name") as served:
+        assert frozenset({"name"}) == served.settings.withhold
+        assert served.reloads.is_ok
 
 
 async def test_gateway_without_credentials_is_unready() -> None:

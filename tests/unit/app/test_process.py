@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from healthomics_gateway.app.process import FORCE_SECONDS, FORCED, Signals
-from healthomics_gateway.app.signals import ENDING, IGNORED
+from healthomics_gateway.app.signals import ENDING, IGNORED, names_file
 
 DRAIN_SECONDS = 25.0
 STORM = 100  # signals
@@ -33,10 +33,11 @@ class Watchdog:
         """Record when it would end the process."""
         self.ends.append(self.now + seconds)
 
-    def signals(self) -> Signals:
+    def signals(self, *, reloads: bool = False) -> Signals:
         """Return signals that are handled from now on."""
         return Signals(
             DRAIN_SECONDS,
+            reloads=reloads,
             clock=lambda: self.now,
             end_in=self.end_in,
             end_now=self.codes.append,
@@ -132,6 +133,33 @@ def test_threads_share_one_arena() -> None:
     assert 1 == shared
 
 
+async def test_sighup_reloads_if_there_is_a_file() -> None:
+    """It neither ends the process nor counts as one of the signals that do."""
+    watchdog = Watchdog()
+    signals = watchdog.signals(reloads=True)
+    for _ in range(STORM):
+        signal.raise_signal(signal.SIGHUP)
+    await signals.reload.wait()
+
+    assert not signals.first.is_set()
+    assert ([], []) == (watchdog.ends, watchdog.codes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(["serve", "--config", "f"], True, id="two-arguments"),
+        pytest.param(["serve", "--conf=f"], True, id="shortened"),
+        pytest.param(["serve", "--sandbox"], False, id="without"),
+    ],
+)
+def test_file_is_found_in_the_arguments(
+    arguments: list[str], *, expected: bool
+) -> None:
+    """A signal that arrives before the arguments are parsed must know of the file."""
+    assert expected == names_file(arguments)
+
+
 async def test_ignored_signal_stays_ignored() -> None:
     """A SIGHUP that was ignored at the start, as under `nohup`, ends nothing."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -147,10 +175,11 @@ def test_signal_after_the_event_loop_is_ignored() -> None:
     watchdog = Watchdog()
 
     async def handle() -> None:
-        watchdog.signals()
+        watchdog.signals(reloads=True)
 
     asyncio.run(handle())
     for _ in range(3):
         signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
 
     assert ([], []) == (watchdog.ends, watchdog.codes)

@@ -98,6 +98,16 @@ def test_caller_without_a_rule_is_denied() -> None:
     assert not policy.knows(ANONYMOUS)
 
 
+def test_replaced_rules_hold_at_once() -> None:
+    """A caller that is known already is checked by the new rules."""
+    policy = Policy([rule(LIMS)])
+    assert refusal(policy, LIMS) is None
+    policy.replace([rule("another")])
+
+    assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, LIMS)
+    assert refusal(policy, "another") is None
+
+
 def test_without_rules_every_caller_is_allowed() -> None:
     """Without rules there are no limits."""
     access = Policy().access_of(ANONYMOUS, "Reflection")

@@ -24,11 +24,15 @@ class LimitedCalls:
     def __init__(self, **limits: Any) -> None:
         """Limit every caller to `limits`."""
         self.now = 1000.0
-        self._rule = Rule("*", METHODS, **limits)
+        self.set_rule(**limits)
         self._limits = CallerLimits(clock=lambda: self.now, jitter=lambda: 0.25)
         self.call = self._limits.calls(self._proceed)
         self.watch = self._limits.watches(self._proceed)
         self._inside: list[asyncio.Task[bytes]] = []
+
+    def set_rule(self, **limits: Any) -> None:
+        """Limit the callers of further calls to these limits, as new rules do."""
+        self._rule = Rule("*", METHODS, **limits)
 
     async def _proceed(self, end: Any, _context: CallContext) -> bytes:
         answered: bytes = await end
@@ -101,6 +105,21 @@ async def test_failed_call_no_longer_counts() -> None:
     await asyncio.sleep(0)
 
     await limited.begin(limited.call, "a")
+
+
+async def test_new_rule_counts_the_calls_before_it() -> None:
+    """A caller gets no full bucket and no free places by a reload of the rules."""
+    limited = LimitedCalls(calls_per_second=4.0, concurrent_calls=9)
+    for _ in range(4):
+        await limited.begin(limited.call, "a")
+    limited.set_rule(calls_per_second=2.0, concurrent_calls=5)
+    error = await limited.refusal(limited.call, "a")
+    limited.now += 0.5
+    await limited.begin(limited.call, "a")
+    limited.now += 0.5
+    await limited.refusal(limited.call, "a")  # the fifth call isn't its last token
+
+    assert 0.5 == error.retry_delay_seconds
 
 
 async def test_rate_allows_a_burst_of_one_second() -> None:

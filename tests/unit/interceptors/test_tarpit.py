@@ -40,9 +40,11 @@ class RejectedCalls:
         *,
         host: str = "one",
         connection: str = "first",
+        is_revoked: bool = False,
     ) -> None:
         """Make one call, and record when it was rejected."""
         call = call_context(caller=Caller(host, connection))
+        call.is_revoked = is_revoked
         with pytest.raises(GatewayError) as caught:
             await self.handler(reason, call)
         assert reason is caught.value.reason
@@ -64,6 +66,19 @@ def test_rejections_are_sent_in_order_at_the_rate() -> None:
         *[("a", 0.0), ("b", 0.5), ("c", 1.0), ("d", 1.5)],
         *[("e", 1001.5), ("f", 1002.0)],
     ] == virtually(work)
+
+
+def test_call_that_new_rules_end_does_not_wait() -> None:
+    """A watch was accepted before, so its end isn't a rejection."""
+
+    async def work() -> list[tuple[str, float]]:
+        rejected = RejectedCalls()
+        why = Reason.CALLER_NOT_AUTHORIZED
+        calls = [rejected.call(each, why) for each in "ab"]
+        await asyncio.gather(*calls, rejected.call("c", why, is_revoked=True))
+        return rejected.sent
+
+    assert [("a", 0.0), ("c", 0.0), ("b", 0.5)] == virtually(work)
 
 
 def test_next_rejection_is_sent_at_once_beyond_the_limit() -> None:

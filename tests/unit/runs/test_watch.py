@@ -34,6 +34,7 @@ from testkit.virtual_time import virtually
 
 QUERY = RunQuery("1234567")
 ALL = Selection()
+EVERYTHING = SubscriptionOptions(selection=lambda: ALL)
 
 
 def now() -> float:
@@ -97,7 +98,7 @@ class World:
     ) -> list[tuple[float, Any]]:
         """Return the states of one watch and their times; each takes `work` seconds."""
         seen: list[tuple[float, Any]] = []
-        request = SubscriptionOptions(selection=selection, **fields)
+        request = SubscriptionOptions(selection=lambda: selection, **fields)
         with self.watches.watch(QUERY, request, first=first) as watch:
             try:
                 while (body := await watch.next()) is not None:
@@ -543,7 +544,7 @@ def test_final_error_ends_every_watch(reason: Reason) -> None:
         world = World((0, {"name": "a"}), (4, failure(reason)), (6, {"name": "b"}))
         seen = await asyncio.gather(*(world.follow() for _ in range(3)))
         await asyncio.sleep(1)
-        with world.watches.watch(QUERY, SubscriptionOptions(selection=ALL)) as watch:
+        with world.watches.watch(QUERY, EVERYTHING) as watch:
             body = await watch.next()
         return seen, body
 
@@ -558,7 +559,7 @@ def test_watch_knows_the_attempts_of_its_last_poll() -> None:
     async def work() -> Any:
         world = World((0, failure(Reason.RUN_NOT_FOUND)))
         with (
-            world.watches.watch(QUERY, SubscriptionOptions(selection=ALL)) as watch,
+            world.watches.watch(QUERY, EVERYTHING) as watch,
             pytest.raises(GatewayError),
         ):
             await watch.next()
@@ -629,7 +630,7 @@ def test_subscription_that_is_not_entered_makes_no_poll() -> None:
 
     async def work() -> Any:
         world = World((0, {}))
-        watch = world.watches.watch(QUERY, SubscriptionOptions(selection=ALL))
+        watch = world.watches.watch(QUERY, EVERYTHING)
         await asyncio.sleep(10)
         return isinstance(watch, Subscription), world.polled, world.watches.pollers
 

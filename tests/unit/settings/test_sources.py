@@ -16,6 +16,7 @@ from healthomics_gateway.files import MAX_BYTES
 from healthomics_gateway.settings.sources import (
     leaves,
     merge,
+    parse_file,
     read_file,
     remove_invalid,
 )
@@ -46,6 +47,13 @@ class Kitchen(BaseSettings):
         return (kwargs["init_settings"],)
 
 
+def settings_in(file: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings in a file, and the faults of reading and parsing it."""
+    content, faults = read_file(file)
+    values, more = parse_file(file, content)
+    return values, faults + more
+
+
 def config(folder: Path, content: str | bytes) -> Path:
     """Write a file of settings and return its path."""
     file = folder / "kitchen.toml"
@@ -62,14 +70,14 @@ def test_file_is_toml_in_utf_8(tmp_path: Path) -> None:
     """A TOML file is read with its tables, as UTF-8."""
     file = config(tmp_path, 'owner = "Zoë"\n[kettle]\ncups = 3\n')
 
-    assert ({"owner": "Zoë", "kettle": {"cups": 3}}, []) == read_file(file)
+    assert ({"owner": "Zoë", "kettle": {"cups": 3}}, []) == settings_in(file)
 
 
 def test_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
     """The mark isn't part of the first key."""
     file = config(tmp_path, b'\xef\xbb\xbfowner = "ada"\n')
 
-    assert ({"owner": "ada"}, []) == read_file(file)
+    assert ({"owner": "ada"}, []) == settings_in(file)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,7 @@ def test_file_may_be_a_pipe(content: bytes, expected: Any) -> None:
     os.write(beginning, content)
     os.close(beginning)
     file = Path(f"/dev/fd/{end}")
-    read = read_file(file)
+    read = settings_in(file)
     os.close(end)
 
     if content:
@@ -96,7 +104,7 @@ def test_file_may_be_a_pipe(content: bytes, expected: Any) -> None:
 
 def test_no_file_sets_nothing() -> None:
     """Without a file there are no settings and no faults."""
-    assert ({}, []) == read_file(None)
+    assert ({}, []) == settings_in(None)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,7 @@ def test_invalid_toml_is_one_fault(
 ) -> None:
     """A file that can't be parsed is one fault, with flag and file."""
     file = config(tmp_path, content)
-    values, (fault,) = read_file(file)
+    values, (fault,) = settings_in(file)
 
     assert {} == values
     assert fault.startswith(f"--config {file}: ")
@@ -127,10 +135,10 @@ def test_file_that_cannot_be_opened_is_one_fault(tmp_path: Path) -> None:
     """A missing file and a directory are reported as such."""
     missing = tmp_path / "missing.toml"
 
-    assert ({}, [f"--config {missing}: No such file or directory"]) == read_file(
+    assert ({}, [f"--config {missing}: No such file or directory"]) == settings_in(
         missing
     )
-    assert ({}, [f"--config {tmp_path}: Is a directory"]) == read_file(tmp_path)
+    assert ({}, [f"--config {tmp_path}: Is a directory"]) == settings_in(tmp_path)
 
 
 TABLES = st.dictionaries(

@@ -14,8 +14,10 @@ import pytest
 PRELUDE = """
 import logging, sys, warnings
 import structlog
+from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_setup import set_up_logging
-writer = set_up_logging(level=sys.argv[1], log_format=sys.argv[2])
+level = LogLevel(sys.argv[1])
+writer = set_up_logging(level=level, log_format=sys.argv[2])
 log, library = structlog.get_logger("ours"), logging.getLogger("library")
 """
 VALUES = {  # as they are logged, with what is read
@@ -230,6 +232,19 @@ def test_sdk_is_never_at_debug(level: str, expected: list[str]) -> None:
 
     assert "canary" not in logged
     assert expected * 4 == [each for each in logged if "SDK" in each]
+
+
+def test_level_can_be_changed() -> None:
+    """A changed level holds at once, also for loggers that are in use."""
+    script = (
+        "log.info('before'); library.info('before')\n"
+        "level.set('error')\n"
+        "log.warning('during'); library.warning('during')\n"
+        "level.set('debug')\n"
+        "log.debug('after'); library.debug('after')\n"
+    )
+
+    assert ["before", "before", "after", "after"] == names(script)
 
 
 def test_each_printed_line_is_an_event() -> None:

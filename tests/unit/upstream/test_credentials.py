@@ -670,6 +670,7 @@ async def test_failure_of_the_chain_is_logged_without_its_text() -> None:
     program = """
 import asyncio
 from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_setup import set_up_logging
 from healthomics_gateway.upstream.credentials import ChainProvider
 
@@ -677,7 +678,7 @@ def chain():
     raise RuntimeError("hush")
 
 async def main():
-    set_up_logging(level="debug", log_format="json")
+    set_up_logging(level=LogLevel("debug"), log_format="json")
     provider = ChainProvider(lambda _: None, chain=chain)
     try:
         await provider.credentials()

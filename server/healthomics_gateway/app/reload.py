@@ -1,0 +1,242 @@
+"""Reloads rules, withheld members and the log level from the configuration file."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from healthomics_gateway.auth.policy import Rule
+from healthomics_gateway.configuration_error import ConfigurationError
+from healthomics_gateway.files import FileError, read_regular
+from healthomics_gateway.settings.effective import warnings
+from healthomics_gateway.settings.reloading import changed, reload_faults, reloaded
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.threads import OneAtATime
+
+CHECK_SECONDS = 2.0  # between two checks of the file
+READ_SECONDS = 5.0  # for a check, and for checking the settings
+MAX_NAMES = 5  # settings with a fault that the summary names
+MAX_FAULTS = 50  # that are kept and logged
+
+_log = structlog.get_logger("reload")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """The file of `--config`, which can be read again."""
+
+    path: Path
+    content: bytes  # as it was at the start
+    # Returns the settings of all sources, with this content of the file. Raises
+    # ConfigurationError with all faults. It blocks.
+    load: Callable[[bytes], Settings]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """What the process gives its gateway, so that it can reload."""
+
+    file: ConfigFile
+    requested: asyncio.Event  # set by a signal
+    set_log_level: Callable[[str], None]
+    begun: Callable[[], None] = lambda: None  # reports that a reload begins
+    ended: Callable[[], None] = lambda: None  # reports its end, well or not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setters:
+    """Set what can be reloaded, where its state is."""
+
+    log_level: Callable[[str], None]
+    withheld: Callable[[frozenset[str]], None]
+    rules: Callable[[Sequence[Rule]], Awaitable[None]]
+    # Awaited before the first rule with a role is set.
+    learn_account: Callable[[], Awaitable[None]]
+
+
+class Reloads:
+    """The outcomes of reloads, for metrics and readiness."""
+
+    def __init__(self, *, now: Callable[[], float] = time.time) -> None:
+        """Start with the configuration of the start, which was read just now."""
+        self._now = now
+        self.outcomes = {"ok": 0, "error": 0}  # numbers of reloads
+        self.last_at = now()  # of the last reload or the start, in seconds since 1970
+        self.faults: tuple[str, ...] = ()  # of the last reload
+
+    @property
+    def is_ok(self) -> bool:
+        """Return whether the last reload succeeded; true before the first."""
+        return not self.faults
+
+    @property
+    def fault(self) -> str:
+        """Return the names of the faulty settings, or an empty text.
+
+        The faults themselves are only logged: they may name callers.
+        """
+        if not self.faults:
+            return ""
+        names = list(dict.fromkeys(map(_name_of, self.faults)))
+        more = ", ..." if len(names) > MAX_NAMES else ""
+        named = ", ".join(names[:MAX_NAMES]) + more
+        return f"faults in {named}; the settings stay as they were; see the log"
+
+    def succeeded(self) -> None:
+        """Count a reload that succeeded."""
+        self._count("ok", ())
+
+    def failed(self, faults: Sequence[str]) -> None:
+        """Count a reload that failed."""
+        self._count("error", tuple(faults[:MAX_FAULTS]))
+
+    def _count(self, outcome: str, faults: tuple[str, ...]) -> None:
+        self.outcomes[outcome] += 1
+        self.last_at, self.faults = self._now(), faults
+
+
+def _name_of(fault: str) -> str:
+    """Return the setting that a fault begins with: `callers[0].methods in FILE: …`."""
+    return re.split(r":? ", fault, maxsplit=1)[0][:64]
+
+
+class Reloader:
+    """Follows the configuration file, and reloads it when it changes.
+
+    A new content must be read twice in a row, so that no half-written file is used. If
+    it has a fault, all settings stay as they are, and it is tried again at each check,
+    as the fault may be in a file that a setting names.
+    """
+
+    def __init__(
+        self,
+        reload: Reload,
+        running: Settings,
+        *,
+        setters: Setters,
+        reloads: Reloads,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
+        """Follow the file; `running` are the settings of the start."""
+        self._file = reload.file
+        self._requested = reload.requested
+        self._begun, self._ended = reload.begun, reload.ended
+        self.running = running  # the settings as they are now
+        self._setters = setters
+        self._reloads = reloads
+        self._sleep = sleep
+        self._read_seconds = read_seconds
+        self._tried: bytes | str = self._file.content  # used, or refused
+        self._seen: bytes | str = self._file.content  # at the last check
+        # Reading a file may hang.
+        self._reading = OneAtATime("configuration")
+        self._loading = OneAtATime("settings")
+
+    async def follow(self) -> None:
+        """Check the file again and again, and whenever it is requested."""
+        while True:
+            is_requested = await self._pause()
+            found = await self._read()
+            is_new = found != self._tried
+            is_due = found == self._seen if is_new else not self._reloads.is_ok
+            self._seen = found
+            if is_requested or is_due:
+                await self._reload(found, is_news=is_requested or is_new)
+                self._tried = found
+
+    async def _pause(self) -> bool:
+        """Wait until the next check; return whether a reload is requested."""
+        sleeping = asyncio.ensure_future(self._sleep(CHECK_SECONDS))
+        requested = asyncio.create_task(self._requested.wait())
+        try:
+            await asyncio.wait(
+                (sleeping, requested), return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            sleeping.cancel()
+            requested.cancel()
+        is_requested = self._requested.is_set()
+        self._requested.clear()
+        return is_requested
+
+    async def _read(self) -> bytes | str:
+        """Return the content of the file, or why it can't be read."""
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                return await self._reading.run(partial(read_regular, self._file.path))
+        except TimeoutError:
+            return f"--config {self._file.path}: it can't be read in time"
+        except FileError as fault:
+            return f"--config {self._file.path}: {fault}"
+
+    async def _reload(self, found: bytes | str, *, is_news: bool) -> None:
+        """Use what was found, or report its faults, unless they are known."""
+        if not is_news:
+            await self._try(found, is_news=False)
+            return
+        self._begun()
+        try:
+            await self._try(found, is_news=True)
+        finally:
+            self._ended()
+
+    async def _try(self, found: bytes | str, *, is_news: bool) -> None:
+        try:
+            read = await self._load(found)
+        except ConfigurationError as error:
+            if is_news or error.args[:MAX_FAULTS] != self._reloads.faults:
+                self._reloads.failed(error.args)
+                _log.error("configuration_fault", faults=self._reloads.faults)
+        else:
+            await self._use(read)
+
+    async def _load(self, found: bytes | str) -> Settings:
+        """Return the settings; raise ConfigurationError with all faults."""
+        if isinstance(found, str):
+            raise ConfigurationError(found)
+        late = f"--config {self._file.path}: its files can't be read in time"
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                content, read = await self._loading.run(
+                    lambda: (found, self._file.load(found))
+                )
+        except TimeoutError:
+            raise ConfigurationError(late) from None
+        if content != found:  # of an earlier check that took long
+            raise ConfigurationError(late)
+        if faults := tuple(reload_faults(self.running, read)):
+            raise ConfigurationError(*faults)
+        return read
+
+    async def _use(self, read: Settings) -> None:
+        before, after = self.running, reloaded(self.running, read)
+        if has_roles(after) and not has_roles(before):
+            await self._setters.learn_account()
+        self._setters.log_level(after.log.level)
+        self._setters.withheld(after.withhold)
+        await self._setters.rules(rules_of(after))
+        self.running = after
+        self._reloads.succeeded()
+        _log.info("configuration_reloaded", changed=changed(before, after))
+        if others := changed(after, read):
+            _log.warning("restart_needed", settings=others)
+        for warning in sorted({*warnings(after)} - {*warnings(before)}):
+            _log.warning("questionable_setting", why=warning)
+
+
+def rules_of(settings: Settings) -> list[Rule]:
+    """Return the rules on callers."""
+    return [Rule(**each.model_dump()) for each in settings.callers]
+
+
+def has_roles(settings: Settings) -> bool:
+    """Return whether a rule has a role."""
+    return any(each.aws_role for each in settings.callers)

@@ -1,0 +1,55 @@
+"""Which settings a reload changes, and which changes need a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from healthomics_gateway.settings.checks import caller_faults
+from healthomics_gateway.settings.listener_settings import asks_for_certificates
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.sources import leaves
+
+RELOADED = ("callers", "withhold", "log.level")  # in the order of the schema
+
+
+def reloaded(running: Settings, read: Settings) -> Settings:
+    """Return `running` with the settings of `read` that a reload changes."""
+    log = running.log.model_copy(update={"level": read.log.level})
+    return running.model_copy(
+        update={"callers": read.callers, "withhold": read.withhold, "log": log}
+    )
+
+
+def changed(before: Settings, after: Settings) -> list[str]:
+    """Return the names of the settings that differ."""
+    old, new = _values(before), _values(after)
+    return [name for name in new if new[name] != old[name]]
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    """Return the values by name.
+
+    That of `open_services` isn't enough: its default depends on the address.
+    """
+    values = dict(leaves(settings))
+    is_set = "open_services" in settings.model_fields_set
+    values["open_services"] = settings.open_services, is_set
+    return values
+
+
+def reload_faults(running: Settings, read: Settings) -> Iterator[str]:
+    """Yield why rules can't be reloaded while the other settings stay as they are."""
+    if running.callers and not read.callers:
+        yield (
+            "callers: without any rule every call is allowed; to remove the last rule,"
+            " restart"
+        )
+    proves_identities = running.jwt.is_on or asks_for_certificates(running)
+    if read.callers and not (running.callers or proves_identities):
+        yield (
+            "callers: no caller is authenticated as long as there are no rules; to add"
+            " the first rule, restart"
+        )
+    for _, fault in caller_faults(reloaded(running, read)):
+        yield f"{fault}; a change of these needs a restart"
