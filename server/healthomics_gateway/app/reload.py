@@ -178,7 +178,7 @@ class Reloader:
             return f"--config {self._file.path}: {fault}"
 
     async def _reload(self, found: bytes | str, *, is_news: bool) -> None:
-        """Use what was found, or report its faults, unless they are known."""
+        """Use what was found; report that a reload is under way if it is news."""
         if not is_news:
             await self._try(found, is_news=False)
             return
@@ -189,6 +189,7 @@ class Reloader:
             self._ended()
 
     async def _try(self, found: bytes | str, *, is_news: bool) -> None:
+        """Use what was found, or report its faults, unless they are known."""
         try:
             read = await self._load(found)
         except ConfigurationError as error:
