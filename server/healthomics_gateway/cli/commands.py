@@ -15,6 +15,7 @@ from healthomics_gateway.cli.arguments import (
     address,
     duration,
     quota,
+    run_id,
     utf8,
 )
 from healthomics_gateway.cli.gateway_options import OPTIONS, flag_of, variable_of
@@ -51,11 +52,16 @@ def make_parser() -> argparse.ArgumentParser:
         " call failed, 2 invalid usage or settings, 3 the watched run ended FAILED,"
         " CANCELLED or DELETED.",
     )
-    parser.add_argument(
-        "--version", action=Version, nargs=0, help="print name and version"
-    )
+    parser.add_argument("--version", action=Version, nargs=0, help="print the versions")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_serve, _add_sandbox, _add_get, _add_watch, _add_settings):
+    for add in (
+        _add_serve,
+        _add_check,
+        _add_settings,
+        _add_sandbox,
+        _add_get,
+        _add_watch,
+    ):
         add(subparsers)
     return parser
 
@@ -86,6 +92,29 @@ def _add_serve(subparsers: Subparsers) -> None:
         help="use an embedded fake HealthOmics; no AWS account is needed",
     )
     serve.set_defaults(run=_command("serve", "serve"))
+
+
+def _add_check(subparsers: Subparsers) -> None:
+    check = subparsers.add_parser(
+        "check",
+        help="check what `serve` needs, before it serves",
+        description="Checks what `serve` needs, one step a line: settings, credentials,"
+        " HealthOmics, clock, permissions, certificates, addresses, log. It says what"
+        " to do about each fault.",
+        epilog="Exit codes: 0 no step has failed, 1 a step has, 2 invalid usage.",
+    )
+    check.add_argument(
+        "run_id",
+        nargs="?",
+        type=run_id,
+        metavar="RUN_ID",
+        help="the id of a run, which is read once to check the permission",
+    )
+    check.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
+    check.add_argument(
+        "--json", action="store_true", help="print one JSON object on one line"
+    )
+    check.set_defaults(run=_command("check", "check"))
 
 
 def _add_sandbox(subparsers: Subparsers) -> None:
