@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import timedelta
 
 from healthomics.v1.run_pb2 import RunStatus
@@ -49,12 +50,12 @@ def _problem(aws: Aws, error: TransportError) -> str:
     """Return what failed, with the text of the operating system or of OpenSSL."""
     cause = error.__cause__
     certificate = getattr(cause, "certificate_error", None)
-    system = getattr(cause, "os_error", None)
+    number = getattr(cause, "errno", None)
     status = getattr(cause, "status", None)
     said = (
         getattr(certificate, "verify_message", "")
-        or getattr(system, "strerror", "")
         or (f"status {status} of the proxy" if status else "")
+        or (os.strerror(number) if number and number > 0 else "")
     )
     through = f" through {proxy_text(aws.proxy)}" if aws.proxy else ""
     because = f" ({said})" if said else ""
