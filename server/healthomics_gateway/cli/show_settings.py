@@ -13,7 +13,7 @@ from healthomics_gateway.settings.effective import rows, warnings
 from healthomics_gateway.upstream.config import Aws
 
 OF_AWS = "AWS's own settings"
-UNKNOWN = "(none)"
+UNKNOWN = "(see the fault)"
 
 
 def show(options: Namespace) -> int:
