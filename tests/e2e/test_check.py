@@ -64,7 +64,7 @@ async def test_check_passes_against_a_sandbox() -> None:
     assert {"ok", "skipped"} == {line.split()[0] for line in lines[:-1]}
     assert f"{RUN} is RUNNING, read by the gateway's own identity" in out
     assert "the credentials are a sandbox's, which has no STS" in out
-    assert "No step has failed." == lines[-1]
+    assert "No steps have failed." == lines[-1]
     assert '"log_checked"' in err
 
 

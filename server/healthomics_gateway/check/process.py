@@ -15,8 +15,8 @@ from healthomics_gateway.threads import in_thread
 
 FLUSH_SECONDS = 1.5  # for the event to be written; a write that takes 1 s is a fault
 EXPORTER = "OTEL_TRACES_EXPORTER"
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-OFF = "none"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+OTLP = "otlp"  # the only exporter of the extra
 PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp")  # of the extra `otel`
 
 
@@ -43,7 +43,7 @@ async def check_traces(
     """Check that the extra `otel` is installed if an exporter is configured."""
     variable = exporter_variable(found.environ)
     if variable is None:
-        return skipped("no OTEL_* variable configures an exporter")
+        return skipped("no OTEL_* variable configures an OTLP exporter")
     if not (is_installed or has_otel)():
         return failed(
             f"{variable} is set, but the extra otel isn't installed; run"
@@ -54,11 +54,12 @@ async def check_traces(
 
 def exporter_variable(environ: Mapping[str, str]) -> str | None:
     """Return the variable that configures an exporter of traces, None if none does."""
-    is_disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    exporter = environ.get(EXPORTER, "").strip().lower()
-    if is_disabled or exporter == OFF:
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
-    return next((name for name in (EXPORTER, *ENDPOINTS) if environ.get(name)), None)
+    exporters = [each.strip() for each in environ.get(EXPORTER, "").split(",")]
+    if any(exporters):
+        return EXPORTER if OTLP in exporters else None
+    return next((name for name in ENDPOINTS if environ.get(name, "").strip()), None)
 
 
 def has_otel(packages: tuple[str, ...] = PACKAGES) -> bool:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Protocol, Self
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from healthomics_gateway.check.runner import Ended
@@ -18,10 +19,10 @@ from healthomics_gateway.cli.arguments import DISTRIBUTION
 from healthomics_gateway.cli.usage import plain
 
 STATUS_COLUMNS, TITLE_COLUMNS = 9, 15
-STYLES: Mapping[Status, str] = {
-    Status.OK: "green",
-    Status.FAILED: "bold red",
-    Status.SKIPPED: "dim",
+STYLES: Mapping[str, str] = {
+    Status.OK.value: "green",
+    Status.FAILED.value: "bold red",
+    Status.SKIPPED.value: "dim",
 }
 
 
@@ -51,7 +52,7 @@ class View(Protocol):
 
 def view_of(*, is_json: bool) -> View:
     """Return a view that writes to standard output."""
-    return JsonObject() if is_json else Lines(Console(soft_wrap=True, highlight=False))
+    return JsonObject() if is_json else Lines(Console(highlight=False))
 
 
 @dataclass(slots=True)
@@ -127,21 +128,36 @@ class Lines:
         """Write the lines of a step."""
         result = ended.result
         self._failed += result.status is Status.FAILED
-        texts = [result.detail, *result.problems]
-        texts = [each for each in texts if each]
+        texts = list(filter(None, (result.detail, *result.problems)))
         texts += [f"note: {each}" for each in result.notes]
         status, title = result.status.value, ended.step.title
-        for text in texts:
-            line = Text()
-            line.append(f"{status:<{STATUS_COLUMNS}}", STYLES[result.status])
-            line.append(f"{title:<{TITLE_COLUMNS}}{plain(text)}")
-            self._console.print(line)
+        for text in map(plain, texts):
+            if self._progress:
+                self._console.print(_row(status, title, text))
+            else:
+                self._console.print(_line(status, title, text), soft_wrap=True)
             status = title = ""
 
     def summarize(self) -> bool:
         """Write how many steps have failed; return whether none has."""
+        if self._progress:
+            self._progress.stop()
         number = self._failed
-        steps = f"{number} step{'s' if number > 1 else ''}"
-        text = f"{steps} failed" if number else "No step has failed."
-        self._console.print(text if number == 0 else f"{text}.")
+        steps = "step has" if number == 1 else "steps have"
+        self._console.print(f"{number or 'No'} {steps} failed.")
         return not number
+
+
+def _line(status: str, title: str, text: str) -> Text:
+    """Return one line, however long it is, for files and for `grep`."""
+    return Text(f"{status:<{STATUS_COLUMNS}}{title:<{TITLE_COLUMNS}}{text}")
+
+
+def _row(status: str, title: str, text: str) -> Table:
+    """Return a row whose text is wrapped in a column of its own, for a terminal."""
+    row = Table.grid()
+    row.add_column(width=STATUS_COLUMNS)
+    row.add_column(width=TITLE_COLUMNS)
+    row.add_column(overflow="fold")
+    row.add_row(Text(status, STYLES.get(status, "")), title, Text(text))
+    return row
