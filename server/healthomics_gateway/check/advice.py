@@ -58,6 +58,9 @@ ADVICE: Mapping[Reason, str] = {
     " upstream.max_body_bytes",
 }
 UNKNOWN = "it can't be used; look at the log of `serve`"
+UNKNOWN_OF_STS = (
+    "STS can't be used; try `aws sts get-caller-identity` with the same settings"
+)
 
 # Exceptions of boto3 that mean that STS hasn't answered.
 UNREACHED = frozenset(
@@ -87,5 +90,5 @@ def sts_advice(error: ChainError) -> str:
             " or create a VPC endpoint for STS"
         )
     verdict = CODES.get(error.name)
-    reason = verdict.reason if verdict else error.reason
-    return f"{advice_of(reason)} ({error.name})"
+    advice = advice_of(verdict.reason) if verdict else UNKNOWN_OF_STS
+    return f"{advice} ({error.name})"

@@ -24,11 +24,11 @@ def test_each_failure_of_aws_has_advice() -> None:
     [
         pytest.param("ReadTimeoutError", "STS can't be reached", id="unreached"),
         pytest.param("ExpiredToken", "have expired; renew them", id="known-code"),
-        pytest.param("RegionDisabled", "no usable credentials", id="unknown-code"),
+        pytest.param("RegionDisabled", "try `aws sts", id="unknown-code"),
     ],
 )
 def test_failure_of_sts_has_its_code_and_advice(name: str, words: str) -> None:
-    """The code of STS decides, else the reason."""
+    """A code that HealthOmics has too has the same advice."""
     advice = sts_advice(ChainError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, name))
 
     assert words in advice
