@@ -5,9 +5,13 @@ Each test changes one thing in a set-up that passes.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import signal
 import socket
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -22,9 +26,10 @@ from healthomics_gateway.upstream.sts import session_name
 from testkit.authorities import HOST, expired, key_of, tls_settings
 from testkit.authorities import written as files_in
 from testkit.builders import aws_at, gateway, http
-from testkit.checking import BASE, check, healthy, run, written
+from testkit.checking import BASE, SECONDS, check, healthy, run, written
+from testkit.gateway_process import PROGRAM
 from testkit.issuer import KeyServer, Signer
-from testkit.lying_upstream import LyingUpstream
+from testkit.lying_upstream import HANG, LyingUpstream, Request
 from testkit.sts_server import FakeSts, refusing
 from testkit.upstream_certificates import Certified
 
@@ -107,6 +112,31 @@ async def test_check_beside_a_running_gateway_skips_the_addresses(
     assert f"a gateway is running here: {served.admin_address}" in checked.said(
         "addresses"
     )
+
+
+async def test_check_that_is_interrupted_ends_silently(set_up: SetUp) -> None:
+    """Ctrl-C ends a step that waits, without a traceback."""
+    environ, _ = set_up
+    asked = asyncio.Event()
+
+    def hang(_request: Request) -> tuple[str]:
+        asked.set()
+        return (HANG,)
+
+    async with LyingUpstream() as lying:
+        lying.lie("", hang)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *PROGRAM, "check"),
+            env=environ | {"AWS_ENDPOINT_URL_OMICS": lying.url},
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        async with asyncio.timeout(SECONDS):
+            await asked.wait()
+            process.send_signal(signal.SIGINT)
+            _, err = await process.communicate()
+
+    assert (1, b"") == (process.returncode, err)
 
 
 # Broken set-ups: settings and identity
@@ -213,6 +243,17 @@ async def test_check_of_a_role_that_can_not_be_assumed(
     assert "sts:SetSourceIdentity" in checked.said("roles")
 
 
+async def test_check_of_a_low_limit_on_files(set_up: SetUp) -> None:
+    """The limit is a fault of the settings, as it depends on one."""
+    environ, _ = set_up
+    checked = await check(environ, "--config", os.devnull, files=150)
+
+    assert (1, ["settings"]) == (checked.code, checked.failed)
+    assert "limit on open files 150: at least 176 are needed" in checked.said(
+        "settings"
+    )
+
+
 # Broken set-ups: HealthOmics
 
 
@@ -234,6 +275,21 @@ async def test_check_of_an_unreachable_endpoint(
     assert url in checked.said("endpoint")
     assert words in checked.said("endpoint")
     assert "needs HealthOmics" == checked.said("clock")
+
+
+async def test_check_of_an_endpoint_that_does_not_answer(set_up: SetUp) -> None:
+    """The time limit of an attempt holds here too."""
+    environ, _ = set_up
+    limits = {
+        "GATEWAY_UPSTREAM__ATTEMPT_TIMEOUT": "300ms",
+        "GATEWAY_UPSTREAM__CONNECT_TIMEOUT": "300ms",
+    }
+    async with LyingUpstream() as lying:
+        lying.lie("", (HANG,))
+        checked = await check(environ, AWS_ENDPOINT_URL_OMICS=lying.url, **limits)
+
+    assert (1, ["endpoint"]) == (checked.code, checked.failed)
+    assert "there is no answer in time; check routes" in checked.said("endpoint")
 
 
 async def test_check_of_an_untrusted_certificate(tmp_path: Path, set_up: SetUp) -> None:

@@ -63,23 +63,32 @@ async def healthy(**sts: Any) -> AsyncIterator[tuple[dict[str, str], FakeSts]]:
 
 
 async def check(
-    environ: dict[str, str], *arguments: str, stderr: int = DEVNULL, **changes: str
+    environ: dict[str, str],
+    *arguments: str,
+    stderr: int = DEVNULL,
+    files: int = 1024,
+    **changes: str,
 ) -> Checked:
-    """Run a check with these variables, `changes` included; empty ones are unset."""
+    """Run a check with these variables, `changes` included; empty ones are unset.
+
+    `files` is the limit on open files.
+    """
     code, out, _ = await run(
         {key: value for key, value in (environ | changes).items() if value},
         *("check", "--json", *arguments),
         stderr=stderr,
+        files=files,
     )
     steps = {each["step"]: each for each in json.loads(out)["steps"]}
     return Checked(code, steps)
 
 
 async def run(
-    environ: dict[str, str], *arguments: str, stderr: int = PIPE
+    environ: dict[str, str], *arguments: str, stderr: int = PIPE, files: int = 1024
 ) -> tuple[int, str, str]:
     """Run the program to its end; return its exit code and what it wrote."""
     process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"),
         *(sys.executable, *PROGRAM, *arguments),
         env=environ,
         stdout=PIPE,

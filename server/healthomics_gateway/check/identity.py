@@ -40,10 +40,10 @@ async def check_credentials(found: Found) -> Result:
     source = SOURCES.get(method, method or "unknown")
     expires = getattr(credentials, "_expiry_time", None)
     if expires is None:
-        return ok(f"access key …{key}, source: {source}, no known expiry")
+        return ok(f"access key ending in {key}, source: {source}, no known expiry")
     left = elapsed_text(expires - found.now())
     return ok(
-        f"access key …{key}, source: {source}, expires in {left} ({when_text(expires)})"
+        f"access key ending in {key}, source: {source}, expires in {left} ({when_text(expires)})"
     )
 
 

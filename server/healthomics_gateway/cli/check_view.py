@@ -122,7 +122,7 @@ class Lines:
     def began(self, step: Step) -> None:
         """Show what is checked now."""
         if self._progress:
-            self._progress.update(f"{step.title} …")
+            self._progress.update(f"{step.title} ...")
 
     def show(self, ended: Ended) -> None:
         """Write the lines of a step."""
