@@ -39,12 +39,11 @@ async def check_credentials(found: Found) -> Result:
     method = getattr(credentials, "method", "")
     source = SOURCES.get(method, method or "unknown")
     expires = getattr(credentials, "_expiry_time", None)
-    if expires is None:
-        return ok(f"access key ending in {key}, source: {source}, no known expiry")
-    left = elapsed_text(expires - found.now())
-    return ok(
-        f"access key ending in {key}, source: {source}, expires in {left} ({when_text(expires)})"
-    )
+    expiry = "no known expiry"
+    if expires is not None:
+        left = elapsed_text(expires - found.now())
+        expiry = f"expires in {left} ({when_text(expires)})"
+    return ok(f"access key ending in {key}, source: {source}, {expiry}")
 
 
 def _why(error: ChainError | None) -> str:
