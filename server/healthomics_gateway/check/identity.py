@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from functools import partial
 
 from healthomics_gateway.check.advice import UNREACHED, sts_advice
@@ -42,7 +43,7 @@ async def check_credentials(found: Found) -> Result:
     expiry = "no known expiry"
     if expires is not None:
         left = elapsed_text(expires - found.now())
-        expiry = f"expires in {left} ({when_text(expires)})"
+        expiry = f"expires in {left} ({when_text(expires.astimezone(UTC))})"
     return ok(f"access key ending in {key}, source: {source}, {expiry}")
 
 

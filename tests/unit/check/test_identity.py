@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def found_with(chain: Callable[[], Any], **more: Any) -> Found:
 
 async def test_credentials_have_their_source_and_expiry() -> None:
     """The secret isn't shown, and the key only in part."""
-    until = datetime.now(UTC) + timedelta(hours=3)
+    until = datetime.now(timezone(timedelta(hours=2))) + timedelta(hours=3)
     renewed = RefreshableCredentials(
         KEY, "secret", "token", until, dict, "container-role"
     )
@@ -52,7 +52,7 @@ async def test_credentials_have_their_source_and_expiry() -> None:
     lasting = await check_credentials(found_with(lambda: fixed))
 
     shown = "access key ending in PLE7, source:"
-    end = f"{until:%Y-%m-%dT%H:%M:%SZ}"
+    end = f"{until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     assert f"{shown} container, expires in 3h 0m ({end})" == temporary.detail
     assert f"{shown} own-method, no known expiry" == lasting.detail
 
