@@ -4,6 +4,7 @@ The packages and modules, in reading order. Each imports only from those in the 
 below its own, and `make lint` checks that:
 
 * `cli` is the command line;
+* `check` checks what a gateway needs before it serves;
 * `app` is one gateway process: its composition, listeners and shutdown;
 * `services` has the gRPC services, `interceptors` the code around every call,
   `settings` the settings and their sources;

@@ -1,4 +1,5 @@
 """The program `healthomics-gateway`, also run by `python -m healthomics_gateway`."""
+# PYTHON_ARGCOMPLETE_OK: activate-global-python-argcomplete looks for this text.
 
 from __future__ import annotations
 

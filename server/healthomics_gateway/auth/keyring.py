@@ -70,6 +70,11 @@ class Keyring:
         """Return why the last read failed, or an empty string."""
         return self._fault
 
+    @property
+    def keys(self) -> KeySet | None:
+        """The keys of the last successful read, None before it."""
+        return self._set
+
     def on_change(self, notify: Callable[[], None]) -> None:
         """Call `notify` whenever a read finds other keys."""
         self._notify = notify

@@ -11,6 +11,7 @@ from healthomics_gateway.durations import parse_duration
 from healthomics_gateway.net.addresses import parse_address
 
 DISTRIBUTION = "healthomics-gateway"
+MAX_ID_DIGITS = 18
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,10 +48,12 @@ class Version(argparse.Action):
     """Prints the version, which is looked up only when it is needed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_args: object) -> None:
-        """Print the name and the version, and exit with 0."""
+        """Print the name and the versions, and exit with 0."""
         from importlib.metadata import version
+        from platform import python_version
 
-        print(f"{parser.prog} {version(DISTRIBUTION)}")
+        beside = f"grpc {version('grpcio')}, Python {python_version()}"
+        print(f"{parser.prog} {version(DISTRIBUTION)} ({beside})")
         parser.exit()
 
 
@@ -73,6 +76,15 @@ def address(text: str) -> Any:
         return parse_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def run_id(text: str) -> str:
+    """Parse the id of a run."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_ID_DIGITS):
+        raise argparse.ArgumentTypeError(
+            f"{utf8(text)!r}: write the id of a run, 1 to {MAX_ID_DIGITS} digits"
+        )
+    return text
 
 
 def quota(text: str) -> int:

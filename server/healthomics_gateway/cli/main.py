@@ -15,6 +15,8 @@ from healthomics_gateway.cli.standard_streams import (
 from healthomics_gateway.cli.usage import FAILED, MISUSED, plain
 from healthomics_gateway.configuration_error import ConfigurationError
 
+COMPLETING = "_ARGCOMPLETE"  # set by the shell functions of argcomplete
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
@@ -24,7 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with standard_streams():
         # Keeps the C core from writing lines of its own to stderr.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        options = make_parser().parse_args(arguments)
+        parser = make_parser()
+        if COMPLETING in os.environ:  # a shell asks for completions
+            from healthomics_gateway.cli.completion import complete
+
+            complete(parser)
+        options = parser.parse_args(arguments)
         try:
             code: int = options.run(options)
         except ConfigurationError as error:

@@ -86,13 +86,18 @@ def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
     return bound, port
 
 
-def why_refused(host: str, port: int) -> str:
-    """Return why an address can't be bound, by binding it. gRPC doesn't report why."""
+def bind_fault(host: str, port: int) -> str | None:
+    """Bind an address for a moment; return why that fails, None if it succeeds."""
     try:
         _bindable([host], port)
     except OSError as error:
         return why_not_bound(error)
-    return IN_USE
+    return None
+
+
+def why_refused(host: str, port: int) -> str:
+    """Return why gRPC can't bind an address, as it doesn't report why."""
+    return bind_fault(host, port) or IN_USE
 
 
 def why_not_bound(error: OSError) -> str:

@@ -33,14 +33,16 @@ def listener_faults(
     tls = settings.tls
     if bool(tls.cert_file) != bool(tls.key_file):
         yield PAIR, "tls.cert_file and tls.key_file: set both or neither"
-    yield from _certificate_faults(listeners)
+    for fault in certificate_faults(listeners):
+        yield (), fault
     yield from _client_faults(tls, listeners)
     yield from _plaintext_faults(tls, listeners)
     yield from _table_faults(settings, listeners)
     yield from _address_faults(settings, listeners)
 
 
-def _certificate_faults(listeners: Sequence[ListenerSettings]) -> Iterator[Finding]:
+def certificate_faults(listeners: Sequence[ListenerSettings]) -> list[str]:
+    """Return the faults of the certificates and keys whose files can be read."""
     faults: list[str] = []
     for files in dict.fromkeys(each.files for each in listeners if each.files):
         paths = (files.cert_file, files.key_file, files.client_ca_file)
@@ -49,8 +51,7 @@ def _certificate_faults(listeners: Sequence[ListenerSettings]) -> Iterator[Findi
                 files.load(datetime.now(UTC))
             except TlsFilesError as error:
                 faults += error.args
-    for fault in dict.fromkeys(faults):  # listeners have the same authorities
-        yield (), fault
+    return list(dict.fromkeys(faults))  # listeners have the same authorities
 
 
 def _client_faults(

@@ -71,6 +71,7 @@ ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (InfiniteLoopConfigError, "profiles name each other as their source; correct them"),
     (InvalidConfigError, "the profile lacks something; correct it"),
     (ClientError, "AWS refused it; look at the role's trust policy"),
+    (RuntimeError, "the credentials have expired; renew them"),
     (ValueError, "its output can't be read; try it outside the gateway"),
     (OSError, "a file or program that the AWS settings name can't be read or run"),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -68,6 +68,13 @@ class Session:
         """Return whether it expires within `seconds`; None stands for EARLY."""
         ahead = EARLY if seconds is None else timedelta(seconds=seconds)
         return self.expires_at - self.clock.aws_now <= ahead
+
+
+class CallerIdentity(NamedTuple):
+    """The identity that credentials belong to, by STS."""
+
+    account: str
+    arn: str
 
 
 class Sts:
@@ -135,18 +142,25 @@ class Sts:
             )
         return session
 
+    async def caller(self) -> CallerIdentity:
+        """Return who the gateway's own credentials are, or raise ChainError."""
+        response = await in_thread(
+            lambda: self._client.request("get_caller_identity"), name="aws-account"
+        )
+        try:
+            return CallerIdentity(str(response["Account"]), str(response["Arn"]))
+        except KeyError as error:
+            name = type(error).__name__
+            raise ChainError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, name) from None
+
     async def account(self) -> str | None:
         """Return the gateway's own account id, or None if it can't be read."""
         if not self._has_client:
             return None
         try:
             async with asyncio.timeout(ACCOUNT_SECONDS):
-                response = await in_thread(
-                    lambda: self._client.request("get_caller_identity"),
-                    name="aws-account",
-                )
-            return str(response["Account"])
-        except (ChainError, KeyError, TimeoutError) as error:
+                return (await self.caller()).account
+        except (ChainError, TimeoutError) as error:
             kind = type(error).__name__
             name = error.name if isinstance(error, ChainError) else kind
             _log.warning("account_unknown", error=name)

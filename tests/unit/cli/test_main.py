@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import platform
 import pty
 import re
 import select
@@ -43,7 +44,7 @@ from unit.cli.test_connection import HOST, TOKEN, Authority, Callers, serving, w
 
 BESIDE = Path(sys.executable).parent  # where the programs are installed
 PROGRAM = str(BESIDE / "healthomics-gateway")
-COMMANDS = ("serve", "sandbox", "get", "watch", "settings")
+COMMANDS = ("serve", "check", "settings", "sandbox", "get", "watch")
 NOWHERE = {  # without AWS settings and settings of the gateway
     "PATH": os.environ["PATH"],
     "AWS_CONFIG_FILE": os.devnull,
@@ -214,6 +215,7 @@ def test_unknown_flag_is_reported_with_usage(
     ("command", "options"),
     [
         ("serve", "--config --listen --admin-listen --sandbox"),
+        ("check", "--config --json"),
         ("sandbox", "--listen --latency --quota"),
         ("get", f"--export --max-staleness --timeout --json {ROUTE}"),
         ("watch", f"--min-interval --timeout --json {ROUTE}"),
@@ -297,8 +299,12 @@ def test_module_is_the_same_program() -> None:
         r"healthomics-gateway: AWS Region: .*AWS_DEFAULT_REGION.*\n", process.stderr
     )
     assert 2 == process.returncode
-    # The settings are shown in addition to the fault.
-    assert "listen  " in process.stdout
+    # All settings are shown in addition to the fault.
+    shown = [re.split("  +", line)[:2] for line in process.stdout.splitlines()]
+    assert ["listen", "127.0.0.1:50051"] in shown
+    assert ["jwt.leeway", "30s"] in shown
+    assert ["AWS Region", "(see the fault)"] in shown
+    assert ["AWS endpoint", "(see the fault)"] in shown
     assert (same.returncode, same.stdout, same.stderr) == (
         process.returncode,
         process.stdout,
@@ -312,16 +318,24 @@ def test_module_is_the_same_program() -> None:
         pytest.param(
             "settings",
             {"settings.effective", "settings.load"},
-            {"grpc", "healthomics_gateway.sandbox", "healthomics_gateway.cli.call"},
+            {
+                "argcomplete",
+                "grpc",
+                "healthomics_gateway.check",
+                "healthomics_gateway.cli.call",
+                "healthomics_gateway.sandbox",
+            },
             id="settings",
         ),
         pytest.param(
             "serve --listen unix:/missing/a.sock --admin-listen 127.0.0.1:0",
             {"app.process", "app.gateway"},
             {
-                "healthomics_gateway.sandbox",
+                "argcomplete",
+                "healthomics_gateway.check",
                 "healthomics_gateway.cli.call",
                 "healthomics_gateway.cli.client",
+                "healthomics_gateway.sandbox",
             },
             id="serve",
         ),
@@ -355,6 +369,8 @@ def test_command_imports_only_what_it_needs(
         pytest.param("get 1 --export ALL", "choose from", id="export"),
         pytest.param("get 1 --timeout 5", "like 250ms, 5s or 2m", id="timeout"),
         pytest.param("get 1 --max-staleness -1s", "--max-staleness", id="staleness"),
+        pytest.param("check 12a", "1 to 18 digits", id="id-to-check"),
+        pytest.param("check 1234567890123456789", "1 to 18 digits", id="long-id"),
         pytest.param("watch", "required: ID", id="no-id-to-watch"),
         pytest.param("watch 1 --min-interval 2", "like 250ms", id="interval"),
         pytest.param("watch 1 --timeout 5", "like 250ms", id="patience"),
@@ -890,14 +906,14 @@ def test_settings_warn_of_a_broad_pattern(tmp_path: Path) -> None:
 
 
 def test_version_is_printed(capsys: Capture) -> None:
-    """`--version` prints the name and the version of the program."""
+    """`--version` prints the versions of the program, of gRPC and of Python."""
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
 
     assert 0 == ended.value.code
-    assert f"healthomics-gateway {version('healthomics-gateway')}\n" == (
-        capsys.readouterr().out
-    )
+    own, grpc_version = version("healthomics-gateway"), version("grpcio")
+    beside = f"grpc {grpc_version}, Python {platform.python_version()}"
+    assert f"healthomics-gateway {own} ({beside})\n" == capsys.readouterr().out
 
 
 # Failed writes

@@ -1,0 +1,102 @@
+"""What the steps have found so far, for the steps that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from healthomics_gateway.app.wiring import UpstreamParts, make_upstream
+from healthomics_gateway.settings.load import Loaded
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.upstream.clock import utc_now
+from healthomics_gateway.upstream.config import Aws
+from healthomics_gateway.upstream.credential_chain import read_chain
+from healthomics_gateway.upstream.credentials import ChainProvider
+from healthomics_gateway.upstream.provider import ChainError, CredentialsProvider
+from healthomics_gateway.upstream.reply import Reply
+
+
+class RecordedChain:
+    """The credential chain of AWS's SDK; it keeps what it returned, or its error."""
+
+    def __init__(self, read: Callable[[], Any] = read_chain) -> None:
+        """Wrap `read`, which blocks, and raises ChainError if there is nothing."""
+        self._read = read
+        self.credentials: Any = None  # botocore's
+        self.error: ChainError | None = None
+
+    def __call__(self) -> Any:
+        """Return botocore's credentials, or raise ChainError. This blocks."""
+        try:
+            self.credentials = self._read()
+        except ChainError as error:
+            self.error = error
+            raise
+        return self.credentials
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Found:
+    """What is checked, and what the steps have found; create it in an event loop."""
+
+    environ: Mapping[str, str]
+    config_file: Path | None = None
+    run_id: str | None = None
+    log_file: int  # the descriptor that the log is written to
+    fake_keys: frozenset[str] = frozenset()  # access keys of the sandbox
+    now: Callable[[], datetime] = utc_now
+    chain: RecordedChain = field(default_factory=RecordedChain)
+    provider: CredentialsProvider | None = None  # by default that of `chain`
+    loaded: Loaded | None = None
+    aws: Aws | None = None
+    reply: tuple[Reply, datetime] | None = None  # of the endpoint, and when it came
+    _upstream: UpstreamParts | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The gateway's settings; faulty ones have their defaults."""
+        assert self.loaded  # noqa: S101  # the step `settings` comes first
+        return self.loaded.settings
+
+    @property
+    def upstream(self) -> UpstreamParts:
+        """The sources and clients that the gateway would use, made at first use."""
+        if self._upstream is None:
+            assert self.aws  # noqa: S101  # the step `aws` comes first
+            provider = self.own_provider()
+            aws = replace(self.aws, provider=lambda _: provider)
+            self._upstream = make_upstream(self.settings, aws, report=_ignore)
+        return self._upstream
+
+    def own_provider(self) -> CredentialsProvider:
+        """Return the provider of the gateway's credentials, made at first use."""
+        if self.provider is None:
+            self.provider = ChainProvider(_ignore, chain=self.chain, recovers=False)
+        return self.provider
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Return whether the credentials are a sandbox's, which has no STS.
+
+        They aren't sent to AWS. If an endpoint of STS is set, it is a fake one too.
+        """
+        key = getattr(self.chain.credentials, "access_key", None)
+        is_set = any(
+            self.environ.get(name)
+            for name in ("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL")
+        )
+        return key in self.fake_keys and not is_set
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._upstream:
+            await self._upstream.close()
+        elif self.provider:
+            await self.provider.close()
+
+
+def _ignore(_reason: object) -> None:
+    """Take a report about readiness, which a check doesn't have."""

@@ -1,0 +1,124 @@
+"""Checks the endpoint of HealthOmics, the clock, and the permission to read a run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+
+from healthomics.v1.run_pb2 import RunStatus
+from healthomics_gateway.check.advice import advice_of
+from healthomics_gateway.check.configuration import proxy_text
+from healthomics_gateway.check.found import Found
+from healthomics_gateway.check.identity import partitions_of
+from healthomics_gateway.check.step import Result, failed, ok, skipped
+from healthomics_gateway.durations import elapsed_text
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.retry import Retrying
+from healthomics_gateway.runs.source import OWN, OneCall, Partition, RunQuery
+from healthomics_gateway.upstream.classify import FAILURES
+from healthomics_gateway.upstream.clock import NO_SKEW, Clock
+from healthomics_gateway.upstream.config import Aws
+from healthomics_gateway.upstream.provider import AGENT
+from healthomics_gateway.upstream.transport import TransportError
+
+READ_SECONDS = 25.0  # for the GetRun, with its retries
+_STATUS = "RUN_STATUS_"
+# They are sent unsigned, so AWS refuses the request, which shows that it is reachable.
+HEADERS = {"accept-encoding": "identity", "user-agent": AGENT}
+
+
+async def check_endpoint(found: Found) -> Result:
+    """Send a request without a signature, with the gateway's own transport."""
+    aws = found.aws
+    assert aws  # noqa: S101  # this step needs the step `aws`
+    began = found.now()
+    try:
+        reply = await found.upstream.transport.get(f"{aws.endpoint}/", HEADERS)
+    except TransportError as error:
+        return failed(_problem(aws, error))
+    took = found.now() - began
+    found.reply = reply, began + took / 2
+    is_tls = aws.endpoint.startswith("https:")
+    trust = ", and its certificate is trusted" if is_tls else ""
+    ms = took / timedelta(milliseconds=1)
+    return ok(f"it answers in {ms:.0f} ms{trust}")
+
+
+def _problem(aws: Aws, error: TransportError) -> str:
+    """Return what failed, with the text of the operating system or of OpenSSL."""
+    cause = error.__cause__
+    certificate = getattr(cause, "certificate_error", None)
+    number = getattr(cause, "errno", None)
+    status = getattr(cause, "status", None)
+    said = (
+        getattr(certificate, "verify_message", "")
+        or (f"status {status} of the proxy" if status else "")
+        or (os.strerror(number) if number and number > 0 else "")
+    )
+    through = f" through {proxy_text(aws.proxy)}" if aws.proxy else ""
+    because = f" ({said})" if said else ""
+    reason = FAILURES[error.failure].reason
+    return f"{aws.endpoint}{through}: {advice_of(reason)}{because}"
+
+
+async def check_clock(found: Found) -> Result:
+    """Compare the machine's clock with the date of the endpoint's answer."""
+    assert found.reply  # noqa: S101  # this step needs the step `endpoint`
+    reply, at = found.reply
+    date = reply.headers.get("Date", "")
+    if not date:
+        return skipped("the answer of the endpoint has no date")
+    clock = Clock(lambda: at)
+    clock.learn(date)
+    if clock.skew == NO_SKEW:
+        return ok("it differs from AWS's by less than a minute")
+    way = "behind" if clock.skew > NO_SKEW else "ahead of"
+    return failed(
+        f"it is {elapsed_text(abs(clock.skew))} {way} AWS's; synchronize it, as by"
+        " chrony or systemd-timesyncd. AWS refuses signatures that are five minutes"
+        " off, and the times of tokens and certificates are compared with this clock"
+    )
+
+
+async def check_run(found: Found) -> Result:
+    """Read the run once, with the identity that the rules use."""
+    if found.run_id is None:
+        return skipped("name a run: healthomics-gateway check RUN_ID")
+    partition = _partition(found)
+    until = asyncio.get_running_loop().time() + READ_SECONDS
+    runs = Retrying(
+        found.upstream.roles, max_attempts=found.settings.upstream.max_attempts
+    )
+    reader = partition.role or "the gateway's own identity"
+    try:
+        answer = await runs.get_run(
+            RunQuery(found.run_id, partition=partition), call=OneCall(until)
+        )
+    except GatewayError as error:
+        is_denied = error.reason is Reason.UPSTREAM_ACCESS_DENIED
+        # It names the action and the kind of policy.
+        said = (f"AWS says: {error.debug}",) if is_denied and error.debug else ()
+        problem = f"{found.run_id}, read by {reader}: {_refusal(error)}"
+        return failed(problem, notes=said)
+    status = RunStatus.Name(answer.run.status).removeprefix(_STATUS)
+    return ok(f"{found.run_id} is {status}, read by {reader}")
+
+
+def _partition(found: Found) -> Partition:
+    """Return the identity to read with: a role only if every rule has one."""
+    rules = found.settings.callers
+    if rules and all(rule.aws_role for rule in rules):
+        return next(partition for partition, _ in partitions_of(found))
+    return OWN
+
+
+def _refusal(error: GatewayError) -> str:
+    """Return advice on an error, and how AWS's support finds it."""
+    advice, answer = advice_of(error.reason), error.answer
+    if answer is None:
+        return advice
+    said = [answer.error_code or f"status {answer.http_status}"]
+    said += [f"AWS request {answer.request_id}"] if answer.request_id else []
+    return f"{advice} ({', '.join(said)})"

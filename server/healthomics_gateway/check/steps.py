@@ -1,0 +1,81 @@
+"""The table of steps, in their order."""
+
+from __future__ import annotations
+
+from healthomics_gateway.check.configuration import check_aws, check_settings
+from healthomics_gateway.check.healthomics import (
+    check_clock,
+    check_endpoint,
+    check_run,
+)
+from healthomics_gateway.check.identity import (
+    check_credentials,
+    check_identity,
+    check_roles,
+)
+from healthomics_gateway.check.issuer import check_jwks
+from healthomics_gateway.check.listening import check_addresses, check_certificates
+from healthomics_gateway.check.process import check_log, check_traces
+from healthomics_gateway.check.step import Step
+
+TOTAL_SECONDS = 90.0  # for all steps
+_AWS = ("settings", "aws")
+
+STEPS = (
+    Step(name="settings", title="settings", run=check_settings, seconds=10),
+    Step(name="aws", title="AWS settings", run=check_aws, seconds=10),
+    # The chain has a time limit of its own.
+    Step(name="credentials", title="credentials", run=check_credentials, seconds=12),
+    Step(
+        name="identity",
+        title="identity",
+        run=check_identity,
+        seconds=20,
+        needs=(*_AWS, "credentials"),
+    ),
+    Step(
+        name="endpoint",
+        title="HealthOmics",
+        run=check_endpoint,
+        seconds=15,
+        needs=_AWS,
+    ),
+    Step(name="clock", title="clock", run=check_clock, seconds=5, needs=("endpoint",)),
+    Step(
+        name="run",
+        title="run",
+        run=check_run,
+        seconds=30,
+        needs=(*_AWS, "credentials", "identity", "endpoint"),
+    ),
+    Step(
+        name="roles",
+        title="roles of rules",
+        run=check_roles,
+        seconds=20,
+        needs=(*_AWS, "credentials", "identity"),
+    ),
+    Step(
+        name="certificates",
+        title="certificates",
+        run=check_certificates,
+        seconds=10,
+        needs=("settings",),
+    ),
+    Step(
+        name="jwks",
+        title="issuer's keys",
+        run=check_jwks,
+        seconds=8,
+        needs=("settings",),
+    ),
+    Step(
+        name="addresses",
+        title="addresses",
+        run=check_addresses,
+        seconds=10,
+        needs=("settings",),
+    ),
+    Step(name="log", title="log", run=check_log, seconds=5),
+    Step(name="traces", title="traces", run=check_traces, seconds=5),
+)

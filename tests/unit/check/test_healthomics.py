@@ -1,0 +1,107 @@
+"""The steps about the endpoint, the clock and a run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from healthomics_gateway.check.configuration import proxy_text
+from healthomics_gateway.check.found import Found
+from healthomics_gateway.check.healthomics import (
+    check_clock,
+    check_endpoint,
+    check_run,
+)
+from healthomics_gateway.check.step import Status
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.upstream.config import Aws
+from healthomics_gateway.upstream.reply import Reply
+from testkit.builders import aws_at, http
+from testkit.connections import ConnectionServer
+from testkit.lying_upstream import TRUE_ID, LyingUpstream, said
+from testkit.sts_server import FakeSts
+from testkit.sts_sessions import SessionUpstream
+
+ROLES = [f"arn:aws:iam::123456789012:role/{each}" for each in ("one", "two")]
+SERVED = "[[listeners]]\naddress = 'unix:{}/{}'\nidentity = 'uid:{}'\n"
+RULE = "[[callers]]\nidentity = 'uid:{}'\n"
+
+
+def found_at(aws: Aws, file: Path | None = None, **more: Any) -> Found:
+    """Return what earlier steps find with this AWS and these settings."""
+    loaded = load(flags={}, environ={}, config_file=file)
+    provider = aws.provider(lambda _: None)
+    return Found(
+        environ=os.environ,
+        log_file=-1,
+        aws=aws,
+        provider=provider,
+        loaded=loaded,
+        **more,
+    )
+
+
+async def test_proxy_that_refuses_is_named_without_its_password() -> None:
+    """The status of the proxy shows that it, and not AWS, has answered."""
+
+    async def refuse(reader: Any, writer: Any) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(http(status=407, keep=False))
+        await writer.drain()
+
+    async with ConnectionServer(refuse) as proxy:
+        url = f"http://user:canary@127.0.0.1:{proxy.port}"
+        found = found_at(replace(aws_at("https://omics.example.org"), proxy=url))
+        result = await check_endpoint(found)
+        await found.close()
+
+    (problem,) = result.problems
+    assert f"through the proxy 127.0.0.1:{proxy.port}: the connection fails" in problem
+    assert "status 407 of the proxy" in problem
+    assert "canary" not in problem
+    assert "the proxy example.org" == proxy_text("http://example.org")
+
+
+async def test_clock_needs_a_date() -> None:
+    """Without a date in the answer the clock can't be compared."""
+    found = Found(environ={}, log_file=-1)
+    found.reply = Reply(403, {}, b""), datetime.now(UTC)
+    result = await check_clock(found)
+
+    assert (Status.SKIPPED, True) == (result.status, result.is_usable)
+
+
+async def test_run_is_read_with_a_role_if_every_rule_has_one(tmp_path: Path) -> None:
+    """The gateway's own identity then needs no permission to read runs."""
+    file = tmp_path / "gateway.toml"
+    listeners = "".join(SERVED.format(tmp_path, at, at) for at in range(2))
+    rules = [RULE.format(at) + f"aws_role = '{ROLES[at]}'\n" for at in range(2)]
+    readers = []
+    async with FakeSts() as sts, SessionUpstream(sts.given) as upstream:
+        for written in ("".join(rules), rules[0] + RULE.format(1)):
+            file.write_text(listeners + written, encoding="utf-8")
+            found = found_at(sts.aws(upstream.url), file, run_id=TRUE_ID)
+            readers.append((await check_run(found)).detail.partition("read by ")[2])
+            await found.close()
+
+    assert [ROLES[0], "the gateway's own identity"] == readers
+    assert [True, False] == [bool(sts.name_of(each)) for each in upstream.requests]
+
+
+async def test_run_that_no_server_answers_for_has_advice() -> None:
+    """Without an answer there is no code, and with one there may be none either."""
+    async with LyingUpstream() as upstream:
+        upstream.lie(TRUE_ID, said(404))
+        found = found_at(aws_at(upstream.url), run_id=TRUE_ID)
+        bare = await check_run(found)
+        await found.close()
+    found = found_at(aws_at(upstream.url), run_id=TRUE_ID)
+    nothing = await check_run(found)
+    await found.close()
+
+    assert "the error isn't one of AWS's" in bare.problems[0]
+    assert "(status 404, AWS request " in bare.problems[0]
+    assert nothing.problems[0].endswith("and the proxy let it pass")
