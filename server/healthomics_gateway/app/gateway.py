@@ -14,18 +14,26 @@ from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
+from healthomics_gateway.app.measuring import (
+    LostLines,
+    Observed,
+    make_metrics,
+    observe,
+)
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
+from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, Readiness
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
@@ -45,13 +53,17 @@ class Gateway:
         *,
         options: Sequence[tuple[str, int]] = OPTIONS,
         parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+        lost_lines: LostLines = lambda: (0, 0),
+        metrics: Metrics | None = None,
         refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
         `options` are gRPC's server options. `parts` are more parts for
         `/readyz?verbose`, by name; each returns its fault, or an empty text.
-        `refusal_seconds` is the interval of refusals, see `make_run_service`.
+        `lost_lines` returns how many lines of the log were lost. `metrics` are new ones
+        by default. `refusal_seconds` is the interval of refusals, see
+        `make_run_service`.
         """
         self._settings = settings
         self._background = Background()
@@ -59,24 +71,34 @@ class Gateway:
             call_later=asyncio.get_running_loop().call_later,
             fault_of_task=self._background.fault,
         )
-        self._upstream = wiring.make_upstream(settings, aws, report=readiness.report)
+        self.metrics = metrics = metrics or make_metrics()
+        self._upstream = wiring.make_upstream(
+            settings, aws, report=readiness.report, metrics=metrics
+        )
         self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
         self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
+        self._cache = Cache(max_bytes=settings.cache.max_bytes, metrics=metrics.cache)
         self._server_factory = ServerFactory(
             settings,
-            guards=wiring.make_guards(settings, self._keyring),
+            guards=wiring.make_guards(settings, self._keyring, metrics=metrics),
             bounds=self._bounds,
             service=wiring.make_run_service(
-                settings, self._upstream, refusal_seconds=refusal_seconds
+                settings,
+                self._upstream,
+                cache=self._cache,
+                metrics=metrics,
+                refusal_seconds=refusal_seconds,
             ),
             health=Health(readiness),
+            metrics=metrics,
             options=options,
         )
         self._add_parts(parts)
-        self._admin = AdminPages(readiness)
+        self._admin = AdminPages(readiness, metrics=metrics)
+        self._observe(lost_lines)
         self.admin_address = settings.admin_listen
         self._eviction: asyncio.Task[None] | None = None
 
@@ -92,6 +114,23 @@ class Gateway:
         if self._listeners.has_certificates:
             certificates = self._listeners.certificate_fault
             self._readiness.add("certificate", fault=certificates)
+
+    def _observe(self, lost_lines: LostLines) -> None:
+        """Let the metrics read the state of the parts."""
+        upstream = self._upstream
+        parts = Observed(
+            readiness=self._readiness,
+            provider=upstream.provider,
+            schedulers=upstream.schedulers,
+            poll_schedulers=upstream.poll_schedulers,
+            tps=self._settings.quota.tps,
+            cache=self._cache,
+            bounds=self._bounds,
+            listeners=self._listeners,
+            keyring=self._keyring,
+            lost_lines=lost_lines,
+        )
+        observe(self.metrics, parts)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
@@ -110,8 +149,9 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen on all addresses; raises ListenError with all faults."""
-        if any(each.aws_role for each in self._settings.callers):
-            await self._upstream.learn_account()
+        roles = [each.aws_role for each in self._settings.callers if each.aws_role]
+        if roles:
+            await self._upstream.learn_accounts(roles)
         faults: list[str] = []
         try:
             self.admin_address = await self._start_admin(self._settings.admin_listen)

@@ -20,6 +20,7 @@ from healthomics_gateway.interceptors.concurrency import Admission
 from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.first_message import FirstMessages
+from healthomics_gateway.interceptors.metrics import Measure
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.interceptors.tarpit import Tarpit
@@ -126,6 +127,7 @@ def make_chain(
     *,
     audit: Interceptor,
     status: Interceptor,
+    measure: Measure,
     guard: Guard,
     bounds: Bounds,
     open_services: frozenset[str],
@@ -134,7 +136,8 @@ def make_chain(
     """Compose the interceptors of each method at one listener, outermost first.
 
     "Overload order" in docs/internals/design.md has the reasons. `open_services` are
-    the standard services that need no identity, so no `guard`.
+    the standard services that need no identity, so no `guard`. `measure` is outside of
+    all interceptors, so that it counts what each of them takes and refuses.
     """
     # Not the places of RunService, because these callers may have no identity.
     standard = bounds.standard.intercept
@@ -169,5 +172,6 @@ def make_chain(
         first_messages_of_others=bounds.other_first_messages,
         writer=bounds.writer,
         pace=bounds.message_pace.turn,
+        measure=measure,
         listener=listener,
     )

@@ -25,6 +25,7 @@ from healthomics_gateway.telemetry.log_setup import (
     set_up_logging,
 )
 from healthomics_gateway.telemetry.log_writer import LogWriter
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.upstream.config import Aws
 
 FIRST, SECOND = 1, 2  # how many signals have arrived
@@ -40,6 +41,7 @@ async def serve(
     aws: Aws,
     *,
     started: Callable[[Gateway], Awaitable[None]] | None = None,
+    metrics: Metrics | None = None,
     force_seconds: float = FORCE_SECONDS,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
@@ -54,7 +56,9 @@ async def serve(
     signals = Signals(
         drain_seconds, force_seconds=force_seconds, end_now=partial(_end_now, log)
     )
-    gateway = Gateway(settings, aws, parts={"log": log.fault})
+    gateway = Gateway(
+        settings, aws, parts={"log": log.fault}, lost_lines=log.lost, metrics=metrics
+    )
     with redirect_stderr(Printed()):
         try:
             if not await _until(signals.first, _start(gateway, started)):

@@ -19,7 +19,8 @@ def authorize(policy: Policy, method: str) -> Interceptor:
     def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, call: CallContext) -> bytes:
             identity = call.identity
-            call.access = policy.access_of(identity, method)
+            call.access = policy.find(identity)
+            call.access.check_method(method)
             if identity != ANONYMOUS:
                 call.caller = Caller(identity, call.peer)
             return await proceed(incoming, call)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.telemetry.metrics.parts import CacheMetrics
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
@@ -23,9 +25,14 @@ class Cache:
     """
 
     def __init__(
-        self, *, max_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_bytes: int,
+        metrics: CacheMetrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create an empty cache; `clock` measures the age of answers, in seconds."""
+        self._metrics = metrics or CacheMetrics()
         self._clock = clock
         self._entries: LRUCache[RunQuery, dict[RunQuery, _Cached]] = LRUCache(
             max_bytes, getsizeof=lambda entry: sum(each.size for each in entry.values())
@@ -38,12 +45,29 @@ class Cache:
         """
         if not max_age_seconds:
             return None
+        cached = self._cached(query)
+        age = self._clock() - cached.at if cached else inf
+        if cached is None or age > max_age_seconds:
+            self._metrics.misses.inc()
+            return None
+        self._metrics.hits.inc()
+        self._metrics.age_seconds.observe(age)
+        return cached.answer
+
+    @property
+    def size(self) -> int:
+        """The bytes of all answers."""
+        return int(self._entries.currsize)
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self._entries)
+
+    def _cached(self, query: RunQuery) -> _Cached | None:
         try:
-            cached = self._entries[query.without_export][query]
+            return self._entries[query.without_export][query]
         except KeyError:
             return None
-        is_recent = self._clock() - cached.at <= max_age_seconds
-        return cached.answer if is_recent else None
 
     def put(self, query: RunQuery, answer: Answer) -> None:
         """Keep an answer that has just been read, if it fits."""

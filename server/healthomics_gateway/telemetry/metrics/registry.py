@@ -1,0 +1,250 @@
+"""All metrics of a gateway, in a registry of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from healthomics_gateway.telemetry.metrics.parts import (
+    NO_COUNTS,
+    NOTHING,
+    AttemptMetrics,
+    CacheMetrics,
+    Count,
+    MethodMetrics,
+    QueueMetrics,
+    ReloadMetrics,
+    RuleCalls,
+    WatchMetrics,
+)
+from healthomics_gateway.telemetry.metrics.state import PREFIX, State
+
+# Seconds: a cached answer takes 1 ms, a call that queues at most 30 s by default.
+SECONDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
+)
+# Seconds: a cached answer may be hours old, and a poll comes every few seconds.
+AGE_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
+METHOD = ("grpc_type", "grpc_service", "grpc_method")
+# The codes as other gRPC servers report them, by their names in Python.
+CODES: Mapping[str, str] = {
+    "OK": "OK",
+    "CANCELLED": "Canceled",
+    "UNKNOWN": "Unknown",
+    "INVALID_ARGUMENT": "InvalidArgument",
+    "DEADLINE_EXCEEDED": "DeadlineExceeded",
+    "NOT_FOUND": "NotFound",
+    "ALREADY_EXISTS": "AlreadyExists",
+    "PERMISSION_DENIED": "PermissionDenied",
+    "RESOURCE_EXHAUSTED": "ResourceExhausted",
+    "FAILED_PRECONDITION": "FailedPrecondition",
+    "ABORTED": "Aborted",
+    "OUT_OF_RANGE": "OutOfRange",
+    "UNIMPLEMENTED": "Unimplemented",
+    "INTERNAL": "Internal",
+    "UNAVAILABLE": "Unavailable",
+    "DATA_LOSS": "DataLoss",
+    "UNAUTHENTICATED": "Unauthenticated",
+}
+
+# Switches off a second series for each counter and histogram, for all of the process:
+# when it began to count, which process_start_time_seconds says too.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # has no type in the package
+
+
+class CallMetrics:
+    """The calls of each gRPC method, as other gRPC servers measure them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register the metrics, without any method yet."""
+
+        def counter(name: str, text: str, *more: str) -> Counter:
+            labels = (*METHOD, *more)
+            return Counter(f"grpc_server_{name}", text, labels, registry=registry)
+
+        self._started = counter("started", "Calls that have begun.")
+        self._handled = counter("handled", "Calls that have ended.", "grpc_code")
+        self._received = counter("msg_received", "Messages received from clients.")
+        self._sent = counter("msg_sent", "Messages sent to clients.")
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from a call's headers to its end.",
+            METHOD,
+            buckets=SECONDS,
+            registry=registry,
+        )
+
+    def of(self, service: str, method: str, kind: str) -> MethodMetrics:
+        """Return the metrics of a method; all of its series exist from now on.
+
+        `kind` is `unary`, `client_stream`, `server_stream` or `bidi_stream`.
+        """
+        labels = (kind, service, method)
+        return MethodMetrics(
+            started=self._started.labels(*labels),
+            handled={
+                name: self._handled.labels(*labels, code)
+                for name, code in CODES.items()
+            },
+            seconds=self._seconds.labels(*labels),
+            received=self._received.labels(*labels),
+            sent=self._sent.labels(*labels),
+        )
+
+
+class Metrics:
+    """The metrics of a gateway, by the part that sets them."""
+
+    calls: CallMetrics | None = None  # none if the metrics are off
+    attempts = AttemptMetrics()
+    queue = QueueMetrics()
+    cache = CacheMetrics()
+    shared_fetches: Count = NOTHING
+    watch = WatchMetrics()
+    refusals: Mapping[str, Count] = NO_COUNTS  # by reason
+    reload = ReloadMetrics()
+
+    def __init__(
+        self,
+        *,
+        reasons: Iterable[str] = (),
+        is_on: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Register all metrics; `reasons` are the names of all errors.
+
+        If it isn't on, nothing is measured.
+        """
+        self.registry = CollectorRegistry()
+        self.state = State(self.registry)
+        self.rules = RuleCalls()
+        if is_on:
+            self._register(tuple(reasons), now)
+
+    def _register(self, reasons: tuple[str, ...], now: Callable[[], float]) -> None:
+        registry = self.registry
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.calls = CallMetrics(registry)
+        self.attempts = _attempts(registry, reasons)
+        self.queue = _queue(registry)
+        self.cache = _cache(registry)
+        self.shared_fetches = _counter(
+            registry, "shared_fetches", "Calls that joined another call's fetch."
+        )
+        self.watch = _watch(registry)
+        refusals = _counter(
+            registry,
+            "refusals",
+            "Calls that ended in an error of the gateway's own.",
+            "reason",
+        )
+        self.refusals = {each: refusals.labels(each) for each in reasons}
+        self.reload = _reload(registry, now)
+
+
+def _counter(
+    registry: CollectorRegistry, name: str, text: str, *labels: str
+) -> Counter:
+    return Counter(PREFIX + name, text, labels, registry=registry)
+
+
+def _histogram(
+    registry: CollectorRegistry,
+    name: str,
+    text: str,
+    *labels: str,
+    buckets: tuple[float, ...] = SECONDS,
+) -> Histogram:
+    return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=registry)
+
+
+def _attempts(registry: CollectorRegistry, reasons: tuple[str, ...]) -> AttemptMetrics:
+    attempts = _counter(
+        registry, "upstream_attempts", "Attempts at HealthOmics.", "outcome", "reason"
+    )
+    seconds = _histogram(
+        registry,
+        "upstream_attempt_seconds",
+        "Time of an attempt at HealthOmics, from its turn to its answer.",
+        "outcome",
+    )
+    return AttemptMetrics(
+        ok=attempts.labels("ok", ""),
+        errors={each: attempts.labels("error", each) for each in ("", *reasons)},
+        ok_seconds=seconds.labels("ok"),
+        error_seconds=seconds.labels("error"),
+    )
+
+
+def _queue(registry: CollectorRegistry) -> QueueMetrics:
+    seconds = _histogram(
+        registry, "queue_wait_seconds", "Time until a call had its turn.", "kind"
+    )
+    return QueueMetrics(
+        call_seconds=seconds.labels("call"), poll_seconds=seconds.labels("poll")
+    )
+
+
+def _cache(registry: CollectorRegistry) -> CacheMetrics:
+    return CacheMetrics(
+        hits=_counter(registry, "cache_hits", "Look-ups that found an answer."),
+        misses=_counter(registry, "cache_misses", "Look-ups that found no answer."),
+        age_seconds=_histogram(
+            registry,
+            "answer_age_seconds",
+            "Age of the answers that the cache returned.",
+            buckets=AGE_SECONDS,
+        ),
+    )
+
+
+def _watch(registry: CollectorRegistry) -> WatchMetrics:
+    polls = _counter(registry, "watch_polls", "Polls of watched runs.", "outcome")
+    return WatchMetrics(
+        polls_ok=polls.labels("ok"),
+        polls_failed=polls.labels("error"),
+        changes=_counter(registry, "watch_changes", "Changes of runs delivered."),
+        change_delay_seconds=_histogram(
+            registry,
+            "watch_change_delay_seconds",
+            "Time from the read that saw a change to its delivery.",
+        ),
+    )
+
+
+def _reload(registry: CollectorRegistry, now: Callable[[], float]) -> ReloadMetrics:
+    reloads = _counter(registry, "reloads", "Reloads of the settings.", "outcome")
+    succeeded, failed = reloads.labels("ok"), reloads.labels("error")
+    is_ok = Gauge(
+        f"{PREFIX}last_reload_ok",
+        "1 if the last reload succeeded, or if there was none.",
+        registry=registry,
+    )
+    at = Gauge(
+        f"{PREFIX}last_reload_timestamp_seconds",
+        "When the settings were last reloaded; at first, when they were read.",
+        registry=registry,
+    )
+
+    def note(count: Count, value: float) -> None:
+        count.inc()
+        is_ok.set(value)
+        at.set(now())
+
+    is_ok.set(1)
+    at.set(now())
+    return ReloadMetrics(
+        succeeded=lambda: note(succeeded, 1), failed=lambda: note(failed, 0)
+    )
