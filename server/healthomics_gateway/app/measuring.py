@@ -90,7 +90,7 @@ def observe(metrics: Metrics, parts: Observed) -> None:
             **_of_quota(parts),
             "queue_length": lambda: _queue_length(parts),
             "cache_bytes": _one(lambda: parts.cache.size),
-            "cache_entries": _one(lambda: len(parts.cache)),
+            "cache_entries": _one(lambda: parts.cache.entries),
             "watches": _one(lambda: parts.bounds.watching.inside),
             "unread_bytes": _one(lambda: parts.bounds.send_buffer.kept_bytes),
             "rule_calls": lambda: {

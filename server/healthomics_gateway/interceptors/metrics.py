@@ -66,7 +66,9 @@ def measure(
                 note_end(call, error, lasted=clock() - begun)
                 raise
             finally:
-                seconds.observe(clock() - begun, call.exemplar)
+                # An exemplar costs more than all other metrics of a cached answer.
+                exemplar = None if call.is_from_cache else call.exemplar
+                seconds.observe(clock() - begun, exemplar)
                 if rules:
                     rules.count(call.access.rule.label)
                 if call.code is OK:

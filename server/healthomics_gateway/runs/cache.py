@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
@@ -45,13 +44,17 @@ class Cache:
         """
         if not max_age_seconds:
             return None
-        cached = self._cached(query)
-        age = self._clock() - cached.at if cached else inf
-        if cached is None or age > max_age_seconds:
+        try:
+            cached = self._entries[query.without_export][query]
+        except KeyError:
+            self._metrics.misses.inc()
+            return None
+        age_seconds = self._clock() - cached.at
+        if age_seconds > max_age_seconds:
             self._metrics.misses.inc()
             return None
         self._metrics.hits.inc()
-        self._metrics.age_seconds.observe(age)
+        self._metrics.age_seconds.observe(age_seconds)
         return cached.answer
 
     @property
@@ -59,15 +62,10 @@ class Cache:
         """The bytes of all answers."""
         return int(self._entries.currsize)
 
-    def __len__(self) -> int:
-        """Return the number of entries."""
+    @property
+    def entries(self) -> int:
+        """The number of entries."""
         return len(self._entries)
-
-    def _cached(self, query: RunQuery) -> _Cached | None:
-        try:
-            return self._entries[query.without_export][query]
-        except KeyError:
-            return None
 
     def put(self, query: RunQuery, answer: Answer) -> None:
         """Keep an answer that has just been read, if it fits."""
