@@ -229,7 +229,7 @@ def _reload(registry: CollectorRegistry, now: Callable[[], float]) -> ReloadMetr
     succeeded, failed = reloads.labels("ok"), reloads.labels("error")
     is_ok = Gauge(
         f"{PREFIX}last_reload_ok",
-        "1 if the last reload succeeded, or if there was none.",
+        "Whether the last reload succeeded, or there was none.",
         registry=registry,
     )
     at = Gauge(

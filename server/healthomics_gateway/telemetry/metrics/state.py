@@ -29,8 +29,8 @@ STATE: Mapping[str, Row] = {
     "build_info": Row(
         ("version", "python_version", "grpc_version"), "Always 1; what is running."
     ),
-    "ready": Row((), "1 if the gateway is ready, as /readyz says."),
-    "draining": Row((), "1 once the gateway has begun to shut down."),
+    "ready": Row((), "Whether the gateway is ready, as /readyz says."),
+    "draining": Row((), "Whether the gateway has begun to shut down."),
     "quota_tokens": Row(
         ("account",), "Calls that HealthOmics may be sent at once, by AWS account."
     ),
