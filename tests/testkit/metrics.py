@@ -95,6 +95,6 @@ def parsed(text: str, *, is_open: bool = False) -> Scrape:
 async def settled(served: Gateway, condition: Callable[[Scrape], bool]) -> Scrape:
     """Request the metrics until a condition holds, as calls end after their answer."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition(found := await scrape(served)):
+        while not condition(found := await scrape(served)):  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.01)
     return found

@@ -10,8 +10,6 @@ from grpc.aio import AbortError
 from healthomics_gateway.context import CallContext
 from healthomics_gateway.errors.reasons import Reason
 
-CODES = {code.value[0]: code for code in grpc.StatusCode}  # by google.rpc.Code
-
 # The client's deadline passes earlier than the one that the gateway computes: by the
 # time that the call took to arrive, and by the amount by which the client rounded its
 # timeout up.
@@ -29,7 +27,7 @@ def note_end(
     if call.code is not grpc.StatusCode.OK:
         return
     if isinstance(error, AbortError):
-        call.code = CODES[call.rpc.code()]  # type: ignore[index]  # it is a number here
+        call.code = call.rpc.code()
     elif _is_late(call.rpc.time_remaining(), lasted):
         call.code = grpc.StatusCode.DEADLINE_EXCEEDED
         call.reason = Reason.CALLER_DEADLINE.name

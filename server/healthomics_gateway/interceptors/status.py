@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import Any
 
+import grpc
 import structlog
 from grpc.aio import AbortError, InternalError
 
@@ -13,7 +14,8 @@ from healthomics_gateway.context import CallContext, Handler, Interceptor, Trail
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.errors.status import status_of
-from healthomics_gateway.interceptors.outcome import CODES
+
+CODES = {code.value[0]: code for code in grpc.StatusCode}  # by google.rpc.Code
 
 _log = structlog.get_logger("errors")
 
