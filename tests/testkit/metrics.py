@@ -23,6 +23,22 @@ PATIENCE_SECONDS = 10.0  # for what must happen soon
 Series: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
 
 
+class Seen:
+    """A metric that records what it is given."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.values: list[float] = []
+        self.exemplars: list[object] = []
+
+    def inc(self, amount: float = 1, exemplar: object = None) -> None:
+        """Record an increment, or an observation."""
+        self.values.append(amount)
+        self.exemplars.append(exemplar)
+
+    observe = inc
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """The type of a metric, and the names of its labels."""

@@ -143,7 +143,7 @@ def make_chain(
     standard = bounds.standard.intercept
     tarpit = bounds.tarpit.intercept
     get_run: Sequence[Interceptor] = (
-        audit,  # outermost, so that every refusal is logged
+        audit,  # outside of all that refuses, so that every refusal is logged
         status,  # around all that can fail, so that each failure has its details
         tarpit,  # before the places: a delayed rejection must not occupy one
         *guard("GetRun"),  # before the places, which are shared by identity

@@ -16,7 +16,7 @@ Values: TypeAlias = Mapping[tuple[str, ...], float]
 Reader: TypeAlias = Callable[[], Values]
 
 
-class Row(NamedTuple):
+class Description(NamedTuple):
     """One metric: its labels and its help text."""
 
     labels: tuple[str, ...]
@@ -25,39 +25,39 @@ class Row(NamedTuple):
 
 
 # By their names without `PREFIX`; the name of a counter ends in _total.
-STATE: Mapping[str, Row] = {
-    "build_info": Row(
+STATE: Mapping[str, Description] = {
+    "build_info": Description(
         ("version", "python_version", "grpc_version"), "Always 1; what is running."
     ),
-    "ready": Row((), "Whether the gateway is ready, as /readyz says."),
-    "draining": Row((), "Whether the gateway has begun to shut down."),
-    "quota_tokens": Row(
+    "ready": Description((), "Whether the gateway is ready, as /readyz says."),
+    "draining": Description((), "Whether the gateway has begun to shut down."),
+    "quota_tokens": Description(
         ("account",), "Calls that HealthOmics may be sent at once, by AWS account."
     ),
-    "quota_rate": Row(
+    "quota_rate": Description(
         ("account",), "Calls a second that HealthOmics is sent at most at the moment."
     ),
-    "quota_limit": Row(("account",), "The setting quota.tps."),
-    "queue_length": Row(
+    "quota_limit": Description(("account",), "The setting quota.tps."),
+    "queue_length": Description(
         ("kind",), "Calls, and polls of watches, that wait for their turn."
     ),
-    "cache_bytes": Row((), "Bytes of the answers in the cache."),
-    "cache_entries": Row((), "Runs in the cache."),
-    "watches": Row((), "Calls of WatchRun under way."),
-    "unread_bytes": Row((), "Bytes of answers that clients haven't read yet."),
-    "rule_calls": Row(
+    "cache_bytes": Description((), "Bytes of the answers in the cache."),
+    "cache_entries": Description((), "Runs in the cache."),
+    "watches": Description((), "Calls of WatchRun under way."),
+    "unread_bytes": Description((), "Bytes of answers that clients haven't read yet."),
+    "rule_calls": Description(
         ("rule",), "Calls by the rule that applied to their callers.", is_counter=True
     ),
-    "log_lines_lost": Row(
+    "log_lines_lost": Description(
         ("log",), "Lines that were lost because nothing read them.", is_counter=True
     ),
-    "credentials_expiry_timestamp_seconds": Row(
+    "credentials_expiry_timestamp_seconds": Description(
         (), "When the gateway's AWS credentials expire; 0 if that isn't known."
     ),
-    "certificate_expiry_timestamp_seconds": Row(
+    "certificate_expiry_timestamp_seconds": Description(
         ("listener",), "When the certificate expires; 0 without a certificate."
     ),
-    "jwks_expiry_timestamp_seconds": Row(
+    "jwks_expiry_timestamp_seconds": Description(
         (), "Until when the keys that were read last are new; 0 without keys."
     ),
 }
