@@ -106,6 +106,7 @@ async def reflect(channel: grpc.aio.Channel, requests: int) -> None:
 # Calls
 
 
+@pytest.mark.guarantee("measured-calls")
 async def test_fetched_run_moves_the_metrics_of_its_call() -> None:
     """A call counts once as started, handled, attempted, queued, received and sent."""
     async with measured() as (served, stub, _):
@@ -209,6 +210,7 @@ async def refused_late(call: Any) -> None:
     assert StatusCode.DEADLINE_EXCEEDED is caught.value.code()
 
 
+@pytest.mark.guarantee("measured-calls")
 async def test_unknown_methods_have_one_series() -> None:
     """Whatever a client calls them, methods that don't exist are `unknown`."""
     async with (
@@ -226,6 +228,7 @@ async def test_unknown_methods_have_one_series() -> None:
     assert 0 == found.value("rule_calls_total")
 
 
+@pytest.mark.guarantee("measured-calls")
 async def test_health_and_reflection_are_counted_with_their_messages() -> None:
     """Open services have the series of other methods, also while a stream lasts."""
     async with (
@@ -469,6 +472,7 @@ async def test_expiries_that_do_not_exist_are_zero() -> None:
 # The page
 
 
+@pytest.mark.guarantee("bounded-series")
 async def test_no_call_adds_a_series(tmp_path: Path) -> None:
     """All series exist before the first call, whatever clients call and send."""
     async with called(tmp_path, rule(LIMS), **QUICK, **STALE) as gateway_:

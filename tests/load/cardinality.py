@@ -26,7 +26,7 @@ from healthomics.v1.run_service_pb2 import GetRunRequest
 from load.soaking.report import say
 from testkit.callers import bearing, called, rule, token
 from testkit.lying_upstream import LyingUpstream
-from testkit.metrics import Scrape, scrape
+from testkit.metrics import Scrape, page, parsed, scrape
 
 CALLER = "spiffe://corp/ns/load/sa"
 AT_ONCE = 64  # calls
@@ -89,8 +89,9 @@ async def measured(folder: Path, sizes: Sizes) -> Result:
         await _each(get, max(sizes.runs, sizes.callers))
         await _each(guess, sizes.methods)
         begun = time.perf_counter()
-        after = await scrape(gateway.served)
-        return Result(before, after, time.perf_counter() - begun)
+        text = await page(gateway.served.admin_address)
+        page_seconds = time.perf_counter() - begun
+        return Result(before, parsed(text), page_seconds)
 
 
 def _later() -> float:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from load.cardinality import Result, Sizes, lines, measured
 from testkit.metrics import Scrape
 
 SIZES = Sizes(callers=20, runs=60, methods=10)
 
 
+@pytest.mark.guarantee("bounded-series")
 async def test_cardinality_depends_on_the_settings_alone(tmp_path: Path) -> None:
     """Callers, runs and unknown methods add no series, and all calls are counted."""
     result = await measured(tmp_path, SIZES)
