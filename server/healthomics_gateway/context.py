@@ -65,25 +65,6 @@ class CallContext:
     abort: Callable[[], Awaitable[Any]] | None = None  # sends the status of `error`
     trace_id: str = ""  # of its trace, if it has one
 
-    @property
-    def exemplar(self) -> dict[str, str]:
-        """The labels of an exemplar: the ids by which the log names this call."""
-        if self.trace_id:
-            return {"request_id": self.request_id, "trace_id": self.trace_id}
-        return {"request_id": self.request_id}
-
-    @property
-    def is_refused(self) -> bool:
-        """Return whether it ended in an error of the gateway's own, not of AWS's.
-
-        UPSTREAM_THROTTLED is the gateway's own if its rate limit caused it.
-        """
-        if isinstance(self.error, NotAskedError):
-            return True
-        if self.error is not None and self.error.answer is not None:
-            return False
-        return bool(self.reason) and not self.reason.startswith("UPSTREAM_")
-
     def received(self, error: GatewayError) -> GatewayError:
         """Return the error that the client receives for an error.
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from healthomics_gateway.app.measuring import make_metrics
-from healthomics_gateway.telemetry.metrics.registry import AGE_SECONDS, SECONDS
+from healthomics_gateway.telemetry.metrics.calls import SECONDS
+from healthomics_gateway.telemetry.metrics.registry import AGE_SECONDS
 from testkit.builders import Sandbox, aws_at, gateway
 from testkit.metrics import Family, scrape
 

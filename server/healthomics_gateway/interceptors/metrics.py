@@ -12,11 +12,12 @@ import grpc
 from grpc.aio import AbortError
 
 from healthomics_gateway.context import CallContext, Handler, Interceptor
-from healthomics_gateway.interceptors.outcome import note_end
+from healthomics_gateway.interceptors.outcome import is_refused, note_end
 from healthomics_gateway.telemetry.metrics.parts import (
     NO_COUNTS,
     NOTHING,
     Count,
+    Exemplar,
     MethodMetrics,
     RuleCalls,
 )
@@ -67,7 +68,7 @@ def measure(
                 raise
             finally:
                 # An exemplar costs more than all other metrics of a cached answer.
-                exemplar = None if call.is_from_cache else call.exemplar
+                exemplar = None if call.is_from_cache else _exemplar_of(call)
                 seconds.observe(clock() - begun, exemplar)
                 if rules:
                     rules.count(call.access.rule.label)
@@ -82,8 +83,16 @@ def measure(
         return handle
 
     def _note_failure(call: CallContext) -> None:
-        handled[call.code].inc(1, call.exemplar)
-        if call.is_refused:
-            refusals.get(call.reason, NOTHING).inc(1, call.exemplar)
+        exemplar = _exemplar_of(call)
+        handled[call.code].inc(1, exemplar)
+        if is_refused(call):
+            refusals.get(call.reason, NOTHING).inc(1, exemplar)
 
     return Measured((intercept,), metrics)
+
+
+def _exemplar_of(call: CallContext) -> Exemplar:
+    """Return the ids by which the log and the traces name a call."""
+    if call.trace_id:
+        return {"request_id": call.request_id, "trace_id": call.trace_id}
+    return {"request_id": call.request_id}

@@ -1,4 +1,4 @@
-"""How a call has ended, if its client or a method has ended it."""
+"""How a call has ended: by its client, by a method, or by an error of the gateway."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import grpc
 from grpc.aio import AbortError
 
 from healthomics_gateway.context import CallContext
+from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 
 # The client's deadline passes earlier than the one that the gateway computes: by the
@@ -15,6 +16,7 @@ from healthomics_gateway.errors.reasons import Reason
 # timeout up.
 LATE_SECONDS = 0.02
 LATE_SHARE = 0.01  # of the timeout
+UPSTREAM = "UPSTREAM_"  # begins the reasons of answers, and of failures to get one
 
 
 def note_end(
@@ -33,6 +35,18 @@ def note_end(
         call.reason = Reason.CALLER_DEADLINE.name
     else:
         call.code = grpc.StatusCode.CANCELLED
+
+
+def is_refused(call: CallContext) -> bool:
+    """Return whether a call ended in an error of the gateway's own, not of AWS's.
+
+    UPSTREAM_THROTTLED is the gateway's own if its rate limit caused it.
+    """
+    if isinstance(call.error, NotAskedError):
+        return True
+    if call.error is not None and call.error.answer is not None:
+        return False
+    return bool(call.reason) and not call.reason.startswith(UPSTREAM)
 
 
 def _is_late(left: float | None, lasted: float) -> bool:

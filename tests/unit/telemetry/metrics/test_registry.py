@@ -7,13 +7,9 @@ import pytest
 from prometheus_client import generate_latest
 
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.telemetry.metrics.calls import CODES, SECONDS
 from healthomics_gateway.telemetry.metrics.parts import NOTHING
-from healthomics_gateway.telemetry.metrics.registry import (
-    AGE_SECONDS,
-    CODES,
-    SECONDS,
-    Metrics,
-)
+from healthomics_gateway.telemetry.metrics.registry import AGE_SECONDS, Metrics
 from testkit.metrics import Scrape, parsed
 
 REASONS = [each.name for each in Reason]
