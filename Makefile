@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
-  rolling indistinguishable mutants mutation bench bench-quota audit wheel floor \
-  deploy-tools deploy-check deploy-files
+  rolling indistinguishable cardinality mutants mutation bench bench-quota audit \
+  wheel floor deploy-tools deploy-check deploy-files
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -76,6 +76,7 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) crowds ARGS="--short"
 	$(MAKE) sigterm ARGS="--times 1"
 	$(MAKE) rolling
+	$(MAKE) cardinality ARGS="--short"
 	$(MAKE) mutants ARGS="--short"
 
 lint: lint-quick ## check style, types, imports between packages and the contract
@@ -188,6 +189,9 @@ rolling: $(READY) ## replace certificate, rules and processes of two gateways un
 
 indistinguishable: $(READY) ## compare the delays of a hidden run and of a missing one
 	PYTHONPATH=tests $(BIN)/python -m load.indistinguishable $(ARGS)
+
+cardinality: $(READY) ## count the series of the metrics with 10,000 callers and 100,000 runs
+	PYTHONPATH=tests $(BIN)/python -m load.cardinality $(ARGS)
 
 mutants: $(READY) ## check that the tests find each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)

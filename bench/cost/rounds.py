@@ -35,6 +35,10 @@ CACHED_SECONDS = 3600  # longer than all rounds take
 SERVERS = {
     "missed": Kind(gateway, fetches=1),
     "remembered": Kind(gateway, max_staleness_seconds=CACHED_SECONDS),
+    "unmeasured": Kind(
+        lambda port: bench_program("cost.unmeasured", port),
+        max_staleness_seconds=CACHED_SECONDS,
+    ),
     "echo": Kind(lambda port: bench_program("cost.echo", port)),
     "boto3": Kind(lambda port: bench_program("common.boto3_servicer", port), fetches=1),
 }

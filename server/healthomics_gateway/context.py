@@ -69,6 +69,7 @@ class CallContext:
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     abort: Callable[[], Awaitable[Any]] | None = None  # sends the status of `error`
+    trace_id: str = ""  # of its trace, if it has one
 
     def received(self, error: GatewayError) -> GatewayError:
         """Return the error that the client receives for an error.

@@ -264,8 +264,8 @@ MUTANTS = (
     Mutant(
         "cached-answer-has-any-age",
         "runs/cache.py",
-        "self._clock() - cached.at <= max_age_seconds",
-        "self._clock() - cached.at >= 0",
+        "if age_seconds > max_age_seconds:",
+        "if age_seconds < 0:",
         "unit/runs/test_cache.py::test_answer_is_returned_up_to_its_maximum_age",
     ),
     Mutant(
@@ -734,5 +734,23 @@ MUTANTS = (
         "passes = self._lines[kind] <= self._lines_per_second",
         "passes = True",
         "unit/telemetry/test_log_limit.py::test_flood_of_one_kind_is_cut_and_counted",
+    ),
+    # Metrics.
+    Mutant(
+        "each-caller-is-a-series",
+        "interceptors/metrics.py",
+        "rules.count(call.access.rule.label)",
+        "rules.numbers[call.identity] = 1",
+        "e2e/test_metrics.py::test_no_call_adds_a_series",
+        holds=(
+            "load/test_cardinality.py::test_cardinality_depends_on_the_settings_alone",
+        ),
+    ),
+    Mutant(
+        "cancelled-call-counts-as-ok",
+        "interceptors/metrics.py",
+        "note_end(call, error, lasted=clock() - begun)",
+        "_ = error",
+        "e2e/test_metrics.py::test_health_and_reflection_are_counted_with_their_messages",
     ),
 )

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
 from healthomics_gateway.services.readiness import Readiness
+from healthomics_gateway.telemetry.metrics.exposition import Exposition
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 
 MAX_CONNECTIONS = 32
 CONNECTION_SECONDS = 5.0  # for one request and its response
 STOP_SECONDS = 0.1  # for responses under way when the server stops
 
+Page: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.Response]]
+
 _log = logging.getLogger("admin")
 
 
 class AdminPages:
-    """Serves `/livez` and `/readyz`.
+    """Serves `/livez`, `/readyz` and `/metrics`.
 
     `/readyz?verbose` has a line for each part. A fault with which the gateway can still
     serve, such as a new certificate that is invalid, doesn't make it unready.
@@ -30,14 +35,20 @@ class AdminPages:
         self,
         readiness: Readiness,
         *,
+        metrics: Metrics | None = None,
         max_connections: int = MAX_CONNECTIONS,
         connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        """Serve the state of `readiness`."""
+        """Serve the state of `readiness`, and `metrics`, which are none by default."""
         self._readiness = readiness
+        self._exposition = Exposition(metrics or Metrics(is_on=False))
         self._max_connections = max_connections
         self._connection_seconds = connection_seconds
-        self._pages = {"/livez": self._livez, "/readyz": self._readyz}
+        self._pages: Mapping[str, Page] = {
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+        }
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int, *others: str) -> int:
@@ -68,22 +79,27 @@ class AdminPages:
         elif request.method not in ("GET", "HEAD"):
             response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
         else:
-            response = page(request)
+            response = await page(request)
         response.force_close()  # an idle connection would count towards the limit
         return response
 
-    def _livez(self, _request: web.BaseRequest) -> web.Response:
+    async def _livez(self, _request: web.BaseRequest) -> web.Response:
         if self._readiness.is_dead:
             return web.Response(text="new calls can't reach the gateway\n", status=503)
         return web.Response(text="ok\n")
 
-    def _readyz(self, request: web.BaseRequest) -> web.Response:
+    async def _readyz(self, request: web.BaseRequest) -> web.Response:
         why = self._readiness.why_not
         lines = [why or "ok"]
         if "verbose" in request.query:
             lines = self._readiness.lines
         text = "".join(f"{line}\n" for line in lines)
         return web.Response(text=text, status=503 if why else 200)
+
+    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+        accept = ",".join(request.headers.getall("Accept", ()))
+        body, kind = await self._exposition.page(accept)
+        return web.Response(body=body, headers={"Content-Type": kind})
 
 
 class _Connections(web.Server):

@@ -15,12 +15,18 @@ from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.interceptor_stack import Guards
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
+from healthomics_gateway.app.measuring import (
+    LostLines,
+    Observed,
+    make_metrics,
+    observe,
+)
 from healthomics_gateway.app.reload import (
     Reload,
     Reloader,
     Reloads,
     Setters,
-    has_roles,
+    roles_of,
 )
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.background import Background
@@ -28,6 +34,7 @@ from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
+from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, Readiness
@@ -35,6 +42,7 @@ from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
@@ -55,14 +63,19 @@ class Gateway:
         reload: Reload | None = None,
         options: Sequence[tuple[str, int]] = OPTIONS,
         parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+        lost_lines: LostLines = lambda: (0, 0),
+        metrics: Metrics | None = None,
         refusal_seconds: float = REFUSAL_SECONDS,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
-        With `reload` it follows the configuration file. `options` are gRPC's server
-        options. `parts` are more parts for `/readyz?verbose`, by name; each returns
-        its fault, or an empty text. `refusal_seconds` is the interval of refusals, see
-        `make_run_service`.
+        * With `reload` it follows the configuration file.
+        * `options` are gRPC's server options.
+        * `parts` are more parts for `/readyz?verbose`, by name; each returns its fault,
+          or an empty text.
+        * `lost_lines` returns how many lines of the log were lost.
+        * `metrics` are new ones by default.
+        * `refusal_seconds` is the interval of refusals, see `make_run_service`.
         """
         self._settings = settings
         self._background = Background()
@@ -70,15 +83,23 @@ class Gateway:
             call_later=asyncio.get_running_loop().call_later,
             fault_of_task=self._background.fault,
         )
-        self._upstream = wiring.make_upstream(settings, aws, report=readiness.report)
+        self.metrics = metrics = metrics or make_metrics()
+        self._upstream = wiring.make_upstream(
+            settings, aws, report=readiness.report, metrics=metrics
+        )
         self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
         self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
-        guards = wiring.make_guards(settings, self._keyring)
+        self._cache = Cache(max_bytes=settings.cache.max_bytes, metrics=metrics.cache)
+        guards = wiring.make_guards(settings, self._keyring, metrics=metrics)
         service = wiring.make_run_service(
-            settings, self._upstream, refusal_seconds=refusal_seconds
+            settings,
+            self._upstream,
+            cache=self._cache,
+            metrics=metrics,
+            refusal_seconds=refusal_seconds,
         )
         self._server_factory = ServerFactory(
             settings,
@@ -86,12 +107,14 @@ class Gateway:
             bounds=self._bounds,
             service=service,
             health=Health(readiness),
+            metrics=metrics,
             options=options,
         )
         self.reloads = Reloads()
         self._reloader = reload and self._make_reloader(reload, guards, service)
         self._add_parts(parts)
-        self._admin = AdminPages(readiness)
+        self._admin = AdminPages(readiness, metrics=metrics)
+        self._observe(lost_lines)
         self.admin_address = settings.admin_listen
         self._eviction: asyncio.Task[None] | None = None
 
@@ -102,7 +125,7 @@ class Gateway:
             log_level=reload.set_log_level,
             withheld=service.withhold,
             rules=guards.replace_rules,
-            learn_account=self._upstream.learn_account,
+            learn_accounts=self._upstream.learn_accounts,
         )
         return Reloader(reload, self._settings, setters=setters, reloads=self.reloads)
 
@@ -120,6 +143,24 @@ class Gateway:
             self._readiness.add("certificate", fault=certificates)
         if self._reloader:
             self._readiness.add("configuration", fault=lambda: self.reloads.fault)
+
+    def _observe(self, lost_lines: LostLines) -> None:
+        """Let the metrics read the state of the parts."""
+        upstream = self._upstream
+        parts = Observed(
+            readiness=self._readiness,
+            provider=upstream.provider,
+            schedulers=upstream.schedulers,
+            poll_schedulers=upstream.poll_schedulers,
+            tps=self._settings.quota.tps,
+            cache=self._cache,
+            bounds=self._bounds,
+            listeners=self._listeners,
+            keyring=self._keyring,
+            reloads=self.reloads,
+            lost_lines=lost_lines,
+        )
+        observe(self.metrics, parts)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
@@ -143,8 +184,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen on all addresses; raises ListenError with all faults."""
-        if has_roles(self._settings):
-            await self._upstream.learn_account()
+        if roles := roles_of(self._settings):
+            await self._upstream.learn_accounts(roles)
         faults: list[str] = []
         try:
             self.admin_address = await self._start_admin(self._settings.admin_listen)

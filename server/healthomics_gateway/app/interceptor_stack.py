@@ -20,6 +20,7 @@ from healthomics_gateway.interceptors.concurrency import Admission
 from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
 from healthomics_gateway.interceptors.drain import Drain
 from healthomics_gateway.interceptors.first_message import FirstMessages
+from healthomics_gateway.interceptors.metrics import Measure
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.interceptors.tarpit import Tarpit
@@ -29,6 +30,7 @@ from healthomics_gateway.services.names import (
     REFLECTION_V1ALPHA,
     RUN_SERVICE,
 )
+from healthomics_gateway.telemetry.metrics.parts import RuleCalls
 
 # Calls of health and reflection under way, in all and on one connection. A client
 # library keeps one health stream for each of its connections.
@@ -81,6 +83,7 @@ class Guards:
         self,
         rules: Sequence[Rule],
         *,
+        rule_calls: RuleCalls,
         by_token: ByToken | None,
         expiry: CredentialExpiry,
         asks_for_certificates: bool,
@@ -88,9 +91,10 @@ class Guards:
         """Create them from the rules; `by_token` is None if tokens aren't verified.
 
         If tokens are verified or a listener requires certificates, a caller without
-        identity needs a rule on every listener.
+        identity needs a rule on every listener. `rule_calls` counts calls by rule.
         """
         self._policy = Policy()
+        self._rule_calls = rule_calls
         self._authorization = Authorization(self._policy)
         self._limits = CallerLimits()
         self._by_token = by_token
@@ -110,6 +114,7 @@ class Guards:
 
     def _replace(self, rules: Sequence[Rule]) -> None:
         self._policy.replace(rules)
+        self._rule_calls.set_rules(tuple(each.label for each in rules))
         self._allows_anonymous = (
             self._policy.knows(ANONYMOUS) if rules else not self._proves_identities
         )
@@ -140,6 +145,7 @@ def make_chain(
     *,
     audit: Interceptor,
     status: Interceptor,
+    measure: Measure,
     guard: Guard,
     bounds: Bounds,
     open_services: frozenset[str],
@@ -148,13 +154,14 @@ def make_chain(
     """Compose the interceptors of each method at one listener, outermost first.
 
     "Overload order" in docs/internals/design.md has the reasons. `open_services` are
-    the standard services that need no identity, so no `guard`.
+    the standard services that need no identity, so no `guard`. `measure` is outside of
+    all interceptors, so that it counts what each of them takes and refuses.
     """
     # Not the places of RunService, because these callers may have no identity.
     standard = bounds.standard.intercept
     tarpit = bounds.tarpit.intercept
     get_run: Sequence[Interceptor] = (
-        audit,  # outermost, so that every refusal is logged
+        audit,  # outside of all that refuses, so that every refusal is logged
         status,  # around all that can fail, so that each failure has its details
         tarpit,  # before the places: a delayed rejection must not occupy one
         *guard("GetRun"),  # before the places, which are shared by identity
@@ -183,5 +190,6 @@ def make_chain(
         first_messages_of_others=bounds.other_first_messages,
         writer=bounds.writer,
         pace=bounds.message_pace.turn,
+        measure=measure,
         listener=listener,
     )

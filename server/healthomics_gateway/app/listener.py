@@ -92,6 +92,11 @@ class Listener:
             raise ListenError(why_not_bound(error)) from None
         self._targets = [Address(host, port) for host in hosts]
 
+    @property
+    def certificate_expires_at(self) -> float:
+        """When its certificate expires, in seconds since 1970; 0 without TLS."""
+        return self._tls.expires_at if self._tls else 0.0
+
     async def open(self, server: grpc.aio.Server) -> None:
         """Bind and start the server, after `prepare`; raises ListenError."""
         address = self.address

@@ -61,6 +61,13 @@ class Listeners:
             if each.fault
         )
 
+    @property
+    def certificate_expiries(self) -> list[tuple[str, float]]:
+        """Return when the certificate of each address expires; 0 without TLS."""
+        return [
+            (str(each.address), each.certificate_expires_at) for each in self._listeners
+        ]
+
     async def open(self, make_server: MakeServer) -> list[str]:
         """Listen on all addresses; return the faults."""
         faults = self._load_certificates()

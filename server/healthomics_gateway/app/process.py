@@ -28,6 +28,7 @@ from healthomics_gateway.telemetry.log_setup import (
     set_up_logging,
 )
 from healthomics_gateway.telemetry.log_writer import LogWriter
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.upstream.config import Aws
 
 FIRST, SECOND = 1, 2  # how many signals have arrived
@@ -44,6 +45,7 @@ async def serve(
     *,
     config: ConfigFile | None = None,
     started: Callable[[Gateway], Awaitable[None]] | None = None,
+    metrics: Metrics | None = None,
     force_seconds: float = FORCE_SECONDS,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
@@ -74,7 +76,14 @@ async def serve(
             begun=manager.reloading,
             ended=manager.ready,
         )
-    gateway = Gateway(settings, aws, reload=reload, parts={"log": log.fault})
+    gateway = Gateway(
+        settings,
+        aws,
+        reload=reload,
+        parts={"log": log.fault},
+        lost_lines=log.lost,
+        metrics=metrics,
+    )
     with redirect_stderr(Printed()):
         try:
             if not await _until(signals.first, _start(gateway, started, manager)):

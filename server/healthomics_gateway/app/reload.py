@@ -57,8 +57,8 @@ class Setters:
     log_level: Callable[[str], None]
     withheld: Callable[[frozenset[str]], None]
     rules: Callable[[Sequence[Rule]], Awaitable[None]]
-    # Awaited before the first rule with a role is set.
-    learn_account: Callable[[], Awaitable[None]]
+    # Awaited with the roles of rules, before these rules are set.
+    learn_accounts: Callable[[Sequence[str]], Awaitable[None]]
 
 
 class Reloads:
@@ -219,8 +219,8 @@ class Reloader:
 
     async def _use(self, read: Settings) -> None:
         before, after = self.running, reloaded(self.running, read)
-        if has_roles(after) and not has_roles(before):
-            await self._setters.learn_account()
+        if roles := roles_of(after):
+            await self._setters.learn_accounts(roles)
         self._setters.log_level(after.log.level)
         self._setters.withheld(after.withhold)
         await self._setters.rules(rules_of(after))
@@ -234,10 +234,13 @@ class Reloader:
 
 
 def rules_of(settings: Settings) -> list[Rule]:
-    """Return the rules on callers."""
-    return [Rule(**each.model_dump()) for each in settings.callers]
+    """Return the rules on callers, each with its label: `1:spiffe://…`."""
+    return [
+        Rule(**each.model_dump(), label=f"{number}:{each.identity}")
+        for number, each in enumerate(settings.callers, start=1)
+    ]
 
 
-def has_roles(settings: Settings) -> bool:
-    """Return whether a rule has a role."""
-    return any(each.aws_role for each in settings.callers)
+def roles_of(settings: Settings) -> list[str]:
+    """Return the roles of the rules."""
+    return [each.aws_role for each in settings.callers if each.aws_role]

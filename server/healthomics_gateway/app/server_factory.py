@@ -9,16 +9,23 @@ import grpc
 from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.app.file_limit import max_connections
 from healthomics_gateway.app.grpc_server import make_server
-from healthomics_gateway.app.interceptor_stack import Bounds, Guards, make_chain
+from healthomics_gateway.app.interceptor_stack import (
+    STANDARD,
+    Bounds,
+    Guards,
+    make_chain,
+)
 from healthomics_gateway.app.listener import Listener
+from healthomics_gateway.app.measuring import measure_for
 from healthomics_gateway.interceptors.audit import audit
-from healthomics_gateway.interceptors.chain import Chain
+from healthomics_gateway.interceptors.chain import UNKNOWN_SERVICE, Chain
 from healthomics_gateway.interceptors.status import status
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.names import HEALTH, RUN_SERVICE
 from healthomics_gateway.services.reflection import add_reflection
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 
 
 class ServerFactory:
@@ -32,6 +39,7 @@ class ServerFactory:
         bounds: Bounds,
         service: RunService,
         health: Health,
+        metrics: Metrics,
         options: Sequence[tuple[str, int]],
     ) -> None:
         """Keep what the servers share; `options` are gRPC's."""
@@ -40,6 +48,7 @@ class ServerFactory:
         self._bounds = bounds
         self._service = service
         self._health = health
+        self._metrics = metrics
         self._options = options
 
     def make(self, listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
@@ -48,9 +57,13 @@ class ServerFactory:
         `addresses` is the number of addresses that all servers are bound to.
         """
         settings, own = self._settings, listener.settings
+        is_open = own.open_services
+        open_ = (service for service, name in STANDARD.items() if name in is_open)
+        without_rules = frozenset((UNKNOWN_SERVICE, *open_))
         chain = make_chain(
             audit=audit,
             status=status(debug=settings.errors.debug),
+            measure=measure_for(self._metrics, without_rules=without_rules),
             guard=self._guards.at(listener.by_connection),
             bounds=self._bounds,
             open_services=own.open_services,

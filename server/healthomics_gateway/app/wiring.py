@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -15,6 +15,7 @@ from healthomics_gateway.interceptors.concurrency import Admission
 from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
+from healthomics_gateway.runs.attempts import Attempts
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
@@ -26,6 +27,7 @@ from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.listener_settings import asks_for_certificates
 from healthomics_gateway.settings.schema import Jwt, Settings
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
@@ -48,13 +50,15 @@ class UpstreamParts:
     poll_schedulers: Schedulers  # of the polls of watches, in addition
     transport: Transport
 
-    async def learn_account(self) -> None:
+    async def learn_accounts(self, roles: Iterable[str]) -> None:
         """Look up the gateway's account, to know which roles share its quota."""
-        if self.schedulers.is_account_known:
-            return
-        account = await self.sts.account()
-        for each in (self.schedulers, self.poll_schedulers):
-            each.learn(account)
+        both = (self.schedulers, self.poll_schedulers)
+        if self.schedulers.may_learn:
+            account = await self.sts.account()
+            for each in both:
+                each.learn(account)
+        for each in both:
+            each.prepare(roles)
 
     async def close(self) -> None:
         """Close all connections and end the background tasks."""
@@ -63,11 +67,13 @@ class UpstreamParts:
         await self.transport.close()
 
 
-def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamParts:
+def make_upstream(
+    settings: Settings, aws: Aws, *, report: Report, metrics: Metrics
+) -> UpstreamParts:
     """Create the sources and clients for AWS; `report` gets the state of part `aws`."""
     upstream = settings.upstream
     provider, clock = aws.provider(report), Clock()
-    schedulers, poll_schedulers = make_schedulers(settings)
+    schedulers, poll_schedulers = make_schedulers(settings, metrics)
     sts = Sts(provider, client=aws.sts, region=aws.region, clock=clock)
     transport = Transport(
         ca_file=aws.ca_file,
@@ -96,13 +102,19 @@ def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamPa
     )
 
 
-def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
+def make_schedulers(
+    settings: Settings, metrics: Metrics
+) -> tuple[Schedulers, Schedulers]:
     """Return the schedulers of all attempts, and those of the polls of watches."""
     quota, share = settings.quota, settings.watch.quota_share
     places = Bulkhead(settings.upstream.max_concurrent)
     attempts = Schedulers(
         lambda: Scheduler(
-            tps=quota.tps, burst=quota.burst, poll_share=share, places=places
+            tps=quota.tps,
+            burst=quota.burst,
+            poll_share=share,
+            places=places,
+            metrics=metrics.queue,
         )
     )
     polls = Schedulers(
@@ -111,31 +123,39 @@ def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
             burst=max(1.0, quota.burst * share),
             poll_share=share,
             places=Bulkhead(inf),  # the fetch of a poll takes a place of `attempts`
+            metrics=metrics.queue,
         )
     )
     return attempts, polls
 
 
 def make_run_service(
-    settings: Settings, upstream: UpstreamParts, *, refusal_seconds: float
+    settings: Settings,
+    upstream: UpstreamParts,
+    *,
+    cache: Cache,
+    metrics: Metrics,
+    refusal_seconds: float,
 ) -> RunService:
     """Create RunService over the stack of sources.
 
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.
     """
-    cache = Cache(max_bytes=settings.cache.max_bytes)
     fetched = Coalescing(
         Caching(
             Retrying(
                 RateLimited(
-                    upstream.roles, upstream.schedulers, session=upstream.roles.session
+                    Attempts(upstream.roles, metrics.attempts),
+                    upstream.schedulers,
+                    session=upstream.roles.session,
                 ),
                 max_attempts=settings.upstream.max_attempts,
             ),
             cache,
         ),
         turns=upstream.schedulers,
+        shared=metrics.shared_fetches,
     )
     runs = Watches(
         fetched,
@@ -144,6 +164,7 @@ def make_run_service(
             turns=upstream.poll_schedulers,
         ),
         interval_seconds=settings.watch.interval.total_seconds(),
+        metrics=metrics.watch,
     )
     return RunService(
         runs,
@@ -196,13 +217,16 @@ def make_tokens(jwt: Jwt, keyring: Keyring) -> Tokens:
     )
 
 
-def make_guards(settings: Settings, keyring: Keyring | None) -> Guards:
+def make_guards(
+    settings: Settings, keyring: Keyring | None, *, metrics: Metrics
+) -> Guards:
     """Create the interceptors that authenticate, authorize and limit callers."""
     expiry = CredentialExpiry()
     if keyring:
         keyring.on_change(expiry.check)
     return Guards(
         rules_of(settings),
+        rule_calls=metrics.rules,
         by_token=make_tokens(settings.jwt, keyring).credential_of if keyring else None,
         expiry=expiry,
         asks_for_certificates=asks_for_certificates(settings),

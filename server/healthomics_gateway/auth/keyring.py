@@ -65,6 +65,7 @@ class Keyring:
         self._failures = 0  # since a read succeeded
         self._fault = ""  # of the last read
         self._due_at = self._unknown_due_at = float("-inf")  # by the clock
+        self._new_until: float | None = None  # when they should be read again
 
     def fault(self) -> str:
         """Return why the last read failed, or an empty string."""
@@ -74,6 +75,14 @@ class Keyring:
     def keys(self) -> KeySet | None:
         """The keys of the last successful read, None before it."""
         return self._set
+
+    @property
+    def new_seconds(self) -> float | None:
+        """The seconds until the keys should have been read again; None without keys.
+
+        They stay in use after that, until a read succeeds.
+        """
+        return None if self._new_until is None else self._new_until - self._clock()
 
     def on_change(self, notify: Callable[[], None]) -> None:
         """Call `notify` whenever a read finds other keys."""
@@ -163,7 +172,7 @@ class Keyring:
         else:
             self._failures, self._fault = 0, ""
             self._report(None)
-            self._due_at = self._clock() + self._refresh_seconds
+            self._due_at = self._new_until = self._clock() + self._refresh_seconds
 
     def _adopt(self, keys: KeySet) -> None:
         reported = self._set.left_out if self._set else {}

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OWN, Partition
+from healthomics_gateway.telemetry.metrics.parts import NO_RULE
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
@@ -45,6 +46,7 @@ class Rule:
     concurrent_calls: int | None = None
     watches: int | None = None
     aws_role: str | None = None  # ARN of the role that is assumed for each caller
+    label: str = ""  # in metrics: its position and identity; empty: there are no rules
 
     def matches(self, identity: str) -> bool:
         """Return whether the rule applies to this caller."""
@@ -76,7 +78,8 @@ def neighbour_of(pattern: str) -> str | None:
 
 ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection"})
 ALLOW_ALL = Rule("", ALL_METHODS)  # for every caller, if there are no rules
-DENY_ALL = Rule("", frozenset())  # for a caller that no rule applies to
+# For a caller that no rule applies to.
+DENY_ALL = Rule("", frozenset(), label=NO_RULE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +109,11 @@ class Access:
         if groups is not None and run.run_group_id not in groups:
             return False
         return all(run.tags.get(key) == value for key, value in tags.items())
+
+    def check_method(self, method: str) -> None:
+        """Raise CALLER_NOT_AUTHORIZED if the caller may not call this method."""
+        if method not in self.rule.methods:
+            raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
 
     def check(self, run: Run) -> None:
         """Raise CALLER_NOT_AUTHORIZED if the caller may not see this run."""
@@ -142,11 +150,15 @@ class Policy:
 
     def access_of(self, identity: str, method: str) -> Access:
         """Return a caller's access, or raise CALLER_NOT_AUTHORIZED for this method."""
+        found = self.find(identity)
+        found.check_method(method)
+        return found
+
+    def find(self, identity: str) -> Access:
+        """Return a caller's access, which may allow no method."""
         found = self._known.get(identity)
         if found is None:
             found = self._known[identity] = Access(identity, self._rule_for(identity))
-        if method not in found.rule.methods:
-            raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
         return found
 
     def _rule_for(self, identity: str) -> Rule:

@@ -11,6 +11,7 @@ from typing import Any
 from healthomics_gateway.app.wiring import UpstreamParts, make_upstream
 from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.upstream.clock import utc_now
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.credential_chain import read_chain
@@ -68,7 +69,9 @@ class Found:
             assert self.aws  # noqa: S101  # the step `aws` comes first
             provider = self.own_provider()
             aws = replace(self.aws, provider=lambda _: provider)
-            self._upstream = make_upstream(self.settings, aws, report=_ignore)
+            self._upstream = make_upstream(
+                self.settings, aws, report=_ignore, metrics=Metrics(is_on=False)
+            )
         return self._upstream
 
     def own_provider(self) -> CredentialsProvider:

@@ -10,16 +10,11 @@ from typing import Any
 
 import grpc
 import structlog
+from grpc.aio import AbortError
 
 from healthomics_gateway.context import CallContext, Handler
-from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.interceptors.outcome import note_end
 from healthomics_gateway.telemetry.log_lines import AUDIT
-
-# The client's deadline passes earlier than the one that the gateway computes: by the
-# time that the call took to arrive, and by the amount by which the client rounded its
-# timeout up.
-LATE_SECONDS = 0.02
-LATE_SHARE = 0.01  # of the timeout
 
 # For the events of calls alone; they are logged at every log level.
 _log = structlog.wrap_logger(
@@ -40,15 +35,8 @@ def audit(
             answer = await proceed(incoming, call)
             if not call.error:
                 call.rpc.set_trailing_metadata(call.trailing_ids())
-        except asyncio.CancelledError:
-            lasted = clock() - start
-            is_late = _is_late(call.rpc.time_remaining(), lasted)
-            call.code = (
-                grpc.StatusCode.DEADLINE_EXCEEDED
-                if is_late
-                else grpc.StatusCode.CANCELLED
-            )
-            call.reason = Reason.CALLER_DEADLINE.name if is_late else ""
+        except (asyncio.CancelledError, AbortError) as error:
+            note_end(call, error, lasted=clock() - start)
             raise
         finally:
             seconds = clock() - start
@@ -56,13 +44,6 @@ def audit(
         return answer
 
     return handle
-
-
-def _is_late(left: float | None, lasted: float) -> bool:
-    """Return whether a client cancelled because its deadline passed."""
-    if left is None:
-        return False
-    return left <= LATE_SECONDS + LATE_SHARE * (left + lasted)
 
 
 def _log_call(call: CallContext, seconds: float) -> None:

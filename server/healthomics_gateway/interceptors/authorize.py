@@ -35,7 +35,8 @@ class Authorization:
         def intercept(proceed: Handler) -> Handler:
             async def handle(incoming: Any, call: CallContext) -> bytes:
                 identity = call.identity
-                call.access = self._policy.access_of(identity, method)
+                call.access = self._policy.find(identity)
+                call.access.check_method(method)
                 if identity != ANONYMOUS:
                     call.caller = Caller(identity, call.peer)
                 return await proceed(incoming, call)

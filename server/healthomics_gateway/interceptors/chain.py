@@ -30,11 +30,23 @@ from healthomics_gateway.interceptors.method_handlers import (
     stream_handler,
     unary_handler,
 )
+from healthomics_gateway.interceptors.metrics import Measure, Measured
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.runs.source import Caller
 
 MAX_METHOD_TEXT = 100  # characters of an unknown method's name in the log
+# In metrics, the names of methods that don't exist, whatever a client calls them.
+UNKNOWN_SERVICE = "unknown"
+UNKNOWN = f"/{UNKNOWN_SERVICE}/unknown"
+UNARY = "unary"
+# The kinds of methods in metrics, by whether requests and responses are streams.
+KINDS = {
+    (False, False): UNARY,
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
 
 
 class Chain(ServerInterceptor):
@@ -56,6 +68,7 @@ class Chain(ServerInterceptor):
         first_messages_of_others: FirstMessages | None = None,
         writer: Writer | None = None,
         pace: Pace | None = None,
+        measure: Measure = lambda *_: Measured(),
         listener: str = "",
     ) -> None:
         """Create a chain from interceptors by method path or full service name.
@@ -66,6 +79,7 @@ class Chain(ServerInterceptor):
           message; all other services share `first_messages_of_others`.
         * `writer` writes the messages of all streams.
         * `pace` delays each message of a client's stream until its caller's turn.
+        * `measure` returns how a method is measured, from its path and its kind.
         * `listener` is the server's address, for the audit log.
         """
         self._listener = listener
@@ -75,7 +89,9 @@ class Chain(ServerInterceptor):
         self._first_messages_of_others = first_messages_of_others or FirstMessages()
         self._writer = writer or Writer(SendBuffer())
         self._pace = pace or _no_wait
-        self._unknown = _composed(_reject_unknown, of_unknown)
+        self._measure = measure
+        measured = measure(UNKNOWN, UNARY).interceptors
+        self._unknown = _composed(_reject_unknown, (*measured, *of_unknown))
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._accepted = 0
 
@@ -107,13 +123,22 @@ class Chain(ServerInterceptor):
         first_messages = self._first_messages.get(
             service, self._first_messages_of_others
         )
+        is_stream = handler.response_streaming
+        measured = self._measure(method, KINDS[handler.request_streaming, is_stream])
         inner = (
-            stream_handler(handler, first_messages, self._writer, self._pace)
-            if handler.response_streaming
-            else unary_handler(handler, first_messages)
+            stream_handler(
+                handler,
+                first_messages,
+                measured.metrics,
+                writer=self._writer,
+                pace=self._pace,
+            )
+            if is_stream
+            else unary_handler(handler, first_messages, measured.metrics)
         )
-        handle = _with_context(_composed(inner, interceptors), method, self._listener)
-        if handler.response_streaming:
+        composed = _composed(inner, (*measured.interceptors, *interceptors))
+        handle = _with_context(composed, method, self._listener)
+        if is_stream:
             encode = partial(encoded_answer, handler)
             return grpc.stream_stream_rpc_method_handler(handle, None, encode)
         return grpc.stream_unary_rpc_method_handler(handle)

@@ -18,17 +18,20 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.first_message import FirstMessages
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.runs.source import Caller
+from healthomics_gateway.telemetry.metrics.parts import Count, MethodMetrics
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # the most that stock clients accept
 
 Pace: TypeAlias = Callable[[Caller], Awaitable[None]]
 
 
-def unary_handler(handler: Any, first_messages: FirstMessages) -> Handler:
+def unary_handler(
+    handler: Any, first_messages: FirstMessages, metrics: MethodMetrics
+) -> Handler:
     """Return the innermost handler of a unary method: it decodes, calls and encodes."""
 
     async def handle(_incoming: Any, call: CallContext) -> bytes:
-        request = await _first(handler, first_messages, call)
+        request = await _first(handler, first_messages, call, metrics.received)
         answer = await handler.unary_unary(request, call.rpc)
         return encoded_answer(handler, answer)
 
@@ -36,40 +39,57 @@ def unary_handler(handler: Any, first_messages: FirstMessages) -> Handler:
 
 
 def stream_handler(
-    handler: Any, first_messages: FirstMessages, writer: Writer, pace: Pace
+    handler: Any,
+    first_messages: FirstMessages,
+    metrics: MethodMetrics,
+    *,
+    writer: Writer,
+    pace: Pace,
 ) -> Handler:
     """Return the innermost handler of a method with a stream of responses."""
+    received, sent = metrics.received, metrics.sent
     behavior = handler.stream_stream or handler.unary_stream
 
     async def handle(incoming: Any, call: CallContext) -> bytes:
         if handler.request_streaming:
-            request: Any = _each_decoded(handler, incoming, call, pace)
+            request: Any = _each_decoded(handler, incoming, call, pace, received)
         else:
-            request = await _first(handler, first_messages, call)
+            request = await _first(handler, first_messages, call, received)
         async with aclosing(behavior(request, call.rpc)) as answers:
             async for answer in answers:
                 try:
                     await writer.write(call, encoded_answer(handler, answer))
                 except TimeoutError as error:
                     await answers.athrow(error)  # the method raises its own error
+                else:
+                    sent.inc()
         return b""
 
     return handle
 
 
-async def _first(handler: Any, first_messages: FirstMessages, call: CallContext) -> Any:
+async def _first(
+    handler: Any, first_messages: FirstMessages, call: CallContext, received: Count
+) -> Any:
     """Return a call's request; its bytes are freed, as a call may last long."""
     body = await first_messages.message(call.task, call.rpc.read)
     call.has_message = True
+    if isinstance(body, bytes):  # not gRPC's EOF, if the client has sent none
+        received.inc()
     return _decoded(handler, body)
 
 
 async def _each_decoded(
-    handler: Any, bodies: AsyncIterator[bytes], call: CallContext, pace: Pace
+    handler: Any,
+    bodies: AsyncIterator[bytes],
+    call: CallContext,
+    pace: Pace,
+    received: Count,
 ) -> AsyncIterator[Any]:
     """Yield the requests of a stream, each at its caller's turn."""
     async for body in bodies:
         call.has_message = True
+        received.inc()
         await pace(call.caller)
         yield _decoded(handler, body)
 

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.telemetry.metrics.parts import CacheMetrics
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
@@ -23,9 +24,14 @@ class Cache:
     """
 
     def __init__(
-        self, *, max_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_bytes: int,
+        metrics: CacheMetrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create an empty cache; `clock` measures the age of answers, in seconds."""
+        self._metrics = metrics or CacheMetrics()
         self._clock = clock
         self._entries: LRUCache[RunQuery, dict[RunQuery, _Cached]] = LRUCache(
             max_bytes, getsizeof=lambda entry: sum(each.size for each in entry.values())
@@ -41,9 +47,25 @@ class Cache:
         try:
             cached = self._entries[query.without_export][query]
         except KeyError:
+            self._metrics.misses.inc()
             return None
-        is_recent = self._clock() - cached.at <= max_age_seconds
-        return cached.answer if is_recent else None
+        age_seconds = self._clock() - cached.at
+        if age_seconds > max_age_seconds:
+            self._metrics.misses.inc()
+            return None
+        self._metrics.hits.inc()
+        self._metrics.age_seconds.observe(age_seconds)
+        return cached.answer
+
+    @property
+    def size(self) -> int:
+        """The bytes of all answers."""
+        return int(self._entries.currsize)
+
+    @property
+    def entries(self) -> int:
+        """The number of entries."""
+        return len(self._entries)
 
     def put(self, query: RunQuery, answer: Answer) -> None:
         """Keep an answer that has just been read, if it fits."""

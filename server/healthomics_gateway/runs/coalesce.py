@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from healthomics_gateway.runs.source import NO_ATTEMPT, REFUSAL_MARGIN_SECONDS
+from healthomics_gateway.telemetry.metrics.parts import NOTHING
 
 if TYPE_CHECKING:
     from healthomics_gateway.errors.exceptions import NotAskedError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         RunQuery,
         RunSource,
     )
+    from healthomics_gateway.telemetry.metrics.parts import Count
 
 
 class Turns(Protocol):
@@ -51,11 +53,16 @@ class Coalescing:
         runs: RunSource,
         *,
         turns: Turns,
+        shared: Count = NOTHING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wrap `runs`; fetches wait in `turns`, deadlines are times of `clock`."""
+        """Wrap `runs`; fetches wait in `turns`, deadlines are times of `clock`.
+
+        `shared` counts the calls that join another call's fetch.
+        """
         self._runs = runs
         self._turns = turns
+        self._shared = shared
         self._clock = clock
         self._open: dict[RunQuery, _Fetch] = {}  # not sent yet
         self._sent: dict[RunQuery, _Fetch] = {}
@@ -68,7 +75,10 @@ class Coalescing:
             wait = min(wait, self._turns.expected_wait(query, fetch))
         if self._clock() + wait > call.deadline:
             raise self._turns.refusal(query, wait)
-        fetch = fetch or self._begin(query)
+        if fetch:
+            self._shared.inc()
+        else:
+            fetch = self._begin(query)
         answer = fetch.join(call)
         timer = self._refuse_in_time(fetch, call, answer)
         try:

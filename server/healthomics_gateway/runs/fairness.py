@@ -56,6 +56,11 @@ class TurnQueue:
         """Return whether a call waits."""
         return call in self._tickets
 
+    @property
+    def polls(self) -> int:
+        """The number of those that were polls when they came."""
+        return self._waiting[True].total
+
     def add(self, call: Call, is_ready: Callable[[], bool]) -> Ticket:
         """Add a call; return its ticket."""
         ticket = Ticket(call, self._last.first(call.callers), call.is_poll, is_ready)

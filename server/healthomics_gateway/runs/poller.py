@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
     from healthomics_gateway.runs.source import Answer, RunQuery, RunSource
     from healthomics_gateway.runs.subscribers import Subscriber
+    from healthomics_gateway.telemetry.metrics.parts import WatchMetrics
 
 # A run stays in these for minutes only, so it is polled more often.
 PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPING})
@@ -55,8 +56,8 @@ class Poller:
     __slots__ = (
         *("_answer", "_answered_at", "_call", "_clock", "_due", "_encoding"),
         *("_failures", "_forget", "_history", "_interval_seconds", "_is_over"),
-        *("_joined", "_period_seconds", "_polls", "_subscribers", "_task", "_timer"),
-        *("failure", "query", "upstream"),
+        *("_joined", "_metrics", "_period_seconds", "_polls", "_subscribers"),
+        *("_task", "_timer", "failure", "query", "upstream"),
     )
 
     def __init__(
@@ -65,6 +66,7 @@ class Poller:
         polls: RunSource,
         *,
         interval_seconds: float,
+        metrics: WatchMetrics,
         clock: Callable[[], float],
         forget: Callable[[Poller], None],
     ) -> None:
@@ -72,6 +74,7 @@ class Poller:
         self.query = query
         self._polls = polls
         self._interval_seconds = interval_seconds
+        self._metrics = metrics
         self._clock = clock
         self._forget = forget
         self._subscribers = Subscribers()
@@ -151,6 +154,11 @@ class Poller:
         async with self._encoding:
             return state.view(selection)
 
+    def note_delivery(self, read_at: float) -> None:
+        """Measure the delivery of a change that a read saw at `read_at`."""
+        self._metrics.changes.inc()
+        self._metrics.change_delay_seconds.observe(self._clock() - read_at)
+
     def learn(self, answer: Answer) -> None:
         """Use an answer, whichever call fetched it; the same one may come again."""
         self._answered_at = self._clock()
@@ -158,7 +166,9 @@ class Poller:
         if answer is not self._answer:
             self._answer = answer
             self._history.add(
-                answer.run, taken=(each.taken for each in self._subscribers)
+                answer.run,
+                at=self._answered_at,
+                taken=(each.taken for each in self._subscribers),
             )
             if answer.run.status in TERMINAL:
                 self._end()
@@ -191,9 +201,11 @@ class Poller:
         try:
             answer = await self._polls.get_run(self.query, call=call)
             self._task, self.upstream = None, call.upstream
+            self._metrics.polls_ok.inc()
             self.learn(answer)
         except GatewayError as error:
             self._task, self.upstream = None, call.upstream
+            self._metrics.polls_failed.inc()
             if self._failures.is_end(error, self._clock()):
                 self._fail(error)
             else:

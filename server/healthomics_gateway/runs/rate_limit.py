@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
@@ -11,6 +11,8 @@ from healthomics_gateway.errors.reasons import Reason
 if TYPE_CHECKING:
     from healthomics_gateway.runs.scheduler import Scheduler
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
+
+OWN_ACCOUNT = "own"  # the name of the gateway's own account in `by_account`
 
 
 class Session(Protocol):
@@ -107,9 +109,9 @@ class Schedulers:
         self._of_role = {"": self._own}
 
     @property
-    def is_account_known(self) -> bool:
-        """Return whether `learn` has set the gateway's own account."""
-        return self._of_account is not None
+    def may_learn(self) -> bool:
+        """Return whether `learn` may be called: it wasn't, and no role is in use."""
+        return self._of_account is None and len(self._of_role) == 1
 
     def learn(self, own_account: str | None) -> None:
         """Set the gateway's own account, if it is known.
@@ -124,6 +126,19 @@ class Schedulers:
         """Return the scheduler of the account that a query is for."""
         role = query.partition.role
         return self._of_role.get(role) or self._find(role)
+
+    def prepare(self, roles: Iterable[str]) -> None:
+        """Create the schedulers of the accounts of these roles, if they differ."""
+        for role in roles:
+            self._of_role.get(role) or self._find(role)
+
+    @property
+    def by_account(self) -> dict[str, Scheduler]:
+        """The schedulers by account id; `own` is the gateway's own account."""
+        others = (self._of_account or {}).items()
+        return {OWN_ACCOUNT: self._own} | {
+            account: each for account, each in others if each is not self._own
+        }
 
     def expected_wait(self, query: RunQuery, call: Call) -> float:
         """Return the estimated seconds until a call would have its turn."""

@@ -12,7 +12,9 @@ from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import TurnQueue
 from healthomics_gateway.runs.quota import Gate, Quota
+from healthomics_gateway.runs.recent_use import RecentUse
 from healthomics_gateway.runs.source import REFUSAL_MARGIN_SECONDS
+from healthomics_gateway.telemetry.metrics.parts import QueueMetrics
 from healthomics_gateway.token_bucket import WHOLE
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Scheduler:
         burst: float,
         poll_share: float,
         places: Bulkhead,
+        metrics: QueueMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with full buckets.
@@ -44,7 +47,9 @@ class Scheduler:
         self._quota = Quota(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._quota, opened=self._grant_all)
         self._places = places
+        self._metrics = metrics or QueueMetrics()
         self._clock = clock
+        self.use = RecentUse(clock=clock)  # the requests that departed
         self._queue = TurnQueue(poll_share=poll_share)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -58,9 +63,10 @@ class Scheduler:
         no token and no place. Raises UPSTREAM_THROTTLED if no token comes in time, and
         GATEWAY_OVERLOADED if no place does.
         """
+        asked_at = self._clock()
         if not self._queue and self._can_grant():
             self._spend(call)
-            return self._clock()
+            return self._note_turn(call, asked_at)
         wait = self.expected_wait(call)
         if self._clock() + wait > call.deadline:
             raise self.refusal(wait)
@@ -81,7 +87,15 @@ class Scheduler:
         finally:
             if call in self._queue:
                 self._queue.remove(ticket)
-        return self._clock() if ticket.turn.result() else None
+        return self._note_turn(call, asked_at) if ticket.turn.result() else None
+
+    def _note_turn(self, call: Call, asked_at: float) -> float:
+        """Measure how long a call waited for its turn; return the time."""
+        now = self._clock()
+        metrics = self._metrics
+        seconds = metrics.poll_seconds if call.is_poll else metrics.call_seconds
+        seconds.observe(now - asked_at)
+        return now
 
     def leave(self, begun: float) -> None:
         """Free the place of a call whose turn began at `begun`."""
@@ -90,6 +104,7 @@ class Scheduler:
     async def depart(self) -> None:
         """Wait until a request may be sent, which must be done at once."""
         await self._gate.depart()
+        self.use.note()
 
     def throttled(self) -> None:
         """Lower the rate, once for all throttles within a second."""
@@ -101,9 +116,20 @@ class Scheduler:
         return self._quota.rate
 
     @property
+    def tokens(self) -> float:
+        """The tokens in the bucket, at the moment."""
+        self._quota.fill()
+        return max(self._quota.turns.tokens, 0.0)
+
+    @property
     def waiting(self) -> int:
         """The number of calls that wait for their turn."""
         return len(self._queue)
+
+    @property
+    def waiting_polls(self) -> int:
+        """The number of those that are polls of watches."""
+        return self._queue.polls
 
     def is_waiting(self, call: Call) -> bool:
         """Return whether a call waits for its turn."""

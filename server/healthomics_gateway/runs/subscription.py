@@ -40,8 +40,8 @@ class Subscription:
     """A subscriber of a poller, while it is entered; there can be thousands."""
 
     __slots__ = (
-        *("_alarm", "_digest", "_find_poller", "_first", "_is_done", "_is_late"),
-        *("_is_silent", "_poller", "_options", "_timer", "_uuid"),
+        *("_alarm", "_changed_at", "_digest", "_find_poller", "_first", "_is_done"),
+        *("_is_late", "_is_silent", "_poller", "_options", "_timer", "_uuid"),
         *("name", "period_seconds", "since", "taken"),
     )
     _poller: Poller
@@ -67,6 +67,8 @@ class Subscription:
         self.since = since
         self.taken: int | None = None  # the number of the last state that it has taken
         self._digest = b""  # of the view that it returned last
+        # When a read saw the change that it returned last, until that is delivered.
+        self._changed_at: float | None = None
         self._is_done = False  # the run has ended
         self._is_late = False  # the watch's time is over
         self._is_silent = False  # a heartbeat is due
@@ -105,8 +107,11 @@ class Subscription:
 
         It is a state that looks different to the caller, or a heartbeat. Raises
         TimeoutError when the watch's time is over, and otherwise the error that ends
-        the watch.
+        the watch. The response before counts as delivered.
         """
+        if self._changed_at is not None:
+            self._poller.note_delivery(self._changed_at)
+            self._changed_at = None
         heartbeat_seconds = self._options.heartbeat_seconds
         if heartbeat_seconds is None:
             return await self._next()
@@ -129,6 +134,8 @@ class Subscription:
                 self._is_done = state.run.status in TERMINAL
                 body, digest = await self._poller.view(state, self._options.selection())
                 if digest != self._digest:
+                    if self._digest:  # the first state is no change
+                        self._changed_at = state.read_at
                     self._digest = digest
                     return body
             elif self._poller.failure:

@@ -11,6 +11,7 @@ from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.runs.poll_failures import Failures
 from healthomics_gateway.runs.poller import Poller
 from healthomics_gateway.runs.subscription import Subscription, SubscriptionOptions
+from healthomics_gateway.telemetry.metrics.parts import WatchMetrics
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
@@ -28,12 +29,14 @@ class Watches:
         *,
         polls: RunSource,
         interval_seconds: float,
+        metrics: WatchMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Pass calls on to `runs`; poll with `polls`, every `interval_seconds`."""
         self._runs = runs
         self._polls = polls
         self._interval_seconds = interval_seconds
+        self._metrics = metrics or WatchMetrics()
         self._clock = clock
         self._pollers: dict[RunQuery, Poller] = {}
 
@@ -90,6 +93,7 @@ class Watches:
                 query,
                 self._polls,
                 interval_seconds=self._interval_seconds,
+                metrics=self._metrics,
                 clock=self._clock,
                 forget=self._forget,
             )

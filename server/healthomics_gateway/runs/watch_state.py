@@ -36,10 +36,11 @@ class View(NamedTuple):
 class State:
     """One state of a run, and the responses that were made of it."""
 
-    __slots__ = ("_views", "digest", "number", "run")
+    __slots__ = ("_views", "digest", "number", "read_at", "run")
 
-    def __init__(self, number: int, run: Run, digest: bytes) -> None:
+    def __init__(self, number: int, run: Run, digest: bytes, *, read_at: float) -> None:
         self.number = number
+        self.read_at = read_at  # when it was first read
         self.run = run
         self.digest = digest
         self._views: dict[Selection, View] = {}
@@ -68,20 +69,22 @@ class History:
     def __init__(self) -> None:
         self._states: list[State] = []  # in order, with consecutive numbers
 
-    def add(self, run: Run, *, taken: Iterable[int | None]) -> None:
-        """Add the run as it was just read: a new state, or the newest one again.
+    def add(self, run: Run, *, at: float, taken: Iterable[int | None]) -> None:
+        """Add the run as it was read `at` a time: a new state, or the newest one again.
 
         `taken` are the numbers of the last states that the subscribers have taken.
         """
         digest = digest_of(run)
         newest = self._states[-1] if self._states else None
         if newest and newest.digest == digest:
-            self._states[-1] = State(newest.number, run, digest)
+            again = State(newest.number, run, digest, read_at=newest.read_at)
+            self._states[-1] = again
             return
         least = min((each for each in taken if each is not None), default=inf)
         untaken = [each for each in self._states if each.number > least]
         number = newest.number + 1 if newest else 0
-        self._states = [*untaken[1 - MAX_UNTAKEN :], State(number, run, digest)]
+        state = State(number, run, digest, read_at=at)
+        self._states = [*untaken[1 - MAX_UNTAKEN :], state]
 
     def after(self, taken: int | None) -> State | None:
         """Return the state after number `taken`, or `None` if there is none yet.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -74,6 +74,14 @@ class Symbols:
             if method not in service.methods_by_name:
                 raise
             return service.file
+
+
+def served_methods() -> Iterator[tuple[str, bool, bool]]:
+    """Yield the path of each method, and whether its requests and responses stream."""
+    for name in (RUN_SERVICE, HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA):
+        for method in served_descriptors().FindServiceByName(name).methods:
+            path = f"/{name}/{method.name}"
+            yield path, method.client_streaming, method.server_streaming
 
 
 @cache  # once per process: other servers have the same services

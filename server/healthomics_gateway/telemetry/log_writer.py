@@ -97,6 +97,11 @@ class LogWriter:
         with self._changed:
             self._changed.wait_for(lambda: not self._held_lines, seconds)
 
+    def lost(self) -> tuple[int, int]:
+        """Return the numbers of lost lines of the audit log, and of other lines."""
+        with self._changed:
+            return self._audit.lost, self._other.lost
+
     def fault(self) -> str:
         """Return which lines wait or were lost, or an empty string."""
         with self._changed:

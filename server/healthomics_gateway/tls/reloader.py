@@ -62,6 +62,11 @@ class ServerTls:
         not_after = self._served.not_after
         return when_text(not_after) if self._now() <= not_after else ""
 
+    @property
+    def expires_at(self) -> float:
+        """When the served certificate expires, in seconds since 1970."""
+        return self._served.not_after.timestamp()
+
     def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
         """Return the credentials of a server; each handshake uses the newest files."""
         is_required = client_auth == "required"

@@ -78,6 +78,11 @@ class ChainProvider:
         """Return whether there are credentials that haven't expired."""
         return self._credentials is not None and not self._expires_within(0)
 
+    @property
+    def expires_at(self) -> float:
+        """When the credentials expire, in seconds since 1970; 0 if that isn't known."""
+        return _expiry_of(self._source)
+
     async def credentials(self) -> Credentials:
         """Return the current credentials; wait only if there are no valid ones."""
         if self._credentials is None or self._expires_within(0):
@@ -205,6 +210,13 @@ class _Read:
             raise LookupError("the credential chain yields nothing")
         frozen = source.get_frozen_credentials()
         return source, Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+
+def _expiry_of(source: Any) -> float:
+    """Return the expiry of a session, or of botocore's credentials; 0 without one."""
+    expiry = getattr(source, "expires_at", None)
+    expiry = expiry or getattr(source, "_expiry_time", None)  # it has no public name
+    return float(expiry.timestamp()) if expiry else 0.0
 
 
 def _as_chain_error(error: Exception) -> ChainError:

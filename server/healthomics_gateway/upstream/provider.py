@@ -23,6 +23,11 @@ class CredentialsProvider(Protocol):
         """Return whether there are credentials that haven't expired."""
         ...
 
+    @property
+    def expires_at(self) -> float:
+        """When they expire, in seconds since 1970; 0 if that isn't known."""
+        ...
+
     async def credentials(self) -> Credentials:
         """Return credentials, or raise GATEWAY_CREDENTIALS_UNAVAILABLE."""
         ...
@@ -44,6 +49,7 @@ class FixedCredentials:
     """A provider of credentials that never change."""
 
     is_usable = True
+    expires_at = 0.0
 
     def __init__(self, credentials: Credentials) -> None:
         """Create a provider that always returns `credentials`."""

@@ -44,7 +44,7 @@ class World:
         self.rules: list[list[str]] = []  # the identities, at each reload
         self.withheld: list[frozenset[str]] = []
         self.levels: list[str] = []
-        self.learned = 0
+        self.learned: list[Sequence[str]] = []
         self.bug: Exception | None = None  # raised once
         self.load_waits_for = threading.Event()
         self.load_waits_for.set()
@@ -62,7 +62,7 @@ class World:
                 log_level=self.levels.append,
                 withheld=self.withheld.append,
                 rules=self._set_rules,
-                learn_account=self._learn_account,
+                learn_accounts=self._learn_accounts,
             ),
             reloads=self.reloads,
             sleep=self.steps,
@@ -81,8 +81,8 @@ class World:
             raise bug
         self.rules.append([each.identity for each in rules])
 
-    async def _learn_account(self) -> None:
-        self.learned += 1
+    async def _learn_accounts(self, roles: Sequence[str]) -> None:
+        self.learned.append(roles)
 
     async def write(self, toml: str, *, checks: int = 2) -> None:
         """Write the file, and let it be checked."""

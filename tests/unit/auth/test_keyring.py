@@ -1147,3 +1147,16 @@ def test_url_that_is_safe_has_no_fault(url: str) -> None:
 def test_unsafe_url_has_a_fault(url: str) -> None:
     """Keys can't be read in plaintext from other hosts."""
     assert url_fault(url)
+
+
+async def test_keys_are_new_until_they_should_be_read_again() -> None:
+    """Without keys there is no such time; a failed read doesn't put it off."""
+    world = World(OLD, refresh_seconds=300.0)
+    before = world.ring.new_seconds
+    await world.knows(OLD)
+    after = world.ring.new_seconds
+    world.script.said = OSError("down")
+    world.clock.seconds += 400.0
+    await world.knows(NEW)
+
+    assert (None, 300.0, -100.0) == (before, after, world.ring.new_seconds)

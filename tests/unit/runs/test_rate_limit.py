@@ -16,6 +16,8 @@ from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import Caller, OneCall, Partition, RunQuery
+from healthomics_gateway.telemetry.metrics.parts import QueueMetrics
+from testkit.metrics import Seen
 from testkit.serving import Scripted, answer, failure
 from testkit.virtual_time import virtually
 
@@ -468,3 +470,61 @@ def test_source_cuts_the_rate_only_for_throttles(reason: Reason, rate: float) ->
         return error, many.of(QUERY).rate
 
     assert rate == virtually(work)[1]
+
+
+def test_schedulers_are_listed_by_account() -> None:
+    """The gateway's own account is `own`; those of roles are there before a call."""
+
+    async def work() -> None:
+        many = schedulers(burst=3)
+        assert ["own"] == list(many.by_account)
+        many.learn(OURS)
+        many.prepare([role(OURS), role(THEIRS), role(THEIRS, "a:role/b")])
+        assert ["own", THEIRS] == list(many.by_account)
+        assert many.by_account["own"] is many.of(QUERY)
+        assert many.by_account[THEIRS] is many.of(of_role(role(THEIRS)))
+
+    virtually(work)
+
+
+def test_tokens_and_recent_use_are_those_of_the_account() -> None:
+    """A turn takes a token; a request that departs counts as used."""
+
+    async def work() -> tuple[float, float, float, int]:
+        one = scheduler(tps=10, burst=3)
+        before = one.tokens
+        await one.turn(OneCall(inf))
+        await one.depart()
+        after = one.tokens
+        await asyncio.sleep(60)
+        return before, after, one.tokens, sum(one.use.numbers())
+
+    assert (3.0, 2.0, 3.0, 1) == virtually(work)
+
+
+@pytest.mark.parametrize("is_poll", [False, True], ids=["call", "poll"])
+def test_wait_for_a_turn_is_measured_by_kind(*, is_poll: bool) -> None:
+    """A call that waits shows in the length of the queue, and then with its wait."""
+
+    async def work() -> tuple[int, int, list[float], list[float]]:
+        calls, polls = Seen(), Seen()
+        metrics = QueueMetrics(call_seconds=calls, poll_seconds=polls)
+        one = Scheduler(
+            tps=10,
+            burst=1,
+            poll_share=0.5,
+            places=Bulkhead(inf),
+            metrics=metrics,
+            clock=now,
+        )
+        await one.turn(OneCall(inf))
+        waiting = asyncio.create_task(one.turn(OneCall(inf, is_poll=is_poll)))
+        await asyncio.sleep(0.01)
+        lengths = one.waiting, one.waiting_polls
+        await waiting
+        return *lengths, calls.values, polls.values
+
+    waiting, waiting_polls, calls, polls = virtually(work)
+    assert (1, int(is_poll)) == (waiting, waiting_polls)
+    assert [0.0, 0.1] == pytest.approx([*calls, *polls])
+    assert int(is_poll) == len(polls)

@@ -136,7 +136,7 @@ LIFE = (
 def test_state_keeps_a_limited_number_of_responses() -> None:
     """Each stream may have its own mask; the responses of the first masks are kept."""
     masks = [Selection(frozenset({"id"}), frozenset({str(at)})) for at in range(20)]
-    state = State(0, Run(id="1234567"), b"")
+    state = State(0, Run(id="1234567"), b"", read_at=0.0)
     made = [state.view(each) for each in masks]
     assert made == [state.view(each) for each in masks]
     assert [True] * MAX_VIEWS + [False] * 4 == [

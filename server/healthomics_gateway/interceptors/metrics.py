@@ -1,0 +1,98 @@
+"""Measures the calls of each method, as other gRPC servers do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import grpc
+from grpc.aio import AbortError
+
+from healthomics_gateway.context import CallContext, Handler, Interceptor
+from healthomics_gateway.interceptors.outcome import is_refused, note_end
+from healthomics_gateway.telemetry.metrics.parts import (
+    NO_COUNTS,
+    NOTHING,
+    Count,
+    Exemplar,
+    MethodMetrics,
+    RuleCalls,
+)
+
+OK = grpc.StatusCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How the calls of a method are measured: by default not at all."""
+
+    interceptors: tuple[Interceptor, ...] = ()  # the outermost of the method
+    metrics: MethodMetrics = field(default_factory=MethodMetrics)
+
+
+# Returns how a method is measured, from its path and its kind.
+Measure: TypeAlias = Callable[[str, str], Measured]
+
+
+def measure(
+    metrics: MethodMetrics,
+    *,
+    is_unary: bool,
+    refusals: Mapping[str, Count] = NO_COUNTS,
+    rules: RuleCalls | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Measured:
+    """Measure all calls, from their headers to their status, and count their outcome.
+
+    `is_unary` says that a call that succeeds has one answer. `refusals` are by reason.
+    `rules` are None for a method that needs no permission.
+    """
+    # These are looked up once, as each call uses them.
+    started, sent, seconds = metrics.started, metrics.sent, metrics.seconds
+    handled = {
+        code: metrics.handled.get(code.name, NOTHING) for code in grpc.StatusCode
+    }
+    handled_ok = handled[OK]
+
+    def intercept(proceed: Handler) -> Handler:
+        async def handle(incoming: Any, call: CallContext) -> bytes:
+            started.inc()
+            begun = clock()
+            try:
+                answer = await proceed(incoming, call)
+            except (asyncio.CancelledError, AbortError) as error:
+                note_end(call, error, lasted=clock() - begun)
+                raise
+            finally:
+                # An exemplar costs more than all other metrics of a cached answer.
+                exemplar = None if call.is_from_cache else _exemplar_of(call)
+                seconds.observe(clock() - begun, exemplar)
+                if rules:
+                    rules.count(call.access.rule.label)
+                if call.code is OK:
+                    handled_ok.inc()
+                else:
+                    _note_failure(call)
+            if is_unary and not call.error:
+                sent.inc()
+            return answer
+
+        return handle
+
+    def _note_failure(call: CallContext) -> None:
+        exemplar = _exemplar_of(call)
+        handled[call.code].inc(1, exemplar)
+        if is_refused(call):
+            refusals.get(call.reason, NOTHING).inc(1, exemplar)
+
+    return Measured((intercept,), metrics)
+
+
+def _exemplar_of(call: CallContext) -> Exemplar:
+    """Return the ids by which the log and the traces name a call."""
+    if call.trace_id:
+        return {"request_id": call.request_id, "trace_id": call.trace_id}
+    return {"request_id": call.request_id}
