@@ -44,6 +44,8 @@ from testkit.callers import (
 from testkit.credential_server import CredentialSource, session
 from testkit.lying_upstream import HANG, TRUE_ID, LyingUpstream, http, said, true_run
 from testkit.metrics import OPENMETRICS, Scrape, page, parsed, scrape, settled
+from testkit.sts_server import FakeSts
+from testkit.sts_sessions import SessionUpstream
 
 GET_RUN = {"grpc_service": "healthomics.v1.RunService", "grpc_method": "GetRun"}
 WATCH_RUN = GET_RUN | {"grpc_method": "WatchRun"}
@@ -335,6 +337,27 @@ async def test_throttle_lowers_the_rate() -> None:
     assert before.value("quota_rate") == found.value("quota_limit")
     assert found.value("quota_rate", account="own") < found.value("quota_limit")
     assert 1 == found.value("upstream_attempts_total", reason="UPSTREAM_THROTTLED")
+
+
+async def test_each_account_of_a_role_has_a_quota(tmp_path: Path) -> None:
+    """The account of a rule's role has its series before a call uses the role."""
+    role = "arn:aws:iam::210987654321:role/omics-read-lims"
+    async with (
+        FakeSts() as sts,
+        SessionUpstream(sts.given) as upstream,
+        gateway(
+            sts.aws(upstream.url),
+            toml=rule(LIMS, aws_role=role),
+            **settings_of_tokens(tmp_path),
+        ) as served,
+    ):
+        found = await scrape(served)
+
+    for name in ("quota_tokens", "quota_rate", "quota_limit"):
+        accounts = ("own", "210987654321")
+        assert [10_000, 10_000] == [
+            found.value(name, account=each) for each in accounts
+        ]
 
 
 # Watches
