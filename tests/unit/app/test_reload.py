@@ -44,6 +44,7 @@ class World:
         self.rules: list[list[str]] = []  # the identities, at each reload
         self.withheld: list[frozenset[str]] = []
         self.levels: list[str] = []
+        self.labels: list[str] = []  # of the rules
         self.learned: list[Sequence[str]] = []
         self.bug: Exception | None = None  # raised once
         self.load_waits_for = threading.Event()
@@ -80,6 +81,7 @@ class World:
             self.bug = None
             raise bug
         self.rules.append([each.identity for each in rules])
+        self.labels = [each.label for each in rules]
 
     async def _learn_accounts(self, roles: Sequence[str]) -> None:
         self.learned.append(roles)
@@ -293,15 +295,21 @@ async def test_environment_keeps_its_precedence(tmp_path: Path) -> None:
     assert ([{"name"}], ["warning"]) == (world.withheld, world.levels)
 
 
-async def test_account_is_learned_before_the_first_role(tmp_path: Path) -> None:
-    """It is learned once, whatever roles follow."""
-    learned = []
+async def test_accounts_of_roles_are_learned(tmp_path: Path) -> None:
+    """The roles of the rules are passed on, if there are any."""
     async with following(tmp_path) as world:
-        for toml in AFTER, rule("after", aws_role=ROLE), rule("b", aws_role=ROLE):
+        for toml in AFTER, rule("after", aws_role=ROLE):
             await world.write(toml)
-            learned.append(world.learned)
 
-    assert [0, 1, 1] == learned
+    assert [[ROLE]] == world.learned
+
+
+async def test_rules_are_labelled_with_position_and_identity(tmp_path: Path) -> None:
+    """The label shows which rule of the settings it is, also if two are alike."""
+    async with following(tmp_path) as world:
+        await world.write(f"{BEFORE}\n{AFTER}")
+
+    assert ["1:before", "2:after"] == world.labels
 
 
 async def test_load_that_hangs_is_a_fault_and_ends_later(tmp_path: Path) -> None:

@@ -411,6 +411,19 @@ def test_accounts_share_one_bucket_until_the_own_account_is_known(
     virtually(work)
 
 
+def test_own_account_is_learned_once_and_before_roles() -> None:
+    """Calls of a role must not move to another bucket while they wait."""
+
+    async def work() -> None:
+        learned, used, new = schedulers(), schedulers(), schedulers()
+        learned.learn(OURS)
+        used.prepare([role(THEIRS)])
+
+        assert [False, False, True] == [each.may_learn for each in (learned, used, new)]
+
+    virtually(work)
+
+
 def test_accounts_have_separate_buckets() -> None:
     """Each bucket has the same rate, and a throttle cuts only that of its account."""
 
