@@ -26,11 +26,13 @@ from healthomics_gateway.services.readiness import AWS, Readiness
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
 STOP_SECONDS = 5.0  # for stopping without a drain, as when the start has failed
 SENDING_SECONDS = 0.15  # for sending the last statuses after a drain
+FLUSH_SECONDS = 0.2  # for exporting the last spans meanwhile
 
 _log = structlog.get_logger("app")
 
@@ -46,12 +48,14 @@ class Gateway:
         options: Sequence[tuple[str, int]] = OPTIONS,
         parts: Mapping[str, Callable[[], str]] = MappingProxyType({}),
         refusal_seconds: float = REFUSAL_SECONDS,
+        tracer: Tracer | None = None,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
         `options` are gRPC's server options. `parts` are more parts for
         `/readyz?verbose`, by name; each returns its fault, or an empty text.
-        `refusal_seconds` is the interval of refusals, see `make_run_service`.
+        `refusal_seconds` is the interval of refusals, see `make_run_service`. Calls are
+        traced if there is a `tracer`, which `stop` closes.
         """
         self._settings = settings
         self._background = Background()
@@ -59,7 +63,10 @@ class Gateway:
             call_later=asyncio.get_running_loop().call_later,
             fault_of_task=self._background.fault,
         )
-        self._upstream = wiring.make_upstream(settings, aws, report=readiness.report)
+        self._tracer = tracer
+        self._upstream = wiring.make_upstream(
+            settings, aws, report=readiness.report, tracer=tracer
+        )
         self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
@@ -70,10 +77,14 @@ class Gateway:
             guards=wiring.make_guards(settings, self._keyring),
             bounds=self._bounds,
             service=wiring.make_run_service(
-                settings, self._upstream, refusal_seconds=refusal_seconds
+                settings,
+                self._upstream,
+                refusal_seconds=refusal_seconds,
+                tracer=tracer,
             ),
             health=Health(readiness),
             options=options,
+            tracer=tracer,
         )
         self._add_parts(parts)
         self._admin = AdminPages(readiness)
@@ -165,7 +176,9 @@ class Gateway:
     async def _evict(self) -> None:
         await self._bounds.drain.evict(EVICTION_SECONDS)
         # gRPC doesn't report when statuses are sent.
-        await asyncio.sleep(SENDING_SECONDS)
+        sent = asyncio.sleep(SENDING_SECONDS)
+        flushed = (self._tracer.flushed(FLUSH_SECONDS),) if self._tracer else ()
+        await asyncio.gather(sent, *flushed)
         self.remove_sockets()
 
     def remove_sockets(self) -> None:
@@ -185,6 +198,8 @@ class Gateway:
         if self._keyring:
             await self._keyring.close()
         await self._upstream.close()
+        if self._tracer:
+            self._tracer.close()
 
     async def _start_admin(self, address: Address) -> Address:
         (first, *others), port = await addresses_to_bind(address.host, address.port)

@@ -25,6 +25,7 @@ from healthomics_gateway.telemetry.log_setup import (
     set_up_logging,
 )
 from healthomics_gateway.telemetry.log_writer import LogWriter
+from healthomics_gateway.telemetry.tracing_setup import set_up_tracing
 from healthomics_gateway.upstream.config import Aws
 
 FIRST, SECOND = 1, 2  # how many signals have arrived
@@ -54,7 +55,8 @@ async def serve(
     signals = Signals(
         drain_seconds, force_seconds=force_seconds, end_now=partial(_end_now, log)
     )
-    gateway = Gateway(settings, aws, parts={"log": log.fault})
+    tracer = set_up_tracing(os.environ)
+    gateway = Gateway(settings, aws, parts={"log": log.fault}, tracer=tracer)
     with redirect_stderr(Printed()):
         try:
             if not await _until(signals.first, _start(gateway, started)):

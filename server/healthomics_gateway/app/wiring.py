@@ -21,17 +21,22 @@ from healthomics_gateway.runs.coalesce import Coalescing
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.scheduler import Scheduler
+from healthomics_gateway.runs.source import RunSource
+from healthomics_gateway.runs.span_records import not_traced, queued
+from healthomics_gateway.runs.traced import TracedPolls
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Jwt, Settings
+from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
 from healthomics_gateway.upstream.provider import CredentialsProvider, Report
 from healthomics_gateway.upstream.roles import Roles
 from healthomics_gateway.upstream.sts import Sts
+from healthomics_gateway.upstream.traced import Attempts
 from healthomics_gateway.upstream.transport import Transport
 
 MIB = 1_048_576
@@ -42,6 +47,7 @@ class UpstreamParts:
     """The sources and clients that send requests to AWS."""
 
     roles: Roles  # the innermost source of runs
+    attempts: RunSource  # the same, with their spans if they are traced
     sts: Sts
     provider: CredentialsProvider  # of the gateway
     schedulers: Schedulers  # of all attempts
@@ -61,8 +67,13 @@ class UpstreamParts:
         await self.transport.close()
 
 
-def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamParts:
-    """Create the sources and clients for AWS; `report` gets the state of part `aws`."""
+def make_upstream(
+    settings: Settings, aws: Aws, *, report: Report, tracer: Tracer | None = None
+) -> UpstreamParts:
+    """Create the sources and clients for AWS; `report` gets the state of part `aws`.
+
+    With a `tracer` the attempts are traced.
+    """
     upstream = settings.upstream
     provider, clock = aws.provider(report), Clock()
     schedulers, poll_schedulers = make_schedulers(settings)
@@ -84,8 +95,10 @@ def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamPa
         clock=clock,
         depart=schedulers.depart,
     )
+    roles = Roles(healthomics, provider=sts.provider)
     return UpstreamParts(
-        roles=Roles(healthomics, provider=sts.provider),
+        roles=roles,
+        attempts=Attempts(roles, endpoint=aws.endpoint) if tracer else roles,
         sts=sts,
         provider=provider,
         schedulers=schedulers,
@@ -115,19 +128,28 @@ def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
 
 
 def make_run_service(
-    settings: Settings, upstream: UpstreamParts, *, refusal_seconds: float
+    settings: Settings,
+    upstream: UpstreamParts,
+    *,
+    refusal_seconds: float,
+    tracer: Tracer | None = None,
 ) -> RunService:
     """Create RunService over the stack of sources.
 
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.
+    `tracer` begins the traces of polls; without it the stack records no spans.
     """
+    waiting = queued if tracer else not_traced
     cache = Cache(max_bytes=settings.cache.max_bytes)
     fetched = Coalescing(
         Caching(
             Retrying(
                 RateLimited(
-                    upstream.roles, upstream.schedulers, session=upstream.roles.session
+                    upstream.attempts,
+                    upstream.schedulers,
+                    session=upstream.roles.session,
+                    waiting=waiting,
                 ),
                 max_attempts=settings.upstream.max_attempts,
             ),
@@ -135,10 +157,11 @@ def make_run_service(
         ),
         turns=upstream.schedulers,
     )
+    polls = RateLimited(fetched, upstream.poll_schedulers, waiting=waiting)
     runs = Watches(
         fetched,
         polls=Coalescing(  # so that all watchers of a run share one turn
-            RateLimited(fetched, upstream.poll_schedulers),
+            TracedPolls(polls, tracer) if tracer else polls,
             turns=upstream.poll_schedulers,
         ),
         interval_seconds=settings.watch.interval.total_seconds(),

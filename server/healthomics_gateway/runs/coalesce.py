@@ -10,6 +10,8 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from healthomics_gateway.runs.source import NO_ATTEMPT, REFUSAL_MARGIN_SECONDS
+from healthomics_gateway.runs.span_records import end_with
+from healthomics_gateway.telemetry.spans import RUN_ID, Span, shared
 
 if TYPE_CHECKING:
     from healthomics_gateway.errors.exceptions import NotAskedError
@@ -123,6 +125,7 @@ class Coalescing:
             self._forget(fetch, is_sent=False)
             fetch.task.add_done_callback(lambda _: self._forget(fetch))
             fetch.task.cancel()
+            fetch.end_span(asyncio.CancelledError())
 
     def _close(self, fetch: _Fetch) -> None:
         if self._open.get(fetch.query) is fetch:
@@ -141,6 +144,7 @@ class _Fetch:
         self.query = query
         self._close = close
         self.upstream = NO_ATTEMPT
+        self.span: Span | None = None  # since a call that is recorded has joined
         self.waiting: dict[Call, asyncio.Future[Answer]] = {}
         self._callers: Counter[Caller] = Counter()  # the number of calls of each
         self.task: asyncio.Task[None] | None = None
@@ -149,6 +153,8 @@ class _Fetch:
         """Add a call; return the future of its answer."""
         answer = self.waiting[call] = asyncio.get_running_loop().create_future()
         self._callers.update(call.callers)
+        if call.span:
+            self.span = shared(call.span, self.span, {RUN_ID: self.query.id})
         return answer
 
     def leave(self, call: Call) -> None:
@@ -158,15 +164,22 @@ class _Fetch:
 
     def succeed(self, answer: Answer) -> None:
         """Return the answer to all calls that wait."""
+        self.end_span()
         for each in self.waiting.values():
             if not each.done():
                 each.set_result(answer)
 
     def fail(self, error: Exception) -> None:
         """Raise the error in all calls that wait."""
+        self.end_span(error)
         for each in self.waiting.values():
             if not each.done():
                 each.set_exception(error)
+
+    def end_span(self, error: BaseException | None = None) -> None:
+        """End the fetch's span, if it has one."""
+        if self.span:
+            end_with(self.span, error)
 
     @property
     def deadline(self) -> float:

@@ -12,6 +12,8 @@ from healthomics.v1.run_service_pb2 import WatchRunResponse
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
+    from healthomics_gateway.runs.source import Answer
+    from healthomics_gateway.telemetry.spans import Origin
 
 TERMINAL = frozenset(
     {
@@ -36,12 +38,15 @@ class View(NamedTuple):
 class State:
     """One state of a run, and the responses that were made of it."""
 
-    __slots__ = ("_views", "digest", "number", "run")
+    __slots__ = ("_views", "digest", "number", "origin", "run")
 
-    def __init__(self, number: int, run: Run, digest: bytes) -> None:
+    def __init__(
+        self, number: int, run: Run, digest: bytes, origin: Origin | None
+    ) -> None:
         self.number = number
         self.run = run
         self.digest = digest
+        self.origin = origin  # of the first answer that had it
         self._views: dict[Selection, View] = {}
 
     def kept(self, selection: Selection) -> View | None:
@@ -68,20 +73,22 @@ class History:
     def __init__(self) -> None:
         self._states: list[State] = []  # in order, with consecutive numbers
 
-    def add(self, run: Run, *, taken: Iterable[int | None]) -> None:
-        """Add the run as it was just read: a new state, or the newest one again.
+    def add(self, answer: Answer, *, taken: Iterable[int | None]) -> None:
+        """Add a run that was just read: a new state, or the newest one again.
 
         `taken` are the numbers of the last states that the subscribers have taken.
         """
+        run = answer.run
         digest = digest_of(run)
         newest = self._states[-1] if self._states else None
         if newest and newest.digest == digest:
-            self._states[-1] = State(newest.number, run, digest)
+            self._states[-1] = State(newest.number, run, digest, newest.origin)
             return
         least = min((each for each in taken if each is not None), default=inf)
         untaken = [each for each in self._states if each.number > least]
         number = newest.number + 1 if newest else 0
-        self._states = [*untaken[1 - MAX_UNTAKEN :], State(number, run, digest)]
+        state = State(number, run, digest, answer.origin)
+        self._states = [*untaken[1 - MAX_UNTAKEN :], state]
 
     def after(self, taken: int | None) -> State | None:
         """Return the state after number `taken`, or `None` if there is none yet.
