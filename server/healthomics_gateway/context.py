@@ -23,7 +23,7 @@ from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError, NotAs
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import NO_ATTEMPT, NO_CALLER, Caller, UpstreamInfo
 from healthomics_gateway.telemetry.message_spans import MessageSpans
-from healthomics_gateway.telemetry.spans import NO_IDS, Span
+from healthomics_gateway.telemetry.spans import Span
 
 REQUEST_ID = "x-request-id"
 AWS_REQUEST_ID = "x-amzn-requestid"
@@ -65,7 +65,7 @@ class CallContext:
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     abort: Callable[[], Awaitable[Any]] | None = None  # sends the status of `error`
-    trace_ids: Mapping[str, str] = NO_IDS  # for its log line
+    trace_ids: Mapping[str, str] | None = None  # for its log line
     span: Span | None = None  # None if it isn't recorded; so is the next
     messages: MessageSpans | None = None
 

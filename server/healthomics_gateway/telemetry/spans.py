@@ -6,7 +6,6 @@ Nothing here imports OpenTelemetry, which is an optional dependency: `tracing` d
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 # Names of spans. A call's span is named after its method.
@@ -76,7 +75,6 @@ CANCELLED = "CANCELLED"  # `error.type` of what nobody waits for any more
 
 Attributes: TypeAlias = Mapping[str, str | int | bool]
 Origin: TypeAlias = Any  # the identity of a span, which others can be linked to
-NO_IDS: Mapping[str, str] = MappingProxyType({})
 
 
 class Span(Protocol):
@@ -129,8 +127,8 @@ class Tracer(Protocol):
 
     def of_call(
         self, name: str, headers: Iterable[tuple[str, Any]], attributes: Attributes
-    ) -> tuple[Span | None, Mapping[str, str]]:
-        """Return the span of a call, and the ids for its log line.
+    ) -> tuple[Span | None, Mapping[str, str] | None]:
+        """Return the span of a call, and the ids for its log line, if there are any.
 
         The span is None if the call isn't sampled. `headers` may name the parent.
         """

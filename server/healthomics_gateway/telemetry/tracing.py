@@ -34,7 +34,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from healthomics_gateway.telemetry.spans import ERROR_TYPE, NO_IDS, Attributes
+from healthomics_gateway.telemetry.spans import ERROR_TYPE, Attributes
 
 SERVICE = "healthomics-gateway"
 UNNAMED = "unknown_service"  # begins the SDK's name of a service without a name
@@ -131,7 +131,7 @@ class Tracing:
 
     def of_call(
         self, name: str, headers: Iterable[tuple[str, Any]], attributes: Attributes
-    ) -> tuple[RecordedSpan | None, Mapping[str, str]]:
+    ) -> tuple[RecordedSpan | None, Mapping[str, str] | None]:
         """Return the span of a call, or None, and the ids for its log line.
 
         A call that isn't sampled has the id of its caller's trace, if there is one.
@@ -146,10 +146,11 @@ class Tracing:
             recorded = RecordedSpan(self._tracer, span)
             return recorded, recorded.ids
         if context is _NO_CONTEXT:
-            return None, NO_IDS
+            return None, None
         parent = get_current_span(context).get_span_context()
-        known = parent.is_valid
-        return None, {"trace_id": format_trace_id(parent.trace_id)} if known else NO_IDS
+        if not parent.is_valid:
+            return None, None
+        return None, {"trace_id": format_trace_id(parent.trace_id)}
 
     def root(self, name: str, attributes: Attributes) -> RecordedSpan | None:
         """Return a span of a new trace, or None if it isn't sampled."""
@@ -234,10 +235,8 @@ class _Headers(Getter[Any]):
     """Reads the metadata of a call for a propagator."""
 
     def get(self, carrier: Any, key: str) -> list[str] | None:
-        """Return the values of a key; two parents are as good as none."""
-        found = [each for name, each in carrier if name == key]
-        is_usable = found and (len(found) == 1 or key != "traceparent")
-        return found if is_usable else None
+        """Return the values of a key, or None; gRPC has made its name lower case."""
+        return [each for name, each in carrier if name == key] or None
 
     def keys(self, carrier: Any) -> list[str]:
         """Return all keys."""
