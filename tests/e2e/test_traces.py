@@ -1,4 +1,4 @@
-"""The spans of calls, fetches and watches, as a collector receives them over a socket."""
+"""The spans of calls, fetches and watches, as a collector receives them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from grpc import StatusCode
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, TraceIdRatioBased
 from structlog.testing import capture_logs
 
 from healthomics.v1.run_pb2 import RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from testkit.builders import calling, get_run, http, refused
+from testkit.callers import until
 from testkit.collector import Span, Traced, traced
 from testkit.lying_upstream import HANG, LyingUpstream, said, true_run
 
@@ -105,11 +106,9 @@ async def test_calls_that_share_a_fetch_are_linked_to_it() -> None:
         held = asyncio.Event()
         upstream.lie(RUN, [held, http(true_run(RUN))])
         first = asyncio.create_task(get_run(stub, RUN))
-        while not upstream.requests:
-            await asyncio.sleep(0)
+        await until(lambda: upstream.requests)
         others = [asyncio.create_task(get_run(stub, RUN)) for _ in range(2)]
-        while served.served.in_flight < 3:
-            await asyncio.sleep(0)
+        await until(lambda: served.served.in_flight == 3)
         held.set()
         await asyncio.gather(first, *others)
         spans = await served.spans()
@@ -124,7 +123,7 @@ async def test_calls_that_share_a_fetch_are_linked_to_it() -> None:
 
 
 async def test_cached_answer_is_linked_to_its_fetch() -> None:
-    """A call that the cache answers has no fetch, but a link to the one that it is of."""
+    """A call that the cache answers is linked to the fetch of the answer."""
     async with rig() as (stub, _, served):
         for _ in range(2):
             await get_run(stub, RUN, **STALE)
@@ -238,11 +237,9 @@ async def test_call_that_leaves_ends_its_spans() -> None:
     async with rig() as (stub, upstream, served):
         upstream.lie(RUN, [HANG])
         call = call_with(stub)
-        while not upstream.requests:
-            await asyncio.sleep(0)
+        await until(lambda: upstream.requests)
         call.cancel()
-        while upstream.busy:
-            await asyncio.sleep(0)
+        await until(lambda: not upstream.busy)
         spans = await served.spans()
 
     names = (GET_RUN, "fetch", ATTEMPT)
@@ -263,15 +260,12 @@ async def test_call_refused_in_the_queue_has_its_reason() -> None:
 
 async def test_unknown_method_is_traced_under_one_name() -> None:
     """The name of the span isn't the caller's choice."""
-    with capture_logs():
-        async with rig() as (_, __, served):
-            import grpc
-
-            target = str(served.served.address)
-            async with grpc.aio.insecure_channel(target) as channel:
-                call = channel.unary_unary("/no.Such/Method")
-                assert StatusCode.UNIMPLEMENTED is (await refused(call(b""))).code
-            spans = await served.spans()
+    async with rig() as (_, __, served):
+        target = str(served.served.address)
+        async with grpc.aio.insecure_channel(target) as channel:
+            call = channel.unary_unary("/no.Such/Method")
+            assert grpc.StatusCode.UNIMPLEMENTED is (await refused(call(b""))).code
+        spans = await served.spans()
 
     call = spans.only("grpc")
     assert ("METHOD_UNKNOWN", True) == (call.reason, call.is_error)
@@ -288,9 +282,7 @@ async def test_watch_has_short_spans() -> None:
             http(true_run(RUN, status="RUNNING")),
             [go_on, http(true_run(RUN, status="COMPLETED"))],
         )
-        request = WatchRunRequest(
-            id=RUN, heartbeat_interval=Duration(seconds=1)
-        )
+        request = WatchRunRequest(id=RUN, heartbeat_interval=Duration(seconds=1))
         messages = stub.WatchRun(request, timeout=10)
         async for message in messages:
             if not message.HasField("run"):
@@ -357,8 +349,7 @@ async def test_fetch_is_recorded_if_any_of_its_calls_is() -> None:
     async with rig(**quota) as (stub, upstream, served):
         await call_with(stub, ("traceparent", NOT_SAMPLED))
         unsampled = call_with(stub, ("traceparent", NOT_SAMPLED))
-        while served.served.in_flight < 1:
-            await asyncio.sleep(0)
+        await until(lambda: served.served.in_flight == 1)
         await asyncio.gather(unsampled, call_with(stub, ("traceparent", SAMPLED)))
         spans = await served.spans()
 

@@ -66,15 +66,17 @@ async def test_endpoint_switches_tracing_on(
     collector: type[HttpCollector | GrpcCollector], protocol: str
 ) -> None:
     """Spans reach the collector by its protocol; the log line has their ids."""
-    async with collector() as receiving:
-        async with rig(
+    async with (
+        collector() as receiving,
+        rig(
             OTEL_EXPORTER_OTLP_ENDPOINT=receiving.url,
             OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
             **SOON,
-        ) as (served, stub):
-            await get_run(stub, RUN)
-            line = await served.event("call")
-            call = await receiving.received(GET_RUN)
+        ) as (served, stub),
+    ):
+        await get_run(stub, RUN)
+        line = await served.event("call")
+        call = await receiving.received(GET_RUN)
 
     assert (call.trace_id, call.id) == (line["trace_id"], line["span_id"])
     assert "healthomics-gateway" == receiving.resources[0]["service.name"]
@@ -156,7 +158,7 @@ async def test_absent_collector_is_reported_once() -> None:
     ("environ", "why"),
     [
         pytest.param({}, "otel isn't installed", id="extra"),
-        pytest.param({"OTEL_EXPORTER_OTLP_PROTOCOL": "smtp"}, "protocol", id="protocol"),
+        pytest.param({"OTEL_EXPORTER_OTLP_PROTOCOL": "x"}, "protocol", id="protocol"),
         pytest.param({"OTEL_PROPAGATORS": "pigeon"}, "OTEL_*", id="propagators"),
     ],
 )

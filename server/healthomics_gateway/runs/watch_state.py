@@ -41,7 +41,7 @@ class State:
     __slots__ = ("_views", "digest", "number", "origin", "run")
 
     def __init__(
-        self, number: int, run: Run, digest: bytes, origin: Origin | None
+        self, number: int, run: Run, digest: bytes, origin: Origin | None = None
     ) -> None:
         self.number = number
         self.run = run

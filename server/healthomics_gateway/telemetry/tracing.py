@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 import structlog
@@ -217,7 +218,7 @@ class Reports(logging.Handler):
         """Begin without a report."""
         super().__init__(logging.WARNING)
         self._clock = clock
-        self._quiet_until = -1.0
+        self._quiet_until = -inf
         self._count = 0  # since the last event
 
     def emit(self, record: logging.LogRecord) -> None:
