@@ -1,6 +1,7 @@
 """Measure the CPU cost of GetRun in this gateway and in two other servers.
 
-The gateway is measured on a cache miss (`missed`) and on a cache hit (`remembered`).
+The gateway is measured on a cache miss (`missed`), on a cache hit (`remembered`), and
+on a cache hit while it traces calls of which none is sampled (`unsampled`).
 The other servers are a bare grpc.aio server that always returns the same run (`echo`)
 and a servicer that calls boto3 in a thread pool (`boto3`).
 

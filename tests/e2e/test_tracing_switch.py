@@ -28,8 +28,12 @@ DRAIN_SECONDS = 1.0
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}  # milliseconds between two exports
 WITHOUT_OTEL = (
     "-c",
-    "import sys; sys.modules['opentelemetry'] = None;"
-    "from healthomics_gateway.__main__ import main; sys.exit(main())",
+    """
+import sys
+sys.modules["opentelemetry"] = None
+from healthomics_gateway.__main__ import main
+sys.exit(main())
+""",
 )
 
 

@@ -1,6 +1,6 @@
 """The spans of traces: their names, their attributes, and the interface to them.
 
-Nothing here imports OpenTelemetry, which is an optional dependency: `tracing` does.
+Nothing here imports OpenTelemetry, an optional dependency: `tracing` and `otlp` do.
 """
 
 from __future__ import annotations

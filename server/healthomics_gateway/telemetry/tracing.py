@@ -1,4 +1,4 @@
-"""Records spans with OpenTelemetry's SDK, and exports them; the only module that does.
+"""Records spans with OpenTelemetry's SDK.
 
 It needs the extra `otel`.
 """
@@ -6,23 +6,18 @@ It needs the extra `otel`.
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from math import inf
 from typing import Any
 
 import structlog
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import (
     Span,
     SpanContext,
@@ -37,13 +32,7 @@ from opentelemetry.trace import (
 
 from healthomics_gateway.telemetry.spans import ERROR_TYPE, Attributes
 
-SERVICE = "healthomics-gateway"
-UNNAMED = "unknown_service"  # begins the SDK's name of a service without a name
-REPORT_SECONDS = 300.0  # between two events about failures of OpenTelemetry
-MAX_REPORT = 300  # characters
-
 _NO_CONTEXT = Context()
-_USER = re.compile(r"\S+@")  # user and password of a URL
 
 _log = structlog.get_logger("tracing")
 
@@ -126,6 +115,9 @@ class Tracing:
     ) -> None:
         """Record with `provider`; `propagator` reads the parents of calls."""
         self._provider = provider
+        self._decisions = Decisions(provider.sampler)
+        self._ids = TraceIds()
+        provider.sampler, provider.id_generator = self._decisions, self._ids
         self._tracer = provider.get_tracer("healthomics_gateway")
         self._propagator = propagator or get_global_textmap()
         self._fields = frozenset(self._propagator.fields)
@@ -142,16 +134,14 @@ class Tracing:
             if key in self._fields:
                 context = self._propagator.extract(headers, context, _HEADERS)
                 break
-        span = self._tracer.start_span(name, context, SpanKind.SERVER, attributes)
-        if span.is_recording():
+        parent = get_current_span(context).get_span_context()
+        trace_id = parent.trace_id if parent.is_valid else self._ids.draw()
+        if self._decisions.samples(context, trace_id, name, attributes):
+            span = self._tracer.start_span(name, context, SpanKind.SERVER, attributes)
             recorded = RecordedSpan(self._tracer, span)
             return recorded, recorded.ids
-        if context is _NO_CONTEXT:
-            return None, None
-        parent = get_current_span(context).get_span_context()
-        if not parent.is_valid:
-            return None, None
-        return None, {"trace_id": format_trace_id(parent.trace_id)}
+        ids = {"trace_id": format_trace_id(trace_id)} if parent.is_valid else None
+        return None, ids
 
     def root(self, name: str, attributes: Attributes) -> RecordedSpan | None:
         """Return a span of a new trace, or None if it isn't sampled."""
@@ -177,59 +167,51 @@ class Tracing:
         _in_thread(self._provider.shutdown)
 
 
-def exported(protocol: str) -> Tracing:
-    """Return the tracing that the variables OTEL_* ask for.
+class TraceIds(RandomIdGenerator):
+    """Random ids; the one that was drawn last is that of the next trace."""
 
-    `protocol` is `http/protobuf` or `grpc`. Raises an exception if a variable is
-    invalid.
-    """
-    reports = logging.getLogger("opentelemetry")
-    reports.handlers, reports.propagate = [Reports()], False
-    resource = Resource.create()
-    if str(resource.attributes["service.name"]).startswith(UNNAMED):
-        resource = resource.merge(Resource({"service.name": SERVICE}))
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(EXPORTERS[protocol]()))
-    return Tracing(provider)
+    def __init__(self) -> None:
+        """Begin without an id."""
+        self._drawn = 0
 
+    def draw(self) -> int:
+        """Return the id of the trace that may begin next."""
+        self._drawn = super().generate_trace_id()
+        return self._drawn
 
-def _grpc_exporter() -> SpanExporter:
-    from opentelemetry.exporter.otlp.proto.grpc import (  # noqa: PLC0415  # it starts threads
-        trace_exporter,
-    )
-
-    return trace_exporter.OTLPSpanExporter()
+    def generate_trace_id(self) -> int:
+        """Return the id that was drawn, once, or another one."""
+        drawn, self._drawn = self._drawn, 0
+        return drawn or super().generate_trace_id()
 
 
-EXPORTERS: Mapping[str, Callable[[], SpanExporter]] = {
-    "http/protobuf": OTLPSpanExporter,
-    "grpc": _grpc_exporter,
-}
+class Decisions(Sampler):
+    """Decides before a span is created, as creating one costs several times as much."""
 
+    def __init__(self, sampler: Sampler) -> None:
+        """Decide as `sampler` does."""
+        self._sampler = sampler
+        self._made: SamplingResult | None = None
 
-class Reports(logging.Handler):
-    """Logs what OpenTelemetry reports as an event, at most one in `REPORT_SECONDS`.
+    def samples(
+        self, context: Context, trace_id: int, name: str, attributes: Attributes
+    ) -> bool:
+        """Return whether a call is recorded; if it is, its span must be begun now."""
+        made = self._sampler.should_sample(
+            context, trace_id, name, SpanKind.SERVER, attributes, ()
+        )
+        is_recorded = made.decision is not Decision.DROP
+        self._made = made if is_recorded else None
+        return is_recorded
 
-    While no collector can be reached, OpenTelemetry reports each batch that fails, and
-    while its queue is full, each span that is lost.
-    """
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        """Return the decision that was made, once, or another one."""
+        made, self._made = self._made, None
+        return made or self._sampler.should_sample(*args, **kwargs)
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin without a report."""
-        super().__init__(logging.WARNING)
-        self._clock = clock
-        self._quiet_until = -inf
-        self._count = 0  # since the last event
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log a report, or count it."""
-        self._count += 1
-        if self._clock() < self._quiet_until:
-            return
-        self._quiet_until = self._clock() + REPORT_SECONDS
-        why = _USER.sub("***@", record.getMessage())[:MAX_REPORT]
-        _log.warning("tracing_failed", why=why, reports=self._count)
-        self._count = 0
+    def get_description(self) -> str:
+        """Return the description of the sampler."""
+        return self._sampler.get_description()
 
 
 class _Headers(Getter[Any]):

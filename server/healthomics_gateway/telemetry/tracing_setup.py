@@ -44,7 +44,7 @@ def set_up_tracing(environ: Mapping[str, str]) -> Tracer | None:
     protocols = (environ.get(each, "").strip() for each in PROTOCOLS)
     protocol = next(filter(None, protocols), DEFAULT_PROTOCOL)
     try:
-        from healthomics_gateway.telemetry.tracing import (  # noqa: PLC0415  # an extra, and slow
+        from healthomics_gateway.telemetry.otlp import (  # noqa: PLC0415  # an extra, and slow
             EXPORTERS,
             exported,
         )

@@ -1,12 +1,12 @@
-"""What OpenTelemetry reports in the log, and the names of attributes."""
+"""Spans of OpenTelemetry: their attributes, their ends, and what is sampled."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.semconv._incubating.attributes import (
     aws_attributes,
     cloud_attributes,
@@ -15,32 +15,15 @@ from opentelemetry.semconv._incubating.attributes import (
     url_attributes,
 )
 from opentelemetry.semconv.attributes import error_attributes, server_attributes
-from structlog.testing import capture_logs
 
 from healthomics_gateway.telemetry import spans
-from healthomics_gateway.telemetry.tracing import (
-    MAX_REPORT,
-    REPORT_SECONDS,
-    Reports,
-    Tracing,
-)
-from testkit.clocks import MonotonicClock
+from healthomics_gateway.telemetry.tracing import Tracing
 
 OWN = "healthomics_gateway."
 CONVENTIONS = (
     *(aws_attributes, cloud_attributes, error_attributes, http_attributes),
     *(rpc_attributes, server_attributes, url_attributes),
 )
-
-
-def report(reports: Reports, text: str) -> list[Any]:
-    """Return the events for one report of OpenTelemetry."""
-    record = logging.LogRecord(
-        "opentelemetry.x", logging.WARNING, "", 0, text, (), None
-    )
-    with capture_logs() as log:
-        reports.handle(record)
-    return log
 
 
 def test_attributes_are_those_of_the_conventions() -> None:
@@ -53,26 +36,6 @@ def test_attributes_are_those_of_the_conventions() -> None:
     }
     used = {name for names in spans.SPANS.values() for name in names}
     assert set() == {each for each in used if not each.startswith(OWN)} - known
-
-
-def test_reports_are_logged_rarely() -> None:
-    """One event in five minutes; the next has the number of those left out."""
-    clock = MonotonicClock()
-    reports = Reports(clock=clock)
-    (first,) = report(reports, "a")
-    assert [] == report(reports, "b")
-    clock.now += REPORT_SECONDS
-    (second,) = report(reports, "c")
-
-    assert ("a", 1) == (first["why"], first["reports"])
-    assert ("c", 2) == (second["why"], second["reports"])
-
-
-def test_report_has_no_password_and_a_bound() -> None:
-    """The user and password of an endpoint are masked, and long texts are cut."""
-    (event,) = report(Reports(), "to http://user:secret@host " + "x" * MAX_REPORT)
-    assert event["why"].startswith("to ***@host x")
-    assert MAX_REPORT == len(event["why"])
 
 
 class _Failing(SpanProcessor):
@@ -109,3 +72,32 @@ async def test_span_ends_once() -> None:
     recorded: Any = span._span  # noqa: SLF001  # its attributes have no public way
     assert "FIRST" == recorded.attributes["error.type"]
     assert () == recorded.links
+
+
+class _Counting(Sampler):
+    """Samples every call, and counts the decisions."""
+
+    def __init__(self) -> None:
+        self.traces: list[int] = []
+
+    def should_sample(self, _context: Any, trace_id: int, *_: Any) -> SamplingResult:
+        self.traces.append(trace_id)
+        return SamplingResult(Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return "counting"
+
+
+def test_sampler_decides_once_for_each_span() -> None:
+    """The decision before a span is created is the one for it, with the trace's id."""
+    sampler = _Counting()
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    tracing = Tracing(provider)
+    span, ids = tracing.of_call("call", (), {})
+    assert span
+    assert ids
+    assert [int(ids["trace_id"], 16)] == sampler.traces
+    span.child("part")
+    assert tracing.root("poll", {})
+    assert 3 == len(set(sampler.traces)) + 1  # the part has the trace of the call
+    assert "counting" == provider.sampler.get_description()
