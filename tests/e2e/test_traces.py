@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from healthomics.v1.run_pb2 import RunExport
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from testkit.builders import calling, get_run, http, refused
-from testkit.callers import until
+from testkit.callers import GROUP, rule, until
 from testkit.collector import Span, Traced, traced
 from testkit.lying_upstream import HANG, LyingUpstream, said, true_run
 
@@ -256,6 +257,45 @@ async def test_call_refused_in_the_queue_has_its_reason() -> None:
 
     _, refusal = spans.named(GET_RUN)
     assert ("UPSTREAM_THROTTLED", False) == (refusal.reason, refusal.is_error)
+
+
+async def test_call_that_leaves_the_queue_ends_its_spans() -> None:
+    """The wait of a call that nobody waits for any more is recorded."""
+    quota = {"GATEWAY_QUOTA__TPS": "1", "GATEWAY_QUOTA__BURST": "1"}
+    async with rig(**quota) as (stub, _, served):
+        await get_run(stub, RUN)
+        call = call_with(stub)
+        await until(lambda: served.served.in_flight == 1)
+        call.cancel()
+        await until(lambda: served.served.in_flight == 0)
+        spans = await served.spans()
+
+    for name in (GET_RUN, "fetch", "queue"):
+        assert "CANCELLED" == spans.named(name)[1].reason
+
+
+async def test_listener_is_named_by_its_path(tmp_path: Path) -> None:
+    """The server's address of a call over a Unix socket is the socket's path."""
+    path = str(tmp_path / "socket")
+    async with rig(listen=f"unix:{path}") as (stub, _, served):
+        await get_run(stub, RUN)
+        spans = await served.spans()
+
+    assert path == spans.only(GET_RUN).attributes["server.address"]
+
+
+async def test_watch_of_a_restricted_caller_has_its_first_fetch() -> None:
+    """The fetch that such a watch begins with is part of its trace: it is no poll."""
+    rules = rule("anonymous", run_groups=[GROUP])
+    async with rig(toml=rules, **SOON) as (stub, upstream, served):
+        upstream.lie(RUN, http(true_run(RUN, status="COMPLETED", runGroupId=GROUP)))
+        watch = stub.WatchRun(WatchRunRequest(id=RUN), timeout=10)
+        assert [RUN] == [each.run.id async for each in watch]
+        spans = await served.spans()
+
+    call = spans.only(WATCH_RUN)
+    assert [] == spans.named("poll")
+    assert {call.trace_id} == {each.trace_id for each in spans.named("fetch")}
 
 
 async def test_unknown_method_is_traced_under_one_name() -> None:

@@ -25,6 +25,7 @@ from testkit.lying_upstream import LyingUpstream
 RUN = "7000001"
 GET_RUN = "healthomics.v1.RunService/GetRun"
 DRAIN_SECONDS = 1.0
+DRAIN = {"GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s"}
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}  # milliseconds between two exports
 WITHOUT_OTEL = (
     "-c",
@@ -42,10 +43,9 @@ async def rig(
     *, program: tuple[str, ...] = PROGRAM, **environ: str
 ) -> AsyncIterator[tuple[Served, Any]]:
     """Run a gateway with these variables; yield it and a stub."""
-    environ = {"GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s"} | environ
     async with (
         LyingUpstream() as upstream,
-        serving(upstream.url, program=program, **environ) as served,
+        serving(upstream.url, program=program, **(environ | DRAIN)) as served,
         client(served) as stub,
     ):
         yield served, stub
@@ -81,6 +81,7 @@ async def test_endpoint_switches_tracing_on(
         await get_run(stub, RUN)
         line = await served.event("call")
         call = await receiving.received(GET_RUN)
+        await stopped(served)
 
     assert (call.trace_id, call.id) == (line["trace_id"], line["span_id"])
     assert "healthomics-gateway" == receiving.resources[0]["service.name"]
@@ -153,7 +154,24 @@ async def test_absent_collector_is_reported_once() -> None:
 
     assert "warning" == failed["level"]
     assert "secret" not in failed["why"]
-    assert {"call", "draining", "stopped"} == {each["event"] for each in last}
+    events = {each["event"] for each in last}
+    assert {"call", "draining", "stopped"} == events - {"spans_not_exported"}
+
+
+async def test_spans_beyond_the_bound_are_lost() -> None:
+    """A full queue drops spans; calls don't wait, and one event says so."""
+    bound = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"}
+    async with (
+        HttpCollector(hangs=True) as collector,
+        rig(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **bound) as (served, stub),
+    ):
+        for _ in range(10):
+            await get_run(stub, RUN)
+        failed = await served.event("tracing_failed")
+        events = [each["event"] for each in await stopped(served)]
+
+    assert "Queue full, dropping Span." == failed["why"]
+    assert "tracing_failed" not in events
 
 
 @pytest.mark.parametrize(
@@ -172,13 +190,16 @@ async def test_tracing_that_is_unavailable_is_reported(
     program = PROGRAM if environ else WITHOUT_OTEL
     async with (
         LyingUpstream() as upstream,
-        starting(upstream.url, program=program, **(environ | endpoint)) as served,
+        starting(
+            upstream.url, program=program, **(environ | endpoint | DRAIN)
+        ) as served,
     ):
         unavailable = await served.event("tracing_unavailable")
         served.address = (await served.event("serving"))["address"]
         async with client(served) as stub:
             await get_run(stub, RUN)
         line = await served.event("call")
+        await stopped(served)
 
     assert why in unavailable["why"]
     assert "trace_id" not in line
