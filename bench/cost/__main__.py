@@ -1,9 +1,10 @@
 """Measure the CPU cost of GetRun in this gateway and in two other servers.
 
 The gateway is measured on a cache miss (`missed`), on a cache hit (`remembered`), and
-on a cache hit without its metrics (`unmeasured`). The other servers are a bare grpc.aio
-server that always returns the same run (`echo`) and a servicer that calls boto3 in a
-thread pool (`boto3`).
+on a cache hit without its metrics (`unmeasured`) and while it traces calls of which
+none is sampled (`unsampled`). The other servers are a bare grpc.aio server that always
+returns the same run (`echo`) and a servicer that calls boto3 in a thread pool
+(`boto3`).
 
 The exit code is 0 if everything was measured, whatever the figures; 1 if a call
 returned a wrong answer; 2 on a usage error or if h2load isn't installed.

@@ -1,8 +1,8 @@
 """Load all servers in turn, round by round, and measure the CPU time of each load."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Kind:
     command: Callable[[int], list[str]]  # takes the port
     fetches: int = 0  # upstream requests for each call
     max_staleness_seconds: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)  # in addition to that of all
 
 
 CACHED_SECONDS = 3600  # longer than all rounds take
@@ -38,6 +39,11 @@ SERVERS = {
     "unmeasured": Kind(
         lambda port: bench_program("cost.unmeasured", port),
         max_staleness_seconds=CACHED_SECONDS,
+    ),
+    "unsampled": Kind(
+        gateway,
+        max_staleness_seconds=CACHED_SECONDS,
+        env={"OTEL_TRACES_EXPORTER": "otlp", "OTEL_TRACES_SAMPLER": "always_off"},
     ),
     "echo": Kind(lambda port: bench_program("cost.echo", port)),
     "boto3": Kind(lambda port: bench_program("common.boto3_servicer", port), fetches=1),
@@ -115,7 +121,7 @@ class Rounds:
             folder=self._folder,
             max_staleness_seconds=kind.max_staleness_seconds,
         )
-        env = environment(upstream.port)
+        env = {**environment(upstream.port), **kind.env}
         program = stack.enter_context(running(kind.command(port), env=env, log=log))
         wait_for(lambda: request.check(port), program)
         return Server(name, port, program, kind.fetches, request)

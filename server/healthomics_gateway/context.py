@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +22,8 @@ from healthomics_gateway.auth.policy import ANONYMOUS, UNRULED, Access, Credenti
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import NO_ATTEMPT, NO_CALLER, Caller, UpstreamInfo
+from healthomics_gateway.telemetry.message_spans import MessageSpans
+from healthomics_gateway.telemetry.spans import Span
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
@@ -69,7 +71,9 @@ class CallContext:
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     abort: Callable[[], Awaitable[Any]] | None = None  # sends the status of `error`
-    trace_id: str = ""  # of its trace, if it has one
+    trace_ids: Mapping[str, str] | None = None  # for its log line
+    span: Span | None = None  # None if it isn't recorded; so is the next
+    messages: MessageSpans | None = None
 
     def received(self, error: GatewayError) -> GatewayError:
         """Return the error that the client receives for an error.

@@ -25,6 +25,7 @@ from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.sandbox.signature import ReceivedRequest
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.settings.load import load
+from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.config import Aws, fixed
 from testkit.arrivals import FirstMessages, noted_at, within_quota
 from testkit.connections import ConnectionServer
@@ -61,6 +62,7 @@ async def gateway(
     listen: str = ANYWHERE,
     admin_listen: str = ANYWHERE,
     refusal_seconds: float = REFUSAL_SECONDS,
+    tracer: Tracer | None = None,
     **environ: str,
 ) -> AsyncIterator[Gateway]:
     """Serve a gateway on free ports; `environ` are settings, as environment variables.
@@ -77,7 +79,7 @@ async def gateway(
             environ=environ,
             config_file=Path(file.name),
         ).settings
-    served = Gateway(settings, aws, refusal_seconds=refusal_seconds)
+    served = Gateway(settings, aws, refusal_seconds=refusal_seconds, tracer=tracer)
     try:
         await served.start()
         with within_quota(aws.endpoint, environ):

@@ -43,11 +43,13 @@ from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
 STOP_SECONDS = 5.0  # for stopping without a drain, as when the start has failed
 SENDING_SECONDS = 0.15  # for sending the last statuses after a drain
+FLUSH_SECONDS = 0.2  # for exporting the last spans meanwhile
 
 _log = structlog.get_logger("app")
 
@@ -66,6 +68,7 @@ class Gateway:
         lost_lines: LostLines = lambda: (0, 0),
         metrics: Metrics | None = None,
         refusal_seconds: float = REFUSAL_SECONDS,
+        tracer: Tracer | None = None,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
@@ -76,6 +79,7 @@ class Gateway:
         * `lost_lines` returns how many lines of the log were lost.
         * `metrics` are new ones by default.
         * `refusal_seconds` is the interval of refusals, see `make_run_service`.
+        * Calls are traced if there is a `tracer`, which `stop` closes.
         """
         self._settings = settings
         self._background = Background()
@@ -84,8 +88,9 @@ class Gateway:
             fault_of_task=self._background.fault,
         )
         self.metrics = metrics = metrics or make_metrics()
+        self._tracer = tracer
         self._upstream = wiring.make_upstream(
-            settings, aws, report=readiness.report, metrics=metrics
+            settings, aws, report=readiness.report, metrics=metrics, tracer=tracer
         )
         self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
@@ -100,6 +105,7 @@ class Gateway:
             cache=self._cache,
             metrics=metrics,
             refusal_seconds=refusal_seconds,
+            tracer=tracer,
         )
         self._server_factory = ServerFactory(
             settings,
@@ -109,6 +115,7 @@ class Gateway:
             health=Health(readiness),
             metrics=metrics,
             options=options,
+            tracer=tracer,
         )
         self.reloads = Reloads()
         self._reloader = reload and self._make_reloader(reload, guards, service)
@@ -241,7 +248,9 @@ class Gateway:
     async def _evict(self) -> None:
         await self._bounds.drain.evict(EVICTION_SECONDS)
         # gRPC doesn't report when statuses are sent.
-        await asyncio.sleep(SENDING_SECONDS)
+        sent = asyncio.sleep(SENDING_SECONDS)
+        flushed = (self._tracer.flushed(FLUSH_SECONDS),) if self._tracer else ()
+        await asyncio.gather(sent, *flushed)
         self.remove_sockets()
 
     def remove_sockets(self) -> None:
@@ -261,6 +270,8 @@ class Gateway:
         if self._keyring:
             await self._keyring.close()
         await self._upstream.close()
+        if self._tracer:
+            self._tracer.close()
 
     async def _start_admin(self, address: Address) -> Address:
         (first, *others), port = await addresses_to_bind(address.host, address.port)

@@ -150,17 +150,21 @@ def make_chain(
     bounds: Bounds,
     open_services: frozenset[str],
     listener: str,
+    trace: Sequence[Interceptor] = (),
+    trace_unknown: Sequence[Interceptor] = (),
 ) -> Chain:
     """Compose the interceptors of each method at one listener, outermost first.
 
     "Overload order" in docs/internals/design.md has the reasons. `open_services` are
     the standard services that need no identity, so no `guard`. `measure` is outside of
-    all interceptors, so that it counts what each of them takes and refuses.
+    all interceptors, so that it counts what each of them takes and refuses. `trace` and
+    `trace_unknown`, for methods that don't exist, are empty if calls aren't traced.
     """
     # Not the places of RunService, because these callers may have no identity.
     standard = bounds.standard.intercept
     tarpit = bounds.tarpit.intercept
     get_run: Sequence[Interceptor] = (
+        *trace,  # around the audit, as the log line has the ids of the trace
         audit,  # outside of all that refuses, so that every refusal is logged
         status,  # around all that can fail, so that each failure has its details
         tarpit,  # before the places: a delayed rejection must not occupy one
@@ -170,6 +174,7 @@ def make_chain(
         bounds.drain.intercept,  # after the places: a refused call needs no drain
     )
     watch_run: Sequence[Interceptor] = (
+        *trace,
         audit,
         status,
         tarpit,
@@ -178,14 +183,14 @@ def make_chain(
         bounds.drain.lasting,
     )
     guarded: Mapping[str, Sequence[Interceptor]] = {
-        service: (audit, status, tarpit, *guard(name), standard)
+        service: (*trace, audit, status, tarpit, *guard(name), standard)
         for service, name in STANDARD.items()
         if name not in open_services
     }
     return Chain(
         {RUN_SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
         of_others=(status, standard),  # open services: health and reflection
-        of_unknown=(audit, status, tarpit),
+        of_unknown=(*trace_unknown, audit, status, tarpit),
         first_messages={RUN_SERVICE: bounds.first_messages},
         first_messages_of_others=bounds.other_first_messages,
         writer=bounds.writer,

@@ -29,6 +29,7 @@ from healthomics_gateway.telemetry.log_setup import (
 )
 from healthomics_gateway.telemetry.log_writer import LogWriter
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.tracing_setup import set_up_tracing
 from healthomics_gateway.upstream.config import Aws
 
 FIRST, SECOND = 1, 2  # how many signals have arrived
@@ -83,6 +84,7 @@ async def serve(
         parts={"log": log.fault},
         lost_lines=log.lost,
         metrics=metrics,
+        tracer=set_up_tracing(os.environ),
     )
     with redirect_stderr(Printed()):
         try:

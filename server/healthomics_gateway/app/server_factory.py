@@ -17,15 +17,24 @@ from healthomics_gateway.app.interceptor_stack import (
 )
 from healthomics_gateway.app.listener import Listener
 from healthomics_gateway.app.measuring import measure_for
+from healthomics_gateway.context import Interceptor
 from healthomics_gateway.interceptors.audit import audit
 from healthomics_gateway.interceptors.chain import UNKNOWN_SERVICE, Chain
 from healthomics_gateway.interceptors.status import status
+from healthomics_gateway.interceptors.tracing import tracing
+from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.names import HEALTH, RUN_SERVICE
 from healthomics_gateway.services.reflection import add_reflection
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.spans import (
+    SERVER_ADDRESS,
+    SERVER_PORT,
+    Attributes,
+    Tracer,
+)
 
 
 class ServerFactory:
@@ -41,8 +50,12 @@ class ServerFactory:
         health: Health,
         metrics: Metrics,
         options: Sequence[tuple[str, int]],
+        tracer: Tracer | None = None,
     ) -> None:
-        """Keep what the servers share; `options` are gRPC's."""
+        """Keep what the servers share; `options` are gRPC's.
+
+        Calls are traced if there is a `tracer`.
+        """
         self._settings = settings
         self._guards = guards
         self._bounds = bounds
@@ -50,6 +63,7 @@ class ServerFactory:
         self._health = health
         self._metrics = metrics
         self._options = options
+        self._tracer = tracer
 
     def make(self, listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
         """Create the server of a listener; return it and its chain.
@@ -68,6 +82,8 @@ class ServerFactory:
             bounds=self._bounds,
             open_services=own.open_services,
             listener=str(own.address) if settings.listeners else "",
+            trace=self._trace(own.address),
+            trace_unknown=self._trace(own.address, is_known=False),
         )
         server = make_server(
             chain,
@@ -80,6 +96,19 @@ class ServerFactory:
         )
         self._add_services(server, own.services)
         return server, chain
+
+    def _trace(
+        self, address: Address | UnixPath, *, is_known: bool = True
+    ) -> Sequence[Interceptor]:
+        """Return the interceptor that traces calls, if they are traced."""
+        if self._tracer is None:
+            return ()
+        if isinstance(address, UnixPath):
+            at: Attributes = {SERVER_ADDRESS: address.path}
+        else:
+            port = {SERVER_PORT: address.port} if address.port else {}
+            at = {SERVER_ADDRESS: address.host, **port}
+        return (tracing(self._tracer, listener=at, is_known=is_known),)
 
     def _add_services(self, server: grpc.aio.Server, services: frozenset[str]) -> None:
         if "RunService" in services:

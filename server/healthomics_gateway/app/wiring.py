@@ -15,25 +15,30 @@ from healthomics_gateway.interceptors.concurrency import Admission
 from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
-from healthomics_gateway.runs.attempts import Attempts
+from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.scheduler import Scheduler
+from healthomics_gateway.runs.source import RunSource
+from healthomics_gateway.runs.span_records import not_traced, queued
+from healthomics_gateway.runs.traced import TracedPolls
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.listener_settings import asks_for_certificates
 from healthomics_gateway.settings.schema import Jwt, Settings
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.healthomics import HealthOmics
 from healthomics_gateway.upstream.provider import CredentialsProvider, Report
 from healthomics_gateway.upstream.roles import Roles
 from healthomics_gateway.upstream.sts import Sts
+from healthomics_gateway.upstream.traced import TracedAttempts
 from healthomics_gateway.upstream.transport import Transport
 
 MIB = 1_048_576
@@ -44,6 +49,7 @@ class UpstreamParts:
     """The sources and clients that send requests to AWS."""
 
     roles: Roles  # the innermost source of runs
+    attempts: RunSource  # the same, measured, and traced if calls are
     sts: Sts
     provider: CredentialsProvider  # of the gateway
     schedulers: Schedulers  # of all attempts
@@ -68,9 +74,17 @@ class UpstreamParts:
 
 
 def make_upstream(
-    settings: Settings, aws: Aws, *, report: Report, metrics: Metrics
+    settings: Settings,
+    aws: Aws,
+    *,
+    report: Report,
+    metrics: Metrics,
+    tracer: Tracer | None = None,
 ) -> UpstreamParts:
-    """Create the sources and clients for AWS; `report` gets the state of part `aws`."""
+    """Create the sources and clients for AWS; `report` gets the state of part `aws`.
+
+    With a `tracer` the attempts are traced.
+    """
     upstream = settings.upstream
     provider, clock = aws.provider(report), Clock()
     schedulers, poll_schedulers = make_schedulers(settings, metrics)
@@ -92,8 +106,11 @@ def make_upstream(
         clock=clock,
         depart=schedulers.depart,
     )
+    roles = Roles(healthomics, provider=sts.provider)
+    traced = TracedAttempts(roles, endpoint=aws.endpoint) if tracer else roles
     return UpstreamParts(
-        roles=Roles(healthomics, provider=sts.provider),
+        roles=roles,
+        attempts=MeasuredAttempts(traced, metrics.attempts),
         sts=sts,
         provider=provider,
         schedulers=schedulers,
@@ -136,31 +153,36 @@ def make_run_service(
     cache: Cache,
     metrics: Metrics,
     refusal_seconds: float,
+    tracer: Tracer | None = None,
 ) -> RunService:
     """Create RunService over the stack of sources.
 
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.
+    `tracer` begins the traces of polls; without it the stack records no spans.
     """
+    waiting = queued if tracer else not_traced
     fetched = Coalescing(
         Caching(
             Retrying(
                 RateLimited(
-                    Attempts(upstream.roles, metrics.attempts),
+                    upstream.attempts,
                     upstream.schedulers,
                     session=upstream.roles.session,
+                    waiting=waiting,
                 ),
                 max_attempts=settings.upstream.max_attempts,
             ),
             cache,
         ),
         turns=upstream.schedulers,
-        shared=metrics.shared_fetches,
+        shared_fetches=metrics.shared_fetches,
     )
+    polls = RateLimited(fetched, upstream.poll_schedulers, waiting=waiting)
     runs = Watches(
         fetched,
         polls=Coalescing(  # so that all watchers of a run share one turn
-            RateLimited(fetched, upstream.poll_schedulers),
+            TracedPolls(polls, tracer) if tracer else polls,
             turns=upstream.poll_schedulers,
         ),
         interval_seconds=settings.watch.interval.total_seconds(),

@@ -59,6 +59,7 @@ def _log_call(call: CallContext, seconds: float) -> None:
         from_cache=call.is_from_cache,
         duration_ms=round(seconds * 1000, 3),
         **({"listener": call.listener} if call.listener else {}),
+        **(call.trace_ids or {}),
         **call.facts,
         **({"hides": call.hidden.reason.name} if call.hidden else {}),
     )

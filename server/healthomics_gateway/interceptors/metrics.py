@@ -92,7 +92,10 @@ def measure(
 
 
 def _exemplar_of(call: CallContext) -> Exemplar:
-    """Return the ids by which the log and the traces name a call."""
-    if call.trace_id:
-        return {"request_id": call.request_id, "trace_id": call.trace_id}
+    """Return the ids by which the log and the traces name a call.
+
+    Without the span's id: the labels of an exemplar have at most 128 characters.
+    """
+    if call.trace_ids:
+        return {"request_id": call.request_id, "trace_id": call.trace_ids["trace_id"]}
     return {"request_id": call.request_id}

@@ -45,6 +45,8 @@ class Writer:
             with self._send_buffer.writing(call, len(message)):
                 async with asyncio.timeout(min(self._write_seconds, left)):
                     await call.rpc.write(message)
+            if call.messages:
+                call.messages.sent()
         except TimeoutError:
             if left <= self._write_seconds:
                 raise

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NO_REASON = ""  # of an attempt that was cancelled, as nobody waited for it any more
 
 
-class Attempts:
+class MeasuredAttempts:
     """Measures each attempt of the next source, by its outcome.
 
     A failure without an attempt, such as for lack of credentials, isn't measured.

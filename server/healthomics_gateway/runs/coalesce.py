@@ -10,7 +10,9 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from healthomics_gateway.runs.source import NO_ATTEMPT, REFUSAL_MARGIN_SECONDS
+from healthomics_gateway.runs.span_records import end_with
 from healthomics_gateway.telemetry.metrics.parts import NOTHING
+from healthomics_gateway.telemetry.spans import RUN_ID, Span, shared
 
 if TYPE_CHECKING:
     from healthomics_gateway.errors.exceptions import NotAskedError
@@ -53,16 +55,16 @@ class Coalescing:
         runs: RunSource,
         *,
         turns: Turns,
-        shared: Count = NOTHING,
+        shared_fetches: Count = NOTHING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Wrap `runs`; fetches wait in `turns`, deadlines are times of `clock`.
 
-        `shared` counts the calls that join another call's fetch.
+        `shared_fetches` counts the calls that join another call's fetch.
         """
         self._runs = runs
         self._turns = turns
-        self._shared = shared
+        self._shared_fetches = shared_fetches
         self._clock = clock
         self._open: dict[RunQuery, _Fetch] = {}  # not sent yet
         self._sent: dict[RunQuery, _Fetch] = {}
@@ -76,7 +78,7 @@ class Coalescing:
         if self._clock() + wait > call.deadline:
             raise self._turns.refusal(query, wait)
         if fetch:
-            self._shared.inc()
+            self._shared_fetches.inc()
         else:
             fetch = self._begin(query)
         answer = fetch.join(call)
@@ -133,6 +135,7 @@ class Coalescing:
             self._forget(fetch, is_sent=False)
             fetch.task.add_done_callback(lambda _: self._forget(fetch))
             fetch.task.cancel()
+            fetch.end_span(asyncio.CancelledError())
 
     def _close(self, fetch: _Fetch) -> None:
         if self._open.get(fetch.query) is fetch:
@@ -151,6 +154,7 @@ class _Fetch:
         self.query = query
         self._close = close
         self.upstream = NO_ATTEMPT
+        self.span: Span | None = None  # since a call that is recorded has joined
         self.waiting: dict[Call, asyncio.Future[Answer]] = {}
         self._callers: Counter[Caller] = Counter()  # the number of calls of each
         self.task: asyncio.Task[None] | None = None
@@ -159,6 +163,8 @@ class _Fetch:
         """Add a call; return the future of its answer."""
         answer = self.waiting[call] = asyncio.get_running_loop().create_future()
         self._callers.update(call.callers)
+        if call.span:
+            self.span = shared(call.span, self.span, {RUN_ID: self.query.id})
         return answer
 
     def leave(self, call: Call) -> None:
@@ -168,15 +174,22 @@ class _Fetch:
 
     def succeed(self, answer: Answer) -> None:
         """Return the answer to all calls that wait."""
+        self.end_span()
         for each in self.waiting.values():
             if not each.done():
                 each.set_result(answer)
 
     def fail(self, error: Exception) -> None:
         """Raise the error in all calls that wait."""
+        self.end_span(error)
         for each in self.waiting.values():
             if not each.done():
                 each.set_exception(error)
+
+    def end_span(self, error: BaseException | None = None) -> None:
+        """End the fetch's span, if it has one."""
+        if self.span:
+            end_with(self.span, error)
 
     @property
     def deadline(self) -> float:

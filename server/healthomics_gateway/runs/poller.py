@@ -18,6 +18,7 @@ from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
 from healthomics_gateway.runs.source import NO_ATTEMPT, Caller, UpstreamInfo
 from healthomics_gateway.runs.subscribers import Subscribers
 from healthomics_gateway.runs.watch_state import TERMINAL, History, State, View
+from healthomics_gateway.telemetry.spans import Span
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
@@ -44,6 +45,7 @@ class Poll:
     is_poll: bool = True
     is_sent: bool = False
     upstream: UpstreamInfo = NO_ATTEMPT
+    span: Span | None = None
 
     def sent(self) -> None:
         """Note that its request is about to be sent."""
@@ -166,7 +168,7 @@ class Poller:
         if answer is not self._answer:
             self._answer = answer
             self._history.add(
-                answer.run,
+                answer,
                 at=self._answered_at,
                 taken=(each.taken for each in self._subscribers),
             )

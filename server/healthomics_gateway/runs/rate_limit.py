@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.span_records import Waiting, not_traced
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.scheduler import Scheduler
@@ -53,14 +54,17 @@ class RateLimited:
         schedulers: Schedulers,
         *,
         session: Callable[[RunQuery], Session] = lambda _: NoSession(),
+        waiting: Waiting = not_traced,
     ) -> None:
         """Wrap `runs`; each of `schedulers` is for one AWS account, in this Region.
 
-        `session` is called once for each query that is asked.
+        `session` is called once for each query that is asked. `waiting` returns the
+        context that a call waits in for its turn.
         """
         self._runs = runs
         self._schedulers = schedulers
         self._session = session
+        self._waiting = waiting
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Return the next source's answer, once the call has had its turn.
@@ -68,7 +72,8 @@ class RateLimited:
         Raises UPSTREAM_THROTTLED or GATEWAY_OVERLOADED if its turn won't come in time.
         """
         scheduler, session = self._schedulers.of(query), self._session(query)
-        begun = await self._turn(scheduler, session, call)
+        with self._waiting(call):
+            begun = await self._turn(scheduler, session, call)
         try:
             call.sent()
             try:

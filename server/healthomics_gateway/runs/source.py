@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from healthomics_gateway.errors.exceptions import AwsAnswer
+from healthomics_gateway.telemetry.spans import Origin, Span
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run, RunExport
@@ -80,6 +81,7 @@ class Call(Protocol):
     """
 
     upstream: UpstreamInfo
+    span: Span | None  # None if nothing is recorded
 
     @property
     def deadline(self) -> float:
@@ -109,6 +111,7 @@ class OneCall:
     caller: Caller = NO_CALLER
     is_poll: bool = False
     upstream: UpstreamInfo = NO_ATTEMPT
+    span: Span | None = None
 
     @property
     def callers(self) -> Collection[Caller]:
@@ -125,6 +128,7 @@ class Answer:
 
     run: Run
     request_id: str  # AWS's id of the upstream call; empty if AWS sent none
+    origin: Origin | None = None  # the span of the fetch that read it, if recorded
 
 
 class RunSource(Protocol):

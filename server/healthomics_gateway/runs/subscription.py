@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Self
 
+from healthomics.v1.run_pb2 import RunStatus
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.watch_state import TERMINAL
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
     from healthomics_gateway.runs.poller import Poller
     from healthomics_gateway.runs.source import Answer, UpstreamInfo
+    from healthomics_gateway.telemetry.spans import Origin
 
 HEARTBEAT = b""  # a response without a run, encoded
 
@@ -42,7 +44,7 @@ class Subscription:
     __slots__ = (
         *("_alarm", "_changed_at", "_digest", "_find_poller", "_first", "_is_done"),
         *("_is_late", "_is_silent", "_poller", "_options", "_timer", "_uuid"),
-        *("name", "period_seconds", "since", "taken"),
+        *("name", "origin", "period_seconds", "since", "status", "taken"),
     )
     _poller: Poller
 
@@ -66,6 +68,8 @@ class Subscription:
         self.period_seconds = options.period_seconds
         self.since = since
         self.taken: int | None = None  # the number of the last state that it has taken
+        self.status = RunStatus.RUN_STATUS_UNSPECIFIED  # of the run in that state
+        self.origin: Origin | None = None  # of that state
         self._digest = b""  # of the view that it returned last
         # When a read saw the change that it returned last, until that is delivered.
         self._changed_at: float | None = None
@@ -129,7 +133,8 @@ class Subscription:
                 raise TimeoutError
             state = self._poller.state_for(self)
             if state:
-                self.taken = state.number
+                self.taken, self.origin = state.number, state.origin
+                self.status = state.run.status
                 self._check(state.run)
                 self._is_done = state.run.status in TERMINAL
                 body, digest = await self._poller.view(state, self._options.selection())

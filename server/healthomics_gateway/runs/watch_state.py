@@ -12,6 +12,8 @@ from healthomics.v1.run_service_pb2 import WatchRunResponse
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
+    from healthomics_gateway.runs.source import Answer
+    from healthomics_gateway.telemetry.spans import Origin
 
 TERMINAL = frozenset(
     {
@@ -36,14 +38,29 @@ class View(NamedTuple):
 class State:
     """One state of a run, and the responses that were made of it."""
 
-    __slots__ = ("_views", "digest", "number", "read_at", "run")
+    __slots__ = ("_views", "digest", "number", "origin", "read_at", "run")
 
-    def __init__(self, number: int, run: Run, digest: bytes, *, read_at: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        run: Run,
+        digest: bytes,
+        *,
+        read_at: float,
+        origin: Origin | None = None,
+    ) -> None:
         self.number = number
         self.read_at = read_at  # when it was first read
         self.run = run
         self.digest = digest
+        self.origin = origin  # of the first answer that had it
         self._views: dict[Selection, View] = {}
+
+    def again(self, run: Run) -> State:
+        """Return this state as it was read again: with this run, without responses."""
+        return State(
+            self.number, run, self.digest, read_at=self.read_at, origin=self.origin
+        )
 
     def kept(self, selection: Selection) -> View | None:
         """Return the view if it was made before, or `None`."""
@@ -69,21 +86,21 @@ class History:
     def __init__(self) -> None:
         self._states: list[State] = []  # in order, with consecutive numbers
 
-    def add(self, run: Run, *, at: float, taken: Iterable[int | None]) -> None:
-        """Add the run as it was read `at` a time: a new state, or the newest one again.
+    def add(self, answer: Answer, *, at: float, taken: Iterable[int | None]) -> None:
+        """Add a run that was read `at` a time: a new state, or the newest one again.
 
         `taken` are the numbers of the last states that the subscribers have taken.
         """
+        run = answer.run
         digest = digest_of(run)
         newest = self._states[-1] if self._states else None
         if newest and newest.digest == digest:
-            again = State(newest.number, run, digest, read_at=newest.read_at)
-            self._states[-1] = again
+            self._states[-1] = newest.again(run)
             return
         least = min((each for each in taken if each is not None), default=inf)
         untaken = [each for each in self._states if each.number > least]
         number = newest.number + 1 if newest else 0
-        state = State(number, run, digest, read_at=at)
+        state = State(number, run, digest, read_at=at, origin=answer.origin)
         self._states = [*untaken[1 - MAX_UNTAKEN :], state]
 
     def after(self, taken: int | None) -> State | None:

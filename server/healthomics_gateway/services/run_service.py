@@ -10,7 +10,7 @@ from typing import Any
 
 from grpc.aio import ServicerContext
 
-from healthomics.v1.run_pb2 import Run
+from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import (
     GetRunRequest,
     WatchRunRequest,
@@ -37,6 +37,7 @@ from healthomics_gateway.runs.subscription import (
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits, time_limit
 from healthomics_gateway.services.requests import RequestReader, heartbeat_seconds
+from healthomics_gateway.telemetry.message_spans import MessageSpans
 from healthomics_gateway.threads import retrieve
 
 
@@ -78,6 +79,8 @@ class RunService(RunServiceServicer):
         if answer is None or not call.access.sees(answer.run):
             # A caller that may not see it is refused as late as for a missing run.
             return selection.of((await self._fetch(query, call)).run)
+        if call.span and answer.origin:
+            call.span.link(answer.origin)
         call.upstream = UpstreamInfo(answer=AwsAnswer(answer.request_id))
         call.is_from_cache = True
         return selection.of(answer.run)
@@ -93,7 +96,7 @@ class RunService(RunServiceServicer):
             default=self._limits.default_deadline_seconds,
             longest=self._limits.max_deadline_seconds,
         )
-        asked = OneCall(begun + seconds, caller=call.caller)
+        asked = OneCall(begun + seconds, caller=call.caller, span=call.span)
         try:
             async with asyncio.timeout(seconds) as limit, self._hiding(call, begun):
                 answer = await self._runs.get_run(query, call=asked)
@@ -149,6 +152,8 @@ class RunService(RunServiceServicer):
                 call.watched = watch.run
                 try:
                     while (body := await watch.next()) is not None:
+                        if call.messages:
+                            _record(call.messages, body, watch)
                         yield body
                 except GatewayError:
                     call.upstream = watch.upstream
@@ -171,7 +176,7 @@ class RunService(RunServiceServicer):
         a fetch that was sent after the call, even if the run is watched already.
         """
         caller = Caller(call.caller.name, query.id)
-        asked = OneCall(call.end, caller=caller, is_poll=True)
+        asked = OneCall(call.end, caller=caller, is_poll=True, span=call.span)
         try:
             async with asyncio.timeout(call.end - begun), self._hiding(call, begun):
                 first = await self._watches.first_fetch(
@@ -206,6 +211,15 @@ class RunService(RunServiceServicer):
             check=lambda run: call.access.check(run),  # noqa: PLW0108  # the access may change
         )
         return self._watches.watch(query, options, first=first)
+
+
+def _record(messages: MessageSpans, body: bytes, watch: Subscription) -> None:
+    """Record what is about to be sent: a heartbeat or a state."""
+    if body is HEARTBEAT:
+        messages.heartbeat()
+    else:
+        status = RunStatus.Name(watch.status).removeprefix("RUN_STATUS_")
+        messages.change(status, watch.origin)
 
 
 async def _heartbeats(

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import time_ns
 from urllib.parse import urlsplit
 
 from healthomics.v1.run_pb2 import Run, RunExport
@@ -33,6 +34,7 @@ EXPORT_PREFIX = "RUN_EXPORT_"
 LOOP_BYTES = 16_384  # a larger body is parsed in a thread, so the loop isn't blocked
 # Not asyncio's own threads, which may be blocked by other work.
 READERS = 2
+HTTP_OK = 200
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _readers = ThreadPoolExecutor(READERS, thread_name_prefix="answers")
@@ -110,6 +112,8 @@ class HealthOmics:
             if error.failure is Failure.TLS_UNTRUSTED:
                 self._report(Reason.UPSTREAM_TLS_UNTRUSTED)
             raise classify.error_of_failure(error.failure) from error
+        if call.span and reply.status == HTTP_OK and isinstance(reply.body, bytes):
+            call.span.received_at = time_ns()  # the translation begins
         try:
             run = await _run_of(reply, query)
         except GatewayError as error:
@@ -130,8 +134,7 @@ class HealthOmics:
         self, query: RunQuery, credentials: Credentials
     ) -> tuple[str, dict[str, str]]:
         path = f"{self._path}/run/{query.id}"
-        words = [RunExport.Name(each) for each in query.export]
-        text = "&".join(f"export={word.removeprefix(EXPORT_PREFIX)}" for word in words)
+        text = query_string(query)
         headers = self._signer.headers(
             credentials,
             host=self._host,
@@ -187,6 +190,12 @@ class HealthOmics:
         if is_invalid and again is not Again.FIXED:
             self._report(error.reason)
         return error.replace(again=again)
+
+
+def query_string(query: RunQuery) -> str:
+    """Return the query string of a query's URL; it may be empty."""
+    words = [RunExport.Name(each) for each in query.export]
+    return "&".join(f"export={word.removeprefix(EXPORT_PREFIX)}" for word in words)
 
 
 async def _run_of(reply: Reply, query: RunQuery) -> Run:

@@ -27,7 +27,7 @@ async def test_exemplar_has_the_ids_of_the_call(
     seen = Seen()
     measured = measure(MethodMetrics(seconds=seen), is_unary=True)
     call = call_context()
-    call.trace_id = trace_id
+    call.trace_ids = {"trace_id": trace_id, "span_id": "cd" * 8} if trace_id else None
     call.is_from_cache = bool(is_cached)
 
     async def proceed(*_: object) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.attempts import Attempts
+from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.source import Answer, Call, OneCall, RunQuery
 from healthomics_gateway.telemetry.metrics.parts import AttemptMetrics
 from testkit.metrics import Seen
@@ -41,7 +41,7 @@ class World:
             ok_seconds=self.ok_seconds,
             error_seconds=self.error_seconds,
         )
-        self.source = Attempts(Scripted(ask), metrics, clock=lambda: self.now)
+        self.source = MeasuredAttempts(Scripted(ask), metrics, clock=lambda: self.now)
 
     @property
     def counted(self) -> tuple[int, int, int]:
