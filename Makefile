@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
-  indistinguishable mutants mutation bench bench-quota audit wheel floor
+  indistinguishable dashboard dashboard-picture mutants mutation bench bench-quota audit wheel floor
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -165,6 +165,12 @@ sigterm: $(READY) ## stop a gateway under load ten times, with another one besid
 
 indistinguishable: $(READY) ## compare the delays of a hidden run and of a missing one
 	PYTHONPATH=tests $(BIN)/python -m load.indistinguishable $(ARGS)
+
+dashboard: $(READY) ## write deploy/grafana/dashboard.json from the table of its panels
+	$(BIN)/python deploy/grafana/dashboard.py
+
+dashboard-picture: $(LOAD) ## load a gateway, and draw its metrics as docs/guide/dashboard.png
+	PYTHONPATH=tests $(BIN)/python -m load.dashboard $(ARGS)
 
 mutants: $(READY) ## check that the tests find each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)

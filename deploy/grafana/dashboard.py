@@ -165,7 +165,10 @@ def _field(panel: Mapping[str, Any], kind: str) -> Json:
         "thresholds": {
             "mode": "absolute",
             "steps": [
-                {"color": color, "value": value if at else None}  # the first is the base
+                {
+                    "color": color,
+                    "value": value if at else None,
+                }  # the first is the base
                 for at, (value, color) in enumerate(steps)
             ],
         },

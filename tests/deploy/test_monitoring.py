@@ -22,7 +22,12 @@ METRICS = (ROOT / "docs" / "guide" / "metrics.md").read_text()
 PATH = f"{ROOT / 'build' / 'deploy-tools'}:{os.environ['PATH']}"
 NAME = re.compile(r"\b(?:healthomics_gateway|grpc_server|process|python_gc)_\w+")
 SUFFIXES = ("_bucket", "_sum", "_count")  # of a histogram's series
-VARIABLES = {"$__rate_interval": "5m", "$__range": "3h", "$job": ".*", "$instance": ".*"}
+VARIABLES = {
+    "$__rate_interval": "5m",
+    "$__range": "3h",
+    "$job": ".*",
+    "$instance": ".*",
+}
 # What prometheus-client serves of these families; the page has only the families.
 OF_CLIENT = {
     *("process_cpu_seconds_total", "process_resident_memory_bytes"),
