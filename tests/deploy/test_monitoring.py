@@ -28,11 +28,6 @@ VARIABLES = {
     "$job": ".*",
     "$instance": ".*",
 }
-# What prometheus-client serves of these families; the page has only the families.
-OF_CLIENT = {
-    *("process_cpu_seconds_total", "process_resident_memory_bytes"),
-    *("process_open_fds", "process_max_fds", "python_gc_collections_total"),
-}
 
 
 def documented() -> set[str]:
@@ -90,7 +85,7 @@ def test_dashboard_shows_every_metric() -> None:
     shown = named("\n".join(expressions()))
 
     assert documented()
-    assert documented() == shown - OF_CLIENT
+    assert documented() == shown
 
 
 def test_dashboard_places_no_panel_over_another() -> None:
@@ -122,8 +117,8 @@ def test_dashboard_has_valid_expressions(tmp_path: Path) -> None:
 
 
 def test_rules_name_metrics_that_exist() -> None:
-    """Each metric of a rule or an alert is on the page of metrics, or of the client."""
-    assert named(RULES.read_text()) <= documented() | OF_CLIENT
+    """Each metric of a rule or an alert is on the page of metrics."""
+    assert named(RULES.read_text()) <= documented()
 
 
 def test_alerts_say_what_to_do() -> None:

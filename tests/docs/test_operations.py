@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.test_monitoring import OF_CLIENT, RULES, documented, named, promtool
+from deploy.test_monitoring import RULES, documented, named, promtool
 from docs.test_map import sources
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.settings.schema import CallerRule, Settings
@@ -63,9 +63,9 @@ WRITTEN = written()
 
 
 def test_expressions_name_metrics_that_exist() -> None:
-    """Each metric on the page is on the page of metrics, or of prometheus-client."""
+    """Each metric on the page is on the page of metrics."""
     assert promql()
-    assert named(TEXT) <= documented() | OF_CLIENT
+    assert named(TEXT) <= documented()
 
 
 def test_expressions_are_valid(tmp_path: Path) -> None:
