@@ -72,6 +72,7 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) flood ARGS="--seconds 1 --rounds 1"
 	$(MAKE) crowds ARGS="--short"
 	$(MAKE) sigterm ARGS="--times 1"
+	$(MAKE) dashboard-picture ARGS="--share 0.1 --picture build/dashboard.png"
 	$(MAKE) mutants ARGS="--short"
 
 lint: lint-quick ## check style, types, imports between packages and the contract

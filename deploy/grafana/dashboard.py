@@ -18,6 +18,7 @@ COLUMNS, USUAL_WIDTH = 24, 8
 HEIGHTS = {"stat": 4, "table": 6, "timeseries": 8}  # by kind
 SELECTED = 'job=~"$job",instance=~"$instance"'
 QUANTILES = (0.5, 0.95, 0.99)
+ONCE = (0.0,)  # for a query without quantiles
 RUN_BOOKS = "docs/guide/operations.md"
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 INSTANCES = "healthomics_gateway_build_info"  # has one series for each instance
@@ -37,7 +38,7 @@ def queries_of(panel: Mapping[str, Any]) -> list[tuple[str, str]]:
             legend.replace("$q", f"{q * 100:g}"),
         )
         for expression, legend in panel["queries"]
-        for q in (QUANTILES if "$q" in expression else QUANTILES[:1])
+        for q in (QUANTILES if "$q" in expression else ONCE)
     ]
 
 
