@@ -2,8 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
-  rolling indistinguishable cardinality mutants mutation bench bench-quota audit \
-  wheel floor deploy-tools deploy-check deploy-files
+  rolling indistinguishable cardinality dashboard dashboard-picture mutants mutation bench \
+  bench-quota audit wheel floor deploy-tools deploy-check deploy-files
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -77,6 +77,7 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) sigterm ARGS="--times 1"
 	$(MAKE) rolling
 	$(MAKE) cardinality ARGS="--short"
+	$(MAKE) dashboard-picture ARGS="--share 0.1 --picture build/dashboard.png"
 	$(MAKE) mutants ARGS="--short"
 
 lint: lint-quick ## check style, types, imports between packages and the contract
@@ -192,6 +193,12 @@ indistinguishable: $(READY) ## compare the delays of a hidden run and of a missi
 
 cardinality: $(READY) ## count the series of the metrics with 10,000 callers and 100,000 runs
 	PYTHONPATH=tests $(BIN)/python -m load.cardinality $(ARGS)
+
+dashboard: $(READY) ## write deploy/grafana/dashboard.json from the table of its panels
+	$(BIN)/python deploy/grafana/dashboard.py
+
+dashboard-picture: $(LOAD) ## load a gateway, and draw its metrics as docs/guide/dashboard.png
+	PYTHONPATH=tests $(BIN)/python -m load.dashboard $(ARGS)
 
 mutants: $(READY) ## check that the tests find each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)

@@ -1,0 +1,135 @@
+"""docs/guide/operations.md names metrics, settings, events and reasons that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from deploy.test_monitoring import RULES, documented, named, promtool
+from docs.test_map import sources
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.settings.schema import CallerRule, Settings
+from healthomics_gateway.settings.sources import leaves
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "guide" / "operations.md"
+TEXT = PAGE.read_text()
+PROSE = re.sub(r"(?ms)^ *```.*?^ *```\n", "", TEXT)
+RUN_BOOKS = TEXT.split("\n## Run books\n")[1]
+SECTIONS = dict(section.split("\n", 1) for section in RUN_BOOKS.split("\n### ")[1:])
+# Variables of AWS and of proxies, which other programs read too.
+VARIABLES = {
+    *("AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_OMICS", "AWS_SESSION_TOKEN"),
+    "HTTPS_PROXY",
+}
+# Of a request, of Prometheus and of the chart.
+ELSEWHERE = {"max_staleness", "runbook_url"}
+# Events that the reload logs. Delete this when it is part of the gateway.
+PENDING = {"configuration_fault", "configuration_reloaded", "restart_needed"}
+
+
+def written() -> set[str]:
+    """Return the texts and the names of arguments in the code of the gateway."""
+    found = set()
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+            elif isinstance(node, ast.keyword) and node.arg:
+                found.add(node.arg)
+    return found
+
+
+def words(text: str) -> set[str]:
+    """Return the names in code font: of settings, metrics, events and fields."""
+    return set(re.findall(r"`([a-z]+(?:[._][a-z]+)+)`", text))
+
+
+def promql() -> list[str]:
+    """Return the expressions of the page, one a line."""
+    blocks = re.findall(r"(?ms)^```promql\n(.*?)^```", TEXT)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def anchor_of(heading: str) -> str:
+    """Return a heading's anchor."""
+    return re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+
+
+WRITTEN = written()
+
+
+def test_expressions_name_metrics_that_exist() -> None:
+    """Each metric on the page is on the page of metrics."""
+    assert promql()
+    assert named(TEXT) <= documented()
+
+
+def test_expressions_are_valid(tmp_path: Path) -> None:
+    """Prometheus's parser accepts each expression of the page."""
+    lines = ["groups:", "- name: operations", "  rules:"]
+    for number, each in enumerate(promql()):
+        lines.append(f"  - record: line:{number}\n    expr: |-\n      {each}")
+    file = tmp_path / "rules.yaml"
+    file.write_text("\n".join(lines))
+
+    assert f"{len(promql())} rules found" in promtool("check", "rules", file)
+
+
+def test_names_are_settings_metrics_events_or_fields() -> None:
+    """Each name in code font exists in the gateway."""
+    settings = {name for name, _ in leaves(Settings())} | set(CallerRule.model_fields)
+    known = settings | WRITTEN | named(TEXT) | ELSEWHERE | PENDING
+    files = re.compile(r".*\.(yaml|toml|json|log)$")
+
+    assert set() == {each for each in words(PROSE) - known if not files.match(each)}
+
+
+def test_pending_events_are_not_part_of_the_gateway() -> None:
+    """The list of pending events has none that the gateway logs by now."""
+    assert set() == PENDING & WRITTEN
+
+
+def test_reasons_exist() -> None:
+    """Each word in capitals is a reason or a variable."""
+    found = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", PROSE)) - {"RUN_ID"}
+
+    assert found <= {each.name for each in Reason} | VARIABLES
+
+
+def test_run_books_of_alerts_name_them() -> None:
+    """Each alert's run book is a section of the page, which names the alert."""
+    pairs = re.findall(
+        r"- alert: (\w+)\n.*?runbook_url: docs/guide/operations\.md#([\w-]+)\n",
+        RULES.read_text(),
+        re.DOTALL,
+    )
+    sections = {anchor_of(heading): text for heading, text in SECTIONS.items()}
+
+    assert len(re.findall("- alert: ", RULES.read_text())) == len(pairs)
+    assert [] == [
+        alert for alert, anchor in pairs if f"`{alert}`" not in sections.get(anchor, "")
+    ]
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_run_book_has_metric_log_and_action(heading: str) -> None:
+    """Each run book has its alerts, an expression, the log, and what to do."""
+    text = SECTIONS[heading]
+
+    assert re.search(r"^Alerts: `", text, re.MULTILINE)
+    assert "```promql\n" in text
+    assert re.search(r"^Log: ", text, re.MULTILINE)
+    assert re.search(r"^(1\. |\| .* \| do \||\| .* \| look at \|)", text, re.MULTILINE)
+
+
+def test_panels_of_the_dashboard_name_run_books() -> None:
+    """Each run book that a panel names is a section of the page."""
+    table = (ROOT / "deploy" / "grafana" / "panels.toml").read_text()
+    anchors = set(re.findall(r'^run_book = "(.*)"$', table, re.MULTILINE))
+
+    assert anchors
+    assert anchors <= {anchor_of(heading) for heading in SECTIONS}
