@@ -101,12 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     phases = [(each.name, each.seconds * options.share) for each in PHASES]
     title = "   |   ".join(f"{name} ({seconds:g} s)" for name, seconds in phases)
     draw(recording, phases, options.picture, title=title)
+    absent = missing(recording)
     say(
         f"{len(recording.scrapes)} scrapes; calls by code: {dict(load.ends)}",
         f"drawn: {options.picture}",
+        *(f"FAILED: {name} wasn't served" for name in absent),
     )
-    absent = missing(recording)
-    say(*(f"FAILED: {name} wasn't served" for name in absent))
     return 1 if absent else 0
 
 
