@@ -27,8 +27,6 @@ VARIABLES = {
 }
 # Of a request, of Prometheus and of the chart.
 ELSEWHERE = {"max_staleness", "runbook_url"}
-# Events that the reload logs. Delete this when it is part of the gateway.
-PENDING = {"configuration_fault", "configuration_reloaded", "restart_needed"}
 
 
 def written() -> set[str]:
@@ -82,15 +80,10 @@ def test_expressions_are_valid(tmp_path: Path) -> None:
 def test_names_are_settings_metrics_events_or_fields() -> None:
     """Each name in code font exists in the gateway."""
     settings = {name for name, _ in leaves(Settings())} | set(CallerRule.model_fields)
-    known = settings | WRITTEN | named(TEXT) | ELSEWHERE | PENDING
+    known = settings | WRITTEN | named(TEXT) | ELSEWHERE
     files = re.compile(r".*\.(yaml|toml|json|log)$")
 
     assert set() == {each for each in words(PROSE) - known if not files.match(each)}
-
-
-def test_pending_events_are_not_part_of_the_gateway() -> None:
-    """The list of pending events has none that the gateway logs by now."""
-    assert set() == PENDING & WRITTEN
 
 
 def test_reasons_exist() -> None:

@@ -13,11 +13,22 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.metrics.parts import CacheMetrics
 
 if TYPE_CHECKING:
+    from healthomics.v1.run_pb2 import Run
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
+
+# The memory that an answer takes: measured as 7.3 times the bytes of the encoded run
+# for runs of 1 KB, and 4.6 times for runs of 15 KB.
+FIXED_BYTES = 3072
+BYTES_PER_ENCODED_BYTE = 4.5
+
+
+def memory_of(run: Run) -> int:
+    """Return the estimated bytes of memory that a run in the cache takes."""
+    return FIXED_BYTES + round(BYTES_PER_ENCODED_BYTE * run.ByteSize())
 
 
 class Cache:
-    """The last answer to each query, up to `max_bytes` in all.
+    """The last answer to each query, up to `max_bytes` of memory in all.
 
     The answers to all queries for a run of a partition are one entry: they are evicted
     together, the least recently used run first, and removed when the run is gone.
@@ -59,7 +70,7 @@ class Cache:
 
     @property
     def size(self) -> int:
-        """The bytes of all answers."""
+        """The bytes of memory that all answers take."""
         return int(self._entries.currsize)
 
     @property
@@ -69,7 +80,7 @@ class Cache:
 
     def put(self, query: RunQuery, answer: Answer) -> None:
         """Keep an answer that has just been read, if it fits."""
-        new = {query: _Cached(answer, self._clock(), answer.run.ByteSize())}
+        new = {query: _Cached(answer, self._clock(), memory_of(answer.run))}
         entry = self._entries.pop(query.without_export, {}) | new
         for each in (entry, new):  # if all answers about the run don't fit, the newest
             if self._entries.getsizeof(each) <= self._entries.maxsize:
@@ -84,7 +95,7 @@ class Cache:
 class _Cached(NamedTuple):
     answer: Answer
     at: float  # when it was read, in seconds of the clock
-    size: int  # bytes
+    size: int  # bytes of memory
 
 
 class Caching:

@@ -9,14 +9,14 @@ import pytest
 from healthomics.v1.run_pb2 import Run, RunExport
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.cache import Cache, Caching
+from healthomics_gateway.runs.cache import Cache, Caching, memory_of
 from healthomics_gateway.runs.source import OWN, Answer, OneCall, Partition, RunQuery
 from testkit.serving import Scripted, failure
 
 QUERY = RunQuery("1234567")
 EXPORTED = RunQuery(QUERY.id, (RunExport.RUN_EXPORT_DEFINITION,))
 ANSWER = Answer(Run(id=QUERY.id, name="mine"), "aws-1")
-SIZE = ANSWER.run.ByteSize()
+SIZE = memory_of(ANSWER.run)
 
 
 @pytest.mark.guarantee("bounded-staleness")

@@ -41,7 +41,7 @@ STATE: Mapping[str, Description] = {
     "queue_length": Description(
         ("kind",), "Calls, and polls of watches, that wait for their turn."
     ),
-    "cache_bytes": Description((), "Bytes of the answers in the cache."),
+    "cache_bytes": Description((), "Bytes of memory of the answers in the cache."),
     "cache_entries": Description((), "Runs in the cache."),
     "watches": Description((), "Calls of WatchRun under way."),
     "unread_bytes": Description((), "Bytes of answers that clients haven't read yet."),
