@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
+from healthomics_gateway.app.statusz.page import POLICY, page
+from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.services.readiness import Readiness
 
 MAX_CONNECTIONS = 32
 CONNECTION_SECONDS = 5.0  # for one request and its response
 STOP_SECONDS = 0.1  # for responses under way when the server stops
+STATUS_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+JSON = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 _log = logging.getLogger("admin")
 
 
 class AdminPages:
-    """Serves `/livez` and `/readyz`.
+    """Serves `/livez`, `/readyz` and `/statusz`.
 
-    `/readyz?verbose` has a line for each part. A fault with which the gateway can still
+    `?verbose` has a line for each part. A fault with which the gateway can still
     serve, such as a new certificate that is invalid, doesn't make it unready.
     """
 
@@ -30,14 +41,21 @@ class AdminPages:
         self,
         readiness: Readiness,
         *,
+        snapshot: Callable[[], Snapshot] | None = None,
         max_connections: int = MAX_CONNECTIONS,
         connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        """Serve the state of `readiness`."""
+        """Serve the state of `readiness`, and a status page if there is a `snapshot`.
+
+        `snapshot` returns what the status page shows.
+        """
         self._readiness = readiness
+        self._snapshot = snapshot
         self._max_connections = max_connections
         self._connection_seconds = connection_seconds
         self._pages = {"/livez": self._livez, "/readyz": self._readyz}
+        if snapshot:
+            self._pages["/statusz"] = self._statusz
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int, *others: str) -> int:
@@ -72,18 +90,37 @@ class AdminPages:
         response.force_close()  # an idle connection would count towards the limit
         return response
 
-    def _livez(self, _request: web.BaseRequest) -> web.Response:
-        if self._readiness.is_dead:
-            return web.Response(text="new calls can't reach the gateway\n", status=503)
-        return web.Response(text="ok\n")
+    def _livez(self, request: web.BaseRequest) -> web.Response:
+        is_dead = self._readiness.is_dead
+        lines = ["new calls can't reach the gateway" if is_dead else "ok"]
+        if "verbose" in request.query:
+            lines = self._readiness.live_lines
+        return _lines(lines, status=503 if is_dead else 200)
 
     def _readyz(self, request: web.BaseRequest) -> web.Response:
         why = self._readiness.why_not
         lines = [why or "ok"]
         if "verbose" in request.query:
             lines = self._readiness.lines
-        text = "".join(f"{line}\n" for line in lines)
-        return web.Response(text=text, status=503 if why else 200)
+        return _lines(lines, status=503 if why else 200)
+
+    def _statusz(self, request: web.BaseRequest) -> web.Response:
+        wanted = request.query.get("format", "html")
+        if self._snapshot is None or wanted not in ("html", "json"):
+            return _lines(["format is html or json"], status=400)
+        state = self._snapshot()
+        if wanted == "html":
+            body, kind = page(state).encode(), "text/html"
+        else:
+            body, kind = orjson.dumps(state, option=JSON), "application/json"
+        return web.Response(
+            body=body, content_type=kind, charset="utf-8", headers=STATUS_HEADERS
+        )
+
+
+def _lines(lines: list[str], *, status: int) -> web.Response:
+    text = "".join(f"{line}\n" for line in lines)
+    return web.Response(text=text, status=status)
 
 
 class _Connections(web.Server):

@@ -15,17 +15,21 @@ from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
 from healthomics_gateway.app.server_factory import ServerFactory
+from healthomics_gateway.app.statusz.collect import Collector, Parts
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
+from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
-from healthomics_gateway.services.readiness import AWS, Readiness
+from healthomics_gateway.services.reachability import Reachability
+from healthomics_gateway.services.readiness import AWS, UPSTREAM, Readiness
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.telemetry.recent import RecentErrors
 from healthomics_gateway.upstream.config import Aws
 
 EVICTION_SECONDS = 0.8  # for calls to end that a drain hasn't waited for
@@ -59,25 +63,48 @@ class Gateway:
             call_later=asyncio.get_running_loop().call_later,
             fault_of_task=self._background.fault,
         )
-        self._upstream = wiring.make_upstream(settings, aws, report=readiness.report)
+        self._reachability = Reachability(lambda why: readiness.report(why, UPSTREAM))
+        self._upstream = wiring.make_upstream(
+            settings, aws, report=readiness.report, reached=self._reachability.note
+        )
         self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
         self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
+        guards = wiring.make_guards(settings, self._keyring)
+        cache, errors = Cache(max_bytes=settings.cache.max_bytes), RecentErrors()
+        service = wiring.make_run_service(
+            settings, self._upstream, cache=cache, refusal_seconds=refusal_seconds
+        )
         self._server_factory = ServerFactory(
             settings,
-            guards=wiring.make_guards(settings, self._keyring),
+            guards=guards,
             bounds=self._bounds,
-            service=wiring.make_run_service(
-                settings, self._upstream, refusal_seconds=refusal_seconds
-            ),
+            service=service,
             health=Health(readiness),
+            failed=errors.add,
             options=options,
         )
         self._add_parts(parts)
-        self._admin = AdminPages(readiness)
         self.admin_address = settings.admin_listen
+        collector = Collector(
+            Parts(
+                settings=settings,
+                aws=aws,
+                readiness=readiness,
+                upstream=self._upstream,
+                listeners=self._listeners,
+                admin_address=lambda: str(self.admin_address),
+                bounds=self._bounds,
+                guards=guards,
+                cache=cache,
+                service=service,
+                keyring=self._keyring,
+                errors=errors,
+            )
+        )
+        self._admin = AdminPages(readiness, snapshot=collector.snapshot)
         self._eviction: asyncio.Task[None] | None = None
 
     def _add_parts(self, parts: Mapping[str, Callable[[], str]]) -> None:
@@ -86,6 +113,7 @@ class Gateway:
             self._readiness.add(name, fault=fault)
         unknown = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until they are read
         self._readiness.add(AWS, fault=self._upstream.provider.fault, why=unknown)
+        self._readiness.add(UPSTREAM, fault=self._reachability.fault)
         if self._keyring:
             unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until they are read
             self._readiness.add("keys", fault=self._keyring.fault, why=unread)

@@ -61,6 +61,11 @@ class Listeners:
             if each.fault
         )
 
+    @property
+    def certificates(self) -> Sequence[ServerTls]:
+        """Return the served certificates; those with the same files only once."""
+        return self._tls
+
     async def open(self, make_server: MakeServer) -> list[str]:
         """Listen on all addresses; return the faults."""
         faults = self._load_certificates()

@@ -61,8 +61,17 @@ class UpstreamParts:
         await self.transport.close()
 
 
-def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamParts:
-    """Create the sources and clients for AWS; `report` gets the state of part `aws`."""
+def make_upstream(
+    settings: Settings,
+    aws: Aws,
+    *,
+    report: Report,
+    reached: Callable[[Reason | None], None],
+) -> UpstreamParts:
+    """Create the sources and clients for AWS.
+
+    `report` gets the state of the part `aws`, and `reached` the end of each attempt.
+    """
     upstream = settings.upstream
     provider, clock = aws.provider(report), Clock()
     schedulers, poll_schedulers = make_schedulers(settings)
@@ -81,6 +90,7 @@ def make_upstream(settings: Settings, aws: Aws, *, report: Report) -> UpstreamPa
         region=aws.region,
         endpoint=aws.endpoint,
         report=report,
+        reached=reached,
         clock=clock,
         depart=schedulers.depart,
     )
@@ -115,14 +125,13 @@ def make_schedulers(settings: Settings) -> tuple[Schedulers, Schedulers]:
 
 
 def make_run_service(
-    settings: Settings, upstream: UpstreamParts, *, refusal_seconds: float
+    settings: Settings, upstream: UpstreamParts, *, cache: Cache, refusal_seconds: float
 ) -> RunService:
-    """Create RunService over the stack of sources.
+    """Create RunService over the stack of sources, whose answers `cache` keeps.
 
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.
     """
-    cache = Cache(max_bytes=settings.cache.max_bytes)
     fetched = Coalescing(
         Caching(
             Retrying(

@@ -74,9 +74,10 @@ def neighbour_of(pattern: str) -> str | None:
     return None if start.endswith(SEPARATORS) else f"{start}-evil"
 
 
-ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection"})
+ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection", "Channelz"})
 ALLOW_ALL = Rule("", ALL_METHODS)  # for every caller, if there are no rules
 DENY_ALL = Rule("", frozenset())  # for a caller that no rule applies to
+NO_RULE = -1  # the position of a rule that isn't one of the operator's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +86,7 @@ class Access:
 
     identity: str
     rule: Rule
+    at: int = NO_RULE  # the rule's position among the rules
 
     @property
     def partition(self) -> Partition:
@@ -128,23 +130,39 @@ class Policy:
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         """Create a policy; without `rules`, every call is allowed."""
-        self._rules = rules
+        self.rules = rules
+        # By position of the rule; the last is of the callers that match none.
+        self._calls = [0] * (len(rules) + 1)
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
 
     def knows(self, identity: str) -> bool:
         """Return whether a rule applies to this caller."""
-        return any(each.matches(identity) for each in self._rules)
+        return any(each.matches(identity) for each in self.rules)
 
     def access_of(self, identity: str, method: str) -> Access:
         """Return a caller's access, or raise CALLER_NOT_AUTHORIZED for this method."""
         found = self._known.get(identity)
         if found is None:
-            found = self._known[identity] = Access(identity, self._rule_for(identity))
+            found = self._known[identity] = self._find(identity)
+        self._calls[found.at] += 1
         if method not in found.rule.methods:
             raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
         return found
 
-    def _rule_for(self, identity: str) -> Rule:
-        if not self._rules:
-            return ALLOW_ALL
-        return next((each for each in self._rules if each.matches(identity)), DENY_ALL)
+    @property
+    def calls_by_rule(self) -> tuple[int, ...]:
+        """The number of calls that matched each rule, in order."""
+        return tuple(self._calls[:-1])
+
+    @property
+    def calls_without_rule(self) -> int:
+        """The number of calls that matched no rule."""
+        return self._calls[NO_RULE]
+
+    def _find(self, identity: str) -> Access:
+        if not self.rules:
+            return Access(identity, ALLOW_ALL)
+        for at, rule in enumerate(self.rules):
+            if rule.matches(identity):
+                return Access(identity, rule, at)
+        return Access(identity, DENY_ALL)

@@ -30,6 +30,7 @@ class Cache:
         self._entries: LRUCache[RunQuery, dict[RunQuery, _Cached]] = LRUCache(
             max_bytes, getsizeof=lambda entry: sum(each.size for each in entry.values())
         )  # by `RunQuery.without_export`
+        self.hits = self.misses = 0  # of look-ups that allow a cached answer
 
     def get(self, query: RunQuery, *, max_age_seconds: float) -> Answer | None:
         """Return the answer if it is at most `max_age_seconds` old, else `None`.
@@ -41,9 +42,28 @@ class Cache:
         try:
             cached = self._entries[query.without_export][query]
         except KeyError:
+            self.misses += 1
             return None
-        is_recent = self._clock() - cached.at <= max_age_seconds
-        return cached.answer if is_recent else None
+        if self._clock() - cached.at > max_age_seconds:
+            self.misses += 1
+            return None
+        self.hits += 1
+        return cached.answer
+
+    @property
+    def runs(self) -> int:
+        """The number of runs with cached answers."""
+        return len(self._entries)
+
+    @property
+    def held_bytes(self) -> int:
+        """The size of all cached answers."""
+        return int(self._entries.currsize)
+
+    @property
+    def max_bytes(self) -> int:
+        """The most that all cached answers may take."""
+        return int(self._entries.maxsize)
 
     def put(self, query: RunQuery, answer: Answer) -> None:
         """Keep an answer that has just been read, if it fits."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from healthomics_gateway.runs.scheduler import Scheduler
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
 
+OWN_ACCOUNT = "own"
+
 
 class Session(Protocol):
     """The credentials that sign the requests of a query."""
@@ -111,6 +113,14 @@ class Schedulers:
         if own_account:
             self._of_account = {own_account: self._own}
             self._of_role = {"": self._own}
+
+    @property
+    def by_account(self) -> dict[str, Scheduler]:
+        """The schedulers; the name of the gateway's own account is OWN_ACCOUNT."""
+        others = (self._of_account or {}).items()
+        return {OWN_ACCOUNT: self._own} | {
+            account: each for account, each in others if each is not self._own
+        }
 
     def of(self, query: RunQuery) -> Scheduler:
         """Return the scheduler of the account that a query is for."""

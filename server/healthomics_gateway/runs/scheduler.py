@@ -13,6 +13,7 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import TurnQueue
 from healthomics_gateway.runs.quota import Gate, Quota
 from healthomics_gateway.runs.source import REFUSAL_MARGIN_SECONDS
+from healthomics_gateway.telemetry.recent import QuotaUse
 from healthomics_gateway.token_bucket import WHOLE
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Scheduler:
         While calls and polls both wait, polls get `poll_share` of the turns. Deadlines
         are times of `clock`.
         """
+        self.tps = tps
+        self.use = QuotaUse(tps=tps, clock=clock)
         self._quota = Quota(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._quota, opened=self._grant_all)
         self._places = places
@@ -90,15 +93,23 @@ class Scheduler:
     async def depart(self) -> None:
         """Wait until a request may be sent, which must be done at once."""
         await self._gate.depart()
+        self.use.sent(self._quota.rate)
 
     def throttled(self) -> None:
         """Lower the rate, once for all throttles within a second."""
         self._quota.cut()
+        self.use.throttled(self._quota.rate)
 
     @property
     def rate(self) -> float:
         """The turns that are granted per second, at the moment."""
         return self._quota.rate
+
+    @property
+    def tokens(self) -> float:
+        """The turns that could be granted at once, at the moment."""
+        self._quota.fill()
+        return max(0.0, self._quota.turns.tokens)
 
     @property
     def waiting(self) -> int:

@@ -62,6 +62,16 @@ class ServerTls:
         not_after = self._served.not_after
         return when_text(not_after) if self._now() <= not_after else ""
 
+    @property
+    def section(self) -> str:
+        """Return the name of the files' section of the settings."""
+        return self._files.section
+
+    @property
+    def served(self) -> Certified:
+        """Return the certificate that is served."""
+        return self._served
+
     def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
         """Return the credentials of a server; each handshake uses the newest files."""
         is_required = client_auth == "required"

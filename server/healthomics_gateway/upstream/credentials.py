@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -77,6 +78,14 @@ class ChainProvider:
     def is_usable(self) -> bool:
         """Return whether there are credentials that haven't expired."""
         return self._credentials is not None and not self._expires_within(0)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Return when the credentials expire; None if they don't, or there are none.
+
+        botocore keeps it in an attribute that isn't public, and has no public one.
+        """
+        return getattr(self._source, "_expiry_time", None)
 
     async def credentials(self) -> Credentials:
         """Return the current credentials; wait only if there are no valid ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from importlib.metadata import version
 from typing import Protocol
 
@@ -21,6 +22,11 @@ class CredentialsProvider(Protocol):
     @property
     def is_usable(self) -> bool:
         """Return whether there are credentials that haven't expired."""
+        ...
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """Return when the credentials expire; None if that isn't known."""
         ...
 
     async def credentials(self) -> Credentials:
@@ -44,6 +50,7 @@ class FixedCredentials:
     """A provider of credentials that never change."""
 
     is_usable = True
+    expires_at = None
 
     def __init__(self, credentials: Credentials) -> None:
         """Create a provider that always returns `credentials`."""
