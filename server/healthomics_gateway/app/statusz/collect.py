@@ -79,6 +79,7 @@ class Collector:
         schedulers = list(parts.upstream.schedulers.by_account.items())
         policy = parts.guards.policy
         return shape.Snapshot(
+            host=platform.node(),
             version=VERSION,
             python_version=platform.python_version(),
             grpc_version=grpc.__version__,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TypeAlias
 
-VOID = frozenset({"link", "line", "meta", "path", "rect"})  # without an end tag here
+VOID = frozenset({"meta"})  # HTML's elements without an end tag
+SHAPES = frozenset({"path", "rect"})  # of SVG, where an empty element ends with a slash
 
 
 class Markup(str):
@@ -28,6 +29,8 @@ def element(name: str, /, *children: Child, **attributes: Child) -> Markup:
         for key, value in attributes.items()
         if value is not None
     )
+    if name in SHAPES:
+        return Markup(f"<{name}{given}/>")
     if name in VOID:
         return Markup(f"<{name}{given}>")
     return Markup(f"<{name}{given}>{joined(*children)}</{name}>")

@@ -8,17 +8,16 @@ from hashlib import sha256
 from importlib.resources import files
 
 from healthomics_gateway.app.statusz.chart import chart
-from healthomics_gateway.app.statusz.markup import Child, Markup, element, joined
-from healthomics_gateway.app.statusz.shape import ErrorEntry, Setting, Snapshot
+from healthomics_gateway.app.statusz.errors import reason
+from healthomics_gateway.app.statusz.markup import Child, Markup, element
+from healthomics_gateway.app.statusz.shape import Setting, Snapshot
 from healthomics_gateway.app.statusz.tables import (
     certificate_rows,
     part_rows,
-    reason_rows,
     rule_rows,
 )
 from healthomics_gateway.app.statusz.texts import (
     count,
-    moment,
     percent,
     size,
     span,
@@ -35,7 +34,7 @@ DOCTYPE = "<!doctype html>\n"
 
 def page(state: Snapshot) -> str:
     """Return the whole page."""
-    title = f"{headline(state)} - HealthOmics gateway"
+    title = f"{headline(state)} - HealthOmics gateway on {state.host}"
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -66,8 +65,9 @@ def _header(state: Snapshot) -> Markup:
         element("p", element("strong", headline(state)), why, class_=f"state {kind}"),
         element(
             "p",
-            f"Up {span(state.uptime_seconds)}, since {state.started:%Y-%m-%d %H:%M}"
-            f" UTC. This page shows {state.time:%H:%M:%S} UTC; reload it for newer values.",
+            f"On {state.host}, up {span(state.uptime_seconds)}, since"
+            f" {state.started:%Y-%m-%d %H:%M} UTC. This page shows"
+            f" {state.time:%H:%M:%S} UTC; reload it for newer values.",
         ),
         element(
             "nav",
@@ -79,7 +79,10 @@ def _header(state: Snapshot) -> Markup:
 
 
 def _sections(state: Snapshot) -> Iterator[Markup]:
-    yield _section("Health", _table(("part", "state", "meaning"), part_rows(state)))
+    yield _section(
+        "Health",
+        _table(("part", "state", "ok means"), part_rows(state), class_="parts"),
+    )
     yield _section("Now", _tiles(state))
     figures = (chart(each, at=at) for at, each in enumerate(state.quota, start=1))
     yield _section("Quota", *figures, _left_out(state, "quota"))
@@ -100,7 +103,9 @@ def _section(title: str, *children: Child) -> Markup:
     )
 
 
-def _table(columns: tuple[str, ...], rows: Iterable[tuple[Child, ...]]) -> Markup:
+def _table(
+    columns: tuple[str, ...], rows: Iterable[tuple[Child, ...]], class_: Child = None
+) -> Markup:
     """Return a table; on a narrow screen each cell has its column's name before it."""
     head = element("tr", *(element("th", each, scope="col") for each in columns))
     body = (
@@ -113,7 +118,8 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[Child, ...]]) -> Marku
         )
         for row in rows
     )
-    return element("table", element("thead", head), element("tbody", *body))
+    parts = element("thead", head), element("tbody", *body)
+    return element("table", *parts, class_=class_)
 
 
 def _tiles(state: Snapshot) -> Markup:
@@ -147,29 +153,12 @@ def _tiles(state: Snapshot) -> Markup:
 
 
 def _errors(state: Snapshot) -> Iterator[Markup]:
-    errors = state.errors
-    if not errors.newest:
+    if not state.errors.by_reason:
         yield element("p", "No call has failed since the start.")
         return
-    yield _table(("reason", "since the start", "last"), reason_rows(state))
-    shown = count(len(errors.newest), "error", "errors")
-    yield element("h3", f"The last {shown}, newest first")
-    columns = ["time", "reason", "method", "request id"]
-    if any(each.identity is not None for each in errors.newest):
-        columns.append("identity")
-    rows = (_error_row(each, state, len(columns)) for each in errors.newest)
-    yield _table(tuple(columns), rows)
-
-
-def _error_row(error: ErrorEntry, state: Snapshot, cells: int) -> tuple[Child, ...]:
-    row = (
-        moment(error.time, state.time),
-        joined(element("code", error.reason), " ", element("small", error.code)),
-        error.method.rpartition("/")[2] or "unknown",
-        element("code", error.request_id),
-        error.identity,
-    )
-    return row[:cells]
+    most = len(state.errors.newest)
+    yield element("p", f"The last {count(most, 'error', 'errors')}, by reason.")
+    yield from (reason(each, state) for each in state.errors.by_reason)
 
 
 def _rules(state: Snapshot) -> Iterator[Markup | None]:

@@ -136,6 +136,7 @@ class Setting:
 class Snapshot:
     """Everything that the status page shows."""
 
+    host: str  # the name of the machine, or of the pod
     version: str
     python_version: str
     grpc_version: str

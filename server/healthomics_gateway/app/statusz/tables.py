@@ -40,13 +40,6 @@ def badge(word: str, kind: str) -> Markup:
     return element("span", word, class_=f"badge {kind}")
 
 
-def reason_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
-    """Yield a row for each reason for which calls have failed."""
-    for each in state.errors.by_reason:
-        last = moment(each.last.time, state.time)
-        yield element("code", each.last.reason), f"{each.count:,}", last
-
-
 def certificate_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
     """Yield a row for the credentials, each certificate, and the keys."""
     credentials = state.credentials
@@ -59,7 +52,7 @@ def certificate_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
     )
     for each in state.certificates:
         yield (
-            joined(element("b", "certificate"), f" of {each.section}"),
+            joined(element("b", "certificate"), f" ({each.section})"),
             _certificate(each),
             _expiry(each.expires, state.time),
         )

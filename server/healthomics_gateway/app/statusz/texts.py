@@ -26,11 +26,14 @@ def span(seconds: float) -> str:
 
 
 def moment(when: datetime, now: datetime) -> Markup:
-    """Return a time: how long ago or until then, and exactly."""
+    """Return a time: how long ago or until then, and exactly, if today without date."""
     seconds = (when - now).total_seconds()
     relative = f"in {span(seconds)}" if seconds > 0 else f"{span(seconds)} ago"
     iso = f"{when:%Y-%m-%dT%H:%M:%SZ}"
-    exact = element("small", f"{when:%Y-%m-%d %H:%M:%S} UTC")
+    date = (
+        "" if abs(seconds) < DAY and when.date() == now.date() else f"{when:%Y-%m-%d} "
+    )
+    exact = element("small", f"{date}{when:%H:%M:%S} UTC")
     return element("time", joined(relative, " ", exact), datetime=iso)
 
 
