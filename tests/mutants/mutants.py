@@ -139,8 +139,8 @@ MUTANTS = (
     Mutant(
         "health-stays-up",
         "services/health.py",
-        "RUN_SERVICE: not self._readiness.why_not,",
-        "RUN_SERVICE: True,",
+        "return _NOT_SERVING if self._readiness.why_not else _SERVING",
+        "return _SERVING",
         "unit/services/test_health.py::test_health_of_the_service_is_readiness",
         holds=(
             "e2e/test_standard_services.py::test_health_follows_the_gateways_credentials",
@@ -170,8 +170,8 @@ MUTANTS = (
     Mutant(
         "livez-stays-up",
         "app/admin.py",
-        "        if self._readiness.is_dead:\n",
-        "        if False:\n",
+        "        is_dead = self._readiness.is_dead\n",
+        "        is_dead = False\n",
         "unit/services/test_health.py::test_livez_fails_if_no_new_call_can_reach_the_gateway",
         holds=(
             "e2e/test_shutdown.py::test_probes_fail_when_the_accept_loop_has_ended",
@@ -264,8 +264,8 @@ MUTANTS = (
     Mutant(
         "cached-answer-has-any-age",
         "runs/cache.py",
-        "self._clock() - cached.at <= max_age_seconds",
-        "self._clock() - cached.at >= 0",
+        "if self._clock() - cached.at > max_age_seconds:",
+        "if self._clock() - cached.at < 0:",
         "unit/runs/test_cache.py::test_answer_is_returned_up_to_its_maximum_age",
     ),
     Mutant(
@@ -436,8 +436,8 @@ MUTANTS = (
     Mutant(
         "caller-without-a-rule-is-allowed",
         "auth/policy.py",
-        "if each.matches(identity)), DENY_ALL)",
-        "if each.matches(identity)), ALLOW_ALL)",
+        "return Access(identity, DENY_ALL)",
+        "return Access(identity, ALLOW_ALL)",
         "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(

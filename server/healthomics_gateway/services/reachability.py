@@ -51,5 +51,4 @@ class Reachability:
         if not self._failures:
             return ""
         seconds = round(self._clock() - self._since)
-        attempts = "attempt" if self._failures == 1 else "attempts in a row"
-        return f"{self._failures} {attempts} without an answer, since {seconds} s ago"
+        return f"no answer in {seconds} s; attempts in a row: {self._failures}"

@@ -91,7 +91,7 @@ def test_caller_without_a_rule_is_denied() -> None:
     """Once any rule exists, a caller that matches no rule is denied."""
     policy = Policy([rule(LIMS)])
 
-    for method in ("GetRun", "WatchRun", "Health", "Reflection"):
+    for method in sorted(ALL_METHODS):
         assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, "else", method)
         assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, ANONYMOUS, method)
     assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, LIMS, "Reflection")
@@ -233,3 +233,13 @@ def test_pattern_that_may_match_too_much_is_found(
     """A star that follows no separator also matches the rest of another name."""
     assert other == neighbour_of(pattern)
     assert other is None or Rule(pattern, ALL_METHODS).matches(other)
+
+
+def test_calls_are_counted_by_the_rule_that_matches() -> None:
+    """Each call counts for one rule, whether the rule allows it or not."""
+    policy = Policy([rule(LIMS), rule("*")])
+    for identity, method in [(LIMS, "GetRun"), (LIMS, "Health"), ("b", "GetRun")]:
+        refusal(policy, identity, method)
+    refusal(policy, ANONYMOUS)
+
+    assert ((2, 1), 1) == (policy.calls_by_rule, policy.calls_without_rule)

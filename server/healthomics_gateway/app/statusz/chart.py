@@ -126,4 +126,10 @@ def _limit_line(quota: QuotaState, top: float) -> Markup:
         y = f"{HEIGHT * (1 - rate / top):.2f}"
         x += len(list(slots))
         steps += f"{y}H{x}" if steps.endswith(" ") else f"V{y}H{x}"
-    return element("path", d=steps, class_="limit", fill="none")
+    return element(
+        "path",
+        d=steps,
+        class_="limit",
+        fill="none",
+        vector_effect="non-scaling-stroke",  # as the drawing is stretched
+    )
