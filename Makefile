@@ -1,8 +1,8 @@
 # Every task of the repository, for developers and for CI. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
-  descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
-  indistinguishable mutants mutation bench bench-quota audit wheel floor
+  descriptor release-descriptor tools validator clients stubs differential fuzz soak flood crowds \
+  sigterm indistinguishable statusz-shots mutants mutation bench bench-quota audit wheel floor
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -66,6 +66,8 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) clients
 	@# Without Go, the tests that need these tools are skipped. CI must have Go.
 	$(MAKE) tools || test -z "$$CI"
+	@# Likewise, with npm and Java: the validator of the status page.
+	$(MAKE) validator || test -z "$$CI"
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
 	$(MAKE) fuzz ARGS="--seconds 15"
 	$(MAKE) soak ARGS="--seconds 20"
@@ -132,6 +134,17 @@ $(TOOLS)/ready: docs/guide/debugging.md
 	sed -n 's/^go install //p' $< | GOBIN=$(abspath $(TOOLS)) xargs -n 1 go install
 	@touch $@
 
+VALIDATOR := vnu-jar@26.9.27
+validator: $(TOOLS)/vnu.jar ## install the HTML validator of the tests, with npm
+
+$(TOOLS)/vnu.jar:
+	@command -v npm > /dev/null || { echo "npm isn't on PATH" >&2; exit 1; }
+	@mkdir -p $(TOOLS)/vnu
+	npm pack --silent --pack-destination $(TOOLS)/vnu $(VALIDATOR)
+	tar -xzf $(TOOLS)/vnu/*.tgz -C $(TOOLS)/vnu package/build/dist/vnu.jar
+	mv $(TOOLS)/vnu/package/build/dist/vnu.jar $@
+	@rm -r $(TOOLS)/vnu
+
 clients: $(READY) ## build the clients, and run the conformance list with each of them
 	@PYTHONPATH=tests $(BIN)/python -m conformance.run $(ARGS)
 
@@ -165,6 +178,9 @@ sigterm: $(READY) ## stop a gateway under load ten times, with another one besid
 
 indistinguishable: $(READY) ## compare the delays of a hidden run and of a missing one
 	PYTHONPATH=tests $(BIN)/python -m load.indistinguishable $(ARGS)
+
+statusz-shots: $(READY) ## draw the status page in build/statusz (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python -m load.statusz_shots $(ARGS)
 
 mutants: $(READY) ## check that the tests find each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)

@@ -254,9 +254,7 @@ async def test_gateway_is_unready_until_keys_are_read() -> None:
         assert (503, "AUTH_BACKEND_UNAVAILABLE\n") == await readyz(unready)
         why = "AUTH_BACKEND_UNAVAILABLE: status 401, "
         assert f"{PARTS}keys: {why}" in reported
-        assert (200, f"{PARTS}keys: ok\n") == await readyz(
-            served, "?verbose"
-        )
+        assert (200, f"{PARTS}keys: ok\n") == await readyz(served, "?verbose")
 
 
 def issuer_at(upstream: Upstream) -> dict[str, str]:
