@@ -1147,3 +1147,18 @@ def test_url_that_is_safe_has_no_fault(url: str) -> None:
 def test_unsafe_url_has_a_fault(url: str) -> None:
     """Keys can't be read in plaintext from other hosts."""
     assert url_fault(url)
+
+
+async def test_keyring_says_how_old_its_keys_are() -> None:
+    """It knows the number and the age of its keys, and when it reads again."""
+    world = World(OLD, NEW)
+    before = (world.ring.size, world.ring.age_seconds, world.ring.due_seconds)
+    await world.knows(OLD)
+    world.clock.seconds += 100
+
+    assert (0, None, 0.0) == before
+    assert (2, 100.0, 200.0) == (
+        world.ring.size,
+        world.ring.age_seconds,
+        world.ring.due_seconds,
+    )

@@ -13,7 +13,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import Health
-from healthomics_gateway.services.names import RUN_SERVICE
+from healthomics_gateway.services.names import (
+    HEALTH,
+    REFLECTION_V1,
+    REFLECTION_V1ALPHA,
+    RUN_SERVICE,
+)
 from healthomics_gateway.services.readiness import UPSTREAM, Readiness
 from testkit.blocking_clients import blocking
 
@@ -257,6 +262,19 @@ async def test_health_of_the_service_is_readiness(
             await check(stub, ""),
             await check(stub, RUN_SERVICE),
         )
+
+
+@pytest.mark.parametrize("service", [HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA])
+async def test_health_of_a_standard_service_is_that_of_the_process(
+    service: str,
+) -> None:
+    """Standard services don't depend on HealthOmics: they serve until a drain."""
+    state = readiness()
+    async with watched(state) as stub:
+        before = await check(stub, service)
+        state.drain()
+
+        assert (SERVING, NOT_SERVING) == (before, await check(stub, service))
 
 
 async def test_health_stream_has_every_change() -> None:
