@@ -120,6 +120,7 @@ async def test_channels_of_the_process_are_listed() -> None:
     assert channel.ref == one.channel.ref
 
 
+@pytest.mark.guarantee("channelz")
 async def test_channelz_is_not_there_by_default() -> None:
     """Unless `open_services` or a rule names it, no such method exists."""
     async with gateway(aws_at(NOWHERE)) as served, channelz_of(served) as stub:

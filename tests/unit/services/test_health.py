@@ -133,6 +133,7 @@ def test_timer_of_an_old_refusal_does_not_end_a_new_one() -> None:
     assert INVALID.name == state.why_not
 
 
+@pytest.mark.guarantee("upstream-readiness")
 def test_unreached_upstream_expires_apart_from_the_identity() -> None:
     """Each of the two parts that expire has a half minute of its own."""
     timers = Timers()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.reachability import (
     MIN_ATTEMPTS,
@@ -33,6 +35,7 @@ def test_gateway_without_attempts_has_no_fault() -> None:
     assert "" == Reports().state.fault()
 
 
+@pytest.mark.guarantee("upstream-readiness")
 def test_outage_is_reported_for_the_last_reason() -> None:
     """Five attempts in a row over 30 s without an answer are reported, then each."""
     found = Reports()
@@ -43,6 +46,7 @@ def test_outage_is_reported_for_the_last_reason() -> None:
     assert "no answer in 30 s; attempts in a row: 6" == found.state.fault()
 
 
+@pytest.mark.guarantee("upstream-readiness")
 def test_short_outage_is_no_reason_to_be_unready() -> None:
     """Many failures within half a minute aren't reported."""
     found = Reports()

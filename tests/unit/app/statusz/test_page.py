@@ -95,6 +95,7 @@ def test_page_has_nothing_from_elsewhere(state: shape.Snapshot) -> None:
     assert not re.search(r"url\(|@import|//", STYLE)
 
 
+@pytest.mark.guarantee("status-page")
 def test_every_text_is_escaped() -> None:
     """A hostile text is shown as it is, wherever it stands, and is never HTML."""
     text = page(hostile())
