@@ -41,7 +41,7 @@ async def draw(names: Sequence[str], seconds: float) -> list[str]:
 async def _draw(tab: Tab, url: str, name: str, look: Look) -> list[str]:
     await tab.show(url, look)
     file = PICTURES / f"{name}-{look.name}.png"
-    file.write_bytes(await tab.picture())
+    file.write_bytes(await tab.picture(look))
     print(file, flush=True)  # noqa: T201  # a program for the command line
     faults = [f"it requests {each}" for each in tab.requested if each != url]
     width = await tab.value("document.documentElement.scrollWidth")

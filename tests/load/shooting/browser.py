@@ -29,6 +29,7 @@ class Look:
     width: int
     scheme: str = "light"
     is_phone: bool = False
+    height: int | None = None  # of the picture; None: all of the page
 
 
 LOOKS = (
@@ -36,6 +37,7 @@ LOOKS = (
     Look("dark", 1100, "dark"),
     Look("phone", 390, is_phone=True),
     Look("phone-dark", 390, "dark", is_phone=True),
+    Look("guide", 900, height=1150),  # docs/guide/statusz.png
 )
 
 
@@ -78,12 +80,18 @@ class Tab:
         )
         return answer["result"]["value"]
 
-    async def picture(self, *, height: int | None = None) -> bytes:
-        """Return the page as PNG, or its first `height` pixels."""
+    async def picture(self, look: Look) -> bytes:
+        """Return the page as PNG."""
         width, whole = await self.value(
             "[innerWidth, document.documentElement.scrollHeight]"
         )
-        clip = {"x": 0, "y": 0, "width": width, "height": height or whole, "scale": 1}
+        clip = {
+            "x": 0,
+            "y": 0,
+            "width": width,
+            "height": look.height or whole,
+            "scale": 1,
+        }
         answer = await self._send(
             "Page.captureScreenshot", captureBeyondViewport=True, clip=clip
         )

@@ -106,9 +106,13 @@ def _load(stub: Any) -> list[Coroutine[Any, Any, None]]:
 
 
 async def _watch(stub: Any, run_id: str) -> None:
-    metadata = bearing(token(LIMS, exp=4_000_000_000))
-    async for _ in stub.WatchRun(WatchRunRequest(id=run_id), metadata=metadata):
-        pass
+    """Watch a run, again and again, as a stream ends after ten minutes."""
+    while True:
+        metadata = bearing(token(LIMS, exp=4_000_000_000))
+        with suppress(grpc.aio.AioRpcError):
+            async for _ in stub.WatchRun(WatchRunRequest(id=run_id), metadata=metadata):
+                pass
+        await asyncio.sleep(1)
 
 
 async def _calls(stub: Any) -> None:
