@@ -156,8 +156,7 @@ def _errors(state: Snapshot) -> Iterator[Markup]:
     if not state.errors.by_reason:
         yield element("p", "No call has failed since the start.")
         return
-    most = len(state.errors.newest)
-    yield element("p", f"The last {count(most, 'error', 'errors')}, by reason.")
+    yield element("p", "The last 20 failed calls, by reason.")
     yield from (reason(each, state) for each in state.errors.by_reason)
 
 
