@@ -222,3 +222,15 @@ async def test_page_is_served_while_the_gateway_is_not_ready() -> None:
     assert (False, "GATEWAY_DRAINING") == (state["ready"], state["reason"])
     assert 200 == status
     assert "Shutting down" in text
+
+
+async def test_long_lists_are_cut_and_counted(tmp_path: Path) -> None:
+    """More than 500 rules and settings are counted, but not shown."""
+    rules = [rule(f"caller-{at}") for at in range(501)]
+    async with called(tmp_path, *rules) as c:
+        state = await state_of(c.served)
+        _, _, text = await fetched(c.served)
+
+    assert [500, 500] == [len(state[each]) for each in ("rules", "settings")]
+    assert 1 == state["left_out"]["rules"]
+    assert "1 more aren&#x27;t shown." in text
