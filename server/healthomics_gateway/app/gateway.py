@@ -72,39 +72,24 @@ class Gateway:
         )
         self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
-        guards = wiring.make_guards(settings, self._keyring)
-        cache, errors = Cache(max_bytes=settings.cache.max_bytes), RecentErrors()
-        service = wiring.make_run_service(
-            settings, self._upstream, cache=cache, refusal_seconds=refusal_seconds
+        self._guards = wiring.make_guards(settings, self._keyring)
+        self._cache = Cache(max_bytes=settings.cache.max_bytes)
+        self._errors = RecentErrors()
+        self._service = wiring.make_run_service(
+            settings, self._upstream, cache=self._cache, refusal_seconds=refusal_seconds
         )
         self._server_factory = ServerFactory(
             settings,
-            guards=guards,
+            guards=self._guards,
             bounds=self._bounds,
-            service=service,
+            service=self._service,
             health=Health(readiness),
-            failed=errors.add,
+            failed=self._errors.add,
             options=options,
         )
         self._add_parts(parts)
         self.admin_address = settings.admin_listen
-        collector = Collector(
-            Parts(
-                settings=settings,
-                aws=aws,
-                readiness=readiness,
-                upstream=self._upstream,
-                listeners=self._listeners,
-                admin_address=lambda: str(self.admin_address),
-                bounds=self._bounds,
-                guards=guards,
-                cache=cache,
-                service=service,
-                keyring=self._keyring,
-                errors=errors,
-            )
-        )
-        self._admin = AdminPages(readiness, snapshot=collector.snapshot)
+        self._admin = AdminPages(readiness, snapshot=self._collector(aws).snapshot)
         self._eviction: asyncio.Task[None] | None = None
 
     def _add_parts(self, parts: Mapping[str, Callable[[], str]]) -> None:
@@ -120,6 +105,24 @@ class Gateway:
         if self._listeners.has_certificates:
             certificates = self._listeners.certificate_fault
             self._readiness.add("certificate", fault=certificates)
+
+    def _collector(self, aws: Aws) -> Collector:
+        return Collector(
+            Parts(
+                settings=self._settings,
+                aws=aws,
+                readiness=self._readiness,
+                upstream=self._upstream,
+                listeners=self._listeners,
+                admin_address=lambda: str(self.admin_address),
+                bounds=self._bounds,
+                guards=self._guards,
+                cache=self._cache,
+                service=self._service,
+                keyring=self._keyring,
+                errors=self._errors,
+            )
+        )
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:
