@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -50,12 +51,11 @@ class AdminPages:
         `snapshot` returns what the status page shows.
         """
         self._readiness = readiness
-        self._snapshot = snapshot
         self._max_connections = max_connections
         self._connection_seconds = connection_seconds
         self._pages = {"/livez": self._livez, "/readyz": self._readyz}
         if snapshot:
-            self._pages["/statusz"] = self._statusz
+            self._pages["/statusz"] = partial(_statusz, snapshot)
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int, *others: str) -> int:
@@ -80,13 +80,13 @@ class AdminPages:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        page = self._pages.get(request.path)
-        if page is None:
+        answer = self._pages.get(request.path)
+        if answer is None:
             response = web.Response(status=404)
         elif request.method not in ("GET", "HEAD"):
             response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
         else:
-            response = page(request)
+            response = answer(request)
         response.force_close()  # an idle connection would count towards the limit
         return response
 
@@ -104,18 +104,21 @@ class AdminPages:
             lines = self._readiness.lines
         return _lines(lines, status=503 if why else 200)
 
-    def _statusz(self, request: web.BaseRequest) -> web.Response:
-        wanted = request.query.get("format", "html")
-        if self._snapshot is None or wanted not in ("html", "json"):
+
+def _statusz(
+    snapshot: Callable[[], Snapshot], request: web.BaseRequest
+) -> web.Response:
+    """Return the status page, in the format that the query names."""
+    match request.query.get("format", "html"):
+        case "html":
+            body, kind = page(snapshot()).encode(), "text/html"
+        case "json":
+            body, kind = orjson.dumps(snapshot(), option=JSON), "application/json"
+        case _:
             return _lines(["format is html or json"], status=400)
-        state = self._snapshot()
-        if wanted == "html":
-            body, kind = page(state).encode(), "text/html"
-        else:
-            body, kind = orjson.dumps(state, option=JSON), "application/json"
-        return web.Response(
-            body=body, content_type=kind, charset="utf-8", headers=STATUS_HEADERS
-        )
+    return web.Response(
+        body=body, content_type=kind, charset="utf-8", headers=STATUS_HEADERS
+    )
 
 
 def _lines(lines: list[str], *, status: int) -> web.Response:
