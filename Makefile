@@ -1,9 +1,9 @@
 # Every task of the repository, for developers and for CI. `make help` lists them.
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
-  descriptor release-descriptor tools clients stubs differential fuzz soak flood crowds sigterm \
-  rolling indistinguishable cardinality dashboard dashboard-picture mutants mutation bench \
-  bench-quota audit wheel floor deploy-tools deploy-check deploy-files
+  descriptor release-descriptor tools validator clients stubs differential fuzz soak flood crowds \
+  sigterm rolling indistinguishable cardinality dashboard dashboard-picture statusz-shots mutants \
+  mutation bench bench-quota audit wheel floor deploy-tools deploy-check deploy-files
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
@@ -69,6 +69,8 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	@# Without Go, the tests that need these tools are skipped. CI must have Go.
 	$(MAKE) tools || test -z "$$CI"
 	$(MAKE) deploy-tools || test -z "$$CI"
+	@# Likewise, with npm and Java: the validator of the status page.
+	$(MAKE) validator || test -z "$$CI"
 	$(MAKE) test COVERAGE="--cov --cov-report=term"
 	$(MAKE) fuzz ARGS="--seconds 15"
 	$(MAKE) soak ARGS="--seconds 20"
@@ -154,6 +156,17 @@ deploy-check: $(READY) ## check everything in deploy/ with the tools of make dep
 deploy-files: $(READY) ## write the chart's files that settings, alerts and dashboard determine
 	$(BIN)/python deploy/chart_files.py
 
+VALIDATOR := vnu-jar@26.9.27
+validator: $(TOOLS)/vnu.jar ## install the HTML validator of the tests, with npm
+
+$(TOOLS)/vnu.jar:
+	@command -v npm > /dev/null || { echo "npm isn't on PATH" >&2; exit 1; }
+	@mkdir -p $(TOOLS)/vnu
+	npm pack --silent --pack-destination $(TOOLS)/vnu $(VALIDATOR)
+	tar -xzf $(TOOLS)/vnu/*.tgz -C $(TOOLS)/vnu package/build/dist/vnu.jar
+	mv $(TOOLS)/vnu/package/build/dist/vnu.jar $@
+	@rm -r $(TOOLS)/vnu
+
 clients: $(READY) ## build the clients, and run the conformance list with each of them
 	@PYTHONPATH=tests $(BIN)/python -m conformance.run $(ARGS)
 
@@ -199,6 +212,9 @@ dashboard: $(READY) ## write deploy/grafana/dashboard.json from the table of its
 
 dashboard-picture: $(LOAD) ## load a gateway, and draw its metrics as docs/guide/dashboard.png
 	PYTHONPATH=tests $(BIN)/python -m load.dashboard $(ARGS)
+
+statusz-shots: $(READY) ## draw the status page in build/statusz (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python -m load.statusz_shots $(ARGS)
 
 mutants: $(READY) ## check that the tests find each of the seeded bugs
 	$(BIN)/python tests/mutants/run.py $(ARGS)

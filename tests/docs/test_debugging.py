@@ -41,7 +41,7 @@ async def test_command_prints_what_the_page_shows(
     (tmp_path / "generated").symlink_to(ROOT / "generated")
     async with (
         Sandbox(quota_per_second=0) as sandbox,
-        gateway(aws_at(sandbox.url)) as served,
+        gateway(aws_at(sandbox.url), **settings_for(command)) as served,
     ):
         command = command.replace("127.0.0.1:50051", str(served.address))
         command = command.replace("127.0.0.1:9464", str(served.admin_address))
@@ -56,6 +56,13 @@ async def test_command_prints_what_the_page_shows(
 
     assert lines
     assert_printed(output.decode(), lines)
+
+
+def settings_for(command: str) -> dict[str, str]:
+    """Return the settings that the page asks for before a command."""
+    if "Channelz" in command:
+        return {"GATEWAY_OPEN_SERVICES": "Health,Reflection,Channelz"}
+    return {}
 
 
 def require(program: str, path: str) -> None:

@@ -139,12 +139,50 @@ MUTANTS = (
     Mutant(
         "health-stays-up",
         "services/health.py",
-        "RUN_SERVICE: not self._readiness.why_not,",
-        "RUN_SERVICE: True,",
+        "return _NOT_SERVING if self._readiness.why_not else _SERVING",
+        "return _SERVING",
         "unit/services/test_health.py::test_health_of_the_service_is_readiness",
         holds=(
             "e2e/test_standard_services.py::test_health_follows_the_gateways_credentials",
         ),
+    ),
+    Mutant(
+        "short-outage-makes-unready",
+        "services/reachability.py",
+        " and now - self._since >= MIN_SECONDS",
+        "",
+        "unit/services/test_reachability.py::test_short_outage_is_no_reason_to_be_unready",
+    ),
+    Mutant(
+        "unreached-upstream-lasts",
+        "services/readiness.py",
+        "EXPIRING = frozenset({AWS, UPSTREAM})",
+        "EXPIRING = frozenset({AWS})",
+        "unit/services/test_health.py::test_unreached_upstream_expires_apart_from_the_identity",
+    ),
+    Mutant(
+        "status-page-shows-identities",
+        "app/statusz/shown_settings.py",
+        " and not settings.statusz.identities",
+        " and False",
+        "unit/app/statusz/test_shown_settings.py::test_identities_of_rules_and_sockets_are_hidden",
+        holds=(
+            "e2e/test_statusz.py::test_identities_are_shown_only_if_the_setting_says_so",
+        ),
+    ),
+    Mutant(
+        "status-page-escapes-nothing",
+        "app/statusz/markup.py",
+        "else escape(str(child))",
+        "else str(child)",
+        "unit/app/statusz/test_page.py::test_every_text_is_escaped",
+    ),
+    Mutant(
+        "channelz-is-always-served",
+        "settings/listener_settings.py",
+        "ALL_SERVICES | (CHANNELZ & named)",
+        "ALL_SERVICES | CHANNELZ",
+        "e2e/test_channelz.py::test_channelz_is_not_there_by_default",
     ),
     Mutant(
         "keys-are-not-waited-for",
@@ -170,8 +208,8 @@ MUTANTS = (
     Mutant(
         "livez-stays-up",
         "app/admin.py",
-        "        if self._readiness.is_dead:\n",
-        "        if False:\n",
+        "        is_dead = self._readiness.is_dead\n",
+        "        is_dead = False\n",
         "unit/services/test_health.py::test_livez_fails_if_no_new_call_can_reach_the_gateway",
         holds=(
             "e2e/test_shutdown.py::test_probes_fail_when_the_accept_loop_has_ended",
@@ -436,8 +474,8 @@ MUTANTS = (
     Mutant(
         "caller-without-a-rule-is-allowed",
         "auth/policy.py",
-        "if each.matches(identity)), DENY_ALL)",
-        "if each.matches(identity)), ALLOW_ALL)",
+        "return Access(identity, DENY_ALL)",
+        "return Access(identity, ALLOW_ALL)",
         "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
+import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
+from healthomics_gateway.app.statusz.page import POLICY, page
+from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.telemetry.metrics.exposition import Exposition
 from healthomics_gateway.telemetry.metrics.registry import Metrics
@@ -18,6 +22,13 @@ from healthomics_gateway.telemetry.metrics.registry import Metrics
 MAX_CONNECTIONS = 32
 CONNECTION_SECONDS = 5.0  # for one request and its response
 STOP_SECONDS = 0.1  # for responses under way when the server stops
+STATUS_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": POLICY,
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+JSON = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 Page: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
@@ -25,9 +36,9 @@ _log = logging.getLogger("admin")
 
 
 class AdminPages:
-    """Serves `/livez`, `/readyz` and `/metrics`.
+    """Serves `/livez`, `/readyz`, `/metrics` and `/statusz`.
 
-    `/readyz?verbose` has a line for each part. A fault with which the gateway can still
+    `?verbose` has a line for each part. A fault with which the gateway can still
     serve, such as a new certificate that is invalid, doesn't make it unready.
     """
 
@@ -36,19 +47,25 @@ class AdminPages:
         readiness: Readiness,
         *,
         metrics: Metrics | None = None,
+        snapshot: Callable[[], Snapshot] | None = None,
         max_connections: int = MAX_CONNECTIONS,
         connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        """Serve the state of `readiness`, and `metrics`, which are none by default."""
+        """Serve the state of `readiness`, and `metrics`, which are none by default.
+
+        If there is a `snapshot`, it returns what the status page shows.
+        """
         self._readiness = readiness
         self._exposition = Exposition(metrics or Metrics(is_on=False))
         self._max_connections = max_connections
         self._connection_seconds = connection_seconds
-        self._pages: Mapping[str, Page] = {
+        self._pages: dict[str, Page] = {
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
         }
+        if snapshot:
+            self._pages["/statusz"] = partial(_statusz, snapshot)
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int, *others: str) -> int:
@@ -73,33 +90,55 @@ class AdminPages:
             await self._runner.cleanup()
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        page = self._pages.get(request.path)
-        if page is None:
+        make = self._pages.get(request.path)
+        if make is None:
             response = web.Response(status=404)
         elif request.method not in ("GET", "HEAD"):
             response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
         else:
-            response = await page(request)
+            response = await make(request)
         response.force_close()  # an idle connection would count towards the limit
         return response
 
-    async def _livez(self, _request: web.BaseRequest) -> web.Response:
-        if self._readiness.is_dead:
-            return web.Response(text="new calls can't reach the gateway\n", status=503)
-        return web.Response(text="ok\n")
+    async def _livez(self, request: web.BaseRequest) -> web.Response:
+        is_dead = self._readiness.is_dead
+        lines = ["new calls can't reach the gateway" if is_dead else "ok"]
+        if "verbose" in request.query:
+            lines = self._readiness.live_lines
+        return _lines(lines, status=503 if is_dead else 200)
 
     async def _readyz(self, request: web.BaseRequest) -> web.Response:
         why = self._readiness.why_not
         lines = [why or "ok"]
         if "verbose" in request.query:
             lines = self._readiness.lines
-        text = "".join(f"{line}\n" for line in lines)
-        return web.Response(text=text, status=503 if why else 200)
+        return _lines(lines, status=503 if why else 200)
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         accept = ",".join(request.headers.getall("Accept", ()))
         body, kind = await self._exposition.page(accept)
         return web.Response(body=body, headers={"Content-Type": kind})
+
+
+async def _statusz(
+    snapshot: Callable[[], Snapshot], request: web.BaseRequest
+) -> web.Response:
+    """Return the status page, in the format that the query names."""
+    match request.query.get("format", "html"):
+        case "html":
+            body, kind = page(snapshot()).encode(), "text/html"
+        case "json":
+            body, kind = orjson.dumps(snapshot(), option=JSON), "application/json"
+        case _:
+            return _lines(["format is html or json"], status=400)
+    return web.Response(
+        body=body, content_type=kind, charset="utf-8", headers=STATUS_HEADERS
+    )
+
+
+def _lines(lines: list[str], *, status: int) -> web.Response:
+    text = "".join(f"{line}\n" for line in lines)
+    return web.Response(text=text, status=status)
 
 
 class _Connections(web.Server):

@@ -15,12 +15,8 @@ from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.interceptor_stack import Guards
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.listeners import Listeners
-from healthomics_gateway.app.measuring import (
-    LostLines,
-    Observed,
-    make_metrics,
-    observe,
-)
+from healthomics_gateway.app.measuring import make_metrics, observe
+from healthomics_gateway.app.parts import LostLines, Parts
 from healthomics_gateway.app.reload import (
     Reload,
     Reloader,
@@ -29,6 +25,7 @@ from healthomics_gateway.app.reload import (
     roles_of,
 )
 from healthomics_gateway.app.server_factory import ServerFactory
+from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
@@ -37,12 +34,14 @@ from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
-from healthomics_gateway.services.readiness import AWS, Readiness
+from healthomics_gateway.services.reachability import Reachability
+from healthomics_gateway.services.readiness import AWS, UPSTREAM, Readiness
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.recent import RecentErrors
 from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.config import Aws
 
@@ -89,24 +88,33 @@ class Gateway:
         )
         self.metrics = metrics = metrics or make_metrics()
         self._tracer = tracer
+        self._reachability = Reachability(lambda why: readiness.report(why, UPSTREAM))
         self._upstream = wiring.make_upstream(
-            settings, aws, report=readiness.report, metrics=metrics, tracer=tracer
+            settings,
+            aws,
+            report=readiness.report,
+            metrics=metrics,
+            tracer=tracer,
+            reached=self._reachability.note,
         )
         self._keyring = wiring.make_keyring(
             settings.jwt, report=lambda why: readiness.report(why, "keys")
         )
         self._listeners = Listeners(listeners_of(settings))  # `listen` is the first
         self._bounds = wiring.make_bounds(settings)
-        self._cache = Cache(max_bytes=settings.cache.max_bytes, metrics=metrics.cache)
+        cache = Cache(
+            max_bytes=settings.cache.max_bytes, ages=metrics.answer_age_seconds
+        )
         guards = wiring.make_guards(settings, self._keyring, metrics=metrics)
         service = wiring.make_run_service(
             settings,
             self._upstream,
-            cache=self._cache,
+            cache=cache,
             metrics=metrics,
             refusal_seconds=refusal_seconds,
             tracer=tracer,
         )
+        errors = RecentErrors()
         self._server_factory = ServerFactory(
             settings,
             guards=guards,
@@ -114,14 +122,33 @@ class Gateway:
             service=service,
             health=Health(readiness),
             metrics=metrics,
+            failed=errors.add,
             options=options,
             tracer=tracer,
         )
         self.reloads = Reloads()
         self._reloader = reload and self._make_reloader(reload, guards, service)
         self._add_parts(parts)
-        self._admin = AdminPages(readiness, metrics=metrics)
-        self._observe(lost_lines)
+        observed = Parts(
+            settings=lambda: self.settings,
+            aws=aws,
+            readiness=readiness,
+            upstream=self._upstream,
+            listeners=self._listeners,
+            admin_address=lambda: str(self.admin_address),
+            bounds=self._bounds,
+            guards=guards,
+            cache=cache,
+            service=service,
+            keyring=self._keyring,
+            reloads=self.reloads,
+            errors=errors,
+            rule_calls=metrics.rules,
+            lost_lines=lost_lines,
+        )
+        observe(metrics, observed)
+        snapshot = Collector(observed).snapshot
+        self._admin = AdminPages(readiness, metrics=metrics, snapshot=snapshot)
         self.admin_address = settings.admin_listen
         self._eviction: asyncio.Task[None] | None = None
 
@@ -142,6 +169,7 @@ class Gateway:
             self._readiness.add(name, fault=fault)
         unknown = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until they are read
         self._readiness.add(AWS, fault=self._upstream.provider.fault, why=unknown)
+        self._readiness.add(UPSTREAM, fault=self._reachability.fault)
         if self._keyring:
             unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until they are read
             self._readiness.add("keys", fault=self._keyring.fault, why=unread)
@@ -150,24 +178,6 @@ class Gateway:
             self._readiness.add("certificate", fault=certificates)
         if self._reloader:
             self._readiness.add("configuration", fault=lambda: self.reloads.fault)
-
-    def _observe(self, lost_lines: LostLines) -> None:
-        """Let the metrics read the state of the parts."""
-        upstream = self._upstream
-        parts = Observed(
-            readiness=self._readiness,
-            provider=upstream.provider,
-            schedulers=upstream.schedulers,
-            poll_schedulers=upstream.poll_schedulers,
-            tps=self._settings.quota.tps,
-            cache=self._cache,
-            bounds=self._bounds,
-            listeners=self._listeners,
-            keyring=self._keyring,
-            reloads=self.reloads,
-            lost_lines=lost_lines,
-        )
-        observe(self.metrics, parts)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:

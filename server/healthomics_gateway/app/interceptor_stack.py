@@ -25,6 +25,7 @@ from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.interceptors.tarpit import Tarpit
 from healthomics_gateway.services.names import (
+    CHANNELZ,
     HEALTH,
     REFLECTION_V1,
     REFLECTION_V1ALPHA,
@@ -32,7 +33,7 @@ from healthomics_gateway.services.names import (
 )
 from healthomics_gateway.telemetry.metrics.parts import RuleCalls
 
-# Calls of health and reflection under way, in all and on one connection. A client
+# Calls of the standard services under way, in all and on one connection. A client
 # library keeps one health stream for each of its connections.
 MAX_STANDARD = 1024
 MAX_STANDARD_PER_CONNECTION = 32
@@ -41,6 +42,7 @@ STANDARD = {  # services, by their names in rules
     HEALTH: "Health",
     REFLECTION_V1: "Reflection",
     REFLECTION_V1ALPHA: "Reflection",
+    CHANNELZ: "Channelz",
 }
 # Returns the interceptors that authenticate and authorize the callers of a method.
 Guard: TypeAlias = Callable[[str], Sequence[Interceptor]]
@@ -119,6 +121,11 @@ class Guards:
             self._policy.knows(ANONYMOUS) if rules else not self._proves_identities
         )
 
+    @property
+    def policy(self) -> Policy:
+        """The policy, which counts the calls of each rule."""
+        return self._policy
+
     def at(self, by_connection: ByCertificate | None) -> Guard:
         """Return the guard of one listener; it is empty if every caller is allowed."""
         if not (self._is_on or by_connection):
@@ -189,7 +196,7 @@ def make_chain(
     }
     return Chain(
         {RUN_SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
-        of_others=(status, standard),  # open services: health and reflection
+        of_others=(status, standard),  # open services: health, reflection, Channelz
         of_unknown=(*trace_unknown, audit, status, tarpit),
         first_messages={RUN_SERVICE: bounds.first_messages},
         first_messages_of_others=bounds.other_first_messages,

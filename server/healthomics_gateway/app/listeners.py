@@ -68,6 +68,11 @@ class Listeners:
             (str(each.address), each.certificate_expires_at) for each in self._listeners
         ]
 
+    @property
+    def certificates(self) -> Sequence[ServerTls]:
+        """Return the served certificates; those with the same files only once."""
+        return self._tls
+
     async def open(self, make_server: MakeServer) -> list[str]:
         """Listen on all addresses; return the faults."""
         faults = self._load_certificates()

@@ -5,46 +5,20 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from time import time
 
 import grpc
 
-from healthomics_gateway.app.interceptor_stack import Bounds
-from healthomics_gateway.app.listeners import Listeners
-from healthomics_gateway.app.reload import Reloads
+from healthomics_gateway.app.parts import LostLines, Parts
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.chain import KINDS, UNARY
 from healthomics_gateway.interceptors.metrics import Measure, Measured, measure
-from healthomics_gateway.runs.cache import Cache
-from healthomics_gateway.runs.rate_limit import Schedulers
-from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.services.reflection import served_methods
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.metrics.state import Reader, Values
-from healthomics_gateway.upstream.provider import CredentialsProvider
-
-# Returns the numbers of lost lines of the audit log, and of other lines.
-LostLines = Callable[[], tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """The parts of a gateway whose state is measured."""
-
-    readiness: Readiness
-    provider: CredentialsProvider
-    schedulers: Schedulers
-    poll_schedulers: Schedulers
-    tps: float  # the quota of each account
-    cache: Cache
-    bounds: Bounds
-    listeners: Listeners
-    keyring: Keyring | None
-    reloads: Reloads
-    lost_lines: LostLines
 
 
 def make_metrics() -> Metrics:
@@ -73,7 +47,7 @@ def measure_for(metrics: Metrics, *, without_rules: frozenset[str]) -> Measure:
     return measured
 
 
-def observe(metrics: Metrics, parts: Observed) -> None:
+def observe(metrics: Metrics, parts: Parts) -> None:
     """Let the metrics read the state of the parts whenever they are asked for."""
     metrics.state.observe(
         {
@@ -82,16 +56,18 @@ def observe(metrics: Metrics, parts: Observed) -> None:
             "draining": _one(lambda: parts.readiness.is_draining),
             **_of_quota(parts),
             "queue_length": lambda: _queue_length(parts),
-            "cache_bytes": _one(lambda: parts.cache.size),
-            "cache_entries": _one(lambda: parts.cache.entries),
+            "cache_hits": _one(lambda: parts.cache.hits),
+            "cache_misses": _one(lambda: parts.cache.misses),
+            "cache_bytes": _one(lambda: parts.cache.held_bytes),
+            "cache_entries": _one(lambda: parts.cache.runs),
             "watches": _one(lambda: parts.bounds.watching.inside),
             "unread_bytes": _one(lambda: parts.bounds.send_buffer.kept_bytes),
             "rule_calls": lambda: {
-                (label,): number for label, number in metrics.rules.numbers.items()
+                (label,): number for label, number in parts.rule_calls.numbers.items()
             },
             "log_lines_lost": lambda: _lost(parts.lost_lines),
             "credentials_expiry_timestamp_seconds": _one(
-                lambda: parts.provider.expires_at
+                lambda: _timestamp(parts.upstream.provider.expires_at)
             ),
             "certificate_expiry_timestamp_seconds": lambda: {
                 (address,): expires_at
@@ -123,8 +99,8 @@ def _build_info() -> Values:
     return {(own, platform.python_version(), grpc.__version__): 1.0}
 
 
-def _of_quota(parts: Observed) -> Mapping[str, Reader]:
-    schedulers = parts.schedulers
+def _of_quota(parts: Parts) -> Mapping[str, Reader]:
+    schedulers = parts.upstream.schedulers
     return {
         "quota_tokens": lambda: {
             (account,): each.tokens for account, each in schedulers.by_account.items()
@@ -133,15 +109,15 @@ def _of_quota(parts: Observed) -> Mapping[str, Reader]:
             (account,): each.rate for account, each in schedulers.by_account.items()
         },
         "quota_limit": lambda: {
-            (account,): parts.tps for account in schedulers.by_account
+            (account,): each.tps for account, each in schedulers.by_account.items()
         },
     }
 
 
-def _queue_length(parts: Observed) -> Values:
+def _queue_length(parts: Parts) -> Values:
     """Return how many wait for their turn; a poll waits in one queue after another."""
     lengths = Counter(call=0, poll=0)
-    for schedulers in (parts.schedulers, parts.poll_schedulers):
+    for schedulers in (parts.upstream.schedulers, parts.upstream.poll_schedulers):
         for each in schedulers.by_account.values():
             lengths["poll"] += each.waiting_polls
             lengths["call"] += each.waiting - each.waiting_polls
@@ -151,6 +127,11 @@ def _queue_length(parts: Observed) -> Values:
 def _lost(lost_lines: LostLines) -> Values:
     audit, events = lost_lines()
     return {("audit",): audit, ("events",): events}
+
+
+def _timestamp(time: datetime | None) -> float:
+    """Return the seconds since 1970, or 0 without a time."""
+    return time.timestamp() if time else 0.0
 
 
 def _keys_expiry(keyring: Keyring | None) -> float:

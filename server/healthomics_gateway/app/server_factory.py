@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import grpc
 
@@ -17,14 +18,15 @@ from healthomics_gateway.app.interceptor_stack import (
 )
 from healthomics_gateway.app.listener import Listener
 from healthomics_gateway.app.measuring import measure_for
-from healthomics_gateway.context import Interceptor
+from healthomics_gateway.context import CallContext, Interceptor
 from healthomics_gateway.interceptors.audit import audit
 from healthomics_gateway.interceptors.chain import UNKNOWN_SERVICE, Chain
 from healthomics_gateway.interceptors.status import status
 from healthomics_gateway.interceptors.tracing import tracing
 from healthomics_gateway.net.addresses import Address, UnixPath
+from healthomics_gateway.services.channelz import Channelz
 from healthomics_gateway.services.health import Health
-from healthomics_gateway.services.names import HEALTH, RUN_SERVICE
+from healthomics_gateway.services.names import CHANNELZ, HEALTH, RUN_SERVICE
 from healthomics_gateway.services.reflection import add_reflection
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
@@ -49,12 +51,14 @@ class ServerFactory:
         service: RunService,
         health: Health,
         metrics: Metrics,
+        failed: Callable[[CallContext], None],
         options: Sequence[tuple[str, int]],
         tracer: Tracer | None = None,
     ) -> None:
         """Keep what the servers share; `options` are gRPC's.
 
-        Calls are traced if there is a `tracer`.
+        `failed` is called with each call that has failed. Calls are traced if there is
+        a `tracer`.
         """
         self._settings = settings
         self._guards = guards
@@ -62,6 +66,7 @@ class ServerFactory:
         self._service = service
         self._health = health
         self._metrics = metrics
+        self._audit = partial(audit, failed=failed)
         self._options = options
         self._tracer = tracer
 
@@ -75,7 +80,7 @@ class ServerFactory:
         open_ = (service for service, name in STANDARD.items() if name in is_open)
         without_rules = frozenset((UNKNOWN_SERVICE, *open_))
         chain = make_chain(
-            audit=audit,
+            audit=self._audit,
             status=status(debug=settings.errors.debug),
             measure=measure_for(self._metrics, without_rules=without_rules),
             guard=self._guards.at(listener.by_connection),
@@ -115,7 +120,9 @@ class ServerFactory:
             add_RunServiceServicer_to_server(self._service, server)
         if "Health" in services:
             self._health.add_to(server)
+        if "Channelz" in services:
+            Channelz().add_to(server)
         if "Reflection" in services:
-            known = {"RunService": RUN_SERVICE, "Health": HEALTH}
+            known = {"RunService": RUN_SERVICE, "Health": HEALTH, "Channelz": CHANNELZ}
             beside = [full for name, full in known.items() if name in services]
             add_reflection(server, beside=beside)

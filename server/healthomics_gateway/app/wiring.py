@@ -80,9 +80,11 @@ def make_upstream(
     report: Report,
     metrics: Metrics,
     tracer: Tracer | None = None,
+    reached: Callable[[Reason | None], None] = lambda _: None,
 ) -> UpstreamParts:
-    """Create the sources and clients for AWS; `report` gets the state of part `aws`.
+    """Create the sources and clients for AWS.
 
+    `report` gets the state of the part `aws`, and `reached` the end of each attempt.
     With a `tracer` the attempts are traced.
     """
     upstream = settings.upstream
@@ -103,6 +105,7 @@ def make_upstream(
         region=aws.region,
         endpoint=aws.endpoint,
         report=report,
+        reached=reached,
         clock=clock,
         depart=schedulers.depart,
     )
@@ -155,7 +158,7 @@ def make_run_service(
     refusal_seconds: float,
     tracer: Tracer | None = None,
 ) -> RunService:
-    """Create RunService over the stack of sources.
+    """Create RunService over the stack of sources, whose answers `cache` keeps.
 
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.

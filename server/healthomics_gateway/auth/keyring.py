@@ -64,8 +64,8 @@ class Keyring:
         self._waiting: Counter[str] = Counter()  # calls that wait for it, by host
         self._failures = 0  # since a read succeeded
         self._fault = ""  # of the last read
+        self._read_at: float | None = None  # when the last one succeeded, by the clock
         self._due_at = self._unknown_due_at = float("-inf")  # by the clock
-        self._new_until: float | None = None  # when they should be read again
 
     def fault(self) -> str:
         """Return why the last read failed, or an empty string."""
@@ -82,7 +82,18 @@ class Keyring:
 
         They stay in use after that, until a read succeeds.
         """
-        return None if self._new_until is None else self._new_until - self._clock()
+        age = self.age_seconds
+        return None if age is None else self._refresh_seconds - age
+
+    @property
+    def age_seconds(self) -> float | None:
+        """The seconds since a read succeeded; None if none has yet."""
+        return None if self._read_at is None else self._clock() - self._read_at
+
+    @property
+    def due_seconds(self) -> float:
+        """The seconds until the next read."""
+        return max(0.0, self._due_at - self._clock())
 
     def on_change(self, notify: Callable[[], None]) -> None:
         """Call `notify` whenever a read finds other keys."""
@@ -171,8 +182,9 @@ class Keyring:
             self._fail(error)
         else:
             self._failures, self._fault = 0, ""
+            self._read_at = self._clock()
             self._report(None)
-            self._due_at = self._new_until = self._clock() + self._refresh_seconds
+            self._due_at = self._clock() + self._refresh_seconds
 
     def _adopt(self, keys: KeySet) -> None:
         reported = self._set.left_out if self._set else {}

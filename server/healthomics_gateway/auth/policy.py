@@ -76,7 +76,7 @@ def neighbour_of(pattern: str) -> str | None:
     return None if start.endswith(SEPARATORS) else f"{start}-evil"
 
 
-ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection"})
+ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection", "Channelz"})
 ALLOW_ALL = Rule("", ALL_METHODS)  # for every caller, if there are no rules
 # For a caller that no rule applies to.
 DENY_ALL = Rule("", frozenset(), label=NO_RULE)
@@ -136,17 +136,17 @@ class Policy:
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         """Create a policy; without `rules`, every call is allowed."""
-        self._rules = rules
+        self.rules = rules
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
 
     def replace(self, rules: Sequence[Rule]) -> None:
         """Use these rules from now on."""
-        self._rules = rules
+        self.rules = rules
         self._known.clear()
 
     def knows(self, identity: str) -> bool:
         """Return whether a rule applies to this caller."""
-        return any(each.matches(identity) for each in self._rules)
+        return any(each.matches(identity) for each in self.rules)
 
     def access_of(self, identity: str, method: str) -> Access:
         """Return a caller's access, or raise CALLER_NOT_AUTHORIZED for this method."""
@@ -162,6 +162,6 @@ class Policy:
         return found
 
     def _rule_for(self, identity: str) -> Rule:
-        if not self._rules:
+        if not self.rules:
             return ALLOW_ALL
-        return next((each for each in self._rules if each.matches(identity)), DENY_ALL)
+        return next((each for each in self.rules if each.matches(identity)), DENY_ALL)

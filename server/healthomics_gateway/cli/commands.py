@@ -62,7 +62,7 @@ def _add_serve(subparsers: Subparsers) -> None:
     serve.add_argument(
         "--admin-listen",
         metavar="HOST:PORT",
-        help=f"address of /livez and /readyz over HTTP (default: {ADMIN_ADDRESS})",
+        help=f"address of the admin pages over HTTP (default: {ADMIN_ADDRESS})",
     )
     serve.add_argument(
         "--sandbox",

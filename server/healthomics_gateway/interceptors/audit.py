@@ -25,9 +25,15 @@ _log = structlog.wrap_logger(
 
 
 def audit(
-    proceed: Handler, *, clock: Callable[[], float] = time.perf_counter
+    proceed: Handler,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    failed: Callable[[CallContext], None] = lambda _: None,
 ) -> Handler:
-    """Log each call when it ends, and return its id in the trailers."""
+    """Log each call when it ends, and return its id in the trailers.
+
+    `failed` is called with each call that has failed.
+    """
 
     async def handle(incoming: Any, call: CallContext) -> bytes:
         start = clock()
@@ -41,6 +47,8 @@ def audit(
         finally:
             seconds = clock() - start
             _log_call(call, seconds)
+            if call.code is not grpc.StatusCode.OK:
+                failed(call)
         return answer
 
     return handle

@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.telemetry.metrics.parts import CacheMetrics
+from healthomics_gateway.telemetry.metrics.parts import NOTHING, Distribution
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
@@ -38,15 +38,19 @@ class Cache:
         self,
         *,
         max_bytes: int,
-        metrics: CacheMetrics | None = None,
+        ages: Distribution = NOTHING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create an empty cache; `clock` measures the age of answers, in seconds."""
-        self._metrics = metrics or CacheMetrics()
+        """Create an empty cache; `clock` measures the age of answers, in seconds.
+
+        `ages` gets the age of each answer that is returned.
+        """
+        self._ages = ages
         self._clock = clock
         self._entries: LRUCache[RunQuery, dict[RunQuery, _Cached]] = LRUCache(
             max_bytes, getsizeof=lambda entry: sum(each.size for each in entry.values())
         )  # by `RunQuery.without_export`
+        self.hits = self.misses = 0  # of look-ups that allow a cached answer
 
     def get(self, query: RunQuery, *, max_age_seconds: float) -> Answer | None:
         """Return the answer if it is at most `max_age_seconds` old, else `None`.
@@ -58,25 +62,30 @@ class Cache:
         try:
             cached = self._entries[query.without_export][query]
         except KeyError:
-            self._metrics.misses.inc()
+            self.misses += 1
             return None
         age_seconds = self._clock() - cached.at
         if age_seconds > max_age_seconds:
-            self._metrics.misses.inc()
+            self.misses += 1
             return None
-        self._metrics.hits.inc()
-        self._metrics.age_seconds.observe(age_seconds)
+        self.hits += 1
+        self._ages.observe(age_seconds)
         return cached.answer
 
     @property
-    def size(self) -> int:
-        """The bytes of memory that all answers take."""
+    def runs(self) -> int:
+        """The number of runs with cached answers."""
+        return len(self._entries)
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that all cached answers take."""
         return int(self._entries.currsize)
 
     @property
-    def entries(self) -> int:
-        """The number of entries."""
-        return len(self._entries)
+    def max_bytes(self) -> int:
+        """The most that all cached answers may take."""
+        return int(self._entries.maxsize)
 
     def put(self, query: RunQuery, answer: Answer) -> None:
         """Keep an answer that has just been read, if it fits."""

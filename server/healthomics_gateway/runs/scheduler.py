@@ -12,9 +12,9 @@ from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import TurnQueue
 from healthomics_gateway.runs.quota import Gate, Quota
-from healthomics_gateway.runs.recent_use import RecentUse
 from healthomics_gateway.runs.source import REFUSAL_MARGIN_SECONDS
 from healthomics_gateway.telemetry.metrics.parts import QueueMetrics
+from healthomics_gateway.telemetry.recent import QuotaUse
 from healthomics_gateway.token_bucket import WHOLE
 
 if TYPE_CHECKING:
@@ -44,12 +44,13 @@ class Scheduler:
         While calls and polls both wait, polls get `poll_share` of the turns. Deadlines
         are times of `clock`.
         """
+        self.tps = tps
+        self.use = QuotaUse(tps=tps, clock=clock)  # by the requests that departed
         self._quota = Quota(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._quota, opened=self._grant_all)
         self._places = places
         self._metrics = metrics or QueueMetrics()
         self._clock = clock
-        self.use = RecentUse(clock=clock)  # the requests that departed
         self._queue = TurnQueue(poll_share=poll_share)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -104,11 +105,12 @@ class Scheduler:
     async def depart(self) -> None:
         """Wait until a request may be sent, which must be done at once."""
         await self._gate.depart()
-        self.use.note()
+        self.use.sent(self._quota.rate)
 
     def throttled(self) -> None:
         """Lower the rate, once for all throttles within a second."""
         self._quota.cut()
+        self.use.throttled(self._quota.rate)
 
     @property
     def rate(self) -> float:

@@ -1,7 +1,8 @@
 """The standard health service of gRPC, which reports `Readiness`.
 
-The empty name means the process, which is serving until it begins to drain. The name
-of RunService means readiness, like `/readyz` on the admin address.
+The empty name means the process, which is serving until it begins to drain, and so do
+the names of the standard services, which don't depend on HealthOmics. The name of
+RunService means readiness, like `/readyz` on the admin address.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ from grpc.aio import ServicerContext
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from healthomics_gateway.services.names import RUN_SERVICE
+from healthomics_gateway.services.names import (
+    HEALTH,
+    REFLECTION_V1,
+    REFLECTION_V1ALPHA,
+    RUN_SERVICE,
+)
 from healthomics_gateway.services.readiness import Readiness
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_OF_THE_PROCESS = frozenset({"", HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA})
 _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
@@ -70,10 +77,8 @@ class Health(health_pb2_grpc.HealthServicer):
             await change.wait()
 
     def _status(self, service: str) -> int:
-        is_serving = {
-            "": not self._readiness.is_draining,
-            RUN_SERVICE: not self._readiness.why_not,
-        }
-        if service not in is_serving:
-            return _SERVICE_UNKNOWN
-        return _SERVING if is_serving[service] else _NOT_SERVING
+        if service == RUN_SERVICE:
+            return _NOT_SERVING if self._readiness.why_not else _SERVING
+        if service in _OF_THE_PROCESS:
+            return _NOT_SERVING if self._readiness.is_draining else _SERVING
+        return _SERVICE_UNKNOWN

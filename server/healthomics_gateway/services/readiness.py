@@ -9,15 +9,33 @@ from dataclasses import dataclass
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import escaped
 
-UNREADY_SECONDS = 30.0  # after AWS has refused the gateway's own identity
+UNREADY_SECONDS = 30.0  # after AWS has refused the identity, or wasn't reached
 LISTENERS = "listeners"
 AWS = "aws"
+UPSTREAM = "upstream"
+# Parts that are ready again after UNREADY_SECONDS, so that a call can decide anew.
+EXPIRING = frozenset({AWS, UPSTREAM})
+
+
+@dataclass(frozen=True, slots=True)
+class PartState:
+    """The state of a part."""
+
+    name: str
+    reason: str  # why the part keeps the gateway unready; empty if it doesn't
+    fault: str  # what is wrong with it, as text; empty if nothing is
+
+    @property
+    def text(self) -> str:
+        """The reason and the fault, or `ok`."""
+        return ": ".join(filter(None, (self.reason, self.fault))) or "ok"
 
 
 @dataclass(slots=True)
 class _Part:
     why: Reason | None  # why the part keeps the gateway unready
     fault: Callable[[], str]  # what is wrong with the part, as text
+    reports: int = 0  # about the part
 
 
 class Readiness:
@@ -27,7 +45,8 @@ class Readiness:
     calls yet, such as a certificate that can't be reloaded.
 
     The part `aws` is the gateway's own identity. If AWS refuses it, the part is unready
-    for 30 s. Then it is ready again, until AWS refuses another call.
+    for 30 s. Then it is ready again, until AWS refuses another call. The part
+    `upstream` is likewise unready for 30 s after `Reachability` has reported it.
     """
 
     def __init__(
@@ -44,11 +63,11 @@ class Readiness:
         self._fault_of_task = fault_of_task
         self._parts: dict[str, _Part] = {}
         self._changed = asyncio.Event()
-        self._reports = 0  # about `aws`
         self._listeners_fault = ""
         self.is_draining = False  # the gateway is about to end
         self.add(LISTENERS, fault=lambda: self._listeners_fault)
         self.add(AWS, why=Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
+        self.add(UPSTREAM)
 
     def add(
         self,
@@ -73,7 +92,17 @@ class Readiness:
     @property
     def lines(self) -> list[str]:
         """One line for each part: its name, and `ok` or what is wrong with it."""
-        return [f"{name}: {self._text(name) or 'ok'}" for name in self._parts]
+        return [f"{part.name}: {part.text}" for part in self.parts]
+
+    @property
+    def live_lines(self) -> list[str]:
+        """One line for each part of liveness: only the listeners."""
+        return [f"{LISTENERS}: {escaped(self._listeners_fault) or 'ok'}"]
+
+    @property
+    def parts(self) -> list[PartState]:
+        """The state of each part."""
+        return [self._state(name) for name in self._parts]
 
     @property
     def change(self) -> asyncio.Event:
@@ -82,11 +111,12 @@ class Readiness:
 
     def report(self, why: Reason | None, name: str = AWS) -> None:
         """Set a part to ready, or to unready because of `why`."""
-        if name == AWS:
-            self._reports += 1
+        if name in EXPIRING:
+            part = self._parts[name]
+            part.reports += 1
             if why and why is not Reason.GATEWAY_CREDENTIALS_UNAVAILABLE:
-                number = self._reports
-                self._call_later(UNREADY_SECONDS, lambda: self._expire(number))
+                number = part.reports
+                self._call_later(UNREADY_SECONDS, lambda: self._expire(name, number))
         self._set(name, why)
 
     def drain(self) -> None:
@@ -99,16 +129,15 @@ class Readiness:
         self._listeners_fault = fault
         self.drain()
 
-    def _text(self, name: str) -> str:
+    def _state(self, name: str) -> PartState:
         part = self._parts[name]
         why = part.why.name if part.why else ""
         fault = part.fault() or self._fault_of_task(name)
-        fault = escaped(fault)  # may quote a file or an issuer
-        return ": ".join(filter(None, (why, fault)))
+        return PartState(name, why, escaped(fault))  # may quote a file or an issuer
 
-    def _expire(self, number: int) -> None:
-        if number == self._reports:
-            self._set(AWS, None)
+    def _expire(self, name: str, number: int) -> None:
+        if number == self._parts[name].reports:
+            self._set(name, None)
 
     def _set(self, name: str, why: Reason | None) -> None:
         part = self._parts[name]

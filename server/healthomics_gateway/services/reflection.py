@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pool, text_format
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from google.rpc import error_details_pb2, status_pb2
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
@@ -95,6 +96,7 @@ def served_descriptors() -> descriptor_pool.DescriptorPool:
     for file in (
         run_service_pb2.DESCRIPTOR,
         health_pb2.DESCRIPTOR,
+        channelz_pb2.DESCRIPTOR,
         *(each.DESCRIPTOR for each in ERRORS),
         reflection_pb2.DESCRIPTOR,
     ):

@@ -68,6 +68,11 @@ class RunService(RunServiceServicer):
         """
         self._requests.withhold(members)
 
+    @property
+    def watched_runs(self) -> int:
+        """The number of runs that are watched."""
+        return self._watches.pollers
+
     async def GetRun(  # noqa: N802  # gRPC's own name of the method
         self, request: GetRunRequest, _rpc: ServicerContext[GetRunRequest, Run]
     ) -> Run:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from healthomics_gateway.settings.schema import ListenerTable, Settings
 
 SOCKET_MODE = 0o600
-ALL_SERVICES = frozenset({"RunService", "Health", "Reflection"})
+ALL_SERVICES = frozenset({"RunService", "Health", "Reflection"})  # by default
+CHANNELZ = frozenset({"Channelz"})
 OPEN_TO_OTHERS = frozenset({"Health"})
 STANDARD_SERVICES = frozenset({"Health", "Reflection"})
 
@@ -46,6 +47,7 @@ def listeners_of(settings: Settings) -> tuple[ListenerSettings, ...]:
         address=settings.listen,
         files=_files(settings, tls.cert_file, tls.key_file, "tls"),
         client_auth=tls.client_auth,
+        services=_services(settings),
         open_services=_open_services(settings, settings.listen),
     )
     if isinstance(listen.address, UnixPath):
@@ -73,7 +75,7 @@ def _further(settings: Settings, at: int, table: ListenerTable) -> ListenerSetti
         address=table.address,
         files=files if is_tcp else None,
         client_auth=table.client_auth or tls.client_auth if is_tcp else "none",
-        services=table.services or ALL_SERVICES,
+        services=table.services or _services(settings),
         open_services=_open_services(settings, table.address),
         identity=table.identity or ANONYMOUS,
         mode=int(table.mode, 8) if table.mode else SOCKET_MODE,
@@ -92,6 +94,15 @@ def _files(
         client_ca_file=settings.tls.client_ca_file,
         section=section,
     )
+
+
+def _services(settings: Settings) -> frozenset[str]:
+    """Return the services that are served unless a listener lists its own.
+
+    Channelz is one of them only if `open_services` or a rule names it.
+    """
+    named = settings.open_services.union(*(each.methods for each in settings.callers))
+    return ALL_SERVICES | (CHANNELZ & named)
 
 
 def _open_services(settings: Settings, address: Address | UnixPath) -> frozenset[str]:

@@ -127,7 +127,10 @@ class ListenerTable(_Section):
     cert_file: File = None
     key_file: File = None
     services: (
-        Annotated[frozenset[Literal["RunService", "Health", "Reflection"]], NotEmpty]
+        Annotated[
+            frozenset[Literal["RunService", "Health", "Reflection", "Channelz"]],
+            NotEmpty,
+        ]
         | None
     ) = None
     identity: MaybeText = None
@@ -162,9 +165,9 @@ class CallerRule(_Section):
     """The methods, runs and rates that the callers of an identity may use."""
 
     identity: Pattern
-    methods: frozenset[Literal["GetRun", "WatchRun", "Health", "Reflection"]] = (
-        frozenset({"GetRun", "WatchRun"})
-    )
+    methods: frozenset[
+        Literal["GetRun", "WatchRun", "Health", "Reflection", "Channelz"]
+    ] = frozenset({"GetRun", "WatchRun"})
     run_groups: Annotated[RunGroups, NotEmpty] | None = None
     tags: Annotated[dict[str, str], NotEmpty] = {}
     withhold: Members = frozenset()
@@ -172,6 +175,12 @@ class CallerRule(_Section):
     concurrent_calls: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     watches: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     aws_role: Role = None
+
+
+class Statusz(_Section):
+    """The status page."""
+
+    identities: Switch = False
 
 
 class Settings(BaseSettings):
@@ -190,7 +199,7 @@ class Settings(BaseSettings):
     withhold: Members = frozenset()
     # If it isn't set, only Health is open on addresses that other machines can reach.
     open_services: Annotated[
-        frozenset[Literal["Health", "Reflection"]],
+        frozenset[Literal["Health", "Reflection", "Channelz"]],
         NoDecode,
         words("services", "Health"),
     ] = frozenset({"Health", "Reflection"})
@@ -202,6 +211,7 @@ class Settings(BaseSettings):
     watch: Watch = Watch()
     tls: Tls = Tls()
     jwt: Jwt = Jwt()
+    statusz: Statusz = Statusz()
     listeners: Annotated[tuple[ListenerTable, ...], NotEmpty] = ()
     callers: Annotated[tuple[CallerRule, ...], NotEmpty] = ()
 

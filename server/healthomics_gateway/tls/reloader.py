@@ -67,6 +67,16 @@ class ServerTls:
         """When the served certificate expires, in seconds since 1970."""
         return self._served.not_after.timestamp()
 
+    @property
+    def section(self) -> str:
+        """Return the name of the files' section of the settings."""
+        return self._files.section
+
+    @property
+    def served(self) -> Certified:
+        """Return the certificate that is served."""
+        return self._served
+
     def credentials(self, *, client_auth: ClientAuth) -> grpc.ServerCredentials:
         """Return the credentials of a server; each handshake uses the newest files."""
         is_required = client_auth == "required"

@@ -44,6 +44,11 @@ FAILURES: Mapping[Failure, Verdict] = {
     Failure.ANOTHER_RUN: Verdict(Reason.UPSTREAM_IDENTITY_MISMATCH, Again.ONCE),
 }
 
+# What fails after HealthOmics has begun to answer.
+ANSWERED = frozenset(
+    {Failure.TOO_LARGE, Failure.COMPRESSED, Failure.MALFORMED, Failure.ANOTHER_RUN}
+)
+
 _THROTTLED = Verdict(Reason.UPSTREAM_THROTTLED, Again.YES)
 _TIMED_OUT = Verdict(Reason.UPSTREAM_TIMEOUT, Again.YES)
 _UNAVAILABLE = Verdict(Reason.UPSTREAM_UNAVAILABLE, Again.YES)

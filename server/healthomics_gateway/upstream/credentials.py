@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -79,8 +80,8 @@ class ChainProvider:
         return self._credentials is not None and not self._expires_within(0)
 
     @property
-    def expires_at(self) -> float:
-        """When the credentials expire, in seconds since 1970; 0 if that isn't known."""
+    def expires_at(self) -> datetime | None:
+        """Return when the credentials expire; None if they don't, or there are none."""
         return _expiry_of(self._source)
 
     async def credentials(self) -> Credentials:
@@ -212,11 +213,10 @@ class _Read:
         return source, Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
 
-def _expiry_of(source: Any) -> float:
-    """Return the expiry of a session, or of botocore's credentials; 0 without one."""
-    expiry = getattr(source, "expires_at", None)
-    expiry = expiry or getattr(source, "_expiry_time", None)  # it has no public name
-    return float(expiry.timestamp()) if expiry else 0.0
+def _expiry_of(source: Any) -> datetime | None:
+    """Return the expiry of a session, or of botocore's credentials, if it has one."""
+    own: datetime | None = getattr(source, "expires_at", None)
+    return own or getattr(source, "_expiry_time", None)  # it has no public name
 
 
 def _as_chain_error(error: Exception) -> ChainError:

@@ -51,13 +51,15 @@ class HealthOmics:
         region: str,
         endpoint: str,
         report: Report,
+        reached: Callable[[Reason | None], None] = lambda _: None,
         clock: Clock | None = None,
         depart: Callable[[RunQuery], Awaitable[None]] | None = None,
     ) -> None:
         """Create a source that sends requests to `endpoint`.
 
         It calls `report` with None when AWS accepts the identity, or with the reason
-        why not. `clock`, which other signers may share, is set by AWS's answers.
+        why not. It calls `reached` with None after each answer, or with the reason why
+        there was none. `clock`, which other signers may share, is set by AWS's answers.
         `depart` is awaited immediately before each request is sent.
         """
         self._transport = transport
@@ -65,6 +67,7 @@ class HealthOmics:
         self._region = region
         self._endpoint = endpoint
         self._report = report
+        self._reached = reached
         self._clock = clock or Clock()
         self._depart = depart
         url = urlsplit(endpoint)
@@ -74,13 +77,14 @@ class HealthOmics:
         self._refused: Credentials | None = None  # the first since AWS accepted any
 
     def with_provider(self, provider: CredentialsProvider) -> HealthOmics:
-        """Return a copy that signs with `provider`, and reports nothing."""
+        """Return a copy that signs with `provider`, and reports no identity."""
         return HealthOmics(
             self._transport,
             provider,
             region=self._region,
             endpoint=self._endpoint,
             report=lambda _: None,
+            reached=self._reached,
             clock=self._clock,
             depart=self._depart,
         )
@@ -111,7 +115,11 @@ class HealthOmics:
         except TransportError as error:
             if error.failure is Failure.TLS_UNTRUSTED:
                 self._report(Reason.UPSTREAM_TLS_UNTRUSTED)
-            raise classify.error_of_failure(error.failure) from error
+            failure = classify.error_of_failure(error.failure)
+            has_answered = error.failure in classify.ANSWERED
+            self._reached(None if has_answered else failure.reason)
+            raise failure from error
+        self._reached(None)
         if call.span and reply.status == HTTP_OK and isinstance(reply.body, bytes):
             call.span.received_at = time_ns()  # the translation begins
         try:

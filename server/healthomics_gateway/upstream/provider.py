@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from importlib.metadata import version
 from typing import Protocol
 
@@ -24,8 +25,8 @@ class CredentialsProvider(Protocol):
         ...
 
     @property
-    def expires_at(self) -> float:
-        """When they expire, in seconds since 1970; 0 if that isn't known."""
+    def expires_at(self) -> datetime | None:
+        """Return when the credentials expire; None if that isn't known."""
         ...
 
     async def credentials(self) -> Credentials:
@@ -49,7 +50,7 @@ class FixedCredentials:
     """A provider of credentials that never change."""
 
     is_usable = True
-    expires_at = 0.0
+    expires_at = None
 
     def __init__(self, credentials: Credentials) -> None:
         """Create a provider that always returns `credentials`."""

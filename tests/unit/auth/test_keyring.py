@@ -1160,3 +1160,19 @@ async def test_keys_are_new_until_they_should_be_read_again() -> None:
     await world.knows(NEW)
 
     assert (None, 300.0, -100.0) == (before, after, world.ring.new_seconds)
+
+
+async def test_keyring_says_how_old_its_keys_are() -> None:
+    """It knows the number and the age of its keys, and when it reads again."""
+    world = World(OLD, NEW)
+    before = (world.ring.keys, world.ring.age_seconds, world.ring.due_seconds)
+    await world.knows(OLD)
+    world.clock.seconds += 100
+
+    assert (None, None, 0.0) == before
+    assert world.ring.keys
+    assert (2, 100.0, 200.0) == (
+        len(world.ring.keys.keys),
+        world.ring.age_seconds,
+        world.ring.due_seconds,
+    )

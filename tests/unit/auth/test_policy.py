@@ -91,7 +91,7 @@ def test_caller_without_a_rule_is_denied() -> None:
     """Once any rule exists, a caller that matches no rule is denied."""
     policy = Policy([rule(LIMS)])
 
-    for method in ("GetRun", "WatchRun", "Health", "Reflection"):
+    for method in sorted(ALL_METHODS):
         assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, "else", method)
         assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, ANONYMOUS, method)
     assert Reason.CALLER_NOT_AUTHORIZED is refusal(policy, LIMS, "Reflection")

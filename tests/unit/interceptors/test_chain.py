@@ -648,6 +648,31 @@ async def test_client_that_leaves_at_its_deadline_is_logged_as_late(
     assert [expected] == [(event["code"], event["reason"]) for event in events]
 
 
+async def test_only_a_call_that_failed_is_passed_on() -> None:
+    """`failed` gets a call with its reason when it has failed, and no other."""
+
+    async def proceed(_incoming: Any, call: CallContext) -> bytes:
+        if call is bad:
+            call.code, call.reason = grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"
+            call.error = failure(Reason.RUN_NOT_FOUND)
+        return b""
+
+    failed: list[tuple[CallContext, str]] = []
+    good, bad = call_context(rpc=Answering()), call_context()
+    handle = audit(proceed, failed=lambda call: failed.append((call, call.reason)))
+    for call in (good, bad):
+        await handle(b"", call)
+
+    assert [(bad, "RUN_NOT_FOUND")] == failed
+
+
+class Answering:
+    """The context of a call that is answered."""
+
+    def set_trailing_metadata(self, _trailers: object) -> None:
+        """Do nothing."""
+
+
 async def test_unknown_method_is_logged_with_its_name_cut() -> None:
     """The name of an unknown method is logged up to 100 characters."""
     method = "/" + "x" * 1000

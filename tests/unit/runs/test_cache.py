@@ -123,3 +123,18 @@ async def test_other_errors_remove_no_answer() -> None:
         await runs.get_run(QUERY, call=OneCall(inf))
 
     assert cache.get(QUERY, max_age_seconds=inf) is ANSWER
+
+
+def test_look_ups_that_allow_a_cached_answer_are_counted() -> None:
+    """Hits and misses count only requests that allow a cached answer."""
+    now = 1000.0
+    cache = Cache(max_bytes=2 * SIZE, clock=lambda: now)
+    cache.put(QUERY, ANSWER)
+    cache.get(QUERY, max_age_seconds=0)
+    cache.get(QUERY, max_age_seconds=1)
+    now = 1002.0
+    cache.get(QUERY, max_age_seconds=1)
+    cache.get(RunQuery("2"), max_age_seconds=1)
+
+    assert (1, 2) == (cache.hits, cache.misses)
+    assert (1, SIZE, 2 * SIZE) == (cache.runs, cache.held_bytes, cache.max_bytes)

@@ -392,3 +392,44 @@ async def test_call_that_waited_for_a_token_is_refused_for_the_quota() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
 
     assert Reason.UPSTREAM_THROTTLED is refusal.reason
+
+
+def test_use_of_each_account_is_counted_where_requests_are_sent() -> None:
+    """The gateway's account has the name `own`; a throttle lowers the rate noted."""
+
+    async def work() -> list[tuple[str, int, int, bool]]:
+        schedulers = Schedulers(
+            lambda: Scheduler(
+                tps=TPS, burst=BURST, poll_share=0.5, places=Bulkhead(inf), clock=now
+            )
+        )
+        schedulers.learn("123456789012")
+        await schedulers.depart(QUERY)
+        await schedulers.depart(RunQuery("2", partition=THEIRS))
+        await schedulers.depart(RunQuery("3", partition=THEIRS))
+        schedulers.of(RunQuery("2", partition=THEIRS)).throttled()
+        return [
+            (
+                account,
+                each.use.slots[-1].used,
+                each.use.slots[-1].throttled,
+                each.use.slots[-1].rate_per_second < TPS,
+            )
+            for account, each in schedulers.by_account.items()
+        ]
+
+    assert [("own", 1, 0, False), ("210987654321", 2, 1, True)] == virtually(work)
+
+
+def test_unknown_account_shares_the_own_quota() -> None:
+    """Until the gateway's account is known, there is one quota."""
+
+    async def work() -> tuple[list[str], float]:
+        schedulers = Schedulers(
+            lambda: Scheduler(
+                tps=TPS, burst=BURST, poll_share=0.5, places=Bulkhead(inf), clock=now
+            )
+        )
+        return list(schedulers.by_account), schedulers.of(QUERY).tokens
+
+    assert (["own"], BURST) == virtually(work)

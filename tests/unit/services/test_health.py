@@ -13,8 +13,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import Health
-from healthomics_gateway.services.names import RUN_SERVICE
-from healthomics_gateway.services.readiness import Readiness
+from healthomics_gateway.services.names import (
+    HEALTH,
+    REFLECTION_V1,
+    REFLECTION_V1ALPHA,
+    RUN_SERVICE,
+)
+from healthomics_gateway.services.readiness import UPSTREAM, Readiness
 from testkit.blocking_clients import blocking
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -22,6 +27,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 NO_CREDENTIALS = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE
 INVALID = Reason.GATEWAY_CREDENTIALS_INVALID
 UNTRUSTED = Reason.UPSTREAM_TLS_UNTRUSTED
+UNREACHED = Reason.UPSTREAM_CONNECTION
+REST = "aws: ok\nupstream: ok\n"  # lines of the other parts
 
 
 class Timers:
@@ -126,6 +133,24 @@ def test_timer_of_an_old_refusal_does_not_end_a_new_one() -> None:
     assert INVALID.name == state.why_not
 
 
+@pytest.mark.guarantee("upstream-readiness")
+def test_unreached_upstream_expires_apart_from_the_identity() -> None:
+    """Each of the two parts that expire has a half minute of its own."""
+    timers = Timers()
+    state = readiness(timers)
+    state.report(None)
+    state.report(UNREACHED, UPSTREAM)
+    timers.go_on(20)
+    state.report(None)
+    before = state.why_not
+    state.report(UNREACHED, UPSTREAM)
+    timers.go_on(29.9)
+    later = state.why_not
+    timers.go_on(0.1)
+
+    assert (UNREACHED.name, UNREACHED.name, "") == (before, later, state.why_not)
+
+
 def test_missing_credentials_keep_the_gateway_unready() -> None:
     """Without credentials no call can succeed, so time alone changes nothing."""
     timers = Timers()
@@ -182,6 +207,7 @@ def test_each_part_has_a_line() -> None:
     assert [
         "listeners: GATEWAY_DRAINING",
         "aws: GATEWAY_CREDENTIALS_UNAVAILABLE",
+        "upstream: ok",
         "keys: AUTH_BACKEND_UNAVAILABLE: status 401",
         r"certificate: expired\nlog: ok\x1b[2J",
     ] == state.lines
@@ -237,6 +263,19 @@ async def test_health_of_the_service_is_readiness(
             await check(stub, ""),
             await check(stub, RUN_SERVICE),
         )
+
+
+@pytest.mark.parametrize("service", [HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA])
+async def test_health_of_a_standard_service_is_that_of_the_process(
+    service: str,
+) -> None:
+    """Standard services don't depend on HealthOmics: they serve until a drain."""
+    state = readiness()
+    async with watched(state) as stub:
+        before = await check(stub, service)
+        state.drain()
+
+        assert (SERVING, NOT_SERVING) == (before, await check(stub, service))
 
 
 async def test_health_stream_has_every_change() -> None:
@@ -371,13 +410,14 @@ async def test_livez_fails_if_no_new_call_can_reach_the_gateway() -> None:
     async with pages(state) as (session, url):
         answers = [
             await read(session, url + path)
-            for path in ("/livez", "/readyz", "/readyz?verbose")
+            for path in ("/livez", "/livez?verbose", "/readyz", "/readyz?verbose")
         ]
 
     assert [
         (503, "new calls can't reach the gateway\n"),
+        (503, "listeners: its accept loop has ended\n"),
         (503, "GATEWAY_DRAINING\n"),
-        (503, "listeners: GATEWAY_DRAINING: its accept loop has ended\naws: ok\n"),
+        (503, f"listeners: GATEWAY_DRAINING: its accept loop has ended\n{REST}"),
     ] == answers
 
 
@@ -387,6 +427,7 @@ async def test_livez_succeeds_while_the_process_is_alive(
 ) -> None:
     """`/livez` is 200 even if the gateway isn't ready."""
     assert (200, "ok\n") == await page(state(), "/livez")
+    assert (200, "listeners: ok\n") == await page(state(), "/livez?verbose")
 
 
 async def test_admin_has_no_other_pages() -> None:

@@ -130,6 +130,7 @@ def test_defaults() -> None:
         "jwt.identity_claim": "sub",
         "jwt.audience_claim": "aud",
         "jwt.leeway": "30s",
+        "statusz.identities": "false",
     } == {name: value for name, value, _ in rows(loaded())}
     assert {"default"} == {origin for _, _, origin in rows(loaded())}
 
@@ -781,11 +782,12 @@ VALUES = {
     "GATEWAY_WATCH__MAX_OPEN": st.integers(1, 100_000).map(str),
     "GATEWAY_TLS__CLIENT_AUTH": st.just("none"),
     "GATEWAY_TLS__INSECURE": st.sampled_from(["true", "false"]),
-    "GATEWAY_OPEN_SERVICES": st.sampled_from(["Health", "Reflection,Health"]),
+    "GATEWAY_OPEN_SERVICES": st.sampled_from(["Health", "Channelz,Health"]),
     "GATEWAY_JWT__ALGORITHMS": st.sampled_from(["RS256", "EdDSA,ES384"]),
     "GATEWAY_JWT__IDENTITY_CLAIM": st.sampled_from(["sub", "email"]),
     "GATEWAY_JWT__AUDIENCE_CLAIM": st.sampled_from(["aud", "client_id"]),
     "GATEWAY_JWT__LEEWAY": st.sampled_from(["0s", "30s", "5m"]),
+    "GATEWAY_STATUSZ__IDENTITIES": st.sampled_from(["true", "false"]),
 }
 
 

@@ -714,3 +714,16 @@ async def test_fixed_credentials_never_change() -> None:
     assert await provider.renew(Credentials("B", "secret-B"))
     await provider.close()
     assert mine is await provider.credentials()
+
+
+async def test_expiry_of_the_credentials_is_known_if_they_have_one() -> None:
+    """Credentials that expire have a time; others, and missing ones, have none."""
+    async with world(static("A")) as fixed, world() as lasting:
+        before = lasting.provider.expires_at
+        lasting.chain.link = lasting.clock.lasting("B", 3600)
+        await fixed.key()
+        await lasting.key()
+
+        assert (None, None) == (before, fixed.provider.expires_at)
+        assert lasting.clock.time() + timedelta(hours=1) == lasting.provider.expires_at
+    assert FixedCredentials(Credentials("A", "secret", None)).expires_at is None

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from importlib.metadata import version
@@ -121,12 +121,14 @@ class Source:
         now: Callable[[], datetime],
     ) -> None:
         self.reports: list[Reason | None] = []
+        self.reached: list[Reason | None] = []
         self._source = HealthOmics(
             transport,
             provider,
             region=REGION,
             endpoint=endpoint,
             report=self.reports.append,
+            reached=self.reached.append,
             clock=clocks.Clock(now),
         )
 
@@ -774,6 +776,27 @@ async def test_transport_failure_has_no_answer_and_no_report() -> None:
         error.answer,
     )
     assert [] == asked.reports
+    assert [Reason.UPSTREAM_CONNECTION] == asked.reached
+
+
+@pytest.mark.guarantee("upstream-readiness")
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(http(run_body()), id="run"),
+        pytest.param(http(status=500), id="500"),
+        pytest.param(refusing("ThrottlingException", status=429), id="throttle"),
+        pytest.param(b"it isn't HTTP\r\n\r\n", id="malformed"),
+        pytest.param(http(run_body(), content_length="9" * 9), id="too-large"),
+    ],
+)
+async def test_answer_of_any_kind_reaches_healthomics(reply: bytes) -> None:
+    """An error, a throttle and even bytes that aren't HTTP are answers."""
+    async with Upstream(reply) as upstream, source(upstream.url) as asked:
+        with suppress(GatewayError):
+            await asked.ask()
+
+    assert [None] == asked.reached
 
 
 async def test_silence_is_a_timeout() -> None:

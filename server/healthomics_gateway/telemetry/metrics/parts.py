@@ -73,15 +73,6 @@ class QueueMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheMetrics:
-    """The look-ups of answers in the cache."""
-
-    hits: Count = NOTHING
-    misses: Count = NOTHING
-    age_seconds: Distribution = NOTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchMetrics:
     """The polls of watched runs, and the changes that their watches received."""
 

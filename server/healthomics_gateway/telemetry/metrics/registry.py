@@ -18,8 +18,8 @@ from healthomics_gateway.telemetry.metrics.parts import (
     NO_COUNTS,
     NOTHING,
     AttemptMetrics,
-    CacheMetrics,
     Count,
+    Distribution,
     QueueMetrics,
     RuleCalls,
     WatchMetrics,
@@ -39,7 +39,7 @@ class Metrics:
     calls: CallMetrics | None = None  # none if the metrics are off
     attempts = AttemptMetrics()
     queue = QueueMetrics()
-    cache = CacheMetrics()
+    answer_age_seconds: Distribution = NOTHING
     shared_fetches: Count = NOTHING
     watch = WatchMetrics()
     refusals: Mapping[str, Count] = NO_COUNTS  # by reason
@@ -67,7 +67,12 @@ class Metrics:
         self.calls = CallMetrics(registry)
         self.attempts = _attempts(registry, reasons)
         self.queue = _queue(registry)
-        self.cache = _cache(registry)
+        self.answer_age_seconds = _histogram(
+            registry,
+            "answer_age_seconds",
+            "Age of the answers that the cache returned.",
+            buckets=AGE_SECONDS,
+        )
         self.shared_fetches = _counter(
             registry, "shared_fetches", "Calls that joined another call's fetch."
         )
@@ -121,19 +126,6 @@ def _queue(registry: CollectorRegistry) -> QueueMetrics:
     )
     return QueueMetrics(
         call_seconds=seconds.labels("call"), poll_seconds=seconds.labels("poll")
-    )
-
-
-def _cache(registry: CollectorRegistry) -> CacheMetrics:
-    return CacheMetrics(
-        hits=_counter(registry, "cache_hits", "Look-ups that found an answer."),
-        misses=_counter(registry, "cache_misses", "Look-ups that found no answer."),
-        age_seconds=_histogram(
-            registry,
-            "answer_age_seconds",
-            "Age of the answers that the cache returned.",
-            buckets=AGE_SECONDS,
-        ),
     )
 
 

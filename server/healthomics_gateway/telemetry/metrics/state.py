@@ -41,6 +41,8 @@ STATE: Mapping[str, Description] = {
     "queue_length": Description(
         ("kind",), "Calls, and polls of watches, that wait for their turn."
     ),
+    "cache_hits": Description((), "Look-ups that found an answer.", is_counter=True),
+    "cache_misses": Description((), "Look-ups that found no answer.", is_counter=True),
     "cache_bytes": Description((), "Bytes of memory of the answers in the cache."),
     "cache_entries": Description((), "Runs in the cache."),
     "watches": Description((), "Calls of WatchRun under way."),

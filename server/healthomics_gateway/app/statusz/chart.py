@@ -1,0 +1,135 @@
+"""The chart of a quota's use: an inline SVG, with the same facts as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from healthomics_gateway.app.statusz.markup import Markup, element
+from healthomics_gateway.app.statusz.shape import QuotaState
+from healthomics_gateway.app.statusz.texts import count, number, percent, span
+from healthomics_gateway.telemetry.recent import SLOT_SECONDS, SLOTS
+
+HEIGHT = 100.0  # of the drawing, which is SLOTS wide; the page stretches both
+BAR_WIDTH = 0.8
+MARK_HEIGHT = 6.0  # of the mark for a throttle, above the bars
+
+
+def chart(quota: QuotaState, *, at: int) -> Markup:
+    """Return the figure of one account, the figure number `at` of the page."""
+    top = top_rate(quota)
+    return element(
+        "figure",
+        element("h3", _title(quota)),
+        element("p", summary(quota)),
+        _legend(quota),
+        element("div", *_plot(quota, at, top), class_="plot"),
+        element(
+            "div",
+            element("span", f"{span(SLOTS * SLOT_SECONDS)} ago"),
+            element("span", "now"),
+            class_="axis",
+        ),
+    )
+
+
+def summary(quota: QuotaState) -> str:
+    """Return the facts of the chart as text."""
+    seconds = quota.slots[0].ago_seconds
+    whole = quota.used + quota.left
+    busiest = max(each.used for each in quota.slots)
+    text = (
+        f"In the last {span(seconds)}: {count(quota.used, 'call', 'calls')} sent to"
+        f" HealthOmics, {percent(quota.used, whole)} of what the quota allowed;"
+        f" {quota.left:,} left. Busiest 15 s: {count(busiest, 'call', 'calls')}"
+        f" of {number(quota.limit_per_second * SLOT_SECONDS)}."
+    )
+    if quota.throttled:
+        text += f" AWS throttled {count(quota.throttled, 'call', 'calls')}."
+    if quota.rate_per_second < quota.limit_per_second:
+        text += (
+            f" The rate is lowered to {number(quota.rate_per_second)} a second"
+            " at the moment."
+        )
+    if quota.waiting:
+        text += f" {count(quota.waiting, 'call waits', 'calls wait')} for a turn."
+    return text
+
+
+def top_rate(quota: QuotaState) -> float:
+    """Return the calls a second at the top of the chart."""
+    busiest = max(each.used / SLOT_SECONDS for each in quota.slots)
+    return 1.1 * max(quota.limit_per_second, busiest)
+
+
+def _title(quota: QuotaState) -> str:
+    own = "the gateway's own account"
+    account = own if quota.account == "own" else f"account {quota.account}"
+    return f"Quota of {account}"
+
+
+def _legend(quota: QuotaState) -> Markup:
+    limit = f"allowed ({number(quota.limit_per_second)} calls a second)"
+    named = [("used", "sent to HealthOmics"), ("limit", limit)]
+    if quota.throttled:
+        named.append(("throttled", "throttled by AWS"))
+    items = (
+        element("li", element("span", class_=f"key {kind}"), text)
+        for kind, text in named
+    )
+    return element("ul", *items, class_="legend")
+
+
+def _plot(quota: QuotaState, at: int, top: float) -> Iterator[Markup]:
+    names = f"chart-{at}-title", f"chart-{at}-text"
+    yield element(
+        "svg",
+        element("title", _title(quota), id=names[0]),
+        element("desc", summary(quota), id=names[1]),
+        *_bars(quota, top),
+        _limit_line(quota, top),
+        viewBox=f"0 0 {SLOTS} {HEIGHT:g}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_labelledby=names[0],
+        aria_describedby=names[1],
+    )
+
+
+def _bars(quota: QuotaState, top: float) -> Iterator[Markup]:
+    first = SLOTS - len(quota.slots)
+    for x, slot in enumerate(quota.slots, start=first):
+        if slot.used:
+            height = HEIGHT * slot.used / SLOT_SECONDS / top
+            is_under_way = x == SLOTS - 1
+            yield _rect(x, HEIGHT - height, height, "now" if is_under_way else "used")
+        if slot.throttled:
+            yield _rect(x, 0.0, MARK_HEIGHT, "throttled")
+
+
+def _rect(x: int, y: float, height: float, kind: str) -> Markup:
+    return element(
+        "rect",
+        x=f"{x + (1 - BAR_WIDTH) / 2:g}",
+        y=f"{y:.2f}",
+        width=f"{BAR_WIDTH:g}",
+        height=f"{height:.2f}",
+        class_=kind,
+    )
+
+
+def _limit_line(quota: QuotaState, top: float) -> Markup:
+    """Return a line of the rate that was allowed, with a step at each change."""
+    x = SLOTS - len(quota.slots)
+    steps = f"M{x} "
+    for rate, slots in groupby(each.rate_per_second for each in quota.slots):
+        y = f"{HEIGHT * (1 - rate / top):.2f}"
+        x += len(list(slots))
+        steps += f"{y}H{x}" if steps.endswith(" ") else f"V{y}H{x}"
+    return element(
+        "path",
+        d=steps,
+        class_="limit",
+        fill="none",
+        vector_effect="non-scaling-stroke",  # as the drawing is stretched
+    )

@@ -1,0 +1,63 @@
+"""Numbers, sizes and times as the status page shows them to a person."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from healthomics_gateway.app.statusz.markup import Markup, element, joined
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+KIB = 1024
+PERCENT = 100
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its two largest units: `2 h 5 min`."""
+    whole = round(abs(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min"
+    if whole < DAY:
+        hours, minutes = divmod(whole // MINUTE, 60)
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(whole // HOUR, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def moment(when: datetime, now: datetime) -> Markup:
+    """Return a time: how long ago or until then, and exactly, if today without date."""
+    seconds = (when - now).total_seconds()
+    relative = f"in {span(seconds)}" if seconds > 0 else f"{span(seconds)} ago"
+    iso = f"{when:%Y-%m-%dT%H:%M:%SZ}"
+    date = (
+        "" if abs(seconds) < DAY and when.date() == now.date() else f"{when:%Y-%m-%d} "
+    )
+    exact = element("small", f"{date}{when:%H:%M:%S} UTC")
+    return element("time", joined(relative, " ", exact), datetime=iso)
+
+
+def number(value: float) -> str:
+    """Return a number with at most one decimal: `1,234`, `7.5`."""
+    text = f"{value:,.1f}"
+    return text.removesuffix(".0")
+
+
+def size(number_of_bytes: int) -> str:
+    """Return a size: `64 MiB`."""
+    value, unit = float(number_of_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < KIB:
+            break
+        value, unit = value / KIB, larger
+    return f"{number(value)} {unit}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share: `45 %`, or `0 %` of nothing."""
+    return f"{round(PERCENT * part / whole) if whole else 0} %"
+
+
+def count(value: int, one: str, many: str) -> str:
+    """Return a number with its noun: `1 call`, `1,200 calls`."""
+    return f"{value:,} {one if value == 1 else many}"

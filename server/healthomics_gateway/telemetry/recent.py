@@ -1,0 +1,186 @@
+"""What happened lately, in a bounded space: the newest errors and the quota's use."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+MAX_ERRORS = 20
+MAX_REASONS = 100  # more than the table of errors has
+SLOT_SECONDS = 15.0
+SLOTS = 60  # 15 minutes
+
+# Not errors: the client left, or a watch has lasted as long as it may.
+EXPECTED = frozenset({"", "WATCH_RENEW"})
+UNKNOWN_METHOD = "METHOD_UNKNOWN"  # the reason for which a caller chose the method
+
+
+class FailedCall(Protocol):
+    """A call that has failed."""
+
+    @property
+    def method(self) -> str:
+        """Its method, /package.Service/Method."""
+        ...
+
+    @property
+    def code(self) -> Any:
+        """The code of its status; `name` is its name."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Its reason; empty if the client has cancelled it."""
+        ...
+
+    @property
+    def request_id(self) -> str:
+        """Its request id."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """The identity of its caller."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed call."""
+
+    time: datetime
+    reason: str
+    code: str
+    method: str  # empty if there is no such method
+    request_id: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """The calls that failed for one reason, since the start."""
+
+    count: int
+    newest: Failure
+
+
+class RecentErrors:
+    """The last 20 failed calls, and the number and the last of each reason."""
+
+    def __init__(
+        self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """Begin without any."""
+        self._now = now
+        self._newest: deque[Failure] = deque(maxlen=MAX_ERRORS)
+        self._by_reason: dict[str, ReasonCount] = {}
+
+    def add(self, call: FailedCall) -> None:
+        """Add a call, unless its end was expected."""
+        reason = call.reason
+        if reason in EXPECTED:
+            return
+        method = "" if reason == UNKNOWN_METHOD else call.method
+        failure = Failure(
+            self._now(), reason, call.code.name, method, call.request_id, call.identity
+        )
+        self._newest.append(failure)
+        known = self._by_reason.get(reason)
+        if known or len(self._by_reason) < MAX_REASONS:
+            count = known.count if known else 0
+            self._by_reason[reason] = ReasonCount(count + 1, failure)
+
+    @property
+    def newest(self) -> Sequence[Failure]:
+        """The last failed calls, the newest first."""
+        return tuple(reversed(self._newest))
+
+    @property
+    def by_reason(self) -> Sequence[ReasonCount]:
+        """The failures of each reason, the most frequent first."""
+        return sorted(self._by_reason.values(), key=lambda each: -each.count)
+
+
+@dataclass(slots=True)
+class _Slot:
+    number: int = -1  # of the 15 seconds that it counts, since the clock's zero
+    used: int = 0
+    throttled: int = 0
+    rate: float = 0.0  # the lowest
+
+
+@dataclass(frozen=True, slots=True)
+class SlotUse:
+    """What was used of a quota in 15 seconds."""
+
+    ago_seconds: float  # from its begin until now
+    seconds: float  # how much of it has passed since the gateway's start
+    used: int  # requests that were sent
+    throttled: int  # throttles by AWS
+    rate_per_second: float  # the lowest rate that was allowed
+
+    @property
+    def limit(self) -> float:
+        """The requests that the rate allowed."""
+        return self.rate_per_second * self.seconds
+
+
+class QuotaUse:
+    """The requests to one account in each 15 seconds of the last 15 minutes."""
+
+    def __init__(
+        self, *, tps: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin without requests; `tps` is the rate if AWS doesn't throttle."""
+        self._tps = tps
+        self._clock = clock
+        self._begun = clock()
+        self._slots = [_Slot() for _ in range(SLOTS)]
+
+    def sent(self, rate: float) -> None:
+        """Count a request that is sent while `rate` requests a second are allowed."""
+        self._slot(rate).used += 1
+
+    def throttled(self, rate: float) -> None:
+        """Count a throttle, which has lowered the rate to `rate`."""
+        self._slot(rate).throttled += 1
+
+    @property
+    def slots(self) -> Sequence[SlotUse]:
+        """The slots since the start, at most 60, the oldest first, the last under way.
+
+        A slot without requests has the full rate as its limit.
+        """
+        now = self._clock()
+        last = int(now // SLOT_SECONDS)
+        first = max(last - SLOTS + 1, int(self._begun // SLOT_SECONDS))
+        return [self._use(number, now) for number in range(first, last + 1)]
+
+    def _use(self, number: int, now: float) -> SlotUse:
+        slot = self._slots[number % SLOTS]
+        if slot.number != number:
+            slot = _Slot(rate=self._tps)
+        begin = max(number * SLOT_SECONDS, self._begun)
+        seconds = min((number + 1) * SLOT_SECONDS, now) - begin
+        return SlotUse(
+            ago_seconds=round(now - begin, 3),
+            seconds=round(seconds, 3),
+            used=slot.used,
+            throttled=slot.throttled,
+            rate_per_second=round(slot.rate, 3),
+        )
+
+    def _slot(self, rate: float) -> _Slot:
+        """Return the slot under way, with the lowest rate so far."""
+        number = int(self._clock() // SLOT_SECONDS)
+        slot = self._slots[number % SLOTS]
+        if slot.number != number:
+            slot.number, slot.rate = number, rate
+            slot.used = slot.throttled = 0
+        elif rate < slot.rate:
+            slot.rate = rate
+        return slot

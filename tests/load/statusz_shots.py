@@ -1,0 +1,67 @@
+"""Draw the status page at rest, under load and with faults, in light and dark.
+
+It needs Chromium. The pictures are for people to look at. Ends with 0 if no page
+requests anything but itself, logs an error or is wider than its screen, else with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from load.shooting.browser import LOOKS, Look, Tab, browser, program
+from load.shooting.traffic import at_rest, under_load, with_faults
+
+PICTURES = Path(__file__).parents[2] / "build" / "statusz"
+SCENES = {"rest": at_rest, "load": under_load, "fault": with_faults}
+SECONDS = 60.0  # of load before it is drawn
+
+
+async def draw(names: Sequence[str], seconds: float) -> list[str]:
+    """Draw each scene in each look; return the faults."""
+    chromium = program()
+    if chromium is None:
+        return ["Chromium isn't on PATH"]
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    faults: list[str] = []
+    async with browser(chromium) as tab:
+        for name in names:
+            with TemporaryDirectory() as folder:
+                async with SCENES[name](Path(folder), seconds) as served:
+                    url = f"http://{served.admin_address}/statusz"
+                    for look in LOOKS:
+                        faults += await _draw(tab, url, name, look)
+    return faults
+
+
+async def _draw(tab: Tab, url: str, name: str, look: Look) -> list[str]:
+    await tab.show(url, look)
+    file = PICTURES / f"{name}-{look.name}.png"
+    file.write_bytes(await tab.picture(look))
+    print(file, flush=True)  # noqa: T201  # a program for the command line
+    faults = [f"it requests {each}" for each in tab.requested if each != url]
+    width = await tab.value("document.documentElement.scrollWidth")
+    if width > look.width:
+        faults.append(f"it is {width} pixels wide")
+    return [f"{file.name}: {fault}" for fault in faults]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    parser = argparse.ArgumentParser(prog="statusz-shots", description=__doc__)
+    parser.add_argument("scene", nargs="*", help=f"of {', '.join(SCENES)}; default all")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of load")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.scene) - SCENES.keys():
+        parser.error(f"no such scene: {', '.join(sorted(unknown))}")
+    faults = asyncio.run(draw(options.scene or list(SCENES), options.seconds))
+    print(*(faults or ["ok: see build/statusz"]), sep="\n")  # noqa: T201  # as above
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

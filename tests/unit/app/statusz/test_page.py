@@ -1,0 +1,295 @@
+"""The status page as HTML: what it shows, escaped, valid, and from nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from healthomics_gateway.app.statusz import shape
+from healthomics_gateway.app.statusz.markup import SHAPES, VOID
+from healthomics_gateway.app.statusz.page import POLICY, STYLE, headline, page
+from testkit.snapshots import (
+    HOSTILE,
+    LIMS,
+    at_rest,
+    certificate,
+    error,
+    errors,
+    hostile,
+    loaded,
+    quota,
+    slot,
+    with_faults,
+)
+
+STATES = {
+    "rest": at_rest(),
+    "load": loaded(),
+    "faults": with_faults(),
+    "hostile": hostile(),
+}
+VALIDATOR = Path(__file__).parents[4] / "build/tools/vnu.jar"  # by `make validator`
+LOADING = {"action", "background", "data", "href", "poster", "src", "srcset", "style"}
+
+each_state = pytest.mark.parametrize(
+    "state", [pytest.param(state, id=name) for name, state in STATES.items()]
+)
+
+
+class Reader(HTMLParser):
+    """Reads a page strictly: each element ends where it must."""
+
+    def __init__(self, text: str) -> None:
+        """Read the text."""
+        super().__init__()
+        self.open: list[str] = []
+        self.names: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert [] == self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the element."""
+        self.names.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element without content, which only SVG has."""
+        assert tag in SHAPES
+        self.names.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that it is the innermost element that ends."""
+        assert tag == self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        """Note the text."""
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """The visible text, and that of the head, as one line."""
+        return " ".join(" ".join(self.texts).split())
+
+
+@each_state
+def test_page_has_nothing_from_elsewhere(state: shape.Snapshot) -> None:
+    """No element loads or runs anything, and no link leaves the admin address."""
+    read = Reader(page(state))
+    links = {value for name, value in read.attributes if name in LOADING}
+
+    assert {"?format=json", "/readyz?verbose", "/livez?verbose"} == links
+    assert not {"script", "img", "link", "iframe", "object"} & set(read.names)
+    assert [] == [name for name, _ in read.attributes if name.startswith("on")]
+    assert not re.search(r"url\(|@import|//", STYLE)
+
+
+@pytest.mark.guarantee("status-page")
+def test_every_text_is_escaped() -> None:
+    """A hostile text is shown as it is, wherever it stands, and is never HTML."""
+    text = page(hostile())
+    read = Reader(text)
+
+    assert "<script" not in text
+    assert "<img" not in text
+    assert 20 < read.text.count(HOSTILE)
+    assert set(read.names) <= set(Reader(page(with_faults())).names) | {"ul", "li"}
+
+
+def test_policy_allows_the_page_its_own_style_only() -> None:
+    """The hash is that of the style as the page has it."""
+    assert f"<style>{STYLE}</style>" in page(at_rest())
+    assert POLICY.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in POLICY
+
+
+def words_of(state: shape.Snapshot) -> str:
+    """Return the text of a page."""
+    return Reader(page(state)).text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({}, "Ready", id="ready"),
+        pytest.param({"ready": False}, "Not ready", id="unready"),
+        pytest.param({"ready": False, "draining": True}, "Shutting down", id="drain"),
+        pytest.param(
+            {"ready": False, "draining": True, "live": False},
+            "No new calls arrive",
+            id="dead",
+        ),
+    ],
+)
+def test_headline_is_the_state(changes: dict[str, bool], words: str) -> None:
+    """The title and the first line say how the gateway is."""
+    state = at_rest(**changes)
+
+    assert words == headline(state)
+    assert f"<title>{words} - HealthOmics gateway on pod-1</title>" in page(state)
+    assert f"<strong>{words}</strong>" in page(state)
+
+
+def test_gateway_at_rest_shows_that_nothing_has_failed() -> None:
+    """Without calls, errors and rules the page says so."""
+    text = words_of(at_rest())
+
+    for words in (
+        "up 2 h 5 min, since 2026-11-29 10:25 UTC",
+        "No call has failed since the start.",
+        "No rules are set",
+        "All are defaults.",
+        "no expiry known",
+        "In the last 15 s: 0 calls sent to HealthOmics, 0 % of what the quota allowed;",
+    ):
+        assert words in text
+
+
+def test_gateway_at_work_shows_its_figures() -> None:
+    """The page has the figures of each part."""
+    text = words_of(loaded())
+
+    for words in (
+        "12 of at most 8,192",
+        "1,200 of 40 runs; at most 10,000",
+        "90 % of 100 look-ups",
+        "5 MiB of 64 MiB; 1 run",
+        "Quota of the gateway's own account",
+        "Quota of account 210987654321",
+        "AWS throttled 1 call.",
+        "The rate is lowered to 5.6 a second at the moment.",
+        "3 calls wait for a turn.",
+        "in 1 h 13:30:00 UTC",
+        "in 90 d 2027-02-27 12:30:00 UTC",
+        "2 keys",
+        "read 1 min ago; read again in 4 min",
+        f"1: {LIMS} GetRun 1,234",
+        "rule 2 none 0",
+        "1,000 more aren't shown.",
+        "log.level debug",
+        "jwt.issuer not set",
+        "1 setting with its default",
+    ):
+        assert words in text
+
+
+def test_errors_are_grouped_by_reason() -> None:
+    """Each reason has its count and its calls, with time, method and request id."""
+    older = error(request_id="older", method="", identity="lims")
+    newest = (error(request_id="newer"), error("TOKEN_MISSING"), older)
+    counts = [shape.ReasonState(count=7, last=newest[0])]
+    counts += [shape.ReasonState(count=1, last=each) for each in newest[1:2]]
+    counts.append(shape.ReasonState(count=3, last=error("RARE", request_id="rare")))
+    state = shape.ErrorState(by_reason=counts, newest=newest)
+    text = words_of(at_rest(errors=state))
+
+    first = text.index("RUN_NOT_FOUND NOT_FOUND, 7 since the start")
+    second = text.index("TOKEN_MISSING NOT_FOUND, 1 since the start")
+    assert (
+        first
+        < text.index("5 s ago 12:29:55 UTC GetRun newer")
+        < text.index("unknown method older lims")
+        < second
+    )
+    assert "GetRun rare" in text  # its last call, though it isn't among the newest
+
+
+def test_gateway_with_faults_shows_each() -> None:
+    """Each part says what is wrong with it."""
+    text = words_of(with_faults())
+
+    for words in (
+        "Not ready UPSTREAM_CONNECTION",
+        "not ready UPSTREAM_CONNECTION: no answer in 33 s",
+        "fault 12 lines lost",
+        "not usable",
+        "expires soon",
+        "expired",
+        "tls.cert_file: it isn't PEM",
+        "not read status 401",
+    ):
+        assert words in text
+
+
+def test_old_keys_that_are_still_used_are_a_fault() -> None:
+    """If the last read of the keys failed, the page says which keys are used."""
+    keys = shape.KeyState(keys=2, age_seconds=1.0, due_seconds=1.0, fault="status 500")
+
+    assert "fault status 500; 2 keys still used" in words_of(at_rest(keys=keys))
+
+
+def test_chart_has_its_facts_as_text() -> None:
+    """The drawing has a title and a description, and a bar for each slot with calls."""
+    slots = slot(2, used=60), slot(1, throttled=2, rate=4.0), slot(0, used=240)
+    text = page(at_rest(quota=[quota(*slots)]))
+
+    assert 1 == text.count('<svg viewBox="0 0 60 100"')
+    assert 'aria-labelledby="chart-1-title" aria-describedby="chart-1-text"' in text
+    assert '<title id="chart-1-title">Quota of the gateway&#x27;s own account' in text
+    assert '<desc id="chart-1-text">In the last 45 s: 300 calls sent' in text
+    assert [1, 1, 1] == [
+        text.count(f'class="{kind}"/>') for kind in ("used", "now", "throttled")
+    ]
+    # 16 calls a second are the most; the top is a tenth above it.
+    assert '<path d="M57 54.55H58V77.27H59V54.55H60" class="limit"' in text
+    assert '<rect x="59.1" y="9.09" width="0.8" height="90.91" class="now"/>' in text
+
+
+def test_longest_page_is_bounded() -> None:
+    """With as many rules and settings as are shown, it is below 2 MiB."""
+    rules = [
+        shape.RuleState(rule=at, identity="x" * 500, methods=["GetRun"], calls=1)
+        for at in range(500)
+    ]
+    settings = [
+        shape.Setting(name=f"callers[{at}].identity", value="&" * 500, is_default=False)
+        for at in range(500)
+    ]
+    calls = errors(*(error(f"R{at}") for at in range(20)))
+
+    text = page(loaded(rules=rules, settings=settings, errors=calls))
+    assert len(text) < 2 * 2**20
+
+
+def test_page_is_valid_html(tmp_path: Path) -> None:
+    """The Nu validator finds no error and no warning in HTML, SVG and style."""
+    require_validator()
+    files = [tmp_path / f"{name}.html" for name in STATES]
+    for file, state in zip(files, STATES.values(), strict=True):
+        file.write_text(page(state), encoding="utf-8")
+    command = ["java", "-jar", str(VALIDATOR), "--also-check-css", *map(str, files)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    about = [each for each in found.stderr.splitlines() if str(tmp_path) in each]
+    assert (0, []) == (found.returncode, about)
+
+
+def require_validator() -> None:
+    """Skip the test if the validator is missing; fail it if CI is set."""
+    if VALIDATOR.is_file() and shutil.which("java"):
+        return
+    reason = "the validator isn't installed; `make validator` installs it, with npm"
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}; it runs with Java")
+    pytest.skip(reason)
+
+
+def test_certificate_is_due_two_weeks_before_its_end() -> None:
+    """A certificate that should have been renewed stands out."""
+    day = 86_400.0
+    text = [
+        words_of(at_rest(certificates=[certificate(days * day)])) for days in (13, 15)
+    ]
+
+    assert [True, False] == ["expires soon" in each for each in text]
