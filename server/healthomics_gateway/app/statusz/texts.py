@@ -17,7 +17,7 @@ def span(seconds: float) -> str:
     if whole < MINUTE:
         return f"{whole} s"
     if whole < HOUR:
-        return f"{whole // MINUTE} min"
+        return f"{round(whole / MINUTE)} min"
     if whole < DAY:
         hours, minutes = divmod(whole // MINUTE, 60)
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
