@@ -474,8 +474,8 @@ MUTANTS = (
     Mutant(
         "caller-without-a-rule-is-allowed",
         "auth/policy.py",
-        "return Access(identity, DENY_ALL)",
-        "return Access(identity, ALLOW_ALL)",
+        "if each.matches(identity)), DENY_ALL)",
+        "if each.matches(identity)), ALLOW_ALL)",
         "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(
