@@ -31,25 +31,37 @@ async def channelz_of(served: Gateway) -> AsyncIterator[Any]:
         yield ChannelzStub(channel)
 
 
+async def newest_server(stub: Any) -> int:
+    """Return the id of the process's newest server, from as many pages as there are."""
+    start = 0
+    while True:
+        request = channelz.GetServersRequest(start_server_id=start)
+        page = await stub.GetServers(request)
+        newest: int = max(each.ref.server_id for each in page.server)
+        if page.end:
+            return newest
+        start = newest + 1
+
+
 async def test_channelz_shows_servers_and_their_connections() -> None:
     """As grpcdebug does: list the servers, one server, its sockets, and a socket."""
     async with gateway(aws_at(NOWHERE), **OPEN) as served, channelz_of(served) as stub:
-        servers = (await stub.GetServers(channelz.GetServersRequest())).server
-        server_id = max(each.ref.server_id for each in servers)
+        server_id = await newest_server(stub)
         one = await stub.GetServer(channelz.GetServerRequest(server_id=server_id))
         sockets = await stub.GetServerSockets(
             channelz.GetServerSocketsRequest(server_id=server_id)
         )
-        (socket,) = sockets.socket_ref
-        details = await stub.GetSocket(
-            channelz.GetSocketRequest(socket_id=socket.socket_id)
-        )
+        # Another one may be the gateway's own, which tries whether it is alive.
+        found = [
+            await stub.GetSocket(channelz.GetSocketRequest(socket_id=each.socket_id))
+            for each in sockets.socket_ref
+        ]
 
     assert server_id == one.server.ref.server_id
     assert one.server.data.calls_started
     assert sockets.end
-    assert "127.0.0.1" in socket.name
-    assert details.socket.data.streams_started
+    assert all("127.0.0.1" in each.name for each in sockets.socket_ref)
+    assert any(each.socket.data.streams_started for each in found)
 
 
 async def test_sockets_of_an_answer_are_bounded() -> None:
@@ -62,9 +74,7 @@ async def test_sockets_of_an_answer_are_bounded() -> None:
             await stack.enter_async_context(channelz_of(served))
             for _ in range(MAX_RESULTS + 2)
         ]
-        for stub in stubs:
-            servers = (await stub.GetServers(channelz.GetServersRequest())).server
-        server_id = max(each.ref.server_id for each in servers)
+        server_id = max([await newest_server(stub) for stub in stubs])
         request = channelz.GetServerSocketsRequest(server_id=server_id)
         pages = []
         for request.max_results in (0, -1, 10**9, 3):
@@ -79,7 +89,9 @@ async def test_sockets_of_an_answer_are_bounded() -> None:
 
     assert [(MAX_RESULTS, False)] * 3 == pages[:3]
     assert (3, False) == pages[3]
-    assert (len(stubs) - 3, True) == (len(rest.socket_ref), rest.end)
+    assert rest.end
+    # One more may be the gateway's own, which tries whether it is alive.
+    assert len(rest.socket_ref) - (len(stubs) - 3) in (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics_gateway.app.admin import MAX_CONNECTIONS
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.telemetry.log_writer import LogWriter
 from load.attacks import FIRST_ID
@@ -424,7 +425,11 @@ async def test_lost_lines_of_the_log_are_counted() -> None:
     flags = {"listen": ANYWHERE, "admin_listen": ANYWHERE}
     async with LyingUpstream() as upstream:
         settings = load(flags=flags, environ={}).settings
-        served = Gateway(settings, aws_at(upstream.url), lost_lines=writer.lost)
+        served = Gateway(
+            settings,
+            aws_at(upstream.url),
+            observability=Observability(lost_lines=writer.lost),
+        )
         await served.start()
         found = await scrape(served)
         await served.stop()

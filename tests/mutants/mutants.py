@@ -187,8 +187,8 @@ MUTANTS = (
     Mutant(
         "keys-are-not-waited-for",
         "app/gateway.py",
-        "fault=self._keyring.fault, why=unread)",
-        "fault=self._keyring.fault)",
+        "fault=parts.keyring.fault, why=unread)",
+        "fault=parts.keyring.fault)",
         "unit/app/test_gateway.py::test_gateway_is_unready_until_keys_are_read",
     ),
     Mutant(
@@ -610,8 +610,8 @@ MUTANTS = (
     Mutant(
         "faults-of-the-log-are-not-reported",
         "app/process.py",
-        'parts={"log": log.fault}',
-        "parts={}",
+        "fault_of_log=log.fault,",
+        "fault_of_log=None,",
         "faults/test_log.py::test_blocked_stderr_delays_nothing",
     ),
     Mutant(
@@ -661,7 +661,7 @@ MUTANTS = (
     Mutant(
         "shutdown-ends-calls-at-once",
         "app/gateway.py",
-        "        await self._bounds.drain.drain(seconds)\n",
+        "        await self.parts.bounds.drain.drain(seconds)\n",
         "",
         "faults/test_sigterm.py::test_sigterm_loses_no_call_in_time",
         holds=("faults/test_sigterm.py::test_drain_ends_calls_that_hang",),

@@ -20,6 +20,7 @@ from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway import sandbox
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.errors.reasons import Advice, Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.sandbox.signature import ReceivedRequest
@@ -79,7 +80,10 @@ async def gateway(
             environ=environ,
             config_file=Path(file.name),
         ).settings
-    served = Gateway(settings, aws, refusal_seconds=refusal_seconds, tracer=tracer)
+    observability = Observability(tracer=tracer)
+    served = Gateway(
+        settings, aws, observability=observability, refusal_seconds=refusal_seconds
+    )
     try:
         await served.start()
         with within_quota(aws.endpoint, environ):

@@ -1,21 +1,26 @@
-"""The parts of a gateway whose state the metrics and the status page show."""
+"""The parts of a gateway that its servers, its metrics and its status page share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from healthomics_gateway.app import wiring
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
 from healthomics_gateway.app.listeners import Listeners
+from healthomics_gateway.app.measuring import make_metrics
 from healthomics_gateway.app.reload import Reloads
-from healthomics_gateway.app.wiring import UpstreamParts
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
-from healthomics_gateway.services.readiness import Readiness
+from healthomics_gateway.services.limits import REFUSAL_SECONDS
+from healthomics_gateway.services.reachability import Reachability
+from healthomics_gateway.services.readiness import UPSTREAM, Readiness
 from healthomics_gateway.services.run_service import RunService
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.telemetry.metrics.parts import RuleCalls
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.recent import RecentErrors
+from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.config import Aws
 
 # Returns the numbers of lost lines of the audit log, and of other lines.
@@ -23,21 +28,74 @@ LostLines = Callable[[], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The parts of a gateway whose state is shown."""
+class Observability:
+    """What a gateway reports about itself to others."""
 
-    settings: Callable[[], Settings]  # as they are now, after reloads
+    metrics: Metrics = field(default_factory=make_metrics)
+    tracer: Tracer | None = None  # without one, calls aren't traced
+    lost_lines: LostLines = lambda: (0, 0)  # of the log
+    errors: RecentErrors = field(default_factory=RecentErrors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a gateway."""
+
     aws: Aws
     readiness: Readiness
-    upstream: UpstreamParts
+    reachability: Reachability
+    upstream: wiring.UpstreamParts
+    keyring: Keyring | None  # None if tokens aren't verified
     listeners: Listeners
-    admin_address: Callable[[], str]
     bounds: Bounds
     guards: Guards
     cache: Cache
     service: RunService
-    keyring: Keyring | None
-    reloads: Reloads
-    errors: RecentErrors
-    rule_calls: RuleCalls
-    lost_lines: LostLines
+    reloads: Reloads  # with the settings in effect
+    observability: Observability
+
+
+def make_parts(
+    settings: Settings,
+    aws: Aws,
+    *,
+    readiness: Readiness,
+    observability: Observability,
+    refusal_seconds: float = REFUSAL_SECONDS,
+) -> Parts:
+    """Create the parts; `refusal_seconds` is as in `make_run_service`."""
+    metrics, tracer = observability.metrics, observability.tracer
+    reachability = Reachability(lambda why: readiness.report(why, UPSTREAM))
+    upstream = wiring.make_upstream(
+        settings,
+        aws,
+        report=readiness.report,
+        reached=reachability.note,
+        metrics=metrics,
+        tracer=tracer,
+    )
+    keyring = wiring.make_keyring(
+        settings.jwt, report=lambda why: readiness.report(why, "keys")
+    )
+    cache = Cache(max_bytes=settings.cache.max_bytes, ages=metrics.answer_age_seconds)
+    return Parts(
+        aws=aws,
+        readiness=readiness,
+        reachability=reachability,
+        upstream=upstream,
+        keyring=keyring,
+        listeners=Listeners(listeners_of(settings)),
+        bounds=wiring.make_bounds(settings),
+        guards=wiring.make_guards(settings, keyring, metrics=metrics),
+        cache=cache,
+        service=wiring.make_run_service(
+            settings,
+            upstream,
+            cache=cache,
+            metrics=metrics,
+            refusal_seconds=refusal_seconds,
+            tracer=tracer,
+        ),
+        reloads=Reloads(settings),
+        observability=observability,
+    )

@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 import structlog
 
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.measuring import make_metrics
+from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.app.reload import ConfigFile, Reload
 from healthomics_gateway.app.sd_notify import ServiceManager
 from healthomics_gateway.app.signals import ENDED, handle
@@ -81,10 +83,12 @@ async def serve(
         settings,
         aws,
         reload=reload,
-        parts={"log": log.fault},
-        lost_lines=log.lost,
-        metrics=metrics,
-        tracer=set_up_tracing(os.environ),
+        observability=Observability(
+            metrics=metrics or make_metrics(),
+            tracer=set_up_tracing(os.environ),
+            lost_lines=log.lost,
+        ),
+        fault_of_log=log.fault,
     )
     with redirect_stderr(Printed()):
         try:

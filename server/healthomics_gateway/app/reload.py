@@ -62,10 +62,13 @@ class Setters:
 
 
 class Reloads:
-    """The outcomes of reloads, for metrics and readiness."""
+    """The settings in effect, and the outcomes of reloads."""
 
-    def __init__(self, *, now: Callable[[], float] = time.time) -> None:
-        """Start with the configuration of the start, which was read just now."""
+    def __init__(
+        self, settings: Settings, *, now: Callable[[], float] = time.time
+    ) -> None:
+        """Begin with the settings of the start, which were read just now."""
+        self.settings = settings
         self._now = now
         self.outcomes = {"ok": 0, "error": 0}  # numbers of reloads
         self.last_at = now()  # of the last reload or the start, in seconds since 1970
@@ -89,8 +92,9 @@ class Reloads:
         named = ", ".join(names[:MAX_NAMES]) + more
         return f"faults in {named}; the settings stay as they were; see the log"
 
-    def succeeded(self) -> None:
-        """Count a reload that succeeded."""
+    def succeeded(self, settings: Settings) -> None:
+        """Count a reload that succeeded; from now on `settings` are in effect."""
+        self.settings = settings
         self._count("ok", ())
 
     def failed(self, faults: Sequence[str]) -> None:
@@ -118,18 +122,16 @@ class Reloader:
     def __init__(
         self,
         reload: Reload,
-        running: Settings,
         *,
         setters: Setters,
         reloads: Reloads,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         read_seconds: float = READ_SECONDS,
     ) -> None:
-        """Follow the file; `running` are the settings of the start."""
+        """Follow the file; `reloads` has the settings of the start."""
         self._file = reload.file
         self._requested = reload.requested
         self._begun, self._ended = reload.begun, reload.ended
-        self.running = running  # the settings as they are now
         self._setters = setters
         self._reloads = reloads
         self._sleep = sleep
@@ -213,19 +215,19 @@ class Reloader:
             raise ConfigurationError(late) from None
         if content != found:  # of an earlier check that took long
             raise ConfigurationError(late)
-        if faults := tuple(reload_faults(self.running, read)):
+        if faults := tuple(reload_faults(self._reloads.settings, read)):
             raise ConfigurationError(*faults)
         return read
 
     async def _use(self, read: Settings) -> None:
-        before, after = self.running, reloaded(self.running, read)
+        before = self._reloads.settings
+        after = reloaded(before, read)
         if roles := roles_of(after):
             await self._setters.learn_accounts(roles)
         self._setters.log_level(after.log.level)
         self._setters.withheld(after.withhold)
         await self._setters.rules(rules_of(after))
-        self.running = after
-        self._reloads.succeeded()
+        self._reloads.succeeded(after)
         _log.info("configuration_reloaded", changed=changed(before, after))
         if others := changed(after, read):
             _log.warning("restart_needed", settings=others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import grpc
@@ -12,13 +12,12 @@ from healthomics_gateway.app.file_limit import max_connections
 from healthomics_gateway.app.grpc_server import make_server
 from healthomics_gateway.app.interceptor_stack import (
     STANDARD,
-    Bounds,
-    Guards,
     make_chain,
 )
 from healthomics_gateway.app.listener import Listener
 from healthomics_gateway.app.measuring import measure_for
-from healthomics_gateway.context import CallContext, Interceptor
+from healthomics_gateway.app.parts import Parts
+from healthomics_gateway.context import Interceptor
 from healthomics_gateway.interceptors.audit import audit
 from healthomics_gateway.interceptors.chain import UNKNOWN_SERVICE, Chain
 from healthomics_gateway.interceptors.status import status
@@ -28,14 +27,11 @@ from healthomics_gateway.services.channelz import Channelz
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.names import CHANNELZ, HEALTH, RUN_SERVICE
 from healthomics_gateway.services.reflection import add_reflection
-from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.spans import (
     SERVER_ADDRESS,
     SERVER_PORT,
     Attributes,
-    Tracer,
 )
 
 
@@ -43,32 +39,16 @@ class ServerFactory:
     """Creates the server of each listener; all share their services and limits."""
 
     def __init__(
-        self,
-        settings: Settings,
-        *,
-        guards: Guards,
-        bounds: Bounds,
-        service: RunService,
-        health: Health,
-        metrics: Metrics,
-        failed: Callable[[CallContext], None],
-        options: Sequence[tuple[str, int]],
-        tracer: Tracer | None = None,
+        self, settings: Settings, parts: Parts, *, options: Sequence[tuple[str, int]]
     ) -> None:
-        """Keep what the servers share; `options` are gRPC's.
-
-        `failed` is called with each call that has failed. Calls are traced if there is
-        a `tracer`.
-        """
+        """Create servers for `parts`; `options` are gRPC's."""
         self._settings = settings
-        self._guards = guards
-        self._bounds = bounds
-        self._service = service
-        self._health = health
-        self._metrics = metrics
-        self._audit = partial(audit, failed=failed)
+        self._parts = parts
+        self._health = Health(parts.readiness)
+        self._metrics = parts.observability.metrics
+        self._tracer = parts.observability.tracer
+        self._audit = partial(audit, failed=parts.observability.errors.add)
         self._options = options
-        self._tracer = tracer
 
     def make(self, listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
         """Create the server of a listener; return it and its chain.
@@ -83,8 +63,8 @@ class ServerFactory:
             audit=self._audit,
             status=status(debug=settings.errors.debug),
             measure=measure_for(self._metrics, without_rules=without_rules),
-            guard=self._guards.at(listener.by_connection),
-            bounds=self._bounds,
+            guard=self._parts.guards.at(listener.by_connection),
+            bounds=self._parts.bounds,
             open_services=own.open_services,
             listener=str(own.address) if settings.listeners else "",
             trace=self._trace(own.address),
@@ -117,7 +97,7 @@ class ServerFactory:
 
     def _add_services(self, server: grpc.aio.Server, services: frozenset[str]) -> None:
         if "RunService" in services:
-            add_RunServiceServicer_to_server(self._service, server)
+            add_RunServiceServicer_to_server(self._parts.service, server)
         if "Health" in services:
             self._health.add_to(server)
         if "Channelz" in services:

@@ -31,15 +31,16 @@ ROLE_DENIED = (
 
 async def check_credentials(found: Found) -> Result:
     """Read the credential chain as the gateway does."""
+    provider = found.own_provider()
     try:
-        await found.own_provider().credentials()
+        await provider.credentials()
     except GatewayError:
         return failed(_why(found.chain.error))
     credentials = found.chain.credentials
     key = getattr(credentials, "access_key", "")[-SHOWN:]
     method = getattr(credentials, "method", "")
     source = SOURCES.get(method, method or "unknown")
-    expires = getattr(credentials, "_expiry_time", None)
+    expires = provider.expires_at
     expiry = "no known expiry"
     if expires is not None:
         left = elapsed_text(expires - found.now())

@@ -1,23 +1,24 @@
-"""Checks what the process needs besides: its log, and the packages of its extras."""
+"""Checks what the process needs besides: its log, and its traces."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib.util import find_spec
 
 from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.step import Result, failed, ok, skipped
 from healthomics_gateway.telemetry.log_lines import json_line
 from healthomics_gateway.telemetry.log_writer import LogWriter
+from healthomics_gateway.telemetry.spans import Tracer
+from healthomics_gateway.telemetry.tracing_setup import (
+    TracingError,
+    exporter_variable,
+    make_tracer,
+)
 from healthomics_gateway.threads import in_thread
 
 FLUSH_SECONDS = 1.5  # for the event to be written; a write that takes 1 s is a fault
-EXPORTER = "OTEL_TRACES_EXPORTER"
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-OTLP = "otlp"  # the only exporter of the extra
-PACKAGES = ("opentelemetry.sdk", "opentelemetry.exporter.otlp")  # of the extra `otel`
 
 
 async def check_log(found: Found) -> Result:
@@ -38,33 +39,14 @@ async def check_log(found: Found) -> Result:
 
 
 async def check_traces(
-    found: Found, *, is_installed: Callable[[], bool] | None = None
+    found: Found, *, make: Callable[[Mapping[str, str]], Tracer] = make_tracer
 ) -> Result:
-    """Check that the extra `otel` is installed if an exporter is configured."""
+    """Set up the traces that the variables ask for; nothing is exported yet."""
     variable = exporter_variable(found.environ)
     if variable is None:
-        return skipped("no OTEL_* variable configures an OTLP exporter")
-    if not (is_installed or has_otel)():
-        return failed(
-            f"{variable} is set, but the extra otel isn't installed; run"
-            " pip install 'healthomics-gateway[otel]', or unset it"
-        )
-    return ok(f"{variable} is set, and the extra otel is installed")
-
-
-def exporter_variable(environ: Mapping[str, str]) -> str | None:
-    """Return the variable that configures an exporter of traces, None if none does."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return None
-    exporters = [each.strip() for each in environ.get(EXPORTER, "").split(",")]
-    if any(exporters):
-        return EXPORTER if OTLP in exporters else None
-    return next((name for name in ENDPOINTS if environ.get(name, "").strip()), None)
-
-
-def has_otel(packages: tuple[str, ...] = PACKAGES) -> bool:
-    """Return whether the packages of the extra `otel` are installed."""
+        return skipped("no OTEL_* variable asks for traces")
     try:
-        return all(find_spec(name) for name in packages)
-    except ModuleNotFoundError:  # of a parent
-        return False
+        make(found.environ).close()
+    except TracingError as error:
+        return failed(f"{variable} asks for traces, but {error}")
+    return ok(f"{variable} asks for traces, which can be set up")

@@ -18,29 +18,27 @@ DEFAULT_PROTOCOL = "http/protobuf"  # of OpenTelemetry's specification
 _log = structlog.get_logger("tracing")
 
 
-def is_asked_for(environ: Mapping[str, str]) -> bool:
-    """Return whether the variables ask for traces.
+class TracingError(Exception):
+    """Why calls can't be traced, with what to do about it."""
 
-    They do if `OTEL_TRACES_EXPORTER` is `otlp`, or if it isn't set and there is an
-    endpoint. Unlike OpenTelemetry's own default, nothing is exported without either.
+
+def exporter_variable(environ: Mapping[str, str]) -> str | None:
+    """Return the variable that asks for traces, or None.
+
+    It is `OTEL_TRACES_EXPORTER` if that contains `otlp`, or that of an endpoint if
+    there is no `OTEL_TRACES_EXPORTER`. Unlike OpenTelemetry's own default, nothing is
+    exported without either.
     """
     if environ.get(DISABLED, "").strip().lower() == "true":
-        return False
-    names = [each.strip() for each in environ.get(EXPORTER, "").split(",")]
-    exporters = [each for each in names if each]
-    if exporters:
-        return OTLP in exporters
-    return any(environ.get(each, "").strip() for each in ENDPOINTS)
-
-
-def set_up_tracing(environ: Mapping[str, str]) -> Tracer | None:
-    """Return the tracing that the variables ask for, or None.
-
-    It is None, and the event `tracing_unavailable` says why, if the extra `otel` isn't
-    installed or a variable is invalid: the gateway serves without traces then.
-    """
-    if not is_asked_for(environ):
         return None
+    names = [each.strip() for each in environ.get(EXPORTER, "").split(",")]
+    if any(names):
+        return EXPORTER if OTLP in names else None
+    return next((each for each in ENDPOINTS if environ.get(each, "").strip()), None)
+
+
+def make_tracer(environ: Mapping[str, str]) -> Tracer:
+    """Create the tracing that the variables describe; raises TracingError."""
     protocols = (environ.get(each, "").strip() for each in PROTOCOLS)
     protocol = next(filter(None, protocols), DEFAULT_PROTOCOL)
     try:
@@ -51,10 +49,25 @@ def set_up_tracing(environ: Mapping[str, str]) -> Tracer | None:
 
         if protocol in EXPORTERS:
             return exported(protocol)
-        why = f"the protocol isn't one of {', '.join(EXPORTERS)}"
     except ImportError:
         why = "the extra otel isn't installed: pip install 'healthomics-gateway[otel]'"
-    except Exception as error:  # noqa: BLE001  # OpenTelemetry raises many kinds
+        raise TracingError(why) from None
+    except Exception as error:  # OpenTelemetry raises many kinds
         why = f"{type(error).__name__}: check the variables OTEL_*"
-    _log.warning("tracing_unavailable", why=why)
-    return None
+        raise TracingError(why) from error
+    raise TracingError(f"the protocol isn't one of {', '.join(EXPORTERS)}")
+
+
+def set_up_tracing(environ: Mapping[str, str]) -> Tracer | None:
+    """Return the tracing that the variables ask for, or None.
+
+    It is also None if they can't be followed, and the event `tracing_unavailable` says
+    why: the gateway serves without traces then.
+    """
+    if exporter_variable(environ) is None:
+        return None
+    try:
+        return make_tracer(environ)
+    except TracingError as error:
+        _log.warning("tracing_unavailable", why=str(error))
+        return None

@@ -247,22 +247,22 @@ async def test_gateway_has_the_settings_of_its_last_reload(tmp_path: Path) -> No
     served = Gateway(before, aws_at(NOWHERE), reload=reload)
     try:
         await served.start()
-        at_start = served.settings
+        at_start = served.parts.reloads.settings
         requested.set()
-        await until(lambda: served.reloads.outcomes["ok"])
+        await until(lambda: served.parts.reloads.outcomes["ok"])
     finally:
         await served.stop()
 
     assert before is at_start
-    assert frozenset({"name"}) == served.settings.withhold
+    assert frozenset({"name"}) == served.parts.reloads.settings.withhold
     assert ["info"] == levels
 
 
 async def test_gateway_without_a_file_has_the_settings_of_its_start() -> None:
     """Nothing is reloaded."""
     async with gateway(aws_at(NOWHERE), GATEWAY_WITHHOLD="name") as served:
-        assert frozenset({"name"}) == served.settings.withhold
-        assert served.reloads.is_ok
+        assert frozenset({"name"}) == served.parts.reloads.settings.withhold
+        assert served.parts.reloads.is_ok
 
 
 async def test_gateway_without_credentials_is_unready() -> None:

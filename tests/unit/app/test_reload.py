@@ -49,8 +49,8 @@ class World:
         self.bug: Exception | None = None  # raised once
         self.load_waits_for = threading.Event()
         self.load_waits_for.set()
-        self.reloads = Reloads(now=lambda: self.now)
         content = file.read_bytes()
+        self.reloads = Reloads(self._load(content), now=lambda: self.now)
         config = ConfigFile(file, content, self._load)
         self.reloader = Reloader(
             Reload(
@@ -58,7 +58,6 @@ class World:
                 requested=self.requested,
                 set_log_level=self.levels.append,
             ),
-            self._load(content),
             setters=Setters(
                 log_level=self.levels.append,
                 withheld=self.withheld.append,

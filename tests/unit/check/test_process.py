@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,13 +12,12 @@ from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.process import (
     check_log,
     check_traces,
-    exporter_variable,
-    has_otel,
 )
 from healthomics_gateway.check.step import Status
+from healthomics_gateway.telemetry.spans import Tracer
+from healthomics_gateway.telemetry.tracing_setup import TracingError
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-EXPORTER = "OTEL_TRACES_EXPORTER"
 
 
 async def test_log_on_a_terminal_is_not_written_to() -> None:
@@ -36,39 +36,37 @@ async def test_log_on_a_terminal_is_not_written_to() -> None:
         os.close(each)
 
 
+async def test_traces_that_cannot_be_set_up_are_a_fault() -> None:
+    """The variable that asks for them is named, and what to do."""
+
+    def make(_environ: Mapping[str, str]) -> Tracer:
+        raise TracingError("the extra otel isn't installed")
+
+    found = Found(environ={ENDPOINT: "http://a"}, log_file=-1)
+    result = await check_traces(found, make=make)
+
+    assert Status.FAILED is result.status
+    assert f"{ENDPOINT} asks for traces, but the extra otel isn't installed" in (
+        result.problems
+    )
+
+
 @pytest.mark.parametrize(
-    ("environ", "expected"),
+    ("environ", "status"),
     [
-        pytest.param({}, None, id="nothing"),
-        pytest.param({ENDPOINT: "http://a"}, ENDPOINT, id="endpoint"),
-        pytest.param({ENDPOINT: " "}, None, id="empty"),
-        pytest.param({EXPORTER: "console, otlp"}, EXPORTER, id="exporter"),
-        pytest.param({EXPORTER: "none", ENDPOINT: "http://a"}, None, id="none"),
+        pytest.param({}, Status.SKIPPED, id="none"),
+        pytest.param({ENDPOINT: "http://127.0.0.1:1"}, Status.OK, id="valid"),
         pytest.param(
-            {ENDPOINT: "http://a", "OTEL_SDK_DISABLED": "True"}, None, id="off"
+            {ENDPOINT: "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"},
+            Status.FAILED,
+            id="unknown-protocol",
         ),
     ],
 )
-def test_exporter_is_configured_by_the_standard_variables(
-    environ: dict[str, str], expected: str | None
+async def test_traces_are_set_up_as_the_gateway_does(
+    environ: dict[str, str], status: Status
 ) -> None:
-    """An exporter is configured by its name, or by an endpoint alone."""
-    assert expected == exporter_variable(environ)
+    """The variables are checked by the code that follows them."""
+    result = await check_traces(Found(environ=environ, log_file=-1))
 
-
-async def test_exporter_without_its_packages_is_a_fault() -> None:
-    """The command that installs the extra is named."""
-    found = Found(environ={ENDPOINT: "http://a"}, log_file=-1)
-    result = await check_traces(found, is_installed=lambda: False)
-
-    assert Status.FAILED is result.status
-    assert "pip install 'healthomics-gateway[otel]'" in result.problems[0]
-
-
-def test_missing_packages_are_noticed() -> None:
-    """A package may be missing, or the package around it."""
-    assert [True, False, False] == [
-        has_otel(("json.decoder",)),
-        has_otel(("json.none",)),
-        has_otel(("none.decoder",)),
-    ]
+    assert status is result.status

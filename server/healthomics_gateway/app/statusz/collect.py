@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -39,11 +39,13 @@ class Collector:
         self,
         parts: Parts,
         *,
+        admin_address: Callable[[], str],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Collect from `parts`; the time since now is the uptime."""
         self._parts = parts
+        self._admin_address = admin_address
         self._now = now
         self._clock = clock
         self._started, self._begun = now(), clock()
@@ -71,7 +73,7 @@ class Collector:
                 replace(each, fault=clipped(each.fault)) for each in readiness.parts
             ],
             addresses=[str(each) for each in parts.listeners.addresses],
-            admin_address=parts.admin_address(),
+            admin_address=self._admin_address(),
             region=parts.aws.region,
             endpoint=masked_url(parts.aws.endpoint),
             calls=self._calls(),
@@ -86,14 +88,14 @@ class Collector:
             certificates=self._certificates(now),
             keys=_keys(parts.keyring) if parts.keyring else None,
             rules=_bounded("rules", self._rules(), left_out),
-            calls_without_rule=parts.rule_calls.numbers.get(NO_RULE, 0),
+            calls_without_rule=self._calls_by_rule.get(NO_RULE, 0),
             settings=_bounded("settings", self._settings(), left_out),
             left_out=left_out,
         )
 
     def _settings(self) -> Sequence[shape.Setting]:
         """Return the settings, read again only after a reload: that reads files."""
-        settings = self._parts.settings()
+        settings = self._parts.reloads.settings
         if settings is not self._read:
             self._read, self._shown = settings, tuple(shown_settings(settings))
         return self._shown
@@ -101,18 +103,18 @@ class Collector:
     def _calls(self) -> shape.Calls:
         return shape.Calls(
             open=self._parts.bounds.admission.inside,
-            max_open=self._parts.settings().max_in_flight,
+            max_open=self._parts.reloads.settings.max_in_flight,
         )
 
     def _watches(self) -> shape.WatchState:
         return shape.WatchState(
             open=self._parts.bounds.watching.inside,
-            max_open=self._parts.settings().watch.max_open,
+            max_open=self._parts.reloads.settings.watch.max_open,
             runs=self._parts.service.watched_runs,
         )
 
     def _errors(self) -> shape.ErrorState:
-        errors = self._parts.errors
+        errors = self._parts.observability.errors
         return shape.ErrorState(
             by_reason=[
                 shape.ReasonState(count=each.count, last=self._error(each.newest))
@@ -152,8 +154,12 @@ class Collector:
             for each in self._parts.listeners.certificates
         ]
 
+    @property
+    def _calls_by_rule(self) -> Mapping[str, int]:
+        return self._parts.observability.metrics.rules.numbers
+
     def _rules(self) -> list[shape.RuleState]:
-        calls = self._parts.rule_calls.numbers
+        calls = self._calls_by_rule
         return [
             shape.RuleState(
                 rule=at,
@@ -165,7 +171,7 @@ class Collector:
         ]
 
     def _identity(self, identity: str) -> str | None:
-        is_shown = self._parts.settings().statusz.identities
+        is_shown = self._parts.reloads.settings.statusz.identities
         return clipped(identity) if is_shown else None
 
 
