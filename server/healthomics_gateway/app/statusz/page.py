@@ -74,6 +74,7 @@ def _header(state: Snapshot) -> Markup:
             element("a", "as JSON", href="?format=json"),
             element("a", "/readyz", href="/readyz?verbose"),
             element("a", "/livez", href="/livez?verbose"),
+            element("a", "/metrics", href="/metrics"),
         ),
     )
 

@@ -16,6 +16,7 @@ MEANINGS = {  # of the parts that every gateway may have
     "upstream": "HealthOmics answers, or hasn't been asked yet.",
     "keys": "The keys that verify tokens have been read.",
     "certificate": "The files of the server certificates are valid.",
+    "configuration": "The file of --config was read, and its settings are in effect.",
     "log": "Lines of the log are written. A fault here never stops calls.",
 }
 CERTIFICATE_SECONDS = 14 * DAY  # of validity; below that it should have been renewed

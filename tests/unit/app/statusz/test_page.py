@@ -89,7 +89,8 @@ def test_page_has_nothing_from_elsewhere(state: shape.Snapshot) -> None:
     read = Reader(page(state))
     links = {value for name, value in read.attributes if name in LOADING}
 
-    assert {"?format=json", "/readyz?verbose", "/livez?verbose"} == links
+    expected = {"?format=json", "/readyz?verbose", "/livez?verbose", "/metrics"}
+    assert expected == links
     assert not {"script", "img", "link", "iframe", "object"} & set(read.names)
     assert [] == [name for name, _ in read.attributes if name.startswith("on")]
     assert not re.search(r"url\(|@import|//", STYLE)
