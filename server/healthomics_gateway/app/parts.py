@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from healthomics_gateway.app import wiring
+from healthomics_gateway.app import caller_wiring, wiring
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
 from healthomics_gateway.app.listeners import Listeners
 from healthomics_gateway.app.measuring import make_metrics
-from healthomics_gateway.app.reload import Reloads
+from healthomics_gateway.app.reload_state import Reloads
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
@@ -74,7 +74,7 @@ def make_parts(
         metrics=metrics,
         tracer=tracer,
     )
-    keyring = wiring.make_keyring(
+    keyring = caller_wiring.make_keyring(
         settings.jwt, report=lambda why: readiness.report(why, "keys")
     )
     cache = Cache(max_bytes=settings.cache.max_bytes, ages=metrics.answer_age_seconds)
@@ -85,8 +85,8 @@ def make_parts(
         upstream=upstream,
         keyring=keyring,
         listeners=Listeners(listeners_of(settings)),
-        bounds=wiring.make_bounds(settings),
-        guards=wiring.make_guards(settings, keyring, metrics=metrics),
+        bounds=caller_wiring.make_bounds(settings),
+        guards=caller_wiring.make_guards(settings, keyring, metrics=metrics),
         cache=cache,
         service=wiring.make_run_service(
             settings,

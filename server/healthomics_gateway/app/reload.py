@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from healthomics_gateway.app.reload_state import MAX_FAULTS, Reloads
 from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.files import FileError, read_regular
@@ -22,8 +21,6 @@ from healthomics_gateway.threads import OneAtATime
 
 CHECK_SECONDS = 2.0  # between two checks of the file
 READ_SECONDS = 5.0  # for a check, and for checking the settings
-MAX_NAMES = 5  # settings with a fault that the summary names
-MAX_FAULTS = 50  # that are kept and logged
 
 _log = structlog.get_logger("reload")
 
@@ -59,56 +56,6 @@ class Setters:
     rules: Callable[[Sequence[Rule]], Awaitable[None]]
     # Awaited with the roles of rules, before these rules are set.
     learn_accounts: Callable[[Sequence[str]], Awaitable[None]]
-
-
-class Reloads:
-    """The settings in effect, and the outcomes of reloads."""
-
-    def __init__(
-        self, settings: Settings, *, now: Callable[[], float] = time.time
-    ) -> None:
-        """Begin with the settings of the start, which were read just now."""
-        self.settings = settings
-        self._now = now
-        self.outcomes = {"ok": 0, "error": 0}  # numbers of reloads
-        self.last_at = now()  # of the last reload or the start, in seconds since 1970
-        self.faults: tuple[str, ...] = ()  # of the last reload
-
-    @property
-    def is_ok(self) -> bool:
-        """Return whether the last reload succeeded; true before the first."""
-        return not self.faults
-
-    @property
-    def fault(self) -> str:
-        """Return the names of the faulty settings, or an empty text.
-
-        The faults themselves are only logged: they may name callers.
-        """
-        if not self.faults:
-            return ""
-        names = list(dict.fromkeys(map(_name_of, self.faults)))
-        more = ", ..." if len(names) > MAX_NAMES else ""
-        named = ", ".join(names[:MAX_NAMES]) + more
-        return f"faults in {named}; the settings stay as they were; see the log"
-
-    def succeeded(self, settings: Settings) -> None:
-        """Count a reload that succeeded; from now on `settings` are in effect."""
-        self.settings = settings
-        self._count("ok", ())
-
-    def failed(self, faults: Sequence[str]) -> None:
-        """Count a reload that failed."""
-        self._count("error", tuple(faults[:MAX_FAULTS]))
-
-    def _count(self, outcome: str, faults: tuple[str, ...]) -> None:
-        self.outcomes[outcome] += 1
-        self.last_at, self.faults = self._now(), faults
-
-
-def _name_of(fault: str) -> str:
-    """Return the setting that a fault begins with: `callers[0].methods in FILE: …`."""
-    return re.split(r":? ", fault, maxsplit=1)[0][:64]
 
 
 class Reloader:

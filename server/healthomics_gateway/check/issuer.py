@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from healthomics_gateway.app.wiring import make_keyring
+from healthomics_gateway.app.caller_wiring import make_keyring
 from healthomics_gateway.auth.jwks import KeySet
 from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.step import Result, failed, ok, skipped

@@ -12,14 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from healthomics_gateway.app.reload import (
-    MAX_FAULTS,
-    MAX_NAMES,
     ConfigFile,
     Reload,
     Reloader,
-    Reloads,
     Setters,
 )
+from healthomics_gateway.app.reload_state import MAX_FAULTS, MAX_NAMES, Reloads
 from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.settings.schema import Settings
