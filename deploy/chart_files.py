@@ -126,7 +126,7 @@ def files() -> dict[Path, str]:
 
 
 def main(write: Callable[[Path, str], object] = Path.write_text) -> int:
-    """Write the files."""
+    """Write the files; return the exit code 0."""
     for path, text in files().items():
         write(path, text)
     return 0

@@ -1,4 +1,4 @@
-"""Write the Grafana dashboard from the table of its panels, panels.toml.
+"""Writes the Grafana dashboard from the table of its panels, panels.toml.
 
 `make dashboard` writes dashboard.json, which Grafana imports.
 """

@@ -12,8 +12,9 @@ below its own, and `make lint` checks that:
 * `auth` authenticates and authorizes callers, `upstream` has everything about AWS;
 * `runs` has the sources of runs: caching, retrying, rate limiting and watching; `tls`
   reads, checks and reloads the server's certificates;
-* `errors` has every error that the gateway can return, `telemetry` the log and
-  the metrics, `net` addresses, names and proxies;
+* `errors` has every error that the gateway can return, `telemetry` the log, the
+  metrics, the traces and the records of the status page, `net` addresses, names and
+  proxies;
 * `background` runs background tasks, `backoff` computes the pauses between attempts,
   `configuration_error` is the exception that reports faults of settings, flags and
   files, `durations` parses and formats durations, `files` reads files, `pem` splits PEM

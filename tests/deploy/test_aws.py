@@ -108,7 +108,7 @@ def test_task_sets_only_settings_and_waits_for_the_drain() -> None:
 
 
 def test_task_writes_the_files_that_the_gateway_reads() -> None:
-    """The first container writes each file that the second one is told to read."""
+    """The first container writes each file that the second one reads."""
     (mount,) = GATEWAY["mountPoints"]
     folder = mount["containerPath"]
     (script,) = FILES["command"]

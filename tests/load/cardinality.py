@@ -112,7 +112,7 @@ async def _each(call: Callable[[int], Awaitable[None]], number: int) -> None:
 
 
 def lines(result: Result, sizes: Sizes) -> Iterator[str]:
-    """Return the lines of the report."""
+    """Yield the lines of the report."""
     calls = result.after.value("grpc_server_handled_total")
     yield (
         f"{sizes.callers:,} callers, {sizes.runs:,} runs, {sizes.methods:,} methods"

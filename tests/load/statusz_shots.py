@@ -1,7 +1,7 @@
 """Draw the status page at rest, under load and with faults, in light and dark.
 
 It needs Chromium. The pictures are for people to look at. Ends with 0 if no page
-requests anything but itself, logs an error or is wider than its screen, else with 1.
+requests anything but itself or is wider than its screen, else with 1.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class Guards:
 
     @property
     def policy(self) -> Policy:
-        """The policy, which counts the calls of each rule."""
+        """The policy with the rules in effect."""
         return self._policy
 
     def at(self, by_connection: ByCertificate | None) -> Guard:

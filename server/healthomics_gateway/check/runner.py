@@ -28,7 +28,7 @@ async def run_steps(
     began: Callable[[Step], object] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[Ended, None]:
-    """Run the steps; yield each when it has ended. `began` is told of each start.
+    """Run the steps; yield each when it has ended. `began` is called at each start.
 
     A step whose needs aren't met is skipped, and all steps after `total_seconds`.
     """

@@ -1,1 +1,1 @@
-"""Logging: the log and the audit log."""
+"""The log, the metrics, the traces, and the records that the status page shows."""

@@ -120,7 +120,7 @@ class RuleState:
     rule: int  # its number in order; the first is 1
     identity: str | None  # its pattern; null unless `statusz.identities` is set
     methods: Sequence[str]
-    calls: int  # that matched it, since the rules were read
+    calls: int  # that matched it, since the rule was set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
