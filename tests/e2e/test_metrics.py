@@ -18,6 +18,8 @@ import pytest
 import trustme
 from google.protobuf.duration_pb2 import Duration
 from grpc import StatusCode
+from grpc_channelz.v1.channelz_pb2 import GetServersRequest
+from grpc_channelz.v1.channelz_pb2_grpc import ChannelzStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -503,7 +505,8 @@ async def test_expiries_that_do_not_exist_are_zero() -> None:
 @pytest.mark.guarantee("bounded-series")
 async def test_no_call_adds_a_series(tmp_path: Path) -> None:
     """All series exist before the first call, whatever clients call and send."""
-    async with called(tmp_path, rule(LIMS), **QUICK, **STALE) as gateway_:
+    settings = {**QUICK, **STALE, "GATEWAY_OPEN_SERVICES": "Health,Reflection,Channelz"}
+    async with called(tmp_path, rule(LIMS), **settings) as gateway_:
         before = (await scrape(gateway_.served)).values
         for number in range(30):
             await outcome(gateway_.get(str(1_000_000 + number), token(f"a{number}")))
@@ -514,6 +517,7 @@ async def test_no_call_adds_a_series(tmp_path: Path) -> None:
                 await unknown(channel, f"/no.Such/Method{number}")
             stub = health_pb2_grpc.HealthStub(channel)
             await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+            await ChannelzStub(channel).GetServers(GetServersRequest(), timeout=10)
             await reflect(channel, 1)
         after = (await scrape(gateway_.served)).values
 

@@ -180,8 +180,8 @@ MUTANTS = (
     Mutant(
         "channelz-is-always-served",
         "settings/listener_settings.py",
-        "ALL_SERVICES | (CHANNELZ & named)",
-        "ALL_SERVICES | CHANNELZ",
+        "DEFAULT_SERVICES | (CHANNELZ & named)",
+        "DEFAULT_SERVICES | CHANNELZ",
         "e2e/test_channelz.py::test_channelz_is_not_there_by_default",
     ),
     Mutant(

@@ -24,13 +24,7 @@ from healthomics_gateway.interceptors.metrics import Measure
 from healthomics_gateway.interceptors.send_buffer import SendBuffer
 from healthomics_gateway.interceptors.stream_writer import Writer
 from healthomics_gateway.interceptors.tarpit import Tarpit
-from healthomics_gateway.services.names import (
-    CHANNELZ,
-    HEALTH,
-    REFLECTION_V1,
-    REFLECTION_V1ALPHA,
-    RUN_SERVICE,
-)
+from healthomics_gateway.services.names import RUN_SERVICE, STANDARD
 from healthomics_gateway.telemetry.metrics.parts import RuleCalls
 
 # Calls of the standard services under way, in all and on one connection. A client
@@ -38,12 +32,6 @@ from healthomics_gateway.telemetry.metrics.parts import RuleCalls
 MAX_STANDARD = 1024
 MAX_STANDARD_PER_CONNECTION = 32
 WATCH_RUN = f"/{RUN_SERVICE}/WatchRun"
-STANDARD = {  # services, by their names in rules
-    HEALTH: "Health",
-    REFLECTION_V1: "Reflection",
-    REFLECTION_V1ALPHA: "Reflection",
-    CHANNELZ: "Channelz",
-}
 # Returns the interceptors that authenticate and authorize the callers of a method.
 Guard: TypeAlias = Callable[[str], Sequence[Interceptor]]
 

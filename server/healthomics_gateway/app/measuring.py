@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.chain import KINDS, UNARY
 from healthomics_gateway.interceptors.metrics import Measure, Measured, measure
-from healthomics_gateway.services.reflection import served_methods
+from healthomics_gateway.services.reflection import methods_of
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 
 
 def make_metrics() -> Metrics:
-    """Create the metrics of a gateway, with the series of all methods."""
-    metrics = Metrics(reasons=[each.name for each in Reason])
+    """Create the metrics of a gateway, without the series of methods."""
+    return Metrics(reasons=[each.name for each in Reason])
+
+
+def add_methods(metrics: Metrics, services: Iterable[str]) -> None:
+    """Create the series of all methods of services, given by their full names."""
     if metrics.calls:
-        for path, *streams in served_methods():
+        for path, *streams in methods_of(services):
             metrics.calls.of(*_names_of(path), KINDS[streams[0], streams[1]])
-    return metrics
 
 
 def measure_for(metrics: Metrics, *, without_rules: frozenset[str]) -> Measure:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from healthomics_gateway.app import caller_wiring, wiring
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
 from healthomics_gateway.app.listeners import Listeners
-from healthomics_gateway.app.measuring import make_metrics
+from healthomics_gateway.app.measuring import add_methods, make_metrics
 from healthomics_gateway.app.reload_state import Reloads
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
+from healthomics_gateway.services.names import full_names
 from healthomics_gateway.services.reachability import Reachability
 from healthomics_gateway.services.readiness import UPSTREAM, Readiness
 from healthomics_gateway.services.run_service import RunService
@@ -47,6 +48,7 @@ class Parts:
     upstream: wiring.UpstreamParts
     keyring: Keyring | None  # None if tokens aren't verified
     listeners: Listeners
+    services: Sequence[str]  # full names of those that any listener serves
     bounds: Bounds
     guards: Guards
     cache: Cache
@@ -77,6 +79,9 @@ def make_parts(
     keyring = caller_wiring.make_keyring(
         settings.jwt, report=lambda why: readiness.report(why, "keys")
     )
+    listeners = listeners_of(settings)
+    services = full_names(name for each in listeners for name in each.services)
+    add_methods(metrics, services)
     cache = Cache(max_bytes=settings.cache.max_bytes, ages=metrics.answer_age_seconds)
     return Parts(
         aws=aws,
@@ -84,7 +89,8 @@ def make_parts(
         reachability=reachability,
         upstream=upstream,
         keyring=keyring,
-        listeners=Listeners(listeners_of(settings)),
+        listeners=Listeners(listeners),
+        services=services,
         bounds=caller_wiring.make_bounds(settings),
         guards=caller_wiring.make_guards(settings, keyring, metrics=metrics),
         cache=cache,

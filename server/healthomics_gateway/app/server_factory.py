@@ -11,7 +11,6 @@ from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.app.file_limit import max_connections
 from healthomics_gateway.app.grpc_server import make_server
 from healthomics_gateway.app.interceptor_stack import (
-    STANDARD,
     make_chain,
 )
 from healthomics_gateway.app.listener import Listener
@@ -25,7 +24,7 @@ from healthomics_gateway.interceptors.tracing import tracing
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.services.channelz import Channelz
 from healthomics_gateway.services.health import Health
-from healthomics_gateway.services.names import CHANNELZ, HEALTH, RUN_SERVICE
+from healthomics_gateway.services.names import full_names
 from healthomics_gateway.services.reflection import add_reflection
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.spans import (
@@ -44,7 +43,7 @@ class ServerFactory:
         """Create servers for `parts`; `options` are gRPC's."""
         self._settings = settings
         self._parts = parts
-        self._health = Health(parts.readiness)
+        self._health = Health(parts.readiness, services=parts.services)
         self._metrics = parts.observability.metrics
         self._tracer = parts.observability.tracer
         self._audit = partial(audit, failed=parts.observability.errors.add)
@@ -56,9 +55,7 @@ class ServerFactory:
         `addresses` is the number of addresses that all servers are bound to.
         """
         settings, own = self._settings, listener.settings
-        is_open = own.open_services
-        open_ = (service for service, name in STANDARD.items() if name in is_open)
-        without_rules = frozenset((UNKNOWN_SERVICE, *open_))
+        without_rules = frozenset((UNKNOWN_SERVICE, *full_names(own.open_services)))
         chain = make_chain(
             audit=self._audit,
             status=status(debug=settings.errors.debug),
@@ -103,6 +100,4 @@ class ServerFactory:
         if "Channelz" in services:
             Channelz().add_to(server)
         if "Reflection" in services:
-            known = {"RunService": RUN_SERVICE, "Health": HEALTH, "Channelz": CHANNELZ}
-            beside = [full for name, full in known.items() if name in services]
-            add_reflection(server, beside=beside)
+            add_reflection(server, services=full_names(services))

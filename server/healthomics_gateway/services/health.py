@@ -7,7 +7,7 @@ RunService means readiness, like `/readyz` on the admin address.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
@@ -15,17 +15,11 @@ from grpc.aio import ServicerContext
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from healthomics_gateway.services.names import (
-    HEALTH,
-    REFLECTION_V1,
-    REFLECTION_V1ALPHA,
-    RUN_SERVICE,
-)
+from healthomics_gateway.services.names import RUN_SERVICE
 from healthomics_gateway.services.readiness import Readiness
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_OF_THE_PROCESS = frozenset({"", HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA})
 _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
@@ -39,9 +33,10 @@ class Health(health_pb2_grpc.HealthServicer):
     Here a stream holds nothing while it writes.
     """
 
-    def __init__(self, readiness: Readiness) -> None:
-        """Report `readiness`."""
+    def __init__(self, readiness: Readiness, *, services: Iterable[str] = ()) -> None:
+        """Report `readiness`, for the served services, given by their full names."""
         self._readiness = readiness
+        self._of_the_process = frozenset(("", *services)) - {RUN_SERVICE}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Add the service to a server."""
@@ -79,6 +74,6 @@ class Health(health_pb2_grpc.HealthServicer):
     def _status(self, service: str) -> int:
         if service == RUN_SERVICE:
             return _NOT_SERVING if self._readiness.why_not else _SERVING
-        if service in _OF_THE_PROCESS:
+        if service in self._of_the_process:
             return _NOT_SERVING if self._readiness.is_draining else _SERVING
         return _SERVICE_UNKNOWN

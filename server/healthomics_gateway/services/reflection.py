@@ -17,26 +17,20 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import aio as reflection_aio
 
 from healthomics.v1 import error_reason_pb2, run_service_pb2
-from healthomics_gateway.services.names import (
-    HEALTH,
-    REFLECTION_V1,
-    REFLECTION_V1ALPHA,
-    RUN_SERVICE,
-)
+from healthomics_gateway.services.names import REFLECTION_V1
 
 # No method has their types.
 ERRORS = (error_reason_pb2, error_details_pb2, status_pb2)
 
 
-def add_reflection(
-    server: grpc.aio.Server, *, beside: Sequence[str] = (RUN_SERVICE, HEALTH)
-) -> None:
+def add_reflection(server: grpc.aio.Server, *, services: Sequence[str]) -> None:
     """Add reflection, v1 and v1alpha, whose messages have the same encoding.
 
-    `beside` are the names of the server's other services.
+    `services` are the full names of the server's services.
     """
-    names = (*beside, REFLECTION_V1, REFLECTION_V1ALPHA)
-    servicer = reflection_aio.ReflectionServicer(names, Symbols(served_descriptors()))
+    servicer = reflection_aio.ReflectionServicer(
+        services, Symbols(served_descriptors())
+    )
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]  # has no type in the stubs
         servicer, server
     )
@@ -77,9 +71,9 @@ class Symbols:
             return service.file
 
 
-def served_methods() -> Iterator[tuple[str, bool, bool]]:
+def methods_of(services: Iterable[str]) -> Iterator[tuple[str, bool, bool]]:
     """Yield the path of each method, and whether its requests and responses stream."""
-    for name in (RUN_SERVICE, HEALTH, REFLECTION_V1, REFLECTION_V1ALPHA):
+    for name in services:
         for method in served_descriptors().FindServiceByName(name).methods:
             path = f"/{name}/{method.name}"
             yield path, method.client_streaming, method.server_streaming

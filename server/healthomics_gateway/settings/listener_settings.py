@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from healthomics_gateway.settings.schema import ListenerTable, Settings
 
 SOCKET_MODE = 0o600
-ALL_SERVICES = frozenset({"RunService", "Health", "Reflection"})  # by default
+DEFAULT_SERVICES = frozenset({"RunService", "Health", "Reflection"})
 CHANNELZ = frozenset({"Channelz"})
 OPEN_TO_OTHERS = frozenset({"Health"})
-STANDARD_SERVICES = frozenset({"Health", "Reflection"})
+DEFAULT_OPEN_SERVICES = frozenset({"Health", "Reflection"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +28,8 @@ class ListenerSettings:
     address: Address | UnixPath
     files: TlsFiles | None = None  # None: plaintext; always None for a Unix socket
     client_auth: ClientAuth = "none"
-    services: frozenset[str] = ALL_SERVICES
-    open_services: frozenset[str] = STANDARD_SERVICES  # without an identity
+    services: frozenset[str] = DEFAULT_SERVICES
+    open_services: frozenset[str] = DEFAULT_OPEN_SERVICES  # without an identity
     identity: str = ANONYMOUS  # of all callers of a Unix socket
     mode: int = SOCKET_MODE  # of a Unix socket's file
 
@@ -102,7 +102,7 @@ def _services(settings: Settings) -> frozenset[str]:
     Channelz is one of them only if `open_services` or a rule names it.
     """
     named = settings.open_services.union(*(each.methods for each in settings.callers))
-    return ALL_SERVICES | (CHANNELZ & named)
+    return DEFAULT_SERVICES | (CHANNELZ & named)
 
 
 def _open_services(settings: Settings, address: Address | UnixPath) -> frozenset[str]:

@@ -43,6 +43,8 @@ Algorithm = Literal[
     "ES512",
     "EdDSA",
 ]
+# The standard services of gRPC: the whole service in rules, too.
+StandardService = Literal["Health", "Reflection", "Channelz"]
 
 
 class _Section(BaseModel):
@@ -128,7 +130,7 @@ class ListenerTable(_Section):
     key_file: File = None
     services: (
         Annotated[
-            frozenset[Literal["RunService", "Health", "Reflection", "Channelz"]],
+            frozenset[Literal["RunService", StandardService]],
             NotEmpty,
         ]
         | None
@@ -165,9 +167,9 @@ class CallerRule(_Section):
     """The methods, runs and rates that the callers of an identity may use."""
 
     identity: Pattern
-    methods: frozenset[
-        Literal["GetRun", "WatchRun", "Health", "Reflection", "Channelz"]
-    ] = frozenset({"GetRun", "WatchRun"})
+    methods: frozenset[Literal["GetRun", "WatchRun", StandardService]] = frozenset(
+        {"GetRun", "WatchRun"}
+    )
     run_groups: Annotated[RunGroups, NotEmpty] | None = None
     tags: Annotated[dict[str, str], NotEmpty] = {}
     withhold: Members = frozenset()
@@ -199,7 +201,7 @@ class Settings(BaseSettings):
     withhold: Members = frozenset()
     # If it isn't set, only Health is open on addresses that other machines can reach.
     open_services: Annotated[
-        frozenset[Literal["Health", "Reflection", "Channelz"]],
+        frozenset[StandardService],
         NoDecode,
         words("services", "Health"),
     ] = frozenset({"Health", "Reflection"})

@@ -18,6 +18,7 @@ from healthomics_gateway.services.names import (
     REFLECTION_V1,
     REFLECTION_V1ALPHA,
     RUN_SERVICE,
+    STANDARD,
 )
 from healthomics_gateway.services.readiness import UPSTREAM, Readiness
 from testkit.blocking_clients import blocking
@@ -220,7 +221,7 @@ def test_each_part_has_a_line() -> None:
 async def serving(state: Readiness) -> AsyncIterator[str]:
     """Serve the health service over a readiness, and return its address."""
     server = grpc.aio.server()
-    Health(state).add_to(server)
+    Health(state, services=(RUN_SERVICE, *STANDARD)).add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
