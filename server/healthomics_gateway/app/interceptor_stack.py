@@ -136,32 +136,35 @@ class Guards:
         return interceptors
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observers:
+    """What reports calls and refuses none; it is outside of all that can refuse."""
+
+    measure: Measure  # outermost, so that it counts what each interceptor refuses
+    of_known: Sequence[Interceptor]  # of the methods that need an identity
+    of_open: Sequence[Interceptor]  # of the services that need none
+    of_unknown: Sequence[Interceptor]  # of methods that don't exist
+
+
 def make_chain(
     *,
-    audit: Interceptor,
-    status: Interceptor,
-    measure: Measure,
+    observers: Observers,
     guard: Guard,
     bounds: Bounds,
     open_services: frozenset[str],
     listener: str,
-    trace: Sequence[Interceptor] = (),
-    trace_unknown: Sequence[Interceptor] = (),
 ) -> Chain:
     """Compose the interceptors of each method at one listener, outermost first.
 
     "Overload order" in docs/internals/design.md has the reasons. `open_services` are
-    the standard services that need no identity, so no `guard`. `measure` is outside of
-    all interceptors, so that it counts what each of them takes and refuses. `trace` and
-    `trace_unknown`, for methods that don't exist, are empty if calls aren't traced.
+    the standard services that need no identity, so no `guard`.
     """
+    known = observers.of_known
     # Not the places of RunService, because these callers may have no identity.
     standard = bounds.standard.intercept
     tarpit = bounds.tarpit.intercept
     get_run: Sequence[Interceptor] = (
-        *trace,  # around the audit, as the log line has the ids of the trace
-        audit,  # outside of all that refuses, so that every refusal is logged
-        status,  # around all that can fail, so that each failure has its details
+        *known,
         tarpit,  # before the places: a delayed rejection must not occupy one
         *guard("GetRun"),  # before the places, which are shared by identity
         bounds.admission.intercept,
@@ -169,27 +172,25 @@ def make_chain(
         bounds.drain.intercept,  # after the places: a refused call needs no drain
     )
     watch_run: Sequence[Interceptor] = (
-        *trace,
-        audit,
-        status,
+        *known,
         tarpit,
         *guard("WatchRun"),
         bounds.watching.intercept,
         bounds.drain.lasting,
     )
     guarded: Mapping[str, Sequence[Interceptor]] = {
-        service: (*trace, audit, status, tarpit, *guard(name), standard)
+        service: (*known, tarpit, *guard(name), standard)
         for service, name in STANDARD.items()
         if name not in open_services
     }
     return Chain(
         {RUN_SERVICE: get_run, WATCH_RUN: watch_run, **guarded},
-        of_others=(status, standard),  # open services: health, reflection, Channelz
-        of_unknown=(*trace_unknown, audit, status, tarpit),
+        of_others=(*observers.of_open, standard),
+        of_unknown=(*observers.of_unknown, tarpit),
         first_messages={RUN_SERVICE: bounds.first_messages},
         first_messages_of_others=bounds.other_first_messages,
         writer=bounds.writer,
         pace=bounds.message_pace.turn,
-        measure=measure,
+        measure=observers.measure,
         listener=listener,
     )

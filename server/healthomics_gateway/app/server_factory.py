@@ -11,6 +11,7 @@ from healthomics.v1.run_service_pb2_grpc import add_RunServiceServicer_to_server
 from healthomics_gateway.app.file_limit import max_connections
 from healthomics_gateway.app.grpc_server import make_server
 from healthomics_gateway.app.interceptor_stack import (
+    Observers,
     make_chain,
 )
 from healthomics_gateway.app.listener import Listener
@@ -26,6 +27,7 @@ from healthomics_gateway.services.channelz import Channelz
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.names import full_names
 from healthomics_gateway.services.reflection import add_reflection
+from healthomics_gateway.settings.listener_settings import ListenerSettings
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.spans import (
     SERVER_ADDRESS,
@@ -47,6 +49,7 @@ class ServerFactory:
         self._metrics = parts.observability.metrics
         self._tracer = parts.observability.tracer
         self._audit = partial(audit, failed=parts.observability.errors.add)
+        self._status = status(debug=settings.errors.debug)
         self._options = options
 
     def make(self, listener: Listener, addresses: int) -> tuple[grpc.aio.Server, Chain]:
@@ -55,17 +58,12 @@ class ServerFactory:
         `addresses` is the number of addresses that all servers are bound to.
         """
         settings, own = self._settings, listener.settings
-        without_rules = frozenset((UNKNOWN_SERVICE, *full_names(own.open_services)))
         chain = make_chain(
-            audit=self._audit,
-            status=status(debug=settings.errors.debug),
-            measure=measure_for(self._metrics, without_rules=without_rules),
+            observers=self._observers(own),
             guard=self._parts.guards.at(listener.by_connection),
             bounds=self._parts.bounds,
             open_services=own.open_services,
             listener=str(own.address) if settings.listeners else "",
-            trace=self._trace(own.address),
-            trace_unknown=self._trace(own.address, is_known=False),
         )
         server = make_server(
             chain,
@@ -78,6 +76,20 @@ class ServerFactory:
         )
         self._add_services(server, own.services)
         return server, chain
+
+    def _observers(self, listener: ListenerSettings) -> Observers:
+        without_rules = (UNKNOWN_SERVICE, *full_names(listener.open_services))
+        audited = (
+            self._audit,  # outside of all that refuses, so that every refusal is logged
+            self._status,  # around all that can fail, so that failures have details
+        )
+        # Tracing is around the audit, because the log line has the ids of the trace.
+        return Observers(
+            measure=measure_for(self._metrics, without_rules=frozenset(without_rules)),
+            of_known=(*self._trace(listener.address), *audited),
+            of_open=(self._status,),
+            of_unknown=(*self._trace(listener.address, is_known=False), *audited),
+        )
 
     def _trace(
         self, address: Address | UnixPath, *, is_known: bool = True
