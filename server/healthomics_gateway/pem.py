@@ -17,6 +17,9 @@ _BLOCK = re.compile(
 _PART_OF_A_BLOCK = re.compile(rb"^-|-----(BEGIN|END)", re.MULTILINE)
 
 
+_ENCRYPTED = b"Proc-Type: 4,ENCRYPTED"  # RFC 1421, of a key in the traditional form
+
+
 class Block(NamedTuple):
     """One block: its label, such as `CERTIFICATE`, and its text with its boundaries."""
 
@@ -25,7 +28,9 @@ class Block(NamedTuple):
 
 
 def blocks_of(content: bytes) -> list[Block]:
-    """Return the blocks of a file; raise ValueError if one is incomplete."""
+    """Return the blocks of a file; raise ValueError if one is unusable."""
+    if _ENCRYPTED in content:
+        raise ValueError("the key is encrypted; save it without a password")
     lines = content.replace(_BYTE_ORDER_MARK, b"").splitlines()
     text = b"\n".join(line.strip() for line in lines)
     if _PART_OF_A_BLOCK.search(_BLOCK.sub(b"", text)):

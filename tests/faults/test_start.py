@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from healthomics_gateway.upstream.config import OF_ENDPOINT
 from testkit.authorities import tls_settings
 from testkit.fault_table import Tally
 from testkit.lying_upstream import CANARY
@@ -71,7 +72,7 @@ def test_start_reports_every_fault_at_once(tally: Tally, tmp_path: Path) -> None
     assert [
         "--listen: write an address like 127.0.0.1:50051 or [::1]:50051",
         "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION",
-        "AWS endpoint: write only scheme, host, port and a plain path",
+        f"{OF_ENDPOINT}: write only scheme, host, port and a plain path",
         "AWS_CA_BUNDLE: no file can be read at this path",
         "GATEWAY_ADMIN_LISTEN: write an address like 127.0.0.1:50051 or [::1]:50051",
         "GATEWAY_TEAPOT: there is no such setting",

@@ -59,8 +59,8 @@ async def _introduce(show: Callable[[Gateway], None], gateway: Gateway) -> None:
 def _show_address(gateway: Gateway) -> None:
     """Print only the address, as the settings may not allow a call by this program."""
     print(
-        f"The gateway listens on {gateway.address} and uses its own sandbox."
-        " Ctrl-C stops it.",
+        f"The gateway listens on {gateway.address} and uses its own sandbox. Its status"
+        f" page is http://{gateway.admin_address}/statusz. Ctrl-C stops it.",
         flush=True,
     )
 
@@ -85,7 +85,8 @@ The gateway listens on {address} and uses its own sandbox. In another terminal:
   {_command("grpcurl")} -plaintext -d '{{"id": "{CHANGING_RUN}"}}' {address} \\
     healthomics.v1.RunService/GetRun
 
-`{own} sandbox --help` lists the sandbox's runs. Ctrl-C stops it.""",
+`{own} sandbox --help` lists the sandbox's runs. The gateway's status page is
+http://{gateway.admin_address}/statusz. Ctrl-C stops it.""",
         flush=True,
     )
 

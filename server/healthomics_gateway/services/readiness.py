@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.telemetry.log_lines import escaped
 
@@ -15,6 +17,8 @@ AWS = "aws"
 UPSTREAM = "upstream"
 # Parts that are ready again after UNREADY_SECONDS, so that a call can decide anew.
 EXPIRING = frozenset({AWS, UPSTREAM})
+
+_log = structlog.get_logger("readiness")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,16 @@ class Readiness:
     def _set(self, name: str, why: Reason | None) -> None:
         part = self._parts[name]
         if why is not part.why:
+            before = self.why_not
             part.why = why
+            self._log_change(before, self.why_not)
             # Each change has its own event: set this one, and make that of the next.
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+
+    def _log_change(self, before: str, after: str) -> None:
+        """Log that the gateway is now ready, or unready, or for another reason."""
+        if after and after != before:
+            _log.warning("unready", reason=after)
+        elif before and not after:
+            _log.info("ready", was=before)

@@ -40,6 +40,9 @@ from healthomics_gateway.upstream.provider import (
 from healthomics_gateway.upstream.sigv4 import Credentials
 from healthomics_gateway.upstream.sts import MAX_THREADS
 
+# The endpoints, with the variables that set them.
+OF_ENDPOINT = "AWS endpoint (AWS_ENDPOINT_URL_OMICS, AWS_ENDPOINT_URL)"
+OF_STS_ENDPOINT = "AWS endpoint of STS (AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL)"
 # Of boto3's client for STS, which the gateway signs for. The times are in seconds.
 STS_CONFIG = Config(
     connect_timeout=3,
@@ -80,7 +83,7 @@ def discover() -> Aws:
         raise AwsSettingsError(*faults, *error.args) from None
     proxy = None
     if fault := endpoint_fault(endpoint):
-        faults.append(f"AWS endpoint: {fault}")
+        faults.append(f"{OF_ENDPOINT}: {fault}")
     else:
         try:
             proxy = proxy_for(endpoint)
@@ -159,7 +162,7 @@ def _sts_client(core: Any, *, has_proxy: bool, **options: Any) -> Any:
     session = boto3.Session(botocore_session=core, region_name=options.pop("region"))
     client = session.client("sts", config=STS_CONFIG, **options)
     if fault := endpoint_fault(client.meta.endpoint_url):
-        raise AwsSettingsError(f"AWS endpoint of STS: {fault}")
+        raise AwsSettingsError(f"{OF_STS_ENDPOINT}: {fault}")
     if proxy := has_proxy and proxy_for(client.meta.endpoint_url):
         config = STS_CONFIG.merge(Config(proxies={"https": proxy}))
         client = session.client("sts", config=config, **options)

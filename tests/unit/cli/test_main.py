@@ -883,7 +883,7 @@ def test_settings_report_each_fault_on_a_line(tmp_path: Path) -> None:
             "GATEWAY_TEA POT: ",
             "GATEWAY_TLS__KEY_FILE: ",
             "tls.cert_file and tls.key_file: ",
-            "AWS endpoint: ",
+            "AWS endpoint (AWS_ENDPOINT_URL_OMICS, AWS_ENDPOINT_URL): ",
             "AWS_CA_BUNDLE: ",
         )
     } == {line[: line.index(": ", 21) + 2] for line in done.stderr.splitlines()}

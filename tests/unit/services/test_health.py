@@ -9,6 +9,7 @@ import aiohttp
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.errors.reasons import Reason
@@ -195,6 +196,23 @@ def test_gateway_is_ready_if_every_part_is() -> None:
     state.report(None, "keys")
 
     assert ("AUTH_BACKEND_UNAVAILABLE", "") == (before, state.why_not)
+
+
+def test_change_of_readiness_is_logged() -> None:
+    """An event says when the gateway becomes unready and why, and when it is ready."""
+    state = ready()
+    with capture_logs() as events:
+        state.report(Reason.UPSTREAM_TIMEOUT, UPSTREAM)
+        state.report(Reason.UPSTREAM_TIMEOUT, UPSTREAM)
+        state.report(Reason.GATEWAY_CREDENTIALS_INVALID)
+        state.report(None, UPSTREAM)
+        state.report(None)
+
+    assert [
+        ("unready", "UPSTREAM_TIMEOUT"),
+        ("unready", "GATEWAY_CREDENTIALS_INVALID"),
+        ("ready", "GATEWAY_CREDENTIALS_INVALID"),
+    ] == [(each["event"], each.get("reason") or each["was"]) for each in events]
 
 
 @pytest.mark.guarantee("readiness")

@@ -151,10 +151,10 @@ def faults_of(files: TlsFiles) -> list[str]:
     return list(caught.value.args)
 
 
-def locked(certificate: trustme.LeafCert) -> bytes:
+def locked(certificate: trustme.LeafCert, form: PrivateFormat) -> bytes:
     """Return a certificate's key as PEM that needs a password."""
     return load_pem_private_key(key_of(certificate), password=None).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2")
+        Encoding.PEM, form, BestAvailableEncryption(b"hunter2")
     )
 
 
@@ -310,11 +310,14 @@ def test_key_of_another_certificate_is_a_fault(tmp_path: Path) -> None:
     assert [NOT_ITS_KEY] == faults_of(files)
 
 
-def test_key_with_a_password_is_a_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL]
+)
+def test_key_with_a_password_is_a_fault(tmp_path: Path, form: PrivateFormat) -> None:
     """A key with a password is a fault; the terminal doesn't ask for the password."""
     certificate = trustme.CA().issue_cert(HOST)
     files = written(certificate, tmp_path)
-    files.key_file.write_bytes(locked(certificate))
+    files.key_file.write_bytes(locked(certificate, form))
 
     fault = "tls.key_file: the key is encrypted; save it without a password"
     assert [fault] == faults_of(files)

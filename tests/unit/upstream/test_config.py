@@ -20,7 +20,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from healthomics_gateway.net.hosts import NOT_A_HOST
-from healthomics_gateway.upstream.config import Aws, fixed
+from healthomics_gateway.upstream.config import (
+    OF_ENDPOINT,
+    OF_STS_ENDPOINT,
+    Aws,
+    fixed,
+)
 from healthomics_gateway.upstream.endpoints import endpoint_fault
 from healthomics_gateway.upstream.sigv4 import Credentials
 
@@ -109,10 +114,10 @@ HERE = {"AWS_DEFAULT_REGION": "us-east-1"}
 UNAVAILABLE = "GATEWAY_CREDENTIALS_UNAVAILABLE"
 FIPS = {"AWS_USE_FIPS_ENDPOINT": "true"}
 DUAL_STACK = {"AWS_USE_DUALSTACK_ENDPOINT": "true"}
-NO_URL = "AWS endpoint: write an http or https URL"
-TOO_MUCH = "AWS endpoint: write only scheme, host, port and a plain path"
-LABEL = f"AWS endpoint: {NOT_A_HOST}"
-HTTPS = "AWS endpoint: http is for loopback hosts only; use https"
+NO_URL = f"{OF_ENDPOINT}: write an http or https URL"
+TOO_MUCH = f"{OF_ENDPOINT}: write only scheme, host, port and a plain path"
+LABEL = f"{OF_ENDPOINT}: {NOT_A_HOST}"
+HTTPS = f"{OF_ENDPOINT}: http is for loopback hosts only; use https"
 NO_REGION = "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
 BAD_REGION = (
     "AWS Region: it isn't the name of a Region; write letters, digits and hyphens,"
@@ -454,7 +459,7 @@ STS: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "sts-http": (
         HERE | {"AWS_ENDPOINT_URL_STS": "http://sts.example"},
-        ["AWS endpoint of STS: http is for loopback hosts only; use https"],
+        [f"{OF_STS_ENDPOINT}: http is for loopback hosts only; use https"],
     ),
 }
 PROXY = "http://user:hush@proxy.test:3128"
@@ -725,7 +730,7 @@ def test_valid_endpoint_has_no_fault(endpoint: str) -> None:
 )
 def test_invalid_endpoint_has_a_fault(endpoint: str, fault: str) -> None:
     """Each kind of invalid endpoint has its own message."""
-    assert fault == f"AWS endpoint: {endpoint_fault(endpoint)}"
+    assert fault == f"{OF_ENDPOINT}: {endpoint_fault(endpoint)}"
 
 
 WORDS = ["http", "https", "://", "a.example", "127.0.0.1", "localhost", ":80", "/", "@"]
@@ -743,7 +748,11 @@ def test_any_endpoint_is_valid_or_has_a_known_fault(endpoint: str) -> None:
     """Any text has a known fault, or is https, or http to a loopback host."""
     fault = endpoint_fault(endpoint)
     if fault is not None:
-        assert f"AWS endpoint: {fault}" in {NO_URL, TOO_MUCH, HTTPS}
+        assert f"{OF_ENDPOINT}: {fault}" in {
+            NO_URL,
+            TOO_MUCH,
+            HTTPS,
+        }
         return
     parts = urlsplit(endpoint)
     assert parts.netloc
