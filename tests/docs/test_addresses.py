@@ -11,7 +11,7 @@ from docs.test_readme import recording_of
 from healthomics_gateway.settings.schema import Settings
 
 ROOT = Path(__file__).parents[2]
-GUIDES = sorted((ROOT / "docs" / "guide").rglob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs" / "guide").rglob("*.md"))]
 DEFAULTS = {str(Settings().listen), str(Settings().admin_listen)}
 # Addresses of other programs, and where they are set.
 OTHERS = {"127.0.0.1:8080": ROOT / "clients" / "web" / "proxy" / "main.go"}
@@ -22,9 +22,13 @@ SET = re.compile(r"\b[A-Z_]+=\S+|-p \S+")
 
 
 def commands_of(page: str) -> list[str]:
-    """Return the commands of a page, with and without what they print."""
-    recorded = [lines[0] for lines in recording_of(page)]
-    return recorded + re.findall(r"(?ms)^ *```sh\n(.*?)^ *```$", page)
+    """Return the commands of a page: in its blocks, in its recordings, in its text."""
+    prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", page)
+    return [
+        *(lines[0] for lines in recording_of(page)),
+        *re.findall(r"(?ms)^ *```sh\n(.*?)^ *```$", page),
+        *re.findall("`([^`]+)`", prose),
+    ]
 
 
 def other_addresses(page: str) -> set[str]:
@@ -35,7 +39,7 @@ def other_addresses(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(each, id=str(each.relative_to(ROOT))) for each in GUIDES]
+    "page", [pytest.param(each, id=str(each.relative_to(ROOT))) for each in PAGES]
 )
 def test_commands_use_the_default_addresses(page: Path) -> None:
     """Each address is a default, is set by its example, or is of another program."""
