@@ -83,7 +83,7 @@ async def test_check_of_all_features_passes(tmp_path: Path, set_up: SetUp) -> No
             environ | tls_settings(certificate, tmp_path),
             *("--config", written(tmp_path, toml)),
             **jwt_settings(JWKS_URL=issuer.url),
-            OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4317",
+            OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318",
         )
 
     assert (0, [], ["run"]) == (checked.code, checked.failed, checked.named("skipped"))
