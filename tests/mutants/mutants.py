@@ -474,8 +474,8 @@ MUTANTS = (
     Mutant(
         "caller-without-a-rule-is-allowed",
         "auth/policy.py",
-        "if each.matches(identity)), DENY_ALL)",
-        "if each.matches(identity)), ALLOW_ALL)",
+        "return DENY_ALL if at is None",
+        "return ALLOW_ALL if at is None",
         "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(

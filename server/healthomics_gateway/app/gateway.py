@@ -13,12 +13,8 @@ from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.metric_readers import observe
 from healthomics_gateway.app.parts import Observability, make_parts
-from healthomics_gateway.app.reload import (
-    Reload,
-    Reloader,
-    Setters,
-    roles_of,
-)
+from healthomics_gateway.app.reload import Reload, Reloader, Setters
+from healthomics_gateway.app.reload_change import roles_of
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
