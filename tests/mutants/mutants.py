@@ -218,7 +218,7 @@ MUTANTS = (
     Mutant(
         "blocked-process-lives-on",
         "app/process.py",
-        "            self._end_within(self._drain_seconds + self._force_seconds)\n",
+        "            self._end_within(self.drain_seconds + self._force_seconds)\n",
         "",
         "e2e/test_shutdown.py::test_process_with_a_blocked_event_loop_ends_by_force",
     ),
