@@ -452,7 +452,7 @@ MUTANTS = (
     Mutant(
         "socket-in-use-is-replaced",
         "app/listener.py",
-        'raise ListenError("it is in use; stop what serves it, or change the path")',
+        'raise InUseError("it is in use; stop what serves it, or change the path")',
         "path.unlink()",
         "unit/app/test_listener.py::test_socket_in_use_is_a_fault",
     ),
