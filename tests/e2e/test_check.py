@@ -430,7 +430,7 @@ async def test_check_of_a_port_in_use(set_up: SetUp) -> None:
 
     assert (1, ["addresses"]) == (checked.code, checked.failed)
     assert (
-        f"listen {address}: it can't be bound; is it in use?; free it, or set another"
+        f"listen {address}: it can't be bound; is it in use? Free it, or set another"
         " address"
     ) in checked.said("addresses")
 

@@ -37,8 +37,8 @@ from healthomics_gateway.tls.files import Certified, TlsFiles, TlsFilesError, wh
 SOON = timedelta(days=14)  # before its expiry a certificate is worth a note
 PAGE_SECONDS = 2.0  # for the admin page of a running gateway
 MAX_PAGE = 65_536  # bytes
-FREE_IT = "free it, or set another address"
-SET_ANOTHER = "set an address of this machine that it may use"
+FREE_IT = " Free it, or set another address"  # after a question
+SET_ANOTHER = "; set an address of this machine that it may use"
 
 
 async def check_certificates(found: Found) -> Result:
@@ -168,7 +168,7 @@ async def _tcp_fault(setting: str, address: Address) -> _Fault | None:
     if fault is None:
         return None
     is_taken = may_be_in_use(fault)
-    text = f"{why_not_bound(fault)}; {FREE_IT if is_taken else SET_ANOTHER}"
+    text = f"{why_not_bound(fault)}{FREE_IT if is_taken else SET_ANOTHER}"
     return _Fault(setting=setting, address=address, text=text, is_taken=is_taken)
 
 
