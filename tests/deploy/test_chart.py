@@ -31,6 +31,7 @@ from deploy.tools import (
 )
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.settings.load import load
+from healthomics_gateway.settings.reloading import RELOADED
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import names_in, remove_invalid
 from healthomics_gateway.telemetry.tracing_setup import DEFAULT_PROTOCOL
@@ -365,6 +366,15 @@ def test_only_settings_that_need_it_restart_the_pods(
 ) -> None:
     """A setting that the running gateway reads again doesn't change the pods."""
     assert restarts == (checksum({}) != checksum(settings))
+
+
+def test_chart_lists_the_settings_that_a_reload_changes() -> None:
+    """The pods restart for exactly the others."""
+    helpers = (CHART / "templates" / "_helpers.tpl").read_text()
+    (_, block) = helpers.split('define "gateway.restartingSettings"')
+    (listed,) = re.findall(r":= list (.*?) }}", block.partition("{{- define ")[0])
+
+    assert RELOADED == tuple(json.loads(f"[{listed.replace(' ', ',')}]"))
 
 
 def test_services_have_the_ports_that_other_pods_can_reach() -> None:

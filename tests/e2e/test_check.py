@@ -429,9 +429,10 @@ async def test_check_of_a_port_in_use(set_up: SetUp) -> None:
         checked = await check(environ, GATEWAY_LISTEN=address)
 
     assert (1, ["addresses"]) == (checked.code, checked.failed)
-    assert f"listen {address}: it can't be bound; is it in use?" in checked.said(
-        "addresses"
-    )
+    assert (
+        f"listen {address}: it can't be bound; is it in use? Free it, or set another"
+        " address"
+    ) in checked.said("addresses")
 
 
 @pytest.mark.parametrize("kind", ["full", "read-only", "unread"])

@@ -218,7 +218,7 @@ MUTANTS = (
     Mutant(
         "blocked-process-lives-on",
         "app/process.py",
-        "            self._end_within(self._drain_seconds + self._force_seconds)\n",
+        "            self._end_within(self.drain_seconds + self._force_seconds)\n",
         "",
         "e2e/test_shutdown.py::test_process_with_a_blocked_event_loop_ends_by_force",
     ),
@@ -452,7 +452,7 @@ MUTANTS = (
     Mutant(
         "socket-in-use-is-replaced",
         "app/listener.py",
-        'raise ListenError("it is in use; stop what serves it, or change the path")',
+        'raise InUseError("it is in use; stop what serves it, or change the path")',
         "path.unlink()",
         "unit/app/test_listener.py::test_socket_in_use_is_a_fault",
     ),
@@ -474,8 +474,8 @@ MUTANTS = (
     Mutant(
         "caller-without-a-rule-is-allowed",
         "auth/policy.py",
-        "if each.matches(identity)), DENY_ALL)",
-        "if each.matches(identity)), ALLOW_ALL)",
+        "return DENY_ALL if at is None",
+        "return ALLOW_ALL if at is None",
         "unit/auth/test_policy.py::test_caller_without_a_rule_is_denied",
     ),
     Mutant(

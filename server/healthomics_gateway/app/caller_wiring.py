@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
-from healthomics_gateway.app.reload import rules_of
+from healthomics_gateway.app.reload_change import rules_of
 from healthomics_gateway.auth.keyring import Keyring, keyring_of
 from healthomics_gateway.auth.tokens import Tokens
 from healthomics_gateway.errors.reasons import Reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 
 import structlog
 
@@ -13,12 +14,8 @@ from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.metric_readers import observe
 from healthomics_gateway.app.parts import Observability, make_parts
-from healthomics_gateway.app.reload import (
-    Reload,
-    Reloader,
-    Setters,
-    roles_of,
-)
+from healthomics_gateway.app.reload import Reload, Reloader, Setters
+from healthomics_gateway.app.reload_change import MAX_WARNINGS, roles_of
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
@@ -161,8 +158,8 @@ class Gateway:
         self._warn()
 
     def _warn(self) -> None:
-        """Log the settings that are valid but may be a mistake."""
-        for warning in warnings(self._settings):
+        """Log the first settings that are valid but may be a mistake."""
+        for warning in islice(warnings(self._settings), MAX_WARNINGS):
             _log.warning("questionable_setting", why=warning)
 
     async def died(self) -> str:

@@ -22,7 +22,12 @@ from healthomics_gateway.auth.policy import Credential
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.interceptors.authenticate import ByCertificate
 from healthomics_gateway.net.addresses import UNIX, Address, UnixPath
-from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound, why_refused
+from healthomics_gateway.net.hosts import (
+    IN_USE,
+    addresses_to_bind,
+    why_not_bound,
+    why_refused,
+)
 from healthomics_gateway.settings.listener_settings import ListenerSettings
 from healthomics_gateway.tls.peer import certificate_of
 from healthomics_gateway.tls.reloader import ServerTls
@@ -36,6 +41,10 @@ _log = structlog.get_logger("listener")
 
 class ListenError(ConfigurationError):
     """Addresses can't be bound."""
+
+
+class InUseError(ListenError):
+    """An address can't be bound, as another process may serve it."""
 
 
 class Listener:
@@ -199,9 +208,9 @@ def _remove_stale(path: Path) -> None:
     except ConnectionRefusedError:
         path.unlink(missing_ok=True)
     except OSError:  # BlockingIOError: its backlog is full
-        raise ListenError("it can't be bound; is it in use?") from None
+        raise InUseError(IN_USE) from None
     else:
-        raise ListenError("it is in use; stop what serves it, or change the path")
+        raise InUseError("it is in use; stop what serves it, or change the path")
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:

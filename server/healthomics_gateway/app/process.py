@@ -62,27 +62,17 @@ async def serve(
     share_memory_arena()
     level = LogLevel(settings.log.level)
     log = set_up_logging(level=level, log_format=settings.log.format)
-    drain_seconds = settings.drain_time.total_seconds()
     signals = Signals(
-        drain_seconds,
+        settings.drain_time.total_seconds(),
         force_seconds=force_seconds,
         end_now=partial(_end_now, log),
         reloads=config is not None,
     )
     manager = ServiceManager(os.environ)
-    reload = None
-    if config:
-        reload = Reload(
-            file=config,
-            requested=signals.reload,
-            set_log_level=level.set,
-            begun=manager.reloading,
-            ended=manager.ready,
-        )
     gateway = Gateway(
         settings,
         aws,
-        reload=reload,
+        reload=_make_reload(config, signals, level, manager) if config else None,
         observability=Observability(
             metrics=metrics or make_metrics(),
             tracer=set_up_tracing(os.environ),
@@ -92,18 +82,42 @@ async def serve(
     )
     with redirect_stderr(Printed()):
         try:
-            if not await _until(signals.first, _start(gateway, started, manager)):
-                gateway.remove_sockets()
-                _end_process(log, ENDED)
-            if await _until(signals.first, gateway.died()):
-                await gateway.evict()
-                _end_process(log, DEAD)
-            manager.stopping()
-            if not await _until(signals.second, gateway.drain(drain_seconds)):
-                await gateway.evict()
-            _end_process(log, ENDED)
+            starting = _start(gateway, started, manager)
+            code = await _run(gateway, starting, signals, manager)
+            _end_process(log, code)
         finally:
             await gateway.stop()
+
+
+def _make_reload(
+    config: ConfigFile, signals: Signals, level: LogLevel, manager: ServiceManager
+) -> Reload:
+    return Reload(
+        file=config,
+        requested=signals.reload,
+        set_log_level=level.set,
+        begun=manager.reloading,
+        ended=manager.ready,
+    )
+
+
+async def _run(
+    gateway: Gateway,
+    starting: Coroutine[Any, Any, None],
+    signals: Signals,
+    manager: ServiceManager,
+) -> int:
+    """Start, serve and drain, as the signals say; return the exit code."""
+    if not await _until(signals.first, starting):
+        gateway.remove_sockets()
+        return ENDED
+    if await _until(signals.first, gateway.died()):
+        await gateway.evict()
+        return DEAD
+    manager.stopping()
+    if not await _until(signals.second, gateway.drain(signals.drain_seconds)):
+        await gateway.evict()
+    return ENDED
 
 
 def share_memory_arena() -> None:
@@ -161,7 +175,7 @@ class Signals:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         self.reload = asyncio.Event()
-        self._drain_seconds = drain_seconds
+        self.drain_seconds = drain_seconds
         self._force_seconds = force_seconds
         self._clock = clock
         self._end_in = end_in or _watchdog()
@@ -177,7 +191,7 @@ class Signals:
             return  # the process is about to end by itself
         self._received += 1
         if self._received == FIRST:
-            self._end_within(self._drain_seconds + self._force_seconds)
+            self._end_within(self.drain_seconds + self._force_seconds)
             self._loop.call_soon_threadsafe(self.first.set)
         elif self._received == SECOND:
             self._end_within(self._force_seconds)

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import structlog
 
+from healthomics_gateway.app.reload_change import Change, prepare
 from healthomics_gateway.app.reload_state import MAX_FAULTS, Reloads
 from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.files import FileError, read_regular
-from healthomics_gateway.settings.effective import warnings
-from healthomics_gateway.settings.reloading import changed, reload_faults, reloaded
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.threads import OneAtATime
 
@@ -140,56 +139,39 @@ class Reloader:
     async def _try(self, found: bytes | str, *, is_news: bool) -> None:
         """Use what was found, or report its faults, unless they are known."""
         try:
-            read = await self._load(found)
+            change = await self._load(found)
         except ConfigurationError as error:
             if is_news or error.args[:MAX_FAULTS] != self._reloads.faults:
                 self._reloads.failed(error.args)
                 _log.error("configuration_fault", faults=self._reloads.faults)
         else:
-            await self._use(read)
+            await self._use(change)
 
-    async def _load(self, found: bytes | str) -> Settings:
-        """Return the settings; raise ConfigurationError with all faults."""
+    async def _load(self, found: bytes | str) -> Change:
+        """Return what to change; raise ConfigurationError with all faults."""
         if isinstance(found, str):
             raise ConfigurationError(found)
         late = f"--config {self._file.path}: its files can't be read in time"
+        work = partial(prepare, found, self._file.load, self._reloads.settings)
         try:
             async with asyncio.timeout(self._read_seconds):
-                content, read = await self._loading.run(
-                    lambda: (found, self._file.load(found))
-                )
+                change = await self._loading.run(work)
         except TimeoutError:
             raise ConfigurationError(late) from None
-        if content != found:  # of an earlier check that took long
+        if change.content != found:  # of an earlier check that took long
             raise ConfigurationError(late)
-        if faults := tuple(reload_faults(self._reloads.settings, read)):
-            raise ConfigurationError(*faults)
-        return read
+        return change
 
-    async def _use(self, read: Settings) -> None:
-        before = self._reloads.settings
-        after = reloaded(before, read)
-        if roles := roles_of(after):
-            await self._setters.learn_accounts(roles)
+    async def _use(self, change: Change) -> None:
+        if change.roles:
+            await self._setters.learn_accounts(change.roles)
+        after = change.settings
         self._setters.log_level(after.log.level)
         self._setters.withheld(after.withhold)
-        await self._setters.rules(rules_of(after))
+        await self._setters.rules(change.rules)
         self._reloads.succeeded(after)
-        _log.info("configuration_reloaded", changed=changed(before, after))
-        if others := changed(after, read):
-            _log.warning("restart_needed", settings=others)
-        for warning in sorted({*warnings(after)} - {*warnings(before)}):
+        _log.info("configuration_reloaded", changed=change.changed)
+        if change.needs_restart:
+            _log.warning("restart_needed", settings=change.needs_restart)
+        for warning in change.warnings:
             _log.warning("questionable_setting", why=warning)
-
-
-def rules_of(settings: Settings) -> list[Rule]:
-    """Return the rules on callers, each with its label: `1:spiffe://…`."""
-    return [
-        Rule(**each.model_dump(), label=f"{number}:{each.identity}")
-        for number, each in enumerate(settings.callers, start=1)
-    ]
-
-
-def roles_of(settings: Settings) -> list[str]:
-    """Return the roles of the rules."""
-    return [each.aws_role for each in settings.callers if each.aws_role]

@@ -32,17 +32,27 @@ class ServiceManager:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._watchdog_seconds = _watchdog_seconds(environ)
         self._clock_us = clock_us
+        self._is_stopping = False
 
     def ready(self) -> None:
-        """Report that the gateway serves, after its start or after a reload."""
-        self._send("READY=1")
+        """Report that the gateway serves, after its start or after a reload.
+
+        After `stopping` do nothing: the last state that systemd receives holds.
+        """
+        if not self._is_stopping:
+            self._send("READY=1")
 
     def reloading(self) -> None:
-        """Report that a reload begins. When it has ended, well or not, call `ready`."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={self._clock_us()}")
+        """Report that a reload begins. When it has ended, well or not, call `ready`.
+
+        After `stopping` do nothing.
+        """
+        if not self._is_stopping:
+            self._send("RELOADING=1", f"MONOTONIC_USEC={self._clock_us()}")
 
     def stopping(self) -> None:
         """Report that the drain begins."""
+        self._is_stopping = True
         self._send("STOPPING=1")
 
     def feed_watchdog(self, call_later: Callable[..., object]) -> None:

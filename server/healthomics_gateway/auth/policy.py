@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -56,9 +57,30 @@ class Rule:
         is_longer = len(identity) > len(start) and identity.startswith(start)
         return is_longer and identity != ANONYMOUS
 
-    def covers(self, other: Rule) -> bool:
-        """Return whether this rule applies to every caller of the other rule."""
-        return other.identity == self.identity or self.matches(other.identity)
+
+class RuleIndex:
+    """Finds the first rule that applies to a caller, however many rules there are."""
+
+    def __init__(self, identities: Iterable[str]) -> None:
+        """Take the identity or pattern of each rule, in order."""
+        self._positions: dict[str, int] = {}
+        for at, each in enumerate(identities):
+            self._positions.setdefault(each, at)
+        patterns = (each for each in self._positions if each.endswith("*"))
+        self._lengths = sorted({len(each) - 1 for each in patterns})  # without the *
+
+    def first(self, identity: str) -> int | None:
+        """Return the position of the first rule that applies to this caller.
+
+        If `identity` is a pattern, return that of the first rule that applies to every
+        caller whom it matches.
+        """
+        keys = [identity]
+        if identity != ANONYMOUS:
+            shorter = self._lengths[: bisect_left(self._lengths, len(identity))]
+            keys += [f"{identity[:length]}*" for length in shorter]
+        found = (self._positions.get(each) for each in keys)
+        return min((at for at in found if at is not None), default=None)
 
 
 def neighbour_of(pattern: str) -> str | None:
@@ -136,17 +158,18 @@ class Policy:
 
     def __init__(self, rules: Sequence[Rule] = ()) -> None:
         """Create a policy; without `rules`, every call is allowed."""
-        self.rules = rules
         self._known: LRUCache[str, Access] = LRUCache(MAX_KNOWN)
+        self.replace(rules)
 
     def replace(self, rules: Sequence[Rule]) -> None:
         """Use these rules from now on."""
         self.rules = rules
+        self._index = RuleIndex(each.identity for each in rules)
         self._known.clear()
 
     def knows(self, identity: str) -> bool:
         """Return whether a rule applies to this caller."""
-        return any(each.matches(identity) for each in self.rules)
+        return self._index.first(identity) is not None
 
     def access_of(self, identity: str, method: str) -> Access:
         """Return a caller's access, or raise CALLER_NOT_AUTHORIZED for this method."""
@@ -164,4 +187,5 @@ class Policy:
     def _rule_for(self, identity: str) -> Rule:
         if not self.rules:
             return ALLOW_ALL
-        return next((each for each in self.rules if each.matches(identity)), DENY_ALL)
+        at = self._index.first(identity)
+        return DENY_ALL if at is None else self.rules[at]

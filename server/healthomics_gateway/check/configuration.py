@@ -10,8 +10,6 @@ from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.step import Result, failed, ok
 from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.settings.effective import warnings
-from healthomics_gateway.settings.listener_checks import certificate_faults
-from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.load import SettingsError, load
 from healthomics_gateway.threads import in_thread
 from healthomics_gateway.upstream.config import discover
@@ -24,7 +22,13 @@ async def check_settings(found: Found) -> Result:
     The faults of certificates are left to their own step. The other steps use defaults
     in place of faulty settings, unless the file can't be read.
     """
-    read = partial(load, flags={}, environ=found.environ, config_file=found.config_file)
+    read = partial(
+        load,
+        flags={},
+        environ=found.environ,
+        config_file=found.config_file,
+        reads_certificates=False,
+    )
     faults: list[str] = []
     try:
         found.loaded = await in_thread(read, name="settings")
@@ -34,10 +38,6 @@ async def check_settings(found: Found) -> Result:
     if found.loaded is None:
         return failed(*faults)
     settings = found.loaded.settings
-    others = await in_thread(
-        partial(certificate_faults, listeners_of(settings)), name="certificates"
-    )
-    faults = [each for each in faults if each not in others]
     if fault := files_fault(settings.upstream.max_concurrent):
         faults.append(fault)
     if faults:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from healthomics_gateway.app.listener import NO_SOCKET, Listener, ListenError
+from healthomics_gateway.app.listener import (
+    NO_SOCKET,
+    InUseError,
+    Listener,
+    ListenError,
+)
 from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.step import Result, failed, ok, skipped
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.net.hosts import addresses_to_bind, bind_fault, why_not_bound
+from healthomics_gateway.net.hosts import (
+    addresses_to_bind,
+    bind_error,
+    may_be_in_use,
+    why_not_bound,
+)
 from healthomics_gateway.settings.listener_settings import (
     ListenerSettings,
     listeners_of,
@@ -26,7 +37,8 @@ from healthomics_gateway.tls.files import Certified, TlsFiles, TlsFilesError, wh
 SOON = timedelta(days=14)  # before its expiry a certificate is worth a note
 PAGE_SECONDS = 2.0  # for the admin page of a running gateway
 MAX_PAGE = 65_536  # bytes
-IN_USE = "in use"  # in the fault of an address that another process serves
+FREE_IT = " Free it, or set another address"  # after a question
+SET_ANOTHER = "; set an address of this machine that it may use"
 
 
 async def check_certificates(found: Found) -> Result:
@@ -96,58 +108,68 @@ def _detail(certified: Certified) -> str:
     return f"{', '.join(names)} until {when_text(certified.not_after)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fault:
+    """Why an address can't be bound."""
+
+    setting: str
+    address: Address | UnixPath
+    text: str  # with what to do
+    is_taken: bool  # another process may serve there, such as a gateway
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.address}: {self.text}"
+
+
 async def check_addresses(found: Found) -> Result:
     """Check that each address can be bound, unless a gateway already serves there."""
-    admin = found.settings.admin_listen
-    faults = {f"admin_listen {admin}": await _fault_of(admin)}
-    for each in listeners_of(found.settings):
-        fault = await _listener_fault(each)
-        faults[f"{each.name} {each.address}"] = fault
-    problems = {name: fault for name, fault in faults.items() if fault}
-    taken = [name for name, fault in problems.items() if IN_USE in fault]
-    is_running = False
-    if taken:
-        is_running = await in_thread(partial(serves_pages, admin), name="admin")
+    admin, listeners = found.settings.admin_listen, listeners_of(found.settings)
+    results = [await _tcp_fault("admin_listen", admin)]
+    results += [await _listener_fault(each) for each in listeners]
+    faults = [each for each in results if each]
+    is_running = any(each.is_taken for each in faults) and await in_thread(
+        partial(serves_pages, admin), name="admin"
+    )
     if is_running:
-        for name in taken:
-            del problems[name]
-        if not problems:
-            return skipped(f"a gateway is running here: {admin} has its admin pages")
-    if problems:
-        return failed(
-            *(
-                f"{name}: {fault}; free it, or set another address"
-                if IN_USE in fault
-                else f"{name}: {fault}; set an address of this machine that it may use"
-                for name, fault in problems.items()
-            )
-        )
-    return ok(f"{len(faults)} are free")
+        faults = [each for each in faults if not each.is_taken]
+    if faults:
+        return failed(*map(str, faults))
+    if is_running:
+        return skipped(f"a gateway is running here: {admin} has its admin pages")
+    return ok(f"{len(results)} are free")
 
 
-async def _listener_fault(listener: ListenerSettings) -> str | None:
+async def _listener_fault(listener: ListenerSettings) -> _Fault | None:
     if isinstance(listener.address, Address):
-        return await _fault_of(listener.address)
+        return await _tcp_fault(listener.name, listener.address)
     return await _socket_fault(listener, listener.address)
 
 
-async def _socket_fault(settings: ListenerSettings, address: UnixPath) -> str | None:
+async def _socket_fault(settings: ListenerSettings, address: UnixPath) -> _Fault | None:
     """Prepare a Unix socket as the gateway does, which removes a stale one."""
+    fault = partial(_Fault, setting=settings.name, address=address)
     if not os.access(Path(address.path).parent, os.W_OK | os.X_OK):
-        return NO_SOCKET
+        return fault(text=NO_SOCKET, is_taken=False)
     try:
         await Listener(settings).prepare()
     except ListenError as error:
-        return str(error)
+        return fault(text=str(error), is_taken=isinstance(error, InUseError))
     return None
 
 
-async def _fault_of(address: Address) -> str | None:
+async def _tcp_fault(setting: str, address: Address) -> _Fault | None:
     try:
         hosts, port = await addresses_to_bind(address.host, address.port)
     except OSError as error:
-        return why_not_bound(error)
-    return next(filter(None, (bind_fault(host, port) for host in hosts)), None)
+        fault: OSError | None = error
+    else:
+        errors = (bind_error(host, port) for host in hosts)
+        fault = next(filter(None, errors), None)
+    if fault is None:
+        return None
+    is_taken = may_be_in_use(fault)
+    text = f"{why_not_bound(fault)}{FREE_IT if is_taken else SET_ANOTHER}"
+    return _Fault(setting=setting, address=address, text=text, is_taken=is_taken)
 
 
 def serves_pages(admin: Address) -> bool:

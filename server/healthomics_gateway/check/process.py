@@ -29,8 +29,7 @@ async def check_log(found: Found) -> Result:
     event = {"event": "log_checked", "level": "info", "timestamp": found.now()}
     writer.put(json_line(event).encode())
     await in_thread(partial(writer.flush, FLUSH_SECONDS), name="log-check")
-    if fault := writer.fault():
-        why = fault.rpartition(": ")[2]  # the rest counts the lines
+    if why := writer.stall():
         return failed(
             f"standard error can't be written to: {why}. Redirect it to a file, to a"
             " pipe that is read, or to the journal, and look for a full disk"

@@ -14,6 +14,14 @@ from healthomics_gateway.threads import in_thread
 
 NOT_A_HOST = "the host isn't an IP address or a name of letters, digits and hyphens"
 IN_USE = "it can't be bound; is it in use?"
+_WHY_NOT_BOUND = {  # by the number of the error; for all others IN_USE
+    errno.EINVAL: (
+        "it can't be bound; a link-local address needs a zone: [fe80::1%eth0]"
+    ),
+    errno.EADDRNOTAVAIL: "it can't be bound; this machine has no such address",
+    errno.EACCES: "it can't be bound; the process lacks the permission for this port",
+    errno.EPERM: "it can't be bound; the process lacks the permission for this port",
+}
 LOCALHOST = ("127.0.0.1", "::1")  # RFC 6761, section 6.3; resolvers aren't asked
 
 
@@ -86,28 +94,29 @@ def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
     return bound, port
 
 
-def bind_fault(host: str, port: int) -> str | None:
+def bind_error(host: str, port: int) -> OSError | None:
     """Bind an address for a moment; return why that fails, None if it succeeds."""
     try:
         _bindable([host], port)
     except OSError as error:
-        return why_not_bound(error)
+        return error
     return None
 
 
 def why_refused(host: str, port: int) -> str:
     """Return why gRPC can't bind an address, as it doesn't report why."""
-    return bind_fault(host, port) or IN_USE
+    error = bind_error(host, port)
+    return why_not_bound(error) if error else IN_USE
+
+
+def may_be_in_use(error: OSError) -> bool:
+    """Return whether an address can't be bound because another process may serve it."""
+    is_other = isinstance(error, socket.gaierror) or error.errno in _WHY_NOT_BOUND
+    return not is_other
 
 
 def why_not_bound(error: OSError) -> str:
     """Return the message of a fault for an address that can't be bound."""
     if isinstance(error, socket.gaierror):
         return "the name doesn't resolve to an address"
-    if error.errno == errno.EINVAL:
-        return "it can't be bound; a link-local address needs a zone: [fe80::1%eth0]"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "it can't be bound; this machine has no such address"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "it can't be bound; the process lacks the permission for this port"
-    return IN_USE
+    return _WHY_NOT_BOUND.get(error.errno or 0, IN_USE)

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 
 from healthomics_gateway.auth.jwks_fetch import url_fault
-from healthomics_gateway.auth.policy import Rule
+from healthomics_gateway.auth.policy import Rule, RuleIndex
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.settings.file_checks import is_readable, unreadable_files
 from healthomics_gateway.settings.listener_checks import Finding, listener_faults
@@ -70,19 +70,19 @@ def _jwt_faults(jwt: Jwt) -> Iterator[Finding]:
 def caller_faults(settings: Settings) -> Iterator[Finding]:
     """Yield the faults of rules that can never apply to a call."""
     is_provable = settings.jwt.is_on or asks_for_certificates(settings)
-    named = [each.identity for each in listeners_of(settings)]
+    named = {each.identity for each in listeners_of(settings)}
     rules = [Rule(each.identity, each.methods) for each in settings.callers]
+    index = RuleIndex(each.identity for each in rules)
     for at, rule in enumerate(rules):
         name = f"callers[{at}].identity {rule.identity}"
-        if not (is_provable or any(rule.matches(identity) for identity in named)):
+        if not (is_provable or any(map(rule.matches, named))):
             advice = "set tls.client_auth, jwt.jwks_url or jwt.jwks_file"
             fault = f"{name}: no caller can prove this identity; {advice}"
             yield (*KEYS, "tls.client_auth", "listeners"), fault
-        for before, earlier in enumerate(rules[:at]):
-            if earlier.covers(rule):
-                fault = f"callers[{before}] already matches all of these callers"
-                yield (), f"{name}: {fault}; remove this rule, or move it up"
-                break
+        before = index.first(rule.identity)
+        if before is not None and before < at:
+            fault = f"callers[{before}] already matches all of these callers"
+            yield (), f"{name}: {fault}; remove this rule, or move it up"
 
 
 def _limit_faults(settings: Settings) -> Iterator[Finding]:

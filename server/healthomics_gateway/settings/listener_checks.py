@@ -33,8 +33,6 @@ def listener_faults(
     tls = settings.tls
     if bool(tls.cert_file) != bool(tls.key_file):
         yield PAIR, "tls.cert_file and tls.key_file: set both or neither"
-    for fault in certificate_faults(listeners):
-        yield (), fault
     yield from _client_faults(tls, listeners)
     yield from _plaintext_faults(tls, listeners)
     yield from _table_faults(settings, listeners)

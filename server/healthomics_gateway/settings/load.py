@@ -17,6 +17,8 @@ from healthomics_gateway.settings.environment import (
     unknown_variables,
     variable_of,
 )
+from healthomics_gateway.settings.listener_checks import certificate_faults
+from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import (
     leaves,
@@ -51,11 +53,13 @@ def load(
     environ: Mapping[str, str],
     config_file: Path | None = None,
     content: bytes | None = None,
+    reads_certificates: bool = True,
 ) -> Loaded:
     """Return the settings from all sources; raise SettingsError with all faults.
 
     `flags` are by name of the setting, None if a flag wasn't given. `content` is that
-    of the file, if it has been read already.
+    of the file, if it has been read already. Without `reads_certificates`, the faults
+    in the files of certificates are left out.
     """
     faults: list[str] = []
     if content is None:
@@ -83,6 +87,8 @@ def load(
     settings = _with_deadlines(Settings(**merged), origins)
     faults += unknown_variables(Settings, environ)
     faults += faults_of(settings, origins, refused)
+    if reads_certificates:
+        faults += certificate_faults(listeners_of(settings))
     loaded = Loaded(settings, origins, content)
     if faults:
         raise SettingsError(*faults, loaded=loaded if is_file_read else None)

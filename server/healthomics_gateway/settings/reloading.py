@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from healthomics_gateway.settings.checks import caller_faults
 from healthomics_gateway.settings.listener_settings import asks_for_certificates
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves
 
+_Model = TypeVar("_Model", bound=BaseModel)
+
 RELOADED = ("callers", "withhold", "log.level")  # in the order of the schema
 
 
 def reloaded(running: Settings, read: Settings) -> Settings:
     """Return `running` with the settings of `read` that a reload changes."""
-    log = running.log.model_copy(update={"level": read.log.level})
-    return running.model_copy(
-        update={"callers": read.callers, "withhold": read.withhold, "log": log}
-    )
+    for name in RELOADED:
+        running = _with_setting(running, read, name)
+    return running
+
+
+def _with_setting(into: _Model, source: BaseModel, name: str) -> _Model:
+    """Return `into` with the value that a setting has in `source`."""
+    first, _, rest = name.partition(".")
+    value = getattr(source, first)
+    if rest:
+        value = _with_setting(getattr(into, first), value, rest)
+    return into.model_copy(update={first: value})
 
 
 def changed(before: Settings, after: Settings) -> list[str]:

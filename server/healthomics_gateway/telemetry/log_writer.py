@@ -106,17 +106,22 @@ class LogWriter:
         """Return which lines wait or were lost, or an empty string."""
         with self._changed:
             lost, of_audit = self._other.lost + self._audit.lost, self._audit.lost
-            since, error, held = self._writing_since, self._error, self._held_lines
-        is_stalled = since and (error or self._now() - since > STALL)
-        if not (lost or is_stalled):
+            since, why, held = self._writing_since, self.stall(), self._held_lines
+        if not (lost or why):
             return ""
         parts = [f"{lost} lines lost ({of_audit} of the audit)"]
         if self._lost_since:
             parts[0] += f" since {_text(self._lost_since)}"
-        if since and is_stalled:
-            why = error or "nothing reads them"
+        if since and why:
             parts.append(f"{held} lines wait since {_text(since)}: {why}")
         return "; ".join(parts)
+
+    def stall(self) -> str:
+        """Return why lines wait to be written, an empty string if none waits long."""
+        since, error = self._writing_since, self._error
+        if since and (error or self._now() - since > STALL):
+            return error or "nothing reads them"
+        return ""
 
     @property
     def _held_lines(self) -> int:

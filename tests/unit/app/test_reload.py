@@ -32,7 +32,9 @@ ROLE = "arn:aws:iam::123456789012:role/reader"
 class World:
     """A reloader, its file, and what it sets."""
 
-    def __init__(self, folder: Path, file: Path, **environ: str) -> None:
+    def __init__(
+        self, folder: Path, file: Path, *, read_seconds: float, **environ: str
+    ) -> None:
         """Read the file as at the start; `environ` has further settings."""
         self.file = file
         self.environ = settings_of_tokens(folder) | environ
@@ -64,7 +66,7 @@ class World:
             ),
             reloads=self.reloads,
             sleep=self.steps,
-            read_seconds=0.05 if "hangs" in file.name else 5.0,
+            read_seconds=read_seconds,
         )
 
     def _load(self, content: bytes) -> Settings:
@@ -101,13 +103,13 @@ class World:
 
 @asynccontextmanager
 async def following(
-    folder: Path, toml: str = BEFORE, *, name: str = "gateway.toml", **environ: str
+    folder: Path, toml: str = BEFORE, *, read_seconds: float = 5.0, **environ: str
 ) -> AsyncIterator[World]:
     """Follow a file that has this content at the start."""
-    file = folder / name
+    file = folder / "gateway.toml"
     if not file.exists():
         file.write_text(toml)
-    world = World(folder, file, **environ)
+    world = World(folder, file, read_seconds=read_seconds, **environ)
     task = asyncio.create_task(world.reloader.follow())
     await world.steps.begun()
     try:
@@ -311,7 +313,7 @@ async def test_rules_are_labelled_with_position_and_identity(tmp_path: Path) -> 
 
 async def test_load_that_hangs_is_a_fault_and_ends_later(tmp_path: Path) -> None:
     """A file on a server that is gone delays nothing, and its old result isn't used."""
-    async with following(tmp_path, name="hangs.toml") as world:
+    async with following(tmp_path, read_seconds=0.05) as world:
         world.load_waits_for.clear()
         await world.write(AFTER)
         late = world.reloads.faults

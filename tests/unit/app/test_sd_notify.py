@@ -59,6 +59,19 @@ def test_states_are_reported(systemd: Systemd) -> None:
     assert "STOPPING=1" == systemd.received()
 
 
+def test_reload_during_the_drain_is_not_reported(systemd: Systemd) -> None:
+    """It would make systemd take the service for one that goes on."""
+    manager = ServiceManager(systemd.environ)
+    for report in (manager.reloading, manager.stopping, manager.ready):
+        report()
+    manager.reloading()
+
+    assert systemd.received().startswith("RELOADING=1")
+    assert "STOPPING=1" == systemd.received()
+    with pytest.raises(BlockingIOError):
+        systemd.received()
+
+
 @pytest.mark.parametrize("systemd", ["file"], indirect=True)
 @pytest.mark.parametrize(
     "pid", [{}, {"WATCHDOG_PID": str(os.getpid())}], ids=["any", "own"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from healthomics.v1.run_pb2 import Run
@@ -14,6 +14,7 @@ from healthomics_gateway.auth.policy import (
     Access,
     Policy,
     Rule,
+    RuleIndex,
     neighbour_of,
 )
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -73,6 +74,27 @@ def test_rule_without_a_star_matches_one_identity(mine: str, other: str) -> None
     """No identity but the rule's own matches."""
     named = mine.rstrip("*")
     assert (named == other) == rule(named).matches(other)
+
+
+# Few letters, so that the identities often match.
+IDENTITIES = st.one_of(
+    st.text("ab*", max_size=4),
+    st.sampled_from([ANONYMOUS, ANONYMOUS + "x", "anon*", ANONYMOUS + "*"]),
+)
+
+
+@given(st.lists(IDENTITIES, max_size=8), IDENTITIES)
+@example(["anon*", "*", ANONYMOUS], ANONYMOUS)
+@example(["a", "ab*", "a*"], "ab*")
+def test_index_finds_the_first_rule_that_matches(
+    identities: list[str], identity: str
+) -> None:
+    """It finds the same rule as a look at each, also for a pattern."""
+    matching = (
+        at for at, each in enumerate(identities) if rule(each).matches(identity)
+    )
+
+    assert next(matching, None) == RuleIndex(identities).first(identity)
 
 
 @pytest.mark.guarantee("policy")

@@ -82,7 +82,7 @@ async def test_names_of_no_host_are_not_looked_for(host: str, tmp_path: Path) ->
 
 
 async def test_unix_socket_is_free_in_a_writable_folder(tmp_path: Path) -> None:
-    """A socket that another process serves isn't free, and a folder must exist."""
+    """Each other path has one fault, with one piece of advice."""
     path = tmp_path / "gateway.sock"
     found = found_with(FREE | {"GATEWAY_LISTEN": f"unix:{path}"})
     free = await check_addresses(found)
@@ -92,10 +92,20 @@ async def test_unix_socket_is_free_in_a_writable_folder(tmp_path: Path) -> None:
         taken = await check_addresses(found)
     nowhere = found_with(FREE | {"GATEWAY_LISTEN": f"unix:{tmp_path}/none/a.sock"})
     missing = await check_addresses(nowhere)
+    path.unlink()
+    path.touch()
+    file = await check_addresses(found)
 
     assert (Status.OK, "2 are free") == (free.status, free.detail)
-    assert "it is in use; stop what serves it" in taken.problems[0]
-    assert "does its directory exist" in missing.problems[0]
+    name = f"listen unix:{path}"
+    assert (f"{name}: it is in use; stop what serves it, or change the path",) == (
+        taken.problems
+    )
+    assert (f"{name}: the path is a file that isn't a socket; remove it",) == (
+        file.problems
+    )
+    (problem,) = missing.problems
+    assert problem.endswith("does its directory exist, and is it writable?")
 
 
 async def test_address_of_another_machine_is_a_fault_beside_a_gateway() -> None:
@@ -115,7 +125,10 @@ async def test_address_of_another_machine_is_a_fault_beside_a_gateway() -> None:
         result = await check_addresses(found)
 
     (problem,) = result.problems
-    assert "listen 192.0.2.1:50051: it can't be bound; this machine has no" in problem
+    assert (
+        "listen 192.0.2.1:50051: it can't be bound; this machine has no such address;"
+        " set an address of this machine that it may use"
+    ) == problem
 
 
 def test_server_that_does_not_answer_is_no_gateway() -> None:

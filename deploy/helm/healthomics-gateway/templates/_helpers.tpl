@@ -186,11 +186,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* The settings that the gateway reads only at its start, as JSON. */}}
+{{/* The settings that the gateway reads only at its start, as JSON: all but those listed. */}}
 {{- define "gateway.restartingSettings" -}}
 {{- $settings := include "gateway.settings" . | fromJson }}
-{{- $log := omit ($settings.log | default dict) "level" }}
-{{- omit (set $settings "log" $log) "callers" "withhold" | toJson }}
+{{- range $name := list "callers" "withhold" "log.level" }}
+{{- $path := splitList "." $name }}
+{{- $section := $settings }}
+{{- range initial $path }}
+{{- $_ := set $section . (get $section . | default dict) }}
+{{- $section = get $section . }}
+{{- end }}
+{{- $_ := unset $section (last $path) }}
+{{- end }}
+{{- toJson $settings }}
 {{- end }}
 
 {{- define "gateway.image" -}}
