@@ -51,8 +51,10 @@ def summary(quota: QuotaState) -> str:
             f" The rate is lowered to {number(quota.rate_per_second)} a second"
             " at the moment."
         )
-    if quota.waiting:
-        text += f" {count(quota.waiting, 'call waits', 'calls wait')} for a turn."
+    if quota.waiting_calls:
+        text += f" {count(quota.waiting_calls, 'call waits', 'calls wait')} for a turn."
+    if quota.waiting_polls:
+        text += f" {count(quota.waiting_polls, 'poll waits', 'polls wait')} for a turn."
     return text
 
 
