@@ -28,7 +28,10 @@ STATE: dict[str, Any] = json.loads(as_json(loaded()))
 
 def test_page_names_when_a_certificate_stands_out() -> None:
     """It is the time before its end at which it should have been renewed."""
-    assert f"certificates stand out {RENEWAL_DUE.days} days before" in PAGE.read_text()
+    days = f"{RENEWAL_DUE.days} days"
+
+    assert f"certificates stand out {days} before their end" in PAGE.read_text()
+    assert f"ends within {days} has a note" in (PAGE.parent / "check.md").read_text()
 
 
 def names_in(value: Any) -> set[str]:
