@@ -8,11 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from healthomics_gateway.app.admin import JSON
+from healthomics_gateway.app.statusz.rendering import as_json
 from healthomics_gateway.app.statusz.shape import Snapshot
+from healthomics_gateway.tls.files import RENEWAL_DUE
 from testkit.snapshots import loaded
 
 PAGE = Path(__file__).parents[2] / "docs/guide/status-page.md"
@@ -23,7 +23,15 @@ ROWS = [
     if line.startswith("| `")
 ]
 DESCRIBED = {row[0][0]: row[1] for row in ROWS if len(row[0]) == 1}
-STATE: dict[str, Any] = json.loads(orjson.dumps(loaded(), option=JSON))
+STATE: dict[str, Any] = json.loads(as_json(loaded()))
+
+
+def test_page_names_when_a_certificate_stands_out() -> None:
+    """It is the time before its end at which it should have been renewed."""
+    days = f"{RENEWAL_DUE.days} days"
+
+    assert f"certificates stand out {days} before their end" in PAGE.read_text()
+    assert f"ends within {days} has a note" in (PAGE.parent / "check.md").read_text()
 
 
 def names_in(value: Any) -> set[str]:

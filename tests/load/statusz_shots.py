@@ -1,7 +1,7 @@
 """Draw the status page at rest, under load and with faults, in light and dark.
 
 It needs Chromium. The pictures are for people to look at. Ends with 0 if no page
-requests anything but itself or is wider than its screen, else with 1.
+requests anything but itself, logs an error, or is wider than its screen; else with 1.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ async def _draw(tab: Tab, url: str, name: str, look: Look) -> list[str]:
     file.write_bytes(await tab.picture(look))
     print(file, flush=True)  # noqa: T201  # a program for the command line
     faults = [f"it requests {each}" for each in tab.requested if each != url]
+    faults += [f"it logs an error: {each}" for each in tab.logged]
     width = await tab.value("document.documentElement.scrollWidth")
     if width > look.width:
         faults.append(f"it is {width} pixels wide")

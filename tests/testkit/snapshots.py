@@ -8,7 +8,13 @@ from typing import Any
 
 from healthomics_gateway.app.statusz import shape
 from healthomics_gateway.services.readiness import PartState
-from healthomics_gateway.telemetry.recent import SLOT_SECONDS, SLOTS, SlotUse
+from healthomics_gateway.telemetry.recent import (
+    SLOT_SECONDS,
+    SLOTS,
+    Failure,
+    ReasonCount,
+    SlotUse,
+)
 
 NOW = datetime(2026, 11, 29, 12, 30, tzinfo=UTC)
 LIMS = "spiffe://corp/ns/lims/*"
@@ -35,7 +41,8 @@ def quota(*slots: SlotUse, **changes: Any) -> shape.QuotaState:
         limit_per_second=8.0,
         rate_per_second=8.0,
         tokens=2.0,
-        waiting=0,
+        waiting_calls=0,
+        waiting_polls=0,
         used=used,
         left=round(sum(each.limit for each in slots)) - used,
         throttled=sum(each.throttled for each in slots),
@@ -44,9 +51,9 @@ def quota(*slots: SlotUse, **changes: Any) -> shape.QuotaState:
     return replace(state, **changes)
 
 
-def error(reason: str = "RUN_NOT_FOUND", **changes: Any) -> shape.ErrorEntry:
+def error(reason: str = "RUN_NOT_FOUND", **changes: Any) -> Failure:
     """Return a failed call."""
-    entry = shape.ErrorEntry(
+    entry = Failure(
         time=NOW - timedelta(seconds=5),
         reason=reason,
         code="NOT_FOUND",
@@ -57,9 +64,9 @@ def error(reason: str = "RUN_NOT_FOUND", **changes: Any) -> shape.ErrorEntry:
     return replace(entry, **changes)
 
 
-def errors(*newest: shape.ErrorEntry) -> shape.ErrorState:
+def errors(*newest: Failure) -> shape.ErrorState:
     """Return the errors, each of which is of its own reason."""
-    counts = [shape.ReasonState(count=7, last=each) for each in newest]
+    counts = [ReasonCount(count=7, last=each) for each in newest]
     return shape.ErrorState(by_reason=counts, newest=newest)
 
 
@@ -118,7 +125,7 @@ def loaded(**changes: Any) -> shape.Snapshot:
     state = at_rest(
         calls=shape.Calls(open=12, max_open=8192),
         quota=[
-            quota(*slots, rate_per_second=5.6, waiting=3),
+            quota(*slots, rate_per_second=5.6, waiting_calls=3, waiting_polls=1),
             quota(slot(0, used=1), account="210987654321"),
         ],
         watches=shape.WatchState(open=1200, max_open=10_000, runs=40),

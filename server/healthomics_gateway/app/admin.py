@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeAlias
 
-import orjson
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
-from healthomics_gateway.app.statusz.page import POLICY, page
-from healthomics_gateway.app.statusz.shape import Snapshot
+from healthomics_gateway.app.statusz.page import POLICY
+from healthomics_gateway.app.statusz.rendering import FORMATS, Rendering, Take
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.telemetry.metrics.exposition import Exposition
 from healthomics_gateway.telemetry.metrics.registry import Metrics
@@ -28,7 +26,6 @@ STATUS_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-JSON = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
 
 Page: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
@@ -46,26 +43,26 @@ class AdminPages:
         self,
         readiness: Readiness,
         *,
-        metrics: Metrics | None = None,
-        snapshot: Callable[[], Snapshot] | None = None,
+        metrics: Metrics,
+        snapshot: Take,
         max_connections: int = MAX_CONNECTIONS,
         connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        """Serve the state of `readiness`, and `metrics`, which are none by default.
+        """Serve the state of `readiness`, and `metrics`.
 
-        If there is a `snapshot`, it returns what the status page shows.
+        `snapshot` returns what the status page shows.
         """
         self._readiness = readiness
-        self._exposition = Exposition(metrics or Metrics(is_on=False))
+        self._exposition = Exposition(metrics)
+        self._status = Rendering(snapshot)
         self._max_connections = max_connections
         self._connection_seconds = connection_seconds
         self._pages: dict[str, Page] = {
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
+            "/statusz": self._statusz,
         }
-        if snapshot:
-            self._pages["/statusz"] = partial(_statusz, snapshot)
         self._runner: web.ServerRunner | None = None
 
     async def start(self, host: str, port: int, *others: str) -> int:
@@ -119,21 +116,15 @@ class AdminPages:
         body, kind = await self._exposition.page(accept)
         return web.Response(body=body, headers={"Content-Type": kind})
 
-
-async def _statusz(
-    snapshot: Callable[[], Snapshot], request: web.BaseRequest
-) -> web.Response:
-    """Return the status page, in the format that the query names."""
-    match request.query.get("format", "html"):
-        case "html":
-            body, kind = page(snapshot()).encode(), "text/html"
-        case "json":
-            body, kind = orjson.dumps(snapshot(), option=JSON), "application/json"
-        case _:
-            return _lines(["format is html or json"], status=400)
-    return web.Response(
-        body=body, content_type=kind, charset="utf-8", headers=STATUS_HEADERS
-    )
+    async def _statusz(self, request: web.BaseRequest) -> web.Response:
+        """Return the status page, in the format that the query names."""
+        wanted = request.query.get("format", "html")
+        if wanted not in FORMATS:
+            return _lines([f"format is {' or '.join(FORMATS)}"], status=400)
+        body, kind = await self._status.page(wanted)
+        return web.Response(
+            body=body, content_type=kind, charset="utf-8", headers=STATUS_HEADERS
+        )
 
 
 def _lines(lines: list[str], *, status: int) -> web.Response:

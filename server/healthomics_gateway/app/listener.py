@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -102,9 +103,9 @@ class Listener:
         self._targets = [Address(host, port) for host in hosts]
 
     @property
-    def certificate_expires_at(self) -> float:
-        """When its certificate expires, in seconds since 1970; 0 without TLS."""
-        return self._tls.expires_at if self._tls else 0.0
+    def certificate_expires_at(self) -> datetime | None:
+        """When its certificate expires; None without TLS."""
+        return self._tls.served.not_after if self._tls else None
 
     async def open(self, server: grpc.aio.Server) -> None:
         """Bind and start the server, after `prepare`; raises ListenError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
 import grpc
@@ -62,8 +63,8 @@ class Listeners:
         )
 
     @property
-    def certificate_expiries(self) -> list[tuple[str, float]]:
-        """Return when the certificate of each address expires; 0 without TLS."""
+    def certificate_expiries(self) -> list[tuple[str, datetime | None]]:
+        """Return when the certificate of each address expires; None without TLS."""
         return [
             (str(each.address), each.certificate_expires_at) for each in self._listeners
         ]

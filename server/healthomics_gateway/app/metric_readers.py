@@ -3,53 +3,40 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from importlib.metadata import version
-from time import time
 
 import grpc
 
 from healthomics_gateway.app.parts import LostLines, Parts
+from healthomics_gateway.app.reload_state import Reloads
+from healthomics_gateway.app.waiting import CALL, POLL, waiting
+from healthomics_gateway.app.wiring import UpstreamParts
 from healthomics_gateway.auth.keyring import Keyring
+from healthomics_gateway.runs.cache import Cache
+from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.telemetry.metrics.state import Reader, Values
+from healthomics_gateway.version import VERSION
 
 
 def observe(parts: Parts) -> None:
     """Let the metrics read the state of the parts whenever they are asked for."""
-    observability = parts.observability
+    observability, bounds = parts.observability, parts.bounds
     metrics = observability.metrics
     metrics.state.observe(
         {
             "build_info": _build_info,
-            "ready": _one(lambda: not parts.readiness.why_not),
-            "draining": _one(lambda: parts.readiness.is_draining),
-            **_of_quota(parts),
-            "queue_length": lambda: _queue_length(parts),
-            "cache_hits": _one(lambda: parts.cache.hits),
-            "cache_misses": _one(lambda: parts.cache.misses),
-            "cache_bytes": _one(lambda: parts.cache.held_bytes),
-            "cache_entries": _one(lambda: parts.cache.runs),
-            "watches": _one(lambda: parts.bounds.watching.inside),
-            "unread_bytes": _one(lambda: parts.bounds.send_buffer.kept_bytes),
-            "rule_calls": lambda: {
-                (label,): number for label, number in metrics.rules.numbers.items()
-            },
+            **_of_readiness(parts.readiness),
+            **_of_quota(parts.upstream),
+            **_of_cache(parts.cache),
+            "watches": _one(lambda: bounds.watching.inside),
+            "unread_bytes": _one(lambda: bounds.send_buffer.kept_bytes),
+            "rule_calls": lambda: _labelled(metrics.rules.numbers),
             "log_lines_lost": lambda: _lost(observability.lost_lines),
-            "credentials_expiry_timestamp_seconds": _one(
-                lambda: _timestamp(parts.upstream.provider.expires_at)
-            ),
-            "certificate_expiry_timestamp_seconds": lambda: {
-                (address,): expires_at
-                for address, expires_at in parts.listeners.certificate_expiries
-            },
-            "jwks_expiry_timestamp_seconds": _one(lambda: _keys_expiry(parts.keyring)),
-            "reloads": lambda: {
-                (outcome,): number for outcome, number in parts.reloads.outcomes.items()
-            },
-            "last_reload_ok": _one(lambda: parts.reloads.is_ok),
-            "last_reload_timestamp_seconds": _one(lambda: parts.reloads.last_at),
+            **_of_expiries(parts),
+            **_of_reloads(parts.reloads),
         }
     )
 
@@ -59,13 +46,24 @@ def _one(read: Callable[[], float]) -> Reader:
     return lambda: {(): float(read())}
 
 
+def _labelled(numbers: Mapping[str, float]) -> Values:
+    """Return the values of a metric with one label."""
+    return {(label,): number for label, number in numbers.items()}
+
+
 def _build_info() -> Values:
-    own = version("healthomics-gateway")
-    return {(own, platform.python_version(), grpc.__version__): 1.0}
+    return {(VERSION, platform.python_version(), grpc.__version__): 1.0}
 
 
-def _of_quota(parts: Parts) -> Mapping[str, Reader]:
-    schedulers = parts.upstream.schedulers
+def _of_readiness(readiness: Readiness) -> Mapping[str, Reader]:
+    return {
+        "ready": _one(lambda: not readiness.why_not),
+        "draining": _one(lambda: readiness.is_draining),
+    }
+
+
+def _of_quota(upstream: UpstreamParts) -> Mapping[str, Reader]:
+    schedulers = upstream.schedulers
     return {
         "quota_tokens": lambda: {
             (account,): each.tokens for account, each in schedulers.by_account.items()
@@ -76,29 +74,58 @@ def _of_quota(parts: Parts) -> Mapping[str, Reader]:
         "quota_limit": lambda: {
             (account,): each.tps for account, each in schedulers.by_account.items()
         },
+        "queue_length": lambda: _queue_length(upstream),
     }
 
 
-def _queue_length(parts: Parts) -> Values:
-    """Return how many wait for their turn; a poll waits in one queue after another."""
-    lengths = Counter(call=0, poll=0)
-    for schedulers in (parts.upstream.schedulers, parts.upstream.poll_schedulers):
-        for each in schedulers.by_account.values():
-            lengths["poll"] += each.waiting_polls
-            lengths["call"] += each.waiting - each.waiting_polls
-    return {(kind,): length for kind, length in lengths.items()}
+def _queue_length(upstream: UpstreamParts) -> Values:
+    """Return how many wait for their turn, for all accounts together."""
+    lengths = Counter({CALL: 0, POLL: 0})
+    for each in waiting(upstream).values():
+        lengths.update(each)
+    return _labelled(lengths)
+
+
+def _of_cache(cache: Cache) -> Mapping[str, Reader]:
+    return {
+        "cache_hits": _one(lambda: cache.hits),
+        "cache_misses": _one(lambda: cache.misses),
+        "cache_bytes": _one(lambda: cache.held_bytes),
+        "cache_entries": _one(lambda: cache.runs),
+    }
+
+
+def _of_expiries(parts: Parts) -> Mapping[str, Reader]:
+    return {
+        "credentials_expiry_timestamp_seconds": _one(
+            lambda: _timestamp(parts.upstream.provider.expires_at)
+        ),
+        "certificate_expiry_timestamp_seconds": lambda: {
+            (address,): _timestamp(expires)
+            for address, expires in parts.listeners.certificate_expiries
+        },
+        "jwks_expiry_timestamp_seconds": _one(lambda: _keys_expiry(parts.keyring)),
+    }
+
+
+def _timestamp(when: datetime | None) -> float:
+    """Return the seconds since 1970, or 0 without a time."""
+    return when.timestamp() if when else 0.0
+
+
+def _keys_expiry(keyring: Keyring | None) -> float:
+    seconds = keyring.new_seconds if keyring else None
+    return 0.0 if seconds is None else time.time() + seconds
+
+
+def _of_reloads(reloads: Reloads) -> Mapping[str, Reader]:
+    return {
+        "reloads": lambda: _labelled(reloads.outcomes),
+        "last_reload_ok": _one(lambda: reloads.is_ok),
+        "last_reload_timestamp_seconds": _one(lambda: reloads.last_at),
+    }
 
 
 def _lost(lost_lines: LostLines) -> Values:
     audit, events = lost_lines()
     return {("audit",): audit, ("events",): events}
-
-
-def _timestamp(time: datetime | None) -> float:
-    """Return the seconds since 1970, or 0 without a time."""
-    return time.timestamp() if time else 0.0
-
-
-def _keys_expiry(keyring: Keyring | None) -> float:
-    seconds = keyring.new_seconds if keyring else None
-    return 0.0 if seconds is None else time() + seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from healthomics_gateway.app import caller_wiring, wiring
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
@@ -25,7 +26,7 @@ from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.config import Aws
 
 # Returns the numbers of lost lines of the audit log, and of other lines.
-LostLines = Callable[[], tuple[int, int]]
+LostLines: TypeAlias = Callable[[], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

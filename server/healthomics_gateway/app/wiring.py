@@ -22,6 +22,7 @@ from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.recent import QuotaUse
 from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
@@ -125,6 +126,7 @@ def make_schedulers(
             burst=quota.burst,
             poll_share=share,
             places=places,
+            use=QuotaUse(tps=quota.tps),
             metrics=metrics.queue,
         )
     )

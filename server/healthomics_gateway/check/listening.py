@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -32,9 +32,14 @@ from healthomics_gateway.settings.listener_settings import (
 from healthomics_gateway.threads import in_thread
 from healthomics_gateway.tls.certificates import parse_chain
 from healthomics_gateway.tls.chain import chain_faults, covers, names_of
-from healthomics_gateway.tls.files import Certified, TlsFiles, TlsFilesError, when_text
+from healthomics_gateway.tls.files import (
+    RENEWAL_DUE,
+    Certified,
+    TlsFiles,
+    TlsFilesError,
+    when_text,
+)
 
-SOON = timedelta(days=14)  # before its expiry a certificate is worth a note
 PAGE_SECONDS = 2.0  # for the admin page of a running gateway
 MAX_PAGE = 65_536  # bytes
 FREE_IT = " Free it, or set another address"  # after a question
@@ -61,7 +66,7 @@ async def check_certificates(found: Found) -> Result:
             continue
         problems += _problems(files, certified, using, now)
         details.append(_detail(certified))
-        if certified.not_after - now < SOON:
+        if certified.not_after - now < RENEWAL_DUE:
             until = when_text(certified.not_after)
             notes.append(f"{files.section}.cert_file expires on {until}; renew it")
     # Listeners may have the same authorities.

@@ -52,8 +52,10 @@ class Version(argparse.Action):
         from importlib.metadata import version
         from platform import python_version
 
+        from healthomics_gateway.version import VERSION
+
         beside = f"grpc {version('grpcio')}, Python {python_version()}"
-        print(f"{parser.prog} {version(DISTRIBUTION)} ({beside})")
+        print(f"{parser.prog} {VERSION} ({beside})")
         parser.exit()
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -15,8 +14,8 @@ from rich.text import Text
 
 from healthomics_gateway.check.runner import Ended
 from healthomics_gateway.check.step import Status, Step
-from healthomics_gateway.cli.arguments import DISTRIBUTION
 from healthomics_gateway.cli.usage import plain
+from healthomics_gateway.version import VERSION
 
 STATUS_COLUMNS, TITLE_COLUMNS = 9, 15
 STYLES: Mapping[str, str] = {
@@ -80,7 +79,7 @@ class JsonObject:
         is_ok = all(each.result.status is not Status.FAILED for each in self._steps)
         written = {
             "ok": is_ok,
-            "version": version(DISTRIBUTION),
+            "version": VERSION,
             "steps": [_object_of(each) for each in self._steps],
         }
         sys.stdout.write(json.dumps(written) + "\n")

@@ -135,7 +135,8 @@ class Schedulers:
     def prepare(self, roles: Iterable[str]) -> None:
         """Create the schedulers of the accounts of these roles, if they differ."""
         for role in roles:
-            self._of_role.get(role) or self._find(role)
+            if role not in self._of_role:
+                self._find(role)
 
     @property
     def by_account(self) -> dict[str, Scheduler]:

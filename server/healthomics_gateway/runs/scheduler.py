@@ -36,16 +36,17 @@ class Scheduler:
         burst: float,
         poll_share: float,
         places: Bulkhead,
+        use: QuotaUse | None = None,
         metrics: QueueMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with full buckets.
 
-        While calls and polls both wait, polls get `poll_share` of the turns. Deadlines
-        are times of `clock`.
+        While calls and polls both wait, polls get `poll_share` of the turns. `use`
+        counts the requests that depart. Deadlines are times of `clock`.
         """
         self.tps = tps
-        self.use = QuotaUse(tps=tps, clock=clock)  # by the requests that departed
+        self.use = use  # None if no requests depart
         self._quota = Quota(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._quota, opened=self._grant_all)
         self._places = places
@@ -105,12 +106,14 @@ class Scheduler:
     async def depart(self) -> None:
         """Wait until a request may be sent, which must be done at once."""
         await self._gate.depart()
-        self.use.sent(self._quota.rate)
+        if self.use:
+            self.use.sent(self._quota.rate)
 
     def throttled(self) -> None:
         """Lower the rate, once for all throttles within a second."""
         self._quota.cut()
-        self.use.throttled(self._quota.rate)
+        if self.use:
+            self.use.throttled(self._quota.rate)
 
     @property
     def rate(self) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import BaseModel
 from healthomics_gateway.auth.policy import neighbour_of
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.net.addresses import Address
+from healthomics_gateway.net.urls import without_user
 from healthomics_gateway.runs.field_mask import MEMBERS
 from healthomics_gateway.settings.file_checks import is_readable
 from healthomics_gateway.settings.listener_settings import listeners_of
@@ -22,8 +22,13 @@ from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves
 
 
-def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
-    """Yield each setting's name, its value as it would be written, and its origin."""
+def rows(
+    loaded: Loaded, *, is_file: Callable[[Path], bool] = is_readable
+) -> Iterator[tuple[str, str, str]]:
+    """Yield each setting's name, its value as it would be written, and its origin.
+
+    A path that isn't a file may be a key, pasted by mistake, and isn't shown.
+    """
     settings = loaded.settings
     opened = {"open_services": listeners_of(settings)[0].open_services}  # of `listen`
     for name, value in leaves(dict(settings) | opened):
@@ -32,9 +37,9 @@ def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
             for at, table in enumerate(value):
                 given = _given(table)
                 for inner, each in leaves(given):
-                    yield f"{name}[{at}].{inner}", _written(each), origin
+                    yield f"{name}[{at}].{inner}", _written(each, is_file), origin
         else:
-            yield name, _written(value), origin
+            yield name, _written(value, is_file), origin
 
 
 def _given(table: BaseModel) -> dict[str, Any]:
@@ -61,7 +66,7 @@ def warnings(settings: Settings) -> Iterator[str]:
             yield f"{where} {member}: GetRun isn't known to return this member{advice}"
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, is_file: Callable[[Path], bool]) -> str:
     if isinstance(value, timedelta):
         return duration_text(value)
     if isinstance(value, frozenset):
@@ -70,6 +75,6 @@ def _written(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, Path) and not is_readable(value):
-        return "(not a file)"  # perhaps a key, pasted by mistake
-    return "" if value is None else re.sub(r"//[^/]*@", "//***@", str(value))
+    if isinstance(value, Path) and not is_file(value):
+        return "(not a file)"
+    return "" if value is None else without_user(str(value))

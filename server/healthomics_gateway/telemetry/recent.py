@@ -57,7 +57,7 @@ class Failure:
     code: str
     method: str  # empty if there is no such method
     request_id: str
-    identity: str
+    identity: str | None  # None if it isn't shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ReasonCount:
     """The calls that failed for one reason, since the start."""
 
     count: int
-    newest: Failure
+    last: Failure
 
 
 class RecentErrors:
@@ -148,6 +148,12 @@ class QuotaUse:
     def throttled(self, rate: float) -> None:
         """Count a throttle, which has lowered the rate to `rate`."""
         self._slot(rate).throttled += 1
+
+    @property
+    def used(self) -> int:
+        """The requests that were sent in these slots."""
+        oldest = int(self._clock() // SLOT_SECONDS) - SLOTS + 1
+        return sum(each.used for each in self._slots if each.number >= oldest)
 
     @property
     def slots(self) -> Sequence[SlotUse]:

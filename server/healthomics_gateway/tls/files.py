@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -22,6 +22,9 @@ from healthomics_gateway.tls.certificates import (
     parse_chain,
     parse_key,
 )
+
+# A certificate that ends within this time should have been renewed.
+RENEWAL_DUE = timedelta(days=14)
 
 ClientAuth: TypeAlias = Literal["none", "required"]
 Parsed = TypeVar("Parsed")

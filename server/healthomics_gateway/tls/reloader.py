@@ -63,11 +63,6 @@ class ServerTls:
         return when_text(not_after) if self._now() <= not_after else ""
 
     @property
-    def expires_at(self) -> float:
-        """When the served certificate expires, in seconds since 1970."""
-        return self._served.not_after.timestamp()
-
-    @property
     def section(self) -> str:
         """Return the name of the files' section of the settings."""
         return self._files.section

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from importlib.metadata import version
 from typing import Protocol
 
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.upstream.sigv4 import Credentials
+from healthomics_gateway.version import VERSION
 
-AGENT = f"healthomics-gateway/{version('healthomics-gateway')}"  # the User-Agent
+AGENT = f"healthomics-gateway/{VERSION}"  # the User-Agent
 
 # Called with None when the gateway's AWS identity works, else with the reason why not.
 Report = Callable[[Reason | None], None]

@@ -52,6 +52,7 @@ class Tab:
 
     socket: aiohttp.ClientWebSocketResponse
     requested: list[str] = field(default_factory=list)  # URLs, since the last `show`
+    logged: list[str] = field(default_factory=list)  # errors, since then
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     async def show(self, url: str, look: Look) -> None:
@@ -65,9 +66,10 @@ class Tab:
         )
         scheme = {"name": "prefers-color-scheme", "value": look.scheme}
         await self._send("Emulation.setEmulatedMedia", features=[scheme])
-        for domain in ("Network", "Page"):
+        for domain in ("Log", "Network", "Page"):
             await self._send(f"{domain}.enable")
         self.requested.clear()
+        self.logged.clear()
         await self._send("Page.navigate", url=url)
         async with asyncio.timeout(PAGE_SECONDS):
             while (await self._receive()).get("method") != "Page.loadEventFired":
@@ -113,6 +115,10 @@ class Tab:
         message: dict[str, Any] = json.loads(await self.socket.receive_str())
         if message.get("method") == "Network.requestWillBeSent":
             self.requested.append(message["params"]["request"]["url"])
+        elif message.get("method") == "Log.entryAdded":
+            entry = message["params"]["entry"]
+            if entry["level"] == "error":
+                self.logged.append(entry["text"])
         return message
 
 

@@ -17,6 +17,7 @@ from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import Caller, OneCall, Partition, RunQuery
 from healthomics_gateway.telemetry.metrics.parts import QueueMetrics
+from healthomics_gateway.telemetry.recent import QuotaUse
 from testkit.metrics import Seen
 from testkit.serving import Scripted, answer, failure
 from testkit.virtual_time import virtually
@@ -33,7 +34,12 @@ def scheduler(*, tps: float, burst: float, poll_share: float = 0.5) -> Scheduler
     """Return a scheduler with as many places as are needed."""
     places = Bulkhead(inf)
     return Scheduler(
-        tps=tps, burst=burst, poll_share=poll_share, places=places, clock=now
+        tps=tps,
+        burst=burst,
+        poll_share=poll_share,
+        places=places,
+        use=QuotaUse(tps=tps, clock=now),
+        clock=now,
     )
 
 
@@ -510,7 +516,7 @@ def test_tokens_and_recent_use_are_those_of_the_account() -> None:
         await one.depart()
         after = one.tokens
         await asyncio.sleep(60)
-        return before, after, one.tokens, sum(each.used for each in one.use.slots)
+        return before, after, one.tokens, one.use.used
 
     assert (3.0, 2.0, 3.0, 1) == virtually(work)
 

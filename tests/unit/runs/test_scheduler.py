@@ -24,6 +24,7 @@ from healthomics_gateway.runs.source import (
     Partition,
     RunQuery,
 )
+from healthomics_gateway.telemetry.recent import QuotaUse
 from testkit.serving import answer
 from testkit.virtual_time import virtually
 
@@ -400,7 +401,12 @@ def test_use_of_each_account_is_counted_where_requests_are_sent() -> None:
     async def work() -> list[tuple[str, int, int, bool]]:
         schedulers = Schedulers(
             lambda: Scheduler(
-                tps=TPS, burst=BURST, poll_share=0.5, places=Bulkhead(inf), clock=now
+                tps=TPS,
+                burst=BURST,
+                poll_share=0.5,
+                places=Bulkhead(inf),
+                use=QuotaUse(tps=TPS, clock=now),
+                clock=now,
             )
         )
         schedulers.learn("123456789012")

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from healthomics_gateway.app.admin import AdminPages
+from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import Health
 from healthomics_gateway.services.names import (
@@ -22,7 +23,9 @@ from healthomics_gateway.services.names import (
     STANDARD,
 )
 from healthomics_gateway.services.readiness import UPSTREAM, Readiness
+from healthomics_gateway.telemetry.metrics.registry import Metrics
 from testkit.blocking_clients import blocking
+from testkit.snapshots import at_rest
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -368,10 +371,21 @@ async def test_health_of_an_unknown_service() -> None:
 # the admin pages
 
 
+async def unasked() -> Snapshot:
+    """Return the state on the status page."""
+    return at_rest()
+
+
+def admin(state: Readiness, **limits: float) -> AdminPages:
+    """Return the admin pages, without metrics."""
+    off = Metrics(is_on=False)
+    return AdminPages(state, metrics=off, snapshot=unasked, **limits)
+
+
 @asynccontextmanager
 async def pages(state: Readiness) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
     """Serve the admin pages on a free port."""
-    served = AdminPages(state)
+    served = admin(state)
     port = await served.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession() as session:
@@ -471,7 +485,7 @@ async def test_readyz_follows_readiness() -> None:
 
 async def test_admin_address_in_use_is_an_os_error() -> None:
     """An address that is in use raises OSError, and no socket stays open."""
-    served = AdminPages(ready())
+    served = admin(ready())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(OSError, match="address already in use"):
             await served.start("127.0.0.1", taken.getsockname()[1])
@@ -480,7 +494,7 @@ async def test_admin_address_in_use_is_an_os_error() -> None:
 
 async def test_admin_stops_listening() -> None:
     """After the stop, connections are refused."""
-    served = AdminPages(ready())
+    served = admin(ready())
     port = await served.start("127.0.0.1", 0)
     await served.stop()
 
@@ -510,7 +524,7 @@ async def is_cut(reader: asyncio.StreamReader) -> bool:
 @pytest.mark.guarantee("admin-connections")
 async def test_admin_closes_the_oldest_connection_for_one_too_many() -> None:
     """A new connection is served even if many others are idle."""
-    served = AdminPages(ready(), max_connections=4, connection_seconds=60)
+    served = admin(ready(), max_connections=4, connection_seconds=60)
     port = await served.start("127.0.0.1", 0)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(served.stop)
@@ -536,7 +550,7 @@ async def test_admin_closes_the_oldest_connection_for_one_too_many() -> None:
 )
 async def test_admin_connection_has_a_time_limit(sent: bytes) -> None:
     """A connection is closed in time, whichever part of a request its client sent."""
-    served = AdminPages(ready(), connection_seconds=0.05)
+    served = admin(ready(), connection_seconds=0.05)
     port = await served.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
@@ -562,7 +576,7 @@ async def test_admin_page_needs_no_host_and_no_body(
     caplog: pytest.LogCaptureFixture, sent: bytes
 ) -> None:
     """A request is answered even if its URL's host or its body can't be decoded."""
-    served = AdminPages(ready())
+    served = admin(ready())
     port = await served.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
@@ -579,7 +593,7 @@ async def test_malformed_admin_request_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Otherwise any client of the address could fill the log."""
-    served = AdminPages(ready())
+    served = admin(ready())
     port = await served.start("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /livez HTTP/1.1\r\n\r\n")  # without a host

@@ -56,9 +56,9 @@ def test_flood_of_one_reason_hides_no_other() -> None:
     found = errors(Failed(request_id="rare"), *flood)
 
     assert [("TOKEN_MISSING", MAX_ERRORS), ("RUN_NOT_FOUND", 1)] == [
-        (each.newest.reason, each.count) for each in found.by_reason
+        (each.last.reason, each.count) for each in found.by_reason
     ]
-    assert "rare" == found.by_reason[1].newest.request_id
+    assert "rare" == found.by_reason[1].last.request_id
 
 
 def test_error_has_what_an_operator_looks_for() -> None:
@@ -153,10 +153,10 @@ def test_slots_older_than_a_quarter_of_an_hour_are_forgotten() -> None:
     use = QuotaUse(tps=8, clock=clock)
     use.sent(8)
     clock.now = SLOTS * SLOT_SECONDS
-    before = use.slots
+    before = use.slots, use.used
     use.sent(8)
 
-    assert SLOTS == len(before)
-    assert 0 == sum(each.used for each in before)
-    assert 1 == sum(each.used for each in use.slots)
+    assert (SLOTS, 0) == (len(before[0]), before[1])
+    assert 0 == sum(each.used for each in before[0])
+    assert (1, 1) == (use.used, sum(each.used for each in use.slots))
     assert {8} == {each.rate_per_second for each in use.slots}

@@ -10,6 +10,7 @@ from healthomics_gateway.app.statusz.shape import QuotaState
 from healthomics_gateway.app.statusz.texts import count, number, percent, span
 from healthomics_gateway.telemetry.recent import SLOT_SECONDS, SLOTS
 
+MINUTE = 60.0
 HEIGHT = 100.0  # of the drawing, which is SLOTS wide; the page stretches both
 BAR_WIDTH = 0.8
 MARK_HEIGHT = 6.0  # of the mark for a throttle, above the bars
@@ -26,7 +27,7 @@ def chart(quota: QuotaState, *, at: int) -> Markup:
         element("div", *_plot(quota, at, top), class_="plot"),
         element(
             "div",
-            element("span", f"{span(SLOTS * SLOT_SECONDS)} ago"),
+            element("span", f"{number(SLOTS * SLOT_SECONDS / MINUTE)} minutes ago"),
             element("span", "now"),
             class_="axis",
         ),
@@ -51,8 +52,10 @@ def summary(quota: QuotaState) -> str:
             f" The rate is lowered to {number(quota.rate_per_second)} a second"
             " at the moment."
         )
-    if quota.waiting:
-        text += f" {count(quota.waiting, 'call waits', 'calls wait')} for a turn."
+    if quota.waiting_calls:
+        text += f" {count(quota.waiting_calls, 'call waits', 'calls wait')} for a turn."
+    if quota.waiting_polls:
+        text += f" {count(quota.waiting_polls, 'poll waits', 'polls wait')} for a turn."
     return text
 
 

@@ -7,98 +7,86 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import TypeVar
+from functools import partial
+from typing import Any
 
 import grpc
 
 from healthomics_gateway.app.parts import Parts
 from healthomics_gateway.app.statusz import shape
-from healthomics_gateway.app.statusz.shown_settings import (
-    clipped,
-    masked_url,
-    shown_settings,
-)
+from healthomics_gateway.app.statusz.bounds import bounded, clipped
+from healthomics_gateway.app.statusz.quotas import quotas
+from healthomics_gateway.app.statusz.shown_settings import masked_url, shown_settings
+from healthomics_gateway.app.waiting import waiting
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
-from healthomics_gateway.runs.scheduler import Scheduler
+from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.metrics.parts import NO_RULE
-from healthomics_gateway.telemetry.recent import Failure, SlotUse
-
-MAX_ITEMS = 500  # of each list; a settings file may have more rules than that
-VERSION = version("healthomics-gateway")
-
-T = TypeVar("T")
+from healthomics_gateway.telemetry.recent import Failure
+from healthomics_gateway.threads import OneAtATime
+from healthomics_gateway.version import VERSION
 
 
 class Collector:
     """Returns what the status page shows, each time anew."""
 
-    def __init__(
-        self,
-        parts: Parts,
-        *,
-        admin_address: Callable[[], str],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, parts: Parts, *, admin_address: Callable[[], str]) -> None:
         """Collect from `parts`; the time since now is the uptime."""
         self._parts = parts
         self._admin_address = admin_address
-        self._now = now
-        self._clock = clock
-        self._started, self._begun = now(), clock()
+        self._started, self._begun = datetime.now(UTC), time.monotonic()
+        self._thread = OneAtATime("statusz-settings")
         self._read: Settings | None = None  # the settings that are shown
         self._shown: Sequence[shape.Setting] = ()
 
-    def snapshot(self) -> shape.Snapshot:
+    async def snapshot(self) -> shape.Snapshot:
         """Return the state of all parts."""
-        parts, readiness, now = self._parts, self._parts.readiness, self._now()
+        settings = self._parts.reloads.settings
+        if settings is not self._read:  # at the start, and after each reload
+            show = partial(_shown, settings)
+            self._read, self._shown = await self._thread.run(show)
+        return self._snapshot(datetime.now(UTC))
+
+    def _snapshot(self, now: datetime) -> shape.Snapshot:
+        parts, upstream = self._parts, self._parts.upstream
         left_out: dict[str, int] = {}
-        schedulers = list(parts.upstream.schedulers.by_account.items())
         return shape.Snapshot(
-            host=platform.node(),
-            version=VERSION,
-            python_version=platform.python_version(),
-            grpc_version=grpc.__version__,
-            time=now,
-            started=self._started,
-            uptime_seconds=round(self._clock() - self._begun, 3),
-            ready=not readiness.why_not,
-            reason=readiness.why_not,
-            live=not readiness.is_dead,
-            draining=readiness.is_draining,
-            parts=[
-                replace(each, fault=clipped(each.fault)) for each in readiness.parts
-            ],
-            addresses=[str(each) for each in parts.listeners.addresses],
-            admin_address=self._admin_address(),
-            region=parts.aws.region,
-            endpoint=masked_url(parts.aws.endpoint),
+            **self._process(now),
+            **_readiness(parts.readiness),
+            **self._places(),
             calls=self._calls(),
-            quota=[
-                _quota(account, each)
-                for account, each in _bounded("quota", schedulers, left_out)
-            ],
+            quota=quotas(upstream.schedulers.by_account, waiting(upstream), left_out),
             watches=self._watches(),
             cache=_cache(parts.cache),
             errors=self._errors(),
             credentials=self._credentials(now),
             certificates=self._certificates(now),
             keys=_keys(parts.keyring) if parts.keyring else None,
-            rules=_bounded("rules", self._rules(), left_out),
+            rules=self._rules(left_out),
             calls_without_rule=self._calls_by_rule.get(NO_RULE, 0),
-            settings=_bounded("settings", self._settings(), left_out),
+            settings=bounded("settings", self._shown, left_out),
             left_out=left_out,
         )
 
-    def _settings(self) -> Sequence[shape.Setting]:
-        """Return the settings, read again only after a reload: that reads files."""
-        settings = self._parts.reloads.settings
-        if settings is not self._read:
-            self._read, self._shown = settings, tuple(shown_settings(settings))
-        return self._shown
+    def _process(self, now: datetime) -> Mapping[str, Any]:
+        return {
+            "host": platform.node(),
+            "version": VERSION,
+            "python_version": platform.python_version(),
+            "grpc_version": grpc.__version__,
+            "time": now,
+            "started": self._started,
+            "uptime_seconds": round(time.monotonic() - self._begun, 3),
+        }
+
+    def _places(self) -> Mapping[str, Any]:
+        return {
+            "addresses": [str(each) for each in self._parts.listeners.addresses],
+            "admin_address": self._admin_address(),
+            "region": self._parts.aws.region,
+            "endpoint": masked_url(self._parts.aws.endpoint),
+        }
 
     def _calls(self) -> shape.Calls:
         return shape.Calls(
@@ -117,21 +105,13 @@ class Collector:
         errors = self._parts.observability.errors
         return shape.ErrorState(
             by_reason=[
-                shape.ReasonState(count=each.count, last=self._error(each.newest))
-                for each in errors.by_reason
+                replace(each, last=self._error(each.last)) for each in errors.by_reason
             ],
             newest=[self._error(each) for each in errors.newest],
         )
 
-    def _error(self, failure: Failure) -> shape.ErrorEntry:
-        return shape.ErrorEntry(
-            time=failure.time,
-            reason=failure.reason,
-            code=failure.code,
-            method=failure.method,
-            request_id=failure.request_id,
-            identity=self._identity(failure.identity),
-        )
+    def _error(self, failure: Failure) -> Failure:
+        return replace(failure, identity=self._identity(failure.identity))
 
     def _credentials(self, now: datetime) -> shape.CredentialState:
         provider = self._parts.upstream.provider
@@ -158,8 +138,9 @@ class Collector:
     def _calls_by_rule(self) -> Mapping[str, int]:
         return self._parts.observability.metrics.rules.numbers
 
-    def _rules(self) -> list[shape.RuleState]:
+    def _rules(self, left_out: dict[str, int]) -> list[shape.RuleState]:
         calls = self._calls_by_rule
+        rules = bounded("rules", self._parts.guards.policy.rules, left_out)
         return [
             shape.RuleState(
                 rule=at,
@@ -167,31 +148,26 @@ class Collector:
                 methods=sorted(rule.methods),
                 calls=calls.get(rule.label, 0),
             )
-            for at, rule in enumerate(self._parts.guards.policy.rules, start=1)
+            for at, rule in enumerate(rules, start=1)
         ]
 
-    def _identity(self, identity: str) -> str | None:
+    def _identity(self, identity: str | None) -> str | None:
         is_shown = self._parts.reloads.settings.statusz.identities
-        return clipped(identity) if is_shown else None
+        return clipped(identity or "") if is_shown else None
 
 
-def _quota(account: str, scheduler: Scheduler) -> shape.QuotaState:
-    slots = scheduler.use.slots
-    return shape.QuotaState(
-        account=account,
-        limit_per_second=scheduler.tps,
-        tokens=round(scheduler.tokens, 3),
-        rate_per_second=round(scheduler.rate, 3),  # `tokens` has brought it up to date
-        waiting=scheduler.waiting,
-        used=sum(each.used for each in slots),
-        left=_left(slots),
-        throttled=sum(each.throttled for each in slots),
-        slots=slots,
-    )
+def _shown(settings: Settings) -> tuple[Settings, Sequence[shape.Setting]]:
+    return settings, tuple(shown_settings(settings))
 
 
-def _left(slots: Sequence[SlotUse]) -> int:
-    return round(sum(max(0.0, each.limit - each.used) for each in slots))
+def _readiness(readiness: Readiness) -> Mapping[str, Any]:
+    return {
+        "ready": not readiness.why_not,
+        "reason": readiness.why_not,
+        "live": not readiness.is_dead,
+        "draining": readiness.is_draining,
+        "parts": [replace(each, fault=clipped(each.fault)) for each in readiness.parts],
+    }
 
 
 def _cache(cache: Cache) -> shape.CacheState:
@@ -211,10 +187,3 @@ def _keys(keyring: Keyring) -> shape.KeyState:
         due_seconds=keyring.due_seconds,
         fault=clipped(keyring.fault()),
     )
-
-
-def _bounded(name: str, items: Sequence[T], left_out: dict[str, int]) -> Sequence[T]:
-    """Return the first items, and note how many others there are."""
-    if len(items) > MAX_ITEMS:
-        left_out[name] = len(items) - MAX_ITEMS
-    return items[:MAX_ITEMS]

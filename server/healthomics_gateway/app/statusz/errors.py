@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from healthomics_gateway.app.statusz.markup import Child, Markup, element, joined
-from healthomics_gateway.app.statusz.shape import ErrorEntry, ReasonState, Snapshot
+from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.app.statusz.texts import moment
+from healthomics_gateway.telemetry.recent import Failure, ReasonCount
 
 
-def reason(state: ReasonState, of: Snapshot) -> Markup:
+def reason(state: ReasonCount, of: Snapshot) -> Markup:
     """Return a reason with its count, and its calls among the last of all reasons.
 
     If none of its calls is among them, its own last one is returned.
@@ -26,7 +27,7 @@ def reason(state: ReasonState, of: Snapshot) -> Markup:
     return joined(title, element("ul", *items, class_="calls"))
 
 
-def _entry(error: ErrorEntry, of: Snapshot) -> Iterator[Child]:
+def _entry(error: Failure, of: Snapshot) -> Iterator[Child]:
     method = error.method.rpartition("/")[2] or "unknown method"
     yield moment(error.time, of.time)
     yield element("span", method)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from healthomics_gateway.services.readiness import PartState
-from healthomics_gateway.telemetry.recent import SlotUse
+from healthomics_gateway.telemetry.recent import Failure, ReasonCount, SlotUse
 
 # A null is a value that isn't known or doesn't exist. All times are in UTC.
 
@@ -28,7 +28,8 @@ class QuotaState:
     limit_per_second: float  # `quota.tps`
     rate_per_second: float  # at the moment: lower after a throttle
     tokens: float  # calls that could be sent at once
-    waiting: int  # calls and polls in the queue
+    waiting_calls: int
+    waiting_polls: int  # of watches
     used: int  # in all slots together, as the next two
     left: int
     throttled: int
@@ -56,31 +57,11 @@ class CacheState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorEntry:
-    """A failed call."""
-
-    time: datetime
-    reason: str
-    code: str
-    method: str  # empty if there is no such method
-    request_id: str
-    identity: str | None  # null unless `statusz.identities` is set
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReasonState:
-    """The failed calls of one reason, since the start."""
-
-    count: int
-    last: ErrorEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorState:
-    """The failed calls."""
+    """The failed calls; identities are null unless `statusz.identities` is set."""
 
-    by_reason: Sequence[ReasonState]  # the most frequent first
-    newest: Sequence[ErrorEntry]  # 20, the newest first
+    by_reason: Sequence[ReasonCount]  # the most frequent first
+    newest: Sequence[Failure]  # 20, the newest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +142,6 @@ class Snapshot:
     certificates: Sequence[CertificateState]
     keys: KeyState | None  # null if no tokens are verified
     rules: Sequence[RuleState]
-    calls_without_rule: int
+    calls_without_rule: int  # also of callers without a proven identity
     settings: Sequence[Setting]
     left_out: Mapping[str, int]  # items beyond the bound of a list, by its name

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+from healthomics_gateway.app.statusz.bounds import clipped
 from healthomics_gateway.app.statusz.shape import Setting
+from healthomics_gateway.net.urls import without_user
 from healthomics_gateway.settings.effective import rows
 from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.settings.schema import Settings
 
-MAX_TEXT = 500  # characters of a value
 HIDDEN = "(hidden)"
 _IDENTITY = re.compile(r"(callers|listeners)\[\d+\]\.identity")
 _QUERY = re.compile(r"(://[^?]*\?).*")  # of a URL; it may have a key
 
 
 def shown_settings(settings: Settings) -> Iterator[Setting]:
-    """Yield each setting in effect.
+    """Yield each setting in effect, without reading the files that some of them name.
 
+    They could be read at the start, so no path is a key that was pasted by mistake.
     What `healthomics-gateway settings` masks is masked here too. A role has no account,
     and identities are hidden unless `statusz.identities` is set.
     """
-    defaults = {name: value for name, value, _ in rows(Loaded(Settings(), {}))}
-    for name, value, _ in rows(Loaded(settings, {})):
+    defaults = {
+        name: value
+        for name, value, _ in rows(Loaded(Settings(), {}), is_file=_was_file)
+    }
+    for name, value, _ in rows(Loaded(settings, {}), is_file=_was_file):
         if _IDENTITY.fullmatch(name) and not settings.statusz.identities:
             shown = HIDDEN
         elif name.endswith(".aws_role"):
@@ -34,11 +40,10 @@ def shown_settings(settings: Settings) -> Iterator[Setting]:
         yield Setting(name=name, value=clipped(shown), is_default=is_default)
 
 
+def _was_file(_path: Path) -> bool:
+    return True
+
+
 def masked_url(text: str) -> str:
     """Return a text without the user and the query of the URL that it may be."""
-    return _QUERY.sub(r"\1***", re.sub(r"//[^/]*@", "//***@", text))
-
-
-def clipped(text: str) -> str:
-    """Return a text of a bounded length."""
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+    return _QUERY.sub(r"\1***", without_user(text))

@@ -7,10 +7,11 @@ from datetime import datetime
 
 from healthomics_gateway.app.statusz.markup import Child, Markup, element, joined
 from healthomics_gateway.app.statusz.shape import CertificateState, KeyState, Snapshot
-from healthomics_gateway.app.statusz.texts import DAY, HOUR, count, moment, span
+from healthomics_gateway.app.statusz.texts import count, moment, span
 from healthomics_gateway.services.readiness import PartState
+from healthomics_gateway.tls.files import RENEWAL_DUE
 
-MEANINGS = {  # of the parts that every gateway may have
+MEANINGS = {  # of all parts that a gateway may have
     "listeners": "New calls arrive, and no shutdown has begun.",
     "aws": "The gateway has AWS credentials, and AWS accepts them.",
     "upstream": "HealthOmics answers, or hasn't been asked yet.",
@@ -19,8 +20,8 @@ MEANINGS = {  # of the parts that every gateway may have
     "configuration": "The file of --config was read, and its settings are in effect.",
     "log": "Lines of the log are written. A fault here never stops calls.",
 }
-CERTIFICATE_SECONDS = 14 * DAY  # of validity; below that it should have been renewed
-CREDENTIALS_SECONDS = HOUR / 12  # botocore renews credentials earlier than this
+MINUTE = 60.0
+CREDENTIALS_SECONDS = 5 * MINUTE  # botocore renews credentials earlier than this
 
 
 def part_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
@@ -68,7 +69,7 @@ def _validity(seconds: float | None, least: float) -> Markup:
 
 
 def _certificate(state: CertificateState) -> Markup:
-    validity = _validity(state.expires_in_seconds, CERTIFICATE_SECONDS)
+    validity = _validity(state.expires_in_seconds, RENEWAL_DUE.total_seconds())
     return joined(
         validity,
         " ",
@@ -98,10 +99,11 @@ def _age(keys: KeyState) -> str:
 
 
 def rule_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
-    """Yield a row for each rule in order, and one for callers that match none."""
+    """Yield a row for each rule in order, and one for callers that none applies to."""
     for each in state.rules:
         name = f"rule {each.rule}"
         shown = joined(f"{each.rule}: ", element("code", each.identity))
         methods = ", ".join(each.methods) or "none"
         yield shown if each.identity else name, methods, f"{each.calls:,}"
-    yield "no rule matches", "denied", f"{state.calls_without_rule:,}"
+    name = "no rule applies, or the identity isn't proven"
+    yield name, "denied", f"{state.calls_without_rule:,}"

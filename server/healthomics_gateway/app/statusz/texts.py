@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from healthomics_gateway.app.statusz.markup import Markup, element, joined
+from healthomics_gateway.durations import elapsed_text
 
-MINUTE, HOUR, DAY = 60, 3600, 86_400
+DAY = 86_400
 KIB = 1024
 PERCENT = 100
 
 
 def span(seconds: float) -> str:
-    """Return a length of time in its two largest units: `2 h 5 min`."""
-    whole = round(abs(seconds))
-    if whole < MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{round(whole / MINUTE)} min"
-    if whole < DAY:
-        hours, minutes = divmod(whole // MINUTE, 60)
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(whole // HOUR, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
+    """Return a length of time in its two largest units: `2h 5m`."""
+    return elapsed_text(timedelta(seconds=abs(seconds)))
 
 
 def moment(when: datetime, now: datetime) -> Markup:

@@ -12,15 +12,22 @@ from pathlib import Path
 import pytest
 
 from healthomics_gateway.app.statusz import shape
+from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS, MAX_ITEMS, MAX_TEXT
 from healthomics_gateway.app.statusz.markup import SHAPES, VOID
 from healthomics_gateway.app.statusz.page import POLICY, STYLE, headline, page
+from healthomics_gateway.app.statusz.rendering import as_html, as_json
+from healthomics_gateway.telemetry.recent import (
+    MAX_ERRORS,
+    MAX_REASONS,
+    SLOTS,
+    ReasonCount,
+)
 from testkit.snapshots import (
     HOSTILE,
     LIMS,
     at_rest,
     certificate,
     error,
-    errors,
     hostile,
     loaded,
     quota,
@@ -147,12 +154,12 @@ def test_gateway_at_rest_shows_that_nothing_has_failed() -> None:
     text = words_of(at_rest())
 
     for words in (
-        "up 2 h 5 min, since 2026-11-29 10:25 UTC",
+        "up 2h 5m, since 2026-11-29 10:25 UTC",
         "No call has failed since the start.",
         "No rules are set",
         "All are defaults.",
         "no expiry known",
-        "In the last 15 s: 0 calls sent to HealthOmics, 0 % of what the quota allowed;",
+        "In the last 15s: 0 calls sent to HealthOmics, 0 % of what the quota allowed;",
     ):
         assert words in text
 
@@ -171,10 +178,12 @@ def test_gateway_at_work_shows_its_figures() -> None:
         "AWS throttled 1 call.",
         "The rate is lowered to 5.6 a second at the moment.",
         "3 calls wait for a turn.",
-        "in 1 h 13:30:00 UTC",
-        "in 90 d 2027-02-27 12:30:00 UTC",
+        "1 poll waits for a turn.",
+        "no rule applies, or the identity isn't proven denied 0",
+        "in 1h 0m 13:30:00 UTC",
+        "in 90d 0h 2027-02-27 12:30:00 UTC",
         "2 keys",
-        "read 1 min ago; read again in 4 min",
+        "read 1m 0s ago; read again in 4m 0s",
         f"1: {LIMS} GetRun 1,234",
         "rule 2 none 0",
         "1,000 more aren't shown.",
@@ -189,9 +198,9 @@ def test_errors_are_grouped_by_reason() -> None:
     """Each reason has its count and its calls, with time, method and request id."""
     older = error(request_id="older", method="", identity="lims")
     newest = (error(request_id="newer"), error("TOKEN_MISSING"), older)
-    counts = [shape.ReasonState(count=7, last=newest[0])]
-    counts += [shape.ReasonState(count=1, last=each) for each in newest[1:2]]
-    counts.append(shape.ReasonState(count=3, last=error("RARE", request_id="rare")))
+    counts = [ReasonCount(count=7, last=newest[0])]
+    counts += [ReasonCount(count=1, last=each) for each in newest[1:2]]
+    counts.append(ReasonCount(count=3, last=error("RARE", request_id="rare")))
     state = shape.ErrorState(by_reason=counts, newest=newest)
     text = words_of(at_rest(errors=state))
 
@@ -199,7 +208,7 @@ def test_errors_are_grouped_by_reason() -> None:
     second = text.index("TOKEN_MISSING NOT_FOUND, 1 since the start")
     assert (
         first
-        < text.index("5 s ago 12:29:55 UTC GetRun newer")
+        < text.index("5s ago 12:29:55 UTC GetRun newer")
         < text.index("unknown method older lims")
         < second
     )
@@ -238,7 +247,7 @@ def test_chart_has_its_facts_as_text() -> None:
     assert 1 == text.count('<svg viewBox="0 0 60 100"')
     assert 'aria-labelledby="chart-1-title" aria-describedby="chart-1-text"' in text
     assert '<title id="chart-1-title">Quota of the gateway&#x27;s own account' in text
-    assert '<desc id="chart-1-text">In the last 45 s: 300 calls sent' in text
+    assert '<desc id="chart-1-text">In the last 45s: 300 calls sent' in text
     assert [1, 1, 1] == [
         text.count(f'class="{kind}"/>') for kind in ("used", "now", "throttled")
     ]
@@ -247,20 +256,44 @@ def test_chart_has_its_facts_as_text() -> None:
     assert '<rect x="59.1" y="9.09" width="0.8" height="90.91" class="now"/>' in text
 
 
-def test_longest_page_is_bounded() -> None:
-    """With as many rules and settings as are shown, it is below 2 MiB."""
+def longest() -> shape.Snapshot:
+    """Return a state with as many items as are shown, of the longest texts."""
+    longest_text = "'" * MAX_TEXT  # as HTML six bytes each
+    slots = [
+        slot(at, used=at, throttled=1, rate=8.0 - at / 100)
+        for at in reversed(range(SLOTS))
+    ]
+    accounts = [f"{at:012}" for at in range(MAX_ACCOUNTS)]
     rules = [
-        shape.RuleState(rule=at, identity="x" * 500, methods=["GetRun"], calls=1)
-        for at in range(500)
+        shape.RuleState(
+            rule=at, identity=longest_text, methods=["GetRun", "WatchRun"], calls=10**9
+        )
+        for at in range(MAX_ITEMS)
     ]
     settings = [
-        shape.Setting(name=f"callers[{at}].identity", value="&" * 500, is_default=False)
-        for at in range(500)
+        shape.Setting(
+            name=f"callers[{at}].identity", value=longest_text, is_default=False
+        )
+        for at in range(MAX_ITEMS)
     ]
-    calls = errors(*(error(f"R{at}") for at in range(20)))
+    calls = [error(f"R{at}", identity=longest_text) for at in range(MAX_REASONS)]
+    return loaded(
+        quota=[quota(*slots, account=each) for each in accounts],
+        rules=rules,
+        settings=settings,
+        errors=shape.ErrorState(
+            by_reason=[ReasonCount(10**9, each) for each in calls],
+            newest=calls[:MAX_ERRORS],
+        ),
+    )
 
-    text = page(loaded(rules=rules, settings=settings, errors=calls))
-    assert len(text) < 2 * 2**20
+
+def test_longest_page_is_bounded() -> None:
+    """With everything that is shown, it is below 4 MiB in each format."""
+    state = longest()
+
+    assert len(as_html(state)) < 4 * 2**20
+    assert len(as_json(state)) < 4 * 2**20
 
 
 def test_page_is_valid_html(tmp_path: Path) -> None:

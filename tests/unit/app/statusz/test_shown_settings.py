@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from healthomics_gateway.app.statusz.bounds import MAX_TEXT
 from healthomics_gateway.app.statusz.shown_settings import (
     HIDDEN,
-    MAX_TEXT,
     masked_url,
     shown_settings,
 )
 from healthomics_gateway.settings.load import load
-from testkit.callers import LIMS, rule
+from testkit.callers import LIMS, rule, settings_of_tokens
 
 ROLE = "arn:aws:iam::123456789012:role/omics-read"
 
@@ -62,6 +62,17 @@ def test_long_value_is_cut(tmp_path: Path) -> None:
 
     value = shown(tmp_path, "", GATEWAY_WITHHOLD=members)["withhold"]
     assert (MAX_TEXT, "…") == (len(value), value[-1])
+
+
+def test_no_file_is_read(tmp_path: Path) -> None:
+    """A path is shown even if its file has gone, because reading it might hang."""
+    environ = settings_of_tokens(tmp_path)
+    settings = load(flags={}, environ=environ, config_file=None).settings
+    file = tmp_path / "jwks.json"
+    file.unlink()
+
+    found = {each.name: each.value for each in shown_settings(settings)}
+    assert str(file) == found["jwt.jwks_file"]
 
 
 @pytest.mark.parametrize(

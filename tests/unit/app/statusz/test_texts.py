@@ -11,21 +11,9 @@ from healthomics_gateway.app.statusz.texts import moment, number, percent, size,
 NOW = datetime(2026, 11, 29, 0, 30, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (-90, "2 min"),
-        (891, "15 min"),
-        (3600, "1 h"),
-        (7500, "2 h 5 min"),
-        (86_400, "1 d"),
-        (90_000, "1 d 1 h"),
-    ],
-)
-def test_span_has_its_two_largest_units(seconds: float, text: str) -> None:
-    """A length of time is as exact as a person needs it."""
+@pytest.mark.parametrize(("seconds", "text"), [(-90, "1m 30s"), (7500, "2h 5m")])
+def test_span_has_no_direction(seconds: float, text: str) -> None:
+    """A time that has passed and one that comes are written in the same way."""
     assert text == span(seconds)
 
 
@@ -53,10 +41,10 @@ def test_numbers_are_short() -> None:
 @pytest.mark.parametrize(
     ("after", "text"),
     [
-        (timedelta(seconds=-5), "5 s ago <small>00:29:55 UTC</small>"),
-        (timedelta(hours=1), "in 1 h <small>01:30:00 UTC</small>"),
-        (timedelta(hours=-1), "1 h ago <small>2026-11-28 23:30:00 UTC</small>"),
-        (timedelta(days=60), "in 60 d <small>2027-01-28 00:30:00 UTC</small>"),
+        (timedelta(seconds=-5), "5s ago <small>00:29:55 UTC</small>"),
+        (timedelta(hours=1), "in 1h 0m <small>01:30:00 UTC</small>"),
+        (timedelta(hours=-1), "1h 0m ago <small>2026-11-28 23:30:00 UTC</small>"),
+        (timedelta(days=60), "in 60d 0h <small>2027-01-28 00:30:00 UTC</small>"),
     ],
 )
 def test_moment_is_relative_and_exact(after: timedelta, text: str) -> None:

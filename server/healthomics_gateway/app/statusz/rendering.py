@@ -1,0 +1,49 @@
+"""Renders the status page in the formats that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TypeAlias
+
+import orjson
+
+from healthomics_gateway.app.statusz.page import page
+from healthomics_gateway.app.statusz.shape import Snapshot
+from healthomics_gateway.threads import OneAtATime
+
+OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+
+Take: TypeAlias = Callable[[], Awaitable[Snapshot]]
+
+
+def as_html(state: Snapshot) -> bytes:
+    """Return the page for people."""
+    return page(state).encode()
+
+
+def as_json(state: Snapshot) -> bytes:
+    """Return the page for programs."""
+    return orjson.dumps(state, option=OPTIONS)
+
+
+# The content type of each format, and the function that renders it.
+FORMATS: Mapping[str, tuple[str, Callable[[Snapshot], bytes]]] = {
+    "html": ("text/html", as_html),
+    "json": ("application/json", as_json),
+}
+
+
+class Rendering:
+    """Renders the page in a thread; requests that come meanwhile share it."""
+
+    def __init__(self, take: Take) -> None:
+        """Render what `take` returns."""
+        self._take = take
+        self._threads = {name: OneAtATime("statusz") for name in FORMATS}
+
+    async def page(self, name: str) -> tuple[bytes, str]:
+        """Return the page and its content type, in the format of this name."""
+        kind, render = FORMATS[name]
+        state = await self._take()
+        return await self._threads[name].run(partial(render, state)), kind
