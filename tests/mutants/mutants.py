@@ -787,7 +787,7 @@ MUTANTS = (
     Mutant(
         "cancelled-call-counts-as-ok",
         "interceptors/metrics.py",
-        "note_end(call, error, lasted=clock() - begun)",
+        "note_end(call, error, lasted=perf_counter() - begun)",
         "_ = error",
         "e2e/test_metrics.py::test_health_and_reflection_are_counted_with_their_messages",
     ),
