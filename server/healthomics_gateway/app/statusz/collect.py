@@ -20,10 +20,10 @@ from healthomics_gateway.app.statusz.shown_settings import (
     shown_settings,
 )
 from healthomics_gateway.auth.keyring import Keyring
+from healthomics_gateway.auth.policy import DENY_ALL
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.telemetry.metrics.parts import NO_RULE
 from healthomics_gateway.telemetry.recent import Failure, SlotUse
 
 MAX_ITEMS = 500  # of each list; a settings file may have more rules than that
@@ -88,7 +88,7 @@ class Collector:
             certificates=self._certificates(now),
             keys=_keys(parts.keyring) if parts.keyring else None,
             rules=_bounded("rules", self._rules(), left_out),
-            calls_without_rule=self._calls_by_rule.get(NO_RULE, 0),
+            calls_without_rule=self._calls_by_rule.get(DENY_ALL.label, 0),
             settings=_bounded("settings", self._settings(), left_out),
             left_out=left_out,
         )
