@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-DEPLOY = ROOT / "deploy"
+from deploy.tools import DEPLOY, ROOT
+from testkit.tools import require
+
 RULES = DEPLOY / "prometheus" / "rules.yaml"
 TESTS = sorted(RULES.parent.glob("*_test.yaml"))
 DASHBOARD = DEPLOY / "grafana" / "dashboard.json"
 METRICS = (ROOT / "docs" / "guide" / "metrics.md").read_text()
-PATH = f"{ROOT / 'build' / 'deploy-tools'}:{os.environ['PATH']}"
 NAME = re.compile(r"\b(?:healthomics_gateway|grpc_server|process|python_gc)_\w+")
 SUFFIXES = ("_bucket", "_sum", "_count")  # of a histogram's series
 VARIABLES = {
@@ -53,13 +51,8 @@ def expressions() -> list[str]:
 
 
 def promtool(*arguments: str | Path) -> str:
-    """Run promtool, which must succeed; skip the test without it, fail it in CI."""
-    program = shutil.which("promtool", path=PATH)
-    if program is None:
-        reason = "promtool isn't installed; `make deploy-tools` builds it, with Go"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    """Run promtool, which must succeed."""
+    program = require("promtool")
     ended = subprocess.run(
         [program, *arguments], capture_output=True, text=True, check=False
     )
