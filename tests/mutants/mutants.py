@@ -780,9 +780,6 @@ MUTANTS = (
         "rules.count(call.access.rule.label)",
         "rules.numbers[call.identity] = 1",
         "e2e/test_metrics.py::test_no_call_adds_a_series",
-        holds=(
-            "load/test_cardinality.py::test_cardinality_depends_on_the_settings_alone",
-        ),
     ),
     Mutant(
         "cancelled-call-counts-as-ok",

@@ -18,40 +18,43 @@ from healthomics_gateway.telemetry.metrics.state import Reader, Values
 
 def observe(parts: Parts) -> None:
     """Let the metrics read the state of the parts whenever they are asked for."""
+    parts.observability.metrics.state.observe(readers_of(parts))
+
+
+def readers_of(parts: Parts) -> Mapping[str, Reader]:
+    """Return the readers of all metrics of the state, by their names."""
     observability = parts.observability
-    metrics = observability.metrics
-    metrics.state.observe(
-        {
-            "build_info": _build_info,
-            "ready": _one(lambda: not parts.readiness.why_not),
-            "draining": _one(lambda: parts.readiness.is_draining),
-            **_of_quota(parts),
-            "queue_length": lambda: _queue_length(parts),
-            "cache_hits": _one(lambda: parts.cache.hits),
-            "cache_misses": _one(lambda: parts.cache.misses),
-            "cache_bytes": _one(lambda: parts.cache.held_bytes),
-            "cache_entries": _one(lambda: parts.cache.runs),
-            "watches": _one(lambda: parts.bounds.watching.inside),
-            "unread_bytes": _one(lambda: parts.bounds.send_buffer.kept_bytes),
-            "rule_calls": lambda: {
-                (label,): number for label, number in metrics.rules.numbers.items()
-            },
-            "log_lines_lost": lambda: _lost(observability.lost_lines),
-            "credentials_expiry_timestamp_seconds": _one(
-                lambda: _timestamp(parts.upstream.provider.expires_at)
-            ),
-            "certificate_expiry_timestamp_seconds": lambda: {
-                (address,): expires_at
-                for address, expires_at in parts.listeners.certificate_expiries
-            },
-            "jwks_expiry_timestamp_seconds": _one(lambda: _keys_expiry(parts.keyring)),
-            "reloads": lambda: {
-                (outcome,): number for outcome, number in parts.reloads.outcomes.items()
-            },
-            "last_reload_ok": _one(lambda: parts.reloads.is_ok),
-            "last_reload_timestamp_seconds": _one(lambda: parts.reloads.last_at),
-        }
-    )
+    return {
+        "build_info": _build_info,
+        "ready": _one(lambda: not parts.readiness.why_not),
+        "draining": _one(lambda: parts.readiness.is_draining),
+        **_of_quota(parts),
+        "queue_length": lambda: _queue_length(parts),
+        "cache_hits": _one(lambda: parts.cache.hits),
+        "cache_misses": _one(lambda: parts.cache.misses),
+        "cache_bytes": _one(lambda: parts.cache.held_bytes),
+        "cache_entries": _one(lambda: parts.cache.runs),
+        "watches": _one(lambda: parts.bounds.watching.inside),
+        "unread_bytes": _one(lambda: parts.bounds.send_buffer.kept_bytes),
+        "rule_calls": lambda: {
+            (label,): number
+            for label, number in observability.metrics.rules.numbers.items()
+        },
+        "log_lines_lost": lambda: _lost(observability.lost_lines),
+        "credentials_expiry_timestamp_seconds": _one(
+            lambda: _timestamp(parts.upstream.provider.expires_at)
+        ),
+        "certificate_expiry_timestamp_seconds": lambda: {
+            (address,): expires_at
+            for address, expires_at in parts.listeners.certificate_expiries
+        },
+        "jwks_expiry_timestamp_seconds": _one(lambda: _keys_expiry(parts.keyring)),
+        "reloads": lambda: {
+            (outcome,): number for outcome, number in parts.reloads.outcomes.items()
+        },
+        "last_reload_ok": _one(lambda: parts.reloads.is_ok),
+        "last_reload_timestamp_seconds": _one(lambda: parts.reloads.last_at),
+    }
 
 
 def _one(read: Callable[[], float]) -> Reader:
