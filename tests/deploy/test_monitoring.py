@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,15 @@ def promtool(*arguments: str | Path) -> str:
     return output
 
 
+def assert_valid(promql: Sequence[str], folder: Path) -> None:
+    """Let Prometheus's parser read expressions, as rules in a file of this folder."""
+    file = folder / "rules.yaml"
+    rules = [{"record": f"number:{at}", "expr": each} for at, each in enumerate(promql)]
+    file.write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+
+    assert f"{len(promql)} rules found" in promtool("check", "rules", file)
+
+
 def alerts() -> set[str]:
     """Return the names of the alerts."""
     return set(re.findall(r"^ +- alert: (\w+)$", RULES.read_text(), re.MULTILINE))
@@ -97,16 +107,12 @@ def test_dashboard_places_no_panel_over_another() -> None:
 
 def test_dashboard_has_valid_expressions(tmp_path: Path) -> None:
     """Prometheus's parser accepts each expression of the dashboard."""
-    lines = ["groups:", "- name: dashboard", "  rules:"]
-    for number, expression in enumerate(expressions()):
-        for variable, value in VARIABLES.items():
-            expression = expression.replace(variable, value)  # noqa: PLW2901  # one after another
-        record = {"record": f"panel:{number}", "expr": expression}
-        lines.append(f"  - {json.dumps(record)}")
-    file = tmp_path / "rules.yaml"
-    file.write_text("\n".join(lines))
+    plain = [
+        re.sub(r"\$\w+", lambda found: VARIABLES[found[0]], each)
+        for each in expressions()
+    ]
 
-    assert f"{len(expressions())} rules found" in promtool("check", "rules", file)
+    assert_valid(plain, tmp_path)
 
 
 def test_rules_name_metrics_that_exist() -> None:
