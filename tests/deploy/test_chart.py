@@ -25,7 +25,6 @@ from deploy.tools import (
     VALUE_SETS,
     documents,
     helm,
-    program,
     rendered,
     template,
 )
@@ -36,6 +35,7 @@ from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import names_in, remove_invalid
 from healthomics_gateway.telemetry.tracing_setup import DEFAULT_PROTOCOL
 from testkit.svid import Authority
+from testkit.tools import require
 
 NAME = "gateway-healthomics-gateway"
 FILE = "gateway.toml"
@@ -150,7 +150,7 @@ def manifests_of_all_sets() -> str:
 def checked(text: str) -> subprocess.CompletedProcess[str]:
     """Check manifests with deploy/check."""
     return subprocess.run(  # noqa: PLW1510  # the tests look at the exit code
-        [program("check-manifests")], input=text, capture_output=True, text=True
+        [require("check-manifests")], input=text, capture_output=True, text=True
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from deploy.tools import DEPLOY, KUBERNETES, ROOT, program, rendered
+from deploy.tools import DEPLOY, KUBERNETES, ROOT, rendered
+from testkit.tools import DEPLOY_TOOLS, require
 
 PAGE = (ROOT / "docs" / "guide" / "deployment.md").read_text()
 UNIT = (DEPLOY / "systemd" / "healthomics-gateway.service").read_text()
@@ -25,7 +26,7 @@ def test_installed_tools_have_the_versions_of_the_page() -> None:
     """The program that the tests use is the one that the page names."""
     (version,) = re.findall(r"go install helm\.sh/helm/v3/cmd/helm@(\S+)", PAGE)
     done = subprocess.run(
-        ["go", "version", "-m", program("helm")],  # noqa: S607  # go is found on the PATH
+        [require("go"), "version", "-m", require("helm", path=DEPLOY_TOOLS)],
         capture_output=True,
         text=True,
         check=True,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from deploy.tools import DEPLOY, ROOT
 from healthomics_gateway.durations import parse_duration
 from healthomics_gateway.settings.environment import variable_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import names_in
+from testkit.tools import require
 
 UNIT = DEPLOY / "systemd" / "healthomics-gateway.service"
 PROGRAM = "/usr/local/lib/healthomics-gateway/bin/healthomics-gateway"
@@ -33,10 +31,8 @@ def service() -> dict[str, list[str]]:
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run systemd-analyze, without a running systemd; skip the test without it."""
-    program = shutil.which("systemd-analyze")
-    if not program:
-        pytest.skip("systemd-analyze isn't installed")
+    """Run systemd-analyze, without a running systemd."""
+    program = require("systemd-analyze")
     return subprocess.run(
         [program, *arguments], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Runs the tools that `make deploy-tools` builds, and skips tests without them."""
+"""The files of deploy/, and the chart's manifests as helm renders them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
+
+from testkit.tools import require
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "healthomics-gateway"
 VALUE_SETS = sorted((CHART / "ci").glob("*-values.yaml"))
-BUILT = ROOT / "build" / "deploy-tools"
 INSECURE = {"settings": {"tls": {"insecure": True}}}  # the least that the chart accepts
 # Built by `go install`, helm doesn't know which version of Kubernetes it was made for.
 KUBERNETES = "1.33.0"
-
-
-def program(name: str) -> Path:
-    """Return a program's path; skip the test if it is missing, fail it in CI."""
-    path = BUILT / name
-    if not path.exists():
-        reason = f"{name} isn't installed; `make deploy-tools` builds it, with Go"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
 
 
 def helm(
@@ -38,7 +27,7 @@ def helm(
     """Run a command of helm with values, besides those of the arguments."""
     given = [] if values is None else ["--values", "-"]
     return subprocess.run(  # noqa: PLW1510  # the tests look at the exit code
-        [program("helm"), command, *arguments, *given, "--kube-version", KUBERNETES],
+        [require("helm"), command, *arguments, *given, "--kube-version", KUBERNETES],
         input=yaml.safe_dump(values),
         capture_output=True,
         text=True,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,13 @@ import pytest
 from docs.test_readme import BIN, assert_printed, recording_of
 from healthomics_gateway.sandbox import Sandbox
 from testkit.builders import aws_at, gateway
+from testkit.tools import NEWEST_TOOLS, require
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/guide/debugging.md").read_text()
-NEWEST = ROOT / "build/tools"  # `make tools` installs here what the page does
 SYSTEM = "/usr/bin:/bin"
 PATHS = {
-    "newest": f"{NEWEST}:{BIN}:{SYSTEM}",
+    "newest": f"{NEWEST_TOOLS}:{BIN}:{SYSTEM}",
     "oldest": f"{BIN}:{SYSTEM}",  # the oldest grpcurl is the one of .venv
 }
 ONLY_NEWEST = "-proto-out-dir"  # the oldest grpcurl doesn't have this option
@@ -37,7 +35,9 @@ async def test_command_prints_what_the_page_shows(
 ) -> None:
     """Each command runs in a shell, in a folder that links to `generated/`."""
     command, *lines = recorded
-    require(command.split()[0], path)
+    program = command.split()[0]
+    is_newest = program == "grpcurl" and path == PATHS["newest"]
+    require(program, path=NEWEST_TOOLS if is_newest else path)
     (tmp_path / "generated").symlink_to(ROOT / "generated")
     async with (
         Sandbox(quota_per_second=0) as sandbox,
@@ -63,14 +63,3 @@ def settings_for(command: str) -> dict[str, str]:
     if "Channelz" in command:
         return {"GATEWAY_OPEN_SERVICES": "Health,Reflection,Channelz"}
     return {}
-
-
-def require(program: str, path: str) -> None:
-    """Skip the test if the program is missing; fail it if CI is set."""
-    newest = program == "grpcurl" and path == PATHS["newest"]
-    if shutil.which(program, path=str(NEWEST) if newest else path):
-        return
-    reason = f"{program} isn't installed; `make tools` installs the tools, with Go"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.test_monitoring import RULES, documented, named, promtool
+from deploy.test_monitoring import RULES, assert_valid, documented, named
 from docs.test_map import SERVER, sources
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.settings.schema import CallerRule, Settings
@@ -119,13 +119,7 @@ def test_expressions_name_metrics_that_exist() -> None:
 
 def test_expressions_are_valid(tmp_path: Path) -> None:
     """Prometheus's parser accepts each expression of the page."""
-    lines = ["groups:", "- name: operations", "  rules:"]
-    for number, each in enumerate(promql()):
-        lines.append(f"  - record: line:{number}\n    expr: |-\n      {each}")
-    file = tmp_path / "rules.yaml"
-    file.write_text("\n".join(lines))
-
-    assert f"{len(promql())} rules found" in promtool("check", "rules", file)
+    assert_valid(promql(), tmp_path)
 
 
 def test_names_are_settings_metrics_events_or_fields() -> None:

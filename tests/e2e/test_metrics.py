@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -49,6 +48,7 @@ from testkit.lying_upstream import HANG, TRUE_ID, LyingUpstream, http, said, tru
 from testkit.metrics import OPENMETRICS, Scrape, page, parsed, scrape, settled
 from testkit.sts_server import FakeSts
 from testkit.sts_sessions import SessionUpstream
+from testkit.tools import require
 
 GET_RUN = {"grpc_service": "healthomics.v1.RunService", "grpc_method": "GetRun"}
 WATCH_RUN = GET_RUN | {"grpc_method": "WatchRun"}
@@ -59,8 +59,6 @@ STALE = {"GATEWAY_CACHE__MAX_STALENESS_LIMIT": "1h"}
 QUICK = {"GATEWAY_WATCH__INTERVAL": "20ms", "GATEWAY_WATCH__MIN_INTERVAL": "10ms"}
 HOUR = Duration(seconds=3600)
 PATIENCE_SECONDS = 10.0
-TOOLS = Path(__file__).parents[2] / "build" / "deploy-tools"
-PROMTOOL = shutil.which("promtool", path=f"{TOOLS}{os.pathsep}{os.environ['PATH']}")
 
 
 @asynccontextmanager
@@ -559,16 +557,16 @@ async def test_page_is_served_like_the_others() -> None:
     assert MAX_CONNECTIONS == sum("grpc_server_started_total" in each for each in pages)
 
 
-@pytest.mark.skipif(not PROMTOOL, reason="promtool isn't on PATH: make deploy-tools")
 async def test_promtool_accepts_the_page_under_load() -> None:
     """Prometheus' own program has no fault to find while calls are under way."""
+    program = require("promtool")
     async with measured(**STALE) as (served, stub, _):
         load = asyncio.ensure_future(keep_calling(stub))
         for _ in range(3):
             text = await page(served.admin_address)
             checked = await asyncio.to_thread(
                 subprocess.run,
-                [str(PROMTOOL), "check", "metrics"],
+                [program, "check", "metrics"],
                 input=text.encode(),
                 capture_output=True,
                 check=False,

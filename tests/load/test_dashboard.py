@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 
 from load.dashboard import METRICS, missing
-from load.dashboarding.scrapes import WINDOW, Recording, parse, record
+from load.dashboarding.scrapes import WINDOW, Recording, record
 
 PANELS = 15
 COUNTER = "healthomics_gateway_rule_calls_total"
@@ -38,7 +38,10 @@ def exposition(at: int) -> str:
 
 def recording(seconds: int = WINDOW + 3) -> Recording:
     """Return a scrape for each second."""
-    return Recording([parse(exposition(at), at=float(at)) for at in range(seconds)])
+    seen = Recording()
+    for at in range(seconds):
+        seen.add(exposition(at), at=float(at))
+    return seen
 
 
 def test_rate_is_the_growth_over_the_window() -> None:
@@ -72,7 +75,9 @@ def test_quantile_is_interpolated_in_its_bucket(share: float, seconds: float) ->
 
 def test_quantile_without_observations_is_unknown() -> None:
     """There is no quantile if nothing was observed, nor of an unknown metric."""
-    seen = Recording([parse(exposition(1), at=float(at)) for at in range(3)])
+    seen = Recording()
+    for at in range(3):
+        seen.add(exposition(1), at=float(at))
 
     assert isnan(seen.quantile(0.5, HISTOGRAM, kind="call")[-1])
     assert isnan(seen.quantile(0.5, "unknown")[-1])

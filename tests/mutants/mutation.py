@@ -46,7 +46,7 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "interceptors/chain": "interceptors/test_chain",
     "interceptors/concurrency": "interceptors/test_concurrency",
     "interceptors/drain": "interceptors/test_drain",
-    "interceptors/eviction": "interceptors/test_first_message",
+    "interceptors/eviction": "interceptors/test_eviction",
     "interceptors/first_message": "interceptors/test_first_message",
     "interceptors/method_handlers": "interceptors/test_chain",
     "interceptors/send_buffer": "interceptors/test_send_buffer",

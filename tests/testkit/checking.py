@@ -1,4 +1,4 @@
-"""Runs `healthomics-gateway check` in a process of its own, and reads its steps."""
+"""Runs `healthomics-gateway check`, or prepares some of its steps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from healthomics_gateway.check.found import Found
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.upstream.config import Aws
 from testkit.builders import Sandbox
 from testkit.gateway_process import CREDENTIALS, PROGRAM
 from testkit.sts_server import FakeSts
@@ -50,6 +53,23 @@ class Checked:
         """Return all text of a step."""
         step = self.steps[name]
         return "\n".join([step["detail"], *step["problems"], *step["notes"]])
+
+
+@asynccontextmanager
+async def found_at(
+    aws: Aws, file: Path | None = None, **more: Any
+) -> AsyncIterator[Found]:
+    """Prepare what earlier steps find with this AWS and this file of settings."""
+    found = Found(
+        environ=os.environ,
+        log_file=-1,
+        aws=aws,
+        provider=aws.provider(lambda _: None),
+        loaded=load(flags={}, environ={}, config_file=file),
+        **more,
+    )
+    yield found
+    await found.close()
 
 
 @asynccontextmanager

@@ -9,9 +9,9 @@ from email.utils import format_datetime
 class MonotonicClock:
     """A clock that stands still until the test sets it."""
 
-    def __init__(self) -> None:
-        """Begin at 1000 seconds."""
-        self.now = 1000.0
+    def __init__(self, now: float = 1000.0) -> None:
+        """Begin at a time in seconds."""
+        self.now = now
 
     def __call__(self) -> float:
         """Return the time in seconds."""

@@ -1,4 +1,4 @@
-"""A collector of traces over real sockets, and the tracing that exports to it."""
+"""A collector of traces over real sockets, and the tracer that exports to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.telemetry.spans import EVENTS, SPANS
-from healthomics_gateway.telemetry.tracing import Tracing
+from healthomics_gateway.telemetry.tracing import OtelTracer
 from testkit.builders import aws_at, gateway
 
 WAIT_SECONDS = 10.0
@@ -205,14 +205,14 @@ class _Servicer(TraceServiceServicer):
         return ExportTraceServiceResponse()
 
 
-def tracing_to(url: str, *, sampler: Sampler | None = None) -> Tracing:
-    """Return tracing that exports to a collector; it samples every call by default."""
+def tracer_to(url: str, *, sampler: Sampler | None = None) -> OtelTracer:
+    """Return a tracer that exports to a collector; it samples every call by default."""
     provider = TracerProvider(
         sampler=sampler or ParentBased(ALWAYS_ON), shutdown_on_exit=False
     )
     exporter = OTLPSpanExporter(endpoint=f"{url}/v1/traces", timeout=1)
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Tracing(provider)
+    return OtelTracer(provider)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +221,11 @@ class Traced:
 
     served: Gateway
     collector: Collector
-    tracing: Tracing
+    tracer: OtelTracer
 
     async def spans(self) -> Collector:
         """Return the collector, when all spans that have ended are there."""
-        await self.tracing.flushed(WAIT_SECONDS)
+        await self.tracer.flush(WAIT_SECONDS)
         return self.collector
 
 
@@ -235,6 +235,6 @@ async def traced(
 ) -> AsyncIterator[Traced]:
     """Serve a gateway whose upstream is at a URL, and whose calls are traced."""
     async with HttpCollector() as collector:
-        tracing = tracing_to(collector.url, sampler=sampler)
-        async with gateway(aws_at(upstream_url), tracer=tracing, **options) as served:
-            yield Traced(served, collector, tracing)
+        tracer = tracer_to(collector.url, sampler=sampler)
+        async with gateway(aws_at(upstream_url), tracer=tracer, **options) as served:
+            yield Traced(served, collector, tracer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -62,14 +63,21 @@ class Scrape:
         are no such series.
         """
         full = name if name.startswith(("grpc_", "process_")) else PREFIX + name
-        found = [
-            value
-            for (each, pairs), value in self.values.items()
-            if each == full and labels.items() <= dict(pairs).items()
-        ]
+        found = self.sums(full, **labels)
         if not found:
             raise KeyError(full, labels)
-        return sum(found)
+        return sum(found.values())
+
+    def sums(self, name: str, *, by: str = "", **labels: str) -> dict[str, float]:
+        """Return the sums of the series with a name and these labels, by another one.
+
+        Here a name has its prefix.
+        """
+        sums: defaultdict[str, float] = defaultdict(float)
+        for (each, pairs), value in self.values.items():
+            if each == name and labels.items() <= (own := dict(pairs)).items():
+                sums[own.get(by, "")] += value
+        return sums
 
 
 async def page(address: object, *, accept: str = "", path: str = "/metrics") -> str:

@@ -42,6 +42,16 @@ def answer(run_id: str = "1234567", **fields: Any) -> Answer:
     return Answer(Run(id=run_id, **fields), AWS_REQUEST_ID)
 
 
+async def end_of(call: Awaitable[bytes]) -> str:
+    """Return the text, the reason of the error, or `cancelled`: how a call ends."""
+    try:
+        return (await call).decode()
+    except GatewayError as error:
+        return error.reason.name
+    except asyncio.CancelledError:
+        return "cancelled"
+
+
 def call_context(
     *,
     rpc: object = None,

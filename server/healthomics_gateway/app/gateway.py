@@ -190,8 +190,8 @@ class Gateway:
         # gRPC doesn't report when statuses are sent.
         sent = asyncio.sleep(SENDING_SECONDS)
         tracer = self.parts.observability.tracer
-        flushed = (tracer.flushed(FLUSH_SECONDS),) if tracer else ()
-        await asyncio.gather(sent, *flushed)
+        flushing = (tracer.flush(FLUSH_SECONDS),) if tracer else ()
+        await asyncio.gather(sent, *flushing)
         self.remove_sockets()
 
     def remove_sockets(self) -> None:

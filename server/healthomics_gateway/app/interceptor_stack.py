@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from healthomics_gateway.auth.policy import ANONYMOUS, Policy, Rule
+from healthomics_gateway.auth.policy import (
+    ALLOW_ALL,
+    ANONYMOUS,
+    DENY_ALL,
+    Policy,
+    Rule,
+)
 from healthomics_gateway.context import Interceptor
 from healthomics_gateway.interceptors.authenticate import (
     ByCertificate,
@@ -104,7 +110,9 @@ class Guards:
 
     def _replace(self, rules: Sequence[Rule]) -> None:
         self._policy.replace(rules)
-        self._rule_calls.set_rules(tuple(each.label for each in rules))
+        other = DENY_ALL if rules else ALLOW_ALL
+        labels = tuple(each.label for each in rules)
+        self._rule_calls.set_rules(labels, other=other.label)
         self._allows_anonymous = (
             self._policy.knows(ANONYMOUS) if rules else not self._proves_identities
         )

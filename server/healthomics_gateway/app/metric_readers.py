@@ -23,22 +23,25 @@ from healthomics_gateway.version import VERSION
 
 def observe(parts: Parts) -> None:
     """Let the metrics read the state of the parts whenever they are asked for."""
+    parts.observability.metrics.state.observe(readers_of(parts))
+
+
+def readers_of(parts: Parts) -> Mapping[str, Reader]:
+    """Return the readers of all metrics of the state, by their names."""
     observability, bounds = parts.observability, parts.bounds
-    metrics = observability.metrics
-    metrics.state.observe(
-        {
-            "build_info": _build_info,
-            **_of_readiness(parts.readiness),
-            **_of_quota(parts.upstream),
-            **_of_cache(parts.cache),
-            "watches": _one(lambda: bounds.watching.inside),
-            "unread_bytes": _one(lambda: bounds.send_buffer.kept_bytes),
-            "rule_calls": lambda: _labelled(metrics.rules.numbers),
-            "log_lines_lost": lambda: _lost(observability.lost_lines),
-            **_of_expiries(parts),
-            **_of_reloads(parts.reloads),
-        }
-    )
+    rules = observability.metrics.rules
+    return {
+        "build_info": _build_info,
+        **_of_readiness(parts.readiness),
+        **_of_quota(parts.upstream),
+        **_of_cache(parts.cache),
+        "watches": _one(lambda: bounds.watching.inside),
+        "unread_bytes": _one(lambda: bounds.send_buffer.kept_bytes),
+        "rule_calls": lambda: _labelled(rules.numbers),
+        "log_lines_lost": lambda: _lost(observability.lost_lines),
+        **_of_expiries(parts),
+        **_of_reloads(parts.reloads),
+    }
 
 
 def _one(read: Callable[[], float]) -> Reader:

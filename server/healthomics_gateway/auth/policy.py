@@ -13,7 +13,6 @@ from cachetools import LRUCache
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OWN, Partition
-from healthomics_gateway.telemetry.metrics.parts import NO_RULE
 
 if TYPE_CHECKING:
     from healthomics.v1.run_pb2 import Run
@@ -101,7 +100,7 @@ def neighbour_of(pattern: str) -> str | None:
 ALL_METHODS = frozenset({"GetRun", "WatchRun", "Health", "Reflection", "Channelz"})
 ALLOW_ALL = Rule("", ALL_METHODS)  # for every caller, if there are no rules
 # For a caller that no rule applies to.
-DENY_ALL = Rule("", frozenset(), label=NO_RULE)
+DENY_ALL = Rule("", frozenset(), label="none")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,12 +53,9 @@ class Authorization:
                 task = call.task
                 self._lasting[task] = call, method
                 try:
-                    return await proceed(incoming, call)
-                except asyncio.CancelledError:
-                    self._evictions.check(task)
-                    raise
+                    with self._evictions.scope(task):
+                        return await proceed(incoming, call)
                 finally:
-                    self._evictions.forget(task)
                     del self._lasting[task]
 
             return self.once(method)(handle)

@@ -65,12 +65,9 @@ class Admission:
             self._shares.add(name, call)
             self._connections[peer] += 1
             try:
-                return await proceed(incoming, call)
-            except asyncio.CancelledError:
-                self._evictions.check(task)
-                raise
+                with self._evictions.scope(task):
+                    return await proceed(incoming, call)
             finally:
-                self._evictions.forget(task)
                 self._shares.remove(name, task)
                 self._connections[peer] -= 1
                 if not self._connections[peer]:

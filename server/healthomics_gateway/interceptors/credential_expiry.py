@@ -58,10 +58,8 @@ class CredentialExpiry:
             self._lasting[task] = call.credentials
             self._check_expiry(task)
             try:
-                return await proceed(incoming, call)
-            except asyncio.CancelledError:
-                self._evictions.check(task)
-                raise
+                with self._evictions.scope(task):
+                    return await proceed(incoming, call)
             finally:
                 self._forget(task)
 
@@ -88,7 +86,6 @@ class CredentialExpiry:
         self._evictions.evict(task, GatewayError(why))
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._evictions.forget(task)
         self._lasting.pop(task, None)
         if timer := self._timers.pop(task, None):
             timer.cancel()

@@ -53,12 +53,9 @@ class Drain:
             task = call.task
             tasks.add(task)
             try:
-                return await proceed(incoming, call)
-            except asyncio.CancelledError:
-                self._evictions.check(task)
-                raise
+                with self._evictions.scope(task):
+                    return await proceed(incoming, call)
             finally:
-                self._evictions.forget(task)
                 tasks.discard(task)
                 if tasks is self._unary:
                     self._last_seen = self._clock()

@@ -11,8 +11,8 @@ from healthomics_gateway.errors.exceptions import GatewayError
 class Evictions:
     """Cancels the tasks of calls, and turns each cancellation into an error.
 
-    An interceptor that evicts calls `check` when a call is cancelled. A cancellation by
-    the client stays a cancellation.
+    An interceptor that evicts calls handles each of them in a `scope`. A cancellation
+    by the client stays a cancellation.
     """
 
     def __init__(self) -> None:
@@ -24,13 +24,33 @@ class Evictions:
         self._errors[task] = error
         task.cancel()
 
-    def check(self, task: asyncio.Task[Any]) -> None:
-        """Raise the error of the call in `task`, if it was evicted."""
-        error = self._errors.pop(task, None)
-        if error:
-            task.uncancel()
-            raise error from None
+    def scope(self, task: asyncio.Task[Any]) -> _Scope:
+        """Return the context in which the call that runs in `task` may be evicted.
 
-    def forget(self, task: asyncio.Task[Any]) -> None:
-        """Forget the error of a call that ended before its cancellation arrived."""
-        self._errors.pop(task, None)
+        It raises the error of the call if it was evicted. It forgets the error of a
+        call that ends before its cancellation arrives.
+        """
+        return _Scope(self._errors, task)
+
+
+class _Scope:
+    """A context manager for each call; `contextmanager` would be slower."""
+
+    __slots__ = ("_errors", "_task")
+
+    def __init__(
+        self, errors: dict[asyncio.Task[Any], GatewayError], task: asyncio.Task[Any]
+    ) -> None:
+        self._errors = errors
+        self._task = task
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: object, raised: BaseException | None, _traceback: object
+    ) -> None:
+        error = self._errors.pop(self._task, None)
+        if error and isinstance(raised, asyncio.CancelledError):
+            self._task.uncancel()
+            raise error from None

@@ -59,13 +59,10 @@ class FirstMessages:
                 self._message_seconds, self._refuse_late
             )
         try:
-            body = await read()
-        except asyncio.CancelledError:
-            self._evictions.check(task)
-            raise
+            with self._evictions.scope(task):
+                body = await read()
         finally:
             self._waiting.pop(task, None)
-            self._evictions.forget(task)
         if body is EOF:
             raise GatewayError(Reason.MALFORMED_REQUEST)
         message: bytes = body

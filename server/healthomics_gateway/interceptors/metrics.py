@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import grpc
@@ -43,7 +43,6 @@ def measure(
     is_unary: bool,
     refusals: Mapping[str, Count] = NO_COUNTS,
     rules: RuleCalls | None = None,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> Measured:
     """Measure all calls, from their headers to their status, and count their outcome.
 
@@ -51,44 +50,54 @@ def measure(
     `rules` are None for a method that needs no permission.
     """
     # These are looked up once, as each call uses them.
-    started, sent, seconds = metrics.started, metrics.sent, metrics.seconds
-    handled = {
-        code: metrics.handled.get(code.name, NOTHING) for code in grpc.StatusCode
-    }
-    handled_ok = handled[OK]
+    started, sent = metrics.started, metrics.sent
+    count_end = _counter_of_ends(metrics, refusals, rules)
 
     def intercept(proceed: Handler) -> Handler:
         async def handle(incoming: Any, call: CallContext) -> bytes:
             started.inc()
-            begun = clock()
+            begun = perf_counter()
             try:
                 answer = await proceed(incoming, call)
             except (asyncio.CancelledError, AbortError) as error:
-                note_end(call, error, lasted=clock() - begun)
+                note_end(call, error, lasted=perf_counter() - begun)
                 raise
             finally:
-                # An exemplar costs more than all other metrics of a cached answer.
-                exemplar = None if call.is_from_cache else _exemplar_of(call)
-                seconds.observe(clock() - begun, exemplar)
-                if rules:
-                    rules.count(call.access.rule.label)
-                if call.code is OK:
-                    handled_ok.inc()
-                else:
-                    _note_failure(call)
+                count_end(call, perf_counter() - begun)
             if is_unary and not call.error:
                 sent.inc()
             return answer
 
         return handle
 
-    def _note_failure(call: CallContext) -> None:
-        exemplar = _exemplar_of(call)
+    return Measured((intercept,), metrics)
+
+
+def _counter_of_ends(
+    metrics: MethodMetrics, refusals: Mapping[str, Count], rules: RuleCalls | None
+) -> Callable[[CallContext, float], None]:
+    """Return the function that counts a call that has ended, and its seconds."""
+    seconds = metrics.seconds
+    handled = {
+        code: metrics.handled.get(code.name, NOTHING) for code in grpc.StatusCode
+    }
+    handled_ok = handled[OK]
+
+    def count_end(call: CallContext, lasted: float) -> None:
+        # An exemplar costs more than all other metrics of a cached answer.
+        exemplar = None if call.is_from_cache else _exemplar_of(call)
+        seconds.observe(lasted, exemplar)
+        if rules:
+            rules.count(call.access.rule.label)
+        if call.code is OK:
+            handled_ok.inc()
+            return
+        exemplar = exemplar or _exemplar_of(call)
         handled[call.code].inc(1, exemplar)
         if is_refused(call):
             refusals.get(call.reason, NOTHING).inc(1, exemplar)
 
-    return Measured((intercept,), metrics)
+    return count_end
 
 
 def _exemplar_of(call: CallContext) -> Exemplar:

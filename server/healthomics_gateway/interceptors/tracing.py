@@ -35,28 +35,18 @@ def tracing(
     `listener` are the attributes of the server's address. `is_known` is False for calls
     to methods that don't exist.
     """
-    of_methods: dict[str, tuple[str, Attributes]] = {}  # name and attributes of spans
-    fixed = {RPC_SYSTEM: GRPC, **listener}
-    unknown = GRPC, {**fixed, RPC_METHOD: OTHER}
-
-    def of_method(path: str) -> tuple[str, Attributes]:
-        if not is_known:
-            return unknown
-        name = path.removeprefix("/")
-        found = of_methods[path] = name, {**fixed, RPC_METHOD: name}
-        return found
+    methods = _Methods(listener, is_known=is_known)
 
     def intercept(proceed: Handler) -> Handler:
         def handle(incoming: Any, call: CallContext) -> Awaitable[bytes]:
-            method = call.method
-            name, attributes = of_methods.get(method) or of_method(method)
+            name, attributes = methods[call.method]
             headers: Any = call.rpc.invocation_metadata() or ()
             span, call.trace_ids = tracer.of_call(name, headers, attributes)
             if span is None:
                 return proceed(incoming, call)
             span.set({REQUEST_ID: call.request_id})
             if not is_known:
-                span.set({RPC_METHOD_ORIGINAL: method.removeprefix("/")})
+                span.set({RPC_METHOD_ORIGINAL: call.method.removeprefix("/")})
             call.span = span
             call.messages = messages = MessageSpans(span)
             return _traced(proceed, incoming, call, messages)
@@ -64,6 +54,22 @@ def tracing(
         return handle
 
     return intercept
+
+
+class _Methods(dict[str, tuple[str, Attributes]]):
+    """The name and the attributes of the span of each method, by its path."""
+
+    def __init__(self, listener: Attributes, *, is_known: bool) -> None:
+        super().__init__()
+        self._fixed = {RPC_SYSTEM: GRPC, **listener}
+        self._is_known = is_known
+
+    def __missing__(self, path: str) -> tuple[str, Attributes]:
+        if not self._is_known:  # one isn't kept, as clients choose the paths
+            return GRPC, {**self._fixed, RPC_METHOD: OTHER}
+        name = path.removeprefix("/")
+        found = self[path] = name, {**self._fixed, RPC_METHOD: name}
+        return found
 
 
 async def _traced(

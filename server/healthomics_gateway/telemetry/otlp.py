@@ -17,7 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
-from healthomics_gateway.telemetry.tracing import Tracing
+from healthomics_gateway.telemetry.tracing import OtelTracer
 
 SERVICE = "healthomics-gateway"
 UNNAMED = "unknown_service"  # begins the SDK's name of a service without a name
@@ -29,8 +29,8 @@ _USER = re.compile(r"\S+@")  # user and password of a URL
 _log = structlog.get_logger("tracing")
 
 
-def exported(protocol: str) -> Tracing:
-    """Return the tracing that the variables OTEL_* ask for.
+def make_exporting_tracer(protocol: str) -> OtelTracer:
+    """Create the tracer that the variables OTEL_* ask for.
 
     `protocol` is `http/protobuf` or `grpc`. Raises an exception if a variable is
     invalid.
@@ -42,7 +42,7 @@ def exported(protocol: str) -> Tracing:
         resource = resource.merge(Resource({"service.name": SERVICE}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(EXPORTERS[protocol]()))
-    return Tracing(provider)
+    return OtelTracer(provider)
 
 
 def _grpc_exporter() -> SpanExporter:

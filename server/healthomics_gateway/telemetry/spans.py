@@ -138,7 +138,7 @@ class Tracer(Protocol):
         """Return a span of a new trace, or None if it isn't sampled."""
         ...
 
-    def flushed(self, seconds: float) -> Awaitable[None]:
+    def flush(self, seconds: float) -> Awaitable[None]:
         """Export the spans that have ended, for at most `seconds`."""
         ...
 

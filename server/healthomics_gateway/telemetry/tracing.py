@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from opentelemetry.context import Context
 from opentelemetry.propagate import get_global_textmap
-from opentelemetry.propagators.textmap import Getter, TextMapPropagator
+from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
@@ -31,6 +31,9 @@ from opentelemetry.trace import (
 )
 
 from healthomics_gateway.telemetry.spans import ERROR_TYPE, Attributes
+from healthomics_gateway.threads import in_thread
+
+THREAD = "spans"  # the name of those that export
 
 _NO_CONTEXT = Context()
 
@@ -107,19 +110,17 @@ class RecordedSpan:
         self._span.end(at)
 
 
-class Tracing:
+class OtelTracer:
     """Begins the spans of calls and polls, and exports them; see `spans.Tracer`."""
 
-    def __init__(
-        self, provider: TracerProvider, *, propagator: TextMapPropagator | None = None
-    ) -> None:
-        """Record with `provider`; `propagator` reads the parents of calls."""
+    def __init__(self, provider: TracerProvider) -> None:
+        """Record with `provider`."""
         self._provider = provider
         self._decisions = Decisions(provider.sampler)
         self._ids = TraceIds()
         provider.sampler, provider.id_generator = self._decisions, self._ids
         self._tracer = provider.get_tracer("healthomics_gateway")
-        self._propagator = propagator or get_global_textmap()
+        self._propagator = get_global_textmap()
         self._fields = frozenset(self._propagator.fields)
 
     def of_call(
@@ -148,23 +149,18 @@ class Tracing:
         span = self._tracer.start_span(name, _NO_CONTEXT, attributes=attributes)
         return RecordedSpan(self._tracer, span) if span.is_recording() else None
 
-    async def flushed(self, seconds: float) -> None:
+    async def flush(self, seconds: float) -> None:
         """Export the spans that have ended, for at most `seconds`."""
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-        def flush() -> None:
-            self._provider.force_flush()  # its own timeout has no effect
-            loop.call_soon_threadsafe(ended.set)
-
-        _in_thread(flush)
-        try:
-            await asyncio.wait_for(ended.wait(), seconds)
+        work = partial(_quietly, self._provider.force_flush)
+        try:  # The timeout of `force_flush` itself has no effect.
+            await asyncio.wait_for(in_thread(work, name=THREAD), seconds)
         except TimeoutError:
             _log.warning("spans_not_exported", seconds=seconds)
 
     def close(self) -> None:
         """Stop exporting, without waiting for it."""
-        _in_thread(self._provider.shutdown)
+        work = partial(_quietly, self._provider.shutdown)
+        threading.Thread(target=work, name=THREAD, daemon=True).start()
 
 
 class TraceIds(RandomIdGenerator):
@@ -227,11 +223,6 @@ class _Headers(Getter[Any]):
 
 
 _HEADERS = _Headers()
-
-
-def _in_thread(work: Callable[[], object]) -> None:
-    """Run blocking work in a thread that doesn't keep the process."""
-    threading.Thread(target=partial(_quietly, work), name="spans", daemon=True).start()
 
 
 def _quietly(work: Callable[[], object]) -> None:

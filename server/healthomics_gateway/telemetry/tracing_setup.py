@@ -38,17 +38,17 @@ def exporter_variable(environ: Mapping[str, str]) -> str | None:
 
 
 def make_tracer(environ: Mapping[str, str]) -> Tracer:
-    """Create the tracing that the variables describe; raises TracingError."""
+    """Create the tracer that the variables describe; raises TracingError."""
     protocols = (environ.get(each, "").strip() for each in PROTOCOLS)
     protocol = next(filter(None, protocols), DEFAULT_PROTOCOL)
     try:
         from healthomics_gateway.telemetry.otlp import (  # noqa: PLC0415  # an extra, and slow
             EXPORTERS,
-            exported,
+            make_exporting_tracer,
         )
 
         if protocol in EXPORTERS:
-            return exported(protocol)
+            return make_exporting_tracer(protocol)
     except ImportError:
         why = "the extra otel isn't installed: pip install 'healthomics-gateway[otel]'"
         raise TracingError(why) from None
@@ -59,7 +59,7 @@ def make_tracer(environ: Mapping[str, str]) -> Tracer:
 
 
 def set_up_tracing(environ: Mapping[str, str]) -> Tracer | None:
-    """Return the tracing that the variables ask for, or None.
+    """Return the tracer that the variables ask for, or None.
 
     It is also None if they can't be followed, and the event `tracing_unavailable` says
     why: the gateway serves without traces then.

@@ -16,7 +16,7 @@ import grpc
 
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from load.crowding.account import Account
-from testkit.callers import rule, token
+from testkit.callers import bearing, rule, token
 
 PORTAL, LIMS = "spiffe://corp/ns/portal/sa/web", "spiffe://corp/ns/lims/sa/reader"
 RULES = (
@@ -25,7 +25,7 @@ RULES = (
     + rule("anonymous", calls_per_second=5)
 )
 SETTINGS = {"GATEWAY_WATCH__INTERVAL": "2s"}
-TOKEN_SECONDS = 3600.0  # more than the load takes
+EXPIRY = 4_000_000_000  # of the tokens: later than any load
 PAGE_RUNS, PAGE_A_SECOND, PAGE_AGE = 20, 20.0, timedelta(seconds=5)
 ANONYMOUS_A_SECOND = 8.0
 QUIET_A_SECOND, BURST_A_SECOND, BUSY_A_SECOND = 1.0, 60.0, 7.0
@@ -39,12 +39,6 @@ FIRST_ID, PAGE_ID, WATCHED_ID = 5_000_000, 4_000_000, 6_000_000
 Metadata = tuple[tuple[str, str], ...]
 
 
-def metadata_of(identity: str) -> Metadata:
-    """Return the metadata that proves an identity."""
-    bearer = token(identity, exp=time.time() + TOKEN_SECONDS)
-    return (("authorization", f"Bearer {bearer}"),)
-
-
 @dataclass(slots=True)
 class Load:
     """The callers of a gateway, and how their calls ended."""
@@ -54,7 +48,7 @@ class Load:
     ends: Counter[str] = field(default_factory=Counter)  # by code
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _ids: count[int] = field(default_factory=lambda: count(FIRST_ID))
-    _lims: Metadata = field(default_factory=lambda: metadata_of(LIMS))
+    _lims: Metadata = field(default_factory=lambda: bearing(token(LIMS, exp=EXPIRY)))
 
     async def close(self) -> None:
         """End all calls."""
@@ -70,7 +64,7 @@ class Load:
 
     async def background(self) -> None:
         """Show pages of runs to people, beside a caller that is over its limit."""
-        portal = metadata_of(PORTAL)
+        portal = bearing(token(PORTAL, exp=EXPIRY))
         pages = cycle(range(PAGE_ID, PAGE_ID + PAGE_RUNS))
 
         def page() -> Awaitable[None]:

@@ -4,61 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from math import inf, nan
-from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
+from testkit.metrics import Scrape, page, parsed
 
-PATH = "/metrics"
 EVERY_SECONDS = 1.0
 WINDOW = 5  # scrapes that a rate is computed over
 TIMEOUT_SECONDS = 10.0
-OK = 200
 
-Sample = tuple[Mapping[str, str], float]  # labels and value
 Curves = dict[str, list[float]]  # by the value of a label
-
-
-@dataclass(frozen=True, slots=True)
-class Scrape:
-    """All samples at one time, by their names."""
-
-    at: float  # seconds since the load began
-    samples: Mapping[str, list[Sample]]
-
-
-def parse(text: str, *, at: float) -> Scrape:
-    """Return the samples of an exposition in Prometheus's text format."""
-    samples: defaultdict[str, list[Sample]] = defaultdict(list)
-    for family in text_string_to_metric_families(text):
-        for each in family.samples:
-            samples[each.name].append((each.labels, each.value))
-    return Scrape(at, samples)
 
 
 @dataclass(slots=True)
 class Recording:
-    """The scrapes of a load, in their order."""
+    """The scrapes of a load, and the time of each."""
 
     scrapes: list[Scrape] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)  # seconds since the load began
 
-    @property
-    def times(self) -> list[float]:
-        """The time of each scrape."""
-        return [each.at for each in self.scrapes]
+    def add(self, text: str, *, at: float) -> None:
+        """Add a page of metrics."""
+        self.scrapes.append(parsed(text))
+        self.times.append(at)
 
     @property
     def names(self) -> set[str]:
         """The names of all samples of the last scrape."""
-        return set(self.scrapes[-1].samples) if self.scrapes else set()
+        return {name for name, _ in self.scrapes[-1].values} if self.scrapes else set()
 
     def value(self, name: str, *, by: str = "", **labels: str) -> Curves:
         """Return the sums of a metric at each scrape, by the values of a label."""
-        sums = [self._sums(each, name, by, labels) for each in self.scrapes]
+        sums = [each.sums(name, by=by, **labels) for each in self.scrapes]
         keys = sorted({key for each in sums for key in each})
         return {key: [each.get(key, 0.0) for each in sums] for key in keys}
 
@@ -75,16 +53,6 @@ class Recording:
             _quantile(share, [(bound, values[at]) for bound, values in buckets])
             for at in range(len(self.scrapes))
         ]
-
-    @staticmethod
-    def _sums(
-        scrape: Scrape, name: str, by: str, labels: Mapping[str, str]
-    ) -> dict[str, float]:
-        sums: defaultdict[str, float] = defaultdict(float)
-        for own, value in scrape.samples.get(name, ()):
-            if labels.items() <= own.items():
-                sums[own.get(by, "")] += value
-        return sums
 
     def _rates(self, values: list[float]) -> Iterator[float]:
         times = self.times
@@ -113,24 +81,13 @@ def _quantile(share: float, buckets: list[tuple[float, float]]) -> float:
 
 
 async def record(address: str, recording: Recording, *, seconds: float) -> None:
-    """Scrape `/metrics` of an admin address each second, for some time."""
+    """Scrape `/metrics` of an admin address each second, for some time.
+
+    Raises OSError if there is no answer.
+    """
     begun = time.monotonic()
     while (at := time.monotonic() - begun) < seconds:
-        text = await asyncio.to_thread(_fetch, address)
-        recording.scrapes.append(parse(text, at=at))
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            recording.add(await page(address), at=at)
         due = begun + len(recording.scrapes) * EVERY_SECONDS
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-
-
-def _fetch(address: str) -> str:
-    """Return the page of metrics. Raises OSError if there is none."""
-    connection: Any = HTTPConnection(address, timeout=TIMEOUT_SECONDS)
-    try:
-        connection.request("GET", PATH)
-        response = connection.getresponse()
-        text = response.read().decode()
-    finally:
-        connection.close()
-    if response.status != OK:
-        raise OSError(f"{PATH} answered {response.status}")
-    return text

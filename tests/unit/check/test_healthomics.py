@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +15,9 @@ from healthomics_gateway.check.healthomics import (
     check_run,
 )
 from healthomics_gateway.check.step import Status
-from healthomics_gateway.settings.load import load
-from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.reply import Reply
 from testkit.builders import aws_at, http
+from testkit.checking import found_at
 from testkit.connections import ConnectionServer
 from testkit.lying_upstream import TRUE_ID, LyingUpstream, said
 from testkit.sts_server import FakeSts
@@ -28,20 +26,6 @@ from testkit.sts_sessions import SessionUpstream
 ROLES = [f"arn:aws:iam::123456789012:role/{each}" for each in ("one", "two")]
 SERVED = "[[listeners]]\naddress = 'unix:{}/{}'\nidentity = 'uid:{}'\n"
 RULE = "[[callers]]\nidentity = 'uid:{}'\n"
-
-
-def found_at(aws: Aws, file: Path | None = None, **more: Any) -> Found:
-    """Return what earlier steps find with this AWS and these settings."""
-    loaded = load(flags={}, environ={}, config_file=file)
-    provider = aws.provider(lambda _: None)
-    return Found(
-        environ=os.environ,
-        log_file=-1,
-        aws=aws,
-        provider=provider,
-        loaded=loaded,
-        **more,
-    )
 
 
 async def test_proxy_that_refuses_is_named_without_its_password() -> None:
@@ -54,9 +38,9 @@ async def test_proxy_that_refuses_is_named_without_its_password() -> None:
 
     async with ConnectionServer(refuse) as proxy:
         url = f"http://user:canary@127.0.0.1:{proxy.port}"
-        found = found_at(replace(aws_at("https://omics.example.org"), proxy=url))
-        result = await check_endpoint(found)
-        await found.close()
+        aws = replace(aws_at("https://omics.example.org"), proxy=url)
+        async with found_at(aws) as found:
+            result = await check_endpoint(found)
 
     (problem,) = result.problems
     assert f"through the proxy 127.0.0.1:{proxy.port}: the connection fails" in problem
@@ -83,9 +67,10 @@ async def test_run_is_read_with_a_role_if_every_rule_has_one(tmp_path: Path) -> 
     async with FakeSts() as sts, SessionUpstream(sts.given) as upstream:
         for written in ("".join(rules), rules[0] + RULE.format(1)):
             file.write_text(listeners + written, encoding="utf-8")
-            found = found_at(sts.aws(upstream.url), file, run_id=TRUE_ID)
-            readers.append((await check_run(found)).detail.partition("read by ")[2])
-            await found.close()
+            aws = sts.aws(upstream.url)
+            async with found_at(aws, file, run_id=TRUE_ID) as found:
+                result = await check_run(found)
+            readers.append(result.detail.partition("read by ")[2])
 
     assert [ROLES[0], "the gateway's own identity"] == readers
     assert [True, False] == [bool(sts.name_of(each)) for each in upstream.requests]
@@ -95,12 +80,10 @@ async def test_run_that_no_server_answers_for_has_advice() -> None:
     """Without an answer there is no code, and with one there may be none either."""
     async with LyingUpstream() as upstream:
         upstream.lie(TRUE_ID, said(404))
-        found = found_at(aws_at(upstream.url), run_id=TRUE_ID)
-        bare = await check_run(found)
-        await found.close()
-    found = found_at(aws_at(upstream.url), run_id=TRUE_ID)
-    nothing = await check_run(found)
-    await found.close()
+        async with found_at(aws_at(upstream.url), run_id=TRUE_ID) as found:
+            bare = await check_run(found)
+    async with found_at(aws_at(upstream.url), run_id=TRUE_ID) as found:
+        nothing = await check_run(found)
 
     assert "the error isn't one of AWS's" in bare.problems[0]
     assert "(status 404, AWS request " in bare.problems[0]

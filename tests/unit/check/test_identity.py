@@ -24,10 +24,12 @@ from healthomics_gateway.settings.load import load
 from healthomics_gateway.upstream.credentials import SLOW
 from healthomics_gateway.upstream.provider import ChainError, FixedCredentials
 from healthomics_gateway.upstream.sigv4 import Credentials as Signing
+from testkit.checking import found_at
 from testkit.sts_server import FakeSts, identified
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 KEY = "AKIDEXAMPLE7"
+NOWHERE = "http://127.0.0.1:1"
 RULE = (
     '[[callers]]\nidentity = "anonymous"\naws_role = "arn:aws:iam::1234567890{}:role/r"'
 )
@@ -106,16 +108,8 @@ async def test_answer_of_sts_without_an_arn_is_a_fault() -> None:
     """Such an answer isn't STS's."""
     async with FakeSts() as sts:
         sts.refuse("", identified(Account="123456789012"))
-        aws = sts.aws("http://127.0.0.1:1")
-        found = Found(
-            environ={},
-            log_file=-1,
-            provider=aws.provider(lambda _: None),
-            aws=aws,
-            loaded=load(flags={}, environ={}),
-        )
-        result = await check_identity(found)
-        await found.close()
+        async with found_at(sts.aws(NOWHERE)) as found:
+            result = await check_identity(found)
 
     assert Status.FAILED is result.status
     assert "(KeyError)" in result.problems[0]
@@ -129,17 +123,8 @@ async def test_each_role_is_assumed_once(number: int, tmp_path: Path) -> None:
     rules[1] = rules[1].replace("role/r", f"role/r{number}") if number > 1 else rules[1]
     socket = f'[[listeners]]\naddress = "unix:{tmp_path}/{{}}"\nidentity = "uid:{{}}"\n'
     file.write_text("\n".join([*(socket.format(at, at) for at in range(2)), *rules]))
-    async with FakeSts() as sts:
-        aws = sts.aws("http://127.0.0.1:1")
-        found = Found(
-            environ={},
-            log_file=-1,
-            provider=aws.provider(lambda _: None),
-            aws=aws,
-            loaded=load(flags={}, environ={}, config_file=file),
-        )
+    async with FakeSts() as sts, found_at(sts.aws(NOWHERE), file) as found:
         result = await check_roles(found)
-        await found.close()
 
     assert number == len(sts.assumed)
     plural = "s" if number > 1 else ""

@@ -9,18 +9,7 @@ from healthomics_gateway.check.runner import Ended, run_steps
 from healthomics_gateway.check.step import Result, Run, Status, Step, failed, ok
 from healthomics_gateway.check.step import skipped as skipping
 from healthomics_gateway.check.steps import STEPS
-
-
-class Hours:
-    """A clock that the steps move."""
-
-    def __init__(self) -> None:
-        """Begin at zero."""
-        self.seconds = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.seconds
+from testkit.clocks import MonotonicClock
 
 
 def step(name: str, run: Run, *needs: str, seconds: float = 10) -> Step:
@@ -48,10 +37,10 @@ async def outcome(
 
 async def test_steps_run_in_order_and_are_announced() -> None:
     """Each start is announced before the step, and its time is measured."""
-    clock, began = Hours(), []
+    clock, began = MonotonicClock(), []
 
     async def slow(_found: Found) -> Result:
-        clock.seconds += 3
+        clock.now += 3
         return ok("done")
 
     ended = await outcome(
@@ -98,10 +87,10 @@ async def test_step_that_hangs_fails_and_the_next_one_runs() -> None:
 
 async def test_steps_after_the_limit_of_all_are_skipped() -> None:
     """They say what the limit is."""
-    clock = Hours()
+    clock = MonotonicClock()
 
     async def slow(_found: Found) -> Result:
-        clock.seconds += 61
+        clock.now += 61
         return ok("late")
 
     _, late = await outcome(step("a", slow), step("b", ending(ok(""))), clock=clock)

@@ -10,9 +10,8 @@ import pytest
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.auth.policy import ALL_METHODS, Policy, Rule
 from healthomics_gateway.context import CallContext
-from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.interceptors.authorize import CHECKED_AT_ONCE, Authorization
-from testkit.serving import call_context
+from testkit.serving import call_context, end_of
 
 LIMS, METHOD = "lims", "WatchRun"
 GROUP, PROJECT = "7654321", "wgs"
@@ -47,12 +46,7 @@ class World:
         call = call_context()
         call.identity = identity
         call.watched = lambda: run
-        try:
-            return (await self.handle(None, call)).decode()
-        except GatewayError as error:
-            return error.reason.name
-        except asyncio.CancelledError:
-            return "cancelled"
+        return await end_of(self.handle(None, call))
 
     async def change(self, *rules: Rule) -> None:
         """Replace the rules."""

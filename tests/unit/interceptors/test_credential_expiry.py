@@ -9,9 +9,8 @@ import pytest
 
 from healthomics_gateway.auth.policy import Credential
 from healthomics_gateway.context import CallContext
-from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.interceptors.credential_expiry import CredentialExpiry
-from testkit.serving import call_context
+from testkit.serving import call_context, end_of
 
 NOW = 1_800_000_000.0
 
@@ -45,12 +44,7 @@ class World:
         """Make a call that lasts, and return how it ends."""
         exchange = call_context()
         exchange.credentials = credentials
-        try:
-            return (await self._stage(None, exchange)).decode()
-        except GatewayError as error:
-            return error.reason.name
-        except asyncio.CancelledError:
-            return "cancelled"
+        return await end_of(self._stage(None, exchange))
 
     def begun(self, *credentials: Credential) -> asyncio.Task[str]:
         """Begin a call that lasts."""

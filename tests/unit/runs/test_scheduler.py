@@ -425,17 +425,3 @@ def test_use_of_each_account_is_counted_where_requests_are_sent() -> None:
         ]
 
     assert [("own", 1, 0, False), ("210987654321", 2, 1, True)] == virtually(work)
-
-
-def test_unknown_account_shares_the_own_quota() -> None:
-    """Until the gateway's account is known, there is one quota."""
-
-    async def work() -> tuple[list[str], float]:
-        schedulers = Schedulers(
-            lambda: Scheduler(
-                tps=TPS, burst=BURST, poll_share=0.5, places=Bulkhead(inf), clock=now
-            )
-        )
-        return list(schedulers.by_account), schedulers.of(QUERY).tokens
-
-    assert (["own"], BURST) == virtually(work)

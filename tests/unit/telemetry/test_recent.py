@@ -17,6 +17,7 @@ from healthomics_gateway.telemetry.recent import (
     QuotaUse,
     RecentErrors,
 )
+from testkit.clocks import MonotonicClock
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
@@ -97,21 +98,9 @@ def test_number_of_reasons_is_bounded() -> None:
     assert MAX_REASONS == len(found.by_reason)
 
 
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self, now: float) -> None:
-        """Begin at a time."""
-        self.now = now
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
 def test_requests_are_counted_in_their_slot() -> None:
     """Each slot has its requests, throttles and lowest rate; the last is under way."""
-    clock = Clock(SLOT_SECONDS * 100 + 5)
+    clock = MonotonicClock(SLOT_SECONDS * 100 + 5)
     use = QuotaUse(tps=8, clock=clock)
     use.sent(8)
     use.sent(8)
@@ -140,7 +129,7 @@ def test_requests_are_counted_in_their_slot() -> None:
 
 def test_rate_that_falls_within_a_slot_is_its_lowest() -> None:
     """The lowest rate of a slot counts, whatever comes after it."""
-    use = QuotaUse(tps=8, clock=Clock(0.0))
+    use = QuotaUse(tps=8, clock=MonotonicClock(0.0))
     for rate in (8.0, 5.6, 7.0):
         use.sent(rate)
 
@@ -149,7 +138,7 @@ def test_rate_that_falls_within_a_slot_is_its_lowest() -> None:
 
 def test_slots_older_than_a_quarter_of_an_hour_are_forgotten() -> None:
     """There are at most 60 slots, and a slot that is used again begins at 0."""
-    clock = Clock(0.0)
+    clock = MonotonicClock(0.0)
     use = QuotaUse(tps=8, clock=clock)
     use.sent(8)
     clock.now = SLOTS * SLOT_SECONDS

@@ -17,7 +17,7 @@ from opentelemetry.semconv._incubating.attributes import (
 from opentelemetry.semconv.attributes import error_attributes, server_attributes
 
 from healthomics_gateway.telemetry import spans
-from healthomics_gateway.telemetry.tracing import Tracing
+from healthomics_gateway.telemetry.tracing import OtelTracer
 
 OWN = "healthomics_gateway."
 CONVENTIONS = (
@@ -55,15 +55,15 @@ async def test_failure_to_stop_is_harmless() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     failing = _Failing()
     provider.add_span_processor(failing)
-    Tracing(provider).close()
+    OtelTracer(provider).close()
     await failing.asked.wait()
 
 
 async def test_span_ends_once() -> None:
     """The first end counts, and later links are ignored."""
-    tracing = Tracing(TracerProvider(shutdown_on_exit=False))
-    span = tracing.root("poll", {})
-    other = tracing.root("poll", {})
+    tracer = OtelTracer(TracerProvider(shutdown_on_exit=False))
+    span = tracer.root("poll", {})
+    other = tracer.root("poll", {})
     assert span
     assert other
     span.end("FIRST")
@@ -92,12 +92,12 @@ def test_sampler_decides_once_for_each_span() -> None:
     """The decision before a span is created is the one for it, with the trace's id."""
     sampler = _Counting()
     provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-    tracing = Tracing(provider)
-    span, ids = tracing.of_call("call", (), {})
+    tracer = OtelTracer(provider)
+    span, ids = tracer.of_call("call", (), {})
     assert span
     assert ids
     assert [int(ids["trace_id"], 16)] == sampler.traces
     span.child("part")
-    assert tracing.root("poll", {})
+    assert tracer.root("poll", {})
     assert 3 == len(set(sampler.traces)) + 1  # the part has the trace of the call
     assert "counting" == provider.sampler.get_description()

@@ -19,10 +19,10 @@ from healthomics_gateway.app.statusz.quotas import quotas
 from healthomics_gateway.app.statusz.shown_settings import masked_url, shown_settings
 from healthomics_gateway.app.waiting import waiting
 from healthomics_gateway.auth.keyring import Keyring
+from healthomics_gateway.auth.policy import DENY_ALL
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.telemetry.metrics.parts import NO_RULE
 from healthomics_gateway.telemetry.recent import Failure
 from healthomics_gateway.threads import OneAtATime
 from healthomics_gateway.version import VERSION
@@ -64,7 +64,7 @@ class Collector:
             certificates=self._certificates(now),
             keys=_keys(parts.keyring) if parts.keyring else None,
             rules=self._rules(left_out),
-            calls_without_rule=self._calls_by_rule.get(NO_RULE, 0),
+            calls_without_rule=self._calls_by_rule.get(DENY_ALL.label, 0),
             settings=bounded("settings", self._shown, left_out),
             left_out=left_out,
         )

@@ -41,6 +41,7 @@ class Nothing:
 
 
 NOTHING = Nothing()
+NO_COUNTS: Mapping[str, Count] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,28 +86,24 @@ class WatchMetrics:
 class RuleCalls:
     """The number of calls by the label of the rule that applied to their callers.
 
-    A caller that no rule applies to, or that has no valid identity, counts for `none`.
-    Without rules, every call counts for the empty label.
+    It begins without rules: every call counts for the empty label.
     """
 
     def __init__(self) -> None:
         """Begin without rules."""
         self.numbers = {"": 0}
-        self._other = ""  # the label for any that isn't known
+        self._other = ""
 
-    def set_rules(self, labels: tuple[str, ...]) -> None:
+    def set_rules(self, labels: tuple[str, ...], *, other: str) -> None:
         """Count for these rules from now on; a label that was known keeps its number.
 
-        Call it when the rules change.
+        `other` is the label of a call to which none of them applies. Call it when the
+        rules change.
         """
-        self._other = NO_RULE if labels else ""
+        self._other = other
         kept = (*labels, self._other)
         self.numbers = {each: self.numbers.get(each, 0) for each in kept}
 
     def count(self, label: str) -> None:
         """Count one call, also by a rule that has been removed meanwhile."""
         self.numbers[label if label in self.numbers else self._other] += 1
-
-
-NO_RULE = "none"
-NO_COUNTS: Mapping[str, Count] = MappingProxyType({})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -34,6 +32,7 @@ from testkit.snapshots import (
     slot,
     with_faults,
 )
+from testkit.tools import require
 
 STATES = {
     "rest": at_rest(),
@@ -41,7 +40,6 @@ STATES = {
     "faults": with_faults(),
     "hostile": hostile(),
 }
-VALIDATOR = Path(__file__).parents[4] / "build/tools/vnu.jar"  # by `make validator`
 LOADING = {"action", "background", "data", "href", "poster", "src", "srcset", "style"}
 
 each_state = pytest.mark.parametrize(
@@ -298,25 +296,15 @@ def test_longest_page_is_bounded() -> None:
 
 def test_page_is_valid_html(tmp_path: Path) -> None:
     """The Nu validator finds no error and no warning in HTML, SVG and style."""
-    require_validator()
+    java, validator = require("java"), require("vnu.jar")
     files = [tmp_path / f"{name}.html" for name in STATES]
     for file, state in zip(files, STATES.values(), strict=True):
         file.write_text(page(state), encoding="utf-8")
-    command = ["java", "-jar", str(VALIDATOR), "--also-check-css", *map(str, files)]
+    command = [java, "-jar", validator, "--also-check-css", *files]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
 
     about = [each for each in found.stderr.splitlines() if str(tmp_path) in each]
     assert (0, []) == (found.returncode, about)
-
-
-def require_validator() -> None:
-    """Skip the test if the validator is missing; fail it if CI is set."""
-    if VALIDATOR.is_file() and shutil.which("java"):
-        return
-    reason = "the validator isn't installed; `make validator` installs it, with npm"
-    if os.environ.get("CI"):
-        pytest.fail(f"{reason}; it runs with Java")
-    pytest.skip(reason)
 
 
 def test_certificate_is_due_two_weeks_before_its_end() -> None:
