@@ -99,8 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"FAILED: {error}")
         return 1
     phases = [(each.name, each.seconds * options.share) for each in PHASES]
-    title = "   |   ".join(f"{name} ({seconds:g} s)" for name, seconds in phases)
-    draw(recording, phases, options.picture, title=title)
+    draw(recording, phases, options.picture)
     absent = missing(recording)
     say(
         f"{len(recording.scrapes)} scrapes; calls by code: {dict(load.ends)}",

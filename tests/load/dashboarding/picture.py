@@ -11,11 +11,12 @@ import matplotlib as mpl
 from load.dashboarding.scrapes import Curves, Recording
 
 OURS = "healthomics_gateway_"
-COLUMNS = 3
+COLUMNS = 2
 QUANTILES = (0.5, 0.95, 0.99)
 MIB = 1 << 20
 LONGEST_LEGEND = 4
 HEADROOM = 1.4  # for the legend
+FOOT = 0.04  # below 0, where a curve at 0 would be hidden by the axis
 SHADES = ("#8d99ae", "#ffffff")
 
 Panel = tuple[str, str, Callable[[Recording], Curves]]
@@ -134,11 +135,6 @@ PANELS: tuple[Panel, ...] = (
             100, _named("CPU", seen.rate("process_cpu_seconds_total"))
         ),
     ),
-    (
-        "Tokens",
-        "calls that can be sent at once",
-        lambda seen: seen.value(f"{OURS}quota_tokens", by="account"),
-    ),
 )
 
 
@@ -146,8 +142,6 @@ def draw(
     recording: Recording,
     phases: Sequence[tuple[str, float]],
     file: Path,
-    *,
-    title: str,
 ) -> None:
     """Draw all panels into a PNG; `phases` are names and lengths in seconds."""
     mpl.use("Agg")  # without a screen
@@ -155,12 +149,16 @@ def draw(
 
     rows = -(-len(PANELS) // COLUMNS)
     figure, grid = plt.subplots(
-        rows, COLUMNS, figsize=(18, 3.2 * rows), sharex=True, layout="constrained"
+        rows, COLUMNS, figsize=(12, 2.7 * rows), sharex=True, layout="constrained"
     )
-    figure.suptitle(title)
-    for axes, panel in zip(grid.flat, PANELS, strict=True):
+    for axes in grid.flat[len(PANELS) :]:
+        axes.set_visible(False)
+    for axes, panel in zip(grid.flat, PANELS, strict=False):
         _draw_panel(axes, panel, recording, phases)
-    for axes in grid[-1]:
+    for axes in grid[0]:
+        _name_phases(axes, phases)
+    for axes in grid.flat[len(PANELS) - COLUMNS : len(PANELS)]:
+        axes.tick_params(labelbottom=True)
         axes.set_xlabel("seconds since the load began")
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=75)
@@ -189,8 +187,25 @@ def _draw_panel(
     highest = max(
         (each for curve in curves.values() for each in curve if each > 0), default=1
     )
-    axes.set(title=title, ylabel=label, xlim=(0, begin), ylim=(0, highest * HEADROOM))
+    axes.set(title=title, ylabel=label, xlim=(0, begin))
+    axes.set_ylim(-FOOT * highest, highest * HEADROOM)
     axes.grid(alpha=0.3)
     if curves:
         columns = -(-len(curves) // LONGEST_LEGEND)
         axes.legend(loc="upper right", fontsize="small", ncols=columns)
+
+
+def _name_phases(axes: Any, phases: Sequence[tuple[str, float]]) -> None:
+    """Write the name of each phase above its part of the panels."""
+    begin = 0.0
+    for name, seconds in phases:
+        axes.text(
+            begin + seconds / 2,
+            1.16,
+            name.replace(" used", "\nused"),
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="bottom",
+            fontsize="small",
+        )
+        begin += seconds
