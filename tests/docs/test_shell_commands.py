@@ -1,4 +1,4 @@
-"""The commands of the run books read a log in which other programs have written too."""
+"""The guides' commands work in a shell as they are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "guide" / "operations.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "guide" / "operations.md").read_text()
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs" / "guide").rglob("*.md"))]
+LINES = [
+    line
+    for page in PAGES
+    for block in re.findall(r"(?ms)^ *```(?:sh|console)\n(.*?)^ *```", page.read_text())
+    for line in block.replace("\\\n", " ").splitlines()
+]
 CALLS = [
     {"event": "call", "identity": "anonymous", "peer": "10.0.0.1:5000", "code": "OK"},
     {
@@ -59,3 +67,21 @@ def test_log_command_ignores_lines_of_others(
 def test_log_commands_are_all_tested() -> None:
     """The page has no other command that reads the log."""
     assert 2 == len(commands()) == len(re.findall(r"^jq ", PAGE, re.MULTILINE))
+
+
+def test_addresses_with_a_query_are_quoted() -> None:
+    """Shells take a bare question mark for a pattern, and zsh refuses it."""
+    found = [line for line in LINES if re.search(r"curl .*://\S*\?", line)]
+
+    assert found
+    assert [] == [line for line in found if not re.search(r"'http\S*\?\S*'", line)]
+
+
+def test_installations_have_the_tested_versions() -> None:
+    """What is installed from the clone has the versions of constraints.txt."""
+    found = [
+        line for line in LINES if re.search(r"pip install .*(\./|'\.|build/)", line)
+    ]
+
+    assert 2 <= len(found)
+    assert [] == [line for line in found if "-c constraints.txt" not in line]
