@@ -34,10 +34,12 @@ from healthomics_gateway.durations import duration_text
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import names_in, remove_invalid
+from healthomics_gateway.telemetry.tracing_setup import DEFAULT_PROTOCOL
 from testkit.svid import Authority
 
 NAME = "gateway-healthomics-gateway"
 FILE = "gateway.toml"
+TRACING = (ROOT / "docs" / "guide" / "tracing.md").read_text()
 IDS = [each.name.removesuffix("-values.yaml") for each in VALUE_SETS]
 EXAMPLES: Mapping[
     str, Any
@@ -419,6 +421,21 @@ def rules_of(values: Mapping[str, Any]) -> Any:
     on = {"enabled": True} | values.get("prometheusRule", {})
     manifests = rendered(values={**INSECURE, **values, "prometheusRule": on})
     return manifests["PrometheusRule", NAME]["spec"]
+
+
+def test_sets_of_values_name_the_collector_s_port_of_the_default_protocol() -> None:
+    """Wherever a set has the port of a collector, it is the one of the guide."""
+    (port,) = re.findall(r"_OTLP_ENDPOINT=http://127\.0\.0\.1:(\d+)", TRACING)
+    ports = []
+    for each in VALUE_SETS:
+        values = yaml.safe_load(each.read_text())
+        variables = values.get("extraEnv", ())
+        ports += [one["value"].rpartition(":")[2] for one in variables]
+        rules = values.get("networkPolicy", {}).get("extraEgress", ())
+        ports += [str(one["port"]) for rule in rules for one in rule["ports"]]
+
+    assert "http/protobuf" == DEFAULT_PROTOCOL
+    assert [port, port] == ports
 
 
 def test_alerts_and_dashboard_are_those_of_the_chart() -> None:

@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,12 +128,19 @@ def test_user_is_a_number_that_is_not_root() -> None:
 
 
 def test_bases_are_slim_and_equal() -> None:
-    """Both stages have the base that the label names, the Python that CI tests with."""
-    bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
-    version = (3, 11)
+    """Both stages have one base, which the label names, with the Python of the lint.
 
-    assert [f"python:{version[0]}.{version[1]}-slim-bookworm"] * 2 == bases
+    This is the oldest one that the package allows, and the one of CI.
+    """
+    bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    version = project["tool"]["mypy"]["python_version"]
+
+    assert [f"python:{version}-slim-bookworm"] * 2 == bases
     assert f'base.name="docker.io/library/{bases[0]}"' in the_last("LABEL")
+    assert f">={version}" == project["project"]["requires-python"]
+    if os.environ.get("CI"):
+        assert version == f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def test_only_what_is_copied_is_sent_to_the_engine() -> None:

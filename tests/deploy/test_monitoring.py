@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import runpy
@@ -22,6 +23,18 @@ METRICS = (ROOT / "docs" / "guide" / "metrics.md").read_text()
 PATH = f"{ROOT / 'build' / 'deploy-tools'}:{os.environ['PATH']}"
 NAME = re.compile(r"\b(?:healthomics_gateway|grpc_server|process|python_gc)_\w+")
 SUFFIXES = ("_bucket", "_sum", "_count")  # of a histogram's series
+# The panels that show the time until an expiry, and the alerts about it.
+EXPIRIES = {
+    "Credentials expire in": ["HealthOmicsGatewayCredentialsExpiring"],
+    "Certificate expires in": [
+        "HealthOmicsGatewayCertificateExpired",
+        "HealthOmicsGatewayCertificateExpiring",
+    ],
+}
+CREDENTIALS = "healthomics_gateway_credentials_expiry_timestamp_seconds"
+CERTIFICATE = 'healthomics_gateway_certificate_expiry_timestamp_seconds{listener="a"}'
+ATTEMPTS = "healthomics_gateway_upstream_attempts_total"
+NOW = 4 * 86400  # of the cases, in seconds; a sample a minute
 VARIABLES = {
     "$__rate_interval": "5m",
     "$__range": "3h",
@@ -50,6 +63,21 @@ def expressions() -> list[str]:
     """Return the expressions of the dashboard's panels and variables."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
     return [target["expr"] for panel in panels for target in panel.get("targets", ())]
+
+
+def panel_of(title: str) -> dict[str, Any]:
+    """Return a panel of the dashboard."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    (panel,) = (each for each in panels if each["title"] == title)
+    found: dict[str, Any] = panel
+    return found
+
+
+def evaluated(expression: str) -> str:
+    """Return an expression with values for the variables of the dashboard."""
+    for variable, value in VARIABLES.items():
+        expression = expression.replace(variable, value)
+    return expression
 
 
 def promtool(*arguments: str | Path) -> str:
@@ -106,14 +134,91 @@ def test_dashboard_has_valid_expressions(tmp_path: Path) -> None:
     """Prometheus's parser accepts each expression of the dashboard."""
     lines = ["groups:", "- name: dashboard", "  rules:"]
     for number, expression in enumerate(expressions()):
-        for variable, value in VARIABLES.items():
-            expression = expression.replace(variable, value)  # noqa: PLW2901  # one after another
-        record = {"record": f"panel:{number}", "expr": expression}
+        record = {"record": f"panel:{number}", "expr": evaluated(expression)}
         lines.append(f"  - {json.dumps(record)}")
     file = tmp_path / "rules.yaml"
     file.write_text("\n".join(lines))
 
     assert f"{len(expressions())} rules found" in promtool("check", "rules", file)
+
+
+@pytest.mark.parametrize("title", EXPIRIES)
+def test_panel_of_an_expiry_changes_its_color_where_alerts_fire(title: str) -> None:
+    """The steps of the panel are the thresholds of the alerts."""
+    thresholds = []
+    for alert in EXPIRIES[title]:
+        text = RULES.read_text().split(f"- alert: {alert}\n")[1].split("labels:")[0]
+        (product,) = re.findall(r"- time\(\) < ([\d* ]+)", text)
+        thresholds.append(math.prod(map(float, product.split("*"))))
+    steps = panel_of(title)["fieldConfig"]["defaults"]["thresholds"]["steps"]
+
+    assert thresholds == [each["value"] for each in steps[1:]]
+
+
+@pytest.mark.parametrize(
+    ("title", "series", "left"),
+    [
+        pytest.param(
+            "Credentials expire in",
+            {CREDENTIALS: f"{NOW + 200}+0x6000", ATTEMPTS: "0+1x6000"},
+            200,
+            id="credentials that calls don't renew",
+        ),
+        pytest.param(
+            "Credentials expire in",
+            {CREDENTIALS: f"{NOW + 200}+0x6000", ATTEMPTS: "7+0x6000"},
+            None,
+            id="credentials of an idle gateway",
+        ),
+        pytest.param(
+            "Certificate expires in",
+            {CERTIFICATE: f"{NOW + 8000000}+0x6000"},
+            8000000,
+            id="certificate for months",
+        ),
+        pytest.param(
+            "Certificate expires in",
+            {CERTIFICATE: f"{NOW + 172800}+0x6000"},
+            172800,
+            id="certificate that nobody replaces",
+        ),
+        pytest.param(
+            "Certificate expires in",
+            {CERTIFICATE: "3600+60x6000"},
+            None,
+            id="certificates for an hour",
+        ),
+        pytest.param(
+            "Certificate expires in",
+            {CERTIFICATE: "600+60x6000"},
+            600,
+            id="certificates that are replaced too late",
+        ),
+    ],
+)
+def test_panel_of_an_expiry_shows_what_alerts_are_about(
+    title: str, series: dict[str, str], left: int | None, tmp_path: Path
+) -> None:
+    """Credentials of an idle gateway and renewed certificates aren't shown."""
+    (target,) = panel_of(title)["targets"]
+    samples = [] if left is None else [{"labels": "{}", "value": left}]
+    case = {
+        "interval": "1m",
+        "input_series": [
+            {"series": name, "values": values} for name, values in series.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": evaluated(target["expr"]),
+                "eval_time": f"{NOW}s",
+                "exp_samples": samples,
+            }
+        ],
+    }
+    file = tmp_path / "case.yaml"
+    file.write_text(json.dumps({"tests": [case]}))
+
+    assert "SUCCESS" in promtool("test", "rules", file)
 
 
 def test_rules_name_metrics_that_exist() -> None:

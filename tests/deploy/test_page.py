@@ -49,7 +49,12 @@ def test_page_names_the_oldest_kubernetes_of_the_chart() -> None:
     (oldest,) = re.findall(r"Kubernetes (\d+\.\d+) or newer", PAGE)
 
     assert f">={oldest}.0-0" == chart["kubeVersion"]
-    assert KUBERNETES >= oldest
+    assert number_of(KUBERNETES) >= number_of(oldest)
+
+
+def number_of(version: str) -> tuple[int, ...]:
+    """Return a version as numbers, which compare as versions do."""
+    return tuple(map(int, version.split(".")))
 
 
 def test_page_installs_the_files_that_the_unit_reads() -> None:

@@ -33,7 +33,7 @@ def table() -> dict[str, list[str]]:
     """Return the row of each setting: variable, default, range and meaning."""
     found = {}
     for line in DOC.splitlines():
-        if line.startswith("| `") and PREFIX in line:
+        if re.match(rf"\| `[\w.]+` \| `{PREFIX}", line):
             name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
             found[name.strip("`")] = cells
     return found

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from deploy.test_monitoring import RULES, documented, named, promtool
-from docs.test_map import sources
+from docs.test_map import SERVER, sources
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.settings.schema import CallerRule, Settings
 from healthomics_gateway.settings.sources import leaves
+from healthomics_gateway.upstream.classify import ANSWERED, FAILURES
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "guide" / "operations.md"
@@ -20,6 +21,14 @@ TEXT = PAGE.read_text()
 PROSE = re.sub(r"(?ms)^ *```.*?^ *```\n", "", TEXT)
 RUN_BOOKS = TEXT.split("\n## Run books\n")[1]
 SECTIONS = dict(section.split("\n", 1) for section in RUN_BOOKS.split("\n### ")[1:])
+CONFIGURATION = (PAGE.parent / "configuration.md").read_text()
+# Modules in which each reason that is named makes a part of readiness unready, beside
+# the calls of `report` in any module.
+UNREADY = {
+    "app/gateway.py",
+    "services/readiness.py",
+    "upstream/credential_chain.py",
+}
 # Variables of AWS and of proxies, which other programs read too.
 VARIABLES = {
     *("AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_OMICS", "AWS_SESSION_TOKEN"),
@@ -39,6 +48,48 @@ def written() -> set[str]:
             elif isinstance(node, ast.keyword) and node.arg:
                 found.add(node.arg)
     return found
+
+
+def reasons_in(node: ast.AST) -> set[str]:
+    """Return the reasons that a part of the code names."""
+    return {
+        each.attr
+        for each in ast.walk(node)
+        if isinstance(each, ast.Attribute)
+        and isinstance(each.value, ast.Name)
+        and each.value.id == "Reason"
+    }
+
+
+def unready_reasons() -> set[str]:
+    """Return the reasons that the gateway can be unready for, as its code says."""
+    unreached = FAILURES.keys() - ANSWERED
+    found = {FAILURES[each].reason.name for each in unreached}
+    for file, tree in sources():
+        if str(file.relative_to(SERVER)) in UNREADY:
+            found |= reasons_in(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and is_report(node.func):
+                found |= reasons_in(node)
+    return found
+
+
+def is_report(function: ast.expr) -> bool:
+    """Return whether a function that is called reports the state of a part."""
+    return isinstance(function, ast.Attribute) and function.attr in (
+        "report",
+        "_report",
+    )
+
+
+def reasons_of_rows(text: str, cell: int) -> set[str]:
+    """Return the reasons in one cell of each row of the tables in a text."""
+    rows = [row.split(" | ") for row in re.findall(r"(?m)^\| (.*) \|$", text)]
+    return {
+        reason
+        for row in rows
+        for reason in re.findall(r"[A-Z]+(?:_[A-Z]+)+", row[cell])
+    }
 
 
 def words(text: str) -> set[str]:
@@ -91,6 +142,18 @@ def test_reasons_exist() -> None:
     found = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", PROSE)) - {"RUN_ID"}
 
     assert found <= {each.name for each in Reason} | VARIABLES
+
+
+def test_reasons_to_be_unready_have_rows() -> None:
+    """Each reason for which `/readyz` is 503 has a row that says what to do."""
+    assert unready_reasons() == reasons_of_rows(SECTIONS["Not ready"], 0)
+
+
+def test_configuration_has_the_reasons_of_the_parts() -> None:
+    """The table of the parts has each reason for which one of them is unready."""
+    parts = CONFIGURATION.split("\n| part | ")[1].split("\n\n")[0]
+
+    assert unready_reasons() == reasons_of_rows(parts, 2)
 
 
 def test_run_books_of_alerts_name_them() -> None:
