@@ -555,5 +555,5 @@ def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:
     assert f"dns:///{NAME}-headless.omics.svc:50051" in text
     assert "quota.tps = 4 and quota.burst = 1" in text
     assert "EKS Pod Identity" in text
-    assert f"exec deployment/{NAME} -- healthomics-gateway check" in text
+    assert f"exec deployment/{NAME} --container gateway -- " in text
     assert "logs --selector app.kubernetes.io/instance=gateway " in text
