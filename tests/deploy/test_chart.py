@@ -17,6 +17,7 @@ import trustme
 import yaml
 from pydantic import BaseModel
 
+from deploy.test_monitoring import promtool
 from deploy.tools import (
     CHART,
     DEPLOY,
@@ -258,6 +259,8 @@ def test_odd_texts_reach_the_gateway_unchanged() -> None:
         pytest.param({"settings": {"quota": {"tps": "8"}}}, id="text"),
         pytest.param({"settings": {"drain_time": 25}}, id="without unit"),
         pytest.param({"settings": {"listen": "unix:/run/x.sock"}}, id="no port"),
+        pytest.param({"preStopSeconds": -1}, id="negative"),
+        pytest.param({"prometheusRule": {"runbookBaseUrl": "git.corp"}}, id="no URL"),
     ],
 )
 def test_value_that_does_not_exist_is_refused(values: dict[str, Any]) -> None:
@@ -296,6 +299,15 @@ def test_value_that_does_not_exist_is_refused(values: dict[str, Any]) -> None:
         pytest.param(
             INSECURE | {"replicas": 20}, "less than 0.5", id="too small a share"
         ),
+        pytest.param(
+            INSECURE
+            | {
+                "prometheusRule": {"enabled": True},
+                "resources": {"limits": {"memory": "500m"}},
+            },
+            "resources.limits.memory 500m",
+            id="unit of memory",
+        ),
     ],
 )
 def test_values_that_contradict_each_other_are_refused(
@@ -311,18 +323,38 @@ def test_values_that_contradict_each_other_are_refused(
 @pytest.mark.parametrize(
     ("drain_time", "seconds"),
     [
-        pytest.param("25s", 30, id="default"),
-        pytest.param("500ms", 6, id="rounded up"),
-        pytest.param("1.5m", 95, id="minutes"),
-        pytest.param("0s", 5, id="none"),
+        pytest.param("25s", 35, id="default"),
+        pytest.param("500ms", 11, id="rounded up"),
+        pytest.param("1.5m", 100, id="minutes"),
+        pytest.param("0s", 10, id="none"),
     ],
 )
 def test_pods_get_the_time_that_a_drain_takes(drain_time: str, seconds: int) -> None:
-    """The grace period is `drain_time` and a margin."""
+    """The grace period is the time of the hook, `drain_time` and a margin."""
     settings = {"tls": {"insecure": True}, "drain_time": drain_time}
     pod = pod_of(values={"settings": settings})
 
     assert seconds == pod["spec"]["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize(
+    ("values", "hook", "seconds"),
+    [
+        pytest.param({}, ["sleep", "5"], 35, id="default"),
+        pytest.param({"preStopSeconds": 20}, ["sleep", "20"], 50, id="longer"),
+        pytest.param({"preStopSeconds": 0}, None, 30, id="none"),
+    ],
+)
+def test_pods_serve_until_their_addresses_are_removed(
+    values: dict[str, Any], hook: list[str] | None, seconds: int
+) -> None:
+    """A hook delays the shutdown, and the grace period has its time too."""
+    spec = pod_of(values=INSECURE | values)["spec"]
+    (container,) = spec["containers"]
+    expected = hook and {"preStop": {"exec": {"command": hook}}}
+
+    assert expected == container.get("lifecycle")
+    assert seconds == spec["terminationGracePeriodSeconds"]
 
 
 @pytest.mark.parametrize(
@@ -394,6 +426,13 @@ def test_services_have_the_ports_that_other_pods_can_reach() -> None:
     assert "None" == manifests["Service", f"{NAME}-headless"]["spec"]["clusterIP"]
 
 
+def rules_of(values: Mapping[str, Any]) -> Any:
+    """Return the alerts that the chart renders with values, and INSECURE."""
+    on = {"enabled": True} | values.get("prometheusRule", {})
+    manifests = rendered(values={**INSECURE, **values, "prometheusRule": on})
+    return manifests["PrometheusRule", NAME]["spec"]
+
+
 def test_sets_of_values_name_the_collector_s_port_of_the_default_protocol() -> None:
     """Wherever a set has the port of a collector, it is the one of the guide."""
     (port,) = re.findall(r"_OTLP_ENDPOINT=http://127\.0\.0\.1:(\d+)", TRACING)
@@ -412,13 +451,84 @@ def test_sets_of_values_name_the_collector_s_port_of_the_default_protocol() -> N
 def test_alerts_and_dashboard_are_those_of_the_chart() -> None:
     """Nothing in them is taken for a template or quoted twice."""
     files = CHART / "files"
-    on = {"enabled": True}
-    manifests = rendered(values=INSECURE | {"prometheusRule": on, "dashboard": on})
-    rules = manifests["PrometheusRule", NAME]["spec"]
+    manifests = rendered(values=INSECURE | {"dashboard": {"enabled": True}})
     (dashboard,) = manifests["ConfigMap", f"{NAME}-dashboard"]["data"].values()
 
-    assert yaml.safe_load((files / "rules.yaml").read_text()) == rules
+    unlimited = rules_of({"resources": {"limits": None}})
+    assert yaml.safe_load((files / "rules.yaml").read_text()) == unlimited
     assert json.loads((files / "dashboard.json").read_text()) == json.loads(dashboard)
+
+
+@pytest.mark.parametrize(
+    ("memory", "size"),
+    [
+        pytest.param("512Mi", 512 * 1024**2, id="default"),
+        pytest.param("1.5Gi", 1536 * 1024**2, id="fraction"),
+        pytest.param("700M", 700_000_000, id="decimal"),
+        pytest.param(2147483648, 2147483648, id="bytes"),
+    ],
+)
+def test_alert_on_memory_has_the_limit_of_the_pods(
+    memory: str | int, size: int, tmp_path: Path
+) -> None:
+    """It fires above 80 % of the limit, and not below."""
+    rules = rules_of({"resources": {"limits": {"memory": memory}}})
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    cases = tmp_path / "cases.yaml"
+    cases.write_text(yaml.safe_dump(memory_cases(size)))
+
+    assert "SUCCESS" in promtool("check", "rules", tmp_path / "rules.yaml")
+    assert "SUCCESS" in promtool("test", "rules", cases)
+
+
+def memory_cases(size: int) -> dict[str, Any]:
+    """Return promtool's cases of processes with 81 % and 79 % of a limit."""
+    series = 'healthomics_gateway_build_info{job="gateway",instance="a:9464"}'
+    memory = 'process_resident_memory_bytes{job="gateway",instance="a:9464"}'
+    alert = '{alertname="HealthOmicsGatewayMemoryHigh"}'
+    return {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": series, "values": "1x3000"},
+                    {"series": memory, "values": f"{int(size * share)}x60"},
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                        "eval_time": "20m",
+                        "exp_samples": [{"labels": alert, "value": 1}] * fires,
+                    }
+                ],
+            }
+            for share, fires in ((0.81, 1), (0.79, 0))
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("base", "prefix"),
+    [
+        pytest.param("", "docs/", id="none"),
+        pytest.param("https://git.corp/a", "https://git.corp/a/docs/", id="address"),
+        pytest.param("https://git.corp/a/", "https://git.corp/a/docs/", id="slash"),
+    ],
+)
+def test_alerts_link_to_the_run_books(base: str, prefix: str) -> None:
+    """The address of the run books is put before the path of the page."""
+    rules = rules_of({"prometheusRule": {"runbookBaseUrl": base}})
+    links = [
+        rule["annotations"]["runbook_url"]
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+
+    assert links
+    assert all(each.startswith(f"{prefix}guide/operations.md#") for each in links)
 
 
 def test_versions_are_those_of_the_gateway() -> None:
@@ -455,3 +565,5 @@ def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:
     assert f"dns:///{NAME}-headless.omics.svc:50051" in text
     assert "quota.tps = 4 and quota.burst = 1" in text
     assert "EKS Pod Identity" in text
+    assert f"exec deployment/{NAME} --container gateway -- " in text
+    assert "logs --selector app.kubernetes.io/instance=gateway " in text

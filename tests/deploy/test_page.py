@@ -9,6 +9,8 @@ from pathlib import Path
 import yaml
 
 from deploy.tools import DEPLOY, KUBERNETES, ROOT, rendered
+from healthomics_gateway.app.gateway import SENDING_SECONDS
+from healthomics_gateway.interceptors.drain import QUIET_SECONDS
 from testkit.tools import DEPLOY_TOOLS, require
 
 PAGE = (ROOT / "docs" / "guide" / "deployment.md").read_text()
@@ -64,3 +66,9 @@ def test_page_installs_the_files_that_the_unit_reads() -> None:
 
     assert {"gateway.toml", "environment", "tls.crt", "tls.key"} <= names
     assert all(name in commands[1] for name in names - {"healthomics-gateway.service"})
+
+
+def test_page_says_how_soon_a_gateway_without_calls_ends() -> None:
+    """It ends before a probe sees that it isn't ready, so a hook has to wait."""
+    assert "ends less than a second after" in " ".join(PAGE.split())
+    assert QUIET_SECONDS + SENDING_SECONDS < 1

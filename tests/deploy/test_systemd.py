@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+import trustme
 
 from deploy.tools import DEPLOY, ROOT
 from healthomics_gateway.durations import parse_duration
 from healthomics_gateway.settings.environment import variable_of
+from healthomics_gateway.settings.load import load
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import names_in
 from testkit.tools import require
 
+PAGE = (ROOT / "docs" / "guide" / "deployment.md").read_text()
 UNIT = DEPLOY / "systemd" / "healthomics-gateway.service"
+SAMPLE = DEPLOY / "systemd" / "gateway.toml"
 PROGRAM = "/usr/local/lib/healthomics-gateway/bin/healthomics-gateway"
 MOST_EXPOSED = 4.0  # of 10; systemd calls more than that "MEDIUM" or worse
 
@@ -46,6 +53,51 @@ def test_unit_is_valid(tmp_path: Path) -> None:
     done = analyze("verify", copy)
 
     assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_unit_without_a_certificate_is_valid(tmp_path: Path) -> None:
+    """`systemd-analyze verify` accepts the override of the page."""
+    copy = tmp_path / UNIT.name
+    installed = str(ROOT / ".venv" / "bin" / "healthomics-gateway")
+    copy.write_text(UNIT.read_text().replace(PROGRAM, installed))
+    (override,) = re.findall(r"(?s)```ini\n(.*?)```", PAGE)
+    (tmp_path / f"{UNIT.name}.d").mkdir()
+    (tmp_path / f"{UNIT.name}.d" / "override.conf").write_text(override)
+    done = analyze("verify", copy)
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def uncommented(text: str) -> str:
+    """Return a file of settings with the tables that are comments in it."""
+    return re.sub(r"(?m)^# (?=\[|\w+ = )", "", text)
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        pytest.param(str, 0, id="as it is"),
+        pytest.param(uncommented, 1, id="with the tables in comments"),
+    ],
+)
+def test_sample_of_settings_is_valid(
+    change: Callable[[str], str], rules: int, tmp_path: Path
+) -> None:
+    """The gateway accepts it with the certificate that the unit names."""
+    pair = trustme.CA().issue_cert("gateway.corp")
+    environ = {"AWS_DEFAULT_REGION": "eu-central-1"}
+    for name, content in (
+        ("cert", pair.cert_chain_pems[0]),
+        ("key", pair.private_key_pem),
+    ):
+        content.write_to_path(str(tmp_path / name))
+        environ[variable_of(f"tls.{name}_file")] = str(tmp_path / name)
+    file = tmp_path / "gateway.toml"
+    file.write_text(change(SAMPLE.read_text()))
+    found = load(flags={}, environ=environ, config_file=file).settings
+
+    assert rules == len(found.callers)
+    assert Settings().drain_time == found.drain_time
 
 
 def test_unit_is_hardened() -> None:

@@ -208,3 +208,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
 {{- end }}
 {{- end }}
+
+{{/* The bytes of a quantity of Kubernetes, such as 512Mi, 1.5G or 536870912. */}}
+{{- define "gateway.bytes" -}}
+{{- $text := . | toString }}
+{{- if kindIs "float64" . }}
+{{- $text = printf "%.0f" . }}
+{{- end }}
+{{- $unit := regexFind "[A-Za-z]*$" $text }}
+{{- $factors := dict "" 1.0 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 }}
+{{- $number := trimSuffix $unit $text }}
+{{- if not (and (hasKey $factors $unit) (regexMatch "^[0-9]+([.][0-9]+)?$" $number)) }}
+{{- fail (printf "resources.limits.memory %s: write it with one of the units k, M, G, T, Ki, Mi, Gi and Ti, such as 512Mi." $text) }}
+{{- end }}
+{{- printf "%.0f" (mulf (float64 $number) (get $factors $unit)) }}
+{{- end }}
+
+{{/* The alerts, with the limit of the pods' memory and the address of the run books. */}}
+{{- define "gateway.rules" -}}
+{{- $rules := .Files.Get "files/rules.yaml" }}
+{{- with (.Values.resources.limits | default dict).memory }}
+{{- $rules = replace "512 * 1024 * 1024" (include "gateway.bytes" .) $rules }}
+{{- end }}
+{{- with .Values.prometheusRule.runbookBaseUrl }}
+{{- $rules = replace "runbook_url: docs/" (printf "runbook_url: %s/docs/" (trimSuffix "/" .)) $rules }}
+{{- end }}
+{{- $rules }}
+{{- end }}
