@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.value_types import NotEmpty
 
 DEPLOY = Path(__file__).parent
 CHART = DEPLOY / "helm" / "healthomics-gateway"
@@ -100,6 +101,8 @@ def _limits(metadata: Any) -> dict[str, Any]:
     for each in metadata:
         if isinstance(each, FieldInfo):
             found |= _limits(each.metadata)
+        elif each is NotEmpty:
+            found |= {"minItems": 1, "minProperties": 1}  # of a list, or of a table
         elif isinstance(each, Ge):
             found["minimum"] = each.ge
         elif isinstance(each, Le):

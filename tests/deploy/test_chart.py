@@ -259,6 +259,10 @@ def test_odd_texts_reach_the_gateway_unchanged() -> None:
         pytest.param({"settings": {"quota": {"tps": "8"}}}, id="text"),
         pytest.param({"settings": {"drain_time": 25}}, id="without unit"),
         pytest.param({"settings": {"listen": "unix:/run/x.sock"}}, id="no port"),
+        pytest.param({"settings": {"callers": []}}, id="no rules"),
+        pytest.param(
+            {"settings": {"callers": [{"identity": "a", "tags": {}}]}}, id="no tags"
+        ),
         pytest.param({"preStopSeconds": -1}, id="negative"),
         pytest.param({"prometheusRule": {"runbookBaseUrl": "git.corp"}}, id="no URL"),
     ],
@@ -279,6 +283,43 @@ def test_value_that_does_not_exist_is_refused(values: dict[str, Any]) -> None:
             {"settings": {"tls": {"insecure": True}, "admin_listen": "127.0.0.1:9464"}},
             "settings.admin_listen 127.0.0.1:9464",
             id="unreachable",
+        ),
+        *(
+            pytest.param(
+                {"settings": {"tls": {"insecure": True}, "listen": address}},
+                f"settings.listen {address}",
+                id=address,
+            )
+            for address in ("LOCALHOST:50051", "[0:0:0:0:0:0:0:1]:50051")
+        ),
+        pytest.param(
+            {"settings": {"tls": {"insecure": True}, "listen": "0.0.0.0:9464"}},
+            "port 9464",
+            id="port of the admin pages",
+        ),
+        pytest.param(
+            {
+                "settings": {
+                    "tls": {"insecure": True},
+                    "listeners": [{"address": "0.0.0.0:50051"}],
+                }
+            },
+            "port 50051",
+            id="port of another listener",
+        ),
+        pytest.param(
+            {"settings": {"tls": {"insecure": True}, "drain_time": "1h"}},
+            "at most 10m",
+            id="longest drain",
+        ),
+        pytest.param(
+            INSECURE
+            | {
+                "aws": {"region": "us-east-1"},
+                "extraEnv": [{"name": "AWS_REGION", "value": "eu-west-1"}],
+            },
+            "leave out AWS_REGION",
+            id="variable twice",
         ),
         pytest.param(
             {"tls": {"certManager": {"enabled": True}}}, "issuerRef.name", id="issuer"
@@ -318,6 +359,20 @@ def test_values_that_contradict_each_other_are_refused(
 
     assert done.returncode
     assert fault in done.stderr
+
+
+def test_own_labels_and_annotations_are_kept() -> None:
+    """The labels that select the pods, and the checksum, can't be replaced."""
+    selected, checksum = "app.kubernetes.io/name", "checksum/settings"
+    more = {
+        "podLabels": {selected: "other", "team": "omics"},
+        "podAnnotations": {checksum: "0", "team": "omics"},
+    }
+    own, found = pod_of(values=INSECURE), pod_of(values=INSECURE | more)
+
+    for kind, key in (("labels", selected), ("annotations", checksum)):
+        assert own["metadata"][kind][key] == found["metadata"][kind][key]
+        assert "omics" == found["metadata"][kind]["team"]
 
 
 @pytest.mark.parametrize(

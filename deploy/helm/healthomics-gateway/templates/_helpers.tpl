@@ -67,6 +67,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- fail (printf "settings.%s %s: only the pod itself can reach it; set another address, such as 0.0.0.0:%s." $name $address (include "gateway.portOf" $address)) }}
 {{- end }}
 {{- end }}
+{{- $ports := list (include "gateway.adminPort" . | int) }}
+{{- range include "gateway.grpcPorts" . | fromJsonArray }}
+{{- if has (int .port) $ports }}
+{{- fail (printf "settings: two addresses have the port %d; give each of listen, admin_listen and listeners its own." (int .port)) }}
+{{- end }}
+{{- $ports = append $ports (int .port) }}
+{{- end }}
+{{- if gt (include "gateway.seconds" .Values.settings.drain_time | int) 600 }}
+{{- fail "settings.drain_time: set at most 10m." }}
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if and $.Values.aws.region (has .name (list "AWS_REGION" "AWS_DEFAULT_REGION")) }}
+{{- fail (printf "extraEnv: leave out %s, as aws.region sets it." .name) }}
+{{- end }}
+{{- end }}
 {{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) }}
 {{- fail "autoscaling.minReplicas: set at most autoscaling.maxReplicas." }}
 {{- end }}
@@ -79,7 +94,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Not empty if only the pod itself can reach an address. */}}
 {{- define "gateway.isLocal" -}}
-{{- regexFind "^(unix:|127\\.|localhost:|\\[::1\\])" . }}
+{{- regexFind "^(unix:|127\\.|localhost:|\\[[0:]*:0*1\\])" (lower .) }}
 {{- end }}
 
 {{- define "gateway.adminPort" -}}
