@@ -54,9 +54,10 @@ ADVICE: Mapping[Reason, str] = {
     Reason.UPSTREAM_UNRECOGNIZED: f"the error isn't one of AWS's; {_ANSWER}",
     Reason.UPSTREAM_MALFORMED_RESPONSE: f"the answer can't be read; {_ANSWER}",
     Reason.UPSTREAM_IDENTITY_MISMATCH: f"the answer is about another run; {_ANSWER}",
-    Reason.UPSTREAM_RESPONSE_TOO_LARGE: "the answer is too large; raise"
-    " upstream.max_body_bytes",
+    Reason.UPSTREAM_RESPONSE_TOO_LARGE: "the answer is too large; check that the"
+    " endpoint is AWS's, or raise upstream.max_body_bytes",
 }
+TIMED_OUT = f"HealthOmics answers that it was too slow; {_AGAIN}"
 UNKNOWN = "it can't be used; look at the log of `serve`"
 UNKNOWN_OF_STS = (
     "STS can't be used; try `aws sts get-caller-identity` with the same settings"
