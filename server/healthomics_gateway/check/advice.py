@@ -76,6 +76,8 @@ UNREACHED = frozenset(
         "SSLError",
     }
 )
+# Exceptions that mean that no request can be sent to STS.
+NO_ADDRESS = frozenset({"AwsSettingsError", "ProxyError"})
 
 
 def advice_of(reason: Reason) -> str:
@@ -89,6 +91,11 @@ def sts_advice(error: ChainError) -> str:
         return (
             f"STS can't be reached ({error.name}); check DNS, routes and HTTPS_PROXY,"
             " or create a VPC endpoint for STS"
+        )
+    if error.name in NO_ADDRESS:
+        return (
+            f"the address of STS isn't valid ({error.name}); correct"
+            " AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL and HTTPS_PROXY, or unset them"
         )
     verdict = CODES.get(error.name)
     advice = advice_of(verdict.reason) if verdict else UNKNOWN_OF_STS
