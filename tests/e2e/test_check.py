@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import select
 import signal
 import socket
 import sys
@@ -22,6 +23,8 @@ import trustme
 
 from healthomics_gateway.check.steps import STEPS
 from healthomics_gateway.sandbox import Sandbox, environment
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.sources import leaves
 from healthomics_gateway.upstream.sts import session_name
 from testkit.authorities import HOST, expired, key_of, tls_settings
 from testkit.authorities import written as files_in
@@ -241,6 +244,83 @@ async def test_check_of_a_role_that_can_not_be_assumed(
     assert (1, ["roles"]) == (checked.code, checked.failed)
     assert f"callers[0].aws_role {ROLE}: STS denies it" in checked.said("roles")
     assert "sts:SetSourceIdentity" in checked.said("roles")
+
+
+async def test_check_leaves_no_program_behind(tmp_path: Path, set_up: SetUp) -> None:
+    """A program that doesn't return credentials is ended with the check."""
+    environ, _ = set_up
+    started = tmp_path / "started"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $$ > {started}\nexec sleep 600\n")
+    program.chmod(0o700)
+    file = tmp_path / "config"
+    file.write_text(f"[default]\ncredential_process = {program}\n")
+    checked = await check(
+        environ,
+        AWS_CONFIG_FILE=str(file),
+        AWS_ACCESS_KEY_ID="",
+        AWS_SECRET_ACCESS_KEY="",
+    )
+
+    assert (1, ["credentials"]) == (checked.code, checked.failed)
+    assert "doesn't answer" in checked.said("credentials")
+    assert ends(int(started.read_text()))
+
+
+def ends(process: int) -> bool:
+    """Return whether a process ends now, or has ended."""
+    try:
+        number = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([number], [], [], 2)[0])
+    finally:
+        os.close(number)
+
+
+# With faults, and without; {port} is that of a server of keys.
+SECRETS = {
+    "refused": {
+        "GATEWAY_JWT__JWKS_URL": "http://me:canary@127.0.0.1:{port}/k?key=canary",
+        "AWS_ENDPOINT_URL_OMICS": "https://me:canary@omics.invalid/?key=canary",
+        "HTTPS_PROXY": "socks5://me:canary@proxy.invalid",
+        "AWS_CA_BUNDLE": "canary",
+        "AWS_SECRET_ACCESS_KEY": "canary\n",
+        "AWS_SESSION_TOKEN": "canary canary",
+        "AWS_ENDPOINT_URL_STS": "http://me:canary@sts.invalid/?key=canary",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "canary://me:canary@otel.invalid",
+        **{
+            f"GATEWAY_{name.replace('.', '__').upper()}": "canary"
+            for name, _ in leaves(Settings())
+            if name.endswith("_file")
+        },
+    },
+    "used": {
+        "GATEWAY_JWT__JWKS_URL": "https://127.0.0.1:{port}/k?key=canary",
+        "AWS_ENDPOINT_URL_OMICS": "https://omics.invalid",
+        "HTTPS_PROXY": "http://me:canary@127.0.0.1:{port}",
+        "AWS_SECRET_ACCESS_KEY": "canary",
+        "AWS_SESSION_TOKEN": "canary",
+        "AWS_ENDPOINT_URL_STS": "http://me:canary@sts.invalid/?key=canary",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:canary@127.0.0.1:1/?key=canary",
+    },
+}
+
+
+@pytest.mark.parametrize("command", ["check", "check --json", "settings"])
+@pytest.mark.parametrize("case", SECRETS)
+async def test_no_secret_is_printed(case: str, command: str, set_up: SetUp) -> None:
+    """Neither is a fault's value quoted, nor are the secrets of a URL shown."""
+    environ, _ = set_up
+    async with KeyServer(Signer("a")) as server:
+        port = server.url.rpartition(":")[2].partition("/")[0]
+        chosen = jwt_settings() | SECRETS[case]
+        given = {name: value.replace("{port}", port) for name, value in chosen.items()}
+        _, out, err = await run(environ | given, *command.split())
+
+    assert "jwks_url" in out + err
+    assert "canary" not in out + err
 
 
 async def test_check_of_a_low_limit_on_files(set_up: SetUp) -> None:

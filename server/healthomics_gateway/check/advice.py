@@ -54,9 +54,10 @@ ADVICE: Mapping[Reason, str] = {
     Reason.UPSTREAM_UNRECOGNIZED: f"the error isn't one of AWS's; {_ANSWER}",
     Reason.UPSTREAM_MALFORMED_RESPONSE: f"the answer can't be read; {_ANSWER}",
     Reason.UPSTREAM_IDENTITY_MISMATCH: f"the answer is about another run; {_ANSWER}",
-    Reason.UPSTREAM_RESPONSE_TOO_LARGE: "the answer is too large; raise"
-    " upstream.max_body_bytes",
+    Reason.UPSTREAM_RESPONSE_TOO_LARGE: "the answer is too large; check that the"
+    " endpoint is AWS's, or raise upstream.max_body_bytes",
 }
+TIMED_OUT = f"HealthOmics answers that it was too slow; {_AGAIN}"
 UNKNOWN = "it can't be used; look at the log of `serve`"
 UNKNOWN_OF_STS = (
     "STS can't be used; try `aws sts get-caller-identity` with the same settings"
@@ -75,6 +76,8 @@ UNREACHED = frozenset(
         "SSLError",
     }
 )
+# Exceptions that mean that no request can be sent to STS.
+NO_ADDRESS = frozenset({"AwsSettingsError", "ProxyError"})
 
 
 def advice_of(reason: Reason) -> str:
@@ -88,6 +91,11 @@ def sts_advice(error: ChainError) -> str:
         return (
             f"STS can't be reached ({error.name}); check DNS, routes and HTTPS_PROXY,"
             " or create a VPC endpoint for STS"
+        )
+    if error.name in NO_ADDRESS:
+        return (
+            f"the address of STS isn't valid ({error.name}); correct"
+            " AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL and HTTPS_PROXY, or unset them"
         )
     verdict = CODES.get(error.name)
     advice = advice_of(verdict.reason) if verdict else UNKNOWN_OF_STS

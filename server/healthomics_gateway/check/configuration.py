@@ -35,6 +35,7 @@ async def check_settings(found: Found) -> Result:
     except SettingsError as error:
         found.loaded = error.loaded
         faults += error.args
+    found.faults = tuple(faults)
     if found.loaded is None:
         return failed(*faults)
     settings = found.loaded.settings

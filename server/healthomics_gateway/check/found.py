@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,20 +24,31 @@ from healthomics_gateway.upstream.reply import Reply
 class RecordedChain:
     """The credential chain of AWS's SDK; it keeps what it returned, or its error."""
 
-    def __init__(self, read: Callable[[], Any] = read_chain) -> None:
+    def __init__(self, read: Callable[..., Any] = read_chain) -> None:
         """Wrap `read`, which blocks, and raises ChainError if there is nothing."""
         self._read = read
+        self._programs: list[subprocess.Popen[bytes]] = []
         self.credentials: Any = None  # botocore's
         self.error: ChainError | None = None
 
     def __call__(self) -> Any:
         """Return botocore's credentials, or raise ChainError. This blocks."""
         try:
-            self.credentials = self._read()
+            self.credentials = self._read(start=self._start)
         except ChainError as error:
             self.error = error
             raise
         return self.credentials
+
+    def _start(self, *args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        program = subprocess.Popen(*args, **kwargs)  # noqa: S603  # as botocore would
+        self._programs.append(program)
+        return program
+
+    def end_programs(self) -> None:
+        """End the programs that have been asked for credentials and still run."""
+        for program in self._programs:
+            program.kill()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -52,6 +64,7 @@ class Found:
     chain: RecordedChain = field(default_factory=RecordedChain)
     provider: CredentialsProvider | None = None  # by default that of `chain`
     loaded: Loaded | None = None
+    faults: tuple[str, ...] = ()  # of the settings
     aws: Aws | None = None
     reply: tuple[Reply, datetime] | None = None  # of the endpoint, and when it came
     _upstream: UpstreamParts | None = None
@@ -94,7 +107,8 @@ class Found:
         return key in self.fake_keys and not is_set
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and end the programs that were started."""
+        self.chain.end_programs()
         if self._upstream:
             await self._upstream.close()
         elif self.provider:

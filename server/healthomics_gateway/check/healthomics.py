@@ -7,18 +7,23 @@ import os
 from datetime import timedelta
 
 from healthomics.v1.run_pb2 import RunStatus
-from healthomics_gateway.check.advice import advice_of
+from healthomics_gateway.check.advice import TIMED_OUT, advice_of
 from healthomics_gateway.check.configuration import proxy_text
 from healthomics_gateway.check.found import Found
-from healthomics_gateway.check.identity import partitions_of
+from healthomics_gateway.check.identity import NO_ROLES, partitions_of
 from healthomics_gateway.check.step import Result, failed, ok, skipped
 from healthomics_gateway.durations import elapsed_text
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.source import OWN, OneCall, Partition, RunQuery
-from healthomics_gateway.upstream.classify import FAILURES
-from healthomics_gateway.upstream.clock import NO_SKEW, Clock
+from healthomics_gateway.upstream.classify import (
+    ERROR_HEADER,
+    FAILURES,
+    REDIRECT,
+    SUCCESS,
+)
+from healthomics_gateway.upstream.clock import NO_SKEW, skew_of
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.provider import AGENT
 from healthomics_gateway.upstream.transport import TransportError
@@ -27,6 +32,18 @@ READ_SECONDS = 25.0  # for the GetRun, with its retries
 _STATUS = "RUN_STATUS_"
 # They are sent unsigned, so AWS refuses the request, which shows that it is reachable.
 HEADERS = {"accept-encoding": "identity", "user-agent": AGENT}
+# By the hundreds of the status: an answer that can't be a refusal.
+_ANSWERS = {
+    SUCCESS: Reason.UPSTREAM_MALFORMED_RESPONSE,
+    REDIRECT: Reason.UPSTREAM_UNEXPECTED_REDIRECT,
+}
+OF_PROXY = "ClientHttpProxyError"  # aiohttp's error if a proxy refuses the tunnel
+OF_AWS = (ERROR_HEADER, "x-amzn-requestid")  # one of them is in each refusal
+NOT_OF_AWS = (
+    "the answer lacks AWS's headers, so another server may have sent it; check"
+    " AWS_ENDPOINT_URL_OMICS, and name a run to be sure:"
+    " healthomics-gateway check RUN_ID"
+)
 
 
 async def check_endpoint(found: Found) -> Result:
@@ -39,11 +56,14 @@ async def check_endpoint(found: Found) -> Result:
     except TransportError as error:
         return failed(_problem(aws, error))
     took = found.now() - began
+    if fault := _ANSWERS.get(reply.status // 100):
+        return failed(f"{_server(aws)}: {advice_of(fault)} (status {reply.status})")
     found.reply = reply, began + took / 2
     is_tls = aws.endpoint.startswith("https:")
     trust = ", and its certificate is trusted" if is_tls else ""
     ms = took / timedelta(milliseconds=1)
-    return ok(f"it answers in {ms:.0f} ms{trust}")
+    notes = [] if any(each in reply.headers for each in OF_AWS) else [NOT_OF_AWS]
+    return ok(f"it answers in {ms:.0f} ms{trust}", *notes)
 
 
 def _problem(aws: Aws, error: TransportError) -> str:
@@ -51,32 +71,35 @@ def _problem(aws: Aws, error: TransportError) -> str:
     cause = error.__cause__
     certificate = getattr(cause, "certificate_error", None)
     number = getattr(cause, "errno", None)
-    status = getattr(cause, "status", None)
-    said = (
-        getattr(certificate, "verify_message", "")
-        or (f"status {status} of the proxy" if status else "")
-        or (os.strerror(number) if number and number > 0 else "")
+    said = getattr(certificate, "verify_message", "") or (
+        os.strerror(number) if number and number > 0 else ""
     )
-    through = f" through {proxy_text(aws.proxy)}" if aws.proxy else ""
+    if type(cause).__name__ == OF_PROXY:
+        said = f"status {getattr(cause, 'status', '')} of the proxy"
     because = f" ({said})" if said else ""
     reason = FAILURES[error.failure].reason
-    return f"{aws.endpoint}{through}: {advice_of(reason)}{because}"
+    return f"{_server(aws)}: {advice_of(reason)}{because}"
+
+
+def _server(aws: Aws) -> str:
+    through = f" through {proxy_text(aws.proxy)}" if aws.proxy else ""
+    return f"{aws.endpoint}{through}"
 
 
 async def check_clock(found: Found) -> Result:
     """Compare the machine's clock with the date of the endpoint's answer."""
     assert found.reply  # noqa: S101  # this step needs the step `endpoint`
     reply, at = found.reply
-    date = reply.headers.get("Date", "")
-    if not date:
+    if "Date" not in reply.headers:
         return skipped("the answer of the endpoint has no date")
-    clock = Clock(lambda: at)
-    clock.learn(date)
-    if clock.skew == NO_SKEW:
+    skew = skew_of(reply.headers["Date"], at)
+    if skew is None:
+        return skipped("the answer of the endpoint has no date that can be compared")
+    if skew == NO_SKEW:
         return ok("it differs from AWS's by less than a minute")
-    way = "behind" if clock.skew > NO_SKEW else "ahead of"
+    way = "behind" if skew > NO_SKEW else "ahead of"
     return failed(
-        f"it is {elapsed_text(abs(clock.skew))} {way} AWS's; synchronize it, as by"
+        f"it is {elapsed_text(abs(skew))} {way} AWS's; synchronize it, as by"
         " chrony or systemd-timesyncd. AWS refuses signatures that are five minutes"
         " off, and the times of tokens and certificates are compared with this clock"
     )
@@ -87,6 +110,8 @@ async def check_run(found: Found) -> Result:
     if found.run_id is None:
         return skipped("name a run: healthomics-gateway check RUN_ID")
     partition = _partition(found)
+    if partition.role and found.is_sandbox:
+        return skipped(f"every rule has aws_role, and {NO_ROLES}")
     until = asyncio.get_running_loop().time() + READ_SECONDS
     runs = Retrying(
         found.upstream.roles, max_attempts=found.settings.upstream.max_attempts
@@ -119,6 +144,8 @@ def _refusal(error: GatewayError) -> str:
     advice, answer = advice_of(error.reason), error.answer
     if answer is None:
         return advice
+    if error.reason is Reason.UPSTREAM_TIMEOUT:
+        advice = TIMED_OUT  # the network isn't at fault
     said = [answer.error_code or f"status {answer.http_status}"]
     said += [f"AWS request {answer.request_id}"] if answer.request_id else []
     return f"{advice} ({', '.join(said)})"

@@ -23,6 +23,7 @@ from healthomics_gateway.upstream.provider import ChainError
 SHOWN = 4  # last characters of the access key
 THREADS = 4  # that assume roles
 SANDBOX = "the credentials are a sandbox's, which has no STS"
+NO_ROLES = "the sandbox has no roles; remove aws_role"
 ROLE_DENIED = (
     "STS denies it; allow sts:AssumeRole and sts:SetSourceIdentity, in the role's trust"
     " policy and in the policy of the gateway's identity"
@@ -81,7 +82,7 @@ async def check_roles(found: Found) -> Result:
     if not partitions:
         return skipped("no rule has aws_role")
     if found.is_sandbox:
-        return skipped(SANDBOX)
+        return failed(*(f"{name}: {NO_ROLES}" for name in partitions.values()))
     threads, session = AtMost(THREADS, "aws-roles"), found.upstream.sts.session
     problems = await asyncio.gather(
         *(

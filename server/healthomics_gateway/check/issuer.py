@@ -9,6 +9,7 @@ from healthomics_gateway.auth.jwks import KeySet
 from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.step import Result, failed, ok, skipped
 from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.net.urls import masked_url
 from healthomics_gateway.settings.schema import Jwt
 
 _TLS = "its certificate isn't trusted; set jwt.ca_file to its authority"
@@ -27,11 +28,14 @@ ADVICE: Mapping[str, str] = {
     "ConnectionTimeoutError": _SLOW,
     "SocketTimeoutError": _SLOW,
 }
+FAULTY = ("jwt", "GATEWAY_JWT")  # how a fault of its settings begins
 OTHER = "check that it is the URL or file of the issuer's JWK set"
 
 
 async def check_jwks(found: Found) -> Result:
-    """Read the issuer's keys once, as the gateway does."""
+    """Read the issuer's keys once, as the gateway does, if it would start."""
+    if any(fault.startswith(FAULTY) for fault in found.faults):
+        return skipped("needs the settings of jwt without a fault")
     jwt = found.settings.jwt
     keyring = make_keyring(jwt, report=lambda _: None)
     if keyring is None:
@@ -50,7 +54,9 @@ async def check_jwks(found: Found) -> Result:
 
 
 def _name(jwt: Jwt) -> str:
-    return f"jwt.jwks_url {jwt.jwks_url}" if jwt.jwks_url else "jwt.jwks_file"
+    return (
+        f"jwt.jwks_url {masked_url(jwt.jwks_url)}" if jwt.jwks_url else "jwt.jwks_file"
+    )
 
 
 def _result(jwt: Jwt, keys: KeySet) -> Result:

@@ -17,15 +17,27 @@ from healthomics_gateway.check.issuer import check_jwks
 from healthomics_gateway.check.listening import check_addresses, check_certificates
 from healthomics_gateway.check.process import check_log, check_traces
 from healthomics_gateway.check.step import Step
+from healthomics_gateway.files import PIPE_SECONDS
+from healthomics_gateway.upstream.credentials import WAIT_SECONDS
 
 TOTAL_SECONDS = 90.0  # for all steps
 _AWS = ("settings", "aws")
 
 STEPS = (
-    Step(name="settings", title="settings", run=check_settings, seconds=10),
+    # A pipe with the settings has a time limit of its own, and so has the chain.
+    Step(
+        name="settings",
+        title="settings",
+        run=check_settings,
+        seconds=PIPE_SECONDS + 2,
+    ),
     Step(name="aws", title="AWS settings", run=check_aws, seconds=10),
-    # The chain has a time limit of its own.
-    Step(name="credentials", title="credentials", run=check_credentials, seconds=12),
+    Step(
+        name="credentials",
+        title="credentials",
+        run=check_credentials,
+        seconds=WAIT_SECONDS + 2,
+    ),
     Step(
         name="identity",
         title="identity",

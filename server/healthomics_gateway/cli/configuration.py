@@ -21,28 +21,17 @@ def checked(options: Namespace, *, with_aws: bool) -> tuple[Loaded, Aws | None]:
     Raises ConfigurationError with all faults. A limit on open files that is too low
     is a fault too.
     """
-    loaded, aws, faults = read(options, with_aws=with_aws)
-    if loaded and (fault := files_fault(loaded.settings.upstream.max_concurrent)):
-        faults.append(fault)
-    if faults or loaded is None:
-        raise ConfigurationError(*faults)
-    return loaded, aws
-
-
-def read(
-    options: Namespace, *, with_aws: bool
-) -> tuple[Loaded | None, Aws | None, list[str]]:
-    """Return the gateway's settings and AWS's, and the faults of both.
-
-    An invalid setting has its value from the next source, or its default.
-    """
-    loaded, faults = _read_settings(options, with_aws=with_aws)
+    loaded, faults = read_settings(options, with_aws=with_aws)
     aws = None
     try:
         aws = discover() if with_aws else None
     except AwsSettingsError as error:
         faults += error.args
-    return loaded, aws, faults
+    if loaded and (fault := files_fault(loaded.settings.upstream.max_concurrent)):
+        faults.append(fault)
+    if faults or loaded is None:
+        raise ConfigurationError(*faults)
+    return loaded, aws
 
 
 def config_file(options: Namespace, loaded: Loaded) -> ConfigFile | None:
@@ -52,7 +41,7 @@ def config_file(options: Namespace, loaded: Loaded) -> ConfigFile | None:
         return None
 
     def load_again(content: bytes) -> Settings:
-        again, faults = _read_settings(
+        again, faults = read_settings(
             options, with_aws=not options.sandbox, content=content
         )
         if faults or again is None:
@@ -62,10 +51,13 @@ def config_file(options: Namespace, loaded: Loaded) -> ConfigFile | None:
     return ConfigFile(path, loaded.content, load_again)
 
 
-def _read_settings(
+def read_settings(
     options: Namespace, *, with_aws: bool, content: bytes | None = None
 ) -> tuple[Loaded | None, list[str]]:
-    """Return the gateway's settings and their faults; `content` is that of the file."""
+    """Return the gateway's settings and their faults; `content` is that of the file.
+
+    An invalid setting has its value from the next source, or its default.
+    """
     flags = {name: getattr(options, name, None) for name in ("listen", "admin_listen")}
     faults: list[str] = []
     try:

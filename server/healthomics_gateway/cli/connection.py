@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -18,6 +19,7 @@ from healthomics_gateway.cli.gateway_options import OF_TLS, OptionValue, read_op
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import UNIX, parse_address
 
+_WITH_PORT = re.compile(r".*[^:]:[A-Za-z0-9-]+")  # or the name of a service
 Transport: TypeAlias = Literal["plaintext", "tls", "unix"]  # the transport of a call
 
 
@@ -35,7 +37,7 @@ def find_route(
     given = read_options(flags, environ, faults)
     is_tls = _is_tls(given, faults)
     contents = tls_contents(given, faults)
-    address = given["address"].text if "address" in given else default_address
+    address = _address(given, default_address, faults)
     if "token_file" in given and not (is_tls or is_local(address)):
         faults.append(
             f"{given['token_file'].source}: no token is sent in plaintext to {address};"
@@ -103,6 +105,18 @@ def is_local(address: str) -> bool:
         return address.startswith(UNIX) or parse_address(address).is_loopback
     except ValueError:
         return False
+
+
+def _address(given: Mapping[str, OptionValue], default: str, faults: list[str]) -> str:
+    if "address" not in given:
+        return default
+    source, address = given["address"].source, given["address"].text
+    if not (address.startswith(UNIX) or _WITH_PORT.fullmatch(address)):
+        faults.append(
+            f"{source} {address}: it has no port, and gRPC would use 443; write"
+            " HOST:PORT or unix:/PATH"
+        )
+    return address
 
 
 def _is_tls(given: Mapping[str, OptionValue], faults: list[str]) -> bool:

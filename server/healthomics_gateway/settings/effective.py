@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from healthomics_gateway.auth.policy import neighbour_of
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.net.addresses import Address
-from healthomics_gateway.net.urls import without_user
+from healthomics_gateway.net.urls import masked_url
 from healthomics_gateway.runs.field_mask import MEMBERS
 from healthomics_gateway.settings.file_checks import is_readable
 from healthomics_gateway.settings.listener_settings import listeners_of
@@ -27,7 +27,8 @@ def rows(
 ) -> Iterator[tuple[str, str, str]]:
     """Yield each setting's name, its value as it would be written, and its origin.
 
-    A path that isn't a file may be a key, pasted by mistake, and isn't shown.
+    A path that isn't a file may be a key, pasted by mistake, and isn't shown. Nor are
+    the secrets of a URL.
     """
     settings = loaded.settings
     opened = {"open_services": listeners_of(settings)[0].open_services}  # of `listen`
@@ -37,9 +38,19 @@ def rows(
             for at, table in enumerate(value):
                 given = _given(table)
                 for inner, each in leaves(given):
-                    yield f"{name}[{at}].{inner}", _written(each, is_file), origin
+                    text = _written(each, is_file)
+                    # An identity may look like a URL, but authenticates nobody.
+                    shown = text if inner == "identity" else masked_url(text)
+                    yield f"{name}[{at}].{inner}", shown, origin
         else:
-            yield name, _written(value, is_file), origin
+            yield name, _shown(name, _written(value, is_file)), origin
+
+
+def _shown(name: str, text: str) -> str:
+    """Return the text of a setting without its secrets."""
+    if name.endswith("_url") and text and "://" not in text:
+        return "(not a URL)"
+    return masked_url(text)
 
 
 def _given(table: BaseModel) -> dict[str, Any]:
@@ -77,4 +88,4 @@ def _written(value: Any, is_file: Callable[[Path], bool]) -> str:
         return f"{value:g}"
     if isinstance(value, Path) and not is_file(value):
         return "(not a file)"
-    return "" if value is None else without_user(str(value))
+    return "" if value is None else str(value)

@@ -32,18 +32,25 @@ class Clock:
 
     def learn(self, date: str) -> None:
         """Set the skew by an answer's Date header, if that is a date."""
-        self.skew = self._measured_skew(date)
+        skew = skew_of(date, self.now())
+        if skew is not None:
+            self.skew = skew
 
     def differs_from(self, skew: timedelta) -> bool:
         """Return whether a request that was signed with `skew` had a wrong time."""
         return abs(self.skew - skew) >= MIN_SKEW
 
-    def _measured_skew(self, text: str) -> timedelta:
-        try:
-            date = parsedate_to_datetime(text)
-        except (ValueError, OverflowError):
-            return self.skew
-        skew = (date if date.tzinfo else date.replace(tzinfo=UTC)) - self.now()
-        if abs(skew) > MAX_SKEW:
-            return self.skew
-        return skew if abs(skew) >= MIN_SKEW else NO_SKEW
+
+def skew_of(date: str, now: datetime) -> timedelta | None:
+    """Return by how much a Date header is ahead of `now`; None if it isn't usable.
+
+    A difference that a slow answer could cause is no skew.
+    """
+    try:
+        sent = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    skew = (sent if sent.tzinfo else sent.replace(tzinfo=UTC)) - now
+    if abs(skew) > MAX_SKEW:
+        return None
+    return skew if abs(skew) >= MIN_SKEW else NO_SKEW

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import boto3
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.httpsession import get_cert_path
 
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.files import FileError, read_regular
-from healthomics_gateway.net.proxies import ProxyError, proxy_for
+from healthomics_gateway.net.proxies import proxy_for
 from healthomics_gateway.upstream.credential_chain import (
+    PROFILES,
     faults_of_keys,
     read_chain,
     region_fault,
@@ -42,6 +44,7 @@ from healthomics_gateway.upstream.sts import MAX_THREADS
 
 # The endpoints, with the variables that set them.
 OF_ENDPOINT = "AWS endpoint (AWS_ENDPOINT_URL_OMICS, AWS_ENDPOINT_URL)"
+NO_REGION = "none is set; set AWS_DEFAULT_REGION or AWS_REGION"
 OF_STS_ENDPOINT = "AWS endpoint of STS (AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL)"
 # Of boto3's client for STS, which the gateway signs for. The times are in seconds.
 STS_CONFIG = Config(
@@ -69,35 +72,48 @@ class Aws:
 
 def discover() -> Aws:
     """Return what AWS's own settings say, or raise AwsSettingsError with all faults."""
-    faults: list[str] = []
+    faults: list[str] = []  # those before an exception are kept, as is what is known
+    known: dict[str, str] = {}
     try:
-        core = session_of(os.environ)
-        faults.extend(_setting_faults(core))  # those before an exception are kept
-        named, ca_bundle = map(core.get_config_variable, ("region", "ca_bundle"))
-        is_region = named and not region_fault(named)
-        session = boto3.Session(botocore_session=core)
-        region, endpoint = endpoint_of(session, named if is_region else ELSEWHERE)
+        aws = _read(faults, known)
+    except ProfileNotFound as error:
+        faults.append(f"AWS settings: {error}; {PROFILES}")
     except BotoCoreError as error:
-        raise AwsSettingsError(*faults, f"AWS settings: {error}") from None
-    except AwsSettingsError as error:
-        raise AwsSettingsError(*faults, *error.args) from None
-    proxy = None
-    if fault := endpoint_fault(endpoint):
-        faults.append(f"{OF_ENDPOINT}: {fault}")
-    else:
-        try:
-            proxy = proxy_for(endpoint)
-        except ProxyError as error:
-            faults += error.args
+        faults.append(f"AWS settings: {error}")
+    except ConfigurationError as error:
+        faults += error.args
     if faults:
-        raise AwsSettingsError(*faults)
+        raise AwsSettingsError(*faults, known=known)
+    return aws
+
+
+def _read(faults: list[str], known: dict[str, str]) -> Aws:
+    """Return the settings; append faults, and keep the valid ones in `known`."""
+    core = session_of(os.environ)
+    named, ca_bundle = map(core.get_config_variable, ("region", "ca_bundle"))
+    if fault := region_fault(named) if named else NO_REGION:
+        faults.append(f"AWS Region: {fault}")
+        named = ELSEWHERE
+    else:
+        known["region"] = named
+    faults += faults_of_keys(os.environ)
+    ca_file = ca_bundle or get_cert_path(verify=True)
+    if fault := _ca_fault(ca_bundle) if ca_bundle else None:
+        faults.append(f"AWS_CA_BUNDLE: {fault}")
+    else:
+        known["ca_file"] = ca_file
+    session = boto3.Session(botocore_session=core)
+    region, endpoint = endpoint_of(session, named)
+    if fault := endpoint_fault(endpoint):
+        raise AwsSettingsError(f"{OF_ENDPOINT}: {fault}")
+    known["endpoint"] = "" if ELSEWHERE in endpoint else endpoint
     return Aws(
         region=region,
         endpoint=endpoint,
-        ca_file=ca_bundle or get_cert_path(verify=True),
+        ca_file=ca_file,
         provider=lambda report: ChainProvider(report, chain=read_chain),
         sts=lambda: _sts_client(core, region=named, has_proxy=True),
-        proxy=proxy,
+        proxy=proxy_for(endpoint),
     )
 
 
@@ -130,19 +146,6 @@ def fixed(
         lambda _: provider,
         sts=sts if sts_endpoint else None,
     )
-
-
-def _setting_faults(core: Any) -> Iterator[str]:
-    """Yield the faults of the Region, the keys and the CA file."""
-    region = core.get_config_variable("region")
-    if not region:
-        yield "AWS Region: none is set; set AWS_DEFAULT_REGION or AWS_REGION"
-    elif fault := region_fault(region):
-        yield f"AWS Region: {fault}"
-    yield from faults_of_keys(os.environ)
-    ca_bundle = core.get_config_variable("ca_bundle")
-    if ca_bundle and (fault := _ca_fault(ca_bundle)):
-        yield f"AWS_CA_BUNDLE: {fault}"
 
 
 def _ca_fault(file: str) -> str | None:

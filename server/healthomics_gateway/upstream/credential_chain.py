@@ -52,6 +52,11 @@ _CODE = (
     "the profile has mfa_serial, and the gateway never asks for a code; use a role"
     " without it, or credential_process"
 )
+PROFILES = (
+    "correct AWS_PROFILE; `aws configure list-profiles` lists the profiles, which are"
+    " read from AWS_CONFIG_FILE (~/.aws/config) and AWS_SHARED_CREDENTIALS_FILE"
+    " (~/.aws/credentials)"
+)
 # The first row whose class matches is used. An exception's own text isn't logged, as it
 # may hold secrets, ARNs and paths.
 ADVICE: tuple[tuple[type[Exception], str], ...] = (
@@ -60,7 +65,7 @@ ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (TokenRetrievalError, "there is no valid session; run aws sso login"),
     (LoginError, "there is no valid session; run aws login"),
     (MissingDependencyException, "it needs a library: install botocore[crt]"),
-    (ProfileNotFound, "the configuration has no such profile; correct AWS_PROFILE"),
+    (ProfileNotFound, f"the configuration has no such profile; {PROFILES}"),
     (PartialCredentialsError, "an access key and its secret are needed; set both"),
     (
         CredentialRetrievalError,
@@ -120,14 +125,17 @@ def faults_of_keys(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def read_chain() -> Any:
-    """Return botocore's credentials, or raise ChainError. This blocks."""
+def read_chain(*, start: Callable[..., Any] = subprocess.Popen) -> Any:
+    """Return botocore's credentials, or raise ChainError. This blocks.
+
+    `start` starts a program that the settings name (`credential_process`).
+    """
     source = ""
     try:
         resolver = session_of(os.environ).get_component("credential_provider")
         for provider in resolver.providers:
             source = provider.METHOD
-            _disable_prompts(provider)
+            _disable_prompts(provider, start)
             credentials = provider.load()
             if credentials is not None:
                 _check(credentials.get_frozen_credentials(), source)
@@ -140,23 +148,26 @@ def read_chain() -> Any:
     raise ChainError(unavailable, "NoCredentials", advice=NOTHING)
 
 
-def _disable_prompts(provider: Any) -> None:
+def _disable_prompts(provider: Any, start: Callable[..., Any]) -> None:
     """Keep a provider from reading stdin or the terminal."""
     if hasattr(provider, "_prompter"):
         provider._prompter = _refuse  # noqa: SLF001  # botocore has no other way
     if hasattr(provider, "_popen"):
-        without_input = partial(subprocess.Popen, stdin=subprocess.DEVNULL)
+        without_input = partial(start, stdin=subprocess.DEVNULL)
         provider._popen = without_input  # noqa: SLF001  # as above
     if builder := getattr(provider, "_profile_provider_builder", None):
-        builder.providers = partial(_without_prompts, builder.providers)
+        builder.providers = partial(_without_prompts, builder.providers, start)
 
 
 def _without_prompts(
-    providers: Callable[..., list[Any]], *args: Any, **kwargs: Any
+    providers: Callable[..., list[Any]],
+    start: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     created = providers(*args, **kwargs)
     for provider in created:
-        _disable_prompts(provider)
+        _disable_prompts(provider, start)
     return created
 
 

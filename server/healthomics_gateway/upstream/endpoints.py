@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,14 @@ _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 
 class AwsSettingsError(ConfigurationError):
     """AWS's own settings name no usable endpoint; `args` are the faults."""
+
+    def __init__(self, *faults: str, known: Mapping[str, str] | None = None) -> None:
+        """Create an error; `known` has the valid ones of region, endpoint, ca_file.
+
+        The endpoint is empty if only the Region is missing for it.
+        """
+        super().__init__(*faults)
+        self.known = known or {}
 
 
 def endpoint_fault(endpoint: str) -> str | None:

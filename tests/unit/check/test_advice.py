@@ -23,6 +23,7 @@ def test_each_failure_of_aws_has_advice() -> None:
     ("name", "words"),
     [
         pytest.param("ReadTimeoutError", "STS can't be reached", id="unreached"),
+        pytest.param("AwsSettingsError", "correct AWS_ENDPOINT_URL_STS", id="address"),
         pytest.param("ExpiredToken", "have expired; renew them", id="known-code"),
         pytest.param("RegionDisabled", "try `aws sts", id="unknown-code"),
     ],

@@ -12,6 +12,7 @@ from botocore.credentials import Credentials, RefreshableCredentials
 
 from healthomics_gateway.check.found import Found, RecordedChain
 from healthomics_gateway.check.identity import (
+    NO_ROLES,
     SANDBOX,
     check_credentials,
     check_identity,
@@ -38,7 +39,7 @@ RULE = (
 def found_with(chain: Callable[[], Any], **more: Any) -> Found:
     """Return a beginning whose chain is this one."""
     chosen = {"environ": {}, "log_file": -1, "now": lambda: NOW} | more
-    return Found(chain=RecordedChain(chain), **chosen)
+    return Found(chain=RecordedChain(lambda **_: chain()), **chosen)
 
 
 async def test_credentials_have_their_source_and_expiry() -> None:
@@ -98,10 +99,11 @@ async def test_sandbox_has_neither_identity_nor_roles(tmp_path: Path) -> None:
     )
     await check_credentials(found)
 
-    for step in (check_identity, check_roles):
-        result = await step(found)
-        assert (Status.SKIPPED, SANDBOX) == (result.status, result.detail)
+    identity, roles = await check_identity(found), await check_roles(found)
     await found.close()
+
+    assert (Status.SKIPPED, SANDBOX) == (identity.status, identity.detail)
+    assert (f"callers[0].aws_role: {NO_ROLES}",) == roles.problems
 
 
 async def test_answer_of_sts_without_an_arn_is_a_fault() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from healthomics_gateway.auth.keyring import READ_SECONDS
 from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.runner import Ended, run_steps
 from healthomics_gateway.check.step import Result, Run, Status, Step, failed, ok
 from healthomics_gateway.check.step import skipped as skipping
 from healthomics_gateway.check.steps import STEPS
+from healthomics_gateway.files import PIPE_SECONDS
+from healthomics_gateway.upstream.credentials import WAIT_SECONDS
 from testkit.clocks import MonotonicClock
 
 
@@ -33,6 +36,15 @@ async def outcome(
     found = Found(environ={}, log_file=-1)
     ran = run_steps(steps, found, total_seconds=total_seconds, **options)  # type: ignore[arg-type]
     return [each async for each in ran]
+
+
+def test_limit_of_a_step_leaves_time_for_that_of_what_it_reads() -> None:
+    """So the step reports why nothing was read."""
+    limits = {each.name: each.seconds for each in STEPS}
+
+    assert limits["settings"] > PIPE_SECONDS
+    assert limits["credentials"] > WAIT_SECONDS
+    assert limits["jwks"] > READ_SECONDS
 
 
 async def test_steps_run_in_order_and_are_announced() -> None:

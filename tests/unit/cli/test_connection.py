@@ -356,6 +356,14 @@ def test_empty_variable_is_a_fault() -> None:
     )
 
 
+@pytest.mark.parametrize("address", ["localhost", "gateway.example", "::1", "[::1]"])
+def test_address_without_a_port_is_a_fault(address: str) -> None:
+    """GRPC would use port 443, where no gateway of the defaults serves."""
+    fault = "it has no port, and gRPC would use 443; write HOST:PORT or unix:/PATH"
+
+    assert [f"--address {address}: {fault}"] == faults(address=address)
+
+
 def test_unprintable_address_is_a_fault() -> None:
     """Control characters and bytes that aren't UTF-8 would fail inside gRPC."""
     assert [
@@ -477,7 +485,7 @@ def test_token_in_plaintext_to_another_machine_is_a_fault(
         f"{name}: no token is sent in plaintext to {address};"
         " add --tls, or --tls-ca with the gateway's authorities"
     )
-    assert [words] == faults(by=by, address=address, token_file=token)
+    assert words == faults(by=by, address=address, token_file=token)[-1]
 
 
 def test_token_is_sent_over_tls_to_any_address(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import grpc
 import pytest
+from botocore.httpsession import get_cert_path
 from google.protobuf import json_format
 from structlog.testing import capture_logs
 
@@ -44,6 +45,7 @@ from unit.cli.test_connection import HOST, TOKEN, Authority, Callers, serving, w
 
 BESIDE = Path(sys.executable).parent  # where the programs are installed
 PROGRAM = str(BESIDE / "healthomics-gateway")
+CA_FILE = get_cert_path(verify=True)  # boto3's own
 COMMANDS = ("serve", "check", "settings", "sandbox", "get", "watch")
 NOWHERE = {  # without AWS settings and settings of the gateway
     "PATH": os.environ["PATH"],
@@ -304,7 +306,7 @@ def test_module_is_the_same_program() -> None:
     assert ["listen", "127.0.0.1:50051"] in shown
     assert ["jwt.leeway", "30s"] in shown
     assert ["AWS Region", "(see the fault)"] in shown
-    assert ["AWS endpoint", "(see the fault)"] in shown
+    assert ["AWS endpoint", "(needs the Region)"] in shown
     assert (same.returncode, same.stdout, same.stderr) == (
         process.returncode,
         process.stdout,
@@ -888,6 +890,42 @@ def test_settings_report_each_fault_on_a_line(tmp_path: Path) -> None:
         )
     } == {line[: line.index(": ", 21) + 2] for line in done.stderr.splitlines()}
     assert "canary" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environ", "rows"),
+    [
+        ({}, ["(see the fault)", "(needs the Region)", CA_FILE]),
+        (
+            {"AWS_ENDPOINT_URL_OMICS": "https://omics.test", "AWS_CA_BUNDLE": CA_FILE},
+            ["(see the fault)", "https://omics.test", CA_FILE],
+        ),
+        (
+            {"AWS_ENDPOINT_URL_OMICS": "http://me:canary@omics.test"},
+            ["(see the fault)", "(see the fault)", CA_FILE],
+        ),
+        (
+            {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_CA_BUNDLE": "canary"},
+            [
+                "eu-west-1",
+                "https://workflows-omics.eu-west-1.amazonaws.com",
+                "(see the fault)",
+            ],
+        ),
+        ({"AWS_PROFILE": "absent"}, ["(see the fault)"] * 3),
+    ],
+    ids=["none", "endpoint", "bad-endpoint", "bad-ca", "profile"],
+)
+def test_settings_of_aws_are_shown_as_far_as_they_are_known(
+    environ: dict[str, str], rows: list[str]
+) -> None:
+    """A fault of one doesn't hide the others."""
+    done = program("settings", **environ)
+    shown = [re.split("  +", line)[:2] for line in done.stdout.splitlines()]
+
+    assert 2 == done.returncode
+    assert rows == [value for name, value in shown if name.startswith("AWS ")]
+    assert "canary" not in done.stdout + done.stderr
 
 
 def test_settings_warn_of_a_broad_pattern(tmp_path: Path) -> None:

@@ -271,13 +271,36 @@ def test_each_missing_jwt_setting_is_a_fault(tmp_path: Path) -> None:
     ] == faults(environ=issuer)
 
 
-def test_password_in_a_url_is_not_shown() -> None:
-    """The part of a URL before the host may be a password."""
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("https://me:canary@issuer/keys", "https://***@issuer/keys"),
+        ("https://issuer/keys?key=canary", "https://issuer/keys?***"),
+        ("me:canary@issuer/keys", "(not a URL)"),
+    ],
+)
+def test_secret_in_a_url_is_not_shown(url: str, text: str) -> None:
+    """The user, the password and the query may be secret."""
     with pytest.raises(SettingsError) as caught:
-        loaded(environ={"GATEWAY_JWT__JWKS_URL": "https://me:canary@issuer/keys"})
+        loaded(environ={"GATEWAY_JWT__JWKS_URL": url})
 
     assert caught.value.loaded
-    assert "https://***@issuer/keys" == shown(caught.value.loaded)["jwt.jwks_url"][0]
+    assert text == shown(caught.value.loaded)["jwt.jwks_url"][0]
+
+
+def test_identity_that_looks_like_a_url_is_shown(tmp_path: Path) -> None:
+    """It is no secret, and an operator needs to see it whole."""
+    identity = "https://issuer.example/users/#joe@example.org"
+    file = config(
+        tmp_path,
+        f'listeners = [{{address = "unix:{tmp_path}/s", identity = "{identity}"}}]\n'
+        f'[[callers]]\nidentity = "{identity}"\n',
+    )
+    found = shown(loaded(file))
+
+    assert [identity] * 2 == [
+        found[f"{each}[0].identity"][0] for each in ("callers", "listeners")
+    ]
 
 
 def test_invalid_toml_hides_no_other_fault(tmp_path: Path) -> None:

@@ -367,7 +367,14 @@ FAULTY: dict[str, tuple[dict[str, str], list[str]]] = {
     "no-region": (NOWHERE, [NO_REGION]),
     "no-such-profile": (
         HERE | {"AWS_PROFILE": "absent"},
-        ["AWS settings: The config profile (absent) could not be found"],
+        [
+            (
+                "AWS settings: The config profile (absent) could not be found; correct"
+                " AWS_PROFILE; `aws configure list-profiles` lists the profiles, which"
+                " are read from AWS_CONFIG_FILE (~/.aws/config) and"
+                " AWS_SHARED_CREDENTIALS_FILE (~/.aws/credentials)"
+            )
+        ],
     ),
     "no-region-s-name": (
         {"AWS_DEFAULT_REGION": "us east 1"},

@@ -16,10 +16,11 @@ from healthomics_gateway.app.parts import Parts
 from healthomics_gateway.app.statusz import shape
 from healthomics_gateway.app.statusz.bounds import bounded, clipped
 from healthomics_gateway.app.statusz.quotas import quotas
-from healthomics_gateway.app.statusz.shown_settings import masked_url, shown_settings
+from healthomics_gateway.app.statusz.shown_settings import shown_settings
 from healthomics_gateway.app.waiting import waiting
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.auth.policy import DENY_ALL
+from healthomics_gateway.net.urls import masked_url
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.settings.schema import Settings

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from healthomics_gateway.app.statusz.bounds import clipped
 from healthomics_gateway.app.statusz.shape import Setting
-from healthomics_gateway.net.urls import without_user
 from healthomics_gateway.settings.effective import rows
 from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.settings.schema import Settings
 
 HIDDEN = "(hidden)"
 _IDENTITY = re.compile(r"(callers|listeners)\[\d+\]\.identity")
-_QUERY = re.compile(r"(://[^?]*\?).*")  # of a URL; it may have a key
 
 
 def shown_settings(settings: Settings) -> Iterator[Setting]:
@@ -35,15 +33,10 @@ def shown_settings(settings: Settings) -> Iterator[Setting]:
         elif name.endswith(".aws_role"):
             shown = value.rpartition(":")[2]
         else:
-            shown = masked_url(value)
+            shown = value
         is_default = defaults.get(name) == value
         yield Setting(name=name, value=clipped(shown), is_default=is_default)
 
 
 def _was_file(_path: Path) -> bool:
     return True
-
-
-def masked_url(text: str) -> str:
-    """Return a text without the user and the query of the URL that it may be."""
-    return _QUERY.sub(r"\1***", without_user(text))

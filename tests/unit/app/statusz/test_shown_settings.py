@@ -9,7 +9,6 @@ import pytest
 from healthomics_gateway.app.statusz.bounds import MAX_TEXT
 from healthomics_gateway.app.statusz.shown_settings import (
     HIDDEN,
-    masked_url,
     shown_settings,
 )
 from healthomics_gateway.settings.load import load
@@ -73,16 +72,3 @@ def test_no_file_is_read(tmp_path: Path) -> None:
 
     found = {each.name: each.value for each in shown_settings(settings)}
     assert str(file) == found["jwt.jwks_file"]
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("https://keys.test/a", "https://keys.test/a"),
-        ("https://me:open@keys.test/a?key=sesame", "https://***@keys.test/a?***"),
-        ("what?", "what?"),
-    ],
-)
-def test_url_is_shown_without_user_and_query(text: str, masked: str) -> None:
-    """The parts of a URL that may be secret are masked."""
-    assert masked == masked_url(text)
