@@ -311,6 +311,7 @@ async def test_rules_are_labelled_with_position_and_identity(tmp_path: Path) -> 
     assert ["1:before", "2:after"] == world.labels
 
 
+@pytest.mark.guarantee("status-page")
 async def test_rules_are_labelled_with_the_position_alone(tmp_path: Path) -> None:
     """Without `statusz.identities` no label has an identity, after a reload either."""
     async with following(tmp_path, GATEWAY_STATUSZ__IDENTITIES="false") as world:
