@@ -60,7 +60,7 @@ def _reduced(picture: bytes, colors: int) -> bytes:
     reduced = BytesIO()
     image = Image.open(BytesIO(picture)).convert("RGB")
     method = Image.Quantize.MAXCOVERAGE  # keeps colors that are rare, such as red
-    image.quantize(colors, method).save(reduced, "PNG", optimize=True)
+    image.quantize(colors, method, kmeans=1).save(reduced, "PNG", optimize=True)
     return reduced.getvalue()
 
 

@@ -39,7 +39,7 @@ LOOKS = (
     Look("dark", 1100, "dark"),
     Look("phone", 390, is_phone=True),
     Look("phone-dark", 390, "dark", is_phone=True),
-    Look("guide", 1000, colors=GUIDE_COLORS),  # under load: docs/guide/statusz.png
+    Look("guide", 1100, colors=GUIDE_COLORS),  # under load: docs/guide/statusz.png
     # With faults: docs/guide/statusz-phone.png.
     Look("guide-phone", 390, is_phone=True, height=1400, colors=GUIDE_COLORS),
 )
