@@ -213,7 +213,7 @@ dashboard: $(READY) ## write deploy/grafana/dashboard.json from the table of its
 dashboard-picture: $(LOAD) ## load a gateway, and draw its metrics as docs/guide/dashboard.png
 	PYTHONPATH=tests $(BIN)/python -m load.dashboard $(ARGS)
 
-statusz-shots: $(READY) ## draw the status page in build/statusz (needs Chromium)
+statusz-shots: $(LOAD) ## draw the status page in build/statusz (needs Chromium)
 	PYTHONPATH=tests $(BIN)/python -m load.statusz_shots $(ARGS)
 
 mutants: $(READY) ## check that the tests find each of the seeded bugs

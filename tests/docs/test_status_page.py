@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from healthomics_gateway.app.statusz.page import RUN_BOOK
 from healthomics_gateway.app.statusz.rendering import as_json
 from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.tls.files import RENEWAL_DUE
@@ -32,6 +33,14 @@ def test_page_names_when_a_certificate_stands_out() -> None:
 
     assert f"certificates stand out {days} before their end" in PAGE.read_text()
     assert f"ends within {days} has a note" in (PAGE.parent / "check.md").read_text()
+
+
+def test_run_book_that_the_page_names_exists() -> None:
+    """The file and the heading are those of the guide."""
+    file, _, anchor = RUN_BOOK.partition("#")
+    heading = f"\n### {anchor.replace('-', ' ').capitalize()}\n"
+
+    assert heading in (PAGE.parents[2] / file).read_text()
 
 
 def names_in(value: Any) -> set[str]:

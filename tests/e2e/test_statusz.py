@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,16 @@ from testkit.builders import (
     http,
     refused,
 )
-from testkit.callers import LIMS, OURS, called, outcome, rule, states, token
+from testkit.callers import (
+    LIMS,
+    OURS,
+    called,
+    outcome,
+    rule,
+    settings_of_tokens,
+    states,
+    token,
+)
 
 NOWHERE = "http://127.0.0.1:9"  # no request is sent to it
 STRANGER = "spiffe://corp/ns/stranger/sa/x"
@@ -117,7 +127,7 @@ async def test_page_follows_the_calls() -> None:
         "code": "NOT_FOUND",
         "method": "/healthomics.v1.RunService/GetRun",
         "request_id": failure.trailers["x-request-id"],
-        "identity": None,
+        "identity": "anonymous",
     }.items() <= error.items()
     assert failure.trailers["x-request-id"] in text
     assert (True, "", True) == (state["ready"], state["reason"], state["live"])
@@ -128,7 +138,7 @@ async def test_page_follows_the_calls() -> None:
 async def test_identities_are_shown_only_if_the_setting_says_so(
     tmp_path: Path, *, are_shown: bool
 ) -> None:
-    """Neither rules nor errors nor settings show an identity, unless it is set."""
+    """Without the setting, no rule, error, setting or metric shows an identity."""
     rules = rule(LIMS), rule("spiffe://corp/ns/board/*", methods=["GetRun"])
     async with called(
         tmp_path, *rules, GATEWAY_STATUSZ__IDENTITIES=str(are_shown).lower()
@@ -137,14 +147,18 @@ async def test_identities_are_shown_only_if_the_setting_says_so(
         await outcome(c.get(OURS, token(STRANGER)))
         state = await state_of(c.served)
         _, _, text = await fetched(c.served)
+        _, _, metrics = await fetched(c.served, page="metrics")
 
-    both = f"{state} {text}"
-    assert [are_shown] * 3 == [
-        each in both for each in (LIMS, STRANGER, "spiffe://corp/ns/board/*")
+    both, pattern = f"{state} {text}", "spiffe://corp/ns/board/*"
+    assert [are_shown] * 3 == [each in both for each in (LIMS, STRANGER, pattern)]
+    assert [are_shown] * 2 == [
+        f'rule="{each}"' in metrics for each in (f"1:{LIMS}", f"2:{pattern}")
     ]
+    assert are_shown is not ('rule="1"' in metrics)
+    assert are_shown is ("spiffe" in metrics)
     assert [1, 0] == [each["calls"] for each in state["rules"]]
     assert 1 == state["calls_without_rule"]
-    assert ("rule 1" in text) is not are_shown
+    assert "rule 1 (callers[0])" in text
     assert {"keys": 1, "fault": ""}.items() <= state["keys"].items()
 
 
@@ -165,6 +179,41 @@ async def test_page_has_no_credentials() -> None:
         assert secret not in html
         assert secret not in as_json
     assert "http://127.0.0.1:9/keys?***" in html
+
+
+async def test_path_that_is_not_utf_8_is_escaped(tmp_path: Path) -> None:
+    """No page fails because it shows a byte that UTF-8 can't encode."""
+    folder = tmp_path / os.fsdecode(b"j\xff")
+    folder.mkdir()
+    async with gateway(aws_at(NOWHERE), **settings_of_tokens(folder)) as served:
+        html, as_json, metrics, lines = [
+            await fetched(served, query, page=page)
+            for page, query in (
+                ("statusz", ""),
+                ("statusz", "?format=json"),
+                ("metrics", ""),
+                ("readyz", "?verbose"),
+            )
+        ]
+
+    assert {200} == {status for status, _, _ in (html, as_json, metrics, lines)}
+    settings = {
+        each["name"]: each["value"] for each in json.loads(as_json[2])["settings"]
+    }
+    assert str(tmp_path / "j\\udcff/jwks.json") == settings["jwt.jwks_file"]
+    assert settings["jwt.jwks_file"] in html[2]
+
+
+async def test_root_leads_to_the_page() -> None:
+    """A person who knows only the address gets the status page."""
+    async with gateway(aws_at(NOWHERE)) as served, aiohttp.ClientSession() as session:
+        url = f"http://{served.admin_address}/"
+        async with session.get(url, allow_redirects=False) as response:
+            redirect = response.status, response.headers["Location"]
+        async with session.get(url) as response:
+            found = response.status, response.url.path
+
+    assert ((302, "statusz"), (200, "/statusz")) == (redirect, found)
 
 
 async def test_certificate_and_its_expiry_are_shown(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,7 +42,8 @@ async def draw(names: Sequence[str], seconds: float) -> list[str]:
 async def _draw(tab: Tab, url: str, name: str, look: Look) -> list[str]:
     await tab.show(url, look)
     file = PICTURES / f"{name}-{look.name}.png"
-    file.write_bytes(await tab.picture(look))
+    picture = await tab.picture(look)
+    file.write_bytes(_reduced(picture, look.colors) if look.colors else picture)
     print(file, flush=True)  # noqa: T201  # a program for the command line
     faults = [f"it requests {each}" for each in tab.requested if each != url]
     faults += [f"it logs an error: {each}" for each in tab.logged]
@@ -49,6 +51,17 @@ async def _draw(tab: Tab, url: str, name: str, look: Look) -> list[str]:
     if width > look.width:
         faults.append(f"it is {width} pixels wide")
     return [f"{file.name}: {fault}" for fault in faults]
+
+
+def _reduced(picture: bytes, colors: int) -> bytes:
+    """Return a PNG with so many colors at most."""
+    from PIL import Image  # noqa: PLC0415  # --help needs no Pillow
+
+    reduced = BytesIO()
+    image = Image.open(BytesIO(picture)).convert("RGB")
+    method = Image.Quantize.MAXCOVERAGE  # keeps colors that are rare, such as red
+    image.quantize(colors, method, kmeans=1).save(reduced, "PNG", optimize=True)
+    return reduced.getvalue()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -171,6 +171,16 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "metrics-show-identities",
+        "app/reload_change.py",
+        "are_shown = settings.statusz.identities",
+        "are_shown = True",
+        "unit/app/test_reload.py::test_rules_are_labelled_with_the_position_alone",
+        holds=(
+            "e2e/test_statusz.py::test_identities_are_shown_only_if_the_setting_says_so",
+        ),
+    ),
+    Mutant(
         "status-page-escapes-nothing",
         "app/statusz/markup.py",
         "else escape(str(child))",

@@ -33,7 +33,7 @@ _log = logging.getLogger("admin")
 
 
 class AdminPages:
-    """Serves `/livez`, `/readyz`, `/metrics` and `/statusz`.
+    """Serves `/livez`, `/readyz`, `/metrics` and `/statusz`, to which `/` leads.
 
     `?verbose` has a line for each part. A fault with which the gateway can still
     serve, such as a new certificate that is invalid, doesn't make it unready.
@@ -58,6 +58,7 @@ class AdminPages:
         self._max_connections = max_connections
         self._connection_seconds = connection_seconds
         self._pages: dict[str, Page] = {
+            "/": self._root,
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
@@ -97,6 +98,10 @@ class AdminPages:
         response.force_close()  # an idle connection would count towards the limit
         return response
 
+    async def _root(self, _request: web.BaseRequest) -> web.Response:
+        """Redirect a person who knows only the address to the status page."""
+        return web.Response(status=302, headers={"Location": "statusz"})
+
     async def _livez(self, request: web.BaseRequest) -> web.Response:
         is_dead = self._readiness.is_dead
         lines = ["new calls can't reach the gateway" if is_dead else "ok"]
@@ -129,7 +134,10 @@ class AdminPages:
 
 def _lines(lines: list[str], *, status: int) -> web.Response:
     text = "".join(f"{line}\n" for line in lines)
-    return web.Response(text=text, status=status)
+    body = text.encode(errors="backslashreplace")  # paths may have bytes beyond UTF-8
+    return web.Response(
+        body=body, content_type="text/plain", charset="utf-8", status=status
+    )
 
 
 class _Connections(web.Server):

@@ -54,9 +54,16 @@ def prepare(
 
 
 def rules_of(settings: Settings) -> list[Rule]:
-    """Return the rules on callers, each with its label: `1:spiffe://…`."""
+    """Return the rules on callers, each with its label: `1:spiffe://…`.
+
+    Without `statusz.identities` the label is the position alone.
+    """
+    are_shown = settings.statusz.identities
     return [
-        Rule(**each.model_dump(), label=f"{number}:{each.identity}")
+        Rule(
+            **each.model_dump(),
+            label=f"{number}:{each.identity}" if are_shown else str(number),
+        )
         for number, each in enumerate(settings.callers, start=1)
     ]
 

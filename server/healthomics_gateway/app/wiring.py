@@ -11,6 +11,7 @@ from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
+from healthomics_gateway.runs.quota import RECOVERY_SECONDS
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.scheduler import Scheduler
@@ -126,7 +127,7 @@ def make_schedulers(
             burst=quota.burst,
             poll_share=share,
             places=places,
-            use=QuotaUse(tps=quota.tps),
+            use=QuotaUse(tps=quota.tps, recovery_seconds=RECOVERY_SECONDS),
             metrics=metrics.queue,
         )
     )

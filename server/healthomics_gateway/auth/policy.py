@@ -46,7 +46,7 @@ class Rule:
     concurrent_calls: int | None = None
     watches: int | None = None
     aws_role: str | None = None  # ARN of the role that is assumed for each caller
-    label: str = ""  # in metrics: its position and identity; empty: there are no rules
+    label: str = ""  # in metrics: its position, and identity if shown; empty: no rules
 
     def matches(self, identity: str) -> bool:
         """Return whether the rule applies to this caller."""

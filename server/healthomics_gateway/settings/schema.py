@@ -180,9 +180,9 @@ class CallerRule(_Section):
 
 
 class Statusz(_Section):
-    """The status page."""
+    """The status page, and the labels of rules in the metrics."""
 
-    identities: Switch = False
+    identities: Switch = True
 
 
 class Settings(BaseSettings):

@@ -133,21 +133,31 @@ class QuotaUse:
     """The requests to one account in each 15 seconds of the last 15 minutes."""
 
     def __init__(
-        self, *, tps: float, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        tps: float,
+        recovery_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin without requests; `tps` is the rate if AWS doesn't throttle."""
+        """Begin without requests; `tps` is the rate if AWS doesn't throttle.
+
+        A rate that a throttle has lowered rises by `tps` in `recovery_seconds`.
+        """
         self._tps = tps
+        self._gain = tps / recovery_seconds
         self._clock = clock
         self._begun = clock()
+        self._known = self._begun, tps  # when the rate was known last, and the rate
+        self._last = int(self._begun // SLOT_SECONDS) - 1  # the number of the last slot
         self._slots = [_Slot() for _ in range(SLOTS)]
 
     def sent(self, rate: float) -> None:
         """Count a request that is sent while `rate` requests a second are allowed."""
-        self._slot(rate).used += 1
+        self._note(rate).used += 1
 
     def throttled(self, rate: float) -> None:
         """Count a throttle, which has lowered the rate to `rate`."""
-        self._slot(rate).throttled += 1
+        self._note(rate).throttled += 1
 
     @property
     def used(self) -> int:
@@ -159,19 +169,17 @@ class QuotaUse:
     def slots(self) -> Sequence[SlotUse]:
         """The slots since the start, at most 60, the oldest first, the last under way.
 
-        A slot without requests has the full rate as its limit.
+        A slot without requests has the rate that would have been allowed.
         """
         now = self._clock()
-        last = int(now // SLOT_SECONDS)
+        last = self._slot(now).number
         first = max(last - SLOTS + 1, int(self._begun // SLOT_SECONDS))
-        return [self._use(number, now) for number in range(first, last + 1)]
+        numbers = range(first, last + 1)
+        return [self._use(self._slots[number % SLOTS], now) for number in numbers]
 
-    def _use(self, number: int, now: float) -> SlotUse:
-        slot = self._slots[number % SLOTS]
-        if slot.number != number:
-            slot = _Slot(rate=self._tps)
-        begin = max(number * SLOT_SECONDS, self._begun)
-        seconds = min((number + 1) * SLOT_SECONDS, now) - begin
+    def _use(self, slot: _Slot, now: float) -> SlotUse:
+        begin = max(slot.number * SLOT_SECONDS, self._begun)
+        seconds = min((slot.number + 1) * SLOT_SECONDS, now) - begin
         return SlotUse(
             ago_seconds=round(now - begin, 3),
             seconds=round(seconds, 3),
@@ -180,13 +188,24 @@ class QuotaUse:
             rate_per_second=round(slot.rate, 3),
         )
 
-    def _slot(self, rate: float) -> _Slot:
-        """Return the slot under way, with the lowest rate so far."""
-        number = int(self._clock() // SLOT_SECONDS)
-        slot = self._slots[number % SLOTS]
-        if slot.number != number:
-            slot.number, slot.rate = number, rate
-            slot.used = slot.throttled = 0
-        elif rate < slot.rate:
-            slot.rate = rate
+    def _note(self, rate: float) -> _Slot:
+        """Return the slot under way, in which the rate was `rate` just now."""
+        now = self._clock()
+        slot = self._slot(now)
+        slot.rate = min(slot.rate, rate)
+        self._known = now, rate
         return slot
+
+    def _slot(self, now: float) -> _Slot:
+        """Return the slot under way, after all that have begun since the last one."""
+        number = int(now // SLOT_SECONDS)
+        for each in range(max(self._last + 1, number - SLOTS + 1), number + 1):
+            rate = self._rate_at(each * SLOT_SECONDS)
+            self._slots[each % SLOTS] = _Slot(number=each, rate=rate)
+        self._last = number
+        return self._slots[number % SLOTS]
+
+    def _rate_at(self, begin: float) -> float:
+        """Return the rate at the begin of a slot; it only rises without a throttle."""
+        at, rate = self._known
+        return min(rate + max(begin - at, 0.0) * self._gain, self._tps)

@@ -311,6 +311,15 @@ async def test_rules_are_labelled_with_position_and_identity(tmp_path: Path) -> 
     assert ["1:before", "2:after"] == world.labels
 
 
+@pytest.mark.guarantee("status-page")
+async def test_rules_are_labelled_with_the_position_alone(tmp_path: Path) -> None:
+    """Without `statusz.identities` no label has an identity, after a reload either."""
+    async with following(tmp_path, GATEWAY_STATUSZ__IDENTITIES="false") as world:
+        await world.write(f"{BEFORE}\n{AFTER}")
+
+    assert ["1", "2"] == world.labels
+
+
 async def test_load_that_hangs_is_a_fault_and_ends_later(tmp_path: Path) -> None:
     """A file on a server that is gone delays nothing, and its old result isn't used."""
     async with following(tmp_path, read_seconds=0.05) as world:

@@ -13,6 +13,7 @@ import pytest
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Bulkhead
+from healthomics_gateway.runs.quota import RECOVERY_SECONDS
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import Caller, OneCall, Partition, RunQuery
@@ -38,7 +39,7 @@ def scheduler(*, tps: float, burst: float, poll_share: float = 0.5) -> Scheduler
         burst=burst,
         poll_share=poll_share,
         places=places,
-        use=QuotaUse(tps=tps, clock=now),
+        use=QuotaUse(tps=tps, recovery_seconds=RECOVERY_SECONDS, clock=now),
         clock=now,
     )
 

@@ -13,7 +13,7 @@ import pytest
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Bulkhead
-from healthomics_gateway.runs.quota import Gate, Quota
+from healthomics_gateway.runs.quota import RECOVERY_SECONDS, Gate, Quota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import (
@@ -405,7 +405,7 @@ def test_use_of_each_account_is_counted_where_requests_are_sent() -> None:
                 burst=BURST,
                 poll_share=0.5,
                 places=Bulkhead(inf),
-                use=QuotaUse(tps=TPS, clock=now),
+                use=QuotaUse(tps=TPS, recovery_seconds=RECOVERY_SECONDS, clock=now),
                 clock=now,
             )
         )

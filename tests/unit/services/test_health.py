@@ -465,7 +465,7 @@ async def test_livez_succeeds_while_the_process_is_alive(
 
 async def test_admin_has_no_other_pages() -> None:
     """Other paths are 404."""
-    status, _ = await page(ready(), "/")
+    status, _ = await page(ready(), "/other")
 
     assert 404 == status
 

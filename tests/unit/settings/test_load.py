@@ -130,7 +130,7 @@ def test_defaults() -> None:
         "jwt.identity_claim": "sub",
         "jwt.audience_claim": "aud",
         "jwt.leeway": "30s",
-        "statusz.identities": "false",
+        "statusz.identities": "true",
     } == {name: value for name, value, _ in rows(loaded())}
     assert {"default"} == {origin for _, _, origin in rows(loaded())}
 

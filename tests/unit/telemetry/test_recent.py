@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.quota import RECOVERY_SECONDS, Quota
 from healthomics_gateway.telemetry.recent import (
     MAX_ERRORS,
     MAX_REASONS,
@@ -98,10 +99,15 @@ def test_number_of_reasons_is_bounded() -> None:
     assert MAX_REASONS == len(found.by_reason)
 
 
+def use_at(clock: MonotonicClock) -> QuotaUse:
+    """Return the use of a quota of 8 requests a second."""
+    return QuotaUse(tps=8, recovery_seconds=RECOVERY_SECONDS, clock=clock)
+
+
 def test_requests_are_counted_in_their_slot() -> None:
     """Each slot has its requests, throttles and lowest rate; the last is under way."""
     clock = MonotonicClock(SLOT_SECONDS * 100 + 5)
-    use = QuotaUse(tps=8, clock=clock)
+    use = use_at(clock)
     use.sent(8)
     use.sent(8)
     clock.now += SLOT_SECONDS
@@ -129,17 +135,40 @@ def test_requests_are_counted_in_their_slot() -> None:
 
 def test_rate_that_falls_within_a_slot_is_its_lowest() -> None:
     """The lowest rate of a slot counts, whatever comes after it."""
-    use = QuotaUse(tps=8, clock=MonotonicClock(0.0))
+    use = use_at(MonotonicClock(0.0))
     for rate in (8.0, 5.6, 7.0):
         use.sent(rate)
 
     assert [5.6] == [each.rate_per_second for each in use.slots]
 
 
+def test_rate_of_slots_without_requests_recovers_as_the_quota_does() -> None:
+    """After throttles, idle slots have the rate that would have been allowed."""
+    clock = MonotonicClock(0.0)
+    quota, use = Quota(tps=8, burst=1, clock=clock), use_at(clock)
+    rates = []
+    for _ in range(4):
+        quota.cut()
+        use.throttled(quota.rate)
+        clock.now += 1.0
+    for at in range(1, 5):
+        clock.now = at * SLOT_SECONDS
+        quota.fill()
+        rates.append(quota.rate)
+    clock.now += 1.0
+    first, *idle = use.slots
+
+    assert 2 < first.rate_per_second < rates[0]
+    assert [round(each, 3) for each in rates] == [each.rate_per_second for each in idle]
+    assert rates[0] < rates[1] < rates[2] == rates[3] == 8
+    use.sent(8.0)
+    assert idle[:-1] == use.slots[1:-1]  # a later request changes no earlier slot
+
+
 def test_slots_older_than_a_quarter_of_an_hour_are_forgotten() -> None:
     """There are at most 60 slots, and a slot that is used again begins at 0."""
     clock = MonotonicClock(0.0)
-    use = QuotaUse(tps=8, clock=clock)
+    use = use_at(clock)
     use.sent(8)
     clock.now = SLOTS * SLOT_SECONDS
     before = use.slots, use.used

@@ -22,5 +22,9 @@ def bounded(
 
 
 def clipped(text: str) -> str:
-    """Return a text of a bounded length."""
+    r"""Return a text of a bounded length that UTF-8 can encode.
+
+    A byte of a path that isn't UTF-8 is shown as an escape: `\udcff`.
+    """
+    text = text[: MAX_TEXT + 1].encode(errors="backslashreplace").decode()
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import groupby
+from math import floor, log10
 
-from healthomics_gateway.app.statusz.markup import Markup, element
+from healthomics_gateway.app.statusz.markup import Markup, element, joined
 from healthomics_gateway.app.statusz.shape import QuotaState
 from healthomics_gateway.app.statusz.texts import count, number, percent, span
 from healthomics_gateway.telemetry.recent import SLOT_SECONDS, SLOTS
 
 MINUTE = 60.0
+TICKS = 4  # of the scale, at most, above 0
 HEIGHT = 100.0  # of the drawing, which is SLOTS wide; the page stretches both
 BAR_WIDTH = 0.8
 MARK_HEIGHT = 6.0  # of the mark for a throttle, above the bars
@@ -24,7 +26,8 @@ def chart(quota: QuotaState, *, at: int) -> Markup:
         element("h3", _title(quota)),
         element("p", summary(quota)),
         _legend(quota),
-        element("div", *_plot(quota, at, top), class_="plot"),
+        element("p", "requests in each 15 s", class_="unit"),
+        element("div", _scale(top), *_plot(quota, at, top), class_="plot"),
         element(
             "div",
             element("span", f"{number(SLOTS * SLOT_SECONDS / MINUTE)} minutes ago"),
@@ -40,13 +43,13 @@ def summary(quota: QuotaState) -> str:
     whole = quota.used + quota.left
     busiest = max(each.used for each in quota.slots)
     text = (
-        f"In the last {span(seconds)}: {count(quota.used, 'call', 'calls')} sent to"
-        f" HealthOmics, {percent(quota.used, whole)} of what the quota allowed;"
-        f" {quota.left:,} left. Busiest 15 s: {count(busiest, 'call', 'calls')}"
+        f"In the last {span(seconds)}: {count(quota.used, 'request', 'requests')} sent"
+        f" to HealthOmics, {percent(quota.used, whole)} of what the quota allowed;"
+        f" {quota.left:,} left. Busiest 15 s: {count(busiest, 'request', 'requests')}"
         f" of {number(quota.limit_per_second * SLOT_SECONDS)}."
     )
     if quota.throttled:
-        text += f" AWS throttled {count(quota.throttled, 'call', 'calls')}."
+        text += f" AWS throttled {count(quota.throttled, 'request', 'requests')}."
     if quota.rate_per_second < quota.limit_per_second:
         text += (
             f" The rate is lowered to {number(quota.rate_per_second)} a second"
@@ -72,7 +75,10 @@ def _title(quota: QuotaState) -> str:
 
 
 def _legend(quota: QuotaState) -> Markup:
-    limit = f"allowed ({number(quota.limit_per_second)} calls a second)"
+    limit = (
+        f"allowed ({number(quota.limit_per_second * SLOT_SECONDS)} in 15 s:"
+        f" {number(quota.limit_per_second)} a second)"
+    )
     named = [("used", "sent to HealthOmics"), ("limit", limit)]
     if quota.throttled:
         named.append(("throttled", "throttled by AWS"))
@@ -81,6 +87,31 @@ def _legend(quota: QuotaState) -> Markup:
         for kind, text in named
     )
     return element("ul", *items, class_="legend")
+
+
+def ticks(top: float) -> list[float]:
+    """Return up to 4 round numbers above 0 that aren't above `top`."""
+    unit = 10.0 ** floor(log10(top / TICKS))
+    steps = (unit * each for each in (1, 2, 5, 10))
+    step = next(each for each in steps if each * (TICKS + 1) > top)
+    return [step * at for at in range(1, TICKS + 1) if step * at <= top]
+
+
+def _scale(top: float) -> Markup:
+    """Return the vertical scale, which isn't stretched, so that it may have text."""
+    marks = [(0.0, HEIGHT)]
+    marks += [
+        (each, HEIGHT * (1 - each / top / SLOT_SECONDS))
+        for each in ticks(top * SLOT_SECONDS)
+    ]
+    lines = (
+        joined(
+            element("line", x1="3rem", x2="100%", y1=f"{y:.2f}%", y2=f"{y:.2f}%"),
+            element("text", f"{each:,g}", x="2.6rem", y=f"{y:.2f}%"),
+        )
+        for each, y in marks
+    )
+    return element("svg", *lines, class_="scale", aria_hidden="true")
 
 
 def _plot(quota: QuotaState, at: int, top: float) -> Iterator[Markup]:
@@ -93,6 +124,7 @@ def _plot(quota: QuotaState, at: int, top: float) -> Iterator[Markup]:
         _limit_line(quota, top),
         viewBox=f"0 0 {SLOTS} {HEIGHT:g}",
         preserveAspectRatio="none",
+        class_="bars",
         role="img",
         aria_labelledby=names[0],
         aria_describedby=names[1],

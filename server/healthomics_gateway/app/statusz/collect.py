@@ -72,7 +72,7 @@ class Collector:
 
     def _process(self, now: datetime) -> Mapping[str, Any]:
         return {
-            "host": platform.node(),
+            "host": clipped(platform.node()),
             "version": VERSION,
             "python_version": platform.python_version(),
             "grpc_version": grpc.__version__,
@@ -85,8 +85,8 @@ class Collector:
         return {
             "addresses": [str(each) for each in self._parts.listeners.addresses],
             "admin_address": self._admin_address(),
-            "region": self._parts.aws.region,
-            "endpoint": masked_url(self._parts.aws.endpoint),
+            "region": clipped(self._parts.aws.region),
+            "endpoint": clipped(masked_url(self._parts.aws.endpoint)),
         }
 
     def _calls(self) -> shape.Calls:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from healthomics_gateway.app.statusz.markup import Child, Markup, element, joined
+from healthomics_gateway.app.statusz.markup import (
+    Child,
+    Markup,
+    element,
+    joined,
+    table,
+)
 from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.app.statusz.texts import moment
 from healthomics_gateway.telemetry.recent import Failure, ReasonCount
+
+COLUMNS = "when", "method", "request id"
+CALLER = "caller"  # a further column, if identities are shown
 
 
 def reason(state: ReasonCount, of: Snapshot) -> Markup:
@@ -23,14 +32,18 @@ def reason(state: ReasonCount, of: Snapshot) -> Markup:
         " ",
         element("small", f"{state.last.code}, {state.count:,} since the start"),
     )
-    items = (element("li", *_entry(each, of)) for each in newest)
-    return joined(title, element("ul", *items, class_="calls"))
+    return joined(title, _calls(newest, of))
+
+
+def _calls(errors: Iterable[Failure], of: Snapshot) -> Markup:
+    are_shown = all(each.identity is not None for each in errors)
+    columns = (*COLUMNS, CALLER) if are_shown else COLUMNS
+    rows = (tuple(_entry(each, of))[: len(columns)] for each in errors)
+    return table(columns, rows, class_="calls")
 
 
 def _entry(error: Failure, of: Snapshot) -> Iterator[Child]:
-    method = error.method.rpartition("/")[2] or "unknown method"
     yield moment(error.time, of.time)
-    yield element("span", method)
+    yield error.method.rpartition("/")[2] or "unknown method"
     yield element("code", error.request_id)
-    if error.identity is not None:
-        yield element("span", error.identity)
+    yield error.identity

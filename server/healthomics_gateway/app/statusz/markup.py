@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import TypeAlias
 
 VOID = frozenset({"meta"})  # HTML's elements without an end tag
-SHAPES = frozenset({"path", "rect"})  # of SVG, where an empty element ends with a slash
+SHAPES = frozenset(
+    {"line", "path", "rect"}
+)  # of SVG, where an empty element ends with a slash
 
 
 class Markup(str):
@@ -34,6 +37,25 @@ def element(name: str, /, *children: Child, **attributes: Child) -> Markup:
     if name in VOID:
         return Markup(f"<{name}{given}>")
     return Markup(f"<{name}{given}>{joined(*children)}</{name}>")
+
+
+def table(
+    columns: tuple[str, ...], rows: Iterable[tuple[Child, ...]], class_: Child = None
+) -> Markup:
+    """Return a table; on a narrow screen each cell has its column's name before it."""
+    head = element("tr", *(element("th", each, scope="col") for each in columns))
+    body = (
+        element(
+            "tr",
+            *(
+                element("td", element("span", cell), data_label=column)
+                for column, cell in zip(columns, row, strict=True)
+            ),
+        )
+        for row in rows
+    )
+    parts = element("thead", head), element("tbody", *body)
+    return element("table", *parts, class_=class_)
 
 
 def joined(*children: Child) -> Markup:

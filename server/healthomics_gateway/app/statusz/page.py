@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from healthomics_gateway.app.statusz.chart import chart
 from healthomics_gateway.app.statusz.errors import reason
-from healthomics_gateway.app.statusz.markup import Child, Markup, element
+from healthomics_gateway.app.statusz.markup import Child, Markup, element, table
 from healthomics_gateway.app.statusz.shape import Setting, Snapshot
 from healthomics_gateway.app.statusz.tables import (
     certificate_rows,
@@ -22,6 +22,7 @@ from healthomics_gateway.app.statusz.texts import (
     size,
     span,
 )
+from healthomics_gateway.services.readiness import UPSTREAM
 
 STYLE = files(__package__).joinpath("style.css").read_text(encoding="utf-8").strip()
 _HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
@@ -29,6 +30,7 @@ POLICY = (  # nothing is loaded, and only this style is applied
     f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none';"
     " form-action 'none'; frame-ancestors 'none'"
 )
+RUN_BOOK = "docs/guide/operations.md#not-ready"
 DOCTYPE = "<!doctype html>\n"
 
 
@@ -63,6 +65,7 @@ def _header(state: Snapshot) -> Markup:
         "header",
         element("h1", "HealthOmics gateway ", element("small", state.version)),
         element("p", element("strong", headline(state)), why, class_=f"state {kind}"),
+        None if state.ready else _advice(),
         element(
             "p",
             f"On {state.host}, up {span(state.uptime_seconds)}, since"
@@ -79,18 +82,27 @@ def _header(state: Snapshot) -> Markup:
     )
 
 
+def _advice() -> Markup:
+    return element(
+        "p",
+        "What to do: Health, below, says what is wrong; the run book is ",
+        element("code", RUN_BOOK),
+        ".",
+    )
+
+
 def _sections(state: Snapshot) -> Iterator[Markup]:
     yield _section(
         "Health",
-        _table(("part", "state", "ok means"), part_rows(state), class_="parts"),
+        table(("part", "state", "ok means"), part_rows(state), class_="parts"),
     )
     yield _section("Now", _tiles(state))
     figures = (chart(each, at=at) for at, each in enumerate(state.quota, start=1))
-    yield _section("Quota", *figures, _left_out(state, "quota"))
+    yield _section("Quota", *figures, _left_out(state, "quota"), _unsent(state))
     yield _section("Errors", *_errors(state))
     yield _section(
         "Credentials and certificates",
-        _table(("what", "state", "expires"), certificate_rows(state)),
+        table(("what", "state", "expires"), certificate_rows(state)),
     )
     yield _section("Rules", *_rules(state))
     yield _section("Settings", *_settings(state))
@@ -102,25 +114,6 @@ def _section(title: str, *children: Child) -> Markup:
     return element(
         "section", element("h2", title, id=name), *children, aria_labelledby=name
     )
-
-
-def _table(
-    columns: tuple[str, ...], rows: Iterable[tuple[Child, ...]], class_: Child = None
-) -> Markup:
-    """Return a table; on a narrow screen each cell has its column's name before it."""
-    head = element("tr", *(element("th", each, scope="col") for each in columns))
-    body = (
-        element(
-            "tr",
-            *(
-                element("td", element("span", cell), data_label=column)
-                for column, cell in zip(columns, row, strict=True)
-            ),
-        )
-        for row in rows
-    )
-    parts = element("thead", head), element("tbody", *body)
-    return element("table", *parts, class_=class_)
 
 
 def _tiles(state: Snapshot) -> Markup:
@@ -161,12 +154,23 @@ def _errors(state: Snapshot) -> Iterator[Markup]:
     yield from (reason(each, state) for each in state.errors.by_reason)
 
 
+def _unsent(state: Snapshot) -> Markup | None:
+    """Return why the charts may show fewer requests than the calls that failed."""
+    if not any(each.name == UPSTREAM and each.fault for each in state.parts):
+        return None
+    text = (
+        "The last attempts had no answer, see Health. An attempt that gets no"
+        " connection sends no request, so it uses no quota and isn't in a chart."
+    )
+    return element("p", text)
+
+
 def _rules(state: Snapshot) -> Iterator[Markup | None]:
     if not state.rules:
         yield element("p", "No rules are set: every caller that is accepted may call.")
         return
     yield element("p", "The first rule that matches a caller decides.")
-    yield _table(("rule", "methods", "calls"), rule_rows(state))
+    yield table(("rule", "methods", "calls"), rule_rows(state))
     yield _left_out(state, "rules")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from math import inf
 from typing import TypeAlias
 
 import orjson
@@ -13,6 +15,7 @@ from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.threads import OneAtATime
 
 OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_OMIT_MICROSECONDS
+KEPT_SECONDS = 1.0  # so that requests in a loop can't use up the CPU
 
 Take: TypeAlias = Callable[[], Awaitable[Snapshot]]
 
@@ -35,15 +38,27 @@ FORMATS: Mapping[str, tuple[str, Callable[[Snapshot], bytes]]] = {
 
 
 class Rendering:
-    """Renders the page in a thread; requests that come meanwhile share it."""
+    """Renders the page in a thread, at most once a second in each format.
 
-    def __init__(self, take: Take) -> None:
+    Requests that come meanwhile share it.
+    """
+
+    def __init__(
+        self, take: Take, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Render what `take` returns."""
         self._take = take
+        self._clock = clock
         self._threads = {name: OneAtATime("statusz") for name in FORMATS}
+        self._kept: dict[str, tuple[bytes, float]] = {}  # with the time of its state
 
     async def page(self, name: str) -> tuple[bytes, str]:
         """Return the page and its content type, in the format of this name."""
         kind, render = FORMATS[name]
-        state = await self._take()
-        return await self._threads[name].run(partial(render, state)), kind
+        now = self._clock()
+        body, taken = self._kept.get(name, (b"", -inf))
+        if now - taken >= KEPT_SECONDS:
+            state = await self._take()
+            body = await self._threads[name].run(partial(render, state))
+            self._kept[name] = body, now
+        return body, kind

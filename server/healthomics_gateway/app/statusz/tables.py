@@ -101,8 +101,8 @@ def _age(keys: KeyState) -> str:
 def rule_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
     """Yield a row for each rule in order, and one for callers that none applies to."""
     for each in state.rules:
-        name = f"rule {each.rule}"
-        shown = joined(f"{each.rule}: ", element("code", each.identity))
+        name = f"rule {each.rule} (callers[{each.rule - 1}])"  # as among the settings
+        shown = joined(name, ": ", element("code", each.identity))
         methods = ", ".join(each.methods) or "none"
         yield shown if each.identity else name, methods, f"{each.calls:,}"
     name = "no rule applies, or the identity isn't proven"

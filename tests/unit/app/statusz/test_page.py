@@ -8,11 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from healthomics_gateway.app.statusz import shape
 from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS, MAX_ITEMS, MAX_TEXT
+from healthomics_gateway.app.statusz.chart import TICKS, ticks
 from healthomics_gateway.app.statusz.markup import SHAPES, VOID
-from healthomics_gateway.app.statusz.page import POLICY, STYLE, headline, page
+from healthomics_gateway.app.statusz.page import POLICY, RUN_BOOK, STYLE, headline, page
 from healthomics_gateway.app.statusz.rendering import as_html, as_json
 from healthomics_gateway.telemetry.recent import (
     MAX_ERRORS,
@@ -26,6 +29,7 @@ from testkit.snapshots import (
     at_rest,
     certificate,
     error,
+    errors,
     hostile,
     loaded,
     quota,
@@ -157,7 +161,7 @@ def test_gateway_at_rest_shows_that_nothing_has_failed() -> None:
         "No rules are set",
         "All are defaults.",
         "no expiry known",
-        "In the last 15s: 0 calls sent to HealthOmics, 0 % of what the quota allowed;",
+        "In the last 15s: 0 requests sent to HealthOmics, 0 % of what the quota",
     ):
         assert words in text
 
@@ -173,7 +177,9 @@ def test_gateway_at_work_shows_its_figures() -> None:
         "5 MiB of 64 MiB; 1 run",
         "Quota of the gateway's own account",
         "Quota of account 210987654321",
-        "AWS throttled 1 call.",
+        "AWS throttled 1 request.",
+        "requests in each 15 s",
+        "allowed (120 in 15 s: 8 a second)",
         "The rate is lowered to 5.6 a second at the moment.",
         "3 calls wait for a turn.",
         "1 poll waits for a turn.",
@@ -182,8 +188,8 @@ def test_gateway_at_work_shows_its_figures() -> None:
         "in 90d 0h 2027-02-27 12:30:00 UTC",
         "2 keys",
         "read 1m 0s ago; read again in 4m 0s",
-        f"1: {LIMS} GetRun 1,234",
-        "rule 2 none 0",
+        f"rule 1 (callers[0]): {LIMS} GetRun 1,234",
+        "rule 2 (callers[1]) none 0",
         "1,000 more aren't shown.",
         "log.level debug",
         "jwt.issuer not set",
@@ -194,23 +200,34 @@ def test_gateway_at_work_shows_its_figures() -> None:
 
 def test_errors_are_grouped_by_reason() -> None:
     """Each reason has its count and its calls, with time, method and request id."""
-    older = error(request_id="older", method="", identity="lims")
+    older = error(request_id="older", method="")
     newest = (error(request_id="newer"), error("TOKEN_MISSING"), older)
     counts = [ReasonCount(count=7, last=newest[0])]
     counts += [ReasonCount(count=1, last=each) for each in newest[1:2]]
     counts.append(ReasonCount(count=3, last=error("RARE", request_id="rare")))
     state = shape.ErrorState(by_reason=counts, newest=newest)
     text = words_of(at_rest(errors=state))
+    columns = "when method request id"
 
     first = text.index("RUN_NOT_FOUND NOT_FOUND, 7 since the start")
     second = text.index("TOKEN_MISSING NOT_FOUND, 1 since the start")
     assert (
         first
-        < text.index("5s ago 12:29:55 UTC GetRun newer")
-        < text.index("unknown method older lims")
+        < text.index(f"{columns} 5s ago 12:29:55 UTC GetRun newer")
+        < text.index("unknown method older")
         < second
     )
     assert "GetRun rare" in text  # its last call, though it isn't among the newest
+
+
+def test_errors_have_their_callers_if_these_are_shown() -> None:
+    """Without identities there is no column of callers."""
+    hidden, shown = (
+        words_of(at_rest(errors=errors(error(identity=each)))) for each in (None, "me")
+    )
+
+    assert "request id caller 5s ago 12:29:55 UTC GetRun 0a1b2c me" in shown
+    assert "caller 5s ago" not in hidden
 
 
 def test_gateway_with_faults_shows_each() -> None:
@@ -218,7 +235,9 @@ def test_gateway_with_faults_shows_each() -> None:
     text = words_of(with_faults())
 
     for words in (
-        "Not ready UPSTREAM_CONNECTION",
+        "Not ready UPSTREAM_CONNECTION What to do: Health, below, says what is wrong",
+        f"the run book is {RUN_BOOK} .",
+        "An attempt that gets no connection sends no request",
         "not ready UPSTREAM_CONNECTION: no answer in 33 s",
         "fault 12 lines lost",
         "not usable",
@@ -245,12 +264,15 @@ def test_chart_has_its_facts_as_text() -> None:
     assert 1 == text.count('<svg viewBox="0 0 60 100"')
     assert 'aria-labelledby="chart-1-title" aria-describedby="chart-1-text"' in text
     assert '<title id="chart-1-title">Quota of the gateway&#x27;s own account' in text
-    assert '<desc id="chart-1-text">In the last 45s: 300 calls sent' in text
+    assert '<desc id="chart-1-text">In the last 45s: 300 requests sent' in text
     assert [1, 1, 1] == [
         text.count(f'class="{kind}"/>') for kind in ("used", "now", "throttled")
     ]
     # 16 calls a second are the most; the top is a tenth above it.
     assert '<path d="M57 54.55H58V77.27H59V54.55H60" class="limit"' in text
+    assert 1 == text.count('<svg class="scale" aria-hidden="true"><line x1="3rem"')
+    # 264 requests in 15 s are the top: the mark of 200 is 64/264 below it.
+    assert '<text x="2.6rem" y="24.24%">200</text>' in text
     assert '<rect x="59.1" y="9.09" width="0.8" height="90.91" class="now"/>' in text
 
 
@@ -315,3 +337,13 @@ def test_certificate_is_due_two_weeks_before_its_end() -> None:
     ]
 
     assert [True, False] == ["expires soon" in each for each in text]
+
+
+@given(st.floats(1e-3, 1e6))
+@example(132.0)
+def test_scale_has_few_round_numbers(top: float) -> None:
+    """There are two to four marks, none above the top, and none much below it."""
+    found = ticks(top)
+
+    assert 2 <= len(found) <= TICKS
+    assert max(found) <= top < max(found) + 1.001 * found[0]

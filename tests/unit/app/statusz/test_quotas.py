@@ -7,6 +7,7 @@ from math import inf
 from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS
 from healthomics_gateway.app.statusz.quotas import quotas
 from healthomics_gateway.runs.bulkhead import Bulkhead
+from healthomics_gateway.runs.quota import RECOVERY_SECONDS
 from healthomics_gateway.runs.rate_limit import OWN_ACCOUNT
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.telemetry.recent import QuotaUse
@@ -14,7 +15,7 @@ from healthomics_gateway.telemetry.recent import QuotaUse
 
 def scheduler(sent: int) -> Scheduler:
     """Return the scheduler of an account to which so many requests were sent."""
-    use = QuotaUse(tps=8)
+    use = QuotaUse(tps=8, recovery_seconds=RECOVERY_SECONDS)
     for _ in range(sent):
         use.sent(8)
     return Scheduler(tps=8, burst=8, poll_share=0.5, places=Bulkhead(inf), use=use)
