@@ -10,7 +10,8 @@ WHOLE = 1 - 1e-6  # token: sums of fractions fall short of one
 class TokenBucket:
     """Tokens that arrive at `rate` a second, up to `capacity`. It starts full.
 
-    Call `fill` before `take`, `has_token` or `wait_seconds`. `clock` counts seconds.
+    Call `fill` before `take`, `has_token`, `is_full` or `wait_seconds`. `clock` counts
+    seconds.
     """
 
     __slots__ = ("_capacity", "_clock", "_filled_at", "rate", "tokens")
@@ -49,6 +50,11 @@ class TokenBucket:
     def has_token(self) -> bool:
         """Return whether a token can be used now."""
         return self.tokens >= WHOLE
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether it has all the tokens that it can have."""
+        return self.tokens >= self._capacity
 
     @property
     def wait_seconds(self) -> float:

@@ -167,7 +167,7 @@ def test_run_books_of_alerts_name_them() -> None:
 
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_run_book_has_metric_log_and_action(heading: str) -> None:
-    """Each run book has its alerts or why none, an expression, the log, and what to do."""
+    """Each run book has its alerts, or why none, PromQL, the log, and what to do."""
     text = SECTIONS[heading]
 
     assert re.search(r"^Alerts: (`|none, because )", text, re.MULTILINE)

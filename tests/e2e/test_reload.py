@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -70,6 +71,13 @@ class Reloaded:
             text = await response.text()
         lines = [each for each in text.splitlines() if "configuration" in each]
         return response.status, "".join(lines)
+
+    async def accounts(self) -> set[str]:
+        """Return the accounts whose quota `/metrics` has."""
+        url = f"http://{self.served.admin_address}/metrics"
+        async with aiohttp.request("GET", url) as response:
+            text = await response.text()
+        return set(re.findall('quota_limit{account="(.*)"}', text))
 
 
 @asynccontextmanager
@@ -182,11 +190,13 @@ async def test_changed_file_is_found_without_a_signal(tmp_path: Path) -> None:
         (tmp_path / "next").rename(tmp_path / "data")
         event = await gateway.served.event(*OUTCOMES)
         warned = await gateway.served.event("restart_needed")
+        pending = await gateway.ready()
         after = await gateway.calls.get(OURS, token(), **stale)
         asked = gateway.calls.upstream.asked[OURS]
 
     assert ["withhold"] == event["changed"]
     assert ["max_in_flight"] == warned["settings"]
+    assert (200, "configuration: restart needed for max_in_flight") == pending
     assert (True, False) == (
         before.HasField("parameters"),
         after.HasField("parameters"),
@@ -199,7 +209,7 @@ async def test_rule_can_get_a_role(tmp_path: Path) -> None:
     """Watches of its callers end, and their next calls use sessions of the role.
 
     The gateway's account is looked up then, as it is at the start with such a rule, and
-    not again later.
+    not again later. The role's account is measured as long as a rule has it.
     """
     async with FakeSts() as sts, reloading(tmp_path, rule(LIMS), sts=sts) as gateway:
         watch = gateway.calls.watch(OURS, token())
@@ -209,12 +219,16 @@ async def test_rule_can_get_a_role(tmp_path: Path) -> None:
         ended = await states(watch)
         run = await gateway.calls.get(OURS, token())
         fault = gateway.calls.upstream.requests[-1].fault
+        with_role = await gateway.accounts()
+        await gateway.reload(rule(LIMS))
+        without = await gateway.accounts()
         for toml in rule(LIMS), rule(LIMS, aws_role=ROLE):
             await gateway.reload(toml)
 
     assert [] == before
     assert REFUSED == verdict(ended)
     assert ("first", "") == (run.name, fault)
+    assert ({"own", "210987654321"}, {"own"}) == (with_role, without)
     assert ["GetCallerIdentity", "AssumeRole"] == [each.action for each in sts.asked]
 
 

@@ -528,6 +528,25 @@ MUTANTS = (
         "e2e/test_reload.py::test_changed_file_is_found_without_a_signal",
     ),
     Mutant(
+        "state-is-encoded-for-the-rules-before",
+        "runs/poller.py",
+        "        await self._encoding.acquire()\n",
+        "        chosen = selection()\n"
+        "        selection = lambda: chosen\n"
+        "        await self._encoding.acquire()\n",
+        "unit/runs/test_watch.py::test_state_that_waits_to_be_encoded_is_of_the_newest_rules",
+    ),
+    Mutant(
+        "reload-forgets-the-quota-in-use",
+        "runs/scheduler.py",
+        "        return not (self.users or self._queue) and self._quota.is_full\n",
+        "        return True\n",
+        "unit/runs/test_rate_limit.py::test_account_is_kept_while_its_bucket_is_not_full",
+        holds=(
+            "unit/runs/test_rate_limit.py::test_account_that_no_rule_has_any_more_is_dropped",
+        ),
+    ),
+    Mutant(
         "reload-fills-the-buckets",
         "interceptors/caller_limits.py",
         "            bucket.resize(rate=rate, capacity=capacity)\n",

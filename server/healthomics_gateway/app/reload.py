@@ -19,7 +19,10 @@ from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.threads import OneAtATime
 
 CHECK_SECONDS = 2.0  # between two checks of the file
-READ_SECONDS = 5.0  # for a check, and for checking the settings
+READ_SECONDS = 5.0  # to read the file
+# To check the settings, and so to read the files that they name. 10,000 rules take less
+# than a second of the CPU, which other work may need too.
+LOAD_SECONDS = 20.0
 
 _log = structlog.get_logger("reload")
 
@@ -53,7 +56,7 @@ class Setters:
     log_level: Callable[[str], None]
     withheld: Callable[[frozenset[str]], None]
     rules: Callable[[Sequence[Rule]], Awaitable[None]]
-    # Awaited with the roles of rules, before these rules are set.
+    # Awaited with the roles of all rules, before these rules are set.
     learn_accounts: Callable[[Sequence[str]], Awaitable[None]]
 
 
@@ -73,6 +76,7 @@ class Reloader:
         reloads: Reloads,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         read_seconds: float = READ_SECONDS,
+        load_seconds: float = LOAD_SECONDS,
     ) -> None:
         """Follow the file; `reloads` has the settings of the start."""
         self._file = reload.file
@@ -82,6 +86,7 @@ class Reloader:
         self._reloads = reloads
         self._sleep = sleep
         self._read_seconds = read_seconds
+        self._load_seconds = load_seconds
         self._tried: bytes | str = self._file.content  # used, or refused
         self._seen: bytes | str = self._file.content  # at the last check
         # Reading a file may hang.
@@ -151,10 +156,15 @@ class Reloader:
         """Return what to change; raise ConfigurationError with all faults."""
         if isinstance(found, str):
             raise ConfigurationError(found)
-        late = f"--config {self._file.path}: its files can't be read in time"
-        work = partial(prepare, found, self._file.load, self._reloads.settings)
+        late = (
+            f"--config {self._file.path}: its settings can't be checked within"
+            f" {self._load_seconds:g} s; a file that they name can't be read, or this"
+            " machine is too busy for so many"
+        )
+        reloads = self._reloads
+        work = partial(prepare, found, self._file.load, reloads.settings, reloads.start)
         try:
-            async with asyncio.timeout(self._read_seconds):
+            async with asyncio.timeout(self._load_seconds):
                 change = await self._loading.run(work)
         except TimeoutError:
             raise ConfigurationError(late) from None
@@ -163,13 +173,12 @@ class Reloader:
         return change
 
     async def _use(self, change: Change) -> None:
-        if change.roles:
-            await self._setters.learn_accounts(change.roles)
+        await self._setters.learn_accounts(change.roles)
         after = change.settings
         self._setters.log_level(after.log.level)
         self._setters.withheld(after.withhold)
         await self._setters.rules(change.rules)
-        self._reloads.succeeded(after)
+        self._reloads.succeeded(after, pending=change.needs_restart)
         _log.info("configuration_reloaded", changed=change.changed)
         if change.needs_restart:
             _log.warning("restart_needed", settings=change.needs_restart)

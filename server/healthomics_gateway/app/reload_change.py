@@ -9,7 +9,12 @@ from itertools import islice
 from healthomics_gateway.auth.policy import Rule
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.settings.effective import warnings
-from healthomics_gateway.settings.reloading import changed, reload_faults, reloaded
+from healthomics_gateway.settings.reloading import (
+    changed,
+    reload_faults,
+    reloaded,
+    unserved,
+)
 from healthomics_gateway.settings.schema import Settings
 
 MAX_WARNINGS = 50  # of a file that are logged
@@ -24,17 +29,20 @@ class Change:
     rules: Sequence[Rule]
     roles: Sequence[str]
     changed: Sequence[str]  # names of the settings that the reload changes
-    needs_restart: Sequence[str]  # names of those that have changed, but stay
+    needs_restart: Sequence[str]  # names of those that have no effect until then
     warnings: Sequence[str]  # that the settings before didn't have
 
 
 def prepare(
-    content: bytes, load: Callable[[bytes], Settings], running: Settings
+    content: bytes,
+    load: Callable[[bytes], Settings],
+    running: Settings,
+    start: Settings,
 ) -> Change:
     """Return what this content of the file changes, while `running` are in effect.
 
-    Raises ConfigurationError with all faults. It blocks, for the longer the more rules
-    there are.
+    `start` has the settings of the start. Raises ConfigurationError with all faults. It
+    blocks, for the longer the more rules there are.
     """
     read = load(content)
     if faults := tuple(reload_faults(running, read)):
@@ -48,7 +56,7 @@ def prepare(
         rules=rules_of(after),
         roles=roles_of(after),
         changed=changed(running, after),
-        needs_restart=changed(after, read),
+        needs_restart=[*changed(after, read), *unserved(start, after)],
         warnings=[each for each in found if each not in known],
     )
 

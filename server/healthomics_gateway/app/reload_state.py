@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from healthomics_gateway.settings.schema import Settings
 
-MAX_NAMES = 5  # settings with a fault that the summary names
+MAX_NAMES = 5  # settings that the summary names of a kind
 MAX_FAULTS = 50  # that are kept and logged
 
 
@@ -19,11 +19,13 @@ class Reloads:
         self, settings: Settings, *, now: Callable[[], float] = time.time
     ) -> None:
         """Begin with the settings of the start, which were read just now."""
-        self.settings = settings
+        self.settings = self.start = settings
         self._now = now
         self.outcomes = {"ok": 0, "error": 0}  # numbers of reloads
         self.last_at = now()  # of the last reload or the start, in seconds since 1970
         self.faults: tuple[str, ...] = ()  # of the last reload
+        # Names of settings that a restart would change, as of the last that succeeded.
+        self.pending: tuple[str, ...] = ()
 
     @property
     def is_ok(self) -> bool:
@@ -32,20 +34,25 @@ class Reloads:
 
     @property
     def fault(self) -> str:
-        """Return the names of the faulty settings, or an empty text.
+        """Return the names of faulty settings, and of those that need a restart.
 
-        The faults themselves are only logged: they may name callers.
+        It is an empty text if there are none. The faults themselves are only logged:
+        they may name callers.
         """
-        if not self.faults:
-            return ""
-        names = list(dict.fromkeys(map(_name_of, self.faults)))
-        more = ", ..." if len(names) > MAX_NAMES else ""
-        named = ", ".join(names[:MAX_NAMES]) + more
-        return f"faults in {named}; the settings stay as they were; see the log"
+        found = []
+        if self.faults:
+            named = _listed(map(_name_of, self.faults))
+            found.append(f"faults in {named}; the settings stay as they were")
+        if self.pending:
+            found.append(f"restart needed for {_listed(self.pending)}")
+        return "; ".join([*found, "see the log"]) if self.faults else "".join(found)
 
-    def succeeded(self, settings: Settings) -> None:
-        """Count a reload that succeeded; from now on `settings` are in effect."""
-        self.settings = settings
+    def succeeded(self, settings: Settings, *, pending: Sequence[str] = ()) -> None:
+        """Count a reload that succeeded; from now on `settings` are in effect.
+
+        `pending` has the names of those that need a restart.
+        """
+        self.settings, self.pending = settings, tuple(pending)
         self._count("ok", ())
 
     def failed(self, faults: Sequence[str]) -> None:
@@ -55,6 +62,12 @@ class Reloads:
     def _count(self, outcome: str, faults: tuple[str, ...]) -> None:
         self.outcomes[outcome] += 1
         self.last_at, self.faults = self._now(), faults
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return the first names, each once."""
+    each = list(dict.fromkeys(names))
+    return ", ".join(each[:MAX_NAMES]) + (", ..." if len(each) > MAX_NAMES else "")
 
 
 def _name_of(fault: str) -> str:

@@ -1,12 +1,14 @@
 """Reports the gateway's state to systemd, if systemd has started it.
 
 The protocol is that of sd_notify(3): datagrams to the socket that NOTIFY_SOCKET names.
-A service manager that can't be reached is logged and never stops the gateway.
+A service manager that can't be reached is logged and never stops the gateway, and
+neither do variables that aren't understood.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +17,10 @@ import structlog
 
 # A service manager that doesn't read must not stop the event loop.
 _KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+
+LEAST_SECONDS = 1.0  # of a watchdog's period
+MOST_SECONDS = 86_400.0  # between two reports, twice
+_NUMBER = re.compile("[0-9]{1,20}")  # systemd's numbers have 64 bits
 
 _log = structlog.get_logger("systemd")
 
@@ -30,9 +36,10 @@ class ServiceManager:
     ) -> None:
         """Read the address of its socket; without one, nothing is ever sent."""
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
-        self._watchdog_seconds = _watchdog_seconds(environ)
+        self._watchdog_seconds = _watchdog_seconds(environ) if self._address else 0.0
         self._clock_us = clock_us
         self._is_stopping = False
+        self._why = ""  # the last report couldn't be sent
 
     def ready(self) -> None:
         """Report that the gateway serves, after its start or after a reload.
@@ -72,17 +79,39 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, _KIND) as sender:
                 sender.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            _log.warning("service_manager_unreachable", why=error.strerror)
+            self._note(error.strerror or str(error))
+        else:
+            self._note("")
+
+    def _note(self, why: str) -> None:
+        """Log why a report couldn't be sent, and the first that could be again."""
+        if why == self._why:
+            return
+        self._why = why
+        if why:
+            _log.warning("service_manager_unreachable", why=why)
+        else:
+            _log.info("service_manager_reached")
 
 
 def _address(path: str) -> str:
-    """Return the address of a socket; an abstract one begins with @, or with NUL."""
+    """Return the address of a Unix socket; an abstract one begins with @."""
+    if path and not path.startswith(("/", "@")):
+        why = "NOTIFY_SOCKET: only the path of a Unix socket, or @ and a name, is used"
+        _log.warning("service_manager_unreachable", why=why)
+        return ""
     return path.replace("@", "\0", 1) if path.startswith("@") else path
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float:
     """Return the period of the unit's watchdog, 0 if this process has none."""
     period_us = environ.get("WATCHDOG_USEC", "")
-    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+    own = str(os.getpid())
+    if not period_us or environ.get("WATCHDOG_PID", own) != own:
         return 0.0
-    return int(period_us) / 1e6 if period_us.isdecimal() else 0.0
+    seconds = int(period_us) / 1e6 if _NUMBER.fullmatch(period_us) else 0.0
+    if seconds < LEAST_SECONDS:
+        why = f"WATCHDOG_USEC: it isn't a period of at least {LEAST_SECONDS:g} s"
+        _log.warning("watchdog_not_fed", why=why)
+        return 0.0
+    return min(seconds, MOST_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -49,10 +49,14 @@ class UpstreamParts:
     poll_schedulers: Schedulers  # of the polls of watches, in addition
     transport: Transport
 
-    async def learn_accounts(self, roles: Iterable[str]) -> None:
-        """Look up the gateway's account, to know which roles share its quota."""
+    async def learn_accounts(self, roles: Sequence[str]) -> None:
+        """Prepare the schedulers of the roles of all rules, and drop those of others.
+
+        For the first roles, look up the gateway's account, to know which roles share
+        its quota.
+        """
         both = (self.schedulers, self.poll_schedulers)
-        if self.schedulers.may_learn:
+        if roles and self.schedulers.may_learn:
             account = await self.sts.account()
             for each in both:
                 each.learn(account)

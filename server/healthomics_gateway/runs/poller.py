@@ -144,17 +144,18 @@ class Poller:
             return None
         return self._history.after(subscriber.taken)
 
-    async def view(self, state: State, selection: Selection) -> View:
-        """Return the view of a state.
+    async def view(self, state: State, selection: Callable[[], Selection]) -> View:
+        """Return the view of a state through what `selection` returns in the end.
 
         At most one view is made in a pass of the event loop, as each subscriber may
-        have a selection of its own, and other calls wait meanwhile.
+        have a selection of its own, and other calls wait meanwhile. What is withheld
+        may change while a view waits, so the selection is asked for after the wait.
         """
-        kept = state.kept(selection)
-        if kept:
+        if kept := state.kept(selection()):
             return kept
-        async with self._encoding:
-            return state.view(selection)
+        await self._encoding.acquire()
+        asyncio.get_running_loop().call_soon(self._encoding.release)  # in the next pass
+        return state.view(selection())
 
     def note_delivery(self, read_at: float) -> None:
         """Measure the delivery of a change that a read saw at `read_at`."""

@@ -42,6 +42,13 @@ class Quota:
         """The current rate, in tokens a second."""
         return self.turns.rate
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether the buckets are full, at the full rate."""
+        self.fill()
+        is_whole = self.turns.is_full and self.departures.is_full
+        return is_whole and self.rate >= self._tps
+
     def fill(self) -> None:
         """Add the tokens that arrived since the last time, and raise a reduced rate."""
         self.departures.fill()

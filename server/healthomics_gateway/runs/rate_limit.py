@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Protocol
 
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
@@ -71,7 +72,17 @@ class RateLimited:
 
         Raises UPSTREAM_THROTTLED or GATEWAY_OVERLOADED if its turn won't come in time.
         """
-        scheduler, session = self._schedulers.of(query), self._session(query)
+        scheduler = self._schedulers.of(query)
+        scheduler.users += 1
+        try:
+            return await self._get_run(query, call, scheduler)
+        finally:
+            scheduler.users -= 1
+
+    async def _get_run(
+        self, query: RunQuery, call: Call, scheduler: Scheduler
+    ) -> Answer:
+        session = self._session(query)
         with self._waiting(call):
             begun = await self._turn(scheduler, session, call)
         try:
@@ -112,11 +123,13 @@ class Schedulers:
         self._own = self._make()
         self._of_account: dict[str, Scheduler] | None = None  # `None`: all share one
         self._of_role = {"": self._own}
+        self._has_roles = False  # or had some
+        self._accounts: AbstractSet[str] = frozenset()  # of the roles of rules
 
     @property
     def may_learn(self) -> bool:
-        """Return whether `learn` may be called: it wasn't, and no role is in use."""
-        return self._of_account is None and len(self._of_role) == 1
+        """Return whether `learn` may be called: it wasn't, and no role was used."""
+        return self._of_account is None and not self._has_roles
 
     def learn(self, own_account: str | None) -> None:
         """Set the gateway's own account, if it is known.
@@ -133,17 +146,36 @@ class Schedulers:
         return self._of_role.get(role) or self._find(role)
 
     def prepare(self, roles: Iterable[str]) -> None:
-        """Create the schedulers of the accounts of these roles, if they differ."""
+        """Create the schedulers of the accounts of these roles, if they differ.
+
+        The rules have no other roles from now on. The scheduler of another account is
+        dropped if a new one would be the same: nothing uses it, and its bucket is full.
+        """
+        self._of_role = {"": self._own}  # the others are found again by their accounts
         for role in roles:
-            if role not in self._of_role:
-                self._find(role)
+            self._find(role)
+        self._accounts = set(map(_account_of, self._of_role.keys() - {""}))
+        if self._of_account is not None:
+            self._of_account = {
+                account: each
+                for account, each in self._of_account.items()
+                if each is self._own
+                or account in self._accounts
+                or not each.is_like_new
+            }
 
     @property
     def by_account(self) -> dict[str, Scheduler]:
-        """The schedulers by account id; `own` is the gateway's own account."""
+        """The schedulers by account id; `own` is the gateway's own account.
+
+        Those of other accounts are here if a rule has a role of the account, or as long
+        as a call uses one.
+        """
         others = (self._of_account or {}).items()
         return {OWN_ACCOUNT: self._own} | {
-            account: each for account, each in others if each is not self._own
+            account: each
+            for account, each in others
+            if each is not self._own and (account in self._accounts or each.users)
         }
 
     def expected_wait(self, query: RunQuery, call: Call) -> float:
@@ -163,12 +195,18 @@ class Schedulers:
         await self.of(query).depart()
 
     def _find(self, role: str) -> Scheduler:
-        """Find a role's scheduler by its account: arn:aws:iam::123456789012:role/x."""
+        """Find a role's scheduler by its account, or create it."""
+        self._has_roles = True
         if self._of_account is None:
             scheduler = self._own
         else:
-            account = role.split(":")[4]
+            account = _account_of(role)
             scheduler = self._of_account.get(account) or self._make()
             self._of_account[account] = scheduler
         self._of_role[role] = scheduler
         return scheduler
+
+
+def _account_of(role: str) -> str:
+    """Return the account in a role's ARN: arn:aws:iam::123456789012:role/x."""
+    return role.split(":")[4]

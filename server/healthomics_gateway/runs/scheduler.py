@@ -46,6 +46,7 @@ class Scheduler:
         counts the requests that depart. Deadlines are times of `clock`.
         """
         self.tps = tps
+        self.users = 0  # calls that wait, or are under way
         self.use = use  # None if no requests depart
         self._quota = Quota(tps=tps, burst=burst, clock=clock)
         self._gate = Gate(self._quota, opened=self._grant_all)
@@ -114,6 +115,11 @@ class Scheduler:
         self._quota.cut()
         if self.use:
             self.use.throttled(self._quota.rate)
+
+    @property
+    def is_like_new(self) -> bool:
+        """Return whether a new scheduler would grant the same turns."""
+        return not (self.users or self._queue) and self._quota.is_full
 
     @property
     def rate(self) -> float:

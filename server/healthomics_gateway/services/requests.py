@@ -29,15 +29,12 @@ class RequestReader:
         self._withheld = members
         self._whole.clear()
 
-    def get(
-        self, request: GetRunRequest, call: CallContext
-    ) -> tuple[RunQuery, Selection]:
-        """Return the query and the selection of a GetRun request."""
+    def get(self, request: GetRunRequest, call: CallContext) -> RunQuery:
+        """Return the query of a GetRun request."""
         _set_run_id(request, call)
         check_get(request)
         export = tuple(sorted(set(request.export))) if request.export else ()
-        query = RunQuery(request.id, export, call.access.partition)
-        return query, self.selection(request, call)
+        return RunQuery(request.id, export, call.access.partition)
 
     def watch(self, request: WatchRunRequest, call: CallContext) -> RunQuery:
         """Return the query of a WatchRun request."""

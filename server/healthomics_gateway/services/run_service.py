@@ -62,7 +62,7 @@ class RunService(RunServiceServicer):
         self._requests = RequestReader(limits)
 
     def withhold(self, members: frozenset[str]) -> None:
-        """Withhold these members from new answers, and from further states of watches.
+        """Withhold these members from all answers and states that aren't sent yet.
 
         `members` are AWS's names.
         """
@@ -78,17 +78,18 @@ class RunService(RunServiceServicer):
     ) -> Run:
         """Return one run as HealthOmics knows it (AIP-131)."""
         call = current_call()
-        query, selection = self._requests.get(request, call)
+        query = self._requests.get(request, call)
         max_age_seconds = self._requests.max_age_seconds(request)
         answer = self._cache.get(query, max_age_seconds=max_age_seconds)
         if answer is None or not call.access.sees(answer.run):
             # A caller that may not see it is refused as late as for a missing run.
-            return selection.of((await self._fetch(query, call)).run)
+            answer = await self._fetch(query, call)
+            return self._requests.selection(request, call).of(answer.run)
         if call.span and answer.origin:
             call.span.link(answer.origin)
         call.upstream = UpstreamInfo(answer=AwsAnswer(answer.request_id))
         call.is_from_cache = True
-        return selection.of(answer.run)
+        return self._requests.selection(request, call).of(answer.run)
 
     async def _fetch(self, query: RunQuery, call: CallContext) -> Answer:
         """Return a run from HealthOmics; raise an error if the caller may not see it.

@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from healthomics_gateway.settings.checks import caller_faults
-from healthomics_gateway.settings.listener_settings import asks_for_certificates
+from healthomics_gateway.settings.listener_settings import (
+    asks_for_certificates,
+    listeners_of,
+)
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves
 
@@ -48,6 +51,22 @@ def _values(settings: Settings) -> dict[str, Any]:
     is_set = "open_services" in settings.model_fields_set
     values["open_services"] = settings.open_services, is_set
     return values
+
+
+def unserved(start: Settings, after: Settings) -> Iterator[str]:
+    """Yield the name of a setting that allows a service which isn't served yet.
+
+    A listener serves Channelz only if a rule of the settings of the start names it.
+    """
+    served, wanted = (
+        [each.services for each in listeners_of(settings)]
+        for settings in (start, after)
+    )
+    missing = set[str]().union(*map(frozenset.difference, wanted, served))
+    for at, rule in enumerate(after.callers):
+        if rule.methods & missing:
+            yield f"callers[{at}].methods"
+            return
 
 
 def reload_faults(running: Settings, read: Settings) -> Iterator[str]:

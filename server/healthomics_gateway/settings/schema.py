@@ -25,6 +25,7 @@ from healthomics_gateway.settings.value_types import (
     Tcp,
     Text,
     Whole,
+    at_most,
     within,
     words,
 )
@@ -214,8 +215,8 @@ class Settings(BaseSettings):
     tls: Tls = Tls()
     jwt: Jwt = Jwt()
     statusz: Statusz = Statusz()
-    listeners: Annotated[tuple[ListenerTable, ...], NotEmpty] = ()
-    callers: Annotated[tuple[CallerRule, ...], NotEmpty] = ()
+    listeners: Annotated[tuple[ListenerTable, ...], NotEmpty, at_most(1000)] = ()
+    callers: Annotated[tuple[CallerRule, ...], NotEmpty, at_most(10_000)] = ()
 
     @classmethod
     def settings_customise_sources(cls, *_args: Any, **kwargs: Any) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from healthomics_gateway.files import FileError, read_once
 
 UNKNOWN = "there is no such setting"
 INVALID = "it isn't valid"  # for types of error that aren't in `_ADVICE`
+MAX_KEY_PARTS = 32  # the parser's time and memory grow with the square of the number
 SIMILAR = 0.8  # least similarity of a name and a suggestion, 0 to 1
 
 _ADVICE = {  # by pydantic's type of error; {} are pydantic's variables
@@ -41,6 +42,23 @@ _ADVICE = {  # by pydantic's type of error; {} are pydantic's variables
     "tuple_type": "write it as a list of tables, each below [[{name}]]",
     "value_error": "{error}",
 }
+# A string (group 1), or a comment. One that doesn't end is a fault, which the parser
+# finds. Nothing is read twice, so that the time grows only with the length.
+_TEXT = re.compile(
+    r"""
+    (
+        "{3} (?: [^"\\] | \\. | "(?!"") )*+ (?:"{3})?
+      | '{3} (?: [^'] | '(?!'') )*+ (?:'{3})?
+      | " (?: [^"\\\n] | \\[^\n] )*+ "?
+      | ' [^'\n]*+ '?
+    )
+    | \#[^\n]*+
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_LONG_KEY = re.compile(
+    rf"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){{{MAX_KEY_PARTS}}}", re.ASCII
+)
 _UNQUOTED: dict[str, TypeAdapter[Any]] = {  # by the type of error that a text causes
     "bool_type": TypeAdapter(bool),
     "float_type": TypeAdapter(float),
@@ -78,14 +96,24 @@ def parse_file(file: Path | None, content: bytes) -> tuple[dict[str, Any], list[
     """Return the settings in the content of a TOML file, and the faults of it."""
     try:
         # Some editors write a byte order mark.
-        values = tomllib.loads(content.decode("utf-8-sig"))
-        # This raises RecursionError if a dotted key nests the values too deeply.
+        text = content.decode("utf-8-sig")
+        if _has_long_key(text):
+            fault = f"a key has more than {MAX_KEY_PARTS} parts"
+            return {}, [f"--config {file}: it is nested too deeply: {fault}"]
+        values = tomllib.loads(text)
+        # This raises RecursionError if the values are nested too deeply.
         list(leaves(values))
     except ValueError as error:
         return {}, [f"--config {file}: it isn't TOML: {error}"]
     except RecursionError:
         return {}, [f"--config {file}: it is nested too deeply"]
     return values, []
+
+
+def _has_long_key(toml: str) -> bool:
+    """Return whether a key or the name of a table has more than MAX_KEY_PARTS parts."""
+    bare = _TEXT.sub(lambda found: "s" if found[1] else "", toml)
+    return _LONG_KEY.search(bare) is not None
 
 
 def merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:

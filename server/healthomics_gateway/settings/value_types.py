@@ -37,6 +37,17 @@ def within(shortest: str, longest: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def at_most(number: int) -> BeforeValidator:
+    """Return a validator that limits the tables in a list, before it reads them."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list) and len(value) > number:
+            raise ValueError(f"write at most {number} tables")
+        return value
+
+    return BeforeValidator(check)
+
+
 def words(
     what: str, example: str, of: re.Pattern[str] = re.compile(r"\S+")
 ) -> BeforeValidator:

@@ -26,6 +26,10 @@ from testkit.callers import rule, settings_of_tokens
 
 NOW = 1_800_000_000.0
 BEFORE, AFTER = rule("before"), rule("after")
+MANY = (  # of settings that need a restart, in the order of the schema
+    *("max_in_flight", "upstream.max_attempts", "upstream.max_concurrent"),
+    *("quota.tps", "quota.burst", "watch.max_open"),
+)
 ROLE = "arn:aws:iam::123456789012:role/reader"
 
 
@@ -33,7 +37,7 @@ class World:
     """A reloader, its file, and what it sets."""
 
     def __init__(
-        self, folder: Path, file: Path, *, read_seconds: float, **environ: str
+        self, folder: Path, file: Path, *, load_seconds: float, **environ: str
     ) -> None:
         """Read the file as at the start; `environ` has further settings."""
         self.file = file
@@ -66,7 +70,7 @@ class World:
             ),
             reloads=self.reloads,
             sleep=self.steps,
-            read_seconds=read_seconds,
+            load_seconds=load_seconds,
         )
 
     def _load(self, content: bytes) -> Settings:
@@ -103,13 +107,13 @@ class World:
 
 @asynccontextmanager
 async def following(
-    folder: Path, toml: str = BEFORE, *, read_seconds: float = 5.0, **environ: str
+    folder: Path, toml: str = BEFORE, *, load_seconds: float = 20.0, **environ: str
 ) -> AsyncIterator[World]:
     """Follow a file that has this content at the start."""
     file = folder / "gateway.toml"
     if not file.exists():
         file.write_text(toml)
-    world = World(folder, file, read_seconds=read_seconds, **environ)
+    world = World(folder, file, load_seconds=load_seconds, **environ)
     task = asyncio.create_task(world.reloader.follow())
     await world.steps.begun()
     try:
@@ -269,6 +273,7 @@ async def test_other_settings_need_a_restart(tmp_path: Path) -> None:
     async with following(tmp_path) as world:
         with capture_logs() as log:
             await world.write(toml)
+        pending, is_ok = world.reloads.fault, world.reloads.is_ok
 
     reloaded, restart, questionable = log
     assert ["withhold", "log.level", "callers"] == reloaded["changed"]
@@ -282,7 +287,38 @@ async def test_other_settings_need_a_restart(tmp_path: Path) -> None:
         world.levels,
         world.rules,
     )
-    assert world.reloads.is_ok
+    assert ("restart needed for max_in_flight", True) == (pending, is_ok)
+
+
+async def test_settings_that_need_a_restart_are_shown_until_they_are_as_before(
+    tmp_path: Path,
+) -> None:
+    """They are shown with the faults too, and not once the old values are back."""
+    found = []
+    async with following(tmp_path) as world:
+        for toml in (
+            f"max_in_flight = 5\n{AFTER}",
+            f'max_in_flight = 5\nwithhold = ["x"]\n{rule("before")}',
+            "callers = [",
+            BEFORE,
+            rule("before", methods=["GetRun", "Channelz"]),
+            rule("after", methods=["GetRun", "Channelz"]),
+            "".join(f"{name} = 1\n" for name in MANY) + AFTER,
+        ):
+            await world.write(toml)
+            found.append(world.reloads.fault)
+
+    needed = "restart needed for"
+    faults = "faults in --config; the settings stay as they were"
+    assert [
+        f"{needed} max_in_flight",
+        f"{needed} max_in_flight",
+        f"{faults}; {needed} max_in_flight; see the log",
+        "",
+        f"{needed} callers[0].methods",
+        f"{needed} callers[0].methods",
+        f"{needed} {', '.join(MANY[:MAX_NAMES])}, ...",
+    ] == found
 
 
 async def test_environment_keeps_its_precedence(tmp_path: Path) -> None:
@@ -295,12 +331,12 @@ async def test_environment_keeps_its_precedence(tmp_path: Path) -> None:
 
 
 async def test_accounts_of_roles_are_learned(tmp_path: Path) -> None:
-    """The roles of the rules are passed on, if there are any."""
+    """The roles of the rules are passed on, so that those of no rule are dropped."""
     async with following(tmp_path) as world:
-        for toml in AFTER, rule("after", aws_role=ROLE):
+        for toml in rule("after", aws_role=ROLE), AFTER:
             await world.write(toml)
 
-    assert [[ROLE]] == world.learned
+    assert [[ROLE], []] == world.learned
 
 
 async def test_rules_are_labelled_with_position_and_identity(tmp_path: Path) -> None:
@@ -322,7 +358,7 @@ async def test_rules_are_labelled_with_the_position_alone(tmp_path: Path) -> Non
 
 async def test_load_that_hangs_is_a_fault_and_ends_later(tmp_path: Path) -> None:
     """A file on a server that is gone delays nothing, and its old result isn't used."""
-    async with following(tmp_path, read_seconds=0.05) as world:
+    async with following(tmp_path, load_seconds=0.05) as world:
         world.load_waits_for.clear()
         await world.write(AFTER)
         late = world.reloads.faults
@@ -332,7 +368,10 @@ async def test_load_that_hangs_is_a_fault_and_ends_later(tmp_path: Path) -> None
         while not world.rules:
             await world.check()
 
-    assert (f"--config {world.file}: its files can't be read in time",) == late
+    (fault,) = late
+    assert fault.startswith(
+        f"--config {world.file}: its settings can't be checked with"
+    )
     assert ["newest"] == world.rules[-1]
 
 

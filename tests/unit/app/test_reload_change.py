@@ -27,7 +27,8 @@ def settings(content: bytes) -> Settings:
 
 def change(before: str, after: str) -> Change:
     """Return what is prepared."""
-    return prepare(after.encode(), settings, settings(before.encode()))
+    start = settings(before.encode())
+    return prepare(after.encode(), settings, start, start)
 
 
 def members(number: int) -> str:

@@ -94,43 +94,98 @@ def test_watchdog_is_fed_twice_in_each_period(
 
 @pytest.mark.parametrize("systemd", ["file"], indirect=True)
 @pytest.mark.parametrize(
-    "watchdog",
+    ("watchdog", "events"),
     [
-        pytest.param({}, id="none"),
-        pytest.param({"WATCHDOG_USEC": "soon"}, id="not a number"),
-        pytest.param({"WATCHDOG_USEC": "0"}, id="off"),
+        pytest.param({}, [], id="none"),
         pytest.param(
-            {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, id="another process"
+            {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, [], id="another process"
+        ),
+        *(
+            pytest.param({"WATCHDOG_USEC": period}, ["watchdog_not_fed"], id=name)
+            for name, period in {
+                "not a number": "soon",
+                "other digits": "٣٠٠٠٠٠٠٠",
+                "off": "0",
+                "too short": "999999",
+                "too long for a float": "9" * 400,
+                "too long for an integer": "9" * 5000,
+            }.items()
         ),
     ],
 )
 def test_watchdog_of_another_process_is_not_fed(
-    systemd: Systemd, watchdog: dict[str, str]
+    systemd: Systemd, watchdog: dict[str, str], events: list[str]
 ) -> None:
-    """Nothing is sent unless this process has a watchdog."""
+    """Nothing is sent unless this process has a watchdog, with a possible period."""
     timers: list[object] = []
-    manager = ServiceManager(systemd.environ | watchdog)
+    with capture_logs() as logs:
+        manager = ServiceManager(systemd.environ | watchdog)
     manager.feed_watchdog(lambda *timer: timers.append(timer))
 
+    assert events == [each["event"] for each in logs]
     assert [] == timers
     with pytest.raises(BlockingIOError):
         systemd.received()
 
 
-def test_process_without_service_manager_sends_nothing() -> None:
-    """Without NOTIFY_SOCKET nothing is sent, and nothing is logged."""
-    with capture_logs() as logs:
-        ServiceManager({}).ready()
+@pytest.mark.parametrize("systemd", ["file"], indirect=True)
+@pytest.mark.parametrize(
+    ("period_us", "expected"),
+    [("1000000", 0.5), ("86400000000", 43_200.0), ("18446744073709551615", 43_200.0)],
+)
+def test_watchdog_is_fed_at_least_twice_a_day(
+    systemd: Systemd, period_us: str, expected: float
+) -> None:
+    """A timer can't be set for the longest period."""
+    timers: list[float] = []
+    manager = ServiceManager(systemd.environ | {"WATCHDOG_USEC": period_us})
+    manager.feed_watchdog(lambda seconds, *_: timers.append(seconds))
 
-    assert [] == logs
+    assert [expected] == timers
+
+
+def test_process_without_service_manager_sends_nothing() -> None:
+    """Without NOTIFY_SOCKET nothing is sent, nothing is logged, and no timer is set."""
+    timers: list[object] = []
+    with capture_logs() as logs:
+        manager = ServiceManager({"WATCHDOG_USEC": "30000000"})
+        manager.ready()
+    manager.feed_watchdog(lambda *timer: timers.append(timer))
+
+    assert ([], []) == (logs, timers)
+
+
+@pytest.mark.parametrize("address", ["vsock:2:1234", "notify", "/" + "x" * 200])
+def test_address_that_cannot_be_used_is_logged_once(address: str) -> None:
+    """Only Unix sockets are used, and their paths are short."""
+    with capture_logs() as logs:
+        manager = ServiceManager({"NOTIFY_SOCKET": address})
+        for _ in range(3):
+            manager.ready()
+
+    ((event, why),) = [(each["event"], each["why"]) for each in logs]
+    assert "service_manager_unreachable" == event
+    assert why
 
 
 def test_service_manager_that_has_gone_is_logged(tmp_path: Path) -> None:
-    """A socket that isn't there doesn't stop the gateway."""
+    """A socket that isn't there doesn't stop the gateway; only changes are logged."""
+    address = str(tmp_path / "gone")
     with capture_logs() as logs:
-        ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
+        manager = ServiceManager({"NOTIFY_SOCKET": address})
+        manager.ready()
+        manager.ready()
+        systemd = Systemd(address)
+        manager.ready()
+        manager.ready()
+        systemd.close()
+        manager.ready()
 
-    assert ["service_manager_unreachable"] == [each["event"] for each in logs]
+    assert [
+        ("service_manager_unreachable", "No such file or directory"),
+        ("service_manager_reached", None),
+        ("service_manager_unreachable", "Connection refused"),
+    ] == [(each["event"], each.get("why")) for each in logs]
 
 
 @pytest.mark.parametrize("systemd", ["file"], indirect=True)

@@ -507,6 +507,79 @@ def test_schedulers_are_listed_by_account() -> None:
     virtually(work)
 
 
+def test_account_that_no_rule_has_any_more_is_dropped() -> None:
+    """However often the rules change, there are only the accounts of the last ones."""
+
+    async def work() -> None:
+        many = schedulers()
+        many.learn(OURS)
+        roles = [role(f"{at:012}") for at in range(99)]
+        for each in roles:
+            many.prepare([each])
+            before = many.of(of_role(each))
+        many.prepare([role(OURS)])
+        assert ["own"] == list(many.by_account)
+        many.prepare(roles)
+        assert ["own", *(f"{at:012}" for at in range(99))] == list(many.by_account)
+        assert before is not many.of(of_role(roles[-1]))
+        assert not many.may_learn
+
+    virtually(work)
+
+
+def test_account_is_kept_while_its_bucket_is_not_full() -> None:
+    """Rules that change and change back don't allow another burst, or a higher rate."""
+
+    async def work() -> None:
+        many = schedulers(tps=10, burst=3)
+        many.learn(OURS)
+        theirs = of_role(role(THEIRS))
+        many.prepare([role(THEIRS)])
+        used = many.of(theirs)
+        await used.turn(OneCall(inf))
+        many.prepare([])
+        assert ["own"] == list(many.by_account)
+        many.prepare([role(THEIRS)])
+        assert used is many.of(theirs)
+        await asyncio.sleep(1)
+        await used.depart()
+        many.prepare([])
+        assert used is many.of(theirs)
+        used.throttled()
+        await asyncio.sleep(1)
+        many.prepare([])
+        assert used is many.of(theirs)
+        await asyncio.sleep(60)
+        many.prepare([])
+        assert used is not many.of(theirs)
+
+    virtually(work)
+
+
+def test_account_is_listed_and_kept_while_a_call_uses_it() -> None:
+    """A call that began by the rules before finishes at the rate of its account."""
+
+    async def work() -> list[Any]:
+        many = schedulers()
+        many.learn(OURS)
+        many.prepare([role(THEIRS)])
+        seen: list[Any] = []
+
+        class Reloading(Scripted):
+            async def get_run(self, query: RunQuery, *, call: Any) -> Any:
+                used = many.of(query)
+                await asyncio.sleep(60)
+                many.prepare([])
+                seen.append((list(many.by_account), used is many.of(query)))
+                return await super().get_run(query, call=call)
+
+        limited = RateLimited(Reloading(answer()), many)
+        await limited.get_run(of_role(role(THEIRS)), call=OneCall(inf))
+        return [*seen, list(many.by_account)]
+
+    assert [(["own", THEIRS], True), ["own"]] == virtually(work)
+
+
 def test_tokens_and_recent_use_are_those_of_the_account() -> None:
     """A turn takes a token; a request that departs counts as used."""
 

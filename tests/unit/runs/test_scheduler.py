@@ -410,6 +410,7 @@ def test_use_of_each_account_is_counted_where_requests_are_sent() -> None:
             )
         )
         schedulers.learn("123456789012")
+        schedulers.prepare([THEIRS.role])
         await schedulers.depart(QUERY)
         await schedulers.depart(RunQuery("2", partition=THEIRS))
         await schedulers.depart(RunQuery("3", partition=THEIRS))

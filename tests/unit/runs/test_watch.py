@@ -93,12 +93,16 @@ class World:
         of: Callable[[Run], Any] = lambda run: run.name,
         work: float = 0.0,
         selection: Selection = ALL,
+        select: Callable[[], Selection] | None = None,
         first: Answer | None = None,
         **fields: Any,
     ) -> list[tuple[float, Any]]:
-        """Return the states of one watch and their times; each takes `work` seconds."""
+        """Return the states of one watch and their times; each takes `work` seconds.
+
+        Its selection is what `select` returns, if that is given.
+        """
         seen: list[tuple[float, Any]] = []
-        request = SubscriptionOptions(selection=lambda: selection, **fields)
+        request = SubscriptionOptions(selection=select or (lambda: selection), **fields)
         with self.watches.watch(QUERY, request, first=first) as watch:
             try:
                 while (body := await watch.next()) is not None:
@@ -246,6 +250,46 @@ def test_change_of_unselected_members_sends_nothing() -> None:
     seen, masked = virtually(work)
     assert [0, 5, 10, 15, 15] == [at for at, _ in seen]
     assert [(0, "a"), (10, "b"), (15, "end")] == masked
+
+
+@pytest.mark.guarantee("reload-watches")
+@pytest.mark.parametrize("is_denied", [False, True], ids=["withheld", "denied"])
+def test_state_that_waits_to_be_encoded_is_of_the_newest_rules(
+    *, is_denied: bool
+) -> None:
+    """Once one watch has the state, what is withheld now is in no other message."""
+    withheld, denied = set[str](), set[str]()
+
+    def reload() -> None:
+        (denied if is_denied else withheld).add("name")
+
+    def check(_: Run) -> None:
+        if denied:
+            raise GatewayError(Reason.CALLER_NOT_AUTHORIZED)
+
+    def name_of(run: Run) -> str:
+        if run.name == "b":
+            asyncio.get_running_loop().call_soon(reload)
+        return run.name
+
+    def select(path: str) -> Callable[[], Selection]:
+        paths = frozenset({"name", path})  # each watch has a mask of its own
+        return lambda: Selection(paths, frozenset(withheld))
+
+    async def work() -> list[list[tuple[float, Any]]]:
+        world = World((0, {"name": "a"}), (5, {"name": "b"}))
+        masks = map(select, ("id", "arn", "priority"))
+        return await asyncio.gather(
+            *(
+                world.follow(select=each, check=check, of=name_of, seconds=8.0)
+                for each in masks
+            )
+        )
+
+    first, *others = virtually(work)
+    assert [(0, "a"), (5, "b"), (8, "late")] == first
+    end = [(5, Reason.CALLER_NOT_AUTHORIZED)] if is_denied else [(5, ""), (8, "late")]
+    assert [[(0, "a"), *end]] * 2 == others
 
 
 def test_slow_watch_gets_the_newest_state_and_delays_no_other() -> None:

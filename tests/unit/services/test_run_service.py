@@ -118,6 +118,20 @@ async def send(source: Scripted, request: GetRunRequest, **more: Any) -> Run:
         return run
 
 
+async def test_members_withheld_meanwhile_are_not_in_the_answer() -> None:
+    """What is withheld when HealthOmics answers counts, not when the call began."""
+
+    class Reloading(Scripted):
+        async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+            service.withhold(frozenset({"name"}))
+            return await super().get_run(query, call=call)
+
+    service = service_of(Reloading(answer(name="secret", arn="arn")))
+    run = await service.GetRun(GetRunRequest(id=RUN_ID), under_way(None, UNRULED))
+
+    assert ("", "arn") == (run.name, run.arn)
+
+
 async def refusal(source: Scripted, request: GetRunRequest, **more: Any) -> Refusal:
     """Call the service on its own server, and return its error."""
     return await refused(send(source, request, **more))

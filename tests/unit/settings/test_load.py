@@ -980,6 +980,33 @@ def test_rule_with_an_unprovable_identity_is_a_fault(
     loaded(config(tmp_path, anonymous))
 
 
+@pytest.mark.parametrize(
+    ("table", "most"),
+    [
+        ('[[callers]]\nidentity = "a{}"\n', 10_000),
+        ('[[listeners]]\naddress = "127.0.0.1:{}"\n', 1000),
+    ],
+    ids=["callers", "listeners"],
+)
+def test_numbers_of_tables_have_a_limit(tmp_path: Path, table: str, most: int) -> None:
+    """A number that a start accepts can also be reloaded in time."""
+    tables = [table.format(at) for at in range(1, most + 2)]
+    name = table[2:].partition("]")[0]
+    loaded(config(tmp_path, "".join(tables[:most])), JWT)
+
+    file = config(tmp_path, "".join(tables))
+
+    assert [f"{name} in {file}: write at most {most} tables"] == faults(file, JWT)
+
+
+@pytest.mark.parametrize("name", ["callers", "listeners"])
+def test_long_list_of_no_tables_is_one_fault(tmp_path: Path, name: str) -> None:
+    """Its items aren't even looked at, as each would be a fault."""
+    (fault,) = faults(config(tmp_path, f"{name} = [{'1,' * 400_000}]"))
+
+    assert "write at most" in fault
+
+
 def test_rules_can_be_set_only_in_the_file(tmp_path: Path) -> None:
     """A reviewer of the file would not see rules in a variable."""
     assert ["GATEWAY_CALLERS: there is no such setting"] == faults(

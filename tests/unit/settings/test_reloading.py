@@ -12,6 +12,7 @@ from healthomics_gateway.settings.reloading import (
     changed,
     reload_faults,
     reloaded,
+    unserved,
 )
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves
@@ -64,6 +65,43 @@ def test_reload_changes_its_settings_and_no_other() -> None:
 def test_changed_settings_are_named(toml: str, names: list[str]) -> None:
     """A setting is named if its value differs, wherever it comes from."""
     assert names == changed(settings(), settings(toml))
+
+
+CHANNELZ = rule("a", methods=["GetRun", "Channelz"])
+OTHERS = rule("b", methods=["Channelz"])
+PORT = '[[listeners]]\naddress = "127.0.0.1:9"\nservices = '
+
+
+@pytest.mark.parametrize(
+    ("start", "read", "expected"),
+    [
+        pytest.param(rule("a"), rule("a"), [], id="without"),
+        pytest.param(
+            rule("a"), rule("b") + CHANNELZ, ["callers[1].methods"], id="added"
+        ),
+        pytest.param(CHANNELZ, CHANNELZ + rule("b"), [], id="served"),
+        pytest.param(CHANNELZ, rule("a"), [], id="removed"),
+        pytest.param(
+            rule("a"),
+            CHANNELZ + OTHERS,
+            ["callers[0].methods"],
+            id="only-the-first",
+        ),
+        pytest.param(
+            PORT + "['Channelz']\n" + rule("a"),
+            PORT + "['Channelz']\n" + CHANNELZ,
+            ["callers[0].methods"],
+            id="served-only-elsewhere",
+        ),
+    ],
+)
+def test_service_that_is_served_only_after_a_restart_is_named(
+    start: str, read: str, expected: list[str]
+) -> None:
+    """A rule can allow Channelz at once, but a listener that runs can't get it."""
+    after = reloaded(settings(JWT + start), settings(JWT + read))
+
+    assert expected == list(unserved(settings(JWT + start), after))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from healthomics_gateway.files import MAX_BYTES
 from healthomics_gateway.settings.sources import (
+    MAX_KEY_PARTS,
     leaves,
     merge,
     parse_file,
@@ -59,6 +60,9 @@ def config(folder: Path, content: str | bytes) -> Path:
     file = folder / "kitchen.toml"
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     return file
+
+
+DOTS = "a." * 100  # looks like a key with many parts
 
 
 def faults_of(values: dict[str, Any]) -> list[str]:
@@ -129,6 +133,67 @@ def test_invalid_toml_is_one_fault(
     assert {} == values
     assert fault.startswith(f"--config {file}: ")
     assert words in fault
+
+
+@pytest.mark.parametrize(
+    "part", ["a", '"a.b"', "'a.b'", "''", '"\\"."'], ids=["bare", "1", "2", "3", "4"]
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("{} = 1", id="key"),
+        pytest.param("a = {{ {} = 1 }}", id="inline"),
+        pytest.param("[{}]", id="table"),
+        pytest.param("[[ {} ]]", id="tables"),
+    ],
+)
+def test_number_of_parts_of_a_key_is_limited(
+    tmp_path: Path, line: str, part: str
+) -> None:
+    """The parser's memory would grow with the square of the number."""
+    most, more = (
+        settings_in(config(tmp_path, line.format(" . ".join([*[part] * number, "b"]))))
+        for number in (MAX_KEY_PARTS - 1, MAX_KEY_PARTS)
+    )
+
+    assert [] == most[1]
+    assert ["a key has more than 32 parts"] == [each[-28:] for each in more[1]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f'owner = "\\"{DOTS}"', id="string"),
+        pytest.param(f"owner = '{DOTS}'", id="literal"),
+        pytest.param(f'owner = """\n"{DOTS}\n"" \\""" {DOTS}"""', id="lines"),
+        pytest.param(f"owner = '''\n'{DOTS}\n'' {DOTS}'''", id="literal-lines"),
+        pytest.param(f"# {DOTS}\nowner = '' # \"{DOTS}", id="comment"),
+    ],
+)
+def test_texts_may_have_many_dots(tmp_path: Path, text: str) -> None:
+    """Only keys are limited."""
+    values, faults = settings_in(config(tmp_path, text))
+
+    assert (["owner"], []) == (list(values), faults)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('\\"' * 400_000, id="escaped"),
+        pytest.param('"""' + '\\"""' * 200_000, id="escaped-in-lines"),
+        pytest.param('a = """' + "\\" * 900_000, id="backslashes"),
+        pytest.param("a" + " " * 900_000, id="spaces"),
+        pytest.param("'" * 900_000, id="quotes"),
+        pytest.param("a " * 400_000, id="words"),
+    ],
+)
+@pytest.mark.timeout(10)
+def test_odd_file_is_refused_in_time(tmp_path: Path, text: str) -> None:
+    """The time doesn't grow with the square of its length."""
+    _, (fault,) = settings_in(config(tmp_path, text))
+
+    assert "it isn't TOML" in fault
 
 
 def test_file_that_cannot_be_opened_is_one_fault(tmp_path: Path) -> None:
