@@ -25,6 +25,8 @@ from testkit.lying_upstream import LyingUpstream
 RUN = "7000001"
 GET_RUN = "healthomics.v1.RunService/GetRun"
 DRAIN_SECONDS = 1.0
+READINESS = {"ready", "unready"}
+ENDING = {"draining", "stopped"} | READINESS
 DRAIN = {"GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s"}
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}  # milliseconds between two exports
 WITHOUT_OTEL = (
@@ -158,7 +160,7 @@ async def test_absent_collector_is_reported_once() -> None:
     assert address == failed["collector"]
     assert "secret" not in str([failed, *last])
     events = {each["event"] for each in last}
-    assert {"call", "draining", "stopped"} == events - {"spans_not_exported"}
+    assert {"call", *ENDING} == (events | READINESS) - {"spans_not_exported"}
 
 
 async def test_spans_beyond_the_bound_are_lost() -> None:
@@ -219,4 +221,4 @@ async def test_tracing_that_is_off_imports_nothing() -> None:
         await get_run(stub, RUN)
         last = await stopped(served)
 
-    assert {"call", "draining", "stopped"} == {each["event"] for each in last}
+    assert {"call", *ENDING} == {each["event"] for each in last} | READINESS
