@@ -38,7 +38,7 @@ def make_exporting_tracer(variables: Mapping[str, str], protocol: str) -> OtelTr
     tracer = OtelTracer(_exporting_provider(protocol), propagator=propagator)
     if silent.has_reports:
         tracer.close()
-        raise ReportedError
+        raise RejectedValueError
     attach(Reports(collector=collector(variables, protocol)))
     return tracer
 
@@ -70,7 +70,7 @@ class UnknownPropagatorError(ValueError):
     """There is no propagator with a name."""
 
 
-class ReportedError(ValueError):
+class RejectedValueError(ValueError):
     """OpenTelemetry has logged a fault of a variable, and goes on with a default."""
 
 

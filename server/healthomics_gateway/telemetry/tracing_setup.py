@@ -78,9 +78,8 @@ def _tracer(variables: Mapping[str, str], protocol: str) -> Tracer:
     except ImportError:
         raise
     except Exception as error:  # OpenTelemetry raises many kinds
-        names = ", ".join(sorted(variables))
-        why = f"OpenTelemetry can't be set up: {type(error).__name__}; check {names}"
-        raise TracingError(why) from error
+        what = f"{type(error).__name__} while OpenTelemetry is set up"
+        raise TracingError(f"{what}: check {', '.join(sorted(variables))}") from error
 
 
 def set_up_tracing(environ: Mapping[str, str]) -> Tracer | None:
