@@ -8,8 +8,9 @@ from pathlib import Path
 from healthomics_gateway.app.gateway import FLUSH_SECONDS
 from healthomics_gateway.telemetry import tracing_setup
 from healthomics_gateway.telemetry.message_spans import MAX_HEARTBEATS
-from healthomics_gateway.telemetry.otlp import EXPORTERS, REPORT_SECONDS
+from healthomics_gateway.telemetry.otlp import EXPORTERS
 from healthomics_gateway.telemetry.spans import CHANGE, EVENTS, SPANS
+from healthomics_gateway.telemetry.tracing_reports import NOT_EXPORTED, REPORT_SECONDS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "tracing.md").read_text()
 
@@ -70,4 +71,5 @@ def test_guide_has_the_bounds() -> None:
 
     assert f"the last {MAX_HEARTBEATS} of" in text
     assert f"for at most {FLUSH_SECONDS:g} s" in text
+    assert f"`{NOT_EXPORTED}: HTTP status 401`" in text
     assert f"at most once in {REPORT_SECONDS / 60:g} minutes" in text

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_channelz.v1 import channelz_pb2 as channelz
+from grpc_channelz.v1.channelz import ChannelzServicer
 from grpc_channelz.v1.channelz_pb2_grpc import ChannelzStub
 
 from healthomics_gateway.app.gateway import Gateway
@@ -117,19 +118,47 @@ async def test_unknown_id_is_not_found(method: str, request_: Any) -> None:
     )
 
 
-async def test_channels_of_the_process_are_listed() -> None:
-    """A start beyond all ids, or before them, is no error."""
+async def test_channels_of_the_process_are_not_shown() -> None:
+    """Callers don't see where traces are sent: neither channels nor their sockets."""
     async with gateway(aws_at(NOWHERE), **OPEN) as served, channelz_of(served) as stub:
-        ask = channelz.GetTopChannelsRequest
-        beyond = await stub.GetTopChannels(ask(start_channel_id=FAR), timeout=10)
-        before = await stub.GetTopChannels(ask(start_channel_id=-FAR), timeout=10)
-        (channel, *_) = before.channel
-        one = await stub.GetChannel(
-            channelz.GetChannelRequest(channel_id=channel.ref.channel_id)
+        listed = await stub.GetTopChannels(channelz.GetTopChannelsRequest(), timeout=10)
+        channels = ChannelzServicer.GetTopChannels(
+            channelz.GetTopChannelsRequest(), None
+        ).channel
+        (channel, *_) = (each for each in channels if each.subchannel_ref)
+        (of_channel,) = channel.subchannel_ref
+        subchannel = ChannelzServicer.GetSubchannel(
+            channelz.GetSubchannelRequest(subchannel_id=of_channel.subchannel_id), None
+        ).subchannel
+        (socket,) = subchannel.socket_ref
+        codes = []
+        for call in (
+            stub.GetChannel(
+                channelz.GetChannelRequest(channel_id=channel.ref.channel_id)
+            ),
+            stub.GetSubchannel(
+                channelz.GetSubchannelRequest(subchannel_id=of_channel.subchannel_id)
+            ),
+            stub.GetSocket(channelz.GetSocketRequest(socket_id=socket.socket_id)),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            codes.append(caught.value.code())
+
+    assert (0, True) == (len(listed.channel), listed.end)
+    assert [grpc.StatusCode.NOT_FOUND] * 3 == codes
+
+
+async def test_socket_that_listens_is_shown() -> None:
+    """It is one of the server's."""
+    async with gateway(aws_at(NOWHERE), **OPEN) as served, channelz_of(served) as stub:
+        request = channelz.GetServerRequest(server_id=await newest_server(stub))
+        (listening, *_) = (await stub.GetServer(request)).server.listen_socket
+        found = await stub.GetSocket(
+            channelz.GetSocketRequest(socket_id=listening.socket_id)
         )
 
-    assert (0, True) == (len(beyond.channel), beyond.end)
-    assert channel.ref == one.channel.ref
+    assert listening == found.socket.ref
 
 
 @pytest.mark.guarantee("channelz")

@@ -25,6 +25,8 @@ from testkit.lying_upstream import LyingUpstream
 RUN = "7000001"
 GET_RUN = "healthomics.v1.RunService/GetRun"
 DRAIN_SECONDS = 1.0
+READINESS = {"ready", "unready"}
+ENDING = {"draining", "stopped"} | READINESS
 DRAIN = {"GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s"}
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}  # milliseconds between two exports
 WITHOUT_OTEL = (
@@ -141,10 +143,11 @@ async def test_hanging_collector_harms_nothing() -> None:
 async def test_absent_collector_is_reported_once() -> None:
     """Calls are answered, and one event says that nothing can be exported."""
     async with HttpCollector() as collector:
-        url = collector.url.replace("//", "//user:secret@")
+        address = collector.url.removeprefix("http://")
     async with rig(
-        OTEL_EXPORTER_OTLP_ENDPOINT=url,
-        OTEL_EXPORTER_OTLP_TIMEOUT="1",
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"http://user:secret@{address}/?key=secret",
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer secret",
+        OTEL_EXPORTER_OTLP_TIMEOUT="3",  # time for a second attempt
         **SOON,
     ) as (served, stub):
         await get_run(stub, RUN)
@@ -153,9 +156,11 @@ async def test_absent_collector_is_reported_once() -> None:
         last = await stopped(served)
 
     assert "warning" == failed["level"]
-    assert "secret" not in failed["why"]
+    assert "spans can't be exported: ConnectionRefusedError" == failed["why"]
+    assert address == failed["collector"]
+    assert "secret" not in str([failed, *last])
     events = {each["event"] for each in last}
-    assert {"call", "draining", "stopped"} == events - {"spans_not_exported"}
+    assert {"call", *ENDING} == (events | READINESS) - {"spans_not_exported"}
 
 
 async def test_spans_beyond_the_bound_are_lost() -> None:
@@ -170,7 +175,7 @@ async def test_spans_beyond_the_bound_are_lost() -> None:
         failed = await served.event("tracing_failed")
         events = [each["event"] for each in await stopped(served)]
 
-    assert "Queue full, dropping Span." == failed["why"]
+    assert "the queue is full: spans are lost" == failed["why"]
     assert "tracing_failed" not in events
 
 
@@ -178,8 +183,13 @@ async def test_spans_beyond_the_bound_are_lost() -> None:
     ("environ", "why"),
     [
         pytest.param({}, "otel isn't installed", id="extra"),
-        pytest.param({"OTEL_EXPORTER_OTLP_PROTOCOL": "x"}, "protocol", id="protocol"),
-        pytest.param({"OTEL_PROPAGATORS": "pigeon"}, "OTEL_*", id="propagators"),
+        pytest.param({"OTEL_SDK_DISABLED": "yes"}, "OTEL_SDK_DISABLED", id="boolean"),
+        pytest.param(
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "x"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL must be",
+            id="protocol",
+        ),
+        pytest.param({"OTEL_PROPAGATORS": "pigeon"}, "OTEL_PROPAGATORS", id="name"),
     ],
 )
 async def test_tracing_that_is_unavailable_is_reported(
@@ -211,4 +221,4 @@ async def test_tracing_that_is_off_imports_nothing() -> None:
         await get_run(stub, RUN)
         last = await stopped(served)
 
-    assert {"call", "draining", "stopped"} == {each["event"] for each in last}
+    assert {"call", *ENDING} == {each["event"] for each in last} | READINESS

@@ -1,8 +1,12 @@
-"""gRPC's Channelz service: the process's servers, their connections and counts."""
+"""gRPC's Channelz service: the process's servers, their connections and counts.
+
+Channels, which the process has as a client, aren't shown: callers needn't know where
+the gateway sends its traces.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -17,9 +21,10 @@ from grpc_channelz.v1.channelz_pb2 import (
     GetSocketRequest,
     GetSubchannelRequest,
     GetTopChannelsRequest,
+    GetTopChannelsResponse,
 )
 
-MAX_RESULTS = 100  # sockets in one answer; gRPC limits servers and channels likewise
+MAX_RESULTS = 100  # sockets in one answer; gRPC limits servers likewise
 
 
 class Channelz(channelz_pb2_grpc.ChannelzServicer):  # type: ignore[misc]  # the package has no type hints
@@ -35,11 +40,10 @@ class Channelz(channelz_pb2_grpc.ChannelzServicer):  # type: ignore[misc]  # the
         channelz_pb2_grpc.add_ChannelzServicer_to_server(self, server)
 
     async def GetTopChannels(  # noqa: N802  # gRPC's own name of the method
-        self, request: GetTopChannelsRequest, rpc: ServicerContext[Any, Any]
-    ) -> Any:
-        """Return the channels of the process; the gateway has none but its probes'."""
-        request.start_channel_id = max(0, request.start_channel_id)
-        return await _answer(ChannelzServicer.GetTopChannels, request, rpc)
+        self, _request: GetTopChannelsRequest, _rpc: ServicerContext[Any, Any]
+    ) -> GetTopChannelsResponse:
+        """Return no channel: they show where the gateway exports its traces."""
+        return GetTopChannelsResponse(end=True)
 
     async def GetServers(  # noqa: N802  # gRPC's own name of the method
         self, request: GetServersRequest, rpc: ServicerContext[Any, Any]
@@ -64,22 +68,51 @@ class Channelz(channelz_pb2_grpc.ChannelzServicer):  # type: ignore[misc]  # the
         return await _answer(ChannelzServicer.GetServerSockets, request, rpc)
 
     async def GetChannel(  # noqa: N802  # gRPC's own name of the method
-        self, request: GetChannelRequest, rpc: ServicerContext[Any, Any]
+        self, _request: GetChannelRequest, rpc: ServicerContext[Any, Any]
     ) -> Any:
-        """Return one channel; abort with NOT_FOUND if there is none of this id."""
-        return await _answer(ChannelzServicer.GetChannel, request, rpc)
+        """Abort with NOT_FOUND, as no channel is shown."""
+        await rpc.abort(grpc.StatusCode.NOT_FOUND)
 
     async def GetSubchannel(  # noqa: N802  # gRPC's own name of the method
-        self, request: GetSubchannelRequest, rpc: ServicerContext[Any, Any]
+        self, _request: GetSubchannelRequest, rpc: ServicerContext[Any, Any]
     ) -> Any:
-        """Return one subchannel; abort with NOT_FOUND if there is none of this id."""
-        return await _answer(ChannelzServicer.GetSubchannel, request, rpc)
+        """Abort with NOT_FOUND, as no channel is shown."""
+        await rpc.abort(grpc.StatusCode.NOT_FOUND)
 
     async def GetSocket(  # noqa: N802  # gRPC's own name of the method
         self, request: GetSocketRequest, rpc: ServicerContext[Any, Any]
     ) -> Any:
-        """Return one connection; abort with NOT_FOUND if there is none of this id."""
+        """Return one connection of a server; abort with NOT_FOUND for any other id."""
+        if not _is_of_server(request.socket_id):
+            await rpc.abort(grpc.StatusCode.NOT_FOUND)
         return await _answer(ChannelzServicer.GetSocket, request, rpc)
+
+
+def _is_of_server(socket_id: int) -> bool:
+    """Return whether a socket is one of a server: a connection, or one that listens."""
+    for server in _servers() if socket_id > 0 else ():
+        if any(socket_id == each.socket_id for each in server.listen_socket):
+            return True
+        request = GetServerSocketsRequest(
+            server_id=server.ref.server_id, start_socket_id=socket_id, max_results=1
+        )
+        page = ChannelzServicer.GetServerSockets(request, outcome := _Outcome())
+        if outcome.code is grpc.StatusCode.OK and any(
+            socket_id == each.socket_id for each in page.socket_ref
+        ):
+            return True
+    return False
+
+
+def _servers() -> Iterator[Any]:
+    """Return the servers of the process."""
+    request = GetServersRequest()
+    while True:
+        page = ChannelzServicer.GetServers(request, _Outcome())
+        yield from page.server
+        if page.end or not page.server:
+            return
+        request.start_server_id = page.server[-1].ref.server_id + 1
 
 
 class _Outcome:

@@ -13,8 +13,7 @@ from typing import Any
 
 import structlog
 from opentelemetry.context import Context
-from opentelemetry.propagate import get_global_textmap
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
@@ -29,6 +28,7 @@ from opentelemetry.trace import (
     get_current_span,
     set_span_in_context,
 )
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from healthomics_gateway.telemetry.spans import ERROR_TYPE, Attributes
 from healthomics_gateway.threads import in_thread
@@ -113,14 +113,16 @@ class RecordedSpan:
 class OtelTracer:
     """Begins the spans of calls and polls, and exports them; see `spans.Tracer`."""
 
-    def __init__(self, provider: TracerProvider) -> None:
-        """Record with `provider`."""
+    def __init__(
+        self, provider: TracerProvider, *, propagator: TextMapPropagator | None = None
+    ) -> None:
+        """Record with `provider`; `propagator` reads the parent, by default W3C's."""
         self._provider = provider
         self._decisions = Decisions(provider.sampler)
         self._ids = TraceIds()
         provider.sampler, provider.id_generator = self._decisions, self._ids
         self._tracer = provider.get_tracer("healthomics_gateway")
-        self._propagator = get_global_textmap()
+        self._propagator = propagator or TraceContextTextMapPropagator()
         self._fields = frozenset(self._propagator.fields)
 
     def of_call(

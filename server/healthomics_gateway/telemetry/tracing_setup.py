@@ -7,13 +7,20 @@ from collections.abc import Mapping
 import structlog
 
 from healthomics_gateway.telemetry.spans import Tracer
+from healthomics_gateway.telemetry.tracing_variables import (
+    DISABLED,
+    PROPAGATORS,
+    as_environ,
+    faults,
+    given,
+)
 
-DISABLED = "OTEL_SDK_DISABLED"
 EXPORTER = "OTEL_TRACES_EXPORTER"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 OTLP = "otlp"
 DEFAULT_PROTOCOL = "http/protobuf"  # of OpenTelemetry's specification
+SUPPORTED = (DEFAULT_PROTOCOL, "grpc")
 
 _log = structlog.get_logger("tracing")
 
@@ -38,24 +45,41 @@ def exporter_variable(environ: Mapping[str, str]) -> str | None:
 
 
 def make_tracer(environ: Mapping[str, str]) -> Tracer:
-    """Create the tracer that the variables describe; raises TracingError."""
-    protocols = (environ.get(each, "").strip() for each in PROTOCOLS)
-    protocol = next(filter(None, protocols), DEFAULT_PROTOCOL)
-    try:
-        from healthomics_gateway.telemetry.otlp import (  # noqa: PLC0415  # an extra, and slow
-            EXPORTERS,
-            make_exporting_tracer,
-        )
+    """Create the tracer that the variables describe; raises TracingError.
 
-        if protocol in EXPORTERS:
-            return make_exporting_tracer(protocol)
+    The error names the variables that are invalid, but has no value.
+    """
+    variables = given(environ)
+    of_protocol = next((each for each in PROTOCOLS if each in variables), None)
+    protocol = variables[of_protocol] if of_protocol else DEFAULT_PROTOCOL
+    if protocol not in SUPPORTED:
+        raise TracingError(f"{of_protocol} must be one of {', '.join(SUPPORTED)}")
+    if found := faults(variables, protocol):
+        raise TracingError("; ".join(found))
+    try:
+        with as_environ(variables):
+            return _tracer(variables, protocol)
     except ImportError:
         why = "the extra otel isn't installed: pip install 'healthomics-gateway[otel]'"
         raise TracingError(why) from None
+
+
+def _tracer(variables: Mapping[str, str], protocol: str) -> Tracer:
+    from healthomics_gateway.telemetry.otlp import (  # noqa: PLC0415  # an extra, and slow
+        UnknownPropagatorError,
+        make_exporting_tracer,
+    )
+
+    try:
+        return make_exporting_tracer(variables, protocol)
+    except UnknownPropagatorError:
+        why = f"{PROPAGATORS} must have names of propagators that are installed"
+        raise TracingError(why) from None
+    except ImportError:
+        raise
     except Exception as error:  # OpenTelemetry raises many kinds
-        why = f"{type(error).__name__}: check the variables OTEL_*"
-        raise TracingError(why) from error
-    raise TracingError(f"the protocol isn't one of {', '.join(EXPORTERS)}")
+        what = f"{type(error).__name__} while OpenTelemetry is set up"
+        raise TracingError(f"{what}: check {', '.join(sorted(variables))}") from error
 
 
 def set_up_tracing(environ: Mapping[str, str]) -> Tracer | None:

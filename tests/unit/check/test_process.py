@@ -61,6 +61,11 @@ async def test_traces_that_cannot_be_set_up_are_a_fault() -> None:
             Status.FAILED,
             id="unknown-protocol",
         ),
+        pytest.param(
+            {ENDPOINT: "http://127.0.0.1:1", "OTEL_TRACES_SAMPLER": "smoke"},
+            Status.FAILED,
+            id="unknown-sampler",
+        ),
     ],
 )
 async def test_traces_are_set_up_as_the_gateway_does(

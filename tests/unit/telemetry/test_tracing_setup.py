@@ -3,7 +3,9 @@
 import pytest
 
 from healthomics_gateway.telemetry.tracing_setup import (
+    TracingError,
     exporter_variable,
+    make_tracer,
     set_up_tracing,
 )
 
@@ -66,3 +68,44 @@ def test_tracing_is_asked_for(environ: dict[str, str], *, expected: str | None) 
 def test_tracing_that_is_not_asked_for_is_off() -> None:
     """Without the variables there is no tracer."""
     assert None is set_up_tracing({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "what"),
+    [
+        pytest.param(
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "SECRET",
+            "must be one of http/protobuf, grpc",
+            id="protocol",
+        ),
+        pytest.param(
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+            "x-key: SECRET",
+            "must be NAME=VALUE",
+            id="headers",
+        ),
+        pytest.param("OTEL_PROPAGATORS", "SECRET", "must have names", id="propagators"),
+        pytest.param(
+            "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+            "SECRET",
+            "RuntimeError while",
+            id="raised",
+        ),
+        pytest.param(
+            "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS",
+            "SECRET",
+            "RejectedValueError while",
+            id="only-logged",
+        ),
+    ],
+)
+def test_fault_names_the_variable(variable: str, value: str, what: str) -> None:
+    """Whether the gateway or OpenTelemetry finds it; the value isn't shown."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": URL, variable: value}
+    with pytest.raises(TracingError) as caught:
+        make_tracer(environ)
+
+    assert variable in str(caught.value)
+    assert what in str(caught.value)
+    assert "SECRET" not in str(caught.value)
