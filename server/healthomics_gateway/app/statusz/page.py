@@ -160,7 +160,7 @@ def _unsent(state: Snapshot) -> Markup | None:
         return None
     text = (
         "The last attempts had no answer, see Health. An attempt that gets no"
-        " connection sends no request, so it uses no quota and isn't in a chart."
+        " connection sends no request: it isn't in a chart, and AWS doesn't count it."
     )
     return element("p", text)
 
