@@ -542,9 +542,6 @@ MUTANTS = (
         "        return not (self.users or self._queue) and self._quota.is_full\n",
         "        return True\n",
         "unit/runs/test_rate_limit.py::test_account_is_kept_while_its_bucket_is_not_full",
-        holds=(
-            "unit/runs/test_rate_limit.py::test_account_that_no_rule_has_any_more_is_dropped",
-        ),
     ),
     Mutant(
         "reload-fills-the-buckets",

@@ -69,6 +69,7 @@ class Readiness:
         self._changed = asyncio.Event()
         self._listeners_fault = ""
         self.is_draining = False  # the gateway is about to end
+        self._has_been_ready = False
         self.add(LISTENERS, fault=lambda: self._listeners_fault)
         self.add(AWS, why=Reason.GATEWAY_CREDENTIALS_UNAVAILABLE)
         self.add(UPSTREAM)
@@ -154,8 +155,12 @@ class Readiness:
             changed.set()
 
     def _log_change(self, before: str, after: str) -> None:
-        """Log that the gateway is now ready, or unready, or for another reason."""
-        if after and after != before:
-            _log.warning("unready", reason=after)
-        elif before and not after:
+        """Log that the gateway is now ready, or unready, or for another reason.
+
+        At the start it is unready for one reason after another, which isn't logged.
+        """
+        if not after and before:
+            self._has_been_ready = True
             _log.info("ready", was=before)
+        elif after != before and self._has_been_ready:
+            (_log.info if self.is_draining else _log.warning)("unready", reason=after)
