@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,6 +39,7 @@ MAX_NETWORKS = 10_000  # IPv6 hosts whose network is cached
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Trailer: TypeAlias = tuple[str, str | bytes]
+Headers: TypeAlias = Sequence[tuple[str, str | bytes]]  # gRPC's metadata
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -53,6 +54,7 @@ class CallContext:
     request_id: str
     peer: str  # the connection, as `peer_at` returns it
     task: asyncio.Task[Any]  # that the call runs in
+    headers: Headers = ()
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
     caller: Caller = NO_CALLER  # for limits: a host until an identity is proven
@@ -163,9 +165,15 @@ Handler: TypeAlias = Callable[[Any, CallContext], Awaitable[bytes]]
 Interceptor: TypeAlias = Callable[[Handler], Handler]
 
 
-def request_id_of(rpc: ServicerContext[Any, Any]) -> str:
+def headers_of(rpc: ServicerContext[Any, Any]) -> Headers:
+    """Return the headers of a call. gRPC copies them each time, so keep them."""
+    headers: Any = rpc.invocation_metadata()
+    return headers or ()
+
+
+def request_id_of(headers: Headers) -> str:
     """Return the request id that the client sent, or a new one if it isn't valid."""
-    for key, value in rpc.invocation_metadata() or ():
+    for key, value in headers:
         if (
             key == REQUEST_ID
             and isinstance(value, str)

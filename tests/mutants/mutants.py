@@ -597,7 +597,7 @@ MUTANTS = (
         "metadata-is-logged",
         "interceptors/audit.py",
         "        peer=call.peer,\n",
-        "        peer=call.peer,\n        invocation=call.rpc.invocation_metadata(),\n",
+        "        peer=call.peer,\n        invocation=call.headers,\n",
         "unit/interceptors/test_chain.py::test_answered_call_is_logged_once",
     ),
     Mutant(

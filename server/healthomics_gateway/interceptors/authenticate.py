@@ -52,6 +52,5 @@ def authenticate(
 
 async def _signed(call: CallContext, by_token: ByToken) -> Credential | None:
     """Return the credential in the call's token, None if it has no token."""
-    metadata: Any = call.rpc.invocation_metadata() or ()
-    token = bearer(metadata)
+    token = bearer(call.headers)
     return await by_token(token, call.caller.name) if token else None

@@ -16,6 +16,7 @@ from healthomics_gateway.context import (
     Handler,
     Interceptor,
     caller_at,
+    headers_of,
     peer_at,
     request_id_of,
     running_task,
@@ -160,7 +161,8 @@ def _with_context(
 ) -> Callable[..., Awaitable[bytes]]:
     async def handle(incoming: Any, rpc: ServicerContext[Any, Any]) -> bytes:
         peer = peer_at(rpc, listener)
-        request_id = request_id_of(rpc)
+        headers = headers_of(rpc)
+        request_id = request_id_of(headers)
         bind_contextvars(request_id=request_id)  # for events of its tasks
         call = CallContext(
             rpc,
@@ -168,6 +170,7 @@ def _with_context(
             request_id,
             peer,
             running_task(),
+            headers,
             listener,
             caller=caller_at(peer),
         )

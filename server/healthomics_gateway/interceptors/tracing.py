@@ -40,8 +40,7 @@ def tracing(
     def intercept(proceed: Handler) -> Handler:
         def handle(incoming: Any, call: CallContext) -> Awaitable[bytes]:
             name, attributes = methods[call.method]
-            headers: Any = call.rpc.invocation_metadata() or ()
-            span, call.trace_ids = tracer.of_call(name, headers, attributes)
+            span, call.trace_ids = tracer.of_call(name, call.headers, attributes)
             if span is None:
                 return proceed(incoming, call)
             span.set({REQUEST_ID: call.request_id})

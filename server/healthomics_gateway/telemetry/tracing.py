@@ -16,7 +16,13 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    DEFAULT_OFF,
+    Decision,
+    Sampler,
+    SamplingResult,
+)
 from opentelemetry.trace import (
     Span,
     SpanContext,
@@ -137,6 +143,9 @@ class OtelTracer:
             if key in self._fields:
                 context = self._propagator.extract(headers, context, _HEADERS)
                 break
+        else:
+            if self._decisions.drops_roots:
+                return None, None
         parent = get_current_span(context).get_span_context()
         trace_id = parent.trace_id if parent.is_valid else self._ids.draw()
         if self._decisions.samples(context, trace_id, name, attributes):
@@ -189,6 +198,8 @@ class Decisions(Sampler):
     def __init__(self, sampler: Sampler) -> None:
         """Decide as `sampler` does."""
         self._sampler = sampler
+        # Whether it records no trace that begins here.
+        self.drops_roots = sampler in (ALWAYS_OFF, DEFAULT_OFF)
         self._made: SamplingResult | None = None
 
     def samples(
