@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.settings.value_types import NotEmpty
+from healthomics_gateway.settings.value_types import NotEmpty, limit_of
 
 DEPLOY = Path(__file__).parent
 CHART = DEPLOY / "helm" / "healthomics-gateway"
@@ -54,7 +54,7 @@ def schema_of(annotation: Any) -> dict[str, Any]:
     """Return the JSON schema of a type; raise KeyError if it isn't known."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return schema_of(arguments[0]) | _limits(arguments[1:])
+        return _fitting(schema_of(arguments[0]) | _limits(arguments[1:]))
     if origin in (Union, UnionType):
         first = next(each for each in arguments if each is not NoneType)
         return schema_of(first)
@@ -93,7 +93,13 @@ def table_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _field_schema(field: FieldInfo) -> dict[str, Any]:
-    return schema_of(field.annotation) | _limits(field.metadata)
+    return _fitting(schema_of(field.annotation) | _limits(field.metadata))
+
+
+def _fitting(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema without a limit that its type doesn't have."""
+    other = {"array": "minProperties", "object": "minItems"}.get(schema.get("type", ""))
+    return {name: value for name, value in schema.items() if name != other}
 
 
 def _limits(metadata: Any) -> dict[str, Any]:
@@ -103,6 +109,8 @@ def _limits(metadata: Any) -> dict[str, Any]:
             found |= _limits(each.metadata)
         elif each is NotEmpty:
             found |= {"minItems": 1, "minProperties": 1}  # of a list, or of a table
+        elif number := limit_of(each):
+            found["maxItems"] = number
         elif isinstance(each, Ge):
             found["minimum"] = each.ge
         elif isinstance(each, Le):

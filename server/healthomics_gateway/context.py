@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
@@ -54,7 +54,8 @@ class CallContext:
     request_id: str
     peer: str  # the connection, as `peer_at` returns it
     task: asyncio.Task[Any]  # that the call runs in
-    headers: Headers = ()
+    # They may have a token. The method's handler drops them: a watch lasts for hours.
+    headers: Headers = field(default=(), repr=False)
     listener: str = ""  # the address that it came in by; empty if there is only one
     has_message: bool = False  # whether its first request message has been read
     caller: Caller = NO_CALLER  # for limits: a host until an identity is proven

@@ -209,7 +209,8 @@ def _remove_stale(path: Path) -> None:
     except ConnectionRefusedError:
         path.unlink(missing_ok=True)
     except OSError:  # BlockingIOError: its backlog is full
-        raise InUseError(IN_USE) from None
+        why = f"{IN_USE} Stop what serves it, or change the path"
+        raise InUseError(why) from None
     else:
         raise InUseError("it is in use; stop what serves it, or change the path")
 

@@ -19,7 +19,7 @@ import structlog
 _KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 
 LEAST_SECONDS = 1.0  # of a watchdog's period
-MOST_SECONDS = 86_400.0  # between two reports, twice
+MOST_SECONDS = 86_400.0  # of the period; reports come twice in it
 _NUMBER = re.compile("[0-9]{1,20}")  # systemd's numbers have 64 bits
 
 _log = structlog.get_logger("systemd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -154,12 +155,25 @@ async def _socket_fault(settings: ListenerSettings, address: UnixPath) -> _Fault
     """Prepare a Unix socket as the gateway does, which removes a stale one."""
     fault = partial(_Fault, setting=settings.name, address=address)
     if not os.access(Path(address.path).parent, os.W_OK | os.X_OK):
-        return fault(text=NO_SOCKET, is_taken=False)
+        return fault(text=NO_SOCKET, is_taken=_is_served(address.path))
     try:
         await Listener(settings).prepare()
     except ListenError as error:
         return fault(text=str(error), is_taken=isinstance(error, InUseError))
     return None
+
+
+def _is_served(path: str) -> bool:
+    """Return whether a process, perhaps of another user, serves a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        try:
+            probe.connect(path)
+        except (PermissionError, BlockingIOError):  # it is another user's, or busy
+            return True
+        except OSError:
+            return False
+    return True
 
 
 async def _tcp_fault(setting: str, address: Address) -> _Fault | None:

@@ -45,7 +45,9 @@ async def check_traces(
     if variable is None:
         return skipped("no OTEL_* variable asks for traces")
     try:
-        make(found.environ).close()
+        # In a thread, because it reads files, whose file system may hang.
+        tracer = await in_thread(partial(make, found.environ), name="traces")
+        tracer.close()
     except TracingError as error:
         return failed(f"{variable} asks for traces, but {error}")
     return ok(f"{variable} asks for traces, which can be set up")

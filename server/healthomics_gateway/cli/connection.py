@@ -20,6 +20,7 @@ from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import UNIX, parse_address
 
 _WITH_PORT = re.compile(r".*[^:]:[A-Za-z0-9-]+")  # or the name of a service
+_WITHOUT_PORT = (UNIX, "unix-abstract:", "xds:")  # schemes of gRPC
 Transport: TypeAlias = Literal["plaintext", "tls", "unix"]  # the transport of a call
 
 
@@ -111,7 +112,7 @@ def _address(given: Mapping[str, OptionValue], default: str, faults: list[str]) 
     if "address" not in given:
         return default
     source, address = given["address"].source, given["address"].text
-    if not (address.startswith(UNIX) or _WITH_PORT.fullmatch(address)):
+    if not (address.startswith(_WITHOUT_PORT) or _WITH_PORT.fullmatch(address)):
         faults.append(
             f"{source} {address}: it has no port, and gRPC would use 443; write"
             " HOST:PORT or unix:/PATH"

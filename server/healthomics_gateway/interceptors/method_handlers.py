@@ -31,6 +31,7 @@ def unary_handler(
     """Return the innermost handler of a unary method: it decodes, calls and encodes."""
 
     async def handle(_incoming: Any, call: CallContext) -> bytes:
+        call.headers = ()
         request = await _first(handler, first_messages, call, metrics.received)
         answer = await handler.unary_unary(request, call.rpc)
         return encoded_answer(handler, answer)
@@ -51,6 +52,7 @@ def stream_handler(
     behavior = handler.stream_stream or handler.unary_stream
 
     async def handle(incoming: Any, call: CallContext) -> bytes:
+        call.headers = ()
         if handler.request_streaming:
             request: Any = _each_decoded(handler, incoming, call, pace, received)
         else:

@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,13 +40,22 @@ def within(shortest: str, longest: str) -> AfterValidator:
 
 def at_most(number: int) -> BeforeValidator:
     """Return a validator that limits the tables in a list, before it reads them."""
+    return BeforeValidator(partial(_at_most, number))
 
-    def check(value: Any) -> Any:
-        if isinstance(value, list) and len(value) > number:
-            raise ValueError(f"write at most {number} tables")
-        return value
 
-    return BeforeValidator(check)
+def limit_of(validator: object) -> int | None:
+    """Return the number of tables that `at_most` allows; None for other validators."""
+    check = validator.func if isinstance(validator, BeforeValidator) else None
+    if not (isinstance(check, partial) and check.func is _at_most):
+        return None
+    number: int = check.args[0]
+    return number
+
+
+def _at_most(number: int, value: Any) -> Any:
+    if isinstance(value, list) and len(value) > number:
+        raise ValueError(f"write at most {number} tables")
+    return value
 
 
 def words(

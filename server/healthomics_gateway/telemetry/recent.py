@@ -117,7 +117,7 @@ class _Slot:
 class SlotUse:
     """What was used of a quota in 15 seconds."""
 
-    ago_seconds: float  # from its begin until now
+    ago_seconds: float  # from its start until now
     seconds: float  # how much of it has passed since the gateway's start
     used: int  # requests that were sent
     throttled: int  # throttles by AWS
@@ -206,6 +206,6 @@ class QuotaUse:
         return self._slots[number % SLOTS]
 
     def _rate_at(self, begin: float) -> float:
-        """Return the rate at the begin of a slot; it only rises without a throttle."""
+        """Return the rate at the start of a slot; it only rises without a throttle."""
         at, rate = self._known
         return min(rate + max(begin - at, 0.0) * self._gain, self._tps)

@@ -116,14 +116,15 @@ class Reports(logging.Handler):
 
 def _details(record: logging.LogRecord) -> Iterator[str]:
     """Return the names of the codes and of the exceptions in a report."""
+    has_code = "code:" in str(record.msg)
     for each in record.args if isinstance(record.args, tuple) else ():
         if isinstance(each, Enum):  # a code of gRPC
             yield each.name
         elif isinstance(each, BaseException):
             yield _name(each)
-        elif "code:" in record.msg and isinstance(each, int):
+        elif has_code and isinstance(each, int):
             yield f"HTTP status {each}"
-        elif each in _PHRASES:
+        elif isinstance(each, str) and each in _PHRASES:
             yield f"HTTP status {_PHRASES[each]}"
     if record.exc_info and record.exc_info[1]:
         yield _name(record.exc_info[1])

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from healthomics_gateway.files import FileError, read_regular
+
 MAX_NUMBER = 2**31 - 1
 
 _URL = re.compile(r"https?://[!-~]+", re.IGNORECASE)
@@ -80,8 +82,11 @@ def _are_attributes(value: str) -> bool:
 def _has_authorities(value: str) -> bool:
     try:
         if not Path(value).is_dir():
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
-    except (OSError, ValueError):
+            content = read_regular(Path(value)).decode("ascii")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(
+                cadata=content
+            )
+    except (FileError, OSError, ValueError):
         return False
     return True
 
@@ -90,8 +95,10 @@ def has_key(certificate: str, key: str | None) -> bool:
     """Return whether a file of a certificate, or one beside it, has its key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
+        for each in filter(None, (certificate, key)):
+            read_regular(Path(each))  # `ssl` would wait for a pipe's writer
         context.load_cert_chain(certificate, key, password="")
-    except (OSError, ValueError):
+    except (FileError, OSError, ValueError):
         return False
     return True
 

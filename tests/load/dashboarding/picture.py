@@ -153,7 +153,7 @@ def draw(
     )
     for axes in grid.flat[len(PANELS) :]:
         axes.set_visible(False)
-    for axes, panel in zip(grid.flat, PANELS, strict=False):
+    for axes, panel in zip(grid.flat[: len(PANELS)], PANELS, strict=True):
         _draw_panel(axes, panel, recording, phases)
     for axes in grid[0]:
         _name_phases(axes, phases)

@@ -364,6 +364,12 @@ def test_address_without_a_port_is_a_fault(address: str) -> None:
     assert [f"--address {address}: {fault}"] == faults(address=address)
 
 
+@pytest.mark.parametrize("address", ["unix-abstract:a", "xds:///service", "h:http"])
+def test_address_that_needs_no_port_is_accepted(address: str) -> None:
+    """GRPC has schemes without ports, and ports have names."""
+    assert address == route(address=address).address
+
+
 def test_unprintable_address_is_a_fault() -> None:
     """Control characters and bytes that aren't UTF-8 would fail inside gRPC."""
     assert [

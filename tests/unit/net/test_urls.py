@@ -12,7 +12,10 @@ from healthomics_gateway.net.urls import masked_url
     [
         ("https://keys.test/a", "https://keys.test/a"),
         ("https://me:open@keys.test/a?key=sesame", "https://***@keys.test/a?***"),
-        ("https://me:o/p?e#n@@keys.test", "https://***@keys.test"),
+        ("https://me:o/p@@keys.test", "https://***@keys.test"),
+        ("https://me:o/p?e#n@@keys.test", "https://***"),
+        ("https://keys.test/a?user=me@corp.test&key=sesame", "https://***"),
+        ("https://keys.test/a#me@sesame", "https://***"),
         ("https://keys.test#sesame", "https://keys.test#***"),
         ("https://keys.test?a\nsesame", "https://keys.test?***"),
         ("what?", "what?"),

@@ -117,6 +117,11 @@ def test_causes_are_bounded() -> None:
             "UNAUTHENTICATED",
             id="grpc",
         ),
+        pytest.param(
+            ("Failed to export %s %s %s", [SECRET], {SECRET}, raised(TimeoutError())),
+            "TimeoutError",
+            id="without a hash",
+        ),
     ],
 )
 def test_event_has_the_cause(args: tuple[Any, ...], *, expected: str) -> None:

@@ -172,6 +172,16 @@ def test_files_of_certificates_are_read(tmp_path: Path) -> None:
     assert "OTEL_EXPORTER_OTLP_CLIENT_KEY must be" in fault
 
 
+@pytest.mark.parametrize("option", ["CERTIFICATE", "CLIENT_CERTIFICATE"])
+def test_pipe_is_not_waited_for(tmp_path: Path, option: str) -> None:
+    """A pipe without a writer would block the start for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    name = f"OTEL_EXPORTER_OTLP_{option}"
+    (fault,) = faults({name: str(tmp_path / "pipe")}, HTTP)
+
+    assert f"{name} must be" in fault
+
+
 @pytest.mark.parametrize(
     ("protocol", "variables", "expected"),
     [

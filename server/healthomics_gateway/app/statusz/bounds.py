@@ -7,6 +7,7 @@ from typing import TypeVar
 
 MAX_ITEMS = 500  # of a list; a settings file may have more rules than that
 MAX_ACCOUNTS = 20  # each has 60 slots
+MAX_CERTIFICATES = 50  # each may have a fault of MAX_TEXT
 MAX_TEXT = 500  # characters
 
 T = TypeVar("T")

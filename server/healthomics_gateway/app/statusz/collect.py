@@ -14,7 +14,7 @@ import grpc
 
 from healthomics_gateway.app.parts import Parts
 from healthomics_gateway.app.statusz import shape
-from healthomics_gateway.app.statusz.bounds import bounded, clipped
+from healthomics_gateway.app.statusz.bounds import MAX_CERTIFICATES, bounded, clipped
 from healthomics_gateway.app.statusz.quotas import quotas
 from healthomics_gateway.app.statusz.shown_settings import shown_settings
 from healthomics_gateway.app.waiting import waiting
@@ -55,14 +55,14 @@ class Collector:
         return shape.Snapshot(
             **self._process(now),
             **_readiness(parts.readiness),
-            **self._places(),
+            **self._places(left_out),
             calls=self._calls(),
             quota=quotas(upstream.schedulers.by_account, waiting(upstream), left_out),
             watches=self._watches(),
             cache=_cache(parts.cache),
             errors=self._errors(),
             credentials=self._credentials(now),
-            certificates=self._certificates(now),
+            certificates=self._certificates(now, left_out),
             keys=_keys(parts.keyring) if parts.keyring else None,
             rules=self._rules(left_out),
             calls_without_rule=self._calls_by_rule.get(DENY_ALL.label, 0),
@@ -81,9 +81,10 @@ class Collector:
             "uptime_seconds": round(time.monotonic() - self._begun, 3),
         }
 
-    def _places(self) -> Mapping[str, Any]:
+    def _places(self, left_out: dict[str, int]) -> Mapping[str, Any]:
+        addresses = [str(each) for each in self._parts.listeners.addresses]
         return {
-            "addresses": [str(each) for each in self._parts.listeners.addresses],
+            "addresses": bounded("addresses", addresses, left_out),
             "admin_address": self._admin_address(),
             "region": clipped(self._parts.aws.region),
             "endpoint": clipped(masked_url(self._parts.aws.endpoint)),
@@ -123,7 +124,10 @@ class Collector:
             expires_in_seconds=(expires - now).total_seconds() if expires else None,
         )
 
-    def _certificates(self, now: datetime) -> list[shape.CertificateState]:
+    def _certificates(
+        self, now: datetime, left_out: dict[str, int]
+    ) -> list[shape.CertificateState]:
+        served = self._parts.listeners.certificates
         return [
             shape.CertificateState(
                 section=each.section,
@@ -132,7 +136,7 @@ class Collector:
                 fingerprint=each.served.fingerprint,
                 fault=clipped(each.fault),
             )
-            for each in self._parts.listeners.certificates
+            for each in bounded("certificates", served, left_out, most=MAX_CERTIFICATES)
         ]
 
     @property

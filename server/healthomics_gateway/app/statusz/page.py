@@ -103,6 +103,7 @@ def _sections(state: Snapshot) -> Iterator[Markup]:
     yield _section(
         "Credentials and certificates",
         table(("what", "state", "expires"), certificate_rows(state)),
+        _left_out(state, "certificates"),
     )
     yield _section("Rules", *_rules(state))
     yield _section("Settings", *_settings(state))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -51,14 +52,25 @@ class Rendering:
         self._clock = clock
         self._threads = {name: OneAtATime("statusz") for name in FORMATS}
         self._kept: dict[str, tuple[bytes, float]] = {}  # with the time of its state
+        self._made: dict[str, asyncio.Task[bytes]] = {}  # those under way
 
     async def page(self, name: str) -> tuple[bytes, str]:
         """Return the page and its content type, in the format of this name."""
-        kind, render = FORMATS[name]
-        now = self._clock()
+        kind, _ = FORMATS[name]
         body, taken = self._kept.get(name, (b"", -inf))
-        if now - taken >= KEPT_SECONDS:
+        if self._clock() - taken < KEPT_SECONDS:
+            return body, kind
+        if name not in self._made:
+            self._made[name] = asyncio.create_task(self._make(name))
+        return await asyncio.shield(self._made[name]), kind
+
+    async def _make(self, name: str) -> bytes:
+        taken = self._clock()
+        _, render = FORMATS[name]
+        try:
             state = await self._take()
             body = await self._threads[name].run(partial(render, state))
-            self._kept[name] = body, now
-        return body, kind
+            self._kept[name] = body, taken
+        finally:
+            del self._made[name]
+        return body

@@ -58,7 +58,7 @@ class CacheState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorState:
-    """The failed calls; identities are null unless `statusz.identities` is set."""
+    """The failed calls; identities are null with `statusz.identities = false`."""
 
     by_reason: Sequence[ReasonCount]  # the most frequent first
     newest: Sequence[Failure]  # 20, the newest first
@@ -99,7 +99,7 @@ class RuleState:
     """A rule on callers."""
 
     rule: int  # its number in order; the first is 1
-    identity: str | None  # its pattern; null unless `statusz.identities` is set
+    identity: str | None  # its pattern; null with `statusz.identities = false`
     methods: Sequence[str]
     calls: int  # that matched it, since the rule was set
 

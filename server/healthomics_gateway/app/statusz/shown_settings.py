@@ -21,7 +21,7 @@ def shown_settings(settings: Settings) -> Iterator[Setting]:
 
     They could be read at the start, so no path is a key that was pasted by mistake.
     What `healthomics-gateway settings` masks is masked here too. A role has no account,
-    and identities are hidden unless `statusz.identities` is set.
+    and identities are hidden with `statusz.identities = false`.
     """
     defaults = {
         name: value

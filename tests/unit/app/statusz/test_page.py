@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from healthomics_gateway.app.statusz import shape
-from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS, MAX_ITEMS, MAX_TEXT
+from healthomics_gateway.app.statusz.bounds import (
+    MAX_ACCOUNTS,
+    MAX_CERTIFICATES,
+    MAX_ITEMS,
+    MAX_TEXT,
+)
 from healthomics_gateway.app.statusz.chart import TICKS, ticks
 from healthomics_gateway.app.statusz.markup import SHAPES, VOID
 from healthomics_gateway.app.statusz.page import POLICY, RUN_BOOK, STYLE, headline, page
@@ -297,7 +303,12 @@ def longest() -> shape.Snapshot:
         for at in range(MAX_ITEMS)
     ]
     calls = [error(f"R{at}", identity=longest_text) for at in range(MAX_REASONS)]
+    certificates = [
+        replace(each, fault=longest_text)
+        for each in list(loaded().certificates[:1]) * MAX_CERTIFICATES
+    ]
     return loaded(
+        certificates=certificates,
         quota=[quota(*slots, account=each) for each in accounts],
         rules=rules,
         settings=settings,
