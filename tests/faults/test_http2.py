@@ -90,7 +90,8 @@ async def test_idle_attacker_is_closed_by_a_timer(name: str) -> None:
         answer_largely(upstream)
         await get_run(stub, TRUE_ID)
         attacker = Attacker(attack, str(served.address), again=False)
-        attacking = asyncio.create_task(attacker.run(PATIENCE_SECONDS))
+        # Longer than the patience: connections must be closed before the attack ends.
+        attacking = asyncio.create_task(attacker.run(ATTACK_SECONDS))
         seen = 0  # on a busy machine the first may be closed before the last opens
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not attacker.begun.is_set():

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from load.shooting.browser import LOOKS, Look, Tab, browser, program
 from load.shooting.traffic import at_rest, under_load, with_faults
 
 PICTURES = Path(__file__).parents[2] / "build" / "statusz"
+FILES = Path("build/statusz/files")  # relative, as the page shows the paths
 SCENES = {"rest": at_rest, "load": under_load, "fault": with_faults}
 SECONDS = 60.0  # of load before it is drawn
 
@@ -31,12 +32,18 @@ async def draw(names: Sequence[str], seconds: float) -> list[str]:
     faults: list[str] = []
     async with browser(chromium) as tab:
         for name in names:
-            with TemporaryDirectory() as folder:
-                async with SCENES[name](Path(folder), seconds) as served:
-                    url = f"http://{served.admin_address}/statusz"
-                    for look in LOOKS:
-                        faults += await _draw(tab, url, name, look)
+            async with SCENES[name](_empty(FILES), seconds) as served:
+                url = f"http://{served.admin_address}/statusz"
+                for look in LOOKS:
+                    faults += await _draw(tab, url, name, look)
     return faults
+
+
+def _empty(folder: Path) -> Path:
+    """Return a folder after everything in it was removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 async def _draw(tab: Tab, url: str, name: str, look: Look) -> list[str]:
