@@ -126,15 +126,15 @@ def test_task_writes_the_files_that_the_gateway_reads() -> None:
 def test_policy_has_the_shape_of_one(name: str) -> None:
     """A trust policy has principals, any other policy has resources that aren't all."""
     policy = POLICIES[name]
-    whom = "Principal" if name in TRUSTS else "Resource"
+    subject = "Principal" if name in TRUSTS else "Resource"
 
     assert {"Version", "Statement"} == policy.keys()
     assert "2012-10-17" == policy["Version"]
     for statement in policy["Statement"]:
-        assert {"Effect", "Action", whom} <= statement.keys()
-        assert statement.keys() <= {"Sid", "Effect", "Action", whom, "Condition"}
+        assert {"Effect", "Action", subject} <= statement.keys()
+        assert statement.keys() <= {"Sid", "Effect", "Action", subject, "Condition"}
         # AWS has no resources for this action.
-        assert statement.get(whom) != "*" or (
+        assert statement.get(subject) != "*" or (
             statement["Action"] == "ecr:GetAuthorizationToken"
         )
 

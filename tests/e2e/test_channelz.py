@@ -180,12 +180,12 @@ async def test_channelz_needs_a_rule_unless_it_is_open(tmp_path: Path) -> None:
         other = await refused(
             stub.GetServers(ask, timeout=10, metadata=bearing(token(OTHER)))
         )
-        stranger = await refused(stub.GetServers(ask, timeout=10))
+        anonymous = await refused(stub.GetServers(ask, timeout=10))
 
     assert found.server
     assert ["CALLER_NOT_AUTHORIZED", "TOKEN_MISSING"] == [
         other.reason,
-        stranger.reason,
+        anonymous.reason,
     ]
 
 

@@ -187,8 +187,7 @@ class Gateway:
 
     async def _evict(self) -> None:
         await self.parts.bounds.drain.evict(EVICTION_SECONDS)
-        # gRPC doesn't report when statuses are sent.
-        sent = asyncio.sleep(SENDING_SECONDS)
+        sent = asyncio.sleep(SENDING_SECONDS)  # gRPC doesn't report when they are sent
         tracer = self.parts.observability.tracer
         flushing = (tracer.flush(FLUSH_SECONDS),) if tracer else ()
         await asyncio.gather(sent, *flushing)

@@ -107,7 +107,8 @@ class Reloader:
 
     async def _pause(self) -> bool:
         """Wait until the next check; return whether a reload is requested."""
-        sleeping = asyncio.ensure_future(self._sleep(CHECK_SECONDS))
+        # The file is polled: file system events miss changes of mounted ConfigMaps.
+        sleeping = asyncio.ensure_future(self._sleep(CHECK_SECONDS))  # or a signal
         requested = asyncio.create_task(self._requested.wait())
         try:
             await asyncio.wait(

@@ -72,7 +72,7 @@ class RuleIndex:
         """Return the position of the first rule that applies to this caller.
 
         If `identity` is a pattern, return that of the first rule that applies to every
-        caller whom it matches.
+        caller that it matches.
         """
         keys = [identity]
         if identity != ANONYMOUS:

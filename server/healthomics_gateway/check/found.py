@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from healthomics_gateway.app.wiring import UpstreamParts, make_upstream
 from healthomics_gateway.settings.load import Loaded
@@ -19,6 +19,8 @@ from healthomics_gateway.upstream.credential_chain import read_chain
 from healthomics_gateway.upstream.credentials import ChainProvider
 from healthomics_gateway.upstream.provider import ChainError, CredentialsProvider
 from healthomics_gateway.upstream.reply import Reply
+
+T = TypeVar("T")
 
 
 class RecordedChain:
@@ -72,16 +74,14 @@ class Found:
     @property
     def settings(self) -> Settings:
         """The gateway's settings; faulty ones have their defaults."""
-        assert self.loaded  # noqa: S101  # the step `settings` comes first
-        return self.loaded.settings
+        return known(self.loaded, "settings").settings
 
     @property
     def upstream(self) -> UpstreamParts:
         """The sources and clients that the gateway would use, made at first use."""
         if self._upstream is None:
-            assert self.aws  # noqa: S101  # the step `aws` comes first
             provider = self.own_provider()
-            aws = replace(self.aws, provider=lambda _: provider)
+            aws = replace(known(self.aws, "aws"), provider=lambda _: provider)
             self._upstream = make_upstream(
                 self.settings, aws, report=_ignore, metrics=Metrics(is_on=False)
             )
@@ -117,3 +117,10 @@ class Found:
 
 def _ignore(_reason: object) -> None:
     """Take a report about readiness, which a check doesn't have."""
+
+
+def known(value: T | None, step: str) -> T:
+    """Return what a step has found; raise RuntimeError if it hasn't been run."""
+    if value is None:
+        raise RuntimeError(f"the step {step} comes first")
+    return value

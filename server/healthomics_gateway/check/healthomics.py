@@ -9,7 +9,7 @@ from datetime import timedelta
 from healthomics.v1.run_pb2 import RunStatus
 from healthomics_gateway.check.advice import TIMED_OUT, advice_of
 from healthomics_gateway.check.configuration import proxy_text
-from healthomics_gateway.check.found import Found
+from healthomics_gateway.check.found import Found, known
 from healthomics_gateway.check.identity import NO_ROLES, partitions_of
 from healthomics_gateway.check.step import Result, failed, ok, skipped
 from healthomics_gateway.durations import elapsed_text
@@ -48,8 +48,7 @@ NOT_OF_AWS = (
 
 async def check_endpoint(found: Found) -> Result:
     """Send a request without a signature, with the gateway's own transport."""
-    aws = found.aws
-    assert aws  # noqa: S101  # this step needs the step `aws`
+    aws = known(found.aws, "aws")
     began = found.now()
     try:
         reply = await found.upstream.transport.get(f"{aws.endpoint}/", HEADERS)
@@ -88,8 +87,7 @@ def _server(aws: Aws) -> str:
 
 async def check_clock(found: Found) -> Result:
     """Compare the machine's clock with the date of the endpoint's answer."""
-    assert found.reply  # noqa: S101  # this step needs the step `endpoint`
-    reply, at = found.reply
+    reply, at = known(found.reply, "endpoint")
     if "Date" not in reply.headers:
         return skipped("the answer of the endpoint has no date")
     skew = skew_of(reply.headers["Date"], at)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from healthomics_gateway.app.caller_wiring import make_keyring
 from healthomics_gateway.auth.jwks import KeySet
-from healthomics_gateway.check.found import Found
+from healthomics_gateway.check.found import Found, known
 from healthomics_gateway.check.step import Result, failed, ok, skipped
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.net.urls import masked_url
@@ -49,8 +49,7 @@ async def check_jwks(found: Found) -> Result:
         return failed(f"{_name(jwt)}: {ADVICE.get(fault, f'{fault}; {OTHER}')}")
     finally:
         await keyring.close()
-    assert keyring.keys  # noqa: S101  # a read has succeeded
-    return _result(jwt, keyring.keys)
+    return _result(jwt, known(keyring.keys, "jwks"))
 
 
 def _name(jwt: Jwt) -> str:

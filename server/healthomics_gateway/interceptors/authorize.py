@@ -73,7 +73,7 @@ class Authorization:
             if call.task in self._lasting and not call.is_revoked:
                 self._check(call, method)
             if number % CHECKED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # so that other calls can run
 
     def _check(self, call: CallContext, method: str) -> None:
         try:
