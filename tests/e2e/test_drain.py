@@ -10,7 +10,7 @@ import pytest
 from grpc import StatusCode
 
 from healthomics.v1.run_service_pb2 import WatchRunRequest
-from healthomics_gateway.app.process import FORCED
+from healthomics_gateway.app.shutdown import FORCED
 from testkit.builders import Sandbox, Upstream, get_run, refused
 from testkit.gateway_process import (
     NEVER,

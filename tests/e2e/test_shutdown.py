@@ -28,7 +28,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from healthomics.v1.run_service_pb2 import GetRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.liveness import accept_loops
-from healthomics_gateway.app.process import FORCE_SECONDS
+from healthomics_gateway.app.shutdown import FORCE_SECONDS
 from healthomics_gateway.sandbox import Sandbox
 from testkit.authorities import HOST, channel_to, root_of, tls_settings
 from testkit.blocking_clients import blocking

@@ -227,14 +227,14 @@ MUTANTS = (
     ),
     Mutant(
         "blocked-process-lives-on",
-        "app/process.py",
+        "app/shutdown.py",
         "            self._end_within(self.drain_seconds + self._force_seconds)\n",
         "",
         "e2e/test_shutdown.py::test_process_with_a_blocked_event_loop_ends_by_force",
     ),
     Mutant(
         "second-signal-changes-nothing",
-        "app/process.py",
+        "app/shutdown.py",
         "call_soon_threadsafe(self.second.set)",
         "call_soon_threadsafe(self.first.set)",
         "e2e/test_drain.py::test_second_signal_ends_the_drain",

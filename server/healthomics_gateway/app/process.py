@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import faulthandler
 import gc
 import os
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import redirect_stderr
 from functools import partial
-from math import inf
 from typing import Any, NoReturn
 
 import structlog
@@ -21,7 +18,8 @@ from healthomics_gateway.app.measuring import make_metrics
 from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.app.reload import ConfigFile, Reload
 from healthomics_gateway.app.sd_notify import ServiceManager
-from healthomics_gateway.app.signals import ENDED, handle
+from healthomics_gateway.app.shutdown import FORCE_SECONDS, Signals
+from healthomics_gateway.app.signals import ENDED
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_setup import (
@@ -34,10 +32,8 @@ from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.tracing_setup import set_up_tracing
 from healthomics_gateway.upstream.config import Aws
 
-FIRST, SECOND = 1, 2  # how many signals have arrived
-FORCED, DEAD = 1, 70  # exit codes; 70 is EX_SOFTWARE
+DEAD = 70  # exit code; EX_SOFTWARE
 M_ARENA_MAX = -8  # of glibc's mallopt(3)
-FORCE_SECONDS = 1.5  # after the drain time, until the process is ended by force
 
 _log = structlog.get_logger("process")
 
@@ -145,75 +141,6 @@ async def _start(
     manager.feed_watchdog(asyncio.get_running_loop().call_later)
     if started:
         await started(gateway)
-
-
-class Signals:
-    """Handles the signals: the first starts the drain, a second ends it.
-
-    A third ends the process when the log is written, or after FLUSH_SECONDS. It also
-    ends in time if the event loop is blocked: the watchdog of faulthandler, a thread in
-    C, then ends it with exit code 1.
-    """
-
-    def __init__(
-        self,
-        drain_seconds: float,
-        *,
-        force_seconds: float = FORCE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-        end_in: Callable[[float], None] | None = None,
-        end_now: Callable[[int], object],
-        reloads: bool = False,
-    ) -> None:
-        """Install the signal handlers; with `reloads`, SIGHUP only sets `reload`.
-
-        The watchdog ends the process `force_seconds` after a drain of `drain_seconds`,
-        or after a second signal if that is earlier. `end_in` sets the watchdog to a
-        number of seconds, replacing the earlier one. `end_now` ends the process with an
-        exit code.
-        """
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        self.reload = asyncio.Event()
-        self.drain_seconds = drain_seconds
-        self._force_seconds = force_seconds
-        self._clock = clock
-        self._end_in = end_in or _watchdog()
-        self._end_now = end_now
-        self._end = inf  # time at which the watchdog ends the process
-        self._received = 0
-        self._loop = asyncio.get_running_loop()
-        handle(self._receive, reloading=self._request_reload if reloads else None)
-
-    def _receive(self, _number: int, _frame: Any) -> None:
-        """Handle a signal; Python calls this between two instructions."""
-        if self._loop.is_closed():
-            return  # the process is about to end by itself
-        self._received += 1
-        if self._received == FIRST:
-            self._end_within(self.drain_seconds + self._force_seconds)
-            self._loop.call_soon_threadsafe(self.first.set)
-        elif self._received == SECOND:
-            self._end_within(self._force_seconds)
-            self._loop.call_soon_threadsafe(self.second.set)
-        else:
-            self._end_now(FORCED)
-
-    def _request_reload(self, _number: int, _frame: Any) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.reload.set)
-
-    def _end_within(self, seconds: float) -> None:
-        """Set the watchdog, unless it already ends the process earlier."""
-        end = self._clock() + seconds
-        if end < self._end:
-            self._end = end
-            self._end_in(seconds)
-
-
-def _watchdog() -> Callable[[float], None]:
-    null = os.open(os.devnull, os.O_WRONLY)  # for the traceback
-    return partial(faulthandler.dump_traceback_later, exit=True, file=null)
 
 
 async def _until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
