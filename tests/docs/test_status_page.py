@@ -53,7 +53,7 @@ def names_in(value: Any) -> set[str]:
 
 
 def test_page_lists_the_members_in_order() -> None:
-    """Each member of the JSON stands in the first column, and no other."""
+    """The first column has each member of the JSON, and no other."""
     listed = [name for row in ROWS for name in row[0]]
 
     assert [each.name for each in fields(Snapshot)] == listed

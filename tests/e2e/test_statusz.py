@@ -39,7 +39,7 @@ from testkit.callers import (
 )
 
 NOWHERE = "http://127.0.0.1:9"  # no request is sent to it
-STRANGER = "spiffe://corp/ns/stranger/sa/x"
+UNRULED_CALLER = "spiffe://corp/ns/unruled/sa/x"
 PATIENCE_SECONDS = 5.0  # for what must happen soon
 
 
@@ -144,13 +144,13 @@ async def test_identities_are_shown_only_if_the_setting_says_so(
         tmp_path, *rules, GATEWAY_STATUSZ__IDENTITIES=str(are_shown).lower()
     ) as c:
         await c.get(OURS, token(LIMS))
-        await outcome(c.get(OURS, token(STRANGER)))
+        await outcome(c.get(OURS, token(UNRULED_CALLER)))
         state = await state_of(c.served)
         _, _, text = await fetched(c.served)
         _, _, metrics = await fetched(c.served, page="metrics")
 
     both, pattern = f"{state} {text}", "spiffe://corp/ns/board/*"
-    assert [are_shown] * 3 == [each in both for each in (LIMS, STRANGER, pattern)]
+    assert [are_shown] * 3 == [each in both for each in (LIMS, UNRULED_CALLER, pattern)]
     assert [are_shown] * 2 == [
         f'rule="{each}"' in metrics for each in (f"1:{LIMS}", f"2:{pattern}")
     ]

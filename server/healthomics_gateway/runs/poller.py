@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,11 @@ import structlog
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.poll import Poll
 from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
-from healthomics_gateway.runs.source import NO_ATTEMPT, Caller, UpstreamInfo
+from healthomics_gateway.runs.source import NO_ATTEMPT, Caller
 from healthomics_gateway.runs.subscribers import Subscribers
 from healthomics_gateway.runs.watch_state import TERMINAL, History, State, View
-from healthomics_gateway.telemetry.spans import Span
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.field_mask import Selection
@@ -31,25 +30,6 @@ PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPIN
 PASSING_SHARE = 0.5  # of the usual period
 
 _log = structlog.get_logger("poll")
-
-
-@dataclass(slots=True, eq=False)
-class Poll:
-    """A call on behalf of the callers that watch its run.
-
-    Each run that a caller watches counts as a connection of the caller.
-    """
-
-    callers: tuple[Caller, ...]
-    deadline: float = inf
-    is_poll: bool = True
-    is_sent: bool = False
-    upstream: UpstreamInfo = NO_ATTEMPT
-    span: Span | None = None
-
-    def sent(self) -> None:
-        """Note that its request is about to be sent."""
-        self.is_sent = True
 
 
 class Poller:

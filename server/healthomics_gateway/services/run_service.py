@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from grpc.aio import ServicerContext
 
-from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import (
     GetRunRequest,
     WatchRunRequest,
@@ -30,15 +30,13 @@ from healthomics_gateway.runs.source import (
     UpstreamInfo,
 )
 from healthomics_gateway.runs.subscription import (
-    HEARTBEAT,
     Subscription,
     SubscriptionOptions,
 )
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits, time_limit
 from healthomics_gateway.services.requests import RequestReader, heartbeat_seconds
-from healthomics_gateway.telemetry.message_spans import MessageSpans
-from healthomics_gateway.threads import retrieve
+from healthomics_gateway.services.watch_messages import heartbeats, record
 
 
 class RunService(RunServiceServicer):
@@ -149,7 +147,7 @@ class RunService(RunServiceServicer):
         try:
             if call.access.is_restricted:
                 fetching = asyncio.create_task(self._first_fetch(query, call, begun))
-                beats = _heartbeats(fetching, heartbeat_seconds(request))
+                beats = heartbeats(fetching, heartbeat_seconds(request))
                 async with aclosing(beats):
                     async for beat in beats:
                         yield beat
@@ -159,7 +157,7 @@ class RunService(RunServiceServicer):
                 try:
                     while (body := await watch.next()) is not None:
                         if call.messages:
-                            _record(call.messages, body, watch)
+                            record(call.messages, body, watch)
                         yield body
                 except GatewayError:
                     call.upstream = watch.upstream
@@ -217,27 +215,3 @@ class RunService(RunServiceServicer):
             check=lambda run: call.access.check(run),  # noqa: PLW0108  # the access may change
         )
         return self._watches.watch(query, options, first=first)
-
-
-def _record(messages: MessageSpans, body: bytes, watch: Subscription) -> None:
-    """Record what is about to be sent: a heartbeat or a state."""
-    if body is HEARTBEAT:
-        messages.heartbeat()
-    else:
-        status = RunStatus.Name(watch.status).removeprefix("RUN_STATUS_")
-        messages.change(status, watch.origin)
-
-
-async def _heartbeats(
-    fetching: asyncio.Task[Answer], seconds: float | None
-) -> AsyncGenerator[bytes, None]:
-    """Yield a heartbeat every `seconds` until a watch's first fetch has ended.
-
-    Closing the generator cancels the fetch.
-    """
-    fetching.add_done_callback(retrieve)
-    try:
-        while not (await asyncio.wait([fetching], timeout=seconds))[0]:
-            yield HEARTBEAT
-    finally:
-        fetching.cancel()

@@ -23,7 +23,7 @@ OTEL = "opentelemetry"  # some of its loggers repeat what a caller has sent
 HTTP = "urllib3"  # repeats URLs
 REPORTING = ("opentelemetry.exporter", "opentelemetry.sdk")
 
-# By the beginning of a report. What begins otherwise is named after its logger.
+# By the beginning of a report. Any other report is named after its logger.
 LOST = "the queue is full: spans are lost"
 NOT_EXPORTED = "spans can't be exported"
 KINDS: Mapping[str, str] = {

@@ -22,7 +22,7 @@ from testkit.callers import bearing, rule, settings_of_tokens, token
 
 LIMS = "spiffe://corp/ns/lims/sa/reader"
 BOARD = "spiffe://corp/ns/dashboards/sa/overview"
-STRANGER = "spiffe://corp/ns/unknown/sa/x"
+UNRULED_CALLER = "spiffe://corp/ns/unknown/sa/x"
 RULES = (
     rule("spiffe://corp/ns/lims/*"),
     rule("spiffe://corp/ns/dashboards/*", methods=["GetRun"], calls_per_second=40.0),
@@ -139,7 +139,7 @@ async def _failing_calls(stub: Any) -> None:
         await asyncio.sleep(random.uniform(2, 8))
         await _get(stub, BAD_IDS[at % len(BAD_IDS)], LIMS)
         if at % 3 == 0:
-            await _get(stub, "1000003", STRANGER)
+            await _get(stub, "1000003", UNRULED_CALLER)
         if at % 25 == 20:
             await _get(stub, "9000429", LIMS, seconds=1.0)
 

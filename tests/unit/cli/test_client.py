@@ -836,7 +836,10 @@ def test_watch_resumes_after_a_proxy_ends_the_stream(cut: str) -> None:
 
     assert (0, "", states) == (code, failures.getvalue(), view.shown)
     assert ["", "u-7", "u-7", "u-7"] == [each.uuid for each in cutting.requests]
-    assert [0.5] * 3 == view.slept
+    # As no time passes between two streams, the channel may not have noticed yet that
+    # its connection was closed: then one more stream fails, and waits longer.
+    again = 1.0 if cut in ("go-away", "hang-up") else None
+    assert [0.5] * 3 == [each for each in view.slept if each != again]
 
 
 def cut(code: grpc.StatusCode) -> Break:
