@@ -1,0 +1,245 @@
+"""A store in this process, also the one that a supervisor has for its workers."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+
+from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
+from healthomics_gateway.shared.store import (
+    ALIVE_SECONDS,
+    FORGET_SECONDS,
+    Claim,
+    Deliver,
+    Members,
+    Permit,
+    Rate,
+    Reservation,
+    Stored,
+)
+from healthomics_gateway.token_bucket import WHOLE, TokenBucket
+
+MAX_BUCKETS = 20_000  # of callers; one that is forgotten is full again
+MAX_BYTES = 67_108_864  # of all values
+
+
+@dataclass(slots=True)
+class _Member:
+    at: float  # of its last beat
+    is_attached: bool
+
+
+@dataclass(slots=True)
+class _Quota:
+    rate: AdaptiveRate
+    bucket: TokenBucket
+
+
+@dataclass(slots=True)
+class _Entry:
+    until: float
+    fields: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(len(value) for value, _ in self.fields.values())
+
+
+class MemoryStore:
+    """The state of a store, and what each method of `Store` does to it."""
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int = MAX_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin empty; if the values have more than `max_bytes`, the oldest go."""
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._members: dict[str, _Member] = {}
+        self._floor = (0, -inf)  # replicas that are expected at least, until a time
+        self._quotas: dict[str, _Quota] = {}
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._counts: dict[str, dict[str, int]] = defaultdict(dict)
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._bytes = 0
+        self._leases: dict[str, tuple[str, float]] = {}  # the holder, and its period
+        self._subscribers: dict[str, dict[Deliver, None]] = defaultdict(dict)
+
+    def beat(self, replica: str, *, is_attached: bool, known: int) -> Members:
+        """Note that a replica lives; see `Store`."""
+        now = self._clock()
+        self._forget_dead(now)
+        if not self._members:
+            self._floor = (known, now + FORGET_SECONDS)
+        was_known = replica in self._members
+        self._members[replica] = _Member(now, is_attached)
+        return Members(self._attached(now), self._expected(now), was_known)
+
+    def leave(self, replica: str) -> None:
+        """Forget a replica; see `Store`."""
+        self._members.pop(replica, None)
+        for name in [name for name, (by, _) in self._leases.items() if by == replica]:
+            self.release(name, replica=replica)
+        for name in list(self._counts):
+            self._set_count(name, replica, 0)
+
+    def reserve(
+        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
+    ) -> Reservation:
+        """Take the next token of a quota; see `Store`."""
+        now = self._clock()
+        self._forget_dead(now)
+        self._members[replica] = _Member(now, is_attached=True)
+        expected = self._expected(now)
+        known = self._quota(quota, rate)
+        tps = known.rate.at(now, rate.tps) * len(self._attached(now)) / expected
+        bucket = known.bucket
+        bucket.resize(rate=tps, capacity=rate.burst)
+        # Each replica has one token in advance, so fewer tokens are an error.
+        least = 1 - rate.burst - 2 * expected
+        bucket.tokens = max(min(bucket.tokens + unused, rate.burst), least) - 1
+        return Reservation(max(0.0, -bucket.tokens / tps), tps)
+
+    def cut(self, quota: str, rate: Rate) -> None:
+        """Lower the rate of a quota; see `Store`."""
+        known = self._quota(quota, rate)
+        if known.rate.cut(self._clock(), rate.tps):
+            known.bucket.fill()
+            known.bucket.tokens = min(known.bucket.tokens, 0.0)
+
+    def take(self, bucket: str, rate: Rate, *, wanted: int) -> Permit:
+        """Take tokens of a caller's bucket; see `Store`."""
+        known = self._buckets.get(bucket)
+        if known is None:
+            known = self._buckets[bucket] = TokenBucket(
+                rate=rate.tps, capacity=rate.burst, clock=self._clock
+            )
+            if len(self._buckets) > MAX_BUCKETS:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(bucket)
+        known.resize(rate=rate.tps, capacity=rate.burst)
+        granted = min(wanted, int(known.tokens + 1 - WHOLE))
+        known.tokens -= granted
+        return Permit(granted, 0.0 if granted else known.wait_seconds)
+
+    def count(self, name: str, number: int, *, replica: str, limit: int | None) -> bool:
+        """Set how many a replica has of something; see `Store`."""
+        now = self._clock()
+        others = sum(
+            each
+            for by, each in self._counts.get(name, {}).items()
+            if by != replica and self._is_alive(by, now)
+        )
+        if limit is not None and number and others + number > limit:
+            return False
+        self._set_count(name, replica, number)
+        return True
+
+    def read(self, name: str, field: str) -> Stored | None:
+        """Return the value of a field; see `Store`."""
+        now, entry = self._clock(), self._entries.get(name)
+        if entry is None or entry.until < now or field not in entry.fields:
+            return None
+        value, at = entry.fields[field]
+        return Stored(value, now - at)
+
+    def write(
+        self,
+        name: str,
+        field: str,
+        value: bytes,
+        *,
+        age_seconds: float,
+        keep_seconds: float,
+    ) -> None:
+        """Set a field of an entry and publish it; see `Store`."""
+        now = self._clock()
+        entry = self._entries.get(name)
+        if entry is None or entry.until < now:
+            self.remove(name)
+            entry = self._entries[name] = _Entry(now)
+        self._bytes -= entry.size
+        entry.fields[field] = value, now - age_seconds
+        entry.until = now + keep_seconds
+        self._bytes += entry.size
+        self._entries.move_to_end(name)
+        while self._bytes > self._max_bytes:
+            self.remove(next(iter(self._entries)))
+        self._publish(name, value)
+
+    def remove(self, name: str) -> None:
+        """Remove an entry with all fields; see `Store`."""
+        if entry := self._entries.pop(name, None):
+            self._bytes -= entry.size
+
+    def claim(
+        self, name: str, field: str, *, replica: str, period_seconds: float
+    ) -> Claim:
+        """Take or renew a lease; see `Store`."""
+        now = self._clock()
+        holder, period = self._leases.get(name, ("", inf))
+        is_held = holder != replica and holder in self._attached(now)
+        if is_held and period <= period_seconds:
+            return Claim(holder, self.read(name, field))
+        self._leases[name] = replica, period_seconds
+        return Claim(replica, None)
+
+    def release(self, name: str, *, replica: str) -> None:
+        """Give up a lease; see `Store`."""
+        if self._leases.get(name, ("", 0))[0] == replica:
+            del self._leases[name]
+            self._publish(name, b"")
+
+    def subscribe(self, name: str, deliver: Deliver) -> None:
+        """Call `deliver` for each value of an entry from now on."""
+        self._subscribers[name][deliver] = None
+
+    def unsubscribe(self, name: str, deliver: Deliver) -> None:
+        """Don't call `deliver` for an entry any more."""
+        self._subscribers[name].pop(deliver, None)
+        if not self._subscribers[name]:
+            del self._subscribers[name]
+
+    def _quota(self, quota: str, rate: Rate) -> _Quota:
+        known = self._quotas.get(quota)
+        if known is None:
+            bucket = TokenBucket(rate=rate.tps, capacity=0.0, clock=self._clock)
+            known = self._quotas[quota] = _Quota(AdaptiveRate(), bucket)
+        return known
+
+    def _publish(self, name: str, value: bytes) -> None:
+        for deliver in tuple(self._subscribers.get(name, ())):
+            deliver(name, value)
+
+    def _set_count(self, name: str, replica: str, number: int) -> None:
+        counts = self._counts[name]
+        counts[replica] = number
+        if not number:
+            del counts[replica]
+        if not counts:
+            del self._counts[name]
+
+    def _forget_dead(self, now: float) -> None:
+        for replica, member in list(self._members.items()):
+            if member.at <= now - FORGET_SECONDS:
+                self.leave(replica)
+
+    def _is_alive(self, replica: str, now: float) -> bool:
+        member = self._members.get(replica)
+        return member is not None and member.at > now - ALIVE_SECONDS
+
+    def _attached(self, now: float) -> frozenset[str]:
+        return frozenset(
+            replica
+            for replica, member in self._members.items()
+            if member.is_attached and self._is_alive(replica, now)
+        )
+
+    def _expected(self, now: float) -> int:
+        least, until = self._floor
+        return max(len(self._members), least if now < until else 0, 1)

@@ -1,0 +1,42 @@
+"""The names of what a gateway shares: they differ for whatever mustn't be mixed."""
+
+from __future__ import annotations
+
+from healthomics_gateway.shared.seal import Sealer
+
+
+class Names:
+    """Names for one Region and endpoint of HealthOmics.
+
+    What belongs to the gateway's own AWS identity has a name only when that identity is
+    known: gateways with different ones could use the same store and the same secret.
+    """
+
+    def __init__(self, sealer: Sealer, *, region: str, endpoint: str) -> None:
+        """Begin without an identity."""
+        self._sealer = sealer
+        self._place = (region, endpoint)
+        self._account = self._identity = ""
+
+    def learn(self, *, account: str, identity: str) -> None:
+        """Set the gateway's own AWS account, and its identity there."""
+        self._account, self._identity = account, identity
+
+    def quota(self, account: str, kind: str) -> str:
+        """Return the name of the quota of an account, or of the own one if empty."""
+        account = account or self._account or "unknown"
+        return self._sealer.name("quota", *self._place, account, kind)
+
+    def run(self, run_id: str, *, role: str, caller: str) -> str | None:
+        """Return the name of a run as an AWS identity sees it; None if unknown.
+
+        It is that of a role that is assumed for a caller, or the gateway's own one.
+        """
+        if not (role or self._identity):
+            return None
+        identity = () if role else (self._account, self._identity)
+        return self._sealer.name("run", *self._place, *identity, role, caller, run_id)
+
+    def caller(self, kind: str, caller: str) -> str:
+        """Return the name of what is counted of a caller."""
+        return self._sealer.name(kind, *self._place, caller)

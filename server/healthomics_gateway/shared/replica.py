@@ -1,0 +1,190 @@
+"""One replica's relation to the store: attached to it, or detached and on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+
+from healthomics_gateway.shared.store import (
+    Members,
+    Rate,
+    Store,
+    StoreError,
+    StoreFullError,
+)
+
+COMMAND_SECONDS = 0.05  # that anything waits for the store
+TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
+BEAT_SECONDS = 0.5  # between two beats while attached
+MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
+LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
+
+_T = TypeVar("_T")
+_log = structlog.get_logger("shared")
+
+
+class Replica:
+    """A replica, the store that it shares with others, and its share without it.
+
+    It is attached while the store answers in time. Else it is detached, until two beats
+    in a row have been answered in time: the first tells the store that it is detached.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        replicas: int,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Begin detached, as one of `replicas`; `jitter` draws from [0, 1)."""
+        self.id = secrets.token_hex(8)
+        self.is_attached = False
+        self.replicas = replicas  # as many are expected, this one included
+        self.attached: frozenset[str] = frozenset()  # ids, as of the last beat
+        self.fault = "it isn't reached yet"  # empty while attached
+        self.errors = 0  # commands that have failed
+        self._store = store
+        self._jitter = jitter
+        self._detached = asyncio.Event()
+        self._is_full = False
+        self._changed: list[Callable[[], None]] = []
+        self._handlers: dict[str, Callable[[bytes], None]] = {}  # by name
+        store.deliver_to(self._deliver)
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when it attaches or detaches, or other replicas come or go."""
+        self._changed.append(changed)
+
+    def share(self, rate: Rate) -> Rate:
+        """Return the static share of a rate, for while it is detached.
+
+        The buckets of all replicas can have a token each at the same moment, so the
+        rate is lower by those that are more than `burst`.
+        """
+        number = self.replicas
+        most = max(rate.tps + rate.burst - number, rate.tps * LEAST_SHARE)
+        return Rate(min(rate.tps, most) / number, max(1.0, rate.burst / number))
+
+    async def ask(self, command: Callable[[Store], Awaitable[_T]]) -> _T:
+        """Return what a command returns; raises StoreError.
+
+        It raises at once while the replica is detached. A command that takes longer
+        than COMMAND_SECONDS fails, and detaches it.
+        """
+        if not self.is_attached:
+            raise StoreError(self.fault)
+        try:
+            return await _in_time(command(self._store))
+        except StoreFullError as error:
+            self.errors += 1
+            if not self._is_full:
+                self._is_full = True
+                _log.warning("store_full", why=str(error))
+            raise
+        except StoreError as error:
+            self._detach(str(error))
+            raise
+
+    async def follow(self) -> None:
+        """Beat for ever: attach when the store answers, and stay attached."""
+        probes = 0
+        while True:
+            self._detached.clear()
+            try:
+                await self._beat()
+                probes = 0
+                pause = BEAT_SECONDS
+            except StoreError as error:
+                self._detach(str(error))
+                pause = min(MIN_PROBE_SECONDS * 2**probes, MAX_PROBE_SECONDS)
+                pause *= 0.5 + self._jitter() / 2  # not all replicas at once
+                probes = min(probes + 1, 10)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._detached.wait()
+                    await asyncio.sleep(MIN_PROBE_SECONDS)
+
+    async def leave(self) -> None:
+        """Tell the store that this replica ends, if it is attached; never raises."""
+        if self.is_attached:
+            self.is_attached, self.fault = False, "this replica ends"
+            try:
+                await _in_time(self._store.leave(self.id))
+            except StoreError:
+                return  # the store forgets it by itself
+
+    async def subscribe(self, name: str, handler: Callable[[bytes], None]) -> None:
+        """Call `handler` for each value of an entry from now on; never raises.
+
+        It gets no value that is written while the store can't be reached.
+        """
+        self._handlers[name] = handler
+        await self._try(lambda store: store.subscribe(name))
+
+    async def unsubscribe(self, name: str) -> None:
+        """Call no handler for an entry any more; never raises."""
+        if self._handlers.pop(name, None):
+            await self._try(lambda store: store.unsubscribe(name))
+
+    async def _try(self, command: Callable[[Store], Awaitable[None]]) -> None:
+        try:
+            await self.ask(command)
+        except StoreError:
+            return  # it is done again when the replica attaches
+
+    async def _beat(self) -> None:
+        was_attached = self.is_attached
+        if not was_attached:
+            await self._beat_once(is_attached=False)
+        members = await self._beat_once(is_attached=True)
+        if not was_attached or not members.was_known:
+            self.is_attached, self.fault, self._is_full = True, "", False
+            _log.info("store_attached", replicas=members.expected)
+            for name in tuple(self._handlers):
+                await _in_time(self._store.subscribe(name))
+        is_new = members.attached != self.attached or not was_attached
+        self.attached = members.attached
+        self.replicas = members.expected
+        if is_new or not members.was_known:
+            self._notify()
+
+    async def _beat_once(self, *, is_attached: bool) -> Members:
+        beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)
+        return await _in_time(beat)
+
+    def _detach(self, why: str) -> None:
+        self.errors += 1
+        self.fault = why
+        if self.is_attached:
+            self.is_attached = False
+            self._detached.set()
+            _log.warning("store_detached", why=why, replicas=self.replicas)
+            self._notify()
+
+    def _notify(self) -> None:
+        for changed in self._changed:
+            changed()
+
+    def _deliver(self, name: str, value: bytes) -> None:
+        if handler := self._handlers.get(name):
+            handler(value)
+
+
+async def _in_time(work: Awaitable[_T]) -> _T:
+    """Return what `work` returns; raises StoreError if that takes too long."""
+    running = asyncio.ensure_future(work)
+    try:
+        for _ in range(TICKS):
+            await asyncio.wait((running,), timeout=COMMAND_SECONDS / TICKS)
+            if running.done():
+                return running.result()
+    finally:
+        running.cancel()
+    raise StoreError(f"it doesn't answer within {COMMAND_SECONDS * 1000:g} ms")
