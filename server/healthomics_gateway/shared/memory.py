@@ -19,6 +19,7 @@ from healthomics_gateway.shared.store import (
     Rate,
     Reservation,
     Stored,
+    StoreError,
 )
 from healthomics_gateway.token_bucket import WHOLE, TokenBucket
 
@@ -94,6 +95,8 @@ class MemoryStore:
         """Take the next token of a quota; see `Store`."""
         now = self._clock()
         self._forget_dead(now)
+        if replica not in self._members:
+            raise StoreError("it doesn't know this replica")
         self._members[replica] = _Member(now, is_attached=True)
         expected = self._expected(now)
         known = self._quota(quota, rate)

@@ -97,7 +97,8 @@ class Store(Protocol):
 
         The tokens arrive at the share of `rate` that the attached replicas are of the
         expected ones, and slower after `cut`. A quota that isn't known has no tokens.
-        It counts as a beat of an attached replica.
+        It counts as a beat of an attached replica. Raises StoreError for a replica that
+        the store doesn't know: it was wiped, and the replica has to attach again.
         """
         ...
 
