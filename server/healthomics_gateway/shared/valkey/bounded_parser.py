@@ -21,22 +21,20 @@ def bounded_parser(max_bytes: int) -> type[_AsyncHiredisParser]:
         def on_connect(self, connection: Any) -> None:
             """Begin with a new connection."""
             self._unread = 0
-            super().on_connect(connection)
+            super().on_connect(connection)  # type: ignore[no-untyped-call]
 
         async def read_from_socket(self) -> bool:
             """Add what has arrived to the reply; it replaces the method of the base."""
-            data = await self._stream.read(self._read_size)
+            data = await self._stream.read(self._read_size)  # type: ignore[union-attr]
             self._unread += len(data)
             if not data or self._unread > max_bytes:
                 raise RedisConnectionError("closed, or too long a reply")
-            self._reader.feed(data)
+            self._reader.feed(data)  # type: ignore[attr-defined]
             return True
 
-        async def read_response(
-            self, disable_decoding: bool = False, push_request: bool = False
-        ) -> Any:
+        async def read_response(self, *args: Any, **kwargs: Any) -> Any:
             """Return the next reply."""
-            reply = await super().read_response(disable_decoding, push_request)
+            reply = await super().read_response(*args, **kwargs)
             self._unread = 0
             return reply
 

@@ -1,4 +1,4 @@
-"""Opens connections to the server that has the keys: alone, in a cluster, by Sentinels."""
+"""Opens connections to the server that has the keys, in whatever set-up it is."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Servers:
             if isinstance(connection, SSLConnection):
                 # It reads files; later it is only returned.
                 await in_thread(connection.ssl_context.get, name="store-tls")
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
             await connection.send_command("HELLO", "2", check_health=False)
             self._check_version(await connection.read_response())
         except BaseException:
@@ -88,7 +88,7 @@ class Servers:
             for key, value in self._url.options.items()
             if key.startswith("ssl_")
         }
-        sentinel = Sentinel(
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]
             self._url.addresses,
             sentinel_kwargs={
                 **options,

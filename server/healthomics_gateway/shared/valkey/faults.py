@@ -26,15 +26,17 @@ _TEXTS: tuple[tuple[type[BaseException], str], ...] = (
     (OutOfMemoryError, "it has no free memory: raise its maxmemory"),
     (
         NoPermissionError,
-        "its user lacks a permission: allow the commands, keys and channels of"
-        " docs/guide/sharing.md",
+        "its user lacks a permission: see docs/guide/sharing.md for its rules",
     ),
     (
         ReadOnlyError,
         "it is a read-only replica: set shared.url to its primary, or use its Sentinel",
     ),
     (BusyLoadingError, "it is still loading its data"),
-    (MasterNotFoundError, "no Sentinel names a primary: correct the name in shared.url"),
+    (
+        MasterNotFoundError,
+        "no Sentinel names a primary: correct the name in shared.url",
+    ),
     (MovedError, "another server of the cluster has the keys now"),
     (ClusterDownError, "its cluster is down"),
     (
@@ -44,7 +46,7 @@ _TEXTS: tuple[tuple[type[BaseException], str], ...] = (
     (InvalidResponse, "it isn't a Valkey or Redis server: correct shared.url"),
     (
         ssl.SSLCertVerificationError,
-        "its certificate isn't trusted: set ssl_ca_certs in shared.url to its authority",
+        "its certificate isn't trusted: set ssl_ca_certs in shared.url",
     ),
     (ssl.SSLError, "the TLS handshake fails: check the port, and ssl_certfile"),
     (socket.gaierror, "its name doesn't resolve: correct shared.url"),

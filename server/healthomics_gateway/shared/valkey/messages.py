@@ -1,4 +1,4 @@
-"""Subscriptions to channels, on a connection that is opened again whenever it is lost."""
+"""Subscriptions to channels, on a connection that is renewed whenever it is lost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import structlog
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.background import Background
+from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.shared.store import StoreError
 from healthomics_gateway.shared.valkey.commands import Connect
 from healthomics_gateway.shared.valkey.faults import store_error

@@ -1,4 +1,4 @@
-"""The Lua scripts, each of which is a method of the store; the server's time is used."""
+"""The Lua scripts, each of which is a method of the store, by the server's clock."""
 
 from __future__ import annotations
 
