@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,9 +38,12 @@ class Commands:
     dropped, so it doesn't harm the connection. Opening one goes on without its caller.
     """
 
-    def __init__(self, connect: Connect) -> None:
-        """Begin without a connection."""
+    def __init__(
+        self, connect: Connect, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin without a connection; `clock` counts seconds."""
         self._connect = connect
+        self._clock = clock
         self._opening: asyncio.Task[AbstractConnection] | None = None
         self._connection: AbstractConnection | None = None
         self._pending: deque[tuple[asyncio.Future[Any], int]] = deque()
@@ -61,7 +65,7 @@ class Commands:
         ):
             raise StoreError("too many commands wait for its answers")
         if not self._pending:
-            self._replied_at = asyncio.get_running_loop().time()
+            self._replied_at = self._clock()
         reply = asyncio.get_running_loop().create_future()
         reply.add_done_callback(retrieve)
         size = sum(len(each) for each in command if isinstance(each, bytes))
@@ -85,7 +89,7 @@ class Commands:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _is_stuck(self) -> bool:
-        silence = asyncio.get_running_loop().time() - self._replied_at
+        silence = self._clock() - self._replied_at
         return self._given_up >= STUCK_COMMANDS and silence > STUCK_SECONDS
 
     async def _opened(self) -> AbstractConnection:
@@ -127,7 +131,7 @@ class Commands:
             self._lose(error, connection)
 
     def _answer(self, answer: Any) -> None:
-        self._replied_at = asyncio.get_running_loop().time()
+        self._replied_at = self._clock()
         self._given_up = 0
         reply, size = self._pending.popleft()
         self._pending_bytes -= size

@@ -1,7 +1,7 @@
 -- KEYS: members, floor. ARGV: replica, whether it is attached, how many it knows.
 local all = members(KEYS[1])
 if all.number == 0 then
-  redis.call('SET', KEYS[2], ARGV[3], 'PX', FORGET * 1000)
+  redis.call('SET', KEYS[2], ARGV[3] .. ' ' .. decimal(now + FORGET), 'EX', FORGET)
 end
 local was_known = all.at[ARGV[1]] and 1 or 0
 beat(KEYS[1], all, ARGV[1], ARGV[2] == '1')

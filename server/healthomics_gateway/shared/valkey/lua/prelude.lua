@@ -66,10 +66,14 @@ local function beat(key, all, id, is_attached)
 end
 
 local function expected(all, floor)
-  local least = redis.pcall('GET', floor)
-  if type(least) == 'table' then -- an error, because it isn't a text
+  local text = redis.pcall('GET', floor)
+  if type(text) == 'table' then -- an error, because it isn't a text
     redis.call('UNLINK', floor)
-    least = false
+    text = false
+  end
+  local least, till = string.match(text or '', '^(%d+) (%d+%.%d+)$')
+  if number(till, 0, 0, now + FORGET) <= now then
+    least = nil
   end
   return math.max(all.number, number(least, 1, 1, MAX_MEMBERS))
 end
