@@ -35,23 +35,24 @@ def free_port() -> int:
 class ValkeyServer:
     """A server at a Unix socket, and at a port if one is given."""
 
-    def __init__(self, *options: str, port: int = 0, mode: str = "") -> None:
-        """Prepare it; `options` are those of the command line, `mode` its first."""
+    def __init__(self, *options: str, port: int = 0, sentinel: str = "") -> None:
+        """Prepare it; `options` are those of the command line.
+
+        With `sentinel`, its configuration, it is a Sentinel.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="valkey-"))
         self.port = port
         self.url = f"unix://{self.folder}/s"
+        config = self.folder / "sentinel.conf"
+        config.write_text(sentinel)
+        kind = (str(config), "--sentinel") if sentinel else ("--save", "")
         self._command = [
-            *(str(get_binary_path()), *((self._file(mode), mode) if mode else ())),
-            *("--bind", "127.0.0.1", "--port", str(port), "--save", ""),
+            *(str(get_binary_path()), *kind),
+            *("--bind", "127.0.0.1", "--port", str(port)),
             *("--unixsocket", f"{self.folder}/s", "--dir", str(self.folder)),
             *("--logfile", f"{self.folder}/log", *options),
         ]
         self._process: subprocess.Popen[bytes] | None = None
-
-    def _file(self, _mode: str) -> str:
-        file = self.folder / "server.conf"
-        file.touch()
-        return str(file)
 
     def start(self) -> None:
         """Start it, and wait until it accepts connections."""
@@ -81,9 +82,9 @@ class ValkeyServer:
         assert self._process
         self._process.send_signal(signal.SIGCONT)
 
-    def client(self) -> Redis:
+    def client(self, **options: Any) -> Redis:
         """Return a client for what somebody else does at the server."""
-        return Redis.from_url(self.url, protocol=2)
+        return Redis.from_url(self.url, protocol=2, **options)
 
 
 @contextmanager

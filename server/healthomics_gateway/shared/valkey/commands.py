@@ -25,6 +25,7 @@ MAX_PENDING = 2000  # commands without a reply
 MAX_PENDING_BYTES = 16_777_216  # of them, before another is sent
 # Without a reply, and commands whose callers have given up: the connection is lost.
 STUCK_SECONDS, STUCK_COMMANDS = 2.0, 3
+CLOSE_SECONDS = 1.0
 # The server may not be the right one any more: the next connection finds out.
 _MISPLACED = (MovedError, ClusterDownError, ReadOnlyError)
 
@@ -84,9 +85,10 @@ class Commands:
         if self._opening:
             self._opening.cancel()
         self._lose(StoreError("it is closed"))
-        for task in tuple(self._tasks):
+        if self._tasks:  # they end with the connection
+            await asyncio.wait(tuple(self._tasks), timeout=CLOSE_SECONDS)
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _is_stuck(self) -> bool:
         silence = self._clock() - self._replied_at

@@ -107,19 +107,31 @@ class Servers:
         return str(host), int(port)
 
     async def _open_in_cluster(self) -> AbstractConnection:
-        """Ask a server of the cluster for the one that has the keys."""
+        """Return a connection that the first server that answers leads to."""
         addresses = self._url.addresses
-        host, port = addresses[self._first % len(addresses)]
-        self._first += 1  # another is tried next, unless this one succeeds
+        failure: BaseException = StoreError("no server of the cluster answers")
+        for _ in addresses:
+            address = addresses[self._first % len(addresses)]
+            self._first += 1  # another is tried next, also if this one is too slow
+            try:
+                connection = await self._follow(*address)
+            except (RedisError, OSError, StoreError) as error:
+                failure = error
+            else:
+                self._first -= 1
+                return connection
+        raise failure
+
+    async def _follow(self, host: str, port: int) -> AbstractConnection:
+        """Ask a server of the cluster for the one that has the keys."""
         connection = await self._open(host, port)
         try:
             await connection.send_command("EXISTS", self._key, check_health=False)
             await connection.read_response()
         except MovedError as moved:
             await connection.disconnect(nowait=True)
-            connection = await self._open(moved.host or host, moved.port)
+            return await self._open(moved.host or host, moved.port)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._first -= 1
         return connection

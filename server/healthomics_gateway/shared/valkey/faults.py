@@ -55,8 +55,11 @@ _TEXTS: tuple[tuple[type[BaseException], str], ...] = (
     (PermissionError, "a file of shared.url may not be used: correct its permissions"),
     (TimeoutError, "it doesn't answer in time while connecting"),
 )
-_PROTECTED = (
-    "it is in protected mode: set a password in its configuration, and in shared.url"
+# By what a server says.
+_MESSAGES = (
+    ("DENIED", "it is in protected mode: set a password there, and in shared.url"),
+    ("unknown command", "its version is too old, or it doesn't have all commands"),
+    ("max number of clients", "it has too many clients: raise its maxclients"),
 )
 _CLOSED = "the connection to it is closed, or can't be opened"
 
@@ -72,12 +75,13 @@ def store_error(error: BaseException) -> StoreError:
 
 def _text_of(error: BaseException) -> str:
     chain = tuple(_chain(error))
+    for begin, text in _MESSAGES:
+        if str(error).startswith(begin):
+            return text
     for kind, text in _TEXTS:
         if any(isinstance(each, kind) for each in chain):
             return text
     if isinstance(error, ResponseError):
-        if str(error).startswith("DENIED"):
-            return _PROTECTED
         return f"it answers with an error ({str(error).partition(' ')[0][:20]})"
     return _CLOSED
 
