@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,6 +20,9 @@ from healthomics_gateway.shared.store import Store
 from healthomics_gateway.telemetry.metrics.parts import NOTHING, Distribution
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.provider import ChainError
+
+if TYPE_CHECKING:
+    from healthomics_gateway.shared.valkey.store import ValkeyStore
 
 IDENTITY_SECONDS = 5.0  # for AWS to say who the gateway is
 MIN_AGAIN_SECONDS, MAX_AGAIN_SECONDS = 5.0, 300.0  # until it is asked again
@@ -111,16 +115,12 @@ def make_sharing(
     shared = settings.shared
     if not (shared.url and shared.secret):
         return None
-    # It needs the extra `shared`, which the check of the settings has found.
-    from healthomics_gateway.shared.valkey.store import ValkeyStore  # noqa: PLC0415
-    from healthomics_gateway.shared.valkey.urls import parse_store_url  # noqa: PLC0415
-
     sealer = Sealer(shared.secret.get_secret_value().encode())
-    store = ValkeyStore(
-        parse_store_url(shared.url.get_secret_value()),
+    store = make_store(
+        settings,
+        shared.url.get_secret_value(),
         deployment=sealer.name("deployment"),
-        max_value_bytes=VALUE_BYTES_PER_BODY_BYTE * settings.upstream.max_body_bytes,
-        observe=seconds.observe,
+        seconds=seconds,
     )
     return Sharing(
         replica=Replica(store, replicas=shared.replicas),
@@ -128,4 +128,22 @@ def make_sharing(
         sealer=sealer,
         store=store,
         fault_of_messages=lambda: store.fault,
+    )
+
+
+def make_store(
+    settings: Settings, url: str, *, deployment: str, seconds: Distribution = NOTHING
+) -> ValkeyStore:
+    """Return the store at a URL; all keys have `deployment` in their names.
+
+    It needs the extra `shared`, which the check of the settings has found.
+    """
+    from healthomics_gateway.shared.valkey.store import ValkeyStore  # noqa: PLC0415
+    from healthomics_gateway.shared.valkey.urls import parse_store_url  # noqa: PLC0415
+
+    return ValkeyStore(
+        parse_store_url(url),
+        deployment=deployment,
+        max_value_bytes=VALUE_BYTES_PER_BODY_BYTE * settings.upstream.max_body_bytes,
+        observe=seconds.observe,
     )

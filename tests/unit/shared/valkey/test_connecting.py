@@ -95,9 +95,7 @@ async def listening(
     """Serve connections, and end each at the end; return the port."""
     tasks = set()
 
-    async def serve(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.current_task())
         try:
             await handle(reader, writer)

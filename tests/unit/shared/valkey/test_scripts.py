@@ -99,7 +99,7 @@ async def _any_command(
 ) -> None:
     replica, name = chance.choice(list(seen)), chance.choice(NAMES)
     command = chance.randrange(12)
-    if command <= 3:  # noqa: PLR2004  # replicas beat more often than they do anything
+    if command <= 3:  # replicas beat more often than they do anything
         attached = bool(chance.randrange(4))
         await pair.both("beat", replica, is_attached=attached, known=3)
         seen[replica] = pair.clock.now
