@@ -106,6 +106,8 @@ class Gateway:
         unknown = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until they are read
         add(AWS, fault=parts.upstream.provider.fault, why=unknown)
         add(UPSTREAM, fault=parts.reachability.fault)
+        if parts.sharing:
+            add("shared", fault=parts.sharing.fault)
         if parts.keyring:
             unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until they are read
             add("keys", fault=parts.keyring.fault, why=unread)
@@ -147,6 +149,7 @@ class Gateway:
         self._background.start("certificate", self.parts.listeners.follow_certificates)
         if self.parts.keyring:
             self._background.start("keys", self.parts.keyring.follow)
+        self._share()
         if self._reloader:
             self._background.start("configuration", self._reloader.follow)
         for address in self.parts.listeners.in_plaintext:
@@ -156,6 +159,13 @@ class Gateway:
         admin = str(self.admin_address)
         _log.info("serving", address=own, admin_address=admin, **listeners)
         self._warn()
+
+    def _share(self) -> None:
+        """Begin to share with other processes, if the settings say so."""
+        if sharing := self.parts.sharing:
+            upstream = self.parts.upstream
+            self._background.start("shared", sharing.replica.follow)
+            self._background.start("identity", lambda: sharing.learn(upstream))
 
     def _warn(self) -> None:
         """Log the first settings that are valid but may be a mistake."""
@@ -190,7 +200,9 @@ class Gateway:
         sent = asyncio.sleep(SENDING_SECONDS)  # gRPC doesn't report when they are sent
         tracer = self.parts.observability.tracer
         flushing = (tracer.flush(FLUSH_SECONDS),) if tracer else ()
-        await asyncio.gather(sent, *flushing)
+        sharing = self.parts.sharing
+        leaving = (sharing.replica.leave(),) if sharing else ()
+        await asyncio.gather(sent, *flushing, *leaving)
         self.remove_sockets()
 
     def remove_sockets(self) -> None:
@@ -210,6 +222,8 @@ class Gateway:
         if self.parts.keyring:
             await self.parts.keyring.close()
         await self.parts.upstream.close()
+        if self.parts.sharing:
+            await self.parts.sharing.close()
         if tracer := self.parts.observability.tracer:
             tracer.close()
 

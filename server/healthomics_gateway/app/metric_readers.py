@@ -12,6 +12,7 @@ import grpc
 
 from healthomics_gateway.app.parts import LostLines, Parts
 from healthomics_gateway.app.reload_state import Reloads
+from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.app.waiting import CALL, POLL, waiting
 from healthomics_gateway.app.wiring import UpstreamParts
 from healthomics_gateway.auth.keyring import Keyring
@@ -35,6 +36,7 @@ def readers_of(parts: Parts) -> Mapping[str, Reader]:
         **_of_readiness(parts.readiness),
         **_of_quota(parts.upstream),
         **_of_cache(parts.cache),
+        **_of_sharing(parts.sharing),
         "watches": _one(lambda: bounds.watching.inside),
         "unread_bytes": _one(lambda: bounds.send_buffer.kept_bytes),
         "rule_calls": lambda: _labelled(rules.numbers),
@@ -95,6 +97,20 @@ def _of_cache(cache: Cache) -> Mapping[str, Reader]:
         "cache_misses": _one(lambda: cache.misses),
         "cache_bytes": _one(lambda: cache.held_bytes),
         "cache_entries": _one(lambda: cache.runs),
+    }
+
+
+def _of_sharing(sharing: Sharing | None) -> Mapping[str, Reader]:
+    """Return readers that have values only if there is a store."""
+
+    def of(read: Callable[[Sharing], float]) -> Reader:
+        return lambda: {(): float(read(sharing))} if sharing else {}
+
+    return {
+        "store_attached": of(lambda each: each.replica.is_attached),
+        "store_replicas": of(lambda each: each.replica.replicas),
+        "store_errors": of(lambda each: each.replica.errors),
+        "store_values_rejected": of(lambda each: each.sealer.rejected),
     }
 
 

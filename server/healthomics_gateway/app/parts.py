@@ -11,6 +11,7 @@ from healthomics_gateway.app.interceptor_stack import Bounds, Guards
 from healthomics_gateway.app.listeners import Listeners
 from healthomics_gateway.app.measuring import add_methods, make_metrics
 from healthomics_gateway.app.reload_state import Reloads
+from healthomics_gateway.app.sharing import Sharing, make_sharing
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
@@ -54,6 +55,7 @@ class Parts:
     guards: Guards
     cache: Cache
     service: RunService
+    sharing: Sharing | None  # None if nothing is shared with other processes
     reloads: Reloads  # with the settings in effect
     observability: Observability
 
@@ -68,6 +70,7 @@ def make_parts(
 ) -> Parts:
     """Create the parts; `refusal_seconds` is as in `make_run_service`."""
     metrics, tracer = observability.metrics, observability.tracer
+    sharing = make_sharing(settings, aws, seconds=metrics.store_seconds)
     reachability = Reachability(lambda why: readiness.report(why, UPSTREAM))
     upstream = wiring.make_upstream(
         settings,
@@ -103,6 +106,7 @@ def make_parts(
             refusal_seconds=refusal_seconds,
             tracer=tracer,
         ),
+        sharing=sharing,
         reloads=Reloads(settings),
         observability=observability,
     )

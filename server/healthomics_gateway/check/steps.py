@@ -16,6 +16,7 @@ from healthomics_gateway.check.identity import (
 from healthomics_gateway.check.issuer import check_jwks
 from healthomics_gateway.check.listening import check_addresses, check_certificates
 from healthomics_gateway.check.process import check_log, check_traces
+from healthomics_gateway.check.shared_store import check_shared
 from healthomics_gateway.check.step import Step
 from healthomics_gateway.files import PIPE_SECONDS
 from healthomics_gateway.upstream.credentials import WAIT_SECONDS
@@ -86,6 +87,13 @@ STEPS = (
         title="addresses",
         run=check_addresses,
         seconds=10,
+        needs=("settings",),
+    ),
+    Step(
+        name="shared",
+        title="shared store",
+        run=check_shared,
+        seconds=15,
         needs=("settings",),
     ),
     Step(name="log", title="log", run=check_log, seconds=5),

@@ -15,8 +15,9 @@ from healthomics_gateway.settings.listener_settings import (
     asks_for_certificates,
     listeners_of,
 )
-from healthomics_gateway.settings.schema import Jwt, Settings
+from healthomics_gateway.settings.schema import Jwt, Settings, Shared
 from healthomics_gateway.settings.sources import leaves
+from healthomics_gateway.shared.url_fault import url_fault as store_url_fault
 from healthomics_gateway.tls.authorities import ca_file_fault
 
 KEYS = ("jwt.jwks_url", "jwt.jwks_file")
@@ -40,6 +41,7 @@ def faults_of(
     for names, fault in chain(
         listener_faults(settings, listeners),
         _jwt_faults(settings.jwt),
+        _shared_faults(settings.shared),
         caller_faults(settings),
         _limit_faults(settings),
     ):
@@ -65,6 +67,14 @@ def _jwt_faults(jwt: Jwt) -> Iterator[Finding]:
     ca_file = jwt.ca_file
     if ca_file and is_readable(ca_file) and (fault := ca_file_fault(ca_file)):
         yield (), f"jwt.ca_file: {fault}"
+
+
+def _shared_faults(shared: Shared) -> Iterator[Finding]:
+    if shared.url:
+        if not shared.secret:
+            yield ("shared.secret",), "shared: set shared.secret too"
+        if fault := store_url_fault(shared.url.get_secret_value()):
+            yield (), f"shared.url: {fault}"
 
 
 def caller_faults(settings: Settings) -> Iterator[Finding]:

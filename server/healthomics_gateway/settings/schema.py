@@ -21,6 +21,8 @@ from healthomics_gateway.settings.value_types import (
     Pattern,
     Role,
     RunGroups,
+    Secret,
+    SecretUrl,
     Switch,
     Tcp,
     Text,
@@ -180,6 +182,14 @@ class CallerRule(_Section):
     aws_role: Role = None
 
 
+class Shared(_Section):
+    """The store that the replicas of a gateway share."""
+
+    url: SecretUrl = None
+    secret: Secret = None
+    replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1
+
+
 class Statusz(_Section):
     """The status page, and the labels of rules in the metrics."""
 
@@ -214,6 +224,7 @@ class Settings(BaseSettings):
     watch: Watch = Watch()
     tls: Tls = Tls()
     jwt: Jwt = Jwt()
+    shared: Shared = Shared()
     statusz: Statusz = Statusz()
     listeners: Annotated[tuple[ListenerTable, ...], NotEmpty, at_most(1000)] = ()
     callers: Annotated[tuple[CallerRule, ...], NotEmpty, at_most(10_000)] = ()

@@ -10,7 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    SecretStr,
+)
 from pydantic_settings import NoDecode
 
 from healthomics_gateway.durations import parse_duration
@@ -25,6 +31,7 @@ _MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]+")
 _RUN_GROUP = re.compile(r"[0-9]{1,18}")
 _MODE = re.compile(r"0[0-7]{3}")
+_MIN_SECRET = 32  # characters
 
 
 def within(shortest: str, longest: str) -> AfterValidator:
@@ -135,6 +142,19 @@ def _printable_fault(text: str) -> str | None:
     return None if text.isprintable() else "write printable characters"
 
 
+def _secret_fault(text: str) -> str | None:
+    if len(text) < _MIN_SECRET:
+        return (
+            f"write at least {_MIN_SECRET} random characters, such as the output of"
+            " `openssl rand -hex 32`"
+        )
+    return _printable_fault(text)
+
+
+def _hidden(text: str | None) -> SecretStr | None:
+    return None if text is None else SecretStr(text)
+
+
 def _mode_fault(text: str) -> str | None:
     if not _MODE.fullmatch(text):
         return 'write the mode of a file as text, such as "0660"'
@@ -160,5 +180,14 @@ RunGroups = Annotated[frozenset[str], words("ids of run groups", "1234567", _RUN
 File = Annotated[Path | None, BeforeValidator(_file)]
 Text = Annotated[str, _text(_printable_fault)]
 MaybeText = Annotated[str | None, _text(_printable_fault, is_optional=True)]
+# What isn't shown, except a URL's host; `repr` shows nothing of either.
+SecretUrl = Annotated[
+    SecretStr | None,
+    _text(_printable_fault, is_optional=True),
+    AfterValidator(_hidden),
+]
+Secret = Annotated[
+    SecretStr | None, _text(_secret_fault, is_optional=True), AfterValidator(_hidden)
+]
 Pattern = Annotated[str, _text(_pattern_fault)]
 Role = Annotated[str | None, _text(_role_fault, is_optional=True)]

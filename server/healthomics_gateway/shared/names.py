@@ -23,8 +23,11 @@ class Names:
         self._account, self._identity = account, identity
 
     def quota(self, account: str, kind: str) -> str:
-        """Return the name of the quota of an account, or of the own one if empty."""
-        account = account or self._account or "unknown"
+        """Return the name of the quota of an account, or of the own one if empty.
+
+        That of the own one doesn't depend on whether the account is known, because two
+        names for one account would allow twice its rate.
+        """
         return self._sealer.name("quota", *self._place, account, kind)
 
     def run(self, run_id: str, *, role: str, caller: str) -> str | None:

@@ -93,7 +93,7 @@ class Sts:
         Create it in the event loop of `own`. `client` creates boto3's client, which
         must not sign by itself. Without it no role can be assumed.
         """
-        self._has_client = client is not None
+        self.has_client = client is not None  # whether it can be used at all
         self._client = StsClient(own, client=client, region=region, clock=clock)
         self._clock = clock
         self._threads = AtMost(
@@ -155,7 +155,7 @@ class Sts:
 
     async def account(self) -> str | None:
         """Return the gateway's own account id, or None if it can't be read."""
-        if not self._has_client:
+        if not self.has_client:
             return None
         try:
             async with asyncio.timeout(ACCOUNT_SECONDS):

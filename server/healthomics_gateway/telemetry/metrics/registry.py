@@ -28,6 +28,8 @@ from healthomics_gateway.telemetry.metrics.state import PREFIX, State
 
 # Seconds: a cached answer may be hours old, and a poll comes every few seconds.
 AGE_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
+# A replica waits 0.05 s for the store.
+STORE_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 # Switches off a second series for each counter and histogram, for all of the process:
 # when it began to count, which process_start_time_seconds says too.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # has no type in the package
@@ -41,6 +43,7 @@ class Metrics:
     queue = QueueMetrics()
     answer_age_seconds: Distribution = NOTHING
     shared_fetches: Count = NOTHING
+    store_seconds: Distribution = NOTHING
     watch = WatchMetrics()
     refusals: Mapping[str, Count] = NO_COUNTS  # by reason
 
@@ -75,6 +78,12 @@ class Metrics:
         )
         self.shared_fetches = _counter(
             registry, "shared_fetches", "Calls that joined another call's fetch."
+        )
+        self.store_seconds = _histogram(
+            registry,
+            "store_seconds",
+            "Time of a command to the shared store.",
+            buckets=STORE_SECONDS,
         )
         self.watch = _watch(registry)
         refusals = _counter(

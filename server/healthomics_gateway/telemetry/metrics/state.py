@@ -45,6 +45,20 @@ STATE: Mapping[str, Description] = {
     "cache_misses": Description((), "Look-ups that found no answer.", is_counter=True),
     "cache_bytes": Description((), "Bytes of memory of the answers in the cache."),
     "cache_entries": Description((), "Runs in the cache."),
+    "store_attached": Description(
+        (), "Whether the shared store is used; 0 while calls go on without it."
+    ),
+    "store_replicas": Description(
+        (), "Replicas that share the quota, as far as this one knows."
+    ),
+    "store_errors": Description(
+        (), "Commands that the shared store hasn't done in time.", is_counter=True
+    ),
+    "store_values_rejected": Description(
+        (),
+        "Values in the shared store that weren't written with shared.secret.",
+        is_counter=True,
+    ),
     "watches": Description((), "Calls of WatchRun under way."),
     "unread_bytes": Description((), "Bytes of answers that clients haven't read yet."),
     "rule_calls": Description(

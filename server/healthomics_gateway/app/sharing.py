@@ -1,0 +1,149 @@
+"""What a gateway shares with its replicas, composed from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from healthomics_gateway.app.wiring import UpstreamParts
+from healthomics_gateway.backoff import backoff_seconds
+from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.shared.names import Names
+from healthomics_gateway.shared.replica import Replica
+from healthomics_gateway.shared.seal import Sealer
+from healthomics_gateway.shared.store import Store
+from healthomics_gateway.telemetry.metrics.parts import NOTHING, Distribution
+from healthomics_gateway.upstream.config import Aws
+from healthomics_gateway.upstream.provider import ChainError
+
+if TYPE_CHECKING:
+    from healthomics_gateway.shared.valkey.store import ValkeyStore
+
+IDENTITY_SECONDS = 5.0  # for AWS to say who the gateway is
+MIN_AGAIN_SECONDS, MAX_AGAIN_SECONDS = 5.0, 300.0  # until it is asked again
+# A value is an answer with facts about it, in another encoding than AWS's.
+VALUE_BYTES_PER_BODY_BYTE = 2
+SESSION_PARTS = 3  # of the resource of a role's session: assumed-role/ROLE/SESSION
+
+_log = structlog.get_logger("shared")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """The process as one of several that share a store."""
+
+    replica: Replica
+    names: Names
+    sealer: Sealer
+    store: Store
+    fault_of_messages: Callable[[], str] = lambda: ""
+
+    def fault(self) -> str:
+        """Return why the store isn't used, or only in part; empty if it is."""
+        if fault := self.replica.fault:
+            return f"the shared store isn't used: {fault}"
+        if fault := self.fault_of_messages():
+            return f"the shared store sends no messages: {fault}"
+        return ""
+
+    async def learn(self, upstream: UpstreamParts) -> None:
+        """Find out the gateway's AWS identity; until it is known, try again.
+
+        Meanwhile only the quota and the limits of callers are shared.
+        """
+        failures = 0
+        while True:
+            try:
+                async with asyncio.timeout(IDENTITY_SECONDS):
+                    account, identity = await identity_of(upstream)
+            except (ChainError, GatewayError, TimeoutError) as error:
+                if not failures:
+                    name = error.name if isinstance(error, ChainError) else ""
+                    why = name or type(error).__name__
+                    _log.warning("shared_identity_unknown", error=why)
+            else:
+                self.names.learn(account=account, identity=identity)
+                return
+            await asyncio.sleep(
+                backoff_seconds(
+                    failures,
+                    base_seconds=MIN_AGAIN_SECONDS,
+                    max_seconds=MAX_AGAIN_SECONDS,
+                )
+            )
+            failures += 1
+
+    async def close(self) -> None:
+        """Close the connections to the store; never raises."""
+        await self.store.close()
+
+
+async def identity_of(upstream: UpstreamParts) -> tuple[str, str]:
+    """Return the account and the identity of the gateway's own credentials.
+
+    The sessions of a role are one identity. Without STS, as with the sandbox, the
+    access key is the identity. Raises ChainError or GatewayError.
+    """
+    if not upstream.sts.has_client:
+        credentials = await upstream.provider.credentials()
+        return "", credentials.access_key
+    caller = await upstream.sts.caller()
+    return caller.account, without_session(caller.arn)
+
+
+def without_session(arn: str) -> str:
+    """Return an ARN of STS without the name of the session that it may have."""
+    head, _, resource = arn.rpartition(":")
+    parts = resource.split("/")
+    if parts[0] == "assumed-role" and len(parts) >= SESSION_PARTS:
+        resource = "/".join(parts[:-1])
+    return f"{head}:{resource}"
+
+
+def make_sharing(
+    settings: Settings, aws: Aws, *, seconds: Distribution = NOTHING
+) -> Sharing | None:
+    """Return how the store of `shared.url` is shared; None if it isn't set.
+
+    `seconds` gets the time of each command.
+    """
+    shared = settings.shared
+    if not (shared.url and shared.secret):
+        return None
+    sealer = Sealer(shared.secret.get_secret_value().encode())
+    store = make_store(
+        settings,
+        shared.url.get_secret_value(),
+        deployment=sealer.name("deployment"),
+        seconds=seconds,
+    )
+    return Sharing(
+        replica=Replica(store, replicas=shared.replicas),
+        names=Names(sealer, region=aws.region, endpoint=aws.endpoint),
+        sealer=sealer,
+        store=store,
+        fault_of_messages=lambda: store.fault,
+    )
+
+
+def make_store(
+    settings: Settings, url: str, *, deployment: str, seconds: Distribution = NOTHING
+) -> ValkeyStore:
+    """Return the store at a URL; all keys have `deployment` in their names.
+
+    It needs the extra `shared`, which the check of the settings has found.
+    """
+    from healthomics_gateway.shared.valkey.store import ValkeyStore  # noqa: PLC0415
+    from healthomics_gateway.shared.valkey.urls import parse_store_url  # noqa: PLC0415
+
+    return ValkeyStore(
+        parse_store_url(url),
+        deployment=deployment,
+        max_value_bytes=VALUE_BYTES_PER_BODY_BYTE * settings.upstream.max_body_bytes,
+        observe=seconds.observe,
+    )

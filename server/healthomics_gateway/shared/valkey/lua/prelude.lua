@@ -1,0 +1,115 @@
+-- What all scripts begin with. Anybody with access to the store may have written at these
+-- keys: what isn't as the scripts write it counts as missing, and is removed.
+
+local ALIVE, FORGET = 2, 10 -- seconds after the last beat; see store.py
+local MAX_MEMBERS = 4096
+local MAX_ID = 64 -- characters
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+local function decimal(value)
+  return string.format('%.6f', value)
+end
+
+-- Return the number that a text has, within bounds; `default` if it has none.
+local function number(text, default, least, most)
+  local value = tonumber(text)
+  if not value or value ~= value then
+    return default
+  end
+  return math.max(least, math.min(most, value))
+end
+
+-- Remove what is at a key, unless it is a hash of at most `most` fields.
+local function hash(key, most)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and (kind ~= 'hash' or redis.call('HLEN', key) > most) then
+    redis.call('UNLINK', key)
+  end
+end
+
+-- Note that a replica lives.
+local function add(all, id, at, is_attached)
+  if not all.at[id] then
+    all.number = all.number + 1
+  end
+  all.at[id] = at
+  local was = all.attached[id]
+  all.attached[id] = (is_attached and at > now - ALIVE) or nil
+  all.attached_number = all.attached_number
+    + (all.attached[id] and 1 or 0) - (was and 1 or 0)
+end
+
+-- Return all replicas that aren't forgotten.
+local function members(key)
+  hash(key, MAX_MEMBERS)
+  local all = { at = {}, attached = {}, number = 0, attached_number = 0 }
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    local id, state = flat[i], flat[i + 1]
+    local at = #state < MAX_ID and string.match(state, '^[01] (%d+%.%d+)$')
+    at = number(at, 0, 0, now) -- the clock may have been set back
+    if at <= now - FORGET or #id > MAX_ID then
+      redis.call('HDEL', key, id)
+    else
+      add(all, id, at, string.sub(state, 1, 1) == '1')
+    end
+  end
+  return all
+end
+
+local function beat(key, all, id, is_attached)
+  redis.call('HSET', key, id, (is_attached and '1 ' or '0 ') .. decimal(now))
+  redis.call('PEXPIRE', key, 2 * FORGET * 1000)
+  add(all, id, now, is_attached)
+end
+
+local function expected(all, floor)
+  local text = redis.pcall('GET', floor)
+  if type(text) == 'table' then -- an error, because it isn't a text
+    redis.call('UNLINK', floor)
+    text = false
+  end
+  local least, till = string.match(text or '', '^(%d+) (%d+%.%d+)$')
+  if number(till, 0, 0, now + FORGET) <= now then
+    least = nil
+  end
+  return math.max(all.number, number(least, 1, 1, MAX_MEMBERS))
+end
+
+-- Return a field of an entry and its age, unless it is larger than `most`.
+local function stored(key, field, most)
+  hash(key, 64)
+  local value, at = 'v' .. field, 'a' .. field
+  if redis.call('HSTRLEN', key, value) > most or redis.call('HSTRLEN', key, at) > MAX_ID then
+    return false
+  end
+  local found = redis.call('HGET', key, value)
+  at = number(redis.call('HGET', key, at), nil, 0, now)
+  return found and at and { found, decimal(now - at) }
+end
+
+-- Return the state of a quota; one that isn't known has no tokens.
+local function quota(key, tps, burst)
+  hash(key, 64)
+  local all = redis.call('HMGET', key, 'tokens', 'filled', 'share', 'rate', 'set', 'cut')
+  local state = {
+    tokens = number(all[1], 0, -1e9, burst),
+    filled = number(all[2], now, 0, now),
+    share = number(all[3], 0, 0, tps),
+    rate = number(all[4], tps, math.min(0.5, tps), tps), -- as AdaptiveRate
+    set = number(all[5], now, 0, now),
+    cut = number(all[6], 0, 0, now),
+  }
+  state.tokens = math.min(state.tokens + (now - state.filled) * state.share, burst)
+  state.rate = math.min(state.rate + (now - state.set) * tps / 50, tps)
+  return state
+end
+
+local function keep(key, state)
+  redis.call('HSET', key, 'tokens', string.format('%.17g', state.tokens),
+    'filled', decimal(now), 'share', string.format('%.17g', state.share),
+    'rate', string.format('%.17g', state.rate), 'set', decimal(now), 'cut', decimal(state.cut))
+  redis.call('PEXPIRE', key, 600000)
+end

@@ -1,0 +1,15 @@
+-- KEYS: members, floor, quota. ARGV: replica, tps, burst, unused tokens of before.
+local tps, burst = tonumber(ARGV[2]), tonumber(ARGV[3])
+local all = members(KEYS[1])
+if not all.at[ARGV[1]] then
+  return false
+end
+beat(KEYS[1], all, ARGV[1], true)
+local number_expected = expected(all, KEYS[2])
+local state = quota(KEYS[3], tps, burst)
+state.share = state.rate * all.attached_number / number_expected
+-- Each replica has one token in advance, so fewer tokens are an error.
+local least = 1 - burst - 2 * number_expected
+state.tokens = math.max(math.min(state.tokens + tonumber(ARGV[4]), burst), least) - 1
+keep(KEYS[3], state)
+return { decimal(math.max(0, -state.tokens / state.share)), string.format('%.17g', state.share) }

@@ -1,0 +1,122 @@
+"""The URL of a store: one server, Sentinels that name it, or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.exceptions import RedisError
+
+SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+SENTINEL_PORT, PORT = 26379, 6379
+_OF_SENTINEL = {"sentinel_username": "username", "sentinel_password": "password"}
+# What a URL may not set, as the gateway does.
+_FIXED = frozenset(
+    {"protocol", "socket_timeout", "timeout", "max_connections", "retry_on_timeout"}
+)
+
+
+class StoreUrlError(ValueError):
+    """Why a URL isn't one of a store; the text contains nothing of the URL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreUrl:
+    """The servers of a store, and how to connect to them."""
+
+    kind: str  # "", "sentinel" or "cluster"
+    connection_class: type[AbstractConnection]
+    addresses: tuple[tuple[str, int], ...]  # empty for a Unix socket
+    service: str = ""  # that the Sentinels know
+    options: Mapping[str, Any] = field(repr=False)  # of connections to the store
+    sentinel_options: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether it has host names or addresses."""
+        return bool(self.addresses)
+
+
+def parse_store_url(url: str) -> StoreUrl:
+    """Return what a URL says; raises StoreUrlError."""
+    try:
+        return _parsed(url)
+    except StoreUrlError:
+        raise
+    except (ValueError, TypeError, RedisError):
+        # Their texts may quote the URL.
+        raise StoreUrlError(
+            "it isn't valid; write redis://HOST:PORT, with options that redis-py knows"
+        ) from None
+
+
+def _parsed(url: str) -> StoreUrl:
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        raise StoreUrlError(f"write a URL that begins with one of {', '.join(SCHEMES)}")
+    scheme, _, kind = parts.scheme.partition("+")
+    user, at, hosts = parts.netloc.rpartition("@")
+    default = SENTINEL_PORT if kind == "sentinel" else PORT
+    addresses = _addresses(hosts, default) if scheme != "unix" else ()
+    if len(addresses) > 1 and not kind:
+        raise StoreUrlError("write one host, or begin with redis+sentinel://")
+    path = parts.path
+    service = ""
+    if kind == "sentinel":
+        service, _, database = path.removeprefix("/").partition("/")
+        service, path = unquote(service), f"/{database}"
+        if not service:
+            raise StoreUrlError("write the name of the service after the hosts: /NAME")
+    netloc = f"{user}{at}host" if addresses else parts.netloc
+    plain = parts._replace(scheme=scheme, netloc=netloc, path=path)
+    options: dict[str, Any] = dict(parse_url(plain.geturl()))
+    if fixed := sorted(_FIXED & options.keys()):
+        raise StoreUrlError(f"remove the option {fixed[0]}, which the gateway sets")
+    if kind == "cluster" and options.get("db"):
+        raise StoreUrlError("remove the number of the database: a cluster has only 0")
+    sentinel_options = {
+        name: options.pop(each)
+        for each, name in _OF_SENTINEL.items()
+        if kind == "sentinel" and each in options
+    }
+    options.pop("host", None)
+    connection_class = options.pop("connection_class", Connection)
+    found = StoreUrl(
+        kind=kind,
+        connection_class=connection_class,
+        addresses=addresses,
+        service=service,
+        options=options,
+        sentinel_options=sentinel_options,
+    )
+    _check(found)
+    return found
+
+
+def _check(url: StoreUrl) -> None:
+    """Raise an exception if redis-py doesn't know an option; nothing is connected."""
+    try:
+        url.connection_class(**url.options)
+    except TypeError:
+        raise StoreUrlError("it has an option that redis-py doesn't know") from None
+
+
+def _addresses(hosts: str, default: int) -> tuple[tuple[str, int], ...]:
+    found = []
+    for each in hosts.split(","):
+        parts = urlsplit(f"//{each}")
+        if not parts.hostname:
+            raise StoreUrlError("write a host, such as redis://HOST:PORT")
+        found.append((unquote(parts.hostname), parts.port or default))
+    return tuple(found)

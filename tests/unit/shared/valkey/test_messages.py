@@ -1,0 +1,141 @@
+"""Subscriptions: they outlive their connection, and buffer a bounded message."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from healthomics_gateway.shared.valkey.store import ValkeyStore
+from testkit.valkey_server import ValkeyServer, store_at, valkey
+
+LATE_SECONDS = 20.0
+HUGE_BYTES = 100_000_000
+# Of it, what the kernel and the client may hold.
+FEW_KIB = 40_000
+
+
+@pytest.fixture
+def own_server() -> Iterator[ValkeyServer]:
+    """Return a server that the test may kill."""
+    with valkey() as running:
+        yield running
+
+
+class Inbox:
+    """The values that a store delivers."""
+
+    def __init__(self, store: ValkeyStore) -> None:
+        """Receive from now on."""
+        self.values: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        store.deliver_to(lambda name, value: self.values.put_nowait((name, value)))
+
+    async def next(self) -> tuple[str, bytes]:
+        """Return the next value."""
+        async with asyncio.timeout(LATE_SECONDS):
+            return await self.values.get()
+
+
+async def write_until_delivered(store: ValkeyStore, inbox: Inbox, value: bytes) -> None:
+    """Write a value until it arrives: what is published meanwhile is lost."""
+    async with asyncio.timeout(LATE_SECONDS):
+        while (b"" if inbox.values.empty() else (await inbox.next())[1]) != value:
+            await store.write("e", "x", value, age_seconds=0.0, keep_seconds=9.0)
+            await asyncio.sleep(0.01)
+
+
+async def test_values_of_subscribed_entries_are_delivered(server: ValkeyServer) -> None:
+    """Those of other entries aren't, nor after the end of a subscription."""
+    async with store_at(server.url) as store:
+        inbox = Inbox(store)
+        await store.subscribe("e")
+        await write_until_delivered(store, inbox, b"first")
+        await store.subscribe("f")
+        await store.unsubscribe("e")
+        for name in ("e", "f"):
+            await store.write(name, "x", b"then", age_seconds=0.0, keep_seconds=9.0)
+        found = await inbox.next()
+        while found == ("e", b"first"):
+            found = await inbox.next()
+
+        assert ("f", b"then") == found
+
+
+async def test_subscriptions_are_renewed_after_a_restart(
+    own_server: ValkeyServer,
+) -> None:
+    """What was published meanwhile is lost; the log says so."""
+    async with store_at(own_server.url) as store:
+        inbox = Inbox(store)
+        await store.subscribe("e")
+        await write_until_delivered(store, inbox, b"before")
+        with capture_logs() as logs:
+            own_server.kill()
+            async with asyncio.timeout(LATE_SECONDS):
+                while not store.fault:
+                    await asyncio.sleep(0.01)
+            own_server.start()
+            await _reconnected(store)
+            await write_until_delivered(store, inbox, b"after")
+
+    assert ["store_messages_lost", "store_messages_resumed"] == [
+        each["event"] for each in logs
+    ]
+
+
+async def _reconnected(store: ValkeyStore) -> None:
+    async with asyncio.timeout(LATE_SECONDS):
+        while store.fault:
+            await asyncio.sleep(0.01)
+
+
+async def test_huge_message_is_not_buffered(server: ValkeyServer) -> None:
+    """It ends the connection for messages, and another is opened."""
+    async with store_at(server.url, "huge") as store, server.client() as other:
+        inbox = Inbox(store)
+        await store.subscribe("e")
+        await write_until_delivered(store, inbox, b"before")
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        channel = store._key("entry", "e")  # noqa: SLF001  # as an attacker finds it by PUBSUB CHANNELS
+        publish: Any = f"redis.call('PUBLISH', KEYS[1], string.rep('x', {HUGE_BYTES}))"
+        await other.eval(publish, 1, channel)
+        async with asyncio.timeout(LATE_SECONDS):
+            while not store.fault:
+                await asyncio.sleep(0.01)
+        await _reconnected(store)
+        await write_until_delivered(store, inbox, b"after")
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
+
+    assert grown < FEW_KIB
+
+
+async def test_flood_of_messages_leaves_time_for_others(server: ValkeyServer) -> None:
+    """However fast they arrive, the event loop serves calls in between."""
+    number = 2000
+    async with store_at(server.url, "flood") as store, server.client() as other:
+        inbox = Inbox(store)
+        await store.subscribe("e")
+        await write_until_delivered(store, inbox, b"before")
+        channel = store._key("entry", "e")  # noqa: SLF001  # as above
+        flood = f"for i = 1, {number} do redis.call('PUBLISH', KEYS[1], 'x') end"
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count_turns())
+        await other.eval(flood, 1, channel)
+        before = turns
+        for _ in range(number):
+            while (await inbox.next())[1] != b"x":
+                pass
+        counting.cancel()
+
+    assert turns - before > number / 10
