@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from healthomics_gateway.app.gateway import Gateway
-from healthomics_gateway.app.shutdown import Signals
 from healthomics_gateway.telemetry.log_lock import LogLock
+
+if TYPE_CHECKING:  # the supervisor doesn't load gRPC
+    from healthomics_gateway.app.gateway import Gateway
+    from healthomics_gateway.app.shutdown import Signals
 
 
 class Manager(Protocol):

@@ -70,6 +70,10 @@ class Signals:
         while self._received < SECOND:
             self._receive(0, None)
 
+    def force(self) -> None:
+        """End the process as a third signal does."""
+        self._end_now(FORCED)
+
     def _receive(self, _number: int, _frame: Any) -> None:
         """Handle a signal; Python calls this between two instructions."""
         if self._loop.is_closed():
