@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from healthomics_gateway.shared.store import Store
 from healthomics_gateway.telemetry.log_lock import LogLock
 
 if TYPE_CHECKING:  # the supervisor doesn't load gRPC
@@ -37,6 +38,7 @@ class Member(Manager, Protocol):
 
     number: int  # of the worker, from 0
     log_lock: LogLock  # of the log that all workers write
+    store: Store  # that the workers share
 
     def attach(self, gateway: Gateway, signals: Signals) -> None:
         """Get the gateway, before it starts, and what ends it."""

@@ -14,6 +14,8 @@ import structlog
 from healthomics_gateway.app.member import Manager
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Handlers, Message
+from healthomics_gateway.shared.memory import MemoryStore
+from healthomics_gateway.shared.remote import ASK, DELIVER, StoreService
 from healthomics_gateway.workers.child import Child
 from healthomics_gateway.workers.crew import Crew
 from healthomics_gateway.workers.restarts import Restarts
@@ -53,6 +55,8 @@ class Keeper:
         self._content = content  # the newest that a worker uses
         self._clock = clock
         self._sleep = sleep
+        self._memory = MemoryStore()
+        self._stores: dict[Child, StoreService] = {}
         self._reloading: set[Child] = set()
         self._is_started = False
         self._start: Mapping[str, Any] = {}
@@ -72,7 +76,7 @@ class Keeper:
         restarts = Restarts()
         while child := await self._fork(number):
             how = await asyncio.shield(child.ended)
-            self._forget(child)
+            await self._forget(child)
             if self._crew.is_draining:
                 return
             if child.faults and not self.started.done():
@@ -108,6 +112,10 @@ class Keeper:
         return child
 
     def _handlers_of(self, child: Child) -> Handlers:
+        store = self._stores[child] = StoreService(self._memory)
+        store.deliver_to(
+            lambda name, value: child.control.note(DELIVER, Message(name, value))
+        )
         return Handlers(
             notes={
                 "pong": lambda _: child.answered(),
@@ -118,7 +126,7 @@ class Keeper:
                 "uses": lambda message: self._use(child, message.payload),
                 "faults": lambda message: child.faults.extend(message.data),
             },
-            answers={"join": partial(self._join, child)},
+            answers={"join": partial(self._join, child), ASK: store.answer},
         )
 
     async def _join(self, child: Child, _message: Message) -> Message:
@@ -157,8 +165,9 @@ class Keeper:
                 if each is not child and each.is_serving:
                     each.control.note("reload")
 
-    def _forget(self, child: Child) -> None:
+    async def _forget(self, child: Child) -> None:
         self._end_reload(child)
+        await self._stores.pop(child).close()
 
     def _forked(self, number: int, pid: int) -> None:
         self._crew.children[number].pid = pid

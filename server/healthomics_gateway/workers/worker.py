@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from healthomics_gateway.app.signals import ENDED
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Control, ControlError, Handlers, Message
+from healthomics_gateway.shared.remote import DELIVER, RemoteStore
+from healthomics_gateway.shared.store import Store
 from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.workers.ports import Ports
 from healthomics_gateway.workers.program import Program
@@ -60,6 +62,7 @@ class Worker:
         """Create it, without a gateway yet."""
         self.number = number
         self.log_lock = log_lock
+        self.store: Store = (store := RemoteStore(self._ask))
         self._make_report = make_report
         self._gateway: Gateway | None = None
         self._signals: Signals | None = None
@@ -68,6 +71,7 @@ class Worker:
         self.control = Control(
             Handlers(
                 notes={
+                    DELIVER: store.delivered,
                     "ping": lambda _: self.control.note("pong"),
                     "reload": lambda _: self._obey(lambda _, s: s.reload.set()),
                     "unready": lambda _: self._obey(lambda g, _: g.become_unready()),
@@ -122,6 +126,9 @@ class Worker:
 
     def _drain(self, message: Message) -> None:
         self._obey(lambda _, signals: signals.drain(message.data))
+
+    async def _ask(self, name: str, message: Message, *, seconds: float) -> Message:
+        return await self.control.ask(name, message, seconds=seconds)
 
     async def _report(self, _message: Message) -> Message:
         if self._gateway is None:
