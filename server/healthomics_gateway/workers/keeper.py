@@ -78,6 +78,8 @@ class Keeper:
             how = await asyncio.shield(child.ended)
             await self._forget(child)
             if self._crew.is_draining:
+                if how.code != 0:
+                    _log_end(child, how)
                 return
             if child.faults and not self.started.done():
                 self.started.set_exception(ConfigurationError(*child.faults))
@@ -98,6 +100,13 @@ class Keeper:
                 if each.ping():
                     _log.error("worker_frozen", worker=each.number, pid=each.pid)
                     self._link.kill(each.pid)
+
+    def reload(self) -> None:
+        """Let each worker reload the configuration file that isn't doing so."""
+        for each in self._crew.all:
+            if each.is_serving and each not in self._reloading:
+                self._begin_reload(each)
+                each.control.note("reload")
 
     async def _fork(self, number: int) -> Child | None:
         """Start a worker and return it; None if the gateway ends."""
@@ -161,9 +170,7 @@ class Keeper:
         child.content = content
         if content != self._content:
             self._content = content
-            for each in self._crew.all:
-                if each is not child and each.is_serving:
-                    each.control.note("reload")
+            self.reload()
 
     async def _forget(self, child: Child) -> None:
         self._end_reload(child)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +22,7 @@ from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import why_not_bound
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.workers.child import Child
 from healthomics_gateway.workers.crew import Crew
 from healthomics_gateway.workers.drain import drain_in_turn, wait_for_all
 from healthomics_gateway.workers.keeper import Keeper, StartError
@@ -148,12 +149,12 @@ class Supervisor:
         for each in children:
             each.control.note("unready")
         if await until(self._signals.second, drain_in_turn(children, seconds)):
-            return ENDED
+            return _code_of(children)
         self._link.end_within(KILL_SECONDS)
         for each in children:
             each.control.note("end")
         if await until(self._third, wait_for_all(children)):
-            return ENDED
+            return _code_of(children)
         self._link.end_within(LAST_SECONDS)
         for each in children:
             each.control.note("end_now")
@@ -165,5 +166,10 @@ class Supervisor:
         while True:
             await self._signals.reload.wait()
             self._signals.reload.clear()
-            for each in self._crew.all:
-                each.control.note("reload")
+            self._keeper.reload()
+
+
+def _code_of(children: Sequence[Child]) -> int:
+    """Return the exit code after a drain: FORCED if a worker didn't end by itself."""
+    codes = {each.ended.result().code for each in children}
+    return ENDED if codes <= {ENDED} else FORCED
