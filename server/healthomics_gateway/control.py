@@ -55,8 +55,9 @@ class Handlers:
 class Control:
     """One end of the connection. Names that the other side doesn't know are ignored."""
 
-    def __init__(self, handlers: Handlers) -> None:
-        """Create it; `run` connects it."""
+    def __init__(self, handlers: Handlers, *, max_asked: int = MAX_ASKED) -> None:
+        """Create it; `open` connects it."""
+        self._max_asked = max_asked
         self._handlers = handlers
         self._writer: asyncio.StreamWriter | None = None
         self._numbers = count(1)
@@ -77,7 +78,7 @@ class Control:
         self, name: str, message: Message = Message(), *, seconds: float
     ) -> Message:
         """Return the answer to a message; raises ControlError if none comes in time."""
-        if self.closed.is_set() or len(self._asked) >= MAX_ASKED:
+        if self.closed.is_set() or len(self._asked) >= self._max_asked:
             raise ControlError(f"{name}: the other process doesn't answer")
         number = next(self._numbers)
         self._asked[number] = asyncio.get_running_loop().create_future()
@@ -128,7 +129,7 @@ class Control:
             if note := self._handlers.notes.get(name):
                 note(message)
         elif kind == _ASK:
-            if len(self._answering) >= MAX_ASKED:
+            if len(self._answering) >= self._max_asked:
                 raise ControlError(name)
             task = asyncio.create_task(self._answer(number, name, message))
             self._answering.add(task)
