@@ -42,11 +42,13 @@ class Exit:
     why: str = ""  # it couldn't be forked
 
 
-def start_zygote(*, end_seconds: float) -> ZygoteLink | Forked:
+def start_zygote(
+    *, end_seconds: float, fork: Callable[[], int] = os.fork
+) -> ZygoteLink | Forked:
     """Fork the zygote, and return its link; in each worker, return what it has.
 
     If this process ends, the zygote kills the workers that haven't ended `end_seconds`
-    later.
+    later. `fork` forks a worker.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # The collector would write to the memory of all objects, and so copy it.
@@ -56,7 +58,7 @@ def start_zygote(*, end_seconds: float) -> ZygoteLink | Forked:
         theirs.close()
         return ZygoteLink(ours)
     ours.close()
-    forked = _Zygote(theirs, end_seconds=end_seconds).run()
+    forked = _Zygote(theirs, end_seconds=end_seconds, fork=fork).run()
     if forked is None:
         os._exit(0)
     return forked
@@ -65,8 +67,11 @@ def start_zygote(*, end_seconds: float) -> ZygoteLink | Forked:
 class _Zygote:
     """Forks a worker for each request, and reports each that has ended."""
 
-    def __init__(self, link: socket.socket, *, end_seconds: float) -> None:
+    def __init__(
+        self, link: socket.socket, *, end_seconds: float, fork: Callable[[], int]
+    ) -> None:
         self._link = link
+        self._fork_process = fork
         self._end_seconds = end_seconds
         self._end = inf  # time at which the workers are killed
         self._is_orphaned = False
@@ -128,7 +133,7 @@ class _Zygote:
 
     def _fork(self, number: int, control: socket.socket) -> Forked | None:
         try:
-            pid = os.fork()
+            pid = self._fork_process()
         except OSError as error:
             control.close()
             self._report(number=number, pid=0, why=error.strerror)
