@@ -5,6 +5,7 @@ below its own, and `make lint` checks that:
 
 * `cli` is the command line;
 * `check` checks what a gateway needs before it serves;
+* `workers` serves by several processes: a supervisor, a zygote and workers;
 * `app` is one gateway process: its composition, listeners and shutdown;
 * `services` has the gRPC services, `interceptors` the code around every call,
   `settings` the settings and their sources;
@@ -17,9 +18,9 @@ below its own, and `make lint` checks that:
   proxies;
 * `background` runs background tasks, `backoff` computes the pauses between attempts,
   `configuration_error` is the exception that reports faults of settings, flags and
-  files, `durations` parses and formats durations, `files` reads files, `pem` splits PEM
-  files into blocks, `threads` runs blocking work, `token_bucket` limits rates,
-  `version` has the version of this gateway;
+  files, `control` sends messages between processes, `durations` parses and formats
+  durations, `files` reads files, `pem` splits PEM files into blocks, `threads` runs
+  blocking work, `token_bucket` limits rates, `version` has the version of this gateway;
 * `sandbox` is the embedded fake HealthOmics, which imports nothing from the others.
 
 Where to begin:

@@ -7,6 +7,8 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
+
 from healthomics_gateway.sandbox import Sandbox
 from testkit.gateway_process import STOP_SECONDS, serving
 
@@ -15,7 +17,8 @@ DRAIN_SECONDS = 5.0
 KIND = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
 
 
-async def test_states_are_reported_to_systemd(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_states_are_reported_to_systemd(workers: str, tmp_path: Path) -> None:
     """The start, the watchdog, a reload and the drain are reported as they happen."""
     loop = asyncio.get_running_loop()
     (tmp_path / "gateway.toml").write_text("")
@@ -28,6 +31,7 @@ async def test_states_are_reported_to_systemd(tmp_path: Path) -> None:
                 arguments=("--config", str(tmp_path / "gateway.toml")),
                 NOTIFY_SOCKET=str(tmp_path / "notify"),
                 WATCHDOG_USEC="40000000",
+                GATEWAY_WORKERS=workers,
                 GATEWAY_DRAIN_TIME=f"{DRAIN_SECONDS:g}s",
             ) as served,
         ):

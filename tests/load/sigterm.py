@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, Self
 
 import grpc
@@ -165,14 +166,36 @@ async def beside_another() -> Ending:
     return counted(ending, callers.outcomes, terminated_at=None)
 
 
-async def alone(back_seconds: tuple[float, float] = BACK_SECONDS) -> Ending:
+class Stubs:
+    """A stub that calls over several connections in turn."""
+
+    def __init__(self, stubs: Sequence[Any]) -> None:
+        """Use these stubs."""
+        self._stubs = cycle(stubs)
+
+    @property
+    def GetRun(self) -> Any:  # noqa: N802  # as gRPC names it
+        """Return the method of the next stub."""
+        return next(self._stubs).GetRun
+
+
+async def alone(
+    back_seconds: tuple[float, float] = BACK_SECONDS,
+    *,
+    connections: int = 1,
+    **settings: str,
+) -> Ending:
     """End the only gateway; its clients retry nothing and make further calls."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(slow_upstream())
-        settings = SETTINGS | {"GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s"}
+        settings |= SETTINGS | {"GATEWAY_DRAIN_TIME": f"{DRAIN_SECONDS:g}s"}
         served = await stack.enter_async_context(serving(upstream.url, **settings))
-        options = {"grpc.enable_retries": 0}
-        stub = await stack.enter_async_context(client(served, **options))
+        options = {"grpc.enable_retries": 0, "grpc.use_local_subchannel_pool": 1}
+        stubs = [
+            await stack.enter_async_context(client(served, **options))
+            for _ in range(connections)
+        ]
+        stub = Stubs(stubs)
         async with Callers(stub, upstream, back_seconds=back_seconds) as callers:
             await callers.ended(2 * CALLERS)
             ending, at = await terminated(served)

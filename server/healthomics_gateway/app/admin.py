@@ -1,25 +1,18 @@
-"""The HTTP server of the admin address: few connections, each for a short time."""
+"""The pages of the admin address."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Mapping
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
 
+from healthomics_gateway.app.admin_server import Page, text_lines
 from healthomics_gateway.app.statusz.page import POLICY
 from healthomics_gateway.app.statusz.rendering import FORMATS, Rendering, Take
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.telemetry.metrics.exposition import Exposition
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 
-MAX_CONNECTIONS = 32
-CONNECTION_SECONDS = 5.0  # for one request and its response
-STOP_SECONDS = 0.1  # for responses under way when the server stops
 STATUS_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": POLICY,
@@ -27,13 +20,9 @@ STATUS_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-Page: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.Response]]
-
-_log = logging.getLogger("admin")
-
 
 class AdminPages:
-    """Serves `/livez`, `/readyz`, `/metrics` and `/statusz`, to which `/` leads.
+    """The pages `/livez`, `/readyz`, `/metrics` and `/statusz`, to which `/` leads.
 
     `?verbose` has a line for each part. A fault with which the gateway can still
     serve, such as a new certificate that is invalid, doesn't make it unready.
@@ -45,58 +34,21 @@ class AdminPages:
         *,
         metrics: Metrics,
         snapshot: Take,
-        max_connections: int = MAX_CONNECTIONS,
-        connection_seconds: float = CONNECTION_SECONDS,
     ) -> None:
-        """Serve the state of `readiness`, and `metrics`.
+        """Show the state of `readiness`, and `metrics`.
 
         `snapshot` returns what the status page shows.
         """
         self._readiness = readiness
         self._exposition = Exposition(metrics)
         self._status = Rendering(snapshot)
-        self._max_connections = max_connections
-        self._connection_seconds = connection_seconds
-        self._pages: dict[str, Page] = {
+        self.pages: Mapping[str, Page] = {
             "/": self._root,
             "/livez": self._livez,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
             "/statusz": self._statusz,
         }
-        self._runner: web.ServerRunner | None = None
-
-    async def start(self, host: str, port: int, *others: str) -> int:
-        """Listen on these hosts and return the port; raises OSError if that fails."""
-        connections = _Connections(
-            self._answer,
-            most=self._max_connections,
-            seconds=self._connection_seconds,
-        )
-        self._runner = web.ServerRunner(connections, shutdown_timeout=STOP_SECONDS)
-        await self._runner.setup()
-        # All connections in the backlog are accepted at once, so keep it short.
-        for each in (host, *others):
-            site = web.TCPSite(self._runner, each, port, backlog=self._max_connections)
-            await site.start()
-        bound: int = self._runner.addresses[0][1]
-        return bound
-
-    async def stop(self) -> None:
-        """Stop listening and close all connections."""
-        if self._runner:
-            await self._runner.cleanup()
-
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
-        make = self._pages.get(request.path)
-        if make is None:
-            response = web.Response(status=404)
-        elif request.method not in ("GET", "HEAD"):
-            response = web.Response(status=405, headers={"Allow": "GET, HEAD"})
-        else:
-            response = await make(request)
-        response.force_close()  # an idle connection would count towards the limit
-        return response
 
     async def _root(self, _request: web.BaseRequest) -> web.Response:
         """Redirect a person who knows only the address to the status page."""
@@ -107,14 +59,14 @@ class AdminPages:
         lines = ["new calls can't reach the gateway" if is_dead else "ok"]
         if "verbose" in request.query:
             lines = self._readiness.live_lines
-        return _lines(lines, status=503 if is_dead else 200)
+        return text_lines(lines, status=503 if is_dead else 200)
 
     async def _readyz(self, request: web.BaseRequest) -> web.Response:
         why = self._readiness.why_not
         lines = [why or "ok"]
         if "verbose" in request.query:
             lines = self._readiness.lines
-        return _lines(lines, status=503 if why else 200)
+        return text_lines(lines, status=503 if why else 200)
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
         accept = ",".join(request.headers.getall("Accept", ()))
@@ -125,68 +77,8 @@ class AdminPages:
         """Return the status page, in the format that the query names."""
         wanted = request.query.get("format", "html")
         if wanted not in FORMATS:
-            return _lines([f"format is {' or '.join(FORMATS)}"], status=400)
+            return text_lines([f"format is {' or '.join(FORMATS)}"], status=400)
         body, kind = await self._status.page(wanted)
         return web.Response(
             body=body, content_type=kind, charset="utf-8", headers=STATUS_HEADERS
         )
-
-
-def _lines(lines: list[str], *, status: int) -> web.Response:
-    text = "".join(f"{line}\n" for line in lines)
-    body = text.encode(errors="backslashreplace")  # paths may have bytes beyond UTF-8
-    return web.Response(
-        body=body, content_type="text/plain", charset="utf-8", status=status
-    )
-
-
-class _Connections(web.Server):
-    """The HTTP server; it closes the oldest connection if there are too many."""
-
-    def __init__(self, handler: Any, *, most: int, seconds: float) -> None:
-        super().__init__(
-            handler,
-            request_factory=self._request,
-            access_log=None,
-            auto_decompress=False,  # no page reads a body
-            logger=_log,
-        )
-        self._most = most
-        self._seconds = seconds
-        self._timers: dict[web.RequestHandler, asyncio.TimerHandle] = {}
-
-    def _request(self, message: RawRequestMessage, *others: Any) -> web.BaseRequest:
-        """Create a request without the host in its URL.
-
-        No page needs the host, and aiohttp drops a request whose host it can't decode.
-        """
-        if message.url.absolute:
-            message = message._replace(url=message.url.relative())
-        return self._make_request(message, *others)
-
-    def connection_made(
-        self, handler: web.RequestHandler, transport: asyncio.Transport
-    ) -> None:
-        """Accept it for a limited time; abort the oldest if there are too many."""
-        super().connection_made(handler, transport)
-        loop = asyncio.get_running_loop()
-        self._timers[handler] = loop.call_later(self._seconds, transport.abort)
-        for oldest in list(self._timers)[: -self._most]:
-            if oldest.transport:
-                oldest.transport.abort()
-
-    def connection_lost(
-        self, handler: web.RequestHandler, exc: BaseException | None = None
-    ) -> None:
-        """Cancel the timer of the connection."""
-        super().connection_lost(handler, exc)
-        self._timers.pop(handler).cancel()
-
-
-def _is_own_event(record: logging.LogRecord) -> bool:
-    """Return whether an event isn't about a malformed request of a client."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
-
-
-_log.addFilter(_is_own_event)

@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
 
 import structlog
 
 from healthomics_gateway.app.admin import AdminPages
+from healthomics_gateway.app.admin_server import AdminServer
+from healthomics_gateway.app.announcement import announce
 from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.metric_readers import observe
 from healthomics_gateway.app.parts import Observability, make_parts
 from healthomics_gateway.app.reload import Reload, Reloader, Setters
-from healthomics_gateway.app.reload_change import MAX_WARNINGS, roles_of
+from healthomics_gateway.app.reload_change import roles_of
 from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
+from healthomics_gateway.net.hosts import why_not_bound
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import AWS, UPSTREAM, Readiness
-from healthomics_gateway.settings.effective import warnings
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.upstream.config import Aws
 
@@ -50,6 +50,7 @@ class Gateway:
         observability: Observability | None = None,
         fault_of_log: Callable[[], str] | None = None,
         refusal_seconds: float = REFUSAL_SECONDS,
+        worker: int | None = None,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
@@ -58,8 +59,11 @@ class Gateway:
         * `stop` closes the tracer of `observability`.
         * `fault_of_log` returns the fault of the log, for `/readyz?verbose`.
         * `refusal_seconds` is the interval of refusals, see `make_run_service`.
+        * `worker` is its number if it is one of several that serve these addresses:
+          the admin pages are the supervisor's, and only the first has Unix sockets.
         """
         self._settings = settings
+        self._worker = worker
         self._background = Background()
         self._readiness = Readiness(
             call_later=asyncio.get_running_loop().call_later,
@@ -71,6 +75,7 @@ class Gateway:
             readiness=self._readiness,
             observability=observability or Observability(),
             refusal_seconds=refusal_seconds,
+            serves_sockets=not worker,
         )
         self._reloader = self._make_reloader(reload) if reload else None
         self._add_to_readiness(fault_of_log)
@@ -90,13 +95,14 @@ class Gateway:
         )
         return Reloader(reload, setters=setters, reloads=parts.reloads)
 
-    def _make_admin_pages(self) -> AdminPages:
+    def _make_admin_pages(self) -> AdminServer:
         collector = Collector(self.parts, admin_address=lambda: str(self.admin_address))
-        return AdminPages(
+        pages = AdminPages(
             self._readiness,
             metrics=self.parts.observability.metrics,
             snapshot=collector.snapshot,
         )
+        return AdminServer(pages.pages)
 
     def _add_to_readiness(self, fault_of_log: Callable[[], str] | None) -> None:
         """Add the parts that the settings enable."""
@@ -135,16 +141,13 @@ class Gateway:
         """Listen on all addresses; raises ListenError with all faults."""
         if roles := roles_of(self._settings):
             await self.parts.upstream.learn_accounts(roles)
-        faults: list[str] = []
-        try:
-            self.admin_address = await self._start_admin(self._settings.admin_listen)
-        except OSError as error:
-            fault = f"admin_listen {self.admin_address}: {why_not_bound(error)}"
-            faults.append(fault)
+        is_alone = self._worker is None
+        faults = await self._open_admin() if is_alone else []
         faults += await self.parts.listeners.open(self._server_factory.make)
         if faults:
             raise ListenError(*faults)
-        self._background.start("listeners", self.parts.listeners.probe)
+        if is_alone:  # else a probe may reach another worker
+            self._background.start("listeners", self.parts.listeners.probe)
         self._background.start("aws", self._read_credentials)
         self._background.start("certificate", self.parts.listeners.follow_certificates)
         if self.parts.keyring:
@@ -152,13 +155,12 @@ class Gateway:
         self._share()
         if self._reloader:
             self._background.start("configuration", self._reloader.follow)
-        for address in self.parts.listeners.in_plaintext:
-            _log.warning("serving_plaintext", address=str(address))
-        own, *others = (str(each) for each in self.addresses)
-        listeners = {"listeners": others} if others else {}
-        admin = str(self.admin_address)
-        _log.info("serving", address=own, admin_address=admin, **listeners)
-        self._warn()
+        if is_alone:
+            announce(
+                self._settings,
+                addresses=self.addresses,
+                admin_address=self.admin_address,
+            )
 
     def _share(self) -> None:
         """Begin to share with other processes, if the settings say so."""
@@ -166,11 +168,6 @@ class Gateway:
             upstream = self.parts.upstream
             self._background.start("shared", sharing.replica.follow)
             self._background.start("identity", lambda: sharing.learn(upstream))
-
-    def _warn(self) -> None:
-        """Log the first settings that are valid but may be a mistake."""
-        for warning in islice(warnings(self._settings), MAX_WARNINGS):
-            _log.warning("questionable_setting", why=warning)
 
     async def died(self) -> str:
         """Wait until new calls can't reach the gateway; set it unready; return why."""
@@ -180,10 +177,14 @@ class Gateway:
 
     async def drain(self, seconds: float) -> None:
         """Become unready, serve for at most `seconds` more, then `evict`."""
-        _log.info("draining", seconds=seconds)
-        self._readiness.drain()
+        _log.info("draining", seconds=round(seconds, 3))
+        self.become_unready()
         await self.parts.bounds.drain.drain(seconds)
         await self.evict()
+
+    def become_unready(self) -> None:
+        """Tell health's clients that the gateway is about to end, and serve on."""
+        self._readiness.drain()
 
     async def evict(self) -> None:
         """End all calls, including new ones, within 1 s.
@@ -227,10 +228,13 @@ class Gateway:
         if tracer := self.parts.observability.tracer:
             tracer.close()
 
-    async def _start_admin(self, address: Address) -> Address:
-        (first, *others), port = await addresses_to_bind(address.host, address.port)
-        bound = await self._admin.start(first, port, *others)
-        return Address(address.host, bound)
+    async def _open_admin(self) -> list[str]:
+        """Listen on the admin address; return the faults."""
+        try:
+            self.admin_address = await self._admin.listen(self._settings.admin_listen)
+        except OSError as error:
+            return [f"admin_listen {self.admin_address}: {why_not_bound(error)}"]
+        return []
 
     async def _read_credentials(self) -> None:
         """Read the credentials before the first call, so that readiness is known."""

@@ -16,9 +16,7 @@ from healthomics_gateway.interceptors.tarpit import MAX_REJECTIONS
 # own limits. So one of these limits always refuses first.
 HEADROOM = 2
 GRACE_SECONDS = 60.0  # for a watch to end after its longest time
-OPTIONS = (
-    # Otherwise a second process could bind the same port without an error.
-    ("grpc.so_reuseport", 0),
+_COMMON = (
     # Enough for 300 calls at once on one connection. Without a limit, rapid resets on
     # one connection cancel the calls of others.
     ("grpc.max_concurrent_streams", 500),
@@ -35,6 +33,9 @@ OPTIONS = (
     # How often clients may ping; many ping more often than gRPC's default, 5 minutes.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
+# Otherwise a second process could bind the same port without an error.
+OPTIONS = (("grpc.so_reuseport", 0), *_COMMON)
+OF_WORKERS = (("grpc.so_reuseport", 1), *_COMMON)  # which share their ports
 
 
 def make_server(

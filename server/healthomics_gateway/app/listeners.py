@@ -39,15 +39,6 @@ class Listeners:
         return tuple(each.address for each in self._listeners or self._settings)
 
     @property
-    def in_plaintext(self) -> tuple[Address | UnixPath, ...]:
-        """Return the addresses that other machines can reach without TLS."""
-        return tuple(
-            each.address
-            for each in self._settings
-            if each.files is None and not each.address.is_loopback
-        )
-
-    @property
     def has_certificates(self) -> bool:
         """Return whether a listener uses TLS."""
         return any(each.files for each in self._settings)

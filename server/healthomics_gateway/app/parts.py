@@ -13,6 +13,7 @@ from healthomics_gateway.app.measuring import add_methods, make_metrics
 from healthomics_gateway.app.reload_state import Reloads
 from healthomics_gateway.app.sharing import Sharing, make_sharing
 from healthomics_gateway.auth.keyring import Keyring
+from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.names import full_names
@@ -67,8 +68,12 @@ def make_parts(
     readiness: Readiness,
     observability: Observability,
     refusal_seconds: float = REFUSAL_SECONDS,
+    serves_sockets: bool = True,
 ) -> Parts:
-    """Create the parts; `refusal_seconds` is as in `make_run_service`."""
+    """Create the parts; `refusal_seconds` is as in `make_run_service`.
+
+    Without `serves_sockets` there are no listeners of Unix sockets.
+    """
     metrics, tracer = observability.metrics, observability.tracer
     sharing = make_sharing(settings, aws, seconds=metrics.store_seconds)
     reachability = Reachability(lambda why: readiness.report(why, UPSTREAM))
@@ -93,7 +98,13 @@ def make_parts(
         reachability=reachability,
         upstream=upstream,
         keyring=keyring,
-        listeners=Listeners(listeners),
+        listeners=Listeners(
+            [
+                each
+                for each in listeners
+                if serves_sockets or isinstance(each.address, Address)
+            ]
+        ),
         services=services,
         bounds=caller_wiring.make_bounds(settings),
         guards=caller_wiring.make_guards(settings, keyring, metrics=metrics),

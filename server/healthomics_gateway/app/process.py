@@ -8,31 +8,35 @@ import gc
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import redirect_stderr
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
 import structlog
 
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.grpc_server import OF_WORKERS, OPTIONS
 from healthomics_gateway.app.measuring import make_metrics
+from healthomics_gateway.app.member import Manager, Member
 from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.app.reload import ConfigFile, Reload
 from healthomics_gateway.app.sd_notify import ServiceManager
-from healthomics_gateway.app.shutdown import FORCE_SECONDS, Signals
+from healthomics_gateway.app.shutdown import (
+    DEAD,
+    FORCE_SECONDS,
+    Signals,
+    end_now,
+    until,
+)
 from healthomics_gateway.app.signals import ENDED
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.log_level import LogLevel
-from healthomics_gateway.telemetry.log_setup import (
-    FLUSH_SECONDS,
-    Printed,
-    set_up_logging,
-)
+from healthomics_gateway.telemetry.log_setup import Printed, set_up_logging
 from healthomics_gateway.telemetry.log_writer import LogWriter
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.tracing_setup import set_up_tracing
 from healthomics_gateway.upstream.config import Aws
 
-DEAD = 70  # exit code; EX_SOFTWARE
 M_ARENA_MAX = -8  # of glibc's mallopt(3)
 
 _log = structlog.get_logger("process")
@@ -46,6 +50,7 @@ async def serve(
     started: Callable[[Gateway], Awaitable[None]] | None = None,
     metrics: Metrics | None = None,
     force_seconds: float = FORCE_SECONDS,
+    member: Member | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
 
@@ -54,28 +59,40 @@ async def serve(
     A second signal ends the drain. The process is ended by force `force_seconds` after
     the drain time, or after a second signal. If new calls can't reach the gateway, the
     process ends with 70. Raises ListenError if an address can't be bound.
+
+    With `member` it is one of several workers, and its supervisor can end it too.
     """
     share_memory_arena()
     level = LogLevel(settings.log.level)
-    log = set_up_logging(level=level, log_format=settings.log.format)
+    number, lock = (member.number, member.log_lock) if member else (None, None)
+    log = set_up_logging(
+        level=level, log_format=settings.log.format, worker=number, lock=lock
+    )
     signals = Signals(
         settings.drain_time.total_seconds(),
         force_seconds=force_seconds,
-        end_now=partial(_end_now, log),
+        end_now=partial(end_now, log),
         reloads=config is not None,
     )
-    manager = ServiceManager(os.environ)
+    manager: Manager = member or ServiceManager(os.environ)
+    reload = _make_reload(config, signals, level, manager) if config else None
+    if reload and member:
+        reload = replace(reload, used=member.uses)
     gateway = Gateway(
         settings,
         aws,
-        reload=_make_reload(config, signals, level, manager) if config else None,
+        reload=reload,
+        options=OF_WORKERS if member else OPTIONS,
         observability=Observability(
             metrics=metrics or make_metrics(),
             tracer=set_up_tracing(os.environ),
             lost_lines=log.lost,
         ),
         fault_of_log=log.fault,
+        worker=number,
     )
+    if member:
+        member.attach(gateway, signals)
     with redirect_stderr(Printed()):
         try:
             starting = _start(gateway, started, manager)
@@ -86,7 +103,7 @@ async def serve(
 
 
 def _make_reload(
-    config: ConfigFile, signals: Signals, level: LogLevel, manager: ServiceManager
+    config: ConfigFile, signals: Signals, level: LogLevel, manager: Manager
 ) -> Reload:
     return Reload(
         file=config,
@@ -101,17 +118,17 @@ async def _run(
     gateway: Gateway,
     starting: Coroutine[Any, Any, None],
     signals: Signals,
-    manager: ServiceManager,
+    manager: Manager,
 ) -> int:
     """Start, serve and drain, as the signals say; return the exit code."""
-    if not await _until(signals.first, starting):
+    if not await until(signals.first, starting):
         gateway.remove_sockets()
         return ENDED
-    if await _until(signals.first, gateway.died()):
+    if await until(signals.first, gateway.died()):
         await gateway.evict()
         return DEAD
     manager.stopping()
-    if not await _until(signals.second, gateway.drain(signals.drain_seconds)):
+    if not await until(signals.second, gateway.drain(signals.drain_seconds)):
         await gateway.evict()
     return ENDED
 
@@ -130,7 +147,7 @@ def share_memory_arena() -> None:
 async def _start(
     gateway: Gateway,
     started: Callable[[Gateway], Awaitable[None]] | None,
-    manager: ServiceManager,
+    manager: Manager,
 ) -> None:
     await gateway.start()
     # The objects so far are permanent. A collection that visits them, the SDK's 100,000
@@ -143,19 +160,6 @@ async def _start(
         await started(gateway)
 
 
-async def _until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
-    """Return whether `work` ends before the event; cancel it if it doesn't."""
-    waiting = asyncio.create_task(event.wait())
-    working = asyncio.create_task(work)
-    await asyncio.wait((waiting, working), return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if not working.done():
-        working.cancel()
-        return False
-    await working  # raises its exception
-    return True
-
-
 def _end_process(log: LogWriter, code: int) -> NoReturn:
     """End the process without stopping the gRPC server.
 
@@ -163,9 +167,4 @@ def _end_process(log: LogWriter, code: int) -> NoReturn:
     closes the connections instead, so that these calls are UNAVAILABLE.
     """
     _log.info("stopped", exit_code=code)
-    _end_now(log, code)
-
-
-def _end_now(log: LogWriter, code: int) -> NoReturn:
-    log.flush(FLUSH_SECONDS)
-    os._exit(code)
+    end_now(log, code)

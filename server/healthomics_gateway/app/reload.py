@@ -47,6 +47,7 @@ class Reload:
     set_log_level: Callable[[str], None]
     begun: Callable[[], None] = lambda: None  # reports that a reload begins
     ended: Callable[[], None] = lambda: None  # reports its end, well or not
+    used: Callable[[bytes], None] = lambda _: None  # gets the content in effect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ class Reloader:
         self._file = reload.file
         self._requested = reload.requested
         self._begun, self._ended = reload.begun, reload.ended
+        self._used = reload.used
         self._setters = setters
         self._reloads = reloads
         self._sleep = sleep
@@ -180,6 +182,7 @@ class Reloader:
         self._setters.withheld(after.withhold)
         await self._setters.rules(change.rules)
         self._reloads.succeeded(after, pending=change.needs_restart)
+        self._used(change.content)
         _log.info("configuration_reloaded", changed=change.changed)
         if change.needs_restart:
             _log.warning("restart_needed", settings=change.needs_restart)

@@ -6,15 +6,18 @@ import asyncio
 import faulthandler
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, NoReturn
 
 from healthomics_gateway.app.signals import handle
+from healthomics_gateway.telemetry.log_setup import FLUSH_SECONDS
+from healthomics_gateway.telemetry.log_writer import LogWriter
 
 FIRST, SECOND = 1, 2  # how many signals have arrived
 FORCED = 1  # exit code
+DEAD = 70  # exit code: new calls can no longer arrive; EX_SOFTWARE
 FORCE_SECONDS = 1.5  # after the drain time, until the process is ended by force
 
 
@@ -56,6 +59,21 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         handle(self._receive, reloading=self._request_reload if reloads else None)
 
+    def drain(self, seconds: float) -> None:
+        """Begin the drain as the first signal does, with this drain time."""
+        if self._received < FIRST:
+            self.drain_seconds = seconds
+            self._receive(0, None)
+
+    def end(self) -> None:
+        """End the drain as a second signal does."""
+        while self._received < SECOND:
+            self._receive(0, None)
+
+    def force(self) -> None:
+        """End the process as a third signal does."""
+        self._end_now(FORCED)
+
     def _receive(self, _number: int, _frame: Any) -> None:
         """Handle a signal; Python calls this between two instructions."""
         if self._loop.is_closed():
@@ -80,6 +98,25 @@ class Signals:
         if end < self._end:
             self._end = end
             self._end_in(seconds)
+
+
+async def until(event: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
+    """Return whether `work` ends before the event; cancel it if it doesn't."""
+    waiting = asyncio.create_task(event.wait())
+    working = asyncio.create_task(work)
+    await asyncio.wait((waiting, working), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not working.done():
+        working.cancel()
+        return False
+    await working  # raises its exception
+    return True
+
+
+def end_now(log: LogWriter, code: int) -> NoReturn:
+    """End the process when the log is written, or after FLUSH_SECONDS."""
+    log.flush(FLUSH_SECONDS)
+    os._exit(code)
 
 
 def _watchdog() -> Callable[[float], None]:

@@ -94,3 +94,8 @@ def quota(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: write a number of calls, or 0")
     return int(text)
+
+
+def whole_or_text(text: str) -> int | str:
+    """Return a number if it is one; the settings check the result."""
+    return int(text) if text.isascii() and text.isdecimal() else text

@@ -12,6 +12,7 @@ from healthomics_gateway.cli.arguments import (
     address,
     quota,
     run_id,
+    whole_or_text,
 )
 from healthomics_gateway.cli.client_commands import add_get, add_watch
 from healthomics_gateway.cli.subcommand import DURATION, Subparsers, command
@@ -63,6 +64,12 @@ def _add_serve(subparsers: Subparsers) -> None:
         "--admin-listen",
         metavar="HOST:PORT",
         help=f"address of the admin pages over HTTP (default: {ADMIN_ADDRESS})",
+    )
+    serve.add_argument(
+        "--workers",
+        type=whole_or_text,
+        metavar="NUMBER",
+        help="worker processes, 1 to 64, or auto for one for each core (default: 1)",
     )
     serve.add_argument(
         "--sandbox",

@@ -58,7 +58,8 @@ def read_settings(
 
     An invalid setting has its value from the next source, or its default.
     """
-    flags = {name: getattr(options, name, None) for name in ("listen", "admin_listen")}
+    names = ("listen", "admin_listen", "workers")
+    flags = {name: getattr(options, name, None) for name in names}
     faults: list[str] = []
     try:
         loaded: Loaded | None = load(

@@ -37,6 +37,11 @@ def listener_faults(
     yield from _plaintext_faults(tls, listeners)
     yield from _table_faults(settings, listeners)
     yield from _address_faults(settings, listeners)
+    if settings.workers > 1 and not any(
+        isinstance(each.address, Address) for each in listeners
+    ):
+        fault = "a Unix socket can't be shared; add a listener with a TCP address"
+        yield ("listen", "listeners"), f"workers {settings.workers}: {fault}"
 
 
 def certificate_faults(listeners: Sequence[ListenerSettings]) -> list[str]:

@@ -27,6 +27,7 @@ from healthomics_gateway.settings.value_types import (
     Tcp,
     Text,
     Whole,
+    Workers,
     at_most,
     within,
     words,
@@ -205,6 +206,7 @@ class Settings(BaseSettings):
 
     listen: Listen = Address("127.0.0.1", 50051)
     admin_listen: Tcp = Address("127.0.0.1", 9464)
+    workers: Workers = 1
     default_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(seconds=30)
     max_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(minutes=5)
     drain_time: Annotated[Duration, within("0s", "10m")] = timedelta(seconds=25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from healthomics_gateway.net.addresses import (
     parse_address,
     parse_listen,
 )
+
+MAX_WORKERS = 64
 
 _MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]+")
@@ -164,10 +167,20 @@ def _mode_fault(text: str) -> str | None:
     return None
 
 
+def _workers(value: Any) -> Any:
+    """Return the number of cores that this process may use for `auto`."""
+    if value == "auto":
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    return value
+
+
 NotEmpty = BeforeValidator(_not_empty)
 # Strict in the file; in the environment they are parsed before they are validated.
 Switch = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
+Workers = Annotated[
+    int, BeforeValidator(_workers), Field(strict=True, ge=1, le=MAX_WORKERS)
+]
 Number = Annotated[float, Field(strict=True)]
 Tcp = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 Listen = Annotated[Address | UnixPath, NoDecode, PlainValidator(parse_listen)]

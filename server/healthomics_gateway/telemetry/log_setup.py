@@ -25,17 +25,25 @@ from healthomics_gateway.telemetry.log_lines import (
     text_lines,
     unformatted,
 )
+from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.telemetry.log_writer import LogWriter
 
 FLUSH_SECONDS = 0.3  # for the last lines to be written when the process ends
 CLOSED = -1  # a file descriptor that can't be written to
 
 
-def set_up_logging(*, level: LogLevel, log_format: str) -> LogWriter:
+def set_up_logging(
+    *,
+    level: LogLevel,
+    log_format: str,
+    worker: int | None = None,
+    lock: LogLock | None = None,
+) -> LogWriter:
     """Send events of the gateway and of libraries to stderr; return the writer.
 
     `level` can be changed later. `log_format` is `json`, `text` or `auto`: text on a
-    terminal, JSON elsewhere.
+    terminal, JSON elsewhere. Each line has the number `worker`, and `lock` keeps it
+    apart from those of other processes.
     """
     file = sys.stderr.fileno() if sys.stderr else CLOSED
     is_terminal = file != CLOSED and os.isatty(file)
@@ -47,7 +55,9 @@ def set_up_logging(*, level: LogLevel, log_format: str) -> LogWriter:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ]
-    writer = LogWriter(file, report=_report_of_losses([*shared, render]))
+    if worker is not None:
+        shared.append(partial(_numbered, worker))
+    writer = LogWriter(file, report=_report_of_losses([*shared, render]), lock=lock)
     atexit.register(writer.flush, FLUSH_SECONDS)
     limit = LogLimit(unlimited=frozenset({AUDIT}))
     structlog.configure(
@@ -185,6 +195,14 @@ def _log_uncaught_exceptions() -> None:
     sys.excepthook = lambda *error: log.critical("Uncaught exception", exc_info=error)
     sys.unraisablehook = unraisable
     threading.excepthook = of_thread
+
+
+def _numbered(
+    worker: int, _logger: Any, _method: str, event: dict[str, Any]
+) -> dict[str, Any]:
+    """Add the number of the worker process."""
+    event["worker"] = worker
+    return event
 
 
 def _stamped(_logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:

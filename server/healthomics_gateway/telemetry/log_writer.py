@@ -7,10 +7,13 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import TypeAlias
+
+from healthomics_gateway.telemetry.log_lock import LogLock
 
 AUDIT_BYTES = 8 * 1024 * 1024  # of lines of the audit log that wait to be written
 OTHER_BYTES = 1024 * 1024  # of all other lines
@@ -62,16 +65,18 @@ class LogWriter:
         other_bytes: int = OTHER_BYTES,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
+        lock: LogLock | None = None,
     ) -> None:
         """Start the thread, which writes to the file descriptor `file`.
 
         `report` returns the line that reports a loss, from the number of lost lines and
-        how many of them were of the audit log.
+        how many of them were of the audit log. `lock` is held for each write.
         """
         self._file = file
         self._render_report = report
         self._now = now
         self._sleep = sleep
+        self._lock = lock
         self._audit = _Budget(audit_bytes)
         self._other = _Budget(other_bytes)
         # Reentrant, like SimpleQueue: a finalizer may log while `put` runs.
@@ -172,6 +177,11 @@ class LogWriter:
     def _write(self, data: bytes) -> None:
         """Write all of `data`, however long that takes."""
         self._writing_since = self._now()
+        with self._lock.held(len(data)) if self._lock else nullcontext():
+            self._write_all(data)
+        self._writing_since = None
+
+    def _write_all(self, data: bytes) -> None:
         wait, longest = RETRY_SECONDS
         while data:
             try:
@@ -182,7 +192,6 @@ class LogWriter:
                 self._error = error.strerror or type(error).__name__
                 self._sleep(wait)  # the cause may be temporary
                 wait = min(2 * wait, longest)
-        self._writing_since = None
 
 
 def _text(time: datetime) -> str:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from healthomics_gateway.app.admin import AdminPages
+from healthomics_gateway.app.admin_server import AdminServer
 from healthomics_gateway.app.statusz.shape import Snapshot
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.health import Health
@@ -376,10 +377,11 @@ async def unasked() -> Snapshot:
     return at_rest()
 
 
-def admin(state: Readiness, **limits: float) -> AdminPages:
+def admin(state: Readiness, **limits: float) -> AdminServer:
     """Return the admin pages, without metrics."""
     off = Metrics(is_on=False)
-    return AdminPages(state, metrics=off, snapshot=unasked, **limits)
+    pages = AdminPages(state, metrics=off, snapshot=unasked).pages
+    return AdminServer(pages, **limits)
 
 
 @asynccontextmanager

@@ -1,0 +1,34 @@
+"""A lock that keeps the lines of several processes apart in one log."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class LogLock:
+    """A lock that processes share which are forked after it was created.
+
+    The lock is a file's lock of POSIX, which belongs to a process, and ends with it.
+    A write to a pipe of at most PIPE_BUF bytes is atomic, so writers of short data
+    don't exclude each other; one that is stopped delays only those of longer data.
+    """
+
+    def __init__(self) -> None:
+        """Create the lock's file, without a name."""
+        with tempfile.TemporaryFile() as file:
+            self._file = os.dup(file.fileno())
+
+    @contextmanager
+    def held(self, size: int) -> Iterator[None]:
+        """Hold the lock while `size` bytes are written."""
+        is_long = size > select.PIPE_BUF
+        fcntl.lockf(self._file, fcntl.LOCK_EX if is_long else fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)

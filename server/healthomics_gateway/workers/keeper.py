@@ -1,0 +1,194 @@
+"""Keeps the workers of a supervisor alive: starts, watches and restarts them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import structlog
+
+from healthomics_gateway.app.member import Manager
+from healthomics_gateway.configuration_error import ConfigurationError
+from healthomics_gateway.control import Handlers, Message
+from healthomics_gateway.shared.memory import MemoryStore
+from healthomics_gateway.shared.remote import ASK, DELIVER, StoreService
+from healthomics_gateway.workers.child import Child
+from healthomics_gateway.workers.crew import Crew
+from healthomics_gateway.workers.restarts import Restarts
+from healthomics_gateway.workers.zygote import Exit, ZygoteLink
+
+PING_SECONDS = 1.0
+
+_log = structlog.get_logger("supervisor")
+
+
+class StartError(Exception):
+    """A worker has ended in its first start, without a fault of the settings."""
+
+
+class Keeper:
+    """Starts each worker, again and again, and answers what the workers send."""
+
+    def __init__(
+        self,
+        link: ZygoteLink,
+        crew: Crew,
+        *,
+        number: int,
+        manager: Manager,
+        content: bytes,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Keep `number` workers in `crew`.
+
+        `manager` gets the reloads, and `content` is that of the configuration file.
+        """
+        self._link = link
+        self._crew = crew
+        self._number = number
+        self._manager = manager
+        self._content = content  # the newest that a worker uses
+        self._clock = clock
+        self._sleep = sleep
+        self._memory = MemoryStore()
+        self._stores: dict[Child, StoreService] = {}
+        self._reloading: set[Child] = set()
+        self._is_started = False
+        self._start: Mapping[str, Any] = {}
+        # Done when all workers have served; raises ConfigurationError or StartError.
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def open(self, start: Mapping[str, Any]) -> None:
+        """Read the zygote's reports; each new worker gets `start`, a JSON value."""
+        self._start = start
+        self._link.open(forked=self._forked, ended=self._ended)
+
+    async def keep(self, number: int) -> None:
+        """Start the worker of this number, and again when it has ended, until a drain.
+
+        In the first start its end is a failure of the gateway.
+        """
+        restarts = Restarts()
+        while child := await self._fork(number):
+            how = await asyncio.shield(child.ended)
+            await self._forget(child)
+            if self._crew.is_draining:
+                if how.code != 0:
+                    _log_end(child, how)
+                return
+            if child.faults and not self.started.done():
+                self.started.set_exception(ConfigurationError(*child.faults))
+                return
+            _log_end(child, how)
+            if not self.started.done():
+                why = f"worker {number} has ended before it served"
+                self.started.set_exception(StartError(why))
+                return
+            served = self._clock() - child.serving_since if child.is_serving else 0.0
+            await self._sleep(restarts.pause_seconds(served))
+
+    async def watch(self) -> None:
+        """Ping the workers, and kill one whose event loop is blocked for too long."""
+        while True:
+            await self._sleep(PING_SECONDS)
+            for each in self._crew.all:
+                if each.ping():
+                    _log.error("worker_frozen", worker=each.number, pid=each.pid)
+                    self._link.kill(each.pid)
+
+    def reload(self) -> None:
+        """Let each worker reload the configuration file that isn't doing so."""
+        for each in self._crew.all:
+            if each.is_serving and each not in self._reloading:
+                self._begin_reload(each)
+                each.control.note("reload")
+
+    async def _fork(self, number: int) -> Child | None:
+        """Start a worker and return it; None if the gateway ends."""
+        child = Child(number)
+        theirs = await child.open(self._handlers_of(child))
+        with theirs:
+            if self._crew.is_draining:
+                child.control.close()
+                return None
+            self._crew.children[number] = child
+            self._link.fork(number, theirs)
+        return child
+
+    def _handlers_of(self, child: Child) -> Handlers:
+        store = self._stores[child] = StoreService(self._memory)
+        store.deliver_to(
+            lambda name, value: child.control.note(DELIVER, Message(name, value))
+        )
+        return Handlers(
+            notes={
+                "pong": lambda _: child.answered(),
+                "ready": lambda _: self._ready(child),
+                "reloading": lambda _: self._begin_reload(child),
+                "stopping": lambda _: child.stop(),
+                "state": lambda message: child.set_state(message.data),
+                "uses": lambda message: self._use(child, message.payload),
+                "faults": lambda message: child.faults.extend(message.data),
+            },
+            answers={"join": partial(self._join, child), ASK: store.answer},
+        )
+
+    async def _join(self, child: Child, _message: Message) -> Message:
+        child.content = self._content
+        return Message(self._start, self._content)
+
+    def _ready(self, child: Child) -> None:
+        if child.is_serving:
+            self._end_reload(child)
+            return
+        child.serve(self._clock())
+        _log.info("worker_started", worker=child.number, pid=child.pid)
+        if child.content != self._content:
+            child.control.note("reload")
+        number = sum(each.is_serving for each in self._crew.all)
+        if number == self._number and not self.started.done():
+            self.started.set_result(None)
+
+    def _begin_reload(self, child: Child) -> None:
+        if not self._reloading:
+            self._manager.reloading()
+        self._reloading.add(child)
+
+    def _end_reload(self, child: Child) -> None:
+        if child in self._reloading:
+            self._reloading.discard(child)
+            if not self._reloading:
+                self._manager.ready()
+
+    def _use(self, child: Child, content: bytes) -> None:
+        """Note the content that a worker uses; let the others reload it at once."""
+        child.content = content
+        if content != self._content:
+            self._content = content
+            self.reload()
+
+    async def _forget(self, child: Child) -> None:
+        self._end_reload(child)
+        await self._stores.pop(child).close()
+
+    def _forked(self, number: int, pid: int) -> None:
+        self._crew.children[number].pid = pid
+
+    def _ended(self, number: int, how: Exit) -> None:
+        self._crew.children[number].end(how)
+
+
+def _log_end(child: Child, how: Exit) -> None:
+    why: dict[str, Any] = {"faults": child.faults} if child.faults else {}
+    if how.why:
+        why["why"] = how.why
+    elif how.code is not None and how.code < 0:
+        why["signal"] = signal.Signals(-how.code).name
+    else:
+        why["exit_code"] = how.code
+    _log.warning("worker_ended", worker=child.number, pid=child.pid, **why)

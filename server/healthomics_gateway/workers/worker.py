@@ -1,0 +1,147 @@
+"""A worker: the gateway of a single process, which its supervisor can also end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from healthomics_gateway.app.signals import ENDED
+from healthomics_gateway.configuration_error import ConfigurationError
+from healthomics_gateway.control import Control, ControlError, Handlers, Message
+from healthomics_gateway.shared.remote import DELIVER, RemoteStore
+from healthomics_gateway.shared.store import Store
+from healthomics_gateway.telemetry.log_lock import LogLock
+from healthomics_gateway.workers.ports import Ports
+from healthomics_gateway.workers.program import Program
+from healthomics_gateway.workers.zygote import Forked
+
+if TYPE_CHECKING:  # gRPC is imported only after the fork
+    from healthomics_gateway.app.gateway import Gateway
+    from healthomics_gateway.app.shutdown import Signals
+
+JOIN_SECONDS = 30.0  # for the supervisor's answer
+MISUSED = 2  # exit code: the settings are invalid, or an address can't be bound
+
+# Returns what the supervisor's pages show of a gateway, as a JSON object.
+MakeReport: TypeAlias = Callable[["Gateway"], Awaitable[Mapping[str, Any]]]
+_Order: TypeAlias = Callable[["Gateway", "Signals"], None]
+
+
+async def serve_worker(
+    forked: Forked, program: Program, *, make_report: MakeReport
+) -> int:
+    """Serve until the supervisor or a signal ends it; return the exit code.
+
+    A fault of the start is reported to the supervisor.
+    """
+    from healthomics_gateway.app.process import serve  # noqa: PLC0415  # it loads gRPC
+
+    worker = Worker(forked.number, program.log_lock, make_report=make_report)
+    await worker.open(forked)
+    try:
+        start = await worker.control.ask("join", seconds=JOIN_SECONDS)
+        program = program.with_ports(Ports(**start.data["ports"]))
+        program = program.with_content(start.payload)
+        aws = program.aws(start.data["sandbox"])
+        await serve(program.settings, aws, config=program.config, member=worker)
+    except ControlError:
+        return ENDED  # the supervisor has ended
+    except ConfigurationError as error:
+        worker.control.note("faults", Message(list(error.args)))
+        return MISUSED
+    return ENDED
+
+
+class Worker:
+    """A worker's connection to its supervisor, which reports to it and obeys it."""
+
+    def __init__(
+        self, number: int, log_lock: LogLock, *, make_report: MakeReport
+    ) -> None:
+        """Create it, without a gateway yet."""
+        self.number = number
+        self.log_lock = log_lock
+        self.store: Store = (store := RemoteStore(self._ask))
+        self._make_report = make_report
+        self._gateway: Gateway | None = None
+        self._signals: Signals | None = None
+        self._early: list[_Order] = []  # orders that have come before the gateway
+        self._tasks: list[asyncio.Task[None]] = []
+        self.control = Control(
+            Handlers(
+                notes={
+                    DELIVER: store.delivered,
+                    "ping": lambda _: self.control.note("pong"),
+                    "reload": lambda _: self._obey(lambda _, s: s.reload.set()),
+                    "unready": lambda _: self._obey(lambda g, _: g.become_unready()),
+                    "drain": self._drain,
+                    "end": lambda _: self._obey(lambda _, s: s.end()),
+                    "end_now": lambda _: self._obey(lambda _, s: s.force()),
+                },
+                answers={"report": self._report},
+            )
+        )
+
+    async def open(self, forked: Forked) -> None:
+        """Connect to the supervisor; when it has ended, drain."""
+        reading = await self.control.open(forked.control)
+        reading.add_done_callback(
+            lambda _: self._obey(lambda _, s: s.drain(s.drain_seconds))
+        )
+
+    def attach(self, gateway: Gateway, signals: Signals) -> None:
+        """Get the gateway, and what ends it; do what has been ordered so far."""
+        self._gateway, self._signals = gateway, signals
+        early, self._early = self._early, []
+        for order in early:
+            order(gateway, signals)
+
+    def ready(self) -> None:
+        """Report that the gateway serves, after its start or after a reload."""
+        self.control.note("ready")
+        if not self._tasks:
+            self._tasks.append(asyncio.create_task(self._follow_readiness()))
+
+    def reloading(self) -> None:
+        """Report that a reload begins."""
+        self.control.note("reloading")
+
+    def stopping(self) -> None:
+        """Report that the drain begins."""
+        self.control.note("stopping")
+
+    def feed_watchdog(self, call_later: Callable[..., object]) -> None:
+        """Do nothing: the supervisor asks whether the event loop runs."""
+
+    def uses(self, content: bytes) -> None:
+        """Report the content of the configuration file that is in effect."""
+        self.control.note("uses", Message(payload=content))
+
+    def _obey(self, order: _Order) -> None:
+        if self._gateway and self._signals:
+            order(self._gateway, self._signals)
+        else:
+            self._early.append(order)
+
+    def _drain(self, message: Message) -> None:
+        self._obey(lambda _, signals: signals.drain(message.data))
+
+    async def _ask(self, name: str, message: Message, *, seconds: float) -> Message:
+        return await self.control.ask(name, message, seconds=seconds)
+
+    async def _report(self, _message: Message) -> Message:
+        if self._gateway is None:
+            raise ControlError("it doesn't serve yet")
+        return Message(await self._make_report(self._gateway))
+
+    async def _follow_readiness(self) -> None:
+        """Report each change of readiness, so that the supervisor needn't ask."""
+        if self._gateway is None:
+            return
+        readiness = self._gateway.parts.readiness
+        while True:
+            change = readiness.change
+            state = {"why_not": readiness.why_not, "is_dead": readiness.is_dead}
+            self.control.note("state", Message(state))
+            await change.wait()

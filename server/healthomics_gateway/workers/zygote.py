@@ -1,0 +1,247 @@
+"""The zygote: a process without threads, which forks the workers.
+
+The supervisor has threads and an event loop, so it can't fork. The zygote is forked
+before these are started, when all modules but gRPC are loaded, so that the workers
+share their memory. gRPC isn't loaded because its threads don't survive a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from healthomics_gateway.app.signals import ENDING
+
+MAX_MESSAGE = 4096  # bytes
+OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")  # the supervisor's
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """What a new worker has: its number, and its end of the connection."""
+
+    number: int
+    control: socket.socket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a worker has ended."""
+
+    code: int | None = None  # negative for a signal; None if it isn't known
+    why: str = ""  # it couldn't be forked
+
+
+def start_zygote(
+    *, end_seconds: float, fork: Callable[[], int] = os.fork
+) -> ZygoteLink | Forked:
+    """Fork the zygote, and return its link; in each worker, return what it has.
+
+    If this process ends, the zygote kills the workers that haven't ended `end_seconds`
+    later. `fork` forks a worker.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # The collector would write to the memory of all objects, and so copy it.
+    gc.collect()
+    gc.freeze()
+    if os.fork():
+        theirs.close()
+        return ZygoteLink(ours)
+    ours.close()
+    forked = _Zygote(theirs, end_seconds=end_seconds, fork=fork).run()
+    if forked is None:
+        os._exit(0)
+    return forked
+
+
+class _Zygote:
+    """Forks a worker for each request, and reports each that has ended."""
+
+    def __init__(
+        self, link: socket.socket, *, end_seconds: float, fork: Callable[[], int]
+    ) -> None:
+        self._link = link
+        self._fork_process = fork
+        self._end_seconds = end_seconds
+        self._end = inf  # time at which the workers are killed
+        self._is_orphaned = False
+        self._workers: set[int] = set()  # by their process ids
+
+    def run(self) -> Forked | None:
+        """Return in each worker, and when the supervisor and all workers have ended."""
+        os.setpgid(0, 0)  # so that a terminal's Ctrl-C reaches only the supervisor
+        for name in OF_SYSTEMD:
+            os.environ.pop(name, None)
+        before = {each: signal.getsignal(each) for each in ENDING}
+        for each in ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        woken, waker = socket.socketpair()
+        woken.settimeout(0)
+        waker.settimeout(0)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _do_nothing)
+        forked = self._run(woken)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for sock in (woken, waker, self._link):
+            sock.close()
+        return forked
+
+    def _run(self, woken: socket.socket) -> Forked | None:
+        polled = select.poll()
+        polled.register(woken, select.POLLIN)
+        polled.register(self._link, select.POLLIN)
+        while self._workers or not self._is_orphaned:
+            left = self._end - time.monotonic()
+            if left <= 0:
+                self._kill(*self._workers)
+                self._end, left = inf, inf
+            ready = dict(polled.poll(None if left == inf else 1000 * left + 1))
+            if woken.fileno() in ready:
+                woken.recv(MAX_MESSAGE)
+                self._reap()
+            if self._link.fileno() in ready:
+                data, files, *_ = socket.recv_fds(self._link, MAX_MESSAGE, 1)
+                if not data:
+                    polled.unregister(self._link)
+                    self._is_orphaned = True
+                    self._end_within(self._end_seconds)
+                elif forked := self._obey(json.loads(data), files):
+                    return forked
+        return None
+
+    def _obey(self, order: Mapping[str, Any], files: list[int]) -> Forked | None:
+        if "fork" in order:
+            return self._fork(order["fork"], socket.socket(fileno=files[0]))
+        if "kill" in order:
+            self._kill(order["kill"])
+        else:
+            self._end_within(order["end"])
+        return None
+
+    def _fork(self, number: int, control: socket.socket) -> Forked | None:
+        try:
+            pid = self._fork_process()
+        except OSError as error:
+            control.close()
+            self._report(number=number, pid=0, why=error.strerror)
+            return None
+        if not pid:
+            return Forked(number, control)
+        control.close()
+        self._workers.add(pid)
+        self._report(number=number, pid=pid)
+        return None
+
+    def _kill(self, *pids: int) -> None:
+        for pid in self._workers.intersection(pids):
+            os.kill(pid, signal.SIGKILL)
+
+    def _end_within(self, seconds: float) -> None:
+        self._end = min(self._end, time.monotonic() + seconds)
+
+    def _reap(self) -> None:
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            self._workers.discard(pid)
+            self._report(pid=pid, code=os.waitstatus_to_exitcode(status))
+
+    def _report(self, **event: Any) -> None:
+        if not self._is_orphaned:
+            try:
+                self._link.send(json.dumps(event).encode())
+            except OSError:  # the supervisor has ended, which is noticed next
+                return
+
+
+class ZygoteLink:
+    """The supervisor's end of the connection to the zygote."""
+
+    def __init__(self, link: socket.socket) -> None:
+        """Use the connected socket `link`."""
+        self._link = link
+        link.settimeout(0)
+        self.closed = asyncio.Event()  # the zygote has ended
+        self._numbers: dict[int, int] = {}  # of workers, by process id
+        self._forked: Callable[[int, int], None] = lambda _number, _pid: None
+        self._ended: Callable[[int, Exit], None] = lambda _number, _exit: None
+
+    def open(
+        self,
+        *,
+        forked: Callable[[int, int], None],
+        ended: Callable[[int, Exit], None],
+    ) -> None:
+        """Read its reports in the running event loop.
+
+        `forked` gets the number and the process id of a new worker, and `ended` the
+        number of one that has ended, and how.
+        """
+        self._forked, self._ended = forked, ended
+        asyncio.get_running_loop().add_reader(self._link, self._read)
+
+    def close(self) -> None:
+        """Close the connection: the zygote ends when all workers have ended."""
+        asyncio.get_running_loop().remove_reader(self._link)
+        self._link.close()
+
+    def fork(self, number: int, control: socket.socket) -> None:
+        """Ask for a worker, which gets the socket `control`."""
+        self._send({"fork": number}, control.fileno())
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker, unless it has ended."""
+        self._send({"kill": pid})
+
+    def end_within(self, seconds: float) -> None:
+        """Kill the workers that are left after this time; the earliest one holds."""
+        self._send({"end": seconds})
+
+    def _send(self, order: Mapping[str, Any], *files: int) -> None:
+        try:
+            socket.send_fds(self._link, [json.dumps(order).encode()], files)
+        except OSError:  # it has ended; `closed` says so
+            return
+
+    def _read(self) -> None:
+        for event in self._events():
+            pid = event["pid"]
+            if "number" in event and pid:
+                self._numbers[pid] = event["number"]
+                self._forked(event["number"], pid)
+            elif "number" in event:
+                self._ended(event["number"], Exit(why=event["why"]))
+            else:
+                self._ended(self._numbers.pop(pid), Exit(code=event["code"]))
+
+    def _events(self) -> Iterator[Mapping[str, Any]]:
+        while True:
+            try:
+                data = self._link.recv(MAX_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._link)
+                self.closed.set()
+                return
+            yield json.loads(data)
+
+
+def _do_nothing(*_args: object) -> None:
+    """Handle SIGCHLD, so that it wakes the zygote."""

@@ -1,0 +1,278 @@
+"""A gateway that serves by several worker processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from grpc import StatusCode
+
+from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.sandbox import Sandbox
+from load.sigterm import DRAIN_SECONDS, alone
+from testkit.builders import ANYWHERE, Upstream, get_run, refused
+from testkit.gateway_process import (
+    NEVER,
+    PROGRAM,
+    START_SECONDS,
+    STOP_SECONDS,
+    Served,
+    client,
+    serving,
+)
+
+RUN = "1000003"
+OWN_CONNECTION = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0}
+CONNECTIONS = 16  # a worker gets none of them once in 32,768 times
+BACK_SECONDS = 0.05, 0.05
+
+
+def processes(served: Served) -> list[int]:
+    """Return the ids of the worker processes, in the order of their starts."""
+    (zygote,) = children(served.process.pid)
+    return children(zygote)
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of a process's children."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(each) for each in found.split()]
+
+
+@asynccontextmanager
+async def connected(served: Served) -> AsyncIterator[list[Any]]:
+    """Open many connections, so that each worker has some; return their stubs."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(client(served, **OWN_CONNECTION))
+            for _ in range(CONNECTIONS)
+        ]
+
+
+async def answering(stubs: Sequence[Any], served: Served) -> Counter[int]:
+    """Call over each connection; return how many calls each worker has answered."""
+    for stub in stubs:
+        assert RUN == (await get_run(stub, RUN)).id
+    return Counter([(await served.event("call"))["worker"] for _ in stubs])
+
+
+async def page(served: Served, path: str) -> tuple[int, str]:
+    """Return the status and the text of an admin page."""
+    async with aiohttp.request("GET", f"http://{served.admin_address}{path}") as answer:
+        return answer.status, await answer.text()
+
+
+async def gone(pids: Sequence[int], seconds: float) -> None:
+    """Wait until these processes have ended; they aren't children of this one."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        assert await asyncio.to_thread(ended.poll, 1000 * seconds)
+        os.close(descriptor)
+
+
+async def test_workers_share_the_port_and_are_replaced() -> None:
+    """Both workers serve; when one is killed, the other serves on, and a new one too.
+
+    Ctrl-C reaches only the supervisor, which ends with 0 when both have ended.
+    """
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        serving(sandbox.url, GATEWAY_WORKERS="2") as served,
+    ):
+        first, second = processes(served)
+        async with connected(served) as stubs:
+            both = await answering(stubs, served)
+            assert (200, "ok\n") == await page(served, "/readyz")
+            os.kill(first, signal.SIGKILL)
+            ended = await served.event("worker_ended")
+        async with connected(served) as stubs:
+            other = await answering(stubs, served)
+            started = await served.event("worker_started")
+        async with connected(served) as stubs:
+            again = await answering(stubs, served)
+        groups = {os.getpgid(each) for each in processes(served)}
+        served.process.send_signal(signal.SIGINT)
+        code = await served.ended(25 + STOP_SECONDS)
+
+    assert {0, 1} == set(both) == set(again)
+    assert {0, 1} >= set(other)
+    assert (first, "SIGKILL") == (ended["pid"], ended["signal"])
+    assert ended["worker"] == started["worker"]
+    assert started["pid"] not in (first, second)
+    assert os.getpgid(0) not in groups
+    assert 0 == code
+
+
+async def test_sigterm_loses_no_call_of_any_worker() -> None:
+    """With 300 calls under way on many connections, only late calls are refused."""
+    ending = await alone(BACK_SECONDS, connections=CONNECTIONS, GATEWAY_WORKERS="2")
+
+    assert Counter() == ending.lost
+    assert 0 == ending.exit_code
+    assert ending.seconds <= DRAIN_SECONDS + STOP_SECONDS
+
+
+async def test_second_signal_ends_the_drain_of_all_workers() -> None:
+    """At a second signal the calls of each worker end with GATEWAY_DRAINING."""
+    async with (
+        Upstream(NEVER) as upstream,
+        serving(upstream.url, GATEWAY_DRAIN_TIME="60s", GATEWAY_WORKERS="2") as served,
+        connected(served) as stubs,
+    ):
+        calls = [asyncio.create_task(refused(get_run(each, RUN))) for each in stubs]
+        async with asyncio.timeout(START_SECONDS):
+            await upstream.asked.wait()
+        served.terminate()
+        await served.event("draining")
+        status = await page(served, "/readyz")
+        served.terminate()
+        failures = await asyncio.gather(*calls)
+        code = await served.ended(STOP_SECONDS)
+
+    assert (503, "GATEWAY_DRAINING\n") == status
+    assert {(StatusCode.UNAVAILABLE, "GATEWAY_DRAINING")} >= {
+        (each.code, each.reason) for each in failures
+    }
+    assert 0 == code
+
+
+async def test_workers_end_with_their_supervisor() -> None:
+    """Workers whose supervisor is killed drain, and so does the zygote."""
+    async with (
+        Sandbox() as sandbox,
+        serving(sandbox.url, GATEWAY_WORKERS="2") as served,
+    ):
+        pids = [*children(served.process.pid), *processes(served)]
+        served.process.kill()
+        await served.process.wait()
+        await gone(pids, START_SECONDS)
+
+
+async def test_third_signal_ends_all_workers_at_once() -> None:
+    """Calls are cut, but no line of the log is lost."""
+    async with (
+        Upstream(NEVER) as upstream,
+        serving(upstream.url, GATEWAY_DRAIN_TIME="60s", GATEWAY_WORKERS="2") as served,
+        connected(served) as stubs,
+    ):
+        calls = [asyncio.create_task(refused(get_run(each, RUN))) for each in stubs]
+        async with asyncio.timeout(START_SECONDS):
+            await upstream.asked.wait()
+        for _ in range(3):
+            served.terminate()
+        code = await served.ended(STOP_SECONDS)
+        await asyncio.gather(*calls)
+
+    assert code in (0, 1)  # 0 if the calls have ended before the third signal
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_port_of_another_program_is_a_fault(workers: str) -> None:
+    """The fault is that of a single process, and so is the exit code."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        failure = await failed_start("--workers", workers, "--listen", address)
+
+    assert (2, [f"listen {address}: it can't be bound; is it in use?"]) == failure
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_fault_in_a_worker_is_that_of_the_gateway(
+    workers: str, tmp_path: Path
+) -> None:
+    """A Unix socket that can't be bound ends the gateway, and no worker restarts."""
+    file = tmp_path / "gateway.toml"
+    path = tmp_path / "missing" / "gateway.sock"
+    file.write_text(f'[[listeners]]\naddress = "unix:{path}"\n')
+    failure = await failed_start("--workers", workers, "--config", str(file))
+    fault = "it can't be bound; does its directory exist, and is it writable?"
+
+    assert (2, [f"listeners[0].address unix:{path}: {fault}"]) == failure
+
+
+async def failed_start(*arguments: str) -> tuple[int | None, list[str]]:
+    """Return the exit code of a gateway that can't start, and the faults it prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *PROGRAM, "serve", "--sandbox"),
+        *("--listen", ANYWHERE, "--admin-listen", ANYWHERE, *arguments),
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(START_SECONDS):
+        _, printed = await process.communicate()
+    lines = printed.decode().splitlines()
+    faults = [each for each in lines if not each.startswith("{")]
+    return process.returncode, [
+        each.removeprefix("healthomics-gateway: ") for each in faults
+    ]
+
+
+async def test_worker_starts_with_the_newest_rules(tmp_path: Path) -> None:
+    """A reload reaches all workers, and one that starts later, whatever the file."""
+    file = tmp_path / "gateway.toml"
+    file.write_text("")
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        serving(
+            sandbox.url, arguments=("--config", str(file)), GATEWAY_WORKERS="2"
+        ) as served,
+    ):
+        file.write_text('withhold = ["name"]')
+        served.process.send_signal(signal.SIGHUP)
+        reloaded = {
+            (await served.event("configuration_reloaded"))["worker"] for _ in range(2)
+        }
+        async with connected(served) as stubs:
+            before = {(await get_run(each, RUN)).name for each in stubs}
+        file.write_text("nonsense")
+        killed, _ = processes(served)
+        os.kill(killed, signal.SIGKILL)
+        await served.event("worker_ended")
+        await served.event("worker_started")
+        async with connected(served) as stubs:
+            after = {(await get_run(each, RUN)).name for each in stubs}
+
+    assert {0, 1} == reloaded
+    assert {""} == before == after
+
+
+async def test_sandbox_and_unix_socket_with_workers(tmp_path: Path) -> None:
+    """The workers use the sandbox of the supervisor; the first has the Unix socket."""
+    file, path = tmp_path / "gateway.toml", tmp_path / "gateway.sock"
+    file.write_text(f'[[listeners]]\naddress = "unix:{path}"\n')
+    async with (
+        Sandbox() as sandbox,
+        serving(
+            sandbox.url,
+            arguments=("--sandbox", "--workers", "2", "--config", str(file)),
+            stdout=DEVNULL,
+        ) as served,
+        grpc.aio.insecure_channel(f"unix:{path}") as channel,
+    ):
+        assert RUN == (await get_run(RunServiceStub(channel), RUN)).id
+        async with connected(served) as stubs:
+            assert {0, 1} == set(await answering(stubs, served))
+        served.terminate()
+        code = await served.ended(25 + STOP_SECONDS)
+
+    assert 0 == code
+    assert not path.exists()

@@ -1,0 +1,434 @@
+"""Keeping workers alive, with processes that the test plays, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from healthomics_gateway.configuration_error import ConfigurationError
+from healthomics_gateway.control import Control, Handlers, Message
+from healthomics_gateway.shared.remote import DELIVER, RemoteStore
+from healthomics_gateway.shared.store import Rate
+from healthomics_gateway.workers.child import MAX_MISSES, MAX_START_MISSES
+from healthomics_gateway.workers.crew import Crew
+from healthomics_gateway.workers.keeper import Keeper, StartError
+from healthomics_gateway.workers.pages import Report
+from healthomics_gateway.workers.zygote import Exit
+from testkit.virtual_time import virtually
+
+START = {"ports": {"admin": 1, "listeners": [2]}, "sandbox": ""}
+
+
+class Process:
+    """A worker process that the test plays."""
+
+    def __init__(self, number: int, pid: int) -> None:
+        """Answer pings, and note what is ordered."""
+        self.number = number
+        self.pid = pid
+        self.is_frozen = False
+        self.orders: Counter[str] = Counter()
+        self.store = RemoteStore(self._ask)
+        notes = {
+            name: lambda _, name=name: self.orders.update([name])
+            for name in ("reload", "drain")
+        }
+        self.control = Control(
+            Handlers(
+                notes={
+                    **notes,
+                    "ping": self._pong,
+                    DELIVER: self.store.delivered,
+                },
+                answers={"report": self._report},
+            )
+        )
+
+    def _pong(self, _message: Message) -> None:
+        if not self.is_frozen:
+            self.control.note("pong")
+
+    async def _report(self, _message: Message) -> Message:
+        if self.is_frozen:
+            await asyncio.Event().wait()
+        return Message({"why_not": ""})
+
+    async def _ask(self, name: str, message: Message, *, seconds: float) -> Message:
+        return await self.control.ask(name, message, seconds=seconds)
+
+    async def serve(self, why_not: str = "") -> Message:
+        """Start as a worker does; return what the supervisor has sent."""
+        start = await self.control.ask("join", seconds=1)
+        self.control.note("ready")
+        self.control.note("state", Message({"why_not": why_not, "is_dead": False}))
+        await self.settle()
+        return start
+
+    async def settle(self) -> None:
+        """Wait until the supervisor has handled all notes."""
+        await self.control.ask("store", Message(["leave", {"replica": ""}]), seconds=1)
+
+
+class Zygote:
+    """A link to a zygote whose workers the test plays."""
+
+    def __init__(self) -> None:
+        """Begin without workers."""
+        self.processes: asyncio.Queue[Process] = asyncio.Queue()
+        self.killed: list[int] = []
+        self.fault = ""
+        self._pids = 100
+        self._forked: Any = None
+        self.ended: Any = None
+
+    def open(self, *, forked: Any, ended: Any) -> None:
+        """Note whom to report to."""
+        self._forked, self.ended = forked, ended
+
+    def fork(self, number: int, control: socket.socket) -> None:
+        """Start a process that the test plays."""
+        loop = asyncio.get_running_loop()
+        if self.fault:
+            loop.call_soon(self.ended, number, Exit(why=self.fault))
+            return
+        self._pids += 1
+        process = Process(number, self._pids)
+        loop.create_task(self._start(process, control.dup()))  # noqa: RUF006  # it ends at once
+
+    async def _start(self, process: Process, control: socket.socket) -> None:
+        await process.control.open(control)
+        self._forked(process.number, process.pid)
+        self.processes.put_nowait(process)
+
+    def kill(self, pid: int) -> None:
+        """Note that a process is killed."""
+        self.killed.append(pid)
+
+
+class Manager:
+    """Notes the reports about reloads."""
+
+    def __init__(self) -> None:
+        """Begin without reports."""
+        self.reports: list[str] = []
+
+    def ready(self) -> None:
+        """Note the end of a reload."""
+        self.reports.append("ready")
+
+    def reloading(self) -> None:
+        """Note the beginning of a reload."""
+        self.reports.append("reloading")
+
+
+class Rig:
+    """A keeper of two workers, and the processes that it has started."""
+
+    def __init__(self, number: int = 2) -> None:
+        """Keep that many workers."""
+        self.zygote = Zygote()
+        self.crew = Crew()
+        self.manager: Any = Manager()
+        link: Any = self.zygote
+        self.keeper = Keeper(
+            link,
+            self.crew,
+            number=number,
+            manager=self.manager,
+            content=b"first",
+            clock=asyncio.get_running_loop().time,
+        )
+        self.keeper.open(START)
+        self.tasks = [
+            asyncio.create_task(self.keeper.keep(each)) for each in range(number)
+        ]
+
+    async def started(self) -> tuple[Process, Process]:
+        """Return the processes of both workers, which serve."""
+        both = [await self.zygote.processes.get() for _ in range(2)]
+        for each in both:
+            await each.serve()
+        await self.keeper.started
+        first, second = sorted(both, key=lambda each: each.number)
+        return first, second
+
+    def end(self, process: Process, how: Exit) -> None:
+        """End a process."""
+        process.control.close()
+        self.zygote.ended(process.number, how)
+
+    def stop(self) -> None:
+        """Cancel what runs."""
+        for each in self.tasks:
+            each.cancel()
+        for child in self.crew.children.values():
+            child.control.close()
+
+
+def kept(work: Callable[[Rig], Coroutine[Any, Any, None]], number: int = 2) -> None:
+    """Run a test with a keeper, in virtual time."""
+
+    async def run() -> None:
+        rig = Rig(number)
+        await work(rig)
+        rig.stop()
+        await asyncio.gather(*rig.tasks, return_exceptions=True)
+
+    virtually(run)
+
+
+def test_gateway_has_started_when_all_workers_serve() -> None:
+    """Each worker gets the ports and the content of the file."""
+
+    async def work(rig: Rig) -> None:
+        first = await rig.zygote.processes.get()
+        second = await rig.zygote.processes.get()
+        assert "no worker serves" == rig.crew.why_not
+        assert ["worker 0: it starts", "worker 1: it starts"] == rig.crew.lines
+        assert Message(START, b"first") == await first.serve("AWS")
+        assert not rig.keeper.started.done()
+        assert "AWS" == rig.crew.why_not
+        assert rig.crew.is_live
+        await second.serve()
+        await rig.keeper.started
+        assert "" == rig.crew.why_not
+        assert ["worker 0: AWS", "worker 1: ok"] == rig.crew.lines
+
+    kept(work)
+
+
+def test_worker_that_ends_is_started_again() -> None:
+    """At once the first time, then with a growing pause."""
+
+    async def work(rig: Rig) -> None:
+        first, _ = await rig.started()
+        times = []
+        with capture_logs() as logs:
+            for how in (Exit(code=-9), Exit(code=70), Exit(code=2)):
+                ended_at = asyncio.get_running_loop().time()
+                rig.end(first, how)
+                first = await rig.zygote.processes.get()
+                times.append(asyncio.get_running_loop().time() - ended_at)
+                await first.serve()
+        ends = [each for each in logs if each["event"] == "worker_ended"]
+        assert [0, 1, 2] == times
+        assert ["SIGKILL", None, None] == [each.get("signal") for each in ends]
+        assert [None, 70, 2] == [each.get("exit_code") for each in ends]
+        assert {0} == {each["worker"] for each in ends}
+        assert [101, 103, 104] == [each["pid"] for each in ends]
+
+    kept(work)
+
+
+def test_fault_of_the_first_start_ends_the_gateway() -> None:
+    """It is raised as that of a single process, and isn't logged."""
+
+    async def work(rig: Rig) -> None:
+        first, second = [await rig.zygote.processes.get() for _ in range(2)]
+        first.control.note("faults", Message(["listen: it can't be bound"]))
+        await first.settle()
+        with capture_logs() as logs:
+            rig.end(first, Exit(code=2))
+            with pytest.raises(ConfigurationError, match="listen: it can't be bound"):
+                await rig.keeper.started
+        rig.end(second, Exit(code=2))
+        assert [] == logs
+
+    kept(work)
+
+
+def test_worker_that_ends_in_its_first_start_ends_the_gateway() -> None:
+    """So there is no loop of crashes."""
+
+    async def work(rig: Rig) -> None:
+        process = await rig.zygote.processes.get()
+        rig.end(process, Exit(code=-11))
+        with pytest.raises(StartError, match="worker 0 has ended before it served"):
+            await rig.keeper.started
+
+    kept(work, number=1)
+
+
+def test_worker_that_cannot_be_forked_is_tried_again() -> None:
+    """The reason is logged."""
+
+    async def work(rig: Rig) -> None:
+        first, _ = await rig.started()
+        rig.zygote.fault = "Resource temporarily unavailable"
+        with capture_logs() as logs:
+            rig.end(first, Exit(code=0))
+            await asyncio.sleep(0.5)
+            rig.zygote.fault = ""
+            await rig.zygote.processes.get()
+        assert [None, "Resource temporarily unavailable"] == [
+            each.get("why") for each in logs
+        ]
+        assert ["worker 0: it starts", "worker 1: ok"] == rig.crew.lines
+
+    kept(work)
+
+
+def test_worker_that_answers_no_ping_is_killed() -> None:
+    """A worker that serves has 15 s, and one that starts has a minute."""
+
+    async def work(rig: Rig) -> None:
+        rig.tasks.append(asyncio.create_task(rig.keeper.watch()))
+        first, second = await rig.started()
+        await asyncio.sleep(1000.5)
+        assert [] == rig.zygote.killed
+        second.is_frozen = True
+        await asyncio.sleep(MAX_MISSES)
+        assert [] == rig.zygote.killed
+        with capture_logs() as logs:
+            await asyncio.sleep(1)
+        assert [second.pid] == rig.zygote.killed
+        assert [("worker_frozen", 1, second.pid)] == [
+            (each["event"], each["worker"], each["pid"]) for each in logs
+        ]
+        rig.end(second, Exit(code=-9))
+        starting = await rig.zygote.processes.get()
+        starting.is_frozen = True
+        await asyncio.sleep(MAX_START_MISSES)
+        assert [second.pid] == rig.zygote.killed
+        await asyncio.sleep(1)
+        assert [second.pid, starting.pid] == rig.zygote.killed
+        assert first.pid not in rig.zygote.killed
+
+    kept(work)
+
+
+def test_new_content_reaches_all_workers() -> None:
+    """The others reload when one uses it; a later worker starts with it."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        first.control.note("reloading")
+        first.control.note("uses", Message(payload=b"second"))
+        first.control.note("ready")
+        await first.settle()
+        await second.settle()
+        assert [0, 1] == [each.orders["reload"] for each in (first, second)]
+        assert ["reloading"] == rig.manager.reports
+        second.control.note("reloading")
+        second.control.note("uses", Message(payload=b"second"))
+        second.control.note("ready")
+        await second.settle()
+        assert [0, 1] == [each.orders["reload"] for each in (first, second)]
+        assert ["reloading", "ready"] == rig.manager.reports
+        rig.end(second, Exit(code=0))
+        third = await rig.zygote.processes.get()
+        assert Message(START, b"second") == await third.serve()
+        assert 0 == third.orders["reload"]
+
+    kept(work)
+
+
+def test_worker_that_starts_during_a_reload_reloads() -> None:
+    """It has begun with the content of before."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        rig.end(second, Exit(code=0))
+        third = await rig.zygote.processes.get()
+        await third.control.ask("join", seconds=1)
+        first.control.note("uses", Message(payload=b"second"))
+        await first.settle()
+        third.control.note("ready")
+        await third.settle()
+        assert 1 == third.orders["reload"]
+
+    kept(work)
+
+
+def test_reload_of_a_worker_that_ends_has_ended() -> None:
+    """A reload that is requested reaches each worker that serves, once."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        rig.keeper.reload()
+        rig.keeper.reload()
+        await second.settle()
+        assert [1, 1] == [each.orders["reload"] for each in (first, second)]
+        first.control.note("ready")
+        await first.settle()
+        assert ["reloading"] == rig.manager.reports
+        rig.end(second, Exit(code=0))
+        await rig.zygote.processes.get()
+        assert ["reloading", "ready"] == rig.manager.reports
+
+    kept(work)
+
+
+def test_worker_that_stops_by_itself_is_unready() -> None:
+    """So is one that no call reaches, and then a drain."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        first.control.note("stopping")
+        await first.settle()
+        dead = {"why_not": "", "is_dead": True}
+        second.control.note("state", Message(dead))
+        await second.settle()
+        assert [
+            "worker 0: GATEWAY_DRAINING",
+            "worker 1: not accepting",
+        ] == rig.crew.lines
+        assert "no worker serves" == rig.crew.why_not
+        rig.crew.is_draining = True
+        assert "GATEWAY_DRAINING" == rig.crew.why_not
+        with capture_logs() as logs:
+            rig.end(first, Exit(code=0))
+            rig.end(second, Exit(code=1))
+            await asyncio.gather(*rig.tasks)
+        assert [1] == [each["exit_code"] for each in logs]
+        assert not rig.crew.is_live
+        assert "worker 0: it has ended, and is started again" == rig.crew.lines[0]
+        assert None is await rig.keeper.keep(2)
+
+    kept(work)
+
+
+def test_worker_that_does_not_report_has_no_content() -> None:
+    """The pages show the others within a second."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        second.is_frozen = True
+        assert [
+            Report(worker=0, pid=first.pid, content={"why_not": ""}),
+            Report(worker=1, pid=second.pid, content=None),
+        ] == await rig.crew.reports()
+
+    kept(work)
+
+
+def test_workers_share_a_store_and_leave_it_with_their_end() -> None:
+    """A value reaches its subscribers, and a lease is free when its holder ends."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        got: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        second.store.deliver_to(lambda *what: got.put_nowait(what))
+        await second.store.subscribe("run")
+        for each, name in ((first, "a"), (second, "b")):
+            await each.store.beat(name, is_attached=True, known=2)
+        claim = {"period_seconds": 5.0}
+        await first.store.claim("run", "state", replica="a", **claim)
+        held = await second.store.claim("run", "state", replica="b", **claim)
+        await first.store.write("run", "state", b"value", age_seconds=0, keep_seconds=9)
+        assert ("run", b"value") == await got.get()
+        assert "a" == held.holder
+        reserved = await first.store.reserve("q", Rate(10, 1), replica="a")
+        assert 10 == reserved.tps
+        rig.end(first, Exit(code=-9))
+        assert ("run", b"") == await got.get()
+        members = await second.store.beat("b", is_attached=True, known=2)
+        assert frozenset("b") == members.attached
+
+    kept(work)
