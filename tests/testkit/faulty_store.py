@@ -9,7 +9,7 @@ from typing import Any
 
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
-from healthomics_gateway.shared.store import StoreError
+from healthomics_gateway.shared.store import Reservation, StoreError, StoreFullError
 
 
 class FaultyStore:
@@ -32,6 +32,8 @@ class FaultyStore:
         self._is_gone = is_gone
         self._late: set[asyncio.Task[Any]] = set()
         self.commands: Counter[str] = Counter()
+        self.is_full = False
+        self.gives_all = False  # tokens to everybody
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Return a command of the store."""
@@ -40,6 +42,10 @@ class FaultyStore:
             self.commands[name] += 1
             if self._is_gone():
                 raise StoreError("it can't be reached")
+            if self.is_full and name == "reserve":
+                raise StoreFullError("it is full")
+            if self.gives_all and name == "reserve":
+                return Reservation(0.0, 1e9)
             seconds = self._latency()
             if not seconds:
                 return await getattr(LocalStore(self._memory()), name)(*args, **kwargs)

@@ -59,9 +59,11 @@ class Fleet:
         return added
 
     async def settled(self, number: int) -> list[Member]:
-        """Start replicas, and wait until all share the quota."""
+        """Start replicas, and wait until all share the quota, whose bucket is full."""
         added = self.add(number)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.2)
+        added[0].call()  # before it the store doesn't know the quota
+        await asyncio.sleep(1.5 + (self.burst + 1) / self.tps)
         return added
 
     async def close(self) -> None:
