@@ -11,10 +11,11 @@ from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
-from healthomics_gateway.runs.quota import RECOVERY_SECONDS
+from healthomics_gateway.runs.quota import LocalQuota, Quota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.scheduler import Scheduler
+from healthomics_gateway.runs.shared_quota import QuotaSharing, SharedQuota
 from healthomics_gateway.runs.source import RunSource
 from healthomics_gateway.runs.span_records import not_traced, queued
 from healthomics_gateway.runs.traced import TracedPolls
@@ -22,6 +23,7 @@ from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.recent import QuotaUse
 from healthomics_gateway.telemetry.spans import Tracer
@@ -65,6 +67,8 @@ class UpstreamParts:
 
     async def close(self) -> None:
         """Close all connections and end the background tasks."""
+        await self.schedulers.close()
+        await self.poll_schedulers.close()
         await self.roles.close()
         await self.provider.close()
         await self.transport.close()
@@ -78,15 +82,16 @@ def make_upstream(
     metrics: Metrics,
     tracer: Tracer | None = None,
     reached: Callable[[Reason | None], None] = lambda _: None,
+    sharing: QuotaSharing | None = None,
 ) -> UpstreamParts:
     """Create the sources and clients for AWS.
 
     `report` gets the state of the part `aws`, and `reached` the end of each attempt.
-    With a `tracer` the attempts are traced.
+    With a `tracer` the attempts are traced, and with `sharing` replicas share quotas.
     """
     upstream = settings.upstream
     provider, clock = aws.provider(report), Clock()
-    schedulers, poll_schedulers = make_schedulers(settings, metrics)
+    schedulers, poll_schedulers = make_schedulers(settings, metrics, sharing)
     sts = Sts(provider, client=aws.sts, region=aws.region, clock=clock)
     transport = Transport(
         ca_file=aws.ca_file,
@@ -120,31 +125,51 @@ def make_upstream(
 
 
 def make_schedulers(
-    settings: Settings, metrics: Metrics
+    settings: Settings, metrics: Metrics, sharing: QuotaSharing | None = None
 ) -> tuple[Schedulers, Schedulers]:
-    """Return the schedulers of all attempts, and those of the polls of watches."""
-    quota, share = settings.quota, settings.watch.quota_share
+    """Return the schedulers of all attempts, and those of the polls of watches.
+
+    With `sharing`, the replicas share the quota of each account.
+    """
+    tps, share = settings.quota.tps, settings.watch.quota_share
+    burst = settings.quota.burst
     places = Bulkhead(settings.upstream.max_concurrent)
     attempts = Schedulers(
-        lambda: Scheduler(
-            tps=quota.tps,
-            burst=quota.burst,
+        lambda account: Scheduler(
+            _quota(sharing, account, "calls", tps=tps, burst=burst),
             poll_share=share,
             places=places,
-            use=QuotaUse(tps=quota.tps, recovery_seconds=RECOVERY_SECONDS),
+            use=QuotaUse(tps=tps, recovery_seconds=RECOVERY_SECONDS),
             metrics=metrics.queue,
         )
     )
     polls = Schedulers(
-        lambda: Scheduler(
-            tps=quota.tps * share,
-            burst=max(1.0, quota.burst * share),
+        lambda account: Scheduler(
+            _quota(
+                sharing,
+                account,
+                "polls",
+                tps=tps * share,
+                burst=max(1.0, burst * share),
+            ),
             poll_share=share,
             places=Bulkhead(inf),  # the fetch of a poll takes a place of `attempts`
             metrics=metrics.queue,
         )
     )
     return attempts, polls
+
+
+def _quota(
+    sharing: QuotaSharing | None, account: str, kind: str, *, tps: float, burst: float
+) -> Quota:
+    """Return the quota of an account, or of the gateway's own one if it is empty."""
+    if not sharing:
+        return LocalQuota(tps=tps, burst=burst)
+    names = sharing.names
+    return SharedQuota(
+        sharing.replica, lambda: names.quota(account, kind), tps=tps, burst=burst
+    )
 
 
 def make_run_service(

@@ -117,10 +117,13 @@ class Schedulers:
     no account's quota is exceeded.
     """
 
-    def __init__(self, make: Callable[[], Scheduler]) -> None:
-        """Begin with one scheduler; `make` creates that of an account."""
+    def __init__(self, make: Callable[[str], Scheduler]) -> None:
+        """Begin with one scheduler; `make` creates that of an account.
+
+        It gets the account's id, or an empty text for the gateway's own account.
+        """
         self._make = make
-        self._own = self._make()
+        self._own = self._make("")
         self._of_account: dict[str, Scheduler] | None = None  # `None`: all share one
         self._of_role = {"": self._own}
         self._has_roles = False  # or had some
@@ -190,6 +193,11 @@ class Schedulers:
         """Return whether a call waits for its turn."""
         return self.of(query).is_waiting(call)
 
+    async def close(self) -> None:
+        """End what the schedulers run in the background."""
+        for each in (self._own, *(self._of_account or {}).values()):
+            await each.close()
+
     async def depart(self, query: RunQuery) -> None:
         """Wait until a request may be sent, which must be done at once."""
         await self.of(query).depart()
@@ -201,7 +209,7 @@ class Schedulers:
             scheduler = self._own
         else:
             account = _account_of(role)
-            scheduler = self._of_account.get(account) or self._make()
+            scheduler = self._of_account.get(account) or self._make(account)
             self._of_account[account] = scheduler
         self._of_role[role] = scheduler
         return scheduler

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.fairness import TurnQueue
-from healthomics_gateway.runs.quota import Gate, Quota
+from healthomics_gateway.runs.quota import Quota
 from healthomics_gateway.runs.source import REFUSAL_MARGIN_SECONDS
 from healthomics_gateway.telemetry.metrics.parts import QueueMetrics
 from healthomics_gateway.telemetry.recent import QuotaUse
@@ -31,30 +31,28 @@ class Scheduler:
 
     def __init__(
         self,
+        quota: Quota,
         *,
-        tps: float,
-        burst: float,
         poll_share: float,
         places: Bulkhead,
         use: QuotaUse | None = None,
         metrics: QueueMetrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with full buckets.
+        """Grant turns for the tokens of `quota`, which no other scheduler uses.
 
         While calls and polls both wait, polls get `poll_share` of the turns. `use`
         counts the requests that depart. Deadlines are times of `clock`.
         """
-        self.tps = tps
+        self.tps = quota.tps
         self.users = 0  # calls that wait, or are under way
         self.use = use  # None if no requests depart
-        self._quota = Quota(tps=tps, burst=burst, clock=clock)
-        self._gate = Gate(self._quota, opened=self._grant_all)
+        self._quota = quota
+        quota.on_token(self._grant_all)
         self._places = places
         self._metrics = metrics or QueueMetrics()
         self._clock = clock
         self._queue = TurnQueue(poll_share=poll_share)
-        self._timer: asyncio.TimerHandle | None = None
 
     async def turn(
         self, call: Call, *, is_ready: Callable[[], bool] = lambda: True
@@ -106,7 +104,7 @@ class Scheduler:
 
     async def depart(self) -> None:
         """Wait until a request may be sent, which must be done at once."""
-        await self._gate.depart()
+        await self._quota.depart()
         if self.use:
             self.use.sent(self._quota.rate)
 
@@ -128,9 +126,8 @@ class Scheduler:
 
     @property
     def tokens(self) -> float:
-        """The tokens in the bucket, at the moment."""
-        self._quota.fill()
-        return max(self._quota.turns.tokens, 0.0)
+        """The tokens that can be taken at the moment."""
+        return max(self._quota.tokens, 0.0)
 
     @property
     def waiting(self) -> int:
@@ -148,13 +145,9 @@ class Scheduler:
 
     def expected_wait(self, call: Call) -> float:
         """Return the estimated seconds until a call would have its turn."""
-        self._quota.fill()
         turns = 1 + (self._queue.turns_before(call) if self._queue else 0)
-        tokens = turns + self._gate.waiting - self._quota.turns.tokens
         return max(
-            0.0,
-            tokens / self._quota.rate,
-            self._places.wait_seconds(turns, self),
+            self._quota.wait_seconds(turns), self._places.wait_seconds(turns, self)
         )
 
     def refusal(self, wait_seconds: float) -> NotAskedError:
@@ -166,7 +159,7 @@ class Scheduler:
         wait for tokens, even if a token has just come and isn't granted yet.
         """
         is_token_short = bool(
-            self._quota.turns.tokens - self._gate.waiting < WHOLE
+            self._quota.tokens - self._quota.waiting < WHOLE
             or (self._queue and self._places.free)
         )
         is_place_shorter = (
@@ -177,19 +170,17 @@ class Scheduler:
         return self._places.refusal(wait_seconds)
 
     def _can_grant(self) -> bool:
-        self._quota.fill()
-        return bool(
-            self._quota.turns.has_token and self._places.free and not self._gate.waiting
-        )
+        quota = self._quota
+        return bool(quota.has_token and self._places.free and not quota.waiting)
 
     def _spend(self, call: Call) -> None:
-        self._quota.turns.tokens -= 1
+        self._quota.take()
         self._places.take()
         self._queue.charge(call)
 
     def _return_turn(self) -> None:
         """Take back a turn that was granted to a call that has just been cancelled."""
-        self._quota.turns.tokens += 1
+        self._quota.give_back()
         self._places.restore()
         self._grant_all()
 
@@ -219,18 +210,16 @@ class Scheduler:
 
     def _plan(self) -> None:
         """Arrange to grant the next turn when a token and a place are free."""
-        if not self._queue or self._gate.waiting:  # when it opens, it grants turns
+        if not self._queue or self._quota.waiting:  # when none waits, it grants turns
             return
-        if self._quota.turns.has_token:
+        if self._quota.has_token or not self._places.free:
             self._places.wait_for(self)
-        elif self._timer is None:
-            loop = asyncio.get_running_loop()
-            wait_seconds = self._quota.turns.wait_seconds
-            self._timer = loop.call_later(wait_seconds, self._on_timer)
+        else:
+            self._quota.want()
 
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._grant_all()
+    async def close(self) -> None:
+        """End what the quota runs in the background."""
+        await self._quota.close()
 
 
 def throttled(wait_seconds: float) -> NotAskedError:

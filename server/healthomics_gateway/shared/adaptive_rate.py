@@ -22,6 +22,10 @@ class AdaptiveRate:
         gained = (now - self._set_at) * tps / RECOVERY_SECONDS
         return min(self._rate + gained, tps)
 
+    def note(self, now: float, rate: float) -> None:
+        """Set the rate to one that the store has reported."""
+        self._rate, self._set_at = rate, now
+
     def cut(self, now: float, tps: float) -> bool:
         """Lower the rate, unless that was done within the last second.
 

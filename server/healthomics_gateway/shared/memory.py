@@ -12,6 +12,8 @@ from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
     FORGET_SECONDS,
+    PRESENT_SECONDS,
+    SETTLE_SECONDS,
     Claim,
     Deliver,
     Members,
@@ -100,12 +102,14 @@ class MemoryStore:
         self._members[replica] = _Member(now, is_attached=True)
         expected = self._expected(now)
         known = self._quota(quota, rate)
-        tps = known.rate.at(now, rate.tps) * len(self._attached(now)) / expected
+        share = len(self._attached(now, PRESENT_SECONDS)) / expected
+        tps = known.rate.at(now, rate.tps) * share
+        burst = max(1.0, rate.burst * share)
         bucket = known.bucket
-        bucket.resize(rate=tps, capacity=rate.burst)
+        bucket.resize(rate=tps, capacity=burst)
         # Each replica has one token in advance, so fewer tokens are an error.
-        least = 1 - rate.burst - 2 * expected
-        bucket.tokens = max(min(bucket.tokens + unused, rate.burst), least) - 1
+        least = 1 - burst - 2 * expected - SETTLE_SECONDS * rate.tps
+        bucket.tokens = max(min(bucket.tokens + unused, burst), least) - 1
         return Reservation(max(0.0, -bucket.tokens / tps), tps)
 
     def cut(self, quota: str, rate: Rate) -> None:
@@ -212,6 +216,7 @@ class MemoryStore:
         known = self._quotas.get(quota)
         if known is None:
             bucket = TokenBucket(rate=rate.tps, capacity=0.0, clock=self._clock)
+            bucket.tokens = -SETTLE_SECONDS * rate.tps
             known = self._quotas[quota] = _Quota(AdaptiveRate(), bucket)
         return known
 
@@ -232,15 +237,19 @@ class MemoryStore:
             if member.at <= now - FORGET_SECONDS:
                 self.leave(replica)
 
-    def _is_alive(self, replica: str, now: float) -> bool:
+    def _is_alive(
+        self, replica: str, now: float, within_seconds: float = ALIVE_SECONDS
+    ) -> bool:
         member = self._members.get(replica)
-        return member is not None and member.at > now - ALIVE_SECONDS
+        return member is not None and member.at > now - within_seconds
 
-    def _attached(self, now: float) -> frozenset[str]:
+    def _attached(
+        self, now: float, within_seconds: float = ALIVE_SECONDS
+    ) -> frozenset[str]:
         return frozenset(
             replica
             for replica, member in self._members.items()
-            if member.is_attached and self._is_alive(replica, now)
+            if member.is_attached and self._is_alive(replica, now, within_seconds)
         )
 
     def _expected(self, now: float) -> int:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from typing import TypeVar
 
 import structlog
 
 from healthomics_gateway.shared.store import (
+    SETTLE_SECONDS,
     Members,
     Rate,
     Store,
@@ -42,6 +45,7 @@ class Replica:
         *,
         replicas: int,
         jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin detached, as one of `replicas`; `jitter` draws from [0, 1)."""
         self.id = secrets.token_hex(8)
@@ -52,6 +56,9 @@ class Replica:
         self.errors = 0  # commands that have failed
         self._store = store
         self._jitter = jitter
+        self._clock = clock
+        self.detached_at = clock()  # the last time
+        self._claimed_at = -inf  # attaching, which has failed and isn't taken back
         self._detached = asyncio.Event()
         self._is_full = False
         self._changed: list[Callable[[], None]] = []
@@ -71,6 +78,14 @@ class Replica:
         number = self.replicas
         most = max(rate.tps + rate.burst - number, rate.tps * LEAST_SHARE)
         return Rate(min(rate.tps, most) / number, max(1.0, rate.burst / number))
+
+    @property
+    def settled_at(self) -> float:
+        """The time from which a detached replica may use its share.
+
+        Until then the store may count it as attached, and give its share to others.
+        """
+        return max(self.detached_at, self._claimed_at) + SETTLE_SECONDS
 
     async def ask(self, command: Callable[[Store], Awaitable[_T]]) -> _T:
         """Return what a command returns; raises StoreError.
@@ -143,6 +158,7 @@ class Replica:
         was_attached = self.is_attached
         if not was_attached:
             await self._beat_once(is_attached=False)
+            self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=True)
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
@@ -157,13 +173,15 @@ class Replica:
 
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)
-        return await _in_time(beat)
+        members = await _in_time(beat)
+        self._claimed_at = -inf
+        return members
 
     def _detach(self, why: str) -> None:
         self.errors += 1
         self.fault = why
         if self.is_attached:
-            self.is_attached = False
+            self.is_attached, self.detached_at = False, self._clock()
             self._detached.set()
             _log.warning("store_detached", why=why, replicas=self.replicas)
             self._notify()

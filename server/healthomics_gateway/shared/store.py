@@ -11,6 +11,11 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 ALIVE_SECONDS = 2.0  # after its last beat, until a replica counts as dead
 FORGET_SECONDS = 10.0  # after its last beat, until no share of the quota is kept for it
+PRESENT_SECONDS = 0.75  # after its last beat, until the others don't get its share
+# After it was detached, until it uses its static share, and until a quota that isn't
+# known has tokens: by then the store counts this replica as detached, and every other
+# replica has noticed that the store was lost, and uses no token of it any more.
+SETTLE_SECONDS = 0.8
 
 # Gets the name of an entry, and a value that was written there; an empty one says that
 # the lease of that name is free.
@@ -96,7 +101,9 @@ class Store(Protocol):
         """Take the next token of a quota; give back `unused` ones of before.
 
         The tokens arrive at the share of `rate` that the attached replicas are of the
-        expected ones, and slower after `cut`. A quota that isn't known has no tokens.
+        expected ones, and slower after `cut`; a replica that was silent for longer than
+        PRESENT_SECONDS isn't attached. So many times the burst are saved, at least one
+        token. A quota that isn't known lacks the tokens of SETTLE_SECONDS.
         It counts as a beat of an attached replica. Raises StoreError for a replica that
         the store doesn't know: it was wiped, and the replica has to attach again.
         """

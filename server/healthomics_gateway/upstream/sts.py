@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.quota import Gate, Quota
+from healthomics_gateway.runs.quota import LocalQuota
 from healthomics_gateway.runs.source import Partition
 from healthomics_gateway.threads import AtMost, in_thread
 from healthomics_gateway.upstream.clock import Clock
@@ -99,7 +99,7 @@ class Sts:
         self._threads = AtMost(
             MAX_THREADS,
             "aws-credentials",
-            begin=Gate(Quota(tps=MAX_TPS, burst=MAX_THREADS)).depart,
+            begin=LocalQuota(tps=MAX_TPS, burst=MAX_THREADS).depart,
         )
 
     def provider(self, partition: Partition) -> ChainProvider:

@@ -9,6 +9,7 @@ from math import inf
 
 from healthomics_gateway.app.waiting import waiting
 from healthomics_gateway.runs.bulkhead import Bulkhead
+from healthomics_gateway.runs.quota import LocalQuota
 from healthomics_gateway.runs.rate_limit import Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import OneCall
@@ -29,8 +30,11 @@ def schedulers() -> Schedulers:
     """Return the schedulers of two accounts, in which one turn is free."""
     now: Callable[[], float] = asyncio.get_running_loop().time
     made = Schedulers(
-        lambda: Scheduler(
-            tps=1, burst=1, poll_share=0.5, places=Bulkhead(inf), clock=now
+        lambda _: Scheduler(
+            LocalQuota(tps=1, burst=1, clock=now),
+            poll_share=0.5,
+            places=Bulkhead(inf),
+            clock=now,
         )
     )
     made.learn("123456789012")

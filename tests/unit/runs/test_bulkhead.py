@@ -9,6 +9,7 @@ import pytest
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Bulkhead as Shared
+from healthomics_gateway.runs.quota import LocalQuota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import (
@@ -34,8 +35,11 @@ def limited(
     """Return a source with `places`, and more tokens than it needs."""
     places = Shared(max_concurrent, jitter=lambda: jitter)
     schedulers = Schedulers(
-        lambda: Scheduler(
-            tps=1e6, burst=1e6, poll_share=0.5, places=places, clock=clock
+        lambda _: Scheduler(
+            LocalQuota(tps=1e6, burst=1e6, clock=clock),
+            poll_share=0.5,
+            places=places,
+            clock=clock,
         )
     )
     schedulers.learn(ACCOUNTS[0])

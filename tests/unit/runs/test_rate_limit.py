@@ -13,10 +13,11 @@ import pytest
 from healthomics_gateway.errors.exceptions import GatewayError, NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Bulkhead
-from healthomics_gateway.runs.quota import RECOVERY_SECONDS
+from healthomics_gateway.runs.quota import LocalQuota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import Caller, OneCall, Partition, RunQuery
+from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
 from healthomics_gateway.telemetry.metrics.parts import QueueMetrics
 from healthomics_gateway.telemetry.recent import QuotaUse
 from testkit.metrics import Seen
@@ -35,8 +36,7 @@ def scheduler(*, tps: float, burst: float, poll_share: float = 0.5) -> Scheduler
     """Return a scheduler with as many places as are needed."""
     places = Bulkhead(inf)
     return Scheduler(
-        tps=tps,
-        burst=burst,
+        LocalQuota(tps=tps, burst=burst, clock=now),
         poll_share=poll_share,
         places=places,
         use=QuotaUse(tps=tps, recovery_seconds=RECOVERY_SECONDS, clock=now),
@@ -46,7 +46,7 @@ def scheduler(*, tps: float, burst: float, poll_share: float = 0.5) -> Scheduler
 
 def schedulers(*, tps: float = 10, burst: float = 1) -> Schedulers:
     """Return the schedulers of all accounts."""
-    return Schedulers(lambda: scheduler(tps=tps, burst=burst))
+    return Schedulers(lambda _: scheduler(tps=tps, burst=burst))
 
 
 class Turns:
@@ -342,7 +342,7 @@ def test_call_is_refused_before_its_deadline_if_the_rate_falls() -> None:
         await turns.take()
         call = asyncio.create_task(turns.take("b", seconds=0.15))
         await asyncio.sleep(0.01)
-        turns.scheduler._quota.turns.tokens = -50.0  # noqa: SLF001  # a long throttle
+        turns.scheduler._quota._turns.tokens = -50.0  # noqa: SLF001  # a long throttle
         begun = now()
         with pytest.raises(NotAskedError):
             await call
@@ -603,8 +603,7 @@ def test_wait_for_a_turn_is_measured_by_kind(*, is_poll: bool) -> None:
         calls, polls = Seen(), Seen()
         metrics = QueueMetrics(call_seconds=calls, poll_seconds=polls)
         one = Scheduler(
-            tps=10,
-            burst=1,
+            LocalQuota(tps=10, burst=1, clock=now),
             poll_share=0.5,
             places=Bulkhead(inf),
             metrics=metrics,

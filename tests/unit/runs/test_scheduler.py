@@ -13,7 +13,7 @@ import pytest
 from healthomics_gateway.errors.exceptions import NotAskedError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.bulkhead import Bulkhead
-from healthomics_gateway.runs.quota import RECOVERY_SECONDS, Gate, Quota
+from healthomics_gateway.runs.quota import LocalQuota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.source import (
@@ -24,6 +24,7 @@ from healthomics_gateway.runs.source import (
     Partition,
     RunQuery,
 )
+from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
 from healthomics_gateway.telemetry.recent import QuotaUse
 from testkit.serving import answer
 from testkit.virtual_time import virtually
@@ -77,8 +78,11 @@ class Upstream:
         self._sendings = sendings
         shared = Bulkhead(places)
         self.schedulers = Schedulers(
-            lambda: Scheduler(
-                tps=TPS, burst=BURST, poll_share=0.5, places=shared, clock=now
+            lambda _: Scheduler(
+                LocalQuota(tps=TPS, burst=BURST, clock=now),
+                poll_share=0.5,
+                places=shared,
+                clock=now,
             )
         )
         self.schedulers.learn("123456789012")
@@ -316,9 +320,8 @@ def test_request_that_is_cancelled_at_the_gate_takes_no_token() -> None:
 
     async def work() -> list[tuple[int, float]]:
         opened: list[float] = []
-        gate = Gate(
-            Quota(tps=10, burst=1, clock=now), opened=lambda: opened.append(now())
-        )
+        gate = LocalQuota(tps=10, burst=1, clock=now)
+        gate.on_token(lambda: opened.append(now()))
         left: list[tuple[int, float]] = []
         begun = now()
 
@@ -369,7 +372,9 @@ def test_refusal_names_what_is_short(seconds_each: float, reason: Reason) -> Non
 
 async def test_refusal_while_nothing_is_short_is_overload() -> None:
     """While tokens and places are free, a late call isn't refused for the quota."""
-    scheduler = Scheduler(tps=TPS, burst=1, poll_share=0.5, places=Bulkhead(1))
+    scheduler = Scheduler(
+        LocalQuota(tps=TPS, burst=1), poll_share=0.5, places=Bulkhead(1)
+    )
     before = scheduler.refusal(0.0).reason
     await scheduler.turn(OneCall(inf))
 
@@ -381,7 +386,10 @@ async def test_call_that_waited_for_a_token_is_refused_for_the_quota() -> None:
     """A token that comes when a call is refused doesn't make it an overload."""
     time = 0.0
     scheduler = Scheduler(
-        tps=TPS, burst=1, poll_share=0.5, places=Bulkhead(1), clock=lambda: time
+        LocalQuota(tps=TPS, burst=1, clock=lambda: time),
+        poll_share=0.5,
+        places=Bulkhead(1),
+        clock=lambda: time,
     )
     scheduler.leave(await scheduler.turn(OneCall(inf)) or 0.0)
     late = OneCall(1.0)
@@ -400,9 +408,8 @@ def test_use_of_each_account_is_counted_where_requests_are_sent() -> None:
 
     async def work() -> list[tuple[str, int, int, bool]]:
         schedulers = Schedulers(
-            lambda: Scheduler(
-                tps=TPS,
-                burst=BURST,
+            lambda _: Scheduler(
+                LocalQuota(tps=TPS, burst=BURST, clock=now),
                 poll_share=0.5,
                 places=Bulkhead(inf),
                 use=QuotaUse(tps=TPS, recovery_seconds=RECOVERY_SECONDS, clock=now),

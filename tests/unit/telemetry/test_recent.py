@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.quota import RECOVERY_SECONDS, Quota
+from healthomics_gateway.runs.quota import LocalQuota
+from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
 from healthomics_gateway.telemetry.recent import (
     MAX_ERRORS,
     MAX_REASONS,
@@ -145,7 +146,7 @@ def test_rate_that_falls_within_a_slot_is_its_lowest() -> None:
 def test_rate_of_slots_without_requests_recovers_as_the_quota_does() -> None:
     """After throttles, idle slots have the rate that would have been allowed."""
     clock = MonotonicClock(0.0)
-    quota, use = Quota(tps=8, burst=1, clock=clock), use_at(clock)
+    quota, use = LocalQuota(tps=8, burst=1, clock=clock), use_at(clock)
     rates = []
     for _ in range(4):
         quota.cut()
@@ -153,7 +154,6 @@ def test_rate_of_slots_without_requests_recovers_as_the_quota_does() -> None:
         clock.now += 1.0
     for at in range(1, 5):
         clock.now = at * SLOT_SECONDS
-        quota.fill()
         rates.append(quota.rate)
     clock.now += 1.0
     first, *idle = use.slots

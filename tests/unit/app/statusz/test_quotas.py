@@ -7,9 +7,10 @@ from math import inf
 from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS
 from healthomics_gateway.app.statusz.quotas import quotas
 from healthomics_gateway.runs.bulkhead import Bulkhead
-from healthomics_gateway.runs.quota import RECOVERY_SECONDS
+from healthomics_gateway.runs.quota import LocalQuota
 from healthomics_gateway.runs.rate_limit import OWN_ACCOUNT
 from healthomics_gateway.runs.scheduler import Scheduler
+from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
 from healthomics_gateway.telemetry.recent import QuotaUse
 
 
@@ -18,7 +19,9 @@ def scheduler(sent: int) -> Scheduler:
     use = QuotaUse(tps=8, recovery_seconds=RECOVERY_SECONDS)
     for _ in range(sent):
         use.sent(8)
-    return Scheduler(tps=8, burst=8, poll_share=0.5, places=Bulkhead(inf), use=use)
+    return Scheduler(
+        LocalQuota(tps=8, burst=8), poll_share=0.5, places=Bulkhead(inf), use=use
+    )
 
 
 def test_own_account_is_first_then_the_busiest() -> None:
