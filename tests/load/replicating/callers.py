@@ -1,13 +1,15 @@
 """The callers of the load, as a program: fresh calls, remembered answers, watches.
 
-Each caller has one connection at a time and goes to the next address when it fails. At
-the end of its input, the program prints what the callers saw.
+Each caller has a connection, and goes to the next address when it fails; a caller of
+GetRun comes back after some answers. At the end of its input, the program prints what
+the callers saw.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import sys
 import time
 from collections.abc import Sequence
@@ -39,6 +41,7 @@ from testkit.builders import Refusal
 # Long enough for any queue of this load, so a correct gateway refuses nothing.
 DEADLINE_SECONDS = 90.0
 AGAIN_SECONDS = 0.2  # after a failure
+BACK_SHARE = 0.25  # of the answers: after these a caller goes back to its channel
 EVERY_SECONDS = 1.0  # between two calls for a remembered answer
 MAX_STALENESS = timedelta(seconds=5)
 SLACK_SECONDS = 1.0  # of ages: the clocks of wall and monotonic time, and the way
@@ -65,8 +68,26 @@ class Sizes:
     watched_runs: int
 
 
+class _Place:
+    """The channel that a caller uses, of a number of channels."""
+
+    def __init__(self, home: int, channels: int) -> None:
+        self._home = home
+        self._channels = channels
+        self.number = home % channels
+
+    def leave(self) -> None:
+        """Take the next channel, which is to another address if there is one."""
+        self.number = (self.number + 1) % self._channels
+
+    def come_back(self) -> None:
+        """Take the first channel again, now and then."""
+        if random.random() < BACK_SHARE:
+            self.number = self._home % self._channels
+
+
 class Callers:
-    """All callers, over `channels`; a caller whose call fails takes the next one."""
+    """All callers, over `channels`."""
 
     def __init__(self, channels: Sequence[grpc.aio.Channel], sizes: Sizes) -> None:
         """Begin without calls."""
@@ -91,62 +112,66 @@ class Callers:
                 if at % (OPENED_A_SECOND // 20) == 0:
                     await asyncio.sleep(1 / 20)
 
-    async def _call_fresh(self, number: int, run_id: str) -> None:
+    async def _call_fresh(self, home: int, run_id: str) -> None:
+        place = _Place(home, len(self._stubs))
         while True:
             begun = time.monotonic()
-            number, at = await self._call(FRESH, number, GetRunRequest(id=run_id))
+            at = await self._call(FRESH, place, GetRunRequest(id=run_id))
             if at is not None:
                 self.seen.waits.append(time.monotonic() - begun)
                 if at < begun:
                     self._wrong(FRESH, run_id, f"read {begun - at:.3f} s too early")
 
-    async def _call_remembered(self, number: int, run_id: str) -> None:
+    async def _call_remembered(self, home: int, run_id: str) -> None:
+        place = _Place(home, len(self._stubs))
         staleness = Duration()
         staleness.FromTimedelta(MAX_STALENESS)
         request = GetRunRequest(id=run_id, max_staleness=staleness)
         allowed = MAX_STALENESS.total_seconds() + SLACK_SECONDS
         while True:
             begun = time.monotonic()
-            number, at = await self._call(REMEMBERED, number, request)
+            at = await self._call(REMEMBERED, place, request)
             if at is not None and begun - at > allowed:
                 self._wrong(REMEMBERED, run_id, f"{begun - at:.3f} s old")
             await asyncio.sleep(max(0.0, begun + EVERY_SECONDS - time.monotonic()))
 
     async def _call(
-        self, kind: str, number: int, request: GetRunRequest
-    ) -> tuple[int, float | None]:
-        """Return the channel for the next call, and when the account was asked."""
-        number %= len(self._stubs)
+        self, kind: str, place: _Place, request: GetRunRequest
+    ) -> float | None:
+        """Return when the account was asked, or `None` after a failure."""
+        get_run = self._stubs[place.number].GetRun
         try:
-            run = await self._stubs[number].GetRun(request, timeout=DEADLINE_SECONDS)
+            run = await get_run(request, timeout=DEADLINE_SECONDS)
         except grpc.aio.AioRpcError as error:
-            self._fail(kind, number, Refusal(error))
+            self._fail(kind, place.number, Refusal(error))
+            place.leave()
             await asyncio.sleep(AGAIN_SECONDS)
-            return number + 1, None
+            return None
+        place.come_back()
         self.seen.answers[kind] += 1
         if (run.id, run.uuid) != (request.id, uuid_of(request.id)):
             self._wrong(kind, request.id, f"the run {run.id} {run.uuid}")
-        return number, float(run.name)
+        return float(run.name)
 
-    async def _watch(self, number: int, channel: int, run_id: str) -> None:
+    async def _watch(self, number: int, home: int, run_id: str) -> None:
         """Watch a run to its end, and again as docs/guide/clients.md says."""
+        place = _Place(home, len(self._stubs))
         request, status = WatchRunRequest(id=run_id), None
         while status != COMPLETED:
-            channel %= len(self._stubs)
             try:
-                async for response in self._stubs[channel].WatchRun(request):
+                async for response in self._stubs[place.number].WatchRun(request):
                     request.uuid, status = response.run.uuid, response.run.status
                     self.seen.answers[WATCHED] += 1
                     if response.run.id != run_id:
                         self._wrong(WATCHED, run_id, f"the run {response.run.id}")
             except grpc.aio.AioRpcError as error:
                 refusal = Refusal(error)
-                self._fail(WATCHED, channel, refusal)
+                self._fail(WATCHED, place.number, refusal)
                 seconds = retry_delay(refusal)
                 if seconds is None:
                     return
+                place.leave()
                 await asyncio.sleep(seconds)
-                channel += 1
             else:
                 break
         if status == COMPLETED:
