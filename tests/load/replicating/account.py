@@ -24,6 +24,7 @@ from testkit.sts_server import FakeSts
 
 LATENCY_SECONDS = 0.05  # of each answer
 END_SECONDS = 5.0
+GROUPS = ("1000001", "1000002")  # of runs
 
 
 class Account:
@@ -43,6 +44,7 @@ class Account:
             name=repr(request.at),
             status=self._lives.status(request.run_id, request.at - self.begun),
             uuid=uuid_of(request.run_id),
+            runGroupId=group_of(request.run_id),
         )
         return [Wait(LATENCY_SECONDS), http(run)]
 
@@ -50,6 +52,11 @@ class Account:
 def uuid_of(run_id: str) -> str:
     """Return the UUID of a run."""
     return f"00000000-0000-4000-8000-{int(run_id):012}"
+
+
+def group_of(run_id: str) -> str:
+    """Return the group of a run: every second one is in the second group."""
+    return GROUPS[int(run_id) % len(GROUPS)]
 
 
 def arrivals(file: Path) -> Iterator[Arrival]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -69,6 +69,7 @@ class Replicas:
 
     number: int = REPLICAS
     channels: int = 3 * REPLICAS
+    arguments: Sequence[str] = ()  # of the command line
     losses: list[Loss] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
 
@@ -90,7 +91,9 @@ class Replicas:
             await self._start(at, ANYWHERE)
 
     async def _start(self, number: int, listen: str) -> None:
-        process = serving(self._url, listen=listen, **self._settings)
+        process = serving(
+            self._url, arguments=self.arguments, listen=listen, **self._settings
+        )
         self.served[number] = await self._stacks[number].enter_async_context(process)
 
     async def kill(self, number: int) -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from load.replicating import account, store
 from load.replicating.callers import OPENED_A_SECOND, Sizes
 from load.replicating.faults import Fault, Happened, Scene
-from load.replicating.fleet import Fleet
+from load.replicating.fleet import REPLICAS, Fleet
 from load.replicating.judge import Limits, Measured
 from load.replicating.runs import Arrival, Lives
 from load.replicating.seen import Failure, Seen
@@ -27,7 +27,6 @@ REPORT_SECONDS = 10.0
 END_SECONDS = 15.0  # for the watches to see the last ends
 CALLERS_SECONDS = 30.0  # for the callers to print what they saw
 FIRST_END_SHARE = 0.3  # of the time: then the first watched run ends
-SECRET = "fixed for this load: 0123456789abcdef"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,7 @@ async def measure(plan: Plan, fleet: Fleet) -> Measured:
         if plan.has_store:
             valkey, line = await stack.enter_async_context(store.serving())
             scene = Scene(fleet, valkey, line)
-            settings |= {
-                "GATEWAY_SHARED__URL": f"redis://127.0.0.1:{line.port}/0",
-                "GATEWAY_SHARED__SECRET": SECRET,
-                "GATEWAY_SHARED__REPLICAS": "3",
-            }
+            settings |= store.settings(line.port, replicas=REPLICAS)
         stack.push_async_callback(fleet.stop)
         await fleet.start(fake.url, settings)
         callers = await stack.enter_async_context(_calling(fleet, plan.sizes))

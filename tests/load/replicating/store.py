@@ -18,6 +18,7 @@ from testkit.connections import BLOCK_BYTES, HOST, ConnectionServer
 
 START_SECONDS = 10.0
 LOOK_SECONDS = 0.02
+SECRET = "a secret of this load: 0123456789abcdef"
 MEMORY = "256mb"  # forged values of 100 MB fit; nothing may fill the machine
 
 
@@ -148,6 +149,15 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while block := await reader.read(BLOCK_BYTES):
             writer.write(block)
             await writer.drain()
+
+
+def settings(port: int, *, replicas: int) -> dict[str, str]:
+    """Return the settings of gateways that share the store at a port."""
+    return {
+        "GATEWAY_SHARED__URL": f"redis://{HOST}:{port}/0",
+        "GATEWAY_SHARED__SECRET": SECRET,
+        "GATEWAY_SHARED__REPLICAS": str(replicas),
+    }
 
 
 @asynccontextmanager
