@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from load.replicating import faults
@@ -22,7 +23,7 @@ from load.replicating.judge import Limits, Measured, verdict
 from load.replicating.run import Plan, measure
 from load.soaking.report import say
 
-SECONDS, SHORT_SECONDS = 120.0, 32.0
+SECONDS, SHORT_SECONDS = 120.0, 18.0
 SIZES = Sizes(
     fresh=300, remembered=60, remembered_runs=20, watches=1000, watched_runs=100
 )
@@ -31,6 +32,7 @@ SHORT_SIZES = Sizes(
 )
 # Polls of 100 runs every 5 s are 20 a second, within the watches' half.
 LIMITS = Limits(tps=60, burst=12, period_seconds=5)
+SHORT_LIMITS = replace(LIMITS, period_seconds=2)
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 
@@ -43,7 +45,7 @@ def planned(*, workers: bool, short: bool) -> Plan:
     return Plan(
         seconds=SHORT_SECONDS if short else SECONDS,
         sizes=SHORT_SIZES if short else SIZES,
-        limits=LIMITS,
+        limits=SHORT_LIMITS if short else LIMITS,
         faults=happening,
         has_store=not workers,
     )
@@ -77,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--short",
         action="store_true",
-        help="half a minute with fewer faults; times aren't judged",
+        help="18 seconds with fewer faults; times aren't judged",
     )
     made.add_argument(
         "--picture",

@@ -132,13 +132,13 @@ REPLICAS: Sequence[Fault] = (
         lambda scene: scene.slow(0),
     ),
 )
-REPLICAS_SHORT: Sequence[Fault] = (_killed(8, 2, 2), _store_killed(17, 2), _flushed(25))
+REPLICAS_SHORT: Sequence[Fault] = (_killed(6, 2, 2), _store_killed(12, 1))
 WORKERS: Sequence[Fault] = (
     _worker_killed(20, 5, 1),
     _frozen(45, 10, 2, "worker"),
     _worker_killed(75, 5, 0),
 )
-WORKERS_SHORT: Sequence[Fault] = (_worker_killed(8, 4, 1),)
+WORKERS_SHORT: Sequence[Fault] = (_worker_killed(7, 4, 1),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from load.soaking.report import say
 
 SETTLED_SECONDS = 4.0  # after the last watch has been opened
 REPORT_SECONDS = 10.0
-END_SECONDS = 15.0  # for the watches to see the last ends
+END_PERIODS = 3  # of the polls: for the watches to see the last ends
 CALLERS_SECONDS = 30.0  # for the callers to print what they saw
 FIRST_END_SHARE = 0.3  # of the time: then the first watched run ends
 
@@ -80,7 +80,7 @@ async def measure(plan: Plan, fleet: Fleet) -> Measured:
         faults, _ = await asyncio.gather(
             _happen(plan.faults, scene, begun), _show(file, begun, plan.seconds)
         )
-        await asyncio.sleep(END_SECONDS)
+        await asyncio.sleep(END_PERIODS * plan.limits.period_seconds)
         async with asyncio.timeout(CALLERS_SECONDS):
             output, _ = await callers.communicate(b"")  # ends its input
         arrivals = list(account.arrivals(file))
