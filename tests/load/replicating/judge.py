@@ -15,6 +15,7 @@ from load.replicating.runs import REMEMBERED, WATCHED, Arrival, Lives
 from load.replicating.seen import Failure, Seen
 
 USEFUL_SHARE = 0.9
+LEAST_SECONDS = 3.0  # of a time whose share is judged alone, too
 MOST_POLLS_SHARE = 1.1  # of one poll for each run and period
 CLOSE_SHARE = 0.5  # of a period: two polls that are closer are one too many
 MOST_START_SECONDS = 3.0  # of a worker that replaces a killed one
@@ -78,7 +79,12 @@ def _use(measured: Measured, report: Report) -> None:
     )
     for first, last in spans:
         part = len(_within(measured.arrivals, [(first, last)])) / (last - first)
-        report.add(f"  {first:5.1f} to {last:5.1f} s: {part:.1f} requests a second")
+        is_enough = part >= USEFUL_SHARE * measured.limits.tps
+        report.add(
+            f"  {first:5.1f} to {last:5.1f} s: {part:.1f} requests a second",
+            must=is_enough or last - first < LEAST_SECONDS,
+            timed=True,
+        )
 
 
 def _errors(measured: Measured, report: Report) -> None:
