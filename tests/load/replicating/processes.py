@@ -8,6 +8,8 @@ from pathlib import Path
 
 PROC = Path("/proc")
 LISTENING, ESTABLISHED = "0A", "01"  # in /proc/net/tcp
+# gRPC listens on an IPv6 socket, whose clients may be of IPv4.
+LOOPBACK = {"tcp": "0100007F", "tcp6": "0000000000000000FFFF00000100007F"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,13 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 def _states(port: int) -> dict[str, str]:
     """Return the states of the sockets of a port of loopback, by inode."""
-    local = f"0100007F:{port:04X}"
-    rows = (row.split() for row in (PROC / "net/tcp").read_text().splitlines()[1:])
-    return {row[9]: row[3] for row in rows if row[1] == local}
+    states = {}
+    for file, address in LOOPBACK.items():
+        for row in (PROC / "net" / file).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = row.split()[:10]
+            if local == f"{address}:{port:04X}":
+                states[inode] = state
+    return states
 
 
 def _inodes(pid: int) -> Iterator[str]:
