@@ -150,6 +150,19 @@ def test_one_thing_that_goes_wrong_is_a_fault(result: Measured, named: str) -> N
     assert any(named in each for each in (*report.faults, *report.slow))
 
 
+def test_gross_excess_is_a_fault_in_a_short_run_too() -> None:
+    """A busy machine explains a few requests too many, but not two gateways' rates."""
+    few, many = (
+        verdict(
+            replace(GOOD, arrivals=[Arrival(0.0, str(FRESH_FIRST))] * number)
+        ).faults
+        for number in (13, 24)
+    )
+
+    assert not any("requests in a second" in each for each in few)
+    assert any("requests in a second" in each for each in many)
+
+
 def test_calls_may_fail_on_the_connections_of_a_dead_replica() -> None:
     """UNAVAILABLE on a channel to a killed replica is no fault."""
     report = verdict(failing(Failure(21.0, "fresh", 5, "UNAVAILABLE")))

@@ -15,6 +15,7 @@ from load.replicating.runs import REMEMBERED, WATCHED, Arrival, Lives
 from load.replicating.seen import Failure, Seen
 
 USEFUL_SHARE = 0.9
+GROSS = 1.5  # factor of a limit
 LEAST_SECONDS = 3.0  # of a time whose share is judged alone, too
 MOST_POLLS_SHARE = 1.1  # of one poll for each run and period
 CLOSE_SHARE = 0.5  # of a period: two polls that are closer are one too many
@@ -61,7 +62,8 @@ def _rate(measured: Measured, report: Report) -> None:
     allowed = limits.tps + limits.burst
     most = most_a_second([each.at for each in measured.arrivals])
     text = f"at most {most} requests in a second (at most {allowed:g})"
-    report.add(text, must=most <= allowed, timed=True)
+    # A busy machine doesn't explain half as many again, even in a short run.
+    report.add(text, must=most <= allowed, timed=most <= allowed * GROSS)
 
 
 def _use(measured: Measured, report: Report) -> None:
@@ -154,7 +156,7 @@ def _polls(measured: Measured, report: Report) -> None:
         f"{share:.2f} polls for each watched run and period (at most"
         f" {MOST_POLLS_SHARE:g}): {polls:,} without a fault",
         must=0 < share <= MOST_POLLS_SHARE,
-        timed=True,
+        timed=share <= MOST_POLLS_SHARE * GROSS,
     )
     total = sum(map(len, of_run.values()))
     report.add(f"  {total / max(every, 1):.2f} with the faults: {total:,}")
