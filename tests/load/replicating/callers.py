@@ -107,7 +107,7 @@ class Callers:
             ids = cycle(watched_ids(sizes.watched_runs))
             for at in range(sizes.watches):
                 # The watches of one run are spread over all addresses.
-                first = at // sizes.watched_runs + at
+                first = sum(divmod(at, sizes.watched_runs))
                 group.create_task(self._watch(at, first, next(ids)))
                 if at % (OPENED_A_SECOND // 20) == 0:
                     await asyncio.sleep(1 / 20)
