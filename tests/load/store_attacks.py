@@ -35,7 +35,7 @@ REPLICAS = 2
 SECONDS, SHORT_SECONDS = 6.0, 0.3  # of each attack; the round under way ends
 SETTLE_SECONDS = 3.0  # before the first attack, and after the last
 SAMPLE_SECONDS = 0.25
-TPS, BURST = 60.0, 12.0
+TPS, BURST = 30.0, 6.0  # less than the callers want
 # Of a gateway, more than before the attacks: a small part of one value of 100 MB.
 MOST_MORE_MIB = 64.0
 SETTINGS = {
