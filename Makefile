@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor tools validator clients stubs differential fuzz soak flood crowds \
-  sigterm rolling indistinguishable cardinality dashboard dashboard-picture statusz-shots mutants \
+  sigterm rolling replicas store-attacks indistinguishable cardinality dashboard dashboard-picture statusz-shots mutants \
   mutation bench bench-quota audit wheel floor deploy-tools deploy-check deploy-files
 .DELETE_ON_ERROR:
 
@@ -78,6 +78,9 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) crowds ARGS="--short"
 	$(MAKE) sigterm ARGS="--times 1"
 	$(MAKE) rolling
+	$(MAKE) replicas ARGS="--short"
+	$(MAKE) replicas ARGS="--short --workers"
+	$(MAKE) store-attacks ARGS="--short"
 	$(MAKE) cardinality ARGS="--short"
 	$(MAKE) dashboard-picture ARGS="--share 0.1 --picture build/dashboard.png"
 	$(MAKE) mutants ARGS="--short"
@@ -186,7 +189,7 @@ differential: $(READY) ## translate 100,000 random answers and rebuild the origi
 fuzz: $(LOAD) ## fuzz the parsers of AWS's answers for a minute; ARGS="--seconds 600"
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
-soak: $(LOAD) ## load a gateway for ten minutes with random faults; draws build/soak.png
+soak: $(LOAD) ## load a gateway for ten minutes with random faults; ARGS=--shared for workers
 	PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
 
 flood: $(READY) ## abuse HTTP/2, and measure what another client notices of it
@@ -200,6 +203,12 @@ sigterm: $(READY) ## stop a gateway under load ten times, with another one besid
 
 rolling: $(READY) ## replace certificate, rules and processes of two gateways under load
 	PYTHONPATH=tests $(BIN)/python -m load.rolling
+
+replicas: $(LOAD) ## load three replicas and their store with faults; ARGS=--workers for workers
+	PYTHONPATH=tests $(BIN)/python -m load.replicas $(ARGS)
+
+store-attacks: $(READY) ## attack the store of two gateways, and check what their callers get
+	PYTHONPATH=tests $(BIN)/python -m load.store_attacks $(ARGS)
 
 indistinguishable: $(READY) ## compare the delays of a hidden run and of a missing one
 	PYTHONPATH=tests $(BIN)/python -m load.indistinguishable $(ARGS)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -22,6 +23,7 @@ _LOG_TAIL = 2000  # characters of the log that an error message contains
 
 # utime, stime, cutime and cstime in /proc/PID/stat, counted after the name (proc(5)).
 _CPU_FIELDS = slice(11, 15)
+_OWN_FIELDS = slice(11, 13)
 
 
 class BenchError(Exception):
@@ -38,6 +40,11 @@ def gateway(port: int) -> list[str]:
     program = str(_BIN / "healthomics-gateway")
     listen, admin = f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}"
     return [program, "serve", "--listen", listen, "--admin-listen", admin]
+
+
+def two_workers(port: int) -> list[str]:
+    """Return the command that runs the gateway with two workers."""
+    return [*gateway(port), "--workers", "2"]
 
 
 def free_port() -> int:
@@ -62,6 +69,15 @@ def environment(upstream_port: int) -> dict[str, str]:
         "GATEWAY_QUOTA__BURST": "10000",
         "GATEWAY_CACHE__MAX_STALENESS_LIMIT": "1h",
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The memory of a server's processes, in MiB."""
+
+    pss_mib: float  # of all: shared pages count by their share
+    workers_mib: list[float]  # of each process that serves: what it shares with none
+    others_mib: float  # of the others, as for all
 
 
 class Program:
@@ -90,6 +106,25 @@ class Program:
     def cpu_seconds(self) -> float:
         """Return the CPU time of the process and its descendants."""
         return sum(map(_cpu_seconds, _process_tree(self._process.pid)))
+
+    def first_cpu_seconds(self) -> float:
+        """Return the CPU time of the process without that of its descendants."""
+        return _cpu_seconds(self._process.pid, fields=_OWN_FIELDS)
+
+    def footprint(self) -> Footprint:
+        """Return the memory of the process and of its descendants."""
+        pid = self._process.pid
+        workers = [each for each in _process_tree(pid) if not _children(each)]
+        others = [each for each in _process_tree(pid) if each not in workers]
+        return Footprint(
+            pss_mib=sum(_memory_mib(each, "Pss") for each in (*workers, *others)),
+            # Those that serve have no children.
+            workers_mib=[
+                _memory_mib(each, "Private_Clean") + _memory_mib(each, "Private_Dirty")
+                for each in workers
+            ],
+            others_mib=sum(_memory_mib(each, "Pss") for each in others),
+        )
 
     def stop(self) -> None:
         """Terminate the process and wait until it has ended."""
@@ -143,11 +178,22 @@ def names_of(known: Iterable[str]) -> Callable[[str], list[str]]:
 
 def _process_tree(pid: int) -> Iterator[int]:
     yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            yield from _process_tree(int(child))
+    for child in _children(pid):
+        yield from _process_tree(child)
 
 
-def _cpu_seconds(pid: int) -> float:
+def _children(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in files for child in each.read_text().split()]
+
+
+def _cpu_seconds(pid: int, *, fields: slice = _CPU_FIELDS) -> float:
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, after_name[_CPU_FIELDS])) / _TICKS_PER_SECOND
+    return sum(map(int, after_name[fields])) / _TICKS_PER_SECOND
+
+
+def _memory_mib(pid: int, name: str) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise BenchError(f"the kernel doesn't say {name} of a process")

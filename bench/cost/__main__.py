@@ -2,7 +2,8 @@
 
 The gateway is measured on a cache miss (`missed`), on a cache hit (`remembered`), and
 on a cache hit without its metrics (`unmeasured`) and while it traces calls of which
-none is sampled (`unsampled`). The other servers are a bare grpc.aio server that always
+none is sampled (`unsampled`); with two workers on a cache miss (`two-missed`) and on a
+cache hit (`two-remembered`). The other servers are a bare grpc.aio server that always
 returns the same run (`echo`) and a servicer that calls boto3 in a thread pool
 (`boto3`).
 
@@ -16,14 +17,14 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
-from common.programs import BenchError, names_of
+from common.programs import BenchError, Footprint, names_of
 from cost.report import Report, Sample
 from cost.rounds import SERVERS, Rounds
 
@@ -42,27 +43,33 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     try:
-        with closing(_measured(options, h2load)) as measured:
-            samples = [*_printed(console, measured)]
+        samples, footprints = _measured(options, h2load, console)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return _INTERRUPTED
-    report = Report(samples)
+    report = Report(samples, footprints)
     report.print(console)
     if options.json:
-        figures = {"summary": report.summary(), "samples": [*map(asdict, samples)]}
+        figures = {
+            "summary": report.summary(),
+            "memory": {name: asdict(each) for name, each in footprints.items()},
+            "samples": [*map(asdict, samples)],
+        }
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0
 
 
-def _measured(options: argparse.Namespace, h2load: str) -> Generator[Sample]:
+def _measured(
+    options: argparse.Namespace, h2load: str, console: Console
+) -> tuple[list[Sample], Mapping[str, Footprint]]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         rounds = Rounds(h2load=h2load, seconds=options.seconds, folder=folder)
-        yield from rounds.samples(options.only, rounds=options.rounds)
+        with closing(rounds.samples(options.only, rounds=options.rounds)) as samples:
+            return [*_printed(console, samples)], rounds.footprints
 
 
 def _printed(console: Console, samples: Iterator[Sample]) -> Iterator[Sample]:
@@ -70,7 +77,7 @@ def _printed(console: Console, samples: Iterator[Sample]) -> Iterator[Sample]:
     console.print("starting the servers and warming them up")
     for sample in samples:
         console.print(
-            f"round {sample.round}  {sample.server:11}"
+            f"round {sample.round}  {sample.server:15}"
             f"{sample.calls_per_second:8,.0f} calls/s{sample.cpu_us:8,.0f} µs/call"
         )
         yield sample

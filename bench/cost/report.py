@@ -1,12 +1,14 @@
 """Summarize the samples: medians, ratios of servers, and whether the goals are met."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+
+from common.programs import Footprint
 
 # Pairs of servers, with the maximum ratio of their CPU per call.
 GOALS = {
@@ -15,7 +17,9 @@ GOALS = {
     ("remembered", "echo"): 1.45,
     ("remembered", "unmeasured"): 1.06,
     ("unsampled", "remembered"): 1.03,
+    ("two-remembered", "remembered"): 1.1,
 }
+WORKERS = ("two-missed", "two-remembered")  # servers with a supervisor
 PEERS = ("echo", "boto3")
 
 
@@ -28,6 +32,7 @@ class Sample:
     calls: int
     seconds: float
     cpu_seconds: float  # of the server
+    first_cpu_seconds: float  # of its first process, which supervises the workers
     upstream_cpu_seconds: float
 
     @property
@@ -41,6 +46,11 @@ class Sample:
         return self.cpu_seconds / self.calls * 1e6
 
     @property
+    def first_cpu_us(self) -> float:
+        """CPU time of the first process per call, in microseconds."""
+        return self.first_cpu_seconds / self.calls * 1e6
+
+    @property
     def upstream_busy(self) -> float:
         """The share of one core that the upstream used. Range: [0, 1]."""
         return self.upstream_cpu_seconds / self.seconds
@@ -49,7 +59,10 @@ class Sample:
 class Report:
     """The figures of all samples."""
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
+    def __init__(
+        self, samples: Iterable[Sample], footprints: Mapping[str, Footprint]
+    ) -> None:
+        self._footprints = footprints
         self._by_server: dict[str, list[Sample]] = {}
         for sample in samples:
             self._by_server.setdefault(sample.server, []).append(sample)
@@ -74,6 +87,8 @@ class Report:
         for server, figures in self.summary().items():
             table.add_row(server, *_cells(figures))
         console.print(table)
+        for line in (*self._supervisors(), *self._memory()):
+            console.print(line)
         for (server, other), maximum in GOALS.items():
             ratio = self._ratio(server, other)
             if ratio is not None:
@@ -81,6 +96,23 @@ class Report:
                 console.print(
                     f"goal: {server} <= {maximum} x {other}: {ratio:.2f}, {verdict}"
                 )
+
+    def _supervisors(self) -> Iterator[str]:
+        for server in WORKERS:
+            if samples := self._by_server.get(server):
+                own = median(sample.first_cpu_us for sample in samples)
+                yield f"supervisor of {server}: {own:.1f} µs of CPU for each call"
+
+    def _memory(self) -> Iterator[str]:
+        for server, each in self._footprints.items():
+            line = f"memory of {server}: {each.pss_mib:.0f} MiB"
+            if server in WORKERS:
+                workers = ", ".join(f"{mib:.0f}" for mib in each.workers_mib)
+                line += (
+                    f"; of each worker alone {workers} MiB;"
+                    f" supervisor and zygote {each.others_mib:.0f} MiB"
+                )
+            yield line
 
     def _figures(self, server: str) -> dict[str, float]:
         samples = self._by_server[server]

@@ -37,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"soaking for {options.seconds:g} s at {options.rate:g} calls a second,"
         f" seed {seed} (--seed {seed} repeats it)"
     )
-    soak = Soak(seed=seed, seconds=options.seconds, rate=options.rate)
+    soak = Soak(
+        seed=seed,
+        seconds=options.seconds,
+        rate=options.rate,
+        is_shared=options.shared,
+    )
     asyncio.run(_soaked(soak))
     findings = soak.findings()
     say(*summary(soak), *(_line(each.sentence, fails=each.fails) for each in findings))
@@ -88,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
         type=_within(1, MOST_RATE),
         default=USUAL_RATE,
         help=f"calls a second, at most {MOST_RATE:g} (default %(default)g)",
+    )
+    made.add_argument(
+        "--shared",
+        action="store_true",
+        help="soak a gateway with two workers that share a Valkey",
     )
     made.add_argument(
         "--picture",

@@ -229,6 +229,33 @@ def test_judge_notices_more_than_the_mask(mask: tuple[str, ...], named: str) -> 
     assert any(named in fault for fault in found)
 
 
+@pytest.mark.parametrize(
+    ("staleness", "end", "is_right"),
+    [
+        pytest.param(5.0, answered(aws_id=OLD_AWS_ID, observed=96.1), True, id="old"),
+        pytest.param(5.0, answered(), True, id="new"),
+        pytest.param(0.0, answered(aws_id=OLD_AWS_ID), False, id="fresh"),
+        pytest.param(
+            2.0, answered(aws_id=OLD_AWS_ID, observed=96.1), False, id="too-old"
+        ),
+        pytest.param(
+            5.0,
+            answered(TEXT.replace("7", "8", 2), aws_id=OLD_AWS_ID),
+            False,
+            id="wrong",
+        ),
+    ],
+)
+def test_judge_allows_a_remembered_answer_of_its_age(
+    staleness: float, end: CallEnd, *, is_right: bool
+) -> None:
+    """A call that allows an older answer gets a truth that is no older."""
+    ledger = ledger_of(served(96.0, request_id=OLD_AWS_ID), served())
+    call = asked(staleness_seconds=staleness)
+
+    assert is_right == ([] == faults(ledger, call, end))
+
+
 def test_judge_notices_an_answer_to_a_bad_request() -> None:
     """A call that must be refused before the upstream is called must not succeed."""
     call = asked(run_id="", expected="INVALID_REQUEST")

@@ -25,12 +25,14 @@ METHODS = (
 )
 USUAL_SECONDS = 10.0
 DEFAULT_SECONDS = 5.0  # the gateway's own, for calls without a deadline
+STALENESS_SECONDS = 30
 OVERSIZE_BYTES = 70_000  # the gateway accepts 64 KiB
 
 KINDS: Mapping[str, int] = {  # with their weights
-    "usual": 54,
+    "usual": 44,
     "masked": 12,
     "exported": 3,
+    "remembered": 10,
     "without deadline": 3,
     "short deadline": 9,
     "leaving": 7,
@@ -59,6 +61,7 @@ class Plan:
     seconds: float | None = USUAL_SECONDS
     mask: tuple[str, ...] = ()
     leaves_after_seconds: float | None = None
+    staleness_seconds: int = 0
 
 
 def plan(seed: int, number: int) -> Plan:
@@ -74,6 +77,9 @@ def plan(seed: int, number: int) -> Plan:
     seconds: float | None = USUAL_SECONDS
     mask: tuple[str, ...] = ()
     leaves_after = None
+    staleness = STALENESS_SECONDS if kind == "remembered" else 0
+    if staleness:
+        request.max_staleness.seconds = staleness
     match kind:
         case "masked":
             mask = tuple(random.sample(list(MASKED), random.randint(1, 3)))
@@ -94,6 +100,7 @@ def plan(seed: int, number: int) -> Plan:
         seconds=seconds,
         mask=mask,
         leaves_after_seconds=leaves_after,
+        staleness_seconds=staleness,
     )
 
 
@@ -129,6 +136,7 @@ async def make(
         mask=planned.mask,
         expected=EXPECTED.get(planned.kind, ""),
         leaves=leaves_after is not None,
+        staleness_seconds=planned.staleness_seconds,
     )
     call = method(planned.payload, timeout=planned.seconds, metadata=metadata)
     if leaves_after is not None:

@@ -85,6 +85,7 @@ class Asked:
     mask: tuple[str, ...] = ()
     expected: str = ""  # the reason of a call that never reaches the upstream
     leaves: bool = False  # the caller cancels
+    staleness_seconds: float = 0.0  # the age that it allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,9 @@ class Judge:
         if end.trailers.get("x-request-id") != asked.request_id:
             yield "the call's id didn't come back"
         named = end.trailers.get("x-amzn-requestid")
+        oldest = asked.begun - SLACK_SECONDS - asked.staleness_seconds
+        if asked.staleness_seconds:
+            served = self._ledger.served(asked.run_id, oldest, end.ended)
         texts = [each.text for each in served if each.text and each.request_id == named]
         if not texts:
             yield f"no true answer {named} was served during the call"
@@ -146,7 +150,7 @@ class Judge:
             yield from differences(selected(text, asked.mask), run)
         observed = run.observe_time.ToNanoseconds() / 1e9 - self._ahead_seconds
         if not (
-            asked.begun - SLACK_SECONDS <= observed <= end.ended + SLACK_SECONDS
+            oldest <= observed <= end.ended + SLACK_SECONDS
             and run.HasField("observe_time")
         ):
             yield f"it was observed {asked.begun - observed:.2f} s before the call"

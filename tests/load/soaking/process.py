@@ -10,18 +10,21 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
+from load.replicating import store
+from load.replicating.processes import descendants
 from load.soaking.calls import DEFAULT_SECONDS
 from load.soaking.judge import SESSION_TOKEN
 from load.soaking.lies import ATTEMPT_SECONDS, CAP_BYTES
 from testkit.arrivals import within_quota
 from testkit.builders import UNPACED
 from testkit.callers import SIGNER, rule, settings_of_tokens, token
+from testkit.sts_server import FakeSts
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
@@ -153,8 +156,20 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(url: str) -> AsyncIterator[Served]:
-    """Run `healthomics-gateway serve` with HealthOmics at `url`."""
+async def sharing() -> AsyncIterator[dict[str, str]]:
+    """Run a store and STS; return the settings of two workers that share the store."""
+    sts = FakeSts(own_token=SESSION_TOKEN)
+    async with store.serving() as (_valkey, line), sts:
+        yield {
+            **store.settings(line.port, replicas=1),
+            "GATEWAY_WORKERS": "2",
+            "AWS_ENDPOINT_URL_STS": sts.url,
+        }
+
+
+@asynccontextmanager
+async def serving(url: str, **more: str) -> AsyncIterator[Served]:
+    """Run `healthomics-gateway serve` with HealthOmics at `url`, and more settings."""
     own = {
         name: value
         for name, value in os.environ.items()
@@ -169,7 +184,7 @@ async def serving(url: str) -> AsyncIterator[Served]:
             *(sys.executable, "-m", "healthomics_gateway", "serve"),
             *("--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"),
             *("--config", str(config)),
-            env=own | CREDENTIALS | settings | {"AWS_ENDPOINT_URL_OMICS": url},
+            env=own | CREDENTIALS | settings | {"AWS_ENDPOINT_URL_OMICS": url} | more,
             stdout=DEVNULL,
             stderr=PIPE,
             limit=MAX_LINE_BYTES,
@@ -191,15 +206,27 @@ def credential() -> tuple[str, str]:
 
 
 def memory_and_threads(pid: int) -> tuple[float, int]:
-    """Return a process's resident memory in MiB, and the number of its threads."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"])
+    """Return the resident memory in MiB, and the number of threads, of a process.
+
+    Its workers are counted too.
+    """
+    memory, threads = 0.0, 0
+    for each in (pid, *descendants(pid)):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            lines = Path(f"/proc/{each}/status").read_text().splitlines()
+            fields = dict(line.split(":", 1) for line in lines)
+            memory += int(fields["VmRSS"].split()[0]) / 1024
+            threads += int(fields["Threads"])
+    return memory, threads
 
 
 def open_files(pid: int) -> int:
-    """Return the number of a process's open files."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    """Return the number of open files of a process and its workers."""
+    number = 0
+    for each in (pid, *descendants(pid)):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            number += len(list(Path(f"/proc/{each}/fd").iterdir()))
+    return number
 
 
 def connections_to(port: int) -> int:

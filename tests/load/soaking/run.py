@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from random import Random
 
 import grpc
@@ -17,7 +17,7 @@ from load.soaking.attack import attack
 from load.soaking.calls import make, plan
 from load.soaking.judge import Judge
 from load.soaking.ledger import Ledger
-from load.soaking.process import Served, credential, serving
+from load.soaking.process import Served, credential, serving, sharing
 from load.soaking.record import Record
 from load.soaking.samples import Finding, verdict
 from load.soaking.upstream import SoakUpstream
@@ -36,8 +36,14 @@ MISSING_SECONDS = 15.0  # a call that hasn't ended by then is missing
 class Soak:
     """Runs the load and collects its results."""
 
-    def __init__(self, *, seed: int, seconds: float, rate: float) -> None:
-        """Make `rate` calls a second for this number of seconds."""
+    def __init__(
+        self, *, seed: int, seconds: float, rate: float, is_shared: bool = False
+    ) -> None:
+        """Make `rate` calls a second for this number of seconds.
+
+        If `is_shared`, the gateway has two workers, which share a store.
+        """
+        self._is_shared = is_shared
         self._seed = seed
         self._seconds = seconds
         self._rate = rate
@@ -65,7 +71,8 @@ class Soak:
         """Run the soak, from the start of the gateway to its end."""
         async with (
             SoakUpstream(self.ledger, seed=self._seed) as upstream,
-            serving(upstream.url) as served,
+            sharing() if self._is_shared else nullcontext({}) as shared,
+            serving(upstream.url, **shared) as served,
         ):
             watch = Watch(self.ledger, self.record, upstream, served)
             beside = [
