@@ -17,6 +17,7 @@ from healthomics_gateway.app.parts import Observability, make_parts
 from healthomics_gateway.app.reload import Reload, Reloader, Setters
 from healthomics_gateway.app.reload_change import MAX_WARNINGS, roles_of
 from healthomics_gateway.app.server_factory import ServerFactory
+from healthomics_gateway.app.sharing_wiring import Sharing
 from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -50,6 +51,7 @@ class Gateway:
         observability: Observability | None = None,
         fault_of_log: Callable[[], str] | None = None,
         refusal_seconds: float = REFUSAL_SECONDS,
+        sharing: Sharing | None = None,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
@@ -58,6 +60,7 @@ class Gateway:
         * `stop` closes the tracer of `observability`.
         * `fault_of_log` returns the fault of the log, for `/readyz?verbose`.
         * `refusal_seconds` is the interval of refusals, see `make_run_service`.
+        * With `sharing` it shares answers and callers' limits with other replicas.
         """
         self._settings = settings
         self._background = Background()
@@ -71,6 +74,7 @@ class Gateway:
             readiness=self._readiness,
             observability=observability or Observability(),
             refusal_seconds=refusal_seconds,
+            sharing=sharing,
         )
         self._reloader = self._make_reloader(reload) if reload else None
         self._add_to_readiness(fault_of_log)

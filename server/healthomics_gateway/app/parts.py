@@ -11,6 +11,7 @@ from healthomics_gateway.app.interceptor_stack import Bounds, Guards
 from healthomics_gateway.app.listeners import Listeners
 from healthomics_gateway.app.measuring import add_methods, make_metrics
 from healthomics_gateway.app.reload_state import Reloads
+from healthomics_gateway.app.sharing_wiring import Sharing, make_shared_answers
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
@@ -65,8 +66,12 @@ def make_parts(
     readiness: Readiness,
     observability: Observability,
     refusal_seconds: float = REFUSAL_SECONDS,
+    sharing: Sharing | None = None,
 ) -> Parts:
-    """Create the parts; `refusal_seconds` is as in `make_run_service`."""
+    """Create the parts; `refusal_seconds` is as in `make_run_service`.
+
+    With `sharing` they share answers and callers' limits with other replicas.
+    """
     metrics, tracer = observability.metrics, observability.tracer
     reachability = Reachability(lambda why: readiness.report(why, UPSTREAM))
     upstream = wiring.make_upstream(
@@ -84,6 +89,9 @@ def make_parts(
     services = full_names(name for each in listeners for name in each.services)
     add_methods(metrics, services)
     cache = Cache(max_bytes=settings.cache.max_bytes, ages=metrics.answer_age_seconds)
+    shared = None
+    if sharing:
+        shared = make_shared_answers(settings, sharing, cache, metrics)
     return Parts(
         aws=aws,
         readiness=readiness,
@@ -93,7 +101,9 @@ def make_parts(
         listeners=Listeners(listeners),
         services=services,
         bounds=caller_wiring.make_bounds(settings),
-        guards=caller_wiring.make_guards(settings, keyring, metrics=metrics),
+        guards=caller_wiring.make_guards(
+            settings, keyring, metrics=metrics, sharing=sharing
+        ),
         cache=cache,
         service=wiring.make_run_service(
             settings,
@@ -102,6 +112,7 @@ def make_parts(
             metrics=metrics,
             refusal_seconds=refusal_seconds,
             tracer=tracer,
+            shared=shared,
         ),
         reloads=Reloads(settings),
         observability=observability,
