@@ -6,7 +6,7 @@ from typing import Protocol
 
 from healthomics_gateway.interceptors.caller_limits import CallerLimits
 from healthomics_gateway.interceptors.shared_rates import SharedRates
-from healthomics_gateway.interceptors.shared_watches import SharedWatches
+from healthomics_gateway.interceptors.shared_counts import SharedCounts
 from healthomics_gateway.runs.answer_values import AnswerValues
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.runs.shared_answers import SharedAnswers
@@ -57,5 +57,5 @@ def make_caller_limits(sharing: Sharing | None) -> CallerLimits:
         return CallerLimits()
     return CallerLimits(
         rates=SharedRates(sharing.replica, sharing.names),
-        watches=SharedWatches(sharing.replica, sharing.names),
+        watches=SharedCounts(sharing.replica, sharing.names),
     )

@@ -44,7 +44,7 @@ class Values:
         """Return a valid value with any payload."""
         name = self.codec.name(QUERY)
         assert name is not None
-        return self.sealer.seal(name, "", payload)
+        return b"\x00\x00" + self.sealer.seal(name, "", payload)
 
 
 @pytest.mark.parametrize("query", [QUERY, DEFINED, AS_ALICE])
@@ -74,7 +74,6 @@ def test_age_is_the_longer_one_of_both_clocks() -> None:
     ("query", "reader"),
     [
         pytest.param(RunQuery("7654321"), {}, id="another run"),
-        pytest.param(DEFINED, {}, id="another field"),
         pytest.param(AS_ALICE, {}, id="another partition"),
         pytest.param(QUERY, {"identity": "you"}, id="another identity"),
         pytest.param(QUERY, {"secret": b"guess"}, id="another secret"),
@@ -98,6 +97,20 @@ def test_value_of_another_callers_session_is_rejected() -> None:
 
     assert values.codec.decode(AS_BOB, values.encoded(AS_ALICE)) is None
     assert values.codec.name(AS_ALICE) != values.codec.name(AS_BOB)
+
+
+@pytest.mark.guarantee("shared-partitions")
+def test_value_of_another_field_is_no_answer() -> None:
+    """What was read without exports isn't the answer with them, nor is it invalid."""
+    values = Values()
+    value = values.encoded()
+    field = RunExport.Name(DEFINED.export[0]).encode()
+    relabelled = len(field).to_bytes(2) + field + value[2:]
+
+    assert values.codec.decode(DEFINED, value) is None
+    assert [] == values.rejected.values
+    assert values.codec.decode(DEFINED, relabelled) is None
+    assert [1] == values.rejected.values
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ MAX_CALLERS = 100_000  # beyond these, one without watches isn't told to the sto
 _UNKNOWN = -1  # what the store has after a command has failed
 
 
-class SharedWatches:
+class SharedCounts:
     """The number of each caller's watches here, which the store adds to the others'.
 
     The store is told the number before a watch begins, and in the background when one
