@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from healthomics_gateway.interceptors.caller_limits import CallerLimits
-from healthomics_gateway.interceptors.shared_rates import SharedRates
 from healthomics_gateway.interceptors.shared_counts import SharedCounts
+from healthomics_gateway.interceptors.shared_rates import SharedRates
 from healthomics_gateway.runs.answer_values import AnswerValues
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.runs.shared_answers import SharedAnswers
