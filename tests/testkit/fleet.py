@@ -89,13 +89,15 @@ async def fleet(number: int = 3) -> AsyncIterator[list[Member]]:
 def among(make: Callable[[Member], Any]) -> Callable[[AsyncTest], Callable[[], None]]:
     """Return a decorator that runs a test in virtual time, with several replicas.
 
-    Each argument of the test is what `make` returns for another replica.
+    Each argument of the test is what `make` returns for another replica. If it has
+    only one, there is a second replica all the same.
     """
 
     def decorate(test: AsyncTest) -> Callable[[], None]:
         async def work() -> None:
-            async with fleet(test.__code__.co_argcount) as members:
-                await test(*map(make, members))
+            number = test.__code__.co_argcount
+            async with fleet(max(number, 2)) as members:
+                await test(*map(make, members[:number]))
 
         def run() -> None:
             virtually(work)
