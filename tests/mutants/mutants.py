@@ -529,11 +529,11 @@ MUTANTS = (
     ),
     Mutant(
         "state-is-encoded-for-the-rules-before",
-        "runs/poller.py",
-        "        await self._encoding.acquire()\n",
+        "runs/watch_state.py",
+        "        await self._lock.acquire()\n",
         "        chosen = selection()\n"
         "        selection = lambda: chosen\n"
-        "        await self._encoding.acquire()\n",
+        "        await self._lock.acquire()\n",
         "unit/runs/test_watch.py::test_state_that_waits_to_be_encoded_is_of_the_newest_rules",
     ),
     Mutant(
