@@ -174,12 +174,16 @@ class Poller:
         self._task = asyncio.create_task(self._poll_or_follow())
 
     async def _poll_or_follow(self) -> None:
+        period_seconds = self._wanted_seconds()
         try:
-            if await self._lease.claim(period_seconds=self._wanted_seconds()):
-                await self._poll()
-            else:
+            if not await self._lease.claim(period_seconds=period_seconds):
                 self._task = None
                 self._follow()
+                return
+            await self._poll()
+            if period_seconds < self._subscribers.period_seconds:  # for a first state
+                period_seconds = self._subscribers.period_seconds
+                await self._lease.claim(period_seconds=period_seconds)
         except Exception as error:  # noqa: BLE001  # else the subscribers wait for ever
             _log.error("bug", runId=self.query.id, exc_info=error)
             self._fail(GatewayError(Reason.GATEWAY_INTERNAL))

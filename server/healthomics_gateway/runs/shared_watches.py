@@ -7,6 +7,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES
@@ -29,7 +30,7 @@ CLOCKS_SECONDS = 2.0
 # Without news, in addition to a period, until a follower polls once by itself.
 PATIENCE_SECONDS = 60.0
 MAX_SHARED_BYTES = MAX_VALUE_BYTES - 1024  # of a run; the rest is the seal's
-MAX_UNRELEASED = 10_000  # leases; the followers of one that is dropped poll themselves
+MAX_LEFT = 10_000  # while detached; the store forgets a replica that is away longer
 
 
 class SharedWatches:
@@ -58,7 +59,7 @@ class SharedWatches:
         self.clock = clock
         self.open: dict[str, SharedLease] = {}  # by name
         self._ended: OrderedDict[str, bool] = OrderedDict()  # whether it may be held
-        self._unreleased: OrderedDict[str, None] = OrderedDict()
+        self._left: OrderedDict[str, bool] = OrderedDict()  # while it was detached
         self._leaving: asyncio.Task[None] | None = None
         replica.on_change(self._look)
 
@@ -69,7 +70,7 @@ class SharedWatches:
     def leave(self, name: str, *, may_be_held: bool) -> None:
         """End the subscription and the lease of a name in the background.
 
-        Nothing is done if a newer poller uses them.
+        It is done again when the replica attaches, if the store can't be reached.
         """
         self._ended[name] = may_be_held or self._ended.get(name, False)
         if self._leaving is None:
@@ -78,31 +79,31 @@ class SharedWatches:
     async def _leave_all(self) -> None:
         while self._ended:
             name, may_be_held = self._ended.popitem(last=False)
-            if name not in self.open:
+            if name not in self.open:  # else a newer poller uses it
                 await self.replica.unsubscribe(name)
-            if may_be_held and name not in self.open:
-                await self._release(name)
+                if may_be_held and name not in self.open:
+                    await self._release(name)
+            if not self.replica.is_attached:
+                self._left[name] = may_be_held
+                if len(self._left) > MAX_LEFT:
+                    self._left.popitem(last=False)
         self._leaving = None
 
     async def _release(self, name: str) -> None:
         replica = self.replica
-        try:
+        with suppress(StoreError):
             await replica.ask(lambda store: store.release(name, replica=replica.id))
-        except StoreError:
-            self._unreleased[name] = None
-            if len(self._unreleased) > MAX_UNRELEASED:
-                self._unreleased.popitem(last=False)
 
     def _look(self) -> None:
-        """Claim the leases whose holders are gone, and release those that are left."""
+        """Claim the leases whose holders are gone, and leave what couldn't be left."""
         if not self.replica.is_attached:
             return
         for lease in tuple(self.open.values()):
             if lease.holder and lease.holder not in self.replica.attached:
                 lease.free()
-        while self._unreleased:
-            name, _ = self._unreleased.popitem(last=False)
-            self.leave(name, may_be_held=True)
+        while self._left:
+            name, may_be_held = self._left.popitem(last=False)
+            self.leave(name, may_be_held=may_be_held)
 
 
 class SharedLease:
@@ -135,6 +136,8 @@ class SharedLease:
         It may poll if the store can't be asked, or what the store has isn't valid. An
         answer that is too large to be published isn't shared.
         """
+        if self._is_ended:
+            return False
         self.holder = ""
         run = self._follower.run
         if run and run.ByteSize() > MAX_SHARED_BYTES:
