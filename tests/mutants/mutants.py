@@ -664,6 +664,27 @@ MUTANTS = (
         holds=("faults/test_watching.py::test_watchers_that_leave_end_the_polls",),
     ),
     Mutant(
+        "each-replica-has-its-own-poller",
+        "runs/shared_watches.py",
+        "        return False\n\n    def end",
+        "        return True\n\n    def end",
+        "unit/runs/test_shared_watches.py::test_run_is_polled_once_a_period_by_all_replicas",
+    ),
+    Mutant(
+        "follower-relies-on-messages",
+        "runs/shared_watches.py",
+        "        is_valid = self._learn_last(claim)\n",
+        "        is_valid = True\n",
+        "unit/runs/test_shared_watches.py::test_watch_misses_no_end_if_all_messages_are_lost",
+    ),
+    Mutant(
+        "followers-don-t-look-at-the-members",
+        "runs/shared_watches.py",
+        "                lease.free()\n",
+        "                pass\n",
+        "unit/runs/test_shared_watches.py::test_another_replica_polls_soon_after_the_poller_is_gone",
+    ),
+    Mutant(
         "shutdown-waits-for-watches",
         "app/interceptor_stack.py",
         "        bounds.drain.lasting,\n",

@@ -1,4 +1,4 @@
-"""Replicas that watch runs and share a store in memory, in virtual time, with faults."""
+"""Replicas that watch runs and share a store in memory, in virtual time."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Node:
     def _start_beats(self) -> None:
         self._beats = asyncio.create_task(self.replica.follow())
 
-    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
+    async def get_run(self, query: RunQuery, *, call: Call) -> Answer:  # noqa: ARG002  # the shape of a source
         """Fetch from HealthOmics, and publish what it answers."""
         await self.replica.running.wait()
         answer = await self._world.fetch(query, self)

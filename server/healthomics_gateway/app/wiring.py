@@ -11,6 +11,7 @@ from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
+from healthomics_gateway.runs.lease import Leases
 from healthomics_gateway.runs.quota import RECOVERY_SECONDS
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
@@ -157,6 +158,7 @@ def make_run_service(
     refusal_seconds: float,
     tracer: Tracer | None = None,
     shared: SharedAnswers | None = None,
+    leases: Leases | None = None,
 ) -> RunService:
     """Create RunService over the stack of sources, whose answers `cache` keeps.
 
@@ -164,7 +166,8 @@ def make_run_service(
 
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.
-    `tracer` begins the traces of polls; without it the stack records no spans.
+    `tracer` begins the traces of polls; without it the stack records no spans. With
+    `leases`, replicas share the polls of watched runs.
     """
     waiting = queued if tracer else not_traced
     kept = Caching(
@@ -193,6 +196,7 @@ def make_run_service(
         ),
         interval_seconds=settings.watch.interval.total_seconds(),
         metrics=metrics.watch,
+        leases=leases,
     )
     return RunService(
         runs,

@@ -77,17 +77,21 @@ class SharedWatches:
             self._leaving = asyncio.create_task(self._leave_all())
 
     async def _leave_all(self) -> None:
-        while self._ended:
-            name, may_be_held = self._ended.popitem(last=False)
-            if name not in self.open:  # else a newer poller uses it
-                await self.replica.unsubscribe(name)
-                if may_be_held and name not in self.open:
-                    await self._release(name)
-            if not self.replica.is_attached:
-                self._left[name] = may_be_held
-                if len(self._left) > MAX_LEFT:
-                    self._left.popitem(last=False)
-        self._leaving = None
+        try:
+            while self._ended:
+                await self._leave(*self._ended.popitem(last=False))
+        finally:
+            self._leaving = None
+
+    async def _leave(self, name: str, may_be_held: bool) -> None:  # noqa: FBT001  # an item
+        if name not in self.open:  # else a newer poller uses it
+            await self.replica.unsubscribe(name)
+            if may_be_held and name not in self.open:
+                await self._release(name)
+        if not self.replica.is_attached:
+            self._left[name] = may_be_held
+            if len(self._left) > MAX_LEFT:
+                self._left.popitem(last=False)
 
     async def _release(self, name: str) -> None:
         replica = self.replica
