@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,19 @@ import structlog
 from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.poll import Poll
+from healthomics_gateway.runs.poll import Polls
 from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
-from healthomics_gateway.runs.source import NO_ATTEMPT, Caller
 from healthomics_gateway.runs.subscribers import Subscribers
 from healthomics_gateway.runs.watch_state import TERMINAL, Encoder, History, State
 
 if TYPE_CHECKING:
     from healthomics_gateway.runs.lease import Leases
-    from healthomics_gateway.runs.source import Answer, RunQuery, RunSource
+    from healthomics_gateway.runs.source import (
+        Answer,
+        RunQuery,
+        RunSource,
+        UpstreamInfo,
+    )
     from healthomics_gateway.runs.subscribers import Subscriber
     from healthomics_gateway.telemetry.metrics.parts import WatchMetrics
 
@@ -32,10 +35,9 @@ class Poller:
     """Polls one run for as long as it has subscribers, or until the run has ended."""
 
     __slots__ = (
-        *("_answer", "_call", "_clock", "_due", "_failures", "_forget", "_history"),
-        *("_is_over", "_joined", "_lease", "_metrics", "_polls", "_subscribers"),
-        *("_task", "_timer", "answered_at", "encoder", "failure", "query"),
-        "upstream",
+        *("_answer", "_clock", "_due", "_failures", "_forget", "_history"),
+        *("_is_over", "_lease", "_metrics", "_polls", "_subscribers", "_task"),
+        *("_timer", "answered_at", "encoder", "failure", "query"),
     )
 
     def __init__(
@@ -54,7 +56,7 @@ class Poller:
         `forget` is called when no more polls follow.
         """
         self.query = query
-        self._polls = polls
+        self._polls = Polls(polls, query)
         self._metrics = metrics
         self._clock = clock
         self._forget = forget
@@ -66,13 +68,15 @@ class Poller:
         self._failures = Failures()
         self._timer: asyncio.TimerHandle | None = None  # of the next poll
         self._task: asyncio.Task[None] | None = None  # of the poll under way
-        self._call: Poll | None = None  # of the newest poll
-        self._joined: set[asyncio.Task[None]] = set()  # calls that share that poll
         self._is_over = False
         self.encoder = Encoder()
         self._lease = leases.lease(self)
         self.failure: GatewayError | None = None  # that ends the watches
-        self.upstream = NO_ATTEMPT  # of the last poll
+
+    @property
+    def upstream(self) -> UpstreamInfo:
+        """The attempts of the last poll."""
+        return self._polls.upstream
 
     @property
     def run(self) -> Run | None:
@@ -83,7 +87,7 @@ class Poller:
         """Add a subscriber."""
         self._subscribers.add(subscriber)
         if self._subscribers.names[subscriber.name] == 1:
-            self._add_caller(subscriber.name)
+            self._polls.add_caller(subscriber.name)
         if self._failures.number:
             due = self._clock() + BACKOFF_SECONDS
         elif self.answered_at >= subscriber.since:
@@ -97,20 +101,7 @@ class Poller:
         self._subscribers.remove(subscriber)
         if not self._subscribers:
             self._end()
-            for task in (*self._joined, *((self._task,) if self._task else ())):
-                task.cancel()
-
-    def _add_caller(self, name: str) -> None:
-        """Let a poll that waits for its turn use the turn of one more caller."""
-        if self._task and self._call and not self._call.is_sent:
-            task = asyncio.create_task(self._join_poll(name))
-            self._joined.add(task)
-            task.add_done_callback(self._joined.discard)
-
-    async def _join_poll(self, name: str) -> None:
-        with suppress(GatewayError):  # the poll itself handles it
-            call = Poll((Caller(name, self.query.id),))
-            await self._polls.get_run(self.query, call=call)
+            self._cancel_poll()
 
     def state_for(self, subscriber: Subscriber) -> State | None:
         """Return the next state for a subscriber, or `None` if there is none yet.
@@ -128,15 +119,14 @@ class Poller:
         self._metrics.change_delay_seconds.observe(self._clock() - read_at)
 
     def learn(self, answer: Answer, *, age_seconds: float = 0.0) -> None:
-        """Use an answer, whoever fetched it, unless there is a newer one.
-
-        The same one may come again.
-        """
+        """Use an answer, whoever fetched it, unless it is older than the last."""
         read_at = self._clock() - age_seconds
         if read_at < self.answered_at:
             return
         self.answered_at = read_at
         self._failures = Failures()
+        if self._polls.is_waiting:
+            self._cancel_poll()  # the answer replaces it
         if answer is not self._answer:
             self._answer = answer
             self._history.add(
@@ -164,13 +154,19 @@ class Poller:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(due - self._clock(), 0), self._begin)
 
+    def _cancel_poll(self) -> None:
+        self._polls.leave()
+        if self._task:
+            self._task.cancel()
+            self._task = None
+
     def _cancel_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
     def _begin(self) -> None:
-        self._timer = self._call = None
+        self._timer = None
         self._task = asyncio.create_task(self._poll_or_follow())
 
     async def _poll_or_follow(self) -> None:
@@ -194,16 +190,13 @@ class Poller:
         self._schedule(due if due > now else now + period_seconds)
 
     async def _poll(self) -> None:
-        names = self._subscribers.names
-        callers = tuple(Caller(name, self.query.id) for name in names)
-        call = self._call = Poll(callers)
         try:
-            answer = await self._polls.get_run(self.query, call=call)
-            self._task, self.upstream = None, call.upstream
+            answer = await self._polls.poll(self._subscribers.names)
+            self._task = None
             self._metrics.polls_ok.inc()
             self.learn(answer)
         except GatewayError as error:
-            self._task, self.upstream = None, call.upstream
+            self._task = None
             self._metrics.polls_failed.inc()
             if self._failures.is_end(error, self._clock()):
                 self._fail(error)
