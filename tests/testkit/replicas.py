@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from healthomics.v1.run_pb2 import Run, RunStatus
 from healthomics.v1.run_service_pb2 import WatchRunResponse
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.runs.answer_values import AnswerValues
+from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.runs.field_mask import Selection
+from healthomics_gateway.runs.shared_answers import SharedAnswers
 from healthomics_gateway.runs.shared_watches import SharedWatches
 from healthomics_gateway.runs.source import Answer, Call, RunQuery
 from healthomics_gateway.runs.subscription import SubscriptionOptions
@@ -38,6 +39,7 @@ class Link:
     def __init__(self, memory: MemoryStore) -> None:
         """Begin without a fault."""
         self.is_cut = False
+        self.delay_seconds = self.answer_delay_seconds = 0.0  # of commands
         self.loses: Callable[[], bool] = lambda: False  # a published value
         self.names: set[str] = set()  # that are subscribed to
         self.held: list[tuple[str, bytes]] | None = None  # while the process is stopped
@@ -67,17 +69,19 @@ class Link:
 
     async def subscribe(self, name: str) -> None:
         """Note that a name is subscribed to."""
-        self._check()
+        await self._check()
         self.names.add(name)
         await self._store.subscribe(name)
 
     async def unsubscribe(self, name: str) -> None:
         """Note that a name isn't subscribed to any more."""
-        self._check()
+        await self._check()
         self.names.discard(name)
         await self._store.unsubscribe(name)
 
-    def _check(self) -> None:
+    async def _check(self) -> None:
+        if self.delay_seconds:
+            await asyncio.sleep(self.delay_seconds)
         if self.is_cut:
             raise StoreError("the link is cut")
 
@@ -85,8 +89,10 @@ class Link:
         """Return a command of the store."""
 
         async def command(*args: Any, **fields: Any) -> Any:
-            self._check()
-            return await getattr(self._store, name)(*args, **fields)
+            await self._check()
+            answer = await getattr(self._store, name)(*args, **fields)
+            await asyncio.sleep(self.answer_delay_seconds)
+            return answer
 
         return command
 
@@ -117,6 +123,7 @@ class Node:
         self.replica = FreezableReplica(self.link, replicas=3, jitter=jitter)
         self.clock_offset_seconds = 0.0
         self.is_publishing = True
+        self.is_killed = False
         self.rejected = Seen()
         sealer = Sealer(
             b"secret", wall_clock=lambda: 1e9 + now() + self.clock_offset_seconds
@@ -125,6 +132,9 @@ class Node:
         self.names.learn(account="1", identity="gateway")
         self.values = AnswerValues(self.names, sealer, rejected=self.rejected)
         self.shared = SharedWatches(self.replica, self.values, jitter=jitter, clock=now)
+        self._answers = SharedAnswers(
+            self.replica, self.values, Cache(max_bytes=0), max_age_seconds=60, clock=now
+        )
         self.watches = Watches(
             self, polls=self, interval_seconds=5.0, leases=self.shared, clock=now
         )
@@ -138,21 +148,9 @@ class Node:
         """Fetch from HealthOmics, and publish what it answers."""
         await self.replica.running.wait()
         answer = await self._world.fetch(query, self)
-        value = self.values.encode(query, answer)
-        name = self.values.name(query)
-        if value and name and self.is_publishing:
-            task = asyncio.create_task(self._publish(name, value))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if self.is_publishing:
+            self._answers.put(query, answer)
         return answer
-
-    async def _publish(self, name: str, value: bytes) -> None:
-        with suppress(StoreError):
-            await self.replica.ask(
-                lambda store: store.write(
-                    name, "", value, age_seconds=0.0, keep_seconds=60.0
-                )
-            )
 
     def watch(
         self, run_id: str, *, at: float = 0.0, **fields: Any
@@ -189,14 +187,16 @@ class Node:
         self._beats.cancel()
 
     def wake(self) -> None:
-        """Let the process go on."""
+        """Let the process go on, unless it was killed meanwhile."""
+        if self.is_killed or self.replica.running.is_set():
+            return
         self.replica.running.set()
         self._start_beats()
         self.link.pass_held()
 
     async def kill(self) -> None:
         """End the process without a word to the store."""
-        self.link.is_cut = True
+        self.link.is_cut = self.is_killed = True
         self._beats.cancel()
         for task in tuple(self._tasks):
             task.cancel()

@@ -150,14 +150,14 @@ class SharedLease:
         try:
             claim = await self._ask(period_seconds)
         except StoreError:
-            return self._poll()
+            return self._may_poll()
         if claim is None or claim.holder == self._shared.replica.id:
-            return self._poll()
+            return self._may_poll()
         self.holder = claim.holder
         self._may_be_held = False
         is_valid = self._learn_last(claim)
         if not is_valid or self._is_overdue(period_seconds):
-            return self._poll()
+            return self._may_poll()
         if self._is_free:  # the store didn't know it yet
             asyncio.get_running_loop().call_soon(self.free)
         return False
@@ -232,9 +232,9 @@ class SharedLease:
         silent_seconds = self._shared.clock() - self._heard_at
         return silent_seconds > period_seconds + PATIENCE_SECONDS
 
-    def _poll(self) -> bool:
+    def _may_poll(self) -> bool:
         self._heard_at = self._shared.clock()
-        return True
+        return not self._is_ended
 
     def _close(self) -> None:
         if self._name:

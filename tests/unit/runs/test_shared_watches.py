@@ -10,6 +10,8 @@ from math import inf
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OneCall, RunQuery
@@ -33,7 +35,7 @@ async def until(at: float) -> None:
 async def left_behind(world: World) -> list[Any]:
     """Return what there is of watches a second later: it must be nothing."""
     await asyncio.sleep(1)
-    left: list[Any] = []
+    left: list[Any] = []  # of replicas that live
     for each in world.nodes:
         if not each.link.is_cut:
             left += each.link.names
@@ -347,6 +349,137 @@ def test_watch_that_begins_again_is_still_subscribed() -> None:
     assert [(1.1, "a"), (21.5, "b"), (31.7, "c"), (31.7, "end")] == seen[0]
     assert [(3, "a"), (21.5, "b"), (31.7, "c"), (31.7, "end")] == seen[1]
     assert {0} == set(pollers)
+
+
+def test_lease_that_is_granted_after_its_watch_has_left_is_released() -> None:
+    """A claim that is under way when the last watch leaves has no effect."""
+
+    async def work() -> Any:
+        world = World(*LIFE)
+        first = world.nodes[0]
+        await world.attach()
+        first.link.delay_seconds = 0.02
+        watch = first.watch(ID, at=1)
+        await until(1.01)
+        watch.cancel()
+        return world.polls(), await left_behind(world)
+
+    assert ([], []) == virtually(work)
+
+
+def test_lease_that_is_granted_after_the_end_of_the_run_is_released() -> None:
+    """No poll follows an answer to a call that shows the end."""
+
+    async def work() -> Any:
+        world = World((0, {"name": "a", "status": "FAILED"}), seconds=0.01)
+        first = world.nodes[0]
+        await world.attach()
+        first.link.delay_seconds = 0.02
+        watch = first.watch(ID, at=1)
+        await until(1)
+        await first.watches.get_run(RunQuery(ID), call=OneCall(inf))
+        return await watch, world.polls(), await left_behind(world)
+
+    seen, polled, left = virtually(work)
+    assert [(1.01, "a"), (1.01, "end")] == seen
+    assert [1] == polled  # the call's
+    assert [] == left
+
+
+def test_lease_that_is_released_during_a_claim_is_claimed_again() -> None:
+    """It doesn't matter which of the two answers arrives first."""
+
+    async def work() -> Any:
+        world = World(*LIFE)
+        first, second, _ = world.nodes
+        await world.attach()
+        polling = first.watch(ID, at=1)
+        await until(3)
+        claim = second.watch(ID, at=3)
+        await asyncio.sleep(0)  # the store has refused it
+        second.link.answer_delay_seconds = 0.02
+        await asyncio.sleep(0.01)
+        polling.cancel()
+        await asyncio.sleep(0.02)
+        second.link.answer_delay_seconds = 0.0
+        await claim
+        return world.polls(), world.pollers()
+
+    polled, pollers = virtually(work)
+    assert [1, 6.35] == polled[:2]
+    assert [0, 1, 1, 1, 1, 1, 1] == pollers
+
+
+KINDS = ("cut", "freeze", "kill", "lose", "slow", "wipe")
+FAULTS = st.lists(
+    st.tuples(
+        st.sampled_from(KINDS),
+        st.integers(0, 2),  # the replica
+        st.floats(0, 35),  # its beginning
+        st.floats(0.01, 10),  # its length
+    ),
+    max_size=6,
+)
+
+
+async def cause(world: World, fault: tuple[str, int, float, float]) -> None:
+    """Cause a fault, and end it after its time; the last replica is never killed."""
+    kind, number, at, seconds = fault
+    node = world.nodes[number]
+    await until(1 + at)
+    if kind == "wipe":
+        world.wipe()
+    elif kind == "kill":
+        if number < 2:
+            await node.kill()
+    elif kind == "freeze":
+        node.freeze()
+        await asyncio.sleep(seconds)
+        node.wake()
+    elif kind == "lose":
+        node.link.loses = lambda: True
+        await asyncio.sleep(seconds)
+        node.link.loses = lambda: False
+    elif kind == "slow":
+        node.link.delay_seconds = 0.2
+        await asyncio.sleep(seconds)
+        node.link.delay_seconds = 0.0
+    elif not node.is_killed:
+        node.link.is_cut = True
+        await asyncio.sleep(seconds)
+        node.link.is_cut = node.is_killed
+
+
+@pytest.mark.guarantee("replicas-share-ends")
+@settings(max_examples=60, deadline=None)
+@given(FAULTS, st.integers(0, 999))
+def test_no_fault_makes_a_watch_miss_its_end(
+    faults: list[tuple[str, int, float, float]], seed: int
+) -> None:
+    """Each watch at a replica that lives ends soon after the run and the faults."""
+    draw = random.Random(seed)
+
+    async def work() -> Any:
+        world = World(*LIFE, jitter=draw.random)
+        await world.attach()
+        watches = [
+            (node, node.watch(run, at=1 + 9 * draw.random()))
+            for run in ("1", "2")
+            for node in world.nodes
+        ]
+        await asyncio.gather(*(cause(world, each) for each in faults))
+        await asyncio.wait([watch for _, watch in watches], timeout=60)
+        seen = [await watch for node, watch in watches if not node.is_killed]
+        await asyncio.sleep(5)
+        return seen, world.polls(), await left_behind(world)
+
+    seen, polled, left = virtually(work)
+    ends = [31.0, *(1 + at + seconds for _, _, at, seconds in faults)]
+    assert {"end"} == {each[-1][1] for each in seen}
+    assert {"c"} == {each[-2][1] for each in seen}
+    assert max(ends) + 12 >= max(each[-1][0] for each in seen)
+    assert 2 * 3 * 12 >= len(polled)
+    assert [] == left
 
 
 # values
