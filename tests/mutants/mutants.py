@@ -529,11 +529,11 @@ MUTANTS = (
     ),
     Mutant(
         "state-is-encoded-for-the-rules-before",
-        "runs/poller.py",
-        "        await self._encoding.acquire()\n",
+        "runs/watch_state.py",
+        "        await self._lock.acquire()\n",
         "        chosen = selection()\n"
         "        selection = lambda: chosen\n"
-        "        await self._encoding.acquire()\n",
+        "        await self._lock.acquire()\n",
         "unit/runs/test_watch.py::test_state_that_waits_to_be_encoded_is_of_the_newest_rules",
     ),
     Mutant(
@@ -662,6 +662,27 @@ MUTANTS = (
         "        if True:\n            poller = self._pollers[query]",
         "unit/runs/test_watch.py::test_watches_of_a_run_share_its_polls",
         holds=("faults/test_watching.py::test_watchers_that_leave_end_the_polls",),
+    ),
+    Mutant(
+        "each-replica-has-its-own-poller",
+        "runs/shared_watches.py",
+        "        return False\n\n    def end",
+        "        return True\n\n    def end",
+        "unit/runs/test_shared_watches.py::test_run_is_polled_once_a_period_by_all_replicas",
+    ),
+    Mutant(
+        "follower-relies-on-messages",
+        "runs/shared_watches.py",
+        "        is_valid = self._learn_last(claim)\n",
+        "        is_valid = True\n",
+        "unit/runs/test_shared_watches.py::test_watch_misses_no_end_if_all_messages_are_lost",
+    ),
+    Mutant(
+        "followers-don-t-look-at-the-members",
+        "runs/shared_watches.py",
+        "                lease.free()\n",
+        "                pass\n",
+        "unit/runs/test_shared_watches.py::test_another_replica_polls_soon_after_the_poller_is_gone",
     ),
     Mutant(
         "shutdown-waits-for-watches",

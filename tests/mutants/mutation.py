@@ -63,6 +63,7 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "runs/quota": "runs/test_rate_limit runs/test_scheduler",
     "runs/rate_limit": "runs/test_rate_limit",
     "runs/retry": "runs/test_retry",
+    "runs/shared_watches": "runs/test_shared_watches",
     "runs/source": "runs/test_rate_limit runs/test_coalesce",
     "runs/watch": "runs/test_watch",
     "services/readiness": "services/test_health",

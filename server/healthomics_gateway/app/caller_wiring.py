@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from healthomics_gateway.app.interceptor_stack import Bounds, Guards
 from healthomics_gateway.app.reload_change import rules_of
+from healthomics_gateway.app.sharing import Sharing
+from healthomics_gateway.app.sharing_wiring import make_caller_limits
 from healthomics_gateway.auth.keyring import Keyring, keyring_of
 from healthomics_gateway.auth.tokens import Tokens
 from healthomics_gateway.errors.reasons import Reason
@@ -45,7 +47,11 @@ def make_tokens(jwt: Jwt, keyring: Keyring) -> Tokens:
 
 
 def make_guards(
-    settings: Settings, keyring: Keyring | None, *, metrics: Metrics
+    settings: Settings,
+    keyring: Keyring | None,
+    *,
+    metrics: Metrics,
+    sharing: Sharing | None = None,
 ) -> Guards:
     """Create the interceptors that authenticate, authorize and limit callers."""
     expiry = CredentialExpiry()
@@ -53,6 +59,7 @@ def make_guards(
         keyring.on_change(expiry.check)
     return Guards(
         rules_of(settings),
+        limits=make_caller_limits(sharing),
         rule_calls=metrics.rules,
         by_token=make_tokens(settings.jwt, keyring).credential_of if keyring else None,
         expiry=expiry,

@@ -18,6 +18,7 @@ from healthomics_gateway.app.parts import Observability, make_parts
 from healthomics_gateway.app.reload import Reload, Reloader, Setters
 from healthomics_gateway.app.reload_change import roles_of
 from healthomics_gateway.app.server_factory import ServerFactory
+from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
@@ -51,6 +52,7 @@ class Gateway:
         fault_of_log: Callable[[], str] | None = None,
         refusal_seconds: float = REFUSAL_SECONDS,
         worker: int | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         """Create the parts in a running event loop, without listening yet.
 
@@ -61,6 +63,7 @@ class Gateway:
         * `refusal_seconds` is the interval of refusals, see `make_run_service`.
         * `worker` is its number if it is one of several that serve these addresses:
           the admin pages are the supervisor's, and only the first has Unix sockets.
+        * `sharing` is what it shares with others, if not what the settings say.
         """
         self._settings = settings
         self._worker = worker
@@ -76,6 +79,7 @@ class Gateway:
             observability=observability or Observability(),
             refusal_seconds=refusal_seconds,
             serves_sockets=not worker,
+            sharing=sharing,
         )
         self._reloader = self._make_reloader(reload) if reload else None
         self._add_to_readiness(fault_of_log)

@@ -79,6 +79,7 @@ class Guards:
         self,
         rules: Sequence[Rule],
         *,
+        limits: CallerLimits,
         rule_calls: RuleCalls,
         by_token: ByToken | None,
         expiry: CredentialExpiry,
@@ -92,7 +93,7 @@ class Guards:
         self._policy = Policy()
         self._rule_calls = rule_calls
         self._authorization = Authorization(self._policy)
-        self._limits = CallerLimits()
+        self._limits = limits
         self._by_token = by_token
         self._expiry = expiry
         self._proves_identities = bool(by_token or asks_for_certificates)

@@ -38,7 +38,8 @@ class Member(Manager, Protocol):
 
     number: int  # of the worker, from 0
     log_lock: LogLock  # of the log that all workers write
-    store: Store  # that the workers share
+    store: Store  # that the workers share if the settings name no other
+    secret: bytes  # that authenticates the values there
 
     def attach(self, gateway: Gateway, signals: Signals) -> None:
         """Get the gateway, before it starts, and what ends it."""

@@ -110,7 +110,6 @@ def _of_sharing(sharing: Sharing | None) -> Mapping[str, Reader]:
         "store_attached": of(lambda each: each.replica.is_attached),
         "store_replicas": of(lambda each: each.replica.replicas),
         "store_errors": of(lambda each: each.replica.errors),
-        "store_values_rejected": of(lambda each: each.sealer.rejected),
     }
 
 

@@ -12,6 +12,7 @@ from healthomics_gateway.app.listeners import Listeners
 from healthomics_gateway.app.measuring import add_methods, make_metrics
 from healthomics_gateway.app.reload_state import Reloads
 from healthomics_gateway.app.sharing import Sharing, make_sharing
+from healthomics_gateway.app.sharing_wiring import make_shared_runs
 from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.runs.cache import Cache
@@ -69,13 +70,15 @@ def make_parts(
     observability: Observability,
     refusal_seconds: float = REFUSAL_SECONDS,
     serves_sockets: bool = True,
+    sharing: Sharing | None = None,
 ) -> Parts:
     """Create the parts; `refusal_seconds` is as in `make_run_service`.
 
-    Without `serves_sockets` there are no listeners of Unix sockets.
+    Without `serves_sockets` there are no listeners of Unix sockets. `sharing` is what
+    they share with other processes; by default it is what the settings say.
     """
     metrics, tracer = observability.metrics, observability.tracer
-    sharing = make_sharing(settings, aws, seconds=metrics.store_seconds)
+    sharing = sharing or make_sharing(settings, aws, seconds=metrics.store.seconds)
     reachability = Reachability(lambda why: readiness.report(why, UPSTREAM))
     upstream = wiring.make_upstream(
         settings,
@@ -84,6 +87,7 @@ def make_parts(
         reached=reachability.note,
         metrics=metrics,
         tracer=tracer,
+        sharing=sharing,
     )
     keyring = caller_wiring.make_keyring(
         settings.jwt, report=lambda why: readiness.report(why, "keys")
@@ -92,6 +96,7 @@ def make_parts(
     services = full_names(name for each in listeners for name in each.services)
     add_methods(metrics, services)
     cache = Cache(max_bytes=settings.cache.max_bytes, ages=metrics.answer_age_seconds)
+    shared = make_shared_runs(settings, sharing, cache, metrics)
     return Parts(
         aws=aws,
         readiness=readiness,
@@ -107,7 +112,9 @@ def make_parts(
         ),
         services=services,
         bounds=caller_wiring.make_bounds(settings),
-        guards=caller_wiring.make_guards(settings, keyring, metrics=metrics),
+        guards=caller_wiring.make_guards(
+            settings, keyring, metrics=metrics, sharing=sharing
+        ),
         cache=cache,
         service=wiring.make_run_service(
             settings,
@@ -116,6 +123,8 @@ def make_parts(
             metrics=metrics,
             refusal_seconds=refusal_seconds,
             tracer=tracer,
+            shared=shared.answers,
+            leases=shared.watches,
         ),
         sharing=sharing,
         reloads=Reloads(settings),

@@ -21,6 +21,7 @@ from healthomics_gateway.app.member import Manager, Member
 from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.app.reload import ConfigFile, Reload
 from healthomics_gateway.app.sd_notify import ServiceManager
+from healthomics_gateway.app.sharing import Sharing, make_worker_sharing
 from healthomics_gateway.app.shutdown import (
     DEAD,
     FORCE_SECONDS,
@@ -90,6 +91,7 @@ async def serve(
         ),
         fault_of_log=log.fault,
         worker=number,
+        sharing=_sharing_of(member, settings, aws),
     )
     if member:
         member.attach(gateway, signals)
@@ -100,6 +102,13 @@ async def serve(
             _end_process(log, code)
         finally:
             await gateway.stop()
+
+
+def _sharing_of(member: Member | None, settings: Settings, aws: Aws) -> Sharing | None:
+    """Return what workers share through their supervisor; None if they don't."""
+    if member is None or settings.shared.url:
+        return None
+    return make_worker_sharing(settings, aws, member.store, secret=member.secret)
 
 
 def _make_reload(

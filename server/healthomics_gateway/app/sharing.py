@@ -41,6 +41,7 @@ class Sharing:
     names: Names
     sealer: Sealer
     store: Store
+    is_identity_known: bool = False  # from the start
     fault_of_messages: Callable[[], str] = lambda: ""
 
     def fault(self) -> str:
@@ -56,6 +57,8 @@ class Sharing:
 
         Meanwhile only the quota and the limits of callers are shared.
         """
+        if self.is_identity_known:
+            return
         failures = 0
         while True:
             try:
@@ -105,12 +108,31 @@ def without_session(arn: str) -> str:
     return f"{head}:{resource}"
 
 
+def make_worker_sharing(
+    settings: Settings, aws: Aws, store: Store, *, secret: bytes
+) -> Sharing:
+    """Return how the workers of a gateway share the store of their supervisor.
+
+    They have the same credentials, so the identity needs no other name.
+    """
+    sealer = Sealer(secret)
+    names = Names(sealer, region=aws.region, endpoint=aws.endpoint)
+    names.learn(account="", identity="own")
+    return Sharing(
+        replica=Replica(store, replicas=settings.workers),
+        names=names,
+        sealer=sealer,
+        store=store,
+        is_identity_known=True,
+    )
+
+
 def make_sharing(
     settings: Settings, aws: Aws, *, seconds: Distribution = NOTHING
 ) -> Sharing | None:
     """Return how the store of `shared.url` is shared; None if it isn't set.
 
-    `seconds` gets the time of each command.
+    `seconds` gets the time of each command. Each worker of a gateway is a replica.
     """
     shared = settings.shared
     if not (shared.url and shared.secret):
@@ -123,7 +145,7 @@ def make_sharing(
         seconds=seconds,
     )
     return Sharing(
-        replica=Replica(store, replicas=shared.replicas),
+        replica=Replica(store, replicas=shared.replicas * settings.workers),
         names=Names(sealer, region=aws.region, endpoint=aws.endpoint),
         sealer=sealer,
         store=store,

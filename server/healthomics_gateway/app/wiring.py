@@ -11,10 +11,12 @@ from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
+from healthomics_gateway.runs.lease import Leases
 from healthomics_gateway.runs.quota import LocalQuota, Quota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.scheduler import Scheduler
+from healthomics_gateway.runs.shared_answers import SharedAnswers
 from healthomics_gateway.runs.shared_quota import QuotaSharing, SharedQuota
 from healthomics_gateway.runs.source import RunSource
 from healthomics_gateway.runs.span_records import not_traced, queued
@@ -180,27 +182,33 @@ def make_run_service(
     metrics: Metrics,
     refusal_seconds: float,
     tracer: Tracer | None = None,
+    shared: SharedAnswers | None = None,
+    leases: Leases | None = None,
 ) -> RunService:
     """Create RunService over the stack of sources, whose answers `cache` keeps.
 
+    So does `shared`, for other replicas.
+
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.
-    `tracer` begins the traces of polls; without it the stack records no spans.
+    `tracer` begins the traces of polls; without it the stack records no spans. With
+    `leases`, replicas share the polls of watched runs.
     """
     waiting = queued if tracer else not_traced
-    fetched = Coalescing(
-        Caching(
-            Retrying(
-                RateLimited(
-                    upstream.attempts,
-                    upstream.schedulers,
-                    session=upstream.roles.session,
-                    waiting=waiting,
-                ),
-                max_attempts=settings.upstream.max_attempts,
+    kept = Caching(
+        Retrying(
+            RateLimited(
+                upstream.attempts,
+                upstream.schedulers,
+                session=upstream.roles.session,
+                waiting=waiting,
             ),
-            cache,
+            max_attempts=settings.upstream.max_attempts,
         ),
+        cache,
+    )
+    fetched = Coalescing(
+        Caching(kept, shared) if shared else kept,
         turns=upstream.schedulers,
         shared_fetches=metrics.shared_fetches,
     )
@@ -213,11 +221,13 @@ def make_run_service(
         ),
         interval_seconds=settings.watch.interval.total_seconds(),
         metrics=metrics.watch,
+        leases=leases,
     )
     return RunService(
         runs,
         watches=runs,
         cache=cache,
+        others=shared,
         limits=make_limits(settings, refusal_seconds=refusal_seconds),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from importlib import import_module
+from secrets import token_bytes
 from typing import Any, TypeAlias
 
 from healthomics_gateway.app.reload import ConfigFile
@@ -45,6 +46,7 @@ def serve_with_workers(
         config=config,
         aws=(lambda _: aws) if aws else _sandbox_aws,
         log_lock=LogLock(),
+        secret=token_bytes(),
     )
     end_seconds = settings.drain_time.total_seconds() + KILL_SECONDS
     place = start_zygote(end_seconds=end_seconds)

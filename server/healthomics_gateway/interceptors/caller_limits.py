@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from cachetools import LRUCache
-
-from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule
+from healthomics_gateway.auth.policy import ANONYMOUS, Rule
 from healthomics_gateway.context import CallContext, Handler
-from healthomics_gateway.errors.exceptions import limited
-from healthomics_gateway.token_bucket import TokenBucket
+from healthomics_gateway.interceptors.local_limits import LocalCounts, LocalRates
 
-MAX_KNOWN = 10_000  # callers with a bucket; a forgotten one gets a full bucket again
+
+class Rates(Protocol):
+    """The token buckets of callers."""
+
+    def take(self, name: str, rate: float, *, is_identity: bool) -> bool:
+        """Take a token that is at hand; return whether there was one."""
+        ...
+
+    async def ask(self, name: str, rate: float, *, is_identity: bool) -> None:
+        """Take a token when none is at hand; raises CALLER_RATE_LIMITED."""
+        ...
+
+
+class Counts(Protocol):
+    """The numbers of calls under way of callers."""
+
+    def enter(self, name: str, limit: int | None) -> bool:
+        """Count a call if that may be decided at once; return whether it is counted."""
+        ...
+
+    async def ask(self, name: str, limit: int | None) -> None:
+        """Count a call that `enter` hasn't counted; raises CALLER_RATE_LIMITED."""
+        ...
+
+    def leave(self, name: str) -> None:
+        """Count a call no more."""
+        ...
 
 
 class CallerLimits:
@@ -27,18 +47,14 @@ class CallerLimits:
     def __init__(
         self,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = random.random,
+        rates: Rates | None = None,
+        calls: Counts | None = None,
+        watches: Counts | None = None,
     ) -> None:
-        """Start with no calls; `jitter` returns a random number in [0, 1)."""
-        self._clock = clock
-        self._jitter = jitter
-        # Two caches, so that hosts without identity, of which one client may have many,
-        # don't evict the bucket of an identity, which would start again full.
-        self._of_identities: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
-        self._of_hosts: LRUCache[str, TokenBucket] = LRUCache(MAX_KNOWN)
-        self._calls: Counter[str] = Counter()
-        self._watches: Counter[str] = Counter()
+        """Start with no calls; by default nothing is shared with other replicas."""
+        self._rates = rates or LocalRates()
+        self._calls = calls or LocalCounts()
+        self._watches = watches or LocalCounts()
 
     def calls(self, proceed: Handler) -> Handler:
         """Limit each caller to its `calls_per_second` and `concurrent_calls`."""
@@ -49,39 +65,22 @@ class CallerLimits:
         return self._limit(proceed, self._watches, lambda rule: rule.watches)
 
     def _limit(
-        self,
-        proceed: Handler,
-        open_calls: Counter[str],
-        limit_of: Callable[[Rule], int | None],
+        self, proceed: Handler, counts: Counts, limit_of: Callable[[Rule], int | None]
     ) -> Handler:
+        rates = self._rates
+
         async def handle(incoming: Any, call: CallContext) -> bytes:
             name, access = call.caller.name, call.access
-            rule = access.rule
-            limit = limit_of(rule)
-            if limit is not None and open_calls[name] >= limit:
-                raise limited(0.5 + self._jitter())
-            if rule.calls_per_second is not None:
-                self._take(name, access, rule.calls_per_second)
-            open_calls[name] += 1
+            limit, rate = limit_of(access.rule), access.rule.calls_per_second
+            if not counts.enter(name, limit):
+                await counts.ask(name, limit)
             try:
+                if rate is not None:
+                    is_known = access.identity != ANONYMOUS
+                    if not rates.take(name, rate, is_identity=is_known):
+                        await rates.ask(name, rate, is_identity=is_known)
                 return await proceed(incoming, call)
             finally:
-                open_calls[name] -= 1
-                if not open_calls[name]:
-                    del open_calls[name]
+                counts.leave(name)
 
         return handle
-
-    def _take(self, name: str, access: Access, rate: float) -> None:
-        is_known = access.identity != ANONYMOUS
-        buckets = self._of_identities if is_known else self._of_hosts
-        bucket, capacity = buckets.get(name), max(rate, 1.0)
-        if bucket is None:
-            bucket = buckets[name] = TokenBucket(
-                rate=rate, capacity=capacity, clock=self._clock
-            )
-        if bucket.rate != rate:  # the rules were reloaded
-            bucket.resize(rate=rate, capacity=capacity)
-        bucket.fill()
-        if not bucket.take():
-            raise limited(bucket.wait_seconds)

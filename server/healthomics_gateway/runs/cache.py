@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cachetools import LRUCache
 
@@ -87,9 +87,13 @@ class Cache:
         """The most that all cached answers may take."""
         return int(self._entries.maxsize)
 
-    def put(self, query: RunQuery, answer: Answer) -> None:
-        """Keep an answer that has just been read, if it fits."""
-        new = {query: _Cached(answer, self._clock(), memory_of(answer.run))}
+    def put(self, query: RunQuery, answer: Answer, *, age_seconds: float = 0.0) -> None:
+        """Keep an answer of this age, if it fits and there is no newer one."""
+        at = self._clock() - age_seconds
+        known = self._entries.get(query.without_export, {})
+        if query in known and known[query].at > at:
+            return
+        new = {query: _Cached(answer, at, memory_of(answer.run))}
         entry = self._entries.pop(query.without_export, {}) | new
         for each in (entry, new):  # if all answers about the run don't fit, the newest
             if self._entries.getsizeof(each) <= self._entries.maxsize:
@@ -107,16 +111,28 @@ class _Cached(NamedTuple):
     size: int  # bytes of memory
 
 
-class Caching:
-    """A source that keeps each answer of the next one in `cache`.
+class Keeper(Protocol):
+    """Anything that keeps the answers of fetches: the cache, or the shared store."""
 
-    It never answers from the cache: RunService does, for requests that allow it.
+    def put(self, query: RunQuery, answer: Answer) -> None:
+        """Keep an answer that has just been read."""
+        ...
+
+    def remove_run(self, query: RunQuery) -> None:
+        """Remove the answers to all queries for the run, in the query's partition."""
+        ...
+
+
+class Caching:
+    """A source that keeps each answer of the next one in `keeper`.
+
+    It never answers from there: RunService does, for requests that allow it.
     """
 
-    def __init__(self, runs: RunSource, cache: Cache) -> None:
+    def __init__(self, runs: RunSource, keeper: Keeper) -> None:
         """Wrap `runs`."""
         self._runs = runs
-        self._cache = cache
+        self._keeper = keeper
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Return the next source's answer; remove a run that isn't found."""
@@ -124,7 +140,7 @@ class Caching:
             answer = await self._runs.get_run(query, call=call)
         except GatewayError as error:
             if error.reason is Reason.RUN_NOT_FOUND:
-                self._cache.remove_run(query)
+                self._keeper.remove_run(query)
             raise
-        self._cache.put(query, answer)
+        self._keeper.put(query, answer)
         return answer

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
 import structlog
 
-from healthomics.v1.run_pb2 import Run, RunStatus
+from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.runs.poll import Poll
+from healthomics_gateway.runs.poll import Polls
 from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
-from healthomics_gateway.runs.source import NO_ATTEMPT, Caller
 from healthomics_gateway.runs.subscribers import Subscribers
-from healthomics_gateway.runs.watch_state import TERMINAL, History, State, View
+from healthomics_gateway.runs.watch_state import TERMINAL, Encoder, History, State
 
 if TYPE_CHECKING:
-    from healthomics_gateway.runs.field_mask import Selection
-    from healthomics_gateway.runs.source import Answer, RunQuery, RunSource
+    from healthomics_gateway.runs.lease import Leases
+    from healthomics_gateway.runs.source import (
+        Answer,
+        RunQuery,
+        RunSource,
+        UpstreamInfo,
+    )
     from healthomics_gateway.runs.subscribers import Subscriber
     from healthomics_gateway.telemetry.metrics.parts import WatchMetrics
-
-# A run stays in these for minutes only, so it is polled more often.
-PASSING = frozenset({RunStatus.RUN_STATUS_STARTING, RunStatus.RUN_STATUS_STOPPING})
-PASSING_SHARE = 0.5  # of the usual period
 
 _log = structlog.get_logger("poll")
 
@@ -36,10 +35,9 @@ class Poller:
     """Polls one run for as long as it has subscribers, or until the run has ended."""
 
     __slots__ = (
-        *("_answer", "_answered_at", "_call", "_clock", "_due", "_encoding"),
-        *("_failures", "_forget", "_history", "_interval_seconds", "_is_over"),
-        *("_joined", "_metrics", "_period_seconds", "_polls", "_subscribers"),
-        *("_task", "_timer", "failure", "query", "upstream"),
+        *("_answer", "_clock", "_due", "_failures", "_forget", "_history"),
+        *("_is_over", "_lease", "_metrics", "_polls", "_subscribers", "_task"),
+        *("_timer", "answered_at", "encoder", "failure", "query"),
     )
 
     def __init__(
@@ -51,29 +49,34 @@ class Poller:
         metrics: WatchMetrics,
         clock: Callable[[], float],
         forget: Callable[[Poller], None],
+        leases: Leases,
     ) -> None:
-        """Poll `polls` for `query`; `forget` is called when no more polls follow."""
+        """Poll `polls` for `query`, while the lease of `leases` allows it.
+
+        `forget` is called when no more polls follow.
+        """
         self.query = query
-        self._polls = polls
-        self._interval_seconds = interval_seconds
+        self._polls = Polls(polls, query)
         self._metrics = metrics
         self._clock = clock
         self._forget = forget
-        self._subscribers = Subscribers()
+        self._subscribers = Subscribers(interval_seconds)
         self._history = History()
         self._answer: Answer | None = None  # the last
-        self._answered_at = -inf
-        self._period_seconds = inf  # the shortest that a subscriber wants
+        self.answered_at = -inf  # when it was read
         self._due = inf  # when the next poll is made
         self._failures = Failures()
         self._timer: asyncio.TimerHandle | None = None  # of the next poll
         self._task: asyncio.Task[None] | None = None  # of the poll under way
-        self._call: Poll | None = None  # of the newest poll
-        self._joined: set[asyncio.Task[None]] = set()  # calls that share that poll
         self._is_over = False
-        self._encoding = asyncio.Lock()
+        self.encoder = Encoder()
+        self._lease = leases.lease(self)
         self.failure: GatewayError | None = None  # that ends the watches
-        self.upstream = NO_ATTEMPT  # of the last poll
+
+    @property
+    def upstream(self) -> UpstreamInfo:
+        """The attempts of the last poll."""
+        return self._polls.upstream
 
     @property
     def run(self) -> Run | None:
@@ -84,12 +87,11 @@ class Poller:
         """Add a subscriber."""
         self._subscribers.add(subscriber)
         if self._subscribers.names[subscriber.name] == 1:
-            self._add_caller(subscriber.name)
-        self._period_seconds = min(self._period_seconds, self._period_of(subscriber))
+            self._polls.add_caller(subscriber.name)
         if self._failures.number:
             due = self._clock() + BACKOFF_SECONDS
-        elif self._answered_at >= subscriber.since:
-            due = self._answered_at + self._period_seconds
+        elif self.answered_at >= subscriber.since:
+            due = self.answered_at + self._subscribers.period_seconds
         else:
             due = -inf
         self._schedule(min(due, self._due))
@@ -99,20 +101,7 @@ class Poller:
         self._subscribers.remove(subscriber)
         if not self._subscribers:
             self._end()
-            for task in (*self._joined, *((self._task,) if self._task else ())):
-                task.cancel()
-
-    def _add_caller(self, name: str) -> None:
-        """Let a poll that waits for its turn use the turn of one more caller."""
-        if self._task and self._call and not self._call.is_sent:
-            task = asyncio.create_task(self._join_poll(name))
-            self._joined.add(task)
-            task.add_done_callback(self._joined.discard)
-
-    async def _join_poll(self, name: str) -> None:
-        with suppress(GatewayError):  # the poll itself handles it
-            call = Poll((Caller(name, self.query.id),))
-            await self._polls.get_run(self.query, call=call)
+            self._cancel_poll()
 
     def state_for(self, subscriber: Subscriber) -> State | None:
         """Return the next state for a subscriber, or `None` if there is none yet.
@@ -120,45 +109,42 @@ class Poller:
         A subscriber that is more than `MAX_UNTAKEN` states behind gets the newest. A
         new one gets the newest too, unless it was read before `subscriber.since`.
         """
-        if subscriber.taken is None and self._answered_at < subscriber.since:
+        if subscriber.taken is None and self.answered_at < subscriber.since:
             return None
         return self._history.after(subscriber.taken)
-
-    async def view(self, state: State, selection: Callable[[], Selection]) -> View:
-        """Return the view of a state through what `selection` returns in the end.
-
-        At most one view is made in a pass of the event loop, as each subscriber may
-        have a selection of its own, and other calls wait meanwhile. What is withheld
-        may change while a view waits, so the selection is asked for after the wait.
-        """
-        if kept := state.kept(selection()):
-            return kept
-        await self._encoding.acquire()
-        asyncio.get_running_loop().call_soon(self._encoding.release)  # in the next pass
-        return state.view(selection())
 
     def note_delivery(self, read_at: float) -> None:
         """Measure the delivery of a change that a read saw at `read_at`."""
         self._metrics.changes.inc()
         self._metrics.change_delay_seconds.observe(self._clock() - read_at)
 
-    def learn(self, answer: Answer) -> None:
-        """Use an answer, whichever call fetched it; the same one may come again."""
-        self._answered_at = self._clock()
+    def learn(self, answer: Answer, *, age_seconds: float = 0.0) -> None:
+        """Use an answer, whoever fetched it, unless it is older than the last."""
+        read_at = self._clock() - age_seconds
+        if read_at < self.answered_at:
+            return
+        self.answered_at = read_at
         self._failures = Failures()
+        if self._polls.is_waiting:
+            self._cancel_poll()  # the answer replaces it
         if answer is not self._answer:
             self._answer = answer
             self._history.add(
                 answer,
-                at=self._answered_at,
+                at=self.answered_at,
                 taken=(each.taken for each in self._subscribers),
             )
             if answer.run.status in TERMINAL:
                 self._end()
             self._subscribers.wake()
-            periods = map(self._period_of, self._subscribers)
-            self._period_seconds = min(periods, default=inf)
-        self._schedule(self._answered_at + self._period_seconds)
+            self._subscribers.use_status(answer.run.status)
+        due = self.answered_at + self._subscribers.period_seconds
+        self._schedule(due + self._lease.grace_seconds)
+
+    def hurry(self, seconds: float) -> None:
+        """Claim the lease `seconds` after a poll is due: nobody else polls any more."""
+        due = self.answered_at + self._wanted_seconds()
+        self._schedule(min(max(due, self._clock()) + seconds, self._due))
 
     def _schedule(self, due: float) -> None:
         """Poll at `due`; a poll that is under way schedules the next itself."""
@@ -168,6 +154,12 @@ class Poller:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(due - self._clock(), 0), self._begin)
 
+    def _cancel_poll(self) -> None:
+        self._polls.leave()
+        if self._task:
+            self._task.cancel()
+            self._task = None
+
     def _cancel_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
@@ -175,33 +167,44 @@ class Poller:
 
     def _begin(self) -> None:
         self._timer = None
-        self._task = asyncio.create_task(self._poll())
+        self._task = asyncio.create_task(self._poll_or_follow())
+
+    async def _poll_or_follow(self) -> None:
+        period_seconds = self._wanted_seconds()
+        try:
+            if not await self._lease.claim(period_seconds=period_seconds):
+                self._task = None
+                self._follow()
+                return
+            await self._poll()
+            if period_seconds < self._subscribers.period_seconds:  # for a first state
+                period_seconds = self._subscribers.period_seconds
+                await self._lease.claim(period_seconds=period_seconds)
+        except Exception as error:  # noqa: BLE001  # else the subscribers wait for ever
+            _log.error("bug", runId=self.query.id, exc_info=error)
+            self._fail(GatewayError(Reason.GATEWAY_INTERNAL))
+
+    def _follow(self) -> None:
+        now, period_seconds = self._clock(), self._wanted_seconds()
+        due = self.answered_at + period_seconds + self._lease.grace_seconds
+        self._schedule(due if due > now else now + period_seconds)
 
     async def _poll(self) -> None:
-        names = self._subscribers.names
-        callers = tuple(Caller(name, self.query.id) for name in names)
-        call = self._call = Poll(callers)
         try:
-            answer = await self._polls.get_run(self.query, call=call)
-            self._task, self.upstream = None, call.upstream
+            answer = await self._polls.poll(self._subscribers.names)
+            self._task = None
             self._metrics.polls_ok.inc()
             self.learn(answer)
         except GatewayError as error:
-            self._task, self.upstream = None, call.upstream
+            self._task = None
             self._metrics.polls_failed.inc()
             if self._failures.is_end(error, self._clock()):
                 self._fail(error)
             else:
                 self._back_off(error)
-        except Exception as error:  # noqa: BLE001  # else the subscribers wait for ever
-            _log.error("bug", runId=self.query.id, exc_info=error)
-            self._fail(GatewayError(Reason.GATEWAY_INTERNAL))
 
-    def _period_of(self, subscriber: Subscriber) -> float:
-        if subscriber.period_seconds is not None:
-            return subscriber.period_seconds
-        is_passing = self._answer and self._answer.run.status in PASSING
-        return self._interval_seconds * (PASSING_SHARE if is_passing else 1.0)
+    def _wanted_seconds(self) -> float:
+        return self._subscribers.wanted_seconds(self.answered_at)
 
     def _back_off(self, error: GatewayError) -> None:
         self._schedule(self._clock() + self._failures.backoff_seconds(error))
@@ -221,4 +224,5 @@ class Poller:
         """Make no more polls; the next subscriber begins with a new poller."""
         self._is_over = True
         self._cancel_timer()
+        self._lease.end()
         self._forget(self)

@@ -7,8 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from healthomics_gateway.runs.quota import Gate, nothing
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
@@ -23,12 +22,18 @@ NEWEST_SHARE = 0.3  # weight of the newest time in the average time of a token
 MAX_TAKEN = 1024  # tokens of turns whose requests haven't departed
 
 
-@dataclass(frozen=True, slots=True)
-class QuotaSharing:
+class QuotaSharing(Protocol):
     """What replicas need to share quotas."""
 
-    replica: Replica
-    names: Names
+    @property
+    def replica(self) -> Replica:
+        """The relation of this gateway to the store."""
+        ...
+
+    @property
+    def names(self) -> Names:
+        """The names of quotas."""
+        ...
 
 
 class _Token(NamedTuple):

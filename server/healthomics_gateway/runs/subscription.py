@@ -137,7 +137,8 @@ class Subscription:
                 self.status = state.run.status
                 self._check(state.run)
                 self._is_done = state.run.status in TERMINAL
-                body, digest = await self._poller.view(state, self._options.selection)
+                select = self._options.selection
+                body, digest = await self._poller.encoder.view(state, select)
                 self._options.check(state.run)  # the rules may have changed meanwhile
                 if digest != self._digest:
                     if self._digest:  # the first state is no change

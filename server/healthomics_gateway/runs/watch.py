@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.runs.lease import Alone
 from healthomics_gateway.runs.poll_failures import Failures
 from healthomics_gateway.runs.poller import Poller
 from healthomics_gateway.runs.subscription import Subscription, SubscriptionOptions
 from healthomics_gateway.telemetry.metrics.parts import WatchMetrics
 
 if TYPE_CHECKING:
+    from healthomics_gateway.runs.lease import Leases
     from healthomics_gateway.runs.source import Answer, Call, RunQuery, RunSource
 
 
@@ -30,13 +32,18 @@ class Watches:
         polls: RunSource,
         interval_seconds: float,
         metrics: WatchMetrics | None = None,
+        leases: Leases | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Pass calls on to `runs`; poll with `polls`, every `interval_seconds`."""
+        """Pass calls on to `runs`; poll with `polls`, every `interval_seconds`.
+
+        With `leases`, replicas share the polls of a run.
+        """
         self._runs = runs
         self._polls = polls
         self._interval_seconds = interval_seconds
         self._metrics = metrics or WatchMetrics()
+        self._leases = leases or Alone()
         self._clock = clock
         self._pollers: dict[RunQuery, Poller] = {}
 
@@ -96,6 +103,7 @@ class Watches:
                 metrics=self._metrics,
                 clock=self._clock,
                 forget=self._forget,
+                leases=self._leases,
             )
         return poller
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -76,6 +77,30 @@ class State:
             if len(self._views) < MAX_VIEWS:
                 self._views[selection] = view
         return view
+
+
+class Encoder:
+    """Makes the views of one run's states, at most one in a pass of the event loop.
+
+    Each subscriber may have a selection of its own, and other calls wait meanwhile.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def view(self, state: State, selection: Callable[[], Selection]) -> View:
+        """Return the view of a state through what `selection` returns in the end.
+
+        What is withheld may change while a view waits, so the selection is asked for
+        after the wait.
+        """
+        if kept := state.kept(selection()):
+            return kept
+        await self._lock.acquire()
+        asyncio.get_running_loop().call_soon(self._lock.release)  # in the next pass
+        return state.view(selection())
 
 
 class History:

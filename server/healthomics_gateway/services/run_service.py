@@ -21,6 +21,7 @@ from healthomics_gateway.context import CallContext, current_call
 from healthomics_gateway.errors.exceptions import AwsAnswer, GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.cache import Cache
+from healthomics_gateway.runs.shared_answers import NoOtherAnswers, OtherAnswers
 from healthomics_gateway.runs.source import (
     Answer,
     Caller,
@@ -49,13 +50,15 @@ class RunService(RunServiceServicer):
         watches: Watches,
         limits: Limits,
         cache: Cache | None = None,
+        others: OtherAnswers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Use `runs` for GetRun, unless `cache` has a recent answer."""
+        """Use `runs` for GetRun, unless `cache` or `others` have a recent answer."""
         self._runs = runs
         self._watches = watches
         self._limits = limits
         self._cache = cache or Cache(max_bytes=0)
+        self._others = others or NoOtherAnswers()
         self._clock = clock
         self._requests = RequestReader(limits)
 
@@ -81,7 +84,7 @@ class RunService(RunServiceServicer):
         answer = self._cache.get(query, max_age_seconds=max_age_seconds)
         if answer is None or not call.access.sees(answer.run):
             # A caller that may not see it is refused as late as for a missing run.
-            answer = await self._fetch(query, call)
+            answer = await self._read(query, call, max_age_seconds)
             return self._requests.selection(request, call).of(answer.run)
         if call.span and answer.origin:
             call.span.link(answer.origin)
@@ -89,10 +92,14 @@ class RunService(RunServiceServicer):
         call.is_from_cache = True
         return self._requests.selection(request, call).of(answer.run)
 
-    async def _fetch(self, query: RunQuery, call: CallContext) -> Answer:
-        """Return a run from HealthOmics; raise an error if the caller may not see it.
+    async def _read(
+        self, query: RunQuery, call: CallContext, max_age_seconds: float
+    ) -> Answer:
+        """Return a run that another replica has read lately, else from HealthOmics.
 
-        Raises CALLER_DEADLINE or SERVER_DEADLINE if the call's time is over.
+        Raises an error if the caller may not see the run that HealthOmics returns, at a
+        time that doesn't depend on the look-up before. Raises CALLER_DEADLINE or
+        SERVER_DEADLINE if the call's time is over.
         """
         begun = self._clock()
         seconds, is_own = time_limit(
@@ -103,6 +110,11 @@ class RunService(RunServiceServicer):
         asked = OneCall(begun + seconds, caller=call.caller, span=call.span)
         try:
             async with asyncio.timeout(seconds) as limit, self._hiding(call, begun):
+                found = await self._others.find(query, max_age_seconds=max_age_seconds)
+                if found and call.access.sees(found.run):
+                    asked.upstream = UpstreamInfo(answer=AwsAnswer(found.request_id))
+                    call.is_from_cache = True
+                    return found
                 answer = await self._runs.get_run(query, call=asked)
                 call.access.check(answer.run)
         except TimeoutError:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
+from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.shared.seal import Sealer
+
+# Gateways with different contracts share no runs: the older one would pass on members
+# that it doesn't know, also those that its settings withhold.
+_CONTRACT = sha256(Run.DESCRIPTOR.file.serialized_pb).hexdigest()
 
 
 class Names:
@@ -38,7 +45,8 @@ class Names:
         if not (role or self._identity):
             return None
         identity = () if role else (self._account, self._identity)
-        return self._sealer.name("run", *self._place, *identity, role, caller, run_id)
+        place = (_CONTRACT, *self._place)
+        return self._sealer.name("run", *place, *identity, role, caller, run_id)
 
     def caller(self, kind: str, caller: str) -> str:
         """Return the name of what is counted of a caller."""

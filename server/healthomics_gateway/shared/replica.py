@@ -145,8 +145,8 @@ class Replica:
 
     async def unsubscribe(self, name: str) -> None:
         """Call no handler for an entry any more; never raises."""
-        if self._handlers.pop(name, None):
-            await self._try(lambda store: store.unsubscribe(name))
+        self._handlers.pop(name, None)
+        await self._try(lambda store: store.unsubscribe(name))
 
     async def _try(self, command: Callable[[Store], Awaitable[None]]) -> None:
         try:

@@ -22,6 +22,7 @@ class Program:
     # Returns AWS's settings; the URL is that of the sandbox, empty without one.
     aws: Callable[[str], Aws]
     log_lock: LogLock
+    secret: bytes  # that authenticates what the workers share
 
     def with_ports(self, ports: Ports) -> Program:
         """Return the same with the ports that the supervisor holds."""

@@ -11,7 +11,6 @@ from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Control, ControlError, Handlers, Message
 from healthomics_gateway.shared.remote import DELIVER, RemoteStore
 from healthomics_gateway.shared.store import Store
-from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.workers.ports import Ports
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.zygote import Forked
@@ -37,7 +36,7 @@ async def serve_worker(
     """
     from healthomics_gateway.app.process import serve  # noqa: PLC0415  # it loads gRPC
 
-    worker = Worker(forked.number, program.log_lock, make_report=make_report)
+    worker = Worker(forked.number, program, make_report=make_report)
     await worker.open(forked)
     try:
         start = await worker.control.ask("join", seconds=JOIN_SECONDS)
@@ -57,11 +56,12 @@ class Worker:
     """A worker's connection to its supervisor, which reports to it and obeys it."""
 
     def __init__(
-        self, number: int, log_lock: LogLock, *, make_report: MakeReport
+        self, number: int, program: Program, *, make_report: MakeReport
     ) -> None:
         """Create it, without a gateway yet."""
         self.number = number
-        self.log_lock = log_lock
+        self.log_lock = program.log_lock
+        self.secret = program.secret
         self.store: Store = (store := RemoteStore(self._ask))
         self._make_report = make_report
         self._gateway: Gateway | None = None

@@ -11,7 +11,12 @@ from healthomics_gateway.auth.policy import ANONYMOUS, Access, Rule
 from healthomics_gateway.context import CallContext, Handler
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.interceptors.caller_limits import MAX_KNOWN, CallerLimits
+from healthomics_gateway.interceptors.caller_limits import CallerLimits
+from healthomics_gateway.interceptors.local_limits import (
+    MAX_KNOWN,
+    LocalCounts,
+    LocalRates,
+)
 from healthomics_gateway.runs.source import Caller
 from testkit.serving import call_context
 
@@ -25,7 +30,11 @@ class LimitedCalls:
         """Limit every caller to `limits`."""
         self.now = 1000.0
         self.set_rule(**limits)
-        self._limits = CallerLimits(clock=lambda: self.now, jitter=lambda: 0.25)
+        self._limits = CallerLimits(
+            rates=LocalRates(clock=lambda: self.now),
+            calls=LocalCounts(jitter=lambda: 0.25),
+            watches=LocalCounts(jitter=lambda: 0.25),
+        )
         self.call = self._limits.calls(self._proceed)
         self.watch = self._limits.watches(self._proceed)
         self._inside: list[asyncio.Task[bytes]] = []

@@ -83,6 +83,15 @@ class WatchMetrics:
     change_delay_seconds: Distribution = NOTHING
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreMetrics:
+    """The commands to the shared store, and the answers in it."""
+
+    seconds: Distribution = NOTHING  # that a command takes
+    answers: Count = NOTHING  # that were found in the store
+    values_rejected: Count = NOTHING
+
+
 class RuleCalls:
     """The number of calls by the label of the rule that applied to their callers.
 

@@ -22,6 +22,7 @@ from healthomics_gateway.telemetry.metrics.parts import (
     Distribution,
     QueueMetrics,
     RuleCalls,
+    StoreMetrics,
     WatchMetrics,
 )
 from healthomics_gateway.telemetry.metrics.state import PREFIX, State
@@ -43,8 +44,8 @@ class Metrics:
     queue = QueueMetrics()
     answer_age_seconds: Distribution = NOTHING
     shared_fetches: Count = NOTHING
-    store_seconds: Distribution = NOTHING
     watch = WatchMetrics()
+    store = StoreMetrics()
     refusals: Mapping[str, Count] = NO_COUNTS  # by reason
 
     def __init__(
@@ -73,19 +74,14 @@ class Metrics:
         self.answer_age_seconds = _histogram(
             registry,
             "answer_age_seconds",
-            "Age of the answers that the cache returned.",
+            "Age of the answers that the cache or the store returned.",
             buckets=AGE_SECONDS,
         )
         self.shared_fetches = _counter(
             registry, "shared_fetches", "Calls that joined another call's fetch."
         )
-        self.store_seconds = _histogram(
-            registry,
-            "store_seconds",
-            "Time of a command to the shared store.",
-            buckets=STORE_SECONDS,
-        )
         self.watch = _watch(registry)
+        self.store = _store(registry)
         refusals = _counter(
             registry,
             "refusals",
@@ -148,5 +144,20 @@ def _watch(registry: CollectorRegistry) -> WatchMetrics:
             registry,
             "watch_change_delay_seconds",
             "Time from the read that saw a change to its delivery.",
+        ),
+    )
+
+
+def _store(registry: CollectorRegistry) -> StoreMetrics:
+    return StoreMetrics(
+        seconds=_histogram(
+            registry,
+            "store_seconds",
+            "Time of a command to the shared store.",
+            buckets=STORE_SECONDS,
+        ),
+        answers=_counter(registry, "store_answers", "Answers found in the store."),
+        values_rejected=_counter(
+            registry, "store_values_rejected", "Values of the store that aren't valid."
         ),
     )

@@ -54,11 +54,6 @@ STATE: Mapping[str, Description] = {
     "store_errors": Description(
         (), "Commands that the shared store hasn't done in time.", is_counter=True
     ),
-    "store_values_rejected": Description(
-        (),
-        "Values in the shared store that weren't written with shared.secret.",
-        is_counter=True,
-    ),
     "watches": Description((), "Calls of WatchRun under way."),
     "unread_bytes": Description((), "Bytes of answers that clients haven't read yet."),
     "rule_calls": Description(

@@ -1,0 +1,206 @@
+"""Callers' open watches, limited for all replicas together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from healthomics_gateway.errors.exceptions import limited
+from healthomics_gateway.shared.store import StoreError
+
+if TYPE_CHECKING:
+    from healthomics_gateway.shared.names import Names
+    from healthomics_gateway.shared.replica import Replica
+
+RETRY_SECONDS = 1.0  # after which a number that a full store hasn't taken is sent again
+MAX_CALLERS = 100_000  # beyond these, one without watches isn't told to the store
+_UNKNOWN = -1  # what the store has after a command has failed
+
+
+class SharedCounts:
+    """The number of each caller's watches here, which the store adds to the others'.
+
+    The store is told the number before a watch begins, and in the background when one
+    has ended. While the replica is detached, a caller may begin a watch if it has less
+    than the replica's share of its limit here.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        names: Names,
+        *,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Begin with none; `jitter` returns a random number in [0, 1)."""
+        self._replica = replica
+        self._names = names
+        self._jitter = jitter
+        self._callers: dict[str, _Caller] = {}
+        self._untold: dict[str, _Caller] = {}  # the store has to be told their numbers
+        self._telling: asyncio.Task[None] | None = None
+        replica.on_change(self._tell_all)
+
+    def enter(self, name: str, limit: int | None) -> bool:
+        """Count a watch without a limit; return False if it has one."""
+        if limit is not None:
+            return False
+        self._caller(name).number += 1
+        return True
+
+    async def ask(self, name: str, limit: int | None) -> None:
+        """Count a watch, or raise CALLER_RATE_LIMITED if its caller has `limit`.
+
+        Watches that come together share a request to the store, if all may begin.
+        """
+        caller = self._caller(name)
+        caller.limit = limit
+        entry = asyncio.get_running_loop().create_future()
+        caller.entries.append(entry)
+        if caller.admitting is None:
+            caller.admitting = asyncio.create_task(self._admit(caller))
+        try:
+            is_admitted = await entry
+        except asyncio.CancelledError:
+            if not entry.cancelled() and entry.result():
+                self.leave(name)
+            raise
+        if not is_admitted:
+            raise limited(0.5 + self._jitter())
+
+    def leave(self, name: str) -> None:
+        """Count a watch no more."""
+        caller = self._callers[name]
+        caller.number -= 1
+        self._note(caller)
+
+    def _caller(self, name: str) -> _Caller:
+        caller = self._callers.get(name)
+        if caller is None:
+            stored = self._names.caller("watches", name)
+            caller = self._callers[name] = _Caller(name, stored)
+        return caller
+
+    async def _admit(self, caller: _Caller) -> None:
+        """Decide about all watches that wait, as many at once as possible."""
+        async with caller.lock:
+            wanted = len(caller.entries)
+            while caller.entries:
+                wanted = min(wanted, len(caller.entries))
+                limit, number = caller.limit, caller.number + wanted
+                is_possible = await self._tell(caller, number, limit=limit)
+                if is_possible is None:
+                    caller.admit_share(self._replica.replicas)
+                elif is_possible:
+                    caller.admit(wanted)
+                elif wanted > 1:
+                    wanted //= 2
+                else:
+                    caller.refuse()
+            caller.admitting = None
+            self._note(caller)
+
+    async def _tell(
+        self, caller: _Caller, number: int, *, limit: int | None
+    ) -> bool | None:
+        """Set a number in the store; return whether that was possible.
+
+        Return None if the store fails.
+        """
+        if not self._replica.is_attached:
+            return None
+        try:
+            is_possible = await self._replica.ask(
+                lambda store: store.count(
+                    caller.stored, number, replica=self._replica.id, limit=limit
+                )
+            )
+        except StoreError:
+            caller.told = _UNKNOWN
+            return None
+        if is_possible:
+            caller.told = number
+        return is_possible
+
+    def _note(self, caller: _Caller) -> None:
+        """Let the store be told a number that has changed; forget a caller without."""
+        name, is_told = caller.name, caller.is_told
+        is_over = not caller.number and caller.admitting is None
+        if is_over and (is_told or len(self._callers) > MAX_CALLERS):
+            if self._callers.get(name) is caller:
+                del self._callers[name]
+        elif not is_told:
+            self._untold[name] = caller
+            if self._telling is None and self._replica.is_attached:
+                self._telling = asyncio.create_task(self._tell_untold())
+
+    def _tell_all(self) -> None:
+        """Tell the store all numbers again, if it is there: it may have lost them."""
+        for caller in tuple(self._callers.values()):
+            if caller.is_limited and self._replica.is_attached:
+                caller.told = _UNKNOWN
+                self._note(caller)
+
+    async def _tell_untold(self) -> None:
+        """Tell the store numbers, one after another, while it is there."""
+        while self._untold and self._replica.is_attached:
+            caller = self._untold.pop(next(iter(self._untold)))
+            async with caller.lock:
+                if not caller.is_told:
+                    await self._tell(caller, caller.number, limit=None)
+            if not caller.is_told and self._replica.is_attached:
+                await asyncio.sleep(RETRY_SECONDS)
+            self._note(caller)
+        self._telling = None
+
+
+class _Caller:
+    """One caller's watches at this replica."""
+
+    __slots__ = (
+        *("admitting", "entries", "limit", "lock", "name", "number", "stored", "told"),
+    )
+
+    def __init__(self, name: str, stored: str) -> None:
+        self.name = name
+        self.stored = stored  # the name in the store
+        self.number = 0
+        self.told = 0  # the number that the store has, or _UNKNOWN
+        self.limit: int | None = None  # of the newest watch that has one
+        self.entries: deque[asyncio.Future[bool]] = deque()
+        self.lock = asyncio.Lock()  # so that the store gets numbers in their order
+        self.admitting: asyncio.Task[None] | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Return whether the store counts this caller's watches."""
+        return self.limit is not None
+
+    @property
+    def is_told(self) -> bool:
+        """Return whether the store has the right number, if it counts the caller's."""
+        return not self.is_limited or self.told == self.number
+
+    def admit(self, number: int) -> None:
+        """Let the first watches begin that wait."""
+        for _ in range(number):
+            entry = self.entries.popleft()
+            if not entry.done():  # else its call was cancelled
+                self.number += 1
+                entry.set_result(True)
+
+    def admit_share(self, replicas: int) -> None:
+        """Let those begin that the share of one replica allows; refuse the rest."""
+        most = max((self.limit or 0) // replicas, 1)
+        self.admit(min(max(most - self.number, 0), len(self.entries)))
+        self.refuse()
+
+    def refuse(self) -> None:
+        """Refuse all watches that wait."""
+        while self.entries:
+            entry = self.entries.popleft()
+            if not entry.done():
+                entry.set_result(False)
