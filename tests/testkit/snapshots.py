@@ -141,7 +141,9 @@ def worker(number: int = 1, **changes: Any) -> shape.WorkerState:
 
 def loaded(**changes: Any) -> shape.Snapshot:
     """Return the state of a gateway at work, with everything that a page may show."""
-    slots = [slot(at, used=at * 2, throttled=at == 9) for at in reversed(range(SLOTS))]
+    slots = [
+        slot(at, used=at * 2, throttled=int(at == 9)) for at in reversed(range(SLOTS))
+    ]
     state = at_rest(
         calls=shape.Calls(open=12, max_open=8192),
         quota=[

@@ -13,7 +13,7 @@ WORKERS = "workers"
 NO_WORKER = "NO_WORKER"  # no worker has reported that it serves
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReadiness:
     """The readiness of a worker, as it has reported."""
 

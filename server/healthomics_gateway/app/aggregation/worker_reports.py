@@ -152,7 +152,9 @@ class WorkerReports:
         reports = self._reports()
         return {
             at: WorkerReadiness(
-                reports[at].why_not, reports[at].is_dead, reports[at].parts
+                why_not=reports[at].why_not,
+                is_dead=reports[at].is_dead,
+                parts=reports[at].parts,
             )
             for at in self._known()
         }

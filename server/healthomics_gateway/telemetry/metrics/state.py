@@ -89,12 +89,18 @@ def earliest(times: Iterable[float]) -> float:
     return min(filter(None, times), default=0.0)
 
 
+def last(values: Iterable[float]) -> float:
+    """Return the last value: that of the supervisor, which knows all workers."""
+    *_, value = values
+    return value
+
+
 # How the values of a gauge's series in several workers become one, by its full name.
 # Counters and histograms are summed.
 GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     PREFIX + "build_info": max,
-    PREFIX + "ready": max,
-    PREFIX + "draining": max,
+    PREFIX + "ready": last,
+    PREFIX + "draining": last,
     # Equal in all workers, except that shares, of the scope `worker`, are summed.
     PREFIX + "quota_tokens": max,
     PREFIX + "quota_rate": max,
