@@ -28,7 +28,7 @@ class Asking:
     ) -> None:
         """Put what `ask` returns for a worker's number into `reports`.
 
-        `ask` raises OSError if the worker's connection is closed.
+        It returns None if the worker can't answer.
         """
         self._reports = reports
         self._ask = ask
@@ -76,9 +76,11 @@ class Asking:
     async def _report(self, number: int, pid: int) -> None:
         try:
             data = await self._ask(number)
-            if self._reports.running().get(number) == pid:
+            if self._reports.running().get(number) != pid:
+                return
+            if data is None:
+                self._reports.missed(number)
+            else:
                 self._reports.put(number, data)
-        except OSError:
-            self._reports.missed(number)
         finally:
             self._asked.pop((number, pid), None)
