@@ -10,7 +10,7 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.services.readiness import LISTENERS, PartState
 
 WORKERS = "workers"
-NO_WORKER = "NO_WORKER"  # no worker has reported that it serves
+NONE_SERVES = "no worker serves"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class MergedReadiness:
         if self.is_draining:
             return Reason.GATEWAY_DRAINING.name
         reasons = [each.why_not for each in self._known().values()]
-        return "" if "" in reasons else next(iter(reasons), NO_WORKER)
+        return "" if "" in reasons else next(iter(reasons), NONE_SERVES)
 
     @property
     def is_dead(self) -> bool:
@@ -71,7 +71,7 @@ class MergedReadiness:
             for states in by_name.values()
             for each in (states if len(states) == 1 else _named(states))
         ]
-        reason = "" if known else NO_WORKER
+        reason = "" if known else NONE_SERVES
         return [*parts, PartState(WORKERS, reason, "; ".join(self._faults()))]
 
     @property

@@ -35,7 +35,7 @@ def merged(*workers: WorkerReadiness, fault: str = "") -> MergedReadiness:
         pytest.param((OK, OK), "", id="all"),
         pytest.param((UNREADY, OK), "", id="one"),
         pytest.param((UNREADY, UNREADY), INVALID, id="none"),
-        pytest.param((), "NO_WORKER", id="no-worker"),
+        pytest.param((), "no worker serves", id="no-worker"),
     ],
 )
 def test_gateway_is_ready_if_any_worker_is(
@@ -88,7 +88,7 @@ def test_faults_of_processes_have_a_line() -> None:
     fault = "worker 1 is starting again (ended by SIGKILL)"
 
     assert f"workers: {fault}" == merged(OK, fault=fault).lines[-1]
-    assert [f"workers: NO_WORKER: {fault}"] == merged(fault=fault).lines
+    assert [f"workers: no worker serves: {fault}"] == merged(fault=fault).lines
 
 
 @pytest.mark.parametrize(

@@ -66,13 +66,13 @@ async def test_gateway_is_unready_until_a_worker_has_reported() -> None:
     reports.put(1, report())
 
     faults = "worker 1 is starting; worker 2 is starting"
-    assert f"workers: NO_WORKER: {faults}" == before == started
+    assert f"workers: no worker serves: {faults}" == before == started
     assert (0, 0, 0) == (
         found.value("ready"),
         found.value("workers"),
         found.value("worker_restarts_total"),
     )
-    assert (False, "NO_WORKER") == (state.ready, state.reason)
+    assert (False, "no worker serves") == (state.ready, state.reason)
     assert "worker 1 process 4201 not ready is starting" in words(page(state))
     assert ("", "workers: worker 2 is starting") == (
         reports.readiness.why_not,
