@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from healthomics_gateway.app.admin import AdminPages
+from healthomics_gateway.app.admin_server import AdminServer
 from healthomics_gateway.app.aggregation.asking import Asking
 from healthomics_gateway.app.aggregation.reporter import Reporter
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
@@ -64,8 +65,9 @@ async def two_workers() -> AsyncIterator[Supervised]:
             snapshot=reports.snapshot,
             refresh=asking.refresh,
         )
-        supervised.admin_address = f"127.0.0.1:{await pages.start('127.0.0.1', 0)}"
-        stack.push_async_callback(pages.stop)
+        server = AdminServer(pages.pages)
+        supervised.admin_address = f"127.0.0.1:{await server.start('127.0.0.1', 0)}"
+        stack.push_async_callback(server.stop)
         yield supervised
 
 
