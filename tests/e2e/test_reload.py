@@ -77,7 +77,7 @@ class Reloaded:
         url = f"http://{self.served.admin_address}/metrics"
         async with aiohttp.request("GET", url) as response:
             text = await response.text()
-        return set(re.findall('quota_limit{account="(.*)"}', text))
+        return set(re.findall('quota_limit{account="(.*?)",', text))
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import select
 import signal
@@ -33,6 +34,7 @@ from testkit.gateway_process import (
     client,
     serving,
 )
+from testkit.metrics import Scrape, settled
 
 RUN = "1000003"
 OWN_CONNECTION = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0}
@@ -119,6 +121,41 @@ async def test_workers_share_the_port_and_are_replaced() -> None:
     assert started["pid"] not in (first, second)
     assert os.getpgid(0) not in groups
     assert 0 == code
+
+
+def all_have_reported(found: Scrape) -> bool:
+    """Return whether both workers are known, and all calls are counted."""
+    calls = found.value("grpc_server_started_total", grpc_method="GetRun")
+    return (2, CONNECTIONS) == (found.value("workers"), calls)
+
+
+async def test_pages_are_those_of_all_workers() -> None:
+    """Counts stay when a worker is killed, and the gateway is ready all the time."""
+    async with (
+        Sandbox(quota_per_second=0) as sandbox,
+        serving(sandbox.url, GATEWAY_WORKERS="2") as served,
+    ):
+        killed, other = processes(served)
+        async with connected(served) as stubs:
+            await answering(stubs, served)
+        before = await settled(served, all_have_reported)
+        os.kill(killed, signal.SIGKILL)
+        await served.event("worker_ended")
+        gone = await page(served, "/readyz?verbose")
+        await served.event("worker_started")
+        after = await settled(served, all_have_reported)
+        _, text = await page(served, "/statusz?format=json")
+
+    assert [0, 1] == [each.value("worker_restarts_total") for each in (before, after)]
+    assert [1, 1] == [each.value("ready") for each in (before, after)]
+    assert 200 == gone[0]
+    assert gone[1].splitlines()[-1] in (
+        "workers: worker 0 is starting again (ended by SIGKILL)",
+        "workers: ok",  # if it was back at once
+    )
+    workers = json.loads(text)["workers"]
+    assert [(0, 1), (1, 0)] == [(each["worker"], each["restarts"]) for each in workers]
+    assert [False, True] == [each["pid"] in (killed, other) for each in workers]
 
 
 async def test_sigterm_loses_no_call_of_any_worker() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from healthomics_gateway.app.statusz import shape
 from healthomics_gateway.services.readiness import PartState
+from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY
 from healthomics_gateway.telemetry.recent import (
     SLOT_SECONDS,
     SLOTS,
@@ -38,6 +39,7 @@ def quota(*slots: SlotUse, **changes: Any) -> shape.QuotaState:
     used = sum(each.used for each in slots)
     state = shape.QuotaState(
         account="own",
+        scope=GATEWAY,
         limit_per_second=8.0,
         rate_per_second=8.0,
         tokens=2.0,
@@ -85,6 +87,7 @@ def at_rest(**changes: Any) -> shape.Snapshot:
         live=True,
         draining=False,
         parts=[PartState(each, "", "") for each in ("listeners", "aws", "upstream")],
+        workers=(),
         addresses=["127.0.0.1:50051"],
         admin_address="127.0.0.1:9464",
         region="us-east-1",
@@ -119,15 +122,35 @@ def certificate(seconds: float, **changes: Any) -> shape.CertificateState:
     return replace(state, **changes)
 
 
+def worker(number: int = 1, **changes: Any) -> shape.WorkerState:
+    """Return a worker at work."""
+    state = shape.WorkerState(
+        worker=number,
+        pid=4200 + number,
+        ready=True,
+        reason="",
+        fault="",
+        calls=12,
+        watches=1200,
+        memory_bytes=90 * 2**20,
+        uptime_seconds=7500.0,
+        restarts=0,
+    )
+    return replace(state, **changes)
+
+
 def loaded(**changes: Any) -> shape.Snapshot:
     """Return the state of a gateway at work, with everything that a page may show."""
-    slots = [slot(at, used=at * 2, throttled=at == 9) for at in reversed(range(SLOTS))]
+    slots = [
+        slot(at, used=at * 2, throttled=int(at == 9)) for at in reversed(range(SLOTS))
+    ]
     state = at_rest(
         calls=shape.Calls(open=12, max_open=8192),
         quota=[
             quota(*slots, rate_per_second=5.6, waiting_calls=3, waiting_polls=1),
-            quota(slot(0, used=1), account="210987654321"),
+            quota(slot(0, used=1), account="210987654321", scope=ALL),
         ],
+        workers=[worker(1), worker(2)],
         watches=shape.WatchState(open=1200, max_open=10_000, runs=40),
         cache=shape.CacheState(
             runs=1, bytes=5 * 2**20, max_bytes=2**26, hits=90, misses=10
@@ -165,6 +188,22 @@ def with_faults(**changes: Any) -> shape.Snapshot:
             PartState("listeners", "", ""),
             PartState("upstream", "UPSTREAM_CONNECTION", "no answer in 33 s"),
             PartState("log", "", "12 lines lost"),
+            PartState("workers", "", "worker 2 is starting again (ended by SIGKILL)"),
+        ],
+        workers=[
+            worker(1, ready=False, reason="UPSTREAM_CONNECTION"),
+            worker(
+                2,
+                pid=None,
+                ready=False,
+                fault="is starting again (ended by SIGKILL)",
+                calls=None,
+                watches=None,
+                memory_bytes=None,
+                uptime_seconds=None,
+                restarts=3,
+            ),
+            worker(3, fault="hasn't answered for 7 s"),
         ],
         credentials=shape.CredentialState(
             usable=False, expires=None, expires_in_seconds=None
@@ -189,6 +228,7 @@ def hostile() -> shape.Snapshot:
         grpc_version=HOSTILE,
         reason=HOSTILE,
         parts=[PartState(HOSTILE, HOSTILE, HOSTILE)],
+        workers=[worker(reason=HOSTILE, fault=HOSTILE)],
         addresses=[HOSTILE],
         admin_address=HOSTILE,
         region=HOSTILE,

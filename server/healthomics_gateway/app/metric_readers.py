@@ -19,6 +19,7 @@ from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.telemetry.metrics.state import Reader, Values
+from healthomics_gateway.telemetry.quota_scope import GATEWAY
 from healthomics_gateway.version import VERSION
 
 
@@ -43,6 +44,9 @@ def readers_of(parts: Parts) -> Mapping[str, Reader]:
         "log_lines_lost": lambda: _lost(observability.lost_lines),
         **_of_expiries(parts),
         **_of_reloads(parts.reloads),
+        "workers": _one(lambda: 1),
+        "worker_restarts": _one(lambda: 0),
+        "worker_report_faults": _one(lambda: 0),
     }
 
 
@@ -71,13 +75,16 @@ def _of_quota(upstream: UpstreamParts) -> Mapping[str, Reader]:
     schedulers = upstream.schedulers
     return {
         "quota_tokens": lambda: {
-            (account,): each.tokens for account, each in schedulers.by_account.items()
+            (account, GATEWAY): each.tokens
+            for account, each in schedulers.by_account.items()
         },
         "quota_rate": lambda: {
-            (account,): each.rate for account, each in schedulers.by_account.items()
+            (account, GATEWAY): each.rate
+            for account, each in schedulers.by_account.items()
         },
         "quota_limit": lambda: {
-            (account,): each.tps for account, each in schedulers.by_account.items()
+            (account, GATEWAY): each.tps
+            for account, each in schedulers.by_account.items()
         },
         "queue_length": lambda: _queue_length(upstream),
     }

@@ -129,6 +129,11 @@ class SlotUse:
         return self.rate_per_second * self.seconds
 
 
+def left_of(slots: Sequence[SlotUse]) -> int:
+    """Return how many further requests the rate would have allowed in these slots."""
+    return round(sum(max(0.0, each.limit - each.used) for each in slots))
+
+
 class QuotaUse:
     """The requests to one account in each 15 seconds of the last 15 minutes."""
 

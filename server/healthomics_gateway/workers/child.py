@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
-from typing import Any
 
 from healthomics_gateway.control import Control, Handlers, Message
 from healthomics_gateway.workers.zygote import Exit
@@ -23,24 +21,11 @@ class Child:
         self.pid = 0
         self.is_serving = False
         self.serving_since = 0.0
-        self.is_draining = False
-        self.is_dead = False  # new calls can't reach it
-        self.why_not = ""  # the reason for which it isn't ready
         self.content = b""  # of the configuration file, as it uses it
         self.faults: list[str] = []  # of its start
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.control = Control(Handlers())
         self._misses = 0
-
-    @property
-    def is_live(self) -> bool:
-        """Return whether it serves, and new calls can reach it."""
-        return self.is_serving and not (self.is_dead or self.ended.done())
-
-    @property
-    def is_ready(self) -> bool:
-        """Return whether it serves, and is ready for calls."""
-        return self.is_live and not (self.why_not or self.is_draining)
 
     async def open(self, handlers: Handlers) -> socket.socket:
         """Create the connection; return the worker's end."""
@@ -54,17 +39,8 @@ class Child:
         self.is_serving, self.serving_since = True, now
         self._misses = 0
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Note its readiness."""
-        self.why_not, self.is_dead = state["why_not"], state["is_dead"]
-
-    def stop(self) -> None:
-        """Note that it ends by itself, as after a signal."""
-        self.is_draining = True
-
     def drain(self, seconds: float) -> None:
         """Let it begin a drain of at most `seconds`."""
-        self.is_draining = True
         self.control.note("drain", Message(seconds))
 
     def answered(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from healthomics_gateway.app.member import Manager
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Handlers, Message
@@ -38,18 +39,20 @@ class Keeper:
         link: ZygoteLink,
         crew: Crew,
         *,
+        reports: WorkerReports,
         number: int,
         manager: Manager,
         content: bytes,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Keep `number` workers in `crew`.
+        """Keep `number` workers in `crew`; `reports` gets their starts and ends.
 
         `manager` gets the reloads, and `content` is that of the configuration file.
         """
         self._link = link
         self._crew = crew
+        self._reports = reports
         self._number = number
         self._manager = manager
         self._content = content  # the newest that a worker uses
@@ -130,8 +133,6 @@ class Keeper:
                 "pong": lambda _: child.answered(),
                 "ready": lambda _: self._ready(child),
                 "reloading": lambda _: self._begin_reload(child),
-                "stopping": lambda _: child.stop(),
-                "state": lambda message: child.set_state(message.data),
                 "uses": lambda message: self._use(child, message.payload),
                 "faults": lambda message: child.faults.extend(message.data),
             },
@@ -178,9 +179,11 @@ class Keeper:
 
     def _forked(self, number: int, pid: int) -> None:
         self._crew.children[number].pid = pid
+        self._reports.started(number, pid)
 
     def _ended(self, number: int, how: Exit) -> None:
         self._crew.children[number].end(how)
+        self._reports.ended(number, how.text)
 
 
 def _log_end(child: Child, how: Exit) -> None:

@@ -12,7 +12,6 @@ from healthomics_gateway.app.sd_notify import ServiceManager
 from healthomics_gateway.app.shutdown import Signals, end_now
 from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_setup import Printed, set_up_logging
-from healthomics_gateway.workers.pages import MakePages, make_pages
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.supervisor import FORCE_SECONDS, Started, Supervisor
 from healthomics_gateway.workers.zygote import ZygoteLink
@@ -26,7 +25,6 @@ async def supervise(
     *,
     sandbox: str = "",
     started: Started | None = None,
-    make_pages: MakePages = make_pages,
 ) -> None:
     """Serve by workers until SIGTERM, SIGINT or SIGHUP; end the process with 0.
 
@@ -53,7 +51,6 @@ async def supervise(
         signals=signals,
         third=third,
         manager=ServiceManager(os.environ),
-        make_pages=make_pages,
     )
     with redirect_stderr(Printed()):
         code = await supervisor.run(sandbox=sandbox, started=started)

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # gRPC is imported only after the fork
+    from healthomics_gateway.app.aggregation.reporter import Reporter
     from healthomics_gateway.app.gateway import Gateway
 
 
-async def make_report(gateway: Gateway) -> Mapping[str, Any]:
-    """Return why the gateway isn't ready, and whether new calls can't reach it."""
-    readiness = gateway.parts.readiness
-    return {"why_not": readiness.why_not, "is_dead": readiness.is_dead}
+class Reports:
+    """Makes the reports of this process's gateway."""
+
+    def __init__(self) -> None:
+        """Begin before the gateway exists."""
+        self._reporter: Reporter | None = None
+
+    async def make(self, gateway: Gateway) -> Mapping[str, Any]:
+        """Return the state of the gateway, as the supervisor reads it."""
+        from healthomics_gateway.app.aggregation.reporter import Reporter  # noqa: PLC0415  # it loads gRPC
+
+        if self._reporter is None:
+            self._reporter = Reporter(gateway.parts)
+        return await self._reporter.report()

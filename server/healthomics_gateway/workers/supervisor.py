@@ -26,7 +26,7 @@ from healthomics_gateway.workers.child import Child
 from healthomics_gateway.workers.crew import Crew
 from healthomics_gateway.workers.drain import drain_in_turn, wait_for_all
 from healthomics_gateway.workers.keeper import Keeper, StartError
-from healthomics_gateway.workers.pages import MakePages
+from healthomics_gateway.workers.pages import Pages
 from healthomics_gateway.workers.ports import Ports, reserve
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.zygote import ZygoteLink
@@ -52,7 +52,6 @@ class Supervisor:
         signals: Signals,
         third: asyncio.Event,
         manager: Manager,
-        make_pages: MakePages,
     ) -> None:
         """Create it; `third` is set by the third signal, which ends all at once."""
         self._settings = program.settings
@@ -61,14 +60,21 @@ class Supervisor:
         self._third = third
         self._manager = manager
         self._crew = Crew()
+        self._admin_address = self._settings.admin_listen
+        self._pages = Pages(
+            self._crew,
+            number=self._settings.workers,
+            admin_address=lambda: self._admin_address,
+        )
         self._keeper = Keeper(
             link,
             self._crew,
+            reports=self._pages.reports,
             number=self._settings.workers,
             manager=manager,
             content=program.config.content if program.config else b"",
         )
-        self._admin = AdminServer(make_pages(self._crew))
+        self._admin = AdminServer(self._pages.by_path)
         self._background = Background()
 
     async def run(self, *, sandbox: str = "", started: Started | None = None) -> int:
@@ -84,6 +90,7 @@ class Supervisor:
                 keep = partial(self._keeper.keep, number)
                 self._background.start(f"worker {number}", keep)
             self._background.start("pings", self._keeper.watch)
+            self._background.start("reports", self._pages.follow)
             self._background.start("reloads", self._pass_on_reloads)
             starting = self._start(ports.applied_to(self._settings), started)
             try:
@@ -95,16 +102,16 @@ class Supervisor:
     async def _listen(self, held: ExitStack) -> Ports:
         """Hold all addresses, and serve the admin pages; return the ports."""
         faults: list[str] = []
-        admin = self._settings.admin_listen
         try:
-            admin = await self._admin.listen(admin)
+            self._admin_address = await self._admin.listen(self._admin_address)
         except OSError as error:
-            faults.append(f"admin_listen {admin}: {why_not_bound(error)}")
+            why = why_not_bound(error)
+            faults.append(f"admin_listen {self._admin_address}: {why}")
         listeners, others = await reserve(self._settings, held)
         if faults := [*faults, *others]:
             await self._admin.stop()
             raise ConfigurationError(*faults)
-        return Ports(admin=admin.port, listeners=listeners)
+        return Ports(admin=self._admin_address.port, listeners=listeners)
 
     async def _start(self, settings: Settings, started: Started | None) -> None:
         """Wait until all workers serve; `settings` have the real ports."""
@@ -144,6 +151,7 @@ class Supervisor:
     async def _end(self, seconds: float) -> int:
         """End all workers within `seconds` and KILL_SECONDS; return the exit code."""
         self._crew.is_draining = True
+        self._pages.reports.readiness.drain()
         children = self._crew.all
         self._link.end_within(seconds + KILL_SECONDS)
         for each in children:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -67,7 +66,6 @@ class Worker:
         self._gateway: Gateway | None = None
         self._signals: Signals | None = None
         self._early: list[_Order] = []  # orders that have come before the gateway
-        self._tasks: list[asyncio.Task[None]] = []
         self.control = Control(
             Handlers(
                 notes={
@@ -100,16 +98,13 @@ class Worker:
     def ready(self) -> None:
         """Report that the gateway serves, after its start or after a reload."""
         self.control.note("ready")
-        if not self._tasks:
-            self._tasks.append(asyncio.create_task(self._follow_readiness()))
 
     def reloading(self) -> None:
         """Report that a reload begins."""
         self.control.note("reloading")
 
     def stopping(self) -> None:
-        """Report that the drain begins."""
-        self.control.note("stopping")
+        """Do nothing: the next report says that the gateway drains."""
 
     def feed_watchdog(self, call_later: Callable[..., object]) -> None:
         """Do nothing: the supervisor asks whether the event loop runs."""
@@ -134,14 +129,3 @@ class Worker:
         if self._gateway is None:
             raise ControlError("it doesn't serve yet")
         return Message(await self._make_report(self._gateway))
-
-    async def _follow_readiness(self) -> None:
-        """Report each change of readiness, so that the supervisor needn't ask."""
-        if self._gateway is None:
-            return
-        readiness = self._gateway.parts.readiness
-        while True:
-            change = readiness.change
-            state = {"why_not": readiness.why_not, "is_dead": readiness.is_dead}
-            self.control.note("state", Message(state))
-            await change.wait()

@@ -41,6 +41,15 @@ class Exit:
     code: int | None = None  # negative for a signal; None if it isn't known
     why: str = ""  # it couldn't be forked
 
+    @property
+    def text(self) -> str:
+        """How it has ended: `ended by SIGKILL`, `exited with 70`."""
+        if self.code is None:
+            return self.why or "ended"
+        if self.code < 0:
+            return f"ended by {signal.Signals(-self.code).name}"
+        return f"exited with {self.code}"
+
 
 def start_zygote(
     *, end_seconds: float, fork: Callable[[], int] = os.fork

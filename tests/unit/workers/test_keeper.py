@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Control, Handlers, Message
 from healthomics_gateway.shared.remote import DELIVER, RemoteStore
@@ -18,7 +19,6 @@ from healthomics_gateway.shared.store import Rate
 from healthomics_gateway.workers.child import MAX_MISSES, MAX_START_MISSES
 from healthomics_gateway.workers.crew import Crew
 from healthomics_gateway.workers.keeper import Keeper, StartError
-from healthomics_gateway.workers.pages import Report
 from healthomics_gateway.workers.zygote import Exit
 from testkit.virtual_time import virtually
 
@@ -62,11 +62,10 @@ class Process:
     async def _ask(self, name: str, message: Message, *, seconds: float) -> Message:
         return await self.control.ask(name, message, seconds=seconds)
 
-    async def serve(self, why_not: str = "") -> Message:
+    async def serve(self) -> Message:
         """Start as a worker does; return what the supervisor has sent."""
         start = await self.control.ask("join", seconds=1)
         self.control.note("ready")
-        self.control.note("state", Message({"why_not": why_not, "is_dead": False}))
         await self.settle()
         return start
 
@@ -134,11 +133,13 @@ class Rig:
         """Keep that many workers."""
         self.zygote = Zygote()
         self.crew = Crew()
+        self.reports = WorkerReports(range(number), admin_address=str)
         self.manager: Any = Manager()
         link: Any = self.zygote
         self.keeper = Keeper(
             link,
             self.crew,
+            reports=self.reports,
             number=number,
             manager=self.manager,
             content=b"first",
@@ -189,16 +190,13 @@ def test_gateway_has_started_when_all_workers_serve() -> None:
     async def work(rig: Rig) -> None:
         first = await rig.zygote.processes.get()
         second = await rig.zygote.processes.get()
-        assert "no worker serves" == rig.crew.why_not
-        assert ["worker 0: it starts", "worker 1: it starts"] == rig.crew.lines
-        assert Message(START, b"first") == await first.serve("AWS")
+        assert Message(START, b"first") == await first.serve()
         assert not rig.keeper.started.done()
-        assert "AWS" == rig.crew.why_not
-        assert rig.crew.is_live
         await second.serve()
         await rig.keeper.started
-        assert "" == rig.crew.why_not
-        assert ["worker 0: AWS", "worker 1: ok"] == rig.crew.lines
+        assert {first.number: first.pid, second.number: second.pid} == (
+            rig.reports.running()
+        )
 
     kept(work)
 
@@ -269,7 +267,8 @@ def test_worker_that_cannot_be_forked_is_tried_again() -> None:
         assert [None, "Resource temporarily unavailable"] == [
             each.get("why") for each in logs
         ]
-        assert ["worker 0: it starts", "worker 1: ok"] == rig.crew.lines
+        (line,) = rig.reports.readiness.lines
+        assert "worker 0 is starting again (Resource temporarily unavailable)" in line
 
     kept(work)
 
@@ -365,45 +364,31 @@ def test_reload_of_a_worker_that_ends_has_ended() -> None:
     kept(work)
 
 
-def test_worker_that_stops_by_itself_is_unready() -> None:
-    """So is one that no call reaches, and then a drain."""
+def test_worker_that_ends_in_a_drain_is_not_started_again() -> None:
+    """An end that isn't a drain's is logged."""
 
     async def work(rig: Rig) -> None:
         first, second = await rig.started()
-        first.control.note("stopping")
-        await first.settle()
-        dead = {"why_not": "", "is_dead": True}
-        second.control.note("state", Message(dead))
-        await second.settle()
-        assert [
-            "worker 0: GATEWAY_DRAINING",
-            "worker 1: not accepting",
-        ] == rig.crew.lines
-        assert "no worker serves" == rig.crew.why_not
         rig.crew.is_draining = True
-        assert "GATEWAY_DRAINING" == rig.crew.why_not
         with capture_logs() as logs:
             rig.end(first, Exit(code=0))
             rig.end(second, Exit(code=1))
             await asyncio.gather(*rig.tasks)
         assert [1] == [each["exit_code"] for each in logs]
-        assert not rig.crew.is_live
-        assert "worker 0: it has ended, and is started again" == rig.crew.lines[0]
+        assert {} == rig.reports.running()
         assert None is await rig.keeper.keep(2)
 
     kept(work)
 
 
-def test_worker_that_does_not_report_has_no_content() -> None:
-    """The pages show the others within a second."""
+def test_worker_that_does_not_report_has_no_report() -> None:
+    """The pages don't wait for it."""
 
     async def work(rig: Rig) -> None:
-        first, second = await rig.started()
+        _, second = await rig.started()
         second.is_frozen = True
-        assert [
-            Report(worker=0, pid=first.pid, content={"why_not": ""}),
-            Report(worker=1, pid=second.pid, content=None),
-        ] == await rig.crew.reports()
+        assert {"why_not": ""} == await rig.crew.report_of(0)
+        assert None is await rig.crew.report_of(1)
 
     kept(work)
 

@@ -9,6 +9,7 @@ from math import floor, log10
 from healthomics_gateway.app.statusz.markup import Markup, element, joined
 from healthomics_gateway.app.statusz.shape import QuotaState
 from healthomics_gateway.app.statusz.texts import count, number, percent, span
+from healthomics_gateway.telemetry.quota_scope import ALL
 from healthomics_gateway.telemetry.recent import SLOT_SECONDS, SLOTS
 
 MINUTE = 60.0
@@ -59,6 +60,8 @@ def summary(quota: QuotaState) -> str:
         text += f" {count(quota.waiting_calls, 'call waits', 'calls wait')} for a turn."
     if quota.waiting_polls:
         text += f" {count(quota.waiting_polls, 'poll waits', 'polls wait')} for a turn."
+    if quota.scope == ALL:
+        text += " Other gateways share the quota; their requests aren't counted here."
     return text
 
 

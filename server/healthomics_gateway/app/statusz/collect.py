@@ -55,6 +55,7 @@ class Collector:
         return shape.Snapshot(
             **self._process(now),
             **_readiness(parts.readiness),
+            workers=(),
             **self._places(left_out),
             calls=self._calls(),
             quota=quotas(upstream.schedulers.by_account, waiting(upstream), left_out),

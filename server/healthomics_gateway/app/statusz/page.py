@@ -15,6 +15,7 @@ from healthomics_gateway.app.statusz.tables import (
     certificate_rows,
     part_rows,
     rule_rows,
+    worker_rows,
 )
 from healthomics_gateway.app.statusz.texts import (
     count,
@@ -31,6 +32,7 @@ POLICY = (  # nothing is loaded, and only this style is applied
     " form-action 'none'; frame-ancestors 'none'"
 )
 RUN_BOOK = "docs/guide/operations.md#not-ready"
+WORKERS = "worker", "state", "calls", "watches", "memory", "up", "restarts"
 DOCTYPE = "<!doctype html>\n"
 
 
@@ -96,6 +98,8 @@ def _sections(state: Snapshot) -> Iterator[Markup]:
         "Health",
         table(("part", "state", "ok means"), part_rows(state), class_="parts"),
     )
+    if state.workers:
+        yield _section("Workers", table(WORKERS, worker_rows(state)))
     yield _section("Now", _tiles(state))
     figures = (chart(each, at=at) for at, each in enumerate(state.quota, start=1))
     yield _section("Quota", *figures, _left_out(state, "quota"), _unsent(state))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS, bounded
 from healthomics_gateway.app.statusz.shape import QuotaState
 from healthomics_gateway.app.waiting import CALL, POLL
 from healthomics_gateway.runs.rate_limit import OWN_ACCOUNT
 from healthomics_gateway.runs.scheduler import Scheduler
-from healthomics_gateway.telemetry.recent import QuotaUse, SlotUse
+from healthomics_gateway.telemetry.quota_scope import GATEWAY
+from healthomics_gateway.telemetry.recent import QuotaUse, left_of
 
 
 def quotas(
@@ -35,17 +36,14 @@ def _quota(
     slots = use.slots
     return QuotaState(
         account=account,
+        scope=GATEWAY,
         limit_per_second=scheduler.tps,
         tokens=round(scheduler.tokens, 3),
         rate_per_second=round(scheduler.rate, 3),  # `tokens` has brought it up to date
         waiting_calls=waiting[CALL],
         waiting_polls=waiting[POLL],
         used=use.used,
-        left=_left(slots),
+        left=left_of(slots),
         throttled=sum(each.throttled for each in slots),
         slots=slots,
     )
-
-
-def _left(slots: Sequence[SlotUse]) -> int:
-    return round(sum(max(0.0, each.limit - each.used) for each in slots))

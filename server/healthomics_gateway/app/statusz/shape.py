@@ -25,7 +25,8 @@ class QuotaState:
     """The quota of one AWS account."""
 
     account: str  # `own`, or the id of the account of a rule's role
-    limit_per_second: float  # `quota.tps`
+    scope: str  # `gateway`, or `all` if gateways with the same store share it
+    limit_per_second: float  # without throttles
     rate_per_second: float  # at the moment: lower after a throttle
     tokens: float  # calls that could be sent at once
     waiting_calls: int
@@ -114,6 +115,22 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """A worker; a null is unknown until it has reported."""
+
+    worker: int  # its number; the first is 1
+    pid: int | None  # null while it isn't running
+    ready: bool
+    reason: str  # why it isn't ready; empty if it is
+    fault: str  # what is wrong with its process; empty if nothing is
+    calls: int | None  # under way, without watches
+    watches: int | None
+    memory_bytes: int | None
+    uptime_seconds: float | None
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that the status page shows."""
 
@@ -129,6 +146,7 @@ class Snapshot:
     live: bool
     draining: bool
     parts: Sequence[PartState]  # as at /readyz?verbose
+    workers: Sequence[WorkerState]  # empty if there is only one process
     addresses: Sequence[str]
     admin_address: str
     region: str

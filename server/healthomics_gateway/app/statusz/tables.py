@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import TypeVar
 
 from healthomics_gateway.app.statusz.markup import Child, Markup, element, joined
-from healthomics_gateway.app.statusz.shape import CertificateState, KeyState, Snapshot
-from healthomics_gateway.app.statusz.texts import count, moment, span
+from healthomics_gateway.app.statusz.shape import (
+    CertificateState,
+    KeyState,
+    Snapshot,
+    WorkerState,
+)
+from healthomics_gateway.app.statusz.texts import count, moment, size, span
 from healthomics_gateway.services.readiness import PartState
 from healthomics_gateway.tls.files import RENEWAL_DUE
 
@@ -18,8 +24,11 @@ MEANINGS = {  # of all parts that a gateway may have
     "keys": "The keys that verify tokens have been read.",
     "certificate": "The files of the server certificates are valid.",
     "configuration": "The file of --config was read, and its settings are in effect.",
+    "workers": "All workers run, and answer.",
     "log": "Lines of the log are written. A fault here never stops calls.",
 }
+_N = TypeVar("_N", int, float)
+
 MINUTE = 60.0
 CREDENTIALS_SECONDS = 5 * MINUTE  # botocore renews credentials earlier than this
 
@@ -27,7 +36,13 @@ CREDENTIALS_SECONDS = 5 * MINUTE  # botocore renews credentials earlier than thi
 def part_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
     """Yield a row for each part of readiness."""
     for part in state.parts:
-        yield element("b", part.name), _part_state(part), MEANINGS.get(part.name, "")
+        yield element("b", part.name), _part_state(part), _meaning(part)
+
+
+def _meaning(part: PartState) -> str:
+    """Return what ok means; if workers differ, the name of a part has theirs too."""
+    name, _, _ = part.name.partition(" ")
+    return MEANINGS.get(name, "")
 
 
 def _part_state(part: PartState) -> Markup:
@@ -107,3 +122,30 @@ def rule_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
         yield shown if each.identity else name, methods, f"{each.calls:,}"
     name = "no rule applies, or the identity isn't proven"
     yield name, "denied", f"{state.calls_without_rule:,}"
+
+
+def worker_rows(state: Snapshot) -> Iterator[tuple[Child, ...]]:
+    """Yield a row for each worker."""
+    for each in state.workers:
+        process = "not running" if each.pid is None else f"process {each.pid}"
+        yield (
+            joined(
+                element("b", f"worker {each.worker}"), " ", element("small", process)
+            ),
+            _worker_state(each),
+            *(_known(value, "{:,}".format) for value in (each.calls, each.watches)),
+            _known(each.memory_bytes, size),
+            _known(each.uptime_seconds, span),
+            f"{each.restarts:,}",
+        )
+
+
+def _worker_state(worker: WorkerState) -> Markup:
+    kind = "bad" if not worker.ready else "warn" if worker.fault else "good"
+    word = "not ready" if not worker.ready else "fault" if worker.fault else "ready"
+    why = ": ".join(filter(None, (worker.reason, worker.fault)))
+    return joined(badge(word, kind), " " if why else None, why or None)
+
+
+def _known(value: _N | None, text: Callable[[_N], str]) -> str:
+    return "unknown" if value is None else text(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from healthomics_gateway.app.statusz.markup import Markup, element, joined
@@ -53,3 +54,20 @@ def percent(part: float, whole: float) -> str:
 def count(value: int, one: str, many: str) -> str:
     """Return a number with its noun: `1 call`, `1,200 calls`."""
     return f"{value:,} {one if value == 1 else many}"
+
+
+def worker_names(numbers: Sequence[int]) -> str:
+    """Return the names of workers: `worker 1`, `workers 1, 2 and 4`."""
+    *first, last = map(str, numbers)
+    return f"workers {', '.join(first)} and {last}" if first else f"worker {last}"
+
+
+def by_worker(texts: Mapping[int, str]) -> str:
+    """Return what is wrong with workers: once if it is the same with all of them."""
+    different = dict.fromkeys(filter(None, texts.values()))
+    if len(set(texts.values())) <= 1:
+        return "".join(different)
+    return "; ".join(
+        f"{worker_names([at for at, each in texts.items() if each == text])}: {text}"
+        for text in different
+    )

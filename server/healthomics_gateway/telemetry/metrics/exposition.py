@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.threads import OneAtATime
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -15,10 +15,23 @@ OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 OPENMETRICS_TYPE, ANY_TEXT = "application/openmetrics-text", ("text/plain", "text/*")
 
 
+class Source(Protocol):
+    """Metrics that can be rendered."""
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The registry that collects them, in any thread."""
+        ...
+
+    def read(self) -> None:
+        """Read what is state. It is called in the event loop's thread."""
+        ...
+
+
 class Exposition:
     """Renders the metrics in a thread; requests that come meanwhile share it."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Source) -> None:
         """Render `metrics`."""
         self._metrics = metrics
         self._as_text = OneAtATime("metrics")
@@ -26,7 +39,7 @@ class Exposition:
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics and their content type, for a header `Accept`."""
-        self._metrics.state.read()
+        self._metrics.read()
         registry = self._metrics.registry
         if prefers_openmetrics(accept):
             render = partial(_openmetrics, registry)

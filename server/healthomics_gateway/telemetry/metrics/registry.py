@@ -64,6 +64,10 @@ class Metrics:
         if is_on:
             self._register(tuple(reasons))
 
+    def read(self) -> None:
+        """Read the state. Call it in the event loop's thread."""
+        self.state.read()
+
     def _register(self, reasons: tuple[str, ...]) -> None:
         registry = self.registry
         ProcessCollector(registry=registry)

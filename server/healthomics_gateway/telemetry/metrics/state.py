@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry
@@ -32,12 +32,17 @@ STATE: Mapping[str, Description] = {
     "ready": Description((), "Whether the gateway is ready, as /readyz says."),
     "draining": Description((), "Whether the gateway has begun to shut down."),
     "quota_tokens": Description(
-        ("account",), "Calls that HealthOmics may be sent at once, by AWS account."
+        ("account", "scope"),
+        "Calls that HealthOmics may be sent at once, by AWS account.",
     ),
     "quota_rate": Description(
-        ("account",), "Calls a second that HealthOmics is sent at most at the moment."
+        ("account", "scope"),
+        "Calls a second that HealthOmics is sent at most at the moment.",
     ),
-    "quota_limit": Description(("account",), "The setting quota.tps."),
+    "quota_limit": Description(
+        ("account", "scope"),
+        "Calls a second that HealthOmics is sent at most without throttles.",
+    ),
     "queue_length": Description(
         ("kind",), "Calls, and polls of watches, that wait for their turn."
     ),
@@ -78,6 +83,53 @@ STATE: Mapping[str, Description] = {
     "last_reload_timestamp_seconds": Description(
         (), "When the settings were last reloaded; at first, when they were read."
     ),
+    "workers": Description((), "Processes that serve calls, and report about it."),
+    "worker_restarts": Description(
+        (), "Workers that were started in place of one that ended.", is_counter=True
+    ),
+    "worker_report_faults": Description(
+        (), "Reports of workers that were invalid, and ignored.", is_counter=True
+    ),
+}
+
+
+def earliest(times: Iterable[float]) -> float:
+    """Return the earliest of several times; 0 is one that isn't known."""
+    return min(filter(None, times), default=0.0)
+
+
+def last(values: Iterable[float]) -> float:
+    """Return the last value: that of the supervisor, which knows all workers."""
+    *_, value = values
+    return value
+
+
+# How the values of a gauge's series in several workers become one, by its full name.
+# Counters and histograms are summed.
+GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
+    PREFIX + "build_info": max,
+    PREFIX + "ready": last,
+    PREFIX + "draining": last,
+    # Equal in all workers, except that shares, of the scope `worker`, are summed.
+    PREFIX + "quota_tokens": max,
+    PREFIX + "quota_rate": max,
+    PREFIX + "quota_limit": max,
+    PREFIX + "queue_length": sum,
+    PREFIX + "cache_bytes": sum,
+    PREFIX + "cache_entries": sum,
+    PREFIX + "watches": sum,
+    PREFIX + "unread_bytes": sum,
+    PREFIX + "credentials_expiry_timestamp_seconds": earliest,
+    PREFIX + "certificate_expiry_timestamp_seconds": earliest,
+    PREFIX + "jwks_expiry_timestamp_seconds": earliest,
+    PREFIX + "last_reload_ok": min,
+    PREFIX + "last_reload_timestamp_seconds": min,
+    PREFIX + "workers": sum,
+    "process_max_fds": min,  # of each process
+    "process_open_fds": sum,
+    "process_resident_memory_bytes": sum,
+    "process_start_time_seconds": min,
+    "process_virtual_memory_bytes": sum,
 }
 
 

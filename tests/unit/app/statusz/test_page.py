@@ -193,6 +193,8 @@ def test_gateway_at_work_shows_its_figures() -> None:
         "in 1h 0m 13:30:00 UTC",
         "in 90d 0h 2027-02-27 12:30:00 UTC",
         "2 keys",
+        "worker 1 process 4201 ready 12 1,200 90 MiB 2h 5m 0",
+        "Other gateways share the quota; their requests aren't counted here.",
         "read 1m 0s ago; read again in 4m 0s",
         f"rule 1 (callers[0]): {LIMS} GetRun 1,234",
         "rule 2 (callers[1]) none 0",
@@ -202,6 +204,12 @@ def test_gateway_at_work_shows_its_figures() -> None:
         "1 setting with its default",
     ):
         assert words in text
+
+
+def test_single_process_has_no_section_of_workers() -> None:
+    """Workers are shown only if there are several processes."""
+    assert "restarts" not in words_of(at_rest())
+    assert 'id="workers"' not in page(at_rest())
 
 
 def test_errors_are_grouped_by_reason() -> None:
@@ -246,6 +254,9 @@ def test_gateway_with_faults_shows_each() -> None:
         "An attempt that gets no connection sends no request",
         "not ready UPSTREAM_CONNECTION: no answer in 33 s",
         "fault 12 lines lost",
+        "worker 1 process 4201 not ready UPSTREAM_CONNECTION 12",
+        "worker 2 not running not ready is starting again (ended by SIGKILL) unknown",
+        "worker 3 process 4203 fault hasn't answered for 7 s",
         "not usable",
         "expires soon",
         "expired",
