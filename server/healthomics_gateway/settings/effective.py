@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from healthomics_gateway.auth.policy import neighbour_of
 from healthomics_gateway.durations import duration_text
 from healthomics_gateway.net.addresses import Address
-from healthomics_gateway.net.urls import masked_url
+from healthomics_gateway.net.urls import MASK, masked_url
 from healthomics_gateway.runs.field_mask import MEMBERS
 from healthomics_gateway.settings.file_checks import is_readable
 from healthomics_gateway.settings.listener_settings import listeners_of
@@ -78,6 +78,9 @@ def warnings(settings: Settings) -> Iterator[str]:
 
 
 def _written(value: Any, is_file: Callable[[Path], bool]) -> str:
+    if isinstance(value, SecretStr):  # a URL is masked like all others
+        secret = value.get_secret_value()
+        value = secret if "://" in secret else MASK
     if isinstance(value, timedelta):
         return duration_text(value)
     if isinstance(value, frozenset):

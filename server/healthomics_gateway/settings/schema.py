@@ -21,10 +21,13 @@ from healthomics_gateway.settings.value_types import (
     Pattern,
     Role,
     RunGroups,
+    Secret,
+    SecretUrl,
     Switch,
     Tcp,
     Text,
     Whole,
+    Workers,
     at_most,
     within,
     words,
@@ -180,6 +183,14 @@ class CallerRule(_Section):
     aws_role: Role = None
 
 
+class Shared(_Section):
+    """The store that the replicas of a gateway share."""
+
+    url: SecretUrl = None
+    secret: Secret = None
+    replicas: Annotated[Whole, Field(ge=1, le=1000)] = 1
+
+
 class Statusz(_Section):
     """The status page, and the labels of rules in the metrics."""
 
@@ -195,6 +206,7 @@ class Settings(BaseSettings):
 
     listen: Listen = Address("127.0.0.1", 50051)
     admin_listen: Tcp = Address("127.0.0.1", 9464)
+    workers: Workers = 1
     default_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(seconds=30)
     max_deadline: Annotated[Duration, within("100ms", "1h")] = timedelta(minutes=5)
     drain_time: Annotated[Duration, within("0s", "10m")] = timedelta(seconds=25)
@@ -214,6 +226,7 @@ class Settings(BaseSettings):
     watch: Watch = Watch()
     tls: Tls = Tls()
     jwt: Jwt = Jwt()
+    shared: Shared = Shared()
     statusz: Statusz = Statusz()
     listeners: Annotated[tuple[ListenerTable, ...], NotEmpty, at_most(1000)] = ()
     callers: Annotated[tuple[CallerRule, ...], NotEmpty, at_most(10_000)] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Callable
@@ -10,7 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    SecretStr,
+)
 from pydantic_settings import NoDecode
 
 from healthomics_gateway.durations import parse_duration
@@ -21,10 +28,13 @@ from healthomics_gateway.net.addresses import (
     parse_listen,
 )
 
+MAX_WORKERS = 64
+
 _MEMBER = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]+")
 _RUN_GROUP = re.compile(r"[0-9]{1,18}")
 _MODE = re.compile(r"0[0-7]{3}")
+_MIN_SECRET = 32  # characters
 
 
 def within(shortest: str, longest: str) -> AfterValidator:
@@ -135,6 +145,19 @@ def _printable_fault(text: str) -> str | None:
     return None if text.isprintable() else "write printable characters"
 
 
+def _secret_fault(text: str) -> str | None:
+    if len(text) < _MIN_SECRET:
+        return (
+            f"write at least {_MIN_SECRET} random characters, such as the output of"
+            " `openssl rand -hex 32`"
+        )
+    return _printable_fault(text)
+
+
+def _hidden(text: str | None) -> SecretStr | None:
+    return None if text is None else SecretStr(text)
+
+
 def _mode_fault(text: str) -> str | None:
     if not _MODE.fullmatch(text):
         return 'write the mode of a file as text, such as "0660"'
@@ -144,10 +167,20 @@ def _mode_fault(text: str) -> str | None:
     return None
 
 
+def _workers(value: Any) -> Any:
+    """Return the number of cores that this process may use for `auto`."""
+    if value == "auto":
+        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    return value
+
+
 NotEmpty = BeforeValidator(_not_empty)
 # Strict in the file; in the environment they are parsed before they are validated.
 Switch = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
+Workers = Annotated[
+    int, BeforeValidator(_workers), Field(strict=True, ge=1, le=MAX_WORKERS)
+]
 Number = Annotated[float, Field(strict=True)]
 Tcp = Annotated[Address, NoDecode, BeforeValidator(parse_address)]
 Listen = Annotated[Address | UnixPath, NoDecode, PlainValidator(parse_listen)]
@@ -160,5 +193,14 @@ RunGroups = Annotated[frozenset[str], words("ids of run groups", "1234567", _RUN
 File = Annotated[Path | None, BeforeValidator(_file)]
 Text = Annotated[str, _text(_printable_fault)]
 MaybeText = Annotated[str | None, _text(_printable_fault, is_optional=True)]
+# What isn't shown, except a URL's host; `repr` shows nothing of either.
+SecretUrl = Annotated[
+    SecretStr | None,
+    _text(_printable_fault, is_optional=True),
+    AfterValidator(_hidden),
+]
+Secret = Annotated[
+    SecretStr | None, _text(_secret_fault, is_optional=True), AfterValidator(_hidden)
+]
 Pattern = Annotated[str, _text(_pattern_fault)]
 Role = Annotated[str | None, _text(_role_fault, is_optional=True)]
