@@ -17,7 +17,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from healthomics_gateway.net.addresses import Address, UnixPath
@@ -40,6 +40,7 @@ _OF_TYPE: Mapping[Any, Mapping[str, Any]] = {
     int: {"type": "integer"},
     float: {"type": "number"},
     str: _TEXT,
+    SecretStr: _TEXT,
     Path: _TEXT,
     timedelta: {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h)$"},
     Address: _TEXT,

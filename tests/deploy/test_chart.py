@@ -59,6 +59,14 @@ EXAMPLES: Mapping[
     "callers.watches": 500,
     "callers.aws_role": "arn:aws:iam::123456789012:role/omics-read-lims",
 }
+OF_SECRETS = {
+    "GATEWAY_SHARED__URL": "redis://:word@valkey.cache:6379",
+    "GATEWAY_SHARED__SECRET": "a secret of more than 32 characters",
+}
+# A ConfigMap must not have them, so the chart has other values for them.
+OF_THE_STORE = {"shared.url", "shared.secret"}
+SECRET = {"secret": {"name": "store"}}
+STORE = {"shared": {"url": "rediss://valkey.cache", **SECRET}}
 ODD = [
     "\\", '"', "'", "'''", '"""', "\\u0041", "{{ .Values }}", "true", "1", "# hash",
     "a\nb\r\nc\td", "\0\x07\x1b\x7f", "\x80\x85\x9f", "\u2028\u2029\ufeff", "€ä😀", " ",
@@ -81,6 +89,8 @@ def examples(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, A
     values: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         inner = prefix + name
+        if inner in OF_THE_STORE:
+            continue
         if inner in ("listeners", "callers"):
             (table, _) = field.annotation.__args__  # of `tuple[Table, ...]`
             values[name] = [examples(table, f"{inner}.")]
@@ -105,6 +115,12 @@ def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the chart renders with values, and INSECURE."""
     settings = {"tls": {"insecure": True}} | values.get("settings", {})
     return tomllib.loads(file_of(rendered(values={**values, "settings": settings})))
+
+
+def variables_of_secrets(values: Path) -> set[str]:
+    """Return the variables that the pods have from Secrets, with a set of values."""
+    (container,) = pod_of("--values", values)["spec"]["containers"]
+    return {each["name"] for each in container.get("env", ()) if "valueFrom" in each}
 
 
 def pod_of(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> Any:
@@ -208,11 +224,12 @@ def test_gateway_accepts_the_rendered_settings(values: Path, tmp_path: Path) -> 
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        text = re.sub(rf'"/etc/[^"]*/{name}"', f'"{tmp_path / name}"', text)
+        text = re.sub(rf'/etc/[^"&]*/{name}', str(tmp_path / name), text)
     file = tmp_path / FILE
     file.write_text(text)
+    environ = {name: OF_SECRETS[name] for name in variables_of_secrets(values)}
 
-    assert load(flags={}, environ={}, config_file=file).settings
+    assert load(flags={}, environ=environ, config_file=file).settings
 
 
 def test_every_setting_can_be_given_as_a_value() -> None:
@@ -221,7 +238,7 @@ def test_every_setting_can_be_given_as_a_value() -> None:
     found = settings_of({"settings": given})
 
     assert given == found
-    assert set(names_in(Settings)) == set(names(found))
+    assert set(names_in(Settings)) - OF_THE_STORE == set(names(found))
     assert [] == remove_invalid(Settings, found, str)
 
 
@@ -263,6 +280,10 @@ def test_odd_texts_reach_the_gateway_unchanged() -> None:
         pytest.param(
             {"settings": {"callers": [{"identity": "a", "tags": {}}]}}, id="no tags"
         ),
+        pytest.param({"settings": {"workers": 65}}, id="too many workers"),
+        pytest.param({"settings": {"workers": "auto"}}, id="not a number of workers"),
+        pytest.param({"shared": {"url": "valkey:6379"}}, id="store without a scheme"),
+        pytest.param({"shared": {"secret": "word"}}, id="secret in a value"),
         pytest.param({"preStopSeconds": -1}, id="negative"),
         pytest.param({"prometheusRule": {"runbookBaseUrl": "git.corp"}}, id="no URL"),
     ],
@@ -339,6 +360,66 @@ def test_value_that_does_not_exist_is_refused(values: dict[str, Any]) -> None:
         ),
         pytest.param(
             INSECURE | {"replicas": 20}, "less than 0.5", id="too small a share"
+        ),
+        pytest.param(
+            {
+                "settings": {"tls": {"insecure": True}, "workers": 2},
+                "resources": {"requests": {"cpu": "1e3m"}},
+            },
+            "write cpu, 1e3m,",
+            id="exponent of a quantity",
+        ),
+        *(
+            pytest.param(
+                {"settings": {"tls": {"insecure": True}, "shared": {name: "a"}}},
+                f"settings.shared.{name}: leave it out, and set shared.{name}",
+                id=f"{name} in the settings",
+            )
+            for name in ("url", "secret")
+        ),
+        *(
+            pytest.param(
+                INSECURE | {"extraEnv": [{"name": name, "value": "a"}]},
+                f"leave out {name}",
+                id=f"{name} in the environment",
+            )
+            for name in ("GATEWAY_SHARED__URL", "GATEWAY_SHARED__SECRET")
+        ),
+        *(
+            pytest.param(
+                INSECURE | {"shared": {"url": url, **SECRET}}, "has a password", id=url
+            )
+            for url in (
+                "redis://:word@valkey",
+                "redis://user:word@valkey:6379/1",
+                "redis://valkey?db=1&password=word",
+                "redis+sentinel://valkey/a?sentinel_password=word",
+            )
+        ),
+        pytest.param(
+            INSECURE | {"shared": {"url": "redis://valkey"}},
+            "Set shared.secret.name too",
+            id="store without a secret",
+        ),
+        pytest.param(
+            INSECURE | {"shared": SECRET}, "shared.url or", id="secret without a store"
+        ),
+        pytest.param(
+            INSECURE
+            | {
+                "shared": {
+                    "url": "redis://valkey",
+                    "urlSecret": {"name": "a"},
+                    **SECRET,
+                }
+            },
+            "not both",
+            id="two stores",
+        ),
+        pytest.param(
+            INSECURE | {"shared": {**STORE["shared"], "tlsSecret": "a"}},
+            "names no file",
+            id="unused certificate",
         ),
         pytest.param(
             INSECURE
@@ -428,6 +509,15 @@ def test_pods_serve_until_their_addresses_are_removed(
             {"tps": 3.5, "burst": 1},
             id="of each pod",
         ),
+        pytest.param(STORE, {"tps": 8, "burst": 2}, id="with a store"),
+        pytest.param(
+            STORE | {"replicas": 40}, {"tps": 8, "burst": 2}, id="a store for many"
+        ),
+        pytest.param(
+            STORE | {"settings": {"tls": {"insecure": True}, "quota": {"tps": 3.5}}},
+            {"tps": 3.5, "burst": 2},
+            id="of all, with a store",
+        ),
     ],
 )
 def test_pods_share_the_quota_of_the_account(
@@ -435,6 +525,42 @@ def test_pods_share_the_quota_of_the_account(
 ) -> None:
     """Each pod may use its part of the account's rate."""
     assert quota == settings_of(values)["quota"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        pytest.param(
+            {},
+            {
+                "requests": {"cpu": "750m", "memory": "768Mi"},
+                "limits": {"memory": "1536Mi"},
+            },
+            id="default",
+        ),
+        pytest.param(
+            {"requests": {"cpu": 0.5}, "limits": {"memory": 536870912}},
+            {
+                "requests": {"cpu": "1.500", "memory": "768Mi"},
+                "limits": {"memory": "1610612736"},
+            },
+            id="numbers",
+        ),
+        pytest.param(
+            {"requests": {"memory": "0.25Gi"}, "limits": None},
+            {"requests": {"cpu": "750m", "memory": "0.750Gi"}},
+            id="fraction",
+        ),
+    ],
+)
+def test_pod_has_the_resources_of_its_workers(
+    resources: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """Three workers have three times as much as one."""
+    settings = {"tls": {"insecure": True}, "workers": 3}
+    spec = pod_of(values={"settings": settings, "resources": resources})["spec"]
+
+    assert expected == spec["containers"][0]["resources"]
 
 
 @pytest.mark.parametrize(
@@ -599,8 +725,8 @@ def test_versions_are_those_of_the_gateway() -> None:
     assert {version} == images
 
 
-def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:
-    """After an installation, helm shows the addresses and the share of the quota."""
+def notes_of(values: Mapping[str, Any], tmp_path: Path) -> str:
+    """Return what helm shows after an installation."""
     notes = (CHART / "templates" / "NOTES.txt").read_text()
     for each in CHART.rglob("*"):
         copy = tmp_path / each.relative_to(CHART)
@@ -613,8 +739,14 @@ def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:
         "\nkind: Notes\nmetadata: {name: notes}\n"
         'text: {{ include "notes" . | quote }}\n'
     )
-    done = template(values=INSECURE, chart=tmp_path)
+    done = template(values=values, chart=tmp_path)
     (text,) = [each["text"] for each in documents(done.stdout) if "text" in each]
+    return str(text)
+
+
+def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:
+    """After an installation, helm shows the addresses and the share of the quota."""
+    text = notes_of(INSECURE, tmp_path)
 
     assert f"{NAME}.omics.svc:50051" in text
     assert f"dns:///{NAME}-headless.omics.svc:50051" in text

@@ -213,7 +213,7 @@ def assert_pinned(site: Path) -> None:
     )
     own = {"healthomics-gateway", "healthomics-v1"}
 
-    assert own | {"uvloop", "opentelemetry-sdk"} <= found.keys()
+    assert own | {"uvloop", "opentelemetry-sdk", "redis", "hiredis"} <= found.keys()
     assert {"pip", "setuptools"}.isdisjoint(found)
     for name in own:
         found.pop(name)

@@ -85,7 +85,10 @@ def test_sample_of_settings_is_valid(
 ) -> None:
     """The gateway accepts it with the certificate that the unit names."""
     pair = trustme.CA().issue_cert("gateway.corp")
-    environ = {"AWS_DEFAULT_REGION": "eu-central-1"}
+    environ = {
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "GATEWAY_SHARED__SECRET": "a secret of more than 32 characters",
+    }
     for name, content in (
         ("cert", pair.cert_chain_pems[0]),
         ("key", pair.private_key_pem),

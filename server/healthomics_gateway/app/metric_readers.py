@@ -19,7 +19,6 @@ from healthomics_gateway.auth.keyring import Keyring
 from healthomics_gateway.runs.cache import Cache
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.telemetry.metrics.state import Reader, Values
-from healthomics_gateway.telemetry.quota_scope import GATEWAY
 from healthomics_gateway.version import VERSION
 
 
@@ -35,7 +34,7 @@ def readers_of(parts: Parts) -> Mapping[str, Reader]:
     return {
         "build_info": _build_info,
         **_of_readiness(parts.readiness),
-        **_of_quota(parts.upstream),
+        **_of_quota(parts.upstream, parts.quota_scope),
         **_of_cache(parts.cache),
         **_of_sharing(parts.sharing),
         "watches": _one(lambda: bounds.watching.inside),
@@ -71,19 +70,19 @@ def _of_readiness(readiness: Readiness) -> Mapping[str, Reader]:
     }
 
 
-def _of_quota(upstream: UpstreamParts) -> Mapping[str, Reader]:
+def _of_quota(upstream: UpstreamParts, scope: str) -> Mapping[str, Reader]:
     schedulers = upstream.schedulers
     return {
         "quota_tokens": lambda: {
-            (account, GATEWAY): each.tokens
+            (account, scope): each.tokens
             for account, each in schedulers.by_account.items()
         },
         "quota_rate": lambda: {
-            (account, GATEWAY): each.rate
+            (account, scope): each.rate
             for account, each in schedulers.by_account.items()
         },
         "quota_limit": lambda: {
-            (account, GATEWAY): each.tps
+            (account, scope): each.tps
             for account, each in schedulers.by_account.items()
         },
         "queue_length": lambda: _queue_length(upstream),

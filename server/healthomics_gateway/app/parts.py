@@ -24,6 +24,7 @@ from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.quota_scope import GATEWAY
 from healthomics_gateway.telemetry.recent import RecentErrors
 from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.config import Aws
@@ -60,6 +61,11 @@ class Parts:
     sharing: Sharing | None  # None if nothing is shared with other processes
     reloads: Reloads  # with the settings in effect
     observability: Observability
+
+    @property
+    def quota_scope(self) -> str:
+        """Whose requests the quotas limit: a value in `telemetry.quota_scope`."""
+        return self.sharing.scope if self.sharing else GATEWAY
 
 
 def make_parts(

@@ -18,6 +18,7 @@ from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.seal import Sealer
 from healthomics_gateway.shared.store import Store
 from healthomics_gateway.telemetry.metrics.parts import NOTHING, Distribution
+from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.upstream.provider import ChainError
 
@@ -41,6 +42,7 @@ class Sharing:
     names: Names
     sealer: Sealer
     store: Store
+    scope: str  # of the quota: a value in `telemetry.quota_scope`
     is_identity_known: bool = False  # from the start
     fault_of_messages: Callable[[], str] = lambda: ""
 
@@ -123,6 +125,7 @@ def make_worker_sharing(
         names=names,
         sealer=sealer,
         store=store,
+        scope=GATEWAY,
         is_identity_known=True,
     )
 
@@ -149,6 +152,7 @@ def make_sharing(
         names=Names(sealer, region=aws.region, endpoint=aws.endpoint),
         sealer=sealer,
         store=store,
+        scope=ALL,
         fault_of_messages=lambda: store.fault,
     )
 

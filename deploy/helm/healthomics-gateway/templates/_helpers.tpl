@@ -46,6 +46,56 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.autoscaling.enabled }}{{ .Values.autoscaling.maxReplicas }}{{ else }}{{ max 1 .Values.replicas }}{{ end }}
 {{- end }}
 
+{{/* Not empty if there is a store that the pods share. */}}
+{{- define "gateway.hasStore" -}}
+{{- or .Values.shared.url .Values.shared.urlSecret.name }}
+{{- end }}
+
+{{/* The ports of the servers in shared.url, as JSON. Sentinels name one with the usual port. */}}
+{{- define "gateway.storePorts" -}}
+{{- $hasSentinels := contains "+sentinel:" .Values.shared.url }}
+{{- $ports := list }}
+{{- range splitList "," (regexFind "//[^/?]*" .Values.shared.url | splitList "@" | last) }}
+{{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" | default (ternary 26379 6379 $hasSentinels) }}
+{{- $ports = append $ports (int $port) }}
+{{- end }}
+{{- if $hasSentinels }}
+{{- $ports = append $ports 6379 }}
+{{- end }}
+{{- $ports | uniq | toJson }}
+{{- end }}
+
+{{/* Faults of the values of a store. */}}
+{{- define "gateway.checkedStore" -}}
+{{- $shared := .Values.shared }}
+{{- range $name, $instead := dict "url" "shared.url or shared.urlSecret" "secret" "shared.secret" }}
+{{- if hasKey ($.Values.settings.shared | default dict) $name }}
+{{- fail (printf "settings.shared.%s: leave it out, and set %s instead." $name $instead) }}
+{{- end }}
+{{- $variable := printf "GATEWAY_SHARED__%s" (upper $name) }}
+{{- range $.Values.extraEnv }}
+{{- if eq .name $variable }}
+{{- fail (printf "extraEnv: leave out %s, and set %s instead." $variable $instead) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $shared.url $shared.urlSecret.name }}
+{{- fail "Set shared.url or shared.urlSecret.name, not both." }}
+{{- end }}
+{{- if regexMatch "//[^/?@]*:[^/?]*@|[?&](sentinel_)?password=" $shared.url }}
+{{- fail "shared.url has a password, which anyone could read in the ConfigMap: put the address into a Secret, and set shared.urlSecret.name." }}
+{{- end }}
+{{- if and (include "gateway.hasStore" .) (not $shared.secret.name) }}
+{{- fail "Set shared.secret.name too: the Secret with what authenticates values in the store." }}
+{{- end }}
+{{- if and (or $shared.secret.name $shared.tlsSecret) (not (include "gateway.hasStore" .)) }}
+{{- fail "Set shared.url or shared.urlSecret.name too, or leave shared.secret.name and shared.tlsSecret out." }}
+{{- end }}
+{{- if and $shared.url $shared.tlsSecret (not (contains "=/etc/healthomics-gateway/store/" $shared.url)) }}
+{{- fail "shared.url names no file of shared.tlsSecret: add ?ssl_ca_certs=/etc/healthomics-gateway/store/ca.crt, or ssl_certfile and ssl_keyfile." }}
+{{- end }}
+{{- end }}
+
 {{/* Faults of values that the schema can't express. */}}
 {{- define "gateway.checked" -}}
 {{- $tls := .Values.settings.tls | default dict }}
@@ -77,6 +127,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if gt (include "gateway.seconds" .Values.settings.drain_time | int) 600 }}
 {{- fail "settings.drain_time: set at most 10m." }}
 {{- end }}
+{{- include "gateway.checkedStore" . }}
 {{- range .Values.extraEnv }}
 {{- if and $.Values.aws.region (has .name (list "AWS_REGION" "AWS_DEFAULT_REGION")) }}
 {{- fail (printf "extraEnv: leave out %s, as aws.region sets it." .name) }}
@@ -119,12 +170,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- mulf (trimSuffix $unit . | float64) $factor | ceil | int }}
 {{- end }}
 
-{{/* The settings with all that the chart adds to them, as JSON. */}}
-{{- define "gateway.settings" -}}
+{{/* What the chart adds to the settings about the quota and the store, as JSON. */}}
+{{- define "gateway.sharing" -}}
 {{- $pods := include "gateway.maxReplicas" . | float64 }}
+{{- if include "gateway.hasStore" . }}
+{{- $shared := dict "replicas" (int $pods) }}
+{{- with .Values.shared.url }}
+{{- $_ := set $shared "url" . }}
+{{- end }}
+{{- toJson (dict "quota" .Values.accountQuota "shared" $shared) }}
+{{- else }}
 {{- $tps := divf .Values.accountQuota.tps $pods }}
 {{- $burst := max 1 (divf .Values.accountQuota.burst $pods | floor) }}
-{{- $added := dict "quota" (dict "tps" $tps "burst" $burst) }}
+{{- toJson (dict "quota" (dict "tps" $tps "burst" $burst)) }}
+{{- end }}
+{{- end }}
+
+{{/* The settings with all that the chart adds to them, as JSON. */}}
+{{- define "gateway.settings" -}}
+{{- $added := include "gateway.sharing" . | fromJson }}
 {{- $tls := dict }}
 {{- if include "gateway.tlsSecret" . }}
 {{- $_ := set $tls "cert_file" "/etc/healthomics-gateway/tls/tls.crt" }}
@@ -138,7 +202,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- $settings := mergeOverwrite $added (deepCopy .Values.settings) }}
 {{- if lt (float64 $settings.quota.tps) 0.5 }}
-{{- fail (printf "accountQuota.tps: %v for each of %v pods is less than 0.5; set a larger rate or fewer pods." $settings.quota.tps $pods) }}
+{{- fail (printf "accountQuota.tps: %v for each of %s pods is less than 0.5; set a larger rate or fewer pods, or let them share it (shared.url)." $settings.quota.tps (include "gateway.maxReplicas" .)) }}
 {{- end }}
 {{- toJson $settings }}
 {{- end }}
@@ -224,6 +288,39 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* The resources of a pod: those of a worker, times the number of workers, as JSON. */}}
+{{- define "gateway.resources" -}}
+{{- $workers := .Values.settings.workers | default 1 | float64 }}
+{{- $pod := dict }}
+{{- range $kind, $quantities := .Values.resources }}
+{{- range $name, $quantity := $quantities }}
+{{- $inner := get $pod $kind | default dict }}
+{{- $_ := set $inner $name (include "gateway.times" (list $workers $quantity $name)) }}
+{{- $_ := set $pod $kind $inner }}
+{{- end }}
+{{- end }}
+{{- toJson $pod }}
+{{- end }}
+
+{{/* A quantity of Kubernetes, such as 250m or 1.5Gi, times a number; the third argument
+     names it. */}}
+{{- define "gateway.times" -}}
+{{- $number := index . 0 }}
+{{- $text := index . 1 | toString }}
+{{- if kindIs "float64" (index . 1) }}
+{{- $text = index . 1 | printf "%.3f" | trimSuffix ".000" }}
+{{- end }}
+{{- $unit := regexFind "[A-Za-z]*$" $text }}
+{{- $amount := trimSuffix $unit $text }}
+{{- if eq $number 1.0 }}
+{{- $text }}
+{{- else if regexMatch "^[0-9]+([.][0-9]+)?$" $amount }}
+{{- printf "%s%s" (mulf (float64 $amount) $number | printf "%.3f" | trimSuffix ".000") $unit }}
+{{- else }}
+{{- fail (printf "resources: write %s, %s, as a number with a unit, such as 250m or 512Mi." (index . 2) $text) }}
+{{- end }}
+{{- end }}
+
 {{/* The bytes of a quantity of Kubernetes, such as 512Mi, 1.5G or 536870912. */}}
 {{- define "gateway.bytes" -}}
 {{- $text := . | toString }}
@@ -242,7 +339,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* The alerts, with the limit of the pods' memory and the address of the run books. */}}
 {{- define "gateway.rules" -}}
 {{- $rules := .Files.Get "files/rules.yaml" }}
-{{- with (.Values.resources.limits | default dict).memory }}
+{{- with ((include "gateway.resources" . | fromJson).limits | default dict).memory }}
 {{- $rules = replace "512 * 1024 * 1024" (include "gateway.bytes" .) $rules }}
 {{- end }}
 {{- with .Values.prometheusRule.runbookBaseUrl }}

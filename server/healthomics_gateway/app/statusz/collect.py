@@ -58,7 +58,12 @@ class Collector:
             workers=(),
             **self._places(left_out),
             calls=self._calls(),
-            quota=quotas(upstream.schedulers.by_account, waiting(upstream), left_out),
+            quota=quotas(
+                upstream.schedulers.by_account,
+                waiting(upstream),
+                left_out,
+                scope=parts.quota_scope,
+            ),
             watches=self._watches(),
             cache=_cache(parts.cache),
             errors=self._errors(),

@@ -117,6 +117,8 @@ GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     PREFIX + "queue_length": sum,
     PREFIX + "cache_bytes": sum,
     PREFIX + "cache_entries": sum,
+    PREFIX + "store_attached": min,
+    PREFIX + "store_replicas": max,
     PREFIX + "watches": sum,
     PREFIX + "unread_bytes": sum,
     PREFIX + "credentials_expiry_timestamp_seconds": earliest,
