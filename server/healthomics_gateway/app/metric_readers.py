@@ -74,8 +74,7 @@ def _of_quota(upstream: UpstreamParts, scope: str) -> Mapping[str, Reader]:
     schedulers = upstream.schedulers
     return {
         "quota_tokens": lambda: {
-            (account, scope): each.tokens
-            for account, each in schedulers.by_account.items()
+            (account,): each.tokens for account, each in schedulers.by_account.items()
         },
         "quota_rate": lambda: {
             (account, scope): each.rate

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor
 
 from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS, bounded
 from healthomics_gateway.app.statusz.shape import QuotaState, Snapshot
 from healthomics_gateway.runs.rate_limit import OWN_ACCOUNT
-from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY, WORKER
 from healthomics_gateway.telemetry.recent import SLOT_SECONDS, SLOTS, SlotUse, left_of
 
 # Of a slot: all workers' slots begin at the same times, but their clocks are read at
@@ -23,7 +22,6 @@ class _Timed:
     """A slot of one worker."""
 
     begin: float  # in seconds since 1970
-    is_share: bool  # of the gateway's rate
     use: SlotUse
 
 
@@ -56,10 +54,9 @@ def merged_quotas(
 def _quota(states: Sequence[QuotaState], slots: Sequence[SlotUse]) -> QuotaState:
     return replace(
         states[0],
-        scope=ALL if any(each.scope == ALL for each in states) else GATEWAY,
-        limit_per_second=_whole((e.scope, e.limit_per_second) for e in states),
-        rate_per_second=_whole((e.scope, e.rate_per_second) for e in states),
-        tokens=_whole((e.scope, e.tokens) for e in states),
+        # Each worker reports the rate of all together.
+        rate_per_second=max(each.rate_per_second for each in states),
+        tokens=round(sum(each.tokens for each in states), 3),
         waiting_calls=sum(each.waiting_calls for each in states),
         waiting_polls=sum(each.waiting_polls for each in states),
         used=sum(each.used for each in slots),
@@ -69,20 +66,9 @@ def _quota(states: Sequence[QuotaState], slots: Sequence[SlotUse]) -> QuotaState
     )
 
 
-def _whole(values: Iterator[tuple[str, float]]) -> float:
-    """Return the whole of a gateway: shares are summed, others are equal."""
-    shares, same = 0.0, 0.0
-    for scope, value in values:
-        if scope == WORKER:
-            shares += value
-        else:
-            same = max(same, value)
-    return round(shares + same, 3)
-
-
 def _slots(states: Sequence[tuple[float, QuotaState]], now: float) -> list[SlotUse]:
     timed = [
-        _Timed(time - slot.ago_seconds, quota.scope == WORKER, slot)
+        _Timed(time - slot.ago_seconds, slot)
         for time, quota in states
         for slot in quota.slots
     ]
@@ -115,16 +101,10 @@ def _boundary(states: Sequence[tuple[float, QuotaState]]) -> float:
 def _slot(parts: Sequence[_Timed], now: float) -> SlotUse:
     begin = min(each.begin for each in parts)
     end = max(each.begin + each.use.seconds for each in parts)
-    seconds = min(end - begin, SLOT_SECONDS)
-    others = [each.use for each in parts if not each.is_share]
-    limit = sum(each.use.limit for each in parts if each.is_share)
-    if others:
-        limit += max(each.rate_per_second for each in others) * seconds
-    fastest = max(each.use.rate_per_second for each in parts)
     return SlotUse(
         ago_seconds=round(max(now - begin, 0.0), 3),
-        seconds=round(seconds, 3),
+        seconds=round(min(end - begin, SLOT_SECONDS), 3),
         used=sum(each.use.used for each in parts),
         throttled=sum(each.use.throttled for each in parts),
-        rate_per_second=round(limit / seconds if seconds else fastest, 3),
+        rate_per_second=min(each.use.rate_per_second for each in parts),
     )

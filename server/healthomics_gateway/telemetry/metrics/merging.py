@@ -18,10 +18,8 @@ from healthomics_gateway.telemetry.metrics.families import (
 )
 from healthomics_gateway.telemetry.metrics.state import GAUGES
 from healthomics_gateway.telemetry.metrics.totals import Series, Totals
-from healthomics_gateway.telemetry.quota_scope import GATEWAY, WORKER
 
 CUMULATIVE = frozenset({"counter", "histogram"})
-SCOPE = "scope"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,20 +151,11 @@ def _summed(families: Sequence[Family], sums: Mapping[Series, float]) -> Metric:
 
 
 def _gauge(families: Sequence[Family]) -> Metric:
-    merge = GAUGES[families[0].name]
     values: defaultdict[Series, list[float]] = defaultdict(list)
-    shares: defaultdict[Series, float] = defaultdict(float)
     for family in families:
         for each in family.samples:
-            if each.labels.get(SCOPE) == WORKER:
-                whole = {**each.labels, SCOPE: GATEWAY}
-                shares[_series(ReportedSample(each.name, whole, 0.0))] += each.value
-            else:
-                values[_series(each)].append(each.value)
-    merged = {series: merge(each) for series, each in values.items()}
-    for series, share in shares.items():
-        merged[series] = merged.get(series, 0.0) + share
+            values[_series(each)].append(each.value)
     metric = _metric(families)
-    for (name, labels), value in merged.items():
-        metric.add_sample(name, dict(labels), value)
+    for (name, labels), found in values.items():
+        metric.add_sample(name, dict(labels), GAUGES[metric.name](found))
     return metric

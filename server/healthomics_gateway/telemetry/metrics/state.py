@@ -32,8 +32,7 @@ STATE: Mapping[str, Description] = {
     "ready": Description((), "Whether the gateway is ready, as /readyz says."),
     "draining": Description((), "Whether the gateway has begun to shut down."),
     "quota_tokens": Description(
-        ("account", "scope"),
-        "Calls that HealthOmics may be sent at once, by AWS account.",
+        ("account",), "Calls that HealthOmics may be sent at once, by AWS account."
     ),
     "quota_rate": Description(
         ("account", "scope"),
@@ -41,7 +40,7 @@ STATE: Mapping[str, Description] = {
     ),
     "quota_limit": Description(
         ("account", "scope"),
-        "Calls a second that HealthOmics is sent at most without throttles.",
+        "The setting quota.tps.",
     ),
     "queue_length": Description(
         ("kind",), "Calls, and polls of watches, that wait for their turn."
@@ -110,9 +109,8 @@ GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     PREFIX + "build_info": max,
     PREFIX + "ready": last,
     PREFIX + "draining": last,
-    # Equal in all workers, except that shares, of the scope `worker`, are summed.
-    PREFIX + "quota_tokens": max,
-    PREFIX + "quota_rate": max,
+    PREFIX + "quota_tokens": sum,
+    PREFIX + "quota_rate": max,  # each worker reports that of all together
     PREFIX + "quota_limit": max,
     PREFIX + "queue_length": sum,
     PREFIX + "cache_bytes": sum,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS
 from healthomics_gateway.app.statusz.merging import ended, merged
 from healthomics_gateway.app.statusz.merging_quotas import merged_quotas
 from healthomics_gateway.app.statusz.rendering import as_html, as_json
-from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY, WORKER
+from healthomics_gateway.telemetry.quota_scope import ALL
 from healthomics_gateway.telemetry.recent import (
     MAX_ERRORS,
     SLOT_SECONDS,
@@ -198,33 +198,26 @@ def test_worst_keys_are_shown() -> None:
     assert "worker 1: status 500; worker 2: status 401" == faulty.keys.fault
 
 
-def with_quota(
-    *slots: SlotUse, scope: str = GATEWAY, tps: float = 8.0
-) -> shape.Snapshot:
+def with_quota(*slots: SlotUse, **changes: Any) -> shape.Snapshot:
     """Return a worker that has used its quota in these slots."""
-    return at_rest(
-        quota=[quota(*slots, scope=scope, limit_per_second=tps, rate_per_second=tps)]
+    return at_rest(quota=[quota(*slots, **changes)])
+
+
+def test_rate_of_the_quota_is_that_of_all_workers() -> None:
+    """Each worker reports the rate of all; the tokens are those that each has."""
+    state = both(
+        with_quota(slot(0, rate=6.0), tokens=1.0, rate_per_second=6.0, scope=ALL),
+        with_quota(slot(0, rate=5.0), tokens=2.0, rate_per_second=6.0, scope=ALL),
     )
+    (found,) = state.quota
 
-
-@pytest.mark.parametrize(
-    ("scopes", "expected"),
-    [
-        pytest.param((WORKER, WORKER), (GATEWAY, 8.0), id="shares"),
-        pytest.param((GATEWAY, GATEWAY), (GATEWAY, 4.0), id="equal"),
-        pytest.param((ALL, ALL), (ALL, 4.0), id="shared"),
-        pytest.param((ALL, WORKER), (ALL, 8.0), id="partly"),
-    ],
-)
-def test_quota_is_one_whether_it_is_shared_or_divided(
-    scopes: tuple[str, str], expected: tuple[str, float]
-) -> None:
-    """Shares are summed; a rate that all workers share is shown as it is."""
-    states = (with_quota(slot(0, rate=4.0), scope=each, tps=4.0) for each in scopes)
-    (found,) = both(*states).quota
-
-    assert expected == (found.scope, found.limit_per_second)
-    assert expected[1] == found.rate_per_second == found.slots[0].rate_per_second
+    assert (ALL, 8.0, 6.0, 3.0) == (
+        found.scope,
+        found.limit_per_second,
+        found.rate_per_second,
+        found.tokens,
+    )
+    assert 5.0 == found.slots[0].rate_per_second  # the lowest
 
 
 def test_slots_of_workers_that_report_at_different_times_are_added() -> None:
@@ -243,11 +236,11 @@ def test_slots_of_workers_that_report_at_different_times_are_added() -> None:
 
 
 def test_first_slot_of_a_new_worker_is_added_to_that_of_the_old_one() -> None:
-    """A slot in which a worker ended and its next process began has both shares."""
-    gone = replace(slot(0, used=30, rate=4.0), seconds=5.0)
-    came = replace(slot(0, used=9, rate=4.0), ago_seconds=5.0, seconds=5.0)
-    past = ended(with_quota(slot(1), gone, scope=WORKER), NOTHING)
-    (found,) = both(with_quota(came, scope=WORKER), past=past).quota
+    """A slot in which a worker ended and its next process began is one slot."""
+    gone = replace(slot(0, used=30), seconds=5.0)
+    came = replace(slot(0, used=9), ago_seconds=5.0, seconds=5.0)
+    past = ended(with_quota(slot(1), gone), NOTHING)
+    (found,) = both(with_quota(came), past=past).quota
 
     last = found.slots[-1]
     assert (15.0, 15.0, 39) == (last.ago_seconds, last.seconds, last.used)
@@ -291,25 +284,25 @@ slots = st.lists(
 
 @given(
     workers=st.lists(
-        st.tuples(slots, st.sampled_from([WORKER, GATEWAY, ALL]), st.booleans()),
+        st.tuples(slots, st.booleans()),
         max_size=4,
     ),
     delay=st.floats(0.0, 14.0),
 )
 def test_no_request_is_lost_or_counted_twice(
-    workers: list[tuple[list[SlotUse], str, bool]], delay: float
+    workers: list[tuple[list[SlotUse], bool]], delay: float
 ) -> None:
     """All requests and throttles of all workers are in the merged slots, in order."""
     living, past = [], NOTHING
-    for use, scope, has_ended in workers:
-        state = with_quota(*use, scope=scope)
+    for use, has_ended in workers:
+        state = with_quota(*use)
         if has_ended:
             past = ended(state, past)
         else:
             living.append(state)
     found = merged_quotas(living, past, now=NOW.timestamp() + delay, left_out={})
 
-    each_slot = [each for use, _, _ in workers for each in use]
+    each_slot = [each for use, _ in workers for each in use]
     assert sum(each.used for each in each_slot) == sum(each.used for each in found)
     assert sum(each.throttled for each in each_slot) == sum(
         each.throttled for each in found

@@ -11,6 +11,7 @@ from healthomics_gateway.runs.quota import LocalQuota
 from healthomics_gateway.runs.rate_limit import OWN_ACCOUNT
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
+from healthomics_gateway.telemetry.quota_scope import ALL
 from healthomics_gateway.telemetry.recent import QuotaUse
 
 
@@ -31,10 +32,11 @@ def test_own_account_is_first_then_the_busiest() -> None:
     schedulers[OWN_ACCOUNT] = scheduler(0)
     waiting = {account: {"call": 2, "poll": 1} for account in schedulers}
     left_out: dict[str, int] = {}
-    found = quotas(schedulers, waiting, left_out)
+    found = quotas(schedulers, waiting, left_out, scope=ALL)
 
     busiest = [f"account-{at}" for at in range(number - 1, 0, -1)]
     assert [OWN_ACCOUNT, *busiest][:MAX_ACCOUNTS] == [each.account for each in found]
+    assert {ALL} == {each.scope for each in found}
     assert {"quota": number - MAX_ACCOUNTS} == left_out
     assert (2, 1, number - 1) == (
         found[1].waiting_calls,

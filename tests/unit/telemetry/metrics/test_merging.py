@@ -20,8 +20,6 @@ from healthomics_gateway.telemetry.metrics.supervisor import SupervisorMetrics
 from testkit.families import counter, gauge, histogram
 from testkit.metrics import OPENMETRICS, Scrape, parsed
 
-TOKENS = f"{PREFIX}quota_tokens"
-
 
 class Workers:
     """Merged metrics, and which workers are known."""
@@ -119,29 +117,6 @@ async def test_gauges_are_merged_as_the_table_says(
     workers = Workers(*(gauge(PREFIX + name, each) for each in values))
 
     assert expected == (await workers.page()).value(name)
-
-
-@pytest.mark.parametrize(
-    ("scopes", "expected"),
-    [
-        pytest.param(["worker", "worker"], {"gateway": 4.0}, id="shares"),
-        pytest.param(["gateway", "gateway"], {"gateway": 3.0}, id="equal"),
-        pytest.param(["all", "all"], {"all": 3.0}, id="shared"),
-        pytest.param(["all", "worker"], {"all": 1.0, "gateway": 3.0}, id="partly"),
-        pytest.param(["gateway", "worker"], {"gateway": 4.0}, id="one-detached"),
-    ],
-)
-async def test_shares_of_a_quota_are_summed(
-    scopes: list[str], expected: dict[str, float]
-) -> None:
-    """Shares add up to the gateway's quota; a quota of all is the same in each."""
-    first, second = (
-        gauge(TOKENS, value, account="own", scope=scope)
-        for value, scope in zip((1.0, 3.0), scopes, strict=True)
-    )
-    found = await Workers(first, second).page()
-
-    assert expected == found.sums(TOKENS, by="scope")
 
 
 async def test_worker_that_is_not_known_has_counters_only() -> None:
