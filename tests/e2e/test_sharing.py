@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
@@ -37,21 +36,12 @@ from testkit.metrics import scrape
 STALE = {"max_staleness": {"seconds": 60}}
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What one gateway has of the store."""
-
-    replica: Replica
-    names: Names
-    sealer: Sealer
-
-
-def shared(memory: MemoryStore) -> Shared:
+def shared(memory: MemoryStore) -> Sharing:
     """Return what another gateway with the same identity has of a store."""
-    sealer = Sealer(b"secret")
+    sealer, store = Sealer(b"secret"), LocalStore(memory)
     names = Names(sealer, region="us-east-1", endpoint="")
-    names.learn(account="123456789012", identity="gateway")
-    return Shared(Replica(LocalStore(memory), replicas=2), names, sealer)
+    replica = Replica(store, replicas=2)
+    return Sharing(replica=replica, names=names, sealer=sealer, store=store)
 
 
 @asynccontextmanager
@@ -63,8 +53,6 @@ async def two_called(folder: Path, *rules: str) -> AsyncIterator[list[Called]]:
         both = []
         for _ in range(2):
             sharing = shared(memory)
-            beats = asyncio.create_task(sharing.replica.follow())
-            stack.callback(beats.cancel)
             served = await stack.enter_async_context(
                 gateway(
                     aws_at(upstream.url),
@@ -76,6 +64,7 @@ async def two_called(folder: Path, *rules: str) -> AsyncIterator[list[Called]]:
             )
             stub = await stack.enter_async_context(calling(served))
             await until(lambda each=sharing: each.replica.is_attached)
+            await until(lambda each=sharing: each.names.run("1", role="", caller=""))
             both.append(Called(served, upstream, stub))
         yield both
 

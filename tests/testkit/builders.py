@@ -21,7 +21,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway import sandbox
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.parts import Observability
-from healthomics_gateway.app.sharing_wiring import Sharing
+from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.errors.reasons import Advice, Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.sandbox.signature import ReceivedRequest

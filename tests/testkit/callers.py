@@ -18,7 +18,7 @@ from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.gateway import Gateway
-from healthomics_gateway.app.sharing_wiring import Sharing
+from healthomics_gateway.app.sharing import Sharing
 from testkit.builders import Refusal, aws_at, calling, gateway, http
 from testkit.issuer import AUDIENCE, ISSUER, Signer, jwks
 from testkit.lying_upstream import Answer, LyingUpstream, Request, said, true_run

@@ -19,7 +19,7 @@ from healthomics_gateway.runs.source import Answer, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
-from testkit.fleet import now
+from testkit.members import now
 from testkit.serving import AWS_REQUEST_ID, Scripted, answer, call_context, failure
 from testkit.virtual_time import virtually
 
