@@ -15,6 +15,7 @@ from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.seal import Sealer
+from healthomics_gateway.telemetry.quota_scope import ALL
 from testkit.builders import aws_at, calling, gateway
 from testkit.callers import (
     GROUP,
@@ -41,7 +42,7 @@ def shared(memory: MemoryStore) -> Sharing:
     sealer, store = Sealer(b"secret"), LocalStore(memory)
     names = Names(sealer, region="us-east-1", endpoint="")
     replica = Replica(store, replicas=2)
-    return Sharing(replica=replica, names=names, sealer=sealer, store=store)
+    return Sharing(replica=replica, names=names, sealer=sealer, store=store, scope=ALL)
 
 
 @asynccontextmanager
