@@ -341,7 +341,7 @@ MUTANTS = (
     Mutant(
         "store-says-how-old-an-answer-is",
         "runs/answer_values.py",
-        "age_seconds = max(stored_seconds, opened.age_seconds)",
+        "age_seconds = max(opened.age_seconds, stored_seconds)",
         "age_seconds = stored_seconds",
         "unit/runs/test_shared_answers.py::test_old_value_that_is_replayed_keeps_its_age",
     ),
