@@ -319,9 +319,61 @@ MUTANTS = (
     Mutant(
         "missing-run-stays-in-the-cache",
         "runs/cache.py",
-        "                self._cache.remove_run(query)\n",
+        "                self._keeper.remove_run(query)\n",
         "                pass\n",
         "unit/runs/test_cache.py::test_run_that_is_not_found_is_removed",
+    ),
+    # Answers that replicas share.
+    Mutant(
+        "fresh-request-looks-in-the-store",
+        "runs/shared_answers.py",
+        "if not max_age_seconds or not self._replica.is_attached:",
+        "if not self._replica.is_attached:",
+        "unit/runs/test_shared_answers.py::test_fresh_request_never_looks_in_the_store",
+    ),
+    Mutant(
+        "shared-answer-has-any-age",
+        "runs/shared_answers.py",
+        "if dated is None or dated.age_seconds > max_age_seconds:",
+        "if dated is None:",
+        "unit/runs/test_shared_answers.py::test_answer_that_is_too_old_is_not_returned",
+    ),
+    Mutant(
+        "store-says-how-old-an-answer-is",
+        "runs/answer_values.py",
+        "age_seconds = max(opened.age_seconds, stored_seconds)",
+        "age_seconds = stored_seconds",
+        "unit/runs/test_shared_answers.py::test_old_value_that_is_replayed_keeps_its_age",
+    ),
+    Mutant(
+        "shared-answers-ignore-the-partition",
+        "runs/answer_values.py",
+        "role, caller = query.partition",
+        'role, caller = query.partition.role, ""',
+        "unit/runs/test_answer_values.py::test_value_of_another_callers_session_is_rejected",
+        holds=("unit/runs/test_shared_answers.py::test_copied_value_is_ignored",),
+    ),
+    Mutant(
+        "value-is-valid-anywhere",
+        "shared/seal.py",
+        "if not hmac.compare_digest(tag, self._tag(name, field, at, payload)):",
+        "if not tag:",
+        "unit/runs/test_answer_values.py::test_value_of_another_entry_is_rejected",
+    ),
+    Mutant(
+        "each-replica-has-the-whole-rate",
+        "interceptors/shared_rates.py",
+        "        share = attached / max(attached, self._replica.replicas)\n",
+        "        share = 1.0\n",
+        "unit/interceptors/test_shared_rates.py::test_absent_replica_keeps_its_share",
+    ),
+    Mutant(
+        "watches-of-others-do-not-count",
+        "interceptors/shared_counts.py",
+        "is_possible = await self._tell(caller, number, limit=limit)",
+        "is_possible = await self._tell(caller, number, limit=None)",
+        "unit/interceptors/test_shared_counts.py"
+        "::test_limit_holds_for_all_replicas_together",
     ),
     Mutant(
         "burst-has-no-end",
@@ -545,7 +597,7 @@ MUTANTS = (
     ),
     Mutant(
         "reload-fills-the-buckets",
-        "interceptors/caller_limits.py",
+        "interceptors/local_limits.py",
         "            bucket.resize(rate=rate, capacity=capacity)\n",
         "            bucket = buckets[name] = TokenBucket(\n"
         "                rate=rate, capacity=capacity, clock=self._clock\n"

@@ -21,6 +21,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway import sandbox
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.parts import Observability
+from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.errors.reasons import Advice, Reason
 from healthomics_gateway.sandbox import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY
 from healthomics_gateway.sandbox.signature import ReceivedRequest
@@ -64,6 +65,7 @@ async def gateway(
     admin_listen: str = ANYWHERE,
     refusal_seconds: float = REFUSAL_SECONDS,
     tracer: Tracer | None = None,
+    sharing: Sharing | None = None,
     **environ: str,
 ) -> AsyncIterator[Gateway]:
     """Serve a gateway on free ports; `environ` are settings, as environment variables.
@@ -82,7 +84,11 @@ async def gateway(
         ).settings
     observability = Observability(tracer=tracer)
     served = Gateway(
-        settings, aws, observability=observability, refusal_seconds=refusal_seconds
+        settings,
+        aws,
+        observability=observability,
+        refusal_seconds=refusal_seconds,
+        sharing=sharing,
     )
     try:
         await served.start()

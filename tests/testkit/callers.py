@@ -18,6 +18,7 @@ from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.sharing import Sharing
 from testkit.builders import Refusal, aws_at, calling, gateway, http
 from testkit.issuer import AUDIENCE, ISSUER, Signer, jwks
 from testkit.lying_upstream import Answer, LyingUpstream, Request, said, true_run
@@ -109,6 +110,7 @@ async def called(
     *rules: str,
     upstream: LyingUpstream | None = None,
     refusal_seconds: float = 0.02,
+    sharing: Sharing | None = None,
     **environ: str,
 ) -> AsyncIterator[Called]:
     """Serve a gateway that reads tokens and has these rules."""
@@ -118,6 +120,7 @@ async def called(
             aws_at(asked.url),
             toml="".join(rules),
             refusal_seconds=refusal_seconds,
+            sharing=sharing,
             **settings_of_tokens(folder),
             **environ,
         ) as served,

@@ -87,21 +87,27 @@ class SharedCounts:
     async def _admit(self, caller: _Caller) -> None:
         """Decide about all watches that wait, as many at once as possible."""
         async with caller.lock:
-            wanted = len(caller.entries)
-            while caller.entries:
-                wanted = min(wanted, len(caller.entries))
-                limit, number = caller.limit, caller.number + wanted
-                is_possible = await self._tell(caller, number, limit=limit)
-                if is_possible is None:
-                    caller.admit_share(self._replica.replicas)
-                elif is_possible:
-                    caller.admit(wanted)
-                elif wanted > 1:
-                    wanted //= 2
-                else:
-                    caller.refuse()
-            caller.admitting = None
-            self._note(caller)
+            try:
+                await self._admit_most(caller)
+            finally:
+                caller.refuse()
+                caller.admitting = None
+                self._note(caller)
+
+    async def _admit_most(self, caller: _Caller) -> None:
+        """Let as many watches begin as the limit allows."""
+        wanted = len(caller.entries)
+        while caller.entries and wanted:
+            wanted = min(wanted, len(caller.entries))
+            limit, number = caller.limit, caller.number + wanted
+            is_possible = await self._tell(caller, number, limit=limit)
+            if is_possible is None:
+                caller.admit_share(self._replica.replicas)
+                return
+            if is_possible:
+                caller.admit(wanted)
+            else:
+                wanted //= 2
 
     async def _tell(
         self, caller: _Caller, number: int, *, limit: int | None
@@ -146,15 +152,19 @@ class SharedCounts:
 
     async def _tell_untold(self) -> None:
         """Tell the store numbers, one after another, while it is there."""
-        while self._untold and self._replica.is_attached:
-            caller = self._untold.pop(next(iter(self._untold)))
-            async with caller.lock:
-                if not caller.is_told:
-                    await self._tell(caller, caller.number, limit=None)
-            if not caller.is_told and self._replica.is_attached:
-                await asyncio.sleep(RETRY_SECONDS)
-            self._note(caller)
-        self._telling = None
+        try:
+            while self._untold and self._replica.is_attached:
+                await self._tell_one(self._untold.pop(next(iter(self._untold))))
+        finally:
+            self._telling = None
+
+    async def _tell_one(self, caller: _Caller) -> None:
+        async with caller.lock:
+            if not caller.is_told:
+                await self._tell(caller, caller.number, limit=None)
+        if caller.told == _UNKNOWN and self._replica.is_attached:
+            await asyncio.sleep(RETRY_SECONDS)
+        self._note(caller)
 
 
 class _Caller:
@@ -193,10 +203,9 @@ class _Caller:
                 entry.set_result(True)
 
     def admit_share(self, replicas: int) -> None:
-        """Let those begin that the share of one replica allows; refuse the rest."""
+        """Let those begin that the share of one replica allows."""
         most = max((self.limit or 0) // replicas, 1)
         self.admit(min(max(most - self.number, 0), len(self.entries)))
-        self.refuse()
 
     def refuse(self) -> None:
         """Refuse all watches that wait."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from healthomics_gateway.errors.exceptions import limited
 from healthomics_gateway.interceptors.local_limits import MIN_BURST, ByCaller
-from healthomics_gateway.shared.store import Permit, Rate, StoreError
+from healthomics_gateway.shared.store import Rate, StoreError
 from healthomics_gateway.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
@@ -117,8 +117,9 @@ class SharedRates:
             return False
         finally:
             caller.request = None
-        caller.add(permit, asked_at=now)
-        caller.use_own(self._own(caller.rate), permit.granted)
+        granted = max(min(permit.granted, wanted), 0)  # whatever the store says
+        caller.add(granted, permit.wait_seconds, asked_at=now)
+        caller.use_own(self._own(caller.rate), granted)
         return True
 
     def _rate_of(self, caller: _Caller) -> Rate:
@@ -168,13 +169,12 @@ class _Caller:
         most = min(self.rate * BATCH_SECONDS, MAX_BATCH)
         return max(self.waiting, int(min(used, most)), 1)
 
-    def add(self, permit: Permit, *, asked_at: float) -> None:
-        """Set the tokens at hand to those of a permit."""
-        self._number = self._granted = permit.granted
+    def add(self, granted: int, wait_seconds: float, *, asked_at: float) -> None:
+        """Set the tokens at hand; if there are none, the store has one in a while."""
+        self._number = self._granted = granted
         self._since, self._until = asked_at, asked_at + KEEP_SECONDS
-        if not permit.granted:
-            wait_seconds = min(permit.wait_seconds, MAX_EMPTY_SECONDS)
-            self.empty_until = self._clock() + wait_seconds
+        if not granted:
+            self.empty_until = self._clock() + min(wait_seconds, MAX_EMPTY_SECONDS)
 
     def use_own(self, share: Rate, number: int) -> None:
         """Fill the bucket of the replica's own share, and use tokens that it has.

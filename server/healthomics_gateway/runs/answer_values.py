@@ -99,7 +99,8 @@ class AnswerValues:
         run = Run.FromString(encoded)
         if run.id != query.id:
             raise ValueError("another run")
-        age_seconds = max(stored_seconds, opened.age_seconds)
+        # In this order, as a store could say NaN, which is never the larger one.
+        age_seconds = max(opened.age_seconds, stored_seconds)
         return Dated(Answer(run, request_id), age_seconds)
 
 

@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.local_limits import MAX_KNOWN
-from healthomics_gateway.interceptors.shared_rates import KEEP_SECONDS, SharedRates
-from healthomics_gateway.shared.store import StoreError, StoreFullError
+from healthomics_gateway.interceptors.shared_rates import (
+    KEEP_SECONDS,
+    MAX_REQUESTS,
+    SharedRates,
+)
+from healthomics_gateway.shared.store import Permit, StoreError, StoreFullError
 from testkit.members import Member, among, fleet, now
 from testkit.virtual_time import virtually
 
@@ -209,6 +213,31 @@ def test_call_is_decided_here_if_the_store_fails(fault: StoreError) -> None:
         errors = await asyncio.gather(*(a.call() for _ in range(60)))
 
         assert 50 == errors.count(None)
+
+    test()
+
+
+@pytest.mark.parametrize(
+    ("said", "permitted"),
+    [
+        pytest.param(Permit(10**9, 0.0), 30, id="too-many"),
+        pytest.param(Permit(-5, 0.0), 0, id="less-than-none"),
+        pytest.param(Permit(0, -1.0), 0, id="none-but-at-once"),
+        pytest.param(Permit(0, 1e9), 0, id="none-for-ever"),
+    ],
+)
+def test_store_that_lies_has_a_bounded_effect(said: Permit, permitted: int) -> None:
+    """No more calls are permitted than were asked for, and a refusal is no loop."""
+
+    @several
+    async def test(a: Limiter) -> None:
+        memory = a.wire.memory
+        memory.take = lambda *_, **__: said  # type: ignore[method-assign]
+        errors = await asyncio.gather(*(a.call() for _ in range(30)))
+
+        assert permitted == errors.count(None)
+        assert a.wire.commands["take"] <= MAX_REQUESTS
+        assert a.rates.take("lims", 100.0, is_identity=True) is False
 
     test()
 

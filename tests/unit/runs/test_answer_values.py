@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 import pytest
@@ -62,11 +63,11 @@ def test_age_is_the_longer_one_of_both_clocks() -> None:
     values.now += 5.0
     ages = [
         dated.age_seconds
-        for seconds in (0.0, 4.0, 6.0)
+        for seconds in (0.0, 4.0, 6.0, -1.0, nan)
         if (dated := values.codec.decode(QUERY, value, stored_seconds=seconds))
     ]
 
-    assert [5.0, 5.0, 6.0] == ages
+    assert [5.0, 5.0, 6.0, 5.0, 5.0] == ages
 
 
 @pytest.mark.guarantee("shared-partitions")

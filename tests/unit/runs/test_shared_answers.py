@@ -195,9 +195,7 @@ async def test_other_failure_removes_nothing(a: Sharer, b: Sharer, c: Sharer) ->
 
 @pytest.mark.guarantee("shared-partitions")
 @sharing
-async def test_value_that_is_copied_to_another_entry_is_ignored(
-    a: Sharer, b: Sharer
-) -> None:
+async def test_copied_value_is_ignored(a: Sharer, b: Sharer) -> None:
     """No copy within the store turns one caller's answer into another's."""
     alice = RunQuery(QUERY.id, partition=Partition("arn:role", "alice"))
     bob = RunQuery(QUERY.id, partition=Partition("arn:role", "bob"))
