@@ -49,10 +49,7 @@ class SharedWatches:
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Share with the replicas of the store of `replica`.
-
-        `jitter` draws from [0, 1); `clock` is that of the pollers.
-        """
+        """Share through `replica`; `jitter` draws from [0, 1), `clock` is pollers'."""
         self.replica = replica
         self.values = values
         self.jitter = jitter
@@ -84,19 +81,16 @@ class SharedWatches:
             self._leaving = None
 
     async def _leave(self, name: str, may_be_held: bool) -> None:  # noqa: FBT001  # an item
+        replica = self.replica
         if name not in self.open:  # else a newer poller uses it
-            await self.replica.unsubscribe(name)
-            if may_be_held and name not in self.open:
-                await self._release(name)
-        if not self.replica.is_attached:
+            await replica.unsubscribe(name)
+        if may_be_held and name not in self.open:
+            with suppress(StoreError):
+                await replica.ask(lambda store: store.release(name, replica=replica.id))
+        if not replica.is_attached:
             self._left[name] = may_be_held
             if len(self._left) > MAX_LEFT:
                 self._left.popitem(last=False)
-
-    async def _release(self, name: str) -> None:
-        replica = self.replica
-        with suppress(StoreError):
-            await replica.ask(lambda store: store.release(name, replica=replica.id))
 
     def _look(self) -> None:
         """Claim the leases whose holders are gone, and leave what couldn't be left."""
@@ -137,15 +131,14 @@ class SharedLease:
     async def claim(self, *, period_seconds: float) -> bool:
         """Return whether the poller may poll now; else another replica does.
 
-        It may poll if the store can't be asked, or what the store has isn't valid. An
-        answer that is too large to be published isn't shared.
+        It may if the store can't be asked, or what the store has isn't valid.
         """
         if self._is_ended:
             return False
         self.holder = ""
         run = self._follower.run
         if run and run.ByteSize() > MAX_SHARED_BYTES:
-            self._close()
+            self._close()  # what isn't published can't be followed
             return True
         try:
             claim = await self._ask(period_seconds)
@@ -156,7 +149,8 @@ class SharedLease:
         self.holder = claim.holder
         self._may_be_held = False
         is_valid = self._learn_last(claim)
-        if not is_valid or self._is_overdue(period_seconds):
+        silent_seconds = self._shared.clock() - self._heard_at
+        if not is_valid or silent_seconds > period_seconds + PATIENCE_SECONDS:
             return self._may_poll()
         if self._is_free:  # the store didn't know it yet
             asyncio.get_running_loop().call_soon(self.free)
@@ -183,7 +177,7 @@ class SharedLease:
             self._learn(dated)
 
     async def _ask(self, period_seconds: float) -> Claim | None:
-        """Claim the lease; return None if it has no name yet, or the poller has ended.
+        """Claim the lease, or return None if it has no name yet.
 
         The first time, subscribe meanwhile.
         """
@@ -193,12 +187,10 @@ class SharedLease:
         if name is None:
             return None
         self._may_be_held, self._is_free = True, False
+        field = shared.values.field(query)
         claimed = replica.ask(
             lambda store: store.claim(
-                name,
-                shared.values.field(query),
-                replica=replica.id,
-                period_seconds=period_seconds,
+                name, field, replica=replica.id, period_seconds=period_seconds
             )
         )
         try:
@@ -227,10 +219,6 @@ class SharedLease:
         if now - dated.age_seconds > self._follower.answered_at + SAME_SECONDS:
             self._heard_at = now
             self._follower.learn(dated.answer, age_seconds=dated.age_seconds)
-
-    def _is_overdue(self, period_seconds: float) -> bool:
-        silent_seconds = self._shared.clock() - self._heard_at
-        return silent_seconds > period_seconds + PATIENCE_SECONDS
 
     def _may_poll(self) -> bool:
         self._heard_at = self._shared.clock()

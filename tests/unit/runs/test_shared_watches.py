@@ -52,9 +52,10 @@ def test_run_is_polled_once_a_period_by_all_replicas() -> None:
     """A thousand runs, watched at three replicas that join at any time."""
     draw = random.Random(1)
     runs = [str(number) for number in range(1000)]
+    life = [(at / 2, members) for at, members in LIFE]
 
     async def work() -> Any:
-        world = World(*LIFE, jitter=draw.random)
+        world = World(*life, jitter=draw.random)
         await world.attach()
         watches = [
             node.watch(run, at=1 + 4 * draw.random())
@@ -68,12 +69,12 @@ def test_run_is_polled_once_a_period_by_all_replicas() -> None:
     assert [["a", "b", "c", "end"]] * 3000 == [
         [what for _, what in each] for each in seen
     ]
-    assert 36.5 > max(at for each in seen for at, _ in each)
+    assert 15.5 + 5.2 > max(at for each in seen for at, _ in each)
     gaps = [
         after - before for each in polled.values() for before, after in pairwise(each)
     ]
     assert {5.1} == {round(gap, 3) for gap in gaps}  # a period and a poll
-    assert 7000 == sum(map(len, polled.values()))
+    assert 5000 > sum(map(len, polled.values()))
     assert [] == left
 
 

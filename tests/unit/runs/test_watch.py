@@ -57,7 +57,7 @@ class World:
     def __init__(self, *life: tuple[float, Any], seconds: float = 0.0) -> None:
         """Answer after so many seconds."""
         self._life = life
-        self._seconds = seconds
+        self.seconds = seconds
         self.polled: list[float] = []
         self.calls: list[Call] = []
         self.left = 0  # polls that were cancelled
@@ -69,7 +69,7 @@ class World:
         self.calls.append(call)
         call.upstream = UpstreamInfo(attempts=1)
         try:
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
             self.left += 1
             raise
@@ -370,6 +370,28 @@ def test_answer_to_a_call_postpones_the_next_poll() -> None:
     seen, polled = virtually(work)
     assert [0, 4, 8, 8, 13] == polled
     assert [(0, "a"), (4, "b"), (13, ""), (13, "end")] == seen
+
+
+@pytest.mark.parametrize(
+    ("is_sent", "left", "polled"), [(False, 1, [0, 1, 6.5]), (True, 0, [0, 1, 8])]
+)
+def test_answer_to_a_call_replaces_a_poll_that_waits(
+    *, is_sent: bool, left: int, polled: list[float]
+) -> None:
+    """A poll that has had its turn goes on."""
+
+    async def work() -> Any:
+        world = World((0, {"name": "a"}), seconds=3)
+        watching = world.follow_at(0, seconds=8.2)
+        await asyncio.sleep(1)
+        if is_sent:
+            world.calls[0].sent()
+        world.seconds = 0.5
+        await world.watches.get_run(QUERY, call=OneCall(inf))
+        await asyncio.sleep(2)
+        return world.left, await watching, world.polled
+
+    assert (left, [(1.5, "a"), (8.2, "late")], polled) == virtually(work)
 
 
 def test_answer_that_poll_and_calls_share_is_one_state() -> None:
