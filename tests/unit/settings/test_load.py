@@ -130,6 +130,9 @@ def test_defaults() -> None:
         "jwt.identity_claim": "sub",
         "jwt.audience_claim": "aud",
         "jwt.leeway": "30s",
+        "shared.url": "",
+        "shared.secret": "",
+        "shared.replicas": "1",
         "statusz.identities": "true",
     } == {name: value for name, value, _ in rows(loaded())}
     assert {"default"} == {origin for _, _, origin in rows(loaded())}
@@ -810,6 +813,7 @@ VALUES = {
     "GATEWAY_JWT__IDENTITY_CLAIM": st.sampled_from(["sub", "email"]),
     "GATEWAY_JWT__AUDIENCE_CLAIM": st.sampled_from(["aud", "client_id"]),
     "GATEWAY_JWT__LEEWAY": st.sampled_from(["0s", "30s", "5m"]),
+    "GATEWAY_SHARED__REPLICAS": st.integers(1, 1000).map(str),
     "GATEWAY_STATUSZ__IDENTITIES": st.sampled_from(["true", "false"]),
 }
 
