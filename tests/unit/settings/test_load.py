@@ -291,6 +291,45 @@ def test_secret_in_a_url_is_not_shown(url: str, text: str) -> None:
     assert text == shown(caught.value.loaded)["jwt.jwks_url"][0]
 
 
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://me:canary@store:6379/1", "redis://***@store:6379/1"),
+        ("unix:///run/store?password=canary", "unix:///run/store?***"),
+        ("canary", "***"),
+    ],
+)
+def test_store_and_its_secret_are_not_shown(url: str, text: str) -> None:
+    """Neither as settings, nor in the representation of an object, nor in a fault."""
+    given = {"GATEWAY_SHARED__URL": url, "GATEWAY_SHARED__SECRET": "canary" * 6}
+    try:
+        found = loaded(environ=given)
+    except SettingsError as error:
+        assert error.loaded
+        found = error.loaded
+        assert "canary" not in str(error)
+
+    assert text == shown(found)["shared.url"][0]
+    assert "***" == shown(found)["shared.secret"][0]
+    assert "canary" not in repr(found.settings)
+    assert "canary" not in str(shown(found))
+
+
+def test_store_needs_a_url_and_a_secret_that_are_valid() -> None:
+    """The secret has at least 32 characters; alone it has no effect."""
+    url = {"GATEWAY_SHARED__URL": "redis://localhost"}
+    short = {"GATEWAY_SHARED__SECRET": "canary"}
+
+    assert ["shared: set shared.secret too"] == faults(environ=url)
+    (fault,) = faults(environ=url | short)
+    assert "GATEWAY_SHARED__SECRET: write at least 32 random characters" in fault
+    assert "canary" not in fault
+    secret = {"GATEWAY_SHARED__SECRET": "0123456789abcdef" * 2}
+    assert loaded(environ=secret).settings.shared.url is None
+    (fault,) = faults(environ=secret | {"GATEWAY_SHARED__URL": "redis://a,b"})
+    assert "shared.url: write one host, or begin with redis+sentinel://" == fault
+
+
 def test_identity_that_looks_like_a_url_is_shown(tmp_path: Path) -> None:
     """It is no secret, and an operator needs to see it whole."""
     identity = "https://issuer.example/users/#joe@example.org"
@@ -762,6 +801,7 @@ def test_encrypted_key_is_a_fault(
         pytest.param("DRAIN_TIME", "canary", id="duration"),
         pytest.param("LOG__LEVEL", "canary", id="word"),
         pytest.param("UPSTREAM__MAX_ATTEMPTS", "canary", id="number"),
+        pytest.param("SHARED__SECRET", "canary", id="secret"),
         pytest.param("CANARY", "canary", id="unknown"),
     ],
 )
