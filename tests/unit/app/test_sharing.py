@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,13 +122,7 @@ async def test_fault_names_the_messages_if_only_these_fail() -> None:
     assert "the shared store isn't used: it isn't reached yet" == sharing.fault()
     sharing.replica.fault = ""
     assert "" == sharing.fault()
-    broken = Sharing(
-        replica=sharing.replica,
-        names=sharing.names,
-        sealer=sharing.sealer,
-        store=sharing.store,
-        fault_of_messages=lambda: "it is gone",
-    )
+    broken = replace(sharing, fault_of_messages=lambda: "it is gone")
     assert "the shared store sends no messages: it is gone" == broken.fault()
 
 

@@ -8,6 +8,7 @@ from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import FIELD_BYTES, MAX_BUCKETS, MemoryStore
 from healthomics_gateway.shared.store import (
     FORGET_SECONDS,
+    SETTLE_SECONDS,
     Claim,
     Permit,
     Rate,
@@ -33,30 +34,34 @@ def reserved(memory: MemoryStore, replica: str = "a", unused: int = 0) -> float:
 
 
 def test_tokens_are_reserved_ahead_and_given_back() -> None:
-    """A new quota has none; each is an eighth of a second after the one before."""
+    """A new quota lacks those of SETTLE_SECONDS; each is 0.125 s after another."""
     clock = MonotonicClock()
     memory = with_replicas(clock, "a")
 
-    assert [0.125, 0.25] == [reserved(memory) for _ in range(2)]
-    assert 0.25 == reserved(memory, unused=1)
+    waits = [reserved(memory) for _ in range(2)]
+    waits.append(reserved(memory, unused=1))
+    assert pytest.approx([0.925, 1.05, 1.05]) == waits
     clock.now += 9.0
     assert [0.0, 0.0, 0.125] == [reserved(memory) for _ in range(3)]
 
 
 def test_wait_is_bounded_by_the_replicas() -> None:
-    """Each has one token in advance, and never more."""
+    """Each has one token in advance, and a new quota settles, but no more."""
     memory = with_replicas(MonotonicClock(), "a", "b")
     waits = [reserved(memory) for _ in range(100)]
 
-    assert (RATE.burst + 2 * 2) / RATE.tps == max(waits)
+    assert (RATE.burst + 2 * 2) / RATE.tps + SETTLE_SECONDS == max(waits)
 
 
 def test_throttle_slows_all_replicas() -> None:
     """The tokens that had been saved are lost."""
     clock = MonotonicClock()
     memory = with_replicas(clock, "a", "b")
-    clock.now += 1.0
+    reserved(memory)
+    clock.now += 9.0
     memory.cut("q", RATE)
+    for each in ("a", "b"):
+        memory.beat(each, is_attached=True, known=1)
     first = memory.reserve("q", RATE, replica="a")
     second = memory.reserve("q", RATE, replica="b")
 

@@ -20,7 +20,6 @@ def test_value_is_opened_with_its_age() -> None:
     assert Opened(b"payload", 2.5) == other.open("name", "field", sealed)
     clock.now -= 10.0  # another machine's clock is behind
     assert Opened(b"payload", 0.0) == other.open("name", "field", sealed)
-    assert 0 == other.rejected
 
 
 @pytest.mark.parametrize("at", range(50))
@@ -31,7 +30,6 @@ def test_value_with_a_changed_byte_is_rejected(at: int) -> None:
     sealed[at - 1 if at else 48] ^= 1
 
     assert sealer.open("name", "field", bytes(sealed)) is None
-    assert 1 == sealer.rejected
 
 
 def test_value_is_valid_only_where_it_belongs() -> None:
@@ -43,7 +41,6 @@ def test_value_is_valid_only_where_it_belongs() -> None:
     assert sealer.open("name", "other", sealed) is None
     assert sealer.open("namefield", "", sealed) is None
     assert other.open("name", "field", sealed) is None
-    assert (3, 1) == (sealer.rejected, other.rejected)
 
 
 @pytest.mark.parametrize("length", [0, 1, 33, 40])
