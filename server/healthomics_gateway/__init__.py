@@ -13,6 +13,7 @@ below its own, and `make lint` checks that:
 * `auth` authenticates and authorizes callers, `upstream` has everything about AWS;
 * `runs` has the sources of runs: caching, retrying, rate limiting and watching; `tls`
   reads, checks and reloads the server's certificates;
+* `shared` is what several processes share: a store, and each one's relation to it;
 * `errors` has every error that the gateway can return, `telemetry` the log, the
   metrics, the traces and the records of the status page, `net` addresses, names and
   proxies;

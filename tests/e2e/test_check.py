@@ -297,6 +297,8 @@ SECRETS = {
         },
     },
     "used": {
+        "GATEWAY_SHARED__URL": "redis://me:canary@127.0.0.1:{port}?password=canary",
+        "GATEWAY_SHARED__SECRET": "canary-canary-canary-canary-canary",
         "GATEWAY_JWT__JWKS_URL": "https://127.0.0.1:{port}/k?key=canary",
         "AWS_ENDPOINT_URL_OMICS": "https://omics.invalid",
         "HTTPS_PROXY": "http://me:canary@127.0.0.1:{port}",

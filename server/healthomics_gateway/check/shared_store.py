@@ -90,8 +90,6 @@ async def _notes(store: ValkeyStore) -> tuple[str, ...]:
     except StoreError:
         return ("its user may not read INFO, so its memory policy isn't known",)
     if policy in UNFIT_POLICIES:
-        return (
-            f"its maxmemory-policy is {policy}, which may remove what is in use; set"
-            " noeviction, allkeys-lru or volatile-lru",
-        )
+        advice = "set noeviction, allkeys-lru or volatile-lru"
+        return (f"its maxmemory-policy {policy} may remove what is in use; {advice}",)
     return ()

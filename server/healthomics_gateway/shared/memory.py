@@ -27,6 +27,7 @@ from healthomics_gateway.token_bucket import WHOLE, TokenBucket
 
 MAX_BUCKETS = 20_000  # of callers; one that is forgotten is full again
 MAX_BYTES = 67_108_864  # of all values
+FIELD_BYTES = 1024  # that each counts for besides its value
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        return sum(len(value) for value, _ in self.fields.values())
+        return sum(FIELD_BYTES + len(value) for value, _ in self.fields.values())
 
 
 class MemoryStore:

@@ -28,6 +28,8 @@ BEAT_SECONDS = 0.5  # between two beats while attached
 MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
+AT_ONCE = 100  # subscriptions that are renewed together
+
 _T = TypeVar("_T")
 _log = structlog.get_logger("shared")
 
@@ -60,7 +62,7 @@ class Replica:
         self.detached_at = clock()  # the last time
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
         self._detached = asyncio.Event()
-        self._is_full = False
+        self._is_full = self._has_left = False
         self._changed: list[Callable[[], None]] = []
         self._handlers: dict[str, Callable[[bytes], None]] = {}  # by name
         store.deliver_to(self._deliver)
@@ -108,9 +110,9 @@ class Replica:
             raise
 
     async def follow(self) -> None:
-        """Beat for ever: attach when the store answers, and stay attached."""
+        """Beat until `leave`: attach when the store answers, and stay attached."""
         probes = 0
-        while True:
+        while not self._has_left:
             self._detached.clear()
             try:
                 await self._beat()
@@ -128,6 +130,7 @@ class Replica:
 
     async def leave(self) -> None:
         """Tell the store that this replica ends, if it is attached; never raises."""
+        self._has_left = True
         if self.is_attached:
             self.is_attached, self.fault = False, "this replica ends"
             try:
@@ -163,8 +166,11 @@ class Replica:
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
             _log.info("store_attached", replicas=members.expected)
-            for name in tuple(self._handlers):
-                await _in_time(self._store.subscribe(name))
+            names = tuple(self._handlers)
+            for at in range(0, len(names), AT_ONCE):
+                some = names[at : at + AT_ONCE]
+                renewals = (_in_time(self._store.subscribe(name)) for name in some)
+                await asyncio.gather(*renewals)
         is_new = members.attached != self.attached or not was_attached
         self.attached = members.attached
         self.replicas = members.expected

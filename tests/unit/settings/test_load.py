@@ -130,6 +130,9 @@ def test_defaults() -> None:
         "jwt.identity_claim": "sub",
         "jwt.audience_claim": "aud",
         "jwt.leeway": "30s",
+        "shared.url": "",
+        "shared.secret": "",
+        "shared.replicas": "1",
         "statusz.identities": "true",
     } == {name: value for name, value, _ in rows(loaded())}
     assert {"default"} == {origin for _, _, origin in rows(loaded())}
@@ -286,6 +289,45 @@ def test_secret_in_a_url_is_not_shown(url: str, text: str) -> None:
 
     assert caught.value.loaded
     assert text == shown(caught.value.loaded)["jwt.jwks_url"][0]
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("redis://me:canary@store:6379/1", "redis://***@store:6379/1"),
+        ("unix:///run/store?password=canary", "unix:///run/store?***"),
+        ("canary", "***"),
+    ],
+)
+def test_store_and_its_secret_are_not_shown(url: str, text: str) -> None:
+    """Neither as settings, nor in the representation of an object, nor in a fault."""
+    faulty = {"GATEWAY_LOG__LEVEL": "other"}  # so that there is an error
+    given = {"GATEWAY_SHARED__URL": url, "GATEWAY_SHARED__SECRET": "canary" * 6}
+    with pytest.raises(SettingsError) as caught:
+        loaded(environ=given | faulty)
+    found = caught.value.loaded
+    assert found
+    assert "canary" not in str(caught.value)
+
+    assert text == shown(found)["shared.url"][0]
+    assert "***" == shown(found)["shared.secret"][0]
+    assert "canary" not in repr(found.settings)
+    assert "canary" not in str(shown(found))
+
+
+def test_store_needs_a_url_and_a_secret_that_are_valid() -> None:
+    """The secret has at least 32 characters; alone it has no effect."""
+    url = {"GATEWAY_SHARED__URL": "redis://localhost"}
+    short = {"GATEWAY_SHARED__SECRET": "canary"}
+
+    assert ["shared: set shared.secret too"] == faults(environ=url)
+    (fault,) = faults(environ=url | short)
+    assert "GATEWAY_SHARED__SECRET: write at least 32 random characters" in fault
+    assert "canary" not in fault
+    secret = {"GATEWAY_SHARED__SECRET": "0123456789abcdef" * 2}
+    assert loaded(environ=secret).settings.shared.url is None
+    (fault,) = faults(environ=secret | {"GATEWAY_SHARED__URL": "redis://a,b"})
+    assert "shared.url: write one host, or begin with redis+sentinel://" == fault
 
 
 def test_identity_that_looks_like_a_url_is_shown(tmp_path: Path) -> None:
@@ -759,6 +801,7 @@ def test_encrypted_key_is_a_fault(
         pytest.param("DRAIN_TIME", "canary", id="duration"),
         pytest.param("LOG__LEVEL", "canary", id="word"),
         pytest.param("UPSTREAM__MAX_ATTEMPTS", "canary", id="number"),
+        pytest.param("SHARED__SECRET", "canary", id="secret"),
         pytest.param("CANARY", "canary", id="unknown"),
     ],
 )
@@ -810,6 +853,7 @@ VALUES = {
     "GATEWAY_JWT__IDENTITY_CLAIM": st.sampled_from(["sub", "email"]),
     "GATEWAY_JWT__AUDIENCE_CLAIM": st.sampled_from(["aud", "client_id"]),
     "GATEWAY_JWT__LEEWAY": st.sampled_from(["0s", "30s", "5m"]),
+    "GATEWAY_SHARED__REPLICAS": st.integers(1, 1000).map(str),
     "GATEWAY_STATUSZ__IDENTITIES": st.sampled_from(["true", "false"]),
 }
 

@@ -48,7 +48,9 @@ class Messages:
         """Deliver the messages of a channel; wait for a moment until that is so."""
         if not self._background.runs("messages"):
             self._background.start("messages", self._follow)
-        confirmed = self._channels.setdefault(channel, asyncio.Event())
+        if channel in self._channels:
+            return  # it is renewed with the connection
+        confirmed = self._channels[channel] = asyncio.Event()
         if self._connection:
             self._send(self._connection, "SUBSCRIBE", channel)
             waiting = asyncio.create_task(confirmed.wait())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -75,11 +75,9 @@ async def test_subscriptions_are_renewed_after_a_restart(
         await write_until_delivered(store, inbox, b"before")
         with capture_logs() as logs:
             own_server.kill()
-            async with asyncio.timeout(LATE_SECONDS):
-                while not store.fault:
-                    await asyncio.sleep(0.01)
+            await until(lambda: store.fault != "")
             own_server.start()
-            await _reconnected(store)
+            await until(lambda: store.fault == "")
             await write_until_delivered(store, inbox, b"after")
 
     assert ["store_messages_lost", "store_messages_resumed"] == [
@@ -87,9 +85,10 @@ async def test_subscriptions_are_renewed_after_a_restart(
     ]
 
 
-async def _reconnected(store: ValkeyStore) -> None:
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
     async with asyncio.timeout(LATE_SECONDS):
-        while store.fault:
+        while not condition():  # noqa: ASYNC110  # the store has no event for it
             await asyncio.sleep(0.01)
 
 
@@ -103,10 +102,8 @@ async def test_huge_message_is_not_buffered(server: ValkeyServer) -> None:
         channel = store._key("entry", "e")  # noqa: SLF001  # as an attacker finds it by PUBSUB CHANNELS
         publish: Any = f"redis.call('PUBLISH', KEYS[1], string.rep('x', {HUGE_BYTES}))"
         await other.eval(publish, 1, channel)
-        async with asyncio.timeout(LATE_SECONDS):
-            while not store.fault:
-                await asyncio.sleep(0.01)
-        await _reconnected(store)
+        await until(lambda: store.fault != "")
+        await until(lambda: store.fault == "")
         await write_until_delivered(store, inbox, b"after")
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
 

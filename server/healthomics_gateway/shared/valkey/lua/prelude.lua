@@ -1,7 +1,8 @@
 -- What all scripts begin with. Anybody with access to the store may have written at these
 -- keys: what isn't as the scripts write it counts as missing, and is removed.
 
-local ALIVE, FORGET = 2, 10 -- seconds after the last beat; see store.py
+-- Seconds; see store.py.
+local ALIVE, FORGET, PRESENT, SETTLE = 2, 10, 0.75, 0.8
 local MAX_MEMBERS = 4096
 local MAX_ID = 64 -- characters
 
@@ -35,16 +36,13 @@ local function add(all, id, at, is_attached)
     all.number = all.number + 1
   end
   all.at[id] = at
-  local was = all.attached[id]
   all.attached[id] = (is_attached and at > now - ALIVE) or nil
-  all.attached_number = all.attached_number
-    + (all.attached[id] and 1 or 0) - (was and 1 or 0)
 end
 
 -- Return all replicas that aren't forgotten.
 local function members(key)
   hash(key, MAX_MEMBERS)
-  local all = { at = {}, attached = {}, number = 0, attached_number = 0 }
+  local all = { at = {}, attached = {}, number = 0 }
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
     local id, state = flat[i], flat[i + 1]
@@ -90,19 +88,20 @@ local function stored(key, field, most)
   return found and at and { found, decimal(now - at) }
 end
 
--- Return the state of a quota; one that isn't known has no tokens.
+-- Return the state of a quota.
 local function quota(key, tps, burst)
   hash(key, 64)
-  local all = redis.call('HMGET', key, 'tokens', 'filled', 'share', 'rate', 'set', 'cut')
+  local all = redis.call('HMGET', key, 'tokens', 'filled', 'share', 'burst', 'rate', 'set', 'cut')
   local state = {
-    tokens = number(all[1], 0, -1e9, burst),
+    tokens = number(all[1], -SETTLE * tps, -1e9, burst),
     filled = number(all[2], now, 0, now),
-    share = number(all[3], 0, 0, tps),
-    rate = number(all[4], tps, math.min(0.5, tps), tps), -- as AdaptiveRate
-    set = number(all[5], now, 0, now),
-    cut = number(all[6], 0, 0, now),
+    share = number(all[3], tps, 0, tps),
+    burst = number(all[4], 0, 0, burst),
+    rate = number(all[5], tps, math.min(0.5, tps), tps), -- as AdaptiveRate
+    set = number(all[6], now, 0, now),
+    cut = number(all[7], 0, 0, now),
   }
-  state.tokens = math.min(state.tokens + (now - state.filled) * state.share, burst)
+  state.tokens = math.min(state.tokens + (now - state.filled) * state.share, state.burst)
   state.rate = math.min(state.rate + (now - state.set) * tps / 50, tps)
   return state
 end
@@ -110,6 +109,7 @@ end
 local function keep(key, state)
   redis.call('HSET', key, 'tokens', string.format('%.17g', state.tokens),
     'filled', decimal(now), 'share', string.format('%.17g', state.share),
+    'burst', string.format('%.17g', state.burst),
     'rate', string.format('%.17g', state.rate), 'set', decimal(now), 'cut', decimal(state.cut))
   redis.call('PEXPIRE', key, 600000)
 end

@@ -7,9 +7,16 @@ end
 beat(KEYS[1], all, ARGV[1], true)
 local number_expected = expected(all, KEYS[2])
 local state = quota(KEYS[3], tps, burst)
-state.share = state.rate * all.attached_number / number_expected
+local part = 0
+for id in pairs(all.attached) do
+  if all.at[id] > now - PRESENT then
+    part = part + 1 / number_expected
+  end
+end
+state.share, state.burst = state.rate * part, math.max(1, burst * part)
+state.tokens = math.min(state.tokens, state.burst) + tonumber(ARGV[4])
 -- Each replica has one token in advance, so fewer tokens are an error.
-local least = 1 - burst - 2 * number_expected
-state.tokens = math.max(math.min(state.tokens + tonumber(ARGV[4]), burst), least) - 1
+local least = 1 - state.burst - 2 * number_expected - SETTLE * tps
+state.tokens = math.max(math.min(state.tokens, state.burst), least) - 1
 keep(KEYS[3], state)
 return { decimal(math.max(0, -state.tokens / state.share)), string.format('%.17g', state.share) }

@@ -1,0 +1,181 @@
+"""What a gateway shares: its composition, its identity, its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from healthomics_gateway.app.gateway import Gateway
+from healthomics_gateway.app.sharing import (
+    MIN_AGAIN_SECONDS,
+    Sharing,
+    identity_of,
+    make_sharing,
+    without_session,
+)
+from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.sandbox import ACCESS_KEY_ID
+from healthomics_gateway.settings.load import load
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.upstream.provider import ChainError
+from healthomics_gateway.upstream.sts import CallerIdentity
+from testkit.builders import Sandbox, aws_at, gateway
+from testkit.metrics import page, scrape
+from testkit.valkey_server import ValkeyServer, valkey
+from testkit.virtual_time import virtually
+
+SECRET = "0123456789abcdef0123456789abcdef"
+ENDPOINT = "http://127.0.0.1:1"
+ROLE = "arn:aws:sts::123456789012:assumed-role/gateway"
+LATE_SECONDS = 20.0
+PAUSE_SECONDS = 0.01
+
+
+@pytest.fixture
+def server() -> Iterator[ValkeyServer]:
+    """Return a server that the test may kill."""
+    with valkey() as running:
+        yield running
+
+
+def environ_of(url: str) -> dict[str, str]:
+    """Return the variables of a gateway that shares."""
+    return {"GATEWAY_SHARED__URL": url, "GATEWAY_SHARED__SECRET": SECRET}
+
+
+def sharing_of(url: str = "redis://127.0.0.1:1") -> Sharing:
+    """Return what a gateway with these settings shares."""
+    settings = load(flags={}, environ=environ_of(url)).settings
+    sharing = make_sharing(settings, aws_at(ENDPOINT))
+    assert sharing
+    return sharing
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(LATE_SECONDS):
+        while not condition():  # noqa: ASYNC110  # the gateway has no event for it
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def shared_line(served: Gateway) -> str:
+    """Return the line of `/readyz?verbose` about the store."""
+    text = await page(served.admin_address, path="/readyz?verbose")
+    (line,) = [each for each in text.splitlines() if each.startswith("shared:")]
+    return line
+
+
+def test_nothing_is_shared_without_a_url() -> None:
+    """A gateway by itself has no store."""
+    assert make_sharing(Settings(), aws_at(ENDPOINT)) is None
+
+
+async def test_gateway_shows_whether_its_store_is_used(server: ValkeyServer) -> None:
+    """It serves without the store, is ready, and says what is wrong."""
+    async with (
+        Sandbox() as sandbox,
+        gateway(aws_at(sandbox.url), **environ_of(server.url)) as served,
+    ):
+        sharing = served.parts.sharing
+        assert sharing
+        await until(lambda: sharing.replica.is_attached)
+        await until(lambda: sharing.names.run("1", role="", caller="") is not None)
+        assert "shared: ok" == await shared_line(served)
+        attached = await scrape(served)
+        server.kill()
+        await until(lambda: not sharing.replica.is_attached)
+        line = await shared_line(served)
+        detached = await scrape(served)
+        server.start()
+        await until(lambda: sharing.replica.is_attached)
+        await served.drain(0.0)
+        assert not sharing.replica.is_attached
+
+    assert line.startswith("shared: the shared store isn't used: ")
+    assert (1.0, 0.0) == tuple(
+        each.value("store_attached") for each in (attached, detached)
+    )
+    assert 1.0 == attached.value("store_replicas")
+    assert detached.value("store_errors_total") > 0
+    assert detached.value("store_seconds_count") > 0
+
+
+async def test_gateway_without_a_store_has_no_values_about_it() -> None:
+    """Nor does `/readyz?verbose` have a line."""
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
+        metrics = await page(served.admin_address)
+        text = await page(served.admin_address, path="/readyz?verbose")
+
+    assert "\nhealthomics_gateway_store_attached" not in metrics
+    assert "shared" not in text
+
+
+async def test_fault_names_the_messages_if_only_these_fail() -> None:
+    """Commands may work while messages don't arrive."""
+    sharing = sharing_of()
+    assert "the shared store isn't used: it isn't reached yet" == sharing.fault()
+    sharing.replica.fault = ""
+    assert "" == sharing.fault()
+    broken = replace(sharing, fault_of_messages=lambda: "it is gone")
+    assert "the shared store sends no messages: it is gone" == broken.fault()
+
+
+# Identity
+
+
+@pytest.mark.parametrize(
+    ("arn", "identity"),
+    [
+        (f"{ROLE}/canary-5f1d", ROLE),
+        ("arn:aws:iam::123456789012:user/a/b", "arn:aws:iam::123456789012:user/a/b"),
+        ("arn:aws:sts::1:federated-user/a", "arn:aws:sts::1:federated-user/a"),
+        ("arn:aws:sts::1:assumed-role/a", "arn:aws:sts::1:assumed-role/a"),
+        ("odd", ":odd"),
+    ],
+)
+def test_sessions_of_a_role_are_one_identity(arn: str, identity: str) -> None:
+    """Each replica has another session of the same role."""
+    assert identity == without_session(arn)
+
+
+async def test_access_key_is_the_identity_without_sts() -> None:
+    """The sandbox has no STS; two keys may see different runs."""
+    async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
+        assert ("", ACCESS_KEY_ID) == await identity_of(served.parts.upstream)
+
+
+def test_identity_is_asked_for_again_until_it_is_known() -> None:
+    """Meanwhile runs have no names, and the log says so once."""
+    asked = 0
+
+    async def caller() -> CallerIdentity:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ChainError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, "NoCredentials")
+        if asked == 2:
+            await asyncio.sleep(60.0)
+        return CallerIdentity("123456789012", f"{ROLE}/session")
+
+    async def learn() -> None:
+        sharing = sharing_of()
+        upstream: Any = SimpleNamespace(
+            sts=SimpleNamespace(has_client=True, caller=caller)
+        )
+        learning = asyncio.create_task(sharing.learn(upstream))
+        await asyncio.sleep(MIN_AGAIN_SECONDS - 1.0)
+        assert sharing.names.run("1", role="", caller="") is None
+        await learning
+        assert sharing.names.run("1", role="", caller="") is not None
+
+    with capture_logs() as logs:
+        virtually(learn)
+
+    assert 3 == asked
+    assert ["NoCredentials"] == [each["error"] for each in logs]

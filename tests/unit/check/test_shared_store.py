@@ -1,0 +1,87 @@
+"""The step about the shared store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from healthomics_gateway.check.shared_store import check_shared
+from healthomics_gateway.check.step import Result, Status
+from testkit.builders import aws_at
+from testkit.checking import found_at
+from testkit.valkey_server import ValkeyServer, free_port, valkey
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ValkeyServer]:
+    """Return a server with a policy that isn't fit."""
+    with valkey("--maxmemory-policy", "allkeys-random", port=free_port()) as running:
+        yield running
+
+
+async def checked(folder: Path, url: str = "", *faults: str) -> Result:
+    """Return the result of the step for a URL."""
+    file = folder / "gateway.toml"
+    if url:
+        file.write_text(f'[shared]\nurl = "{url}"\nsecret = "{SECRET}"\n')
+    else:
+        file.touch()
+    async with found_at(aws_at("http://127.0.0.1:1"), file) as found:
+        found.faults = faults
+        return await check_shared(found)
+
+
+async def test_store_that_works_is_described(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    """Its version, its time for a command, and a policy that may be a mistake."""
+    result = await checked(tmp_path, server.url)
+
+    assert Status.OK is result.status
+    assert result.detail.startswith("valkey 9")
+    assert result.detail.endswith(" ms a command")
+    (note,) = result.notes
+    assert "its maxmemory-policy allkeys-random may remove" in note
+
+
+async def test_missing_permissions_are_found(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    """To subscribe is one of them; INFO isn't needed."""
+    rules = "~* resetchannels &healthomics-gateway:* +@all"
+    async with server.client() as admin:
+        for user, more in (("deaf", "-subscribe"), ("blind", "-info")):
+            command = f"ACL SETUSER {user} reset on >open {rules} {more}"
+            await admin.execute_command(command)
+    at = f"127.0.0.1:{server.port}"
+    deaf = await checked(tmp_path, f"redis://deaf:open@{at}")
+    blind = await checked(tmp_path, f"redis://blind:open@{at}")
+
+    assert Status.FAILED is deaf.status
+    (problem,) = deaf.problems
+    assert f"shared.url redis://***@{at}: its user lacks a permission" in problem
+    assert Status.OK is blind.status
+    assert "its user may not read INFO" in blind.notes[0]
+
+
+async def test_store_that_cannot_be_reached_fails(tmp_path: Path) -> None:
+    """The URL is masked."""
+    result = await checked(tmp_path, "redis://:sesame@127.0.0.1:1")
+
+    assert Status.FAILED is result.status
+    (problem,) = result.problems
+    assert problem.startswith("shared.url redis://***@127.0.0.1:1: it refuses")
+
+
+async def test_step_is_skipped_without_a_store(tmp_path: Path) -> None:
+    """And if its settings have a fault, which another step reports."""
+    unset = await checked(tmp_path)
+    faulty = await checked(tmp_path, "", "shared.url: write a host")
+
+    assert Status.SKIPPED is unset.status
+    assert "shared.url is unset" in unset.detail
+    assert Status.SKIPPED is faulty.status

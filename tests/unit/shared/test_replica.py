@@ -1,0 +1,276 @@
+"""A replica's relation to its store: attached, detached, and back, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from healthomics_gateway.shared.local import LocalStore
+from healthomics_gateway.shared.memory import MemoryStore
+from healthomics_gateway.shared.replica import (
+    BEAT_SECONDS,
+    COMMAND_SECONDS,
+    LEAST_SHARE,
+    MAX_PROBE_SECONDS,
+    Replica,
+)
+from healthomics_gateway.shared.store import (
+    ALIVE_SECONDS,
+    FORGET_SECONDS,
+    Members,
+    Rate,
+    Reservation,
+    StoreError,
+    StoreFullError,
+)
+from testkit.virtual_time import virtually
+
+RATE = Rate(8.0, 2.0)
+
+
+class FaultyStore(LocalStore):
+    """A store that a test makes slow or broken."""
+
+    delay_seconds = 0.0
+    error: StoreError | None = None
+    beats = 0
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(self.delay_seconds)
+        if self.error:
+            raise self.error
+
+    async def beat(self, replica: str, *, is_attached: bool, known: int) -> Members:
+        """Note that a replica lives, if the test lets it."""
+        self.beats += 1
+        await self._pass()
+        return await super().beat(replica, is_attached=is_attached, known=known)
+
+    async def reserve(
+        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
+    ) -> Reservation:
+        """Take the next token, if the test lets it."""
+        await self._pass()
+        return await super().reserve(quota, rate, replica=replica, unused=unused)
+
+
+class Rig:
+    """Replicas at one store in memory."""
+
+    def __init__(self, number: int = 1, expected: int = 1) -> None:
+        """Start them."""
+        self.memory = MemoryStore(clock=asyncio.get_running_loop().time)
+        self.stores = [FaultyStore(self.memory) for _ in range(number)]
+        self.replicas = [
+            Replica(each, replicas=expected, jitter=lambda: 1.0) for each in self.stores
+        ]
+        self.tasks = [asyncio.create_task(each.follow()) for each in self.replicas]
+        self.store, self.replica = self.stores[0], self.replicas[0]
+
+    async def reserve(self) -> Reservation:
+        """Take a token by the first replica."""
+        return await self.replica.ask(
+            lambda store: store.reserve("q", RATE, replica=self.replica.id)
+        )
+
+    async def close(self) -> None:
+        """End all tasks."""
+        for each in self.tasks:
+            each.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def in_rig(
+    test: Callable[[Rig], Any], number: int = 1, expected: int = 1
+) -> list[dict[str, Any]]:
+    """Run a test with a rig in virtual time; return what was logged."""
+
+    async def run() -> None:
+        rig = Rig(number, expected)
+        await asyncio.sleep(0.2)
+        await test(rig)
+        await rig.close()
+
+    with capture_logs() as logs:
+        virtually(run)
+    return logs
+
+
+def test_replica_attaches_when_the_store_answers() -> None:
+    """It is detached until then, and knows why."""
+
+    async def test(rig: Rig) -> None:
+        new = Replica(FaultyStore(rig.memory), replicas=3)
+        assert "it isn't reached yet" == new.fault
+        with pytest.raises(StoreError, match="isn't reached yet"):
+            await new.ask(lambda store: store.leave("a"))
+        assert rig.replica.is_attached
+        assert "" == rig.replica.fault
+        assert frozenset({rig.replica.id}) == rig.replica.attached
+
+    assert ["store_attached"] == [each["event"] for each in in_rig(test)]
+
+
+def test_command_that_takes_too_long_detaches() -> None:
+    """Its caller waits COMMAND_SECONDS, and the next one not at all."""
+
+    async def test(rig: Rig) -> None:
+        loop = asyncio.get_running_loop()
+        rig.store.delay_seconds = 1.0
+        begun = loop.time()
+        with pytest.raises(StoreError, match="doesn't answer within 50 ms"):
+            await rig.reserve()
+        assert pytest.approx(COMMAND_SECONDS) == loop.time() - begun
+        with pytest.raises(StoreError, match="doesn't answer within 50 ms"):
+            await rig.reserve()
+        assert pytest.approx(COMMAND_SECONDS) == loop.time() - begun
+        assert not rig.replica.is_attached
+        assert 1 == rig.replica.errors
+
+    logs = in_rig(test)
+    assert ["store_attached", "store_detached"] == [each["event"] for each in logs]
+
+
+def test_replica_attaches_again_after_two_answers_in_time() -> None:
+    """While it is detached it asks rarely; one answer isn't enough."""
+
+    async def test(rig: Rig) -> None:
+        rig.store.delay_seconds = 1.0
+        with pytest.raises(StoreError):
+            await rig.reserve()
+        before = rig.store.beats
+        await asyncio.sleep(60.0)
+        assert 60 / (MAX_PROBE_SECONDS + COMMAND_SECONDS) <= rig.store.beats - before
+        assert rig.store.beats - before <= 70
+        rig.store.delay_seconds = 0.0
+        await asyncio.sleep(MAX_PROBE_SECONDS + 0.1)
+        assert rig.replica.is_attached
+
+    in_rig(test)
+
+
+def test_full_store_does_not_detach() -> None:
+    """Values can't be written, but the quota still works; it is logged once."""
+
+    async def test(rig: Rig) -> None:
+        rig.store.error = StoreFullError("it has no free memory")
+        for _ in range(2):
+            with pytest.raises(StoreFullError):
+                await rig.reserve()
+        assert rig.replica.is_attached
+        assert 2 == rig.replica.errors
+
+    logs = in_rig(test)
+    assert ["store_attached", "store_full"] == [each["event"] for each in logs]
+
+
+def test_replicas_learn_their_number_and_keep_it() -> None:
+    """Without the store, each uses its share of the number that it knew last."""
+
+    async def test(rig: Rig) -> None:
+        await asyncio.sleep(1.0)
+        assert [3, 3, 3] == [each.replicas for each in rig.replicas]
+        for each in rig.stores:
+            each.error = StoreError("it is gone")
+        await asyncio.sleep(1.0)
+        assert not any(each.is_attached for each in rig.replicas)
+        shares = [each.share(RATE) for each in rig.replicas]
+        assert [Rate(7.0 / 3, 1.0)] * 3 == shares
+
+    in_rig(test, number=3, expected=1)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 50, 1000])
+@pytest.mark.parametrize("rate", [RATE, Rate(10.0, 1.0), Rate(1000.0, 50.0)])
+def test_static_shares_stay_within_rate_and_burst(number: int, rate: Rate) -> None:
+    """All replicas together send at most tps + burst in any second.
+
+    If they are too many for that, they still have half the rate.
+    """
+    replica = Replica(LocalStore(MemoryStore()), replicas=number)
+    share = replica.share(rate)
+    most_in_a_second = number * (share.tps + share.burst)
+    most = max(rate.tps + rate.burst, rate.tps * LEAST_SHARE + number)
+    assert most_in_a_second <= most + 1e-9
+    assert 0 < share.tps <= rate.tps / number
+
+
+def test_share_of_a_dead_replica_is_kept_for_a_while() -> None:
+    """It may only have lost the store, and use its static share."""
+
+    async def test(rig: Rig) -> None:
+        rig.tasks[1].cancel()
+        await asyncio.sleep(ALIVE_SECONDS + BEAT_SECONDS)
+        assert {rig.replica.id} == rig.replica.attached
+        assert 2 == rig.replica.replicas
+        assert RATE.tps / 2 == (await rig.reserve()).tps
+        await asyncio.sleep(FORGET_SECONDS - ALIVE_SECONDS)
+        assert RATE.tps == (await rig.reserve()).tps
+
+    in_rig(test, number=2)
+
+
+def test_replica_that_leaves_is_forgotten_at_once() -> None:
+    """Its beats end, too, so that it doesn't come back."""
+
+    async def test(rig: Rig) -> None:
+        await rig.replicas[1].leave()
+        await asyncio.sleep(BEAT_SECONDS + 0.1)
+        assert {rig.replica.id} == rig.replica.attached
+        assert RATE.tps == (await rig.reserve()).tps
+        assert rig.tasks[1].done()
+        rig.store.error = StoreError("it is gone")
+        with pytest.raises(StoreError):
+            await rig.reserve()
+        await rig.replica.leave()  # nothing to tell
+
+    in_rig(test, number=2)
+
+
+def test_replica_that_the_store_has_forgotten_attaches_again() -> None:
+    """It was flushed: what was told to it has to be told again."""
+    changes = 0
+
+    def changed() -> None:
+        nonlocal changes
+        changes += 1
+
+    async def test(rig: Rig) -> None:
+        rig.replica.on_change(changed)
+        rig.memory.leave(rig.replica.id)
+        with pytest.raises(StoreError, match="doesn't know this replica"):
+            await rig.reserve()
+        assert 1 == changes
+        await asyncio.sleep(1.0)
+        assert rig.replica.is_attached
+        rig.memory.leave(rig.replica.id)
+        await asyncio.sleep(1.0)
+        assert rig.replica.is_attached
+        assert 3 == changes
+
+    in_rig(test)
+
+
+def test_values_arrive_also_if_they_were_subscribed_to_without_the_store() -> None:
+    """The subscription is made when the replica attaches."""
+    got: list[bytes] = []
+
+    async def test(rig: Rig) -> None:
+        rig.store.error = StoreError("it is gone")
+        with pytest.raises(StoreError):
+            await rig.reserve()
+        await rig.replica.subscribe("e", got.append)
+        rig.memory.write("e", "x", b"lost", age_seconds=0.0, keep_seconds=1.0)
+        rig.store.error = None
+        await asyncio.sleep(1.0)
+        rig.memory.write("e", "x", b"got", age_seconds=0.0, keep_seconds=1.0)
+        await rig.replica.unsubscribe("e")
+        rig.memory.write("e", "x", b"late", age_seconds=0.0, keep_seconds=1.0)
+        await rig.replica.unsubscribe("e")
+
+    in_rig(test)
+    assert [b"got"] == got

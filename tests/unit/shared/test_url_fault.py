@@ -1,0 +1,53 @@
+"""Faults of a store's URL, which never quote it."""
+
+from __future__ import annotations
+
+import pytest
+
+from healthomics_gateway.shared.url_fault import url_fault
+
+PASSWORD = "sesame"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://user:sesame@localhost:6380/3",
+        "rediss://[::1]:6379?ssl_ca_certs=/ca.pem&ssl_certfile=/c&ssl_keyfile=/k",
+        "rediss://localhost?ssl_check_hostname=false&ssl_min_version=772",
+        "unix:///run/valkey.sock?db=1",
+        "redis+sentinel://:sesame@a:26379,b/store/2?sentinel_password=sesame",
+        "redis+cluster://a:7000,b:7001,[::1]:7002",
+        "rediss+cluster://a:7000?ssl_ca_certs=/ca.pem",
+    ],
+)
+def test_url_of_a_store_has_no_fault(url: str) -> None:
+    """Nothing is connected to find that out."""
+    assert url_fault(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("sesame", "begins with one of redis, rediss, unix"),
+        ("http://sesame@localhost", "begins with one of redis, rediss, unix"),
+        ("redis://:sesame@", "write a host"),
+        ("redis://:sesame@localhost:port", "it isn't valid"),
+        ("redis://:sesame@a,b", "begin with redis+sentinel://"),
+        ("redis+sentinel://:sesame@a:26379", "write the name of the service"),
+        ("redis+cluster://:sesame@a/3", "a cluster has only 0"),
+        ("redis://:sesame@a?timeout=3", "remove the option timeout"),
+        ("redis://:sesame@a?db=sesame", "it isn't valid"),
+        ("redis://:sesame@a?sesame=1", "an option that redis-py doesn't know"),
+        ("redis://:sesame@a?ssl_ca_certs=/c", "an option that redis-py doesn't know"),
+        ("rediss://:sesame@a?ssl_cert_reqs=sesame", "it isn't valid"),
+    ],
+)
+def test_fault_says_what_to_write_without_the_url(url: str, advice: str) -> None:
+    """A URL has a password."""
+    fault = url_fault(url)
+
+    assert fault is not None
+    assert advice in fault
+    assert PASSWORD not in fault
