@@ -134,7 +134,7 @@ class Supervisor:
                 self._signals.first, self._link.closed.wait()
             ):
                 _log.error("zygote_ended")  # no worker could be started again
-                await self._end(0.0)
+                await self._abandon()
                 return DEAD
         except StartError as error:
             _log.error("start_failed", why=str(error))
@@ -168,6 +168,16 @@ class Supervisor:
             each.control.note("end_now")
         await wait_for_all(children)
         return FORCED
+
+    async def _abandon(self) -> None:
+        """End all workers without the zygote, which would report their ends."""
+        self._crew.is_draining = True
+        children = self._crew.all
+        for each in children:
+            each.drain(0.0)
+        ends = [asyncio.create_task(each.control.closed.wait()) for each in children]
+        if ends:
+            await asyncio.wait(ends, timeout=KILL_SECONDS)
 
     async def _pass_on_reloads(self) -> None:
         """Let all workers reload when a signal asks for it."""

@@ -204,7 +204,7 @@ async def test_gateway_ends_with_its_zygote() -> None:
             while not any(each.orders["drain"] for each in both):
                 await both[0].settle()
             for each in both:
-                rig.end(each, 0)
+                each.control.close()
             assert DEAD == await rig.run
 
         assert "zygote_ended" in [each["event"] for each in logs]
