@@ -49,11 +49,10 @@ class Process:
     async def _ask(self, name: str, message: Message, *, seconds: float) -> Message:
         return await self.control.ask(name, message, seconds=seconds)
 
-    async def serve(self, why_not: str = "") -> Message:
+    async def serve(self) -> Message:
         """Start as a worker does; return what the supervisor has sent."""
         start = await self.control.ask("join", seconds=1)
         self.control.note("ready")
-        self.control.note("state", Message({"why_not": why_not, "is_dead": False}))
         await self.settle()
         return start
 

@@ -150,8 +150,7 @@ class Supervisor:
 
     async def _end(self, seconds: float) -> int:
         """End all workers within `seconds` and KILL_SECONDS; return the exit code."""
-        self._crew.is_draining = True
-        self._pages.reports.readiness.drain()
+        self._drain()
         children = self._crew.all
         self._link.end_within(seconds + KILL_SECONDS)
         for each in children:
@@ -169,9 +168,14 @@ class Supervisor:
         await wait_for_all(children)
         return FORCED
 
+    def _drain(self) -> None:
+        """Become unready for good."""
+        self._crew.is_draining = True
+        self._pages.reports.readiness.drain()
+
     async def _abandon(self) -> None:
         """End all workers without the zygote, which would report their ends."""
-        self._crew.is_draining = True
+        self._drain()
         children = self._crew.all
         for each in children:
             each.drain(0.0)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
@@ -19,7 +18,6 @@ from healthomics_gateway.control import Message
 from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.log_lock import LogLock
-from healthomics_gateway.workers.pages import make_pages
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.supervisor import KILL_SECONDS, Supervisor
 from healthomics_gateway.workers.zygote import Exit
@@ -47,16 +45,20 @@ class Rig:
         self.zygote = Zygote()
         self.signals = Signals()
         self.third = asyncio.Event()
-        self.admin = ""
         stand_ins: Any = self.zygote, self.signals, None
         link, signals, aws = stand_ins
         supervisor = Supervisor(
-            Program(settings=SETTINGS, config=None, aws=aws, log_lock=LogLock()),
+            Program(
+                settings=SETTINGS,
+                config=None,
+                aws=aws,
+                log_lock=LogLock(),
+                secret=b"secret",
+            ),
             link,
             signals=signals,
             third=self.third,
             manager=ServiceManager({}),
-            make_pages=make_pages,
         )
         self.run = asyncio.create_task(supervisor.run(started=self._started))
         self.addresses: asyncio.Queue[str] = asyncio.Queue()
@@ -73,18 +75,13 @@ class Rig:
         first, second = await self.processes()
         await first.serve()
         await second.serve()
-        self.admin = await self.addresses.get()
+        await self.addresses.get()
         return first, second
 
     def end(self, process: Process, code: int) -> None:
         """End a process."""
         process.control.close()
         self.zygote.ended(process.number, Exit(code=code))
-
-    async def page(self, path: str) -> tuple[int, str]:
-        """Return the status and the text of a page."""
-        async with aiohttp.request("GET", f"http://{self.admin}{path}") as answer:
-            return answer.status, await answer.text()
 
 
 @asynccontextmanager
@@ -95,27 +92,6 @@ async def supervised() -> AsyncIterator[Rig]:
         yield rig
         rig.run.cancel()
         await asyncio.gather(rig.run, return_exceptions=True)
-
-
-async def test_pages_for_probes_show_all_workers() -> None:
-    """The gateway is ready if a worker is, and live if one lives."""
-    async with supervised() as rig:
-        first, second = await rig.started()
-        first.control.note("state", Message({"why_not": "AWS", "is_dead": False}))
-        await first.settle()
-        assert (200, "ok\n") == await rig.page("/readyz")
-        assert (200, "worker 0: AWS\nworker 1: ok\n") == await rig.page(
-            "/readyz?verbose"
-        )
-        second.control.note("state", Message({"why_not": "", "is_dead": True}))
-        await second.settle()
-        assert (503, "AWS\n") == await rig.page("/readyz")
-        assert (200, "ok\n") == await rig.page("/livez")
-        first.control.note("state", Message({"why_not": "", "is_dead": True}))
-        await first.settle()
-        assert (503, "new calls can't reach the gateway\n") == await rig.page("/livez")
-        status, lines = await rig.page("/livez?verbose")
-        assert (503, 2) == (status, lines.count("not accepting\n"))
 
 
 async def test_requested_reload_reaches_all_workers() -> None:

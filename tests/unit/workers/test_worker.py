@@ -22,7 +22,6 @@ from healthomics_gateway.shared.remote import ASK, StoreService
 from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.workers.ports import Ports
 from healthomics_gateway.workers.program import Program
-from healthomics_gateway.workers.report import make_report
 from healthomics_gateway.workers.worker import MISUSED, Worker, serve_worker
 from healthomics_gateway.workers.zygote import Forked
 
@@ -76,7 +75,7 @@ class Rig:
         self.forked = Forked(3, theirs)
         self.notes: asyncio.Queue[tuple[str, Message]] = asyncio.Queue()
         store = StoreService(MemoryStore())
-        names = ("pong", "ready", "reloading", "stopping", "uses", "state", "faults")
+        names = ("pong", "ready", "reloading", "uses", "faults")
         notes = {
             name: lambda message, name=name: self.notes.put_nowait((name, message))
             for name in names
@@ -96,7 +95,7 @@ class Rig:
 
 async def worker_of(rig: Rig) -> Worker:
     """Return a worker that is connected."""
-    worker = Worker(3, LogLock(), make_report=make_report)
+    worker = Worker(3, program(), make_report=report_of)
     await rig.open()
     await worker.open(rig.forked)
     return worker
@@ -118,38 +117,34 @@ async def test_orders_reach_the_gateway_in_order() -> None:
     assert signals.reload.is_set()
     assert gateway.readiness.is_draining
     report = await rig.control.ask("report", seconds=MAX_SECONDS)
-    assert {"why_not": "GATEWAY_DRAINING", "is_dead": False} == report.data
+    assert {"why_not": "GATEWAY_DRAINING"} == report.data
     rig.control.close()
     assert 25.0 == await signals.orders.get()
 
 
 async def test_supervisor_gets_the_states_of_the_gateway() -> None:
-    """Each change of readiness is reported, once."""
-    rig, gateway = Rig(), Gateway()
+    """The start, reloads and the content that is in effect are reported."""
+    rig = Rig()
     worker = await worker_of(rig)
-    parts: Any = gateway, Signals()
-    worker.attach(*parts)
     worker.feed_watchdog(lambda *_: None)
     worker.ready()
-    unknown = {"why_not": "GATEWAY_CREDENTIALS_UNAVAILABLE", "is_dead": False}
-    assert [("ready", Message()), ("state", Message(unknown))] == [
-        await rig.notes.get() for _ in range(2)
-    ]
-    gateway.readiness.report(None)
-    ready: Mapping[str, Any] = {"why_not": "", "is_dead": False}
-    assert ("state", Message(ready)) == await rig.notes.get()
     worker.reloading()
     worker.uses(b"content")
     worker.ready()
     worker.stopping()
     assert [
+        ("ready", Message()),
         ("reloading", Message()),
         ("uses", Message(payload=b"content")),
         ("ready", Message()),
-        ("stopping", Message()),
     ] == [await rig.notes.get() for _ in range(4)]
     assert None is await worker.store.read("run", "state")
     worker.control.close()
+
+
+async def report_of(gateway: Any) -> Mapping[str, Any]:
+    """Return a report of a gateway."""
+    return {"why_not": gateway.readiness.why_not}
 
 
 def program(load: Any = None) -> Program:
@@ -159,6 +154,7 @@ def program(load: Any = None) -> Program:
         config=ConfigFile(Path("gateway.toml"), b"first", load),
         aws=lambda _: pytest.fail("it must not start"),
         log_lock=LogLock(),
+        secret=b"secret",
     )
 
 
@@ -172,7 +168,7 @@ async def test_fault_of_the_start_is_reported() -> None:
     await rig.open()
 
     assert MISUSED == await serve_worker(
-        rig.forked, program(load), make_report=make_report
+        rig.forked, program(load), make_report=report_of
     )
     assert ("faults", Message(["callers: no"])) == await rig.notes.get()
     rig.control.close()
@@ -183,7 +179,7 @@ async def test_worker_ends_if_the_supervisor_has_ended() -> None:
     rig = Rig()
     await rig.open()
 
-    assert ENDED == await serve_worker(rig.forked, program(), make_report=make_report)
+    assert ENDED == await serve_worker(rig.forked, program(), make_report=report_of)
     rig.control.close()
 
 
