@@ -22,6 +22,7 @@ import pytest
 from grpc import StatusCode
 
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
+from healthomics_gateway.app.shutdown import DEAD, FORCED
 from healthomics_gateway.sandbox import Sandbox
 from load.sigterm import DRAIN_SECONDS, alone
 from testkit.builders import ANYWHERE, Upstream, get_run, refused
@@ -182,7 +183,7 @@ async def test_second_signal_ends_the_drain_of_all_workers() -> None:
         status = await page(served, "/readyz")
         served.terminate()
         failures = await asyncio.gather(*calls)
-        code = await served.ended(STOP_SECONDS)
+        code = await served.ended(START_SECONDS)
 
     assert (503, "GATEWAY_DRAINING\n") == status
     assert {(StatusCode.UNAVAILABLE, "GATEWAY_DRAINING")} >= {
@@ -204,7 +205,7 @@ async def test_workers_end_with_their_supervisor() -> None:
 
 
 async def test_third_signal_ends_all_workers_at_once() -> None:
-    """Calls are cut, but no line of the log is lost."""
+    """The calls are cut, and the exit code says so."""
     async with (
         Upstream(NEVER) as upstream,
         serving(upstream.url, GATEWAY_DRAIN_TIME="60s", GATEWAY_WORKERS="2") as served,
@@ -213,12 +214,27 @@ async def test_third_signal_ends_all_workers_at_once() -> None:
         calls = [asyncio.create_task(refused(get_run(each, RUN))) for each in stubs]
         async with asyncio.timeout(START_SECONDS):
             await upstream.asked.wait()
-        for _ in range(3):
-            served.terminate()
-        code = await served.ended(STOP_SECONDS)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            served.process.send_signal(number)
+        code = await served.ended(START_SECONDS)
         await asyncio.gather(*calls)
 
-    assert code in (0, 1)  # 0 if the calls have ended before the third signal
+    assert FORCED == code
+
+
+async def test_gateway_ends_if_its_zygote_is_killed() -> None:
+    """The workers end too, and the exit code asks for a restart."""
+    async with (
+        Sandbox() as sandbox,
+        serving(sandbox.url, GATEWAY_WORKERS="2") as served,
+    ):
+        pids = processes(served)
+        (zygote,) = children(served.process.pid)
+        os.kill(zygote, signal.SIGKILL)
+        code = await served.ended(START_SECONDS)
+        await gone(pids, START_SECONDS)
+
+    assert DEAD == code
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,9 +18,8 @@ class LogLock:
     """
 
     def __init__(self) -> None:
-        """Create the lock's file, without a name."""
-        with tempfile.TemporaryFile() as file:
-            self._file = os.dup(file.fileno())
+        """Create the lock's file, in memory, as no directory may be writable."""
+        self._file = os.memfd_create("log-lock")
 
     @contextmanager
     def held(self, size: int) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -190,8 +189,8 @@ def _log_end(child: Child, how: Exit) -> None:
     why: dict[str, Any] = {"faults": child.faults} if child.faults else {}
     if how.why:
         why["why"] = how.why
-    elif how.code is not None and how.code < 0:
-        why["signal"] = signal.Signals(-how.code).name
+    elif how.signal:
+        why["signal"] = how.signal
     else:
         why["exit_code"] = how.code
     _log.warning("worker_ended", worker=child.number, pid=child.pid, **why)

@@ -134,7 +134,7 @@ class Supervisor:
                 self._signals.first, self._link.closed.wait()
             ):
                 _log.error("zygote_ended")  # no worker could be started again
-                await self._end(0.0)
+                await self._abandon()
                 return DEAD
         except StartError as error:
             _log.error("start_failed", why=str(error))
@@ -150,8 +150,7 @@ class Supervisor:
 
     async def _end(self, seconds: float) -> int:
         """End all workers within `seconds` and KILL_SECONDS; return the exit code."""
-        self._crew.is_draining = True
-        self._pages.reports.readiness.drain()
+        self._drain()
         children = self._crew.all
         self._link.end_within(seconds + KILL_SECONDS)
         for each in children:
@@ -168,6 +167,21 @@ class Supervisor:
             each.control.note("end_now")
         await wait_for_all(children)
         return FORCED
+
+    def _drain(self) -> None:
+        """Become unready for good."""
+        self._crew.is_draining = True
+        self._pages.reports.readiness.drain()
+
+    async def _abandon(self) -> None:
+        """End all workers without the zygote, which would report their ends."""
+        self._drain()
+        children = self._crew.all
+        for each in children:
+            each.drain(0.0)
+        ends = [asyncio.create_task(each.control.closed.wait()) for each in children]
+        if ends:
+            await asyncio.wait(ends, timeout=KILL_SECONDS)
 
     async def _pass_on_reloads(self) -> None:
         """Let all workers reload when a signal asks for it."""

@@ -42,12 +42,21 @@ class Exit:
     why: str = ""  # it couldn't be forked
 
     @property
+    def signal(self) -> str:
+        """The name of the signal that has ended it; an empty text if none has."""
+        number = -(self.code or 0)
+        if number <= 0:
+            return ""
+        known = {each.value: each.name for each in signal.Signals}
+        return known.get(number, f"signal {number}")
+
+    @property
     def text(self) -> str:
         """How it has ended: `ended by SIGKILL`, `exited with 70`."""
         if self.code is None:
             return self.why or "ended"
         if self.code < 0:
-            return f"ended by {signal.Signals(-self.code).name}"
+            return f"ended by {self.signal}"
         return f"exited with {self.code}"
 
 

@@ -216,7 +216,7 @@ def test_unknown_flag_is_reported_with_usage(
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("serve", "--config --listen --admin-listen --sandbox"),
+        ("serve", "--config --listen --admin-listen --workers --sandbox"),
         ("check", "--config --json"),
         ("sandbox", "--listen --latency --quota"),
         ("get", f"--export --max-staleness --timeout --json {ROUTE}"),
@@ -1042,10 +1042,11 @@ def test_serve_on_a_public_address_requires_certificates(capsys: Capture) -> Non
 
 def test_serve_reports_invalid_flags(capsys: Capture) -> None:
     """Each invalid flag has a line."""
-    code = main(["serve", "--sandbox", "--listen", "here", "--admin-listen", "there"])
+    flags = ("--listen here", "--admin-listen there", "--workers 65")
+    code = main(["serve", "--sandbox", *" ".join(flags).split()])
 
     assert 2 == code
-    assert ["--listen", "--admin-listen"] == [
+    assert ["--listen", "--admin-listen", "--workers"] == [
         line.split(": ")[1] for line in capsys.readouterr().err.splitlines()
     ]
 

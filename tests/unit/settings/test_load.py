@@ -91,6 +91,7 @@ def test_defaults() -> None:
     assert {
         "listen": "127.0.0.1:50051",
         "admin_listen": "127.0.0.1:9464",
+        "workers": "1",
         "default_deadline": "30s",
         "drain_time": "25s",
         "max_deadline": "5m",
@@ -846,6 +847,7 @@ VALUES = {
     "GATEWAY_WATCH__MAX_STREAM": DURATIONS,
     "GATEWAY_WATCH__QUOTA_SHARE": st.floats(0.01, 1).map("{:g}".format),
     "GATEWAY_WATCH__MAX_OPEN": st.integers(1, 100_000).map(str),
+    "GATEWAY_WORKERS": st.integers(1, 64).map(str),
     "GATEWAY_TLS__CLIENT_AUTH": st.just("none"),
     "GATEWAY_TLS__INSECURE": st.sampled_from(["true", "false"]),
     "GATEWAY_OPEN_SERVICES": st.sampled_from(["Health", "Channelz,Health"]),
@@ -1161,6 +1163,29 @@ def test_optional_client_certificates_are_a_fault(
     for words in ('"required"', "[[listeners]]", 'client_auth = "none"'):
         assert words in fault
         assert words in of_listener
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("auto", min(len(os.sched_getaffinity(0)), 64)), ("2", 2), (3, 3)],
+)
+def test_workers_may_be_a_number_or_auto(written: int | str, number: int) -> None:
+    """In the environment it is a text; `auto` is one for each core."""
+    flags = {"workers": written} if isinstance(written, int) else {}
+    environ = {} if flags else {"GATEWAY_WORKERS": str(written)}
+
+    assert number == load(flags=flags, environ=environ).settings.workers
+
+
+def test_workers_need_a_tcp_address(tmp_path: Path) -> None:
+    """A Unix socket can't be shared; one beside a TCP address is served by a worker."""
+    file = config(tmp_path, 'listen = "unix:/run/a.sock"\nworkers = 2\n')
+    fault = "a Unix socket can't be shared; add a listener with a TCP address"
+    assert [f"workers 2: {fault}"] == faults(file)
+
+    listener = '[[listeners]]\naddress = "127.0.0.1:1"\n'
+    file.write_text(file.read_text() + listener)
+    assert 2 == loaded(file).settings.workers
 
 
 @pytest.mark.parametrize(
