@@ -104,7 +104,7 @@ class Member:
         self.is_killed = False
         self.store = FaultyStore(
             lambda: fleet.memory,
-            latency=lambda: fleet.latency(),
+            latency=lambda: fleet.latency(),  # noqa: PLW0108  # a test changes it
             is_gone=lambda: self.is_cut_off or fleet.is_gone,
         )
         self.replica = Replica(
