@@ -157,16 +157,16 @@ class Member:
         fleet.sent.append((now(), self, caller))
         self.scheduler.leave(at)
 
-    def callers(self, number: int, *, pause: float = 0.0) -> None:
-        """Start callers that each call again and again."""
-        for at in range(number):
-            self.process.start(self._calling(f"{id(self)}-{at}", pause))
+    def callers(self, number: int) -> list[str]:
+        """Start callers that each call again and again; return their names."""
+        names = [f"{id(self)}-{at}" for at in range(number)]
+        for each in names:
+            self.process.start(self._calling(each))
+        return names
 
-    async def _calling(self, name: str, pause: float) -> None:
+    async def _calling(self, name: str) -> None:
         while not self.is_killed:
             await self.one_call(name)
-            if pause:
-                await asyncio.sleep(pause)
 
 
 async def gathered(*tasks: asyncio.Task[None]) -> None:
