@@ -72,8 +72,8 @@ class Result:
     tps: float
     useful: float  # share of the quota, outside of the seconds of a fault
     most: float  # requests in a second, as a share of tps + burst
-    replicas: float  # Jain's index of the requests of replicas
-    callers: float | None  # the same of callers; None if most have no turn
+    replicas: float | None  # Jain's index of the requests of replicas
+    callers: float | None  # the same of callers; None if some can't have a turn
     reserves: float  # a second
     beats: float  # a second
     median_seconds: float  # waited for a turn
@@ -113,7 +113,7 @@ async def simulate(scene: Scene, tps: float, size: Size) -> Result:
         tps,
         useful=fleet.useful(calm, end),
         most=fleet.most() / (tps + fleet.burst),
-        replicas=jain(replicas),
+        replicas=None if scene.load else jain(replicas),
         callers=jain(callers) if sum(callers) >= len(callers) > 0 else None,
         reserves=commands["reserve"] / size.seconds,
         beats=commands["beat"] / size.seconds,
@@ -190,8 +190,10 @@ def row(result: Result) -> str:
         result.scene,
         f"{result.useful:.3f}",
         f"{result.most:.2f}",
-        f"{result.replicas:.3f}",
-        "" if result.callers is None else f"{result.callers:.3f}",
+        *(
+            "" if each is None else f"{each:.3f}"
+            for each in (result.replicas, result.callers)
+        ),
         f"{result.reserves:.1f}",
         f"{result.beats:.1f}",
         f"{result.median_seconds:.2f} s",

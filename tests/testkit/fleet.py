@@ -114,7 +114,12 @@ class Member:
             clock=now,
         )
         self.quota = SharedQuota(
-            self.replica, lambda: "quota", tps=fleet.tps, burst=fleet.burst, clock=now
+            self.replica,
+            lambda: "quota",
+            tps=fleet.tps,
+            burst=fleet.burst,
+            clock=now,
+            jitter=fleet.random.random,
         )
         self.scheduler = Scheduler(
             self.quota, poll_share=0.5, places=Bulkhead(inf), clock=now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -64,19 +65,24 @@ class SharedQuota:
         tps: float,
         burst: float,
         clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Share the quota that has the name `name()`, which may change."""
+        """Share the quota that has the name `name()`, which may change.
+
+        `jitter` draws from [0, 1).
+        """
         self.tps = tps
         self._replica = replica
         self._name = name
         self._rate = drawn(tps, burst)
         self._clock = clock
+        self._jitter = jitter
         self._adaptive = AdaptiveRate()
         self._token: _Token | None = None  # reserved, perhaps for a later time
         self._taken: deque[float] = deque(maxlen=MAX_TAKEN)  # ends of turns' tokens
         self._seconds_each = 0.0  # that a token takes, 0 if nothing is known
         self._share = TokenBucket(rate=1.0, capacity=0.0, clock=clock)
-        self._detached_at = 0.0  # when `_share` began
+        self._detached_at = self._phase = 0.0  # when `_share` began, and what it lacked
         # Whatever the store says, this replica sends no more.
         self._departures = TokenBucket(rate=tps, capacity=burst, clock=clock)
         self._gate = Gate(self._take_departure, token=self._next_departure)
@@ -269,10 +275,11 @@ class SharedQuota:
         share = replica.share(Rate(rate, self._rate.burst))
         bucket.resize(rate=share.tps, capacity=share.burst)
         if self._detached_at != replica.detached_at:
-            self._detached_at, bucket.tokens = replica.detached_at, 0.0
+            self._detached_at, self._phase = replica.detached_at, self._jitter()
+            bucket.tokens = -self._phase  # not all replicas' tokens at once
         missing = (replica.settled_at - now) * share.tps
         if missing > 0:
-            bucket.tokens = -missing
+            bucket.tokens = -missing - self._phase
         return bucket
 
     def _take_departure(self) -> bool:

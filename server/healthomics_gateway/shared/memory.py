@@ -106,6 +106,9 @@ class MemoryStore:
         tps = known.rate.at(now, rate.tps) * share
         burst = max(1.0, rate.burst * share)
         bucket = known.bucket
+        bucket.fill()
+        if bucket.tokens < 0:  # the times of the tokens that were reserved don't change
+            bucket.tokens *= tps / bucket.rate
         bucket.resize(rate=tps, capacity=burst)
         # Each replica has one token in advance, so fewer tokens are an error.
         least = 1 - burst - 2 * expected - SETTLE_SECONDS * rate.tps
