@@ -20,6 +20,7 @@ from healthomics_gateway.token_bucket import TokenBucket
 
 USABLE_SECONDS = 0.1  # from a token's time on; then it isn't used any more
 CHECK_SECONDS = 0.1  # at least so often a waiting quota looks at its replica
+GATHER_SECONDS = 1.2  # after it has attached; until then others may attach too
 NEWEST_SHARE = 0.3  # weight of the newest time in the average time of a token
 MAX_TAKEN = 1024  # tokens of turns whose requests haven't departed
 
@@ -207,9 +208,22 @@ class SharedQuota:
             elif token := self._reserved():
                 left = token.at - self._clock()
                 await asyncio.sleep(min(left, CHECK_SECONDS))
+            elif self._is_early:
+                await asyncio.sleep(CHECK_SECONDS)
             else:
                 await self._reserve()
         self._seconds_each = 0.0
+
+    @property
+    def _is_early(self) -> bool:
+        """Return whether more replicas are likely to attach within a moment.
+
+        The store gives few tokens while few replicas are attached: those that attach
+        first after an outage would reserve tokens of a time that is far ahead.
+        """
+        replica = self._replica
+        is_alone = len(replica.attached) < replica.replicas
+        return is_alone and self._clock() < replica.attached_at + GATHER_SECONDS
 
     def _pass_on(self) -> None:
         """Pass a token on: first to a request that waits, else to the next call."""
