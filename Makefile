@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check lint lint-quick format generate guarantees package-graph \
   descriptor release-descriptor tools validator clients stubs differential fuzz soak flood crowds \
-  sigterm rolling replicas store-attacks indistinguishable cardinality dashboard dashboard-picture statusz-shots mutants \
+  sigterm rolling replicas store-attacks simulation indistinguishable cardinality dashboard \
+  dashboard-picture statusz-shots mutants \
   mutation bench bench-quota audit wheel floor deploy-tools deploy-check deploy-files
 .DELETE_ON_ERROR:
 
@@ -215,6 +216,9 @@ indistinguishable: $(READY) ## compare the delays of a hidden run and of a missi
 
 cardinality: $(READY) ## count the series of the metrics with 10,000 callers and 100,000 runs
 	PYTHONPATH=tests $(BIN)/python -m load.cardinality $(ARGS)
+
+simulation: $(LOAD) ## simulate replicas that share quotas; ARGS="--picture FILE" draws them
+	PYTHONPATH=tests $(BIN)/python -m load.simulation $(ARGS)
 
 dashboard: $(READY) ## write deploy/grafana/dashboard.json from the table of its panels
 	$(BIN)/python deploy/grafana/dashboard.py

@@ -104,7 +104,7 @@ class Member:
         self.is_killed = False
         self.store = FaultyStore(
             lambda: fleet.memory,
-            latency=lambda: fleet.latency(),
+            latency=lambda: fleet.latency(),  # noqa: PLW0108  # a test changes it
             is_gone=lambda: self.is_cut_off or fleet.is_gone,
         )
         self.replica = Replica(
@@ -114,7 +114,12 @@ class Member:
             clock=now,
         )
         self.quota = SharedQuota(
-            self.replica, lambda: "quota", tps=fleet.tps, burst=fleet.burst, clock=now
+            self.replica,
+            lambda: "quota",
+            tps=fleet.tps,
+            burst=fleet.burst,
+            clock=now,
+            jitter=fleet.random.random,
         )
         self.scheduler = Scheduler(
             self.quota, poll_share=0.5, places=Bulkhead(inf), clock=now
@@ -157,16 +162,16 @@ class Member:
         fleet.sent.append((now(), self, caller))
         self.scheduler.leave(at)
 
-    def callers(self, number: int, *, pause: float = 0.0) -> None:
-        """Start callers that each call again and again."""
-        for at in range(number):
-            self.process.start(self._calling(f"{id(self)}-{at}", pause))
+    def callers(self, number: int) -> list[str]:
+        """Start callers that each call again and again; return their names."""
+        names = [f"{id(self)}-{at}" for at in range(number)]
+        for each in names:
+            self.process.start(self._calling(each))
+        return names
 
-    async def _calling(self, name: str, pause: float) -> None:
+    async def _calling(self, name: str) -> None:
         while not self.is_killed:
             await self.one_call(name)
-            if pause:
-                await asyncio.sleep(pause)
 
 
 async def gathered(*tasks: asyncio.Task[None]) -> None:

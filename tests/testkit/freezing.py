@@ -17,7 +17,7 @@ class Process:
 
     def __init__(self) -> None:
         """Begin without tasks."""
-        self._held: list[tuple[Callable[..., Any], tuple[Any, ...], Any]] | None = None
+        self._held: list[Any] | None = None
         self._context = copy_context()
         self._context.run(_process.set, self)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -40,19 +40,22 @@ class Process:
         self._held = []
         await asyncio.sleep(seconds)
         held, self._held = self._held, None
-        for callback, arguments, context in held:
-            asyncio.get_running_loop().call_soon(callback, *arguments, context=context)
+        for cell, callback, arguments, context in held:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(
+                _unless_cancelled, cell, callback, arguments, context=context
+            )
 
     def kill(self) -> None:
         """End all tasks at once."""
         for task in tuple(self._tasks):
             task.cancel()
 
-    def holds(self, callback: Callable[..., Any], arguments: Any) -> bool:
+    def holds(self, *call: Any) -> bool:
         """Keep a callback for later if it is frozen; return whether it is."""
         if self._held is None:
             return False
-        self._held.append((callback, arguments, copy_context()))
+        self._held.append((*call, copy_context()))
         return True
 
 
@@ -61,18 +64,37 @@ class FreezingLoop(VirtualLoop):
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
         """Call it in the next round, unless its process is frozen then."""
-        return super().call_soon(_unless_frozen, callback, *args, context=context)
+        cell: list[asyncio.Handle] = []
+        cell.append(
+            super().call_soon(_unless_frozen, cell, callback, *args, context=context)
+        )
+        return cell[0]
 
     def call_at(
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> Any:
         """Call it at a time, unless its process is frozen then."""
-        return super().call_at(when, _unless_frozen, callback, *args, context=context)
+        cell: list[asyncio.Handle] = []
+        cell.append(
+            super().call_at(
+                when, _unless_frozen, cell, callback, *args, context=context
+            )
+        )
+        return cell[0]
 
 
-def _unless_frozen(callback: Callable[..., Any], *arguments: Any) -> None:
+def _unless_frozen(
+    cell: list[asyncio.Handle], callback: Callable[..., Any], *arguments: Any
+) -> None:
     process = _process.get()
-    if process is None or not process.holds(callback, arguments):
+    if process is None or not process.holds(cell, callback, arguments):
+        callback(*arguments)
+
+
+def _unless_cancelled(
+    cell: list[asyncio.Handle], callback: Callable[..., Any], arguments: Any
+) -> None:
+    if not cell[0].cancelled():
         callback(*arguments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from healthomics_gateway.token_bucket import TokenBucket
 
 USABLE_SECONDS = 0.1  # from a token's time on; then it isn't used any more
 CHECK_SECONDS = 0.1  # at least so often a waiting quota looks at its replica
+GATHER_SECONDS = 1.2  # after it has attached; until then others may attach too
 NEWEST_SHARE = 0.3  # weight of the newest time in the average time of a token
 MAX_TAKEN = 1024  # tokens of turns whose requests haven't departed
 
@@ -69,19 +71,24 @@ class SharedQuota:
         tps: float,
         burst: float,
         clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Share the quota that has the name `name()`, which may change."""
+        """Share the quota that has the name `name()`, which may change.
+
+        `jitter` draws from [0, 1).
+        """
         self.tps = tps
         self._replica = replica
         self._name = name
         self._rate = drawn(tps, burst)
         self._clock = clock
+        self._jitter = jitter
         self._adaptive = AdaptiveRate()
         self._token: _Token | None = None  # reserved, perhaps for a later time
         self._taken: deque[float] = deque(maxlen=MAX_TAKEN)  # ends of turns' tokens
         self._seconds_each = 0.0  # that a token takes, 0 if nothing is known
         self._share = TokenBucket(rate=1.0, capacity=0.0, clock=clock)
-        self._detached_at = 0.0  # when `_share` began
+        self._detached_at = self._phase = 0.0  # when `_share` began, and what it lacked
         # Whatever the store says, this replica sends no more.
         self._departures = TokenBucket(rate=tps, capacity=burst, clock=clock)
         self._gate = Gate(self._take_departure, token=self._next_departure)
@@ -206,9 +213,22 @@ class SharedQuota:
             elif token := self._reserved():
                 left = token.at - self._clock()
                 await asyncio.sleep(min(left, CHECK_SECONDS))
+            elif self._is_early:
+                await asyncio.sleep(CHECK_SECONDS)
             else:
                 await self._reserve()
         self._seconds_each = 0.0
+
+    @property
+    def _is_early(self) -> bool:
+        """Return whether more replicas are likely to attach within a moment.
+
+        The store gives few tokens while few replicas are attached: those that attach
+        first after an outage would reserve tokens of a time that is far ahead.
+        """
+        replica = self._replica
+        is_alone = len(replica.attached) < replica.replicas
+        return is_alone and self._clock() < replica.attached_at + GATHER_SECONDS
 
     def _pass_on(self) -> None:
         """Pass a token on: first to a request that waits, else to the next call."""
@@ -274,10 +294,11 @@ class SharedQuota:
         share = replica.share(Rate(rate, self._rate.burst))
         bucket.resize(rate=share.tps, capacity=share.burst)
         if self._detached_at != replica.detached_at:
-            self._detached_at, bucket.tokens = replica.detached_at, 0.0
+            self._detached_at, self._phase = replica.detached_at, self._jitter()
+            bucket.tokens = -self._phase  # not all replicas' tokens at once
         missing = (replica.settled_at - now) * share.tps
         if missing > 0:
-            bucket.tokens = -missing
+            bucket.tokens = -missing - self._phase
         return bucket
 
     def _take_departure(self) -> bool:

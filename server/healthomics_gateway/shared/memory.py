@@ -107,9 +107,12 @@ class MemoryStore:
         tps = known.rate.at(now, rate.tps) * share
         burst = max(1.0, rate.burst * share)
         bucket = known.bucket
+        bucket.fill()
+        if bucket.tokens < 0:  # the times of the tokens that were reserved don't change
+            bucket.tokens *= tps / bucket.rate
         bucket.resize(rate=tps, capacity=burst)
-        # Each replica has one token in advance, so fewer tokens are an error.
-        least = 1 - burst - 2 * expected - SETTLE_SECONDS * rate.tps
+        # Each replica has one token in advance, so far fewer tokens are an error.
+        least = 1 - burst - 4 * expected - SETTLE_SECONDS * rate.tps
         bucket.tokens = max(min(bucket.tokens + unused, burst), least) - 1
         return Reservation(max(0.0, -bucket.tokens / tps), tps)
 

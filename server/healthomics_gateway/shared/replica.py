@@ -59,7 +59,7 @@ class Replica:
         self._store = store
         self._jitter = jitter
         self._clock = clock
-        self.detached_at = clock()  # the last time
+        self.attached_at = self.detached_at = clock()  # the last time
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
         self._detached = asyncio.Event()
         self._is_full = self._has_left = False
@@ -165,6 +165,7 @@ class Replica:
         members = await self._beat_once(is_attached=True)
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
+            self.attached_at = self._clock()
             _log.info("store_attached", replicas=members.expected)
             names = tuple(self._handlers)
             for at in range(0, len(names), AT_ONCE):
