@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from testkit.valkey_server import ValkeyServer
-
 from load.replicating.fleet import Fleet
 from load.replicating.store import Line
+from testkit.valkey_server import ValkeyServer
 
 SLOW_SECONDS = 0.2  # a command, at the slowed store
 

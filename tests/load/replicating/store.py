@@ -7,9 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from testkit.valkey_server import ValkeyServer, free_port, valkey
-
 from testkit.connections import BLOCK_BYTES, HOST, ConnectionServer
+from testkit.valkey_server import ValkeyServer, free_port, valkey
 
 SECRET = "a secret of this load: 0123456789abcdef"
 # Forged values of 100 MB fit; nothing may fill the machine.
