@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from load.replicating.fleet import Fleet
-from load.replicating.store import Line, Valkey
+from load.replicating.store import Line
+from testkit.valkey_server import ValkeyServer
 
 SLOW_SECONDS = 0.2  # a command, at the slowed store
 
@@ -16,26 +17,42 @@ class Scene:
     """What the faults happen to."""
 
     fleet: Fleet
-    valkey: Valkey | None = None
+    valkey: ValkeyServer | None = None
     line: Line | None = None
 
-    async def slow(self, seconds: float) -> None:
-        """Delay each command to the store."""
-        assert self.line
-        self.line.delay_seconds = seconds
+    async def kill_store(self) -> None:
+        """End the store with SIGKILL, with all that it holds."""
+        self._store.kill()
+
+    async def start_store(self) -> None:
+        """Start the store again at its port."""
+        self._store.start()
 
     async def freeze_store(self) -> None:
-        """Freeze the store."""
-        assert self.valkey
-        self.valkey.freeze()
+        """Stop the store: it accepts connections, and answers nothing."""
+        self._store.freeze()
 
     async def thaw_store(self) -> None:
         """Let the store continue."""
-        assert self.valkey
-        self.valkey.thaw()
+        self._store.thaw()
 
-    def store(self) -> Valkey:
-        """Return the store."""
+    async def flush_store(self) -> None:
+        """Remove everything that the store holds."""
+        async with self._store.client() as client:
+            await client.flushall()
+
+    async def slow_store(self) -> None:
+        """Delay each command to the store."""
+        assert self.line
+        self.line.delay_seconds = SLOW_SECONDS
+
+    async def hurry_store(self) -> None:
+        """Delay no more commands."""
+        assert self.line
+        self.line.delay_seconds = 0.0
+
+    @property
+    def _store(self) -> ValkeyServer:
         assert self.valkey
         return self.valkey
 
@@ -104,35 +121,18 @@ def _worker_killed(at: float, lasts: float, number: int) -> Fault:
     )
 
 
-def _store_killed(at: float, lasts: float) -> Fault:
-    return Fault(
-        "store killed",
-        at,
-        lasts,
-        lambda scene: scene.store().kill(),
-        lambda scene: scene.store().start(),
-    )
-
-
-def _flushed(at: float) -> Fault:
-    return Fault("store flushed", at, 0, lambda scene: scene.store().flush())
-
-
 REPLICAS: Sequence[Fault] = (
     _killed(12, 18, 2),
     _frozen(34, 10, 1, "replica"),
-    _store_killed(52, 5),
+    Fault("store killed", 52, 5, Scene.kill_store, Scene.start_store),
     Fault("store frozen", 66, 5, Scene.freeze_store, Scene.thaw_store),
-    _flushed(80),
-    Fault(
-        "store slowed",
-        90,
-        8,
-        lambda scene: scene.slow(SLOW_SECONDS),
-        lambda scene: scene.slow(0),
-    ),
+    Fault("store flushed", 80, 0, Scene.flush_store),
+    Fault("store slowed", 90, 8, Scene.slow_store, Scene.hurry_store),
 )
-REPLICAS_SHORT: Sequence[Fault] = (_killed(6, 2, 2), _store_killed(12, 1))
+REPLICAS_SHORT: Sequence[Fault] = (
+    _killed(6, 2, 2),
+    Fault("store killed", 12, 1, Scene.kill_store, Scene.start_store),
+)
 WORKERS: Sequence[Fault] = (
     _worker_killed(20, 5, 1),
     _frozen(45, 10, 2, "worker"),

@@ -141,7 +141,8 @@ def _polls(measured: Measured, report: Report) -> None:
     for each in measured.arrivals:
         if each.kind == WATCHED:
             of_run[each.run_id].append(each.at)
-    polls, due, close, every = 0, 0.0, 0, 0.0
+    polls, due, every = 0, 0.0, 0.0
+    close: list[float] = []
     for run_id, times in of_run.items():
         end = lives.end_of(run_id)
         every += (end - times[0]) / period + 1
@@ -149,8 +150,7 @@ def _polls(measured: Measured, report: Report) -> None:
             inside = [at for at in times if first <= at < last]
             polls += len(inside)
             due += (last - first) / period
-            gaps = (b - a for a, b in pairwise(inside))
-            close += sum(gap < period * CLOSE_SHARE for gap in gaps)
+            close += [b for a, b in pairwise(inside) if b - a < period * CLOSE_SHARE]
     share = polls / due if due else 0.0
     report.add(
         f"{share:.2f} polls for each watched run and period (at most"
@@ -161,10 +161,13 @@ def _polls(measured: Measured, report: Report) -> None:
     total = sum(map(len, of_run.values()))
     report.add(f"  {total / max(every, 1):.2f} with the faults: {total:,}")
     report.add(
-        f"{close} polls came less than {period * CLOSE_SHARE:g} s after another",
+        f"{len(close)} polls came less than {period * CLOSE_SHARE:g} s after another",
         must=not close,
         timed=True,
     )
+    if close:
+        times = ", ".join(f"{at:.1f}" for at in sorted(close)[:MOST_PRINTED])
+        report.add(f"  after {times} s")
 
 
 def _starts(measured: Measured, report: Report) -> None:

