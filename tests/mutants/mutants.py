@@ -210,7 +210,7 @@ MUTANTS = (
     ),
     Mutant(
         "admin-connections-pile-up",
-        "app/admin.py",
+        "app/admin_server.py",
         "[: -self._most]",
         "[:0]",
         "unit/services/test_health.py::test_admin_closes_the_oldest_connection_for_one_too_many",
@@ -831,7 +831,7 @@ MUTANTS = (
     ),
     Mutant(
         "start-waits-for-the-reader-of-stdout",
-        "cli/serve_sandbox.py",
+        "cli/introduction.py",
         'Thread(target=show_it, name="introduction", daemon=True).start()',
         "show_it()",
         "e2e/test_shutdown.py::test_unread_stdout_delays_nothing",
