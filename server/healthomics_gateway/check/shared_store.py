@@ -34,26 +34,25 @@ async def check_shared(found: Found) -> Result:
     url = found.settings.shared.url
     if url is None:
         return skipped("shared.url is unset: replicas of this gateway share nothing")
-    text = url.get_secret_value()
-    store = make_store(found.settings, text, deployment=secrets.token_hex(8))
+    name = f"shared.url {masked_url(url.get_secret_value())}"
+    store = make_store(
+        found.settings, url.get_secret_value(), deployment=secrets.token_hex(8)
+    )
     try:
         await _first_command(store)
         seconds = median([await _command_seconds(store) for _ in range(SAMPLES)])
+        took = f"{seconds * 1000:.1f} ms a command"
+        if seconds > COMMAND_SECONDS:
+            limit = f"a gateway waits {COMMAND_SECONDS * 1000:g} ms"
+            advice = "use a store that is nearer, or less busy"
+            return failed(f"{name}: {took}, but {limit}; {advice}")
         if fault := await _fault_of_messages(store):
-            fault = store.fault or fault
-            return failed(f"shared.url {masked_url(text)}: {fault}")
-        notes = await _notes(store)
+            return failed(f"{name}: {store.fault or fault}")
+        return ok(f"{store.servers.version}, {took}", *await _notes(store))
     except StoreError as error:
-        return failed(f"shared.url {masked_url(text)}: {error}")
+        return failed(f"{name}: {error}")
     finally:
         await store.close()
-    took = f"{seconds * 1000:.1f} ms a command"
-    if seconds > COMMAND_SECONDS:
-        return failed(
-            f"shared.url {masked_url(text)}: {took}, but a gateway waits"
-            f" {COMMAND_SECONDS * 1000:g} ms; use a store that is nearer, or less busy"
-        )
-    return ok(f"{store.servers.version}, {took}", *notes)
 
 
 async def _first_command(store: Store) -> None:

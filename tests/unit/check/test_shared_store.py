@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from healthomics_gateway.check.shared_store import check_shared
 from healthomics_gateway.check.step import Result, Status
+from healthomics_gateway.shared.replica import COMMAND_SECONDS
 from testkit.builders import aws_at
 from testkit.checking import found_at
 from testkit.valkey_server import ValkeyServer, free_port, valkey
@@ -66,6 +68,32 @@ async def test_missing_permissions_are_found(
     assert f"shared.url redis://***@{at}: its user lacks a permission" in problem
     assert Status.OK is blind.status
     assert "its user may not read INFO" in blind.notes[0]
+
+
+async def test_store_that_is_too_slow_fails(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    """A gateway would never use it."""
+
+    async def delay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        path = server.url.removeprefix("unix://")
+        to_read, to_write = await asyncio.open_unix_connection(path)
+        while data := await reader.read(65536):
+            to_write.write(data)
+            answer = await to_read.read(65536)
+            await asyncio.sleep(COMMAND_SECONDS * 1.1)
+            writer.write(answer)
+        for each in (to_write, writer):
+            each.close()
+            await each.wait_closed()
+
+    serving = await asyncio.start_server(delay, "127.0.0.1", 0)
+    port = serving.sockets[0].getsockname()[1]
+    async with serving:
+        result = await checked(tmp_path, f"redis://127.0.0.1:{port}")
+
+    assert Status.FAILED is result.status
+    assert "but a gateway waits 50 ms; use a store that is nearer" in result.problems[0]
 
 
 async def test_store_that_cannot_be_reached_fails(tmp_path: Path) -> None:

@@ -59,7 +59,10 @@ class Commands:
         if connection is not None and self._is_stuck():
             self._lose(StoreError("it hasn't answered for some time"))
             connection = None
-        connection = connection or await self._opened()
+        if connection is None:
+            connection = await self._opened()
+            if connection is not self._connection:
+                raise StoreError("the connection to it was lost at once")
         if (
             len(self._pending) >= MAX_PENDING
             or self._pending_bytes >= MAX_PENDING_BYTES

@@ -45,7 +45,7 @@ class Servers:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._connect()
-        except (RedisError, OSError, ValueError) as error:
+        except (RedisError, OSError, ValueError, TypeError) as error:
             raise store_error(error) from None
 
     async def _connect(self) -> AbstractConnection:
@@ -103,7 +103,8 @@ class Servers:
         try:
             host, port = await sentinel.discover_master(self._url.service)
         finally:
-            await sentinel.aclose()
+            for each in sentinel.sentinels:
+                await each.aclose()
         return str(host), int(port)
 
     async def _open_in_cluster(self) -> AbstractConnection:

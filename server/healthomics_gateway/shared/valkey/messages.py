@@ -17,7 +17,7 @@ from healthomics_gateway.shared.valkey.commands import Connect
 from healthomics_gateway.shared.valkey.faults import store_error
 from healthomics_gateway.threads import retrieve
 
-PING_SECONDS = 2.0  # without a message, until the server is asked whether it lives
+PING_SECONDS = 2.0
 MAX_SILENT = 2  # times in a row, until the connection is given up
 CONFIRM_SECONDS = 0.03  # that a subscription is waited for
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 5.0  # before the next connection
@@ -33,10 +33,18 @@ class Messages:
     """
 
     def __init__(
-        self, connect: Connect, *, deliver: Callable[[str, bytes], None]
+        self,
+        connect: Connect,
+        *,
+        deliver: Callable[[str, bytes], None],
+        ping_seconds: float = PING_SECONDS,
     ) -> None:
-        """Begin without a connection; `deliver` gets a channel and its message."""
+        """Begin without a connection; `deliver` gets a channel and its message.
+
+        After `ping_seconds` without any, the server is asked whether it lives.
+        """
         self._connect = connect
+        self._ping_seconds = ping_seconds
         self._deliver = deliver
         self._background = Background()
         self._channels: dict[str, asyncio.Event] = {}  # set when it is confirmed
@@ -99,7 +107,7 @@ class Messages:
         """Pass on messages until the connection is lost."""
         silent = 0
         while True:
-            reply = await connection.read_response(timeout=PING_SECONDS)
+            reply = await connection.read_response(timeout=self._ping_seconds)
             silent = silent + 1 if reply is None else 0
             if silent == MAX_SILENT:
                 raise StoreError("it doesn't answer on the connection for messages")

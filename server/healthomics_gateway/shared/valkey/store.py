@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
@@ -90,7 +91,8 @@ class ValkeyStore:
         reply = await self._run(_BEAT, keys, replica, int(is_attached), known)
         with _understood():
             expected, was_known, *attached = reply
-            ids = frozenset(each.decode() for each in attached)
+            # Another id than a replica's may be anything.
+            ids = frozenset(each.decode(errors="replace") for each in attached)
             return Members(ids, int(expected), bool(was_known))
 
     async def leave(self, replica: str) -> None:
@@ -106,8 +108,10 @@ class ValkeyStore:
         if reply is None:
             raise StoreError("it doesn't know this replica")
         with _understood():
-            wait_seconds, tps = reply
-            return Reservation(float(wait_seconds), float(tps))
+            wait_seconds, tps = map(_number, reply)
+            if not tps:
+                raise ValueError
+            return Reservation(wait_seconds, tps)
 
     async def cut(self, quota: str, rate: Rate) -> None:
         """Lower the rate of a quota."""
@@ -118,7 +122,7 @@ class ValkeyStore:
         reply = await self._run(_TAKE, (self._key("bucket", bucket),), *rate, wanted)
         with _understood():
             granted, wait_seconds = reply
-            return Permit(int(granted), float(wait_seconds))
+            return Permit(int(granted), _number(wait_seconds))
 
     async def count(
         self, name: str, number: int, *, replica: str, limit: int | None
@@ -174,7 +178,7 @@ class ValkeyStore:
         reply = await self._run(_CLAIM, keys, replica, period_seconds, field, most)
         with _understood():
             holder, last = reply
-            return Claim(holder.decode(), _stored(last))
+            return Claim(holder.decode(errors="replace"), _stored(last))
 
     async def release(self, name: str, *, replica: str) -> None:
         """Give up a lease."""
@@ -237,4 +241,14 @@ def _stored(reply: Any) -> Stored | None:
         if reply is None:
             return None
         value, age_seconds = reply
-        return Stored(bytes(value), float(age_seconds))
+        if not isinstance(value, bytes):
+            raise TypeError
+        return Stored(value, _number(age_seconds))
+
+
+def _number(text: bytes) -> float:
+    """Return a number that isn't negative; raises ValueError."""
+    value = float(text)
+    if not 0.0 <= value < inf:
+        raise ValueError
+    return value

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from healthomics_gateway.shared.valkey.connecting import Servers
+from healthomics_gateway.shared.valkey.messages import Messages
 from healthomics_gateway.shared.valkey.store import ValkeyStore
+from healthomics_gateway.shared.valkey.urls import parse_store_url
 from testkit.valkey_server import ValkeyServer, store_at, valkey
 
 LATE_SECONDS = 20.0
@@ -90,6 +93,28 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(LATE_SECONDS):
         while not condition():  # noqa: ASYNC110  # the store has no event for it
             await asyncio.sleep(0.01)
+
+
+async def test_connection_of_a_frozen_server_is_given_up(
+    own_server: ValkeyServer,
+) -> None:
+    """A server that lives answers a ping; else no message could arrive."""
+    servers = Servers(parse_store_url(own_server.url), key="k", max_reply_bytes=1000)
+    messages = Messages(
+        servers.connect, deliver=lambda _channel, _value: None, ping_seconds=0.05
+    )
+    await messages.subscribe("c")
+    async with own_server.client() as other, asyncio.timeout(LATE_SECONDS):
+        while True:
+            if "ping" in [each["cmd"] for each in await other.client_list()]:
+                break
+            await asyncio.sleep(0.01)
+    assert "" == messages.fault
+    own_server.freeze()
+    await until(lambda: "doesn't answer on the connection" in messages.fault)
+    own_server.thaw()
+    await until(lambda: messages.fault == "")
+    await messages.close()
 
 
 async def test_huge_message_is_not_buffered(server: ValkeyServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 import pytest
@@ -12,6 +13,7 @@ from healthomics_gateway.shared.store import (
     Members,
     Permit,
     Rate,
+    StoreError,
     StoreFullError,
 )
 from healthomics_gateway.shared.valkey.store import ValkeyStore
@@ -143,7 +145,7 @@ async def _use(store: ValkeyStore) -> None:
     await store.cut("q", RATE)
     wait_seconds, tps = await store.reserve("q", RATE, replica="r")
     assert 0 < tps <= RATE.tps
-    most = RATE.burst + 2 * members.expected + SETTLE_SECONDS * RATE.tps
+    most = RATE.burst + 4 * members.expected + SETTLE_SECONDS * RATE.tps
     assert 0 <= wait_seconds <= most / tps + 0.001
     granted, wait_seconds = await store.take("c", RATE, wanted=5)
     assert 0 <= granted <= RATE.burst
@@ -156,6 +158,58 @@ async def _use(store: ValkeyStore) -> None:
     assert b"value" == read.value
     claim = await store.claim("e", "x", replica="r", period_seconds=1.0)
     assert "r" == claim.holder
+
+
+async def test_forged_replica_is_forgotten_like_one_that_has_died(
+    server: ValkeyServer,
+) -> None:
+    """Whatever its id is, and however late its last beat is said to have been."""
+    deployment = secrets.token_hex(8)
+    async with store_at(server.url, deployment) as store, server.client() as other:
+        await store.beat("a", is_attached=True, known=1)
+        (key, _) = sorted(await other.keys(f"*{deployment}*"), reverse=True)
+        forged = {b"\xff": "1 9999999999.5", b"x" * 65: "1 9999999999.5", b"y": "1 1.5"}
+        await other.hset(key, mapping=forged)
+        floor = key.replace(b"members", b"floor")
+        await other.set(floor, "4000 9999999999.5")
+        members = await store.beat("a", is_attached=True, known=1)
+        beats = await other.hgetall(key)
+        now, _ = await other.time()
+
+    assert (frozenset({"a", "\ufffd"}), 2) == (members.attached, members.expected)
+    assert {b"a", b"\xff"} == beats.keys()
+    assert all(float(each[2:]) <= now + 1 for each in beats.values())
+
+
+@pytest.mark.parametrize(
+    "reply", [b":1\r\n", b"*2\r\n$3\r\nnan\r\n$3\r\ninf\r\n", b"*1\r\n:1\r\n"]
+)
+async def test_answer_of_another_program_is_an_error(reply: bytes) -> None:
+    """A server that isn't what it seems to be can't make a gateway fail."""
+    greeting = b"*4\r\n+server\r\n+redis\r\n+version\r\n+7.0.0\r\n"
+
+    async def handle(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.read(65536)
+        writer.write(greeting)
+        while await reader.read(65536):
+            writer.write(reply)
+        writer.close()
+
+    serving = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = serving.sockets[0].getsockname()[1]
+    async with serving, store_at(f"redis://127.0.0.1:{port}") as store:
+        for work in (
+            store.beat("a", is_attached=True, known=1),
+            store.reserve("q", RATE, replica="a"),
+            store.take("c", RATE, wanted=1),
+            store.claim("e", "x", replica="a", period_seconds=1.0),
+        ):
+            with pytest.raises(StoreError, match="isn't understood"):
+                await work
+        with pytest.raises(StoreError, match="isn't understood"):
+            await store.read("e", "x")
 
 
 async def test_writes_fail_without_memory_and_all_else_works() -> None:

@@ -47,10 +47,14 @@ local function members(key)
   for i = 1, #flat, 2 do
     local id, state = flat[i], flat[i + 1]
     local at = #state < MAX_ID and string.match(state, '^[01] (%d+%.%d+)$')
-    at = number(at, 0, 0, now) -- the clock may have been set back
+    at = number(at, 0, 0, now + 1)
     if at <= now - FORGET or #id > MAX_ID then
       redis.call('HDEL', key, id)
     else
+      if at > now then -- the clock was set back, or somebody else has written it
+        at = now
+        redis.call('HSET', key, id, string.sub(state, 1, 1) .. ' ' .. decimal(now))
+      end
       add(all, id, at, string.sub(state, 1, 1) == '1')
     end
   end
@@ -70,7 +74,8 @@ local function expected(all, floor)
     text = false
   end
   local least, till = string.match(text or '', '^(%d+) (%d+%.%d+)$')
-  if number(till, 0, 0, now + FORGET) <= now then
+  till = number(till, 0, 0, now + 2 * FORGET)
+  if till <= now or till > now + FORGET then
     least = nil
   end
   return math.max(all.number, number(least, 1, 1, MAX_MEMBERS))
