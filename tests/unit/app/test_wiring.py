@@ -47,7 +47,7 @@ class Noting(LocalStore):
 
 
 async def test_replicas_share_a_quota_of_each_account_and_kind() -> None:
-    """Its name is that of the own account as soon as it is known."""
+    """That of the own account has one name, whether the account is known or not."""
     store = Noting()
     names = Names(Sealer(b"secret"), region="eu-west-1", endpoint="x")
     replica = Replica(store, replicas=1)
@@ -56,7 +56,6 @@ async def test_replicas_share_a_quota_of_each_account_and_kind() -> None:
     calls, polls = make_schedulers(Settings(), Metrics(), Sharing(replica, names))
     calls.learn("123456789012")
     await calls.of(RunQuery("1")).turn(OneCall(inf))
-    unknown = names.quota("", "calls")
     names.learn(account="123456789012", identity="gateway")
     for each in (calls.of(RunQuery("1", partition=THEIRS)), polls.of(RunQuery("1"))):
         await each.turn(OneCall(inf))
@@ -67,8 +66,8 @@ async def test_replicas_share_a_quota_of_each_account_and_kind() -> None:
 
     full, half = Rate(8.0, 1.2), Rate(round(4 / 1.1, 6), 1.0)
     assert [
-        (unknown, full),
+        (names.quota("", "calls"), full),
         (names.quota(OTHER, "calls"), full),
         (names.quota("", "polls"), half),
-        (names.quota("123456789012", "calls"), full),
+        (names.quota("", "calls"), full),
     ] == [(name, Rate(round(rate.tps, 6), rate.burst)) for name, rate in store.asked]
