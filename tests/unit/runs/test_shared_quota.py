@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from healthomics_gateway.runs.shared_quota import USABLE_SECONDS, drawn
+from healthomics_gateway.runs.reservations import USABLE_SECONDS, drawn
 from testkit.fleet import Fleet, Member, gathered, now
 from testkit.freezing import with_processes
 
@@ -199,6 +199,7 @@ async def nothing(_replicas: Fleet) -> None:
     """Let nothing happen."""
 
 
+@pytest.mark.guarantee("quota-of-replicas")
 def test_tokens_that_are_used_late_are_within_the_burst() -> None:
     """Requests that depart 0.1 s after their turns don't add to the next burst."""
     most = with_processes(lambda: burst(nothing, late=2)).most()
@@ -206,6 +207,7 @@ def test_tokens_that_are_used_late_are_within_the_burst() -> None:
     assert TPS + BURST - 1 <= most <= TPS + BURST
 
 
+@pytest.mark.guarantee("quota-of-replicas")
 def test_replicas_that_are_cut_off_send_nothing_until_the_store_notices() -> None:
     """The others may use the whole rate until the store counts them as detached."""
 
@@ -216,6 +218,7 @@ def test_replicas_that_are_cut_off_send_nothing_until_the_store_notices() -> Non
     assert with_processes(lambda: burst(cut_off)).most() <= TPS + BURST
 
 
+@pytest.mark.guarantee("quota-of-replicas")
 def test_static_shares_are_used_when_all_have_noticed_that_the_store_is_lost() -> None:
     """They don't add to the tokens that were reserved before."""
 
@@ -226,7 +229,8 @@ def test_static_shares_are_used_when_all_have_noticed_that_the_store_is_lost() -
     assert with_processes(lambda: burst(lose)).most() <= TPS + BURST
 
 
-def test_new_store_has_tokens_when_all_have_noticed_that_it_is_new() -> None:
+@pytest.mark.guarantee("quota-of-replicas")
+def test_new_store_is_used_when_all_have_noticed_that_it_is_new() -> None:
     """They don't add to the tokens that were reserved before."""
 
     async def wipe(replicas: Fleet) -> None:
@@ -236,15 +240,19 @@ def test_new_store_has_tokens_when_all_have_noticed_that_it_is_new() -> None:
     assert with_processes(lambda: burst(wipe)).most() <= TPS + BURST
 
 
+@pytest.mark.guarantee("quota-of-replicas")
 def test_saved_tokens_of_detached_replicas_are_missing_in_the_store() -> None:
     """The burst is that of all replicas together, attached or not."""
 
     async def work() -> Fleet:
         replicas = fleet(expected=6)
         members = await replicas.settled(6)
-        for each in members[:3]:
+        for each in members[:5]:
             each.is_cut_off = True
-        await asyncio.sleep(6.0)
+        await asyncio.sleep(2.0)
+        for each in members:
+            each.call()  # so that they begin to save
+        await asyncio.sleep(4.0)
         for each in members:
             each.callers(20)
         await asyncio.sleep(2.0)
@@ -254,6 +262,7 @@ def test_saved_tokens_of_detached_replicas_are_missing_in_the_store() -> None:
     assert with_processes(work).most() <= TPS + BURST
 
 
+@pytest.mark.guarantee("quota-of-replicas")
 def test_reservation_of_a_frozen_replica_is_not_used() -> None:
     """A token whose time was while a replica was frozen is lost."""
 
@@ -269,6 +278,24 @@ def test_reservation_of_a_frozen_replica_is_not_used() -> None:
     sent = sum(at <= each < at + 0.001 for each, *_ in replicas.sent) - 1
 
     assert sent <= TPS * USABLE_SECONDS  # of 6 that had a reservation
+
+
+def test_whole_rate_is_used_soon_after_an_outage() -> None:
+    """The first replicas that attach reserve no tokens that are far ahead."""
+
+    async def lose(replicas: Fleet) -> None:
+        replicas.is_gone = True
+        await asyncio.sleep(3.0)
+        replicas.is_gone = False
+        await asyncio.sleep(2.5)
+        begin = now()
+        await asyncio.sleep(4.0)
+        useful.append(replicas.useful(begin, now()))
+
+    useful: list[float] = []
+    busy(lose, number=30, tps=10.0, burst=2.0)
+
+    assert useful[0] >= 0.95
 
 
 # turns

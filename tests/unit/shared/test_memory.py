@@ -46,7 +46,7 @@ def test_tokens_are_reserved_ahead_and_given_back() -> None:
 
 
 def test_wait_is_bounded_by_the_replicas() -> None:
-    """Each has few tokens in advance, and a new quota settles, but no more."""
+    """Each has one token in advance, and a new quota settles, but not much more."""
     memory = with_replicas(MonotonicClock(), "a", "b")
     waits = [reserved(memory) for _ in range(100)]
 

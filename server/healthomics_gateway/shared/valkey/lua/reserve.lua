@@ -13,11 +13,11 @@ for id in pairs(all.attached) do
     part = part + 1 / number_expected
   end
 end
-local before = state.share
-state.share, state.burst = state.rate * part, math.max(1, burst * part)
+local share = state.rate * part
 if state.tokens < 0 then -- the times of the tokens that were reserved don't change
-  state.tokens = state.tokens * state.share / before
+  state.tokens = state.tokens * share / (state.share > 0 and state.share or tps)
 end
+state.share, state.burst = share, math.max(1, burst * part)
 state.tokens = math.min(state.tokens, state.burst) + tonumber(ARGV[4])
 -- Each replica has one token in advance, so far fewer tokens are an error.
 local least = 1 - state.burst - 4 * number_expected - SETTLE * tps

@@ -1,0 +1,73 @@
+"""The quotas that the schedulers get."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from math import inf
+
+from healthomics_gateway.app.wiring import make_schedulers
+from healthomics_gateway.runs.source import OneCall, Partition, RunQuery
+from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.shared.local import LocalStore
+from healthomics_gateway.shared.memory import MemoryStore
+from healthomics_gateway.shared.names import Names
+from healthomics_gateway.shared.replica import Replica
+from healthomics_gateway.shared.seal import Sealer
+from healthomics_gateway.shared.store import Rate, Reservation
+from healthomics_gateway.telemetry.metrics.registry import Metrics
+
+OTHER = "210987654321"
+THEIRS = Partition(f"arn:aws:iam::{OTHER}:role/x", "alice")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What replicas need to share quotas."""
+
+    replica: Replica
+    names: Names
+
+
+class Noting(LocalStore):
+    """A store that notes the quotas and the rates that are asked for."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        super().__init__(MemoryStore())
+        self.asked: list[tuple[str, Rate]] = []
+
+    async def reserve(
+        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
+    ) -> Reservation:
+        """Note it, and give a token."""
+        del replica, unused
+        self.asked.append((quota, rate))
+        return Reservation(0.0, rate.tps)
+
+
+async def test_replicas_share_a_quota_of_each_account_and_kind() -> None:
+    """That of the own account has one name, whether the account is known or not."""
+    store = Noting()
+    names = Names(Sealer(b"secret"), region="eu-west-1", endpoint="x")
+    replica = Replica(store, replicas=1)
+    following = asyncio.create_task(replica.follow())
+    await asyncio.sleep(0.01)
+    calls, polls = make_schedulers(Settings(), Metrics(), Sharing(replica, names))
+    calls.learn("123456789012")
+    await calls.of(RunQuery("1")).turn(OneCall(inf))
+    names.learn(account="123456789012", identity="gateway")
+    for each in (calls.of(RunQuery("1", partition=THEIRS)), polls.of(RunQuery("1"))):
+        await each.turn(OneCall(inf))
+    await calls.of(RunQuery("1")).turn(OneCall(inf))
+    for each in (calls, polls):
+        await each.close()
+    following.cancel()
+
+    full, half = Rate(8.0, 1.2), Rate(round(4 / 1.1, 6), 1.0)
+    assert [
+        (names.quota("", "calls"), full),
+        (names.quota(OTHER, "calls"), full),
+        (names.quota("", "polls"), half),
+        (names.quota("", "calls"), full),
+    ] == [(name, Rate(round(rate.tps, 6), rate.burst)) for name, rate in store.asked]
