@@ -41,6 +41,7 @@ RUN = "1000003"
 OWN_CONNECTION = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0}
 CONNECTIONS = 16  # a worker gets none of them once in 32,768 times
 BACK_SECONDS = 0.05, 0.05
+CALLERS = 50
 
 
 def processes(served: Served) -> list[int]:
@@ -160,8 +161,10 @@ async def test_pages_are_those_of_all_workers() -> None:
 
 
 async def test_sigterm_loses_no_call_of_any_worker() -> None:
-    """With 300 calls under way on many connections, only late calls are refused."""
-    ending = await alone(BACK_SECONDS, connections=CONNECTIONS, GATEWAY_WORKERS="2")
+    """With calls under way on many connections, only late calls are refused."""
+    ending = await alone(
+        BACK_SECONDS, number=CALLERS, connections=CONNECTIONS, GATEWAY_WORKERS="2"
+    )
 
     assert Counter() == ending.lost
     assert 0 == ending.exit_code
