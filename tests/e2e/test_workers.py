@@ -41,6 +41,7 @@ RUN = "1000003"
 OWN_CONNECTION = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0}
 CONNECTIONS = 16  # a worker gets none of them once in 32,768 times
 BACK_SECONDS = 0.05, 0.05
+CALLERS = 50
 
 
 def processes(served: Served) -> list[int]:
@@ -91,6 +92,7 @@ async def gone(pids: Sequence[int], seconds: float) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.guarantee("workers-replaced")
 async def test_workers_share_the_port_and_are_replaced() -> None:
     """Both workers serve; when one is killed, the other serves on, and a new one too.
 
@@ -159,9 +161,12 @@ async def test_pages_are_those_of_all_workers() -> None:
     assert [False, True] == [each["pid"] in (killed, other) for each in workers]
 
 
+@pytest.mark.guarantee("workers-drain")
 async def test_sigterm_loses_no_call_of_any_worker() -> None:
-    """With 300 calls under way on many connections, only late calls are refused."""
-    ending = await alone(BACK_SECONDS, connections=CONNECTIONS, GATEWAY_WORKERS="2")
+    """With calls under way on many connections, only late calls are refused."""
+    ending = await alone(
+        BACK_SECONDS, number=CALLERS, connections=CONNECTIONS, GATEWAY_WORKERS="2"
+    )
 
     assert Counter() == ending.lost
     assert 0 == ending.exit_code
@@ -192,6 +197,7 @@ async def test_second_signal_ends_the_drain_of_all_workers() -> None:
     assert 0 == code
 
 
+@pytest.mark.guarantee("workers-drain")
 async def test_workers_end_with_their_supervisor() -> None:
     """Workers whose supervisor is killed drain, and so does the zygote."""
     async with (
@@ -279,6 +285,7 @@ async def failed_start(*arguments: str) -> tuple[int | None, list[str]]:
     ]
 
 
+@pytest.mark.guarantee("workers-rules")
 async def test_worker_starts_with_the_newest_rules(tmp_path: Path) -> None:
     """A reload reaches all workers, and one that starts later, whatever the file."""
     file = tmp_path / "gateway.toml"

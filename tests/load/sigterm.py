@@ -95,9 +95,11 @@ class Callers:
         upstream: LyingUpstream,
         *,
         back_seconds: tuple[float, float] = BACK_SECONDS,
+        number: int = CALLERS,
     ) -> None:
         """Call `stub` for runs of `upstream`; a failed caller pauses, then retries."""
         self._stub = stub
+        self._ids = IDS[:number]
         self._back_seconds = back_seconds
         self._upstream = upstream
         self._is_over = False
@@ -106,7 +108,7 @@ class Callers:
 
     async def __aenter__(self) -> Self:
         """Begin to call."""
-        self._tasks = [asyncio.create_task(self._call_on(each)) for each in IDS]
+        self._tasks = [asyncio.create_task(self._call_on(each)) for each in self._ids]
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -182,6 +184,7 @@ class Stubs:
 async def alone(
     back_seconds: tuple[float, float] = BACK_SECONDS,
     *,
+    number: int = CALLERS,
     connections: int = 1,
     **settings: str,
 ) -> Ending:
@@ -195,9 +198,13 @@ async def alone(
             await stack.enter_async_context(client(served, **options))
             for _ in range(connections)
         ]
+        # Workers know after their first calls how they share the quota.
+        await asyncio.gather(*(get_run(each, IDS[-1]) for each in stubs))
         stub = Stubs(stubs)
-        async with Callers(stub, upstream, back_seconds=back_seconds) as callers:
-            await callers.ended(2 * CALLERS)
+        async with Callers(
+            stub, upstream, back_seconds=back_seconds, number=number
+        ) as callers:
+            await callers.ended(2 * number)
             ending, at = await terminated(served)
     return counted(ending, callers.outcomes, terminated_at=at)
 

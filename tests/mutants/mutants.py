@@ -29,6 +29,30 @@ class Mutant:
 
 
 MUTANTS = (
+    # Workers.
+    Mutant(
+        "worker-is-not-replaced",
+        "workers/keeper.py",
+        "            await self._sleep(restarts.pause_seconds(served))\n",
+        "            return\n",
+        "unit/workers/test_keeper.py::test_worker_that_ends_is_started_again",
+        holds=("e2e/test_workers.py::test_workers_share_the_port_and_are_replaced",),
+    ),
+    Mutant(
+        "workers-drain-at-once",
+        "workers/drain.py",
+        "timeout=max(0.0, turn - now()))",
+        "timeout=0.0)",
+        "unit/workers/test_drain.py::test_workers_drain_one_after_another",
+    ),
+    Mutant(
+        "worker-starts-with-the-first-rules",
+        "workers/keeper.py",
+        "            self._content = content\n            self.reload()\n",
+        "            self.reload()\n",
+        "unit/workers/test_keeper.py::test_new_content_reaches_all_workers",
+        holds=("e2e/test_workers.py::test_worker_starts_with_the_newest_rules",),
+    ),
     # Errors that clients receive.
     Mutant(
         "throttle-has-another-code",

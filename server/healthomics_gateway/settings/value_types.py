@@ -171,6 +171,8 @@ def _workers(value: Any) -> Any:
     """Return the number of cores that this process may use for `auto`."""
     if value == "auto":
         return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    if isinstance(value, str):
+        raise ValueError("write a whole number, or auto")  # noqa: TRY004  # pydantic takes ValueError
     return value
 
 

@@ -131,7 +131,9 @@ class _Zygote:
                 woken.recv(MAX_MESSAGE)
                 self._reap()
             if self._link.fileno() in ready:
-                data, files, *_ = socket.recv_fds(self._link, MAX_MESSAGE, 1)
+                data, files, *_ = socket.recv_fds(
+                    self._link, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
+                )
                 if not data:
                     polled.unregister(self._link)
                     self._is_orphaned = True

@@ -1177,6 +1177,13 @@ def test_workers_may_be_a_number_or_auto(written: int | str, number: int) -> Non
     assert number == load(flags=flags, environ=environ).settings.workers
 
 
+def test_workers_of_another_word_are_a_fault() -> None:
+    """The fault names the word that is possible."""
+    fault = "GATEWAY_WORKERS: write a whole number, or auto"
+
+    assert [fault] == faults(environ={"GATEWAY_WORKERS": "all"})
+
+
 def test_workers_need_a_tcp_address(tmp_path: Path) -> None:
     """A Unix socket can't be shared; one beside a TCP address is served by a worker."""
     file = config(tmp_path, 'listen = "unix:/run/a.sock"\nworkers = 2\n')

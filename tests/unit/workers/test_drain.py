@@ -40,6 +40,7 @@ class Draining(Child):
         ([], [], 0),
     ],
 )
+@pytest.mark.guarantee("workers-drain")
 def test_workers_drain_one_after_another(
     needs: Sequence[int], begun: Sequence[tuple[int, int]], ended: int
 ) -> None:

@@ -114,6 +114,7 @@ def test_gateway_has_started_when_all_workers_serve() -> None:
     kept(work)
 
 
+@pytest.mark.guarantee("workers-replaced")
 def test_worker_that_ends_is_started_again() -> None:
     """At once the first time, then with a growing pause."""
 
@@ -137,6 +138,7 @@ def test_worker_that_ends_is_started_again() -> None:
     kept(work)
 
 
+@pytest.mark.guarantee("workers-replaced")
 def test_fault_of_the_first_start_ends_the_gateway() -> None:
     """It is raised as that of a single process, and isn't logged."""
 
@@ -186,6 +188,7 @@ def test_worker_that_cannot_be_forked_is_tried_again() -> None:
     kept(work)
 
 
+@pytest.mark.guarantee("workers-replaced")
 def test_worker_that_answers_no_ping_is_killed() -> None:
     """A worker that serves has 15 s, and one that starts has a minute."""
 
@@ -215,6 +218,7 @@ def test_worker_that_answers_no_ping_is_killed() -> None:
     kept(work)
 
 
+@pytest.mark.guarantee("workers-rules")
 def test_new_content_reaches_all_workers() -> None:
     """The others reload when one uses it; a later worker starts with it."""
 
