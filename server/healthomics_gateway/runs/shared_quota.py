@@ -172,7 +172,12 @@ class SharedQuota:
             return max(0.0, missing / self._share.rate)
         if missing <= 0 or not self._seconds_each:
             return 0.0
-        each = max(self._seconds_each, 1 / self.rate)
+        whole = self._adaptive.at(self._clock(), self._rate.tps)
+        # Turns go round among the replicas. So what is measured while many calls arrive
+        # at once, or by a process that starts, is never the time of all turns.
+        each = min(
+            max(self._seconds_each, 1 / self.rate), self._replica.replicas / whole
+        )
         first = self._token.at - self._clock() if self._token else each
         return max(0.0, first) + (missing - 1) * each
 
