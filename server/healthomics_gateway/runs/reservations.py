@@ -114,14 +114,17 @@ class Reservations:
         """Forget how long tokens take, as no more are wanted."""
         self._seconds_each = 0.0
 
-    def wait_seconds(self, number: float, *, rate: float) -> float:
+    def wait_seconds(self, number: float, *, rate: float, least: float) -> float:
         """Return the estimated seconds until so many more tokens were there.
 
         It is 0 while nothing is known, or the store has tokens that wait for nobody.
+        `rate` is that of all replicas, and `least` the part that each one has at least:
+        turns go round. What is measured while many calls arrive at once, or by a
+        process that starts, is never the time of all turns.
         """
         if number <= 0 or not self._seconds_each:
             return 0.0
-        each = max(self._seconds_each, 1 / rate)
+        each = min(max(self._seconds_each, 1 / rate), 1 / least)
         left = self.left_seconds
         return (each if left is None else left) + (number - 1) * each
 

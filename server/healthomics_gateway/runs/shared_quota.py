@@ -149,7 +149,9 @@ class SharedQuota:
         """Return the estimated seconds until there are tokens for so many turns."""
         missing = turns + self._gate.waiting - self.tokens
         if self._replica.is_attached:
-            return self._reserved.wait_seconds(missing, rate=self.rate)
+            whole = self._adaptive.at(self._clock(), self._rate.tps)
+            least = whole / self._replica.replicas
+            return self._reserved.wait_seconds(missing, rate=self.rate, least=least)
         return max(0.0, missing / self._share.filled().rate)
 
     def cut(self) -> None:

@@ -397,6 +397,28 @@ def test_call_whose_turn_comes_too_late_is_refused_at_once(*, is_gone: bool) -> 
     assert [0.0, 3.0] == pytest.approx(estimates, rel=0.15)
 
 
+def test_delay_of_one_token_is_not_the_time_of_all() -> None:
+    """The estimate of a process that was stopped is that of its share at most."""
+
+    async def work() -> float:
+        replicas = fleet(expected=3, latency=lambda: 0.02)
+        one, *others = await replicas.settled(3)
+        for each in others:
+            each.callers(20)
+        await asyncio.sleep(1.0)
+        one.callers(20)
+        await asyncio.sleep(0.01)
+        await one.process.freeze(1.0)
+        estimates = []
+        for _ in range(100):
+            estimates.append(one.quota.wait_seconds(20))
+            await asyncio.sleep(0.01)
+        await replicas.close()
+        return max(estimates)
+
+    assert with_processes(work) <= 20 * 3 / TPS * 1.05
+
+
 def test_calls_that_are_cancelled_at_their_turns_lose_no_tokens() -> None:
     """Another call uses the token at once."""
 
