@@ -40,11 +40,9 @@ class LocalStore:
         """Forget a replica."""
         self._memory.leave(replica)
 
-    async def reserve(
-        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
-    ) -> Reservation:
+    async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
         """Take the next token of a quota."""
-        return self._memory.reserve(quota, rate, replica=replica, unused=unused)
+        return self._memory.reserve(quota, rate, replica=replica)
 
     async def cut(self, quota: str, rate: Rate) -> None:
         """Lower the rate of a quota."""

@@ -92,9 +92,7 @@ class MemoryStore:
         for name in list(self._counts):
             self._set_count(name, replica, 0)
 
-    def reserve(
-        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
-    ) -> Reservation:
+    def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
         """Take the next token of a quota; see `Store`."""
         now = self._clock()
         self._forget_dead(now)
@@ -113,7 +111,7 @@ class MemoryStore:
         bucket.resize(rate=tps, capacity=burst)
         # Each replica has one token in advance, so far fewer tokens are an error.
         least = 1 - burst - 4 * expected - SETTLE_SECONDS * rate.tps
-        bucket.tokens = max(min(bucket.tokens + unused, burst), least) - 1
+        bucket.tokens = max(min(bucket.tokens, burst), least) - 1
         return Reservation(max(0.0, -bucket.tokens / tps), tps)
 
     def cut(self, quota: str, rate: Rate) -> None:

@@ -68,13 +68,9 @@ class RemoteStore:
         """Forget a replica."""
         await self._call("leave", replica=replica)
 
-    async def reserve(
-        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
-    ) -> Reservation:
+    async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
         """Take the next token of a quota."""
-        answer = await self._call(
-            "reserve", quota=quota, rate=[*rate], replica=replica, unused=unused
-        )
+        answer = await self._call("reserve", quota=quota, rate=[*rate], replica=replica)
         return Reservation(*answer.data)
 
     async def cut(self, quota: str, rate: Rate) -> None:

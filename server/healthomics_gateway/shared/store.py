@@ -95,10 +95,8 @@ class Store(Protocol):
         """Forget a replica: its leases, its counts and its share of the quota."""
         ...
 
-    async def reserve(
-        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
-    ) -> Reservation:
-        """Take the next token of a quota; give back `unused` ones of before.
+    async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
+        """Take the next token of a quota.
 
         The tokens arrive at the share of `rate` that the attached replicas are of the
         expected ones, and slower after `cut`; a replica that was silent for longer than

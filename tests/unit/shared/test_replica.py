@@ -50,12 +50,10 @@ class FaultyStore(LocalStore):
         await self._pass()
         return await super().beat(replica, is_attached=is_attached, known=known)
 
-    async def reserve(
-        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
-    ) -> Reservation:
+    async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
         """Take the next token, if the test lets it."""
         await self._pass()
-        return await super().reserve(quota, rate, replica=replica, unused=unused)
+        return await super().reserve(quota, rate, replica=replica)
 
 
 class Rig:

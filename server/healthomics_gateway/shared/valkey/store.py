@@ -99,12 +99,10 @@ class ValkeyStore:
         """Forget a replica; its leases and counts are those of a dead one."""
         await self._run(_LEAVE, (self._key("members"),), replica)
 
-    async def reserve(
-        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
-    ) -> Reservation:
+    async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
         """Take the next token of a quota."""
         keys = (self._key("members"), self._key("floor"), self._key("quota", quota))
-        reply = await self._run(_RESERVE, keys, replica, *rate, unused)
+        reply = await self._run(_RESERVE, keys, replica, *rate)
         if reply is None:
             raise StoreError("it doesn't know this replica")
         with _understood():

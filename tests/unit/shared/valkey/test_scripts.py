@@ -104,9 +104,7 @@ async def _any_command(
         await pair.both("beat", replica, is_attached=attached, known=3)
         seen[replica] = pair.clock.now
     elif command == 4:
-        await pair.both(
-            "reserve", name, RATE, replica=replica, unused=chance.randrange(2)
-        )
+        await pair.both("reserve", name, RATE, replica=replica)
     elif command == 5:
         await pair.both("cut", name, RATE)
     elif command == 6:

@@ -1,4 +1,4 @@
--- KEYS: members, floor, quota. ARGV: replica, tps, burst, unused tokens of before.
+-- KEYS: members, floor, quota. ARGV: replica, tps, burst.
 local tps, burst = tonumber(ARGV[2]), tonumber(ARGV[3])
 local all = members(KEYS[1])
 if not all.at[ARGV[1]] then
@@ -18,7 +18,6 @@ if state.tokens < 0 then -- the times of the tokens that were reserved don't cha
   state.tokens = state.tokens * share / (state.share > 0 and state.share or tps)
 end
 state.share, state.burst = share, math.max(1, burst * part)
-state.tokens = math.min(state.tokens, state.burst) + tonumber(ARGV[4])
 -- Each replica has one token in advance, so far fewer tokens are an error.
 local least = 1 - state.burst - 4 * number_expected - SETTLE * tps
 state.tokens = math.max(math.min(state.tokens, state.burst), least) - 1
