@@ -66,11 +66,13 @@ async def connected(served: Served) -> AsyncIterator[list[Any]]:
         ]
 
 
-async def answering(stubs: Sequence[Any], served: Served) -> Counter[int]:
-    """Call over each connection; return how many calls each worker has answered."""
+async def answering(stubs: Sequence[Any], served: Served) -> None:
+    """Call over each connection, until both workers have answered."""
     for stub in stubs:
         assert RUN == (await get_run(stub, RUN)).id
-    return Counter([(await served.event("call"))["worker"] for _ in stubs])
+    seen = set()
+    while seen != {0, 1}:
+        seen.add((await served.event("call"))["worker"])
 
 
 async def page(served: Served, path: str) -> tuple[int, str]:
@@ -104,21 +106,20 @@ async def test_workers_share_the_port_and_are_replaced() -> None:
     ):
         first, second = processes(served)
         async with connected(served) as stubs:
-            both = await answering(stubs, served)
+            await answering(stubs, served)
             assert (200, "ok\n") == await page(served, "/readyz")
             os.kill(first, signal.SIGKILL)
             ended = await served.event("worker_ended")
         async with connected(served) as stubs:
-            other = await answering(stubs, served)
+            for stub in stubs:
+                assert RUN == (await get_run(stub, RUN)).id
             started = await served.event("worker_started")
         async with connected(served) as stubs:
-            again = await answering(stubs, served)
+            await answering(stubs, served)
         groups = {os.getpgid(each) for each in processes(served)}
         served.process.send_signal(signal.SIGINT)
         code = await served.ended(25 + STOP_SECONDS)
 
-    assert {0, 1} == set(both) == set(again)
-    assert {0, 1} >= set(other)
     assert (first, "SIGKILL") == (ended["pid"], ended["signal"])
     assert ended["worker"] == started["worker"]
     assert started["pid"] not in (first, second)
@@ -330,7 +331,7 @@ async def test_sandbox_and_unix_socket_with_workers(tmp_path: Path) -> None:
     ):
         assert RUN == (await get_run(RunServiceStub(channel), RUN)).id
         async with connected(served) as stubs:
-            assert {0, 1} == set(await answering(stubs, served))
+            await answering(stubs, served)
         served.terminate()
         code = await served.ended(25 + STOP_SECONDS)
 
