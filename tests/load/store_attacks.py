@@ -32,6 +32,7 @@ from load.replicating.runs import Lives
 from load.soaking.process import memory_and_threads
 from load.soaking.report import say
 from testkit.callers import SIGNER, settings_of_tokens
+from testkit.metrics import scrape
 
 REPLICAS = 2
 SECONDS, SHORT_SECONDS = 6.0, 0.3  # of each attack; the round under way ends
@@ -47,6 +48,7 @@ SETTINGS = {
     "GATEWAY_QUOTA__BURST": f"{BURST:g}",
     "GATEWAY_WATCH__INTERVAL": "1s",
 }
+REJECTED = "store_values_rejected_total"
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 
@@ -59,6 +61,7 @@ class Result:
     times: dict[str, tuple[float, float]] = field(default_factory=dict)  # by attack
     memory_mib: list[list[float]] = field(default_factory=list)  # of each gateway
     asked: list[float] = field(default_factory=list)  # when the account was asked
+    rejected: float = 0.0  # values and messages of the store, by both gateways
 
 
 async def attacked(result: Result, seconds: float, *, seed: int) -> None:
@@ -85,6 +88,8 @@ async def attacked(result: Result, seconds: float, *, seed: int) -> None:
         await asyncio.sleep(SETTLE_SECONDS)
         await _attack(attacker, result, seconds)
         await asyncio.sleep(SETTLE_SECONDS)
+        for served in fleet.served.values():
+            result.rejected += (await scrape(served)).value(REJECTED)
         for each in beside:
             if each.done():
                 each.result()  # raises what ended it
@@ -146,6 +151,8 @@ def verdict(result: Result) -> Report:
     report.add(f"answers: {counts}", must=len(got.answers) == len(KINDS))
     report.add(f"leaks: {dict(got.leaks) or 'none'}", must=not got.leaks)
     report.add(f"unexpected errors: {dict(got.errors) or 'none'}", must=not got.errors)
+    text = f"the gateways rejected {result.rejected:,.0f} values of the store"
+    report.add(text, must=result.rejected > 0)
     report.add(f"the slowest call took {got.slowest_seconds:.1f} s")
     _judge_rate(result, report)
     settled = int(SETTLE_SECONDS / SAMPLE_SECONDS)

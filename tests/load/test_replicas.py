@@ -197,7 +197,7 @@ def test_fault_excuses_the_time_until_its_effects_are_over() -> None:
     both = (KILLED, STORE)
 
     assert [(20.0, 25.0), (24.0, 26.0), (40.0, 47.0)] == rate_spans(both)
-    assert [(20.0, 30.0), (24.0, 29.0), (40.0, 52.0)] == poll_spans(both, 5.0)
+    assert [(20.0, 30.0), (24.0, 34.0), (40.0, 52.0)] == poll_spans(both, 5.0)
 
 
 @pytest.mark.parametrize("workers", [True, False])

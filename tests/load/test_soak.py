@@ -411,6 +411,24 @@ def test_judge_allows_a_throttle_of_another_run(
 
 
 @pytest.mark.parametrize(
+    ("is_shared", "seconds", "is_right"),
+    [
+        pytest.param(True, 0.8, True, id="shared"),
+        pytest.param(False, 0.8, False, id="own"),
+        pytest.param(True, 10.0, False, id="with-time"),
+    ],
+)
+def test_judge_allows_a_short_call_to_get_no_token_of_a_store(
+    seconds: float, *, is_shared: bool, is_right: bool
+) -> None:
+    """A process that has lost the store has no tokens for a second."""
+    judge = Judge(ledger_of(served()), ahead_seconds=0.0, is_shared=is_shared)
+    found = list(judge.faults(asked(seconds=seconds), failed("UPSTREAM_THROTTLED")))
+
+    assert is_right == (found == [])
+
+
+@pytest.mark.parametrize(
     ("code", "is_right"),
     [
         pytest.param(StatusCode.RESOURCE_EXHAUSTED, True, id="refused"),

@@ -20,6 +20,7 @@ GOOD = Result(
     rounds=dict.fromkeys(ATTACKS, 1),
     memory_mib=[[100.0] * 20, [100.0] * 20],
     asked=[at / TPS for at in range(600)],
+    rejected=1.0,
 )
 RUN_ID, OTHER_ID = "7000001", "7000002"
 QUIET = ("random bytes", "copies", "replays", "other types", "numbers", "messages")
@@ -34,6 +35,7 @@ QUIET = ("random bytes", "copies", "replays", "other types", "numbers", "message
             replace(GOOD, got=replace(GOT, answers=Counter(fresh=1))), id="idle"
         ),
         pytest.param(replace(GOOD, rounds={}), id="no-attack"),
+        pytest.param(replace(GOOD, rejected=0.0), id="nothing-noticed"),
         pytest.param(
             replace(GOOD, asked=[0.0] * int(TPS + BURST + 1)), id="too-many-requests"
         ),

@@ -170,16 +170,16 @@ def poll_spans(faults: Sequence[Happened], period_seconds: float) -> list[Span]:
     """Return when a run may be polled more often than once a period.
 
     The watches of a process that has gone begin again at others, which read the run for
-    them. A process that continues polls once more before it knows that it was replaced.
+    them. A process that continues makes the polls that wait for their turns in it.
     """
     spans: list[Span] = []
+    moved = TAKEOVER_SECONDS + period_seconds
     for each in faults:
         if each.low_seconds is None:
             back = STORE_BACK_SECONDS + period_seconds
             spans.append((each.begun, each.ended + back))
         else:
-            spans.append((each.begun, each.begun + TAKEOVER_SECONDS + period_seconds))
-            spans.append((each.ended, each.ended + period_seconds))
+            spans += [(at, at + moved) for at in (each.begun, each.ended)]
     return spans
 
 

@@ -24,6 +24,7 @@ from testkit.rebuild import Path, differences, sent_members
 SESSION_TOKEN = "canary-session-token"
 SLACK_SECONDS = 1.0  # beyond a deadline, and around the time of an observation
 BUSY_SECONDS = 0.5  # that an attempt may take beyond the time of its answer
+NO_TOKENS_SECONDS = 1.0  # of a shared quota
 BARE = " without details"  # as gRPC itself ends calls
 LATE = {"CALLER_DEADLINE", "SERVER_DEADLINE", f"DEADLINE_EXCEEDED{BARE}"}
 
@@ -110,9 +111,16 @@ def label_of(end: CallEnd) -> str:
 class Judge:
     """Compares the ends of calls with the ledger."""
 
-    def __init__(self, ledger: Ledger, *, ahead_seconds: float) -> None:
-        """Take the seconds by which the wall clock is ahead of the monotonic one."""
+    def __init__(
+        self, ledger: Ledger, *, ahead_seconds: float, is_shared: bool = False
+    ) -> None:
+        """Take the seconds by which the wall clock is ahead of the monotonic one.
+
+        If the quota `is_shared`, a process that has lost the store, or that has just
+        reached it, has no tokens for about a second.
+        """
         self._ledger = ledger
+        self._is_shared = is_shared
         self._ahead_seconds = ahead_seconds
 
     def faults(self, asked: Asked, end: CallEnd) -> Iterator[str]:
@@ -174,7 +182,8 @@ class Judge:
         if is_short or is_stalled:  # a call without enough time is refused early
             allowed.add("GATEWAY_OVERLOADED")
         throttled = self._ledger.last_of("UPSTREAM_THROTTLED")
-        if is_short and throttled >= asked.begun - BUSY_SECONDS:
+        is_hasty = self._is_shared and asked.seconds <= NO_TOKENS_SECONDS
+        if is_hasty or (is_short and throttled >= asked.begun - BUSY_SECONDS):
             # A throttle takes every token at once, whichever run it was about.
             allowed.add("UPSTREAM_THROTTLED")
         if asked.leaves:

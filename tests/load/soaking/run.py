@@ -30,6 +30,7 @@ HEALTH_EVERY = 40  # one of this number of calls is a health check
 HEALTH_SECONDS = 5.0
 LAST_CALLS_SECONDS = 20.0  # for the calls under way when the load ends
 JUDGED_SECONDS = 0.2  # after a call: then it is known whether this program was delayed
+FIRST_TOKENS_SECONDS = 3.0  # a shared quota that is new has no tokens at first
 MISSING_SECONDS = 15.0  # a call that hasn't ended by then is missing
 
 
@@ -52,7 +53,11 @@ class Soak:
         self._credential = credential()
         self._ends: list[Finding] = []
         self.ledger = Ledger()
-        self._judge = Judge(self.ledger, ahead_seconds=time.time() - time.monotonic())
+        self._judge = Judge(
+            self.ledger,
+            ahead_seconds=time.time() - time.monotonic(),
+            is_shared=is_shared,
+        )
         self.record = Record()
         self.events: Counter[str] = Counter()  # of the gateway's log
         self.is_interrupted = False
@@ -84,6 +89,8 @@ class Soak:
                 )
             ]
             try:
+                if self._is_shared:
+                    await asyncio.sleep(FIRST_TOKENS_SECONDS)
                 await self._load(served)
             finally:
                 for task in beside:
