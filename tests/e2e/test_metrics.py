@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from healthomics.v1.run_service_pb2 import GetRunRequest, WatchRunRequest
-from healthomics_gateway.app.admin import MAX_CONNECTIONS
+from healthomics_gateway.app.admin_server import MAX_CONNECTIONS
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.settings.load import load
