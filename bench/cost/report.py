@@ -17,9 +17,9 @@ GOALS = {
     ("remembered", "echo"): 1.45,
     ("remembered", "unmeasured"): 1.06,
     ("unsampled", "remembered"): 1.03,
-    ("two-remembered", "remembered"): 1.1,
+    ("two-pinned", "pinned"): 1.1,
 }
-WORKERS = ("two-missed", "two-remembered")  # servers with a supervisor
+WORKERS = ("two-missed", "two-remembered", "two-pinned")  # servers with a supervisor
 PEERS = ("echo", "boto3")
 
 
