@@ -81,7 +81,6 @@ check: $(READY) ## run what CI runs: lint, wheel, clients, tests with coverage, 
 	$(MAKE) rolling
 	$(MAKE) replicas ARGS="--short"
 	$(MAKE) replicas ARGS="--short --workers"
-	$(MAKE) store-attacks ARGS="--short"
 	$(MAKE) cardinality ARGS="--short"
 	$(MAKE) dashboard-picture ARGS="--share 0.1 --picture build/dashboard.png"
 	$(MAKE) mutants ARGS="--short"

@@ -83,7 +83,9 @@ class Footprint:
 class Program:
     """A process with a log file, in a session of its own that Ctrl-C doesn't reach."""
 
-    def __init__(self, command: list[str], *, env: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command: list[str], *, env: dict[str, str], log: Path, cores: set[int]
+    ) -> None:
         self.name = log.stem
         self._log = log
         with log.open("wb") as output:
@@ -96,6 +98,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        os.sched_setaffinity(self._process.pid, cores)  # its processes inherit it
 
     def check_runs(self) -> None:
         """Raise `BenchError` with the end of the log if the process has ended."""
@@ -137,9 +140,16 @@ class Program:
 
 
 @contextmanager
-def running(command: list[str], *, env: dict[str, str], log: Path) -> Iterator[Program]:
-    """Run a process while the block runs."""
-    program = Program(command, env=env, log=log)
+def running(
+    command: list[str],
+    *,
+    env: dict[str, str],
+    log: Path,
+    cores: set[int] | None = None,
+) -> Iterator[Program]:
+    """Run a process while the block runs, on some cores if they are given."""
+    allowed = os.sched_getaffinity(0) if cores is None else cores
+    program = Program(command, env=env, log=log, cores=allowed)
     try:
         yield program
     finally:

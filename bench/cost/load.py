@@ -1,5 +1,6 @@
 """Send loads of GetRun calls with h2load, and check that each call returned a run."""
 
+import os
 import re
 import subprocess
 import time
@@ -55,14 +56,20 @@ class Request:
     """The request that a load repeats in each lane, with a run ID per lane.
 
     A lane has a connection of its own and one call at a time, so concurrent calls never
-    ask for the same run. `h2load` is the program's path. The request bodies for h2load
-    are written to `folder`.
+    ask for the same run. `h2load` is the program's path, which runs on `cores`. The
+    request bodies for h2load are written to `folder`.
     """
 
     def __init__(
-        self, *, h2load: str, folder: Path, max_staleness_seconds: int
+        self,
+        *,
+        h2load: str,
+        folder: Path,
+        max_staleness_seconds: int,
+        cores: set[int],
     ) -> None:
         self._h2load = h2load
+        self._cores = cores
         self._staleness = Duration(seconds=max_staleness_seconds)
         self._answer = canned_run.run(canned_run.RUN_ID)
         # The nanoseconds of `observe_time` take up to 6 more bytes.
@@ -104,7 +111,7 @@ class Request:
         )
 
     def _lane(self, file: Path, calls: int, port: int) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        lane = subprocess.Popen(
             [
                 self._h2load,
                 f"--requests={calls}",
@@ -120,6 +127,8 @@ class Request:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        os.sched_setaffinity(lane.pid, self._cores)
+        return lane
 
     def check(self, port: int) -> None:
         """Make one call with grpc's own client and compare the response with the run.

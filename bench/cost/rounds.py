@@ -1,5 +1,6 @@
 """Load all servers in turn, round by round, and measure the CPU time of each load."""
 
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Kind:
     env: Mapping[str, str] = field(default_factory=dict)  # in addition to that of all
     # Further upstream requests of a load: the first call of a lane at another worker.
     most_more: int = 0
+    is_pinned: bool = False  # to one core; the load runs on the others
 
 
 CACHED_SECONDS = 3600  # longer than all rounds take
@@ -43,6 +45,13 @@ SERVERS = {
     "two-missed": Kind(two_workers, fetches=1),
     "two-remembered": Kind(
         two_workers, max_staleness_seconds=CACHED_SECONDS, most_more=LANES
+    ),
+    "pinned": Kind(gateway, max_staleness_seconds=CACHED_SECONDS, is_pinned=True),
+    "two-pinned": Kind(
+        two_workers,
+        max_staleness_seconds=CACHED_SECONDS,
+        most_more=LANES,
+        is_pinned=True,
     ),
     "unmeasured": Kind(
         lambda port: bench_program("cost.unmeasured", port),
@@ -127,13 +136,18 @@ class Rounds:
         port = free_port()
         log = self._folder / f"{name}.log"
         kind = SERVERS[name]
+        first, *others = all_cores = sorted(os.sched_getaffinity(0))
+        is_pinned = kind.is_pinned and bool(others)
         request = Request(
             h2load=self._h2load,
             folder=self._folder,
             max_staleness_seconds=kind.max_staleness_seconds,
+            cores=set(others if is_pinned else all_cores),
         )
         env = {**environment(upstream.port), **kind.env}
-        program = stack.enter_context(running(kind.command(port), env=env, log=log))
+        cores = {first} if is_pinned else None
+        command = kind.command(port)
+        program = stack.enter_context(running(command, env=env, log=log, cores=cores))
         wait_for(lambda: request.check(port), program)
         return Server(name, port, program, kind, request)
 
