@@ -116,7 +116,7 @@ class Messages:
             elif isinstance(reply, list):
                 self._handle(reply)
             if reply is not None and not self._channels:
-                self._note("")  # else the next subscription would be the first to say so
+                self._note("")  # no subscription will say so
             await asyncio.sleep(0)  # reading doesn't yield while there is more to read
 
     def _handle(self, reply: list[Any]) -> None:
