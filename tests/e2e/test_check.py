@@ -219,18 +219,25 @@ async def test_check_of_a_wrong_secret(set_up: SetUp) -> None:
 
 
 async def test_check_with_an_unreachable_sts(tmp_path: Path, set_up: SetUp) -> None:
-    """Without a rule that has a role STS isn't needed; with one it is."""
+    """STS is needed only for a rule that has a role, and to share answers."""
     environ, _ = set_up
     nowhere = "http://127.0.0.1:1"
     toml = '[tls]\nclient_auth = "none"\n[[callers]]\nidentity = "anonymous"\n'
     unneeded = await check(environ, RUN, AWS_ENDPOINT_URL_STS=nowhere)
     file = written(tmp_path, f'{toml}aws_role = "{ROLE}"\n')
     needed = await check(environ, "--config", file, AWS_ENDPOINT_URL_STS=nowhere)
+    store = {"GATEWAY_SHARED__URL": "redis://127.0.0.1:1"}
+    shared = await check(
+        environ | store,
+        AWS_ENDPOINT_URL_STS=nowhere,
+        GATEWAY_SHARED__SECRET="s" * 32,
+    )
 
     assert (0, []) == (unneeded.code, unneeded.failed)
     assert "STS can't be reached" in unneeded.said("identity")
     assert (1, ["identity", "roles"]) == (needed.code, needed.failed)
     assert "create a VPC endpoint for STS" in needed.said("identity")
+    assert (1, ["identity", "shared"]) == (shared.code, shared.failed)
 
 
 async def test_check_of_a_role_that_can_not_be_assumed(

@@ -52,6 +52,11 @@ class Sharing:
             return f"the shared store isn't used: {fault}"
         if fault := self.fault_of_messages():
             return f"the shared store sends no messages: {fault}"
+        if not self.names.has_identity:
+            return (
+                "answers and watches aren't shared: STS hasn't said whose credentials"
+                " the gateway has; calls of GetCallerIdentity fail"
+            )
         return ""
 
     async def learn(self, upstream: UpstreamParts) -> None:

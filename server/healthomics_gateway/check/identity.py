@@ -61,8 +61,8 @@ def _why(error: ChainError | None) -> str:
 async def check_identity(found: Found) -> Result:
     """Ask STS whose credentials they are.
 
-    The gateway needs STS only for rules with a role. So without one, an STS that can't
-    be reached is no fault.
+    The gateway needs STS only for rules with a role, and to share answers by a store.
+    So without both, an STS that can't be reached is no fault.
     """
     if found.is_sandbox:
         return skipped(SANDBOX)
@@ -70,8 +70,10 @@ async def check_identity(found: Found) -> Result:
         caller = await found.upstream.sts.caller()
     except ChainError as error:
         is_unreached = error.name in UNREACHED
-        if is_unreached and not any(rule.aws_role for rule in found.settings.callers):
-            return skipped(f"{sts_advice(error)}. Without aws_role it isn't needed")
+        has_role = any(rule.aws_role for rule in found.settings.callers)
+        if is_unreached and not (has_role or found.settings.shared.url):
+            unneeded = "Without aws_role and shared.url it isn't needed"
+            return skipped(f"{sts_advice(error)}. {unneeded}")
         return failed(sts_advice(error), is_usable=is_unreached)
     return ok(f"{caller.arn} in account {caller.account}")
 

@@ -84,8 +84,8 @@ def _add_check(subparsers: Subparsers) -> None:
         "check",
         help="check what `serve` needs, before it serves",
         description="Checks what `serve` needs, one step a line: settings, credentials,"
-        " HealthOmics, clock, permissions, certificates, addresses, log. It says what"
-        " to do about each fault.",
+        " HealthOmics, clock, permissions, certificates, addresses, shared store, log."
+        " It says what to do about each fault.",
         epilog="Exit codes: 0 no step has failed, 1 a step has, 2 invalid usage.",
     )
     check.add_argument(

@@ -29,6 +29,11 @@ class Names:
         """Set the gateway's own AWS account, and its identity there."""
         self._account, self._identity = account, identity
 
+    @property
+    def has_identity(self) -> bool:
+        """Return whether the gateway's own AWS identity is known."""
+        return bool(self._identity)
+
     def quota(self, account: str, kind: str) -> str:
         """Return the name of the quota of an account, or of the own one if empty.
 
@@ -42,7 +47,7 @@ class Names:
 
         It is that of a role that is assumed for a caller, or the gateway's own one.
         """
-        if not (role or self._identity):
+        if not (role or self.has_identity):
             return None
         identity = () if role else (self._account, self._identity)
         place = (_CONTRACT, *self._place)

@@ -26,6 +26,7 @@ COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
 BEAT_SECONDS = 0.5  # between two beats while attached
 MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
+UNREACHED = 3  # failed beats after the start, until the log says so
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
 AT_ONCE = 100  # subscriptions that are renewed together
@@ -192,6 +193,9 @@ class Replica:
             self._detached.set()
             _log.warning("store_detached", why=why, replicas=self.replicas)
             self._notify()
+        elif self.errors == UNREACHED and self.attached_at == self.detached_at:
+            # Never attached. The first beats may fail because connecting takes longer.
+            _log.warning("store_detached", why=why, replicas=self.replicas)
 
     def _notify(self) -> None:
         for changed in self._changed:

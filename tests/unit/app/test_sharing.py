@@ -116,11 +116,13 @@ async def test_gateway_without_a_store_has_no_values_about_it() -> None:
     assert "shared" not in text
 
 
-async def test_fault_names_the_messages_if_only_these_fail() -> None:
-    """Commands may work while messages don't arrive."""
+async def test_fault_says_what_isnt_shared() -> None:
+    """The store may work while messages don't arrive, or AWS's identity is unknown."""
     sharing = sharing_of()
     assert "the shared store isn't used: it isn't reached yet" == sharing.fault()
     sharing.replica.fault = ""
+    assert sharing.fault().startswith("answers and watches aren't shared: ")
+    sharing.names.learn(account="", identity="own")
     assert "" == sharing.fault()
     broken = replace(sharing, fault_of_messages=lambda: "it is gone")
     assert "the shared store sends no messages: it is gone" == broken.fault()

@@ -113,6 +113,26 @@ def test_replica_attaches_when_the_store_answers() -> None:
     assert ["store_attached"] == [each["event"] for each in in_rig(test)]
 
 
+def test_store_that_is_not_reached_at_the_start_is_logged_once() -> None:
+    """Else nothing but readiness says that the replica uses its static share."""
+
+    async def test() -> None:
+        store = FaultyStore(MemoryStore(clock=asyncio.get_running_loop().time))
+        store.error = StoreError("it is gone")
+        replica = Replica(store, replicas=2, clock=asyncio.get_running_loop().time)
+        following = asyncio.create_task(replica.follow())
+        await asyncio.sleep(60.0)
+        store.error = None
+        await asyncio.sleep(3.0)
+        following.cancel()
+
+    with capture_logs() as logs:
+        virtually(test)
+
+    assert ["store_detached", "store_attached"] == [each["event"] for each in logs]
+    assert ("it is gone", 2) == (logs[0]["why"], logs[0]["replicas"])
+
+
 def test_command_that_takes_too_long_detaches() -> None:
     """Its caller waits COMMAND_SECONDS, and the next one not at all."""
 

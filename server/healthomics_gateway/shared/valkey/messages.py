@@ -115,6 +115,8 @@ class Messages:
                 self._send(connection, "PING")
             elif isinstance(reply, list):
                 self._handle(reply)
+            if reply is not None and not self._channels:
+                self._note("")  # no subscription will say so
             await asyncio.sleep(0)  # reading doesn't yield while there is more to read
 
     def _handle(self, reply: list[Any]) -> None:

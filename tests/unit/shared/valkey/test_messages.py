@@ -88,6 +88,23 @@ async def test_subscriptions_are_renewed_after_a_restart(
     ]
 
 
+async def test_restart_is_noticed_without_subscriptions(
+    own_server: ValkeyServer,
+) -> None:
+    """A gateway whose last watch has ended shows no fault of a store that is back."""
+    servers = Servers(parse_store_url(own_server.url), key="k", max_reply_bytes=1000)
+    messages = Messages(
+        servers.connect, deliver=lambda _channel, _value: None, ping_seconds=0.05
+    )
+    await messages.subscribe("c")
+    await messages.unsubscribe("c")
+    own_server.kill()
+    await until(lambda: messages.fault != "")
+    own_server.start()
+    await until(lambda: messages.fault == "")
+    await messages.close()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(LATE_SECONDS):
