@@ -20,9 +20,11 @@ from healthomics_gateway.app.sharing import (
     without_session,
 )
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES
 from healthomics_gateway.sandbox import ACCESS_KEY_ID
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.shared.store import StoreFullError
 from healthomics_gateway.upstream.provider import ChainError
 from healthomics_gateway.upstream.sts import CallerIdentity
 from testkit.builders import Sandbox, aws_at, gateway
@@ -124,6 +126,15 @@ async def test_fault_names_the_messages_if_only_these_fail() -> None:
     assert "" == sharing.fault()
     broken = replace(sharing, fault_of_messages=lambda: "it is gone")
     assert "the shared store sends no messages: it is gone" == broken.fault()
+
+
+async def test_store_takes_no_larger_value_than_that_of_an_answer() -> None:
+    """One that somebody else has written would delay the commands after it."""
+    store = sharing_of().store
+    with pytest.raises(StoreFullError, match="larger than a gateway stores"):
+        await store.write(
+            "e", "x", bytes(MAX_VALUE_BYTES + 1), age_seconds=0.0, keep_seconds=1.0
+        )
 
 
 # Identity
