@@ -42,11 +42,6 @@ class StoreUrl:
     options: Mapping[str, Any] = field(repr=False)  # of connections to the store
     sentinel_options: Mapping[str, Any] = field(repr=False)
 
-    @property
-    def is_remote(self) -> bool:
-        """Return whether it has host names or addresses."""
-        return bool(self.addresses)
-
 
 def parse_store_url(url: str) -> StoreUrl:
     """Return what a URL says; raises StoreUrlError."""
