@@ -88,6 +88,24 @@ async def test_subscriptions_are_renewed_after_a_restart(
     ]
 
 
+async def test_fault_ends_with_the_outage_without_a_subscription(
+    own_server: ValkeyServer,
+) -> None:
+    """A pong shows that messages arrive again, although none is wanted."""
+    servers = Servers(parse_store_url(own_server.url), key="k", max_reply_bytes=1000)
+    messages = Messages(
+        servers.connect, deliver=lambda _channel, _value: None, ping_seconds=0.05
+    )
+    await messages.subscribe("c")
+    await until(lambda: messages._connection is not None)  # noqa: SLF001  # it has no event for it
+    await messages.unsubscribe("c")
+    own_server.kill()
+    await until(lambda: messages.fault != "")
+    own_server.start()
+    await until(lambda: messages.fault == "")
+    await messages.close()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(LATE_SECONDS):
