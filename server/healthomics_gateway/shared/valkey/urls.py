@@ -23,7 +23,11 @@ SENTINEL_PORT, PORT = 26379, 6379
 _OF_SENTINEL = {"sentinel_username": "username", "sentinel_password": "password"}
 # What a URL may not set, as the gateway does.
 _FIXED = frozenset(
-    {"protocol", "socket_timeout", "timeout", "max_connections", "retry_on_timeout"}
+    {
+        *("decode_responses", "driver_info", "encoding", "max_connections"),
+        *("parser_class", "protocol", "retry_on_timeout"),
+        *("socket_connect_timeout", "socket_timeout", "timeout"),
+    }
 )
 
 
