@@ -163,20 +163,23 @@ class Replica:
             await self._beat_once(is_attached=False)
             self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=True)
+        is_new = members.attached != self.attached or not was_attached
+        # Before it counts as attached: calls compute their share meanwhile.
+        self.attached, self.replicas = members.attached, members.expected
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
             self.attached_at = self._clock()
             _log.info("store_attached", replicas=members.expected)
-            names = tuple(self._handlers)
-            for at in range(0, len(names), AT_ONCE):
-                some = names[at : at + AT_ONCE]
-                renewals = (_in_time(self._store.subscribe(name)) for name in some)
-                await asyncio.gather(*renewals)
-        is_new = members.attached != self.attached or not was_attached
-        self.attached = members.attached
-        self.replicas = members.expected
+            await self._renew_subscriptions()
         if is_new or not members.was_known:
             self._notify()
+
+    async def _renew_subscriptions(self) -> None:
+        names = tuple(self._handlers)
+        for at in range(0, len(names), AT_ONCE):
+            some = names[at : at + AT_ONCE]
+            renewals = (_in_time(self._store.subscribe(name)) for name in some)
+            await asyncio.gather(*renewals)
 
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)

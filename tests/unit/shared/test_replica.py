@@ -113,6 +113,28 @@ def test_replica_attaches_when_the_store_answers() -> None:
     assert ["store_attached"] == [each["event"] for each in in_rig(test)]
 
 
+def test_replica_knows_the_others_before_it_is_used() -> None:
+    """Calls compute their share while many subscriptions are still renewed."""
+    seen: list[frozenset[str]] = []
+
+    async def test(rig: Rig) -> None:
+        store = FaultyStore(rig.memory)
+        new = Replica(store, replicas=1)
+
+        async def subscribe(_name: str) -> None:
+            assert new.is_attached
+            seen.append(new.attached)
+
+        await new.subscribe("e", lambda _value: None)
+        store.subscribe = subscribe  # type: ignore[method-assign]  # for this test alone
+        rig.tasks.append(asyncio.create_task(new.follow()))
+        await asyncio.sleep(0.2)
+        assert [{rig.replica.id, new.id}] == seen
+
+    in_rig(test)
+    assert seen
+
+
 def test_command_that_takes_too_long_detaches() -> None:
     """Its caller waits COMMAND_SECONDS, and the next one not at all."""
 
