@@ -115,24 +115,23 @@ def test_replica_attaches_when_the_store_answers() -> None:
 
 def test_replica_knows_the_others_before_it_is_used() -> None:
     """Calls compute their share while many subscriptions are still renewed."""
-    seen: list[frozenset[str]] = []
+    seen: list[tuple[bool, frozenset[str]]] = []
+
+    class Subscribing(LocalStore):
+        async def subscribe(self, name: str) -> None:
+            seen.append((new.is_attached, new.attached))
+            await super().subscribe(name)
 
     async def test(rig: Rig) -> None:
-        store = FaultyStore(rig.memory)
-        new = Replica(store, replicas=1)
-
-        async def subscribe(_name: str) -> None:
-            assert new.is_attached
-            seen.append(new.attached)
-
+        nonlocal new
+        new = Replica(Subscribing(rig.memory), replicas=1)
         await new.subscribe("e", lambda _value: None)
-        store.subscribe = subscribe  # type: ignore[method-assign]  # for this test alone
         rig.tasks.append(asyncio.create_task(new.follow()))
         await asyncio.sleep(0.2)
-        assert [{rig.replica.id, new.id}] == seen
+        assert [(True, {rig.replica.id, new.id})] == seen
 
+    new: Any = None
     in_rig(test)
-    assert seen
 
 
 def test_command_that_takes_too_long_detaches() -> None:
