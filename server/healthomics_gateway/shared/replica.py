@@ -38,7 +38,7 @@ class Replica:
     """A replica, the store that it shares with others, and its share without it.
 
     It is attached while the store answers in time. Else it is detached, until two beats
-    in a row have been answered in time: the first tells the store that it is detached.
+    in a row have been answered in time: the first says that it is detached.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Replica:
                     await asyncio.sleep(MIN_PROBE_SECONDS)
 
     async def leave(self) -> None:
-        """Tell the store that this replica ends, if it is attached; never raises."""
+        """Make the store forget this replica, if it is attached; never raises."""
         self._has_left = True
         if self.is_attached:
             self.is_attached, self.fault = False, "this replica ends"
