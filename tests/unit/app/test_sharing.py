@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ from healthomics_gateway.shared.store import StoreFullError
 from healthomics_gateway.upstream.provider import ChainError
 from healthomics_gateway.upstream.sts import CallerIdentity
 from testkit.builders import Sandbox, aws_at, gateway
+from testkit.callers import until
 from testkit.metrics import page, scrape
 from testkit.valkey_server import ValkeyServer, valkey
 from testkit.virtual_time import virtually
@@ -35,8 +36,6 @@ from testkit.virtual_time import virtually
 SECRET = "0123456789abcdef0123456789abcdef"
 ENDPOINT = "http://127.0.0.1:1"
 ROLE = "arn:aws:sts::123456789012:assumed-role/gateway"
-LATE_SECONDS = 20.0
-PAUSE_SECONDS = 0.01
 
 
 @pytest.fixture
@@ -57,13 +56,6 @@ def sharing_of(url: str = "redis://127.0.0.1:1") -> Sharing:
     sharing = make_sharing(settings, aws_at(ENDPOINT))
     assert sharing
     return sharing
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(LATE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # the gateway has no event for it
-            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def shared_line(served: Gateway) -> str:

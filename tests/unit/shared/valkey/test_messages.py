@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from healthomics_gateway.shared.valkey.connecting import Servers
 from healthomics_gateway.shared.valkey.messages import Messages
 from healthomics_gateway.shared.valkey.store import ValkeyStore
 from healthomics_gateway.shared.valkey.urls import parse_store_url
+from testkit.callers import until
 from testkit.valkey_server import ValkeyServer, store_at, valkey
 
 LATE_SECONDS = 20.0
@@ -104,13 +105,6 @@ async def test_fault_ends_with_the_outage_without_a_subscription(
     own_server.start()
     await until(lambda: messages.fault == "")
     await messages.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(LATE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # the store has no event for it
-            await asyncio.sleep(0.01)
 
 
 async def test_connection_of_a_frozen_server_is_given_up(
