@@ -63,12 +63,14 @@ class Control:
         self._numbers = count(1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._answering: set[asyncio.Task[None]] = set()
+        self._reading: asyncio.Task[None] | None = None  # the loop doesn't keep it
         self.closed = asyncio.Event()
 
     async def open(self, sock: socket.socket) -> asyncio.Task[None]:
         """Use a connected socket; return the task that reads it until it is closed."""
         reader, self._writer = await asyncio.open_connection(sock=sock)
-        return asyncio.create_task(self._run(reader), name="control")
+        self._reading = asyncio.create_task(self._run(reader), name="control")
+        return self._reading
 
     def note(self, name: str, message: Message = Message()) -> None:
         """Send a message that has no answer; do nothing if the connection is closed."""

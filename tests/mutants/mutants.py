@@ -394,8 +394,8 @@ MUTANTS = (
     Mutant(
         "watches-of-others-do-not-count",
         "interceptors/shared_counts.py",
-        "is_possible = await self._tell(caller, number, limit=limit)",
-        "is_possible = await self._tell(caller, number, limit=None)",
+        "is_possible = await self._send(caller, number, limit=limit)",
+        "is_possible = await self._send(caller, number, limit=None)",
         "unit/interceptors/test_shared_counts.py"
         "::test_limit_holds_for_all_replicas_together",
     ),

@@ -155,6 +155,6 @@ def stub_on(channel: grpc.aio.Channel) -> Any:
 
 async def until(condition: Any) -> None:
     """Wait until a condition is true."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110  # there is no event to wait for
             await asyncio.sleep(0.001)

@@ -187,7 +187,7 @@ class Gateway:
         await self.evict()
 
     def become_unready(self) -> None:
-        """Tell health's clients that the gateway is about to end, and serve on."""
+        """Report to health's clients that the gateway is about to end, and serve on."""
         self._readiness.drain()
 
     async def evict(self) -> None:

@@ -12,6 +12,7 @@ import structlog
 from healthomics_gateway.app.wiring import UpstreamParts
 from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 IDENTITY_SECONDS = 5.0  # for AWS to say who the gateway is
 MIN_AGAIN_SECONDS, MAX_AGAIN_SECONDS = 5.0, 300.0  # until it is asked again
-# A value is an answer with facts about it, in another encoding than AWS's.
-VALUE_BYTES_PER_BODY_BYTE = 2
 SESSION_PARTS = 3  # of the resource of a role's session: assumed-role/ROLE/SESSION
 
 _log = structlog.get_logger("shared")
@@ -147,7 +146,6 @@ def make_sharing(
         return None
     sealer = Sealer(shared.secret.get_secret_value().encode())
     store = make_store(
-        settings,
         shared.url.get_secret_value(),
         deployment=sealer.name("deployment"),
         seconds=seconds,
@@ -163,7 +161,7 @@ def make_sharing(
 
 
 def make_store(
-    settings: Settings, url: str, *, deployment: str, seconds: Distribution = NOTHING
+    url: str, *, deployment: str, seconds: Distribution = NOTHING
 ) -> ValkeyStore:
     """Return the store at a URL; all keys have `deployment` in their names.
 
@@ -175,6 +173,6 @@ def make_store(
     return ValkeyStore(
         parse_store_url(url),
         deployment=deployment,
-        max_value_bytes=VALUE_BYTES_PER_BODY_BYTE * settings.upstream.max_body_bytes,
+        max_value_bytes=MAX_VALUE_BYTES,
         observe=seconds.observe,
     )

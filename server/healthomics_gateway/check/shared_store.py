@@ -35,9 +35,7 @@ async def check_shared(found: Found) -> Result:
     if url is None:
         return skipped("shared.url is unset: replicas of this gateway share nothing")
     name = f"shared.url {masked_url(url.get_secret_value())}"
-    store = make_store(
-        found.settings, url.get_secret_value(), deployment=secrets.token_hex(8)
-    )
+    store = make_store(url.get_secret_value(), deployment=secrets.token_hex(8))
     try:
         await _first_command(store)
         seconds = median([await _command_seconds(store) for _ in range(SAMPLES)])

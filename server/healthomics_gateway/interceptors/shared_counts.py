@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from healthomics_gateway.shared.replica import Replica
 
 RETRY_SECONDS = 1.0  # after which a number that a full store hasn't taken is sent again
-MAX_CALLERS = 100_000  # beyond these, one without watches isn't told to the store
+MAX_CALLERS = 100_000  # beyond these, the store isn't sent that one has no watches
 _UNKNOWN = -1  # what the store has after a command has failed
 
 
 class SharedCounts:
     """The number of each caller's watches here, which the store adds to the others'.
 
-    The store is told the number before a watch begins, and in the background when one
-    has ended. While the replica is detached, a caller may begin a watch if it has less
-    than the replica's share of its limit here.
+    The number is sent to the store before a watch begins, and in the background when
+    one has ended. While the replica is detached, a caller may begin a watch if it has
+    less than the replica's share of its limit here.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class SharedCounts:
         self._names = names
         self._jitter = jitter
         self._callers: dict[str, _Caller] = {}
-        self._untold: dict[str, _Caller] = {}  # the store has to be told their numbers
-        self._telling: asyncio.Task[None] | None = None
-        replica.on_change(self._tell_all)
+        self._unsent: dict[str, _Caller] = {}  # whose numbers the store doesn't have
+        self._sending: asyncio.Task[None] | None = None
+        replica.on_change(self._send_all)
 
     def enter(self, name: str, limit: int | None) -> bool:
         """Count a watch without a limit; return False if it has one."""
@@ -100,7 +100,7 @@ class SharedCounts:
         while caller.entries and wanted:
             wanted = min(wanted, len(caller.entries))
             limit, number = caller.limit, caller.number + wanted
-            is_possible = await self._tell(caller, number, limit=limit)
+            is_possible = await self._send(caller, number, limit=limit)
             if is_possible is None:
                 caller.admit_share(self._replica.replicas)
                 return
@@ -109,7 +109,7 @@ class SharedCounts:
             else:
                 wanted //= 2
 
-    async def _tell(
+    async def _send(
         self, caller: _Caller, number: int, *, limit: int | None
     ) -> bool | None:
         """Set a number in the store; return whether that was possible.
@@ -125,44 +125,44 @@ class SharedCounts:
                 )
             )
         except StoreError:
-            caller.told = _UNKNOWN
+            caller.sent = _UNKNOWN
             return None
         if is_possible:
-            caller.told = number
+            caller.sent = number
         return is_possible
 
     def _note(self, caller: _Caller) -> None:
-        """Let the store be told a number that has changed; forget a caller without."""
-        name, is_told = caller.name, caller.is_told
+        """Let a number that has changed be sent; forget a caller that has none."""
+        name, is_sent = caller.name, caller.is_sent
         is_over = not caller.number and caller.admitting is None
-        if is_over and (is_told or len(self._callers) > MAX_CALLERS):
+        if is_over and (is_sent or len(self._callers) > MAX_CALLERS):
             if self._callers.get(name) is caller:
                 del self._callers[name]
-        elif not is_told:
-            self._untold[name] = caller
-            if self._telling is None and self._replica.is_attached:
-                self._telling = asyncio.create_task(self._tell_untold())
+        elif not is_sent:
+            self._unsent[name] = caller
+            if self._sending is None and self._replica.is_attached:
+                self._sending = asyncio.create_task(self._send_unsent())
 
-    def _tell_all(self) -> None:
-        """Tell the store all numbers again, if it is there: it may have lost them."""
+    def _send_all(self) -> None:
+        """Send all numbers again, if the store is there: it may have lost them."""
         for caller in tuple(self._callers.values()):
             if caller.is_limited and self._replica.is_attached:
-                caller.told = _UNKNOWN
+                caller.sent = _UNKNOWN
                 self._note(caller)
 
-    async def _tell_untold(self) -> None:
-        """Tell the store numbers, one after another, while it is there."""
+    async def _send_unsent(self) -> None:
+        """Send numbers, one after another, while the store is there."""
         try:
-            while self._untold and self._replica.is_attached:
-                await self._tell_one(self._untold.pop(next(iter(self._untold))))
+            while self._unsent and self._replica.is_attached:
+                await self._send_one(self._unsent.pop(next(iter(self._unsent))))
         finally:
-            self._telling = None
+            self._sending = None
 
-    async def _tell_one(self, caller: _Caller) -> None:
+    async def _send_one(self, caller: _Caller) -> None:
         async with caller.lock:
-            if not caller.is_told:
-                await self._tell(caller, caller.number, limit=None)
-        if caller.told == _UNKNOWN and self._replica.is_attached:
+            if not caller.is_sent:
+                await self._send(caller, caller.number, limit=None)
+        if caller.sent == _UNKNOWN and self._replica.is_attached:
             await asyncio.sleep(RETRY_SECONDS)
         self._note(caller)
 
@@ -171,14 +171,14 @@ class _Caller:
     """One caller's watches at this replica."""
 
     __slots__ = (
-        *("admitting", "entries", "limit", "lock", "name", "number", "stored", "told"),
+        *("admitting", "entries", "limit", "lock", "name", "number", "stored", "sent"),
     )
 
     def __init__(self, name: str, stored: str) -> None:
         self.name = name
         self.stored = stored  # the name in the store
         self.number = 0
-        self.told = 0  # the number that the store has, or _UNKNOWN
+        self.sent = 0  # the number that the store has, or _UNKNOWN
         self.limit: int | None = None  # of the newest watch that has one
         self.entries: deque[asyncio.Future[bool]] = deque()
         self.lock = asyncio.Lock()  # so that the store gets numbers in their order
@@ -190,9 +190,9 @@ class _Caller:
         return self.limit is not None
 
     @property
-    def is_told(self) -> bool:
+    def is_sent(self) -> bool:
         """Return whether the store has the right number, if it counts the caller's."""
-        return not self.is_limited or self.told == self.number
+        return not self.is_limited or self.sent == self.number
 
     def admit(self, number: int) -> None:
         """Let the first watches begin that wait."""

@@ -177,8 +177,7 @@ class MemoryStore:
         entry.until = now + keep_seconds
         self._bytes += entry.size
         self._entries.move_to_end(name)
-        while self._bytes > self._max_bytes:
-            self.remove(next(iter(self._entries)))
+        self._remove_oldest(now)
         self._publish(name, value)
 
     def remove(self, name: str) -> None:
@@ -221,6 +220,14 @@ class MemoryStore:
             bucket.tokens = -SETTLE_SECONDS * rate.tps
             known = self._quotas[quota] = _Quota(AdaptiveRate(), bucket)
         return known
+
+    def _remove_oldest(self, now: float) -> None:
+        """Remove the entries that have expired, and those that are too many."""
+        while self._entries:
+            name, entry = next(iter(self._entries.items()))
+            if entry.until >= now and self._bytes <= self._max_bytes:
+                return
+            self.remove(name)
 
     def _publish(self, name: str, value: bytes) -> None:
         for deliver in tuple(self._subscribers.get(name, ())):

@@ -39,7 +39,7 @@ class Replica:
     """A replica, the store that it shares with others, and its share without it.
 
     It is attached while the store answers in time. Else it is detached, until two beats
-    in a row have been answered in time: the first tells the store that it is detached.
+    in a row have been answered in time: the first says that it is detached.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Replica:
                     await asyncio.sleep(MIN_PROBE_SECONDS)
 
     async def leave(self) -> None:
-        """Tell the store that this replica ends, if it is attached; never raises."""
+        """Make the store forget this replica, if it is attached; never raises."""
         self._has_left = True
         if self.is_attached:
             self.is_attached, self.fault = False, "this replica ends"
@@ -164,20 +164,23 @@ class Replica:
             await self._beat_once(is_attached=False)
             self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=True)
+        is_new = members.attached != self.attached or not was_attached
+        # Before it counts as attached: calls compute their share meanwhile.
+        self.attached, self.replicas = members.attached, members.expected
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
             self.attached_at = self._clock()
             _log.info("store_attached", replicas=members.expected)
-            names = tuple(self._handlers)
-            for at in range(0, len(names), AT_ONCE):
-                some = names[at : at + AT_ONCE]
-                renewals = (_in_time(self._store.subscribe(name)) for name in some)
-                await asyncio.gather(*renewals)
-        is_new = members.attached != self.attached or not was_attached
-        self.attached = members.attached
-        self.replicas = members.expected
+            await self._renew_subscriptions()
         if is_new or not members.was_known:
             self._notify()
+
+    async def _renew_subscriptions(self) -> None:
+        names = tuple(self._handlers)
+        for at in range(0, len(names), AT_ONCE):
+            some = names[at : at + AT_ONCE]
+            renewals = (_in_time(self._store.subscribe(name)) for name in some)
+            await asyncio.gather(*renewals)
 
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)

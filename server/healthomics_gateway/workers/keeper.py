@@ -60,7 +60,6 @@ class Keeper:
         self._memory = MemoryStore()
         self._stores: dict[Child, StoreService] = {}
         self._reloading: set[Child] = set()
-        self._is_started = False
         self._start: Mapping[str, Any] = {}
         # Done when all workers have served; raises ConfigurationError or StartError.
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +20,15 @@ from healthomics_gateway.app.sharing import (
     without_session,
 )
 from healthomics_gateway.errors.reasons import Reason
+from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES
 from healthomics_gateway.sandbox import ACCESS_KEY_ID
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.shared.store import StoreFullError
 from healthomics_gateway.upstream.provider import ChainError
 from healthomics_gateway.upstream.sts import CallerIdentity
 from testkit.builders import Sandbox, aws_at, gateway
+from testkit.callers import until
 from testkit.metrics import page, scrape
 from testkit.valkey_server import ValkeyServer, valkey
 from testkit.virtual_time import virtually
@@ -33,8 +36,6 @@ from testkit.virtual_time import virtually
 SECRET = "0123456789abcdef0123456789abcdef"
 ENDPOINT = "http://127.0.0.1:1"
 ROLE = "arn:aws:sts::123456789012:assumed-role/gateway"
-LATE_SECONDS = 20.0
-PAUSE_SECONDS = 0.01
 
 
 @pytest.fixture
@@ -55,13 +56,6 @@ def sharing_of(url: str = "redis://127.0.0.1:1") -> Sharing:
     sharing = make_sharing(settings, aws_at(ENDPOINT))
     assert sharing
     return sharing
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(LATE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # the gateway has no event for it
-            await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def shared_line(served: Gateway) -> str:
@@ -126,6 +120,15 @@ async def test_fault_says_what_isnt_shared() -> None:
     assert "" == sharing.fault()
     broken = replace(sharing, fault_of_messages=lambda: "it is gone")
     assert "the shared store sends no messages: it is gone" == broken.fault()
+
+
+async def test_store_takes_no_larger_value_than_that_of_an_answer() -> None:
+    """One that somebody else has written would delay the commands after it."""
+    store = sharing_of().store
+    with pytest.raises(StoreFullError, match="larger than a gateway stores"):
+        await store.write(
+            "e", "x", bytes(MAX_VALUE_BYTES + 1), age_seconds=0.0, keep_seconds=1.0
+        )
 
 
 # Identity

@@ -37,11 +37,8 @@ class Noting(LocalStore):
         super().__init__(MemoryStore())
         self.asked: list[tuple[str, Rate]] = []
 
-    async def reserve(
-        self, quota: str, rate: Rate, *, replica: str, unused: int = 0
-    ) -> Reservation:
+    async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:  # noqa: ARG002  # the shape of a store
         """Note it, and give a token."""
-        del replica, unused
         self.asked.append((quota, rate))
         return Reservation(0.0, rate.tps)
 

@@ -123,7 +123,7 @@ async def test_new_rule_counts_the_watches_before_it(a: Watcher, b: Watcher) -> 
 
 
 @several
-async def test_end_is_told_in_the_background(a: Watcher, b: Watcher) -> None:
+async def test_end_is_sent_in_the_background(a: Watcher, b: Watcher) -> None:
     """Watches that end together cost the store one request for each caller."""
     await a.begin_many(5)
     a.wire.commands.clear()
@@ -154,7 +154,7 @@ async def test_detached_replica_permits_its_share(
 
 
 @several
-async def test_numbers_are_told_after_an_attachment(a: Watcher, b: Watcher) -> None:
+async def test_numbers_are_sent_after_an_attachment(a: Watcher, b: Watcher) -> None:
     """What began and ended meanwhile counts for the others."""
     await a.begin_many(5)
     await a.begin("gone")
@@ -173,7 +173,7 @@ async def test_numbers_are_told_after_an_attachment(a: Watcher, b: Watcher) -> N
 
 
 @several
-async def test_numbers_are_told_to_a_store_that_lost_them(
+async def test_numbers_are_sent_to_a_store_that_lost_them(
     a: Watcher, b: Watcher
 ) -> None:
     """A restarted store gets the numbers as soon as the replicas notice."""
@@ -198,7 +198,7 @@ async def test_watches_of_a_dead_replica_do_not_count(a: Watcher, b: Watcher) ->
 
 @pytest.mark.parametrize("fault", [StoreError("gone"), StoreFullError("full")])
 def test_watch_is_decided_here_if_the_store_fails(fault: StoreError) -> None:
-    """A failed request is no error of a watch, and the number is told later."""
+    """A failed request is no error of a watch, and the number is sent later."""
 
     @several
     async def test(a: Watcher, b: Watcher) -> None:

@@ -154,6 +154,17 @@ def test_values_are_bounded() -> None:
     ]
 
 
+def test_values_that_have_expired_are_removed() -> None:
+    """A store that was busy once gives its memory back with the next value."""
+    clock = MonotonicClock()
+    memory = MemoryStore(clock=clock)
+    for name in ("a", "b", "c"):
+        memory.write(name, "x", b"value", age_seconds=0.0, keep_seconds=9.0)
+        clock.now += 5.0
+
+    assert {"b", "c"} == set(memory._entries)  # noqa: SLF001  # has no other reader
+
+
 def test_lease_is_kept_by_a_holder_that_polls_often_enough() -> None:
     """Another gets the last value, or takes over if it polls more often."""
     clock = MonotonicClock()

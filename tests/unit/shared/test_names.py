@@ -51,9 +51,9 @@ def test_runs_of_different_partitions_have_different_names() -> None:
 
 def test_own_quota_has_one_name_whether_the_account_is_known_or_not() -> None:
     """Two names for one account would allow twice its rate."""
-    assert names().quota("", "attempts") == learned().quota("", "attempts")
-    assert names().quota("", "attempts") != names().quota("", "polls")
-    assert names().quota("", "attempts") != names().quota("210987654321", "attempts")
+    assert names().quota("", "calls") == learned().quota("", "calls")
+    assert names().quota("", "calls") != names().quota("", "polls")
+    assert names().quota("", "calls") != names().quota("210987654321", "calls")
 
 
 def test_callers_have_names_by_what_is_counted() -> None:

@@ -133,6 +133,27 @@ def test_store_that_is_not_reached_at_the_start_is_logged_once() -> None:
     assert ("it is gone", 2) == (logs[0]["why"], logs[0]["replicas"])
 
 
+def test_replica_knows_the_others_before_it_is_used() -> None:
+    """Calls compute their share while many subscriptions are still renewed."""
+    seen: list[tuple[bool, frozenset[str]]] = []
+
+    class Subscribing(LocalStore):
+        async def subscribe(self, name: str) -> None:
+            seen.append((new.is_attached, new.attached))
+            await super().subscribe(name)
+
+    async def test(rig: Rig) -> None:
+        nonlocal new
+        new = Replica(Subscribing(rig.memory), replicas=1)
+        await new.subscribe("e", lambda _value: None)
+        rig.tasks.append(asyncio.create_task(new.follow()))
+        await asyncio.sleep(0.2)
+        assert [(True, {rig.replica.id, new.id})] == seen
+
+    new: Any = None
+    in_rig(test)
+
+
 def test_command_that_takes_too_long_detaches() -> None:
     """Its caller waits COMMAND_SECONDS, and the next one not at all."""
 

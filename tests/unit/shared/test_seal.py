@@ -22,12 +22,12 @@ def test_value_is_opened_with_its_age() -> None:
     assert Opened(b"payload", 0.0) == other.open("name", "field", sealed)
 
 
-@pytest.mark.parametrize("at", range(50))
+@pytest.mark.parametrize("at", range(49))
 def test_value_with_a_changed_byte_is_rejected(at: int) -> None:
     """Its version, its tag, its time and its payload are authenticated."""
     sealer = Sealer(SECRET)
     sealed = bytearray(sealer.seal("name", "field", b"payload!"))
-    sealed[at - 1 if at else 48] ^= 1
+    sealed[at] ^= 1
 
     assert sealer.open("name", "field", bytes(sealed)) is None
 

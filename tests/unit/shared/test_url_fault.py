@@ -38,6 +38,7 @@ def test_url_of_a_store_has_no_fault(url: str) -> None:
         ("redis+sentinel://:sesame@a:26379", "write the name of the service"),
         ("redis+cluster://:sesame@a/3", "a cluster has only 0"),
         ("redis://:sesame@a?timeout=3", "remove the option timeout"),
+        ("redis://:sesame@a?decode_responses=1", "remove the option decode_responses"),
         ("redis://:sesame@a?db=sesame", "it isn't valid"),
         ("redis://:sesame@a?sesame=1", "an option that redis-py doesn't know"),
         ("redis://:sesame@a?ssl_ca_certs=/c", "an option that redis-py doesn't know"),

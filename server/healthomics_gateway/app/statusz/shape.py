@@ -118,7 +118,7 @@ class Setting:
 class WorkerState:
     """A worker; a null is unknown until it has reported."""
 
-    worker: int  # its number; the first is 1
+    worker: int  # its number; the first is 0
     pid: int | None  # null while it isn't running
     ready: bool
     reason: str  # why it isn't ready; empty if it is

@@ -24,7 +24,7 @@ MEANINGS = {  # of all parts that a gateway may have
     "keys": "The keys that verify tokens have been read.",
     "certificate": "The files of the server certificates are valid.",
     "configuration": "The file of --config was read, and its settings are in effect.",
-    "shared": "The shared store works. A fault here never stops calls.",
+    "shared": "The shared store is used. A fault here never stops calls.",
     "workers": "All workers run, and answer.",
     "log": "Lines of the log are written. A fault here never stops calls.",
 }

@@ -113,10 +113,10 @@ class Messages:
                 raise StoreError("it doesn't answer on the connection for messages")
             if silent:
                 self._send(connection, "PING")
-            elif isinstance(reply, list):
+            else:
+                self._note("")  # if it may not subscribe, an error comes before a pong
+            if isinstance(reply, list):
                 self._handle(reply)
-            if reply is not None and not self._channels:
-                self._note("")  # no subscription will say so
             await asyncio.sleep(0)  # reading doesn't yield while there is more to read
 
     def _handle(self, reply: list[Any]) -> None:
@@ -124,7 +124,6 @@ class Messages:
         name = channel.decode(errors="replace") if isinstance(channel, bytes) else ""
         if kind == b"subscribe" and name in self._channels:
             self._channels[name].set()
-            self._note("")
         elif kind == b"message" and name in self._channels:
             self._deliver(name, content)
 

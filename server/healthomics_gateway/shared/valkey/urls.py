@@ -23,7 +23,11 @@ SENTINEL_PORT, PORT = 26379, 6379
 _OF_SENTINEL = {"sentinel_username": "username", "sentinel_password": "password"}
 # What a URL may not set, as the gateway does.
 _FIXED = frozenset(
-    {"protocol", "socket_timeout", "timeout", "max_connections", "retry_on_timeout"}
+    {
+        *("decode_responses", "driver_info", "encoding", "max_connections"),
+        *("parser_class", "protocol", "retry_on_timeout"),
+        *("socket_connect_timeout", "socket_timeout", "timeout"),
+    }
 )
 
 
@@ -41,11 +45,6 @@ class StoreUrl:
     service: str = ""  # that the Sentinels know
     options: Mapping[str, Any] = field(repr=False)  # of connections to the store
     sentinel_options: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def is_remote(self) -> bool:
-        """Return whether it has host names or addresses."""
-        return bool(self.addresses)
 
 
 def parse_store_url(url: str) -> StoreUrl:

@@ -1,10 +1,11 @@
-"""How the supervisor asks its workers for their reports."""
+"""How the supervisor asks its workers for their reports, in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,7 @@ from healthomics_gateway.app.aggregation.asking import NEW_SECONDS, Asking
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from testkit.clocks import MonotonicClock
 from testkit.reports import report
-
-LATE_SECONDS = 0.01  # after which a worker is late
+from testkit.virtual_time import virtually
 
 
 class Workers:
@@ -31,7 +31,6 @@ class Workers:
         self.asking = Asking(
             self.reports,
             self.ask,
-            answer_seconds=LATE_SECONDS,
             clock=self.clock,
             sleep=self.sleep,
         )
@@ -63,6 +62,19 @@ class Workers:
         return [each for each in (1, 2) if self.reports.is_silent(each)]
 
 
+def in_virtual_time(
+    test: Callable[[], Coroutine[Any, Any, None]],
+) -> Callable[[], None]:
+    """Run a test in virtual time."""
+
+    def run() -> None:
+        virtually(test)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+@in_virtual_time
 async def test_requests_that_come_together_ask_once() -> None:
     """Requests meanwhile share the answers, and later ones for half a second."""
     workers = Workers()
@@ -76,6 +88,7 @@ async def test_requests_that_come_together_ask_once() -> None:
     assert "" == workers.reports.readiness.why_not
 
 
+@in_virtual_time
 async def test_late_worker_is_marked_and_not_waited_for_again() -> None:
     """It has one request under way, and counts again when it has answered."""
     workers = Workers()
@@ -91,6 +104,7 @@ async def test_late_worker_is_marked_and_not_waited_for_again() -> None:
     assert 3 == workers.asked[2]
 
 
+@in_virtual_time
 async def test_worker_that_cannot_answer_is_marked() -> None:
     """It affects no other worker, and is asked again."""
     workers = Workers()
@@ -104,6 +118,7 @@ async def test_worker_that_cannot_answer_is_marked() -> None:
     assert ([1], []) == (marked, workers.silent)
 
 
+@in_virtual_time
 async def test_answer_of_a_process_that_has_ended_is_ignored() -> None:
     """A late answer of an old process isn't taken for that of the next one."""
     workers = Workers()
@@ -122,6 +137,7 @@ async def test_answer_of_a_process_that_has_ended_is_ignored() -> None:
     assert "workers: ok" == workers.reports.readiness.lines[-1]
 
 
+@in_virtual_time
 async def test_request_to_a_process_that_has_ended_is_cancelled() -> None:
     """No request is left over, however many processes have ended."""
     workers = Workers()
@@ -134,6 +150,7 @@ async def test_request_to_a_process_that_has_ended_is_cancelled() -> None:
     assert old.cancelled()
 
 
+@in_virtual_time
 async def test_workers_are_asked_every_few_seconds() -> None:
     """Without any request for a page, the counts are never older than that."""
     workers = Workers()
@@ -152,6 +169,7 @@ async def test_workers_are_asked_every_few_seconds() -> None:
     assert {1: 3, 2: 3} == workers.asked
 
 
+@in_virtual_time
 async def test_gateway_without_workers_has_nobody_to_ask() -> None:
     """A page doesn't wait while no worker runs."""
     workers = Workers()

@@ -20,9 +20,12 @@ from testkit.callers import settings_of_tokens
 async def test_each_part_has_its_meaning(tmp_path: Path) -> None:
     """The table has all parts of a gateway that has everything, and no other."""
     certificate = trustme.CA().issue_cert(HOST)
-    environ = settings_of_tokens(tmp_path) | tls_settings(certificate, tmp_path)
-    environ |= {"GATEWAY_SHARED__URL": "redis://127.0.0.1:1"}
-    environ |= {"GATEWAY_SHARED__SECRET": "s" * 32}
+    environ = {
+        **settings_of_tokens(tmp_path),
+        **tls_settings(certificate, tmp_path),
+        "GATEWAY_SHARED__URL": "redis://127.0.0.1:9",
+        "GATEWAY_SHARED__SECRET": "0" * 32,
+    }
     settings = load(flags={}, environ=environ, config_file=None).settings
     file = ConfigFile(tmp_path / "gateway.toml", b"", lambda _: settings)
     served = Gateway(

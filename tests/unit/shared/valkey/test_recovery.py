@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Rate, StoreError
+from testkit.callers import until
 from testkit.valkey_server import ValkeyServer, store_at, valkey
 
 RATE = Rate(8.0, 2.0)
-LATE_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -20,13 +20,6 @@ def own_server() -> Iterator[ValkeyServer]:
     """Return a server that the test may kill and freeze."""
     with valkey() as running:
         yield running
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(LATE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # a replica has no event for it
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("way", ["kill", "freeze"])

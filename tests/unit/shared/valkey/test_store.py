@@ -60,10 +60,10 @@ async def test_every_key_has_a_time_to_live_and_is_in_one_slot(
     async with store_at(server.url, deployment) as store:
         await store.beat("a", is_attached=True, known=2)
         await store.reserve("q", RATE, replica="a")
-        await store.take("c", RATE, wanted=1)
+        await store.take("c", Rate(0.0001, 1.0), wanted=1)
         await store.count("n", 1, replica="a", limit=None)
         await store.write("e", "x", b"value", age_seconds=0.0, keep_seconds=60.0)
-        await store.claim("e", "x", replica="a", period_seconds=1.0)
+        await store.claim("e", "x", replica="a", period_seconds=3600.0)
     async with server.client() as other:
         keys = await other.keys(f"*{deployment}*")
         left = [await other.pttl(key) for key in keys]

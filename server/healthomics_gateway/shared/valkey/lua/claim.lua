@@ -9,5 +9,6 @@ if is_held and number(lease[2], 0, 0, 1e9) <= period then
   return { holder, stored(KEYS[3], ARGV[3], tonumber(ARGV[4])) }
 end
 redis.call('HSET', KEYS[2], 'holder', replica, 'period', ARGV[2])
-redis.call('PEXPIRE', KEYS[2], string.format('%.0f', (2 * period + 60) * 1000))
+local keep = math.min(2 * period + 60, MAX_SECONDS)
+redis.call('PEXPIRE', KEYS[2], string.format('%.0f', keep * 1000))
 return { replica, false }

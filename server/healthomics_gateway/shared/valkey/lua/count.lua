@@ -17,7 +17,7 @@ if limit and given > 0 and others + given > limit then
 end
 if given > 0 then
   redis.call('HSET', KEYS[2], replica, ARGV[2])
-  redis.call('PEXPIRE', KEYS[2], 7200000) -- no watch lasts longer than an hour
+  redis.call('PEXPIRE', KEYS[2], MAX_SECONDS * 1000) -- no watch lasts longer than an hour
 else
   redis.call('HDEL', KEYS[2], replica)
 end

@@ -5,6 +5,7 @@
 local ALIVE, FORGET, PRESENT, SETTLE = 2, 10, 0.75, 0.8
 local MAX_MEMBERS = 4096
 local MAX_ID = 64 -- characters
+local MAX_SECONDS = 7200 -- that any key but an answer is kept
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000

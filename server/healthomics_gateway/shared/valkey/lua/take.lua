@@ -8,6 +8,6 @@ local granted = math.min(wanted, math.floor(tokens + 1e-6)) -- sums of fractions
 tokens = tokens - granted
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.17g', tokens), 'filled', decimal(now))
 -- When it is full again, it may be forgotten.
-local full = math.min((burst - tokens) / tps + 1, 86400)
+local full = math.min((burst - tokens) / tps + 1, MAX_SECONDS)
 redis.call('PEXPIRE', KEYS[1], string.format('%.0f', full * 1000))
 return { granted, decimal(granted > 0 and 0 or math.max(1 - tokens, 0) / tps) }
