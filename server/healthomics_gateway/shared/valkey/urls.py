@@ -77,6 +77,9 @@ def _parsed(url: str) -> StoreUrl:
         service, path = unquote(service), f"/{database}"
         if not service:
             raise StoreUrlError("write the name of the service after the hosts: /NAME")
+    if addresses and not path.strip("/").isdecimal() and path.strip("/"):
+        # redis-py would use the database 0.
+        raise StoreUrlError("write the database as a number, such as /0")
     netloc = f"{user}{at}host" if addresses else parts.netloc
     plain = parts._replace(scheme=scheme, netloc=netloc, path=path)
     options, sentinel_options = _options(plain.geturl(), kind=kind)
