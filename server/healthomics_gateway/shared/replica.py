@@ -163,7 +163,10 @@ class Replica:
         if not was_attached:
             await self._beat_once(is_attached=False)
             self._claimed_at = self._clock()
-        members = await self._beat_once(is_attached=True)
+        members = await self._beat_once(is_attached=not self._has_left)
+        if self._has_left:  # meanwhile, and this beat may have come after it
+            await _in_time(self._store.leave(self.id))
+            return
         is_new = members.attached != self.attached or not was_attached
         # Before it counts as attached: calls compute their share meanwhile.
         self.attached, self.replicas = members.attached, members.expected

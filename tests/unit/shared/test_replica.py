@@ -270,6 +270,25 @@ def test_replica_that_leaves_is_forgotten_at_once() -> None:
     in_rig(test, number=2)
 
 
+@pytest.mark.parametrize("beats", [1, 2])
+def test_replica_that_leaves_while_it_attaches_is_forgotten(beats: int) -> None:
+    """The others get its share at once, whichever of its beats is under way."""
+
+    async def test(rig: Rig) -> None:
+        store = FaultyStore(rig.memory)
+        store.delay_seconds = 0.02
+        new = Replica(store, replicas=1)
+        rig.tasks.append(asyncio.create_task(new.follow()))
+        await asyncio.sleep(0.02 * beats - 0.01)
+        await new.leave()
+        await asyncio.sleep(BEAT_SECONDS + 0.1)
+        assert not new.is_attached
+        assert {rig.replica.id} == rig.replica.attached
+        assert 1 == rig.replica.replicas
+
+    in_rig(test)
+
+
 def test_replica_that_the_store_has_forgotten_attaches_again() -> None:
     """It was flushed: what was told to it has to be told again."""
     changes = 0

@@ -37,6 +37,8 @@ def test_url_of_a_store_has_no_fault(url: str) -> None:
         ("redis://:sesame@a,b", "begin with redis+sentinel://"),
         ("redis+sentinel://:sesame@a:26379", "write the name of the service"),
         ("redis+cluster://:sesame@a/3", "a cluster has only 0"),
+        ("redis://:sesame@a/sesame", "write the database as a number"),
+        ("redis+sentinel://:sesame@a/name/sesame", "write the database as a number"),
         ("redis://:sesame@a?timeout=3", "remove the option timeout"),
         ("redis://:sesame@a?decode_responses=1", "remove the option decode_responses"),
         ("redis://:sesame@a?db=sesame", "it isn't valid"),

@@ -77,9 +77,27 @@ def _parsed(url: str) -> StoreUrl:
         service, path = unquote(service), f"/{database}"
         if not service:
             raise StoreUrlError("write the name of the service after the hosts: /NAME")
+    if addresses and not path.strip("/").isdecimal() and path.strip("/"):
+        # redis-py would use the database 0.
+        raise StoreUrlError("write the database as a number, such as /0")
     netloc = f"{user}{at}host" if addresses else parts.netloc
     plain = parts._replace(scheme=scheme, netloc=netloc, path=path)
-    options: dict[str, Any] = dict(parse_url(plain.geturl()))
+    options, sentinel_options = _options(plain.geturl(), kind=kind)
+    found = StoreUrl(
+        kind=kind,
+        connection_class=options.pop("connection_class", Connection),
+        addresses=addresses,
+        service=service,
+        options=options,
+        sentinel_options=sentinel_options,
+    )
+    _check(found)
+    return found
+
+
+def _options(url: str, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of connections to the store, and to its Sentinels."""
+    options: dict[str, Any] = dict(parse_url(url))
     if fixed := sorted(_FIXED & options.keys()):
         raise StoreUrlError(f"remove the option {fixed[0]}, which the gateway sets")
     if kind == "cluster" and options.get("db"):
@@ -90,17 +108,7 @@ def _parsed(url: str) -> StoreUrl:
         if kind == "sentinel" and each in options
     }
     options.pop("host", None)
-    connection_class = options.pop("connection_class", Connection)
-    found = StoreUrl(
-        kind=kind,
-        connection_class=connection_class,
-        addresses=addresses,
-        service=service,
-        options=options,
-        sentinel_options=sentinel_options,
-    )
-    _check(found)
-    return found
+    return options, sentinel_options
 
 
 def _check(url: StoreUrl) -> None:
