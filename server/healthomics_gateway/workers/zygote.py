@@ -131,9 +131,7 @@ class _Zygote:
                 woken.recv(MAX_MESSAGE)
                 self._reap()
             if self._link.fileno() in ready:
-                data, files, *_ = socket.recv_fds(
-                    self._link, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
-                )
+                data, files = self._receive()
                 if not data:
                     polled.unregister(self._link)
                     self._is_orphaned = True
@@ -141,6 +139,16 @@ class _Zygote:
                 elif forked := self._obey(json.loads(data), files):
                     return forked
         return None
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """Return an order, and its files; none if the supervisor has ended."""
+        try:
+            data, files, *_ = socket.recv_fds(
+                self._link, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError:  # it has ended without having read all reports
+            return b"", []
+        return data, files
 
     def _obey(self, order: Mapping[str, Any], files: list[int]) -> Forked | None:
         if "fork" in order:

@@ -40,7 +40,7 @@ def be_worker(place):
     )
     if case == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if case in ("killed", "stubborn", "terminated", "orphaned"):
+    if case in ("killed", "stubborn", "terminated", "orphaned", "unread"):
         place.control.sendall(b"x")
         time.sleep(60)
     sys.exit(3)
@@ -51,6 +51,13 @@ if isinstance(place, Forked):
 
 async def supervise():
     pids, ended = asyncio.Queue(), asyncio.Queue()
+    if case == "unread":
+        ours, theirs = socket.socketpair()
+        ours.sendall(b"hello")
+        place.fork(5, theirs)
+        ours.recv(1)
+        time.sleep(0.2)  # until the zygote has reported the worker
+        os._exit(0)
     place.open(
         forked=lambda *what: pids.put_nowait(what),
         ended=lambda *what: ended.put_nowait(what),
@@ -127,6 +134,11 @@ def test_workers_are_killed_in_time() -> None:
 def test_workers_are_killed_in_time_without_their_supervisor() -> None:
     """The output ends when the worker has ended, and the zygote."""
     assert [5] == [each["number"] for each in run("orphaned", end_seconds=0.1)]
+
+
+def test_workers_are_killed_after_a_supervisor_that_read_no_report() -> None:
+    """The connection is reset, as the supervisor has left a report unread."""
+    assert [5] == [each["number"] for each in run("unread", end_seconds=0.1)]
 
 
 def test_worker_that_cannot_be_forked_is_reported() -> None:
