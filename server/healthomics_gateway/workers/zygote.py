@@ -98,6 +98,8 @@ class _Zygote:
     def run(self) -> Forked | None:
         """Return in each worker, and when the supervisor and all workers have ended."""
         os.setpgid(0, 0)  # so that a terminal's Ctrl-C reaches only the supervisor
+        # After `stty tostop` a terminal stops other groups that write to it: the log.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         for name in OF_SYSTEMD:
             os.environ.pop(name, None)
         before = {each: signal.getsignal(each) for each in ENDING}

@@ -35,7 +35,10 @@ def be_worker(place):
         parent=os.getppid(),
         threads=threading.active_count(),
         systemd=os.environ.get("NOTIFY_SOCKET"),
-        ignored=signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
+        ignored=[
+            signal.getsignal(each) is signal.SIG_IGN
+            for each in (signal.SIGHUP, signal.SIGTTOU, signal.SIGINT)
+        ],
         got=place.control.recv(9).decode(),
     )
     if case == "stubborn":
@@ -101,7 +104,10 @@ def run(case: str, *, end_seconds: float = 60.0) -> list[Mapping[str, Any]]:
 
 
 def test_worker_gets_its_number_and_its_connection() -> None:
-    """It has one thread, the signals of before, and its parent's group."""
+    """It has one thread, the signals of before, and its parent's group.
+
+    Only SIGTTOU is ignored from then on, so that it can write to a terminal.
+    """
     worker, end = run("ended")
 
     assert {"ended": 5, "code": 3, "why": ""} == end
@@ -111,7 +117,7 @@ def test_worker_gets_its_number_and_its_connection() -> None:
         "number": 5,
         "threads": 1,
         "systemd": None,
-        "ignored": True,
+        "ignored": [True, True, False],
         "got": "hello",
     } == worker
 
