@@ -317,9 +317,13 @@ async def test_worker_starts_with_the_newest_rules(tmp_path: Path) -> None:
 
 
 async def test_sandbox_and_unix_socket_with_workers(tmp_path: Path) -> None:
-    """The workers use the sandbox of the supervisor; the first has the Unix socket."""
+    """The workers use the sandbox of the supervisor; the first has the Unix socket.
+
+    All of them have an address that is a name.
+    """
     file, path = tmp_path / "gateway.toml", tmp_path / "gateway.sock"
-    file.write_text(f'[[listeners]]\naddress = "unix:{path}"\n')
+    addresses = f"unix:{path}", "localhost:0"
+    file.write_text("".join(f'[[listeners]]\naddress = "{a}"\n' for a in addresses))
     async with (
         Sandbox() as sandbox,
         serving(

@@ -78,7 +78,7 @@ class Gateway:
             readiness=self._readiness,
             observability=observability or Observability(),
             refusal_seconds=refusal_seconds,
-            serves_sockets=not worker,
+            worker=worker,
             sharing=sharing,
         )
         self._reloader = self._make_reloader(reload) if reload else None

@@ -60,13 +60,18 @@ class Listener:
         settings: ListenerSettings,
         *,
         tls: ServerTls | None = None,
+        is_shared: bool = False,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Create a listener; without `tls` it serves plaintext."""
+        """Create a listener; without `tls` it serves plaintext.
+
+        With `is_shared` other workers may serve the same port.
+        """
         self._sleep = sleep
         self.settings = settings
         self.address = settings.address  # after `open` with the real port
         self._tls = tls
+        self._is_shared = is_shared
         self._targets: Sequence[Address] = ()  # of TCP, after `prepare`
         self.bound: Sequence[str] = ()  # the bound addresses: no names, real ports
         # The device and inode of the socket, after `open`.
@@ -97,7 +102,9 @@ class Listener:
                 raise ListenError(NO_SOCKET) from None
             return
         try:
-            hosts, port = await addresses_to_bind(address.host, address.port)
+            hosts, port = await addresses_to_bind(
+                address.host, address.port, is_shared=self._is_shared
+            )
         except OSError as error:
             raise ListenError(why_not_bound(error)) from None
         self._targets = [Address(host, port) for host in hosts]

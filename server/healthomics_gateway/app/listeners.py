@@ -25,9 +25,12 @@ MakeServer: TypeAlias = Callable[[Listener, int], tuple[grpc.aio.Server, Chain]]
 class Listeners:
     """The listeners, their servers and their certificates."""
 
-    def __init__(self, settings: Sequence[ListenerSettings]) -> None:
-        """Create no listener yet."""
+    def __init__(
+        self, settings: Sequence[ListenerSettings], *, are_shared: bool = False
+    ) -> None:
+        """Create no listener yet; with `are_shared` other workers serve their ports."""
         self._settings = settings
+        self._are_shared = are_shared
         self._listeners: list[Listener] = []
         self._tls: list[ServerTls] = []
         self._liveness: list[Liveness] = []  # one for each listener
@@ -133,7 +136,9 @@ class Listeners:
                     loaded[files] = None
                     faults += error.args
             tls = loaded[files] if files else None
-            self._listeners.append(Listener(settings, tls=tls))
+            self._listeners.append(
+                Listener(settings, tls=tls, is_shared=self._are_shared)
+            )
         self._tls = [each for each in loaded.values() if each]
         return faults
 

@@ -75,13 +75,13 @@ def make_parts(
     readiness: Readiness,
     observability: Observability,
     refusal_seconds: float = REFUSAL_SECONDS,
-    serves_sockets: bool = True,
+    worker: int | None = None,
     sharing: Sharing | None = None,
 ) -> Parts:
     """Create the parts; `refusal_seconds` is as in `make_run_service`.
 
-    Without `serves_sockets` there are no listeners of Unix sockets. `sharing` is what
-    they share with other processes; by default it is what the settings say.
+    Workers share their TCP ports, and only `worker` 0 has Unix sockets. `sharing` is
+    what they share with other processes; by default it is what the settings say.
     """
     metrics, tracer = observability.metrics, observability.tracer
     sharing = sharing or make_sharing(settings, aws, seconds=metrics.store.seconds)
@@ -113,8 +113,9 @@ def make_parts(
             [
                 each
                 for each in listeners
-                if serves_sockets or isinstance(each.address, Address)
-            ]
+                if not worker or isinstance(each.address, Address)
+            ],
+            are_shared=worker is not None,
         ),
         services=services,
         bounds=caller_wiring.make_bounds(settings),

@@ -49,16 +49,19 @@ def _is_ip(text: str) -> bool:
     return True
 
 
-async def addresses_to_bind(host: str, port: int) -> tuple[list[str], int]:
+async def addresses_to_bind(
+    host: str, port: int, *, is_shared: bool = False
+) -> tuple[list[str], int]:
     """Return the addresses of a host of this machine, and the port to bind on them.
 
-    Port 0 becomes a port that is free on all of them. An IPv6 address has no brackets.
+    Port 0 becomes a port that is free on all of them; with `is_shared`, other workers
+    may have it. An IPv6 address has no brackets.
     Raises socket.gaierror if the name doesn't resolve, and OSError if an address can't
     be bound.
     """
     if _is_ip(host):
         return [host], port  # one address needs no common port
-    return _bindable(await _resolved(host), port)
+    return _bindable(await _resolved(host), port, is_shared=is_shared)
 
 
 async def _resolved(host: str) -> Sequence[str]:
@@ -72,7 +75,9 @@ async def _resolved(host: str) -> Sequence[str]:
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
+def _bindable(
+    addresses: Sequence[str], port: int, *, is_shared: bool = False
+) -> tuple[list[str], int]:
     """Bind all addresses for a moment; leave out IPv6 if this machine has none."""
     bound = []
     with ExitStack() as stack:
@@ -82,6 +87,8 @@ def _bindable(addresses: Sequence[str], port: int) -> tuple[list[str], int]:
                 probe = socket.socket(socket.AF_INET6 if is_6 else socket.AF_INET)
                 stack.enter_context(probe)
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if is_shared:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 probe.bind((address, port))
             except OSError as error:
                 if is_6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):

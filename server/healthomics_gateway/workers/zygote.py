@@ -98,6 +98,8 @@ class _Zygote:
     def run(self) -> Forked | None:
         """Return in each worker, and when the supervisor and all workers have ended."""
         os.setpgid(0, 0)  # so that a terminal's Ctrl-C reaches only the supervisor
+        # After `stty tostop` a terminal stops other groups that write to it: the log.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         for name in OF_SYSTEMD:
             os.environ.pop(name, None)
         before = {each: signal.getsignal(each) for each in ENDING}
@@ -131,9 +133,7 @@ class _Zygote:
                 woken.recv(MAX_MESSAGE)
                 self._reap()
             if self._link.fileno() in ready:
-                data, files, *_ = socket.recv_fds(
-                    self._link, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
-                )
+                data, files = self._receive()
                 if not data:
                     polled.unregister(self._link)
                     self._is_orphaned = True
@@ -141,6 +141,16 @@ class _Zygote:
                 elif forked := self._obey(json.loads(data), files):
                     return forked
         return None
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """Return an order, and its files; none if the supervisor has ended."""
+        try:
+            data, files, *_ = socket.recv_fds(
+                self._link, MAX_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError:  # it has ended without having read all reports
+            return b"", []
+        return data, files
 
     def _obey(self, order: Mapping[str, Any], files: list[int]) -> Forked | None:
         if "fork" in order:

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -82,6 +82,24 @@ async def test_every_address_of_localhost_is_bound() -> None:
     assert port
     # The addresses to probe; a name would be resolved for each probe.
     assert [f"127.0.0.1:{port}", f"[::1]:{port}"] == bound
+
+
+async def test_workers_share_the_port_of_a_name() -> None:
+    """A name is bound for a moment, to find its addresses, while others serve it."""
+    async with AsyncExitStack() as stack:
+        port = 0
+        for _ in range(2):
+            server = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
+            stack.push_async_callback(server.stop, None)
+            settings = ListenerSettings(
+                name="listen", address=Address("localhost", port)
+            )
+            listener = Listener(settings, is_shared=True)
+            await listener.prepare()
+            await listener.open(server)
+            port = port or listener.address.port
+
+        assert f"127.0.0.1:{port}" == listener.bound[0]
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])

@@ -35,12 +35,15 @@ def be_worker(place):
         parent=os.getppid(),
         threads=threading.active_count(),
         systemd=os.environ.get("NOTIFY_SOCKET"),
-        ignored=signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
+        ignored=[
+            signal.getsignal(each) is signal.SIG_IGN
+            for each in (signal.SIGHUP, signal.SIGTTOU, signal.SIGINT)
+        ],
         got=place.control.recv(9).decode(),
     )
     if case == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if case in ("killed", "stubborn", "terminated", "orphaned"):
+    if case in ("killed", "stubborn", "terminated", "orphaned", "unread"):
         place.control.sendall(b"x")
         time.sleep(60)
     sys.exit(3)
@@ -51,6 +54,13 @@ if isinstance(place, Forked):
 
 async def supervise():
     pids, ended = asyncio.Queue(), asyncio.Queue()
+    if case == "unread":
+        ours, theirs = socket.socketpair()
+        ours.sendall(b"hello")
+        place.fork(5, theirs)
+        ours.recv(1)
+        time.sleep(0.2)  # until the zygote has reported the worker
+        os._exit(0)
     place.open(
         forked=lambda *what: pids.put_nowait(what),
         ended=lambda *what: ended.put_nowait(what),
@@ -94,7 +104,10 @@ def run(case: str, *, end_seconds: float = 60.0) -> list[Mapping[str, Any]]:
 
 
 def test_worker_gets_its_number_and_its_connection() -> None:
-    """It has one thread, the signals of before, and its parent's group."""
+    """It has one thread, the signals of before, and its parent's group.
+
+    Only SIGTTOU is ignored from then on, so that it can write to a terminal.
+    """
     worker, end = run("ended")
 
     assert {"ended": 5, "code": 3, "why": ""} == end
@@ -104,7 +117,7 @@ def test_worker_gets_its_number_and_its_connection() -> None:
         "number": 5,
         "threads": 1,
         "systemd": None,
-        "ignored": True,
+        "ignored": [True, True, False],
         "got": "hello",
     } == worker
 
@@ -127,6 +140,11 @@ def test_workers_are_killed_in_time() -> None:
 def test_workers_are_killed_in_time_without_their_supervisor() -> None:
     """The output ends when the worker has ended, and the zygote."""
     assert [5] == [each["number"] for each in run("orphaned", end_seconds=0.1)]
+
+
+def test_workers_are_killed_after_a_supervisor_that_read_no_report() -> None:
+    """The connection is reset, as the supervisor has left a report unread."""
+    assert [5] == [each["number"] for each in run("unread", end_seconds=0.1)]
 
 
 def test_worker_that_cannot_be_forked_is_reported() -> None:
