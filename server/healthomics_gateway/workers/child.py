@@ -23,6 +23,7 @@ class Child:
         self.serving_since = 0.0
         self.content = b""  # of the configuration file, as it uses it
         self.faults: list[str] = []  # of its start
+        self.is_frozen = False  # it hasn't answered for so long that it is killed
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.control = Control(Handlers())
         self._misses = 0

@@ -99,7 +99,9 @@ class Keeper:
             await self._sleep(PING_SECONDS)
             for each in self._crew.all:
                 if each.ping():
-                    _log.error("worker_frozen", worker=each.number, pid=each.pid)
+                    if not each.is_frozen:
+                        _log.error("worker_frozen", worker=each.number, pid=each.pid)
+                    each.is_frozen = True
                     self._link.kill(each.pid)
 
     def reload(self) -> None:
@@ -180,15 +182,17 @@ class Keeper:
         self._reports.started(number, pid)
 
     def _ended(self, number: int, how: Exit) -> None:
-        self._crew.children[number].end(how)
-        self._reports.ended(number, how.text)
+        child = self._crew.children[number]
+        child.end(how)
+        self._reports.ended(number, ": ".join((how.text, *child.faults[:1])))
 
 
 def _log_end(child: Child, how: Exit) -> None:
     why: dict[str, Any] = {"faults": child.faults} if child.faults else {}
     if how.why:
-        why["why"] = how.why
-    elif how.signal:
+        _log.error("worker_not_started", worker=child.number, why=how.why)
+        return
+    if how.signal:
         why["signal"] = how.signal
     else:
         why["exit_code"] = how.code

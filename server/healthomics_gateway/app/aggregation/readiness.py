@@ -11,6 +11,7 @@ from healthomics_gateway.services.readiness import LISTENERS, PartState
 
 WORKERS = "workers"
 NONE_SERVES = "no worker serves"
+DEAD_SECONDS = 90.0  # without a report: longer than a start and the pause before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +31,17 @@ class MergedReadiness:
         known: Callable[[], Mapping[int, WorkerReadiness]],
         *,
         faults: Callable[[], Sequence[str]],
+        silent_seconds: Callable[[], float],
     ) -> None:
         """Merge the states that `known` returns, by the workers' numbers.
 
         They are those of the workers that have reported lately. `faults` returns what
-        is wrong with the workers' processes.
+        is wrong with the workers' processes, and `silent_seconds` since when none of
+        them has reported.
         """
         self._known = known
         self._faults = faults
+        self._silent_seconds = silent_seconds
         self.is_draining = False  # the gateway is about to end
 
     def drain(self) -> None:
@@ -54,9 +58,14 @@ class MergedReadiness:
 
     @property
     def is_dead(self) -> bool:
-        """True if no new call can reach any worker; one that ends is replaced."""
-        states = self._known().values()
-        return bool(states) and all(each.is_dead for each in states)
+        """True if no new call can reach any worker.
+
+        A worker that ends is replaced, so without any the gateway is dead only after
+        DEAD_SECONDS: by then none could be started.
+        """
+        if states := self._known().values():
+            return all(each.is_dead for each in states)
+        return self._silent_seconds() >= DEAD_SECONDS
 
     @property
     def parts(self) -> list[PartState]:

@@ -63,9 +63,14 @@ class WorkerReports:
         self._admin_address = admin_address
         self._clock, self._now = clock, now
         self._started, self._begun = now(), clock()
+        self._heard_at = self._begun  # of any worker
         self._past = blank(self._started)  # the state of workers that have ended
         self._faults = 0  # of reports
-        self.readiness = MergedReadiness(self._readiness, faults=self._why)
+        self.readiness = MergedReadiness(
+            self._readiness,
+            faults=self._why,
+            silent_seconds=lambda: self._clock() - self._heard_at,
+        )
         self.metrics = MergedMetrics(self._known, own=self._own_metrics().families)
 
     def started(self, number: int, pid: int) -> None:
@@ -93,7 +98,7 @@ class WorkerReports:
             _log.warning("worker_report_invalid", worker=number, why=str(error))
             return
         worker.report, worker.is_silent = report, False
-        worker.reported_at = self._clock()
+        worker.reported_at = self._heard_at = self._clock()
         self.metrics.put(number, report.metrics)
 
     def missed(self, number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from healthomics_gateway.app.aggregation.readiness import (
+    DEAD_SECONDS,
     MergedReadiness,
     WorkerReadiness,
 )
@@ -23,10 +24,16 @@ OK, UNREADY = worker(), worker(aws=INVALID)
 DEAD = worker("GATEWAY_DRAINING", fault="it has ended")
 
 
-def merged(*workers: WorkerReadiness, fault: str = "") -> MergedReadiness:
+def merged(
+    *workers: WorkerReadiness, fault: str = "", silent_seconds: float = 0.0
+) -> MergedReadiness:
     """Return the readiness of these workers, with a fault of a process."""
     known = dict(enumerate(workers, start=1))
-    return MergedReadiness(lambda: known, faults=lambda: [fault] if fault else [])
+    return MergedReadiness(
+        lambda: known,
+        faults=lambda: [fault] if fault else [],
+        silent_seconds=lambda: silent_seconds,
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,13 @@ def test_gateway_is_dead_if_all_workers_are(
 ) -> None:
     """Without a worker it isn't dead, because one is about to be started."""
     assert expected is merged(*workers).is_dead
+
+
+def test_gateway_is_dead_if_no_worker_starts_for_long() -> None:
+    """Else nothing would ever restart a gateway whose workers fail at each start."""
+    seconds = (DEAD_SECONDS - 1, DEAD_SECONDS)
+
+    assert [False, True] == [merged(silent_seconds=each).is_dead for each in seconds]
 
 
 def test_lines_that_are_equal_are_shown_once() -> None:
