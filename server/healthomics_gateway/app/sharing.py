@@ -12,6 +12,7 @@ import structlog
 from healthomics_gateway.app.wiring import UpstreamParts
 from healthomics_gateway.backoff import backoff_seconds
 from healthomics_gateway.errors.exceptions import GatewayError
+from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
@@ -170,6 +171,9 @@ def make_store(
     return ValkeyStore(
         parse_store_url(url),
         deployment=deployment,
-        max_value_bytes=VALUE_BYTES_PER_BODY_BYTE * settings.upstream.max_body_bytes,
+        max_value_bytes=min(
+            VALUE_BYTES_PER_BODY_BYTE * settings.upstream.max_body_bytes,
+            MAX_VALUE_BYTES,
+        ),
         observe=seconds.observe,
     )
