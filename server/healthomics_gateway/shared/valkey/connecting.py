@@ -45,7 +45,7 @@ class Servers:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._connect()
-        except (RedisError, OSError, ValueError, TypeError) as error:
+        except (RedisError, OSError, ValueError, TypeError, AttributeError) as error:
             raise store_error(error) from None
 
     async def _connect(self) -> AbstractConnection:

@@ -192,6 +192,7 @@ def answering(reply: bytes) -> Handle:
         (b"*4\r\n+server\r\n+redis\r\n+version\r\n+6.2.14\r\n", "too old: at least 7"),
         (b":1\r\n", "can't be opened"),
         (b"*2\r\n+proto\r\n:2\r\n", "too old: at least 7"),
+        (b"*4\r\n+server\r\n:1\r\n+version\r\n+7.0.0\r\n", "can't be opened"),
         (b"*4\r\n+server\r\n+redis\r\n+version\r\n+7.0.0\r\n", "the connection to it"),
         (b"-ERR unknown command 'HELLO'\r\n", "its version is too old"),
         (b"-DENIED it runs in protected mode\r\n", "it is in protected mode"),
