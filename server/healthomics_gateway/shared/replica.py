@@ -63,6 +63,7 @@ class Replica:
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
         self._detached = asyncio.Event()
         self._is_full = self._has_left = False
+        self._is_forgotten = False  # by the store, since the last beat
         self._changed: list[Callable[[], None]] = []
         self._handlers: dict[str, Callable[[bytes], None]] = {}  # by name
         store.deliver_to(self._deliver)
@@ -163,6 +164,9 @@ class Replica:
             await self._beat_once(is_attached=False)
             self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=True)
+        if not members.was_known:
+            await self._check_forgotten()
+        self._is_forgotten = not members.was_known
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
             self.attached_at = self._clock()
@@ -177,6 +181,15 @@ class Replica:
         self.replicas = members.expected
         if is_new or not members.was_known:
             self._notify()
+
+    async def _check_forgotten(self) -> None:
+        """Raise StoreError if the store has forgotten this replica again.
+
+        Without memory it may remove everything at once, and so give no tokens either.
+        """
+        if self._is_forgotten or not self.is_attached:
+            await self._beat_once(is_attached=False)
+            raise StoreError("it forgets what it is told: raise its maxmemory")
 
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)

@@ -37,6 +37,7 @@ class FaultyStore(LocalStore):
 
     delay_seconds = 0.0
     error: StoreError | None = None
+    forgets = False  # all that it was told
     beats = 0
 
     async def _pass(self) -> None:
@@ -48,6 +49,8 @@ class FaultyStore(LocalStore):
         """Note that a replica lives, if the test lets it."""
         self.beats += 1
         await self._pass()
+        if self.forgets:
+            await self.leave(replica)
         return await super().beat(replica, is_attached=is_attached, known=known)
 
     async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
@@ -249,6 +252,26 @@ def test_replica_that_the_store_has_forgotten_attaches_again() -> None:
         await asyncio.sleep(1.0)
         assert rig.replica.is_attached
         assert 3 == changes
+
+    in_rig(test)
+
+
+def test_store_that_forgets_at_once_is_not_used() -> None:
+    """It has no memory, so it would give no tokens; one that is wiped once does."""
+
+    async def test(rig: Rig) -> None:
+        rig.store.forgets = True
+        await asyncio.sleep(BEAT_SECONDS)
+        assert rig.replica.is_attached
+        await asyncio.sleep(BEAT_SECONDS)
+        assert not rig.replica.is_attached
+        for _ in range(20):
+            await asyncio.sleep(MAX_PROBE_SECONDS)
+            assert not rig.replica.is_attached
+            assert "raise its maxmemory" in rig.replica.fault
+        rig.store.forgets = False
+        await asyncio.sleep(2 * MAX_PROBE_SECONDS)
+        assert rig.replica.is_attached
 
     in_rig(test)
 
