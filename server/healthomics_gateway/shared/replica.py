@@ -26,6 +26,7 @@ COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
 BEAT_SECONDS = 0.5  # between two beats while attached
 MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
+LATE_PROBES = 5  # until a store that isn't reached after a start is reported
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
 AT_ONCE = 100  # subscriptions that are renewed together
@@ -64,6 +65,7 @@ class Replica:
         self._detached = asyncio.Event()
         self._is_full = self._has_left = False
         self._is_forgotten = False  # by the store, since the last beat
+        self._is_reported = False  # that it attaches, or doesn't after a start
         self._changed: list[Callable[[], None]] = []
         self._handlers: dict[str, Callable[[bytes], None]] = {}  # by name
         store.deliver_to(self._deliver)
@@ -124,6 +126,9 @@ class Replica:
                 pause = min(MIN_PROBE_SECONDS * 2**probes, MAX_PROBE_SECONDS)
                 pause *= 0.5 + self._jitter() / 2  # not all replicas at once
                 probes = min(probes + 1, 10)
+                if probes >= LATE_PROBES and not self._is_reported:
+                    self._is_reported = True
+                    self._report(self.fault)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._detached.wait()
@@ -169,6 +174,7 @@ class Replica:
         self._is_forgotten = not members.was_known
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
+            self._is_reported = True
             self.attached_at = self._clock()
             _log.info("store_attached", replicas=members.expected)
             names = tuple(self._handlers)
@@ -203,8 +209,11 @@ class Replica:
         if self.is_attached:
             self.is_attached, self.detached_at = False, self._clock()
             self._detached.set()
-            _log.warning("store_detached", why=why, replicas=self.replicas)
+            self._report(why)
             self._notify()
+
+    def _report(self, why: str) -> None:
+        _log.warning("store_detached", why=why, replicas=self.replicas)
 
     def _notify(self) -> None:
         for changed in self._changed:

@@ -256,6 +256,26 @@ def test_replica_that_the_store_has_forgotten_attaches_again() -> None:
     in_rig(test)
 
 
+def test_store_that_is_not_reached_after_a_start_is_logged_once() -> None:
+    """Its URL may be wrong, and nothing else would say so in the log."""
+
+    async def work() -> list[Any]:
+        store = FaultyStore(MemoryStore(clock=asyncio.get_running_loop().time))
+        store.error = StoreError("its name doesn't resolve")
+        replica = Replica(store, replicas=2)
+        with capture_logs() as events:
+            following = asyncio.create_task(replica.follow())
+            await asyncio.sleep(30.0)
+        following.cancel()
+        return events
+
+    (event,) = virtually(work)
+    assert ("store_detached", "its name doesn't resolve") == (
+        event["event"],
+        event["why"],
+    )
+
+
 def test_store_that_forgets_at_once_is_not_used() -> None:
     """It has no memory, so it would give no tokens; one that is wiped once does."""
 
