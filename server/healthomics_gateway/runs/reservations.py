@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
@@ -14,6 +15,7 @@ from healthomics_gateway.token_bucket import TokenBucket
 
 USABLE_SECONDS = 0.1  # from a token's time on; then it isn't used any more
 GATHER_SECONDS = 1.2  # after it has attached; until then others may attach too
+FAR_SECONDS = 1.0  # a token that is less ahead is worth waiting for
 NEWEST_SHARE = 0.3  # weight of the newest time in the average time of a token
 
 
@@ -23,6 +25,7 @@ class _Token(NamedTuple):
     at: float
     until: float
     attached_since: float  # the replica was attached all the time since then
+    tps: float  # at which the replicas together got tokens when it was reserved
 
 
 def drawn(tps: float, burst: float) -> Rate:
@@ -91,7 +94,8 @@ class Reservations:
         reservation = await self._replica.ask(self._ask)
         wait_seconds = max(reservation.wait_seconds, 0.0)
         at = self._clock() + wait_seconds
-        self._token = _Token(at, asked_at + wait_seconds + USABLE_SECONDS, since)
+        until = asked_at + wait_seconds + USABLE_SECONDS
+        self._token = _Token(at, until, since, reservation.tps)
         self._note_seconds(at - asked_at if wait_seconds else 0.0)
         return reservation
 
@@ -104,11 +108,23 @@ class Reservations:
         """Have a token that was taken, unless there is another one."""
         if self.left_seconds is None:
             now = self._clock()
-            self._token = _Token(now, until, self._replica.detached_at)
+            self._token = _Token(now, until, self._replica.detached_at, inf)
 
     def drop(self) -> None:
         """Have no token."""
         self._token = None
+
+    def drop_outdated(self, rate: float) -> bool:
+        """Drop a token that is far ahead because the rate was far lower than `rate`.
+
+        Replicas that have died, or that somebody has forged, keep a share for a while;
+        a token of that time may be minutes ahead. Return whether it was dropped.
+        """
+        token, now = self._token, self._clock()
+        if token is None or token.at <= now + FAR_SECONDS or rate <= 2 * token.tps:
+            return False
+        self.drop()
+        return True
 
     def forget(self) -> None:
         """Forget how long tokens take, as no more are wanted."""

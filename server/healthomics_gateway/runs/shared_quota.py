@@ -191,6 +191,8 @@ class SharedQuota:
                 next_seconds = self._share.filled().wait_seconds
                 await asyncio.sleep(min(next_seconds, CHECK_SECONDS))
             elif left := self._reserved.left_seconds:
+                if self._reserved.drop_outdated(self.rate):
+                    continue
                 await asyncio.sleep(min(left, CHECK_SECONDS))
             elif self._reserved.is_early:
                 await asyncio.sleep(CHECK_SECONDS)

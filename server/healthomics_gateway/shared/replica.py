@@ -26,7 +26,10 @@ COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
 BEAT_SECONDS = 0.5  # between two beats while attached
 MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
-UNREACHED = 3  # failed beats after the start, until the log says so
+LATE_PROBES = 5  # until a store that isn't reached after a start is reported
+# A store that answers beats, but fails other commands, would never let calls use the
+# static share. So a replica whose attachments are short attaches less often.
+STEADY_SECONDS, MAX_HELD_SECONDS = 5.0, 10.0
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
 AT_ONCE = 100  # subscriptions that are renewed together
@@ -62,8 +65,12 @@ class Replica:
         self._clock = clock
         self.attached_at = self.detached_at = clock()  # the last time
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
+        self._short = 0  # attachments in a row that were short
+        self._held_until = -inf  # it doesn't attach
         self._detached = asyncio.Event()
         self._is_full = self._has_left = False
+        self._is_forgotten = False  # by the store, since the last beat
+        self._is_reported = False  # that it attaches, or doesn't after a start
         self._changed: list[Callable[[], None]] = []
         self._handlers: dict[str, Callable[[bytes], None]] = {}  # by name
         store.deliver_to(self._deliver)
@@ -124,6 +131,9 @@ class Replica:
                 pause = min(MIN_PROBE_SECONDS * 2**probes, MAX_PROBE_SECONDS)
                 pause *= 0.5 + self._jitter() / 2  # not all replicas at once
                 probes = min(probes + 1, 10)
+                if probes >= LATE_PROBES and not self._is_reported:
+                    self._is_reported = True
+                    self._report(self.fault)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._detached.wait()
@@ -162,16 +172,22 @@ class Replica:
         was_attached = self.is_attached
         if not was_attached:
             await self._beat_once(is_attached=False)
+            if self._clock() < self._held_until:
+                return
             self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=not self._has_left)
         if self._has_left:  # meanwhile, and this beat may have come after it
             await _in_time(self._store.leave(self.id))
             return
+        if not members.was_known:
+            await self._check_forgotten()
+        self._is_forgotten = not members.was_known
         is_new = members.attached != self.attached or not was_attached
         # Before it counts as attached: calls compute their share meanwhile.
         self.attached, self.replicas = members.attached, members.expected
         if not was_attached or not members.was_known:
             self.is_attached, self.fault, self._is_full = True, "", False
+            self._is_reported = True
             self.attached_at = self._clock()
             _log.info("store_attached", replicas=members.expected)
             await self._renew_subscriptions()
@@ -185,6 +201,15 @@ class Replica:
             renewals = (_in_time(self._store.subscribe(name)) for name in some)
             await asyncio.gather(*renewals)
 
+    async def _check_forgotten(self) -> None:
+        """Raise StoreError if the store has forgotten this replica again.
+
+        Without memory it may remove everything at once, and so give no tokens either.
+        """
+        if self._is_forgotten or not self.is_attached:
+            await self._beat_once(is_attached=False)
+            raise StoreError("it forgets what it is told: raise its maxmemory")
+
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)
         members = await _in_time(beat)
@@ -195,13 +220,18 @@ class Replica:
         self.errors += 1
         self.fault = why
         if self.is_attached:
-            self.is_attached, self.detached_at = False, self._clock()
+            now = self._clock()
+            is_short = now - self.attached_at < STEADY_SECONDS
+            self._short = self._short + 1 if is_short else 0
+            if self._short > 1:
+                self._held_until = now + min(2.0**self._short, MAX_HELD_SECONDS)
+            self.is_attached, self.detached_at = False, now
             self._detached.set()
-            _log.warning("store_detached", why=why, replicas=self.replicas)
+            self._report(why)
             self._notify()
-        elif self.errors == UNREACHED and self.attached_at == self.detached_at:
-            # Never attached. The first beats may fail because connecting takes longer.
-            _log.warning("store_detached", why=why, replicas=self.replicas)
+
+    def _report(self, why: str) -> None:
+        _log.warning("store_detached", why=why, replicas=self.replicas)
 
     def _notify(self) -> None:
         for changed in self._changed:

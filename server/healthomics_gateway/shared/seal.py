@@ -17,7 +17,7 @@ class Opened(NamedTuple):
     """The content of a sealed value."""
 
     payload: bytes
-    age_seconds: float  # by the clocks of the two machines; never negative
+    age_seconds: float  # by the clocks of the two machines; see `Sealer.open`
 
 
 class Sealer:
@@ -46,7 +46,11 @@ class Sealer:
         return _HEAD + self._tag(name, field, at, payload) + at + payload
 
     def open(self, name: str, field: str, value: bytes) -> Opened | None:
-        """Return the content of a value of this field, or None if it isn't valid."""
+        """Return the content of a value of this field, or None if it isn't valid.
+
+        One from the future was sealed by a clock that is ahead: its age is the
+        difference, because an old one that is written again would always be new.
+        """
         start = len(_HEAD) + _TAG_BYTES
         tag, at = value[len(_HEAD) : start], value[start : start + _TIME_BYTES]
         payload = value[start + _TIME_BYTES :]
@@ -55,7 +59,7 @@ class Sealer:
         if not hmac.compare_digest(tag, self._tag(name, field, at, payload)):
             return None
         age_seconds = self._wall_clock() - int.from_bytes(at) / 1000
-        return Opened(payload, max(age_seconds, 0.0))
+        return Opened(payload, abs(age_seconds))
 
     def _tag(self, name: str, field: str, at: bytes, payload: bytes) -> bytes:
         return _mac(self._of_values, [name.encode(), field.encode(), at, payload])

@@ -125,6 +125,20 @@ async def test_clock_that_is_wrong_makes_no_answer_newer(
 
 
 @sharing
+async def test_replayed_value_of_a_clock_that_is_ahead_is_not_new(
+    a: Sharer, b: Sharer
+) -> None:
+    """Its seal is of the future for as long as the clock is ahead."""
+    a.member.wall_seconds = 60.0
+    old = a.values.encode(QUERY, ANSWER)
+    name = a.values.name(QUERY)
+    await asyncio.sleep(30.0)
+    a.wire.memory.write(name, "", old, age_seconds=0.0, keep_seconds=60.0)
+
+    assert await b.find(age=29.9) is None
+
+
+@sharing
 async def test_found_answer_is_kept_with_its_age(a: Sharer, b: Sharer) -> None:
     """The next request is answered from the replica's own cache, while it may be."""
     await a.put()

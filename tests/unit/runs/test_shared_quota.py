@@ -501,6 +501,23 @@ def test_full_store_stops_nothing_for_long() -> None:
     assert 3 == len({member for _, member, _ in replicas.sent})
 
 
+def test_token_of_a_time_with_many_dead_replicas_is_not_waited_for() -> None:
+    """They had a share for 10 s; a token of that time may be minutes ahead."""
+
+    async def work() -> float:
+        replicas = fleet(expected=1)
+        (one,) = await replicas.settled(1)
+        one.callers(5)
+        for number in range(4000):
+            replicas.memory.beat(str(number), is_attached=False, known=1)
+        begun = now()
+        await asyncio.sleep(20.0)
+        await replicas.close()
+        return replicas.useful(begun + 14.0, begun + 20.0)
+
+    assert with_processes(work) > 0.5
+
+
 def test_store_that_gives_too_much_is_not_believed() -> None:
     """A replica by itself never sends more than the rate."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ class FaultyStore(LocalStore):
 
     delay_seconds = 0.0
     error: StoreError | None = None
+    forgets = False  # all that it was told
     beats = 0
 
     async def _pass(self) -> None:
@@ -48,6 +50,8 @@ class FaultyStore(LocalStore):
         """Note that a replica lives, if the test lets it."""
         self.beats += 1
         await self._pass()
+        if self.forgets:
+            await self.leave(replica)
         return await super().beat(replica, is_attached=is_attached, known=known)
 
     async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
@@ -152,6 +156,34 @@ def test_replica_knows_the_others_before_it_is_used() -> None:
 
     new: Any = None
     in_rig(test)
+
+
+def test_store_that_answers_only_beats_is_used_less_and_less() -> None:
+    """Else calls would never use the static share, as each attachment ends it."""
+    ends: list[float] = []
+
+    class OnlyBeats(LocalStore):
+        async def cut(self, _quota: str, _rate: Rate) -> None:
+            raise StoreError("it fails")
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        store = OnlyBeats(MemoryStore(clock=loop.time))
+        replica = Replica(store, replicas=1, clock=loop.time)
+        following = asyncio.create_task(replica.follow())
+        begun = loop.time()
+        while loop.time() < begun + 60:
+            if replica.is_attached:
+                ends.append(loop.time())
+                with pytest.raises(StoreError):
+                    await replica.ask(lambda store: store.cut("q", RATE))
+            await asyncio.sleep(0.01)
+        following.cancel()
+
+    virtually(test)
+
+    assert len(ends) < 12
+    assert max(later - end for end, later in pairwise(ends)) > 9
 
 
 def test_command_that_takes_too_long_detaches() -> None:
@@ -309,6 +341,46 @@ def test_replica_that_the_store_has_forgotten_attaches_again() -> None:
         await asyncio.sleep(1.0)
         assert rig.replica.is_attached
         assert 3 == changes
+
+    in_rig(test)
+
+
+def test_store_that_is_not_reached_after_a_start_is_logged_once() -> None:
+    """Its URL may be wrong, and nothing else would say so in the log."""
+
+    async def work() -> list[Any]:
+        store = FaultyStore(MemoryStore(clock=asyncio.get_running_loop().time))
+        store.error = StoreError("its name doesn't resolve")
+        replica = Replica(store, replicas=2)
+        with capture_logs() as events:
+            following = asyncio.create_task(replica.follow())
+            await asyncio.sleep(30.0)
+        following.cancel()
+        return events
+
+    (event,) = virtually(work)
+    assert ("store_detached", "its name doesn't resolve") == (
+        event["event"],
+        event["why"],
+    )
+
+
+def test_store_that_forgets_at_once_is_not_used() -> None:
+    """It has no memory, so it would give no tokens; one that is wiped once does."""
+
+    async def test(rig: Rig) -> None:
+        rig.store.forgets = True
+        await asyncio.sleep(BEAT_SECONDS)
+        assert rig.replica.is_attached
+        await asyncio.sleep(BEAT_SECONDS)
+        assert not rig.replica.is_attached
+        for _ in range(20):
+            await asyncio.sleep(MAX_PROBE_SECONDS)
+            assert not rig.replica.is_attached
+            assert "raise its maxmemory" in rig.replica.fault
+        rig.store.forgets = False
+        await asyncio.sleep(2 * MAX_PROBE_SECONDS)
+        assert rig.replica.is_attached
 
     in_rig(test)
 

@@ -45,6 +45,9 @@ def test_url_of_a_store_has_no_fault(url: str) -> None:
         ("redis://:sesame@a?sesame=1", "an option that redis-py doesn't know"),
         ("redis://:sesame@a?ssl_ca_certs=/c", "an option that redis-py doesn't know"),
         ("rediss://:sesame@a?ssl_cert_reqs=sesame", "it isn't valid"),
+        ("redis://:sesame@a?retry=1", "that a gateway doesn't use"),
+        ("redis://:sesame@a?encoding=sesame", "remove the option encoding"),
+        ("redis://:sesame@a?credential_provider=x", "that a gateway doesn't use"),
     ],
 )
 def test_fault_says_what_to_write_without_the_url(url: str, advice: str) -> None:

@@ -132,7 +132,7 @@ class Commands:
                 self._answer(reply)
                 if isinstance(reply, _MISPLACED):
                     raise reply
-        except (RedisError, OSError, IndexError) as error:
+        except (RedisError, OSError, IndexError, ValueError, TypeError) as error:
             self._lose(error, connection)
 
     def _answer(self, answer: Any) -> None:

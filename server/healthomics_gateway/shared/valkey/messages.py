@@ -86,7 +86,7 @@ class Messages:
                 self._renew(self._connection)
                 failures = 0
                 await self._receive(self._connection)
-            except (RedisError, OSError, StoreError) as error:
+            except (RedisError, OSError, StoreError, ValueError, TypeError) as error:
                 self._note(str(store_error(error)))
             await self._disconnect()
             await asyncio.sleep(
@@ -125,7 +125,11 @@ class Messages:
         if kind == b"subscribe" and name in self._channels:
             self._channels[name].set()
         elif kind == b"message" and name in self._channels:
-            self._deliver(name, content)
+            self._handle_value(name, content)
+
+    def _handle_value(self, name: str, value: Any) -> None:
+        if isinstance(value, bytes):
+            self._deliver(name, value)
 
     def _note(self, fault: str) -> None:
         if fault and not self.fault:

@@ -28,6 +28,7 @@ from healthomics_gateway.shared.valkey.messages import Messages
 from healthomics_gateway.shared.valkey.scripts import Script, script
 from healthomics_gateway.shared.valkey.urls import StoreUrl
 
+MAX_MEMBERS = 4096  # as in prelude.lua
 VERSION = 1  # of the keys and their contents; gateways of another one share nothing
 OVERHEAD_BYTES = 1_048_576  # of a reply or a message, besides a value
 
@@ -91,6 +92,8 @@ class ValkeyStore:
         reply = await self._run(_BEAT, keys, replica, int(is_attached), known)
         with _understood():
             expected, was_known, *attached = reply
+            if not 1 <= int(expected) <= MAX_MEMBERS:
+                raise ValueError
             # Another id than a replica's may be anything.
             ids = frozenset(each.decode(errors="replace") for each in attached)
             return Members(ids, int(expected), bool(was_known))
@@ -211,7 +214,11 @@ class ValkeyStore:
         try:
             return await self._command("EVALSHA", script.sha, *arguments)
         except NoScriptError:
+            pass
+        try:
             return await self._command("EVAL", script.text, *arguments)
+        except NoScriptError as error:
+            raise store_error(error) from None
 
     async def _command(self, *command: str | bytes | float) -> Any:
         begun = time.perf_counter()
@@ -230,7 +237,7 @@ def _understood() -> Iterator[None]:
     """Raise StoreError if a reply isn't as the script returns it."""
     try:
         yield
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         raise StoreError("its answer isn't understood") from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import RedisError
@@ -21,6 +21,14 @@ SCHEMES = (
 )
 SENTINEL_PORT, PORT = 26379, 6379
 _OF_SENTINEL = {"sentinel_username": "username", "sentinel_password": "password"}
+# The options of a URL; others of redis-py take objects, or change what replies are.
+_OPTIONS = frozenset(
+    {
+        *("client_name", "db", "username", "password", *_OF_SENTINEL),
+        *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+        *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers", "ssl_min_version"),
+    }
+)
 # What a URL may not set, as the gateway does.
 _FIXED = frozenset(
     {
@@ -29,6 +37,9 @@ _FIXED = frozenset(
         *("socket_connect_timeout", "socket_timeout", "timeout"),
     }
 )
+
+
+_UNKNOWN = "it has an option that redis-py doesn't know, or that a gateway doesn't use"
 
 
 class StoreUrlError(ValueError):
@@ -97,9 +108,12 @@ def _parsed(url: str) -> StoreUrl:
 
 def _options(url: str, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of connections to the store, and to its Sentinels."""
-    options: dict[str, Any] = dict(parse_url(url))
-    if fixed := sorted(_FIXED & options.keys()):
+    given = parse_qs(urlsplit(url).query).keys()
+    if fixed := sorted(_FIXED & given):
         raise StoreUrlError(f"remove the option {fixed[0]}, which the gateway sets")
+    if not given <= _OPTIONS:
+        raise StoreUrlError(_UNKNOWN)
+    options: dict[str, Any] = dict(parse_url(url))
     if kind == "cluster" and options.get("db"):
         raise StoreUrlError("remove the number of the database: a cluster has only 0")
     sentinel_options = {
@@ -116,7 +130,7 @@ def _check(url: StoreUrl) -> None:
     try:
         url.connection_class(**url.options)
     except TypeError:
-        raise StoreUrlError("it has an option that redis-py doesn't know") from None
+        raise StoreUrlError(_UNKNOWN) from None
 
 
 def _addresses(hosts: str, default: int) -> tuple[tuple[str, int], ...]:

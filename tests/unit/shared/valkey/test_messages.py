@@ -147,6 +147,33 @@ async def test_huge_message_is_not_buffered(server: ValkeyServer) -> None:
     assert grown < FEW_KIB
 
 
+@pytest.mark.parametrize("reply", [b"-MOVED x\r\n", b"%1\r\n*1\r\n:1\r\n:2\r\n"])
+async def test_garbage_ends_only_the_connection(reply: bytes) -> None:
+    """Another is opened soon: a server may be repaired."""
+    greeting = b"*4\r\n+server\r\n+redis\r\n+version\r\n+7.0.0\r\n"
+    opened: list[bool] = []
+
+    async def handle(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        opened.append(True)
+        await reader.read(65536)
+        writer.write(greeting)
+        await reader.read(65536)
+        writer.write(reply)
+        await reader.read(65536)
+        writer.close()
+
+    serving = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = serving.sockets[0].getsockname()[1]
+    async with serving, store_at(f"redis://127.0.0.1:{port}") as store:
+        with capture_logs() as events:
+            await store.subscribe("e")
+            await until(lambda: len(opened) > 1)
+
+    assert ["store_messages_lost"] == [each["event"] for each in events]
+
+
 async def test_flood_of_messages_leaves_time_for_others(server: ValkeyServer) -> None:
     """However fast they arrive, the event loop serves calls in between."""
     number = 2000

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -181,11 +183,48 @@ async def test_forged_replica_is_forgotten_like_one_that_has_died(
     assert all(float(each[2:]) <= now + 1 for each in beats.values())
 
 
-@pytest.mark.parametrize(
-    "reply", [b":1\r\n", b"*2\r\n$3\r\nnan\r\n$3\r\ninf\r\n", b"*1\r\n:1\r\n"]
-)
-async def test_answer_of_another_program_is_an_error(reply: bytes) -> None:
-    """A server that isn't what it seems to be can't make a gateway fail."""
+async def test_long_text_is_read_once_at_most(server: ValkeyServer) -> None:
+    """It is removed: reading 100 MB at each beat would take longer than 50 ms."""
+    deployment = secrets.token_hex(8)
+    async with store_at(server.url, deployment) as store, server.client() as other:
+        await store.beat("a", is_attached=True, known=1)
+        (members, floor) = sorted(await other.keys(f"*{deployment}*"), reverse=True)
+        assert b"floor" in floor
+        await other.set(floor, b"9" * 1_000_000)
+        found = await store.beat("a", is_attached=True, known=1)
+        assert (1, 0) == (found.expected, await other.exists(floor))
+
+        await store.beat("b", is_attached=True, known=1)
+        await store.count("n", 1, replica="b", limit=None)
+        await store.claim("e", "x", replica="b", period_seconds=1.0)
+        count = members.replace(b"members:", b"count:n")
+        lease = members.replace(b"members:", b"lease:e")
+        await other.hset(count, "b", "1" + " " * 1_000_000)
+        await other.hset(lease, "period", "1" + " " * 1_000_000)
+        assert await store.count("n", 1, replica="a", limit=1)
+        claim = await store.claim("e", "x", replica="a", period_seconds=1.0)
+        assert "a" == claim.holder
+        assert b"b" not in await other.hkeys(count)
+
+
+async def test_impossible_number_of_replicas_is_an_error() -> None:
+    """Shares are divided by it."""
+    for number in (b":0", b":-1", b":4097", b",inf", b"$400\r\n" + b"9" * 400):
+        async with _answering(b"*2\r\n" + number + b"\r\n:1\r\n") as store:
+            with pytest.raises(StoreError, match="isn't understood"):
+                await store.beat("a", is_attached=True, known=1)
+
+
+async def test_script_that_is_never_known_is_an_error() -> None:
+    """Not even when it is sent in full."""
+    async with _answering(b"-NOSCRIPT no\r\n") as store:
+        with pytest.raises(StoreError, match="answers with an error"):
+            await store.beat("a", is_attached=True, known=1)
+
+
+@asynccontextmanager
+async def _answering(reply: bytes) -> AsyncIterator[ValkeyStore]:
+    """Return a store at a server that answers all commands with `reply`."""
     greeting = b"*4\r\n+server\r\n+redis\r\n+version\r\n+7.0.0\r\n"
 
     async def handle(
@@ -200,6 +239,15 @@ async def test_answer_of_another_program_is_an_error(reply: bytes) -> None:
     serving = await asyncio.start_server(handle, "127.0.0.1", 0)
     port = serving.sockets[0].getsockname()[1]
     async with serving, store_at(f"redis://127.0.0.1:{port}") as store:
+        yield store
+
+
+@pytest.mark.parametrize(
+    "reply", [b":1\r\n", b"*2\r\n$3\r\nnan\r\n$3\r\ninf\r\n", b"*1\r\n:1\r\n"]
+)
+async def test_answer_of_another_program_is_an_error(reply: bytes) -> None:
+    """A server that isn't what it seems to be can't make a gateway fail."""
+    async with _answering(reply) as store:
         for work in (
             store.beat("a", is_attached=True, known=1),
             store.reserve("q", RATE, replica="a"),

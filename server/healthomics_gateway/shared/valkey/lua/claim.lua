@@ -5,7 +5,7 @@ hash(KEYS[2], 64)
 local lease = redis.call('HMGET', KEYS[2], 'holder', 'period')
 local holder = lease[1]
 local is_held = holder and holder ~= replica and all.attached[holder]
-if is_held and number(lease[2], 0, 0, 1e9) <= period then
+if is_held and lease[2] and #lease[2] <= MAX_ID and number(lease[2], 0, 0, 1e9) <= period then
   return { holder, stored(KEYS[3], ARGV[3], tonumber(ARGV[4])) }
 end
 redis.call('HSET', KEYS[2], 'holder', replica, 'period', ARGV[2])

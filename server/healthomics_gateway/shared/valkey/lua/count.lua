@@ -6,7 +6,7 @@ local others = 0
 local flat = redis.call('HGETALL', KEYS[2])
 for i = 1, #flat, 2 do
   local id, at = flat[i], all.at[flat[i]]
-  if not at then
+  if not at or #flat[i + 1] > MAX_ID then
     redis.call('HDEL', KEYS[2], id)
   elseif id ~= replica and at > now - ALIVE then
     others = others + number(flat[i + 1], 0, 0, 1e9)

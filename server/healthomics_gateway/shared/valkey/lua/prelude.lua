@@ -69,12 +69,11 @@ local function beat(key, all, id, is_attached)
 end
 
 local function expected(all, floor)
-  local text = redis.pcall('GET', floor)
-  if type(text) == 'table' then -- an error, because it isn't a text
+  local size = redis.pcall('STRLEN', floor)
+  if type(size) == 'table' or size > MAX_ID then -- an error, because it isn't a text
     redis.call('UNLINK', floor)
-    text = false
   end
-  local least, till = string.match(text or '', '^(%d+) (%d+%.%d+)$')
+  local least, till = string.match(redis.call('GET', floor) or '', '^(%d+) (%d+%.%d+)$')
   till = number(till, 0, 0, now + 2 * FORGET)
   if till <= now or till > now + FORGET then
     least = nil
