@@ -25,11 +25,12 @@ from healthomics_gateway.sandbox import ACCESS_KEY_ID
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.shared.store import StoreFullError
+from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY
 from healthomics_gateway.upstream.provider import ChainError
 from healthomics_gateway.upstream.sts import CallerIdentity
 from testkit.builders import Sandbox, aws_at, gateway
 from testkit.callers import until
-from testkit.metrics import page, scrape
+from testkit.metrics import PREFIX, page, scrape
 from testkit.valkey_server import ValkeyServer, valkey
 from testkit.virtual_time import virtually
 
@@ -96,6 +97,11 @@ async def test_gateway_shows_whether_its_store_is_used(server: ValkeyServer) -> 
         each.value("store_attached") for each in (attached, detached)
     )
     assert 1.0 == attached.value("store_replicas")
+    for name in ("quota_limit", "quota_rate"):
+        assert [{ALL}, {GATEWAY}] == [
+            set(each.sums(f"{PREFIX}{name}", by="scope"))
+            for each in (attached, detached)
+        ]
     assert detached.value("store_errors_total") > 0
     assert detached.value("store_seconds_count") > 0
 

@@ -40,7 +40,7 @@ STATE: Mapping[str, Description] = {
     ),
     "quota_limit": Description(
         ("account", "scope"),
-        "The setting quota.tps.",
+        "The setting quota.tps, or this gateway's share of it without the store.",
     ),
     "queue_length": Description(
         ("kind",), "Calls, and polls of watches, that wait for their turn."
