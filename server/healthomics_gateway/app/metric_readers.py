@@ -114,6 +114,7 @@ def _of_sharing(sharing: Sharing | None) -> Mapping[str, Reader]:
 
     return {
         "store_attached": of(lambda each: each.replica.is_attached),
+        "store_ok": of(lambda each: not each.fault()),
         "store_replicas": of(lambda each: each.replica.replicas),
         "store_errors": of(lambda each: each.replica.errors),
     }

@@ -93,9 +93,8 @@ async def test_gateway_shows_whether_its_store_is_used(server: ValkeyServer) -> 
         assert not sharing.replica.is_attached
 
     assert line.startswith("shared: the shared store isn't used: ")
-    assert (1.0, 0.0) == tuple(
-        each.value("store_attached") for each in (attached, detached)
-    )
+    for name in ("store_attached", "store_ok"):
+        assert [1.0, 0.0] == [each.value(name) for each in (attached, detached)]
     assert 1.0 == attached.value("store_replicas")
     for name in ("quota_limit", "quota_rate"):
         assert [{ALL}, {GATEWAY}] == [
@@ -112,7 +111,8 @@ async def test_gateway_without_a_store_has_no_values_about_it() -> None:
         metrics = await page(served.admin_address)
         text = await page(served.admin_address, path="/readyz?verbose")
 
-    assert "\nhealthomics_gateway_store_attached" not in metrics
+    for name in ("attached", "ok"):
+        assert f"\nhealthomics_gateway_store_{name}" not in metrics
     assert "shared" not in text
 
 
