@@ -156,7 +156,7 @@ def test_sessions_of_a_role_are_one_identity(arn: str, identity: str) -> None:
 
 
 async def test_access_key_is_the_identity_without_sts() -> None:
-    """The sandbox has no STS; two keys may see different runs."""
+    """`serve --sandbox` has no STS; two keys may see different runs."""
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
         assert ("", ACCESS_KEY_ID) == await identity_of(served.parts.upstream)
 
