@@ -71,7 +71,7 @@ async def test_check_passes_against_a_sandbox() -> None:
     assert [each.title for each in STEPS] == [line[9:24].strip() for line in lines[:-1]]
     assert {"ok", "skipped"} == {line.split()[0] for line in lines[:-1]}
     assert f"{RUN} is RUNNING, read by the gateway's own identity" in out
-    assert "the credentials are a sandbox's, which has no STS" in out
+    assert "arn:aws:iam::123456789012:user/sandbox in account 123456789012" in out
     assert "No steps have failed." == lines[-1]
     assert '"log_checked"' in err
 

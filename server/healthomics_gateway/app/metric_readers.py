@@ -34,7 +34,7 @@ def readers_of(parts: Parts) -> Mapping[str, Reader]:
     return {
         "build_info": _build_info,
         **_of_readiness(parts.readiness),
-        **_of_quota(parts.upstream, parts.quota_scope),
+        **_of_quota(parts),
         **_of_cache(parts.cache),
         **_of_sharing(parts.sharing),
         "watches": _one(lambda: bounds.watching.inside),
@@ -70,18 +70,19 @@ def _of_readiness(readiness: Readiness) -> Mapping[str, Reader]:
     }
 
 
-def _of_quota(upstream: UpstreamParts, scope: str) -> Mapping[str, Reader]:
+def _of_quota(parts: Parts) -> Mapping[str, Reader]:
+    upstream = parts.upstream
     schedulers = upstream.schedulers
     return {
         "quota_tokens": lambda: {
             (account,): each.tokens for account, each in schedulers.by_account.items()
         },
         "quota_rate": lambda: {
-            (account, scope): each.rate
+            (account, parts.quota_scope): each.rate
             for account, each in schedulers.by_account.items()
         },
         "quota_limit": lambda: {
-            (account, scope): each.tps
+            (account, parts.quota_scope): each.tps
             for account, each in schedulers.by_account.items()
         },
         "queue_length": lambda: _queue_length(upstream),
@@ -113,6 +114,7 @@ def _of_sharing(sharing: Sharing | None) -> Mapping[str, Reader]:
 
     return {
         "store_attached": of(lambda each: each.replica.is_attached),
+        "store_ok": of(lambda each: not each.fault()),
         "store_replicas": of(lambda each: each.replica.replicas),
         "store_errors": of(lambda each: each.replica.errors),
     }

@@ -64,8 +64,8 @@ class Parts:
 
     @property
     def quota_scope(self) -> str:
-        """Whose requests the quotas limit: a value in `telemetry.quota_scope`."""
-        return self.sharing.scope if self.sharing else GATEWAY
+        """Whose requests the quotas limit now: a value in `telemetry.quota_scope`."""
+        return self.sharing.quota_scope if self.sharing else GATEWAY
 
 
 def make_parts(

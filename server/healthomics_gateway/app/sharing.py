@@ -41,9 +41,15 @@ class Sharing:
     names: Names
     sealer: Sealer
     store: Store
-    scope: str  # of the quota: a value in `telemetry.quota_scope`
+    scope: str  # of the quota while the store is used, in `telemetry.quota_scope`
+    workers: int = 1  # of this gateway, each of which is a replica
     is_identity_known: bool = False  # from the start
     fault_of_messages: Callable[[], str] = lambda: ""
+
+    @property
+    def quota_scope(self) -> str:
+        """Whose requests the quotas limit: a value in `telemetry.quota_scope`."""
+        return self.scope if self.replica.is_attached else GATEWAY
 
     def fault(self) -> str:
         """Return why the store isn't used, or only in part; empty if it is."""
@@ -130,6 +136,7 @@ def make_worker_sharing(
         sealer=sealer,
         store=store,
         scope=GATEWAY,
+        workers=settings.workers,
         is_identity_known=True,
     )
 
@@ -156,6 +163,7 @@ def make_sharing(
         sealer=sealer,
         store=store,
         scope=ALL,
+        workers=settings.workers,
         fault_of_messages=lambda: store.fault,
     )
 

@@ -170,7 +170,11 @@ def _quota(
         return LocalQuota(tps=tps, burst=burst)
     names = sharing.names
     return SharedQuota(
-        sharing.replica, lambda: names.quota(account, kind), tps=tps, burst=burst
+        sharing.replica,
+        lambda: names.quota(account, kind),
+        tps=tps,
+        burst=burst,
+        workers=sharing.workers,
     )
 
 

@@ -95,16 +95,26 @@ class Found:
 
     @property
     def is_sandbox(self) -> bool:
-        """Return whether the credentials are a sandbox's, which has no STS.
+        """Return whether the credentials are a sandbox's, and no other STS is set.
 
-        They aren't sent to AWS. If an endpoint of STS is set, it is a fake one too.
+        A sandbox has no roles.
         """
         key = getattr(self.chain.credentials, "access_key", None)
-        is_set = any(
-            self.environ.get(name)
-            for name in ("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL")
-        )
-        return key in self.fake_keys and not is_set
+        sts = self._endpoint("STS")
+        return key in self.fake_keys and sts in ("", self._endpoint("OMICS"))
+
+    @property
+    def is_unknown_to_sts(self) -> bool:
+        """Return whether the credentials are a sandbox's, but STS is that of AWS.
+
+        They aren't sent there.
+        """
+        return self.is_sandbox and not self._endpoint("STS")
+
+    def _endpoint(self, service: str) -> str:
+        """Return the endpoint that the environment sets for a service, or nothing."""
+        names = (f"AWS_ENDPOINT_URL_{service}", "AWS_ENDPOINT_URL")
+        return next(filter(None, map(self.environ.get, names)), "")
 
     async def close(self) -> None:
         """Close all connections, and end the programs that were started."""

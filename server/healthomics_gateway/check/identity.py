@@ -22,7 +22,10 @@ from healthomics_gateway.upstream.provider import ChainError
 
 SHOWN = 4  # last characters of the access key
 THREADS = 4  # that assume roles
-SANDBOX = "the credentials are a sandbox's, which has no STS"
+SANDBOX = (
+    "the credentials are a sandbox's, which AWS doesn't know; set AWS_ENDPOINT_URL_STS"
+    " as the sandbox prints it"
+)
 NO_ROLES = "the sandbox has no roles; remove aws_role"
 ROLE_DENIED = (
     "STS denies it; allow sts:AssumeRole and sts:SetSourceIdentity, in the role's trust"
@@ -64,7 +67,7 @@ async def check_identity(found: Found) -> Result:
     The gateway needs STS only for rules with a role, and to share answers by a store.
     So without both, an STS that can't be reached is no fault.
     """
-    if found.is_sandbox:
+    if found.is_unknown_to_sts:
         return skipped(SANDBOX)
     try:
         caller = await found.upstream.sts.caller()

@@ -23,11 +23,14 @@ class Quota(Protocol):
     another token; these requests come before the calls that wait for their turn.
     """
 
-    tps: float
+    @property
+    def tps(self) -> float:
+        """The tokens a second at most."""
+        ...
 
     @property
     def rate(self) -> float:
-        """The tokens a second at the moment, of all replicas together."""
+        """The tokens a second at the moment, of all processes that share them."""
         ...
 
     @property

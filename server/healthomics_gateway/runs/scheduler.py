@@ -44,7 +44,6 @@ class Scheduler:
         While calls and polls both wait, polls get `poll_share` of the turns. `use`
         counts the requests that depart. Deadlines are times of `clock`.
         """
-        self.tps = quota.tps
         self.users = 0  # calls that wait, or are under way
         self.use = use  # None if no requests depart
         self._quota = quota
@@ -118,6 +117,11 @@ class Scheduler:
     def is_like_new(self) -> bool:
         """Return whether a new scheduler would grant the same turns."""
         return not (self.users or self._queue) and self._quota.is_full
+
+    @property
+    def tps(self) -> float:
+        """The turns that are granted per second at most."""
+        return self._quota.tps
 
     @property
     def rate(self) -> float:

@@ -20,7 +20,7 @@ from healthomics_gateway.runs.reservations import (
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
-from healthomics_gateway.shared.store import StoreError
+from healthomics_gateway.shared.store import Rate, StoreError
 from healthomics_gateway.token_bucket import TokenBucket
 
 CHECK_SECONDS = 0.1  # at least so often a waiting quota looks at its replica
@@ -40,6 +40,11 @@ class QuotaSharing(Protocol):
         """The names of quotas."""
         ...
 
+    @property
+    def workers(self) -> int:
+        """The number of workers of this gateway, each of which is a replica."""
+        ...
+
 
 class SharedQuota:
     """A quota whose tokens a store gives out; the methods are those of `Quota`.
@@ -55,14 +60,16 @@ class SharedQuota:
         *,
         tps: float,
         burst: float,
+        workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Share the quota that has the name `name()`, which may change.
 
-        `jitter` draws from [0, 1).
+        This gateway has so many `workers`. `jitter` draws from [0, 1).
         """
-        self.tps = tps
+        self._tps = tps
+        self._workers = workers
         self._replica = replica
         self._name = name
         self._rate = drawn(tps, burst)
@@ -83,13 +90,26 @@ class SharedQuota:
         self._cutting: asyncio.Task[None] | None = None
 
     @property
+    def tps(self) -> float:
+        """The tokens a second at most, of those that `rate` is about."""
+        replica = self._replica
+        if replica.is_attached:
+            return self._tps
+        return self._tps * min(1.0, self._workers / replica.replicas)
+
+    @property
     def rate(self) -> float:
-        """The tokens a second that all replicas together have at the moment."""
+        """The tokens a second at the moment.
+
+        They are those of all replicas together or, while this one is detached, of its
+        gateway, whose other workers are taken to be detached too.
+        """
         replica = self._replica
         whole = self._adaptive.at(self._clock(), self._rate.tps)
         if replica.is_attached:
-            whole *= len(replica.attached) / replica.replicas
-        return whole
+            return whole * len(replica.attached) / replica.replicas
+        share = replica.share(Rate(whole, self._rate.burst))
+        return min(whole, share.tps * self._workers)
 
     @property
     def tokens(self) -> float:

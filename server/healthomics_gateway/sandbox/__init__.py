@@ -4,6 +4,7 @@ The modules, in reading order:
 
 * `server` receives requests, and uses the modules below to answer them;
 * `signature` verifies SigV4 as AWS does;
+* `sts` says whose the credentials are;
 * `quota` is the account's rate of calls;
 * `catalog` has the answer for each id;
 * `lifecycle` is the run that goes from PENDING to COMPLETED;

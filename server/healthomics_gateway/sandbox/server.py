@@ -25,6 +25,7 @@ from healthomics_gateway.sandbox.errors import AwsError
 from healthomics_gateway.sandbox.quota import TokenBucket
 from healthomics_gateway.sandbox.runs import DEFINITION
 from healthomics_gateway.sandbox.signature import ReceivedRequest, verify
+from healthomics_gateway.sandbox.sts import action_of, sts_answer
 
 _KEPT_REQUESTS = 1000
 _SHUTDOWN_SECONDS = 0.1  # for answers under way
@@ -42,6 +43,7 @@ def _utc_now() -> datetime:
 class Sandbox:
     """A fake HealthOmics that listens on `host` and `port` (0: any free port).
 
+    It is also an STS that knows the caller's identity, and nothing else.
     Each answer is delayed by `latency_seconds`. The sandbox answers `quota_per_second`
     calls a second (0: no limit), and as many at once; it throttles all others. With
     `session_token` the credentials are temporary. Tests can replace the clocks and
@@ -112,20 +114,31 @@ class Sandbox:
         self.calls += 1
         request = await _read(received)
         self.requests.append(request)
-        headers = {
-            "Content-Type": "application/json",
-            "Date": format_datetime(self.now(), usegmt=True),
-            "x-amzn-requestid": str(uuid4()),
-        }
+        answer = self._answer_to(request)
+        answer.headers["Date"] = format_datetime(self.now(), usegmt=True)
+        answer.headers["x-amzn-requestid"] = str(uuid4())
+        if self.latency_seconds:
+            await self.sleep(self.latency_seconds)
+        return answer
+
+    def _answer_to(self, request: ReceivedRequest) -> web.Response:
+        if action_of(request):
+            token = self.session_token
+            status, text = sts_answer(request, now=self.now(), session_token=token)
+            return web.Response(status=status, text=text, content_type="text/xml")
+        headers = {}
         try:
             status, body = 200, self._get_run(request)
         except AwsError as error:
             status, body = error.status, {"message": error.message}
             headers["x-amzn-errortype"] = error.code
-        if self.latency_seconds:
-            await self.sleep(self.latency_seconds)
         content = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
-        return web.Response(status=status, headers=headers, body=content)
+        return web.Response(
+            status=status,
+            headers=headers,
+            body=content,
+            content_type="application/json",
+        )
 
     def _get_run(self, request: ReceivedRequest) -> Mapping[str, object]:
         """Check operation, signature, quota and input, in this order; return a run."""
@@ -150,6 +163,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
         "AWS_SESSION_TOKEN": sandbox.session_token or "",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ENDPOINT_URL_OMICS": sandbox.url,
+        "AWS_ENDPOINT_URL_STS": sandbox.url,
         # Otherwise the AWS CLI would connect to the host workflows-127.0.0.1.
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
     }

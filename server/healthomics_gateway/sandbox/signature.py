@@ -34,7 +34,7 @@ _AUTHORIZATION = re.compile(
     r"SignedHeaders=(?P<signed_headers>[^,\s]+) *, *"
     r"Signature=(?P<signature>[0-9A-Za-z]+)"
 )
-_SIGNER = SigV4Auth(Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY), SERVICE, REGION)
+_CREDENTIALS = Credentials(ACCESS_KEY_ID, SECRET_ACCESS_KEY)
 
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. "
@@ -55,9 +55,16 @@ class ReceivedRequest:
 
 
 def verify(
-    request: ReceivedRequest, *, now: datetime, session_token: str | None
+    request: ReceivedRequest,
+    *,
+    now: datetime,
+    session_token: str | None,
+    service: str = SERVICE,
 ) -> None:
-    """Raise AwsError unless the sandbox's credentials have just signed the request."""
+    """Raise AwsError unless the sandbox's credentials have just signed the request.
+
+    `service` is the signing name of the service that it is for.
+    """
     _check_text(request)
     authorization = request.headers.get("authorization")
     if authorization is None:
@@ -73,9 +80,10 @@ def verify(
         )
     _check_identity(claim, request, session_token)
     signed_at = _check_time(request, now)
-    _check_scope(claim, signed_at)
+    _check_scope(claim, signed_at, service)
     _check_coverage(claim, request)
-    expected = _signature(request, claim["signed_headers"].split(";"), signed_at)
+    names = claim["signed_headers"].split(";")
+    expected = _signature(request, names, signed_at, service)
     if not hmac.compare_digest(expected, claim["signature"]):
         raise AwsError("InvalidSignatureException", _MISMATCH)
 
@@ -131,12 +139,12 @@ def _check_time(request: ReceivedRequest, now: datetime) -> str:
     return sent
 
 
-def _check_scope(claim: re.Match[str], signed_at: str) -> None:
+def _check_scope(claim: re.Match[str], signed_at: str, service: str) -> None:
     """Check that the credential scope has this day, Region and service."""
     scope = {
         "date": (claim["day"], signed_at[:8]),
         "region": (claim["region"], REGION),
-        "service": (claim["service"], SERVICE),
+        "service": (claim["service"], service),
         "terminator": (claim["terminator"], "aws4_request"),
     }
     for part, (claimed, expected) in scope.items():
@@ -162,7 +170,9 @@ def _check_coverage(claim: re.Match[str], request: ReceivedRequest) -> None:
         raise AwsError("InvalidSignatureException", _MISMATCH)
 
 
-def _signature(request: ReceivedRequest, names: list[str], signed_at: str) -> str:
+def _signature(
+    request: ReceivedRequest, names: list[str], signed_at: str, service: str
+) -> str:
     """Return the signature of the received request over the headers of these names."""
     headers = request.headers
     query = urlencode(parse_qsl(request.query, keep_blank_values=True), quote_via=quote)
@@ -173,8 +183,9 @@ def _signature(request: ReceivedRequest, names: list[str], signed_at: str) -> st
         data=request.body,
     )
     request_to_sign.context["timestamp"] = signed_at
-    text = _SIGNER.string_to_sign(
-        request_to_sign, _SIGNER.canonical_request(request_to_sign)
+    signer = SigV4Auth(_CREDENTIALS, service, REGION)
+    text = signer.string_to_sign(
+        request_to_sign, signer.canonical_request(request_to_sign)
     )
-    signature: str = _SIGNER.signature(text, request_to_sign)
+    signature: str = signer.signature(text, request_to_sign)
     return signature

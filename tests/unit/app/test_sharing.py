@@ -25,11 +25,12 @@ from healthomics_gateway.sandbox import ACCESS_KEY_ID
 from healthomics_gateway.settings.load import load
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.shared.store import StoreFullError
+from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY
 from healthomics_gateway.upstream.provider import ChainError
 from healthomics_gateway.upstream.sts import CallerIdentity
 from testkit.builders import Sandbox, aws_at, gateway
 from testkit.callers import until
-from testkit.metrics import page, scrape
+from testkit.metrics import PREFIX, page, scrape
 from testkit.valkey_server import ValkeyServer, valkey
 from testkit.virtual_time import virtually
 
@@ -92,10 +93,14 @@ async def test_gateway_shows_whether_its_store_is_used(server: ValkeyServer) -> 
         assert not sharing.replica.is_attached
 
     assert line.startswith("shared: the shared store isn't used: ")
-    assert (1.0, 0.0) == tuple(
-        each.value("store_attached") for each in (attached, detached)
-    )
+    for name in ("store_attached", "store_ok"):
+        assert [1.0, 0.0] == [each.value(name) for each in (attached, detached)]
     assert 1.0 == attached.value("store_replicas")
+    for name in ("quota_limit", "quota_rate"):
+        assert [{ALL}, {GATEWAY}] == [
+            set(each.sums(f"{PREFIX}{name}", by="scope"))
+            for each in (attached, detached)
+        ]
     assert detached.value("store_errors_total") > 0
     assert detached.value("store_seconds_count") > 0
 
@@ -106,7 +111,8 @@ async def test_gateway_without_a_store_has_no_values_about_it() -> None:
         metrics = await page(served.admin_address)
         text = await page(served.admin_address, path="/readyz?verbose")
 
-    assert "\nhealthomics_gateway_store_attached" not in metrics
+    for name in ("attached", "ok"):
+        assert f"\nhealthomics_gateway_store_{name}" not in metrics
     assert "shared" not in text
 
 
@@ -150,7 +156,7 @@ def test_sessions_of_a_role_are_one_identity(arn: str, identity: str) -> None:
 
 
 async def test_access_key_is_the_identity_without_sts() -> None:
-    """The sandbox has no STS; two keys may see different runs."""
+    """`serve --sandbox` has no STS; two keys may see different runs."""
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
         assert ("", ACCESS_KEY_ID) == await identity_of(served.parts.upstream)
 

@@ -27,6 +27,7 @@ class Sharing:
 
     replica: Replica
     names: Names
+    workers: int = 1
 
 
 class Noting(LocalStore):

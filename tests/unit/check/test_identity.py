@@ -31,6 +31,7 @@ from testkit.sts_server import FakeSts, identified
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 KEY = "AKIDEXAMPLE7"
 NOWHERE = "http://127.0.0.1:1"
+BOTH = {f"AWS_ENDPOINT_URL_{name}": NOWHERE for name in ("OMICS", "STS")}
 RULE = (
     '[[callers]]\nidentity = "anonymous"\naws_role = "arn:aws:iam::1234567890{}:role/r"'
 )
@@ -86,6 +87,26 @@ async def test_source_that_does_not_answer_is_reported_as_slow() -> None:
 
     assert (Status.FAILED, (SLOW,)) == (result.status, result.problems)
     await found.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "is_sandbox", "is_unknown"),
+    [
+        ({}, True, True),
+        ({"AWS_ENDPOINT_URL_OMICS": NOWHERE}, True, True),
+        ({"AWS_ENDPOINT_URL": NOWHERE}, True, False),
+        (BOTH, True, False),
+        (BOTH | {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:2"}, False, False),
+    ],
+)
+async def test_sandbox_is_known_by_its_key_and_its_sts(
+    environ: dict[str, str], *, is_sandbox: bool, is_unknown: bool
+) -> None:
+    """It has an STS of its own; another one may have roles."""
+    found = Found(environ=environ, log_file=-1, fake_keys=frozenset({KEY}))
+    found.chain.credentials = Credentials(KEY, "secret")
+
+    assert (is_sandbox, is_unknown) == (found.is_sandbox, found.is_unknown_to_sts)
 
 
 async def test_sandbox_has_neither_identity_nor_roles(tmp_path: Path) -> None:

@@ -1134,7 +1134,7 @@ def test_serve_with_a_sandbox_and_rules_prints_only_its_address(tmp_path: Path) 
 
 
 def test_serve_with_a_sandbox_refuses_a_role(tmp_path: Path, capsys: Capture) -> None:
-    """A rule with a role would fail each call: the sandbox has no STS."""
+    """A rule with a role would fail each call: the sandbox's STS assumes none."""
     rules = tmp_path / "gateway.toml"
     role = "arn:aws:iam::123456789012:role/omics-read"
     rules.write_text(

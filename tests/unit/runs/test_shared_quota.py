@@ -11,6 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from healthomics_gateway.runs.reservations import USABLE_SECONDS, drawn
+from healthomics_gateway.runs.shared_quota import SharedQuota
+from healthomics_gateway.shared.local import LocalStore
+from healthomics_gateway.shared.memory import MemoryStore
+from healthomics_gateway.shared.replica import Replica
 from testkit.fleet import Fleet, Member, gathered, now
 from testkit.freezing import with_processes
 
@@ -367,11 +371,30 @@ def test_throttle_while_detached_slows_the_static_share() -> None:
         for each in replicas.members:
             each.scheduler.throttled()
         rates.extend(each.scheduler.rate for each in replicas.members)
+        limits.extend(each.scheduler.tps for each in replicas.members)
 
     rates: list[float] = []
+    limits: list[float] = []
     busy(throttle)
 
-    assert [0.7 * TPS] * 3 == pytest.approx(rates, rel=0.02)
+    assert [0.7 * TPS / 3] * 3 == pytest.approx(rates, rel=0.02)
+    assert [TPS / 3] * 3 == pytest.approx(limits)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_detached_replica_reports_the_share_of_all_workers(workers: int) -> None:
+    """It is the same at each worker, and never more than the whole rate."""
+    quota = SharedQuota(
+        Replica(LocalStore(MemoryStore()), replicas=3),
+        lambda: "quota",
+        tps=TPS,
+        burst=BURST,
+        workers=workers,
+    )
+
+    assert min(TPS, TPS * workers / 3) == pytest.approx(quota.tps)
+    share = min(1.0, workers / 3)
+    assert drawn(TPS, BURST).tps * share == pytest.approx(quota.rate)
 
 
 # calls that can't wait, or don't

@@ -67,8 +67,10 @@ def summary(quota: QuotaState) -> str:
 
 def top_rate(quota: QuotaState) -> float:
     """Return the calls a second at the top of the chart."""
-    busiest = max(each.used / SLOT_SECONDS for each in quota.slots)
-    return 1.1 * max(quota.limit_per_second, busiest)
+    highest = max(
+        max(each.used / SLOT_SECONDS, each.rate_per_second) for each in quota.slots
+    )
+    return 1.1 * max(quota.limit_per_second, highest)
 
 
 def _title(quota: QuotaState) -> str:

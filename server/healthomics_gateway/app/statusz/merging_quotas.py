@@ -53,8 +53,9 @@ def merged_quotas(
 
 def _quota(states: Sequence[QuotaState], slots: Sequence[SlotUse]) -> QuotaState:
     return replace(
-        states[0],
-        # Each worker reports the rate of all together.
+        # Each worker reports the rate of all together. One that has lost the store
+        # reports that of this gateway, which counts if all of them have.
+        max(states, key=lambda each: each.limit_per_second),
         rate_per_second=max(each.rate_per_second for each in states),
         tokens=round(sum(each.tokens for each in states), 3),
         waiting_calls=sum(each.waiting_calls for each in states),

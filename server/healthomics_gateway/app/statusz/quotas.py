@@ -43,7 +43,7 @@ def _quota(
     return QuotaState(
         account=account,
         scope=scope,
-        limit_per_second=scheduler.tps,
+        limit_per_second=round(scheduler.tps, 3),
         tokens=round(scheduler.tokens, 3),
         rate_per_second=round(scheduler.rate, 3),  # `tokens` has brought it up to date
         waiting_calls=waiting[CALL],

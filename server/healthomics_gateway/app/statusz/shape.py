@@ -26,7 +26,7 @@ class QuotaState:
 
     account: str  # `own`, or the id of the account of a rule's role
     scope: str  # `gateway`, or `all` if gateways with the same store share it
-    limit_per_second: float  # `quota.tps`
+    limit_per_second: float  # `quota.tps`, or the gateway's share without the store
     rate_per_second: float  # at the moment: lower after a throttle
     tokens: float  # calls that could be sent at once
     waiting_calls: int

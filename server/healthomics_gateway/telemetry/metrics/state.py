@@ -40,7 +40,7 @@ STATE: Mapping[str, Description] = {
     ),
     "quota_limit": Description(
         ("account", "scope"),
-        "The setting quota.tps.",
+        "The setting quota.tps, or this gateway's share of it without the store.",
     ),
     "queue_length": Description(
         ("kind",), "Calls, and polls of watches, that wait for their turn."
@@ -51,6 +51,10 @@ STATE: Mapping[str, Description] = {
     "cache_entries": Description((), "Runs in the cache."),
     "store_attached": Description(
         (), "Whether the shared store is used; 0 while calls go on without it."
+    ),
+    "store_ok": Description(
+        (),
+        "Whether nothing is wrong with what replicas share, as /readyz?verbose says.",
     ),
     "store_replicas": Description(
         (), "Replicas that share the quota, as far as this one knows."
@@ -116,6 +120,7 @@ GAUGES: Mapping[str, Callable[[Iterable[float]], float]] = {
     PREFIX + "cache_bytes": sum,
     PREFIX + "cache_entries": sum,
     PREFIX + "store_attached": min,
+    PREFIX + "store_ok": min,
     PREFIX + "store_replicas": max,
     PREFIX + "watches": sum,
     PREFIX + "unread_bytes": sum,

@@ -15,7 +15,7 @@ from healthomics_gateway.app.statusz.bounds import MAX_ACCOUNTS
 from healthomics_gateway.app.statusz.merging import ended, merged
 from healthomics_gateway.app.statusz.merging_quotas import merged_quotas
 from healthomics_gateway.app.statusz.rendering import as_html, as_json
-from healthomics_gateway.telemetry.quota_scope import ALL
+from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY
 from healthomics_gateway.telemetry.recent import (
     MAX_ERRORS,
     SLOT_SECONDS,
@@ -218,6 +218,20 @@ def test_rate_of_the_quota_is_that_of_all_workers() -> None:
         found.tokens,
     )
     assert 5.0 == found.slots[0].rate_per_second  # the lowest
+
+
+def test_quota_is_that_of_all_gateways_while_a_worker_reaches_the_store() -> None:
+    """What the others report is this gateway's share."""
+    alone = with_quota(slot(0), limit_per_second=4.0, rate_per_second=4.0)
+    (found,) = both(alone, with_quota(slot(0), scope=ALL)).quota
+    (without,) = both(alone, alone).quota
+
+    assert (ALL, 8.0, 8.0) == (
+        found.scope,
+        found.limit_per_second,
+        found.rate_per_second,
+    )
+    assert (GATEWAY, 4.0) == (without.scope, without.limit_per_second)
 
 
 def test_slots_of_workers_that_report_at_different_times_are_added() -> None:
