@@ -47,6 +47,9 @@ class ZygoteLink:
         self._link = link
         link.settimeout(0)
         self.closed = asyncio.Event()  # the zygote has ended
+        # Orders that the full socket hasn't taken yet, with the socket of a fork. Each
+        # is there once, so they are few: a frozen worker is killed again each second.
+        self._unsent: dict[bytes, socket.socket | None] = {}
         self._numbers: dict[int, int] = {}  # of workers, by process id
         self._forked: Callable[[int, int], None] = lambda _number, _pid: None
         self._ended: Callable[[int, Exit], None] = lambda _number, _exit: None
@@ -68,11 +71,12 @@ class ZygoteLink:
     def close(self) -> None:
         """Close the connection: the zygote ends when all workers have ended."""
         asyncio.get_running_loop().remove_reader(self._link)
+        self._drop_unsent()
         self._link.close()
 
     def fork(self, number: int, control: socket.socket) -> None:
         """Ask for a worker, which gets the socket `control`."""
-        self._send({"fork": number}, control.fileno())
+        self._send({"fork": number}, control)
 
     def kill(self, pid: int) -> None:
         """Kill a worker, unless it has ended."""
@@ -82,11 +86,41 @@ class ZygoteLink:
         """Kill the workers that are left after this time; the earliest one holds."""
         self._send({"end": seconds})
 
-    def _send(self, order: Mapping[str, Any], *files: int) -> None:
-        try:
-            socket.send_fds(self._link, [json.dumps(order).encode()], files)
-        except OSError:  # it has ended; `closed` says so
+    def _send(
+        self, order: Mapping[str, Any], control: socket.socket | None = None
+    ) -> None:
+        data = json.dumps(order).encode()
+        if data in self._unsent or (not self._unsent and self._sends(data, control)):
             return
+        self._unsent[data] = control.dup() if control else None
+        asyncio.get_running_loop().add_writer(self._link, self._send_unsent)
+
+    def _send_unsent(self) -> None:
+        """Send the orders that wait, until the socket is full again."""
+        for data, control in tuple(self._unsent.items()):
+            if not self._sends(data, control):
+                return
+            del self._unsent[data]
+            if control:
+                control.close()
+        asyncio.get_running_loop().remove_writer(self._link)
+
+    def _sends(self, data: bytes, control: socket.socket | None) -> bool:
+        """Send an order; return False if the socket is full."""
+        try:
+            socket.send_fds(self._link, [data], [control.fileno()] if control else [])
+        except BlockingIOError:
+            return False
+        except OSError:  # it has ended; `closed` says so
+            pass
+        return True
+
+    def _drop_unsent(self) -> None:
+        asyncio.get_running_loop().remove_writer(self._link)
+        for control in self._unsent.values():
+            if control:
+                control.close()
+        self._unsent.clear()
 
     def _read(self) -> None:
         for event in self._events():
@@ -109,6 +143,7 @@ class ZygoteLink:
                 data = b""
             if not data:
                 asyncio.get_running_loop().remove_reader(self._link)
+                self._drop_unsent()
                 self.closed.set()
                 return
             yield json.loads(data)
