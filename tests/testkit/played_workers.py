@@ -9,7 +9,7 @@ from typing import Any
 
 from healthomics_gateway.control import Control, Handlers, Message
 from healthomics_gateway.shared.remote import DELIVER, RemoteStore
-from healthomics_gateway.workers.zygote import Exit
+from healthomics_gateway.workers.zygote_link import Exit
 
 
 class Process:

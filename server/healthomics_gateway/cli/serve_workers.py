@@ -17,7 +17,8 @@ from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.report import Reports
 from healthomics_gateway.workers.supervisor import KILL_SECONDS
 from healthomics_gateway.workers.worker import serve_worker
-from healthomics_gateway.workers.zygote import Forked, ZygoteLink, start_zygote
+from healthomics_gateway.workers.zygote import Forked, start_zygote
+from healthomics_gateway.workers.zygote_link import ZygoteLink
 
 # What workers need, but for gRPC: it is loaded once, and they share its memory.
 SHARED_MODULES = (

@@ -21,6 +21,7 @@ from healthomics_gateway.shared.store import (
     StoreError,
     StoreFullError,
 )
+from healthomics_gateway.shared.subscriptions import Subscriptions
 
 COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
@@ -31,8 +32,6 @@ LATE_PROBES = 5  # until a store that isn't reached after a start is reported
 # static share. So a replica whose attachments are short attaches less often.
 STEADY_SECONDS, MAX_HELD_SECONDS = 5.0, 10.0
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
-
-AT_ONCE = 100  # subscriptions that are renewed together
 
 _T = TypeVar("_T")
 _log = structlog.get_logger("shared")
@@ -72,8 +71,8 @@ class Replica:
         self._is_forgotten = False  # by the store, since the last beat
         self._is_reported = False  # that it attaches, or doesn't after a start
         self._changed: list[Callable[[], None]] = []
-        self._handlers: dict[str, Callable[[bytes], None]] = {}  # by name
-        store.deliver_to(self._deliver)
+        self._subscriptions = Subscriptions(self.ask)
+        store.deliver_to(self._subscriptions.deliver)
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when it attaches or detaches, or other replicas come or go."""
@@ -119,6 +118,13 @@ class Replica:
 
     async def follow(self) -> None:
         """Beat until `leave`: attach when the store answers, and stay attached."""
+        # Beside the beats: many subscriptions take longer than others wait for a beat.
+        async with asyncio.TaskGroup() as group:
+            renewing = group.create_task(self._subscriptions.follow())
+            await self._follow()
+            renewing.cancel()
+
+    async def _follow(self) -> None:
         probes = 0
         while not self._has_left:
             self._detached.clear()
@@ -154,19 +160,11 @@ class Replica:
 
         It gets no value that is written while the store can't be reached.
         """
-        self._handlers[name] = handler
-        await self._try(lambda store: store.subscribe(name))
+        await self._subscriptions.add(name, handler)
 
     async def unsubscribe(self, name: str) -> None:
         """Call no handler for an entry any more; never raises."""
-        self._handlers.pop(name, None)
-        await self._try(lambda store: store.unsubscribe(name))
-
-    async def _try(self, command: Callable[[Store], Awaitable[None]]) -> None:
-        try:
-            await self.ask(command)
-        except StoreError:
-            return  # it is done again when the replica attaches
+        await self._subscriptions.remove(name)
 
     async def _beat(self) -> None:
         was_attached = self.is_attached
@@ -190,16 +188,9 @@ class Replica:
             self._is_reported = True
             self.attached_at = self._clock()
             _log.info("store_attached", replicas=members.expected)
-            await self._renew_subscriptions()
+            self._subscriptions.renew()
         if is_new or not members.was_known:
             self._notify()
-
-    async def _renew_subscriptions(self) -> None:
-        names = tuple(self._handlers)
-        for at in range(0, len(names), AT_ONCE):
-            some = names[at : at + AT_ONCE]
-            renewals = (_in_time(self._store.subscribe(name)) for name in some)
-            await asyncio.gather(*renewals)
 
     async def _check_forgotten(self) -> None:
         """Raise StoreError if the store has forgotten this replica again.
@@ -236,10 +227,6 @@ class Replica:
     def _notify(self) -> None:
         for changed in self._changed:
             changed()
-
-    def _deliver(self, name: str, value: bytes) -> None:
-        if handler := self._handlers.get(name):
-            handler(value)
 
 
 async def _in_time(work: Awaitable[_T]) -> _T:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 from healthomics_gateway.control import Control, Handlers, Message
-from healthomics_gateway.workers.zygote import Exit
+from healthomics_gateway.workers.zygote_link import Exit
 
 MAX_MISSES = 15  # pings in a row, a second each, without an answer
 MAX_START_MISSES = 60  # while the process starts

@@ -19,7 +19,7 @@ from healthomics_gateway.shared.remote import ASK, DELIVER, StoreService
 from healthomics_gateway.workers.child import Child
 from healthomics_gateway.workers.crew import Crew
 from healthomics_gateway.workers.restarts import Restarts
-from healthomics_gateway.workers.zygote import Exit, ZygoteLink
+from healthomics_gateway.workers.zygote_link import Exit, ZygoteLink
 
 PING_SECONDS = 1.0
 

@@ -14,7 +14,7 @@ from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_setup import Printed, set_up_logging
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.supervisor import FORCE_SECONDS, Started, Supervisor
-from healthomics_gateway.workers.zygote import ZygoteLink
+from healthomics_gateway.workers.zygote_link import ZygoteLink
 
 _log = structlog.get_logger("process")
 

@@ -29,7 +29,7 @@ from healthomics_gateway.workers.keeper import Keeper, StartError
 from healthomics_gateway.workers.pages import Pages
 from healthomics_gateway.workers.ports import Ports, reserve
 from healthomics_gateway.workers.program import Program
-from healthomics_gateway.workers.zygote import ZygoteLink
+from healthomics_gateway.workers.zygote_link import ZygoteLink
 
 KILL_SECONDS = 1.6  # after a drain, until the workers that are left are killed
 FORCE_SECONDS = 1.9  # after the drain time, until the supervisor ends by force

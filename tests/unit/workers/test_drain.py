@@ -9,7 +9,7 @@ import pytest
 
 from healthomics_gateway.workers.child import Child
 from healthomics_gateway.workers.drain import drain_in_turn
-from healthomics_gateway.workers.zygote import Exit
+from healthomics_gateway.workers.zygote_link import Exit
 from testkit.virtual_time import virtually
 
 

@@ -16,7 +16,7 @@ from healthomics_gateway.shared.store import Rate
 from healthomics_gateway.workers.child import MAX_MISSES, MAX_START_MISSES
 from healthomics_gateway.workers.crew import Crew
 from healthomics_gateway.workers.keeper import Keeper, StartError
-from healthomics_gateway.workers.zygote import Exit
+from healthomics_gateway.workers.zygote_link import Exit
 from testkit.played_workers import Process, Zygote
 from testkit.virtual_time import virtually
 

@@ -20,7 +20,7 @@ from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.supervisor import KILL_SECONDS, Supervisor
-from healthomics_gateway.workers.zygote import Exit
+from healthomics_gateway.workers.zygote_link import Exit
 from testkit.played_workers import Process, Zygote
 
 ANY = Address("127.0.0.1", 0)
