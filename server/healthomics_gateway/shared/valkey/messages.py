@@ -20,7 +20,7 @@ from healthomics_gateway.threads import retrieve
 PING_SECONDS = 2.0
 MAX_SILENT = 2  # times in a row, until the connection is given up
 CONFIRM_SECONDS = 0.03  # that a subscription is waited for
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 5.0  # before the next connection
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 1.0  # before the next connection
 AT_ONCE = 500  # channels in one command
 
 _log = structlog.get_logger("shared")
