@@ -17,8 +17,9 @@ DEFAULTS = {str(Settings().listen), str(Settings().admin_listen)}
 OTHERS = {"127.0.0.1:8080": ROOT / "clients" / "web" / "proxy" / "main.go"}
 NOBODY = "127.0.0.1:1"  # for a command that shows what happens without a server
 LOCAL = re.compile(r"\b(?:127\.0\.0\.1|localhost):\d+\b")
-# What sets an address in an example: a variable, or a port that docker publishes.
-SET = re.compile(r"\b[A-Z_]+=\S+|-p \S+")
+# What sets an address in an example: a variable, an option of `serve`, or a port that
+# docker publishes.
+SET = re.compile(r"\b[A-Z_]+=\S+|-p \S+|--(?:admin-)?listen \S+")
 
 
 def commands_of(page: str) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.app.sharing import make_store
 from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.step import Result, failed, ok, skipped
-from healthomics_gateway.net.urls import masked_url
+from healthomics_gateway.settings.schema import Shared
 from healthomics_gateway.shared.replica import COMMAND_SECONDS
 from healthomics_gateway.shared.store import Rate, Store, StoreError
 
@@ -34,7 +35,7 @@ async def check_shared(found: Found) -> Result:
     url = found.settings.shared.url
     if url is None:
         return skipped("shared.url is unset: replicas of this gateway share nothing")
-    name = f"shared.url {masked_url(url.get_secret_value())}"
+    name = f"shared.url {_shown(url.get_secret_value())}"
     store = make_store(url.get_secret_value(), deployment=secrets.token_hex(8))
     try:
         await _first_command(store)
@@ -46,11 +47,21 @@ async def check_shared(found: Found) -> Result:
             return failed(f"{name}: {took}, but {limit}; {advice}")
         if fault := await _fault_of_messages(store):
             return failed(f"{name}: {store.fault or fault}")
-        return ok(f"{store.servers.version}, {took}", *await _notes(store))
+        notes = [*_notes_of(found.settings.shared), *await _notes(store)]
+        return ok(f"{store.servers.version}, {took}", *notes)
     except StoreError as error:
         return failed(f"{name}: {error}")
     finally:
         await store.close()
+
+
+def _shown(url: str) -> str:
+    """Return a URL without its secrets, and with the port of each host."""
+    from healthomics_gateway.shared.valkey.urls import (  # noqa: PLC0415  # an extra
+        shown_url,
+    )
+
+    return shown_url(url)
 
 
 async def _first_command(store: Store) -> None:
@@ -80,8 +91,17 @@ async def _fault_of_messages(store: Store) -> str:
     return _NO_MESSAGE
 
 
+def _notes_of(shared: Shared) -> Iterator[str]:
+    """Yield what an operator may want to change of the settings."""
+    if "replicas" not in shared.model_fields_set:
+        yield (
+            f"shared.replicas is {shared.replicas}: until a gateway reaches the store,"
+            " it uses the whole quota; set the number of gateways"
+        )
+
+
 async def _notes(store: ValkeyStore) -> tuple[str, ...]:
-    """Return what an operator may want to change."""
+    """Return what an operator may want to change of the store."""
     try:
         policy = (await store.info()).get("maxmemory_policy", "")
     except StoreError:

@@ -92,10 +92,9 @@ class SharedQuota:
     @property
     def tps(self) -> float:
         """The tokens a second at most, of those that `rate` is about."""
-        replica = self._replica
-        if replica.is_attached:
+        if self._replica.is_attached:
             return self._tps
-        return self._tps * min(1.0, self._workers / replica.replicas)
+        return self._share_of_workers(self._rate.tps)
 
     @property
     def rate(self) -> float:
@@ -108,8 +107,7 @@ class SharedQuota:
         whole = self._adaptive.at(self._clock(), self._rate.tps)
         if replica.is_attached:
             return whole * len(replica.attached) / replica.replicas
-        share = replica.share(Rate(whole, self._rate.burst))
-        return min(whole, share.tps * self._workers)
+        return self._share_of_workers(whole)
 
     @property
     def tokens(self) -> float:
@@ -193,6 +191,11 @@ class SharedQuota:
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _share_of_workers(self, whole: float) -> float:
+        """Return the static share of a rate, of all workers together."""
+        share = self._replica.share(Rate(whole, self._rate.burst))
+        return min(whole, share.tps * self._workers)
 
     @property
     def _is_working(self) -> bool:

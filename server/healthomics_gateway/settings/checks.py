@@ -72,7 +72,7 @@ def _jwt_faults(jwt: Jwt) -> Iterator[Finding]:
 def _shared_faults(shared: Shared) -> Iterator[Finding]:
     if shared.url:
         if not shared.secret:
-            yield ("shared.secret",), "shared: set shared.secret too"
+            yield ("shared.secret",), "shared.secret: set it too"
         if fault := store_url_fault(shared.url.get_secret_value()):
             yield (), f"shared.url: {fault}"
 

@@ -25,11 +25,13 @@ def server() -> Iterator[ValkeyServer]:
         yield running
 
 
-async def checked(folder: Path, url: str = "", *faults: str) -> Result:
-    """Return the result of the step for a URL."""
+async def checked(
+    folder: Path, url: str = "", *faults: str, more: str = "replicas = 1"
+) -> Result:
+    """Return the result of the step for a URL, and `more` settings."""
     file = folder / "gateway.toml"
     if url:
-        file.write_text(f'[shared]\nurl = "{url}"\nsecret = "{SECRET}"\n')
+        file.write_text(f'[shared]\nurl = "{url}"\nsecret = "{SECRET}"\n{more}')
     else:
         file.touch()
     async with found_at(aws_at("http://127.0.0.1:1"), file) as found:
@@ -48,6 +50,16 @@ async def test_store_that_works_is_described(
     assert result.detail.endswith(" ms a command")
     (note,) = result.notes
     assert "its maxmemory-policy allkeys-random may remove" in note
+
+
+async def test_unset_number_of_replicas_has_a_note(
+    server: ValkeyServer, tmp_path: Path
+) -> None:
+    """Many gateways with the whole quota each would exceed it."""
+    result = await checked(tmp_path, server.url, more="")
+
+    assert Status.OK is result.status
+    assert "shared.replicas is 1: until a gateway reaches the store" in result.notes[0]
 
 
 async def test_missing_permissions_are_found(

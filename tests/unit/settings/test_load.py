@@ -321,7 +321,7 @@ def test_store_needs_a_url_and_a_secret_that_are_valid() -> None:
     url = {"GATEWAY_SHARED__URL": "redis://localhost"}
     short = {"GATEWAY_SHARED__SECRET": "canary"}
 
-    assert ["shared: set shared.secret too"] == faults(environ=url)
+    assert ["shared.secret: set it too"] == faults(environ=url)
     (fault,) = faults(environ=url | short)
     assert "GATEWAY_SHARED__SECRET: write at least 32 random characters" in fault
     assert "canary" not in fault

@@ -46,7 +46,11 @@ class Servers:
             async with asyncio.timeout(CONNECT_SECONDS):
                 return await self._connect()
         except (RedisError, OSError, ValueError, TypeError, AttributeError) as error:
-            raise store_error(error) from None
+            raise store_error(
+                error,
+                has_tls=issubclass(self._url.connection_class, SSLConnection),
+                database=self._url.options.get("db", 0),
+            ) from None
 
     async def _connect(self) -> AbstractConnection:
         if self._url.kind == "sentinel":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import RedisError
+
+from healthomics_gateway.net.urls import MASK, masked_url
 
 SCHEMES = (
     "redis",
@@ -37,9 +41,8 @@ _FIXED = frozenset(
         *("socket_connect_timeout", "socket_timeout", "timeout"),
     }
 )
-
-
-_UNKNOWN = "it has an option that redis-py doesn't know, or that a gateway doesn't use"
+_NAME = re.compile(r"[a-z_]{1,40}")
+_UNKNOWN = "which redis-py doesn't know, or a gateway doesn't use"
 
 
 class StoreUrlError(ValueError):
@@ -108,11 +111,14 @@ def _parsed(url: str) -> StoreUrl:
 
 def _options(url: str, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of connections to the store, and to its Sentinels."""
-    given = parse_qs(urlsplit(url).query).keys()
+    parts = urlsplit(url)
+    given = parse_qs(parts.query).keys()
     if fixed := sorted(_FIXED & given):
         raise StoreUrlError(f"remove the option {fixed[0]}, which the gateway sets")
-    if not given <= _OPTIONS:
-        raise StoreUrlError(_UNKNOWN)
+    if unknown := given - _OPTIONS:
+        # A part of a password may be there.
+        is_shown = "@" not in parts.query + parts.fragment
+        raise StoreUrlError(_fault_of(unknown if is_shown else set()))
     options: dict[str, Any] = dict(parse_url(url))
     if kind == "cluster" and options.get("db"):
         raise StoreUrlError("remove the number of the database: a cluster has only 0")
@@ -126,11 +132,39 @@ def _options(url: str, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _check(url: StoreUrl) -> None:
-    """Raise an exception if redis-py doesn't know an option; nothing is connected."""
+    """Raise an exception if an option doesn't fit; nothing is connected."""
     try:
         url.connection_class(**url.options)
     except TypeError:
-        raise StoreUrlError(_UNKNOWN) from None
+        of_tls = sorted(each for each in url.options if each.startswith("ssl_"))
+        raise StoreUrlError(
+            f"the option {of_tls[0]} is one of TLS: begin with rediss"
+            if of_tls
+            else _fault_of(set())
+        ) from None
+
+
+def _fault_of(unknown: AbstractSet[str]) -> str:
+    """Return what is wrong with options, of which the first is named if it may be."""
+    names = sorted(filter(_NAME.fullmatch, unknown))
+    if not names:
+        return f"it has an option {_UNKNOWN}"
+    return f"remove the option {names[0]}, {_UNKNOWN}"
+
+
+def shown_url(url: str) -> str:
+    """Return a valid URL without its secrets, and with the port of each host."""
+    masked = masked_url(url)
+    parts = urlsplit(masked)
+    user, at, hosts = parts.netloc.rpartition("@")
+    if parts.scheme == "unix" or hosts == MASK:
+        return masked
+    default = SENTINEL_PORT if parts.scheme.endswith("+sentinel") else PORT
+    shown = ",".join(
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        for host, port in _addresses(hosts, default)
+    )
+    return parts._replace(netloc=f"{user}{at}{shown}").geturl()
 
 
 def _addresses(hosts: str, default: int) -> tuple[tuple[str, int], ...]:

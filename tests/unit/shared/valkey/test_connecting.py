@@ -209,6 +209,24 @@ async def test_server_that_cannot_be_used_is_described(reply: bytes, text: str) 
         assert text in await fault_of(f"redis://{HOST}:{port}")
 
 
+async def test_plain_server_is_none_for_tls_or_sentinels() -> None:
+    """A plain server waits for the rest of a handshake, or answers it."""
+    with valkey(port=free_port()) as plain:
+        at = f"{HOST}:{plain.port}"
+        silent = await fault_of(f"rediss://{at}")
+        sentinel = await fault_of(f"redis+sentinel://{at}/store")
+        database = await fault_of(f"redis://{at}/77")
+    async with listening(answering(b"-ERR Protocol error\r\n")) as port:
+        answers = await fault_of(f"rediss://{HOST}:{port}")
+
+    advice = "; if the server has no TLS, use redis://"
+    assert f"it doesn't answer in time while connecting{advice}" == silent
+    assert answers.startswith("the TLS handshake fails")
+    assert answers.endswith(advice)
+    assert sentinel.startswith("it isn't a Sentinel: ")
+    assert database.startswith("it has no database 77: ")
+
+
 async def test_unknown_host_and_missing_socket_are_described() -> None:
     """The text says what to correct, without quoting the URL."""
     assert "its name doesn't resolve" in await fault_of("redis://store.invalid")
