@@ -45,6 +45,9 @@ class Member(Manager, Protocol):
         """Get the gateway, before it starts, and what ends it."""
         ...
 
-    def uses(self, content: bytes) -> None:
-        """Note that a content of the configuration file is in effect."""
+    def uses(self, content: bytes, read_at: float) -> None:
+        """Note that a content of the configuration file is in effect.
+
+        It was read at this time of `time.monotonic`.
+        """
         ...

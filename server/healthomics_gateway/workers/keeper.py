@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 import structlog
@@ -55,6 +56,7 @@ class Keeper:
         self._number = number
         self._manager = manager
         self._content = content  # the newest that a worker uses
+        self._read_at = -inf  # when a worker has read it
         self._clock = clock
         self._sleep = sleep
         self._memory = MemoryStore()
@@ -133,7 +135,7 @@ class Keeper:
                 "pong": lambda _: child.answered(),
                 "ready": lambda _: self._ready(child),
                 "reloading": lambda _: self._begin_reload(child),
-                "uses": lambda message: self._use(child, message.payload),
+                "uses": lambda message: self._use(child, message),
                 "faults": lambda message: child.faults.extend(message.data),
             },
             answers={"join": partial(self._join, child), ASK: store.answer},
@@ -166,9 +168,18 @@ class Keeper:
             if not self._reloading:
                 self._manager.ready()
 
-    def _use(self, child: Child, content: bytes) -> None:
-        """Note the content that a worker uses; let the others reload it at once."""
+    def _use(self, child: Child, message: Message) -> None:
+        """Note the content that a worker uses; let the others reload it at once.
+
+        If another worker has read a newer one meanwhile, let this one reload.
+        """
+        content, read_at = message.payload, message.data
         child.content = content
+        if read_at < self._read_at:
+            if content != self._content:
+                child.control.note("reload")
+            return
+        self._read_at = read_at
         if content != self._content:
             self._content = content
             self.reload()

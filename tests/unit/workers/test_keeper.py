@@ -218,29 +218,54 @@ def test_worker_that_answers_no_ping_is_killed() -> None:
     kept(work)
 
 
+async def reloaded(process: Process, content: bytes, *, read_at: float) -> None:
+    """Let a process report that it uses a content which it has read at this time."""
+    process.control.note("reloading")
+    process.control.note("uses", Message(read_at, content))
+    process.control.note("ready")
+    await process.settle()
+
+
 @pytest.mark.guarantee("workers-rules")
 def test_new_content_reaches_all_workers() -> None:
     """The others reload when one uses it; a later worker starts with it."""
 
     async def work(rig: Rig) -> None:
         first, second = await rig.started()
-        first.control.note("reloading")
-        first.control.note("uses", Message(payload=b"second"))
-        first.control.note("ready")
-        await first.settle()
+        await reloaded(first, b"second", read_at=1.0)
         await second.settle()
         assert [0, 1] == [each.orders["reload"] for each in (first, second)]
         assert ["reloading"] == rig.manager.reports
-        second.control.note("reloading")
-        second.control.note("uses", Message(payload=b"second"))
-        second.control.note("ready")
-        await second.settle()
+        await reloaded(second, b"second", read_at=2.0)
         assert [0, 1] == [each.orders["reload"] for each in (first, second)]
         assert ["reloading", "ready"] == rig.manager.reports
         rig.end(second, Exit(code=0))
         third = await rig.zygote.processes.get()
         assert Message(START, b"second") == await third.serve()
         assert 0 == third.orders["reload"]
+
+    kept(work)
+
+
+@pytest.mark.guarantee("workers-rules")
+def test_older_content_never_replaces_a_newer_one() -> None:
+    """A worker that is slow to reload the file of before reloads it again."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        for each in (first, second):
+            each.control.note("reloading")
+            await each.settle()
+        await reloaded(first, b"third", read_at=2.0)
+        await reloaded(second, b"second", read_at=1.0)
+        assert [0, 1] == [each.orders["reload"] for each in (first, second)]
+        rig.end(first, Exit(code=0))
+        new = await rig.zygote.processes.get()
+        assert Message(START, b"third") == await new.serve()
+        await reloaded(second, b"third", read_at=1.5)
+        await reloaded(second, b"second", read_at=3.0)  # it was put back
+        await new.settle()
+        assert [1, 1] == [each.orders["reload"] for each in (new, second)]
 
     kept(work)
 
@@ -253,7 +278,7 @@ def test_worker_that_starts_during_a_reload_reloads() -> None:
         rig.end(second, Exit(code=0))
         third = await rig.zygote.processes.get()
         await third.control.ask("join", seconds=1)
-        first.control.note("uses", Message(payload=b"second"))
+        first.control.note("uses", Message(3.0, b"second"))
         await first.settle()
         third.control.note("ready")
         await third.settle()
