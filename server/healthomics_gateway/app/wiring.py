@@ -199,20 +199,19 @@ def make_run_service(
     `leases`, replicas share the polls of watched runs.
     """
     waiting = queued if tracer else not_traced
-    kept = Caching(
-        Retrying(
-            RateLimited(
-                upstream.attempts,
-                upstream.schedulers,
-                session=upstream.roles.session,
-                waiting=waiting,
-            ),
-            max_attempts=settings.upstream.max_attempts,
-        ),
-        cache,
-    )
     fetched = Coalescing(
-        Caching(kept, shared) if shared else kept,
+        Caching(
+            Retrying(
+                RateLimited(
+                    upstream.attempts,
+                    upstream.schedulers,
+                    session=upstream.roles.session,
+                    waiting=waiting,
+                ),
+                max_attempts=settings.upstream.max_attempts,
+            ),
+            (cache, shared) if shared else (cache,),
+        ),
         turns=upstream.schedulers,
         shared_fetches=metrics.shared_fetches,
     )
