@@ -42,7 +42,7 @@ async def serve_worker(
         program = program.with_ports(Ports(**start.data["ports"]))
         program = program.with_content(start.payload)
         aws = program.aws(start.data["sandbox"])
-        await serve(program.settings, aws, config=program.config, member=worker)
+        await serve(program.settings, aws, config=program.config, supervisor=worker)
     except ControlError:
         return ENDED  # the supervisor has ended
     except ConfigurationError as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the supervisor doesn't load gRPC
     from healthomics_gateway.app.shutdown import Signals
 
 
-class Manager(Protocol):
+class StateObserver(Protocol):
     """Gets the reports of a gateway about its state."""
 
     def ready(self) -> None:
@@ -33,8 +33,8 @@ class Manager(Protocol):
         ...
 
 
-class Member(Manager, Protocol):
-    """The supervisor of a gateway that is one of several workers."""
+class SupervisorLink(StateObserver, Protocol):
+    """The way to the supervisor of a gateway that is one of several workers."""
 
     number: int  # of the worker, from 0
     log_lock: LogLock  # of the log that all workers write
