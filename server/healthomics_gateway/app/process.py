@@ -65,11 +65,11 @@ async def serve(
     """
     share_memory_arena()
     level = LogLevel(settings.log.level)
-    number, lock = (
-        (supervisor.number, supervisor.log_lock) if supervisor else (None, None)
-    )
     log = set_up_logging(
-        level=level, log_format=settings.log.format, worker=number, lock=lock
+        level=level,
+        log_format=settings.log.format,
+        worker=supervisor.number if supervisor else None,
+        lock=supervisor.log_lock if supervisor else None,
     )
     signals = Signals(
         settings.drain_time.total_seconds(),
@@ -79,21 +79,13 @@ async def serve(
     )
     observer: StateObserver = supervisor or ServiceManager(os.environ)
     reload = _make_reload(config, signals, level, observer) if config else None
-    if reload and supervisor:
-        reload = replace(reload, used=supervisor.uses)
-    gateway = Gateway(
+    gateway = _make_gateway(
         settings,
         aws,
         reload=reload,
-        options=OF_WORKERS if supervisor else OPTIONS,
-        observability=Observability(
-            metrics=metrics or make_metrics(),
-            tracer=set_up_tracing(os.environ),
-            lost_lines=log.lost,
-        ),
-        fault_of_log=log.fault,
-        worker=number,
-        sharing=_sharing_of(supervisor, settings, aws),
+        metrics=metrics or make_metrics(),
+        log=log,
+        supervisor=supervisor,
     )
     if supervisor:
         supervisor.attach(gateway, signals)
@@ -104,6 +96,31 @@ async def serve(
             _end_process(log, code)
         finally:
             await gateway.stop()
+
+
+def _make_gateway(
+    settings: Settings,
+    aws: Aws,
+    *,
+    reload: Reload | None,
+    metrics: Metrics,
+    log: LogWriter,
+    supervisor: SupervisorLink | None,
+) -> Gateway:
+    if reload and supervisor:
+        reload = replace(reload, used=supervisor.uses)
+    return Gateway(
+        settings,
+        aws,
+        reload=reload,
+        options=OF_WORKERS if supervisor else OPTIONS,
+        observability=Observability(
+            metrics=metrics, tracer=set_up_tracing(os.environ), lost_lines=log.lost
+        ),
+        fault_of_log=log.fault,
+        worker=supervisor.number if supervisor else None,
+        sharing=_sharing_of(supervisor, settings, aws),
+    )
 
 
 def _sharing_of(

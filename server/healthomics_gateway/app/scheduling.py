@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Protocol
 
 from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.quota import LocalQuota, Quota
 from healthomics_gateway.runs.rate_limit import Schedulers
 from healthomics_gateway.runs.scheduler import Scheduler
-from healthomics_gateway.runs.shared_quota import QuotaSharing, SharedQuota
+from healthomics_gateway.runs.shared_quota import SharedQuota
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
+from healthomics_gateway.shared.names import Names
+from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.recent import QuotaUse
+
+
+class QuotaSharing(Protocol):
+    """What replicas need to share quotas."""
+
+    @property
+    def replica(self) -> Replica:
+        """The relation of this gateway to the store."""
+        ...
+
+    @property
+    def names(self) -> Names:
+        """The names of quotas."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """The number of workers of this gateway, each of which is a replica."""
+        ...
 
 
 def make_schedulers(

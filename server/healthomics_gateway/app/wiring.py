@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from healthomics_gateway.app.scheduling import make_schedulers
+from healthomics_gateway.app.scheduling import QuotaSharing, make_schedulers
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.cache import Cache, Caching
@@ -14,7 +14,6 @@ from healthomics_gateway.runs.lease import Leases
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
 from healthomics_gateway.runs.shared_answers import SharedAnswers
-from healthomics_gateway.runs.shared_quota import QuotaSharing
 from healthomics_gateway.runs.source import RunSource
 from healthomics_gateway.runs.span_records import not_traced, queued
 from healthomics_gateway.runs.traced import TracedPolls
