@@ -21,6 +21,7 @@ import grpc
 import pytest
 from grpc import StatusCode
 
+from healthomics.v1.run_pb2 import Run
 from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.shutdown import DEAD, FORCED
 from healthomics_gateway.sandbox import Sandbox
@@ -39,7 +40,7 @@ from testkit.metrics import Scrape, settled
 
 RUN = "1000003"
 OWN_CONNECTION = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0}
-CONNECTIONS = 16  # a worker gets none of them once in 32,768 times
+CONNECTIONS = 16  # so many that each worker has almost always some
 BACK_SECONDS = 0.05, 0.05
 CALLERS = 50
 
@@ -66,13 +67,16 @@ async def connected(served: Served) -> AsyncIterator[list[Any]]:
         ]
 
 
-async def answering(stubs: Sequence[Any], served: Served) -> None:
-    """Call over each connection, until both workers have answered."""
-    for stub in stubs:
-        assert RUN == (await get_run(stub, RUN)).id
-    seen = set()
-    while seen != {0, 1}:
-        seen.add((await served.event("call"))["worker"])
+async def answers_of_both(served: Served) -> Sequence[Run]:
+    """Call over one new connection after another, until both workers have answered."""
+    answers, seen = [], set()
+    async with AsyncExitStack() as stack:
+        while seen != {0, 1}:
+            stub = await stack.enter_async_context(client(served, **OWN_CONNECTION))
+            answers.append(await get_run(stub, RUN))
+            seen.add((await served.event("call"))["worker"])
+    assert {RUN} == {each.id for each in answers}
+    return answers
 
 
 async def page(served: Served, path: str) -> tuple[int, str]:
@@ -105,17 +109,15 @@ async def test_workers_share_the_port_and_are_replaced() -> None:
         serving(sandbox.url, GATEWAY_WORKERS="2") as served,
     ):
         first, second = processes(served)
-        async with connected(served) as stubs:
-            await answering(stubs, served)
-            assert (200, "ok\n") == await page(served, "/readyz")
-            os.kill(first, signal.SIGKILL)
-            ended = await served.event("worker_ended")
+        await answers_of_both(served)
+        assert (200, "ok\n") == await page(served, "/readyz")
+        os.kill(first, signal.SIGKILL)
+        ended = await served.event("worker_ended")
         async with connected(served) as stubs:
             for stub in stubs:
                 assert RUN == (await get_run(stub, RUN)).id
             started = await served.event("worker_started")
-        async with connected(served) as stubs:
-            await answering(stubs, served)
+        await answers_of_both(served)
         groups = {os.getpgid(each) for each in processes(served)}
         served.process.send_signal(signal.SIGINT)
         code = await served.ended(25 + STOP_SECONDS)
@@ -127,12 +129,6 @@ async def test_workers_share_the_port_and_are_replaced() -> None:
     assert 0 == code
 
 
-def all_have_reported(found: Scrape) -> bool:
-    """Return whether both workers are known, and all calls are counted."""
-    calls = found.value("grpc_server_started_total", grpc_method="GetRun")
-    return (2, CONNECTIONS) == (found.value("workers"), calls)
-
-
 async def test_pages_are_those_of_all_workers() -> None:
     """Counts stay when a worker is killed, and the gateway is ready all the time."""
     async with (
@@ -140,8 +136,12 @@ async def test_pages_are_those_of_all_workers() -> None:
         serving(sandbox.url, GATEWAY_WORKERS="2") as served,
     ):
         killed, other = processes(served)
-        async with connected(served) as stubs:
-            await answering(stubs, served)
+        calls = len(await answers_of_both(served))
+
+        def all_have_reported(found: Scrape) -> bool:
+            counted = found.value("grpc_server_started_total", grpc_method="GetRun")
+            return (2, calls) == (found.value("workers"), counted)
+
         before = await settled(served, all_have_reported)
         os.kill(killed, signal.SIGKILL)
         await served.event("worker_ended")
@@ -302,15 +302,13 @@ async def test_worker_starts_with_the_newest_rules(tmp_path: Path) -> None:
         reloaded = {
             (await served.event("configuration_reloaded"))["worker"] for _ in range(2)
         }
-        async with connected(served) as stubs:
-            before = {(await get_run(each, RUN)).name for each in stubs}
+        before = {each.name for each in await answers_of_both(served)}
         file.write_text("nonsense")
         killed, _ = processes(served)
         os.kill(killed, signal.SIGKILL)
         await served.event("worker_ended")
         await served.event("worker_started")
-        async with connected(served) as stubs:
-            after = {(await get_run(each, RUN)).name for each in stubs}
+        after = {each.name for each in await answers_of_both(served)}
 
     assert {0, 1} == reloaded
     assert {""} == before == after
@@ -334,8 +332,7 @@ async def test_sandbox_and_unix_socket_with_workers(tmp_path: Path) -> None:
         grpc.aio.insecure_channel(f"unix:{path}") as channel,
     ):
         assert RUN == (await get_run(RunServiceStub(channel), RUN)).id
-        async with connected(served) as stubs:
-            await answering(stubs, served)
+        await answers_of_both(served)
         served.terminate()
         code = await served.ended(25 + STOP_SECONDS)
 

@@ -343,8 +343,8 @@ MUTANTS = (
     Mutant(
         "missing-run-stays-in-the-cache",
         "runs/cache.py",
-        "                self._keeper.remove_run(query)\n",
-        "                pass\n",
+        "                    each.remove_run(query)\n",
+        "                    pass\n",
         "unit/runs/test_cache.py::test_run_that_is_not_found_is_removed",
     ),
     # Answers that replicas share.

@@ -20,7 +20,7 @@ STATUS_HEADERS = {
 }
 
 
-class Readiness(Protocol):
+class ReadinessView(Protocol):
     """The readiness of a gateway with one process, or with several."""
 
     @property
@@ -57,7 +57,7 @@ class AdminPages:
 
     def __init__(
         self,
-        readiness: Readiness,
+        readiness: ReadinessView,
         *,
         metrics: Source,
         snapshot: Take,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import structlog
 
@@ -21,18 +22,20 @@ def announce(
     *,
     addresses: Sequence[Address | UnixPath],
     admin_address: Address,
-    **more: int,
+    workers: int | None = None,
 ) -> None:
-    """Log the addresses, with `more`, and the first questionable settings.
+    """Log the addresses, and the first questionable settings.
 
-    `addresses` has those of all listeners in order, with their real ports.
+    `addresses` has those of all listeners in order, with their real ports. `workers`
+    is the number of processes behind them, if there are several.
     """
     for each in listeners_of(settings):
         if each.files is None and not each.address.is_loopback:
             _log.warning("serving_plaintext", address=str(each.address))
     own, *others = (str(each) for each in addresses)
-    listeners = {"listeners": others} if others else {}
-    admin = str(admin_address)
-    _log.info("serving", address=own, admin_address=admin, **listeners, **more)
+    more: dict[str, Any] = {"listeners": others} if others else {}
+    if workers:
+        more["workers"] = workers
+    _log.info("serving", address=own, admin_address=str(admin_address), **more)
     for warning in islice(warnings(settings), MAX_WARNINGS):
         _log.warning("questionable_setting", why=warning)

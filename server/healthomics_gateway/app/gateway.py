@@ -15,6 +15,7 @@ from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.metric_readers import observe
 from healthomics_gateway.app.parts import Observability, make_parts
+from healthomics_gateway.app.readiness_parts import add_to_readiness
 from healthomics_gateway.app.reload import Reload, Reloader, Setters
 from healthomics_gateway.app.reload_change import roles_of
 from healthomics_gateway.app.server_factory import ServerFactory
@@ -22,11 +23,10 @@ from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
 from healthomics_gateway.errors.exceptions import GatewayError
-from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.net.hosts import why_not_bound
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
-from healthomics_gateway.services.readiness import AWS, UPSTREAM, Readiness
+from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.upstream.config import Aws
 
@@ -82,7 +82,7 @@ class Gateway:
             sharing=sharing,
         )
         self._reloader = self._make_reloader(reload) if reload else None
-        self._add_to_readiness(fault_of_log)
+        add_to_readiness(self.parts, fault_of_log=fault_of_log, reloads=bool(reload))
         observe(self.parts)
         self._server_factory = ServerFactory(settings, self.parts, options=options)
         self.admin_address = settings.admin_listen
@@ -107,24 +107,6 @@ class Gateway:
             snapshot=collector.snapshot,
         )
         return AdminServer(pages.pages)
-
-    def _add_to_readiness(self, fault_of_log: Callable[[], str] | None) -> None:
-        """Add the parts that the settings enable."""
-        parts, add = self.parts, self._readiness.add
-        if fault_of_log:
-            add("log", fault=fault_of_log)
-        unknown = Reason.GATEWAY_CREDENTIALS_UNAVAILABLE  # until they are read
-        add(AWS, fault=parts.upstream.provider.fault, why=unknown)
-        add(UPSTREAM, fault=parts.reachability.fault)
-        if parts.sharing:
-            add("shared", fault=parts.sharing.fault)
-        if parts.keyring:
-            unread = Reason.AUTH_BACKEND_UNAVAILABLE  # until they are read
-            add("keys", fault=parts.keyring.fault, why=unread)
-        if parts.listeners.has_certificates:
-            add("certificate", fault=parts.listeners.certificate_fault)
-        if self._reloader:
-            add("configuration", fault=lambda: parts.reloads.fault)
 
     @property
     def addresses(self) -> tuple[Address | UnixPath, ...]:

@@ -17,7 +17,6 @@ import structlog
 from healthomics_gateway.app.gateway import Gateway
 from healthomics_gateway.app.grpc_server import OF_WORKERS, OPTIONS
 from healthomics_gateway.app.measuring import make_metrics
-from healthomics_gateway.app.member import Manager, Member
 from healthomics_gateway.app.parts import Observability
 from healthomics_gateway.app.reload import ConfigFile, Reload
 from healthomics_gateway.app.sd_notify import ServiceManager
@@ -30,6 +29,7 @@ from healthomics_gateway.app.shutdown import (
     until,
 )
 from healthomics_gateway.app.signals import ENDED
+from healthomics_gateway.app.supervision import StateObserver, SupervisorLink
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.log_level import LogLevel
 from healthomics_gateway.telemetry.log_setup import Printed, set_up_logging
@@ -51,7 +51,7 @@ async def serve(
     started: Callable[[Gateway], Awaitable[None]] | None = None,
     metrics: Metrics | None = None,
     force_seconds: float = FORCE_SECONDS,
-    member: Member | None = None,
+    supervisor: SupervisorLink | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain and end the process with 0.
 
@@ -61,13 +61,15 @@ async def serve(
     the drain time, or after a second signal. If new calls can't reach the gateway, the
     process ends with 70. Raises ListenError if an address can't be bound.
 
-    With `member` it is one of several workers, and its supervisor can end it too.
+    With `supervisor` it is one of several workers, which its supervisor can end too.
     """
     share_memory_arena()
     level = LogLevel(settings.log.level)
-    number, lock = (member.number, member.log_lock) if member else (None, None)
     log = set_up_logging(
-        level=level, log_format=settings.log.format, worker=number, lock=lock
+        level=level,
+        log_format=settings.log.format,
+        worker=supervisor.number if supervisor else None,
+        lock=supervisor.log_lock if supervisor else None,
     )
     signals = Signals(
         settings.drain_time.total_seconds(),
@@ -75,51 +77,72 @@ async def serve(
         end_now=partial(end_now, log),
         reloads=config is not None,
     )
-    manager: Manager = member or ServiceManager(os.environ)
-    reload = _make_reload(config, signals, level, manager) if config else None
-    if reload and member:
-        reload = replace(reload, used=member.uses)
-    gateway = Gateway(
+    observer: StateObserver = supervisor or ServiceManager(os.environ)
+    reload = _make_reload(config, signals, level, observer) if config else None
+    gateway = _make_gateway(
         settings,
         aws,
         reload=reload,
-        options=OF_WORKERS if member else OPTIONS,
-        observability=Observability(
-            metrics=metrics or make_metrics(),
-            tracer=set_up_tracing(os.environ),
-            lost_lines=log.lost,
-        ),
-        fault_of_log=log.fault,
-        worker=number,
-        sharing=_sharing_of(member, settings, aws),
+        metrics=metrics or make_metrics(),
+        log=log,
+        supervisor=supervisor,
     )
-    if member:
-        member.attach(gateway, signals)
+    if supervisor:
+        supervisor.attach(gateway, signals)
     with redirect_stderr(Printed()):
         try:
-            starting = _start(gateway, started, manager)
-            code = await _run(gateway, starting, signals, manager)
+            starting = _start(gateway, started, observer)
+            code = await _run(gateway, starting, signals, observer)
             _end_process(log, code)
         finally:
             await gateway.stop()
 
 
-def _sharing_of(member: Member | None, settings: Settings, aws: Aws) -> Sharing | None:
+def _make_gateway(
+    settings: Settings,
+    aws: Aws,
+    *,
+    reload: Reload | None,
+    metrics: Metrics,
+    log: LogWriter,
+    supervisor: SupervisorLink | None,
+) -> Gateway:
+    if reload and supervisor:
+        reload = replace(reload, used=supervisor.uses)
+    return Gateway(
+        settings,
+        aws,
+        reload=reload,
+        options=OF_WORKERS if supervisor else OPTIONS,
+        observability=Observability(
+            metrics=metrics, tracer=set_up_tracing(os.environ), lost_lines=log.lost
+        ),
+        fault_of_log=log.fault,
+        worker=supervisor.number if supervisor else None,
+        sharing=_sharing_of(supervisor, settings, aws),
+    )
+
+
+def _sharing_of(
+    supervisor: SupervisorLink | None, settings: Settings, aws: Aws
+) -> Sharing | None:
     """Return what workers share through their supervisor; None if they don't."""
-    if member is None or settings.shared.url:
+    if supervisor is None or settings.shared.url:
         return None
-    return make_worker_sharing(settings, aws, member.store, secret=member.secret)
+    return make_worker_sharing(
+        settings, aws, supervisor.store, secret=supervisor.secret
+    )
 
 
 def _make_reload(
-    config: ConfigFile, signals: Signals, level: LogLevel, manager: Manager
+    config: ConfigFile, signals: Signals, level: LogLevel, observer: StateObserver
 ) -> Reload:
     return Reload(
         file=config,
         requested=signals.reload,
         set_log_level=level.set,
-        begun=manager.reloading,
-        ended=manager.ready,
+        begun=observer.reloading,
+        ended=observer.ready,
     )
 
 
@@ -127,7 +150,7 @@ async def _run(
     gateway: Gateway,
     starting: Coroutine[Any, Any, None],
     signals: Signals,
-    manager: Manager,
+    observer: StateObserver,
 ) -> int:
     """Start, serve and drain, as the signals say; return the exit code."""
     if not await until(signals.first, starting):
@@ -136,7 +159,7 @@ async def _run(
     if await until(signals.first, gateway.died()):
         await gateway.evict()
         return DEAD
-    manager.stopping()
+    observer.stopping()
     if not await until(signals.second, gateway.drain(signals.drain_seconds)):
         await gateway.evict()
     return ENDED
@@ -156,15 +179,15 @@ def share_memory_arena() -> None:
 async def _start(
     gateway: Gateway,
     started: Callable[[Gateway], Awaitable[None]] | None,
-    manager: Manager,
+    observer: StateObserver,
 ) -> None:
     await gateway.start()
     # The objects so far are permanent. A collection that visits them, the SDK's 100,000
     # included, delays all calls by a tenth of a second.
     gc.collect()
     gc.freeze()
-    manager.ready()
-    manager.feed_watchdog(asyncio.get_running_loop().call_later)
+    observer.ready()
+    observer.feed_watchdog(asyncio.get_running_loop().call_later)
     if started:
         await started(gateway)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +48,9 @@ class Reload:
     set_log_level: Callable[[str], None]
     begun: Callable[[], None] = lambda: None  # reports that a reload begins
     ended: Callable[[], None] = lambda: None  # reports its end, well or not
-    used: Callable[[bytes], None] = lambda _: None  # gets the content in effect
+    # Gets the content in effect, and when it was read, in seconds of `time.monotonic`:
+    # all processes of a machine have the same.
+    used: Callable[[bytes, float], None] = lambda _content, _read_at: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,7 @@ class Reloader:
         *,
         setters: Setters,
         reloads: Reloads,
+        clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         read_seconds: float = READ_SECONDS,
         load_seconds: float = LOAD_SECONDS,
@@ -86,11 +90,13 @@ class Reloader:
         self._used = reload.used
         self._setters = setters
         self._reloads = reloads
+        self._clock = clock
         self._sleep = sleep
         self._read_seconds = read_seconds
         self._load_seconds = load_seconds
         self._tried: bytes | str = self._file.content  # used, or refused
         self._seen: bytes | str = self._file.content  # at the last check
+        self._read_at = clock()  # when that began
         # Reading a file may hang.
         self._reading = OneAtATime("configuration")
         self._loading = OneAtATime("settings")
@@ -99,6 +105,7 @@ class Reloader:
         """Check the file again and again, and whenever it is requested."""
         while True:
             is_requested = await self._pause()
+            self._read_at = self._clock()
             found = await self._read()
             is_new = found != self._tried
             is_due = found == self._seen if is_new else not self._reloads.is_ok
@@ -182,7 +189,7 @@ class Reloader:
         self._setters.withheld(after.withhold)
         await self._setters.rules(change.rules)
         self._reloads.succeeded(after, pending=change.needs_restart)
-        self._used(change.content)
+        self._used(change.content, self._read_at)
         _log.info("configuration_reloaded", changed=change.changed)
         if change.needs_restart:
             _log.warning("restart_needed", settings=change.needs_restart)

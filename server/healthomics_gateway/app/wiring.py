@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
 
+from healthomics_gateway.app.scheduling import QuotaSharing, make_schedulers
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.attempts import MeasuredAttempts
-from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
 from healthomics_gateway.runs.lease import Leases
-from healthomics_gateway.runs.quota import LocalQuota, Quota
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
-from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.shared_answers import SharedAnswers
-from healthomics_gateway.runs.shared_quota import QuotaSharing, SharedQuota
 from healthomics_gateway.runs.source import RunSource
 from healthomics_gateway.runs.span_records import not_traced, queued
 from healthomics_gateway.runs.traced import TracedPolls
@@ -25,9 +21,7 @@ from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
 from healthomics_gateway.settings.schema import Settings
-from healthomics_gateway.shared.adaptive_rate import RECOVERY_SECONDS
 from healthomics_gateway.telemetry.metrics.registry import Metrics
-from healthomics_gateway.telemetry.recent import QuotaUse
 from healthomics_gateway.telemetry.spans import Tracer
 from healthomics_gateway.upstream.clock import Clock
 from healthomics_gateway.upstream.config import Aws
@@ -126,58 +120,6 @@ def make_upstream(
     )
 
 
-def make_schedulers(
-    settings: Settings, metrics: Metrics, sharing: QuotaSharing | None = None
-) -> tuple[Schedulers, Schedulers]:
-    """Return the schedulers of all attempts, and those of the polls of watches.
-
-    With `sharing`, the replicas share the quota of each account.
-    """
-    tps, share = settings.quota.tps, settings.watch.quota_share
-    burst = settings.quota.burst
-    places = Bulkhead(settings.upstream.max_concurrent)
-    attempts = Schedulers(
-        lambda account: Scheduler(
-            _quota(sharing, account, "calls", tps=tps, burst=burst),
-            poll_share=share,
-            places=places,
-            use=QuotaUse(tps=tps, recovery_seconds=RECOVERY_SECONDS),
-            metrics=metrics.queue,
-        )
-    )
-    polls = Schedulers(
-        lambda account: Scheduler(
-            _quota(
-                sharing,
-                account,
-                "polls",
-                tps=tps * share,
-                burst=max(1.0, burst * share),
-            ),
-            poll_share=share,
-            places=Bulkhead(inf),  # the fetch of a poll takes a place of `attempts`
-            metrics=metrics.queue,
-        )
-    )
-    return attempts, polls
-
-
-def _quota(
-    sharing: QuotaSharing | None, account: str, kind: str, *, tps: float, burst: float
-) -> Quota:
-    """Return the quota of an account, or of the gateway's own one if it is empty."""
-    if not sharing:
-        return LocalQuota(tps=tps, burst=burst)
-    names = sharing.names
-    return SharedQuota(
-        sharing.replica,
-        lambda: names.quota(account, kind),
-        tps=tps,
-        burst=burst,
-        workers=sharing.workers,
-    )
-
-
 def make_run_service(
     settings: Settings,
     upstream: UpstreamParts,
@@ -199,20 +141,19 @@ def make_run_service(
     `leases`, replicas share the polls of watched runs.
     """
     waiting = queued if tracer else not_traced
-    kept = Caching(
-        Retrying(
-            RateLimited(
-                upstream.attempts,
-                upstream.schedulers,
-                session=upstream.roles.session,
-                waiting=waiting,
-            ),
-            max_attempts=settings.upstream.max_attempts,
-        ),
-        cache,
-    )
     fetched = Coalescing(
-        Caching(kept, shared) if shared else kept,
+        Caching(
+            Retrying(
+                RateLimited(
+                    upstream.attempts,
+                    upstream.schedulers,
+                    session=upstream.roles.session,
+                    waiting=waiting,
+                ),
+                max_attempts=settings.upstream.max_attempts,
+            ),
+            (cache, shared) if shared else (cache,),
+        ),
         turns=upstream.schedulers,
         shared_fetches=metrics.shared_fetches,
     )

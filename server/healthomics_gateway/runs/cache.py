@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from cachetools import LRUCache
@@ -111,7 +111,7 @@ class _Cached(NamedTuple):
     size: int  # bytes of memory
 
 
-class Keeper(Protocol):
+class AnswerSink(Protocol):
     """Anything that keeps the answers of fetches: the cache, or the shared store."""
 
     def put(self, query: RunQuery, answer: Answer) -> None:
@@ -124,15 +124,15 @@ class Keeper(Protocol):
 
 
 class Caching:
-    """A source that keeps each answer of the next one in `keeper`.
+    """A source that puts each answer of the next one into all `sinks`.
 
     It never answers from there: RunService does, for requests that allow it.
     """
 
-    def __init__(self, runs: RunSource, keeper: Keeper) -> None:
+    def __init__(self, runs: RunSource, sinks: Sequence[AnswerSink]) -> None:
         """Wrap `runs`."""
         self._runs = runs
-        self._keeper = keeper
+        self._sinks = sinks
 
     async def get_run(self, query: RunQuery, *, call: Call) -> Answer:
         """Return the next source's answer; remove a run that isn't found."""
@@ -140,7 +140,9 @@ class Caching:
             answer = await self._runs.get_run(query, call=call)
         except GatewayError as error:
             if error.reason is Reason.RUN_NOT_FOUND:
-                self._keeper.remove_run(query)
+                for each in self._sinks:
+                    each.remove_run(query)
             raise
-        self._keeper.put(query, answer)
+        for each in self._sinks:
+            each.put(query, answer)
         return answer

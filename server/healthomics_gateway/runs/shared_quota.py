@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 from healthomics_gateway.runs.quota import Gate, nothing
 from healthomics_gateway.runs.reservations import (
@@ -18,32 +17,12 @@ from healthomics_gateway.runs.reservations import (
     drawn,
 )
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
-from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Rate, StoreError
 from healthomics_gateway.token_bucket import TokenBucket
 
 CHECK_SECONDS = 0.1  # at least so often a waiting quota looks at its replica
 MAX_TAKEN = 1024  # tokens of turns whose requests haven't departed
-
-
-class QuotaSharing(Protocol):
-    """What replicas need to share quotas."""
-
-    @property
-    def replica(self) -> Replica:
-        """The relation of this gateway to the store."""
-        ...
-
-    @property
-    def names(self) -> Names:
-        """The names of quotas."""
-        ...
-
-    @property
-    def workers(self) -> int:
-        """The number of workers of this gateway, each of which is a replica."""
-        ...
 
 
 class SharedQuota:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
+from healthomics_gateway.shared.memory_entries import Entries
+from healthomics_gateway.shared.memory_leases import Leases
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
     FORGET_SECONDS,
@@ -27,7 +29,6 @@ from healthomics_gateway.token_bucket import WHOLE, TokenBucket
 
 MAX_BUCKETS = 20_000  # of callers; one that is forgotten is full again
 MAX_BYTES = 67_108_864  # of all values
-FIELD_BYTES = 1024  # that each counts for besides its value
 
 
 @dataclass(slots=True)
@@ -42,16 +43,6 @@ class _Quota:
     bucket: TokenBucket
 
 
-@dataclass(slots=True)
-class _Entry:
-    until: float
-    fields: dict[str, tuple[bytes, float]] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        return sum(FIELD_BYTES + len(value) for value, _ in self.fields.values())
-
-
 class MemoryStore:
     """The state of a store, and what each method of `Store` does to it."""
 
@@ -62,16 +53,14 @@ class MemoryStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin empty; if the values have more than `max_bytes`, the oldest go."""
-        self._max_bytes = max_bytes
         self._clock = clock
         self._members: dict[str, _Member] = {}
         self._floor = (0, -inf)  # replicas that are expected at least, until a time
         self._quotas: dict[str, _Quota] = {}
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._counts: dict[str, dict[str, int]] = defaultdict(dict)
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._bytes = 0
-        self._leases: dict[str, tuple[str, float]] = {}  # the holder, and its period
+        self._entries = Entries(max_bytes=max_bytes, clock=clock)
+        self._leases = Leases()
         self._subscribers: dict[str, dict[Deliver, None]] = defaultdict(dict)
 
     def beat(self, replica: str, *, is_attached: bool, known: int) -> Members:
@@ -87,7 +76,7 @@ class MemoryStore:
     def leave(self, replica: str) -> None:
         """Forget a replica; see `Store`."""
         self._members.pop(replica, None)
-        for name in [name for name, (by, _) in self._leases.items() if by == replica]:
+        for name in self._leases.held_by(replica):
             self.release(name, replica=replica)
         for name in list(self._counts):
             self._set_count(name, replica, 0)
@@ -151,11 +140,7 @@ class MemoryStore:
 
     def read(self, name: str, field: str) -> Stored | None:
         """Return the value of a field; see `Store`."""
-        now, entry = self._clock(), self._entries.get(name)
-        if entry is None or entry.until < now or field not in entry.fields:
-            return None
-        value, at = entry.fields[field]
-        return Stored(value, now - at)
+        return self._entries.read(name, field)
 
     def write(
         self,
@@ -167,40 +152,30 @@ class MemoryStore:
         keep_seconds: float,
     ) -> None:
         """Set a field of an entry and publish it; see `Store`."""
-        now = self._clock()
-        entry = self._entries.get(name)
-        if entry is None or entry.until < now:
-            self.remove(name)
-            entry = self._entries[name] = _Entry(now)
-        self._bytes -= entry.size
-        entry.fields[field] = value, now - age_seconds
-        entry.until = now + keep_seconds
-        self._bytes += entry.size
-        self._entries.move_to_end(name)
-        self._remove_oldest(now)
+        self._entries.write(
+            name, field, value, age_seconds=age_seconds, keep_seconds=keep_seconds
+        )
         self._publish(name, value)
 
     def remove(self, name: str) -> None:
         """Remove an entry with all fields; see `Store`."""
-        if entry := self._entries.pop(name, None):
-            self._bytes -= entry.size
+        self._entries.remove(name)
 
     def claim(
         self, name: str, field: str, *, replica: str, period_seconds: float
     ) -> Claim:
         """Take or renew a lease; see `Store`."""
-        now = self._clock()
-        holder, period = self._leases.get(name, ("", inf))
-        is_held = holder != replica and holder in self._attached(now)
-        if is_held and period <= period_seconds:
-            return Claim(holder, self.read(name, field))
-        self._leases[name] = replica, period_seconds
-        return Claim(replica, None)
+        holder = self._leases.claim(
+            name,
+            replica=replica,
+            period_seconds=period_seconds,
+            attached=self._attached(self._clock()),
+        )
+        return Claim(holder, None if holder == replica else self.read(name, field))
 
     def release(self, name: str, *, replica: str) -> None:
         """Give up a lease; see `Store`."""
-        if self._leases.get(name, ("", 0))[0] == replica:
-            del self._leases[name]
+        if self._leases.release(name, replica=replica):
             self._publish(name, b"")
 
     def subscribe(self, name: str, deliver: Deliver) -> None:
@@ -220,14 +195,6 @@ class MemoryStore:
             bucket.tokens = -SETTLE_SECONDS * rate.tps
             known = self._quotas[quota] = _Quota(AdaptiveRate(), bucket)
         return known
-
-    def _remove_oldest(self, now: float) -> None:
-        """Remove the entries that have expired, and those that are too many."""
-        while self._entries:
-            name, entry = next(iter(self._entries.items()))
-            if entry.until >= now and self._bytes <= self._max_bytes:
-                return
-            self.remove(name)
 
     def _publish(self, name: str, value: bytes) -> None:
         for deliver in tuple(self._subscribers.get(name, ())):

@@ -29,7 +29,7 @@ METHODS = frozenset(
 )
 
 
-class Asking(Protocol):
+class Ask(Protocol):
     """Asks another process, as `Control.ask` does."""
 
     async def __call__(self, name: str, message: Message, *, seconds: float) -> Message:
@@ -40,7 +40,7 @@ class Asking(Protocol):
 class RemoteStore:
     """A store that is asked by messages; the methods are those of `Store`."""
 
-    def __init__(self, ask: Asking) -> None:
+    def __init__(self, ask: Ask) -> None:
         """Use `ask`; `delivered` must get the notes of the name DELIVER."""
         self._ask = ask
         self._deliver: Deliver = lambda _name, _value: None

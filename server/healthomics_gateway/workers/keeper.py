@@ -6,18 +6,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 import structlog
 
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
-from healthomics_gateway.app.member import Manager
+from healthomics_gateway.app.supervision import StateObserver
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Handlers, Message
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.remote import ASK, DELIVER, StoreService
 from healthomics_gateway.workers.child import Child
-from healthomics_gateway.workers.crew import Crew
+from healthomics_gateway.workers.children import Children
 from healthomics_gateway.workers.restarts import Restarts
 from healthomics_gateway.workers.zygote_link import Exit, ZygoteLink
 
@@ -36,25 +37,26 @@ class Keeper:
     def __init__(
         self,
         link: ZygoteLink,
-        crew: Crew,
+        children: Children,
         *,
         reports: WorkerReports,
         number: int,
-        manager: Manager,
+        observer: StateObserver,
         content: bytes,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Keep `number` workers in `crew`; `reports` gets their starts and ends.
+        """Keep `number` workers in `children`; `reports` gets their starts and ends.
 
-        `manager` gets the reloads, and `content` is that of the configuration file.
+        `observer` gets the reloads, and `content` is that of the configuration file.
         """
         self._link = link
-        self._crew = crew
+        self._children = children
         self._reports = reports
         self._number = number
-        self._manager = manager
+        self._observer = observer
         self._content = content  # the newest that a worker uses
+        self._read_at = -inf  # when a worker has read it
         self._clock = clock
         self._sleep = sleep
         self._memory = MemoryStore()
@@ -78,7 +80,7 @@ class Keeper:
         while child := await self._fork(number):
             how = await asyncio.shield(child.ended)
             await self._forget(child)
-            if self._crew.is_draining:
+            if self._children.is_draining:
                 if how.code != 0:
                     _log_end(child, how)
                 return
@@ -97,7 +99,7 @@ class Keeper:
         """Ping the workers, and kill one whose event loop is blocked for too long."""
         while True:
             await self._sleep(PING_SECONDS)
-            for each in self._crew.all:
+            for each in self._children.all:
                 if each.ping():
                     if not each.is_frozen:
                         _log.error("worker_frozen", worker=each.number, pid=each.pid)
@@ -106,7 +108,7 @@ class Keeper:
 
     def reload(self) -> None:
         """Let each worker reload the configuration file that isn't doing so."""
-        for each in self._crew.all:
+        for each in self._children.all:
             if each.is_serving and each not in self._reloading:
                 self._begin_reload(each)
                 each.control.note("reload")
@@ -116,10 +118,10 @@ class Keeper:
         child = Child(number)
         theirs = await child.open(self._handlers_of(child))
         with theirs:
-            if self._crew.is_draining:
+            if self._children.is_draining:
                 child.control.close()
                 return None
-            self._crew.children[number] = child
+            self._children.by_number[number] = child
             self._link.fork(number, theirs)
         return child
 
@@ -133,7 +135,7 @@ class Keeper:
                 "pong": lambda _: child.answered(),
                 "ready": lambda _: self._ready(child),
                 "reloading": lambda _: self._begin_reload(child),
-                "uses": lambda message: self._use(child, message.payload),
+                "uses": lambda message: self._use(child, message),
                 "faults": lambda message: child.faults.extend(message.data),
             },
             answers={"join": partial(self._join, child), ASK: store.answer},
@@ -151,24 +153,33 @@ class Keeper:
         _log.info("worker_started", worker=child.number, pid=child.pid)
         if child.content != self._content:
             child.control.note("reload")
-        number = sum(each.is_serving for each in self._crew.all)
+        number = sum(each.is_serving for each in self._children.all)
         if number == self._number and not self.started.done():
             self.started.set_result(None)
 
     def _begin_reload(self, child: Child) -> None:
         if not self._reloading:
-            self._manager.reloading()
+            self._observer.reloading()
         self._reloading.add(child)
 
     def _end_reload(self, child: Child) -> None:
         if child in self._reloading:
             self._reloading.discard(child)
             if not self._reloading:
-                self._manager.ready()
+                self._observer.ready()
 
-    def _use(self, child: Child, content: bytes) -> None:
-        """Note the content that a worker uses; let the others reload it at once."""
+    def _use(self, child: Child, message: Message) -> None:
+        """Note the content that a worker uses; let the others reload it at once.
+
+        If another worker has read a newer one meanwhile, let this one reload.
+        """
+        content, read_at = message.payload, message.data
         child.content = content
+        if read_at < self._read_at:
+            if content != self._content:
+                child.control.note("reload")
+            return
+        self._read_at = read_at
         if content != self._content:
             self._content = content
             self.reload()
@@ -178,11 +189,11 @@ class Keeper:
         await self._stores.pop(child).close()
 
     def _forked(self, number: int, pid: int) -> None:
-        self._crew.children[number].pid = pid
+        self._children.by_number[number].pid = pid
         self._reports.started(number, pid)
 
     def _ended(self, number: int, how: Exit) -> None:
-        child = self._crew.children[number]
+        child = self._children.by_number[number]
         child.end(how)
         self._reports.ended(number, ": ".join((how.text, *child.faults[:1])))
 

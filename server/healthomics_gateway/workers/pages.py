@@ -10,20 +10,20 @@ from healthomics_gateway.app.admin_server import Page
 from healthomics_gateway.app.aggregation.asking import Asking
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from healthomics_gateway.net.addresses import Address
-from healthomics_gateway.workers.crew import Crew
+from healthomics_gateway.workers.children import Children
 
 
 class Pages:
     """The admin pages, from what all workers report."""
 
     def __init__(
-        self, crew: Crew, *, number: int, admin_address: Callable[[], Address]
+        self, children: Children, *, number: int, admin_address: Callable[[], Address]
     ) -> None:
-        """Ask the `number` workers of `crew` for their reports."""
+        """Ask the `number` workers of `children` for their reports."""
         self.reports = WorkerReports(
             range(number), admin_address=lambda: str(admin_address())
         )
-        asking = Asking(self.reports, crew.report_of)
+        asking = Asking(self.reports, children.report_of)
         self.follow: Callable[[], Coroutine[Any, Any, None]] = asking.follow
         self.by_path: Mapping[str, Page] = AdminPages(
             self.reports.readiness,

@@ -50,7 +50,7 @@ async def supervise(
         link,
         signals=signals,
         third=third,
-        manager=ServiceManager(os.environ),
+        observer=ServiceManager(os.environ),
     )
     with redirect_stderr(Printed()):
         code = await supervisor.run(sandbox=sandbox, started=started)

@@ -13,9 +13,9 @@ import structlog
 
 from healthomics_gateway.app.admin_server import AdminServer
 from healthomics_gateway.app.announcement import announce
-from healthomics_gateway.app.member import Manager
 from healthomics_gateway.app.shutdown import DEAD, FORCED, Signals, until
 from healthomics_gateway.app.signals import ENDED
+from healthomics_gateway.app.supervision import StateObserver
 from healthomics_gateway.background import Background
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import Address, UnixPath
@@ -23,7 +23,7 @@ from healthomics_gateway.net.hosts import why_not_bound
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.workers.child import Child
-from healthomics_gateway.workers.crew import Crew
+from healthomics_gateway.workers.children import Children
 from healthomics_gateway.workers.drain import drain_in_turn, wait_for_all
 from healthomics_gateway.workers.keeper import Keeper, StartError
 from healthomics_gateway.workers.pages import Pages
@@ -51,27 +51,27 @@ class Supervisor:
         *,
         signals: Signals,
         third: asyncio.Event,
-        manager: Manager,
+        observer: StateObserver,
     ) -> None:
         """Create it; `third` is set by the third signal, which ends all at once."""
         self._settings = program.settings
         self._link = link
         self._signals = signals
         self._third = third
-        self._manager = manager
-        self._crew = Crew()
+        self._observer = observer
+        self._children = Children()
         self._admin_address = self._settings.admin_listen
         self._pages = Pages(
-            self._crew,
+            self._children,
             number=self._settings.workers,
             admin_address=lambda: self._admin_address,
         )
         self._keeper = Keeper(
             link,
-            self._crew,
+            self._children,
             reports=self._pages.reports,
             number=self._settings.workers,
-            manager=manager,
+            observer=observer,
             content=program.config.content if program.config else b"",
         )
         self._admin = AdminServer(self._pages.by_path)
@@ -116,8 +116,8 @@ class Supervisor:
     async def _start(self, settings: Settings, started: Started | None) -> None:
         """Wait until all workers serve; `settings` have the real ports."""
         await asyncio.shield(self._keeper.started)
-        self._manager.ready()
-        self._manager.feed_watchdog(asyncio.get_running_loop().call_later)
+        self._observer.ready()
+        self._observer.feed_watchdog(asyncio.get_running_loop().call_later)
         addresses = [each.address for each in listeners_of(settings)]
         announce(
             settings,
@@ -143,7 +143,7 @@ class Supervisor:
         except ConfigurationError:
             await self._end(0.0)
             raise
-        self._manager.stopping()
+        self._observer.stopping()
         seconds = self._signals.drain_seconds
         _log.info("draining", seconds=seconds)
         return await self._end(seconds)
@@ -151,7 +151,7 @@ class Supervisor:
     async def _end(self, seconds: float) -> int:
         """End all workers within `seconds` and KILL_SECONDS; return the exit code."""
         self._drain()
-        children = self._crew.all
+        children = self._children.all
         self._link.end_within(seconds + KILL_SECONDS)
         for each in children:
             each.control.note("unready")
@@ -170,13 +170,13 @@ class Supervisor:
 
     def _drain(self) -> None:
         """Become unready for good."""
-        self._crew.is_draining = True
+        self._children.is_draining = True
         self._pages.reports.readiness.drain()
 
     async def _abandon(self) -> None:
         """End all workers without the zygote, which would report their ends."""
         self._drain()
-        children = self._crew.all
+        children = self._children.all
         for each in children:
             each.drain(0.0)
         ends = [asyncio.create_task(each.control.closed.wait()) for each in children]

@@ -42,7 +42,7 @@ async def serve_worker(
         program = program.with_ports(Ports(**start.data["ports"]))
         program = program.with_content(start.payload)
         aws = program.aws(start.data["sandbox"])
-        await serve(program.settings, aws, config=program.config, member=worker)
+        await serve(program.settings, aws, config=program.config, supervisor=worker)
     except ControlError:
         return ENDED  # the supervisor has ended
     except ConfigurationError as error:
@@ -109,9 +109,9 @@ class Worker:
     def feed_watchdog(self, call_later: Callable[..., object]) -> None:
         """Do nothing: the supervisor asks whether the event loop runs."""
 
-    def uses(self, content: bytes) -> None:
+    def uses(self, content: bytes, read_at: float) -> None:
         """Report the content of the configuration file that is in effect."""
-        self.control.note("uses", Message(payload=content))
+        self.control.note("uses", Message(read_at, content))
 
     def _obey(self, order: _Order) -> None:
         if self._gateway and self._signals:

@@ -49,6 +49,7 @@ class World:
         self.withheld: list[frozenset[str]] = []
         self.levels: list[str] = []
         self.labels: list[str] = []  # of the rules
+        self.used: list[tuple[bytes, float]] = []  # and when it was read
         self.learned: list[Sequence[str]] = []
         self.bug: Exception | None = None  # raised once
         self.load_waits_for = threading.Event()
@@ -61,6 +62,7 @@ class World:
                 file=config,
                 requested=self.requested,
                 set_log_level=self.levels.append,
+                used=lambda *what: self.used.append(what),
             ),
             setters=Setters(
                 log_level=self.levels.append,
@@ -69,6 +71,7 @@ class World:
                 learn_accounts=self._learn_accounts,
             ),
             reloads=self.reloads,
+            clock=lambda: self.now,
             sleep=self.steps,
             load_seconds=load_seconds,
         )
@@ -134,6 +137,20 @@ async def test_content_must_be_read_twice(tmp_path: Path) -> None:
 
     assert [] == half
     assert [["after"]] == world.rules
+
+
+async def test_content_in_use_is_reported_with_the_time_of_its_read(
+    tmp_path: Path,
+) -> None:
+    """Other workers may have read a newer one since."""
+    async with following(tmp_path) as world:
+        await world.write(AFTER, checks=1)
+        world.now += 60
+        await world.check()
+        world.now += 60
+        await world.check()
+
+    assert [(AFTER.encode(), NOW + 60)] == world.used
 
 
 async def test_unchanged_file_is_not_reloaded(tmp_path: Path) -> None:

@@ -77,19 +77,20 @@ def test_answer_that_is_too_large_is_not_kept() -> None:
 
 @pytest.mark.guarantee("errors-not-cached")
 async def test_run_that_is_not_found_is_removed() -> None:
-    """RUN_NOT_FOUND for one query removes the answers to all queries for the run."""
-    cache = Cache(max_bytes=2 * SIZE)
+    """RUN_NOT_FOUND for one query removes those to all queries, wherever they are."""
+    both = (Cache(max_bytes=2 * SIZE), Cache(max_bytes=2 * SIZE))
     source = Scripted(ANSWER, ANSWER, failure(Reason.RUN_NOT_FOUND))
-    runs = Caching(source, cache)
+    runs = Caching(source, both)
     for query in (QUERY, EXPORTED):
         await runs.get_run(query, call=OneCall(inf))
-    assert cache.get(QUERY, max_age_seconds=inf) is ANSWER
+    for cache in both:
+        assert cache.get(QUERY, max_age_seconds=inf) is ANSWER
     with pytest.raises(GatewayError):
         await runs.get_run(EXPORTED, call=OneCall(inf))
 
-    assert [None, None] == [
-        cache.get(each, max_age_seconds=inf) for each in (QUERY, EXPORTED)
-    ]
+    for cache in both:
+        for query in (QUERY, EXPORTED):
+            assert cache.get(query, max_age_seconds=inf) is None
 
 
 def test_partitions_share_no_answer() -> None:
@@ -117,7 +118,7 @@ def test_partitions_share_no_answer() -> None:
 async def test_other_errors_remove_no_answer() -> None:
     """An error that doesn't concern the run doesn't remove its cached answer."""
     cache = Cache(max_bytes=SIZE)
-    runs = Caching(Scripted(ANSWER, failure(Reason.UPSTREAM_INTERNAL)), cache)
+    runs = Caching(Scripted(ANSWER, failure(Reason.UPSTREAM_INTERNAL)), (cache,))
     await runs.get_run(QUERY, call=OneCall(inf))
     with pytest.raises(GatewayError):
         await runs.get_run(QUERY, call=OneCall(inf))

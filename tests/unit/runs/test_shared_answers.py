@@ -57,7 +57,7 @@ class Sharer:
 
     def fetching(self, *results: Any) -> Caching:
         """Return a source whose answers are shared."""
-        return Caching(Scripted(*results), self.shared)
+        return Caching(Scripted(*results), (self.shared,))
 
 
 sharing = among(Sharer)  # runs a test with several

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from healthomics_gateway.shared.local import LocalStore
-from healthomics_gateway.shared.memory import FIELD_BYTES, MAX_BUCKETS, MemoryStore
+from healthomics_gateway.shared.memory import MAX_BUCKETS, MemoryStore
 from healthomics_gateway.shared.store import (
     FORGET_SECONDS,
     SETTLE_SECONDS,
@@ -140,29 +140,6 @@ async def test_values_are_delivered_and_expire() -> None:
     await store.close()
     await store.write("e", "x", b"unheard", age_seconds=0.0, keep_seconds=10.0)
     assert [("e", b"value"), ("e", b"new")] == got
-
-
-def test_values_are_bounded() -> None:
-    """The entries that were written longest ago are removed."""
-    size = 1000
-    memory = MemoryStore(max_bytes=2 * (size + FIELD_BYTES), clock=MonotonicClock())
-    for name in ("a", "b", "c"):
-        memory.write(name, "x", bytes(size), age_seconds=0.0, keep_seconds=9.0)
-
-    assert [False, True, True] == [
-        memory.read(name, "x") is not None for name in ("a", "b", "c")
-    ]
-
-
-def test_values_that_have_expired_are_removed() -> None:
-    """A store that was busy once gives its memory back with the next value."""
-    clock = MonotonicClock()
-    memory = MemoryStore(clock=clock)
-    for name in ("a", "b", "c"):
-        memory.write(name, "x", b"value", age_seconds=0.0, keep_seconds=9.0)
-        clock.now += 5.0
-
-    assert {"b", "c"} == set(memory._entries)  # noqa: SLF001  # has no other reader
 
 
 def test_lease_is_kept_by_a_holder_that_polls_often_enough() -> None:

@@ -14,7 +14,7 @@ from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Message
 from healthomics_gateway.shared.store import Rate
 from healthomics_gateway.workers.child import MAX_MISSES, MAX_START_MISSES
-from healthomics_gateway.workers.crew import Crew
+from healthomics_gateway.workers.children import Children
 from healthomics_gateway.workers.keeper import Keeper, StartError
 from healthomics_gateway.workers.zygote_link import Exit
 from testkit.played_workers import Process, Zygote
@@ -23,7 +23,7 @@ from testkit.virtual_time import virtually
 START = {"ports": {"admin": 1, "listeners": [2]}, "sandbox": ""}
 
 
-class Manager:
+class Observer:
     """Notes the reports about reloads."""
 
     def __init__(self) -> None:
@@ -45,16 +45,16 @@ class Rig:
     def __init__(self, number: int = 2) -> None:
         """Keep that many workers."""
         self.zygote = Zygote()
-        self.crew = Crew()
+        self.children = Children()
         self.reports = WorkerReports(range(number), admin_address=str)
-        self.manager: Any = Manager()
+        self.observer: Any = Observer()
         link: Any = self.zygote
         self.keeper = Keeper(
             link,
-            self.crew,
+            self.children,
             reports=self.reports,
             number=number,
-            manager=self.manager,
+            observer=self.observer,
             content=b"first",
             clock=asyncio.get_running_loop().time,
         )
@@ -81,7 +81,7 @@ class Rig:
         """Cancel what runs."""
         for each in self.tasks:
             each.cancel()
-        for child in self.crew.children.values():
+        for child in self.children.by_number.values():
             child.control.close()
 
 
@@ -218,29 +218,54 @@ def test_worker_that_answers_no_ping_is_killed() -> None:
     kept(work)
 
 
+async def reloaded(process: Process, content: bytes, *, read_at: float) -> None:
+    """Let a process report that it uses a content which it has read at this time."""
+    process.control.note("reloading")
+    process.control.note("uses", Message(read_at, content))
+    process.control.note("ready")
+    await process.settle()
+
+
 @pytest.mark.guarantee("workers-rules")
 def test_new_content_reaches_all_workers() -> None:
     """The others reload when one uses it; a later worker starts with it."""
 
     async def work(rig: Rig) -> None:
         first, second = await rig.started()
-        first.control.note("reloading")
-        first.control.note("uses", Message(payload=b"second"))
-        first.control.note("ready")
-        await first.settle()
+        await reloaded(first, b"second", read_at=1.0)
         await second.settle()
         assert [0, 1] == [each.orders["reload"] for each in (first, second)]
-        assert ["reloading"] == rig.manager.reports
-        second.control.note("reloading")
-        second.control.note("uses", Message(payload=b"second"))
-        second.control.note("ready")
-        await second.settle()
+        assert ["reloading"] == rig.observer.reports
+        await reloaded(second, b"second", read_at=2.0)
         assert [0, 1] == [each.orders["reload"] for each in (first, second)]
-        assert ["reloading", "ready"] == rig.manager.reports
+        assert ["reloading", "ready"] == rig.observer.reports
         rig.end(second, Exit(code=0))
         third = await rig.zygote.processes.get()
         assert Message(START, b"second") == await third.serve()
         assert 0 == third.orders["reload"]
+
+    kept(work)
+
+
+@pytest.mark.guarantee("workers-rules")
+def test_older_content_never_replaces_a_newer_one() -> None:
+    """A worker that is slow to reload the file of before reloads it again."""
+
+    async def work(rig: Rig) -> None:
+        first, second = await rig.started()
+        for each in (first, second):
+            each.control.note("reloading")
+            await each.settle()
+        await reloaded(first, b"third", read_at=2.0)
+        await reloaded(second, b"second", read_at=1.0)
+        assert [0, 1] == [each.orders["reload"] for each in (first, second)]
+        rig.end(first, Exit(code=0))
+        new = await rig.zygote.processes.get()
+        assert Message(START, b"third") == await new.serve()
+        await reloaded(second, b"third", read_at=1.5)
+        await reloaded(second, b"second", read_at=3.0)  # it was put back
+        await new.settle()
+        assert [1, 1] == [each.orders["reload"] for each in (new, second)]
 
     kept(work)
 
@@ -253,7 +278,7 @@ def test_worker_that_starts_during_a_reload_reloads() -> None:
         rig.end(second, Exit(code=0))
         third = await rig.zygote.processes.get()
         await third.control.ask("join", seconds=1)
-        first.control.note("uses", Message(payload=b"second"))
+        first.control.note("uses", Message(3.0, b"second"))
         await first.settle()
         third.control.note("ready")
         await third.settle()
@@ -273,10 +298,10 @@ def test_reload_of_a_worker_that_ends_has_ended() -> None:
         assert [1, 1] == [each.orders["reload"] for each in (first, second)]
         first.control.note("ready")
         await first.settle()
-        assert ["reloading"] == rig.manager.reports
+        assert ["reloading"] == rig.observer.reports
         rig.end(second, Exit(code=0))
         await rig.zygote.processes.get()
-        assert ["reloading", "ready"] == rig.manager.reports
+        assert ["reloading", "ready"] == rig.observer.reports
 
     kept(work)
 
@@ -286,7 +311,7 @@ def test_worker_that_ends_in_a_drain_is_not_started_again() -> None:
 
     async def work(rig: Rig) -> None:
         first, second = await rig.started()
-        rig.crew.is_draining = True
+        rig.children.is_draining = True
         with capture_logs() as logs:
             rig.end(first, Exit(code=0))
             rig.end(second, Exit(code=1))
@@ -304,8 +329,8 @@ def test_worker_that_does_not_report_has_no_report() -> None:
     async def work(rig: Rig) -> None:
         _, second = await rig.started()
         second.is_frozen = True
-        assert {"why_not": ""} == await rig.crew.report_of(0)
-        assert None is await rig.crew.report_of(1)
+        assert {"why_not": ""} == await rig.children.report_of(0)
+        assert None is await rig.children.report_of(1)
 
     kept(work)
 

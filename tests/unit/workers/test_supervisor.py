@@ -58,7 +58,7 @@ class Rig:
             link,
             signals=signals,
             third=self.third,
-            manager=ServiceManager({}),
+            observer=ServiceManager({}),
         )
         self.run = asyncio.create_task(supervisor.run(started=self._started))
         self.addresses: asyncio.Queue[str] = asyncio.Queue()

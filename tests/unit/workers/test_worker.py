@@ -129,13 +129,13 @@ async def test_supervisor_gets_the_states_of_the_gateway() -> None:
     worker.feed_watchdog(lambda *_: None)
     worker.ready()
     worker.reloading()
-    worker.uses(b"content")
+    worker.uses(b"content", 7.5)
     worker.ready()
     worker.stopping()
     assert [
         ("ready", Message()),
         ("reloading", Message()),
-        ("uses", Message(payload=b"content")),
+        ("uses", Message(7.5, b"content")),
         ("ready", Message()),
     ] == [await rig.notes.get() for _ in range(4)]
     assert None is await worker.store.read("run", "state")

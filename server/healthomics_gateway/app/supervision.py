@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the supervisor doesn't load gRPC
     from healthomics_gateway.app.shutdown import Signals
 
 
-class Manager(Protocol):
+class StateObserver(Protocol):
     """Gets the reports of a gateway about its state."""
 
     def ready(self) -> None:
@@ -33,8 +33,8 @@ class Manager(Protocol):
         ...
 
 
-class Member(Manager, Protocol):
-    """The supervisor of a gateway that is one of several workers."""
+class SupervisorLink(StateObserver, Protocol):
+    """The way to the supervisor of a gateway that is one of several workers."""
 
     number: int  # of the worker, from 0
     log_lock: LogLock  # of the log that all workers write
@@ -45,6 +45,9 @@ class Member(Manager, Protocol):
         """Get the gateway, before it starts, and what ends it."""
         ...
 
-    def uses(self, content: bytes) -> None:
-        """Note that a content of the configuration file is in effect."""
+    def uses(self, content: bytes, read_at: float) -> None:
+        """Note that a content of the configuration file is in effect.
+
+        It was read at this time of `time.monotonic`.
+        """
         ...

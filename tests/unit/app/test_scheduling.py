@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from math import inf
 
-from healthomics_gateway.app.wiring import make_schedulers
+from healthomics_gateway.app.scheduling import make_schedulers
 from healthomics_gateway.runs.source import OneCall, Partition, RunQuery
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.shared.local import LocalStore
@@ -49,8 +49,10 @@ async def test_replicas_share_a_quota_of_each_account_and_kind() -> None:
     store = Noting()
     names = Names(Sealer(b"secret"), region="eu-west-1", endpoint="x")
     replica = Replica(store, replicas=1)
+    attached = asyncio.Event()
+    replica.on_change(attached.set)
     following = asyncio.create_task(replica.follow())
-    await asyncio.sleep(0.01)
+    await attached.wait()
     calls, polls = make_schedulers(Settings(), Metrics(), Sharing(replica, names))
     calls.learn("123456789012")
     await calls.of(RunQuery("1")).turn(OneCall(inf))

@@ -11,24 +11,24 @@ from healthomics_gateway.workers.child import Child
 REPORT_SECONDS = 60.0  # for a worker whose event loop is busy
 
 
-class Crew:
+class Children:
     """The workers by their numbers; each is replaced when it has ended."""
 
     def __init__(self) -> None:
         """Begin without workers."""
-        self.children: dict[int, Child] = {}
+        self.by_number: dict[int, Child] = {}
         self.is_draining = False
 
     @property
     def all(self) -> Sequence[Child]:
         """Return the workers that haven't ended, in order of their numbers."""
-        found = sorted(self.children.items())
+        found = sorted(self.by_number.items())
         return [each for _, each in found if not each.ended.done()]
 
     async def report_of(self, number: int) -> Any:
         """Return what a worker reports about itself, or None if it can't."""
         try:
-            answer = await self.children[number].control.ask(
+            answer = await self.by_number[number].control.ask(
                 "report", seconds=REPORT_SECONDS
             )
         except ControlError:
