@@ -25,7 +25,7 @@ CONFIGURATION = (PAGE.parent / "configuration.md").read_text()
 # Modules in which each reason that is named makes a part of readiness unready, beside
 # the calls of `report` in any module.
 UNREADY = {
-    "app/gateway.py",
+    "app/readiness_parts.py",
     "services/readiness.py",
     "upstream/credential_chain.py",
 }

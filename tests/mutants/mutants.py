@@ -220,7 +220,7 @@ MUTANTS = (
     ),
     Mutant(
         "keys-are-not-waited-for",
-        "app/gateway.py",
+        "app/readiness_parts.py",
         "fault=parts.keyring.fault, why=unread)",
         "fault=parts.keyring.fault)",
         "unit/app/test_gateway.py::test_gateway_is_unready_until_keys_are_read",

@@ -58,7 +58,9 @@ class Member:
     def __init__(self, memory: MemoryStore, *, replicas: int) -> None:
         """Begin detached, with a known identity."""
         self.wire = Wire(memory)
-        self.replica = Replica(self.wire, replicas=replicas, jitter=lambda: 0.5)
+        self.replica = Replica(
+            self.wire, replicas=replicas, jitter=lambda: 0.5, clock=now
+        )
         self.wall_seconds = 0.0  # that its clock is ahead
         self.sealer = Sealer(b"secret", wall_clock=lambda: now() + self.wall_seconds)
         self.names = Names(self.sealer, region="us-east-1", endpoint="")

@@ -120,7 +120,7 @@ class Node:
         self._world = world
         self._jitter = jitter
         self.link = Link(world.memory)
-        self.replica = FreezableReplica(self.link, replicas=3, jitter=jitter)
+        self.replica = FreezableReplica(self.link, replicas=3, jitter=jitter, clock=now)
         self.clock_offset_seconds = 0.0
         self.is_publishing = True
         self.is_killed = False

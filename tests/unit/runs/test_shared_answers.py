@@ -15,7 +15,7 @@ from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES, AnswerValues
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.shared_answers import MAX_WRITES, SharedAnswers
 from healthomics_gateway.runs.source import Answer, OneCall, Partition, RunQuery
-from healthomics_gateway.shared.store import StoreError, StoreFullError
+from healthomics_gateway.shared.store import Stored, StoreError, StoreFullError
 from testkit.members import Member, among, now
 from testkit.metrics import Seen
 from testkit.serving import Scripted, failure
@@ -228,11 +228,8 @@ def test_forged_value_is_ignored_and_counted(value: bytes) -> None:
     """A value that nobody with the secret has written is no answer."""
 
     @sharing
-    async def test(a: Sharer, b: Sharer) -> None:
-        memory = a.wire.memory
-        memory._max_bytes = inf  # noqa: SLF001  # another store may have no bound
-        name = b.values.name(QUERY)
-        memory.write(name, "", value, age_seconds=0.0, keep_seconds=60.0)
+    async def test(_: Sharer, b: Sharer) -> None:
+        b.wire.answers["read"] = Stored(value, 0.0)  # a store may have no bound
 
         assert await b.find() is None
         assert [1] == b.rejected.values

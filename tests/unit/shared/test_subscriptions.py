@@ -49,7 +49,8 @@ class Rig:
         """Begin without subscriptions."""
         self.memory = MemoryStore(clock=asyncio.get_running_loop().time)
         self.store = Slow(self.memory)
-        self.replica = Replica(self.store, replicas=1, jitter=lambda: 1.0)
+        clock = asyncio.get_running_loop().time
+        self.replica = Replica(self.store, replicas=1, jitter=lambda: 1.0, clock=clock)
         self.got: list[bytes] = []
 
     async def subscribe(self, number: int) -> None:
