@@ -446,7 +446,7 @@ MUTANTS = (
         "runs/scheduler.py",
         "has_token and self._places.free and",
         "has_token and",
-        "unit/runs/test_bulkhead.py::test_requests_under_way_are_limited_to_the_places",
+        "unit/runs/test_scheduler.py::test_rate_holds_after_healthomics_has_stalled",
     ),
     Mutant(
         "late-tokens-of-replicas-add-to-the-burst",
