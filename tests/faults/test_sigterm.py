@@ -68,7 +68,7 @@ async def end_with_hanging_calls(
     number: int,
 ) -> tuple[list[Refusal], Ending, Counter[str], int]:
     """End a gateway with 300 calls that hang, by one or two SIGTERMs."""
-    drain_seconds = 0.5 if number == 1 else PATIENCE_SECONDS
+    drain_seconds = DRAIN_SECONDS if number == 1 else PATIENCE_SECONDS
     async with (
         Hanging(IDS) as upstream,
         serving(upstream.url, GATEWAY_DRAIN_TIME=f"{drain_seconds:g}s") as served,
@@ -93,8 +93,12 @@ async def end_with_hanging_calls(
 @pytest.mark.guarantee("drain-calls", "no-lost-calls")
 @pytest.mark.fault(35)
 async def test_drain_ends_calls_that_hang(tally: Tally) -> None:
-    """300 calls that hang end with GATEWAY_DRAINING, and the process ends in time."""
+    """300 calls that hang end with GATEWAY_DRAINING after the drain time, not before.
+
+    The process ends in time.
+    """
     failures, ending, asked, hung_up = await end_with_hanging_calls(1)
+    assert ending.seconds >= DRAIN_SECONDS
     count(tally, failures)
     for failure in failures:
         assert_well_made(failure)
