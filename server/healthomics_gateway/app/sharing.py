@@ -84,7 +84,7 @@ class Sharing:
             else:
                 self.names.learn(account=account, identity=identity)
                 return
-            await asyncio.sleep(
+            await asyncio.sleep(  # until AWS is asked again
                 backoff_seconds(
                     failures,
                     base_seconds=MIN_AGAIN_SECONDS,
@@ -175,8 +175,8 @@ def make_store(
 
     It needs the extra `shared`, which the check of the settings has found.
     """
-    from healthomics_gateway.shared.valkey.store import ValkeyStore  # noqa: PLC0415
-    from healthomics_gateway.shared.valkey.urls import parse_store_url  # noqa: PLC0415
+    from healthomics_gateway.shared.valkey.store import ValkeyStore  # noqa: PLC0415  # an extra
+    from healthomics_gateway.shared.valkey.urls import parse_store_url  # noqa: PLC0415  # an extra
 
     return ValkeyStore(
         parse_store_url(url),

@@ -163,7 +163,7 @@ class SharedCounts:
             if not caller.is_sent:
                 await self._send(caller, caller.number, limit=None)
         if caller.sent == _UNKNOWN and self._replica.is_attached:
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)  # the store is full
         self._note(caller)
 
 

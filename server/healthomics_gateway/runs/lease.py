@@ -45,7 +45,7 @@ class Lease(Protocol):
         ...
 
     def end(self) -> None:
-        """Give the lease up, if it is held; the poller ends."""
+        """Release the lease, if it is held; the poller ends."""
         ...
 
 

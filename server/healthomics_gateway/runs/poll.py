@@ -50,7 +50,7 @@ class Polls:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a poll is under way that waits for its turn."""
+        """Return whether a poll waits for its turn."""
         return self._call is not None and not self._call.is_sent
 
     async def poll(self, names: Iterable[str]) -> Answer:

@@ -198,7 +198,7 @@ class LocalQuota:
         return self._departures.take()
 
     async def _next_departure(self) -> None:
-        await asyncio.sleep(self._departures.wait_seconds)
+        await asyncio.sleep(self._departures.wait_seconds)  # until the next token
 
 
 class Gate:

@@ -243,7 +243,7 @@ class SharedQuota:
     async def _next_departure(self) -> None:
         """Wait until a request that has to wait may have a token."""
         if not self._departures.has_token:
-            await asyncio.sleep(self._departures.wait_seconds)
+            await asyncio.sleep(self._departures.wait_seconds)  # for a token
             return
         self._arrival = asyncio.get_running_loop().create_future()
         self._start()

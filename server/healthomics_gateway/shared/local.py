@@ -89,7 +89,7 @@ class LocalStore:
         )
 
     async def release(self, name: str, *, replica: str) -> None:
-        """Give up a lease."""
+        """Release a lease."""
         self._memory.release(name, replica=replica)
 
     async def subscribe(self, name: str) -> None:

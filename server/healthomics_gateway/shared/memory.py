@@ -174,7 +174,7 @@ class MemoryStore:
         return Claim(holder, None if holder == replica else self.read(name, field))
 
     def release(self, name: str, *, replica: str) -> None:
-        """Give up a lease; see `Store`."""
+        """Release a lease; see `Store`."""
         if self._leases.release(name, replica=replica):
             self._publish(name, b"")
 

@@ -12,7 +12,7 @@ class _Lease(NamedTuple):
 
 
 class Leases:
-    """Who holds which lease."""
+    """The holder of each lease."""
 
     def __init__(self) -> None:
         """Begin without leases."""
@@ -42,7 +42,7 @@ class Leases:
         return replica
 
     def release(self, name: str, *, replica: str) -> bool:
-        """Give up a lease; return whether it was held."""
+        """Release a lease; return whether it was held."""
         lease = self._leases.get(name)
         if lease is None or lease.holder != replica:
             return False

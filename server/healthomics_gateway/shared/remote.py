@@ -133,7 +133,7 @@ class RemoteStore:
         return Claim(holder, _stored(Message(age_seconds, answer.payload)))
 
     async def release(self, name: str, *, replica: str) -> None:
-        """Give up a lease."""
+        """Release a lease."""
         await self._call("release", name=name, replica=replica)
 
     async def subscribe(self, name: str) -> None:

@@ -199,7 +199,7 @@ class Replica:
         """
         if self._is_forgotten or not self.is_attached:
             await self._beat_once(is_attached=False)
-            raise StoreError("it forgets what it is told: raise its maxmemory")
+            raise StoreError("it loses its keys: raise its maxmemory")
 
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)

@@ -67,7 +67,7 @@ class Stored(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """Who polls a run."""
+    """The replica that polls a run."""
 
     holder: str  # a replica; the one that has claimed it, if it may poll
     last: Stored | None  # the value of the entry, if another one polls
@@ -154,7 +154,7 @@ class Store(Protocol):
         ...
 
     async def release(self, name: str, *, replica: str) -> None:
-        """Give up a lease; publish an empty value, so that another takes it."""
+        """Release a lease; publish an empty value, so that another takes it."""
         ...
 
     async def subscribe(self, name: str) -> None:

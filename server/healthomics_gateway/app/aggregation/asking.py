@@ -42,7 +42,7 @@ class Asking:
         """Ask every five seconds, until cancelled."""
         while True:
             await self.refresh()
-            await self._sleep(PAUSE_SECONDS)
+            await self._sleep(PAUSE_SECONDS)  # between two reports
 
     async def refresh(self) -> None:
         """Ask all workers, unless that was half a second ago; wait at most 1 s.

@@ -89,7 +89,7 @@ class Messages:
             except (RedisError, OSError, StoreError, ValueError, TypeError) as error:
                 self._note(str(store_error(error)))
             await self._disconnect()
-            await asyncio.sleep(
+            await asyncio.sleep(  # before the next connection
                 backoff_seconds(
                     failures,
                     base_seconds=MIN_PAUSE_SECONDS,

@@ -182,7 +182,7 @@ class ValkeyStore:
             return Claim(holder.decode(errors="replace"), _stored(last))
 
     async def release(self, name: str, *, replica: str) -> None:
-        """Give up a lease."""
+        """Release a lease."""
         keys = (self._key("lease", name), self._key("entry", name))
         await self._run(_RELEASE, keys, replica)
 
