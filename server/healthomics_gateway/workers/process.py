@@ -1,4 +1,4 @@
-"""The processes of a gateway with workers: each begins as one of three."""
+"""Runs the supervisor of a gateway with workers in this process."""
 
 from __future__ import annotations
 
