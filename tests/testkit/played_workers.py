@@ -98,6 +98,10 @@ class Zygote:
         """Note that a process is killed."""
         self.killed.append(pid)
 
+    async def watch(self) -> None:
+        """Never find it frozen."""
+        await self.closed.wait()
+
     def end_within(self, seconds: float) -> None:
         """Note when the workers are killed that are left."""
         self.ends.append(seconds)

@@ -13,9 +13,10 @@ from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Message
 from healthomics_gateway.shared.store import Rate
-from healthomics_gateway.workers.child import MAX_MISSES, MAX_START_MISSES
+from healthomics_gateway.workers.child import MAX_START_MISSES
 from healthomics_gateway.workers.children import Children
 from healthomics_gateway.workers.keeper import Keeper, StartError
+from healthomics_gateway.workers.pings import MAX_MISSES
 from healthomics_gateway.workers.zygote_link import Exit
 from testkit.played_workers import Process, Zygote
 from testkit.virtual_time import virtually
