@@ -203,7 +203,10 @@ class Keeper:
     def _ended(self, number: int, how: Exit) -> None:
         child = self._children.by_number[number]
         child.end(how)
-        self._reports.ended(number, ": ".join((how.text, *child.faults[:1])))
+        if how.why:
+            self._reports.not_started(number, how.why)
+        else:
+            self._reports.ended(number, ": ".join((how.text, *child.faults[:1])))
 
 
 def _log_end(child: Child, how: Exit) -> None:
