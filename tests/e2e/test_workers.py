@@ -26,7 +26,7 @@ from healthomics.v1.run_service_pb2_grpc import RunServiceStub
 from healthomics_gateway.app.shutdown import DEAD, FORCED
 from healthomics_gateway.sandbox import Sandbox
 from load.sigterm import DRAIN_SECONDS, alone
-from testkit.builders import ANYWHERE, Upstream, get_run, refused
+from testkit.builders import ANYWHERE, Upstream, get_run, http, refused
 from testkit.gateway_process import (
     NEVER,
     PROGRAM,
@@ -43,6 +43,7 @@ OWN_CONNECTION = {"grpc.use_local_subchannel_pool": 1, "grpc.enable_retries": 0}
 CONNECTIONS = 16  # so many that each worker has almost always some
 BACK_SECONDS = 0.05, 0.05
 CALLERS = 50
+SLOW_SECONDS = 2.0  # until the upstream answers
 
 
 def processes(served: Served) -> list[int]:
@@ -229,19 +230,40 @@ async def test_third_signal_ends_all_workers_at_once() -> None:
     assert FORCED == code
 
 
-async def test_gateway_ends_if_its_zygote_is_killed() -> None:
-    """The workers end too, and the exit code asks for a restart."""
+@pytest.mark.guarantee("workers-replaced")
+@pytest.mark.parametrize(
+    ("number", "events"),
+    [
+        (signal.SIGKILL, ["zygote_ended"]),
+        (signal.SIGSTOP, ["zygote_frozen", "zygote_ended"]),
+    ],
+)
+async def test_gateway_drains_and_ends_without_its_zygote(
+    number: int, events: list[str]
+) -> None:
+    """A call under way is answered, then the exit code asks for a restart.
+
+    A zygote that is stopped is killed after 15 s.
+    """
+    answer = [SLOW_SECONDS, http(json.dumps({"id": RUN}))]
     async with (
-        Sandbox() as sandbox,
-        serving(sandbox.url, GATEWAY_WORKERS="2") as served,
+        Upstream(answer) as upstream,
+        serving(upstream.url, GATEWAY_WORKERS="2") as served,
+        client(served, **OWN_CONNECTION) as stub,
     ):
         pids = processes(served)
         (zygote,) = children(served.process.pid)
-        os.kill(zygote, signal.SIGKILL)
-        code = await served.ended(START_SECONDS)
+        call = asyncio.create_task(get_run(stub, RUN))
+        await upstream.asked.wait()
+        os.kill(zygote, number)
+        code = await served.ended(2 * START_SECONDS)
         await gone(pids, START_SECONDS)
+        run = await call
 
     assert DEAD == code
+    assert RUN == run.id
+    logged = [each["event"] for each in served.events()]
+    assert events == [each for each in logged if each.startswith("zygote")]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

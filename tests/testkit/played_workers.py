@@ -72,6 +72,7 @@ class Zygote:
         self.closed = asyncio.Event()
         self.fault = ""
         self._pids = 100
+        self._played: list[Process] = []  # they live, also if a test drops them
         self._forked: Any = None
         self.ended: Any = None
 
@@ -90,6 +91,7 @@ class Zygote:
         loop.create_task(self._start(process, control.dup()))  # noqa: RUF006  # it ends at once
 
     async def _start(self, process: Process, control: socket.socket) -> None:
+        self._played.append(process)
         await process.control.open(control)
         self._forked(process.number, process.pid)
         self.processes.put_nowait(process)
@@ -97,6 +99,10 @@ class Zygote:
     def kill(self, pid: int) -> None:
         """Note that a process is killed."""
         self.killed.append(pid)
+
+    async def watch(self) -> None:
+        """Never find it frozen."""
+        await self.closed.wait()
 
     def end_within(self, seconds: float) -> None:
         """Note when the workers are killed that are left."""

@@ -45,6 +45,7 @@ def readers_of(parts: Parts) -> Mapping[str, Reader]:
         **_of_reloads(parts.reloads),
         "workers": _one(lambda: 1),
         "worker_restarts": _one(lambda: 0),
+        "worker_start_failures": _one(lambda: 0),
         "worker_report_faults": _one(lambda: 0),
     }
 

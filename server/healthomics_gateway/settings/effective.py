@@ -20,6 +20,7 @@ from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.load import Loaded
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.settings.sources import leaves
+from healthomics_gateway.settings.value_types import usable_cores
 
 
 def rows(
@@ -58,8 +59,16 @@ def _given(table: BaseModel) -> dict[str, Any]:
     return {key: value for key, value in table if key in table.model_fields_set}
 
 
-def warnings(settings: Settings) -> Iterator[str]:
+def warnings(
+    settings: Settings, *, cores: Callable[[], int] = usable_cores
+) -> Iterator[str]:
     """Yield a warning for each value that is valid but may be a mistake."""
+    # One process also runs where the system has no CPU affinity.
+    if settings.workers > 1 and settings.workers > (usable := cores()):
+        yield (
+            f"workers {settings.workers}: more than the cores that this process may use"
+            f" ({usable}), so some only cost memory; write auto, or a smaller number"
+        )
     for at, rule in enumerate(settings.callers):
         if other := neighbour_of(rule.identity):
             yield (

@@ -167,10 +167,15 @@ def _mode_fault(text: str) -> str | None:
     return None
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use: its CPU affinity."""
+    return len(os.sched_getaffinity(0))
+
+
 def _workers(value: Any) -> Any:
     """Return the number of cores that this process may use for `auto`."""
     if value == "auto":
-        return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+        return min(usable_cores(), MAX_WORKERS)
     if isinstance(value, str):
         raise ValueError("write a whole number, or auto")  # noqa: TRY004  # pydantic takes ValueError
     return value

@@ -6,10 +6,10 @@ import asyncio
 import socket
 
 from healthomics_gateway.control import Control, Handlers, Message
+from healthomics_gateway.workers.pings import MAX_MISSES, Pings
 from healthomics_gateway.workers.zygote_link import Exit
 
-MAX_MISSES = 15  # pings in a row, a second each, without an answer
-MAX_START_MISSES = 60  # while the process starts
+MAX_START_MISSES = 60  # pings without an answer while the process starts
 
 
 class Child:
@@ -26,7 +26,7 @@ class Child:
         self.is_frozen = False  # it hasn't answered for so long that it is killed
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.control = Control(Handlers())
-        self._misses = 0
+        self._pings = Pings()
 
     async def open(self, handlers: Handlers) -> socket.socket:
         """Create the connection; return the worker's end."""
@@ -38,7 +38,7 @@ class Child:
     def serve(self, now: float) -> None:
         """Note that it serves from now on."""
         self.is_serving, self.serving_since = True, now
-        self._misses = 0
+        self._pings.answered()
 
     def drain(self, seconds: float) -> None:
         """Let it begin a drain of at most `seconds`."""
@@ -46,18 +46,12 @@ class Child:
 
     def answered(self) -> None:
         """Note that it has answered a ping."""
-        self._misses = 0
+        self._pings.answered()
 
     def ping(self) -> bool:
-        """Send a ping; return whether too many in a row have had no answer.
-
-        The pings are counted, and no time is measured: a supervisor that was stopped
-        has sent none meanwhile.
-        """
+        """Send a ping; return whether too many in a row have had no answer."""
         self.control.note("ping")
-        self._misses += 1
-        most = MAX_MISSES if self.is_serving else MAX_START_MISSES
-        return self._misses > most
+        return self._pings.sent(MAX_MISSES if self.is_serving else MAX_START_MISSES)
 
     def end(self, how: Exit) -> None:
         """Note that the process has ended."""

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
+from healthomics_gateway.app.shutdown import until
 from healthomics_gateway.app.supervision import StateObserver
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Handlers, Message
@@ -19,10 +20,9 @@ from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.remote import ASK, DELIVER, StoreService
 from healthomics_gateway.workers.child import Child
 from healthomics_gateway.workers.children import Children
+from healthomics_gateway.workers.pings import PING_SECONDS
 from healthomics_gateway.workers.restarts import Restarts
 from healthomics_gateway.workers.zygote_link import Exit, ZygoteLink
-
-PING_SECONDS = 1.0
 
 _log = structlog.get_logger("supervisor")
 
@@ -78,10 +78,10 @@ class Keeper:
         """
         restarts = Restarts()
         while child := await self._fork(number):
-            how = await asyncio.shield(child.ended)
+            how = await self._end_of(child)
             await self._forget(child)
             if self._children.is_draining:
-                if how.code != 0:
+                if how.code:  # not if it isn't known, without the zygote
                     _log_end(child, how)
                 return
             if child.faults and not self.started.done():
@@ -124,6 +124,14 @@ class Keeper:
             self._children.by_number[number] = child
             self._link.fork(number, theirs)
         return child
+
+    async def _end_of(self, child: Child) -> Exit:
+        """Return how a worker has ended; without the zygote that isn't known."""
+        reported = asyncio.wait([child.ended])
+        if not await until(self._link.closed, reported) and not child.ended.done():
+            await child.control.closed.wait()
+            self._ended(child.number, Exit())
+        return await child.ended
 
     def _handlers_of(self, child: Child) -> Handlers:
         store = self._stores[child] = StoreService(self._memory)
@@ -195,7 +203,10 @@ class Keeper:
     def _ended(self, number: int, how: Exit) -> None:
         child = self._children.by_number[number]
         child.end(how)
-        self._reports.ended(number, ": ".join((how.text, *child.faults[:1])))
+        if how.why:
+            self._reports.not_started(number, how.why)
+        else:
+            self._reports.ended(number, ": ".join((how.text, *child.faults[:1])))
 
 
 def _log_end(child: Child, how: Exit) -> None:
@@ -205,6 +216,6 @@ def _log_end(child: Child, how: Exit) -> None:
         return
     if how.signal:
         why["signal"] = how.signal
-    else:
+    elif how.code is not None:
         why["exit_code"] = how.code
     _log.warning("worker_ended", worker=child.number, pid=child.pid, **why)

@@ -90,6 +90,7 @@ class Supervisor:
                 keep = partial(self._keeper.keep, number)
                 self._background.start(f"worker {number}", keep)
             self._background.start("pings", self._keeper.watch)
+            self._background.start("zygote", self._link.watch)
             self._background.start("reports", self._pages.follow)
             self._background.start("reloads", self._pass_on_reloads)
             starting = self._start(ports.applied_to(self._settings), started)
@@ -129,13 +130,14 @@ class Supervisor:
             await started(settings.listen, settings.admin_listen)
 
     async def _serve(self, starting: Coroutine[Any, Any, None]) -> int:
+        is_dead = False
         try:
             if await until(self._signals.first, starting) and await until(
                 self._signals.first, self._link.closed.wait()
             ):
                 _log.error("zygote_ended")  # no worker could be started again
-                await self._abandon()
-                return DEAD
+                is_dead = True
+                self._signals.drain(self._signals.drain_seconds)
         except StartError as error:
             _log.error("start_failed", why=str(error))
             await self._end(0.0)
@@ -146,7 +148,8 @@ class Supervisor:
         self._observer.stopping()
         seconds = self._signals.drain_seconds
         _log.info("draining", seconds=seconds)
-        return await self._end(seconds)
+        code = await self._end(seconds)
+        return DEAD if is_dead else code
 
     async def _end(self, seconds: float) -> int:
         """End all workers within `seconds` and KILL_SECONDS; return the exit code."""
@@ -172,16 +175,6 @@ class Supervisor:
         """Become unready for good."""
         self._children.is_draining = True
         self._pages.reports.readiness.drain()
-
-    async def _abandon(self) -> None:
-        """End all workers without the zygote, which would report their ends."""
-        self._drain()
-        children = self._children.all
-        for each in children:
-            each.drain(0.0)
-        ends = [asyncio.create_task(each.control.closed.wait()) for each in children]
-        if ends:
-            await asyncio.wait(ends, timeout=KILL_SECONDS)
 
     async def _pass_on_reloads(self) -> None:
         """Let all workers reload when a signal asks for it."""

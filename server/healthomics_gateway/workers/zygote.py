@@ -45,9 +45,9 @@ def start_zygote(
     # The collector would write to the memory of all objects, and so copy it.
     gc.collect()
     gc.freeze()
-    if os.fork():
+    if pid := os.fork():
         theirs.close()
-        return ZygoteLink(ours)
+        return ZygoteLink(ours, pid)
     ours.close()
     forked = _Zygote(theirs, end_seconds=end_seconds, fork=fork).run()
     if forked is None:
@@ -130,6 +130,8 @@ class _Zygote:
             return self._fork(order["fork"], socket.socket(fileno=files[0]))
         if "kill" in order:
             self._kill(order["kill"])
+        elif "ping" in order:
+            self._report(pong=True)
         else:
             self._end_within(order["end"])
         return None

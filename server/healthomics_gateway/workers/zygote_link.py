@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from healthomics_gateway.workers.pings import PING_SECONDS, Pings
+
 MAX_MESSAGE = 4096  # bytes
+
+_log = structlog.get_logger("supervisor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +49,13 @@ class Exit:
 class ZygoteLink:
     """Sends orders to the zygote, and reads its reports."""
 
-    def __init__(self, link: socket.socket) -> None:
-        """Use the connected socket `link`."""
+    def __init__(self, link: socket.socket, pid: int) -> None:
+        """Use the connected socket `link`; the zygote has this process id."""
+        self._pid = pid
         self._link = link
         link.settimeout(0)
         self.closed = asyncio.Event()  # the zygote has ended
+        self._pings = Pings()
         # Orders that the full socket hasn't taken yet, with the socket of a fork. Each
         # is there once, so they are few: a frozen worker is killed again each second.
         self._unsent: dict[bytes, socket.socket | None] = {}
@@ -81,6 +90,19 @@ class ZygoteLink:
     def kill(self, pid: int) -> None:
         """Kill a worker, unless it has ended."""
         self._send({"kill": pid})
+
+    async def watch(
+        self, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        """Ping the zygote until it has ended; kill it if it is blocked for too long."""
+        while not self.closed.is_set():
+            self._send({"ping": True})
+            if self._pings.sent():
+                _log.error("zygote_frozen", pid=self._pid)
+                # No one waits for this child, so its id isn't used again.
+                os.kill(self._pid, signal.SIGKILL)
+                await self.closed.wait()
+            await sleep(PING_SECONDS)
 
     def end_within(self, seconds: float) -> None:
         """Kill the workers that are left after this time; the earliest one holds."""
@@ -124,6 +146,9 @@ class ZygoteLink:
 
     def _read(self) -> None:
         for event in self._events():
+            if "pong" in event:
+                self._pings.answered()
+                continue
             pid = event["pid"]
             if "number" in event and pid:
                 self._numbers[pid] = event["number"]

@@ -1352,3 +1352,15 @@ def test_unknown_withheld_member_is_a_warning(tmp_path: Path) -> None:
             " mean tags?"
         )
     ] == list(warnings(loaded.settings))
+
+
+@pytest.mark.parametrize(("workers", "number"), [("1", 0), ("4", 0), ("5", 1)])
+def test_more_workers_than_cores_are_a_warning(workers: str, number: int) -> None:
+    """They work, but the gateway isn't faster than with one for each core."""
+    settings = loaded(environ={"GATEWAY_WORKERS": workers}).settings
+    warning = (
+        "workers 5: more than the cores that this process may use (4), so some only"
+        " cost memory; write auto, or a smaller number"
+    )
+
+    assert number * [warning] == list(warnings(settings, cores=lambda: 4))

@@ -13,9 +13,11 @@ from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.control import Message
 from healthomics_gateway.shared.store import Rate
-from healthomics_gateway.workers.child import MAX_MISSES, MAX_START_MISSES
+from healthomics_gateway.telemetry.metrics.state import PREFIX
+from healthomics_gateway.workers.child import MAX_START_MISSES
 from healthomics_gateway.workers.children import Children
 from healthomics_gateway.workers.keeper import Keeper, StartError
+from healthomics_gateway.workers.pings import MAX_MISSES
 from healthomics_gateway.workers.zygote_link import Exit
 from testkit.played_workers import Process, Zygote
 from testkit.virtual_time import virtually
@@ -169,7 +171,7 @@ def test_worker_that_ends_in_its_first_start_ends_the_gateway() -> None:
 
 
 def test_worker_that_cannot_be_forked_is_tried_again() -> None:
-    """The reason is logged."""
+    """The reason is logged, and the failure counted."""
 
     async def work(rig: Rig) -> None:
         first, _ = await rig.started()
@@ -184,6 +186,10 @@ def test_worker_that_cannot_be_forked_is_tried_again() -> None:
         ]
         (line,) = rig.reports.readiness.lines
         assert "worker 0 is starting again (Resource temporarily unavailable)" in line
+        rig.reports.metrics.read()
+        families = {each.name: each for each in rig.reports.metrics.collect()}
+        (sample,) = families[PREFIX + "worker_start_failures"].samples
+        assert 1 == sample.value
 
     kept(work)
 

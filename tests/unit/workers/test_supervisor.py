@@ -36,6 +36,11 @@ class Signals:
         self.first, self.second, self.reload = (asyncio.Event() for _ in range(3))
         self.drain_seconds = 30.0
 
+    def drain(self, seconds: float) -> None:
+        """Begin the drain as the first signal does."""
+        assert self.drain_seconds == seconds
+        self.first.set()
+
 
 class Rig:
     """A supervisor that runs, and what it uses."""
@@ -171,19 +176,56 @@ async def test_signal_during_the_start_ends_the_workers() -> None:
         assert ENDED == await rig.run
 
 
-async def test_gateway_ends_with_its_zygote() -> None:
-    """No worker could be started again, so the exit code asks for a restart."""
+async def test_gateway_drains_and_ends_with_its_zygote() -> None:
+    """No worker could be started again, so the exit code asks for a restart.
+
+    A worker has ended when its connection is closed, and then the next one drains.
+    """
     async with supervised() as rig:
-        both = await rig.started()
+        first, second = await rig.started()
         with capture_logs() as logs:
             rig.zygote.closed.set()
-            while not any(each.orders["drain"] for each in both):
-                await both[0].settle()
-            for each in both:
-                each.control.close()
+            while not first.orders["drain"]:
+                await first.settle()
+            await second.settle()
+            assert [1, 0] == [second.orders[each] for each in ("unready", "drain")]
+            first.control.close()
+            while not second.orders["drain"]:
+                await second.settle()
+            second.control.close()
             assert DEAD == await rig.run
 
-        assert "zygote_ended" in [each["event"] for each in logs]
+        assert ["zygote_ended", "draining"] == [each["event"] for each in logs]
+        assert rig.signals.first.is_set()  # the watchdog ends it in time
+
+
+async def test_drain_ends_without_the_zygote() -> None:
+    """It isn't known how the workers have ended, so the exit code isn't 0."""
+    async with supervised() as rig:
+        first, second = await rig.started()
+        rig.signals.first.set()
+        while not first.orders["drain"]:
+            await first.settle()
+        rig.zygote.closed.set()
+        first.control.close()
+        second.control.close()
+
+        assert FORCED == await rig.run
+
+
+async def test_gateway_whose_zygote_ends_in_the_start_ends() -> None:
+    """A worker that isn't forked would be waited for without end."""
+    async with supervised() as rig:
+        first, second = await rig.processes()
+        rig.zygote.closed.set()
+        with capture_logs() as logs:
+            first.control.close()
+            while not second.orders["drain"]:
+                await second.settle()
+            second.control.close()
+            assert DEAD == await rig.run
+
+        assert ["worker_ended", "start_failed"] == [each["event"] for each in logs]
 
 
 async def test_worker_that_ends_in_its_first_start_ends_the_gateway() -> None:

@@ -10,9 +10,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from healthomics_gateway.workers.pings import MAX_MISSES
+
 # Runs a supervisor that starts a worker with each behaviour, and prints what it learns.
 PROGRAM = """
 import asyncio, errno, json, os, signal, socket, sys, threading, time
+from structlog.testing import capture_logs
 from healthomics_gateway.workers.zygote import Forked, start_zygote
 
 case, end_seconds = sys.argv[1], float(sys.argv[2])
@@ -29,6 +34,8 @@ def fork():
     return os.fork()
 
 def be_worker(place):
+    if place.number != 5:
+        os._exit(0)
     say(
         number=place.number,
         group=os.getpgid(0),
@@ -43,7 +50,7 @@ def be_worker(place):
     )
     if case == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if case in ("killed", "stubborn", "terminated", "orphaned", "unread"):
+    if case not in ("ended", "full"):
         place.control.sendall(b"x")
         time.sleep(60)
     sys.exit(3)
@@ -51,6 +58,23 @@ def be_worker(place):
 place = start_zygote(end_seconds=end_seconds, fork=fork)
 if isinstance(place, Forked):
     be_worker(place)
+
+async def freeze(pid, pids):
+    pauses = []
+
+    async def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) <= 20:  # it has answered when it has forked another worker
+            _, theirs = socket.socketpair()
+            place.fork(6, theirs)
+            await pids.get()
+        if len(pauses) == 20:
+            os.kill(os.getpgid(pid), signal.SIGSTOP)
+
+    with capture_logs() as logs:
+        await place.watch(sleep=sleep)
+    os.kill(pid, signal.SIGKILL)
+    say(pauses=pauses, events=[each["event"] for each in logs])
 
 async def supervise():
     pids, ended = asyncio.Queue(), asyncio.Queue()
@@ -75,6 +99,9 @@ async def supervise():
             await asyncio.to_thread(ours.recv, 1)
     if case == "orphaned":
         os._exit(0)
+    if case == "frozen":
+        await freeze(pid, pids)
+        return
     if case == "killed":
         place.kill(1)  # isn't its child
         place.kill(pid)
@@ -150,6 +177,15 @@ def test_workers_are_killed_after_a_supervisor_that_read_no_report() -> None:
 def test_worker_that_cannot_be_forked_is_reported() -> None:
     """It has ended before it had a process id."""
     assert [{"ended": 5, "code": None, "why": "no more processes"}] == run("full")
+
+
+@pytest.mark.guarantee("workers-replaced")
+def test_zygote_that_answers_no_ping_is_killed() -> None:
+    """It has answered 20 pings before it is stopped, then none of 16."""
+    _, end = run("frozen")
+
+    assert [1.0] * (20 + MAX_MISSES + 1) == end["pauses"]
+    assert ["zygote_frozen"] == end["events"]
 
 
 def test_zygote_never_loads_grpc() -> None:

@@ -21,7 +21,7 @@ class Zygote:
         """Connect a link."""
         ours, self.socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE)
-        self.link = ZygoteLink(ours)
+        self.link = ZygoteLink(ours, 0)
         self.link.open(forked=lambda *_: None, ended=lambda *_: None)
         self.orders: asyncio.Queue[Any] = asyncio.Queue()
         self.controls: list[socket.socket] = []

@@ -66,6 +66,7 @@ class WorkerReports:
         self._heard_at = self._begun  # of any worker
         self._past = blank(self._started)  # the state of workers that have ended
         self._faults = 0  # of reports
+        self._failures = 0  # of starts
         self.readiness = MergedReadiness(
             self._readiness,
             faults=self._why,
@@ -85,6 +86,11 @@ class WorkerReports:
             self._past = ended(worker.report.status, self._past)
             self.metrics.end(number)
         self._workers[number] = _Worker(starts=worker.starts, end=how)
+
+    def not_started(self, number: int, why: str) -> None:
+        """Note that the system has started no process for a worker."""
+        self._failures += 1
+        self.ended(number, why)
 
     def put(self, number: int, data: object) -> None:
         """Set the newest report of a worker; one of another shape is ignored."""
@@ -140,6 +146,7 @@ class WorkerReports:
                 "worker_restarts": lambda: {
                     (): sum(each.restarts for each in self._workers.values())
                 },
+                "worker_start_failures": lambda: {(): self._failures},
                 "worker_report_faults": lambda: {(): self._faults},
             }
         )

@@ -90,6 +90,9 @@ STATE: Mapping[str, Description] = {
     "worker_restarts": Description(
         (), "Workers that were started in place of one that ended.", is_counter=True
     ),
+    "worker_start_failures": Description(
+        (), "Workers that the system started no process for.", is_counter=True
+    ),
     "worker_report_faults": Description(
         (), "Reports of workers that were invalid, and ignored.", is_counter=True
     ),

@@ -115,6 +115,24 @@ async def test_worker_that_ended_is_shown_until_its_next_report() -> None:
     assert (2, 1) == (again.value("workers"), again.value("worker_restarts_total"))
 
 
+async def test_failed_starts_of_a_worker_are_counted() -> None:
+    """They aren't restarts, and the last one's reason is shown."""
+    supervised = Supervised()
+    reports = supervised.reports
+    supervised.start()
+    reports.ended(1, "ended by SIGKILL")
+    reports.not_started(1, "out of memory")
+    reports.not_started(1, "no more processes")
+    found = await supervised.metrics()
+
+    line = "workers: worker 1 is starting again (no more processes)"
+    assert line == supervised.workers_line
+    assert (2, 0) == (
+        found.value("worker_start_failures_total"),
+        found.value("worker_restarts_total"),
+    )
+
+
 async def test_worker_that_is_silent_is_marked_and_then_left_out() -> None:
     """Its last report is used for 10 s; then it isn't ready and has no gauges."""
     supervised = Supervised()
