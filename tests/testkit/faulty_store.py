@@ -1,4 +1,4 @@
-"""A store in memory, and each replica's access to it, with delays and faults."""
+"""A store in virtual time, and replicas' access to it, with delays and faults."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ async def test_watch_that_is_cancelled_as_it_begins_is_not_counted(
     a.store.delay = lambda: 0.0
     watch = asyncio.create_task(a.counts.ask("lims", 5))
     await asyncio.sleep(0)
-    entry = a.counts._callers["lims"].entries[0]  # noqa: SLF001
+    entry = a.counts._callers["lims"].entries[0]  # noqa: SLF001  # a race in there
     while not entry.done():  # noqa: ASYNC110  # each pass of the loop matters
         await asyncio.sleep(0)
     watch.cancel()
@@ -259,14 +259,14 @@ async def test_callers_without_watches_are_forgotten(a: Watcher) -> None:
         await a.begin(str(number))
         a.end(str(number))
     await asyncio.sleep(1.0)
-    assert {} == a.counts._callers  # noqa: SLF001
+    assert {} == a.counts._callers  # noqa: SLF001  # nothing else shows it
     await a.begin("before")
     await a.member.detach()
     for number in range(100):
         await a.begin(str(number))
         a.end(str(number))
 
-    assert {"before"} == set(a.counts._callers)  # noqa: SLF001
+    assert {"before"} == set(a.counts._callers)  # noqa: SLF001  # the same
     assert MAX_CALLERS >= 100_000  # as many as watches can be open
 
 
@@ -315,7 +315,7 @@ def test_no_more_watches_are_open_than_the_limit_allows(
 
             assert [0] * replicas == [each.in_store() for each in watchers]
             assert [{}] * replicas == [
-                each.counts._callers  # noqa: SLF001
+                each.counts._callers  # noqa: SLF001  # the same
                 for each in watchers
             ]
 

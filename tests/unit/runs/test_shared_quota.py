@@ -455,7 +455,7 @@ def test_calls_that_are_cancelled_at_their_turns_lose_no_tokens() -> None:
         replicas = fleet(tps=10.0, burst=1.0, expected=1)
         (one,) = await replicas.settled(1)
         first, second = one.call("first"), one.call("second")
-        begun, ready = now(), one.quota._ready  # noqa: SLF001
+        begun, ready = now(), one.quota._ready  # noqa: SLF001  # to cancel in between
 
         def cancel() -> None:
             ready()
