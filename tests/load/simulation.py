@@ -19,8 +19,9 @@ from pathlib import Path
 import structlog
 
 from load.soaking.report import say
-from testkit.fleet import Fleet, Member, now
-from testkit.virtual_time import virtually
+from testkit.fleet import Fleet, Sender
+from testkit.members import CUT
+from testkit.virtual_time import now, virtually
 
 REPLICAS, CALLERS = 50, 10_000
 QUOTAS = (10.0, 100.0, 1000.0)
@@ -123,7 +124,7 @@ async def simulate(scene: Scene, tps: float, size: Size) -> Result:
     )
 
 
-def _callers(fleet: Fleet, scene: Scene, size: Size) -> dict[str, Member]:
+def _callers(fleet: Fleet, scene: Scene, size: Size) -> dict[str, Sender]:
     """Start callers that always call; return their replicas."""
     each, names = size.callers // size.replicas, {}
     for at, member in enumerate(fleet.members):
@@ -141,22 +142,22 @@ async def _arrivals(fleet: Fleet, load: float) -> None:
 
 async def _fail(fleet: Fleet, fault: str) -> None:
     if fault == "lose":
-        fleet.is_gone = True
+        fleet.server.fault = CUT
         await asyncio.sleep(GONE_SECONDS)
-        fleet.is_gone = False
+        fleet.server.fault = None
     elif fault == "kill":
         for each in fleet.members[: round(DEAD * len(fleet.members))]:
-            each.kill()
+            each.member.kill()
 
 
 def _turns(
-    fleet: Fleet, names: Mapping[str, Member], *, since: float
+    fleet: Fleet, names: Mapping[str, Sender], *, since: float
 ) -> tuple[list[int], list[int]]:
     """Return the numbers of requests of each living replica and of its callers."""
     sent = [each for each in fleet.sent if each[0] >= since]
     of_member = Counter(member for _, member, _ in sent)
     of_caller = Counter(caller for *_, caller in sent)
-    living = [each for each in fleet.members if not each.is_killed]
+    living = [each for each in fleet.members if not each.member.is_killed]
     return (
         [of_member[each] for each in living],
         [of_caller[name] for name, by in names.items() if by in living],

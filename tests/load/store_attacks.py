@@ -85,9 +85,9 @@ async def attacked(result: Result, seconds: float, *, seed: int) -> None:
             asyncio.create_task(Callers(stubs, result.got).run()),
             asyncio.create_task(_sample(fleet, result)),
         ]
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)  # the memory before the attacks is measured
         await _attack(attacker, result, seconds)
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(SETTLE_SECONDS)  # the same after them
         for served in fleet.served.values():
             result.rejected += (await scrape(served)).value(REJECTED)
         for each in beside:
@@ -126,7 +126,7 @@ async def _attack(attacker: Attacker, result: Result, seconds: float) -> None:
         while time.monotonic() < begun + seconds:
             await attack(attacker)
             rounds += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # the callers need time too
         result.rounds[name] = rounds
         result.times[name] = begun, time.monotonic()
         errors = result.got.errors.total()
@@ -141,7 +141,7 @@ async def _sample(fleet: Replicas, result: Result) -> None:
         for at, served in fleet.served.items():
             memory, _ = memory_and_threads(served.process.pid)
             result.memory_mib[at].append(memory)
-        await asyncio.sleep(SAMPLE_SECONDS)
+        await asyncio.sleep(SAMPLE_SECONDS)  # between two measurements
 
 
 def verdict(result: Result) -> Report:

@@ -14,15 +14,9 @@ from healthomics_gateway.runs.bulkhead import Bulkhead
 from healthomics_gateway.runs.scheduler import Scheduler
 from healthomics_gateway.runs.shared_quota import SharedQuota
 from healthomics_gateway.runs.source import Caller, OneCall
-from healthomics_gateway.shared.memory import MemoryStore
-from healthomics_gateway.shared.replica import Replica
-from testkit.faulty_store import FaultyStore
-from testkit.freezing import Process
-
-
-def now() -> float:
-    """Return the loop's time."""
-    return asyncio.get_running_loop().time()
+from testkit.faulty_store import Server
+from testkit.members import Member
+from testkit.virtual_time import now
 
 
 class Fleet:
@@ -40,25 +34,20 @@ class Fleet:
         """Begin without replicas; each begins with the share of `expected` ones."""
         self.tps, self.burst, self.expected = tps, burst, expected
         self.latency = latency
-        self.is_gone = False
-        self.members: list[Member] = []
-        self.sent: list[tuple[float, Member, str]] = []  # time, replica and caller
+        self.server = Server()
+        self.members: list[Sender] = []
+        self.sent: list[tuple[float, Sender, str]] = []  # time, replica and caller
         self.refused = 0
         self.waits: list[float] = []
         self.random = random.Random(seed)
-        self.wipe()
 
-    def wipe(self) -> None:
-        """Replace the store by an empty one."""
-        self.memory = MemoryStore(clock=now)
-
-    def add(self, number: int = 1) -> list[Member]:
+    def add(self, number: int = 1) -> list[Sender]:
         """Start further replicas."""
-        added = [Member(self) for _ in range(number)]
+        added = [Sender(self) for _ in range(number)]
         self.members += added
         return added
 
-    async def settled(self, number: int) -> list[Member]:
+    async def settled(self, number: int) -> list[Sender]:
         """Start replicas, and wait until all share the quota, whose bucket is full."""
         added = self.add(number)
         await asyncio.sleep(0.2)
@@ -69,7 +58,7 @@ class Fleet:
     async def close(self) -> None:
         """End all replicas."""
         for each in self.members:
-            each.kill()
+            each.member.kill()
         await asyncio.sleep(0)
 
     @property
@@ -93,26 +82,21 @@ class Fleet:
         return used / ((end - begin) * self.tps)
 
 
-class Member:
+class Sender:
     """A replica with its scheduler."""
 
     def __init__(self, fleet: Fleet) -> None:
         """Start it."""
         self.fleet = fleet
-        self.process = Process()
-        self.is_cut_off = False  # from the store
-        self.is_killed = False
-        self.store = FaultyStore(
-            lambda: fleet.memory,
-            latency=lambda: fleet.latency(),  # noqa: PLW0108  # a test changes it
-            is_gone=lambda: self.is_cut_off or fleet.is_gone,
+        self.member = member = Member(
+            fleet.server, replicas=fleet.expected, jitter=fleet.random.random
         )
-        self.replica = Replica(
-            self.store,
-            replicas=fleet.expected,
-            jitter=fleet.random.random,
-            clock=now,
+        self.store, self.replica, self.process = (
+            member.store,
+            member.replica,
+            member.process,
         )
+        self.store.delay = lambda: fleet.latency()  # noqa: PLW0108  # a test changes it
         self.quota = SharedQuota(
             self.replica,
             lambda: "quota",
@@ -124,16 +108,10 @@ class Member:
         self.scheduler = Scheduler(
             self.quota, poll_share=0.5, places=Bulkhead(inf), clock=now
         )
-        self.process.start(self.replica.follow())
-
-    def kill(self) -> None:
-        """End it without notice."""
-        self.is_killed = True
-        self.process.kill()
 
     async def leave(self) -> None:
         """End it as a process ends that is stopped."""
-        self.kill()
+        self.member.kill()
         await self.replica.leave()
 
     def call(
@@ -170,7 +148,7 @@ class Member:
         return names
 
     async def _calling(self, name: str) -> None:
-        while not self.is_killed:
+        while not self.member.is_killed:
             await self.one_call(name)
 
 

@@ -3,93 +3,79 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
-from healthomics_gateway.shared.local import LocalStore
-from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.seal import Sealer
 from healthomics_gateway.shared.store import StoreError
-from testkit.virtual_time import virtually
+from testkit.faulty_store import FaultyStore, Server
+from testkit.freezing import Process
+from testkit.virtual_time import now, virtually
+
+CUT = StoreError("the connection is cut")
 
 AsyncTest: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
-
-
-class Wire:
-    """A replica's way to the store, which counts commands, and can be cut."""
-
-    def __init__(self, memory: MemoryStore) -> None:
-        """Begin without a fault."""
-        self.memory = memory
-        self.seconds = 0.001  # that a command takes
-        self.fault: StoreError | None = None  # of commands, beats included
-        self.faults: dict[str, StoreError] = {}  # by the name of the command
-        self.answers: dict[str, Any] = {}  # instead of the store's, by the same
-        self.commands: Counter[str] = Counter()
-
-    def deliver_to(self, deliver: Callable[[str, bytes], None]) -> None:
-        """Deliver nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        """Return a command of the store."""
-
-        async def command(*args: Any, **fields: Any) -> Any:
-            self.commands[name] += 1
-            if fault := self.fault or self.faults.get(name):
-                raise fault
-            await asyncio.sleep(self.seconds / 2)
-            if name in self.answers:
-                done = self.answers[name]
-            else:
-                done = await getattr(LocalStore(self.memory), name)(*args, **fields)
-            await asyncio.sleep(self.seconds / 2)
-            return done
-
-        return command
 
 
 class Member:
     """One of the replicas; it has what `app.sharing.Sharing` asks for."""
 
-    def __init__(self, memory: MemoryStore, *, replicas: int) -> None:
-        """Begin detached, with a known identity."""
-        self.wire = Wire(memory)
-        self.replica = Replica(
-            self.wire, replicas=replicas, jitter=lambda: 0.5, clock=now
-        )
+    def __init__(
+        self,
+        server: Server,
+        *,
+        replicas: int,
+        jitter: Callable[[], float] = lambda: 0.5,
+    ) -> None:
+        """Begin detached, with a known identity, as one of `replicas`."""
+        self.process = Process()
+        self.store = self.process.run(lambda: FaultyStore(server))
+        self.replica = Replica(self.store, replicas=replicas, jitter=jitter, clock=now)
         self.wall_seconds = 0.0  # that its clock is ahead
-        self.sealer = Sealer(b"secret", wall_clock=lambda: now() + self.wall_seconds)
+        self.sealer = Sealer(
+            b"secret", wall_clock=lambda: 1e9 + now() + self.wall_seconds
+        )
         self.names = Names(self.sealer, region="us-east-1", endpoint="")
         self.names.learn(account="123456789012", identity="gateway")
+        self.is_killed = False
+        self.following = self.process.start(self.replica.follow())
 
     async def detach(self) -> None:
-        """Cut the wire, and wait until the replica has noticed."""
-        self.wire.fault = StoreError("cut")
+        """Cut it off from the store, and wait until it has noticed."""
+        self.store.fault = CUT
         await until(lambda: not self.replica.is_attached)
 
     async def attach(self) -> None:
-        """Repair the wire, and wait until the replica has attached."""
-        self.wire.fault = None
+        """Connect it to the store, and wait until it has attached."""
+        self.store.fault = None
         await until(lambda: self.replica.is_attached)
+
+    def kill(self) -> None:
+        """End its process without notice."""
+        self.is_killed = True
+        self.process.kill()
 
 
 @asynccontextmanager
-async def fleet(number: int = 3) -> AsyncIterator[list[Member]]:
-    """Start replicas with one store, in a virtual loop; wait until all are attached."""
-    memory = MemoryStore(clock=now)
-    members = [Member(memory, replicas=number) for _ in range(number)]
-    beats = [asyncio.create_task(each.replica.follow()) for each in members]
+async def attached(number: int = 3) -> AsyncIterator[list[Member]]:
+    """Start replicas with one store, and wait until all are attached.
+
+    A command takes 1 ms.
+    """
+    server = Server()
+    members = [Member(server, replicas=number) for _ in range(number)]
     everyone = {each.replica.id for each in members}
+    for each in members:
+        each.store.delay = lambda: 0.001
     try:
         await until(lambda: all(each.replica.attached == everyone for each in members))
         yield members
     finally:
-        for task in beats:
-            task.cancel()
+        for each in members:
+            each.kill()
 
 
 def among(make: Callable[[Member], Any]) -> Callable[[AsyncTest], Callable[[], None]]:
@@ -102,7 +88,7 @@ def among(make: Callable[[Member], Any]) -> Callable[[AsyncTest], Callable[[], N
     def decorate(test: AsyncTest) -> Callable[[], None]:
         async def work() -> None:
             number = test.__code__.co_argcount
-            async with fleet(max(number, 2)) as members:
+            async with attached(max(number, 2)) as members:
                 await test(*map(make, members[:number]))
 
         def run() -> None:
@@ -112,11 +98,6 @@ def among(make: Callable[[Member], Any]) -> Callable[[AsyncTest], Callable[[], N
         return run
 
     return decorate
-
-
-def now() -> float:
-    """Return the virtual time."""
-    return asyncio.get_running_loop().time()
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:

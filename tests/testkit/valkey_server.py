@@ -63,7 +63,7 @@ class ValkeyServer:
                 tried.connect(f"{self.folder}/s")
                 return
             assert self._process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)  # a socket's file has no events
         raise TimeoutError
 
     def kill(self) -> None:

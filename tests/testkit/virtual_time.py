@@ -45,3 +45,8 @@ def virtually(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Run a coroutine in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(work())
+
+
+def now() -> float:
+    """Return the time of the loop that runs, which begins at 1000 s."""
+    return asyncio.get_running_loop().time()

@@ -116,7 +116,7 @@ async def test_end_of_the_other_process_closes_the_connection() -> None:
     """Requests fail at once from then on, and notes do nothing."""
     async with connected() as (control, other):
         hanging = asyncio.create_task(control.ask("hang", seconds=SECONDS))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # until it is asked
         other.close()
         await control.closed.wait()
         control.note("note")
@@ -174,7 +174,7 @@ async def test_number_of_requests_is_bounded() -> None:
             asyncio.create_task(control.ask("hang", seconds=SECONDS))
             for _ in range(MAX_ASKED)
         ]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # until all are asked
         with pytest.raises(ControlError, match="doesn't answer"):
             await control.ask("echo", seconds=SECONDS)
         control.close()

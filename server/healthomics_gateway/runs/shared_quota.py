@@ -191,12 +191,14 @@ class SharedQuota:
                 self._pass_on()
             elif not self._replica.is_attached:
                 next_seconds = self._share.filled().wait_seconds
+                # Until the share has a token.
                 await asyncio.sleep(min(next_seconds, CHECK_SECONDS))
             elif left := self._reserved.left_seconds:
                 if self._reserved.drop_outdated(self.rate):
                     continue
-                await asyncio.sleep(min(left, CHECK_SECONDS))
+                await asyncio.sleep(min(left, CHECK_SECONDS))  # until the token's time
             elif self._reserved.is_early:
+                # Until all that are expected have attached.
                 await asyncio.sleep(CHECK_SECONDS)
             else:
                 await self._reserve()
@@ -220,6 +222,7 @@ class SharedQuota:
             reservation = await self._reserved.reserve()
         except StoreError:
             if replica.is_attached:
+                # A store that fails isn't asked again at once.
                 await asyncio.sleep(CHECK_SECONDS)
             return
         whole = reservation.tps * replica.replicas / max(len(replica.attached), 1)

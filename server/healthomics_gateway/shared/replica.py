@@ -143,7 +143,7 @@ class Replica:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._detached.wait()
-                    await asyncio.sleep(MIN_PROBE_SECONDS)
+                    await asyncio.sleep(MIN_PROBE_SECONDS)  # it has just failed
 
     async def leave(self) -> None:
         """Make the store forget this replica, if it is attached; never raises."""

@@ -139,7 +139,7 @@ class Attacker:
         channels = await self._client.pubsub_channels() or [b"none"]
         with suppress(RedisError):
             await self._client.publish(channels[0], bytes(BIG_BYTES))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # the gateways get it meanwhile
 
     async def subscriptions(self) -> None:
         """Subscribe to everything on many connections, and read nothing."""
@@ -148,7 +148,7 @@ class Attacker:
             listening = client.pubsub()
             await listening.psubscribe("*")
             self._subscribed.append(client)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # the connections stay open for a while
         while self._subscribed:
             await self._subscribed.pop().aclose()
 
@@ -159,14 +159,14 @@ class Attacker:
         await self._client.execute_command("FUNCTION", "FLUSH")
         await self._client.execute_command("CLIENT", "KILL", "TYPE", "NORMAL")
         await self._client.flushall()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # the gateways recover meanwhile
 
     async def full(self) -> None:
         """Leave no room in the store for a while."""
         with suppress(RedisError):
             for number in range(1000):
                 await self._client.set(f"junk-{number}", bytes(1_000_000))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # it stays full for a while
         keys = [key async for key in self._client.scan_iter(match="junk-*", count=1000)]
         await self._client.delete(*keys, "junk")
 

@@ -91,7 +91,7 @@ class Callers:
                 self._got.answers["fresh" if is_fresh else "remembered"] += 1
             slowest = max(self._got.slowest_seconds, time.monotonic() - begun)
             self._got.slowest_seconds = slowest
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(EVERY_SECONDS)  # the rate of the calls
 
     async def _watch(
         self, stub: Any, run_id: str, metadata: Any, *, may_see: bool
@@ -108,7 +108,7 @@ class Callers:
                 refusal = Refusal(error)
                 self._note_error(refusal, may_see=may_see)
                 pause = retry_delay(refusal) or pause
-            await asyncio.sleep(pause or 0.0)
+            await asyncio.sleep(pause or 0.0)  # as the error asks for
 
     def _note_error(self, refusal: Refusal, *, may_see: bool) -> None:
         reason = refusal.reason if refusal.details else refusal.code.name

@@ -110,7 +110,7 @@ class Callers:
                 first = sum(divmod(at, sizes.watched_runs))
                 group.create_task(self._watch(at, first, next(ids)))
                 if at % (OPENED_A_SECOND // 20) == 0:
-                    await asyncio.sleep(1 / 20)
+                    await asyncio.sleep(1 / 20)  # the rate of the new watches
 
     async def _call_fresh(self, home: int, run_id: str) -> None:
         place = _Place(home, len(self._stubs))
@@ -133,6 +133,7 @@ class Callers:
             at = await self._call(REMEMBERED, place, request)
             if at is not None and begun - at > allowed:
                 self._wrong(REMEMBERED, run_id, f"{begun - at:.3f} s old")
+            # The rate of the calls.
             await asyncio.sleep(max(0.0, begun + EVERY_SECONDS - time.monotonic()))
 
     async def _call(
@@ -145,7 +146,7 @@ class Callers:
         except grpc.aio.AioRpcError as error:
             self._fail(kind, place.number, Refusal(error))
             place.leave()
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(AGAIN_SECONDS)  # no loop of failures
             return None
         place.come_back()
         self.seen.answers[kind] += 1
@@ -171,7 +172,7 @@ class Callers:
                 if seconds is None:
                     return
                 place.leave()
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(seconds)  # as the error asks for
             else:
                 break
         if status == COMPLETED:

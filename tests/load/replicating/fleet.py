@@ -206,4 +206,4 @@ class Workers:
         assert callable(condition)
         async with asyncio.timeout(MOST_START_SECONDS):
             while not condition():  # noqa: ASYNC110  # /proc has no events
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(LOOK_SECONDS)  # between two looks at /proc

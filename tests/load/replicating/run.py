@@ -80,6 +80,7 @@ async def measure(plan: Plan, fleet: Fleet) -> Measured:
         faults, _ = await asyncio.gather(
             _happen(plan.faults, scene, begun), _show(file, begun, plan.seconds)
         )
+        # Until the watches have seen the last ends.
         await asyncio.sleep(END_PERIODS * plan.limits.period_seconds)
         async with asyncio.timeout(CALLERS_SECONDS):
             output, _ = await callers.communicate(b"")  # ends its input
@@ -132,10 +133,12 @@ async def _happen(
     """Let each fault happen at its time; return when each did."""
     happened = []
     for fault in faults:
+        # Until the fault's time.
         await asyncio.sleep(begun + fault.at - time.monotonic())
         first = time.monotonic() - begun
         say(f"{first:6.1f} s  {fault.name}")
         await fault.begin(scene)
+        # Until its end.
         await asyncio.sleep(begun + fault.at + fault.lasts - time.monotonic())
         await fault.end(scene)
         last = time.monotonic() - begun
@@ -148,7 +151,7 @@ async def _show(file: Path, begun: float, seconds: float) -> None:
     """Print a line of progress now and then, until the load is over."""
     shown = 0
     while (left := begun + seconds - time.monotonic()) > 0:
-        await asyncio.sleep(min(left, REPORT_SECONDS))
+        await asyncio.sleep(min(left, REPORT_SECONDS))  # until the next line
         number = sum(1 for _ in account.arrivals(file))
         say(f"{time.monotonic() - begun:6.1f} s  {number - shown} requests more")
         shown = number

@@ -70,7 +70,7 @@ async def _write_when_due(
     while True:
         due, block = await blocks.get()
         if (wait_seconds := due - time.monotonic()) > 0:
-            await asyncio.sleep(wait_seconds)
+            await asyncio.sleep(wait_seconds)  # the delay of the line
         writer.write(block)
         await writer.drain()
 

@@ -90,6 +90,7 @@ class Soak:
             ]
             try:
                 if self._is_shared:
+                    # Else the load would wait.
                     await asyncio.sleep(FIRST_TOKENS_SECONDS)
                 await self._load(served)
             finally:

@@ -171,7 +171,7 @@ def test_identity_is_asked_for_again_until_it_is_known() -> None:
         if asked == 1:
             raise ChainError(Reason.GATEWAY_CREDENTIALS_UNAVAILABLE, "NoCredentials")
         if asked == 2:
-            await asyncio.sleep(60.0)
+            await asyncio.sleep(60.0)  # in virtual time, as below
         return CallerIdentity("123456789012", f"{ROLE}/session")
 
     async def learn() -> None:

@@ -93,7 +93,7 @@ async def test_store_that_is_too_slow_fails(
         while data := await reader.read(65536):
             to_write.write(data)
             answer = await to_read.read(65536)
-            await asyncio.sleep(COMMAND_SECONDS * 1.1)
+            await asyncio.sleep(COMMAND_SECONDS * 1.1)  # the slowness of this store
             writer.write(answer)
         for each in (to_write, writer):
             each.close()

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.shared_counts import MAX_CALLERS, SharedCounts
-from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.store import StoreError, StoreFullError
-from testkit.members import Member, among, fleet, now, until
+from testkit.members import CUT, Member, among, attached, until
 from testkit.virtual_time import virtually
 
 
@@ -25,7 +24,7 @@ class Watcher:
     def __init__(self, member: Member) -> None:
         """Begin without watches."""
         self.member = member
-        self.wire = member.wire
+        self.store = member.store
         self.counts = SharedCounts(member.replica, member.names, jitter=lambda: 0.25)
         self.open: Counter[str] = Counter()
 
@@ -53,7 +52,7 @@ class Watcher:
 
     def in_store(self, name: str = "lims") -> int:
         """Return the number that the store has of this replica."""
-        counts = self.wire.memory._counts  # noqa: SLF001  # has no other reader
+        counts = self.store.server.memory._counts  # noqa: SLF001  # has no other reader
         stored = self.member.names.caller("watches", name)
         return counts.get(stored, {}).get(self.member.replica.id, 0)
 
@@ -87,7 +86,7 @@ async def test_limit_holds_for_all_replicas_together(
 async def test_watches_that_begin_together_share_a_request(a: Watcher) -> None:
     """If all may begin, one request is enough."""
     assert 500 == await a.begin_many(500, limit=1000)
-    assert 1 == a.wire.commands["count"]
+    assert 1 == a.store.commands["count"]
 
 
 @several
@@ -98,7 +97,7 @@ async def test_as_many_watches_begin_as_the_limit_allows(
     await b.begin_many(300, limit=1000)
 
     assert 700 == await a.begin_many(2000, limit=1000)
-    assert 30 >= a.wire.commands["count"]
+    assert 30 >= a.store.commands["count"]
 
 
 @several
@@ -109,7 +108,7 @@ async def test_caller_without_limit_never_touches_the_store(a: Watcher) -> None:
     a.end()
     await asyncio.sleep(1.0)
 
-    assert 0 == a.wire.commands["count"]
+    assert 0 == a.store.commands["count"]
 
 
 @several
@@ -126,13 +125,13 @@ async def test_new_rule_counts_the_watches_before_it(a: Watcher, b: Watcher) -> 
 async def test_end_is_sent_in_the_background(a: Watcher, b: Watcher) -> None:
     """Watches that end together cost the store one request for each caller."""
     await a.begin_many(5)
-    a.wire.commands.clear()
+    a.store.commands.clear()
     for _ in range(5):
         a.end()
-    assert 0 == a.wire.commands["count"]
+    assert 0 == a.store.commands["count"]
     await asyncio.sleep(0.01)
 
-    assert 1 == a.wire.commands["count"]
+    assert 1 == a.store.commands["count"]
     assert 5 == await b.begin_many(5)
 
 
@@ -144,13 +143,13 @@ async def test_detached_replica_permits_its_share(
     await c.begin_many(4, limit=12)
     for each in (a, b, c):
         await each.member.detach()
-        each.wire.commands.clear()
+        each.store.commands.clear()
 
     assert [4, 1, 0] == [
         await each.begin_many(10, limit=limit)
         for each, limit in ((a, 12), (b, 2), (c, 12))
     ]
-    assert 0 == a.wire.commands["count"]
+    assert 0 == a.store.commands["count"]
 
 
 @several
@@ -178,8 +177,7 @@ async def test_numbers_are_sent_to_a_store_that_lost_them(
 ) -> None:
     """A restarted store gets the numbers as soon as the replicas notice."""
     await a.begin_many(4)
-    memory = MemoryStore(clock=now)
-    a.wire.memory = b.wire.memory = memory
+    a.store.server.wipe()
     await asyncio.sleep(2.0)
 
     assert 1 == await b.begin_many(5)
@@ -189,7 +187,7 @@ async def test_numbers_are_sent_to_a_store_that_lost_them(
 async def test_watches_of_a_dead_replica_do_not_count(a: Watcher, b: Watcher) -> None:
     """After two seconds the others may have them."""
     await a.begin_many(5)
-    a.wire.fault = StoreError("killed")
+    a.store.fault = CUT
 
     assert await b.begin()
     await asyncio.sleep(2.5)
@@ -203,12 +201,12 @@ def test_watch_is_decided_here_if_the_store_fails(fault: StoreError) -> None:
     @several
     async def test(a: Watcher, b: Watcher) -> None:
         await a.begin_many(1)
-        a.wire.faults["count"] = fault
+        a.store.faults["count"] = fault
         assert 1 == await a.begin_many(3, limit=4)  # the share is two
         a.end()
         await asyncio.sleep(5.0)
-        assert a.wire.commands["count"] < 60
-        a.wire.faults.clear()
+        assert a.store.commands["count"] < 60
+        a.store.faults.clear()
         await until(lambda: a.in_store() == 1)
 
         assert 3 == await b.begin_many(5, limit=4)
@@ -240,10 +238,10 @@ async def test_watch_that_is_cancelled_as_it_begins_is_not_counted(
     a: Watcher, b: Watcher
 ) -> None:
     """A call can be cancelled after the decision, before it goes on."""
-    a.wire.seconds = 0.0
+    a.store.delay = lambda: 0.0
     watch = asyncio.create_task(a.counts.ask("lims", 5))
     await asyncio.sleep(0)
-    entry = a.counts._callers["lims"].entries[0]  # noqa: SLF001
+    entry = a.counts._callers["lims"].entries[0]  # noqa: SLF001  # a race in there
     while not entry.done():  # noqa: ASYNC110  # each pass of the loop matters
         await asyncio.sleep(0)
     watch.cancel()
@@ -261,14 +259,14 @@ async def test_callers_without_watches_are_forgotten(a: Watcher) -> None:
         await a.begin(str(number))
         a.end(str(number))
     await asyncio.sleep(1.0)
-    assert {} == a.counts._callers  # noqa: SLF001
+    assert {} == a.counts._callers  # noqa: SLF001  # nothing else shows it
     await a.begin("before")
     await a.member.detach()
     for number in range(100):
         await a.begin(str(number))
         a.end(str(number))
 
-    assert {"before"} == set(a.counts._callers)  # noqa: SLF001
+    assert {"before"} == set(a.counts._callers)  # noqa: SLF001  # the same
     assert MAX_CALLERS >= 100_000  # as many as watches can be open
 
 
@@ -303,12 +301,12 @@ def test_no_more_watches_are_open_than_the_limit_allows(
 
     async def disturb(each: Watcher) -> None:
         await asyncio.sleep(chance.random() * 10)
-        each.wire.fault = StoreError("cut")
+        each.store.fault = CUT
         await asyncio.sleep(chance.random() * 4)
-        each.wire.fault = None
+        each.store.fault = None
 
     async def work() -> None:
-        async with fleet(replicas) as members:
+        async with attached(replicas) as members:
             watchers = [Watcher(each) for each in members]
             watches = [watch(chance.choice(watchers), watchers) for _ in range(100)]
             faulty = [disturb(each) for each in watchers if faults]
@@ -317,7 +315,7 @@ def test_no_more_watches_are_open_than_the_limit_allows(
 
             assert [0] * replicas == [each.in_store() for each in watchers]
             assert [{}] * replicas == [
-                each.counts._callers  # noqa: SLF001
+                each.counts._callers  # noqa: SLF001  # the same
                 for each in watchers
             ]
 

@@ -18,8 +18,8 @@ from healthomics_gateway.interceptors.shared_rates import (
     SharedRates,
 )
 from healthomics_gateway.shared.store import Permit, StoreError, StoreFullError
-from testkit.members import Member, among, fleet, now
-from testkit.virtual_time import virtually
+from testkit.members import CUT, Member, among, attached
+from testkit.virtual_time import now, virtually
 
 
 class Limiter:
@@ -28,7 +28,7 @@ class Limiter:
     def __init__(self, member: Member) -> None:
         """Begin without calls."""
         self.member = member
-        self.wire = member.wire
+        self.store = member.store
         self.rates = SharedRates(member.replica, member.names, clock=now)
         self.permitted: list[float] = []
 
@@ -99,7 +99,7 @@ async def test_tokens_are_taken_in_batches(a: Limiter) -> None:
     await a.flood(seconds=10.0, rate=1000.0, calls=900.0)
 
     assert len(a.permitted) >= 8000
-    assert a.wire.commands["take"] <= 10 * 30
+    assert a.store.commands["take"] <= 10 * 30
 
 
 @several
@@ -108,7 +108,7 @@ async def test_simultaneous_calls_share_a_request(a: Limiter) -> None:
     errors = await asyncio.gather(*(a.call() for _ in range(100)))
 
     assert [None] * 100 == errors
-    assert 1 == a.wire.commands["take"]
+    assert 1 == a.store.commands["take"]
 
 
 @several
@@ -118,7 +118,7 @@ async def test_calls_beyond_the_rate_are_refused_with_a_delay(
     """The delay is until the store has a token; until then it isn't asked again."""
     errors = await asyncio.gather(*(a.call(rate=4.0) for _ in range(6)))
     refusals = [each.retry_delay_seconds for each in errors if each]
-    asked = a.wire.commands["take"]
+    asked = a.store.commands["take"]
     again = await a.call(rate=4.0)
     elsewhere = await b.call(rate=4.0)
 
@@ -126,7 +126,7 @@ async def test_calls_beyond_the_rate_are_refused_with_a_delay(
     assert again
     assert Reason.CALLER_RATE_LIMITED is again.reason
     assert elsewhere
-    assert asked == a.wire.commands["take"]
+    assert asked == a.store.commands["take"]
     await asyncio.sleep(0.25)
     assert await b.call(rate=4.0) is None
 
@@ -139,7 +139,7 @@ async def test_calls_that_come_during_a_request_get_tokens(a: Limiter) -> None:
     errors = await asyncio.gather(*(a.call() for _ in range(50)))
 
     assert [None] * 51 == [await first, *errors]
-    assert 2 == a.wire.commands["take"]
+    assert 2 == a.store.commands["take"]
 
 
 @several
@@ -170,11 +170,11 @@ async def test_cancelled_calls_use_no_tokens(a: Limiter, b: Limiter) -> None:
 async def test_detached_replica_permits_its_share(a: Limiter) -> None:
     """Without the store a caller has a fixed share of its rate, without a request."""
     await a.member.detach()
-    a.wire.commands.clear()
+    a.store.commands.clear()
     await a.flood(seconds=10.0, rate=100.0, calls=200.0)
 
     assert 10 * 50 <= len(a.permitted) <= 10 * 50 + 50
-    assert 0 == a.wire.commands["take"]
+    assert 0 == a.store.commands["take"]
     error = await a.call()
     assert error
     assert 0.02 >= error.retry_delay_seconds
@@ -209,7 +209,7 @@ def test_call_is_decided_here_if_the_store_fails(fault: StoreError) -> None:
 
     @several
     async def test(a: Limiter) -> None:
-        a.wire.faults["take"] = fault
+        a.store.faults["take"] = fault
         errors = await asyncio.gather(*(a.call() for _ in range(60)))
 
         assert 50 == errors.count(None)
@@ -231,11 +231,11 @@ def test_store_that_lies_has_a_bounded_effect(said: Permit, permitted: int) -> N
 
     @several
     async def test(a: Limiter) -> None:
-        a.wire.answers["take"] = said
+        a.store.answers["take"] = said
         errors = await asyncio.gather(*(a.call() for _ in range(30)))
 
         assert permitted == errors.count(None)
-        assert a.wire.commands["take"] <= MAX_REQUESTS
+        assert a.store.commands["take"] <= MAX_REQUESTS
         assert a.rates.take("lims", 100.0, is_identity=True) is False
 
     test()
@@ -244,7 +244,7 @@ def test_store_that_lies_has_a_bounded_effect(said: Permit, permitted: int) -> N
 @several
 async def test_slow_store_is_waited_for_50_ms(a: Limiter) -> None:
     """Further calls don't wait, as the replica is detached."""
-    a.wire.seconds = 3600.0
+    a.store.delay = lambda: 3600.0
     begun = now()
     await asyncio.gather(*(a.call() for _ in range(10)))
 
@@ -303,7 +303,7 @@ def test_no_more_calls_are_permitted_than_the_rate_allows(
     chance = random.Random(seed)
 
     async def work() -> tuple[list[float], float]:
-        async with fleet(replicas) as members:
+        async with attached(replicas) as members:
             limiters = list(map(Limiter, members))
             begun, end = now(), now() + 12.0
 
@@ -322,9 +322,9 @@ def test_no_more_calls_are_permitted_than_the_rate_allows(
 
             async def disturb(limiter: Limiter) -> None:
                 await asyncio.sleep(chance.random() * 8)
-                limiter.wire.fault = StoreError("cut")
+                limiter.store.fault = CUT
                 await asyncio.sleep(chance.random() * 4)
-                limiter.wire.fault = None
+                limiter.store.fault = None
 
             work = [calls(each) for each in limiters]
             work += [disturb(each) for each in limiters if faults]

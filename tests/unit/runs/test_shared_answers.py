@@ -16,9 +16,10 @@ from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.shared_answers import MAX_WRITES, SharedAnswers
 from healthomics_gateway.runs.source import Answer, OneCall, Partition, RunQuery
 from healthomics_gateway.shared.store import Stored, StoreError, StoreFullError
-from testkit.members import Member, among, now
+from testkit.members import Member, among
 from testkit.metrics import Seen
 from testkit.serving import Scripted, failure
+from testkit.virtual_time import now
 
 QUERY = RunQuery("1234567")
 DEFINED = RunQuery("1234567", (RunExport.RUN_EXPORT_DEFINITION,))
@@ -32,7 +33,7 @@ class Sharer:
     def __init__(self, member: Member) -> None:
         """Begin without answers."""
         self.member = member
-        self.wire = member.wire
+        self.store = member.store
         self.rejected, self.found, self.ages = Seen(), Seen(), Seen()
         self.values = AnswerValues(member.names, member.sealer, rejected=self.rejected)
         self.cache = Cache(max_bytes=1_000_000, clock=now)
@@ -83,7 +84,7 @@ async def test_fresh_request_never_looks_in_the_store(a: Sharer, b: Sharer) -> N
     await a.put()
 
     assert await b.find(age=0.0) is None
-    assert 0 == b.wire.commands["read"]
+    assert 0 == b.store.commands["read"]
 
 
 @pytest.mark.guarantee("shared-staleness")
@@ -95,7 +96,7 @@ async def test_answer_that_is_too_old_is_not_returned(a: Sharer, b: Sharer) -> N
     found = await asyncio.gather(*(b.find(age=age) for age in (4.9, 5.1, 5.0)))
 
     assert [None, ANSWER, None] == found
-    assert 1 == b.wire.commands["read"]
+    assert 1 == b.store.commands["read"]
 
 
 @pytest.mark.guarantee("shared-staleness")
@@ -105,7 +106,7 @@ async def test_old_value_that_is_replayed_keeps_its_age(a: Sharer, b: Sharer) ->
     old = a.values.encode(QUERY, ANSWER)
     name = a.values.name(QUERY)
     await asyncio.sleep(30.0)
-    a.wire.memory.write(name, "", old, age_seconds=0.0, keep_seconds=60.0)
+    a.store.server.memory.write(name, "", old, age_seconds=0.0, keep_seconds=60.0)
 
     assert await b.find(age=29.9) is None
     assert ANSWER == await b.find(age=30.1)
@@ -133,7 +134,7 @@ async def test_replayed_value_of_a_clock_that_is_ahead_is_not_new(
     old = a.values.encode(QUERY, ANSWER)
     name = a.values.name(QUERY)
     await asyncio.sleep(30.0)
-    a.wire.memory.write(name, "", old, age_seconds=0.0, keep_seconds=60.0)
+    a.store.server.memory.write(name, "", old, age_seconds=0.0, keep_seconds=60.0)
 
     assert await b.find(age=29.9) is None
 
@@ -172,9 +173,9 @@ async def test_simultaneous_calls_share_a_look_up(a: Sharer, b: Sharer) -> None:
     first.cancel()
 
     assert [ANSWER] * 99 == await asyncio.gather(*others)
-    assert 1 == b.wire.commands["read"]
+    assert 1 == b.store.commands["read"]
     assert ANSWER == await b.find()
-    assert 2 == b.wire.commands["read"]
+    assert 2 == b.store.commands["read"]
 
 
 @sharing
@@ -216,7 +217,7 @@ async def test_copied_value_is_ignored(a: Sharer, b: Sharer) -> None:
     value = a.values.encode(alice, ANSWER)
     for query in (bob, QUERY, RunQuery("7654321")):
         name = b.values.name(query)
-        a.wire.memory.write(name, "", value, age_seconds=0.0, keep_seconds=60.0)
+        a.store.server.memory.write(name, "", value, age_seconds=0.0, keep_seconds=60.0)
 
         assert await b.find(query) is None
         assert b.cache.get(query, max_age_seconds=60.0) is None
@@ -229,7 +230,7 @@ def test_forged_value_is_ignored_and_counted(value: bytes) -> None:
 
     @sharing
     async def test(_: Sharer, b: Sharer) -> None:
-        b.wire.answers["read"] = Stored(value, 0.0)  # a store may have no bound
+        b.store.answers["read"] = Stored(value, 0.0)  # a store may have no bound
 
         assert await b.find() is None
         assert [1] == b.rejected.values
@@ -245,7 +246,7 @@ def test_failing_store_is_no_error(fault: StoreError) -> None:
 
     @sharing
     async def test(a: Sharer) -> None:
-        a.wire.faults = dict.fromkeys(("read", "write", "remove"), fault)
+        a.store.faults = dict.fromkeys(("read", "write", "remove"), fault)
         await a.put()
         a.shared.remove_run(QUERY)
 
@@ -258,13 +259,13 @@ def test_failing_store_is_no_error(fault: StoreError) -> None:
 @sharing
 async def test_slow_store_is_waited_for_50_ms(a: Sharer) -> None:
     """A look-up in a store that hangs ends in time, and the next isn't made."""
-    a.wire.seconds = 3600.0
+    a.store.delay = lambda: 3600.0
     begun = now()
 
     assert await a.find() is None
     assert pytest.approx(0.05) == now() - begun
     assert await a.find() is None
-    assert 1 == a.wire.commands["read"]
+    assert 1 == a.store.commands["read"]
 
 
 @sharing
@@ -272,12 +273,12 @@ async def test_detached_replica_shares_nothing(a: Sharer, b: Sharer) -> None:
     """It neither looks in the store nor begins a write."""
     await b.put()
     await a.member.detach()
-    a.wire.commands.clear()
+    a.store.commands.clear()
     await a.put()
     a.shared.remove_run(QUERY)
 
     assert await a.find() is None
-    assert {"beat"} == set(a.wire.commands) | {"beat"}
+    assert {"beat"} == set(a.store.commands) | {"beat"}
 
 
 @sharing
@@ -289,7 +290,7 @@ async def test_number_of_writes_is_limited(a: Sharer, c: Sharer) -> None:
         a.shared.remove_run(RunQuery("none"))
     await asyncio.sleep(0.01)
 
-    assert MAX_WRITES == a.wire.commands["write"] + a.wire.commands["remove"]
+    assert MAX_WRITES == a.store.commands["write"] + a.store.commands["remove"]
     assert await c.find(RunQuery("0"))
     await a.put()
     assert ANSWER == await c.find()
@@ -301,7 +302,7 @@ async def test_answer_that_is_too_large_is_not_shared(a: Sharer, b: Sharer) -> N
     await a.put(Answer(Run(id=QUERY.id, name="n" * MAX_VALUE_BYTES), ""))
 
     assert await b.find() is None
-    assert 0 == a.wire.commands["write"]
+    assert 0 == a.store.commands["write"]
 
 
 @sharing
@@ -312,7 +313,7 @@ async def test_nothing_is_shared_while_the_identity_is_unknown(a: Sharer) -> Non
     a.shared.remove_run(QUERY)
 
     assert await a.find() is None
-    assert {"beat"} == set(a.wire.commands)
+    assert {"beat"} == set(a.store.commands)
 
 
 @sharing

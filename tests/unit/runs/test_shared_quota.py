@@ -15,8 +15,11 @@ from healthomics_gateway.runs.shared_quota import SharedQuota
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.replica import Replica
-from testkit.fleet import Fleet, Member, gathered, now
+from healthomics_gateway.shared.store import Reservation, StoreFullError
+from testkit.fleet import Fleet, Sender, gathered
 from testkit.freezing import with_processes
+from testkit.members import CUT
+from testkit.virtual_time import now
 
 TPS, BURST = 20.0, 8.0
 MOST_REPLICAS = 6  # of which each can save a token while detached
@@ -59,8 +62,8 @@ class Faults:
         self._fleet = replicas
         self._freezing: list[asyncio.Task[None]] = []
 
-    def _member(self, at: int) -> Member | None:
-        living = [each for each in self._fleet.members if not each.is_killed]
+    def _member(self, at: int) -> Sender | None:
+        living = [each for each in self._fleet.members if not each.member.is_killed]
         return living[at % len(living)] if living else None
 
     async def calls(self, at: int, seconds: float) -> None:
@@ -86,23 +89,23 @@ class Faults:
     async def cut_off(self, at: int, seconds: float) -> None:
         """Cut a replica off from the store, for less than FORGET_SECONDS."""
         if member := self._member(at):
-            member.is_cut_off = True
+            member.store.fault = CUT
             asyncio.get_running_loop().call_later(seconds, self._connect, member)
 
-    def _connect(self, member: Member) -> None:
-        member.is_cut_off = False
+    def _connect(self, member: Sender) -> None:
+        member.store.fault = None
 
     async def lose(self, _at: int, seconds: float) -> None:
         """Let the store be gone for a while."""
-        self._fleet.is_gone = True
+        self._fleet.server.fault = CUT
         asyncio.get_running_loop().call_later(seconds, self._find)
 
     def _find(self) -> None:
-        self._fleet.is_gone = False
+        self._fleet.server.fault = None
 
     async def wipe(self, _at: int, _seconds: float) -> None:
         """Empty the store."""
-        self._fleet.wipe()
+        self._fleet.server.wipe()
 
     async def slow(self, at: int, seconds: float) -> None:
         """Let each command take another time from now on."""
@@ -111,7 +114,7 @@ class Faults:
     async def kill(self, at: int, _seconds: float) -> None:
         """End a replica."""
         if member := self._member(at):
-            member.kill()
+            member.member.kill()
 
     async def leave(self, at: int, _seconds: float) -> None:
         """End a replica as a process that is stopped."""
@@ -120,13 +123,13 @@ class Faults:
 
     async def join(self, _at: int, seconds: float) -> None:
         """Start a replica, which gets calls when all others know it."""
-        living = [each for each in self._fleet.members if not each.is_killed]
-        if len(living) == MOST_REPLICAS or self._fleet.is_gone:
+        living = [each for each in self._fleet.members if not each.member.is_killed]
+        if len(living) == MOST_REPLICAS or self._fleet.server.fault:
             return
         (member,) = self._fleet.add()
         await asyncio.sleep(0.6)
         if any(each.replica.replicas <= len(living) for each in living):
-            member.kill()  # one that is frozen or cut off doesn't know it yet
+            member.member.kill()  # one that is frozen or cut off doesn't know it yet
         elif seconds > 1:
             member.callers(20)
 
@@ -217,7 +220,7 @@ def test_replicas_that_are_cut_off_send_nothing_until_the_store_notices() -> Non
 
     async def cut_off(replicas: Fleet) -> None:
         for each in replicas.members[:4]:
-            each.is_cut_off = True
+            each.store.fault = CUT
 
     assert with_processes(lambda: burst(cut_off)).most() <= TPS + BURST
 
@@ -228,7 +231,7 @@ def test_static_shares_are_used_when_all_have_noticed_that_the_store_is_lost() -
 
     async def lose(replicas: Fleet) -> None:
         await asyncio.sleep(0.3)
-        replicas.is_gone = True
+        replicas.server.fault = CUT
 
     assert with_processes(lambda: burst(lose)).most() <= TPS + BURST
 
@@ -239,7 +242,7 @@ def test_new_store_is_used_when_all_have_noticed_that_it_is_new() -> None:
 
     async def wipe(replicas: Fleet) -> None:
         await asyncio.sleep(0.3)
-        replicas.wipe()
+        replicas.server.wipe()
 
     assert with_processes(lambda: burst(wipe)).most() <= TPS + BURST
 
@@ -252,7 +255,7 @@ def test_saved_tokens_of_detached_replicas_are_missing_in_the_store() -> None:
         replicas = fleet(expected=6)
         members = await replicas.settled(6)
         for each in members[:5]:
-            each.is_cut_off = True
+            each.store.fault = CUT
         await asyncio.sleep(2.0)
         for each in members:
             each.call()  # so that they begin to save
@@ -288,9 +291,9 @@ def test_whole_rate_is_used_soon_after_an_outage() -> None:
     """The first replicas that attach reserve no tokens that are far ahead."""
 
     async def lose(replicas: Fleet) -> None:
-        replicas.is_gone = True
+        replicas.server.fault = CUT
         await asyncio.sleep(3.0)
-        replicas.is_gone = False
+        replicas.server.fault = None
         await asyncio.sleep(2.5)
         begin = now()
         await asyncio.sleep(4.0)
@@ -366,7 +369,7 @@ def test_throttle_while_detached_slows_the_static_share() -> None:
     """Each replica has a third of what is left of the rate."""
 
     async def throttle(replicas: Fleet) -> None:
-        replicas.is_gone = True
+        replicas.server.fault = CUT
         await asyncio.sleep(1.5)
         for each in replicas.members:
             each.scheduler.throttled()
@@ -408,7 +411,7 @@ def test_call_whose_turn_comes_too_late_is_refused_at_once(*, is_gone: bool) -> 
     """The estimate is that of this replica, attached or not."""
 
     async def refuse(replicas: Fleet) -> None:
-        replicas.is_gone = is_gone
+        replicas.server.fault = CUT if is_gone else None
         await asyncio.sleep(3.0)
         one = replicas.members[0]
         begun = now()
@@ -452,7 +455,7 @@ def test_calls_that_are_cancelled_at_their_turns_lose_no_tokens() -> None:
         replicas = fleet(tps=10.0, burst=1.0, expected=1)
         (one,) = await replicas.settled(1)
         first, second = one.call("first"), one.call("second")
-        begun, ready = now(), one.quota._ready  # noqa: SLF001
+        begun, ready = now(), one.quota._ready  # noqa: SLF001  # to cancel in between
 
         def cancel() -> None:
             ready()
@@ -516,9 +519,9 @@ def test_full_store_stops_nothing_for_long() -> None:
     """A command that fails without detaching the replica is tried again."""
 
     async def fill(replicas: Fleet) -> None:
-        replicas.members[0].store.is_full = True
+        replicas.members[0].store.faults["reserve"] = StoreFullError("it is full")
         await asyncio.sleep(1.0)
-        replicas.members[0].store.is_full = False
+        replicas.members[0].store.faults.clear()
         replicas.sent.clear()
         await asyncio.sleep(2.0)
 
@@ -535,7 +538,7 @@ def test_token_of_a_time_with_many_dead_replicas_is_not_waited_for() -> None:
         (one,) = await replicas.settled(1)
         one.callers(5)
         for number in range(4000):
-            replicas.memory.beat(str(number), is_attached=False, known=1)
+            replicas.server.memory.beat(str(number), is_attached=False, known=1)
         begun = now()
         await asyncio.sleep(20.0)
         await replicas.close()
@@ -550,7 +553,7 @@ def test_store_that_gives_too_much_is_not_believed() -> None:
     async def work() -> int:
         replicas = fleet(expected=1)
         (one,) = await replicas.settled(1)
-        one.store.gives_all = True
+        one.store.answers["reserve"] = Reservation(0.0, 1e9)
         one.callers(50)
         await asyncio.sleep(3.0)
         await replicas.close()

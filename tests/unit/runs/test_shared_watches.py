@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.source import OneCall, RunQuery
-from testkit.replicas import World, now
+from testkit.freezing import with_processes
+from testkit.members import CUT
 from testkit.serving import failure
-from testkit.virtual_time import virtually
+from testkit.virtual_time import now, virtually
+from testkit.world import World
 
 ID = "1234567"
 LIFE = (
@@ -37,12 +39,12 @@ async def left_behind(world: World) -> list[Any]:
     await asyncio.sleep(1)
     left: list[Any] = []  # of replicas that live
     for each in world.nodes:
-        if not each.link.is_cut:
-            left += each.link.names
+        if not each.member.is_killed:
+            left += each.subscriptions()
         left += [*each.shared.open, *([each] if each.watches.pollers else ())]
     for run_id in {polled for _, polled, _ in world.polled}:
         name = world.nodes[0].values.name(RunQuery(run_id)) or ""
-        claim = world.memory.claim(name, "", replica="other", period_seconds=inf)
+        claim = world.server.memory.claim(name, "", replica="other", period_seconds=inf)
         left += [claim] if claim.holder != "other" else []
     return left
 
@@ -171,15 +173,13 @@ def test_another_replica_polls_soon_after_the_poller_is_gone(fault: str) -> None
         if fault == "killed":
             await first.kill()
         else:
-            first.freeze()
-            await until(21)
-            first.wake()
+            await first.member.process.freeze(10)
         seen = await asyncio.gather(*watches[1:])
         if fault == "frozen":
             assert ["a", "b", "c", "end"] == [what for _, what in await watches[0]]
         return seen, world.polls(), world.pollers(), await left_behind(world)
 
-    seen, polled, pollers, left = virtually(work)
+    seen, polled, pollers, left = with_processes(work)
     assert [["a", "b", "c", "end"]] * 2 == [[what for _, what in each] for each in seen]
     gap = [after - before for before, after in pairwise(polled)]
     assert {5.1} == {round(each, 3) for each in gap[:1] + gap[3:]}
@@ -198,10 +198,10 @@ def test_each_replica_polls_by_itself_without_the_store() -> None:
         watches = [each.watch(ID, at=1) for each in world.nodes]
         await until(4)
         for each in world.nodes:
-            each.link.is_cut = True
+            each.store.fault = CUT
         await until(14)
         for each in world.nodes:
-            each.link.is_cut = False
+            each.store.fault = None
         await asyncio.gather(*watches)
         return world.polled, await left_behind(world)
 
@@ -222,11 +222,11 @@ def test_run_without_a_name_is_polled_by_each_replica() -> None:
         world = World(*LIFE)
         await world.attach()
         for each in world.nodes:
-            each.names.learn(account="", identity="")
+            each.member.names.learn(account="", identity="")
         watches = [each.watch(ID, at=1) for each in world.nodes]
         await until(8)
         for each in world.nodes:
-            each.names.learn(account="1", identity="gateway")
+            each.member.names.learn(account="1", identity="gateway")
         await asyncio.gather(*watches)
         return world.polls(), await left_behind(world)
 
@@ -243,7 +243,7 @@ def test_store_that_is_wiped_changes_no_poll() -> None:
         await world.attach()
         watches = [each.watch(ID, at=1) for each in world.nodes]
         await until(9)
-        world.wipe()
+        world.server.wipe()
         seen = await asyncio.gather(*watches)
         return seen, world.polls(), await left_behind(world)
 
@@ -261,7 +261,7 @@ def test_watch_misses_no_end_if_all_messages_are_lost() -> None:
         world = World(*LIFE)
         await world.attach()
         for each in world.nodes:
-            each.link.loses = lambda: True
+            each.store.loses_messages = True
         watches = [each.watch(ID, at=1) for each in world.nodes]
         return await asyncio.gather(*watches), await left_behind(world)
 
@@ -322,10 +322,10 @@ def test_lease_that_could_not_be_released_is_released_later() -> None:
         await world.attach()
         left, follower = first.watch(ID, at=1), second.watch(ID, at=2)
         await until(3)
-        first.link.is_cut = True
+        first.store.fault = CUT
         left.cancel()
         await until(3.5)
-        first.link.is_cut = False
+        first.store.fault = None
         seen = await follower
         return seen, world.pollers(), await left_behind(world)
 
@@ -359,7 +359,7 @@ def test_lease_that_is_granted_after_its_watch_has_left_is_released() -> None:
         world = World(*LIFE)
         first = world.nodes[0]
         await world.attach()
-        first.link.delay_seconds = 0.02
+        first.store.delay = lambda: 0.04
         watch = first.watch(ID, at=1)
         await until(1.01)
         watch.cancel()
@@ -375,7 +375,7 @@ def test_lease_that_is_granted_after_the_end_of_the_run_is_released() -> None:
         world = World((0, {"name": "a", "status": "FAILED"}), seconds=0.01)
         first = world.nodes[0]
         await world.attach()
-        first.link.delay_seconds = 0.02
+        first.store.delay = lambda: 0.04
         watch = first.watch(ID, at=1)
         await until(1)
         await first.watches.get_run(RunQuery(ID), call=OneCall(inf))
@@ -396,13 +396,12 @@ def test_lease_that_is_released_during_a_claim_is_claimed_again() -> None:
         await world.attach()
         polling = first.watch(ID, at=1)
         await until(3)
+        second.store.delay = lambda: 0.04
         claim = second.watch(ID, at=3)
-        await asyncio.sleep(0)  # the store has refused it
-        second.link.answer_delay_seconds = 0.02
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)  # the store has refused it
         polling.cancel()
         await asyncio.sleep(0.02)
-        second.link.answer_delay_seconds = 0.0
+        second.store.delay = lambda: 0.0
         await claim
         return world.polls(), world.pollers()
 
@@ -429,26 +428,24 @@ async def cause(world: World, fault: tuple[str, int, float, float]) -> None:
     node = world.nodes[number]
     await until(1 + at)
     if kind == "wipe":
-        world.wipe()
+        world.server.wipe()
     elif kind == "kill":
         if number < 2:
             await node.kill()
     elif kind == "freeze":
-        node.freeze()
-        await asyncio.sleep(seconds)
-        node.wake()
+        await node.member.process.freeze(seconds)
     elif kind == "lose":
-        node.link.loses = lambda: True
+        node.store.loses_messages = True
         await asyncio.sleep(seconds)
-        node.link.loses = lambda: False
+        node.store.loses_messages = False
     elif kind == "slow":
-        node.link.delay_seconds = 0.2
+        node.store.delay = lambda: 0.2
         await asyncio.sleep(seconds)
-        node.link.delay_seconds = 0.0
-    elif not node.is_killed:
-        node.link.is_cut = True
+        node.store.delay = lambda: 0.0
+    elif not node.member.is_killed:
+        node.store.fault = CUT
         await asyncio.sleep(seconds)
-        node.link.is_cut = node.is_killed
+        node.store.fault = CUT if node.member.is_killed else None
 
 
 @pytest.mark.guarantee("replicas-share-ends")
@@ -470,11 +467,11 @@ def test_no_fault_makes_a_watch_miss_its_end(
         ]
         await asyncio.gather(*(cause(world, each) for each in faults))
         await asyncio.wait([watch for _, watch in watches], timeout=60)
-        seen = [await watch for node, watch in watches if not node.is_killed]
+        seen = [await watch for node, watch in watches if not node.member.is_killed]
         await asyncio.sleep(5)
         return seen, world.polls(), await left_behind(world)
 
-    seen, polled, left = virtually(work)
+    seen, polled, left = with_processes(work)
     ends = [31.0, *(1 + at + seconds for _, _, at, seconds in faults)]
     assert {"end"} == {each[-1][1] for each in seen}
     assert {"c"} == {each[-2][1] for each in seen}
@@ -513,12 +510,12 @@ def test_values_that_are_forged_or_published_again_change_nothing() -> None:
         await world.attach()
         values: list[bytes] = []
         name = first.values.name(RunQuery(ID))
-        world.memory.subscribe(name, lambda _, value: values.append(value))
+        world.server.memory.subscribe(name, lambda _, value: values.append(value))
         watches = [first.watch(ID, at=1), second.watch(ID, at=2)]
         await until(23)
         old, new = values[0], values[-1]
         for value in (b"forged", old, new[:-1] + b"x", new):
-            world.memory.write(name, "", value, age_seconds=0, keep_seconds=60)
+            world.server.memory.write(name, "", value, age_seconds=0, keep_seconds=60)
         seen = await asyncio.gather(*watches)
         return seen, world.pollers(), len(second.rejected.values)
 
@@ -534,7 +531,7 @@ def test_wrong_clock_delays_no_watch(offset_seconds: float) -> None:
     async def work() -> Any:
         world = World(*LIFE)
         first, second, _ = world.nodes
-        first.clock_offset_seconds = offset_seconds
+        first.member.wall_seconds = offset_seconds
         await world.attach()
         watches = [first.watch(ID, at=1), second.watch(ID, at=2)]
         return await asyncio.gather(*watches), Counter(world.pollers())
@@ -554,7 +551,7 @@ def test_store_with_invalid_values_delays_no_watch() -> None:
         await world.attach()
         first.is_publishing = second.is_publishing = False
         name = first.values.name(RunQuery(ID))
-        world.memory.write(name, "", b"forged", age_seconds=0, keep_seconds=100)
+        world.server.memory.write(name, "", b"forged", age_seconds=0, keep_seconds=100)
         return await asyncio.gather(first.watch(ID, at=1), second.watch(ID, at=2))
 
     seen = virtually(work)

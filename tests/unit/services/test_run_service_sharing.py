@@ -19,9 +19,8 @@ from healthomics_gateway.runs.source import Answer, RunQuery, UpstreamInfo
 from healthomics_gateway.runs.watch import Watches
 from healthomics_gateway.services.limits import Limits
 from healthomics_gateway.services.run_service import RunService
-from testkit.members import now
 from testkit.serving import AWS_REQUEST_ID, Scripted, answer, call_context, failure
-from testkit.virtual_time import virtually
+from testkit.virtual_time import now, virtually
 
 RUN_ID = "1234567"
 STALE = GetRunRequest(id=RUN_ID, max_staleness=Duration(seconds=9))

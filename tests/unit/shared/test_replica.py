@@ -28,36 +28,11 @@ from healthomics_gateway.shared.store import (
     StoreError,
     StoreFullError,
 )
-from testkit.virtual_time import virtually
+from testkit.faulty_store import Server
+from testkit.members import Member, until
+from testkit.virtual_time import now, virtually
 
 RATE = Rate(8.0, 2.0)
-
-
-class FaultyStore(LocalStore):
-    """A store that a test makes slow or broken."""
-
-    delay_seconds = 0.0
-    error: StoreError | None = None
-    forgets = False  # all that it was told
-    beats = 0
-
-    async def _pass(self) -> None:
-        await asyncio.sleep(self.delay_seconds)
-        if self.error:
-            raise self.error
-
-    async def beat(self, replica: str, *, is_attached: bool, known: int) -> Members:
-        """Note that a replica lives, if the test lets it."""
-        self.beats += 1
-        await self._pass()
-        if self.forgets:
-            await self.leave(replica)
-        return await super().beat(replica, is_attached=is_attached, known=known)
-
-    async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
-        """Take the next token, if the test lets it."""
-        await self._pass()
-        return await super().reserve(quota, rate, replica=replica)
 
 
 class Rig:
@@ -65,25 +40,24 @@ class Rig:
 
     def __init__(self, number: int = 1, expected: int = 1) -> None:
         """Start them."""
-        self.memory = MemoryStore(clock=asyncio.get_running_loop().time)
-        self.stores = [FaultyStore(self.memory) for _ in range(number)]
-        self.replicas = [
-            Replica(each, replicas=expected, jitter=lambda: 1.0) for each in self.stores
-        ]
-        self.tasks = [asyncio.create_task(each.follow()) for each in self.replicas]
-        self.store, self.replica = self.stores[0], self.replicas[0]
+        self.server = Server()
+        self.members = [self.add(expected) for _ in range(number)]
+        self.replicas = [each.replica for each in self.members]
+        self.store, self.replica = self.members[0].store, self.replicas[0]
+
+    def add(self, expected: int = 1) -> Member:
+        """Start a further one."""
+        return Member(self.server, replicas=expected, jitter=lambda: 1.0)
+
+    def write(self, value: bytes) -> None:
+        """Write a value to the entry `e`, and so publish it."""
+        self.server.memory.write("e", "x", value, age_seconds=0.0, keep_seconds=1.0)
 
     async def reserve(self) -> Reservation:
         """Take a token by the first replica."""
         return await self.replica.ask(
             lambda store: store.reserve("q", RATE, replica=self.replica.id)
         )
-
-    async def close(self) -> None:
-        """End all tasks."""
-        for each in self.tasks:
-            each.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
 def in_rig(
@@ -95,7 +69,6 @@ def in_rig(
         rig = Rig(number, expected)
         await asyncio.sleep(0.2)
         await test(rig)
-        await rig.close()
 
     with capture_logs() as logs:
         virtually(run)
@@ -106,7 +79,7 @@ def test_replica_attaches_when_the_store_answers() -> None:
     """It is detached until then, and knows why."""
 
     async def test(rig: Rig) -> None:
-        new = Replica(FaultyStore(rig.memory), replicas=3)
+        new = rig.add(3).replica
         assert "it isn't reached yet" == new.fault
         with pytest.raises(StoreError, match="isn't reached yet"):
             await new.ask(lambda store: store.leave("a"))
@@ -121,14 +94,12 @@ def test_store_that_is_not_reached_at_the_start_is_logged_once() -> None:
     """Else nothing but readiness says that the replica uses its static share."""
 
     async def test() -> None:
-        store = FaultyStore(MemoryStore(clock=asyncio.get_running_loop().time))
-        store.error = StoreError("it is gone")
-        replica = Replica(store, replicas=2, clock=asyncio.get_running_loop().time)
-        following = asyncio.create_task(replica.follow())
+        server = Server()
+        server.fault = StoreError("it is gone")
+        Member(server, replicas=2)
         await asyncio.sleep(60.0)
-        store.error = None
+        server.fault = None
         await asyncio.sleep(3.0)
-        following.cancel()
 
     with capture_logs() as logs:
         virtually(test)
@@ -139,22 +110,15 @@ def test_store_that_is_not_reached_at_the_start_is_logged_once() -> None:
 
 def test_replica_knows_the_others_before_it_is_used() -> None:
     """Calls compute their share while many subscriptions are still renewed."""
-    seen: list[tuple[bool, frozenset[str]]] = []
-
-    class Subscribing(LocalStore):
-        async def subscribe(self, name: str) -> None:
-            seen.append((new.is_attached, new.attached))
-            await super().subscribe(name)
 
     async def test(rig: Rig) -> None:
-        nonlocal new
-        new = Replica(Subscribing(rig.memory), replicas=1)
-        await new.subscribe("e", lambda _value: None)
-        rig.tasks.append(asyncio.create_task(new.follow()))
-        await asyncio.sleep(0.2)
-        assert [(True, {rig.replica.id, new.id})] == seen
+        new = rig.add()
+        new.store.delay = lambda: 0.04
+        await new.replica.subscribe("e", lambda _value: None)
+        await until(lambda: new.store.commands["subscribe"] > 0)
+        assert new.replica.is_attached
+        assert {rig.replica.id, new.replica.id} == new.replica.attached
 
-    new: Any = None
     in_rig(test)
 
 
@@ -162,25 +126,17 @@ def test_store_that_answers_only_beats_is_used_less_and_less() -> None:
     """Else calls would never use the static share, as each attachment ends it."""
     ends: list[float] = []
 
-    class OnlyBeats(LocalStore):
-        async def cut(self, _quota: str, _rate: Rate) -> None:
-            raise StoreError("it fails")
-
-    async def test() -> None:
-        loop = asyncio.get_running_loop()
-        store = OnlyBeats(MemoryStore(clock=loop.time))
-        replica = Replica(store, replicas=1, clock=loop.time)
-        following = asyncio.create_task(replica.follow())
-        begun = loop.time()
-        while loop.time() < begun + 60:
-            if replica.is_attached:
-                ends.append(loop.time())
+    async def test(rig: Rig) -> None:
+        rig.store.faults["reserve"] = StoreError("it fails")
+        begun = now()
+        while now() < begun + 60:
+            if rig.replica.is_attached:
+                ends.append(now())
                 with pytest.raises(StoreError):
-                    await replica.ask(lambda store: store.cut("q", RATE))
+                    await rig.reserve()
             await asyncio.sleep(0.01)
-        following.cancel()
 
-    virtually(test)
+    in_rig(test)
 
     assert len(ends) < 12
     assert max(later - end for end, later in pairwise(ends)) > 9
@@ -190,15 +146,14 @@ def test_command_that_takes_too_long_detaches() -> None:
     """Its caller waits COMMAND_SECONDS, and the next one not at all."""
 
     async def test(rig: Rig) -> None:
-        loop = asyncio.get_running_loop()
-        rig.store.delay_seconds = 1.0
-        begun = loop.time()
+        rig.store.delay = lambda: 1.0
+        begun = now()
         with pytest.raises(StoreError, match="doesn't answer within 50 ms"):
             await rig.reserve()
-        assert pytest.approx(COMMAND_SECONDS) == loop.time() - begun
+        assert pytest.approx(COMMAND_SECONDS) == now() - begun
         with pytest.raises(StoreError, match="doesn't answer within 50 ms"):
             await rig.reserve()
-        assert pytest.approx(COMMAND_SECONDS) == loop.time() - begun
+        assert pytest.approx(COMMAND_SECONDS) == now() - begun
         assert not rig.replica.is_attached
         assert 1 == rig.replica.errors
 
@@ -210,14 +165,17 @@ def test_replica_attaches_again_after_two_answers_in_time() -> None:
     """While it is detached it asks rarely; one answer isn't enough."""
 
     async def test(rig: Rig) -> None:
-        rig.store.delay_seconds = 1.0
+        rig.store.delay = lambda: 1.0
         with pytest.raises(StoreError):
             await rig.reserve()
-        before = rig.store.beats
+        before = rig.store.commands["beat"]
         await asyncio.sleep(60.0)
-        assert 60 / (MAX_PROBE_SECONDS + COMMAND_SECONDS) <= rig.store.beats - before
-        assert rig.store.beats - before <= 70
-        rig.store.delay_seconds = 0.0
+        assert (
+            60 / (MAX_PROBE_SECONDS + COMMAND_SECONDS)
+            <= rig.store.commands["beat"] - before
+        )
+        assert rig.store.commands["beat"] - before <= 70
+        rig.store.delay = lambda: 0.0
         await asyncio.sleep(MAX_PROBE_SECONDS + 0.1)
         assert rig.replica.is_attached
 
@@ -228,7 +186,7 @@ def test_full_store_does_not_detach() -> None:
     """Values can't be written, but the quota still works; it is logged once."""
 
     async def test(rig: Rig) -> None:
-        rig.store.error = StoreFullError("it has no free memory")
+        rig.store.faults["reserve"] = StoreFullError("it has no free memory")
         for _ in range(2):
             with pytest.raises(StoreFullError):
                 await rig.reserve()
@@ -245,8 +203,7 @@ def test_replicas_learn_their_number_and_keep_it() -> None:
     async def test(rig: Rig) -> None:
         await asyncio.sleep(1.0)
         assert [3, 3, 3] == [each.replicas for each in rig.replicas]
-        for each in rig.stores:
-            each.error = StoreError("it is gone")
+        rig.server.fault = StoreError("it is gone")
         await asyncio.sleep(1.0)
         assert not any(each.is_attached for each in rig.replicas)
         shares = [each.share(RATE) for each in rig.replicas]
@@ -274,7 +231,7 @@ def test_share_of_a_dead_replica_is_kept_for_a_while() -> None:
     """It may only have lost the store, and use its static share."""
 
     async def test(rig: Rig) -> None:
-        rig.tasks[1].cancel()
+        rig.members[1].kill()
         await asyncio.sleep(ALIVE_SECONDS + BEAT_SECONDS)
         assert {rig.replica.id} == rig.replica.attached
         assert 2 == rig.replica.replicas
@@ -293,8 +250,8 @@ def test_replica_that_leaves_is_forgotten_at_once() -> None:
         await asyncio.sleep(BEAT_SECONDS + 0.1)
         assert {rig.replica.id} == rig.replica.attached
         assert RATE.tps == (await rig.reserve()).tps
-        assert rig.tasks[1].done()
-        rig.store.error = StoreError("it is gone")
+        assert rig.members[1].following.done()
+        rig.store.fault = StoreError("it is gone")
         with pytest.raises(StoreError):
             await rig.reserve()
         await rig.replica.leave()  # nothing to tell
@@ -307,11 +264,9 @@ def test_replica_that_leaves_while_it_attaches_is_forgotten(beats: int) -> None:
     """The others get its share at once, whichever of its beats is under way."""
 
     async def test(rig: Rig) -> None:
-        store = FaultyStore(rig.memory)
-        store.delay_seconds = 0.02
-        new = Replica(store, replicas=1)
-        rig.tasks.append(asyncio.create_task(new.follow()))
-        await asyncio.sleep(0.02 * beats - 0.01)
+        member = rig.add()
+        member.store.delay, new = lambda: 0.02, member.replica
+        await asyncio.sleep(0.02 * beats - 0.015)
         await new.leave()
         await asyncio.sleep(BEAT_SECONDS + 0.1)
         assert not new.is_attached
@@ -331,13 +286,13 @@ def test_replica_that_the_store_has_forgotten_attaches_again() -> None:
 
     async def test(rig: Rig) -> None:
         rig.replica.on_change(changed)
-        rig.memory.leave(rig.replica.id)
+        rig.server.memory.leave(rig.replica.id)
         with pytest.raises(StoreError, match="doesn't know this replica"):
             await rig.reserve()
         assert 1 == changes
         await asyncio.sleep(1.0)
         assert rig.replica.is_attached
-        rig.memory.leave(rig.replica.id)
+        rig.server.memory.leave(rig.replica.id)
         await asyncio.sleep(1.0)
         assert rig.replica.is_attached
         assert 3 == changes
@@ -345,31 +300,12 @@ def test_replica_that_the_store_has_forgotten_attaches_again() -> None:
     in_rig(test)
 
 
-def test_store_that_is_not_reached_after_a_start_is_logged_once() -> None:
-    """Its URL may be wrong, and nothing else would say so in the log."""
-
-    async def work() -> list[Any]:
-        store = FaultyStore(MemoryStore(clock=asyncio.get_running_loop().time))
-        store.error = StoreError("its name doesn't resolve")
-        replica = Replica(store, replicas=2)
-        with capture_logs() as events:
-            following = asyncio.create_task(replica.follow())
-            await asyncio.sleep(30.0)
-        following.cancel()
-        return events
-
-    (event,) = virtually(work)
-    assert ("store_detached", "its name doesn't resolve") == (
-        event["event"],
-        event["why"],
-    )
-
-
 def test_store_that_forgets_at_once_is_not_used() -> None:
     """It has no memory, so it would give no tokens; one that is wiped once does."""
 
     async def test(rig: Rig) -> None:
-        rig.store.forgets = True
+        only = Members(frozenset({rig.replica.id}), expected=1, was_known=False)
+        rig.store.answers["beat"] = only
         await asyncio.sleep(BEAT_SECONDS)
         assert rig.replica.is_attached
         await asyncio.sleep(BEAT_SECONDS)
@@ -378,7 +314,7 @@ def test_store_that_forgets_at_once_is_not_used() -> None:
             await asyncio.sleep(MAX_PROBE_SECONDS)
             assert not rig.replica.is_attached
             assert "raise its maxmemory" in rig.replica.fault
-        rig.store.forgets = False
+        rig.store.answers.clear()
         await asyncio.sleep(2 * MAX_PROBE_SECONDS)
         assert rig.replica.is_attached
 
@@ -390,16 +326,17 @@ def test_values_arrive_also_if_they_were_subscribed_to_without_the_store() -> No
     got: list[bytes] = []
 
     async def test(rig: Rig) -> None:
-        rig.store.error = StoreError("it is gone")
+        rig.store.fault = StoreError("it is gone")
         with pytest.raises(StoreError):
             await rig.reserve()
         await rig.replica.subscribe("e", got.append)
-        rig.memory.write("e", "x", b"lost", age_seconds=0.0, keep_seconds=1.0)
-        rig.store.error = None
+        rig.write(b"lost")
+        rig.store.fault = None
         await asyncio.sleep(1.0)
-        rig.memory.write("e", "x", b"got", age_seconds=0.0, keep_seconds=1.0)
+        rig.write(b"got")
+        await asyncio.sleep(0.1)
         await rig.replica.unsubscribe("e")
-        rig.memory.write("e", "x", b"late", age_seconds=0.0, keep_seconds=1.0)
+        rig.write(b"late")
         await rig.replica.unsubscribe("e")
 
     in_rig(test)

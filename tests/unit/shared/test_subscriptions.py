@@ -3,64 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
-from healthomics_gateway.shared.local import LocalStore
-from healthomics_gateway.shared.memory import MemoryStore
-from healthomics_gateway.shared.replica import BEAT_SECONDS, Replica
-from healthomics_gateway.shared.store import ALIVE_SECONDS, Members, StoreError
+from healthomics_gateway.shared.replica import BEAT_SECONDS
+from healthomics_gateway.shared.store import ALIVE_SECONDS, StoreError
 from healthomics_gateway.shared.subscriptions import AT_ONCE
+from testkit.faulty_store import Server
+from testkit.members import Member, until
 from testkit.virtual_time import virtually
 
-
-class Slow(LocalStore):
-    """A store that needs a time for each subscription, and notes when it is used."""
-
-    seconds = 0.04
-    error: StoreError | None = None
-
-    def __init__(self, memory: MemoryStore) -> None:
-        """Begin without commands."""
-        super().__init__(memory)
-        self.beats: list[float] = []
-        self.names: Counter[str] = Counter()
-
-    async def beat(self, replica: str, *, is_attached: bool, known: int) -> Members:
-        """Note the time."""
-        self.beats.append(asyncio.get_running_loop().time())
-        return await super().beat(replica, is_attached=is_attached, known=known)
-
-    async def subscribe(self, name: str) -> None:
-        """Subscribe after a time."""
-        await asyncio.sleep(self.seconds)
-        if self.error:
-            raise self.error
-        self.names[name] += 1
-        await super().subscribe(name)
+SECONDS = 0.04  # that a command takes
 
 
 class Rig:
-    """A replica that has subscribed to entries before it follows its store."""
+    """A replica that has subscribed to entries before it has attached."""
 
     def __init__(self) -> None:
         """Begin without subscriptions."""
-        self.memory = MemoryStore(clock=asyncio.get_running_loop().time)
-        self.store = Slow(self.memory)
-        clock = asyncio.get_running_loop().time
-        self.replica = Replica(self.store, replicas=1, jitter=lambda: 1.0, clock=clock)
+        self.server = Server()
+        self.member = Member(self.server, replicas=1, jitter=lambda: 1.0)
+        self.replica, self.store = self.member.replica, self.member.store
+        self.store.delay = lambda: SECONDS
         self.got: list[bytes] = []
 
     async def subscribe(self, number: int) -> None:
         """Subscribe to so many entries."""
         for each in range(number):
             await self.replica.subscribe(str(each), self.got.append)
+        assert 0 == self.store.commands["subscribe"]
 
-    def write(self, name: str, value: bytes) -> None:
-        """Write a value, and so publish it."""
-        self.memory.write(name, "x", value, age_seconds=0.0, keep_seconds=1.0)
+    async def renew(self) -> None:
+        """Wait until the replica has attached, and the renewal has begun."""
+        await until(lambda: self.store.commands["subscribe"] > 0)
+
+    def is_alive(self) -> bool:
+        """Return whether another replica sees that it is alive and attached."""
+        members = self.server.memory.beat("other", is_attached=False, known=2)
+        return self.replica.id in members.attached
+
+    def write(self, name: str) -> None:
+        """Write a value, the name of the entry, and so publish it."""
+        value = name.encode()
+        self.server.memory.write(name, "x", value, age_seconds=0.0, keep_seconds=1.0)
 
 
 def in_rig(test: Callable[[Rig], Any]) -> None:
@@ -82,14 +67,18 @@ def test_renewal_of_many_subscriptions_delays_no_beat() -> None:
     async def test(rig: Rig) -> None:
         number = 100 * AT_ONCE
         await rig.subscribe(number)
-        following = asyncio.create_task(rig.replica.follow())
-        await asyncio.sleep(100 * rig.store.seconds + 1.0)
-        assert [1] * number == list(rig.store.names.values())
-        beats = rig.store.beats
-        gaps = [after - before for before, after in pairwise(beats)]
-        assert max(gaps) < ALIVE_SECONDS / 2
+        await rig.renew()
+        seen = set()
+        while rig.store.commands["subscribe"] < number:
+            seen.add(rig.is_alive())
+            await asyncio.sleep(ALIVE_SECONDS / 10)
+        await asyncio.sleep(SECONDS)
+        for each in range(number):
+            rig.write(str(each))
+        await asyncio.sleep(SECONDS)
+        assert number == rig.store.commands["subscribe"] == len(set(rig.got))
+        assert {True} == seen  # it has always been alive
         assert rig.replica.is_attached
-        assert not following.done()
 
     in_rig(test)
 
@@ -99,12 +88,12 @@ def test_renewal_ends_with_the_replica() -> None:
 
     async def test(rig: Rig) -> None:
         await rig.subscribe(3 * AT_ONCE)
-        following = asyncio.create_task(rig.replica.follow())
-        await asyncio.sleep(rig.store.seconds * 1.5)
+        await rig.renew()
+        await asyncio.sleep(SECONDS)
         await rig.replica.leave()
         await asyncio.sleep(1.0)
-        assert AT_ONCE <= rig.store.names.total() <= 2 * AT_ONCE
-        assert following.done()
+        assert 2 * AT_ONCE == rig.store.commands["subscribe"]
+        assert rig.member.following.done()
 
     in_rig(test)
 
@@ -114,17 +103,17 @@ def test_renewal_that_fails_is_made_again() -> None:
 
     async def test(rig: Rig) -> None:
         await rig.subscribe(2 * AT_ONCE)
-        rig.store.error = StoreError("it is gone")
-        following = asyncio.create_task(rig.replica.follow())
-        await asyncio.sleep(rig.store.seconds * 1.5)
+        rig.store.faults["subscribe"] = StoreError("it is gone")
+        await rig.renew()
         assert not rig.replica.is_attached
-        assert rig.replica.errors < AT_ONCE / 2
-        rig.store.error = None
+        assert AT_ONCE == rig.store.commands["subscribe"]
+        rig.store.faults.clear()
         await asyncio.sleep(2.0)
         assert rig.replica.is_attached
-        rig.write("7", b"value")
-        assert [b"value"] == rig.got
-        assert not following.done()
+        rig.write("7")
+        await asyncio.sleep(0)
+        assert [b"7"] == rig.got
+        assert not rig.member.following.done()
 
     in_rig(test)
 
@@ -134,13 +123,10 @@ def test_subscription_that_ends_is_not_renewed() -> None:
 
     async def test(rig: Rig) -> None:
         await rig.subscribe(2 * AT_ONCE)
-        last = str(2 * AT_ONCE - 1)
-        following = asyncio.create_task(rig.replica.follow())
-        await asyncio.sleep(rig.store.seconds / 2)
-        await rig.replica.unsubscribe(last)
+        await rig.renew()
+        await rig.replica.unsubscribe(str(2 * AT_ONCE - 1))
         await asyncio.sleep(1.0)
-        assert 2 * AT_ONCE - 1 == rig.store.names.total()
-        assert 0 == rig.store.names[last]
-        assert not following.done()
+        assert 2 * AT_ONCE - 1 == rig.store.commands["subscribe"]
+        assert not rig.member.following.done()
 
     in_rig(test)

@@ -52,7 +52,7 @@ def be_worker(place):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if case not in ("ended", "full"):
         place.control.sendall(b"x")
-        time.sleep(60)
+        time.sleep(60)  # until it is ended
     sys.exit(3)
 
 place = start_zygote(end_seconds=end_seconds, fork=fork)

@@ -92,7 +92,7 @@ async def test_connection_of_a_frozen_server_is_given_up(
                 await sent.run("ECHO", "given up")
     clock.now += commands.STUCK_SECONDS + 1
     waiting = asyncio.create_task(sent.run("CLIENT", "ID"))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # until it is sent
     own_server.thaw()
 
     assert first != await waiting
@@ -106,7 +106,7 @@ async def test_commands_that_wait_are_bounded(own_server: ValkeyServer) -> None:
     own_server.freeze()
     large = bytes(commands.MAX_PENDING_BYTES)
     waiting = [asyncio.create_task(sent.run("ECHO", large))]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # until it is sent
     with pytest.raises(StoreError, match="too many commands"):
         await sent.run("ECHO", "one more")
     await sent.close()

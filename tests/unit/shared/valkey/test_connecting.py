@@ -282,4 +282,4 @@ async def works_at_last(url: str) -> None:
             with suppress(StoreError):
                 assert await works(url)
                 return
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)  # the servers have no event for it

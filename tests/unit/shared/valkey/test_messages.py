@@ -49,7 +49,7 @@ async def write_until_delivered(store: ValkeyStore, inbox: Inbox, value: bytes) 
     async with asyncio.timeout(LATE_SECONDS):
         while (b"" if inbox.values.empty() else (await inbox.next())[1]) != value:
             await store.write("e", "x", value, age_seconds=0.0, keep_seconds=9.0)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # it may arrive meanwhile
 
 
 async def test_values_of_subscribed_entries_are_delivered(server: ValkeyServer) -> None:
@@ -120,7 +120,7 @@ async def test_connection_of_a_frozen_server_is_given_up(
         while True:
             if "ping" in [each["cmd"] for each in await other.client_list()]:
                 break
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the server has no event for it
     assert "" == messages.fault
     own_server.freeze()
     await until(lambda: "doesn't answer on the connection" in messages.fault)
@@ -189,7 +189,7 @@ async def test_flood_of_messages_leaves_time_for_others(server: ValkeyServer) ->
             nonlocal turns
             while True:
                 turns += 1
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # the next turn of the loop
 
         counting = asyncio.create_task(count_turns())
         await other.eval(flood, 1, channel)
