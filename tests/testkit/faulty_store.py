@@ -19,6 +19,8 @@ class FaultyStore:
     any more, and its answer arrives after the other half.
     """
 
+    unreached = ""
+
     def __init__(
         self,
         memory: Callable[[], MemoryStore],

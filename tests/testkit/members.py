@@ -22,6 +22,8 @@ AsyncTest: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 class Wire:
     """A replica's way to the store, which counts commands, and can be cut."""
 
+    unreached = ""
+
     def __init__(self, memory: MemoryStore) -> None:
         """Begin without a fault."""
         self.memory = memory

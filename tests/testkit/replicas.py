@@ -36,6 +36,8 @@ def now() -> float:
 class Link:
     """A replica's access to a store, which a test can cut."""
 
+    unreached = ""
+
     def __init__(self, memory: MemoryStore) -> None:
         """Begin without a fault."""
         self.is_cut = False

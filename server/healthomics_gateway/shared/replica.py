@@ -27,7 +27,9 @@ COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
 BEAT_SECONDS = 0.5  # between two beats while attached
 MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
-LATE_PROBES = 5  # until a store that isn't reached after a start is reported
+# Until a store that isn't reached after a start is reported: the reason is known when
+# the first connection has failed, which can take 3 s.
+LATE_PROBES = 9
 # A store that answers beats, but fails other commands, would never let calls use the
 # static share. So a replica whose attachments are short attaches less often.
 STEADY_SECONDS, MAX_HELD_SECONDS = 5.0, 10.0
@@ -105,7 +107,7 @@ class Replica:
         if not self.is_attached:
             raise StoreError(self.fault)
         try:
-            return await _in_time(command(self._store))
+            return await self._in_time(command(self._store))
         except StoreFullError as error:
             self.errors += 1
             if not self._is_full:
@@ -151,7 +153,7 @@ class Replica:
         if self.is_attached:
             self.is_attached, self.fault = False, "this replica ends"
             try:
-                await _in_time(self._store.leave(self.id))
+                await self._in_time(self._store.leave(self.id))
             except StoreError:
                 return  # the store forgets it by itself
 
@@ -175,7 +177,7 @@ class Replica:
             self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=not self._has_left)
         if self._has_left:  # meanwhile, and this beat may have come after it
-            await _in_time(self._store.leave(self.id))
+            await self._in_time(self._store.leave(self.id))
             return
         if not members.was_known:
             await self._check_forgotten()
@@ -203,7 +205,7 @@ class Replica:
 
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)
-        members = await _in_time(beat)
+        members = await self._in_time(beat)
         self._claimed_at = -inf
         return members
 
@@ -228,15 +230,16 @@ class Replica:
         for changed in self._changed:
             changed()
 
-
-async def _in_time(work: Awaitable[_T]) -> _T:
-    """Return what `work` returns; raises StoreError if that takes too long."""
-    running = asyncio.ensure_future(work)
-    try:
-        for _ in range(TICKS):
-            await asyncio.wait((running,), timeout=COMMAND_SECONDS / TICKS)
-            if running.done():
-                return running.result()
-    finally:
-        running.cancel()
-    raise StoreError(f"it doesn't answer within {COMMAND_SECONDS * 1000:g} ms")
+    async def _in_time(self, work: Awaitable[_T]) -> _T:
+        """Return what `work` returns; raises StoreError if that takes too long."""
+        running = asyncio.ensure_future(work)
+        try:
+            for _ in range(TICKS):
+                await asyncio.wait((running,), timeout=COMMAND_SECONDS / TICKS)
+                if running.done():
+                    return running.result()
+        finally:
+            running.cancel()
+        # It may still connect, and fail again for the reason of the last time.
+        late = f"it doesn't answer within {COMMAND_SECONDS * 1000:g} ms"
+        raise StoreError(self._store.unreached or late)

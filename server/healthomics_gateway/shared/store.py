@@ -76,6 +76,11 @@ class Claim(NamedTuple):
 class Store(Protocol):
     """A store; every method raises StoreError if it fails."""
 
+    @property
+    def unreached(self) -> str:
+        """Why no connection could be opened the last time; empty if one could."""
+        ...
+
     def deliver_to(self, deliver: Deliver) -> None:
         """Call `deliver` for each value of the entries that `subscribe` has named."""
         ...

@@ -224,6 +224,22 @@ def test_replica_attaches_again_after_two_answers_in_time() -> None:
     in_rig(test)
 
 
+def test_reason_of_a_failed_connection_is_kept_while_probes_are_late() -> None:
+    """Connecting takes longer than a probe waits, and fails for the same reason."""
+
+    async def test(rig: Rig) -> None:
+        rig.store.delay_seconds = 1.0
+        rig.store.unreached = "it refuses the password"
+        await asyncio.sleep(10.0)
+        assert "it refuses the password" == rig.replica.fault
+        rig.store.unreached = ""  # connected, but it is slow
+        await asyncio.sleep(MAX_PROBE_SECONDS + COMMAND_SECONDS)
+        assert "it doesn't answer within 50 ms" == rig.replica.fault
+
+    (_, detached) = in_rig(test)
+    assert "it refuses the password" == detached["why"]
+
+
 def test_full_store_does_not_detach() -> None:
     """Values can't be written, but the quota still works; it is logged once."""
 

@@ -73,8 +73,13 @@ class ValkeyStore:
         self._deliver: Deliver = lambda _name, _value: None
 
     @property
-    def fault(self) -> str:
-        """Return why no messages arrive, although commands may work; empty if not."""
+    def unreached(self) -> str:
+        """Why no connection could be opened the last time; empty if one could."""
+        return self._commands.unreached
+
+    @property
+    def fault_of_messages(self) -> str:
+        """Why no messages arrive, although commands may work; empty if they do."""
         return self._messages.fault
 
     def deliver_to(self, deliver: Deliver) -> None:
