@@ -61,6 +61,7 @@ class Replica:
         self.attached: frozenset[str] = frozenset()  # ids, as of the last beat
         self.fault = "it isn't reached yet"  # empty while attached
         self.errors = 0  # commands that have failed
+        self.quotas_differ = False  # another has other settings of a quota
         self._store = store
         self._jitter = jitter
         self._clock = clock

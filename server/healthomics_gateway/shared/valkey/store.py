@@ -114,10 +114,10 @@ class ValkeyStore:
         if reply is None:
             raise StoreError("it doesn't know this replica")
         with _understood():
-            wait_seconds, tps = map(_number, reply)
+            wait_seconds, tps, is_other = map(_number, reply)
             if not tps:
                 raise ValueError
-            return Reservation(wait_seconds, tps)
+            return Reservation(wait_seconds, tps, bool(is_other))
 
     async def cut(self, quota: str, rate: Rate) -> None:
         """Lower the rate of a quota."""
