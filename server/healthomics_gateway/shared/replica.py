@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 
+from healthomics_gateway.shared.pace import MIN_PROBE_SECONDS, Pace
 from healthomics_gateway.shared.store import (
     SETTLE_SECONDS,
     Members,
@@ -25,14 +26,6 @@ from healthomics_gateway.shared.subscriptions import Subscriptions
 
 COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
-BEAT_SECONDS = 0.5  # between two beats while attached
-MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
-# Until a store that isn't reached after a start is reported: the reason is known when
-# the first connection has failed, which can take 3 s.
-LATE_PROBES = 9
-# A store that answers beats, but fails other commands, would never let calls use the
-# static share. So a replica whose attachments are short attaches less often.
-STEADY_SECONDS, MAX_HELD_SECONDS = 5.0, 10.0
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
 _T = TypeVar("_T")
@@ -63,12 +56,10 @@ class Replica:
         self.errors = 0  # commands that have failed
         self.quotas_differ = False  # another has other settings of a quota
         self._store = store
-        self._jitter = jitter
+        self._pace = Pace(jitter)
         self._clock = clock
         self.attached_at = self.detached_at = clock()  # the last time
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
-        self._short = 0  # attachments in a row that were short
-        self._held_until = -inf  # it doesn't attach
         self._detached = asyncio.Event()
         self._is_full = self._has_left = False
         self._is_forgotten = False  # by the store, since the last beat
@@ -128,19 +119,15 @@ class Replica:
             renewing.cancel()
 
     async def _follow(self) -> None:
-        probes = 0
         while not self._has_left:
             self._detached.clear()
             try:
                 await self._beat()
-                probes = 0
-                pause = BEAT_SECONDS
+                pause = self._pace.answered()
             except StoreError as error:
                 self._detach(str(error))
-                pause = min(MIN_PROBE_SECONDS * 2**probes, MAX_PROBE_SECONDS)
-                pause *= 0.5 + self._jitter() / 2  # not all replicas at once
-                probes = min(probes + 1, 10)
-                if probes >= LATE_PROBES and not self._is_reported:
+                pause = self._pace.failed()
+                if self._pace.is_late and not self._is_reported:
                     self._is_reported = True
                     self._report(self.fault)
             with suppress(TimeoutError):
@@ -173,7 +160,7 @@ class Replica:
         was_attached = self.is_attached
         if not was_attached:
             await self._beat_once(is_attached=False)
-            if self._clock() < self._held_until:
+            if not self._pace.may_attach(self._clock()):
                 return
             self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=not self._has_left)
@@ -215,10 +202,7 @@ class Replica:
         self.fault = why
         if self.is_attached:
             now = self._clock()
-            is_short = now - self.attached_at < STEADY_SECONDS
-            self._short = self._short + 1 if is_short else 0
-            if self._short > 1:
-                self._held_until = now + min(2.0**self._short, MAX_HELD_SECONDS)
+            self._pace.detached(now, lasted=now - self.attached_at)
             self.is_attached, self.detached_at = False, now
             self._detached.set()
             self._report(why)

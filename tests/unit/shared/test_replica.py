@@ -12,13 +12,8 @@ from structlog.testing import capture_logs
 
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
-from healthomics_gateway.shared.replica import (
-    BEAT_SECONDS,
-    COMMAND_SECONDS,
-    LEAST_SHARE,
-    MAX_PROBE_SECONDS,
-    Replica,
-)
+from healthomics_gateway.shared.pace import BEAT_SECONDS, MAX_PROBE_SECONDS
+from healthomics_gateway.shared.replica import COMMAND_SECONDS, LEAST_SHARE, Replica
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
     FORGET_SECONDS,

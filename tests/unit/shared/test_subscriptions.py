@@ -10,7 +10,8 @@ from typing import Any
 
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
-from healthomics_gateway.shared.replica import BEAT_SECONDS, Replica
+from healthomics_gateway.shared.pace import BEAT_SECONDS
+from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import ALIVE_SECONDS, Members, StoreError
 from healthomics_gateway.shared.subscriptions import AT_ONCE
 from testkit.virtual_time import virtually
