@@ -68,6 +68,7 @@ class CallContext:
     run_id: str = ""  # if it is valid
     upstream: UpstreamInfo = NO_ATTEMPT
     is_from_cache: bool = False
+    is_from_store: bool = False  # of all replicas; then it's from a cache too
     end: float = inf  # when a stream has to end, in seconds of the monotonic clock
     error: GatewayError | None = None
     hidden: GatewayError | None = None  # the error that the client may not receive

@@ -16,7 +16,7 @@ from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.seal import Sealer
 from healthomics_gateway.telemetry.quota_scope import ALL
-from testkit.builders import aws_at, calling, gateway
+from testkit.builders import aws_at, calling, gateway, get_run
 from testkit.callers import (
     GROUP,
     LIMS,
@@ -31,6 +31,7 @@ from testkit.callers import (
     token,
     until,
 )
+from testkit.collector import traced
 from testkit.lying_upstream import LyingUpstream
 from testkit.metrics import scrape
 
@@ -85,13 +86,40 @@ async def test_answer_is_shared_with_those_that_allow_it(tmp_path: Path) -> None
     assert [OURS, OURS] == asked
     assert first == found == again
     assert fresh.observe_time.ToNanoseconds() > found.observe_time.ToNanoseconds()
-    assert [True, True, False] == [
-        each["from_cache"] for each in events if each["event"] == "call"
-    ]
+    calls = [each for each in events if each["event"] == "call"]
+    assert [True, True, False] == [each["from_cache"] for each in calls]
+    assert [True, None, None] == [each.get("from_store") for each in calls]
     assert 1 == page.value("store_answers_total")
     assert 1 == page.value("cache_hits_total")
     assert 2 == page.value("answer_age_seconds_count")
     assert 0 == page.value("store_values_rejected_total")
+
+
+async def test_span_shows_that_another_gateway_has_read_the_run() -> None:
+    """Its own cache hits and misses have no such attribute."""
+    memory = MemoryStore()
+    sharings = [shared(memory) for _ in range(2)]
+    async with (
+        LyingUpstream(truth=account) as upstream,
+        gateway(aws_at(upstream.url), sharing=sharings[0]) as one,
+        traced(upstream.url, sharing=sharings[1]) as two,
+        calling(one) as reader,
+        calling(two.served) as stub,
+    ):
+        for each in sharings:
+            await until(lambda each=each: each.replica.is_attached)
+            await until(lambda each=each: each.names.run("1", role="", caller=""))
+        await get_run(reader, OURS)
+        for _ in range(2):
+            await get_run(stub, OURS, **STALE)
+        await get_run(stub, OURS)
+        spans = await two.spans()
+
+    calls = [
+        each.attributes for each in spans.named("healthomics.v1.RunService/GetRun")
+    ]
+    from_store = "healthomics_gateway.from_store"
+    assert [True, None, None] == [each.get(from_store) for each in calls]
 
 
 async def test_shared_answer_is_hidden_from_a_restricted_caller(

@@ -38,6 +38,7 @@ class FaultyStore:
     def __init__(self, server: Server) -> None:
         """Begin without a fault and without a delay."""
         self.server = server
+        self.unreached = ""  # why no connection opens
         self.fault: StoreError | None = None  # of each command; no message arrives
         self.faults: dict[str, StoreError] = {}  # of commands, by name
         self.answers: dict[str, Any] = {}  # instead of the server's, by the same

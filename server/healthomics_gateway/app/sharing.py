@@ -164,7 +164,7 @@ def make_sharing(
         store=store,
         scope=ALL,
         workers=settings.workers,
-        fault_of_messages=lambda: store.fault,
+        fault_of_messages=lambda: store.fault_of_messages,
     )
 
 

@@ -46,7 +46,7 @@ async def check_shared(found: Found) -> Result:
             advice = "use a store that is nearer, or less busy"
             return failed(f"{name}: {took}, but {limit}; {advice}")
         if fault := await _fault_of_messages(store):
-            return failed(f"{name}: {store.fault or fault}")
+            return failed(f"{name}: {store.fault_of_messages or fault}")
         notes = [*_notes_of(found.settings.shared), *await _notes(store)]
         return ok(f"{store.servers.version}, {took}", *notes)
     except StoreError as error:

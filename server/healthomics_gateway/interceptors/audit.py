@@ -66,6 +66,7 @@ def _log_call(call: CallContext, seconds: float) -> None:
         peer=call.peer,
         from_cache=call.is_from_cache,
         duration_ms=round(seconds * 1000, 3),
+        **({"from_store": True} if call.is_from_store else {}),
         **({"listener": call.listener} if call.listener else {}),
         **(call.trace_ids or {}),
         **call.facts,

@@ -13,6 +13,7 @@ from healthomics_gateway.telemetry.spans import (
     ATTEMPTS,
     FAULTS,
     FROM_CACHE,
+    FROM_STORE,
     REQUEST_ID,
     RPC_METHOD,
     RPC_METHOD_ORIGINAL,
@@ -90,6 +91,8 @@ def _facts(call: CallContext) -> Attributes:
         RPC_STATUS: call.code.name,
         FROM_CACHE: call.is_from_cache,
     }
+    if call.is_from_store:
+        facts[FROM_STORE] = True
     if call.run_id:
         facts[RUN_ID] = call.run_id
     if call.upstream.attempts:

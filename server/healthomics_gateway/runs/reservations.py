@@ -8,6 +8,8 @@ from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
+import structlog
+
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Rate, Reservation, Store
@@ -16,7 +18,10 @@ from healthomics_gateway.token_bucket import TokenBucket
 USABLE_SECONDS = 0.1  # from a token's time on; then it isn't used any more
 GATHER_SECONDS = 1.2  # after it has attached; until then others may attach too
 FAR_SECONDS = 1.0  # a token that is less ahead is worth waiting for
+DIFFER = "replicas have different quota.tps or quota.burst: set the same at all of them"
 NEWEST_SHARE = 0.3  # weight of the newest time in the average time of a token
+
+_log = structlog.get_logger("shared")
 
 
 class _Token(NamedTuple):
@@ -56,6 +61,7 @@ class Reservations:
         self._clock = clock
         self._token: _Token | None = None  # perhaps for a later time
         self._seconds_each = 0.0  # that a token takes, 0 if nothing is known
+        self._has_asked = False
 
     @property
     def is_early(self) -> bool:
@@ -92,6 +98,9 @@ class Reservations:
         """Reserve the store's next token; raises StoreError."""
         asked_at, since = self._clock(), self._replica.detached_at
         reservation = await self._replica.ask(self._ask)
+        if reservation.is_other and self._has_asked:
+            self._warn()
+        self._has_asked = True  # before, it may be the rate of a fleet that has ended
         wait_seconds = max(reservation.wait_seconds, 0.0)
         at = self._clock() + wait_seconds
         until = asked_at + wait_seconds + USABLE_SECONDS
@@ -146,6 +155,11 @@ class Reservations:
 
     async def _ask(self, store: Store) -> Reservation:
         return await store.reserve(self._name(), self._rate, replica=self._replica.id)
+
+    def _warn(self) -> None:
+        if not self._replica.quotas_differ:
+            self._replica.quotas_differ = True
+            _log.warning("quotas_differ", why=DIFFER)
 
     def _note_seconds(self, seconds: float) -> None:
         """Note the time from asking for a token until it may be used."""

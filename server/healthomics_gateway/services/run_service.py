@@ -113,7 +113,7 @@ class RunService(RunServiceServicer):
                 found = await self._others.find(query, max_age_seconds=max_age_seconds)
                 if found and call.access.sees(found.run):
                     asked.upstream = UpstreamInfo(answer=AwsAnswer(found.request_id))
-                    call.is_from_cache = True
+                    call.is_from_cache = call.is_from_store = True
                     return found
                 answer = await self._runs.get_run(query, call=asked)
                 call.access.check(answer.run)

@@ -17,6 +17,8 @@ from healthomics_gateway.shared.store import (
 class LocalStore:
     """One replica's access to a `MemoryStore`; the methods are those of `Store`."""
 
+    unreached = ""
+
     def __init__(self, memory: MemoryStore) -> None:
         """Use `memory`, which other replicas use too."""
         self._memory = memory

@@ -41,6 +41,7 @@ class _Member:
 class _Quota:
     rate: AdaptiveRate
     bucket: TokenBucket
+    asked: Rate | None = None  # by the last reservation
 
 
 class MemoryStore:
@@ -91,7 +92,11 @@ class MemoryStore:
         expected = self._expected(now)
         known = self._quota(quota, rate)
         share = len(self._attached(now, PRESENT_SECONDS)) / expected
-        tps = known.rate.at(now, rate.tps) * share
+        whole = known.rate.at(now, rate.tps)
+        known.rate.note(now, whole)  # for those that ask for more
+        is_other = known.asked not in (None, rate)
+        known.asked = rate
+        tps = whole * share
         burst = max(1.0, rate.burst * share)
         bucket = known.bucket
         bucket.fill()
@@ -101,7 +106,7 @@ class MemoryStore:
         # Each replica has one token in advance, so far fewer tokens are an error.
         least = 1 - burst - 4 * expected - SETTLE_SECONDS * rate.tps
         bucket.tokens = max(min(bucket.tokens, burst), least) - 1
-        return Reservation(max(0.0, -bucket.tokens / tps), tps)
+        return Reservation(max(0.0, -bucket.tokens / tps), tps, is_other)
 
     def cut(self, quota: str, rate: Rate) -> None:
         """Lower the rate of a quota; see `Store`."""

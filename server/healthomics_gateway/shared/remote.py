@@ -40,6 +40,8 @@ class Ask(Protocol):
 class RemoteStore:
     """A store that is asked by messages; the methods are those of `Store`."""
 
+    unreached = ""
+
     def __init__(self, ask: Ask) -> None:
         """Use `ask`; `delivered` must get the notes of the name DELIVER."""
         self._ask = ask

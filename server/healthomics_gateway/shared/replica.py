@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import structlog
 
+from healthomics_gateway.shared.pace import MIN_PROBE_SECONDS, Pace
 from healthomics_gateway.shared.store import (
     SETTLE_SECONDS,
     Members,
@@ -25,12 +26,6 @@ from healthomics_gateway.shared.subscriptions import Subscriptions
 
 COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
-BEAT_SECONDS = 0.5  # between two beats while attached
-MIN_PROBE_SECONDS, MAX_PROBE_SECONDS = 0.1, 1.0  # between two beats while detached
-LATE_PROBES = 5  # until a store that isn't reached after a start is reported
-# A store that answers beats, but fails other commands, would never let calls use the
-# static share. So a replica whose attachments are short attaches less often.
-STEADY_SECONDS, MAX_HELD_SECONDS = 5.0, 10.0
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
 _T = TypeVar("_T")
@@ -59,13 +54,12 @@ class Replica:
         self.attached: frozenset[str] = frozenset()  # ids, as of the last beat
         self.fault = "it isn't reached yet"  # empty while attached
         self.errors = 0  # commands that have failed
+        self.quotas_differ = False  # another has other settings of a quota
         self._store = store
-        self._jitter = jitter
+        self._pace = Pace(jitter)
         self._clock = clock
         self.attached_at = self.detached_at = clock()  # the last time
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
-        self._short = 0  # attachments in a row that were short
-        self._held_until = -inf  # it doesn't attach
         self._detached = asyncio.Event()
         self._is_full = self._has_left = False
         self._is_forgotten = False  # by the store, since the last beat
@@ -105,7 +99,7 @@ class Replica:
         if not self.is_attached:
             raise StoreError(self.fault)
         try:
-            return await _in_time(command(self._store))
+            return await self._in_time(command(self._store))
         except StoreFullError as error:
             self.errors += 1
             if not self._is_full:
@@ -125,19 +119,15 @@ class Replica:
             renewing.cancel()
 
     async def _follow(self) -> None:
-        probes = 0
         while not self._has_left:
             self._detached.clear()
             try:
                 await self._beat()
-                probes = 0
-                pause = BEAT_SECONDS
+                pause = self._pace.answered()
             except StoreError as error:
                 self._detach(str(error))
-                pause = min(MIN_PROBE_SECONDS * 2**probes, MAX_PROBE_SECONDS)
-                pause *= 0.5 + self._jitter() / 2  # not all replicas at once
-                probes = min(probes + 1, 10)
-                if probes >= LATE_PROBES and not self._is_reported:
+                pause = self._pace.failed()
+                if self._pace.is_late and not self._is_reported:
                     self._is_reported = True
                     self._report(self.fault)
             with suppress(TimeoutError):
@@ -151,7 +141,7 @@ class Replica:
         if self.is_attached:
             self.is_attached, self.fault = False, "this replica ends"
             try:
-                await _in_time(self._store.leave(self.id))
+                await self._in_time(self._store.leave(self.id))
             except StoreError:
                 return  # the store forgets it by itself
 
@@ -170,12 +160,12 @@ class Replica:
         was_attached = self.is_attached
         if not was_attached:
             await self._beat_once(is_attached=False)
-            if self._clock() < self._held_until:
+            if not self._pace.may_attach(self._clock()):
                 return
             self._claimed_at = self._clock()
         members = await self._beat_once(is_attached=not self._has_left)
         if self._has_left:  # meanwhile, and this beat may have come after it
-            await _in_time(self._store.leave(self.id))
+            await self._in_time(self._store.leave(self.id))
             return
         if not members.was_known:
             await self._check_forgotten()
@@ -203,7 +193,7 @@ class Replica:
 
     async def _beat_once(self, *, is_attached: bool) -> Members:
         beat = self._store.beat(self.id, is_attached=is_attached, known=self.replicas)
-        members = await _in_time(beat)
+        members = await self._in_time(beat)
         self._claimed_at = -inf
         return members
 
@@ -212,10 +202,7 @@ class Replica:
         self.fault = why
         if self.is_attached:
             now = self._clock()
-            is_short = now - self.attached_at < STEADY_SECONDS
-            self._short = self._short + 1 if is_short else 0
-            if self._short > 1:
-                self._held_until = now + min(2.0**self._short, MAX_HELD_SECONDS)
+            self._pace.detached(now, lasted=now - self.attached_at)
             self.is_attached, self.detached_at = False, now
             self._detached.set()
             self._report(why)
@@ -228,15 +215,16 @@ class Replica:
         for changed in self._changed:
             changed()
 
-
-async def _in_time(work: Awaitable[_T]) -> _T:
-    """Return what `work` returns; raises StoreError if that takes too long."""
-    running = asyncio.ensure_future(work)
-    try:
-        for _ in range(TICKS):
-            await asyncio.wait((running,), timeout=COMMAND_SECONDS / TICKS)
-            if running.done():
-                return running.result()
-    finally:
-        running.cancel()
-    raise StoreError(f"it doesn't answer within {COMMAND_SECONDS * 1000:g} ms")
+    async def _in_time(self, work: Awaitable[_T]) -> _T:
+        """Return what `work` returns; raises StoreError if that takes too long."""
+        running = asyncio.ensure_future(work)
+        try:
+            for _ in range(TICKS):
+                await asyncio.wait((running,), timeout=COMMAND_SECONDS / TICKS)
+                if running.done():
+                    return running.result()
+        finally:
+            running.cancel()
+        # It may still connect, and fail again for the reason of the last time.
+        late = f"it doesn't answer within {COMMAND_SECONDS * 1000:g} ms"
+        raise StoreError(self._store.unreached or late)

@@ -42,6 +42,7 @@ class Reservation(NamedTuple):
 
     wait_seconds: float  # until it may be used
     tps: float  # at which the replicas together get tokens at the moment
+    is_other: bool = False  # the rate isn't the one that was asked for the last time
 
 
 class Permit(NamedTuple):
@@ -76,6 +77,11 @@ class Claim(NamedTuple):
 class Store(Protocol):
     """A store; every method raises StoreError if it fails."""
 
+    @property
+    def unreached(self) -> str:
+        """Why no connection could be opened the last time; empty if one could."""
+        ...
+
     def deliver_to(self, deliver: Deliver) -> None:
         """Call `deliver` for each value of the entries that `subscribe` has named."""
         ...
@@ -102,6 +108,7 @@ class Store(Protocol):
         expected ones, and slower after `cut`; a replica that was silent for longer than
         PRESENT_SECONDS isn't attached. So many times the burst are saved, at least one
         token. A quota that isn't known lacks the tokens of SETTLE_SECONDS.
+        If replicas ask for different rates, they get about the lowest one together.
         It counts as a beat of an attached replica. Raises StoreError for a replica that
         the store doesn't know: it was wiped, and the replica has to attach again.
         """

@@ -38,6 +38,7 @@ URL_TEMPLATE = "url.template"
 ATTEMPTS = "healthomics_gateway.attempts"
 AWS_ERROR_CODE = "healthomics_gateway.aws_error_code"
 FROM_CACHE = "healthomics_gateway.from_cache"
+FROM_STORE = "healthomics_gateway.from_store"
 QUEUE_KIND = "healthomics_gateway.queue.kind"
 REQUEST_ID = "healthomics_gateway.request_id"
 RUN_ID = "healthomics_gateway.run_id"
@@ -52,7 +53,7 @@ CALL_END = (RPC_STATUS, RUN_ID, FROM_CACHE, ATTEMPTS, ERROR_TYPE)
 SPANS: Mapping[str, tuple[str, ...]] = {
     CALL: (
         *(RPC_SYSTEM, RPC_METHOD, RPC_METHOD_ORIGINAL, SERVER_ADDRESS, SERVER_PORT),
-        *(REQUEST_ID, *CALL_END),
+        *(REQUEST_ID, FROM_STORE, *CALL_END),
     ),
     FETCH: (RUN_ID, ERROR_TYPE),
     POLL: (RUN_ID, ERROR_TYPE),

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from healthomics_gateway.runs.reservations import USABLE_SECONDS, drawn
 from healthomics_gateway.runs.shared_quota import SharedQuota
@@ -401,6 +402,42 @@ def test_detached_replica_reports_the_share_of_all_workers(
     )
 
     assert [TPS * part] * 2 == pytest.approx([quota.tps, quota.rate])
+
+
+def test_replicas_with_different_quotas_log_it_once() -> None:
+    """They share the lowest one."""
+
+    async def change(replicas: Fleet) -> None:
+        replicas.tps = TPS / 2
+        replicas.add(1)[0].callers(20)
+        await asyncio.sleep(5.0)
+        lowest_since.append(now())
+        await asyncio.sleep(10.0)
+
+    lowest_since: list[float] = []
+    with capture_logs() as logs:
+        replicas = busy(change, number=2, expected=3)
+
+    # One whose tokens always come after those of an equal one doesn't notice it.
+    events = Counter(each["event"] for each in logs)
+    assert 2 <= events["quotas_differ"] <= 3
+    assert replicas.most(lowest_since[0]) <= 0.6 * TPS + BURST
+
+
+def test_quota_of_a_fleet_that_has_ended_is_not_logged() -> None:
+    """All replicas were restarted with other settings, and the store remembers."""
+
+    async def restart(replicas: Fleet) -> None:
+        replicas.members[0].member.kill()
+        replicas.tps = TPS / 2
+        for each in replicas.add(2):
+            each.callers(5)
+        await asyncio.sleep(15.0)
+
+    with capture_logs() as logs:
+        busy(restart, number=1, expected=1)
+
+    assert {"store_attached"} == {each["event"] for each in logs}
 
 
 # calls that can't wait, or don't

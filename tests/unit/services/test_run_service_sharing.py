@@ -88,6 +88,7 @@ def test_answer_of_another_replica_is_returned_without_a_fetch() -> None:
         run, call, _ = await get(STALE, source, others)
 
         assert ("shared", True) == (run.name, call.is_from_cache)
+        assert call.is_from_store
         assert UpstreamInfo(answer=AwsAnswer(AWS_REQUEST_ID)) == call.upstream
         assert ([], [9.0]) == (source.asked, others.allowed)
 
@@ -114,9 +115,10 @@ def test_own_cached_answer_is_preferred() -> None:
     async def work() -> None:
         cache, others = Cache(max_bytes=100_000), Others(answer(name="shared"))
         cache.put(RunQuery(RUN_ID), answer(name="own"))
-        run, _, _ = await get(STALE, Scripted(failure()), others, cache=cache)
+        run, call, _ = await get(STALE, Scripted(failure()), others, cache=cache)
 
         assert ("own", []) == (run.name, others.allowed)
+        assert (True, False) == (call.is_from_cache, call.is_from_store)
 
     virtually(work)
 

@@ -35,7 +35,7 @@ async def test_each_method_has_its_result() -> None:
     assert Permit(2, 0.0) == await store.take("caller", RATE, wanted=3)
     reserved = await store.reserve("quota", RATE, replica="a")
     # It is SETTLE_SECONDS ahead, and then the time of a token at half of the rate.
-    assert (1.0, 5.0) == pytest.approx(reserved)
+    assert (1.0, 5.0, False) == pytest.approx(reserved)
     assert None is await store.cut("quota", RATE)
     assert await store.count("watches", 2, replica="a", limit=2)
     assert not await store.count("watches", 3, replica="a", limit=2)

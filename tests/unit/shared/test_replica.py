@@ -12,13 +12,8 @@ from structlog.testing import capture_logs
 
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
-from healthomics_gateway.shared.replica import (
-    BEAT_SECONDS,
-    COMMAND_SECONDS,
-    LEAST_SHARE,
-    MAX_PROBE_SECONDS,
-    Replica,
-)
+from healthomics_gateway.shared.pace import BEAT_SECONDS, MAX_PROBE_SECONDS
+from healthomics_gateway.shared.replica import COMMAND_SECONDS, LEAST_SHARE, Replica
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
     FORGET_SECONDS,
@@ -180,6 +175,22 @@ def test_replica_attaches_again_after_two_answers_in_time() -> None:
         assert rig.replica.is_attached
 
     in_rig(test)
+
+
+def test_reason_of_a_failed_connection_is_kept_while_probes_are_late() -> None:
+    """Connecting takes longer than a probe waits, and fails for the same reason."""
+
+    async def test(rig: Rig) -> None:
+        rig.store.delay = lambda: 1.0
+        rig.store.unreached = "it refuses the password"
+        await asyncio.sleep(10.0)
+        assert "it refuses the password" == rig.replica.fault
+        rig.store.unreached = ""  # connected, but it is slow
+        await asyncio.sleep(MAX_PROBE_SECONDS + COMMAND_SECONDS)
+        assert "it doesn't answer within 50 ms" == rig.replica.fault
+
+    (_, detached) = in_rig(test)
+    assert "it refuses the password" == detached["why"]
 
 
 def test_full_store_does_not_detach() -> None:

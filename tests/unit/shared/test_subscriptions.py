@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from healthomics_gateway.shared.replica import BEAT_SECONDS
+from healthomics_gateway.shared.pace import BEAT_SECONDS
 from healthomics_gateway.shared.store import ALIVE_SECONDS, StoreError
 from healthomics_gateway.shared.subscriptions import AT_ONCE
 from testkit.faulty_store import Server

@@ -45,6 +45,9 @@ class Commands:
         """Begin without a connection; `clock` counts seconds."""
         self._connect = connect
         self._clock = clock
+        # Why no connection could be opened the last time; empty if one could. A caller
+        # may not have waited so long.
+        self.unreached = ""
         self._opening: asyncio.Task[AbstractConnection] | None = None
         self._connection: AbstractConnection | None = None
         self._pending: deque[tuple[asyncio.Future[Any], int]] = deque()
@@ -104,7 +107,12 @@ class Commands:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> AbstractConnection:
-        connection = await self._connect()
+        try:
+            connection = await self._connect()
+        except StoreError as error:
+            self.unreached = str(error)
+            raise
+        self.unreached = ""
         self._connection = connection
         self._given_up = 0
         self._start(self._read(connection))

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from redis.asyncio.sentinel import MasterNotFoundError
+from redis.asyncio.connection import SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -20,13 +20,18 @@ from redis.exceptions import (
 )
 
 from healthomics_gateway.shared.store import StoreError, StoreFullError
+from healthomics_gateway.shared.valkey.urls import StoreUrl
 
 _HANDSHAKE = "the TLS handshake fails: check the port, and ssl_certfile"
 _LATE = "it doesn't answer in time while connecting"
 _CLOSED = "the connection to it is closed, or can't be opened"
+_REFUSED = "it refuses connections: start it, or correct shared.url"
+_UNRESOLVED = "its name doesn't resolve: correct shared.url"
 _NO_DATABASE = "it has no database"
+_NO_ACCESS = "it refuses the user or the password, or requires one: correct shared.url"
 # What a server without TLS may cause, depending on how it takes the handshake.
 _WITHOUT_TLS = frozenset({_HANDSHAKE, _LATE, _CLOSED})
+_UNREACHED = frozenset({_LATE, _CLOSED, _REFUSED, _UNRESOLVED})
 
 # By the class of the error; the first that fits.
 _TEXTS: tuple[tuple[type[BaseException], str], ...] = (
@@ -40,24 +45,17 @@ _TEXTS: tuple[tuple[type[BaseException], str], ...] = (
         "it is a read-only replica: set shared.url to its primary, or use its Sentinel",
     ),
     (BusyLoadingError, "it is still loading its data"),
-    (
-        MasterNotFoundError,
-        "no Sentinel names a primary: correct the name in shared.url",
-    ),
     (MovedError, "another server of the cluster has the keys now"),
     (ClusterDownError, "its cluster is down"),
-    (
-        AuthenticationError,
-        "it refuses the user or the password, or requires one: correct shared.url",
-    ),
+    (AuthenticationError, _NO_ACCESS),
     (InvalidResponse, "it isn't a Valkey or Redis server: correct shared.url"),
     (
         ssl.SSLCertVerificationError,
         "its certificate isn't trusted: set ssl_ca_certs in shared.url",
     ),
     (ssl.SSLError, _HANDSHAKE),
-    (socket.gaierror, "its name doesn't resolve: correct shared.url"),
-    (ConnectionRefusedError, "it refuses connections: start it, or correct shared.url"),
+    (socket.gaierror, _UNRESOLVED),
+    (ConnectionRefusedError, _REFUSED),
     (FileNotFoundError, "a file of shared.url doesn't exist: correct its path"),
     (PermissionError, "a file of shared.url may not be used: correct its permissions"),
     (TimeoutError, _LATE),
@@ -68,7 +66,7 @@ _MESSAGES = (
     ("DB index is out of range", _NO_DATABASE),
     (
         "unknown command 'SENTINEL'",
-        "it isn't a Sentinel: correct the port, or begin shared.url with redis://",
+        "it isn't one: correct the port, or begin shared.url with redis://",
     ),
     ("unknown command", "its version is too old, or it doesn't have all commands"),
     ("max number of clients", "it has too many clients: raise its maxclients"),
@@ -76,22 +74,41 @@ _MESSAGES = (
 
 
 def store_error(
-    error: BaseException, *, has_tls: bool = False, database: int = 0
+    error: BaseException, *, url: StoreUrl | None = None, of_sentinel: bool = False
 ) -> StoreError:
     """Return the error of the store that an error of the client or the system is.
 
-    `has_tls` and `database` are those of the connection.
+    If it was raised while connecting, `url` is what was connected to, or
+    `of_sentinel`: the Sentinels of `url`.
     """
     if isinstance(error, StoreError):
         return error
     text = _text_of(error)
-    if text == _NO_DATABASE:
-        text += f" {database}: correct the number in shared.url"
-    if has_tls and text in _WITHOUT_TLS:
-        text += "; if the server has no TLS, use redis://"
+    if url:
+        text += _advice(text, url, of_sentinel=of_sentinel)
+    if of_sentinel:
+        text = f"its Sentinel can't be asked: {text}"
     if isinstance(error, OutOfMemoryError):
         return StoreFullError(text)
     return StoreError(text)
+
+
+def _advice(text: str, url: StoreUrl, *, of_sentinel: bool) -> str:
+    """Return what is added to a text about a connection."""
+    if text == _NO_DATABASE:
+        return f" {url.options.get('db', 0)}: correct the number in shared.url"
+    if text == _NO_ACCESS:
+        names = ", with the options sentinel_username and sentinel_password"
+        return names if of_sentinel else ""
+    if issubclass(url.connection_class, SSLConnection) and text in _WITHOUT_TLS:
+        scheme = f"redis+{url.kind}" if url.kind else "redis"
+        return f"; if the server has no TLS, use {scheme}://"
+    return ""
+
+
+def is_reached(error: BaseException) -> bool:
+    """Return whether the server was reached that an error is about."""
+    return isinstance(error, StoreError) or _text_of(error) not in _UNREACHED
 
 
 def _text_of(error: BaseException) -> str:

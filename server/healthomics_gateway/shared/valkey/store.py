@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from math import inf
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
@@ -18,9 +16,9 @@ from healthomics_gateway.shared.store import (
     Rate,
     Reservation,
     Stored,
-    StoreError,
     StoreFullError,
 )
+from healthomics_gateway.shared.valkey import replies
 from healthomics_gateway.shared.valkey.commands import Commands
 from healthomics_gateway.shared.valkey.connecting import Servers
 from healthomics_gateway.shared.valkey.faults import store_error
@@ -28,7 +26,6 @@ from healthomics_gateway.shared.valkey.messages import Messages
 from healthomics_gateway.shared.valkey.scripts import Script, script
 from healthomics_gateway.shared.valkey.urls import StoreUrl
 
-MAX_MEMBERS = 4096  # as in prelude.lua
 VERSION = 1  # of the keys and their contents; gateways of another one share nothing
 OVERHEAD_BYTES = 1_048_576  # of a reply or a message, besides a value
 
@@ -73,8 +70,13 @@ class ValkeyStore:
         self._deliver: Deliver = lambda _name, _value: None
 
     @property
-    def fault(self) -> str:
-        """Return why no messages arrive, although commands may work; empty if not."""
+    def unreached(self) -> str:
+        """Why no connection could be opened the last time; empty if one could."""
+        return self._commands.unreached
+
+    @property
+    def fault_of_messages(self) -> str:
+        """Why no messages arrive, although commands may work; empty if they do."""
         return self._messages.fault
 
     def deliver_to(self, deliver: Deliver) -> None:
@@ -90,13 +92,7 @@ class ValkeyStore:
         """Note that a replica lives."""
         keys = (self._key("members"), self._key("floor"))
         reply = await self._run(_BEAT, keys, replica, int(is_attached), known)
-        with _understood():
-            expected, was_known, *attached = reply
-            if not 1 <= int(expected) <= MAX_MEMBERS:
-                raise ValueError
-            # Another id than a replica's may be anything.
-            ids = frozenset(each.decode(errors="replace") for each in attached)
-            return Members(ids, int(expected), bool(was_known))
+        return replies.members(reply)
 
     async def leave(self, replica: str) -> None:
         """Forget a replica; its leases and counts are those of a dead one."""
@@ -105,14 +101,7 @@ class ValkeyStore:
     async def reserve(self, quota: str, rate: Rate, *, replica: str) -> Reservation:
         """Take the next token of a quota."""
         keys = (self._key("members"), self._key("floor"), self._key("quota", quota))
-        reply = await self._run(_RESERVE, keys, replica, *rate)
-        if reply is None:
-            raise StoreError("it doesn't know this replica")
-        with _understood():
-            wait_seconds, tps = map(_number, reply)
-            if not tps:
-                raise ValueError
-            return Reservation(wait_seconds, tps)
+        return replies.reservation(await self._run(_RESERVE, keys, replica, *rate))
 
     async def cut(self, quota: str, rate: Rate) -> None:
         """Lower the rate of a quota."""
@@ -120,10 +109,8 @@ class ValkeyStore:
 
     async def take(self, bucket: str, rate: Rate, *, wanted: int) -> Permit:
         """Take at most `wanted` tokens of a caller's bucket."""
-        reply = await self._run(_TAKE, (self._key("bucket", bucket),), *rate, wanted)
-        with _understood():
-            granted, wait_seconds = reply
-            return Permit(int(granted), _number(wait_seconds))
+        keys = (self._key("bucket", bucket),)
+        return replies.permit(await self._run(_TAKE, keys, *rate, wanted))
 
     async def count(
         self, name: str, number: int, *, replica: str, limit: int | None
@@ -136,7 +123,8 @@ class ValkeyStore:
     async def read(self, name: str, field: str) -> Stored | None:
         """Return the value of a field of an entry, unless it's larger than allowed."""
         keys = (self._key("entry", name),)
-        return _stored(await self._run(_READ, keys, field, self._max_value_bytes))
+        reply = await self._run(_READ, keys, field, self._max_value_bytes)
+        return replies.stored(reply)
 
     async def write(
         self,
@@ -177,9 +165,7 @@ class ValkeyStore:
         )
         most = self._max_value_bytes
         reply = await self._run(_CLAIM, keys, replica, period_seconds, field, most)
-        with _understood():
-            holder, last = reply
-            return Claim(holder.decode(errors="replace"), _stored(last))
+        return replies.claim(reply)
 
     async def release(self, name: str, *, replica: str) -> None:
         """Release a lease."""
@@ -230,30 +216,3 @@ class ValkeyStore:
             raise store_error(error) from None
         finally:
             self._observe(time.perf_counter() - begun)
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """Raise StoreError if a reply isn't as the script returns it."""
-    try:
-        yield
-    except (TypeError, ValueError, AttributeError, OverflowError):
-        raise StoreError("its answer isn't understood") from None
-
-
-def _stored(reply: Any) -> Stored | None:
-    with _understood():
-        if reply is None:
-            return None
-        value, age_seconds = reply
-        if not isinstance(value, bytes):
-            raise TypeError
-        return Stored(value, _number(age_seconds))
-
-
-def _number(text: bytes) -> float:
-    """Return a number that isn't negative; raises ValueError."""
-    value = float(text)
-    if not 0.0 <= value < inf:
-        raise ValueError
-    return value

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from redis.asyncio.connection import AbstractConnection
 
 from healthomics_gateway.shared.store import Rate, StoreError
 from healthomics_gateway.shared.valkey import commands
 from healthomics_gateway.shared.valkey.commands import Commands
 from healthomics_gateway.shared.valkey.connecting import Servers
 from healthomics_gateway.shared.valkey.urls import parse_store_url
+from testkit.callers import until
 from testkit.clocks import MonotonicClock
 from testkit.valkey_server import ValkeyServer, store_at, valkey
 
@@ -113,6 +115,33 @@ async def test_commands_that_wait_are_bounded(own_server: ValkeyServer) -> None:
 
     with pytest.raises(StoreError, match="it is closed"):
         await waiting[0]
+
+
+async def test_reason_of_a_failed_connection_is_kept_for_later(
+    server: ValkeyServer,
+) -> None:
+    """Its caller may have given up before; the next connection ends it."""
+    servers = Servers(parse_store_url(server.url), key="k", max_reply_bytes=1_000_000)
+    is_let = asyncio.Event()
+    faults = [StoreError("it refuses the password")]
+
+    async def connect() -> AbstractConnection:
+        await is_let.wait()
+        if faults:
+            raise faults.pop()
+        return await servers.connect()
+
+    sent = Commands(connect)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await sent.run("PING")
+    assert "" == sent.unreached
+    is_let.set()
+    await until(lambda: sent.unreached == "it refuses the password")
+    await sent.run("PING")
+
+    assert "" == sent.unreached
+    await sent.close()
 
 
 async def test_connecting_goes_on_without_its_caller(own_server: ValkeyServer) -> None:

@@ -223,7 +223,7 @@ async def test_plain_server_is_none_for_tls_or_sentinels() -> None:
     assert f"it doesn't answer in time while connecting{advice}" == silent
     assert answers.startswith("the TLS handshake fails")
     assert answers.endswith(advice)
-    assert sentinel.startswith("it isn't a Sentinel: ")
+    assert sentinel.startswith("its Sentinel can't be asked: it isn't one: correct")
     assert database.startswith("it has no database 77: ")
 
 
@@ -272,7 +272,50 @@ async def test_sentinel_names_the_primary() -> None:
         await works_at_last(f"{at}/store")
         fault = await fault_of(f"{at}/other")
 
-    assert "no Sentinel names a primary" in fault
+        turned = f"redis+sentinel://{HOST}:{ports[1]},{HOST}:{gone}"
+        unknown = await fault_of(f"{turned}/other")
+        refused = await fault_of(f"{at}/store".replace("sesame", "wrong"))
+
+    assert fault == unknown
+    assert fault.startswith("its Sentinels don't know the service: correct its name")
+    assert refused.startswith("it refuses the user or the password")
+    assert "entinel" not in refused
+
+
+async def test_sentinel_that_cannot_be_asked_is_told_from_an_unknown_service() -> None:
+    """What to correct are the options of Sentinels, the scheme or the address."""
+    ports = free_port(), free_port()
+    monitor = f"sentinel monitor store {HOST} {ports[0]} 1\n"
+    with (
+        valkey(port=ports[0]),
+        valkey("--requirepass", "sesame", port=ports[1], sentinel=monitor) as sentinel,
+    ):
+        async with sentinel.client(password="sesame") as other:
+            rules = "on >open -@all +auth +sentinel|get-master-addr-by-name"
+            await other.execute_command(f"ACL SETUSER gateway {rules}")
+            await other.execute_command("ACL SETUSER few on >open -@all +auth")
+        at = f"{HOST}:{ports[1]}/store"
+        user = "sentinel_username=gateway&sentinel_password=open"
+        assert await works(f"redis+sentinel://{at}?{user}")
+        refused = [
+            await fault_of(f"redis+sentinel://{at}{options}")
+            for options in ("", "?sentinel_password=wrong")
+        ]
+        few = await fault_of(
+            f"redis+sentinel://{at}?{user.replace('=gateway', '=few')}"
+        )
+        plain = await fault_of(f"rediss+sentinel://{at}?{user}")
+    gone = await fault_of(f"redis+sentinel://{at}")
+
+    begin = "its Sentinel can't be asked: it "
+    advice = "correct shared.url, with the options sentinel_username and sentinel_pass"
+    for each in refused:
+        assert each.startswith(f"{begin}refuses the user or the password")
+        assert advice in each
+    assert few.startswith("its Sentinel can't be asked: its user lacks a permission")
+    assert plain.startswith(begin)
+    assert plain.endswith("; if the server has no TLS, use redis+sentinel://")
+    assert f"{begin}refuses connections: start it, or correct shared.url" == gone
 
 
 async def works_at_last(url: str) -> None:

@@ -79,9 +79,9 @@ async def test_subscriptions_are_renewed_after_a_restart(
         await write_until_delivered(store, inbox, b"before")
         with capture_logs() as logs:
             own_server.kill()
-            await until(lambda: store.fault != "")
+            await until(lambda: store.fault_of_messages != "")
             own_server.start()
-            await until(lambda: store.fault == "")
+            await until(lambda: store.fault_of_messages == "")
             await write_until_delivered(store, inbox, b"after")
 
     assert ["store_messages_lost", "store_messages_resumed"] == [
@@ -139,8 +139,8 @@ async def test_huge_message_is_not_buffered(server: ValkeyServer) -> None:
         channel = store._key("entry", "e")  # noqa: SLF001  # as an attacker finds it by PUBSUB CHANNELS
         publish: Any = f"redis.call('PUBLISH', KEYS[1], string.rep('x', {HUGE_BYTES}))"
         await other.eval(publish, 1, channel)
-        await until(lambda: store.fault != "")
-        await until(lambda: store.fault == "")
+        await until(lambda: store.fault_of_messages != "")
+        await until(lambda: store.fault_of_messages == "")
         await write_until_delivered(store, inbox, b"after")
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
 

@@ -53,8 +53,8 @@ class _Pair:
             _ClockedStore(url, f"seed-{seed}", self.clock),
         )
 
-    async def both(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Run a command on both, and compare."""
+    async def both(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the result of a command, which is the same on both."""
         results = []
         for store in self.stores:
             try:
@@ -62,6 +62,7 @@ class _Pair:
             except StoreError as error:
                 results.append(str(error))
         assert _same(*results), (method, args, kwargs, results)
+        return results[0]
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -92,6 +93,30 @@ async def test_scripts_return_what_a_memory_store_returns(
         await _any_command(pair, chance, seen)
     await pair.both("reserve", "a", RATE, replica="unknown")
     await pair.stores[1].close()
+
+
+async def test_replicas_that_ask_for_different_rates_share_the_lowest(
+    server: ValkeyServer,
+) -> None:
+    """Each learns of it by its next reservation."""
+    pair = _Pair(server.url, seed=-1)
+    low = Rate(RATE.tps / 2, RATE.burst)
+    got: list[Any] = []
+    for replica in NAMES:
+        await pair.both("beat", replica, is_attached=True, known=2)
+    await pair.both("cut", "q", low)  # isn't a reservation
+    pair.clock.now += 50.0
+    for replica in NAMES:
+        await pair.both("beat", replica, is_attached=True, known=2)
+    for replica, rate in (("a", RATE), ("a", RATE), ("b", low), ("b", low)):
+        got.append(await pair.both("reserve", "q", rate, replica=replica))
+    pair.clock.now += 0.5
+    got.append(await pair.both("reserve", "q", RATE, replica="a"))
+    await pair.stores[1].close()
+
+    assert [False, False, True, False, True] == [each.is_other for each in got]
+    assert [8.0, 8.0, 4.0, 4.0] == pytest.approx([each.tps for each in got[:4]])
+    assert low.tps < got[4].tps < low.tps + 0.1
 
 
 async def _any_command(

@@ -24,7 +24,10 @@ from testkit.valkey_server import MAX_VALUE_BYTES, ValkeyServer, store_at, valke
 RATE = Rate(8.0, 2.0)
 # At a key of the gateway, whatever its kind: another type, no numbers, or absurd ones.
 NUMBERS = ("nan", "-nan", "inf", "-inf", "1e300", "-1e300", "", "x", "0x10", "-1")
-FIELDS = ("tokens", "filled", "share", "rate", "set", "cut", "period", "r", "ax")
+FIELDS = (
+    *("tokens", "filled", "share", "rate", "set", "cut", "asked"),
+    *("period", "r", "ax"),
+)
 
 
 async def test_replicas_know_each_other(server: ValkeyServer) -> None:
@@ -145,7 +148,7 @@ async def _use(store: ValkeyStore) -> None:
     assert "r" in members.attached
     assert 1 <= members.expected <= 4096
     await store.cut("q", RATE)
-    wait_seconds, tps = await store.reserve("q", RATE, replica="r")
+    wait_seconds, tps, _ = await store.reserve("q", RATE, replica="r")
     assert 0 < tps <= RATE.tps
     most = RATE.burst + 4 * members.expected + SETTLE_SECONDS * RATE.tps
     assert 0 <= wait_seconds <= most / tps + 0.001

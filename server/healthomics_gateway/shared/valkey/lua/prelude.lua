@@ -100,7 +100,7 @@ local function quota(key, tps, burst)
   local state = {
     tokens = number(all[1], -SETTLE * tps, -1e9, burst),
     filled = number(all[2], now, 0, now),
-    share = number(all[3], tps, 0, tps),
+    share = number(all[3], tps, 0, 1e9), -- that of another rate, perhaps
     burst = number(all[4], 0, 0, burst),
     rate = number(all[5], tps, math.min(0.5, tps), tps), -- as AdaptiveRate
     set = number(all[6], now, 0, now),

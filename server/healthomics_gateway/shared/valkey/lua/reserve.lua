@@ -22,4 +22,10 @@ state.share, state.burst = share, math.max(1, burst * part)
 local least = 1 - state.burst - 4 * number_expected - SETTLE * tps
 state.tokens = math.max(math.min(state.tokens, state.burst), least) - 1
 keep(KEYS[3], state)
-return { decimal(math.max(0, -state.tokens / state.share)), string.format('%.17g', state.share) }
+local asked, before = ARGV[2] .. ' ' .. ARGV[3], redis.call('HGET', KEYS[3], 'asked')
+redis.call('HSET', KEYS[3], 'asked', asked)
+return {
+  decimal(math.max(0, -state.tokens / state.share)),
+  string.format('%.17g', state.share),
+  before and before ~= asked and 1 or 0,
+}
