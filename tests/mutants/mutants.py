@@ -446,7 +446,18 @@ MUTANTS = (
         "runs/scheduler.py",
         "has_token and self._places.free and",
         "has_token and",
-        "unit/runs/test_scheduler.py::test_rate_holds_after_healthomics_has_stalled",
+        "unit/runs/test_bulkhead.py::test_requests_under_way_are_limited_to_the_places",
+    ),
+    Mutant(
+        "requests-of-slow-connections-are-sent-together",
+        "runs/quota.py",
+        "return self._departures.take()",
+        "return True",
+        "unit/runs/test_scheduler.py::test_rate_holds_after_connections_have_stalled",
+        holds=(
+            "unit/runs/test_scheduler.py::test_rate_holds_if_each_request_is_replayed",
+            "faults/test_sharing.py::test_replays_count_towards_the_rate",
+        ),
     ),
     Mutant(
         "late-tokens-of-replicas-add-to-the-burst",
