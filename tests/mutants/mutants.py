@@ -788,8 +788,8 @@ MUTANTS = (
     Mutant(
         "each-replica-has-its-own-poller",
         "runs/shared_watches.py",
-        "        return False\n\n    def end",
-        "        return True\n\n    def end",
+        "        return False\n\n    def note_poll",
+        "        return True\n\n    def note_poll",
         "unit/runs/test_shared_watches.py::test_run_is_polled_once_a_period_by_all_replicas",
     ),
     Mutant(
@@ -805,6 +805,20 @@ MUTANTS = (
         "                lease.free()\n",
         "                pass\n",
         "unit/runs/test_shared_watches.py::test_another_replica_polls_soon_after_the_poller_is_gone",
+    ),
+    Mutant(
+        "replica-that-cannot-poll-keeps-its-leases",
+        "runs/shared_watches.py",
+        "        return self._own_failures >= OWN_FAILURES\n",
+        "        return False\n",
+        "unit/runs/test_shared_watches.py::test_another_replica_polls_if_the_polls_of_one_fail",
+    ),
+    Mutant(
+        "replica-that-cannot-poll-takes-leases-back",
+        "runs/shared_watches.py",
+        "            period_seconds = YIELDING_SECONDS\n",
+        "            pass\n",
+        "unit/runs/test_shared_watches.py::test_replica_whose_polls_fail_takes_no_lease_from_another",
     ),
     Mutant(
         "shutdown-waits-for-watches",

@@ -124,6 +124,7 @@ class Node:
         self.clock_offset_seconds = 0.0
         self.is_publishing = True
         self.is_killed = False
+        self.failure: GatewayError | None = None  # of its polls, whatever the run
         self.rejected = Seen()
         sealer = Sealer(
             b"secret", wall_clock=lambda: 1e9 + now() + self.clock_offset_seconds
@@ -235,6 +236,8 @@ class World:
         """Answer as HealthOmics."""
         self.polled.append((round(now() - 1000, 3), query.id, node))
         await asyncio.sleep(self.seconds)
+        if node.failure:
+            raise node.failure
         lived = [each for at, each in self.life if at <= now() - 1000]
         if isinstance(lived[-1], Exception):
             raise lived[-1]
