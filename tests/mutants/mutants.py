@@ -461,7 +461,7 @@ MUTANTS = (
     ),
     Mutant(
         "late-tokens-of-replicas-add-to-the-burst",
-        "runs/reservations.py",
+        "runs/shared_rate.py",
         "(tps + burst - capacity) / (1 + USABLE_SECONDS)), capacity)",
         "tps), burst)",
         "unit/runs/test_shared_quota.py::test_tokens_that_are_used_late_are_within_the_burst",
