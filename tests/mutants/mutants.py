@@ -446,11 +446,22 @@ MUTANTS = (
         "runs/scheduler.py",
         "has_token and self._places.free and",
         "has_token and",
-        "unit/runs/test_scheduler.py::test_rate_holds_after_healthomics_has_stalled",
+        "unit/runs/test_bulkhead.py::test_requests_under_way_are_limited_to_the_places",
+    ),
+    Mutant(
+        "requests-of-slow-connections-are-sent-together",
+        "runs/quota.py",
+        "return self._departures.take()",
+        "return True",
+        "unit/runs/test_scheduler.py::test_rate_holds_after_connections_have_stalled",
+        holds=(
+            "unit/runs/test_scheduler.py::test_rate_holds_if_each_request_is_replayed",
+            "faults/test_sharing.py::test_replays_count_towards_the_rate",
+        ),
     ),
     Mutant(
         "late-tokens-of-replicas-add-to-the-burst",
-        "runs/reservations.py",
+        "runs/shared_rate.py",
         "(tps + burst - capacity) / (1 + USABLE_SECONDS)), capacity)",
         "tps), burst)",
         "unit/runs/test_shared_quota.py::test_tokens_that_are_used_late_are_within_the_burst",
@@ -777,8 +788,8 @@ MUTANTS = (
     Mutant(
         "each-replica-has-its-own-poller",
         "runs/shared_watches.py",
-        "        return False\n\n    def end",
-        "        return True\n\n    def end",
+        "        return False\n\n    def note_poll",
+        "        return True\n\n    def note_poll",
         "unit/runs/test_shared_watches.py::test_run_is_polled_once_a_period_by_all_replicas",
     ),
     Mutant(
@@ -794,6 +805,20 @@ MUTANTS = (
         "                lease.free()\n",
         "                pass\n",
         "unit/runs/test_shared_watches.py::test_another_replica_polls_soon_after_the_poller_is_gone",
+    ),
+    Mutant(
+        "replica-that-cannot-poll-keeps-its-leases",
+        "runs/shared_watches.py",
+        "        return self._own_failures >= OWN_FAILURES\n",
+        "        return False\n",
+        "unit/runs/test_shared_watches.py::test_another_replica_polls_if_the_polls_of_one_fail",
+    ),
+    Mutant(
+        "replica-that-cannot-poll-takes-leases-back",
+        "runs/shared_watches.py",
+        "            period_seconds = YIELDING_SECONDS\n",
+        "            pass\n",
+        "unit/runs/test_shared_watches.py::test_replica_whose_polls_fail_takes_no_lease_from_another",
     ),
     Mutant(
         "shutdown-waits-for-watches",

@@ -62,6 +62,7 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "runs/poll_failures": "runs/test_poll_failures runs/test_watch",
     "runs/quota": "runs/test_rate_limit runs/test_scheduler",
     "runs/rate_limit": "runs/test_rate_limit",
+    "runs/releases": "runs/test_shared_watches",
     "runs/retry": "runs/test_retry",
     "runs/shared_watches": "runs/test_shared_watches",
     "runs/source": "runs/test_rate_limit runs/test_coalesce",

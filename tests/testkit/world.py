@@ -34,6 +34,7 @@ class Node:
         self.member = member = Member(world.server, replicas=3, jitter=jitter)
         self.store = member.store
         self.is_publishing = True
+        self.failure: GatewayError | None = None  # of its polls, whatever the run
         self.rejected = Seen()
         self.values = AnswerValues(member.names, member.sealer, rejected=self.rejected)
         self.shared = SharedWatches(
@@ -126,6 +127,8 @@ class World:
         """Answer as HealthOmics."""
         self.polled.append((round(now() - 1000, 3), query.id, node))
         await asyncio.sleep(self.seconds)
+        if node.failure:
+            raise node.failure
         lived = [each for at, each in self.life if at <= now() - 1000]
         if isinstance(lived[-1], Exception):
             raise lived[-1]

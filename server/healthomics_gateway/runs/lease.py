@@ -44,6 +44,13 @@ class Lease(Protocol):
         """
         ...
 
+    def note_poll(self, *, is_own_failure: bool) -> None:
+        """Note how a poll has ended.
+
+        After failures that may be this replica's own, another one may have the lease.
+        """
+        ...
+
     def end(self) -> None:
         """Release the lease, if it is held; the poller ends."""
         ...
@@ -69,6 +76,9 @@ class Alone:
     async def claim(self, *, period_seconds: float) -> bool:  # noqa: ARG002  # the interface's
         """Return True."""
         return True
+
+    def note_poll(self, *, is_own_failure: bool) -> None:
+        """Do nothing."""
 
     def end(self) -> None:
         """Do nothing."""

@@ -24,6 +24,18 @@ IN_DOUBT = frozenset(
     }
 )
 
+# Failures that other replicas may not have: this one can't reach HealthOmics, or has no
+# valid credentials. Throttles and errors of HealthOmics itself aren't among them.
+OWN = IN_DOUBT | {
+    Reason.GATEWAY_CLOCK_SKEW,
+    Reason.GATEWAY_CREDENTIALS_EXPIRED,
+    Reason.GATEWAY_CREDENTIALS_UNAVAILABLE,
+    Reason.UPSTREAM_CONNECTION,
+    Reason.UPSTREAM_DNS,
+    Reason.UPSTREAM_TIMEOUT,
+    Reason.UPSTREAM_TLS,
+}
+
 
 class Failures:
     """The failures since the last answer."""

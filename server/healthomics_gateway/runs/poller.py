@@ -13,7 +13,7 @@ from healthomics.v1.run_pb2 import Run
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.poll import Polls
-from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, Failures
+from healthomics_gateway.runs.poll_failures import BACKOFF_SECONDS, OWN, Failures
 from healthomics_gateway.runs.subscribers import Subscribers
 from healthomics_gateway.runs.watch_state import TERMINAL, Encoder, History, State
 
@@ -194,6 +194,7 @@ class Poller:
             answer = await self._polls.poll(self._subscribers.names)
             self._task = None
             self._metrics.polls_ok.inc()
+            self._lease.note_poll(is_own_failure=False)
             self.learn(answer)
         except GatewayError as error:
             self._task = None
@@ -207,6 +208,7 @@ class Poller:
         return self._subscribers.wanted_seconds(self.answered_at)
 
     def _back_off(self, error: GatewayError) -> None:
+        self._lease.note_poll(is_own_failure=error.reason in OWN)
         self._schedule(self._clock() + self._failures.backoff_seconds(error))
         _log.info(
             "poll_failed",

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import structlog
 
-from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
+from healthomics_gateway.runs.shared_rate import USABLE_SECONDS, SharedRate
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Rate, Reservation, Store
 from healthomics_gateway.token_bucket import TokenBucket
 
-USABLE_SECONDS = 0.1  # from a token's time on; then it isn't used any more
 GATHER_SECONDS = 1.2  # after it has attached; until then others may attach too
 FAR_SECONDS = 1.0  # a token that is less ahead is worth waiting for
 DIFFER = "replicas have different quota.tps or quota.burst: set the same at all of them"
@@ -31,16 +30,6 @@ class _Token(NamedTuple):
     until: float
     attached_since: float  # the replica was attached all the time since then
     tps: float  # at which the replicas together got tokens when it was reserved
-
-
-def drawn(tps: float, burst: float) -> Rate:
-    """Return the rate at which tokens may be drawn to send `tps` + `burst` a second.
-
-    A token may be used for USABLE_SECONDS, so the tokens of a longer time can be used
-    within a second.
-    """
-    capacity = max(1.0, burst - tps * USABLE_SECONDS)
-    return Rate(min(tps, (tps + burst - capacity) / (1 + USABLE_SECONDS)), capacity)
 
 
 class Reservations:
@@ -174,19 +163,17 @@ class StaticShare:
     def __init__(
         self,
         replica: Replica,
-        rate: Rate,
-        adaptive: AdaptiveRate,
+        rate: SharedRate,
         *,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Begin without tokens; `adaptive` lowers the rate, `jitter` is in [0, 1)."""
+        """Begin without tokens; `jitter` draws from [0, 1)."""
         self._replica = replica
         self._rate = rate
-        self._adaptive = adaptive
         self._clock = clock
         self._jitter = jitter
-        self._bucket = TokenBucket(rate=rate.tps, capacity=0.0, clock=clock)
+        self._bucket = TokenBucket(rate=rate.drawn.tps, capacity=0.0, clock=clock)
         self._detached_at = self._phase = 0.0  # when it began, and what it lacked then
 
     def filled(self) -> TokenBucket:
@@ -196,8 +183,7 @@ class StaticShare:
         noticed whether the store is lost.
         """
         replica, bucket, now = self._replica, self._bucket, self._clock()
-        rate = self._adaptive.at(now, self._rate.tps)
-        share = replica.share(Rate(rate, self._rate.burst))
+        share = self._rate.share
         bucket.resize(rate=share.tps, capacity=share.burst)
         if self._detached_at != replica.detached_at:
             self._detached_at, self._phase = replica.detached_at, self._jitter()

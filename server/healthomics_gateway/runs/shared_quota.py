@@ -11,14 +11,12 @@ from contextlib import suppress
 
 from healthomics_gateway.runs.quota import Gate, nothing
 from healthomics_gateway.runs.reservations import (
-    USABLE_SECONDS,
     Reservations,
     StaticShare,
-    drawn,
 )
-from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
+from healthomics_gateway.runs.shared_rate import USABLE_SECONDS, SharedRate
 from healthomics_gateway.shared.replica import Replica
-from healthomics_gateway.shared.store import Rate, StoreError
+from healthomics_gateway.shared.store import StoreError
 from healthomics_gateway.token_bucket import TokenBucket
 
 CHECK_SECONDS = 0.1  # at least so often a waiting quota looks at its replica
@@ -47,17 +45,14 @@ class SharedQuota:
 
         This gateway has so many `workers`. `jitter` draws from [0, 1).
         """
-        self._tps = tps
-        self._workers = workers
         self._replica = replica
         self._name = name
-        self._rate = drawn(tps, burst)
-        self._clock = clock
-        self._adaptive = AdaptiveRate()
-        self._reserved = Reservations(replica, name, self._rate, clock=clock)
-        self._share = StaticShare(
-            replica, self._rate, self._adaptive, clock=clock, jitter=jitter
+        self._rate = SharedRate(
+            replica, tps=tps, burst=burst, workers=workers, clock=clock
         )
+        self._clock = clock
+        self._reserved = Reservations(replica, name, self._rate.drawn, clock=clock)
+        self._share = StaticShare(replica, self._rate, clock=clock, jitter=jitter)
         self._taken: deque[float] = deque(maxlen=MAX_TAKEN)  # ends of turns' tokens
         # Whatever the store says, this replica sends no more.
         self._departures = TokenBucket(rate=tps, capacity=burst, clock=clock)
@@ -71,22 +66,12 @@ class SharedQuota:
     @property
     def tps(self) -> float:
         """The tokens a second at most, of those that `rate` is about."""
-        if self._replica.is_attached:
-            return self._tps
-        return self._share_of_workers(self._rate.tps)
+        return self._rate.most
 
     @property
     def rate(self) -> float:
-        """The tokens a second at the moment.
-
-        They are those of all replicas together or, while this one is detached, of its
-        gateway, whose other workers are taken to be detached too.
-        """
-        replica = self._replica
-        whole = self._adaptive.at(self._clock(), self._rate.tps)
-        if replica.is_attached:
-            return whole * len(replica.attached) / replica.replicas
-        return self._share_of_workers(whole)
+        """The tokens a second at the moment, of all replicas or of this gateway."""
+        return self._rate.current
 
     @property
     def tokens(self) -> float:
@@ -111,9 +96,8 @@ class SharedQuota:
     def is_full(self) -> bool:
         """Return whether a new quota would have no more tokens."""
         self._departures.fill()
-        is_whole = self._adaptive.at(self._clock(), self._rate.tps) >= self._rate.tps
         is_used = self._gate.waiting or self._is_working
-        return self._departures.is_full and is_whole and not is_used
+        return self._departures.is_full and self._rate.is_full and not is_used
 
     def on_token(self, ready: Callable[[], None]) -> None:
         """Call `ready` when a token is there, and when no request waits to depart."""
@@ -146,14 +130,14 @@ class SharedQuota:
         """Return the estimated seconds until there are tokens for so many turns."""
         missing = turns + self._gate.waiting - self.tokens
         if self._replica.is_attached:
-            whole = self._adaptive.at(self._clock(), self._rate.tps)
-            least = whole / self._replica.replicas
-            return self._reserved.wait_seconds(missing, rate=self.rate, least=least)
+            return self._reserved.wait_seconds(
+                missing, rate=self.rate, least=self._rate.least
+            )
         return max(0.0, missing / self._share.filled().rate)
 
     def cut(self) -> None:
         """Lower the rate here and in the store, once for throttles within a second."""
-        if self._adaptive.cut(self._clock(), self._rate.tps):
+        if self._rate.cut():
             self._reserved.drop()
             share = self._share.filled()
             share.tokens = min(share.tokens, 0.0)
@@ -170,11 +154,6 @@ class SharedQuota:
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _share_of_workers(self, whole: float) -> float:
-        """Return the static share of a rate, of all workers together."""
-        share = self._replica.share(Rate(whole, self._rate.burst))
-        return min(whole, share.tps * self._workers)
 
     @property
     def _is_working(self) -> bool:
@@ -217,16 +196,14 @@ class SharedQuota:
 
     async def _reserve(self) -> None:
         """Reserve the next token of the store."""
-        replica = self._replica
         try:
             reservation = await self._reserved.reserve()
         except StoreError:
-            if replica.is_attached:
+            if self._replica.is_attached:
                 # A store that fails isn't asked again at once.
                 await asyncio.sleep(CHECK_SECONDS)
             return
-        whole = reservation.tps * replica.replicas / max(len(replica.attached), 1)
-        self._adaptive.note(self._clock(), whole)
+        self._rate.note(reservation.tps)
 
     def _take_departure(self) -> bool:
         """Take a token for a request that departs now; return whether there is one."""
@@ -255,4 +232,4 @@ class SharedQuota:
     async def _cut(self) -> None:
         name = self._name()
         with suppress(StoreError):
-            await self._replica.ask(lambda store: store.cut(name, self._rate))
+            await self._replica.ask(lambda store: store.cut(name, self._rate.drawn))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES
+from healthomics_gateway.runs.releases import Releases
 from healthomics_gateway.shared.store import Claim, StoreError
 
 if TYPE_CHECKING:
@@ -29,8 +28,11 @@ SAME_SECONDS = 0.05
 CLOCKS_SECONDS = 2.0
 # Without news, in addition to a period, until a follower polls once by itself.
 PATIENCE_SECONDS = 60.0
+# A replica with so many failures of its own in a row lets others poll. It claims with a
+# period that is longer than any other, so whoever claims too takes the lease over.
+OWN_FAILURES = 2
+YIELDING_SECONDS = 86_400.0
 MAX_SHARED_BYTES = MAX_VALUE_BYTES - 1024  # of a run; the rest is the seal's
-MAX_LEFT = 10_000  # while detached; the store forgets a replica that is away longer
 
 
 class SharedWatches:
@@ -55,53 +57,20 @@ class SharedWatches:
         self.jitter = jitter
         self.clock = clock
         self.open: dict[str, SharedLease] = {}  # by name
-        self._ended: OrderedDict[str, bool] = OrderedDict()  # whether it may be held
-        self._left: OrderedDict[str, bool] = OrderedDict()  # while it was detached
-        self._leaving: asyncio.Task[None] | None = None
+        self.releases = Releases(replica, self.open)
         replica.on_change(self._look)
 
     def lease(self, follower: Follower) -> SharedLease:
         """Return the lease of the run that `follower` polls."""
         return SharedLease(self, follower)
 
-    def leave(self, name: str, *, may_be_held: bool) -> None:
-        """End the subscription and the lease of a name in the background.
-
-        It is done again when the replica attaches, if the store can't be reached.
-        """
-        self._ended[name] = may_be_held or self._ended.get(name, False)
-        if self._leaving is None:
-            self._leaving = asyncio.create_task(self._leave_all())
-
-    async def _leave_all(self) -> None:
-        try:
-            while self._ended:
-                await self._leave(*self._ended.popitem(last=False))
-        finally:
-            self._leaving = None
-
-    async def _leave(self, name: str, may_be_held: bool) -> None:  # noqa: FBT001  # an item
-        replica = self.replica
-        if name not in self.open:  # else a newer poller uses it
-            await replica.unsubscribe(name)
-        if may_be_held and name not in self.open:
-            with suppress(StoreError):
-                await replica.ask(lambda store: store.release(name, replica=replica.id))
-        if not replica.is_attached:
-            self._left[name] = may_be_held
-            if len(self._left) > MAX_LEFT:
-                self._left.popitem(last=False)
-
     def _look(self) -> None:
-        """Claim the leases whose holders are gone, and leave what couldn't be left."""
+        """Claim the leases whose holders are gone."""
         if not self.replica.is_attached:
             return
         for lease in tuple(self.open.values()):
             if lease.holder and lease.holder not in self.replica.attached:
                 lease.free()
-        while self._left:
-            name, may_be_held = self._left.popitem(last=False)
-            self.leave(name, may_be_held=may_be_held)
 
 
 class SharedLease:
@@ -109,7 +78,7 @@ class SharedLease:
 
     __slots__ = (
         *("_follower", "_heard_at", "_is_ended", "_is_free", "_may_be_held"),
-        *("_name", "_shared", "holder"),
+        *("_name", "_own_failures", "_shared", "holder"),
     )
 
     def __init__(self, shared: SharedWatches, follower: Follower) -> None:
@@ -121,12 +90,18 @@ class SharedLease:
         self._may_be_held = False  # by this replica
         self._is_free = False  # the holder is gone, since the last claim began
         self._is_ended = False
+        self._own_failures = 0  # of polls, in a row
         self._heard_at = shared.clock()  # when this began, or news or a turn came
 
     @property
     def grace_seconds(self) -> float:
         """How long after a poll is due the poller waits for another replica's."""
         return GRACE_SECONDS if self.holder else 0.0
+
+    @property
+    def is_failing(self) -> bool:
+        """Return whether polls of this replica fail that others may be able to make."""
+        return self._own_failures >= OWN_FAILURES
 
     async def claim(self, *, period_seconds: float) -> bool:
         """Return whether the poller may poll now; else another replica does.
@@ -156,6 +131,16 @@ class SharedLease:
             asyncio.get_running_loop().call_soon(self.free)
         return False
 
+    def note_poll(self, *, is_own_failure: bool) -> None:
+        """Note how a poll has ended; release the lease if polls fail again and again.
+
+        From then on, until a poll succeeds, this replica polls by its back-off while
+        no other one has the lease, and else once about a minute, to see if it can.
+        """
+        self._own_failures = self._own_failures + 1 if is_own_failure else 0
+        if self.is_failing and self._name:
+            self._shared.releases.leave(self._name, may_be_held=True)
+
     def end(self) -> None:
         """End the subscription, and release the lease if it is held."""
         self._is_ended = True
@@ -164,7 +149,7 @@ class SharedLease:
     def free(self) -> None:
         """Claim the lease at the next poll: its holder doesn't poll any more."""
         self._is_free = True
-        if self.holder:
+        if self.holder and not self.is_failing:  # else its back-off decides
             self._follower.hurry(self._shared.jitter() * SPREAD_SECONDS)
 
     def hear(self, value: bytes) -> None:
@@ -187,6 +172,8 @@ class SharedLease:
         if name is None:
             return None
         self._may_be_held, self._is_free = True, False
+        if self.is_failing:
+            period_seconds = YIELDING_SECONDS
         field = shared.values.field(query)
         claimed = replica.ask(
             lambda store: store.claim(
@@ -201,7 +188,7 @@ class SharedLease:
             return claim
         finally:
             if self._is_ended:  # and its release may have come before the claim
-                shared.leave(name, may_be_held=True)
+                shared.releases.leave(name, may_be_held=True)
 
     def _learn_last(self, claim: Claim) -> bool:
         """Learn the value that the store has; return False if it isn't valid."""
@@ -217,7 +204,8 @@ class SharedLease:
     def _learn(self, dated: Dated) -> None:
         now = self._shared.clock()
         if now - dated.age_seconds > self._follower.answered_at + SAME_SECONDS:
-            self._heard_at = now
+            if not self.is_failing:
+                self._heard_at = now
             self._follower.learn(dated.answer, age_seconds=dated.age_seconds)
 
     def _may_poll(self) -> bool:
@@ -227,5 +215,5 @@ class SharedLease:
     def _close(self) -> None:
         if self._name:
             self._shared.open.pop(self._name)
-            self._shared.leave(self._name, may_be_held=self._may_be_held)
+            self._shared.releases.leave(self._name, may_be_held=self._may_be_held)
             self._name = None

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from healthomics_gateway.runs.reservations import USABLE_SECONDS, drawn
 from healthomics_gateway.runs.shared_quota import SharedQuota
+from healthomics_gateway.runs.shared_rate import USABLE_SECONDS, drawn
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.replica import Replica

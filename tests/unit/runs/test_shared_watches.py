@@ -271,11 +271,14 @@ def test_watch_misses_no_end_if_all_messages_are_lost() -> None:
     assert [] == left
 
 
-def test_followers_wait_for_a_replica_whose_polls_fail() -> None:
-    """Its back-off decides; after a minute without news each follower polls once."""
+@pytest.mark.parametrize(
+    "reason", [Reason.UPSTREAM_INTERNAL, Reason.UPSTREAM_THROTTLED]
+)
+def test_followers_wait_while_healthomics_fails(reason: Reason) -> None:
+    """The back-off decides; after a minute without news each follower polls once."""
 
     async def work() -> Any:
-        error = failure(Reason.UPSTREAM_INTERNAL)
+        error = failure(reason)
         world = World((0, {"name": "a"}), (4, error), (300, {"status": "COMPLETED"}))
         await world.attach()
         watches = [each.watch(ID, at=1) for each in world.nodes]
@@ -294,6 +297,113 @@ def test_followers_wait_for_a_replica_whose_polls_fail() -> None:
         for before, after in pairwise(each)
     )
     assert [4, 4] == [len(each) for each in by_replica[1:]]
+
+
+@pytest.mark.guarantee("lease-takeover")
+@pytest.mark.parametrize(
+    "reason",
+    [
+        Reason.UPSTREAM_CONNECTION,
+        Reason.UPSTREAM_TLS_UNTRUSTED,
+        Reason.GATEWAY_CREDENTIALS_EXPIRED,
+    ],
+)
+def test_another_replica_polls_if_the_polls_of_one_fail(reason: Reason) -> None:
+    """It does so after two failures, and the first one follows it."""
+
+    async def work() -> Any:
+        world = World(*LIFE)
+        await world.attach()
+        watches = [each.watch(ID, at=1) for each in world.nodes]
+        await until(8)
+        world.nodes[0].failure = failure(reason)
+        seen = await asyncio.gather(*watches)
+        return seen, world.polls(), world.pollers(), await left_behind(world)
+
+    seen, polled, pollers, left = virtually(work)
+    assert [["a", "b", "c", "end"]] * 3 == [[what for _, what in each] for each in seen]
+    assert [1, 6.1, 11.2, 12.3, 12.65, 17.75, 22.85, 27.95, 33.05] == polled
+    assert [0, 0, 0, 0] == pollers[:4]
+    assert [pollers[4] or 1] * 5 == pollers[4:]
+    assert [] == left
+
+
+def test_replica_whose_polls_fail_takes_no_lease_from_another() -> None:
+    """It polls once a minute to see whether it can, and then its period counts."""
+
+    async def work() -> Any:
+        world = World((0, {"name": "a"}), (300, {"status": "COMPLETED"}))
+        first, second, _ = world.nodes
+        await world.attach()
+        watches = [first.watch(ID, at=1, period_seconds=2), second.watch(ID, at=1)]
+        await until(8)
+        first.failure = failure(Reason.UPSTREAM_DNS)
+        await until(200)
+        first.failure = None
+        await asyncio.gather(*watches)
+        return world.polled, world.nodes
+
+    polled, (first, second, _) = virtually(work)
+    failed = [at for at, _, node in polled if node is first and 8 < at < 200]
+    others = [at for at, _, node in polled if node is second]
+    again = [at for at, _, node in polled if node is first and at >= 200]
+    assert [9.4, 10.5, 12.6] == failed[:3]  # the others' next poll isn't due yet
+    assert all(60 <= after - before for before, after in pairwise(failed[2:]))
+    assert 5 == len(failed)
+    assert {5.1} == {round(after - before, 3) for before, after in pairwise(others)}
+    assert others[-1] <= again[0] + 5.1
+    assert again[0] <= 200 + 65
+    assert {2.1} == {round(after - before, 3) for before, after in pairwise(again[1:])}
+
+
+def test_replicas_whose_polls_all_fail_poll_by_their_back_off() -> None:
+    """None of them polls more often because another one fails, and all see the end."""
+    backed_off = [min(2**number, 60) for number in range(12)]
+
+    async def work() -> Any:
+        world = World((0, {"name": "a"}), (400, {"status": "COMPLETED"}))
+        await world.attach()
+        watches = [each.watch(ID, at=1) for each in world.nodes]
+        await until(8)
+        for each in world.nodes:
+            each.failure = failure(Reason.UPSTREAM_CONNECTION)
+        await until(401)
+        for each in world.nodes:
+            each.failure = None
+        seen = await asyncio.gather(*watches)
+        return seen, world.polled, world.nodes, await left_behind(world)
+
+    seen, polled, nodes, left = virtually(work)
+    for each in nodes:
+        failed = [at for at, _, node in polled if node is each and 8 < at < 401]
+        pauses = [after - before for before, after in pairwise(failed)]
+        assert all(
+            pause >= least for pause, least in zip(pauses, backed_off, strict=False)
+        )
+        assert 8 <= len(failed) <= 12
+    assert {"end"} == {each[-1][1] for each in seen}
+    assert 401 + 65 >= max(each[-1][0] for each in seen)
+    assert [] == left
+
+
+def test_replica_whose_polls_fail_goes_on_if_it_is_alone() -> None:
+    """It polls by its back-off, as without a store; a new watch elsewhere polls."""
+
+    async def work() -> Any:
+        world = World((0, {"name": "a"}), (50, {"status": "COMPLETED"}))
+        first, second, _ = world.nodes
+        await world.attach()
+        first.failure = failure(Reason.UPSTREAM_CONNECTION)
+        watch = first.watch(ID, at=1)
+        await until(20)
+        seen = await second.watch(ID)
+        return await watch, seen, world.polls(), world.pollers()
+
+    first, second, polled, pollers = virtually(work)
+    assert [1, 2.1, 4.2, 8.3, 16.4, 20, 25.1, 30.2] == polled[:8]
+    assert [0] * 5 + [1] * 7 == pollers
+    assert ["a", "", "end"] == [what for _, what in first]
+    assert first[-1][0] <= second[-1][0]
 
 
 def test_final_error_is_found_by_each_replica() -> None:
@@ -410,7 +520,7 @@ def test_lease_that_is_released_during_a_claim_is_claimed_again() -> None:
     assert [0, 1, 1, 1, 1, 1, 1] == pollers
 
 
-KINDS = ("cut", "freeze", "kill", "lose", "slow", "wipe")
+KINDS = ("cut", "fail", "freeze", "kill", "lose", "slow", "wipe")
 FAULTS = st.lists(
     st.tuples(
         st.sampled_from(KINDS),
@@ -438,6 +548,10 @@ async def cause(world: World, fault: tuple[str, int, float, float]) -> None:
         node.store.loses_messages = True
         await asyncio.sleep(seconds)
         node.store.loses_messages = False
+    elif kind == "fail":
+        node.failure = failure(Reason.UPSTREAM_CONNECTION)
+        await asyncio.sleep(seconds)
+        node.failure = None
     elif kind == "slow":
         node.store.delay = lambda: 0.2
         await asyncio.sleep(seconds)
@@ -475,7 +589,8 @@ def test_no_fault_makes_a_watch_miss_its_end(
     ends = [31.0, *(1 + at + seconds for _, _, at, seconds in faults)]
     assert {"end"} == {each[-1][1] for each in seen}
     assert {"c"} == {each[-2][1] for each in seen}
-    assert max(ends) + 12 >= max(each[-1][0] for each in seen)
+    late = 12 + (32 if "fail" in {kind for kind, *_ in faults} else 0)  # the back-off
+    assert max(ends) + late >= max(each[-1][0] for each in seen)
     assert 2 * 3 * 12 >= len(polled)
     assert [] == left
 
