@@ -64,7 +64,7 @@ class Parts:
 
     @property
     def quota_scope(self) -> str:
-        """Whose requests the quotas limit now: a value in `telemetry.quota_scope`."""
+        """The scope of the quotas at the moment, one of `telemetry.quota_scope`."""
         return self.sharing.quota_scope if self.sharing else GATEWAY
 
 

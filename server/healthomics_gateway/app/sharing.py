@@ -48,7 +48,7 @@ class Sharing:
 
     @property
     def quota_scope(self) -> str:
-        """Whose requests the quotas limit: a value in `telemetry.quota_scope`."""
+        """The scope of the quotas at the moment, one of `telemetry.quota_scope`."""
         return self.scope if self.replica.is_attached else GATEWAY
 
     def fault(self) -> str:

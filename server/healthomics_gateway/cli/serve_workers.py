@@ -20,7 +20,8 @@ from healthomics_gateway.workers.worker import serve_worker
 from healthomics_gateway.workers.zygote import Forked, start_zygote
 from healthomics_gateway.workers.zygote_link import ZygoteLink
 
-# What workers need, but for gRPC: it is loaded once, and they share its memory.
+# Modules of the workers, without gRPC. The zygote loads them once, and all workers
+# share their memory.
 SHARED_MODULES = (
     "healthomics_gateway.auth.keyring",
     "healthomics_gateway.runs.watch",

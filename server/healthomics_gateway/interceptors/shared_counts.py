@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from healthomics_gateway.shared.replica import Replica
 
 RETRY_SECONDS = 1.0  # after which a number that a full store hasn't taken is sent again
-MAX_CALLERS = 100_000  # beyond these, the store isn't sent that one has no watches
+MAX_CALLERS = 100_000  # beyond these, the end of a last watch isn't sent to the store
 _UNKNOWN = -1  # what the store has after a command has failed
 
 
@@ -72,7 +72,7 @@ class SharedCounts:
             raise limited(0.5 + self._jitter())
 
     def leave(self, name: str) -> None:
-        """Count a watch no more."""
+        """Remove a watch from the count."""
         caller = self._callers[name]
         caller.number -= 1
         self._note(caller)
@@ -171,7 +171,7 @@ class _Caller:
     """One caller's watches at this replica."""
 
     __slots__ = (
-        *("admitting", "entries", "limit", "lock", "name", "number", "stored", "sent"),
+        *("admitting", "entries", "limit", "lock", "name", "number", "sent", "stored"),
     )
 
     def __init__(self, name: str, stored: str) -> None:

@@ -1,4 +1,4 @@
-"""A worker: the gateway of a single process, which its supervisor can also end."""
+"""Serves as one of several workers, under the orders of a supervisor."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def serve_worker(
 
 
 class Worker:
-    """A worker's connection to its supervisor, which reports to it and obeys it."""
+    """A worker's end of the connection: reports to the supervisor, and obeys it."""
 
     def __init__(
         self, number: int, program: Program, *, make_report: MakeReport
