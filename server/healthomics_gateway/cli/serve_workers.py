@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from healthomics_gateway.app.reload import ConfigFile
 from healthomics_gateway.cli.usage import DONE
+from healthomics_gateway.net.addresses import Address, UnixPath
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.upstream.config import Aws
@@ -60,19 +61,20 @@ def serve_with_workers(
 
 
 def _sandbox_aws(url: str) -> Aws:
-    from healthomics_gateway.cli.sandbox_aws import sandbox_aws
+    from healthomics_gateway.cli.sandbox_aws import sandbox_aws  # only with a sandbox
 
     return sandbox_aws(url)
 
 
 async def _supervise_with_sandbox(program: Program, link: ZygoteLink) -> None:
     """Serve by workers that use a sandbox in this process."""
+    # Without `--sandbox`, neither is imported.
     from healthomics_gateway.cli.introduction import introduce
     from healthomics_gateway.sandbox import Sandbox
 
     async with Sandbox() as sandbox:
 
-        async def started(address: Any, admin_address: Any) -> None:
+        async def started(address: Address | UnixPath, admin_address: Address) -> None:
             introduce(program.settings, address, admin_address)
 
         await supervise(program, link, sandbox=sandbox.url, started=started)
