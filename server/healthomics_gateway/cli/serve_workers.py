@@ -15,7 +15,6 @@ from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.workers.process import supervise
 from healthomics_gateway.workers.program import Program
-from healthomics_gateway.workers.report import Reports
 from healthomics_gateway.workers.supervisor import KILL_SECONDS
 from healthomics_gateway.workers.worker import serve_worker
 from healthomics_gateway.workers.zygote import Forked, start_zygote
@@ -54,7 +53,7 @@ def serve_with_workers(
     end_seconds = settings.drain_time.total_seconds() + KILL_SECONDS
     place = start_zygote(end_seconds=end_seconds)
     if isinstance(place, Forked):
-        code: int = run(serve_worker(place, program, make_report=Reports().make))
+        code: int = run(serve_worker(place, program))
         return code
     run(supervise(program, place) if aws else _supervise_with_sandbox(program, place))
     return DONE
