@@ -146,15 +146,15 @@ async def test_pages_are_those_of_all_workers() -> None:
         before = await settled(served, all_have_reported)
         os.kill(killed, signal.SIGKILL)
         await served.event("worker_ended")
-        gone = await page(served, "/readyz?verbose")
+        meanwhile = await page(served, "/readyz?verbose")
         await served.event("worker_started")
         after = await settled(served, all_have_reported)
         _, text = await page(served, "/statusz?format=json")
 
     assert [0, 1] == [each.value("worker_restarts_total") for each in (before, after)]
     assert [1, 1] == [each.value("ready") for each in (before, after)]
-    assert 200 == gone[0]
-    assert gone[1].splitlines()[-1] in (
+    assert 200 == meanwhile[0]
+    assert meanwhile[1].splitlines()[-1] in (
         "workers: worker 0 is starting again (ended by SIGKILL)",
         "workers: ok",  # if it was back at once
     )
