@@ -33,9 +33,11 @@ class SharedCounts:
         replica: Replica,
         names: Names,
         *,
+        max_callers: int = MAX_CALLERS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Begin with none; `jitter` returns a random number in [0, 1)."""
+        self._max_callers = max_callers
         self._replica = replica
         self._names = names
         self._jitter = jitter
@@ -135,7 +137,7 @@ class SharedCounts:
         """Let a number that has changed be sent; forget a caller that has none."""
         name, is_sent = caller.name, caller.is_sent
         is_over = not caller.number and caller.admitting is None
-        if is_over and (is_sent or len(self._callers) > MAX_CALLERS):
+        if is_over and (is_sent or len(self._callers) > self._max_callers):
             if self._callers.get(name) is caller:
                 del self._callers[name]
         elif not is_sent:
