@@ -147,8 +147,8 @@ class SharedCounts:
 
     def _send_all(self) -> None:
         """Send all numbers again, if the store is there: it may have lost them."""
-        for caller in tuple(self._callers.values()):
-            if caller.is_limited and self._replica.is_attached:
+        if self._replica.is_attached:
+            for caller in tuple(self._callers.values()):
                 caller.sent = _UNKNOWN
                 self._note(caller)
 
@@ -187,14 +187,9 @@ class _Caller:
         self.admitting: asyncio.Task[None] | None = None
 
     @property
-    def is_limited(self) -> bool:
-        """Return whether the store counts this caller's watches."""
-        return self.limit is not None
-
-    @property
     def is_sent(self) -> bool:
-        """Return whether the store has the right number, if it counts the caller's."""
-        return not self.is_limited or self.sent == self.number
+        """Return whether the store has the right number, or needs none."""
+        return self.limit is None or self.sent == self.number
 
     def admit(self, number: int) -> None:
         """Let the first watches begin that wait."""
