@@ -14,6 +14,7 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.local_limits import MAX_KNOWN
 from healthomics_gateway.interceptors.shared_rates import (
     KEEP_SECONDS,
+    MAX_EMPTY_SECONDS,
     MAX_REQUESTS,
     SharedRates,
 )
@@ -239,6 +240,19 @@ def test_store_that_lies_has_a_bounded_effect(said: Permit, permitted: int) -> N
         assert a.rates.take("lims", 100.0, is_identity=True) is False
 
     test()
+
+
+@several
+async def test_refusal_of_the_store_holds_for_a_second_at_most(a: Limiter) -> None:
+    """A store that says that it has no token for longer is asked again."""
+    a.store.answers["take"] = Permit(0, 1e9)
+    error = await a.call()
+    a.store.answers.clear()
+    await asyncio.sleep(MAX_EMPTY_SECONDS)
+
+    assert error
+    assert error.retry_delay_seconds <= MAX_EMPTY_SECONDS
+    assert await a.call() is None
 
 
 @several
