@@ -8,7 +8,7 @@ from math import inf
 from healthomics_gateway.app.scheduling import make_schedulers
 from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.runs.source import OneCall, Partition, RunQuery
-from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.schema import Quota, Settings
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
@@ -34,6 +34,14 @@ class Noting(LocalStore):
         """Note it, and give a token."""
         self.asked.append((quota, rate))
         return Reservation(0.0, rate.tps)
+
+
+def test_polls_have_a_whole_token() -> None:
+    """A share of the burst that is less than one would never let a poll begin."""
+    quota = Quota(tps=8.0, burst=1.0)
+    _, polls = make_schedulers(Settings(quota=quota), Metrics())
+
+    assert 1.0 == polls.of(RunQuery("1")).tokens
 
 
 async def test_replicas_share_a_quota_of_each_account_and_kind() -> None:

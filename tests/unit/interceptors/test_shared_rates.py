@@ -14,6 +14,7 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.local_limits import MAX_KNOWN
 from healthomics_gateway.interceptors.shared_rates import (
     KEEP_SECONDS,
+    MAX_BATCH,
     MAX_EMPTY_SECONDS,
     MAX_REQUESTS,
     SharedRates,
@@ -101,6 +102,15 @@ async def test_tokens_are_taken_in_batches(a: Limiter) -> None:
 
     assert len(a.permitted) >= 8000
     assert a.store.commands["take"] <= 10 * 30
+
+
+@several
+async def test_batches_are_bounded(a: Limiter) -> None:
+    """A caller with a very high rate doesn't make a replica take a second's tokens."""
+    await a.flood(seconds=2.0, rate=10_000.0, calls=9000.0)
+
+    assert len(a.permitted) >= 2000
+    assert len(a.permitted) <= (MAX_BATCH + 1) * a.store.commands["take"]
 
 
 @several
