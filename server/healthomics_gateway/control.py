@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import orjson
 import structlog
 
-MAX_FRAME = 16_777_216  # bytes
-MAX_UNREAD = 2 * MAX_FRAME  # bytes that the other side hasn't read
+MAX_FRAME_BYTES = 16_777_216
+MAX_UNREAD_BYTES = 2 * MAX_FRAME_BYTES  # that the other side hasn't read
 MAX_ASKED = 65_536  # requests without an answer, in each direction
 
 _SIZES = struct.Struct("!II")  # of the header and of the payload
@@ -111,11 +111,13 @@ class Control:
             return
         header = orjson.dumps([kind, number, name, message.data])
         sizes = len(header), len(message.payload)
-        if sum(sizes) > MAX_FRAME:
-            raise ControlError(f"{name}: the message has more than {MAX_FRAME} bytes")
+        if sum(sizes) > MAX_FRAME_BYTES:
+            raise ControlError(
+                f"{name}: the message has more than {MAX_FRAME_BYTES} bytes"
+            )
         # Not `drain`: a process that doesn't read must not delay this one.
         self._writer.write(_SIZES.pack(*sizes) + header + message.payload)
-        if self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
+        if self._writer.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self.close()
 
     async def _run(self, reader: asyncio.StreamReader) -> None:
@@ -158,7 +160,7 @@ class Control:
 async def _frame(reader: asyncio.StreamReader) -> tuple[int, int, str, Message]:
     """Read a frame: kind, number, name and message. Raises ControlError."""
     of_header, of_payload = _SIZES.unpack(await reader.readexactly(_SIZES.size))
-    if of_header + of_payload > MAX_FRAME:
+    if of_header + of_payload > MAX_FRAME_BYTES:
         raise ControlError("the frame is too long")
     kind, number, name, data = orjson.loads(await reader.readexactly(of_header))
     return kind, number, name, Message(data, await reader.readexactly(of_payload))

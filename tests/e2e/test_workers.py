@@ -146,15 +146,15 @@ async def test_pages_are_those_of_all_workers() -> None:
         before = await settled(served, all_have_reported)
         os.kill(killed, signal.SIGKILL)
         await served.event("worker_ended")
-        gone = await page(served, "/readyz?verbose")
+        meanwhile = await page(served, "/readyz?verbose")
         await served.event("worker_started")
         after = await settled(served, all_have_reported)
         _, text = await page(served, "/statusz?format=json")
 
     assert [0, 1] == [each.value("worker_restarts_total") for each in (before, after)]
     assert [1, 1] == [each.value("ready") for each in (before, after)]
-    assert 200 == gone[0]
-    assert gone[1].splitlines()[-1] in (
+    assert 200 == meanwhile[0]
+    assert meanwhile[1].splitlines()[-1] in (
         "workers: worker 0 is starting again (ended by SIGKILL)",
         "workers: ok",  # if it was back at once
     )
@@ -266,16 +266,18 @@ async def test_gateway_drains_and_ends_without_its_zygote(
     assert events == [each for each in logged if each.startswith("zygote")]
 
 
+@pytest.mark.parametrize("name", ["listen", "admin_listen"])
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_port_of_another_program_is_a_fault(workers: str) -> None:
+async def test_port_of_another_program_is_a_fault(workers: str, name: str) -> None:
     """The fault is that of a single process, and so is the exit code."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        failure = await failed_start("--workers", workers, "--listen", address)
+        flag = f"--{name.replace('_', '-')}"
+        failure = await failed_start("--workers", workers, flag, address)
 
-    assert (2, [f"listen {address}: it can't be bound; is it in use?"]) == failure
+    assert (2, [f"{name} {address}: it can't be bound; is it in use?"]) == failure
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

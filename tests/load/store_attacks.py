@@ -49,6 +49,7 @@ SETTINGS = {
     "GATEWAY_WATCH__INTERVAL": "1s",
 }
 REJECTED = "store_values_rejected_total"
+KINDS = ("fresh", "remembered", "watched", "hidden")  # of answers
 INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 
@@ -189,9 +190,6 @@ def _judge_rate(result: Result, report: Report) -> None:
 def _is_in(spans: Sequence[tuple[float, float]], at: float) -> bool:
     # A forged token is used within a second.
     return any(begun <= at < ended + 1.0 for begun, ended in spans)
-
-
-KINDS = ("fresh", "remembered", "watched", "hidden")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from healthomics_gateway.control import (
-    MAX_FRAME,
+    MAX_FRAME_BYTES,
     Control,
     ControlError,
     Handlers,
@@ -132,7 +132,7 @@ async def test_peer_that_does_not_read_is_disconnected() -> None:
     await control.open(ours)
     for _ in range(3):
         assert not control.closed.is_set()
-        control.note("note", Message(payload=bytes(MAX_FRAME - 100)))
+        control.note("note", Message(payload=bytes(MAX_FRAME_BYTES - 100)))
 
     assert control.closed.is_set()
     theirs.close()
@@ -142,14 +142,16 @@ async def test_message_that_is_too_long_is_refused() -> None:
     """It isn't sent, and the connection stays open."""
     async with connected() as (control, _):
         with pytest.raises(ControlError, match="the message has more than"):
-            await control.ask("echo", Message(payload=bytes(MAX_FRAME)), seconds=1)
+            await control.ask(
+                "echo", Message(payload=bytes(MAX_FRAME_BYTES)), seconds=1
+            )
         assert Message(1) == await control.ask("echo", Message(1), seconds=SECONDS)
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        pytest.param(struct.pack("!II", MAX_FRAME, 1), id="long"),
+        pytest.param(struct.pack("!II", MAX_FRAME_BYTES, 1), id="long"),
         pytest.param(struct.pack("!II", 4, 0) + b"what", id="no-json"),
         pytest.param(struct.pack("!II", 2, 0) + b"[]", id="short"),
         pytest.param(b"\0\0", id="cut"),
@@ -168,8 +170,10 @@ async def test_frame_that_is_too_long_ends_the_connection(frame: bytes) -> None:
 
 
 async def test_number_of_requests_is_bounded() -> None:
-    """A request beyond the bound fails at once."""
+    """A request beyond the bound fails at once; those that have ended don't count."""
     async with connected() as (control, _):
+        for _ in range(MAX_ASKED + 1):
+            await control.ask("echo", seconds=SECONDS)
         asked = [
             asyncio.create_task(control.ask("hang", seconds=SECONDS))
             for _ in range(MAX_ASKED)

@@ -14,6 +14,7 @@ from healthomics_gateway.app.announcement import announce
 from healthomics_gateway.app.grpc_server import OPTIONS
 from healthomics_gateway.app.listener import ListenError
 from healthomics_gateway.app.metric_readers import observe
+from healthomics_gateway.app.own_identity import learn_identity
 from healthomics_gateway.app.parts import Observability, make_parts
 from healthomics_gateway.app.readiness_parts import add_to_readiness
 from healthomics_gateway.app.reload import Reload, Reloader, Setters
@@ -151,9 +152,9 @@ class Gateway:
     def _share(self) -> None:
         """Begin to share with other processes, if the settings say so."""
         if sharing := self.parts.sharing:
-            upstream = self.parts.upstream
+            names, upstream = sharing.names, self.parts.upstream
             self._background.start("shared", sharing.replica.follow)
-            self._background.start("identity", lambda: sharing.learn(upstream))
+            self._background.start("identity", lambda: learn_identity(names, upstream))
 
     async def died(self) -> str:
         """Wait until new calls can't reach the gateway; set it unready; return why."""

@@ -21,7 +21,10 @@ from healthomics_gateway.services.names import full_names
 from healthomics_gateway.services.reachability import Reachability
 from healthomics_gateway.services.readiness import UPSTREAM, Readiness
 from healthomics_gateway.services.run_service import RunService
-from healthomics_gateway.settings.listener_settings import listeners_of
+from healthomics_gateway.settings.listener_settings import (
+    ListenerSettings,
+    listeners_of,
+)
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.quota_scope import GATEWAY
@@ -64,7 +67,7 @@ class Parts:
 
     @property
     def quota_scope(self) -> str:
-        """Whose requests the quotas limit now: a value in `telemetry.quota_scope`."""
+        """The scope of the quotas at the moment, one of `telemetry.quota_scope`."""
         return self.sharing.quota_scope if self.sharing else GATEWAY
 
 
@@ -109,14 +112,7 @@ def make_parts(
         reachability=reachability,
         upstream=upstream,
         keyring=keyring,
-        listeners=Listeners(
-            [
-                each
-                for each in listeners
-                if not worker or isinstance(each.address, Address)
-            ],
-            are_shared=worker is not None,
-        ),
+        listeners=_make_listeners(listeners, worker),
         services=services,
         bounds=caller_wiring.make_bounds(settings),
         guards=caller_wiring.make_guards(
@@ -137,3 +133,11 @@ def make_parts(
         reloads=Reloads(settings),
         observability=observability,
     )
+
+
+def _make_listeners(
+    settings: Sequence[ListenerSettings], worker: int | None
+) -> Listeners:
+    """Create the listeners of a process: workers but the first have no Unix sockets."""
+    own = [each for each in settings if not worker or isinstance(each.address, Address)]
+    return Listeners(own, are_shared=worker is not None)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
-from healthomics_gateway.app.wiring import UpstreamParts
-from healthomics_gateway.backoff import backoff_seconds
-from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.runs.answer_values import MAX_VALUE_BYTES
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.shared.names import Names
@@ -21,16 +15,9 @@ from healthomics_gateway.shared.store import Store
 from healthomics_gateway.telemetry.metrics.parts import NOTHING, Distribution
 from healthomics_gateway.telemetry.quota_scope import ALL, GATEWAY
 from healthomics_gateway.upstream.config import Aws
-from healthomics_gateway.upstream.provider import ChainError
 
 if TYPE_CHECKING:
     from healthomics_gateway.shared.valkey.store import ValkeyStore
-
-IDENTITY_SECONDS = 5.0  # for AWS to say who the gateway is
-MIN_AGAIN_SECONDS, MAX_AGAIN_SECONDS = 5.0, 300.0  # until it is asked again
-SESSION_PARTS = 3  # of the resource of a role's session: assumed-role/ROLE/SESSION
-
-_log = structlog.get_logger("shared")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +30,11 @@ class Sharing:
     store: Store
     scope: str  # of the quota while the store is used, in `telemetry.quota_scope`
     workers: int = 1  # of this gateway, each of which is a replica
-    is_identity_known: bool = False  # from the start
     fault_of_messages: Callable[[], str] = lambda: ""
 
     @property
     def quota_scope(self) -> str:
-        """Whose requests the quotas limit: a value in `telemetry.quota_scope`."""
+        """The scope of the quotas at the moment, one of `telemetry.quota_scope`."""
         return self.scope if self.replica.is_attached else GATEWAY
 
     def fault(self) -> str:
@@ -64,60 +50,9 @@ class Sharing:
             )
         return ""
 
-    async def learn(self, upstream: UpstreamParts) -> None:
-        """Find out the gateway's AWS identity; until it is known, try again.
-
-        Meanwhile only the quota and the limits of callers are shared.
-        """
-        if self.is_identity_known:
-            return
-        failures = 0
-        while True:
-            try:
-                async with asyncio.timeout(IDENTITY_SECONDS):
-                    account, identity = await identity_of(upstream)
-            except (ChainError, GatewayError, TimeoutError) as error:
-                if not failures:
-                    name = error.name if isinstance(error, ChainError) else ""
-                    why = name or type(error).__name__
-                    _log.warning("shared_identity_unknown", error=why)
-            else:
-                self.names.learn(account=account, identity=identity)
-                return
-            await asyncio.sleep(  # until AWS is asked again
-                backoff_seconds(
-                    failures,
-                    base_seconds=MIN_AGAIN_SECONDS,
-                    max_seconds=MAX_AGAIN_SECONDS,
-                )
-            )
-            failures += 1
-
     async def close(self) -> None:
         """Close the connections to the store; never raises."""
         await self.store.close()
-
-
-async def identity_of(upstream: UpstreamParts) -> tuple[str, str]:
-    """Return the account and the identity of the gateway's own credentials.
-
-    The sessions of a role are one identity. Without STS, as with the sandbox, the
-    access key is the identity. Raises ChainError or GatewayError.
-    """
-    if not upstream.sts.has_client:
-        credentials = await upstream.provider.credentials()
-        return "", credentials.access_key
-    caller = await upstream.sts.caller()
-    return caller.account, without_session(caller.arn)
-
-
-def without_session(arn: str) -> str:
-    """Return an ARN of STS without the name of the session that it may have."""
-    head, _, resource = arn.rpartition(":")
-    parts = resource.split("/")
-    if parts[0] == "assumed-role" and len(parts) >= SESSION_PARTS:
-        resource = "/".join(parts[:-1])
-    return f"{head}:{resource}"
 
 
 def make_worker_sharing(
@@ -137,7 +72,6 @@ def make_worker_sharing(
         store=store,
         scope=GATEWAY,
         workers=settings.workers,
-        is_identity_known=True,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from healthomics_gateway.app.scheduling import QuotaSharing, make_schedulers
+from healthomics_gateway.app.scheduling import make_schedulers
+from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.cache import Cache, Caching
@@ -78,7 +79,7 @@ def make_upstream(
     metrics: Metrics,
     tracer: Tracer | None = None,
     reached: Callable[[Reason | None], None] = lambda _: None,
-    sharing: QuotaSharing | None = None,
+    sharing: Sharing | None = None,
 ) -> UpstreamParts:
     """Create the sources and clients for AWS.
 

@@ -11,7 +11,7 @@ from healthomics_gateway.interceptors.local_limits import LocalCounts, LocalRate
 
 
 class Rates(Protocol):
-    """The token buckets of callers."""
+    """A token bucket for each caller."""
 
     def take(self, name: str, rate: float, *, is_identity: bool) -> bool:
         """Take a token that is at hand; return whether there was one."""
@@ -23,7 +23,7 @@ class Rates(Protocol):
 
 
 class Counts(Protocol):
-    """The numbers of calls under way of callers."""
+    """The number of calls under way of each caller."""
 
     def enter(self, name: str, limit: int | None) -> bool:
         """Count a call if that may be decided at once; return whether it is counted."""
@@ -34,7 +34,7 @@ class Counts(Protocol):
         ...
 
     def leave(self, name: str) -> None:
-        """Count a call no more."""
+        """Remove a call from the count."""
         ...
 
 

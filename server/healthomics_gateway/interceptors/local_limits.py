@@ -1,4 +1,4 @@
-"""Callers' limits of a gateway that shares none: each counts its own calls."""
+"""The limits of callers of one process, which shares no counts with others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class ByCaller(Generic[_T]):
-    """Something of each caller; that of callers who came longest ago is forgotten.
+    """A value for each caller; those of the least recently used callers are evicted.
 
     Identities and hosts are kept apart, so that hosts without identity, of which one
     client may have many, don't evict the bucket of an identity, which would start again
@@ -32,7 +32,7 @@ class ByCaller(Generic[_T]):
         self._of_hosts: LRUCache[str, _T] = LRUCache(MAX_KNOWN)
 
     def of(self, *, is_identity: bool) -> LRUCache[str, _T]:
-        """Return what identities have, or hosts, by their names."""
+        """Return the values of identities, or those of hosts, by their names."""
         return self._of_identities if is_identity else self._of_hosts
 
 
@@ -87,7 +87,7 @@ class LocalCounts:
         raise limited(0.5 + self._jitter())
 
     def leave(self, name: str) -> None:
-        """Count a call no more."""
+        """Remove a call from the count."""
         number = self._numbers[name] - 1
         if number:
             self._numbers[name] = number

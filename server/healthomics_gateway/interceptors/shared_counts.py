@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from healthomics_gateway.shared.replica import Replica
 
 RETRY_SECONDS = 1.0  # after which a number that a full store hasn't taken is sent again
-MAX_CALLERS = 100_000  # beyond these, the store isn't sent that one has no watches
+MAX_CALLERS = 100_000  # beyond these, the end of a last watch isn't sent to the store
 _UNKNOWN = -1  # what the store has after a command has failed
 
 
@@ -33,9 +33,11 @@ class SharedCounts:
         replica: Replica,
         names: Names,
         *,
+        max_callers: int = MAX_CALLERS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Begin with none; `jitter` returns a random number in [0, 1)."""
+        self._max_callers = max_callers
         self._replica = replica
         self._names = names
         self._jitter = jitter
@@ -72,7 +74,7 @@ class SharedCounts:
             raise limited(0.5 + self._jitter())
 
     def leave(self, name: str) -> None:
-        """Count a watch no more."""
+        """Remove a watch from the count."""
         caller = self._callers[name]
         caller.number -= 1
         self._note(caller)
@@ -135,7 +137,7 @@ class SharedCounts:
         """Let a number that has changed be sent; forget a caller that has none."""
         name, is_sent = caller.name, caller.is_sent
         is_over = not caller.number and caller.admitting is None
-        if is_over and (is_sent or len(self._callers) > MAX_CALLERS):
+        if is_over and (is_sent or len(self._callers) > self._max_callers):
             if self._callers.get(name) is caller:
                 del self._callers[name]
         elif not is_sent:
@@ -145,8 +147,8 @@ class SharedCounts:
 
     def _send_all(self) -> None:
         """Send all numbers again, if the store is there: it may have lost them."""
-        for caller in tuple(self._callers.values()):
-            if caller.is_limited and self._replica.is_attached:
+        if self._replica.is_attached:
+            for caller in tuple(self._callers.values()):
                 caller.sent = _UNKNOWN
                 self._note(caller)
 
@@ -171,7 +173,7 @@ class _Caller:
     """One caller's watches at this replica."""
 
     __slots__ = (
-        *("admitting", "entries", "limit", "lock", "name", "number", "stored", "sent"),
+        *("admitting", "entries", "limit", "lock", "name", "number", "sent", "stored"),
     )
 
     def __init__(self, name: str, stored: str) -> None:
@@ -185,14 +187,9 @@ class _Caller:
         self.admitting: asyncio.Task[None] | None = None
 
     @property
-    def is_limited(self) -> bool:
-        """Return whether the store counts this caller's watches."""
-        return self.limit is not None
-
-    @property
     def is_sent(self) -> bool:
-        """Return whether the store has the right number, if it counts the caller's."""
-        return not self.is_limited or self.sent == self.number
+        """Return whether the store has the right number, or needs none."""
+        return self.limit is None or self.sent == self.number
 
     def admit(self, number: int) -> None:
         """Let the first watches begin that wait."""

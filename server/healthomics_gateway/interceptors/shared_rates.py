@@ -47,10 +47,7 @@ class SharedRates:
 
     def take(self, name: str, rate: float, *, is_identity: bool) -> bool:
         """Take a token that is at hand; return whether there was one."""
-        caller = self._caller(name, rate, is_identity=is_identity)
-        if caller.take_at_hand():
-            return True
-        return not self._replica.is_attached and self._take_own(caller)
+        return self._caller(name, rate, is_identity=is_identity).take_at_hand()
 
     async def ask(self, name: str, rate: float, *, is_identity: bool) -> None:
         """Take a token from the store; raises CALLER_RATE_LIMITED.

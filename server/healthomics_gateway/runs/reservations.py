@@ -103,13 +103,13 @@ class Reservations:
         return token.until if token else 0.0
 
     def put_back(self, until: float) -> None:
-        """Have a token that was taken, unless there is another one."""
+        """Put a token back that was taken, unless there is another one."""
         if self.left_seconds is None:
             now = self._clock()
             self._token = _Token(now, until, self._replica.detached_at, inf)
 
     def drop(self) -> None:
-        """Have no token."""
+        """Drop the token, if there is one."""
         self._token = None
 
     def drop_outdated(self, rate: float) -> bool:

@@ -1,4 +1,4 @@
-"""The names of what a gateway shares: they differ for whatever mustn't be mixed."""
+"""Derives the names of what is shared, so that data of different owners isn't mixed."""
 
 from __future__ import annotations
 

@@ -106,8 +106,8 @@ class Store(Protocol):
 
         The tokens arrive at the share of `rate` that the attached replicas are of the
         expected ones, and slower after `cut`; a replica that was silent for longer than
-        PRESENT_SECONDS isn't attached. So many times the burst are saved, at least one
-        token. A quota that isn't known lacks the tokens of SETTLE_SECONDS.
+        PRESENT_SECONDS isn't attached. The same share of the burst can be saved, but
+        at least one token. A quota that isn't known lacks the tokens of SETTLE_SECONDS.
         If replicas ask for different rates, they get about the lowest one together.
         It counts as a beat of an attached replica. Raises StoreError for a replica that
         the store doesn't know: it was wiped, and the replica has to attach again.

@@ -14,9 +14,9 @@ _Command: TypeAlias = Callable[[Store], Awaitable[None]]
 
 
 class Subscriptions:
-    """The handlers of entries, for which the store is told what to deliver.
+    """The handlers of entries, and the subscriptions to these at the store.
 
-    The store forgets it while it can't be reached, so all is told again afterwards.
+    The store loses them while it can't be reached, so they are made again afterwards.
     """
 
     def __init__(self, ask: Callable[[_Command], Awaitable[None]]) -> None:
@@ -45,7 +45,7 @@ class Subscriptions:
         self._is_forgotten.set()
 
     async def follow(self) -> None:
-        """Renew all subscriptions, each time that it is asked for; never return."""
+        """Renew all subscriptions after each call of `renew`, until cancelled."""
         while True:
             await self._is_forgotten.wait()
             self._is_forgotten.clear()

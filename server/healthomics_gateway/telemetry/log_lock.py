@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 
 class LogLock:
-    """A lock that processes share which are forked after it was created.
+    """A lock that all processes share that are forked after it was created.
 
-    The lock is a file's lock of POSIX, which belongs to a process, and ends with it.
+    It is a POSIX file lock, which belongs to a process and ends with it.
     A write to a pipe of at most PIPE_BUF bytes is atomic, so writers of short data
     don't exclude each other; one that is stopped delays only those of longer data.
     """

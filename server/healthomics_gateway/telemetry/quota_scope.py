@@ -1,4 +1,4 @@
-"""Who uses a quota: the values of the label `scope`."""
+"""The values of the label `scope`: whose requests a quota limits."""
 
 from __future__ import annotations
 

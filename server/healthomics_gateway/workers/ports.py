@@ -67,10 +67,9 @@ async def _hold(address: Address, stack: ExitStack) -> int:
     """Hold an address on all hosts of its name; return the port."""
     hosts, port = await addresses_to_bind(address.host, address.port)
     for host in hosts:
-        # Without SO_REUSEPORT it fails if another program has the address. With
-        # SO_REUSEADDR, Linux lets several bind it, but only one of them listen.
+        # Without SO_REUSEPORT it fails if another program listens at the address, or
+        # holds it as below. SO_REUSEADDR only allows what a closed connection has left.
         with _bound(host, port) as probe:
-            probe.listen()
             port = probe.getsockname()[1]
         held = stack.enter_context(_bound(host, port, is_shared=True))
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)

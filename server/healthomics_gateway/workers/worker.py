@@ -1,9 +1,9 @@
-"""A worker: the gateway of a single process, which its supervisor can also end."""
+"""Serves as one of several workers, under the orders of a supervisor."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from healthomics_gateway.app.signals import ENDED
 from healthomics_gateway.configuration_error import ConfigurationError
@@ -16,26 +16,32 @@ from healthomics_gateway.workers.zygote import Forked
 
 if TYPE_CHECKING:  # gRPC is imported only after the fork
     from healthomics_gateway.app.gateway import Gateway
+    from healthomics_gateway.app.parts import Parts
     from healthomics_gateway.app.shutdown import Signals
 
 JOIN_SECONDS = 30.0  # for the supervisor's answer
 MISUSED = 2  # exit code: the settings are invalid, or an address can't be bound
 
-# Returns what the supervisor's pages show of a gateway, as a JSON object.
-MakeReport: TypeAlias = Callable[["Gateway"], Awaitable[Mapping[str, Any]]]
 _Order: TypeAlias = Callable[["Gateway", "Signals"], None]
 
 
-async def serve_worker(
-    forked: Forked, program: Program, *, make_report: MakeReport
-) -> int:
+class Reporting(Protocol):
+    """Makes what the supervisor's pages show of a gateway, as a JSON object."""
+
+    def report(self) -> Awaitable[Mapping[str, Any]]:
+        """Return the state of the gateway."""
+        ...
+
+
+async def serve_worker(forked: Forked, program: Program) -> int:
     """Serve until the supervisor or a signal ends it; return the exit code.
 
     A fault of the start is reported to the supervisor.
     """
+    from healthomics_gateway.app.aggregation.reporter import Reporter  # noqa: PLC0415  # it loads gRPC
     from healthomics_gateway.app.process import serve  # noqa: PLC0415  # it loads gRPC
 
-    worker = Worker(forked.number, program, make_report=make_report)
+    worker = Worker(forked.number, program, make_reporter=Reporter)
     await worker.open(forked)
     try:
         start = await worker.control.ask("join", seconds=JOIN_SECONDS)
@@ -52,17 +58,22 @@ async def serve_worker(
 
 
 class Worker:
-    """A worker's connection to its supervisor, which reports to it and obeys it."""
+    """A worker's end of the connection: reports to the supervisor, and obeys it."""
 
     def __init__(
-        self, number: int, program: Program, *, make_report: MakeReport
+        self,
+        number: int,
+        program: Program,
+        *,
+        make_reporter: Callable[[Parts], Reporting],
     ) -> None:
         """Create it, without a gateway yet."""
         self.number = number
         self.log_lock = program.log_lock
         self.secret = program.secret
         self.store: Store = (store := RemoteStore(self._ask))
-        self._make_report = make_report
+        self._make_reporter = make_reporter
+        self._reporter: Reporting | None = None
         self._gateway: Gateway | None = None
         self._signals: Signals | None = None
         self._early: list[_Order] = []  # orders that have come before the gateway
@@ -91,6 +102,7 @@ class Worker:
     def attach(self, gateway: Gateway, signals: Signals) -> None:
         """Get the gateway, and what ends it; do what has been ordered so far."""
         self._gateway, self._signals = gateway, signals
+        self._reporter = self._make_reporter(gateway.parts)
         early, self._early = self._early, []
         for order in early:
             order(gateway, signals)
@@ -126,6 +138,6 @@ class Worker:
         return await self.control.ask(name, message, seconds=seconds)
 
     async def _report(self, _message: Message) -> Message:
-        if self._gateway is None:
+        if self._reporter is None:
             raise ControlError("it doesn't serve yet")
-        return Message(await self._make_report(self._gateway))
+        return Message(await self._reporter.report())

@@ -168,7 +168,7 @@ class Attacker:
                 await self._client.set(f"junk-{number}", bytes(1_000_000))
         await asyncio.sleep(1.0)  # it stays full for a while
         keys = [key async for key in self._client.scan_iter(match="junk-*", count=1000)]
-        await self._client.delete(*keys, "junk")
+        await self._client.delete(*keys, "junk")  # at least one is required
 
 
 ATTACKS: Mapping[str, Callable[[Attacker], Awaitable[None]]] = MappingProxyType(

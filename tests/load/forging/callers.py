@@ -99,7 +99,7 @@ class Callers:
         """Watch one run, again and again until it has ended."""
         while True:
             request = WatchRunRequest(id=run_id)
-            pause: float | None = 1.0
+            pause = 1.0
             try:
                 async for response in stub.WatchRun(request, metadata=metadata):
                     self._check(run_id, response.run, oldest=0.0, may_see=may_see)
@@ -108,7 +108,7 @@ class Callers:
                 refusal = Refusal(error)
                 self._note_error(refusal, may_see=may_see)
                 pause = retry_delay(refusal) or pause
-            await asyncio.sleep(pause or 0.0)  # as the error asks for
+            await asyncio.sleep(pause)  # as the error asks for
 
     def _note_error(self, refusal: Refusal, *, may_see: bool) -> None:
         reason = refusal.reason if refusal.details else refusal.code.name

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -202,8 +202,7 @@ class Workers:
         """End the gateway."""
         await self._stack.aclose()
 
-    async def _until(self, condition: object) -> None:
-        assert callable(condition)
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(MOST_START_SECONDS):
             while not condition():  # noqa: ASYNC110  # /proc has no events
                 await asyncio.sleep(LOOK_SECONDS)  # between two looks at /proc

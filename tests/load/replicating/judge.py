@@ -11,7 +11,7 @@ from statistics import median
 from load.crowding.account import Report, most_a_second
 from load.replicating.faults import Happened, Span, outside, poll_spans, rate_spans
 from load.replicating.fleet import Loss
-from load.replicating.runs import REMEMBERED, WATCHED, Arrival, Lives
+from load.replicating.runs import FRESH, REMEMBERED, WATCHED, Arrival, Lives
 from load.replicating.seen import Failure, Seen
 
 USEFUL_SHARE = 0.9
@@ -23,6 +23,7 @@ MOST_START_SECONDS = 3.0  # of a worker that replaces a killed one
 LATE_SECONDS = 1.0  # after a killed process serves again, for its last failures
 DEAD = "UNAVAILABLE"  # without details: the connection was lost
 MOST_PRINTED = 10
+KINDS = (FRESH, REMEMBERED, WATCHED)  # of answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +198,6 @@ def _answers(measured: Measured, report: Report) -> None:
     report.add(
         f"{asked:,} requests for {seen.answers[REMEMBERED]:,} remembered answers"
     )
-
-
-KINDS = ("fresh", REMEMBERED, WATCHED)
 
 
 def _within(arrivals: Sequence[Arrival], spans: Sequence[Span]) -> list[Arrival]:

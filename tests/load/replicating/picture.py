@@ -9,8 +9,9 @@ from pathlib import Path
 import matplotlib as mpl
 
 from load.replicating.judge import KINDS, Measured
+from load.replicating.runs import FRESH, REMEMBERED, WATCHED
 
-COLORS = {"fresh": "#2a6f97", "remembered": "#61a5c2", "watched": "#e9c46a"}
+COLORS = {FRESH: "#2a6f97", REMEMBERED: "#61a5c2", WATCHED: "#e9c46a"}
 FAULT_COLOR, LIMIT_COLOR = "#d1495b", "#6c757d"
 LEAST_WIDTH = 0.4  # seconds: of a fault that lasts no time
 

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from typing import Self
 
+MOST_FAILURES = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -48,6 +50,3 @@ class Seen:
         read["answers"] = Counter(read["answers"])
         read["failures"] = [Failure(**each) for each in read["failures"]]
         return cls(**read)
-
-
-MOST_FAILURES = 20_000

@@ -29,7 +29,7 @@ async def test_store_that_is_reached_is_not_ok_without_an_identity() -> None:
     async with Sandbox() as sandbox, gateway(aws_at(sandbox.url)) as served:
         sealer, store = Sealer(b"secret"), LocalStore(MemoryStore())
         sharing = Sharing(
-            replica=Replica(store, replicas=1),
+            replica=Replica(store, replicas=3),
             names=Names(sealer, region="us-east-1", endpoint=""),
             sealer=sealer,
             store=store,
@@ -41,4 +41,5 @@ async def test_store_that_is_reached_is_not_ok_without_an_identity() -> None:
         sharing.names.learn(account="", identity="own")
 
         assert {(): 1.0} == readers["store_attached"]()
+        assert {(): 3.0} == readers["store_replicas"]()
         assert [{(): 0.0}, {(): 1.0}] == [before, readers["store_ok"]()]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from math import inf
 
 from healthomics_gateway.app.scheduling import make_schedulers
+from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.runs.source import OneCall, Partition, RunQuery
-from healthomics_gateway.settings.schema import Settings
+from healthomics_gateway.settings.schema import Quota, Settings
 from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
@@ -16,18 +16,10 @@ from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.seal import Sealer
 from healthomics_gateway.shared.store import Rate, Reservation
 from healthomics_gateway.telemetry.metrics.registry import Metrics
+from healthomics_gateway.telemetry.quota_scope import ALL
 
 OTHER = "210987654321"
 THEIRS = Partition(f"arn:aws:iam::{OTHER}:role/x", "alice")
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """What replicas need to share quotas."""
-
-    replica: Replica
-    names: Names
-    workers: int = 1
 
 
 class Noting(LocalStore):
@@ -44,16 +36,27 @@ class Noting(LocalStore):
         return Reservation(0.0, rate.tps)
 
 
+def test_polls_have_a_whole_token() -> None:
+    """A share of the burst that is less than one would never let a poll begin."""
+    quota = Quota(tps=8.0, burst=1.0)
+    _, polls = make_schedulers(Settings(quota=quota), Metrics())
+
+    assert 1.0 == polls.of(RunQuery("1")).tokens
+
+
 async def test_replicas_share_a_quota_of_each_account_and_kind() -> None:
     """That of the own account has one name, whether the account is known or not."""
     store = Noting()
-    names = Names(Sealer(b"secret"), region="eu-west-1", endpoint="x")
-    replica = Replica(store, replicas=1)
+    sealer, replica = Sealer(b"secret"), Replica(store, replicas=1)
+    names = Names(sealer, region="eu-west-1", endpoint="x")
+    sharing = Sharing(
+        replica=replica, names=names, sealer=sealer, store=store, scope=ALL
+    )
     attached = asyncio.Event()
     replica.on_change(attached.set)
     following = asyncio.create_task(replica.follow())
     await attached.wait()
-    calls, polls = make_schedulers(Settings(), Metrics(), Sharing(replica, names))
+    calls, polls = make_schedulers(Settings(), Metrics(), sharing)
     calls.learn("123456789012")
     await calls.of(RunQuery("1")).turn(OneCall(inf))
     names.learn(account="123456789012", identity="gateway")

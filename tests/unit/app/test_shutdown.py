@@ -73,6 +73,34 @@ async def test_second_signal_never_delays_the_end(
     assert [] == watchdog.codes
 
 
+async def test_order_to_drain_counts_as_the_first_signal() -> None:
+    """It has its own drain time; a later order changes nothing."""
+    watchdog = Watchdog()
+    signals = watchdog.signals()
+    signals.drain(5.0)
+    await signals.first.wait()
+    signals.drain(60.0)
+    await asyncio.sleep(0)
+
+    assert 5.0 == signals.drain_seconds
+    assert [1005.0 + FORCE_SECONDS] == watchdog.ends
+    assert not signals.second.is_set()
+
+
+async def test_orders_to_end_count_as_the_second_and_the_third_signal() -> None:
+    """A drain needn't have begun; only the last one ends the process at once."""
+    watchdog = Watchdog()
+    signals = watchdog.signals()
+    for _ in range(2):
+        signals.end()
+        await signals.second.wait()
+    before = list(watchdog.codes)
+    signals.force()
+
+    assert signals.first.is_set()
+    assert ([], [FORCED]) == (before, watchdog.codes)
+
+
 async def test_third_signal_ends_the_process_at_once() -> None:
     """The third signal and all later ones end the process, without an exception."""
     watchdog = Watchdog()

@@ -125,3 +125,4 @@ async def test_step_is_skipped_without_a_store(tmp_path: Path) -> None:
     assert Status.SKIPPED is unset.status
     assert "shared.url is unset" in unset.detail
     assert Status.SKIPPED is faulty.status
+    assert "needs the settings of shared without a fault" in faulty.detail

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.errors.reasons import Reason
-from healthomics_gateway.interceptors.shared_counts import MAX_CALLERS, SharedCounts
+from healthomics_gateway.interceptors.shared_counts import SharedCounts
 from healthomics_gateway.shared.store import StoreError, StoreFullError
 from testkit.members import CUT, Member, among, attached, until
 from testkit.virtual_time import virtually
@@ -254,7 +254,7 @@ async def test_watch_that_is_cancelled_as_it_begins_is_not_counted(
 
 @several
 async def test_callers_without_watches_are_forgotten(a: Watcher) -> None:
-    """Nothing is kept of a caller that has gone, or a bounded number of them."""
+    """Nothing is kept of a caller that has gone."""
     for number in range(100):
         await a.begin(str(number))
         a.end(str(number))
@@ -266,8 +266,20 @@ async def test_callers_without_watches_are_forgotten(a: Watcher) -> None:
         await a.begin(str(number))
         a.end(str(number))
 
-    assert {"before"} == set(a.counts._callers)  # noqa: SLF001  # the same
-    assert MAX_CALLERS >= 100_000  # as many as watches can be open
+    assert {"before"} == set(a.counts._callers)  # noqa: SLF001  # as above
+
+
+@several
+async def test_callers_whose_end_is_unsent_are_bounded(a: Watcher) -> None:
+    """Beyond the bound, the store isn't sent that a caller's last watch has ended."""
+    a.counts = SharedCounts(a.member.replica, a.member.names, max_callers=2)
+    for number in range(5):
+        await a.begin(str(number))
+    await a.member.detach()
+    for number in range(5):
+        a.end(str(number))
+
+    assert {"3", "4"} == set(a.counts._callers)  # noqa: SLF001  # nothing else shows them
 
 
 @given(

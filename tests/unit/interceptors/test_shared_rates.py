@@ -14,6 +14,8 @@ from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.interceptors.local_limits import MAX_KNOWN
 from healthomics_gateway.interceptors.shared_rates import (
     KEEP_SECONDS,
+    MAX_BATCH,
+    MAX_EMPTY_SECONDS,
     MAX_REQUESTS,
     SharedRates,
 )
@@ -100,6 +102,15 @@ async def test_tokens_are_taken_in_batches(a: Limiter) -> None:
 
     assert len(a.permitted) >= 8000
     assert a.store.commands["take"] <= 10 * 30
+
+
+@several
+async def test_batches_are_bounded(a: Limiter) -> None:
+    """A caller with a very high rate doesn't make a replica take a second's tokens."""
+    await a.flood(seconds=2.0, rate=10_000.0, calls=9000.0)
+
+    assert len(a.permitted) >= 2000
+    assert len(a.permitted) <= (MAX_BATCH + 1) * a.store.commands["take"]
 
 
 @several
@@ -239,6 +250,19 @@ def test_store_that_lies_has_a_bounded_effect(said: Permit, permitted: int) -> N
         assert a.rates.take("lims", 100.0, is_identity=True) is False
 
     test()
+
+
+@several
+async def test_refusal_of_the_store_holds_for_a_second_at_most(a: Limiter) -> None:
+    """A store that says that it has no token for longer is asked again."""
+    a.store.answers["take"] = Permit(0, 1e9)
+    error = await a.call()
+    a.store.answers.clear()
+    await asyncio.sleep(MAX_EMPTY_SECONDS)
+
+    assert error
+    assert error.retry_delay_seconds <= MAX_EMPTY_SECONDS
+    assert await a.call() is None
 
 
 @several

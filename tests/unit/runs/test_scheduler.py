@@ -433,3 +433,23 @@ def test_use_of_each_account_is_counted_where_requests_are_sent() -> None:
         ]
 
     assert [("own", 1, 0, False), ("210987654321", 2, 1, True)] == virtually(work)
+
+
+def test_quota_that_is_closed_grants_no_token() -> None:
+    """Nothing runs in the background any more."""
+
+    async def work() -> list[float]:
+        ready: list[float] = []
+        quota = LocalQuota(tps=10, burst=1, clock=now)
+        quota.on_token(lambda: ready.append(now()))
+        for _ in range(2):
+            quota.take()
+            quota.want()
+            await asyncio.sleep(1)
+        quota.take()
+        quota.want()
+        await quota.close()
+        await asyncio.sleep(1)
+        return ready
+
+    assert 2 == len(virtually(work))

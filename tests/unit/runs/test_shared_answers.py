@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from math import inf
 from typing import Any
 
@@ -246,12 +247,18 @@ def test_failing_store_is_no_error(fault: StoreError) -> None:
 
     @sharing
     async def test(a: Sharer) -> None:
+        failures: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, what: failures.append(what))
         a.store.faults = dict.fromkeys(("read", "write", "remove"), fault)
         await a.put()
         a.shared.remove_run(QUERY)
 
         assert await a.find() is None
         assert [] == a.found.values
+        await asyncio.sleep(0.01)
+        gc.collect()  # so that a task that has failed is reported
+        assert [] == failures
 
     test()
 
@@ -323,3 +330,15 @@ async def test_answers_are_forgotten_in_time(a: Sharer, b: Sharer) -> None:
     await asyncio.sleep(61.0)
 
     assert await b.find(age=inf) is None
+
+
+@sharing
+async def test_answer_is_kept_for_a_minute_at_least(a: Sharer, b: Sharer) -> None:
+    """A watch that begins at another replica needs it, whatever requests accept."""
+    shared = SharedAnswers(
+        a.member.replica, a.values, a.cache, max_age_seconds=1.0, clock=now
+    )
+    shared.put(QUERY, ANSWER)
+    await asyncio.sleep(59.0)
+
+    assert ANSWER == await b.find()

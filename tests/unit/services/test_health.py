@@ -408,6 +408,25 @@ async def read(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/statusz"])
+async def test_state_is_refreshed_before_each_page(path: str) -> None:
+    """A supervisor asks its workers then."""
+    refreshed: list[bool] = []
+
+    async def refresh() -> None:
+        refreshed.append(True)
+
+    off = Metrics(is_on=False)
+    made = AdminPages(ready(), metrics=off, snapshot=unasked, refresh=refresh)
+    served = AdminServer(made.pages)
+    port = await served.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession() as session:
+        status, _ = await read(session, f"http://127.0.0.1:{port}{path}")
+    await served.stop()
+
+    assert (200, [True]) == (status, refreshed)
+
+
 def draining() -> Readiness:
     """Return the readiness of a gateway that drains."""
     state = ready()

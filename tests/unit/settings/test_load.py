@@ -325,6 +325,8 @@ def test_store_needs_a_url_and_a_secret_that_are_valid() -> None:
     (fault,) = faults(environ=url | short)
     assert "GATEWAY_SHARED__SECRET: write at least 32 random characters" in fault
     assert "canary" not in fault
+    (fault,) = faults(environ=url | {"GATEWAY_SHARED__SECRET": "\x07" * 32})
+    assert fault.startswith("GATEWAY_SHARED__SECRET: ")
     secret = {"GATEWAY_SHARED__SECRET": "0123456789abcdef" * 2}
     assert loaded(environ=secret).settings.shared.url is None
     (fault,) = faults(environ=secret | {"GATEWAY_SHARED__URL": "redis://a,b"})

@@ -97,11 +97,14 @@ def test_callers_tokens_are_taken_in_batches() -> None:
 def test_buckets_are_bounded() -> None:
     """Those that were used longest ago are forgotten."""
     memory = MemoryStore(clock=MonotonicClock())
-    for number in range(MAX_BUCKETS + 1):
+    for number in range(MAX_BUCKETS):
         memory.take(f"{number}", RATE, wanted=2)
+    memory.take("0", RATE, wanted=1)
+    memory.take("new", RATE, wanted=2)
 
-    assert Permit(0, 0.125) == memory.take(f"{MAX_BUCKETS}", RATE, wanted=1)
-    assert Permit(1, 0.0) == memory.take("0", RATE, wanted=1)
+    for known in ("0", "new"):
+        assert Permit(0, 0.125) == memory.take(known, RATE, wanted=1)
+    assert Permit(1, 0.0) == memory.take("1", RATE, wanted=1)
 
 
 def test_counts_of_living_replicas_are_limited_together() -> None:
@@ -116,6 +119,16 @@ def test_counts_of_living_replicas_are_limited_together() -> None:
     assert memory.count("c", 0, replica="b", limit=5)
     clock.now += 3.0
     memory.beat("b", is_attached=True, known=1)
+    assert memory.count("c", 5, replica="b", limit=5)
+
+
+def test_replica_that_has_left_has_no_counts() -> None:
+    """They are forgotten with it, and not kept until it comes back."""
+    memory = with_replicas(MonotonicClock(), "a", "b")
+    memory.count("c", 3, replica="a", limit=None)
+    memory.leave("a")
+    memory.beat("a", is_attached=True, known=1)
+
     assert memory.count("c", 5, replica="b", limit=5)
 
 

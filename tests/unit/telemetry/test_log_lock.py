@@ -35,3 +35,30 @@ def test_lines_of_several_processes_are_whole() -> None:
 
     assert {1} == {len(set(each)) for each in lines}
     assert {10: 100, 12_001: 100} == Counter(map(len, lines))
+
+
+# A process is stopped while it writes a short line, and another one writes one too.
+STOPPED = """
+import os, signal
+from healthomics_gateway.telemetry.log_lock import LogLock
+
+lock = LogLock()
+pid = os.fork()
+if not pid:
+    with lock.held(10):
+        os.kill(os.getpid(), signal.SIGSTOP)
+os.waitpid(pid, os.WUNTRACED)
+signal.alarm(20)  # ends a process that waits
+with lock.held(10):
+    print("written")
+os.kill(pid, signal.SIGKILL)
+"""
+
+
+def test_stopped_writer_of_a_short_line_delays_no_other_one() -> None:
+    """A short write is atomic, so writers of short lines don't exclude each other."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED], capture_output=True, timeout=50, check=False
+    )
+
+    assert b"written\n" == done.stdout

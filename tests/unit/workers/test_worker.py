@@ -42,6 +42,18 @@ class Gateway:
         self.readiness.drain()
 
 
+class Reporter:
+    """Reports the readiness of a gateway."""
+
+    def __init__(self, parts: Gateway) -> None:
+        """Report that of `parts`."""
+        self._readiness = parts.readiness
+
+    async def report(self) -> Mapping[str, Any]:
+        """Return why the gateway isn't ready."""
+        return {"why_not": self._readiness.why_not}
+
+
 class Signals:
     """Notes what is ordered."""
 
@@ -95,7 +107,7 @@ class Rig:
 
 async def worker_of(rig: Rig) -> Worker:
     """Return a worker that is connected."""
-    worker = Worker(3, program(), make_report=report_of)
+    worker = Worker(3, program(), make_reporter=Reporter)
     await rig.open()
     await worker.open(rig.forked)
     return worker
@@ -142,11 +154,6 @@ async def test_supervisor_gets_the_states_of_the_gateway() -> None:
     worker.control.close()
 
 
-async def report_of(gateway: Any) -> Mapping[str, Any]:
-    """Return a report of a gateway."""
-    return {"why_not": gateway.readiness.why_not}
-
-
 def program(load: Any = None) -> Program:
     """Return the program of a gateway with a file; `load` reads its settings."""
     return Program(
@@ -167,9 +174,7 @@ async def test_fault_of_the_start_is_reported() -> None:
     rig = Rig(Message({"ports": PORTS, "sandbox": ""}, b"second"))
     await rig.open()
 
-    assert MISUSED == await serve_worker(
-        rig.forked, program(load), make_report=report_of
-    )
+    assert MISUSED == await serve_worker(rig.forked, program(load))
     assert ("faults", Message(["callers: no"])) == await rig.notes.get()
     rig.control.close()
 
@@ -179,7 +184,7 @@ async def test_worker_ends_if_the_supervisor_has_ended() -> None:
     rig = Rig()
     await rig.open()
 
-    assert ENDED == await serve_worker(rig.forked, program(), make_report=report_of)
+    assert ENDED == await serve_worker(rig.forked, program())
     rig.control.close()
 
 

@@ -65,11 +65,11 @@ class WorkerReports:
         self._started, self._begun = now(), clock()
         self._heard_at = self._begun  # of any worker
         self._past = blank(self._started)  # the state of workers that have ended
-        self._faults = 0  # of reports
+        self._invalid = 0  # reports
         self._failures = 0  # of starts
         self.readiness = MergedReadiness(
-            self._readiness,
-            faults=self._why,
+            self._known_readiness,
+            faults=self._process_faults,
             silent_seconds=lambda: self._clock() - self._heard_at,
         )
         self.metrics = MergedMetrics(self._known, own=self._own_metrics().families)
@@ -100,7 +100,7 @@ class WorkerReports:
         try:
             report = read_report(data)
         except InvalidReportError as error:
-            self._faults += 1
+            self._invalid += 1
             _log.warning("worker_report_invalid", worker=number, why=str(error))
             return
         worker.report, worker.is_silent = report, False
@@ -142,12 +142,12 @@ class WorkerReports:
             {
                 "ready": lambda: {(): float(not self.readiness.why_not)},
                 "draining": lambda: {(): float(self.readiness.is_draining)},
-                "workers": lambda: {(): 0.0},
+                "workers": lambda: {(): 0.0},  # each worker reports itself as one
                 "worker_restarts": lambda: {
                     (): sum(each.restarts for each in self._workers.values())
                 },
                 "worker_start_failures": lambda: {(): self._failures},
-                "worker_report_faults": lambda: {(): self._faults},
+                "worker_report_faults": lambda: {(): self._invalid},
             }
         )
 
@@ -160,7 +160,7 @@ class WorkerReports:
         since = self._clock() - KNOWN_SECONDS
         return [at for at in self._reports() if self._workers[at].reported_at >= since]
 
-    def _readiness(self) -> Mapping[int, WorkerReadiness]:
+    def _known_readiness(self) -> Mapping[int, WorkerReadiness]:
         reports = self._reports()
         return {
             at: WorkerReadiness(
@@ -171,7 +171,7 @@ class WorkerReports:
             for at in self._known()
         }
 
-    def _why(self) -> list[str]:
+    def _process_faults(self) -> list[str]:
         """Return what is wrong with the processes of the workers."""
         return [
             f"worker {number} {fault}"
@@ -192,7 +192,7 @@ class WorkerReports:
 
     def _state(self, number: int) -> WorkerState:
         worker = self._workers[number]
-        known = self._readiness().get(number)
+        known = self._known_readiness().get(number)
         report = worker.report
         status = report.status if report else None
         since = self._clock() - worker.reported_at

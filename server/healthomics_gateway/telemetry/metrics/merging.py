@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -75,8 +76,8 @@ class MergedMetrics(Collector):
         for series, value in _cumulative(own):
             sums[series] = sums.get(series, 0.0) + value
         self._read = _Read(
-            families=[*_all(found.values() or (self._last,)), *own],
-            gauges=[*_all(found[each] for each in known if each in found), *own],
+            families=[*chain(*(found.values() or (self._last,))), *own],
+            gauges=[*chain(*(found[each] for each in known if each in found)), *own],
             sums=sums,
         )
 
@@ -101,11 +102,6 @@ def _is_known(family: Family) -> bool:
     return family.kind in CUMULATIVE or (
         family.kind == "gauge" and family.name in GAUGES
     )
-
-
-def _all(families: Iterable[Sequence[Family]]) -> Iterator[Family]:
-    for each in families:
-        yield from each
 
 
 def _series(sample: ReportedSample) -> Series:
