@@ -217,6 +217,9 @@ async def test_workers_end_with_their_supervisor() -> None:
         served.process.kill()
         await served.process.wait()
         await gone(pids, START_SECONDS)
+        logged = [each["event"] for each in served.events()]
+
+    assert 2 == logged.count("supervisor_ended")
 
 
 async def test_third_signal_ends_all_workers_at_once() -> None:

@@ -52,7 +52,8 @@ def _add_serve(subparsers: Subparsers) -> None:
         description="Serves the gateway until SIGTERM or Ctrl-C. AWS's own settings"
         " (Region, credentials, endpoint) are read as by any boto3 program.",
         epilog="Exit codes: 0 stopped as requested, 1 stopped by force, 2 invalid usage"
-        " or settings, 70 new calls could no longer reach it: restart it.",
+        " or settings, 70 new calls could no longer reach it, or it could start no"
+        " worker: start it again.",
     )
     serve.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
     serve.add_argument(

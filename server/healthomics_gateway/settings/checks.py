@@ -72,7 +72,11 @@ def _jwt_faults(jwt: Jwt) -> Iterator[Finding]:
 def _shared_faults(shared: Shared) -> Iterator[Finding]:
     if shared.url:
         if not shared.secret:
-            yield ("shared.secret",), "shared.secret: set it too"
+            advice = (
+                "set it too, the same for all replicas: at least 32 random characters,"
+                " such as the output of `openssl rand -hex 32`"
+            )
+            yield ("shared.secret",), f"shared.secret: {advice}"
         if fault := store_url_fault(shared.url.get_secret_value()):
             yield (), f"shared.url: {fault}"
 

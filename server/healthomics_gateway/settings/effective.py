@@ -69,6 +69,12 @@ def warnings(
             f"workers {settings.workers}: more than the cores that this process may use"
             f" ({usable}), so some only cost memory; write auto, or a smaller number"
         )
+    shared = settings.shared
+    if shared.url is None and (given := [f"shared.{name}" for name in _given(shared)]):
+        yield (
+            f"{', '.join(given)}: shared.url isn't set, so this gateway shares nothing"
+            " with others; set it, or remove these"
+        )
     for at, rule in enumerate(settings.callers):
         if other := neighbour_of(rule.identity):
             yield (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-EXTRA = "the extra shared isn't installed: pip install 'healthomics-gateway[shared]'"
+# Not by the distribution's name alone: it may be another's in a public index.
+EXTRA = "the extra shared isn't installed: install it as docs/guide/sharing.md says"
 
 
 def url_fault(url: str) -> str | None:

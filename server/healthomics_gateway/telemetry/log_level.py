@@ -11,10 +11,11 @@ import structlog
 from healthomics_gateway.telemetry.log_lines import AUDIT
 
 # At DEBUG botocore logs the session token and every body, and at INFO the source of the
-# credentials each time that it looks for some.
+# credentials each time that it looks for some, and that of an endpoint.
 QUIETEST = {
     "boto3": logging.INFO,
     "botocore": logging.INFO,
+    "botocore.configprovider": logging.WARNING,
     "botocore.credentials": logging.WARNING,
     "urllib3": logging.INFO,
 }

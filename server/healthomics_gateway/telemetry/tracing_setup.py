@@ -60,7 +60,7 @@ def make_tracer(environ: Mapping[str, str]) -> Tracer:
         with as_environ(variables):
             return _tracer(variables, protocol)
     except ImportError:
-        why = "the extra otel isn't installed: pip install 'healthomics-gateway[otel]'"
+        why = "the extra otel isn't installed: install it as docs/guide/tracing.md says"
         raise TracingError(why) from None
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import structlog
 
 from healthomics_gateway.app.signals import ENDED
 from healthomics_gateway.configuration_error import ConfigurationError
@@ -23,6 +26,7 @@ JOIN_SECONDS = 30.0  # for the supervisor's answer
 MISUSED = 2  # exit code: the settings are invalid, or an address can't be bound
 
 _Order: TypeAlias = Callable[["Gateway", "Signals"], None]
+_log = structlog.get_logger("worker")
 
 
 class Reporting(Protocol):
@@ -95,9 +99,12 @@ class Worker:
     async def open(self, forked: Forked) -> None:
         """Connect to the supervisor; when it has ended, drain."""
         reading = await self.control.open(forked.control)
-        reading.add_done_callback(
-            lambda _: self._obey(lambda _, s: s.drain(s.drain_seconds))
-        )
+        reading.add_done_callback(self._lose)
+
+    def _lose(self, reading: asyncio.Task[None]) -> None:
+        if not reading.cancelled():  # as at the end of this process
+            _log.error("supervisor_ended")
+        self._obey(lambda _, signals: signals.drain(signals.drain_seconds))
 
     def attach(self, gateway: Gateway, signals: Signals) -> None:
         """Get the gateway, and what ends it; do what has been ordered so far."""

@@ -321,7 +321,8 @@ def test_store_needs_a_url_and_a_secret_that_are_valid() -> None:
     url = {"GATEWAY_SHARED__URL": "redis://localhost"}
     short = {"GATEWAY_SHARED__SECRET": "canary"}
 
-    assert ["shared.secret: set it too"] == faults(environ=url)
+    (fault,) = faults(environ=url)
+    assert "shared.secret: set it too, the same for all replicas" in fault
     (fault,) = faults(environ=url | short)
     assert "GATEWAY_SHARED__SECRET: write at least 32 random characters" in fault
     assert "canary" not in fault
@@ -331,6 +332,18 @@ def test_store_needs_a_url_and_a_secret_that_are_valid() -> None:
     assert loaded(environ=secret).settings.shared.url is None
     (fault,) = faults(environ=secret | {"GATEWAY_SHARED__URL": "redis://a,b"})
     assert "shared.url: write one host, or begin with redis+sentinel://" == fault
+
+
+def test_settings_of_a_store_without_its_url_are_a_warning() -> None:
+    """The URL may be missing by mistake: then each replica uses the whole quota."""
+    secret = {"GATEWAY_SHARED__SECRET": "0123456789abcdef" * 2}
+    given = secret | {"GATEWAY_SHARED__REPLICAS": "2"}
+    whole = given | {"GATEWAY_SHARED__URL": "redis://localhost"}
+
+    (warning,) = warnings(loaded(environ=given).settings)
+    assert warning.startswith("shared.secret, shared.replicas: shared.url isn't set")
+    assert [] == list(warnings(loaded(environ=whole).settings))
+    assert [] == list(warnings(loaded().settings))
 
 
 def test_identity_that_looks_like_a_url_is_shown(tmp_path: Path) -> None:

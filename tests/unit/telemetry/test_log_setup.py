@@ -234,6 +234,17 @@ def test_sdk_is_never_at_debug(level: str, expected: list[str]) -> None:
     assert expected * 4 == [each for each in logged if "SDK" in each]
 
 
+def test_sources_of_what_the_sdk_uses_are_not_logged() -> None:
+    """They are no events of the gateway, and `check` shows them."""
+    script = (
+        "for name in ('credentials', 'configprovider'):\n"
+        "    logging.getLogger(f'botocore.{name}').info('source')\n"
+        "    logging.getLogger(f'botocore.{name}').warning('fault')\n"
+    )
+
+    assert ["fault", "fault"] == names(script)
+
+
 def test_level_can_be_changed() -> None:
     """A changed level holds at once, also for loggers that are in use."""
     script = (
