@@ -43,6 +43,8 @@ class Sharing:
             return f"the shared store isn't used: {fault}"
         if fault := self.fault_of_messages():
             return f"the shared store sends no messages: {fault}"
+        if full := self.replica.full:
+            return f"the shared store takes no more answers: {full}"
         if not self.names.has_identity:
             return (
                 "answers and watches aren't shared: STS hasn't said whose credentials"

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from healthomics_gateway.shared.store import Store, StoreError
+from healthomics_gateway.shared.store import StoreError
 from healthomics_gateway.telemetry.metrics.parts import NOTHING
 
 if TYPE_CHECKING:
@@ -120,12 +120,14 @@ class SharedAnswers:
             return
         read_at = self._clock()
         self._begin(
-            lambda store: store.write(
-                name,
-                field,
-                value,
-                age_seconds=self._clock() - read_at,
-                keep_seconds=self._keep_seconds,
+            self._replica.write(
+                lambda store: store.write(
+                    name,
+                    field,
+                    value,
+                    age_seconds=self._clock() - read_at,
+                    keep_seconds=self._keep_seconds,
+                )
             )
         )
 
@@ -133,17 +135,18 @@ class SharedAnswers:
         """Remove the answers to all queries for the run, in the query's partition."""
         name = self._values.name(query)
         if self._can_write and name is not None:
-            self._begin(lambda store: store.remove(name))
+            self._begin(self._replica.ask(lambda store: store.remove(name)))
 
     @property
     def _can_write(self) -> bool:
         return self._replica.is_attached and len(self._writes) < MAX_WRITES
 
-    def _begin(self, command: Callable[[Store], Awaitable[None]]) -> None:
-        task = asyncio.create_task(self._write(command))
+    def _begin(self, work: Awaitable[None]) -> None:
+        task = asyncio.create_task(_tried(work))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
-    async def _write(self, command: Callable[[Store], Awaitable[None]]) -> None:
-        with suppress(StoreError):  # the replica counts it
-            await self._replica.ask(command)
+
+async def _tried(work: Awaitable[None]) -> None:
+    with suppress(StoreError):  # the replica counts it
+        await work

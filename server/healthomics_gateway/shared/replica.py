@@ -53,6 +53,7 @@ class Replica:
         self.replicas = replicas  # as many are expected, this one included
         self.attached: frozenset[str] = frozenset()  # ids, as of the last beat
         self.fault = "it isn't reached yet"  # empty while attached
+        self.full = ""  # why the store takes no more values; empty if it does
         self.errors = 0  # commands that have failed
         self.quotas_differ = False  # another has other settings of a quota
         self._store = store
@@ -61,7 +62,7 @@ class Replica:
         self.attached_at = self.detached_at = clock()  # the last time
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
         self._detached = asyncio.Event()
-        self._is_full = self._has_left = False
+        self._has_left = False
         self._is_forgotten = False  # by the store, since the last beat
         self._is_reported = False  # that it attaches, or doesn't after a start
         self._changed: list[Callable[[], None]] = []
@@ -102,13 +103,20 @@ class Replica:
             return await self._in_time(command(self._store))
         except StoreFullError as error:
             self.errors += 1
-            if not self._is_full:
-                self._is_full = True
+            if not self.full:
                 _log.warning("store_full", why=str(error))
+            self.full = str(error)
             raise
         except StoreError as error:
             self._detach(str(error))
             raise
+
+    async def write(self, command: Callable[[Store], Awaitable[None]]) -> None:
+        """Do a command that stores a value; raises StoreError."""
+        await self.ask(command)
+        if self.full:
+            self.full = ""
+            _log.info("store_has_room")
 
     async def follow(self) -> None:
         """Beat until `leave`: attach when the store answers, and stay attached."""
@@ -174,7 +182,7 @@ class Replica:
         # Before it counts as attached: calls compute their share meanwhile.
         self.attached, self.replicas = members.attached, members.expected
         if not was_attached or not members.was_known:
-            self.is_attached, self.fault, self._is_full = True, "", False
+            self.is_attached, self.fault, self.full = True, "", ""
             self._is_reported = True
             self.attached_at = self._clock()
             _log.info("store_attached", replicas=members.expected)

@@ -112,6 +112,9 @@ async def test_fault_says_what_isnt_shared() -> None:
     assert sharing.fault().startswith("answers and watches aren't shared: ")
     sharing.names.learn(account="", identity="own")
     assert "" == sharing.fault()
+    sharing.replica.full = "it has no free memory"
+    full = "the shared store takes no more answers: it has no free memory"
+    assert full == sharing.fault()
     broken = replace(sharing, fault_of_messages=lambda: "it is gone")
     assert "the shared store sends no messages: it is gone" == broken.fault()
 

@@ -20,6 +20,7 @@ from healthomics_gateway.shared.store import (
     Members,
     Rate,
     Reservation,
+    Store,
     StoreError,
     StoreFullError,
 )
@@ -197,15 +198,24 @@ def test_full_store_does_not_detach() -> None:
     """Values can't be written, but the quota still works; it is logged once."""
 
     async def test(rig: Rig) -> None:
-        rig.store.faults["reserve"] = StoreFullError("it has no free memory")
+        rig.store.faults["write"] = StoreFullError("it has no free memory")
         for _ in range(2):
             with pytest.raises(StoreFullError):
-                await rig.reserve()
+                await rig.replica.write(write)
+        await rig.reserve()
         assert rig.replica.is_attached
+        assert "it has no free memory" == rig.replica.full
         assert 2 == rig.replica.errors
+        del rig.store.faults["write"]
+        for _ in range(2):
+            await rig.replica.write(write)
+        assert "" == rig.replica.full
 
-    logs = in_rig(test)
-    assert ["store_attached", "store_full"] == [each["event"] for each in logs]
+    async def write(store: Store) -> None:
+        await store.write("e", "x", b"1", age_seconds=0.0, keep_seconds=1.0)
+
+    events = [each["event"] for each in in_rig(test)]
+    assert ["store_attached", "store_full", "store_has_room"] == events
 
 
 def test_replicas_learn_their_number_and_keep_it() -> None:
