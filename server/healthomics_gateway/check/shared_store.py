@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING
 
 from healthomics_gateway.app.sharing import make_store
 from healthomics_gateway.check.found import Found
 from healthomics_gateway.check.step import Result, failed, ok, skipped
-from healthomics_gateway.settings.schema import Shared
 from healthomics_gateway.shared.replica import COMMAND_SECONDS
 from healthomics_gateway.shared.store import Rate, Store, StoreError
 
@@ -47,8 +45,7 @@ async def check_shared(found: Found) -> Result:
             return failed(f"{name}: {took}, but {limit}; {advice}")
         if fault := await _fault_of_messages(store):
             return failed(f"{name}: {store.fault_of_messages or fault}")
-        notes = [*_notes_of(found.settings.shared), *await _notes(store)]
-        return ok(f"{store.servers.version}, {took}", *notes)
+        return ok(f"{store.servers.version}, {took}", *await _notes(store))
     except StoreError as error:
         return failed(f"{name}: {error}")
     finally:
@@ -84,15 +81,6 @@ async def _fault_of_messages(store: Store) -> str:
             continue
         return ""
     return _NO_MESSAGE
-
-
-def _notes_of(shared: Shared) -> Iterator[str]:
-    """Yield what an operator may want to change of the settings."""
-    if "replicas" not in shared.model_fields_set:
-        yield (
-            f"shared.replicas is {shared.replicas}: until a gateway reaches the store,"
-            " it uses the whole quota; set the number of gateways"
-        )
 
 
 async def _notes(store: ValkeyStore) -> tuple[str, ...]:

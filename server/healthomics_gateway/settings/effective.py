@@ -75,6 +75,11 @@ def warnings(
             f"{', '.join(given)}: shared.url isn't set, so this gateway shares nothing"
             " with others; set it, or remove these"
         )
+    elif shared.url and "replicas" not in shared.model_fields_set:
+        yield (
+            f"shared.replicas is {shared.replicas}: until a gateway reaches the store,"
+            " it uses the whole quota; set the number of gateways"
+        )
     for at, rule in enumerate(settings.callers):
         if other := neighbour_of(rule.identity):
             yield (

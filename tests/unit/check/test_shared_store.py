@@ -52,16 +52,6 @@ async def test_store_that_works_is_described(
     assert "its maxmemory-policy allkeys-random may remove" in note
 
 
-async def test_unset_number_of_replicas_has_a_note(
-    server: ValkeyServer, tmp_path: Path
-) -> None:
-    """Many gateways with the whole quota each would exceed it."""
-    result = await checked(tmp_path, server.url, more="")
-
-    assert Status.OK is result.status
-    assert "shared.replicas is 1: until a gateway reaches the store" in result.notes[0]
-
-
 async def test_missing_permissions_are_found(
     server: ValkeyServer, tmp_path: Path
 ) -> None:

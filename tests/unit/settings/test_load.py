@@ -334,15 +334,17 @@ def test_store_needs_a_url_and_a_secret_that_are_valid() -> None:
     assert "shared.url: write one host, or begin with redis+sentinel://" == fault
 
 
-def test_settings_of_a_store_without_its_url_are_a_warning() -> None:
-    """The URL may be missing by mistake: then each replica uses the whole quota."""
+def test_store_that_is_set_only_in_part_is_a_warning() -> None:
+    """Without its URL or the number of replicas, each may use the whole quota."""
     secret = {"GATEWAY_SHARED__SECRET": "0123456789abcdef" * 2}
     given = secret | {"GATEWAY_SHARED__REPLICAS": "2"}
-    whole = given | {"GATEWAY_SHARED__URL": "redis://localhost"}
+    url = {"GATEWAY_SHARED__URL": "redis://localhost"}
 
     (warning,) = warnings(loaded(environ=given).settings)
     assert warning.startswith("shared.secret, shared.replicas: shared.url isn't set")
-    assert [] == list(warnings(loaded(environ=whole).settings))
+    (warning,) = warnings(loaded(environ=secret | url).settings)
+    assert warning.startswith("shared.replicas is 1: until a gateway reaches the store")
+    assert [] == list(warnings(loaded(environ=given | url).settings))
     assert [] == list(warnings(loaded().settings))
 
 
