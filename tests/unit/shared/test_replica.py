@@ -17,6 +17,7 @@ from healthomics_gateway.shared.replica import COMMAND_SECONDS, LEAST_SHARE, Rep
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
     FORGET_SECONDS,
+    SETTLE_SECONDS,
     Members,
     Rate,
     Reservation,
@@ -24,7 +25,7 @@ from healthomics_gateway.shared.store import (
     StoreFullError,
 )
 from testkit.faulty_store import Server
-from testkit.members import Member, until
+from testkit.members import CUT, Member, until
 from testkit.virtual_time import now, virtually
 
 RATE = Rate(8.0, 2.0)
@@ -206,6 +207,33 @@ def test_full_store_does_not_detach() -> None:
 
     logs = in_rig(test)
     assert ["store_attached", "store_full"] == [each["event"] for each in logs]
+
+
+@pytest.mark.guarantee("quota-of-replicas")
+def test_attachment_of_which_the_answer_is_lost_delays_the_static_share() -> None:
+    """The store counts the replica as attached, and gives its share to the others."""
+
+    async def test(rig: Rig) -> None:
+        one, other = rig.members
+        await one.detach()
+        await asyncio.sleep(2 * SETTLE_SECONDS)
+        assert one.replica.settled_at < now()
+        delays = iter((0.0, 1.9 * COMMAND_SECONDS))  # of the probe, and the attachment
+        one.store.delay = lambda: next(delays)
+        one.store.fault, before = None, one.store.commands["beat"]
+        await until(lambda: one.store.commands["beat"] == before + 2)
+        claimed_at = now()
+        await asyncio.sleep(COMMAND_SECONDS)
+        one.store.fault = CUT
+        while now() < claimed_at + SETTLE_SECONDS - 0.02:
+            assert not one.replica.is_attached
+            assert now() < one.replica.settled_at
+            await asyncio.sleep(0.01)
+        assert one.replica.id in other.replica.attached
+        await asyncio.sleep(0.02)
+        assert one.replica.settled_at <= now()
+
+    in_rig(test, number=2)
 
 
 def test_replicas_learn_their_number_and_keep_it() -> None:
