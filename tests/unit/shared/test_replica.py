@@ -178,6 +178,25 @@ def test_replica_attaches_again_after_two_answers_in_time() -> None:
     in_rig(test)
 
 
+@pytest.mark.parametrize(("drawn", "part"), [(0.0, 0.5), (0.8, 0.9)])
+def test_replicas_probe_at_different_times(drawn: float, part: float) -> None:
+    """A store that comes back doesn't get the beats of all of them at once."""
+    begun: list[float] = []
+
+    def late() -> float:
+        begun.append(now())
+        return 3600.0
+
+    async def test() -> None:
+        Member(Server(), replicas=2, jitter=lambda: drawn).store.delay = late
+        await asyncio.sleep(20.0)  # until the pauses don't become longer any more
+
+    virtually(test)
+    pause = begun[-1] - begun[-2] - COMMAND_SECONDS
+
+    assert part * MAX_PROBE_SECONDS == pytest.approx(pause)
+
+
 def test_reason_of_a_failed_connection_is_kept_while_probes_are_late() -> None:
     """Connecting takes longer than a probe waits, and fails for the same reason."""
 
