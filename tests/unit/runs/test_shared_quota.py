@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -146,13 +146,7 @@ events = st.tuples(
 
 
 @pytest.mark.guarantee("quota-of-replicas")
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-    database=None,
-)
+@settings(max_examples=60, deadline=None)
 @given(
     number=st.integers(1, 4),
     crowded=st.integers(0, 4),
