@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 
 from healthomics_gateway.runs.shared_quota import SharedQuota
 from healthomics_gateway.runs.shared_rate import USABLE_SECONDS, drawn
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Reservation, StoreFullError
 from testkit.fleet import Fleet, Sender, gathered
 from testkit.freezing import with_processes
+from testkit.local_store import LocalStore
 from testkit.members import CUT
 from testkit.virtual_time import now
 

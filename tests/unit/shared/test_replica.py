@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.pace import BEAT_SECONDS, MAX_PROBE_SECONDS
 from healthomics_gateway.shared.replica import COMMAND_SECONDS, LEAST_SHARE, Replica
@@ -25,6 +24,7 @@ from healthomics_gateway.shared.store import (
     StoreFullError,
 )
 from testkit.faulty_store import Server
+from testkit.local_store import LocalStore
 from testkit.members import CUT, Member, until
 from testkit.virtual_time import now, virtually
 
