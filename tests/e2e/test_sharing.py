@@ -10,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from healthomics_gateway.app.sharing import Sharing
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
@@ -32,6 +31,7 @@ from testkit.callers import (
     until,
 )
 from testkit.collector import traced
+from testkit.local_store import LocalStore
 from testkit.lying_upstream import LyingUpstream
 from testkit.metrics import scrape
 

@@ -481,6 +481,13 @@ MUTANTS = (
         "unit/runs/test_shared_quota.py::test_replicas_that_are_cut_off_send_nothing_until_the_store_notices",
     ),
     Mutant(
+        "attachment-of-which-the-answer-is-lost-delays-no-share",
+        "shared/replica.py",
+        "max(self.detached_at, self._claimed_at)",
+        "self.detached_at",
+        "unit/shared/test_replica.py::test_attachment_of_which_the_answer_is_lost_delays_the_static_share",
+    ),
+    Mutant(
         "first-replica-after-an-outage-reserves-far-ahead",
         "runs/shared_quota.py",
         "            elif self._reserved.is_early:\n",

@@ -64,6 +64,7 @@ TESTS = {  # by module of the server, the unit tests that should find its mutant
     "runs/cache": "runs/test_cache",
     "runs/fairness": "runs/test_rate_limit",
     "runs/field_mask": "runs/test_field_mask",
+    "runs/gate": "runs/test_scheduler runs/test_shared_quota",
     "runs/poll_failures": "runs/test_poll_failures runs/test_watch",
     "runs/quota": "runs/test_rate_limit runs/test_scheduler",
     "runs/rate_limit": "runs/test_rate_limit",

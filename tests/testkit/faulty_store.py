@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any
 
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.store import StoreError
+from testkit.local_store import LocalStore
 from testkit.virtual_time import now
 
 

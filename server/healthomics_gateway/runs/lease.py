@@ -21,7 +21,7 @@ class Follower(Protocol):
         ...
 
     def learn(self, answer: Answer, *, age_seconds: float) -> None:
-        """Use an answer that another replica has read."""
+        """Use an answer that another replica has read; it isn't older than the last."""
         ...
 
     def hurry(self, seconds: float) -> None:

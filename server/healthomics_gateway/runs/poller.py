@@ -119,11 +119,8 @@ class Poller:
         self._metrics.change_delay_seconds.observe(self._clock() - read_at)
 
     def learn(self, answer: Answer, *, age_seconds: float = 0.0) -> None:
-        """Use an answer, whoever fetched it, unless it is older than the last."""
-        read_at = self._clock() - age_seconds
-        if read_at < self.answered_at:
-            return
-        self.answered_at = read_at
+        """Use an answer, whoever fetched it, that isn't older than the last."""
+        self.answered_at = self._clock() - age_seconds
         self._failures = Failures()
         if self._polls.is_waiting:
             self._cancel_poll()  # the answer replaces it

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
+from healthomics_gateway.runs.gate import Gate, nothing
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
 from healthomics_gateway.token_bucket import TokenBucket
-
-
-def nothing() -> None:
-    """Do nothing."""
 
 
 class Quota(Protocol):
@@ -110,7 +107,7 @@ class LocalQuota:
         self._adaptive = AdaptiveRate()
         self._turns = TokenBucket(rate=tps, capacity=burst, clock=clock)
         self._departures = TokenBucket(rate=tps, capacity=burst, clock=clock)
-        self._gate = Gate(self._take_departure, token=self._next_departure)
+        self._gate = Gate(self._take_departure, wait=self._next_departure)
         self._ready: Callable[[], None] = nothing
         self._timer: asyncio.TimerHandle | None = None
 
@@ -199,34 +196,3 @@ class LocalQuota:
 
     async def _next_departure(self) -> None:
         await asyncio.sleep(self._departures.wait_seconds)  # until the next token
-
-
-class Gate:
-    """Lets one request be sent for each token, in the order of arrival.
-
-    A request that is cancelled while it waits takes no token.
-    """
-
-    def __init__(
-        self, take: Callable[[], bool], *, token: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Take tokens with `take`, if there are any; `token` waits for one."""
-        self._take = take
-        self._token = token
-        self._order = asyncio.Lock()
-        self.opened: Callable[[], None] = nothing  # is called when no request waits
-        self.waiting = 0
-
-    async def depart(self) -> None:
-        """Wait until the request may be sent; the caller must send it at once."""
-        if not self.waiting and self._take():
-            return
-        self.waiting += 1
-        try:
-            async with self._order:  # an asyncio lock is first come, first served
-                while not self._take():
-                    await self._token()
-        finally:
-            self.waiting -= 1
-            if not self.waiting:
-                self.opened()

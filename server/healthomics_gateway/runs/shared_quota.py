@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from healthomics_gateway.runs.quota import Gate, nothing
+from healthomics_gateway.runs.gate import Gate, nothing
 from healthomics_gateway.runs.reservations import (
     Reservations,
     StaticShare,
@@ -56,7 +56,7 @@ class SharedQuota:
         self._taken: deque[float] = deque(maxlen=MAX_TAKEN)  # ends of turns' tokens
         # Whatever the store says, this replica sends no more.
         self._departures = TokenBucket(rate=tps, capacity=burst, clock=clock)
-        self._gate = Gate(self._take_departure, token=self._next_departure)
+        self._gate = Gate(self._take_departure, wait=self._next_departure)
         self._ready: Callable[[], None] = nothing
         self._is_wanted = False  # a token, by a call
         self._arrival: asyncio.Future[None] | None = None  # of one for the gate

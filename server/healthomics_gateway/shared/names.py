@@ -9,7 +9,7 @@ from healthomics_gateway.shared.seal import Sealer
 
 # Gateways with different contracts share no runs: the older one would pass on members
 # that it doesn't know, also those that its settings withhold.
-_CONTRACT = sha256(Run.DESCRIPTOR.file.serialized_pb).hexdigest()
+CONTRACT = sha256(Run.DESCRIPTOR.file.serialized_pb).hexdigest()
 
 
 class Names:
@@ -19,10 +19,13 @@ class Names:
     known: gateways with different ones could use the same store and the same secret.
     """
 
-    def __init__(self, sealer: Sealer, *, region: str, endpoint: str) -> None:
-        """Begin without an identity."""
+    def __init__(
+        self, sealer: Sealer, *, region: str, endpoint: str, contract: str = CONTRACT
+    ) -> None:
+        """Begin without an identity; runs are those of a `contract`."""
         self._sealer = sealer
         self._place = (region, endpoint)
+        self._contract = contract
         self._account = self._identity = ""
 
     def learn(self, *, account: str, identity: str) -> None:
@@ -50,7 +53,7 @@ class Names:
         if not (role or self.has_identity):
             return None
         identity = () if role else (self._account, self._identity)
-        place = (_CONTRACT, *self._place)
+        place = (self._contract, *self._place)
         return self._sealer.name("run", *place, *identity, role, caller, run_id)
 
     def caller(self, kind: str, caller: str) -> str:

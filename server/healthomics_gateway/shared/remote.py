@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from healthomics_gateway.control import ControlError, Message
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.store import (
     Claim,
@@ -162,12 +161,14 @@ class StoreService:
 
     def __init__(self, memory: MemoryStore) -> None:
         """Use `memory`."""
-        self._store = LocalStore(memory)
+        self._memory = memory
         self._replicas: set[str] = set()  # of the process
+        self._names: set[str] = set()  # of the entries that it subscribes to
+        self._deliver: Deliver = lambda _name, _value: None
 
     def deliver_to(self, deliver: Deliver) -> None:
-        """Call `deliver` for each value that the process has subscribed to."""
-        self._store.deliver_to(deliver)
+        """Call `deliver` for each value that the process subscribes to from now on."""
+        self._deliver = deliver
 
     async def answer(self, message: Message) -> Message:
         """Return the answer to a request."""
@@ -180,13 +181,18 @@ class StoreService:
             arguments["rate"] = Rate(*arguments["rate"])
         if "replica" in arguments:
             self._replicas.add(arguments["replica"])
-        return _answer(await getattr(self._store, method)(**arguments))
+        if method in {"subscribe", "unsubscribe"}:
+            note = self._names.add if method == "subscribe" else self._names.discard
+            note(arguments["name"])
+            arguments["deliver"] = self._deliver
+        return _answer(getattr(self._memory, method)(**arguments))
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Forget the replicas and the subscriptions of the process: it has ended."""
         for replica in self._replicas:
-            await self._store.leave(replica)
-        await self._store.close()
+            self._memory.leave(replica)
+        for name in self._names:
+            self._memory.unsubscribe(name, self._deliver)
 
 
 def _answer(result: Any) -> Message:

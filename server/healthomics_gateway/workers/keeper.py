@@ -79,7 +79,7 @@ class Keeper:
         restarts = Restarts()
         while child := await self._fork(number):
             how = await self._end_of(child)
-            await self._forget(child)
+            self._forget(child)
             if self._children.is_draining:
                 if how.code:  # not if it isn't known, without the zygote
                     _log_end(child, how)
@@ -192,9 +192,9 @@ class Keeper:
             self._content = content
             self.reload()
 
-    async def _forget(self, child: Child) -> None:
+    def _forget(self, child: Child) -> None:
         self._end_reload(child)
-        await self._stores.pop(child).close()
+        self._stores.pop(child).close()
 
     def _forked(self, number: int, pid: int) -> None:
         self._children.by_number[number].pid = pid

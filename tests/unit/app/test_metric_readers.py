@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from healthomics_gateway.app.metric_readers import readers_of
 from healthomics_gateway.app.sharing import Sharing
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
@@ -14,6 +13,7 @@ from healthomics_gateway.shared.seal import Sealer
 from healthomics_gateway.telemetry.metrics.state import STATE
 from healthomics_gateway.telemetry.quota_scope import ALL
 from testkit.builders import Sandbox, aws_at, gateway
+from testkit.local_store import LocalStore
 
 
 async def test_each_metric_of_the_state_is_read() -> None:

@@ -9,7 +9,6 @@ from healthomics_gateway.app.scheduling import make_schedulers
 from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.runs.source import OneCall, Partition, RunQuery
 from healthomics_gateway.settings.schema import Quota, Settings
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.names import Names
 from healthomics_gateway.shared.replica import Replica
@@ -17,6 +16,7 @@ from healthomics_gateway.shared.seal import Sealer
 from healthomics_gateway.shared.store import Rate, Reservation
 from healthomics_gateway.telemetry.metrics.registry import Metrics
 from healthomics_gateway.telemetry.quota_scope import ALL
+from testkit.local_store import LocalStore
 
 OTHER = "210987654321"
 THEIRS = Partition(f"arn:aws:iam::{OTHER}:role/x", "alice")

@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from healthomics_gateway.runs.shared_quota import SharedQuota
 from healthomics_gateway.runs.shared_rate import USABLE_SECONDS, drawn
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Reservation, StoreFullError
 from testkit.fleet import Fleet, Sender, gathered
 from testkit.freezing import with_processes
+from testkit.local_store import LocalStore
 from testkit.members import CUT
 from testkit.virtual_time import now
 
@@ -146,13 +146,7 @@ events = st.tuples(
 
 
 @pytest.mark.guarantee("quota-of-replicas")
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-    database=None,
-)
+@settings(max_examples=60, deadline=None)
 @given(
     number=st.integers(1, 4),
     crowded=st.integers(0, 4),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MAX_BUCKETS, MemoryStore
 from healthomics_gateway.shared.store import (
     FORGET_SECONDS,
@@ -15,6 +14,7 @@ from healthomics_gateway.shared.store import (
     Stored,
 )
 from testkit.clocks import MonotonicClock
+from testkit.local_store import LocalStore
 
 RATE = Rate(8.0, 2.0)
 SECOND = 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from healthomics_gateway.shared.names import Names
+from healthomics_gateway.shared.names import CONTRACT, Names
 from healthomics_gateway.shared.seal import Sealer
 
 REGION, ENDPOINT = "us-east-1", "https://omics.us-east-1.amazonaws.com"
@@ -10,9 +10,15 @@ OWN = "arn:aws:sts::123456789012:assumed-role/gateway"
 ROLE = "arn:aws:iam::210987654321:role/reader"
 
 
-def names(region: str = REGION, endpoint: str = ENDPOINT, secret: int = 0) -> Names:
+def names(
+    region: str = REGION,
+    endpoint: str = ENDPOINT,
+    secret: int = 0,
+    contract: str = CONTRACT,
+) -> Names:
     """Return the names of a gateway."""
-    return Names(Sealer(bytes([secret] * 32)), region=region, endpoint=endpoint)
+    sealer = Sealer(bytes([secret] * 32))
+    return Names(sealer, region=region, endpoint=endpoint, contract=contract)
 
 
 def learned(identity: str = OWN, account: str = "123456789012") -> Names:
@@ -31,7 +37,7 @@ def test_run_has_no_name_before_the_identity_is_known() -> None:
 
 
 def test_runs_of_different_partitions_have_different_names() -> None:
-    """A partition is the own identity, or a role and the caller."""
+    """It is the own identity, or a role and the caller, of one contract."""
     found = [
         learned().run("1", role="", caller=""),
         learned().run("2", role="", caller=""),
@@ -43,6 +49,7 @@ def test_runs_of_different_partitions_have_different_names() -> None:
         names(region="eu-west-1").run("1", role=ROLE, caller="c"),
         names(endpoint="http://127.0.0.1").run("1", role=ROLE, caller="c"),
         names(secret=1).run("1", role=ROLE, caller="c"),
+        names(contract="older").run("1", role=ROLE, caller="c"),
     ]
 
     assert len(found) == len(set(found))
@@ -54,6 +61,14 @@ def test_own_quota_has_one_name_whether_the_account_is_known_or_not() -> None:
     assert names().quota("", "calls") == learned().quota("", "calls")
     assert names().quota("", "calls") != names().quota("", "polls")
     assert names().quota("", "calls") != names().quota("210987654321", "calls")
+
+
+def test_gateways_with_different_contracts_share_quotas_and_limits() -> None:
+    """Only what they know of runs differs."""
+    older = names(contract="older")
+
+    assert names().quota("", "calls") == older.quota("", "calls")
+    assert names().caller("calls", "c") == older.caller("calls", "c")
 
 
 def test_callers_have_names_by_what_is_counted() -> None:

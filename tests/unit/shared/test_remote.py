@@ -79,7 +79,7 @@ async def test_process_that_has_ended_leaves_the_store() -> None:
     store.deliver_to(lambda *what: got.append(what))
     await store.subscribe("run")
     await store.beat("a", is_attached=True, known=1)
-    await service.close()
+    service.close()
     await other.write("run", "state", b"1", age_seconds=0.0, keep_seconds=9.0)
     members = await other.beat("b", is_attached=True, known=1)
 

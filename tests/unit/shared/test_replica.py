@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.pace import BEAT_SECONDS, MAX_PROBE_SECONDS
 from healthomics_gateway.shared.replica import COMMAND_SECONDS, LEAST_SHARE, Replica
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
     FORGET_SECONDS,
+    SETTLE_SECONDS,
     Members,
     Rate,
     Reservation,
@@ -25,7 +25,8 @@ from healthomics_gateway.shared.store import (
     StoreFullError,
 )
 from testkit.faulty_store import Server
-from testkit.members import Member, until
+from testkit.local_store import LocalStore
+from testkit.members import CUT, Member, until
 from testkit.virtual_time import now, virtually
 
 RATE = Rate(8.0, 2.0)
@@ -178,6 +179,25 @@ def test_replica_attaches_again_after_two_answers_in_time() -> None:
     in_rig(test)
 
 
+@pytest.mark.parametrize(("drawn", "part"), [(0.0, 0.5), (0.8, 0.9)])
+def test_replicas_probe_at_different_times(drawn: float, part: float) -> None:
+    """A store that comes back doesn't get the beats of all of them at once."""
+    begun: list[float] = []
+
+    def late() -> float:
+        begun.append(now())
+        return 3600.0
+
+    async def test() -> None:
+        Member(Server(), replicas=2, jitter=lambda: drawn).store.delay = late
+        await asyncio.sleep(20.0)  # until the pauses don't become longer any more
+
+    virtually(test)
+    pause = begun[-1] - begun[-2] - COMMAND_SECONDS
+
+    assert part * MAX_PROBE_SECONDS == pytest.approx(pause)
+
+
 def test_reason_of_a_failed_connection_is_kept_while_probes_are_late() -> None:
     """Connecting takes longer than a probe waits, and fails for the same reason."""
 
@@ -216,6 +236,33 @@ def test_full_store_does_not_detach() -> None:
 
     events = [each["event"] for each in in_rig(test)]
     assert ["store_attached", "store_full", "store_has_room"] == events
+
+
+@pytest.mark.guarantee("quota-of-replicas")
+def test_attachment_of_which_the_answer_is_lost_delays_the_static_share() -> None:
+    """The store counts the replica as attached, and gives its share to the others."""
+
+    async def test(rig: Rig) -> None:
+        one, other = rig.members
+        await one.detach()
+        await asyncio.sleep(2 * SETTLE_SECONDS)
+        assert one.replica.settled_at < now()
+        delays = iter((0.0, 1.9 * COMMAND_SECONDS))  # of the probe, and the attachment
+        one.store.delay = lambda: next(delays)
+        one.store.fault, before = None, one.store.commands["beat"]
+        await until(lambda: one.store.commands["beat"] == before + 2)
+        claimed_at = now()
+        await asyncio.sleep(COMMAND_SECONDS)
+        one.store.fault = CUT
+        while now() < claimed_at + SETTLE_SECONDS - 0.02:
+            assert not one.replica.is_attached
+            assert now() < one.replica.settled_at
+            await asyncio.sleep(0.01)
+        assert one.replica.id in other.replica.attached
+        await asyncio.sleep(0.02)
+        assert one.replica.settled_at <= now()
+
+    in_rig(test, number=2)
 
 
 def test_replicas_learn_their_number_and_keep_it() -> None:

@@ -7,6 +7,10 @@ from typing import Any
 from redis._parsers import _AsyncHiredisParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+# The base is private because redis-py has neither a setting for this nor a public class
+# of parsers. hiredis keeps a reply until all of it has arrived, and its `maxbuf` only
+# bounds a buffer that isn't used: https://github.com/redis/hiredis/issues/1373
+
 
 def bounded_parser(max_bytes: int) -> type[_AsyncHiredisParser]:
     """Return a class of parsers that refuse a reply of more than `max_bytes`.

@@ -18,8 +18,7 @@ from healthomics_gateway.shared.store import (
     Stored,
     StoreError,
 )
-
-MAX_MEMBERS = 4096  # as in prelude.lua
+from healthomics_gateway.shared.valkey.scripts import MAX_MEMBERS
 
 
 @contextmanager

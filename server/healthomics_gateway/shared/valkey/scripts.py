@@ -6,6 +6,21 @@ from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
 
+from healthomics_gateway.shared import adaptive_rate, store
+
+MAX_MEMBERS = 4096  # replicas at a key; more are an error
+# Numbers that the scripts use too, by their names there.
+_NUMBERS = {
+    "ALIVE": store.ALIVE_SECONDS,
+    "FORGET": store.FORGET_SECONDS,
+    "PRESENT": store.PRESENT_SECONDS,
+    "SETTLE": store.SETTLE_SECONDS,
+    "MAX_MEMBERS": MAX_MEMBERS,
+    "CUT": adaptive_rate.CUT,
+    "CUT_EVERY": adaptive_rate.CUT_EVERY_SECONDS,
+    "RECOVERY": adaptive_rate.RECOVERY_SECONDS,
+    "LEAST_TPS": adaptive_rate.LEAST_TPS,
+}
 _FOLDER = files(__package__) / "lua"
 
 
@@ -24,5 +39,6 @@ def script(name: str, *, needs_memory: bool = False) -> Script:
     """
     head = "#!lua" if needs_memory else "#!lua flags=allow-oom"
     parts = [(_FOLDER / f"{each}.lua").read_text() for each in ("prelude", name)]
-    text = "\n".join([head, *parts])
+    numbers = (f"local {each} = {value}" for each, value in _NUMBERS.items())
+    text = "\n".join([head, *numbers, *parts])
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -25,20 +25,12 @@ SCHEMES = (
 )
 SENTINEL_PORT, PORT = 26379, 6379
 _OF_SENTINEL = {"sentinel_username": "username", "sentinel_password": "password"}
-# The options of a URL; others of redis-py take objects, or change what replies are.
+# The options of a URL; others of redis-py take objects, or are set by the gateway.
 _OPTIONS = frozenset(
     {
         *("client_name", "db", "username", "password", *_OF_SENTINEL),
         *("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
         *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers", "ssl_min_version"),
-    }
-)
-# What a URL may not set, as the gateway does.
-_FIXED = frozenset(
-    {
-        *("decode_responses", "driver_info", "encoding", "max_connections"),
-        *("parser_class", "protocol", "retry_on_timeout"),
-        *("socket_connect_timeout", "socket_timeout", "timeout"),
     }
 )
 _NAME = re.compile(r"[a-z_]{1,40}")
@@ -113,8 +105,6 @@ def _options(url: str, *, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options of connections to the store, and to its Sentinels."""
     parts = urlsplit(url)
     given = parse_qs(parts.query).keys()
-    if fixed := sorted(_FIXED & given):
-        raise StoreUrlError(f"remove the option {fixed[0]}, which the gateway sets")
     if unknown := given - _OPTIONS:
         # A part of a password may be there.
         is_shown = "@" not in parts.query + parts.fragment

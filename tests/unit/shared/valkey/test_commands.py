@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from redis.asyncio.connection import AbstractConnection
@@ -15,18 +14,11 @@ from healthomics_gateway.shared.valkey.connecting import Servers
 from healthomics_gateway.shared.valkey.urls import parse_store_url
 from testkit.callers import until
 from testkit.clocks import MonotonicClock
-from testkit.valkey_server import ValkeyServer, store_at, valkey
+from testkit.valkey_server import ValkeyServer, store_at
 
 RATE = Rate(8.0, 2.0)
 SOON_SECONDS = 0.02  # within which a frozen server doesn't answer
 LATE_SECONDS = 20.0
-
-
-@pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    """Return a server that the test may kill and freeze."""
-    with valkey() as running:
-        yield running
 
 
 def commands_at(server: ValkeyServer, clock: MonotonicClock) -> Commands:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,19 +14,12 @@ from healthomics_gateway.shared.valkey.messages import Messages
 from healthomics_gateway.shared.valkey.store import ValkeyStore
 from healthomics_gateway.shared.valkey.urls import parse_store_url
 from testkit.callers import until
-from testkit.valkey_server import ValkeyServer, store_at, valkey
+from testkit.valkey_server import ValkeyServer, store_at
 
 LATE_SECONDS = 20.0
 HUGE_BYTES = 100_000_000
 # Of it, what the kernel and the client may hold.
 FEW_KIB = 40_000
-
-
-@pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    """Return a server that the test may kill."""
-    with valkey() as running:
-        yield running
 
 
 class Inbox:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Rate, StoreError
 from testkit.callers import until
-from testkit.valkey_server import ValkeyServer, store_at, valkey
+from testkit.valkey_server import ValkeyServer, store_at
 
 RATE = Rate(8.0, 2.0)
-
-
-@pytest.fixture
-def own_server() -> Iterator[ValkeyServer]:
-    """Return a server that the test may kill and freeze."""
-    with valkey() as running:
-        yield running
 
 
 @pytest.mark.parametrize("way", ["kill", "freeze"])

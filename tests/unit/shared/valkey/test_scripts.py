@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.shared.local import LocalStore
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.store import Rate, StoreError
 from healthomics_gateway.shared.valkey.scripts import Script
 from healthomics_gateway.shared.valkey.store import ValkeyStore
 from healthomics_gateway.shared.valkey.urls import parse_store_url
 from testkit.clocks import MonotonicClock
+from testkit.local_store import LocalStore
 from testkit.valkey_server import ValkeyServer
 
 STEP_SECONDS = 1 / 64  # exact in binary and in the six digits of the scripts

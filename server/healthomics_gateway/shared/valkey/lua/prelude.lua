@@ -1,9 +1,7 @@
 -- What all scripts begin with. Anybody with access to the store may have written at these
 -- keys: what isn't as the scripts write it counts as missing, and is removed.
+-- scripts.py writes the other names in capitals before this.
 
--- Seconds; see store.py.
-local ALIVE, FORGET, PRESENT, SETTLE = 2, 10, 0.75, 0.8
-local MAX_MEMBERS = 4096
 local MAX_ID = 64 -- characters
 local MAX_SECONDS = 7200 -- that any key but an answer is kept
 
@@ -102,12 +100,12 @@ local function quota(key, tps, burst)
     filled = number(all[2], now, 0, now),
     share = number(all[3], tps, 0, 1e9), -- that of another rate, perhaps
     burst = number(all[4], 0, 0, burst),
-    rate = number(all[5], tps, math.min(0.5, tps), tps), -- as AdaptiveRate
+    rate = number(all[5], tps, math.min(LEAST_TPS, tps), tps),
     set = number(all[6], now, 0, now),
     cut = number(all[7], 0, 0, now),
   }
   state.tokens = math.min(state.tokens + (now - state.filled) * state.share, state.burst)
-  state.rate = math.min(state.rate + (now - state.set) * tps / 50, tps)
+  state.rate = math.min(state.rate + (now - state.set) * tps / RECOVERY, tps)
   return state
 end
 

@@ -1,4 +1,4 @@
-"""A `Store` whose state is in this process."""
+"""A `Store` of tests, whose state is in this process."""
 
 from __future__ import annotations
 
