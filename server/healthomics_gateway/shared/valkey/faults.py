@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -28,10 +29,15 @@ _CLOSED = "the connection to it is closed, or can't be opened"
 _REFUSED = "it refuses connections: start it, or correct shared.url"
 _UNRESOLVED = "its name doesn't resolve: correct shared.url"
 _NO_DATABASE = "it has no database"
+_ERROR = "it answers with an error"
 _NO_ACCESS = "it refuses the user or the password, or requires one: correct shared.url"
 # What a server without TLS may cause, depending on how it takes the handshake.
 _WITHOUT_TLS = frozenset({_HANDSHAKE, _LATE, _CLOSED})
 _UNREACHED = frozenset({_LATE, _CLOSED, _REFUSED, _UNRESOLVED})
+
+# What an error begins with. Anything else may be what a wrong server was sent, such as
+# the password.
+_CODE = re.compile(r"[A-Z]{1,20}(?= |$)")
 
 # By the class of the error; the first that fits.
 _TEXTS: tuple[tuple[type[BaseException], str], ...] = (
@@ -120,7 +126,8 @@ def _text_of(error: BaseException) -> str:
         if any(isinstance(each, kind) for each in chain):
             return text
     if isinstance(error, ResponseError):
-        return f"it answers with an error ({str(error).partition(' ')[0][:20]})"
+        code = _CODE.match(str(error))
+        return f"it answers with an error ({code[0]})" if code else _ERROR
     return _CLOSED
 
 
