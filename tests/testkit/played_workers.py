@@ -82,6 +82,8 @@ class Zygote:
 
     def fork(self, number: int, control: socket.socket) -> None:
         """Start a process that the test plays."""
+        if self.closed.is_set():
+            return
         loop = asyncio.get_running_loop()
         if self.fault:
             loop.call_soon(self.ended, number, Exit(why=self.fault))

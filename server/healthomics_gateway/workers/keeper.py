@@ -24,6 +24,9 @@ from healthomics_gateway.workers.pings import PING_SECONDS
 from healthomics_gateway.workers.restarts import Restarts
 from healthomics_gateway.workers.zygote_link import Exit, ZygoteLink
 
+ENDED_EARLY = "has ended before it served"
+NO_ZYGOTE = "the process that starts the workers has ended"
+
 _log = structlog.get_logger("supervisor")
 
 
@@ -89,8 +92,8 @@ class Keeper:
                 return
             _log_end(child, how)
             if not self.started.done():
-                why = f"worker {number} has ended before it served"
-                self.started.set_exception(StartError(why))
+                fault = f"wasn't started: {how.why}" if how.why else ENDED_EARLY
+                self.started.set_exception(StartError(f"worker {number} {fault}"))
                 return
             served = self._clock() - child.serving_since if child.is_serving else 0.0
             await self._sleep(restarts.pause_seconds(served))
@@ -130,7 +133,7 @@ class Keeper:
         reported = asyncio.wait([child.ended])
         if not await until(self._link.closed, reported) and not child.ended.done():
             await child.control.closed.wait()
-            self._ended(child.number, Exit())
+            self._ended(child.number, Exit(why="" if child.pid else NO_ZYGOTE))
         return await child.ended
 
     def _handlers_of(self, child: Child) -> Handlers:

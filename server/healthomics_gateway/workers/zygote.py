@@ -20,6 +20,7 @@ from math import inf
 from typing import Any
 
 from healthomics_gateway.app.signals import ENDING
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.workers.zygote_link import MAX_MESSAGE, ZygoteLink
 
 OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")  # the supervisor's
@@ -39,13 +40,23 @@ def start_zygote(
     """Fork the zygote, and return its link; in each worker, return what it has.
 
     If this process ends, the zygote kills the workers that haven't ended `end_seconds`
-    later. `fork` forks a worker.
+    later. `fork` forks a worker. Raises ConfigurationError if the system starts no
+    process.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # The collector would write to the memory of all objects, and so copy it.
     gc.collect()
     gc.freeze()
-    if pid := os.fork():
+    try:
+        pid = os.fork()
+    except OSError as error:
+        ours.close()
+        theirs.close()
+        raise ConfigurationError(
+            f"workers: the system starts no process ({error.strerror}); raise its limit"
+            " on processes or memory"
+        ) from None
+    if pid:
         theirs.close()
         return ZygoteLink(ours, pid)
     ours.close()

@@ -16,7 +16,7 @@ from healthomics_gateway.shared.store import Rate
 from healthomics_gateway.telemetry.metrics.state import PREFIX
 from healthomics_gateway.workers.child import MAX_START_MISSES
 from healthomics_gateway.workers.children import Children
-from healthomics_gateway.workers.keeper import Keeper, StartError
+from healthomics_gateway.workers.keeper import NO_ZYGOTE, Keeper, StartError
 from healthomics_gateway.workers.pings import MAX_MISSES
 from healthomics_gateway.workers.zygote_link import Exit
 from testkit.played_workers import Process, Zygote
@@ -190,6 +190,20 @@ def test_worker_that_cannot_be_forked_is_tried_again() -> None:
         families = {each.name: each for each in rig.reports.metrics.collect()}
         (sample,) = families[PREFIX + "worker_start_failures"].samples
         assert 1 == sample.value
+
+    kept(work)
+
+
+def test_worker_without_a_zygote_was_not_started() -> None:
+    """It has no process id, and no end that could be logged."""
+
+    async def work(rig: Rig) -> None:
+        rig.zygote.closed.set()
+        with capture_logs() as logs, pytest.raises(StartError, match="wasn't started"):
+            await rig.keeper.started
+        assert [("worker_not_started", NO_ZYGOTE)] * 2 == [
+            (each["event"], each["why"]) for each in logs
+        ]
 
     kept(work)
 

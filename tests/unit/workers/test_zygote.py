@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import signal
@@ -12,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.workers.pings import MAX_MISSES
+from healthomics_gateway.workers.zygote import start_zygote
 
 # Runs a supervisor that starts a worker with each behaviour, and prints what it learns.
 PROGRAM = """
@@ -202,3 +206,17 @@ def test_zygote_never_loads_grpc() -> None:
     )
 
     assert "False True 1\n" == done.stdout
+
+
+def test_zygote_that_cannot_be_forked_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The gateway ends with a text that says what to raise."""
+
+    def fork() -> int:
+        raise OSError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # not this process's objects
+    with pytest.raises(ConfigurationError, match="no more processes"):
+        start_zygote(end_seconds=1.0)

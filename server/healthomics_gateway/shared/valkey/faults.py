@@ -28,10 +28,20 @@ _CLOSED = "the connection to it is closed, or can't be opened"
 _REFUSED = "it refuses connections: start it, or correct shared.url"
 _UNRESOLVED = "its name doesn't resolve: correct shared.url"
 _NO_DATABASE = "it has no database"
+_ERROR = "it answers with an error"
 _NO_ACCESS = "it refuses the user or the password, or requires one: correct shared.url"
 # What a server without TLS may cause, depending on how it takes the handshake.
 _WITHOUT_TLS = frozenset({_HANDSHAKE, _LATE, _CLOSED})
 _UNREACHED = frozenset({_LATE, _CLOSED, _REFUSED, _UNRESOLVED})
+
+# Codes of errors that have no text here. Anything else may be what a wrong server was
+# sent, such as the password.
+_CODES = frozenset(
+    {
+        *("ASK", "BUSY", "CROSSSLOT", "ERR", "EXECABORT", "MASTERDOWN", "MISCONF"),
+        *("NOREPLICAS", "NOSCRIPT", "TRYAGAIN", "UNKILLABLE", "WRONGTYPE"),
+    }
+)
 
 # By the class of the error; the first that fits.
 _TEXTS: tuple[tuple[type[BaseException], str], ...] = (
@@ -120,7 +130,8 @@ def _text_of(error: BaseException) -> str:
         if any(isinstance(each, kind) for each in chain):
             return text
     if isinstance(error, ResponseError):
-        return f"it answers with an error ({str(error).partition(' ')[0][:20]})"
+        code = str(error).partition(" ")[0]
+        return f"{_ERROR} ({code})" if code in _CODES else _ERROR
     return _CLOSED
 
 

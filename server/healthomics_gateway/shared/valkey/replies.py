@@ -76,6 +76,13 @@ def claim(reply: Any) -> Claim:
     return Claim(holder.decode(errors="replace"), stored(last))
 
 
+@_understood()
+def info(reply: Any) -> dict[str, str]:
+    """Return the reply of `INFO`."""
+    lines = reply.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
 def _number(text: bytes) -> float:
     """Return a number that isn't negative; raises ValueError."""
     value = float(text)

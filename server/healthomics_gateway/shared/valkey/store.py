@@ -182,9 +182,7 @@ class ValkeyStore:
 
     async def info(self) -> dict[str, str]:
         """Return facts about the server's memory, for a check."""
-        text = await self._command("INFO", "memory")
-        lines = text.decode(errors="replace").splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+        return replies.info(await self._command("INFO", "memory"))
 
     def _key(self, kind: str, name: str = "") -> str:
         return f"{self._prefix}{kind}:{name}"
@@ -198,21 +196,22 @@ class ValkeyStore:
         """Return the reply of a script, which is sent in full if it isn't known."""
         arguments = (len(keys), *keys, *values)
         try:
-            return await self._command("EVALSHA", script.sha, *arguments)
+            return await self._observed("EVALSHA", script.sha, *arguments)
         except NoScriptError:
-            pass
-        try:
             return await self._command("EVAL", script.text, *arguments)
-        except NoScriptError as error:
+        except (RedisError, OSError) as error:
             raise store_error(error) from None
 
     async def _command(self, *command: str | bytes | float) -> Any:
+        try:
+            return await self._observed(*command)
+        except (RedisError, OSError) as error:
+            raise store_error(error) from None
+
+    async def _observed(self, *command: str | bytes | float) -> Any:
+        """Return the reply to a command; raises redis-py's errors too."""
         begun = time.perf_counter()
         try:
             return await self._commands.run(*command)
-        except NoScriptError:
-            raise
-        except (RedisError, OSError) as error:
-            raise store_error(error) from None
         finally:
             self._observe(time.perf_counter() - begun)

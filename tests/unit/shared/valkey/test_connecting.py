@@ -198,7 +198,8 @@ def answering(reply: bytes) -> Handle:
         (b"-DENIED it runs in protected mode\r\n", "it is in protected mode"),
         (b"-LOADING it is loading\r\n", "it is still loading its data"),
         (b"-ERR max number of clients reached\r\n", "it has too many clients"),
-        (b"-WHY it is so\r\n", "it answers with an error (WHY)"),
+        (b"-MISCONF it is so\r\n", "it answers with an error (MISCONF)"),
+        (b"-CANARY is wrong\r\n", "it answers with an error"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "isn't a Valkey or Redis server"),
         (b"", "is closed, or can't be opened"),
     ],
@@ -206,7 +207,9 @@ def answering(reply: bytes) -> Handle:
 async def test_server_that_cannot_be_used_is_described(reply: bytes, text: str) -> None:
     """Each text is short, and names the cause."""
     async with listening(answering(reply)) as port:
-        assert text in await fault_of(f"redis://{HOST}:{port}")
+        fault = await fault_of(f"redis://{HOST}:{port}")
+        assert text in fault
+        assert "canary" not in fault
 
 
 async def test_plain_server_is_none_for_tls_or_sentinels() -> None:

@@ -221,8 +221,9 @@ async def test_impossible_number_of_replicas_is_an_error() -> None:
 async def test_script_that_is_never_known_is_an_error() -> None:
     """Not even when it is sent in full."""
     async with _answering(b"-NOSCRIPT no\r\n") as store:
-        with pytest.raises(StoreError, match="answers with an error"):
-            await store.beat("a", is_attached=True, known=1)
+        for work in (store.beat("a", is_attached=True, known=1), store.remove("e")):
+            with pytest.raises(StoreError, match="answers with an error"):
+                await work
 
 
 @asynccontextmanager
@@ -256,6 +257,7 @@ async def test_answer_of_another_program_is_an_error(reply: bytes) -> None:
             store.reserve("q", RATE, replica="a"),
             store.take("c", RATE, wanted=1),
             store.claim("e", "x", replica="a", period_seconds=1.0),
+            store.info(),
         ):
             with pytest.raises(StoreError, match="isn't understood"):
                 await work
