@@ -154,7 +154,7 @@ class Supervisor:
     async def _end(self, seconds: float) -> int:
         """End all workers within `seconds` and KILL_SECONDS; return the exit code."""
         self._drain()
-        children = self._children.all
+        children = self._children.running
         self._link.end_within(seconds + KILL_SECONDS)
         for each in children:
             each.control.note("unready")
