@@ -19,7 +19,6 @@ from healthomics_gateway.app.supervision import StateObserver
 from healthomics_gateway.background import Background
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.net.hosts import why_not_bound
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.workers.child import Child
@@ -105,9 +104,8 @@ class Supervisor:
         faults: list[str] = []
         try:
             self._admin_address = await self._admin.listen(self._admin_address)
-        except OSError as error:
-            why = why_not_bound(error)
-            faults.append(f"admin_listen {self._admin_address}: {why}")
+        except ConfigurationError as error:
+            faults.extend(error.args)
         listeners, others = await reserve(self._settings, held)
         if faults := [*faults, *others]:
             await self._admin.stop()
