@@ -1,7 +1,8 @@
-"""Print the table of faults after the tests."""
+"""Print the table of faults after the tests; let what they start get signals."""
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict
 
 import pytest
@@ -9,6 +10,18 @@ import pytest
 from testkit.fault_table import Row, table
 
 ROWS: defaultdict[int, Row] = defaultdict(Row)
+
+
+def _do_nothing(*_args: object) -> None:
+    """Handle SIGHUP, so that it doesn't end the tests."""
+
+
+# A shell that isn't interactive lets its background jobs ignore SIGINT, and `nohup`
+# SIGHUP. A process that a test starts would ignore them too, as a new program ignores
+# what the one before it did; what a program handles has its default in the next one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, _do_nothing)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

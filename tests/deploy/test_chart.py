@@ -17,16 +17,24 @@ import trustme
 import yaml
 from pydantic import BaseModel
 
-from deploy.test_monitoring import promtool
 from deploy.tools import (
     CHART,
     DEPLOY,
+    FILE,
     INSECURE,
+    NAME,
     ROOT,
+    SECRET,
+    STORE,
     VALUE_SETS,
     documents,
+    file_of,
     helm,
+    notes_of,
+    pod_of,
+    promtool,
     rendered,
+    settings_of,
     template,
 )
 from healthomics_gateway.durations import duration_text
@@ -38,8 +46,6 @@ from healthomics_gateway.telemetry.tracing_setup import DEFAULT_PROTOCOL
 from testkit.svid import Authority
 from testkit.tools import require
 
-NAME = "gateway-healthomics-gateway"
-FILE = "gateway.toml"
 TRACING = (ROOT / "docs" / "guide" / "tracing.md").read_text()
 IDS = [each.name.removesuffix("-values.yaml") for each in VALUE_SETS]
 EXAMPLES: Mapping[
@@ -65,8 +71,6 @@ OF_SECRETS = {
 }
 # A ConfigMap must not have them, so the chart has other values for them.
 OF_THE_STORE = {"shared.url", "shared.secret"}
-SECRET = {"secret": {"name": "store"}}
-STORE = {"shared": {"url": "rediss://valkey.cache", **SECRET}}
 ODD = [
     "\\", '"', "'", "'''", '"""', "\\u0041", "{{ .Values }}", "true", "1", "# hash",
     "a\nb\r\nc\td", "\0\x07\x1b\x7f", "\x80\x85\x9f", "\u2028\u2029\ufeff", "€ä😀", " ",
@@ -101,35 +105,10 @@ def examples(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, A
     return values
 
 
-def file_of(manifests: Mapping[tuple[str, str], dict[str, Any]]) -> str:
-    """Return the gateway's file in the ConfigMap, which isn't that of a dashboard."""
-    (file,) = [
-        each["data"][FILE]
-        for (kind, _), each in manifests.items()
-        if kind == "ConfigMap" and FILE in each["data"]
-    ]
-    return file
-
-
-def settings_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the chart renders with values, and INSECURE."""
-    settings = {"tls": {"insecure": True}} | values.get("settings", {})
-    return tomllib.loads(file_of(rendered(values={**values, "settings": settings})))
-
-
 def variables_of_secrets(values: Path) -> set[str]:
     """Return the variables that the pods have from Secrets, with a set of values."""
     (container,) = pod_of("--values", values)["spec"]["containers"]
     return {each["name"] for each in container.get("env", ()) if "valueFrom" in each}
-
-
-def pod_of(*arguments: str | Path, values: Mapping[str, Any] | None = None) -> Any:
-    """Return the template of the pods."""
-    manifests = rendered(*arguments, values=values)
-    (deployment,) = [
-        each for (kind, _), each in manifests.items() if kind == "Deployment"
-    ]
-    return deployment["spec"]["template"]
 
 
 def checksum(settings: Mapping[str, Any]) -> str:
@@ -723,25 +702,6 @@ def test_versions_are_those_of_the_gateway() -> None:
     assert [version] * 2 == [chart["version"], chart["appVersion"]]
     assert f"ARG VERSION={version}\n" in (DEPLOY / "Dockerfile").read_text()
     assert {version} == images
-
-
-def notes_of(values: Mapping[str, Any], tmp_path: Path) -> str:
-    """Return what helm shows after an installation."""
-    notes = (CHART / "templates" / "NOTES.txt").read_text()
-    for each in CHART.rglob("*"):
-        copy = tmp_path / each.relative_to(CHART)
-        if each.is_dir():
-            copy.mkdir()
-        else:
-            copy.write_bytes(each.read_bytes())
-    (tmp_path / "templates" / "notes.yaml").write_text(
-        f'{{{{ define "notes" }}}}{notes}{{{{ end }}}}'
-        "\nkind: Notes\nmetadata: {name: notes}\n"
-        'text: {{ include "notes" . | quote }}\n'
-    )
-    done = template(values=values, chart=tmp_path)
-    (text,) = [each["text"] for each in documents(done.stdout) if "text" in each]
-    return str(text)
 
 
 def test_notes_say_what_share_of_the_quota_a_pod_has(tmp_path: Path) -> None:

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from deploy.test_chart import (
+from deploy.tools import (
+    INSECURE,
     NAME,
     SECRET,
     STORE,
     file_of,
     notes_of,
     pod_of,
+    rendered,
     settings_of,
 )
-from deploy.tools import INSECURE, rendered
 
 
 @pytest.mark.parametrize(

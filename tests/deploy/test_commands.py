@@ -15,9 +15,8 @@ import yaml
 from botocore import xform_name
 
 from deploy.test_aws import FILES, GATEWAY, TASK
-from deploy.test_chart import NAME, pod_of
 from deploy.test_systemd import PROGRAM, UNIT, service
-from deploy.tools import DEPLOY, ROOT, rendered
+from deploy.tools import DEPLOY, NAME, ROOT, pod_of, rendered
 from testkit.tools import DEPLOY_TOOLS, require
 
 GUIDE = ROOT / "docs" / "guide"

@@ -6,15 +6,13 @@ import json
 import math
 import re
 import runpy
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.tools import DEPLOY, ROOT
-from testkit.tools import require
+from deploy.tools import DEPLOY, ROOT, promtool
 
 RULES = DEPLOY / "prometheus" / "rules.yaml"
 TESTS = sorted(RULES.parent.glob("*_test.yaml"))
@@ -77,17 +75,6 @@ def evaluated(expression: str) -> str:
     for variable, value in VARIABLES.items():
         expression = expression.replace(variable, value)
     return expression
-
-
-def promtool(*arguments: str | Path) -> str:
-    """Run promtool, which must succeed."""
-    program = require("promtool")
-    ended = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, check=False
-    )
-    output = ended.stdout + ended.stderr
-    assert 0 == ended.returncode, output
-    return output
 
 
 def assert_valid(promql: Sequence[str], folder: Path) -> None:

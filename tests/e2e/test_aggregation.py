@@ -13,7 +13,7 @@ import pytest
 
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.admin_server import AdminServer
-from healthomics_gateway.app.aggregation.asking import Asking
+from healthomics_gateway.app.aggregation.report_poller import ReportPoller
 from healthomics_gateway.app.aggregation.reporter import Reporter
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from testkit.builders import Sandbox, aws_at, calling, gateway, get_run
@@ -27,7 +27,7 @@ class Supervised:
     """The admin address of two gateways of this process, in place of two workers."""
 
     reports: WorkerReports
-    asking: Asking
+    poller: ReportPoller
     admin_address: str = ""
     frozen: set[int] = field(default_factory=set)
 
@@ -57,13 +57,13 @@ async def two_workers() -> AsyncIterator[Supervised]:
                 await asyncio.Event().wait()
             return await reporters[number].report()
 
-        asking = Asking(reports, ask, answer_seconds=0.5, clock=_always_new)
-        supervised = Supervised(reports, asking)
+        poller = ReportPoller(reports, ask, answer_seconds=0.5, clock=_always_new)
+        supervised = Supervised(reports, poller)
         pages = AdminPages(
             reports.readiness,
             metrics=reports.metrics,
             snapshot=reports.snapshot,
-            refresh=asking.refresh,
+            refresh=poller.refresh,
         )
         server = AdminServer(pages.pages)
         supervised.admin_address = f"127.0.0.1:{await server.start('127.0.0.1', 0)}"

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from redis.asyncio import Redis
 
 from healthomics.v1.run_pb2 import Run
 from load.forging.attacks import ATTACKS, Attacker
@@ -70,7 +71,7 @@ def test_answer_that_a_caller_must_not_get_is_a_leak(
     got = Got()
     usual = {"uuid": uuid_of(RUN_ID), "run_group_id": group_of(RUN_ID), "name": "11.0"}
     answer = Run(id=RUN_ID, **(usual | run))
-    Callers([], got)._check(RUN_ID, answer, oldest=10.0, may_see=may_see)  # noqa: SLF001  # it needs no server
+    Callers([], got).check(RUN_ID, answer, oldest=10.0, may_see=may_see)
 
     assert leaks == got.leaks.total()
 
@@ -82,15 +83,15 @@ async def test_attack_changes_what_it_finds(name: str) -> None:
         attacker = Attacker(valkey.port, seed=1)
         try:
             await ATTACKS[name](attacker)
-            client = attacker._client  # noqa: SLF001  # a client of this store
-            await client.hset("hash", mapping={"a": "1", "b": "2"})
-            await client.set("text", "3")
-            await client.rpush("list", "4")
-            before = await attacker._values()  # noqa: SLF001  # all that there is
+            async with Redis(port=valkey.port) as client:
+                await client.hset("hash", mapping={"a": "1", "b": "2"})
+                await client.set("text", "3")
+                await client.rpush("list", "4")
+            before = await attacker.values()
             seen = []
             for _ in range(5):
                 await ATTACKS[name](attacker)
-                seen.append(await attacker._values())  # noqa: SLF001  # the same
+                seen.append(await attacker.values())
         finally:
             await attacker.close()
 

@@ -11,8 +11,9 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
 
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import Address
-from healthomics_gateway.net.hosts import addresses_to_bind
+from healthomics_gateway.net.hosts import addresses_to_bind, why_not_bound
 
 MAX_CONNECTIONS = 32
 CONNECTION_SECONDS = 5.0  # for one request and its response
@@ -40,9 +41,16 @@ class AdminServer:
         self._runner: web.ServerRunner | None = None
 
     async def listen(self, address: Address) -> Address:
-        """Listen on an address; return it with its real port. Raises OSError."""
-        (first, *others), port = await addresses_to_bind(address.host, address.port)
-        return Address(address.host, await self.start(first, port, *others))
+        """Listen on the address `admin_listen`; return it with its real port.
+
+        Raises ConfigurationError with the fault if it can't be bound.
+        """
+        try:
+            (first, *others), port = await addresses_to_bind(address.host, address.port)
+            return Address(address.host, await self.start(first, port, *others))
+        except OSError as error:
+            fault = f"admin_listen {address}: {why_not_bound(error)}"
+            raise ConfigurationError(fault) from None
 
     async def start(self, host: str, port: int, *others: str) -> int:
         """Listen on these hosts and return the port; raises OSError if that fails."""

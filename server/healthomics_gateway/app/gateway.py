@@ -23,9 +23,9 @@ from healthomics_gateway.app.server_factory import ServerFactory
 from healthomics_gateway.app.sharing import Sharing
 from healthomics_gateway.app.statusz.collect import Collector
 from healthomics_gateway.background import Background
+from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.errors.exceptions import GatewayError
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.net.hosts import why_not_bound
 from healthomics_gateway.services.limits import REFUSAL_SECONDS
 from healthomics_gateway.services.readiness import Readiness
 from healthomics_gateway.settings.schema import Settings
@@ -219,8 +219,8 @@ class Gateway:
         """Listen on the admin address; return the faults."""
         try:
             self.admin_address = await self._admin.listen(self._settings.admin_listen)
-        except OSError as error:
-            return [f"admin_listen {self.admin_address}: {why_not_bound(error)}"]
+        except ConfigurationError as error:
+            return list(error.args)
         return []
 
     async def _read_credentials(self) -> None:

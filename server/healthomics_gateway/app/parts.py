@@ -105,7 +105,6 @@ def make_parts(
     services = full_names(name for each in listeners for name in each.services)
     add_methods(metrics, services)
     cache = Cache(max_bytes=settings.cache.max_bytes, ages=metrics.answer_age_seconds)
-    shared = make_shared_runs(settings, sharing, cache, metrics)
     return Parts(
         aws=aws,
         readiness=readiness,
@@ -124,10 +123,9 @@ def make_parts(
             upstream,
             cache=cache,
             metrics=metrics,
+            shared=make_shared_runs(settings, sharing, cache, metrics),
             refusal_seconds=refusal_seconds,
             tracer=tracer,
-            shared=shared.answers,
-            leases=shared.watches,
         ),
         sharing=sharing,
         reloads=Reloads(settings),

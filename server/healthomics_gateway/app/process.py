@@ -65,12 +65,7 @@ async def serve(
     """
     share_memory_arena()
     level = LogLevel(settings.log.level)
-    log = set_up_logging(
-        level=level,
-        log_format=settings.log.format,
-        worker=supervisor.number if supervisor else None,
-        lock=supervisor.log_lock if supervisor else None,
-    )
+    log = _set_up_log(settings, level, supervisor)
     signals = Signals(
         settings.drain_time.total_seconds(),
         force_seconds=force_seconds,
@@ -96,6 +91,18 @@ async def serve(
             _end_process(log, code)
         finally:
             await gateway.stop()
+
+
+def _set_up_log(
+    settings: Settings, level: LogLevel, supervisor: SupervisorLink | None
+) -> LogWriter:
+    """Set up the log, which workers write together."""
+    return set_up_logging(
+        level=level,
+        log_format=settings.log.format,
+        worker=supervisor.number if supervisor else None,
+        lock=supervisor.log_lock if supervisor else None,
+    )
 
 
 def _make_gateway(

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from healthomics_gateway.app.scheduling import make_schedulers
 from healthomics_gateway.app.sharing import Sharing
+from healthomics_gateway.app.sharing_wiring import SharedRuns
 from healthomics_gateway.errors.reasons import Reason
 from healthomics_gateway.runs.attempts import MeasuredAttempts
 from healthomics_gateway.runs.cache import Cache, Caching
 from healthomics_gateway.runs.coalesce import Coalescing
-from healthomics_gateway.runs.lease import Leases
 from healthomics_gateway.runs.rate_limit import RateLimited, Schedulers
 from healthomics_gateway.runs.retry import Retrying
-from healthomics_gateway.runs.shared_answers import SharedAnswers
 from healthomics_gateway.runs.source import RunSource
 from healthomics_gateway.runs.span_records import not_traced, queued
 from healthomics_gateway.runs.traced import TracedPolls
@@ -127,21 +126,17 @@ def make_run_service(
     *,
     cache: Cache,
     metrics: Metrics,
+    shared: SharedRuns,
     refusal_seconds: float,
     tracer: Tracer | None = None,
-    shared: SharedAnswers | None = None,
-    leases: Leases | None = None,
 ) -> RunService:
     """Create RunService over the stack of sources, whose answers `cache` keeps.
 
-    So does `shared`, for other replicas.
-
     A refusal that depends on a run is sent at a multiple of `refusal_seconds` for each
     MiB that an answer may have, so that its time doesn't show whether the run exists.
-    `tracer` begins the traces of polls; without it the stack records no spans. With
-    `leases`, replicas share the polls of watched runs.
+    `tracer` begins the traces of polls; without it the stack records no spans. `shared`
+    is what replicas share of the runs.
     """
-    waiting = queued if tracer else not_traced
     fetched = Coalescing(
         Caching(
             Retrying(
@@ -149,32 +144,39 @@ def make_run_service(
                     upstream.attempts,
                     upstream.schedulers,
                     session=upstream.roles.session,
-                    waiting=waiting,
+                    waiting=queued if tracer else not_traced,
                 ),
                 max_attempts=settings.upstream.max_attempts,
             ),
-            (cache, shared) if shared else (cache,),
+            (cache, shared.answers) if shared.answers else (cache,),
         ),
         turns=upstream.schedulers,
         shared_fetches=metrics.shared_fetches,
     )
-    polls = RateLimited(fetched, upstream.poll_schedulers, waiting=waiting)
     runs = Watches(
         fetched,
-        polls=Coalescing(  # so that all watchers of a run share one turn
-            TracedPolls(polls, tracer) if tracer else polls,
-            turns=upstream.poll_schedulers,
-        ),
+        polls=_make_polls(fetched, upstream.poll_schedulers, tracer),
         interval_seconds=settings.watch.interval.total_seconds(),
         metrics=metrics.watch,
-        leases=leases,
+        leases=shared.watches,
     )
     return RunService(
         runs,
         watches=runs,
         cache=cache,
-        others=shared,
+        others=shared.answers,
         limits=make_limits(settings, refusal_seconds=refusal_seconds),
+    )
+
+
+def _make_polls(
+    fetched: RunSource, schedulers: Schedulers, tracer: Tracer | None
+) -> RunSource:
+    """Create the source of the polls of watches: `fetched`, with turns of their own."""
+    waiting = queued if tracer else not_traced
+    polls = RateLimited(fetched, schedulers, waiting=waiting)
+    return Coalescing(  # so that all watchers of a run share one turn
+        TracedPolls(polls, tracer) if tracer else polls, turns=schedulers
     )
 
 

@@ -16,7 +16,7 @@ from healthomics_gateway.upstream.config import Aws
 from healthomics_gateway.workers.process import supervise
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.supervisor import KILL_SECONDS
-from healthomics_gateway.workers.worker import serve_worker
+from healthomics_gateway.workers.worker_link import serve_worker
 from healthomics_gateway.workers.zygote import Forked, start_zygote
 from healthomics_gateway.workers.zygote_link import ZygoteLink
 

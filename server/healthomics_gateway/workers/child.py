@@ -35,8 +35,8 @@ class Child:
         await self.control.open(ours)
         return theirs
 
-    def serve(self, now: float) -> None:
-        """Note that it serves from now on."""
+    def note_serving(self, now: float) -> None:
+        """Note that it serves from `now` on."""
         self.is_serving, self.serving_since = True, now
         self._pings.answered()
 

@@ -20,7 +20,7 @@ class Children:
         self.is_draining = False
 
     @property
-    def all(self) -> Sequence[Child]:
+    def running(self) -> Sequence[Child]:
         """Return the workers that haven't ended, in order of their numbers."""
         found = sorted(self.by_number.items())
         return [each for _, each in found if not each.ended.done()]

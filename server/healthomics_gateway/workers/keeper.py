@@ -102,7 +102,7 @@ class Keeper:
         """Ping the workers, and kill one whose event loop is blocked for too long."""
         while True:
             await self._sleep(PING_SECONDS)
-            for each in self._children.all:
+            for each in self._children.running:
                 if each.ping():
                     if not each.is_frozen:
                         _log.error("worker_frozen", worker=each.number, pid=each.pid)
@@ -111,7 +111,7 @@ class Keeper:
 
     def reload(self) -> None:
         """Let each worker reload the configuration file that isn't doing so."""
-        for each in self._children.all:
+        for each in self._children.running:
             if each.is_serving and each not in self._reloading:
                 self._begin_reload(each)
                 each.control.note("reload")
@@ -160,11 +160,11 @@ class Keeper:
         if child.is_serving:
             self._end_reload(child)
             return
-        child.serve(self._clock())
+        child.note_serving(self._clock())
         _log.info("worker_started", worker=child.number, pid=child.pid)
         if child.content != self._content:
             child.control.note("reload")
-        number = sum(each.is_serving for each in self._children.all)
+        number = sum(each.is_serving for each in self._children.running)
         if number == self._number and not self.started.done():
             self.started.set_result(None)
 
@@ -217,8 +217,8 @@ def _log_end(child: Child, how: Exit) -> None:
     if how.why:
         _log.error("worker_not_started", worker=child.number, why=how.why)
         return
-    if how.signal:
-        why["signal"] = how.signal
+    if how.signal_name:
+        why["signal"] = how.signal_name
     elif how.code is not None:
         why["exit_code"] = how.code
     _log.warning("worker_ended", worker=child.number, pid=child.pid, **why)

@@ -7,7 +7,7 @@ from typing import Any
 
 from healthomics_gateway.app.admin import AdminPages
 from healthomics_gateway.app.admin_server import Page
-from healthomics_gateway.app.aggregation.asking import Asking
+from healthomics_gateway.app.aggregation.report_poller import ReportPoller
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from healthomics_gateway.net.addresses import Address
 from healthomics_gateway.workers.children import Children
@@ -23,11 +23,11 @@ class Pages:
         self.reports = WorkerReports(
             range(number), admin_address=lambda: str(admin_address())
         )
-        asking = Asking(self.reports, children.report_of)
-        self.follow: Callable[[], Coroutine[Any, Any, None]] = asking.follow
+        poller = ReportPoller(self.reports, children.report_of)
+        self.follow: Callable[[], Coroutine[Any, Any, None]] = poller.follow
         self.by_path: Mapping[str, Page] = AdminPages(
             self.reports.readiness,
             metrics=self.reports.metrics,
             snapshot=self.reports.snapshot,
-            refresh=asking.refresh,
+            refresh=poller.refresh,
         ).pages

@@ -19,7 +19,6 @@ from healthomics_gateway.app.supervision import StateObserver
 from healthomics_gateway.background import Background
 from healthomics_gateway.configuration_error import ConfigurationError
 from healthomics_gateway.net.addresses import Address, UnixPath
-from healthomics_gateway.net.hosts import why_not_bound
 from healthomics_gateway.settings.listener_settings import listeners_of
 from healthomics_gateway.settings.schema import Settings
 from healthomics_gateway.workers.child import Child
@@ -105,9 +104,8 @@ class Supervisor:
         faults: list[str] = []
         try:
             self._admin_address = await self._admin.listen(self._admin_address)
-        except OSError as error:
-            why = why_not_bound(error)
-            faults.append(f"admin_listen {self._admin_address}: {why}")
+        except ConfigurationError as error:
+            faults.extend(error.args)
         listeners, others = await reserve(self._settings, held)
         if faults := [*faults, *others]:
             await self._admin.stop()
@@ -154,7 +152,7 @@ class Supervisor:
     async def _end(self, seconds: float) -> int:
         """End all workers within `seconds` and KILL_SECONDS; return the exit code."""
         self._drain()
-        children = self._children.all
+        children = self._children.running
         self._link.end_within(seconds + KILL_SECONDS)
         for each in children:
             each.control.note("unready")

@@ -28,7 +28,7 @@ class Exit:
     why: str = ""  # it couldn't be forked
 
     @property
-    def signal(self) -> str:
+    def signal_name(self) -> str:
         """The name of the signal that has ended it; an empty text if none has."""
         number = -(self.code or 0)
         if number <= 0:
@@ -42,7 +42,7 @@ class Exit:
         if self.code is None:
             return self.why or "ended"
         if self.code < 0:
-            return f"ended by {self.signal}"
+            return f"ended by {self.signal_name}"
         return f"exited with {self.code}"
 
 

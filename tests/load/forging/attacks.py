@@ -45,12 +45,7 @@ class Attacker:
         for each in (*self._subscribed, self._client):
             await each.aclose()
 
-    async def _keys(self) -> list[bytes]:
-        """Return some of the keys, in any order."""
-        keys = [key async for key in self._client.scan_iter(count=1000)]
-        return self._random.sample(keys, min(len(keys), MOST_KEYS))
-
-    async def _values(self) -> dict[tuple[bytes, bytes], bytes]:
+    async def values(self) -> dict[tuple[bytes, bytes], bytes]:
         """Return the values of some keys, by key and field; a text has no field."""
         found: dict[tuple[bytes, bytes], bytes] = {}
         for key in await self._keys():
@@ -63,6 +58,11 @@ class Attacker:
                     found[key, b""] = await self._client.get(key) or b""
         return found
 
+    async def _keys(self) -> list[bytes]:
+        """Return some of the keys, in any order."""
+        keys = [key async for key in self._client.scan_iter(count=1000)]
+        return self._random.sample(keys, min(len(keys), MOST_KEYS))
+
     async def _set(self, key: bytes, field: bytes, value: bytes | str) -> None:
         with suppress(ResponseError):  # it has another type now
             if field:
@@ -72,7 +72,7 @@ class Attacker:
 
     async def random_bytes(self) -> None:
         """Replace values by random bytes, and by values with one other bit."""
-        for (key, field), value in (await self._values()).items():
+        for (key, field), value in (await self.values()).items():
             forged = self._random.randbytes(self._random.choice((0, 1, 40, 1000)))
             if value and self._random.random() < 0.5:
                 at = self._random.randrange(len(value))
@@ -82,7 +82,7 @@ class Attacker:
 
     async def copies(self) -> None:
         """Write valid values under the keys and fields of others."""
-        values = await self._values()
+        values = await self.values()
         others = list(values.values())
         self._random.shuffle(others)
         for (key, field), value in zip(values, others, strict=True):
@@ -92,7 +92,7 @@ class Attacker:
         """Write the values again that a key had in an earlier round."""
         for (key, field), value in self._kept.items():
             await self._set(key, field, value)
-        self._kept = await self._values()
+        self._kept = await self.values()
 
     async def other_types(self) -> None:
         """Replace keys by values of another type."""
@@ -104,7 +104,7 @@ class Attacker:
 
     async def numbers(self) -> None:
         """Replace values by numbers at and beyond the limits of the usual types."""
-        for key, field in await self._values():
+        for key, field in await self.values():
             await self._set(key, field, self._random.choice(NUMBERS))
 
     async def big_values(self) -> None:
@@ -126,7 +126,7 @@ class Attacker:
     async def messages(self) -> None:
         """Publish random bytes, other channels' values and big messages on channels."""
         channels = await self._client.pubsub_channels() or [b"none"]
-        values = list((await self._values()).values()) or [b""]
+        values = list((await self.values()).values()) or [b""]
         for _ in range(FLOOD):
             size = self._random.choice(FLOOD_BYTES)
             message = self._random.choice(

@@ -66,6 +66,19 @@ class Callers:
                         self._watch(stub, run_id, metadata, may_see=may_see)
                     )
 
+    def check(self, run_id: str, run: Run, *, oldest: float, may_see: bool) -> None:
+        """Count what a caller must not get: another's run, or one that is too old."""
+        if not may_see:
+            self._got.leaks["a hidden run"] += 1
+        if (run.id, run.uuid, run.run_group_id) != (
+            run_id,
+            uuid_of(run_id),
+            group_of(run_id),
+        ):
+            self._got.leaks["another run's content"] += 1
+        if float(run.name) < oldest:
+            self._got.leaks["an answer that is too old"] += 1
+
     async def _call(self, run_id: str, metadata: Any, *, may_see: bool) -> None:
         """Ask for one run at all gateways in turn, sometimes for a fresh answer."""
         number = int(run_id)
@@ -87,7 +100,7 @@ class Callers:
                 oldest = begun - (
                     0 if is_fresh else MAX_STALENESS.total_seconds() + SLACK_SECONDS
                 )
-                self._check(run_id, run, oldest=oldest, may_see=may_see)
+                self.check(run_id, run, oldest=oldest, may_see=may_see)
                 self._got.answers["fresh" if is_fresh else "remembered"] += 1
             slowest = max(self._got.slowest_seconds, time.monotonic() - begun)
             self._got.slowest_seconds = slowest
@@ -102,7 +115,7 @@ class Callers:
             pause = 1.0
             try:
                 async for response in stub.WatchRun(request, metadata=metadata):
-                    self._check(run_id, response.run, oldest=0.0, may_see=may_see)
+                    self.check(run_id, response.run, oldest=0.0, may_see=may_see)
                     self._got.answers["watched"] += 1
             except grpc.aio.AioRpcError as error:
                 refusal = Refusal(error)
@@ -116,16 +129,3 @@ class Callers:
             self._got.answers["hidden"] += 1
         else:
             self._got.errors[reason] += 1
-
-    def _check(self, run_id: str, run: Run, *, oldest: float, may_see: bool) -> None:
-        """Count what a caller must not get: another's run, or one that is too old."""
-        if not may_see:
-            self._got.leaks["a hidden run"] += 1
-        if (run.id, run.uuid, run.run_group_id) != (
-            run_id,
-            uuid_of(run_id),
-            group_of(run_id),
-        ):
-            self._got.leaks["another run's content"] += 1
-        if float(run.name) < oldest:
-            self._got.leaks["an answer that is too old"] += 1

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 
 from load.crowding.account import Report, most_a_second
 from load.replicating.faults import Happened, Span, outside, poll_spans, rate_spans
 from load.replicating.fleet import Loss
+from load.replicating.polls import CLOSE_SHARE, polls_of
 from load.replicating.runs import FRESH, REMEMBERED, WATCHED, Arrival, Lives
 from load.replicating.seen import Failure, Seen
 
@@ -18,7 +18,6 @@ USEFUL_SHARE = 0.9
 GROSS = 1.5  # factor of a limit
 LEAST_SECONDS = 3.0  # of a time whose share is judged alone, too
 MOST_POLLS_SHARE = 1.1  # of one poll for each run and period
-CLOSE_SHARE = 0.5  # of a period: two polls that are closer are one too many
 MOST_START_SECONDS = 3.0  # of a worker that replaces a killed one
 LATE_SECONDS = 1.0  # after a killed process serves again, for its last failures
 DEAD = "UNAVAILABLE"  # without details: the connection was lost
@@ -134,33 +133,26 @@ def _watches(measured: Measured, report: Report) -> None:
 
 
 def _polls(measured: Measured, report: Report) -> None:
+    """Judge whether each watched run is polled once in a period."""
     period, lives = measured.limits.period_seconds, measured.lives
     spans = outside(
         poll_spans(measured.faults, period), measured.opened_by, lives.last_end
     )
-    of_run: dict[str, list[float]] = defaultdict(list)
-    for each in measured.arrivals:
-        if each.kind == WATCHED:
-            of_run[each.run_id].append(each.at)
-    polls, due, every = 0, 0.0, 0.0
-    close: list[float] = []
-    for run_id, times in of_run.items():
-        end = lives.end_of(run_id)
-        every += (end - times[0]) / period + 1
-        for first, last in ((a, min(b, end)) for a, b in spans if a < end):
-            inside = [at for at in times if first <= at < last]
-            polls += len(inside)
-            due += (last - first) / period
-            close += [b for a, b in pairwise(inside) if b - a < period * CLOSE_SHARE]
-    share = polls / due if due else 0.0
+    found = polls_of(measured.arrivals, lives, spans, period_seconds=period)
+    share = found.number / found.due if found.due else 0.0
     report.add(
         f"{share:.2f} polls for each watched run and period (at most"
-        f" {MOST_POLLS_SHARE:g}): {polls:,} without a fault",
+        f" {MOST_POLLS_SHARE:g}): {found.number:,} without a fault",
         must=0 < share <= MOST_POLLS_SHARE,
         timed=share <= MOST_POLLS_SHARE * GROSS,
     )
-    total = sum(map(len, of_run.values()))
-    report.add(f"  {total / max(every, 1):.2f} with the faults: {total:,}")
+    of_all = found.of_all / max(found.due_of_all, 1)
+    report.add(f"  {of_all:.2f} with the faults: {found.of_all:,}")
+    _close_polls(found.close, period, report)
+
+
+def _close_polls(close: Sequence[float], period: float, report: Report) -> None:
+    """Judge whether a poll came too soon after another."""
     report.add(
         f"{len(close)} polls came less than {period * CLOSE_SHARE:g} s after another",
         must=not close,

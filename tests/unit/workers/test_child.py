@@ -11,7 +11,7 @@ async def test_pings_without_an_answer_in_the_start_do_not_count_later() -> None
     """A worker that was slow to start isn't taken for one that hangs."""
     child = Child(0)
     starting = [child.ping() for _ in range(MAX_START_MISSES)]
-    child.serve(now=1.0)
+    child.note_serving(now=1.0)
     serving = [child.ping() for _ in range(MAX_MISSES + 1)]
 
     assert not any(starting)
@@ -25,4 +25,4 @@ async def test_workers_that_have_ended_are_left_out() -> None:
     children.by_number = {2: third, 1: second, 0: first}
     second.end(Exit(code=0))
 
-    assert [first, third] == children.all
+    assert [first, third] == children.running

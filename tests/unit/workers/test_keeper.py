@@ -1,4 +1,4 @@
-"""Keeping workers alive, with processes that the test plays, in virtual time."""
+"""Keeping workers alive, with fake processes, in virtual time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from healthomics_gateway.workers.children import Children
 from healthomics_gateway.workers.keeper import NO_ZYGOTE, Keeper, StartError
 from healthomics_gateway.workers.pings import MAX_MISSES
 from healthomics_gateway.workers.zygote_link import Exit
-from testkit.played_workers import Process, Zygote
+from testkit.fake_workers import Process, Zygote
 from testkit.virtual_time import virtually
 
 START = {"ports": {"admin": 1, "listeners": [2]}, "sandbox": ""}

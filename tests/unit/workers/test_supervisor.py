@@ -1,4 +1,4 @@
-"""The supervisor, with worker processes that the test plays."""
+"""The supervisor, with fake worker processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.workers.program import Program
 from healthomics_gateway.workers.supervisor import KILL_SECONDS, Supervisor
 from healthomics_gateway.workers.zygote_link import Exit
-from testkit.played_workers import Process, Zygote
+from testkit.fake_workers import Process, Zygote
 
 ANY = Address("127.0.0.1", 0)
 SETTINGS = Settings(listen=ANY, admin_listen=ANY, workers=2)

@@ -233,7 +233,7 @@ async def test_status_page_has_a_section_of_workers() -> None:
 def test_supervisor_needs_no_grpc() -> None:
     """The modules that merge reports and serve pages don't import gRPC or boto3."""
     program = (
-        "import sys, healthomics_gateway.app.aggregation.asking,"
+        "import sys, healthomics_gateway.app.aggregation.report_poller,"
         " healthomics_gateway.app.admin;"
         "print(sorted({'grpc', 'boto3', 'botocore'} & set(sys.modules)))"
     )

@@ -45,23 +45,23 @@ async def serve_worker(forked: Forked, program: Program) -> int:
     from healthomics_gateway.app.aggregation.reporter import Reporter  # noqa: PLC0415  # it loads gRPC
     from healthomics_gateway.app.process import serve  # noqa: PLC0415  # it loads gRPC
 
-    worker = Worker(forked.number, program, make_reporter=Reporter)
-    await worker.open(forked)
+    link = WorkerLink(forked.number, program, make_reporter=Reporter)
+    await link.open(forked)
     try:
-        start = await worker.control.ask("join", seconds=JOIN_SECONDS)
+        start = await link.control.ask("join", seconds=JOIN_SECONDS)
         program = program.with_ports(Ports(**start.data["ports"]))
         program = program.with_content(start.payload)
         aws = program.aws(start.data["sandbox"])
-        await serve(program.settings, aws, config=program.config, supervisor=worker)
+        await serve(program.settings, aws, config=program.config, supervisor=link)
     except ControlError:
         return ENDED  # the supervisor has ended
     except ConfigurationError as error:
-        worker.control.note("faults", Message(list(error.args)))
+        link.control.note("faults", Message(list(error.args)))
         return MISUSED
     return ENDED
 
 
-class Worker:
+class WorkerLink:
     """A worker's end of the connection: reports to the supervisor, and obeys it."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Worker processes, and a zygote, that a test plays."""
+"""Fake worker processes and a fake zygote: objects of the test's process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from healthomics_gateway.workers.zygote_link import Exit
 
 
 class Process:
-    """A worker process that the test plays."""
+    """A fake worker process: the test says what it does."""
 
     def __init__(self, number: int, pid: int) -> None:
         """Answer pings, and note what is ordered."""
@@ -62,7 +62,7 @@ class Process:
 
 
 class Zygote:
-    """A link to a zygote whose workers the test plays."""
+    """A link to a fake zygote, whose workers are fake processes."""
 
     def __init__(self) -> None:
         """Begin without workers."""
@@ -72,7 +72,7 @@ class Zygote:
         self.closed = asyncio.Event()
         self.fault = ""
         self._pids = 100
-        self._played: list[Process] = []  # they live, also if a test drops them
+        self._processes: list[Process] = []  # they live, also if a test drops them
         self._forked: Any = None
         self.ended: Any = None
 
@@ -81,7 +81,7 @@ class Zygote:
         self._forked, self.ended = forked, ended
 
     def fork(self, number: int, control: socket.socket) -> None:
-        """Start a process that the test plays."""
+        """Start a fake process."""
         if self.closed.is_set():
             return
         loop = asyncio.get_running_loop()
@@ -93,7 +93,7 @@ class Zygote:
         loop.create_task(self._start(process, control.dup()))  # noqa: RUF006  # it ends at once
 
     async def _start(self, process: Process, control: socket.socket) -> None:
-        self._played.append(process)
+        self._processes.append(process)
         await process.control.open(control)
         self._forked(process.number, process.pid)
         self.processes.put_nowait(process)

@@ -22,7 +22,7 @@ from healthomics_gateway.shared.remote import ASK, StoreService
 from healthomics_gateway.telemetry.log_lock import LogLock
 from healthomics_gateway.workers.ports import Ports
 from healthomics_gateway.workers.program import Program
-from healthomics_gateway.workers.worker import MISUSED, Worker, serve_worker
+from healthomics_gateway.workers.worker_link import MISUSED, WorkerLink, serve_worker
 from healthomics_gateway.workers.zygote import Forked
 
 PORTS = {"admin": 1, "listeners": [2]}
@@ -105,9 +105,9 @@ class Rig:
         await self.control.open(self._ours)
 
 
-async def worker_of(rig: Rig) -> Worker:
+async def worker_of(rig: Rig) -> WorkerLink:
     """Return a worker that is connected."""
-    worker = Worker(3, program(), make_reporter=Reporter)
+    worker = WorkerLink(3, program(), make_reporter=Reporter)
     await rig.open()
     await worker.open(rig.forked)
     return worker

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from healthomics_gateway.app.aggregation.asking import NEW_SECONDS, Asking
+from healthomics_gateway.app.aggregation.report_poller import NEW_SECONDS, ReportPoller
 from healthomics_gateway.app.aggregation.worker_reports import WorkerReports
 from testkit.clocks import MonotonicClock
 from testkit.reports import report
@@ -28,7 +28,7 @@ class Workers:
         self.asked: Counter[int] = Counter()
         self.hanging: dict[int, asyncio.Future[object]] = {}
         self.gone: set[int] = set()
-        self.asking = Asking(
+        self.poller = ReportPoller(
             self.reports,
             self.ask,
             clock=self.clock,
@@ -54,7 +54,7 @@ class Workers:
     async def refresh(self) -> None:
         """Ask anew, when the reports aren't new any more."""
         self.clock.now += NEW_SECONDS
-        await self.asking.refresh()
+        await self.poller.refresh()
 
     @property
     def silent(self) -> list[int]:
@@ -78,8 +78,8 @@ def in_virtual_time(
 async def test_requests_that_come_together_ask_once() -> None:
     """Requests meanwhile share the answers, and later ones for half a second."""
     workers = Workers()
-    await asyncio.gather(*(workers.asking.refresh() for _ in range(8)))
-    await workers.asking.refresh()
+    await asyncio.gather(*(workers.poller.refresh() for _ in range(8)))
+    await workers.poller.refresh()
     together = dict(workers.asked)
     await workers.refresh()
 
@@ -163,7 +163,7 @@ async def test_workers_are_asked_every_few_seconds() -> None:
 
     workers.on_sleep = stop
     with pytest.raises(ConnectionError):
-        await workers.asking.follow()
+        await workers.poller.follow()
 
     assert [5.0] * 3 == slept
     assert {1: 3, 2: 3} == workers.asked

@@ -14,7 +14,7 @@ NEW_SECONDS = 0.5  # so that requests in a loop can't use up the workers' CPU
 PAUSE_SECONDS = 5.0  # between the reports if no page is requested
 
 
-class Asking:
+class ReportPoller:
     """Asks all workers at once, each for one report at a time."""
 
     def __init__(
