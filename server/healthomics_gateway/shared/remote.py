@@ -171,7 +171,7 @@ class StoreService:
         self._deliver = deliver
 
     async def answer(self, message: Message) -> Message:
-        """Return the answer to a request."""
+        """Return the answer to a request; raises ControlError."""
         method, arguments = message.data
         if method not in METHODS:
             raise ControlError(f"{method}: the store has no such method")
@@ -185,7 +185,10 @@ class StoreService:
             note = self._names.add if method == "subscribe" else self._names.discard
             note(arguments["name"])
             arguments["deliver"] = self._deliver
-        return _answer(getattr(self._memory, method)(**arguments))
+        try:
+            return _answer(getattr(self._memory, method)(**arguments))
+        except StoreError as error:
+            raise ControlError(str(error)) from None
 
     def close(self) -> None:
         """Forget the replicas and the subscriptions of the process: it has ended."""

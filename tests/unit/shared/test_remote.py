@@ -87,6 +87,15 @@ async def test_process_that_has_ended_leaves_the_store() -> None:
     assert (frozenset("b"), 1) == (members.attached, members.expected)
 
 
+async def test_reason_of_the_store_reaches_the_other_process() -> None:
+    """It is no bug of the supervisor, which logs those with a traceback."""
+    service = StoreService(MemoryStore())
+    arguments = {"quota": "q", "rate": [*RATE], "replica": "forgotten"}
+
+    with pytest.raises(ControlError, match="it doesn't know this replica"):
+        await service.answer(Message(["reserve", arguments]))
+
+
 async def test_failed_request_is_a_store_error() -> None:
     """So is one of a method that no store has."""
 
