@@ -13,7 +13,8 @@ from healthomics_gateway.shared.store import StoreError
 if TYPE_CHECKING:
     from healthomics_gateway.shared.replica import Replica
 
-MAX_LEFT = 10_000  # while detached; the store forgets a replica that is away longer
+# Names that are kept while detached. A lease that isn't released only delays polls.
+MAX_LEFT = 10_000
 
 
 class OpenLease(Protocol):

@@ -25,7 +25,7 @@ class Exit:
     """How a worker has ended."""
 
     code: int | None = None  # negative for a signal; None if it isn't known
-    why: str = ""  # it couldn't be forked
+    why: str = ""  # no process was started for it; empty if one was
 
     @property
     def signal_name(self) -> str:
@@ -38,9 +38,9 @@ class Exit:
 
     @property
     def text(self) -> str:
-        """How it has ended: `ended by SIGKILL`, `exited with 70`."""
+        """How its process has ended: `ended by SIGKILL`, `exited with 70`."""
         if self.code is None:
-            return self.why or "ended"
+            return "ended"
         if self.code < 0:
             return f"ended by {self.signal_name}"
         return f"exited with {self.code}"

@@ -24,7 +24,6 @@ from testkit.valkey_server import ValkeyServer, valkey
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ENDPOINT = "http://127.0.0.1:1"
-ROLE = "arn:aws:sts::123456789012:assumed-role/gateway"
 
 
 @pytest.fixture

@@ -25,13 +25,11 @@ def server() -> Iterator[ValkeyServer]:
         yield running
 
 
-async def checked(
-    folder: Path, url: str = "", *faults: str, more: str = "replicas = 1"
-) -> Result:
-    """Return the result of the step for a URL, and `more` settings."""
+async def checked(folder: Path, url: str = "", *faults: str) -> Result:
+    """Return the result of the step for a URL."""
     file = folder / "gateway.toml"
     if url:
-        file.write_text(f'[shared]\nurl = "{url}"\nsecret = "{SECRET}"\n{more}')
+        file.write_text(f'[shared]\nurl = "{url}"\nsecret = "{SECRET}"')
     else:
         file.touch()
     async with found_at(aws_at("http://127.0.0.1:1"), file) as found:

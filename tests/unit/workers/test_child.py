@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from healthomics_gateway.workers.child import MAX_MISSES, MAX_START_MISSES, Child
+from healthomics_gateway.workers.child import MAX_START_MISSES, Child
 from healthomics_gateway.workers.children import Children
+from healthomics_gateway.workers.pings import MAX_MISSES
 from healthomics_gateway.workers.zygote_link import Exit
 
 

@@ -21,8 +21,6 @@ from testkit.metrics import Scrape, parsed
 from testkit.reports import report, unready
 from testkit.snapshots import NOW, loaded
 
-STARTING = "worker {} is starting"
-
 
 class Supervised:
     """Reports of two workers, at a time that the test sets."""
