@@ -40,15 +40,15 @@ def start_zygote(
     """Fork the zygote, and return its link; in each worker, return what it has.
 
     If this process ends, the zygote kills the workers that haven't ended `end_seconds`
-    later. `fork` forks a worker. Raises ConfigurationError if the system starts no
-    process.
+    later. `fork` forks the zygote and the workers. Raises ConfigurationError if the
+    system starts no process.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # The collector would write to the memory of all objects, and so copy it.
     gc.collect()
     gc.freeze()
     try:
-        pid = os.fork()
+        pid = fork()
     except OSError as error:
         ours.close()
         theirs.close()

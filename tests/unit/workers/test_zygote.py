@@ -24,7 +24,7 @@ import asyncio, errno, json, os, signal, socket, sys, threading, time
 from structlog.testing import capture_logs
 from healthomics_gateway.workers.zygote import Forked, start_zygote
 
-case, end_seconds = sys.argv[1], float(sys.argv[2])
+case, end_seconds, supervisor = sys.argv[1], float(sys.argv[2]), os.getpid()
 os.environ["NOTIFY_SOCKET"] = "/run/systemd"
 signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -33,7 +33,7 @@ def say(**what):
     os.write(1, json.dumps(what).encode() + b"\\n")
 
 def fork():
-    if case == "full":
+    if case == "full" and os.getpid() != supervisor:
         raise OSError(errno.EAGAIN, "no more processes")
     return os.fork()
 
@@ -208,15 +208,14 @@ def test_zygote_never_loads_grpc() -> None:
     assert "False True 1\n" == done.stdout
 
 
-def test_zygote_that_cannot_be_forked_is_a_fault(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_zygote_that_cannot_be_forked_is_a_fault() -> None:
     """The gateway ends with a text that says what to raise."""
 
     def fork() -> int:
         raise OSError(errno.EAGAIN, "no more processes")
 
-    monkeypatch.setattr(os, "fork", fork)
-    monkeypatch.setattr(gc, "freeze", lambda: None)  # not this process's objects
-    with pytest.raises(ConfigurationError, match="no more processes"):
-        start_zygote(end_seconds=1.0)
+    try:
+        with pytest.raises(ConfigurationError, match="no more processes"):
+            start_zygote(end_seconds=1.0, fork=fork)
+    finally:
+        gc.unfreeze()  # the objects of the tests' process
