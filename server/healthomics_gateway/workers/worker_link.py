@@ -102,7 +102,8 @@ class WorkerLink:
         reading.add_done_callback(self._lose)
 
     def _lose(self, reading: asyncio.Task[None]) -> None:
-        if not reading.cancelled():  # as at the end of this process
+        # Cancelled: this process ends. Without a gateway, the log isn't set up yet.
+        if self._gateway and not reading.cancelled():
             _log.error("supervisor_ended")
         self._obey(lambda _, signals: signals.drain(signals.drain_seconds))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from healthomics_gateway.app.reload import ConfigFile
 from healthomics_gateway.app.signals import ENDED
@@ -80,7 +81,10 @@ class Rig:
     """A worker and its supervisor's end."""
 
     def __init__(self, answer: Message | None = None) -> None:
-        """Note what the worker reports; `answer` is that to its first request."""
+        """Note what the worker reports; `answer` is that to its first request.
+
+        Without one, the connection is closed instead.
+        """
         ours, theirs = socket.socketpair()
         self._ours = ours
         self._answer = answer
@@ -97,7 +101,8 @@ class Rig:
 
     async def _join(self, _message: Message) -> Message:
         if self._answer is None:
-            raise ControlError("not now")
+            self.control.close()
+            raise ControlError("the supervisor has ended")
         return self._answer
 
     async def open(self) -> None:
@@ -130,8 +135,11 @@ async def test_orders_reach_the_gateway_in_order() -> None:
     assert gateway.readiness.is_draining
     report = await rig.control.ask("report", seconds=MAX_SECONDS)
     assert {"why_not": "GATEWAY_DRAINING"} == report.data
-    rig.control.close()
-    assert 25.0 == await signals.orders.get()
+    with capture_logs() as logs:
+        rig.control.close()
+        assert 25.0 == await signals.orders.get()
+
+    assert ["supervisor_ended"] == [each["event"] for each in logs]
 
 
 async def test_supervisor_gets_the_states_of_the_gateway() -> None:
@@ -180,12 +188,14 @@ async def test_fault_of_the_start_is_reported() -> None:
 
 
 async def test_worker_ends_if_the_supervisor_has_ended() -> None:
-    """It never serves."""
+    """It never serves, and logs nothing, as its log isn't set up yet."""
     rig = Rig()
     await rig.open()
+    with capture_logs() as logs:
+        assert ENDED == await serve_worker(rig.forked, program())
+        await asyncio.sleep(0)  # until it has handled the end of the connection
 
-    assert ENDED == await serve_worker(rig.forked, program())
-    rig.control.close()
+    assert [] == logs
 
 
 def test_content_changes_only_what_a_reload_changes() -> None:
