@@ -26,6 +26,7 @@ from healthomics_gateway.shared.subscriptions import Subscriptions
 
 COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
+FULL_SECONDS = 300.0  # that a store counts as full after it has refused a value
 LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
 _T = TypeVar("_T")
@@ -60,6 +61,7 @@ class Replica:
         self._pace = Pace(jitter)
         self._clock = clock
         self.attached_at = self.detached_at = clock()  # the last time
+        self._full_until = -inf
         self._claimed_at = -inf  # attaching, which has failed and isn't taken back
         self._detached = asyncio.Event()
         self._has_left = False
@@ -105,7 +107,7 @@ class Replica:
             self.errors += 1
             if not self.full:
                 _log.warning("store_full", why=str(error))
-            self.full = str(error)
+            self.full, self._full_until = str(error), self._clock() + FULL_SECONDS
             raise
         except StoreError as error:
             self._detach(str(error))
@@ -178,6 +180,8 @@ class Replica:
         if not members.was_known:
             await self._check_forgotten()
         self._is_forgotten = not members.was_known
+        if self._clock() > self._full_until:
+            self.full = ""
         is_new = members.attached != self.attached or not was_attached
         # Before it counts as attached: calls compute their share meanwhile.
         self.attached, self.replicas = members.attached, members.expected

@@ -12,7 +12,12 @@ from structlog.testing import capture_logs
 
 from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.pace import BEAT_SECONDS, MAX_PROBE_SECONDS
-from healthomics_gateway.shared.replica import COMMAND_SECONDS, LEAST_SHARE, Replica
+from healthomics_gateway.shared.replica import (
+    COMMAND_SECONDS,
+    FULL_SECONDS,
+    LEAST_SHARE,
+    Replica,
+)
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
     FORGET_SECONDS,
@@ -231,11 +236,18 @@ def test_full_store_does_not_detach() -> None:
             await rig.replica.write(write)
         assert "" == rig.replica.full
 
+        rig.store.faults["write"] = StoreFullError("it has no free memory")
+        with pytest.raises(StoreFullError):
+            await rig.replica.write(write)
+        await asyncio.sleep(FULL_SECONDS + BEAT_SECONDS)  # without another value
+        assert "" == rig.replica.full
+
     async def write(store: Store) -> None:
         await store.write("e", "x", b"1", age_seconds=0.0, keep_seconds=1.0)
 
     events = [each["event"] for each in in_rig(test)]
-    assert ["store_attached", "store_full", "store_has_room"] == events
+    full = ["store_full", "store_has_room", "store_full"]
+    assert ["store_attached", *full] == events
 
 
 @pytest.mark.guarantee("quota-of-replicas")
