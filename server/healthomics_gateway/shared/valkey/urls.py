@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import RedisError
@@ -157,11 +157,20 @@ def shown_url(url: str) -> str:
     return parts._replace(netloc=f"{user}{at}{shown}").geturl()
 
 
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
+    except ValueError:  # a password with a slash ends the host too early
+        raise StoreUrlError(
+            "write a port from 1 to 65535, and a / in a password as %2F"
+        ) from None
+
+
 def _addresses(hosts: str, default: int) -> tuple[tuple[str, int], ...]:
     found = []
     for each in hosts.split(","):
         parts = urlsplit(f"//{each}")
         if not parts.hostname:
             raise StoreUrlError("write a host, such as redis://HOST:PORT")
-        found.append((unquote(parts.hostname), parts.port or default))
+        found.append((unquote(parts.hostname), _port(parts) or default))
     return tuple(found)
