@@ -3,8 +3,9 @@
 The gateway is measured on a cache miss (`missed`), on a cache hit (`remembered`), and
 on a cache hit without its metrics (`unmeasured`) and while it traces calls of which
 none is sampled (`unsampled`); with two workers on a cache miss (`two-missed`) and on a
-cache hit (`two-remembered`), and on a single core with one process (`pinned`) and with
-two workers (`two-pinned`). The other servers are a bare grpc.aio server that always
+cache hit (`two-remembered`); on a single core with one process (`pinned`) and with two
+workers (`two-pinned`); and at the same rate for each worker, with one (`steady`) and
+with two (`two-steady`). The other servers are a bare grpc.aio server that always
 returns the same run (`echo`) and a servicer that calls boto3 in a thread pool
 (`boto3`).
 

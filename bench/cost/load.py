@@ -57,7 +57,8 @@ class Request:
 
     A lane has a connection of its own and one call at a time, so concurrent calls never
     ask for the same run. `h2load` is the program's path, which runs on `cores`. The
-    request bodies for h2load are written to `folder`.
+    request bodies for h2load are written to `folder`. A lane sends `lane_rate` calls a
+    second, or as many as possible if that is 0.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class Request:
         folder: Path,
         max_staleness_seconds: int,
         cores: set[int],
+        lane_rate: int = 0,
     ) -> None:
         self._h2load = h2load
         self._cores = cores
+        self._rate = [f"--rps={lane_rate}"] if lane_rate else []
         self._staleness = Duration(seconds=max_staleness_seconds)
         self._answer = canned_run.run(canned_run.RUN_ID)
         # The nanoseconds of `observe_time` take up to 6 more bytes.
@@ -117,6 +120,7 @@ class Request:
                 f"--requests={calls}",
                 "--clients=1",
                 "--max-concurrent-streams=1",
+                *self._rate,
                 f"--data={file}",
                 "--header=content-type: application/grpc",
                 "--header=te: trailers",

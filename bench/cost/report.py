@@ -18,8 +18,10 @@ GOALS = {
     ("remembered", "unmeasured"): 1.06,
     ("unsampled", "remembered"): 1.03,
     ("two-pinned", "pinned"): 1.1,
+    ("two-steady", "steady"): 1.1,
 }
-WORKERS = ("two-missed", "two-remembered", "two-pinned")  # servers with a supervisor
+# Servers with a supervisor.
+WORKERS = ("two-missed", "two-remembered", "two-pinned", "two-steady")
 PEERS = ("echo", "boto3")
 
 

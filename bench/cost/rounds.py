@@ -36,9 +36,11 @@ class Kind:
     # Further upstream requests of a load: the first call of a lane at another worker.
     most_more: int = 0
     is_pinned: bool = False  # to one core; the load runs on the others
+    lane_rate: int = 0  # calls a second of each lane; 0 for as many as possible
 
 
 CACHED_SECONDS = 3600  # longer than all rounds take
+LANE_RATE = 60  # for each worker 960 calls a second, about a sixth of what it can
 SERVERS = {
     "missed": Kind(gateway, fetches=1),
     "remembered": Kind(gateway, max_staleness_seconds=CACHED_SECONDS),
@@ -52,6 +54,13 @@ SERVERS = {
         max_staleness_seconds=CACHED_SECONDS,
         most_more=LANES,
         is_pinned=True,
+    ),
+    "steady": Kind(gateway, max_staleness_seconds=CACHED_SECONDS, lane_rate=LANE_RATE),
+    "two-steady": Kind(
+        two_workers,
+        max_staleness_seconds=CACHED_SECONDS,
+        most_more=LANES,
+        lane_rate=2 * LANE_RATE,
     ),
     "unmeasured": Kind(
         lambda port: bench_program("cost.unmeasured", port),
@@ -143,6 +152,7 @@ class Rounds:
             folder=self._folder,
             max_staleness_seconds=kind.max_staleness_seconds,
             cores=set(others if is_pinned else all_cores),
+            lane_rate=kind.lane_rate,
         )
         env = {**environment(upstream.port), **kind.env}
         cores = {first} if is_pinned else None
