@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,8 +89,16 @@ class ZygoteLink:
         self._send({"fork": number}, control)
 
     def kill(self, pid: int) -> None:
-        """Kill a worker, unless it has ended."""
-        self._send({"kill": pid})
+        """Kill a worker, unless it has ended.
+
+        The zygote, its parent, can't kill another process that has got the same id.
+        Without it that could happen only at the moment when the worker ends.
+        """
+        if not self.closed.is_set():
+            self._send({"kill": pid})
+        elif pid in self._numbers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     async def watch(
         self, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,19 @@ def fork(link: ZygoteLink) -> socket.socket:
         link.fork(5, theirs)
     ours.settimeout(10)
     return ours
+
+
+async def test_worker_is_killed_without_the_zygote() -> None:
+    """Only one that it has started, and that may still run."""
+    worker = await asyncio.create_subprocess_exec("sleep", "60")
+    with connected() as zygote:
+        zygote.socket.send(json.dumps({"number": 0, "pid": worker.pid}).encode())
+        zygote.socket.shutdown(socket.SHUT_RDWR)
+        await zygote.link.closed.wait()
+        zygote.link.kill(0)
+        zygote.link.kill(worker.pid)
+        assert -signal.SIGKILL == await worker.wait()
+        zygote.link.kill(worker.pid)
 
 
 async def test_orders_to_a_stopped_zygote_arrive_when_it_runs_again() -> None:
