@@ -111,8 +111,8 @@ def make_store(
 
     It needs the extra `shared`, which the check of the settings has found.
     """
-    from healthomics_gateway.shared.valkey.store import ValkeyStore  # noqa: PLC0415  # an extra
-    from healthomics_gateway.shared.valkey.urls import parse_store_url  # noqa: PLC0415  # an extra
+    from healthomics_gateway.shared.valkey.store import ValkeyStore  # noqa: PLC0415  # its libraries, an extra, may be missing
+    from healthomics_gateway.shared.valkey.urls import parse_store_url  # noqa: PLC0415  # its libraries, an extra, may be missing
 
     return ValkeyStore(
         parse_store_url(url),

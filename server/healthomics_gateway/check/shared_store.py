@@ -54,7 +54,7 @@ async def check_shared(found: Found) -> Result:
 
 def _shown(url: str) -> str:
     """Return a URL without its secrets, and with the port of each host."""
-    from healthomics_gateway.shared.valkey.urls import (  # noqa: PLC0415  # an extra
+    from healthomics_gateway.shared.valkey.urls import (  # noqa: PLC0415  # its libraries, an extra, may be missing
         shown_url,
     )
 

@@ -54,11 +54,12 @@ class Releases:
     async def _leave_all(self) -> None:
         try:
             while self._ended:
-                await self._leave(*self._ended.popitem(last=False))
+                name, may_be_held = self._ended.popitem(last=False)
+                await self._leave(name, may_be_held=may_be_held)
         finally:
             self._leaving = None
 
-    async def _leave(self, name: str, may_be_held: bool) -> None:  # noqa: FBT001  # an item
+    async def _leave(self, name: str, *, may_be_held: bool) -> None:
         replica = self._replica
         if name not in self._leases:  # else a newer poller uses it
             await replica.unsubscribe(name)

@@ -169,16 +169,14 @@ class SharedQuota:
             if self.has_token:
                 self._pass_on()
             elif not self._replica.is_attached:
-                next_seconds = self._share.filled().wait_seconds
-                # Until the share has a token.
-                await asyncio.sleep(min(next_seconds, CHECK_SECONDS))
+                seconds = self._share.filled().wait_seconds
+                await asyncio.sleep(min(seconds, CHECK_SECONDS))  # until it has one
             elif left := self._reserved.left_seconds:
                 if self._reserved.drop_outdated(self.rate):
                     continue
                 await asyncio.sleep(min(left, CHECK_SECONDS))  # until the token's time
             elif self._reserved.is_early:
-                # Until all that are expected have attached.
-                await asyncio.sleep(CHECK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)  # until all expected have attached
             else:
                 await self._reserve()
         self._reserved.forget()
@@ -200,8 +198,7 @@ class SharedQuota:
             reservation = await self._reserved.reserve()
         except StoreError:
             if self._replica.is_attached:
-                # A store that fails isn't asked again at once.
-                await asyncio.sleep(CHECK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)  # the store has just failed
             return
         self._rate.note(reservation.tps)
 

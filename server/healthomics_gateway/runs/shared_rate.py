@@ -9,6 +9,7 @@ from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
 from healthomics_gateway.shared.replica import Replica
 from healthomics_gateway.shared.store import Rate
 
+LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 USABLE_SECONDS = 0.1  # from a token's time on; then it isn't used any more
 
 
@@ -20,6 +21,16 @@ def drawn(tps: float, burst: float) -> Rate:
     """
     capacity = max(1.0, burst - tps * USABLE_SECONDS)
     return Rate(min(tps, (tps + burst - capacity) / (1 + USABLE_SECONDS)), capacity)
+
+
+def static_share(rate: Rate, replicas: int) -> Rate:
+    """Return the share of a rate that each of so many replicas has while detached.
+
+    The buckets of all of them can have a token each at the same moment, so the rate is
+    lower by the tokens that are more than `burst`.
+    """
+    most = max(rate.tps + rate.burst - replicas, rate.tps * LEAST_SHARE)
+    return Rate(min(rate.tps, most) / replicas, max(1.0, rate.burst / replicas))
 
 
 class SharedRate:
@@ -82,7 +93,7 @@ class SharedRate:
     @property
     def share(self) -> Rate:
         """The static share of this replica."""
-        return self._replica.share(Rate(self.whole, self.drawn.burst))
+        return self._share_of(self.whole)
 
     def note(self, tps: float) -> None:
         """Set the rate to that of the attached replicas, which the store reported."""
@@ -96,5 +107,7 @@ class SharedRate:
 
     def _of_workers(self, whole: float) -> float:
         """Return the static share of a rate, of all workers together."""
-        share = self._replica.share(Rate(whole, self.drawn.burst))
-        return min(whole, share.tps * self._workers)
+        return min(whole, self._share_of(whole).tps * self._workers)
+
+    def _share_of(self, whole: float) -> Rate:
+        return static_share(Rate(whole, self.drawn.burst), self._replica.replicas)

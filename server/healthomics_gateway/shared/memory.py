@@ -6,14 +6,12 @@ import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 
 from healthomics_gateway.shared.adaptive_rate import AdaptiveRate
 from healthomics_gateway.shared.memory_entries import Entries
 from healthomics_gateway.shared.memory_leases import Leases
+from healthomics_gateway.shared.memory_members import Membership
 from healthomics_gateway.shared.store import (
-    ALIVE_SECONDS,
-    FORGET_SECONDS,
     PRESENT_SECONDS,
     SETTLE_SECONDS,
     Claim,
@@ -29,12 +27,6 @@ from healthomics_gateway.token_bucket import WHOLE, TokenBucket
 
 MAX_BUCKETS = 20_000  # of callers; one that is forgotten is full again
 MAX_BYTES = 67_108_864  # of all values
-
-
-@dataclass(slots=True)
-class _Member:
-    at: float  # of its last beat
-    is_attached: bool
 
 
 @dataclass(slots=True)
@@ -55,8 +47,7 @@ class MemoryStore:
     ) -> None:
         """Begin empty; if the values have more than `max_bytes`, the oldest go."""
         self._clock = clock
-        self._members: dict[str, _Member] = {}
-        self._floor = (0, -inf)  # replicas that are expected at least, until a time
+        self._members = Membership()
         self._quotas: dict[str, _Quota] = {}
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
         self._counts: dict[str, dict[str, int]] = defaultdict(dict)
@@ -68,15 +59,14 @@ class MemoryStore:
         """Note that a replica lives; see `Store`."""
         now = self._clock()
         self._forget_dead(now)
-        if not self._members:
-            self._floor = (known, now + FORGET_SECONDS)
-        was_known = replica in self._members
-        self._members[replica] = _Member(now, is_attached)
-        return Members(self._attached(now), self._expected(now), was_known)
+        members = self._members
+        was_known = replica in members
+        members.beat(replica, now, is_attached=is_attached, known=known)
+        return Members(members.attached(now), members.expected(now), was_known)
 
     def leave(self, replica: str) -> None:
         """Forget a replica; see `Store`."""
-        self._members.pop(replica, None)
+        self._members.leave(replica)
         for name in self._leases.held_by(replica):
             self.release(name, replica=replica)
         for name in list(self._counts):
@@ -88,10 +78,10 @@ class MemoryStore:
         self._forget_dead(now)
         if replica not in self._members:
             raise StoreError("it doesn't know this replica")
-        self._members[replica] = _Member(now, is_attached=True)
-        expected = self._expected(now)
+        self._members.beat(replica, now, is_attached=True, known=1)
+        expected = self._members.expected(now)
         known = self._quota(quota, rate)
-        share = len(self._attached(now, PRESENT_SECONDS)) / expected
+        share = len(self._members.attached(now, PRESENT_SECONDS)) / expected
         whole = known.rate.at(now, rate.tps)
         known.rate.note(now, whole)  # for those that ask for more
         is_other = known.asked not in (None, rate)
@@ -136,7 +126,7 @@ class MemoryStore:
         others = sum(
             each
             for by, each in self._counts.get(name, {}).items()
-            if by != replica and self._is_alive(by, now)
+            if by != replica and self._members.is_alive(by, now)
         )
         if limit is not None and number and others + number > limit:
             return False
@@ -174,7 +164,7 @@ class MemoryStore:
             name,
             replica=replica,
             period_seconds=period_seconds,
-            attached=self._attached(self._clock()),
+            attached=self._members.attached(self._clock()),
         )
         return Claim(holder, None if holder == replica else self.read(name, field))
 
@@ -214,25 +204,5 @@ class MemoryStore:
             del self._counts[name]
 
     def _forget_dead(self, now: float) -> None:
-        for replica, member in list(self._members.items()):
-            if member.at <= now - FORGET_SECONDS:
-                self.leave(replica)
-
-    def _is_alive(
-        self, replica: str, now: float, within_seconds: float = ALIVE_SECONDS
-    ) -> bool:
-        member = self._members.get(replica)
-        return member is not None and member.at > now - within_seconds
-
-    def _attached(
-        self, now: float, within_seconds: float = ALIVE_SECONDS
-    ) -> frozenset[str]:
-        return frozenset(
-            replica
-            for replica, member in self._members.items()
-            if member.is_attached and self._is_alive(replica, now, within_seconds)
-        )
-
-    def _expected(self, now: float) -> int:
-        least, until = self._floor
-        return max(len(self._members), least if now < until else 0, 1)
+        for replica in self._members.outdated(now):
+            self.leave(replica)

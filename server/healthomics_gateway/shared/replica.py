@@ -17,7 +17,6 @@ from healthomics_gateway.shared.pace import MIN_PROBE_SECONDS, Pace
 from healthomics_gateway.shared.store import (
     SETTLE_SECONDS,
     Members,
-    Rate,
     Store,
     StoreError,
     StoreFullError,
@@ -27,7 +26,6 @@ from healthomics_gateway.shared.subscriptions import Subscriptions
 COMMAND_SECONDS = 0.05  # that anything waits for the store
 TICKS = 5  # that they are counted in; a blocked event loop makes no ticks
 FULL_SECONDS = 300.0  # that a store counts as full after it has refused a value
-LEAST_SHARE = 0.5  # of the rate, which the replicas have together while detached
 
 _T = TypeVar("_T")
 _log = structlog.get_logger("shared")
@@ -74,16 +72,6 @@ class Replica:
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` when it attaches or detaches, or other replicas come or go."""
         self._changed.append(changed)
-
-    def share(self, rate: Rate) -> Rate:
-        """Return the static share of a rate, for while it is detached.
-
-        The buckets of all replicas can have a token each at the same moment, so the
-        rate is lower by those that are more than `burst`.
-        """
-        number = self.replicas
-        most = max(rate.tps + rate.burst - number, rate.tps * LEAST_SHARE)
-        return Rate(min(rate.tps, most) / number, max(1.0, rate.burst / number))
 
     @property
     def settled_at(self) -> float:
@@ -143,7 +131,7 @@ class Replica:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._detached.wait()
-                    await asyncio.sleep(MIN_PROBE_SECONDS)  # it has just failed
+                    await asyncio.sleep(MIN_PROBE_SECONDS)  # the store has just failed
 
     async def leave(self) -> None:
         """Make the store forget this replica, if it is attached; never raises."""

@@ -9,7 +9,7 @@ EXTRA = "the extra shared isn't installed: install it as docs/guide/sharing.md s
 def url_fault(url: str) -> str | None:
     """Return why a store can't be used by its URL, without the URL; None if it can."""
     try:
-        from healthomics_gateway.shared.valkey.urls import (  # noqa: PLC0415  # an extra
+        from healthomics_gateway.shared.valkey.urls import (  # noqa: PLC0415  # its libraries, an extra, may be missing
             StoreUrlError,
             parse_store_url,
         )

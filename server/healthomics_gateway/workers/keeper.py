@@ -96,12 +96,12 @@ class Keeper:
                 self.started.set_exception(StartError(f"worker {number} {fault}"))
                 return
             served = self._clock() - child.serving_since if child.is_serving else 0.0
-            await self._sleep(restarts.pause_seconds(served))
+            await self._sleep(restarts.pause_seconds(served))  # not to fork in a loop
 
     async def watch(self) -> None:
         """Ping the workers, and kill one whose event loop is blocked for too long."""
         while True:
-            await self._sleep(PING_SECONDS)
+            await self._sleep(PING_SECONDS)  # the workers' time to answer
             for each in self._children.running:
                 if each.ping():
                     if not each.is_frozen:

@@ -42,8 +42,8 @@ async def serve_worker(forked: Forked, program: Program) -> int:
 
     A fault of the start is reported to the supervisor.
     """
-    from healthomics_gateway.app.aggregation.reporter import Reporter  # noqa: PLC0415  # it loads gRPC
-    from healthomics_gateway.app.process import serve  # noqa: PLC0415  # it loads gRPC
+    from healthomics_gateway.app.aggregation.reporter import Reporter  # noqa: PLC0415  # gRPC is loaded only after the fork
+    from healthomics_gateway.app.process import serve  # noqa: PLC0415  # gRPC is loaded only after the fork
 
     link = WorkerLink(forked.number, program, make_reporter=Reporter)
     await link.open(forked)

@@ -111,7 +111,7 @@ class ZygoteLink:
                 # No one waits for this child, so its id isn't used again.
                 os.kill(self._pid, signal.SIGKILL)
                 await self.closed.wait()
-            await sleep(PING_SECONDS)
+            await sleep(PING_SECONDS)  # the zygote's time to answer
 
     def end_within(self, seconds: float) -> None:
         """Kill the workers that are left after this time; the earliest one holds."""

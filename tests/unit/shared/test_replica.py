@@ -10,13 +10,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from healthomics_gateway.shared.memory import MemoryStore
 from healthomics_gateway.shared.pace import BEAT_SECONDS, MAX_PROBE_SECONDS
 from healthomics_gateway.shared.replica import (
     COMMAND_SECONDS,
     FULL_SECONDS,
-    LEAST_SHARE,
-    Replica,
 )
 from healthomics_gateway.shared.store import (
     ALIVE_SECONDS,
@@ -30,7 +27,6 @@ from healthomics_gateway.shared.store import (
     StoreFullError,
 )
 from testkit.faulty_store import Server
-from testkit.local_store import LocalStore
 from testkit.members import CUT, Member, until
 from testkit.virtual_time import now, virtually
 
@@ -278,7 +274,7 @@ def test_attachment_of_which_the_answer_is_lost_delays_the_static_share() -> Non
 
 
 def test_replicas_learn_their_number_and_keep_it() -> None:
-    """Without the store, each uses its share of the number that it knew last."""
+    """Without the store, their shares are computed from what they knew last."""
 
     async def test(rig: Rig) -> None:
         await asyncio.sleep(1.0)
@@ -286,25 +282,9 @@ def test_replicas_learn_their_number_and_keep_it() -> None:
         rig.server.fault = StoreError("it is gone")
         await asyncio.sleep(1.0)
         assert not any(each.is_attached for each in rig.replicas)
-        shares = [each.share(RATE) for each in rig.replicas]
-        assert [Rate(7.0 / 3, 1.0)] * 3 == shares
+        assert [3, 3, 3] == [each.replicas for each in rig.replicas]
 
     in_rig(test, number=3, expected=1)
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 7, 50, 1000])
-@pytest.mark.parametrize("rate", [RATE, Rate(10.0, 1.0), Rate(1000.0, 50.0)])
-def test_static_shares_stay_within_rate_and_burst(number: int, rate: Rate) -> None:
-    """All replicas together send at most tps + burst in any second.
-
-    If they are too many for that, they still have half the rate.
-    """
-    replica = Replica(LocalStore(MemoryStore()), replicas=number)
-    share = replica.share(rate)
-    most_in_a_second = number * (share.tps + share.burst)
-    most = max(rate.tps + rate.burst, rate.tps * LEAST_SHARE + number)
-    assert most_in_a_second <= most + 1e-9
-    assert 0 < share.tps <= rate.tps / number
 
 
 def test_share_of_a_dead_replica_is_kept_for_a_while() -> None:

@@ -27,7 +27,7 @@ class Description(NamedTuple):
 
     @property
     def is_counter(self) -> bool:
-        """Whether it is a counter; if not, it is a gauge."""
+        """Return whether it is a counter, not a gauge."""
         return self.merge is None
 
 
