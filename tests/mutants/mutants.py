@@ -33,7 +33,7 @@ MUTANTS = (
     Mutant(
         "worker-is-not-replaced",
         "workers/keeper.py",
-        "            await self._sleep(restarts.pause_seconds(served))  # not to fork in a loop\n",
+        "            await self._sleep(restarts.pause_seconds(served))  # back-off\n",
         "            return\n",
         "unit/workers/test_keeper.py::test_worker_that_ends_is_started_again",
         holds=("e2e/test_workers.py::test_workers_share_the_port_and_are_replaced",),

@@ -96,7 +96,7 @@ class Keeper:
                 self.started.set_exception(StartError(f"worker {number} {fault}"))
                 return
             served = self._clock() - child.serving_since if child.is_serving else 0.0
-            await self._sleep(restarts.pause_seconds(served))  # not to fork in a loop
+            await self._sleep(restarts.pause_seconds(served))  # back-off
 
     async def watch(self) -> None:
         """Ping the workers, and kill one whose event loop is blocked for too long."""
